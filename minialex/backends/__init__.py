@@ -1,0 +1,48 @@
+"""Where arrays live: get("numpy"), register("mine", factory), available().
+
+A backend is a factory that takes a device (an index or None) and returns a `Backend`. Other
+packages bring theirs through the entry-point group "minialex.backends", one entry per name.
+"""
+
+from collections.abc import Callable
+from importlib import import_module
+from importlib.metadata import entry_points
+
+from minialex.backends.base import Backend
+from minialex.errors import InputError, unknown
+
+__all__ = ["Backend", "available", "get", "register"]
+
+Factory = Callable[..., Backend]
+
+_BUILT_IN = {"numpy": "minialex.backends.numpy_backend:NumpyBackend"}
+_registered: dict[str, Factory] = {}
+
+
+def register(name: str, factory: Factory) -> None:
+    """Make `factory(device)` the backend called `name` in this process."""
+    if name == "auto" or name in _BUILT_IN:
+        raise InputError(f"the backend name {name!r} is taken: register under another name")
+    _registered[name] = factory
+
+
+def available() -> tuple[str, ...]:
+    """Names that `get` accepts beside "auto": built in, registered, and of installed packages."""
+    plugged = {point.name for point in entry_points(group="minialex.backends")}
+    return tuple(sorted({*_BUILT_IN, *_registered, *plugged}))
+
+
+def get(name: str | Backend = "auto", device=None) -> Backend:
+    """The backend called `name`, on `device`; "auto" is the fastest this machine can run."""
+    if isinstance(name, Backend):
+        return name
+    if name == "auto":
+        name = "numpy"
+    if name in _registered:
+        return _registered[name](device)
+    if name in _BUILT_IN:
+        module, attribute = _BUILT_IN[name].split(":")
+        return getattr(import_module(module), attribute)(device)
+    for point in entry_points(group="minialex.backends", name=name):
+        return point.load()(device)
+    raise unknown("backend", name, ("auto", *available()))

@@ -1,0 +1,92 @@
+"""Top-1 and top-5 error over a data set, on one centre crop or averaged over ten (section 4.1)."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from minialex.data.loader import Loader
+from minialex.network import Network, Tree
+from minialex.preprocessing import Preprocessing
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Errors are shares in 0 … 1; `loss` is the mean cross-entropy of the averaged prediction."""
+
+    images: int
+    top1_error: float
+    top5_error: float
+    loss: float
+    crops: int
+    recipe_line: str
+    skipped: dict[str, str]
+
+    def __str__(self) -> str:
+        text = (
+            f"top-1 error {self.top1_error:.2%}, top-5 error {self.top5_error:.2%} over "
+            f"{self.images:,} images ({self.recipe_line})"
+        )
+        if self.skipped:
+            text += f"; {len(self.skipped)} unreadable images left out"
+        return text
+
+
+def probabilities(
+    b, network: Network, params: Tree, preprocessing: Preprocessing, images, *, crops: int, dtype
+) -> np.ndarray:
+    """Class probabilities of stored squares, averaged over the crops: (N, S, S, 3) -> (N, K)."""
+    views = preprocessing.views(crops)
+    total: np.ndarray | None = None
+    for view in views:
+        x = preprocessing.test_input(b, images, view, dtype)
+        p = b.to_numpy(b.softmax(network.infer(b, params, x))).astype(np.float64)
+        total = p if total is None else total + p
+    assert total is not None
+    return total / len(views)
+
+
+def ranks(p: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """How many classes stand before the right one; of equal ones the lower number comes first."""
+    own = np.take_along_axis(p, labels[:, None], axis=1)
+    above = p > own
+    tied_before = (p == own) & (np.arange(p.shape[1]) < labels[:, None])
+    return np.sum(above | tied_before, axis=1)
+
+
+def evaluate_network(
+    b,
+    network: Network,
+    params: Tree,
+    preprocessing: Preprocessing,
+    dataset,
+    *,
+    crops: int = 1,
+    batch_size: int = 128,
+    labels: Sequence[int] | None = None,
+    loader: Loader | None = None,
+    recipe_line: str = "",
+    dtype: str = "float32",
+    on_batch: Callable[[int], object] | None = None,
+) -> Evaluation:
+    """Every readable image exactly once. `labels` translates the data set's labels, if given."""
+    loader = loader or Loader(dataset, preprocessing.recipe.resize)
+    images, wrong1, wrong5, loss = 0, 0, 0, 0.0
+    for batch in loader.batches(np.arange(len(dataset)), batch_size):
+        if len(batch.labels) == 0:
+            continue
+        truth = batch.labels if labels is None else np.asarray(labels)[batch.labels]
+        p = probabilities(b, network, params, preprocessing, batch.images, crops=crops, dtype=dtype)
+        rank = ranks(p, truth)
+        own = np.take_along_axis(p, truth[:, None], axis=1)
+        images += len(truth)
+        wrong1 += int(np.sum(rank >= 1))
+        wrong5 += int(np.sum(rank >= 5))
+        # 1e-45: a probability that rounded to zero costs a large, finite loss
+        loss -= float(np.sum(np.log(np.maximum(own, 1e-45))))
+        if on_batch is not None:
+            on_batch(len(truth))
+    count = max(1, images)
+    return Evaluation(
+        images, wrong1 / count, wrong5 / count, loss / count, crops, recipe_line, loader.skipped
+    )

@@ -1,0 +1,94 @@
+"""Signs that a run is well: its start, a loss that does not move, a number that is not finite."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from minialex.errors import TrainingError
+from minialex.layers import Mode
+from minialex.network import Network, Tree
+
+
+def first_look(b, network: Network, params: Tree, loss, x, labels) -> tuple[str, float]:
+    """Before the first step: each layer's activation and gradient scale, and the loss.
+
+    Returns a small table and the loss; x (N, H, W, C) are a few images as the network sees them.
+    """
+    outputs, gradients = {}, {}
+    y, saved = x, []
+    for i, (name, layer) in enumerate(network.layers):
+        y, kept = layer.forward(b, params.get(name, {}), y, Mode(layer=i))
+        saved.append(kept)
+        outputs[name] = (float(b.xp.mean(y)), float(b.xp.std(y)))
+    value, dy = loss(b, y, labels)
+    between = float(b.xp.mean(b.xp.std(y, axis=0)))
+
+    def watch(name, dy):
+        gradients[name] = float(b.xp.std(dy))
+
+    network.backward(b, params, saved, dy, watch)
+    lines = ["layer          mean        std   gradient std"]
+    for name, (mean, std) in outputs.items():
+        lines.append(f"{name:10} {mean:8.3g}   {std:8.3g}   {gradients[name]:12.3g}")
+    lines.append(f"scores differ between images by {between:.3g} (standard deviation)")
+    return "\n".join(lines), float(value)
+
+
+def start_verdict(value: float, chance: float) -> str:
+    """One sentence on the first loss beside that of a network that knows nothing."""
+    text = f"first loss {value:.3f}, chance {chance:.3f}"
+    if not np.isfinite(value) or value > 1.5 * chance + 0.5:
+        return (
+            f"{text}: far too high, the initial scores are too large; check that the images are in "
+            "0..255 with the mean subtracted, or start from smaller weights"
+        )
+    if value < 0.5 * chance:
+        return f"{text}: lower than an untrained network can know, so the labels may leak"
+    return f"{text}: as it should be"
+
+
+def plateau_advice(losses: list[float], chance: float, steps: int, rate: float) -> str | None:
+    """A sentence if training has not left the loss of chance by now, else None."""
+    if steps < 500 or not losses or losses[-1] < 0.97 * chance:
+        return None
+    return (
+        f"the loss is still {losses[-1]:.3f} after {steps} steps, where chance is {chance:.3f}: "
+        "the weights of the paper's text can stay there for some thousand steps before they "
+        f"move; if they do not, try a rate below {rate:g}, biases of 0.1 instead of 1, "
+        'or model="alexnet-2012", whose larger initial weights start at once'
+    )
+
+
+def non_finite(
+    b, network: Network, params: Tree, x, batch, mode: Mode, folder: Path
+) -> TrainingError:
+    """The error for a loss that is not finite: names layer and step, and saves the batch."""
+    path = folder / f"nonfinite-step-{mode.step}.npz"
+    np.savez(path, images=batch.images, labels=batch.labels, positions=batch.positions)
+    where = _first_bad(b, network, params, x, mode)
+    return TrainingError(
+        f"step {mode.step}: {where}; the batch is in {path}, the last good state in "
+        f"{folder / 'last.safetensors'}; a lower learning rate is the usual cure"
+    )
+
+
+def bad_parameter(b, params: Tree) -> str | None:
+    """The first "layer.parameter" that holds a number that is not finite, or None."""
+    for layer, of_layer in params.items():
+        for name, value in of_layer.items():
+            if not b.all_finite(value):
+                return f"{layer}.{name}"
+    return None
+
+
+def _first_bad(b, network: Network, params: Tree, x, mode: Mode) -> str:
+    parameter = bad_parameter(b, params)
+    if parameter is not None:
+        return f"{parameter} is not finite after the update of step {mode.step - 1}"
+    with np.errstate(all="ignore"):
+        for i, (name, layer) in enumerate(network.layers):
+            x, _ = layer.forward(b, params.get(name, {}), x, replace(mode, layer=i))
+            if not b.all_finite(x):
+                return f"the output of layer {name} is the first that is not finite"
+    return "the loss is not finite although every layer's output is"

@@ -1,0 +1,79 @@
+"""What every layer shares: how it runs, how it starts, and what it is without parameters."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minialex import rng
+from minialex.errors import InputError
+
+Shape = tuple[int, ...]
+Params = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How a pass runs: training or not, and the counters of its random numbers.
+
+    `first_image` is the place in the whole batch of the first image of this pass, so that a batch
+    in parts draws what the whole would; `layer` is set by the network, to the layer's position.
+    """
+
+    training: bool = False
+    seed: int = 0
+    step: int = 0
+    first_image: int = 0
+    layer: int = 0
+
+
+@dataclass(frozen=True)
+class InitialDraw:
+    """The initial values of one layer: a function of the seed and the layer's position."""
+
+    seed: int
+    layer: int = 0
+
+    def normal(self, shape: Shape, std: float, dtype: str) -> np.ndarray:
+        """Weights from N(0, std²), on the host."""
+        purpose = rng.Purpose.INIT + self.layer
+        return rng.normal_array(self.seed, purpose, 0, shape, std, np.dtype(dtype))
+
+
+class Layer:
+    """A layer without parameters; the ones with parameters override the last three methods."""
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        raise NotImplementedError
+
+    def forward(self, b, params: Params, x, mode: Mode) -> tuple[Any, Any]:
+        raise NotImplementedError
+
+    def backward(self, b, params: Params, saved, dy, *, input_gradient: bool = True):
+        raise NotImplementedError
+
+    def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
+        return {}
+
+    def init(self, b, draw: InitialDraw, input_shape: Shape, dtype: str) -> Params:
+        return {}
+
+    def connections(self, input_shape: Shape) -> int:
+        """Multiply-adds of one image's forward pass, biases left out."""
+        return 0
+
+
+def initial_params(b, draw, shapes, weight_std: float | None, bias: float, dtype: str) -> Params:
+    """Gaussian weights and constant biases; std None is √(2 / inputs) (He et al., 2015)."""
+    if weight_std is None:
+        weight_std = (2.0 / int(np.prod(shapes["weight"][:-1]))) ** 0.5
+    return {
+        "weight": b.asarray(draw.normal(shapes["weight"], weight_std, dtype)),
+        "bias": b.asarray(np.full(shapes["bias"], bias, dtype)),
+    }
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise InputError(message) unless `condition` holds."""
+    if not condition:
+        raise InputError(message)

@@ -1,0 +1,49 @@
+"""The fully connected layer (paper, section 3.5)."""
+
+from dataclasses import dataclass
+from math import prod
+
+from minialex.layers.base import Layer, initial_params, require
+
+
+@dataclass(frozen=True)
+class Dense(Layer):
+    """y = x W + b: x (N, I) -> y (N, units); maps (N, H, W, C) are read as I = H·W·C numbers.
+
+    weight is (I, units). `weight_std` and `bias` as for `Conv2D`.
+    """
+
+    units: int
+    weight_std: float | None = 0.01
+    bias: float = 0.0
+
+    def __post_init__(self):
+        require(self.units >= 1, f"a dense layer has at least one unit, not {self.units}")
+
+    def output_shape(self, input_shape):
+        return (self.units,)
+
+    def parameter_shapes(self, input_shape):
+        return {"weight": (prod(input_shape), self.units), "bias": (self.units,)}
+
+    def init(self, b, draw, input_shape, dtype):
+        shapes = self.parameter_shapes(input_shape)
+        return initial_params(b, draw, shapes, self.weight_std, self.bias, dtype)
+
+    def connections(self, input_shape):
+        return prod(input_shape) * self.units
+
+    def forward(self, b, params, x, mode):
+        rows = b.xp.reshape(x, (x.shape[0], -1))  # (N, I)
+        y = b.xp.matmul(rows, params["weight"]) + params["bias"]
+        return y, x
+
+    def backward(self, b, params, saved, dy, *, input_gradient=True):
+        x = saved
+        rows = b.xp.reshape(x, (x.shape[0], -1))  # (N, I)
+        dw = b.xp.matmul(rows.T, dy)
+        db = b.xp.sum(dy, axis=0)
+        dx = None
+        if input_gradient:
+            dx = b.xp.reshape(b.xp.matmul(dy, params["weight"].T), x.shape)
+        return dx, {"weight": dw, "bias": db}

@@ -1,0 +1,51 @@
+"""Where a moving window stops: the two output-size rules, told apart by their padding.
+
+    floor   a window that would leave the padded image is left out (Caffe's and PyTorch's
+            convolutions)
+    ceil    the last window may hang over the right and bottom edge (the original code, for
+            convolution and pooling alike, and Caffe's pooling)
+
+The original's rule gives a 224 x 224 input, an 11 x 11 kernel and stride 4 an output of 55: three
+zeros are read beyond the right and bottom edge. The ceil rule is the floor rule with that overhang
+as extra padding, and that is how the ops see it.
+"""
+
+from minialex.backends.base import Pads, output_shape
+from minialex.errors import InputError
+from minialex.layers.base import Shape
+
+
+def resolve(input_shape: Shape, window: int, stride: int, pad: int, rounding: str) -> Pads:
+    """Pads ((top, bottom), (left, right)) that make the floor rule give the wanted output."""
+    if len(input_shape) != 3:
+        raise InputError(f"a window moves over maps (H, W, C), not over an input of {input_shape}")
+    pads = []
+    for extent in input_shape[:2]:
+        room = extent + 2 * pad - window
+        if room < 0:
+            raise InputError(
+                f"a {window}x{window} window does not fit into {input_shape[0]}x{input_shape[1]} "
+                f"maps with padding {pad}: use larger images or a network for small ones"
+            )
+        overhang = -room % stride if rounding == "ceil" else 0
+        if room + overhang >= extent + pad:
+            overhang = 0  # a last window that would see padding only is left out, as in Caffe
+        pads.append((pad, pad + overhang))
+    return pads[0], pads[1]
+
+
+def moved(input_shape: Shape, window: int, stride: int, pads: Pads) -> tuple[int, int]:
+    """(P, Q) for square windows and strides."""
+    size = (input_shape[0], input_shape[1])
+    return output_shape(size, (window, window), (stride, stride), pads)
+
+
+def check(kind: str, window: int, stride: int, pad: int, rounding: str) -> None:
+    """Refuse hyper-parameters that mean nothing, in one sentence."""
+    if window < 1 or stride < 1 or pad < 0:
+        raise InputError(
+            f"{kind}: window {window}, stride {stride} and padding {pad} were given; "
+            "window and stride are at least 1, padding at least 0"
+        )
+    if rounding not in ("floor", "ceil"):
+        raise InputError(f'{kind}: rounding is "floor" or "ceil", not {rounding!r}')

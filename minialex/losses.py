@@ -1,0 +1,51 @@
+"""The losses over scores (N, K) and labels (N,): a mean over images and its gradient.
+
+The L2 term of the paper's update is not part of the gradient here (it sits in `optim`, with its own
+rate) and is reported on its own: `SGD.penalty`.
+"""
+
+from dataclasses import dataclass
+from math import log
+
+from minialex.errors import InputError, unknown
+
+
+@dataclass(frozen=True)
+class SoftmaxCrossEntropy:
+    """-log softmax(scores)[label] (paper, section 3.5: multinomial logistic regression)."""
+
+    def __call__(self, b, scores, labels):
+        """-> loss (a number on the device), dscores (N, K)."""
+        return b.softmax_cross_entropy(scores, labels)
+
+    def chance(self, classes: int) -> float:
+        """The loss of a network that knows nothing: ln K."""
+        return log(classes)
+
+
+@dataclass(frozen=True)
+class Hinge:
+    """Σ_{j≠y} max(0, s_j - s_y + Δ): the multiclass support vector machine of the slides."""
+
+    margin: float = 1.0
+
+    def __post_init__(self):
+        if not self.margin > 0:
+            raise InputError(f"the hinge loss needs a margin above 0, not {self.margin}")
+
+    def __call__(self, b, scores, labels):
+        """-> loss (a number on the device), dscores (N, K)."""
+        return b.hinge(scores, labels, self.margin)
+
+    def chance(self, classes: int) -> float:
+        """The loss when all scores are equal: (K - 1) Δ."""
+        return (classes - 1) * self.margin
+
+
+def get(name: str, margin: float = 1.0) -> SoftmaxCrossEntropy | Hinge:
+    """The loss called "softmax" or "hinge"."""
+    if name == "softmax":
+        return SoftmaxCrossEntropy()
+    if name == "hinge":
+        return Hinge(margin)
+    raise unknown("loss", name, ("softmax", "hinge"))

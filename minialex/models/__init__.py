@@ -1,0 +1,127 @@
+"""The networks by name, each with the recipe it is trained by."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from minialex.errors import InputError, unknown
+from minialex.models.alexnet import AlexNet
+from minialex.models.original import half, original
+from minialex.models.ports import bvlc_alexnet, caffenet, torchvision
+from minialex.models.small import alexnet_64, cifar10
+from minialex.network import Network
+from minialex.recipe import Recipe
+
+__all__ = ["AlexNet", "Model", "Variant", "get", "names", "variants"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network, how it is trained, and the name and options it was made from."""
+
+    name: str
+    network: Network
+    recipe: Recipe
+    classes: int
+    options: dict
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One named network: its builder, its recipe, and in words what sets it apart."""
+
+    build: Callable[..., Network]
+    recipe: Recipe
+    summary: str
+
+
+PAPER = Recipe()
+ORIGINAL = Recipe(
+    crop=224,
+    mean_window="centre",
+    crop_chunk=32,
+    colour_divide=True,
+    bias_rate=2.0,
+    bias_decay=0.0,
+    schedule="2012",
+    epochs=91,
+)
+CAFFE = Recipe(
+    colour_noise=0.0, batch_size=256, bias_rate=2.0, bias_decay=0.0, schedule="step", epochs=90
+)
+
+_VARIANTS: dict[str, Variant] = {
+    "alexnet": Variant(AlexNet, PAPER, "the paper as printed: two towers, ReLU before LRN"),
+    "alexnet-2012": Variant(
+        original,
+        ORIGINAL,
+        "the run behind the paper's tables: weaker LRN before ReLU, a second LRN",
+    ),
+    "alexnet-single": Variant(
+        lambda classes=1000, **options: AlexNet(classes, towers=1, **options),
+        PAPER,
+        "the paper without the split into towers",
+    ),
+    "alexnet-half": Variant(
+        half,
+        replace(ORIGINAL, schedule="2012-half", epochs=96),
+        "the paper's one-GPU comparison: half the kernels in convolutions 1 to 4",
+    ),
+    "bvlc-alexnet": Variant(bvlc_alexnet, CAFFE, "Caffe's port: biases 0.1, LRN with k = 1"),
+    "caffenet": Variant(caffenet, CAFFE, "Caffe's variant: pooling before LRN, biases 1"),
+    "alexnet-torchvision": Variant(
+        torchvision,
+        replace(PAPER, crop=224, colour_noise=0.0, schedule="step"),
+        "torchvision's: one narrower tower, no LRN, dropout before the dense layers",
+    ),
+    "alexnet-64": Variant(
+        alexnet_64,
+        replace(PAPER, resize=72, crop=64, schedule="cosine", epochs=30),
+        "for small images: AlexNet's plan at 64 x 64",
+    ),
+    "cifar10": Variant(
+        cifar10,
+        replace(
+            PAPER,
+            resize=32,
+            crop=32,
+            colour_noise=0.0,
+            lr=0.001,
+            weight_decay=0.004,
+            bias_rate=2.0,
+            bias_decay=0.0,
+            schedule="step",
+            epochs=30,
+        ),
+        "the four-layer CIFAR-10 network of the paper's figure 1",
+    ),
+}
+
+
+def names() -> tuple[str, ...]:
+    """The names `get` accepts, the paper's first."""
+    return tuple(_VARIANTS)
+
+
+def variants() -> dict[str, Variant]:
+    """All variants by name."""
+    return dict(_VARIANTS)
+
+
+def get(name: str, classes: int | None = None, **options) -> Model:
+    """The model called `name` for `classes` classes (its paper's number if None).
+
+    `options` are keyword arguments of the model's own function, such as `towers` or `input_size`.
+    """
+    if name not in _VARIANTS:
+        raise unknown("model", name, _VARIANTS)
+    variant = _VARIANTS[name]
+    if classes is None:
+        classes = 10 if name == "cifar10" else 1000
+    if classes < 2:
+        raise InputError(f"a classifier needs at least two classes, but {classes} were given")
+    try:
+        network = variant.build(classes, **options)
+    except TypeError as error:
+        raise InputError(f"model {name!r} does not take these options: {error}") from None
+    recipe = replace(variant.recipe, crop=network.input_shape[0])
+    return Model(name, network, recipe, classes, dict(options))

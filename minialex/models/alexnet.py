@@ -1,0 +1,60 @@
+"""AlexNet as the paper prints it: "alexnet", and "alexnet-single" without the split."""
+
+from minialex.errors import InputError, unknown
+from minialex.layers import Conv2D, Dense, Dropout, Layer, MaxPool, ReLU, ResponseNorm, Tanh
+from minialex.network import Network
+
+_ACTIVATIONS: dict[str, Layer] = {"relu": ReLU(), "tanh": Tanh()}
+
+
+def AlexNet(
+    classes: int = 1000,
+    *,
+    towers: int = 2,
+    input_size: int = 227,
+    activation: str = "relu",
+    response_norm: bool = True,
+    overlapping_pool: bool = True,
+    dropout: bool = True,
+) -> Network:
+    """Five convolutional and three dense layers (paper, sections 3 to 5 and figure 2).
+
+    `towers=2` keeps convolutions 2, 4 and 5 and the normalisations within each half of the maps, as
+    on the paper's two GPUs. `input_size` is 227, or 224 with three zeros read beyond the right and
+    bottom edge, as the original code has it. The other options are the paper's comparisons.
+    """
+    if activation not in _ACTIVATIONS:
+        raise unknown("activation", activation, _ACTIVATIONS)
+    if towers not in (1, 2):
+        raise InputError(f"the paper's network has 1 or 2 towers, not {towers}")
+    act = _ACTIVATIONS[activation]
+    pool = MaxPool(3, 2) if overlapping_pool else MaxPool(2, 2)
+    norm = ResponseNorm(n=5, k=2.0, alpha=1e-4, beta=0.75, groups=towers)
+    layers = (
+        ("conv1", Conv2D(96, 11, stride=4, rounding="ceil")),
+        ("relu1", act),
+        ("norm1", norm),
+        ("pool1", pool),
+        ("conv2", Conv2D(256, 5, pad=2, groups=towers, bias=1.0)),
+        ("relu2", act),
+        ("norm2", norm),
+        ("pool2", pool),
+        ("conv3", Conv2D(384, 3, pad=1)),
+        ("relu3", act),
+        ("conv4", Conv2D(384, 3, pad=1, groups=towers, bias=1.0)),
+        ("relu4", act),
+        ("conv5", Conv2D(256, 3, pad=1, groups=towers, bias=1.0)),
+        ("relu5", act),
+        ("pool5", pool),
+        ("fc6", Dense(4096, bias=1.0)),
+        ("relu6", act),
+        ("drop6", Dropout(0.5)),
+        ("fc7", Dense(4096, bias=1.0)),
+        ("relu7", act),
+        ("drop7", Dropout(0.5)),
+        ("fc8", Dense(classes)),
+    )
+    left_out = set() if response_norm else {"norm1", "norm2"}
+    left_out |= set() if dropout else {"drop6", "drop7"}
+    kept = tuple((name, layer) for name, layer in layers if name not in left_out)
+    return Network(kept, (input_size, input_size, 3))

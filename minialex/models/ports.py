@@ -1,0 +1,79 @@
+"""The best-known re-implementations: "bvlc-alexnet", "caffenet" and "alexnet-torchvision"."""
+
+from minialex.layers import Conv2D, Dense, Dropout, MaxPool, ReLU, ResponseNorm
+from minialex.network import Network
+
+_CAFFE_NORM = ResponseNorm(n=5, k=1.0, alpha=2e-5, beta=0.75)  # Caffe's alpha 1e-4, divided by n
+
+
+def bvlc_alexnet(classes: int = 1000) -> Network:
+    """Caffe's bvlc_alexnet: biases of 0.1, small dense weights, windows that cross the towers."""
+    return _caffe(classes, bias=0.1, pool_first=False)
+
+
+def caffenet(classes: int = 1000) -> Network:
+    """Caffe's CaffeNet: as bvlc_alexnet with pooling before normalisation and biases of 1."""
+    return _caffe(classes, bias=1.0, pool_first=True)
+
+
+def _caffe(classes: int, bias: float, pool_first: bool) -> Network:
+    pool = MaxPool(3, 2, rounding="ceil")
+
+    def shrink(i: int):
+        norm = (f"norm{i}", _CAFFE_NORM)
+        return ((f"pool{i}", pool), norm) if pool_first else (norm, (f"pool{i}", pool))
+
+    layers = (
+        ("conv1", Conv2D(96, 11, stride=4)),
+        ("relu1", ReLU()),
+        *shrink(1),
+        ("conv2", Conv2D(256, 5, pad=2, groups=2, bias=bias)),
+        ("relu2", ReLU()),
+        *shrink(2),
+        ("conv3", Conv2D(384, 3, pad=1)),
+        ("relu3", ReLU()),
+        ("conv4", Conv2D(384, 3, pad=1, groups=2, bias=bias)),
+        ("relu4", ReLU()),
+        ("conv5", Conv2D(256, 3, pad=1, groups=2, bias=bias)),
+        ("relu5", ReLU()),
+        ("pool5", pool),
+        ("fc6", Dense(4096, weight_std=0.005, bias=bias)),
+        ("relu6", ReLU()),
+        ("drop6", Dropout(0.5, inverted=True)),
+        ("fc7", Dense(4096, weight_std=0.005, bias=bias)),
+        ("relu7", ReLU()),
+        ("drop7", Dropout(0.5, inverted=True)),
+        ("fc8", Dense(classes)),
+    )
+    return Network(layers, (227, 227, 3))
+
+
+def torchvision(classes: int = 1000) -> Network:
+    """torchvision's alexnet: one narrower tower, no normalisation, dropout before dense layers.
+
+    Convolutions 2 to 5 and the dense layers start from √(2 / inputs) instead of PyTorch's uniform
+    defaults.
+    """
+    layers = (
+        ("conv1", Conv2D(64, 11, stride=4, pad=2)),
+        ("relu1", ReLU()),
+        ("pool1", MaxPool(3, 2)),
+        ("conv2", Conv2D(192, 5, pad=2, weight_std=None)),
+        ("relu2", ReLU()),
+        ("pool2", MaxPool(3, 2)),
+        ("conv3", Conv2D(384, 3, pad=1, weight_std=None)),
+        ("relu3", ReLU()),
+        ("conv4", Conv2D(256, 3, pad=1, weight_std=None)),
+        ("relu4", ReLU()),
+        ("conv5", Conv2D(256, 3, pad=1, weight_std=None)),
+        ("relu5", ReLU()),
+        ("pool5", MaxPool(3, 2)),
+        ("drop5", Dropout(0.5, inverted=True)),
+        ("fc6", Dense(4096, weight_std=None)),
+        ("relu6", ReLU()),
+        ("drop6", Dropout(0.5, inverted=True)),
+        ("fc7", Dense(4096, weight_std=None)),
+        ("relu7", ReLU()),
+        ("fc8", Dense(classes, weight_std=0.001)),
+    )
+    return Network(layers, (224, 224, 3))

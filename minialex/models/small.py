@@ -1,0 +1,63 @@
+"""Networks for small images: "alexnet-64" and the four-layer "cifar10"."""
+
+from minialex.errors import unknown
+from minialex.layers import AveragePool, Conv2D, Dense, Dropout, MaxPool, ReLU, ResponseNorm, Tanh
+from minialex.network import Network
+
+
+def alexnet_64(classes: int = 1000, *, towers: int = 2) -> Network:
+    """AlexNet's plan for 64 x 64 crops: smaller kernels in the first layers, fewer maps and units.
+
+    Our own design: weights of convolutions 2 to 5 and the hidden dense layers from √(2 / inputs).
+    """
+    norm = ResponseNorm(groups=towers)
+    layers = (
+        ("conv1", Conv2D(64, 5, stride=2, pad=2)),
+        ("relu1", ReLU()),
+        ("norm1", norm),
+        ("pool1", MaxPool(3, 2)),
+        ("conv2", Conv2D(128, 5, pad=2, groups=towers, weight_std=None)),
+        ("relu2", ReLU()),
+        ("norm2", norm),
+        ("pool2", MaxPool(3, 2)),
+        ("conv3", Conv2D(192, 3, pad=1, weight_std=None)),
+        ("relu3", ReLU()),
+        ("conv4", Conv2D(192, 3, pad=1, groups=towers, weight_std=None)),
+        ("relu4", ReLU()),
+        ("conv5", Conv2D(128, 3, pad=1, groups=towers, weight_std=None)),
+        ("relu5", ReLU()),
+        ("pool5", MaxPool(3, 2)),
+        ("fc6", Dense(1024, weight_std=None)),
+        ("relu6", ReLU()),
+        ("drop6", Dropout(0.5)),
+        ("fc7", Dense(1024, weight_std=None)),
+        ("relu7", ReLU()),
+        ("drop7", Dropout(0.5)),
+        ("fc8", Dense(classes, weight_std=0.001)),
+    )
+    return Network(layers, (64, 64, 3))
+
+
+def cifar10(classes: int = 10, *, activation: str = "relu") -> Network:
+    """Four layers for 32 x 32 images (paper, section 3.1 and figure 1).
+
+    The paper does not print this network; these are the sizes of the CIFAR-10 example that its
+    authors shipped with their code: three convolutions and one dense layer.
+    """
+    activations = {"relu": ReLU(), "tanh": Tanh()}
+    if activation not in activations:
+        raise unknown("activation", activation, activations)
+    act = activations[activation]
+    layers = (
+        ("conv1", Conv2D(32, 5, pad=2, weight_std=0.0001)),
+        ("pool1", MaxPool(3, 2, rounding="ceil")),
+        ("act1", act),
+        ("conv2", Conv2D(32, 5, pad=2, weight_std=0.01)),
+        ("act2", act),
+        ("pool2", AveragePool(3, 2, rounding="ceil")),
+        ("conv3", Conv2D(64, 5, pad=2, weight_std=0.01)),
+        ("act3", act),
+        ("pool3", AveragePool(3, 2, rounding="ceil")),
+        ("fc4", Dense(classes, weight_std=0.1)),
+    )
+    return Network(layers, (32, 32, 3))

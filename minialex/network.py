@@ -1,0 +1,140 @@
+"""A network: an ordered tuple of named layers, and nothing else.
+
+Parameters are a dictionary of dictionaries, {layer: {"weight": ..., "bias": ...}}, only for layers
+that have any; gradients mirror it.
+"""
+
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+from minialex.errors import InputError
+from minialex.layers import Dense, Dropout, InitialDraw, Layer, Mode
+from minialex.layers.base import Shape
+
+Tree = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the summary; counts are for one image."""
+
+    name: str
+    layer: Layer
+    output_shape: Shape
+    parameters: int
+    neurons: int
+    connections: int
+
+
+@dataclass(frozen=True)
+class Network:
+    """Layers applied in order to images of `input_shape` (H, W, C)."""
+
+    layers: tuple[tuple[str, Layer], ...]
+    input_shape: Shape
+
+    def __post_init__(self):
+        names = [name for name, _ in self.layers]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise InputError(f"layer names must differ, but {', '.join(repeated)} stand twice")
+        self.shapes()  # a network whose layers do not fit together is refused here
+
+    def shapes(self) -> list[Shape]:
+        """The input shape of every layer, and the output shape of the last."""
+        shapes = [self.input_shape]
+        for name, layer in self.layers:
+            try:
+                shapes.append(layer.output_shape(shapes[-1]))
+                layer.parameter_shapes(shapes[-2])
+            except InputError as error:
+                raise InputError(f"layer {name!r}: {error}") from None
+        return shapes
+
+    def parameter_shapes(self) -> dict[str, dict[str, Shape]]:
+        """{layer: {parameter: shape}} for the layers that have parameters."""
+        pairs = zip(self.layers, self.shapes(), strict=False)
+        shapes = {name: layer.parameter_shapes(shape) for (name, layer), shape in pairs}
+        return {name: parameters for name, parameters in shapes.items() if parameters}
+
+    def init(self, b, seed: int = 0, dtype: str = "float32") -> Tree:
+        """Initial parameters: a function of the seed alone."""
+        params = {}
+        for i, ((name, layer), shape) in enumerate(zip(self.layers, self.shapes(), strict=False)):
+            of_layer = layer.init(b, InitialDraw(seed, i), shape, dtype)
+            if of_layer:
+                params[name] = of_layer
+        return params
+
+    def forward(self, b, params: Tree, x, mode: Mode, stop: str | None = None):
+        """-> y, saved. With `stop`, y is the output of the layer of that name."""
+        saved = []
+        for i, (name, layer) in enumerate(self.layers):
+            x, kept = layer.forward(b, params.get(name, {}), x, replace(mode, layer=i))
+            saved.append(kept)
+            if name == stop:
+                break
+        return x, saved
+
+    def infer(self, b, params: Tree, x, stop: str | None = None):
+        """The output at test time; nothing is kept for a backward pass."""
+        for i, (name, layer) in enumerate(self.layers):
+            x, _ = layer.forward(b, params.get(name, {}), x, Mode(layer=i))
+            if name == stop:
+                break
+        return x
+
+    def backward(self, b, params: Tree, saved: list, dy, watch=None) -> Tree:
+        """Gradients of all parameters from dy; takes `saved` apart as it goes, to free memory.
+
+        `watch(name, dy)` is called with the gradient that arrives at each layer's output.
+        """
+        grads: Tree = {}
+        for i in reversed(range(len(saved))):
+            name, layer = self.layers[i]
+            if watch is not None:
+                watch(name, dy)
+            dy, of_layer = layer.backward(
+                b, params.get(name, {}), saved.pop(), dy, input_gradient=i > 0
+            )
+            if of_layer:
+                grads[name] = of_layer
+        return grads
+
+    def without_dropout(self) -> "Network":
+        """The same network, every unit always present (and nothing scaled at test time)."""
+        kept = tuple(
+            (n, replace(l, keep=1.0) if isinstance(l, Dropout) else l) for n, l in self.layers
+        )
+        return replace(self, layers=kept)
+
+    def feature_layer(self) -> str:
+        """The layer whose output are "the features": the last before the classifier's dropout."""
+        last_dense = max(i for i, (_, layer) in enumerate(self.layers) if isinstance(layer, Dense))
+        i = last_dense - 1
+        while i > 0 and isinstance(self.layers[i][1], Dropout):
+            i -= 1
+        return self.layers[i][0]
+
+    @property
+    def classes(self) -> int:
+        """The number of outputs."""
+        return self.shapes()[-1][-1]
+
+    def rows(self) -> list[Row]:
+        """What `minialex summary` prints: one row a layer."""
+        shapes = self.shapes()
+        rows = []
+        for i, (name, layer) in enumerate(self.layers):
+            sizes = layer.parameter_shapes(shapes[i]).values()
+            parameters = sum(prod(size) for size in sizes)
+            neurons = prod(shapes[i + 1]) if parameters else 0
+            connections = layer.connections(shapes[i])
+            rows.append(Row(name, layer, shapes[i + 1], parameters, neurons, connections))
+        return rows
+
+    @property
+    def parameter_count(self) -> int:
+        """All weights and biases."""
+        return sum(row.parameters for row in self.rows())

@@ -1,0 +1,66 @@
+"""All that changes in training, and its way to disk and back."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from minialex import backends, checkpoint
+from minialex.classifier import Classifier, from_checkpoint
+from minialex.errors import InputError, TrainingError
+from minialex.health import bad_parameter
+from minialex.network import Tree
+
+_COUNTERS = ("step", "epoch", "batch", "images", "loss_sum", "seconds", "history")
+_VELOCITY = "velocity."
+
+
+@dataclass
+class State:
+    """Parameters, velocities and counters; nothing else is needed to resume."""
+
+    params: Tree
+    velocities: Tree
+    step: int = 0  # updates done
+    epoch: int = 0  # epochs finished
+    batch: int = 0  # batches done of the running epoch
+    images: int = 0  # images seen in it
+    loss_sum: float = 0.0  # over those images
+    seconds: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def errors(self) -> list[float]:
+        """Validation top-1 error, an entry an epoch."""
+        return [row["val_top1_error"] for row in self.history]
+
+    def save(self, path: Path, classifier: Classifier) -> None:
+        """Write the checkpoint; one with a number that is not finite is refused."""
+        bad = bad_parameter(classifier.backend, self.params)
+        if bad is not None:
+            raise TrainingError(
+                f"{bad} is not finite after step {self.step - 1}; {path} still holds the last good "
+                "state: resume from it with a lower learning rate"
+            )
+        tensors = {
+            f"{_VELOCITY}{layer}.{name}": classifier.backend.to_numpy(value)
+            for layer, of_layer in self.velocities.items()
+            for name, value in of_layer.items()
+        }
+        classifier.save(path, {name: getattr(self, name) for name in _COUNTERS}, tensors)
+
+
+def restore(path: Path, b: backends.Backend) -> tuple[State, Classifier]:
+    """The state and the classifier in a checkpoint."""
+    tensors, described = checkpoint.load(path)
+    classifier = from_checkpoint(path, tensors, described, b)
+    counters = described.get("state")
+    velocities: Tree = {}
+    for layer, of_layer in classifier.params.items():
+        for name in of_layer:
+            key = f"{_VELOCITY}{layer}.{name}"
+            if key not in tensors or not isinstance(counters, dict):
+                raise InputError(
+                    f"{path} holds weights but no training state: resume from last.safetensors"
+                )
+            velocities.setdefault(layer, {})[name] = b.asarray(tensors[key])
+    return State(classifier.params, velocities, **counters), classifier

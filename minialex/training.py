@@ -1,0 +1,368 @@
+"""Training: the only place that knows what an epoch is."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minialex import __version__, backends, health, losses, models, runs
+from minialex.classifier import Classifier, data_key, one_device
+from minialex.data.augment import epoch_order
+from minialex.data.loader import Batch, Loader
+from minialex.data.open import Splits, open_data
+from minialex.data.statistics import measure
+from minialex.errors import InputError
+from minialex.evaluation import evaluate_network
+from minialex.interrupt import Interrupt
+from minialex.layers import Mode
+from minialex.models import Model
+from minialex.optim import SGD, Rates
+from minialex.optim import schedule as get_schedule
+from minialex.preprocessing import Preprocessing
+from minialex.progress import Progress
+from minialex.recipe import Recipe
+from minialex.state import State, restore
+
+# The arguments of `train` that a resumed run may change; all others must be what they were.
+FREE_ON_RESUME = ("backend", "checkpoint_every", "devices", "epochs", "max_steps", "workers")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What `train` returns.
+
+    `interrupted` names the signal that ended training, if one did; `skipped` gives the reason for
+    each image that could not be read.
+    """
+
+    history: list[dict[str, Any]]
+    classifier: Classifier
+    run_dir: Path
+    interrupted: str | None = None
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """What stays the same while a run lasts."""
+
+    classifier: Classifier
+    loss: losses.SoftmaxCrossEntropy | losses.Hinge
+    loader: Loader
+    val_loader: Loader
+    splits: Splits
+    seed: int
+    folder: Path
+    show: Progress
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.classifier.model.recipe
+
+    def steps(self, state: State) -> Iterator[str]:
+        """Run updates from `state` on; yields "step" after each, "epoch" after an epoch's last."""
+        recipe, count = self.recipe, len(self.splits.train)
+        batches = -(-count // recipe.batch_size)
+        schedule = get_schedule(recipe.schedule)
+        while state.epoch < recipe.epochs:
+            order = epoch_order(self.seed, state.epoch, count)
+            rates = schedule(recipe, state.epoch, state.errors)
+            clock = start = time.monotonic()
+            waited, images = self.loader.wait_seconds, state.images
+            self.show.epoch(state.epoch + 1, recipe.epochs, count, state.images)
+
+            for batch in self.loader.batches(order, recipe.batch_size, first=state.batch):
+                rates = schedule(recipe, state.epoch + state.batch / batches, state.errors)
+                if len(batch.labels):
+                    loss = self.update(state, batch, rates)
+                    state.loss_sum += loss * len(batch.labels)
+                    state.images += len(batch.labels)
+                    state.step += 1
+                    self.show.step(len(batch.labels), loss)
+                state.batch += 1
+                clock, elapsed = time.monotonic(), time.monotonic() - clock
+                state.seconds += elapsed
+                if state.batch < batches:
+                    yield "step"
+
+            trained = time.monotonic() - start
+            images = state.images - images
+            waited = self.loader.wait_seconds - waited
+            self.show.close()
+            self.end_epoch(state, rates, images / trained, waited / trained)
+            yield "epoch"
+
+    def update(self, state: State, batch: Batch, rates: Rates) -> float:
+        """Forward, backward and SGD for one batch; returns the loss before the update."""
+        b, network = self.classifier.backend, self.classifier.model.network
+        mode = Mode(training=True, seed=self.seed, step=state.step)
+        x = self.classifier.preprocessing.training_input(
+            b,
+            batch.images,
+            batch.positions,
+            seed=self.seed,
+            epoch=state.epoch,
+            noise=rates.colour_noise,
+            dtype=self.classifier.dtype,
+        )
+        with np.errstate(all="ignore"):  # a number that is not finite ends the run by name instead
+            scores, saved = network.forward(b, state.params, x, mode)
+            loss, dscores = self.loss(b, scores, b.asarray(batch.labels))
+            value = float(loss)
+            if not np.isfinite(value):
+                raise health.non_finite(b, network, state.params, x, batch, mode, self.folder)
+            grads = network.backward(b, state.params, saved, dscores)
+            SGD(self.recipe).update(b, state.params, state.velocities, grads, rates)
+        return value
+
+    def end_epoch(self, state: State, rates: Rates, rate: float, waited: float) -> None:
+        """Validate on centre crops and add the epoch's row to the history."""
+        start = time.monotonic()
+        classifier, recipe = self.classifier, self.recipe
+        evaluation = evaluate_network(
+            classifier.backend,
+            classifier.model.network,
+            state.params,
+            classifier.preprocessing,
+            self.splits.val,
+            batch_size=recipe.batch_size,
+            loader=self.val_loader,
+            dtype=classifier.dtype,
+        )
+        state.seconds += time.monotonic() - start
+        state.epoch += 1
+        row = {
+            "epoch": state.epoch,
+            "step": state.step,
+            "seconds": round(state.seconds, 3),
+            "images_per_second": round(rate, 2),
+            "learning_rate": rates.weight,
+            "train_loss": state.loss_sum / max(1, state.images),
+            "l2_loss": SGD(recipe).penalty(classifier.backend, state.params),
+            "val_loss": evaluation.loss,
+            "val_top1_error": evaluation.top1_error,
+            "val_top5_error": evaluation.top5_error,
+            "load_share": round(waited, 4),
+            "validation_seconds": round(time.monotonic() - start, 3),
+        }
+        state.history.append(row)
+        state.batch, state.images, state.loss_sum = 0, 0, 0.0
+        self.show.say(
+            f"epoch {row['epoch']:3}/{recipe.epochs}  train loss {row['train_loss']:.4f} "
+            f"+ L2 {row['l2_loss']:.4f}  val loss {row['val_loss']:.4f}  "
+            f"top-1 error {row['val_top1_error']:.2%}  top-5 {row['val_top5_error']:.2%}  "
+            f"rate {row['learning_rate']:.2g}  {rate:.0f} images/s ({waited:.0%} waiting for data)"
+        )
+
+    def first_look(self, state: State) -> None:
+        """Say what the untrained network makes of a few images."""
+        classifier, count = self.classifier, min(16, len(self.splits.train))
+        b = classifier.backend
+        [view] = classifier.preprocessing.views(1)
+        for batch in self.loader.batches(epoch_order(self.seed, 0, len(self.splits.train)), count):
+            if len(batch.labels):
+                break
+        x = classifier.preprocessing.test_input(b, batch.images, view, classifier.dtype)
+        network, labels = classifier.model.network, b.asarray(batch.labels)
+        table, value = health.first_look(b, network, state.params, self.loss, x, labels)
+        self.show.say(f"{table}\n{health.start_verdict(value, self.loss.chance(network.classes))}")
+
+
+def train(
+    data: str | Path | Splits | None = None,
+    *,
+    model: str = "alexnet",
+    model_options: dict[str, Any] | None = None,
+    backend: str = "auto",
+    devices=None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    lr: float | None = None,
+    schedule: str | None = None,
+    momentum: float | None = None,
+    weight_decay: float | None = None,
+    loss: str = "softmax",
+    margin: float = 1.0,
+    mirror: bool | None = None,
+    crops: bool | None = None,
+    colour_noise: float | None = None,
+    dropout: bool = True,
+    out: str | Path | None = None,
+    resume: bool = False,
+    seed: int = 0,
+    workers: int | None = None,
+    val_fraction: float = 0.1,
+    checkpoint_every: float = 300.0,
+    max_steps: int | None = None,
+    allow_upscaling: bool = False,
+    dtype: str = "float32",
+    progress: bool = True,
+) -> Result:
+    """Train a network and keep the run in a folder.
+
+    data         a folder of photographs or of CIFAR-10, "shapes" or "shapes:N" for built-in images
+                 (also the default), or `Splits`
+    model        a name of `minialex.models.names()`; `model_options` go to its function
+    epochs, batch_size, lr, schedule, momentum, weight_decay, mirror, crops, colour_noise
+                 None is what the model's recipe says; `batch_size` and `lr` mean the whole batch on
+                 any number of devices; `crops=False` takes centre crops only
+    out          the run folder, a new one under runs/ by default; `resume=True` goes on from the
+                 newest state in it, to the same bits as if it had never stopped
+    workers      decoding threads; checkpoint_every: seconds between saved states
+    max_steps    stop, resumable, after so many updates in all
+
+    SIGINT and SIGTERM save the state and end training. Raises InputError or FileNotFoundError for
+    what cannot be used and TrainingError for a loss that is not finite.
+    """
+    settings = {k: v for k, v in locals().items() if k not in ("out", "resume", "progress")}
+    settings["data"] = data_key(data)
+    show = Progress(progress)
+    if resume:
+        _check_same(out, settings)
+    splits = data if isinstance(data, Splits) else None
+    splits = splits or open_data(data, seed=seed, val_fraction=val_fraction)
+    planned = plan(settings, splits)
+    folder = Path(str(out)) if resume else runs.new_folder(out, f"{model}-{splits.train.name}")
+    runs.write_config(folder, _config(settings, splits, folder), splits.train.class_names)
+
+    b = backends.get(backend, one_device(devices))
+    recipe, last = planned.recipe, folder / "last.safetensors"
+    loader = Loader(splits.train, recipe.resize, workers=workers)
+    val_loader = Loader(splits.val, recipe.resize, workers=workers)
+    fresh = not (resume and last.exists())
+    if fresh:
+        statistics = measure(splits.train, recipe.resize, workers=workers, progress=progress)
+        params = planned.network.init(b, seed, dtype)
+        state = State(params, SGD(recipe).start(b, params))
+        preprocessing = Preprocessing(recipe, statistics)
+    else:
+        state, stored = restore(last, b)
+        preprocessing = Preprocessing(recipe, stored.preprocessing.statistics)
+        show.say(f"resuming {folder} in epoch {state.epoch + 1}, after step {state.step}")
+    classifier = Classifier(
+        planned,
+        state.params,
+        preprocessing,
+        splits.train.class_names,
+        splits.train.class_ids,
+        b,
+        {k: settings[k] for k in ("data", "seed", "val_fraction")},
+        dtype,
+    )
+    trainer = Trainer(
+        classifier, losses.get(loss, margin), loader, val_loader, splits, seed, folder, show
+    )
+    if fresh:
+        trainer.first_look(state)
+        state.save(last, classifier)
+    return _run(trainer, state, checkpoint_every, max_steps)
+
+
+def _run(trainer: Trainer, state: State, checkpoint_every: float, max_steps: int | None) -> Result:
+    """Train to the end, a signal or `max_steps`, saving on the way."""
+    classifier, folder, show = trainer.classifier, trainer.folder, trainer.show
+    last, interrupted, advised = folder / "last.safetensors", None, False
+    with Interrupt() as interrupt:
+        saved = time.monotonic()
+        for event in trainer.steps(state):
+            stop = interrupt.requested or (max_steps is not None and state.step >= max_steps)
+            due = time.monotonic() - saved > checkpoint_every
+            if event == "epoch" or stop or due:
+                state.save(last, classifier)
+                saved = time.monotonic()
+            if event == "epoch":
+                runs.write_history(folder, state.history)
+                if state.errors[-1] < min(state.errors[:-1], default=2.0):
+                    classifier.save(folder / "best.safetensors")
+                if not advised:
+                    advised = _advise(trainer, state)
+            if stop:
+                interrupted = interrupt.requested
+                break
+    show.close()
+    skipped = {**trainer.loader.skipped, **trainer.val_loader.skipped}
+    if skipped:
+        named = "".join(f"\n  {name}: {reason}" for name, reason in sorted(skipped.items()))
+        show.say(f"{len(skipped)} images could not be read and were left out:{named}")
+    if interrupted:
+        show.say(
+            f"stopped by {interrupted}, state saved; go on with: minialex train --resume {folder}"
+        )
+    return Result(state.history, classifier, folder, interrupted, skipped)
+
+
+def _advise(trainer: Trainer, state: State) -> bool:
+    """Name a plateau, once; True if it was named."""
+    losses_so_far = [row["train_loss"] for row in state.history]
+    chance = trainer.loss.chance(trainer.classifier.model.network.classes)
+    advice = health.plateau_advice(losses_so_far, chance, state.step, trainer.recipe.lr)
+    if advice:
+        trainer.show.say(advice)
+    return advice is not None
+
+
+def plan(settings: dict[str, Any], splits: Splits) -> Model:
+    """The model with the recipe that the arguments of `train` ask for."""
+    classes = len(splits.train.class_ids)
+    model = models.get(settings["model"], classes, **(settings["model_options"] or {}))
+    asked = {
+        "epochs": settings["epochs"],
+        "batch_size": settings["batch_size"],
+        "lr": settings["lr"],
+        "schedule": settings["schedule"],
+        "momentum": settings["momentum"],
+        "weight_decay": settings["weight_decay"],
+        "mirror": settings["mirror"],
+        "random_crops": settings["crops"],
+        "colour_noise": settings["colour_noise"],
+    }
+    recipe = replace(model.recipe, **{k: v for k, v in asked.items() if v is not None})
+    get_schedule(recipe.schedule)
+    for name in ("epochs", "batch_size", "lr"):
+        if not getattr(recipe, name) > 0:
+            raise InputError(f"{name} is {getattr(recipe, name)}: it must be above 0")
+    if settings["dtype"] not in ("float32", "float64"):
+        raise InputError(f'dtype is "float32" or "float64", not {settings["dtype"]!r}')
+    native = splits.train.native_size
+    if native is not None and native < recipe.resize and not settings["allow_upscaling"]:
+        raise InputError(
+            f"{splits.train.name} has images of {native}x{native} and model {model.name!r} takes "
+            f"{recipe.crop}x{recipe.crop} crops of {recipe.resize}x{recipe.resize}: choose a "
+            "network for small images (cifar10, alexnet-64), or allow upscaling"
+        )
+    network = model.network if settings["dropout"] else model.network.without_dropout()
+    return replace(model, network=network, recipe=recipe)
+
+
+def _config(settings: dict[str, Any], splits: Splits, folder: Path) -> dict[str, Any]:
+    """What config.json holds; refuses to resume on other data."""
+    seen = {
+        "train_images": len(splits.train),
+        "val_images": len(splits.val),
+        "class_ids": list(splits.train.class_ids),
+    }
+    if (folder / "config.json").exists():
+        before = runs.read_config(folder).get("data", {})
+        changed = [name for name, value in seen.items() if before.get(name) != value]
+        if changed:
+            raise InputError(
+                f"the data of the run in {folder} has changed since ({', '.join(changed)}): "
+                "restore it, or start a new run"
+            )
+    return {"version": __version__, "settings": settings, "data": seen}
+
+
+def _check_same(out, settings: dict[str, Any]) -> None:
+    """Refuse to resume a run with other settings than it was started with."""
+    if out is None:
+        raise InputError("resume needs the run's folder: give it as `out`")
+    before = runs.read_config(Path(out))["settings"]
+    for name, value in settings.items():
+        if name not in FREE_ON_RESUME and before.get(name) != value:
+            raise InputError(
+                f"the run in {out} was started with {name}={before.get(name)!r}, not {value!r}: "
+                "resume it with the same settings, or start a new run"
+            )
