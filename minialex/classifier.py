@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from minialex import backends, checkpoint, models
-from minialex.data.images import load_rgb, square
-from minialex.data.open import open_data
+from minialex.data.images import load_square, square
+from minialex.data.open import open_data, open_for_evaluation
 from minialex.data.statistics import Statistics
 from minialex.errors import InputError
 from minialex.evaluation import Evaluation, evaluate_network, probabilities
@@ -94,14 +94,13 @@ class Classifier:
 
         A folder of class folders that training did not split is used whole.
         """
-        from tqdm import tqdm
-
         from minialex.data.loader import Loader
+        from minialex.progress import Progress
 
         dataset = self._dataset(data)
         labels = self._labels(dataset)
         loader = Loader(dataset, self.preprocessing.recipe.resize, workers=workers)
-        with tqdm(total=len(dataset), unit=" images", disable=None if progress else True) as bar:
+        with Progress(progress).bar("evaluating", len(dataset)) as bar:
             return evaluate_network(
                 self.backend,
                 self.model.network,
@@ -157,14 +156,7 @@ class Classifier:
 
     def _square(self, image) -> np.ndarray:
         size = self.preprocessing.recipe.resize
-        if isinstance(image, np.ndarray):
-            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-                raise InputError(
-                    f"an image array of {image.dtype} {image.shape} was given: "
-                    "expected uint8 (height, width, 3), RGB"
-                )
-            return square(image, size)
-        return square(load_rgb(image), size)
+        return load_square(image, size) if isinstance(image, (str, Path)) else square(image, size)
 
     def _dataset(self, data):
         if data is not None and not isinstance(data, (str, Path)):
@@ -173,7 +165,7 @@ class Classifier:
         if data is None or (seen is not None and data_key(data) == seen):
             fraction = self.data.get("val_fraction", 0.1)
             return open_data(seen, seed=self.data.get("seed", 0), val_fraction=fraction).val
-        return open_data(data, val_fraction=1.0).val
+        return open_for_evaluation(data)
 
     def _labels(self, dataset) -> np.ndarray | None:
         """The network's number for each of the data set's classes; None if they are the same."""

@@ -73,8 +73,6 @@ def evaluate_network(
     loader = loader or Loader(dataset, preprocessing.recipe.resize)
     images, wrong1, wrong5, loss = 0, 0, 0, 0.0
     for batch in loader.batches(np.arange(len(dataset)), batch_size):
-        if len(batch.labels) == 0:
-            continue
         truth = batch.labels if labels is None else np.asarray(labels)[batch.labels]
         p = probabilities(b, network, params, preprocessing, batch.images, crops=crops, dtype=dtype)
         rank = ranks(p, truth)

@@ -67,7 +67,9 @@ class Preprocessing:
         """One view of every image: (N, S, S, 3) -> (N, crop, crop, 3)."""
         n = len(images)
         top, left, flip = (np.full(n, value) for value in view)
-        return self._crops(b, images, Draws(top, left, flip, None), 1.0, dtype)
+        return self._crops(
+            b, images, Draws(top, left, flip, np.zeros((n, 3), np.float32)), 1.0, dtype
+        )
 
     def _crops(self, b, images, draws: Draws, scale: float, dtype):
         margin = (self.recipe.resize - self.recipe.crop) // 2
@@ -81,7 +83,7 @@ class Preprocessing:
             self.statistics.mean,
             fixed,
             fixed,
-            draws.shift,
+            draws.shift if draws.shift.any() else None,
             scale,
             dtype,
         )

@@ -23,19 +23,23 @@ class Progress:
             with tqdm.external_write_mode():
                 print(text, flush=True)
 
-    def epoch(self, number: int, epochs: int, images: int, done: int) -> None:
-        """Start the bar of one epoch, `done` images in."""
+    def bar(self, title: str, images: int, done: int = 0) -> tqdm:
+        """A bar over so many images; it is a context manager with an `update(images)`."""
         from tqdm import tqdm
 
-        self.close()
-        self._bar = tqdm(
+        return tqdm(
             total=images,
             initial=done,
-            desc=f"epoch {number}/{epochs}",
+            desc=title,
             unit=" images",
             disable=None if self.enabled else True,
             leave=False,
         )
+
+    def epoch(self, number: int, epochs: int, images: int, done: int) -> None:
+        """Start the bar of one epoch, `done` images in."""
+        self.close()
+        self._bar = self.bar(f"epoch {number}/{epochs}", images, done)
 
     def step(self, images: int, loss: float) -> None:
         """Move the bar on by one batch."""

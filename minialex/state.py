@@ -10,7 +10,7 @@ from minialex.errors import InputError, TrainingError
 from minialex.health import bad_parameter
 from minialex.network import Tree
 
-_COUNTERS = ("step", "epoch", "batch", "images", "loss_sum", "seconds", "history")
+_COUNTERS = ("step", "epoch", "position", "images", "loss_sum", "seconds", "history")
 _VELOCITY = "velocity."
 
 
@@ -22,8 +22,8 @@ class State:
     velocities: Tree
     step: int = 0  # updates done
     epoch: int = 0  # epochs finished
-    batch: int = 0  # batches done of the running epoch
-    images: int = 0  # images seen in it
+    position: int = 0  # place in the running epoch's order where it goes on
+    images: int = 0  # images seen in it: fewer, if some could not be read
     loss_sum: float = 0.0  # over those images
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)

@@ -11,8 +11,9 @@ import numpy as np
 from minialex import __version__, backends, health, losses, models, runs
 from minialex.classifier import Classifier, data_key, one_device
 from minialex.data.augment import epoch_order
+from minialex.data.base import Splits
 from minialex.data.loader import Batch, Loader
-from minialex.data.open import Splits, open_data
+from minialex.data.open import open_data
 from minialex.data.statistics import measure
 from minialex.errors import InputError
 from minialex.evaluation import evaluate_network
@@ -65,7 +66,6 @@ class Trainer:
     def steps(self, state: State) -> Iterator[str]:
         """Run updates from `state` on; yields "step" after each, "epoch" after an epoch's last."""
         recipe, count = self.recipe, len(self.splits.train)
-        batches = -(-count // recipe.batch_size)
         schedule = get_schedule(recipe.schedule)
         while state.epoch < recipe.epochs:
             order = epoch_order(self.seed, state.epoch, count)
@@ -74,18 +74,16 @@ class Trainer:
             waited, images = self.loader.wait_seconds, state.images
             self.show.epoch(state.epoch + 1, recipe.epochs, count, state.images)
 
-            for batch in self.loader.batches(order, recipe.batch_size, first=state.batch):
-                rates = schedule(recipe, state.epoch + state.batch / batches, state.errors)
-                if len(batch.labels):
-                    loss = self.update(state, batch, rates)
-                    state.loss_sum += loss * len(batch.labels)
-                    state.images += len(batch.labels)
-                    state.step += 1
-                    self.show.step(len(batch.labels), loss)
-                state.batch += 1
-                clock, elapsed = time.monotonic(), time.monotonic() - clock
-                state.seconds += elapsed
-                if state.batch < batches:
+            for batch in self.loader.batches(order, recipe.batch_size, first=state.position):
+                rates = schedule(recipe, state.epoch + state.position / count, state.errors)
+                loss = self.update(state, batch, rates)
+                state.step += 1
+                state.position = batch.end
+                state.images += len(batch)
+                state.loss_sum += loss * len(batch)
+                self.show.step(len(batch), loss)
+                state.seconds, clock = state.seconds + time.monotonic() - clock, time.monotonic()
+                if state.position < count:
                     yield "step"
 
             trained = time.monotonic() - start
@@ -149,7 +147,7 @@ class Trainer:
             "validation_seconds": round(time.monotonic() - start, 3),
         }
         state.history.append(row)
-        state.batch, state.images, state.loss_sum = 0, 0, 0.0
+        state.position, state.images, state.loss_sum = 0, 0, 0.0
         self.show.say(
             f"epoch {row['epoch']:3}/{recipe.epochs}  train loss {row['train_loss']:.4f} "
             f"+ L2 {row['l2_loss']:.4f}  val loss {row['val_loss']:.4f}  "
@@ -162,9 +160,8 @@ class Trainer:
         classifier, count = self.classifier, min(16, len(self.splits.train))
         b = classifier.backend
         [view] = classifier.preprocessing.views(1)
-        for batch in self.loader.batches(epoch_order(self.seed, 0, len(self.splits.train)), count):
-            if len(batch.labels):
-                break
+        order = epoch_order(self.seed, 0, len(self.splits.train))
+        batch = next(self.loader.batches(order, count))
         x = classifier.preprocessing.test_input(b, batch.images, view, classifier.dtype)
         network, labels = classifier.model.network, b.asarray(batch.labels)
         table, value = health.first_look(b, network, state.params, self.loss, x, labels)
@@ -234,7 +231,8 @@ def train(
     val_loader = Loader(splits.val, recipe.resize, workers=workers)
     fresh = not (resume and last.exists())
     if fresh:
-        statistics = measure(splits.train, recipe.resize, workers=workers, progress=progress)
+        with show.bar("mean image", len(splits.train)) as bar:
+            statistics = measure(splits.train, recipe.resize, progress=bar.update, loader=loader)
         params = planned.network.init(b, seed, dtype)
         state = State(params, SGD(recipe).start(b, params))
         preprocessing = Preprocessing(recipe, statistics)

@@ -1,0 +1,143 @@
+"""Batches of decoded images, read by threads ahead of the training step that will want them."""
+
+import os
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from minialex.data.base import Dataset
+from minialex.errors import InputError
+
+_GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The readable images of one stretch of an epoch's order."""
+
+    images: np.ndarray  # uint8 (n, S, S, 3)
+    labels: np.ndarray  # int64 (n,)
+    positions: np.ndarray  # int64 (n,), places in the order: what random draws are keyed by
+    indices: np.ndarray  # int64 (n,), places in the data set
+    end: int  # the first position after this batch: where a resumed epoch continues
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+class Loader:
+    """Decodes the images of `dataset` to squares of `size`, and keeps what fits in memory.
+
+    `workers` threads (default: one a core) stay up to `ahead` images (default: two batches) before
+    the consumer; Pillow lets go of Python's lock while it decodes. The first squares decoded stay
+    in a cache of `cache_bytes` (default: 2 GiB or a quarter of the memory, whichever is less; 0
+    for none). Neither changes what is delivered.
+
+    `skipped` maps each image that could not be read to the reason; `wait_seconds` adds up how long
+    consumers had to wait.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        size: int,
+        *,
+        workers: int | None = None,
+        ahead: int | None = None,
+        cache_bytes: int | None = None,
+    ):
+        if workers is not None and workers < 1:
+            raise InputError(f"workers is {workers}: decoding images takes at least 1 thread")
+        self.dataset = dataset
+        self.size = size
+        self.workers = workers or cores()
+        self.ahead = ahead
+        self.skipped: dict[str, str] = {}
+        self.wait_seconds = 0.0
+        self._labels = dataset.labels
+        self._cache: dict[int, np.ndarray] = {}
+        space = default_cache_bytes() if cache_bytes is None else cache_bytes
+        self._cache_limit = space // (size * size * 3)
+
+    def batches(self, order, batch_size: int, first: int = 0) -> Iterator[Batch]:
+        """Batches of the images `order[first:]`, cut every `batch_size` positions from `first`.
+
+        An image that cannot be read is left out of its batch, and a batch without images is left
+        out too. Raises InputError once more than half of `order` cannot be read. The threads end
+        with the iterator, whether it is exhausted, closed or forgotten.
+        """
+        order = np.asarray(order, np.int64)
+        ahead = 2 * batch_size if self.ahead is None else self.ahead
+        pending: deque[Future] = deque()
+        submitted = first
+        unreadable = 0
+        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="minialex-loader")
+        try:
+            for start in range(first, len(order), batch_size):
+                end = min(start + batch_size, len(order))
+                for index in order[submitted : end + ahead]:
+                    pending.append(pool.submit(self._read, int(index)))
+                submitted = max(submitted, min(end + ahead, len(order)))
+                waiting = time.perf_counter()
+                squares = [pending.popleft().result() for _ in range(start, end)]
+                self.wait_seconds += time.perf_counter() - waiting
+                batch = self._assemble(order, start, end, squares)
+                unreadable += end - start - len(batch)
+                if 2 * unreadable > len(order):
+                    raise self._too_many(unreadable, len(order))
+                if len(batch):
+                    yield batch
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _read(self, index: int) -> np.ndarray | None:
+        """One square, from the cache or the file; None, and a line in `skipped`, if unreadable."""
+        if (image := self._cache.get(index)) is not None:
+            return image
+        try:
+            image = self.dataset.image(index, self.size)
+        except (InputError, OSError) as error:
+            self.skipped[self.dataset.describe(index)] = str(error)
+            return None
+        if len(self._cache) < self._cache_limit:
+            self._cache[index] = image
+        return image
+
+    def _assemble(self, order: np.ndarray, start: int, end: int, squares: list) -> Batch:
+        kept = [place for place, image in enumerate(squares) if image is not None]
+        images = np.empty((len(kept), self.size, self.size, 3), np.uint8)
+        for row, place in enumerate(kept):
+            images[row] = squares[place]
+        positions = start + np.array(kept, np.int64)
+        indices = order[positions]
+        return Batch(images, self._labels[indices], positions, indices, end)
+
+    def _too_many(self, unreadable: int, total: int) -> InputError:
+        example = next(iter(self.skipped.values()))
+        return InputError(
+            f"{unreadable} of {total} images of {self.dataset.name!r} cannot be read, the first: "
+            f"{example}; see `minialex check --data` for all of them"
+        )
+
+
+def cores() -> int:
+    """The processor cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def default_cache_bytes() -> int:
+    """2 GiB, or a quarter of the machine's or container's memory where that is less."""
+    memory = [8 * _GIB]
+    if hasattr(os, "sysconf"):
+        memory.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    limit = Path("/sys/fs/cgroup/memory.max")
+    if limit.is_file() and (words := limit.read_text().strip()).isdecimal():
+        memory.append(int(words))
+    return min(memory) // 4

@@ -1,0 +1,88 @@
+"""From what the user calls the data to a training and a validation set."""
+
+import difflib
+import os
+from pathlib import Path
+
+from minialex.data.base import Dataset, Splits
+from minialex.errors import InputError
+
+DEFAULT_SHAPES = 2400
+
+
+def open_data(
+    data: str | os.PathLike[str] | None = None, *, seed: int = 0, val_fraction: float = 0.1
+) -> Splits:
+    """The data set called `data`, as `Splits(train, val)`.
+
+    None or "shapes" is the built-in set (2,400 + 600 images), "shapes:N" makes N + N // 4 of it,
+    and anything else is the path of a folder: train/<class>/ and val/<class>/, or <class>/ alone,
+    or CIFAR-10's binary files. Where there is no validation part, `val_fraction` of each class is
+    held out by `seed`. Write "./shapes" for a folder of that name.
+
+    Raises FileNotFoundError for a path that does not exist and InputError, in a sentence, for a
+    folder that cannot be used.
+    """
+    from minialex.data import cifar, folder, shapes
+
+    if data is None or is_builtin(data):
+        return shapes.open_shapes(_count(str(data or "shapes")), seed=seed)
+    root = existing_folder(data)
+    if cifar.is_cifar(root):
+        return cifar.open_cifar(root, seed=seed, val_fraction=val_fraction)
+    if (root / "data_batch_1").is_file():
+        raise InputError(
+            f"{str(root)!r} is CIFAR-10's Python version, which is made of pickles, and those are "
+            "never loaded: use its binary version (data_batch_1.bin ...)"
+        )
+    return folder.open_folder(root, seed=seed, val_fraction=val_fraction)
+
+
+def open_for_evaluation(data: str | os.PathLike[str]) -> Dataset:
+    """The images of `data` to judge a network by: its validation part, or all if it has none."""
+    from minialex.data import cifar, folder
+
+    if isinstance(data, str) and data.partition(":")[0] == "shapes":
+        return open_data(data).val
+    root = existing_folder(data)
+    if cifar.is_cifar(root):
+        return open_data(root).val
+    layout = folder.find_layout(root)
+    return folder.read_folder(layout.val or layout.train, name=root.name, names_from=root)
+
+
+def is_builtin(data: str | os.PathLike[str]) -> bool:
+    """Whether `data` names the drawn images: "shapes" or "shapes:N"."""
+    return isinstance(data, str) and data.partition(":")[0] == "shapes"
+
+
+def existing_folder(data: str | os.PathLike[str]) -> Path:
+    """`data` as a folder that exists, or FileNotFoundError that suggests its nearest neighbour."""
+    root = Path(data).expanduser()
+    if root.is_dir():
+        return root.resolve()
+    if root.exists():
+        raise InputError(
+            f"data {str(root)!r} is a file: give a folder of class folders (unpack archives first)"
+        )
+    missing = root
+    while not missing.parent.is_dir():
+        missing = missing.parent
+    try:
+        siblings = [entry.name for entry in missing.parent.iterdir()]
+    except OSError:
+        siblings = []
+    near = difflib.get_close_matches(missing.name, siblings, n=1)
+    hint = f"did you mean {str(missing.parent / near[0])!r}?" if near else "check the path"
+    raise FileNotFoundError(
+        f"no data at {str(root)!r}: {hint} (give a folder, or 'shapes' for the built-in images)"
+    )
+
+
+def _count(data: str) -> int:
+    _, colon, number = data.partition(":")
+    if not colon:
+        return DEFAULT_SHAPES
+    if not number.isdecimal():
+        raise InputError(f"data {data!r}: expected 'shapes' or 'shapes:N' with a number of images")
+    return int(number)

@@ -1,0 +1,65 @@
+"""The mean image that is subtracted, and the colour axes along which the training set varies."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from minialex.data.base import Dataset
+from minialex.data.loader import Loader
+from minialex.errors import InputError
+
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Of a training set, in grey levels 0 … 255 (paper, sections 2 and 4.1)."""
+
+    mean: np.ndarray  # float32 (S, S, 3)
+    colour_std: np.ndarray  # float64 (3,), ascending: square roots of the covariance's eigenvalues
+    colour_axes: np.ndarray  # float64 (3, 3), eigenvectors in columns, rows R G B
+    count: int  # images measured
+
+
+def measure(
+    dataset: Dataset,
+    size: int,
+    *,
+    workers: int | None = None,
+    progress: Callable[[int], object] | None = None,
+    loader: Loader | None = None,
+) -> Statistics:
+    """Mean image and principal components of the RGB values of all readable images.
+
+    All sums are of integers and exact, so that neither order nor number of threads can change a
+    bit. `progress` is called with the number of images just measured (a bar's `update`); a `loader`
+    of the same data keeps what it decodes here for the first epoch.
+    """
+    loader = loader or Loader(dataset, size, workers=workers, cache_bytes=0)
+    total = np.zeros((size, size, 3), np.int64)
+    products = np.zeros((3, 3), np.int64)  # 2^63 / 255^2 pixels: 2 billion images of 256 x 256
+    count = 0
+    for batch in loader.batches(np.arange(len(dataset)), _BATCH):
+        total += batch.images.sum(axis=0, dtype=np.int64)
+        for image in batch.images:
+            pixels = image.reshape(-1, 3).astype(np.float64)  # (S·S, 3)
+            products += (pixels.T @ pixels).astype(np.int64)  # integers below 2^53: exact
+        count += len(batch)
+        if progress is not None:
+            progress(len(batch))
+    if not count:
+        raise InputError(f"{dataset.name!r} holds no image to measure")
+    std, axes = _principal_components(total.sum(axis=(0, 1)), products, count * size * size)
+    return Statistics((total / count).astype(np.float32), std, axes, count)
+
+
+def _principal_components(sums, products, pixels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Deviations, ascending, and axes in columns of n RGB values with these sums."""
+    s, p = sums.tolist(), products.tolist()  # Python's integers: n·Σxy - Σx·Σy cancels exactly
+    covariance = np.array(
+        [[(pixels * p[i][j] - s[i] * s[j]) / pixels**2 for j in range(3)] for i in range(3)]
+    )
+    variances, axes = np.linalg.eigh(covariance)
+    largest = axes[np.abs(axes).argmax(axis=0), range(3)]
+    return np.sqrt(np.maximum(variances, 0)), axes * np.sign(largest)
