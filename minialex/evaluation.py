@@ -1,6 +1,6 @@
 """Top-1 and top-5 error over a data set, on one centre crop or averaged over ten (section 4.1)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,7 +63,7 @@ def evaluate_network(
     *,
     crops: int = 1,
     batch_size: int = 128,
-    labels: Sequence[int] | None = None,
+    labels: np.ndarray | None = None,
     loader: Loader | None = None,
     recipe_line: str = "",
     dtype: str = "float32",
@@ -73,7 +73,7 @@ def evaluate_network(
     loader = loader or Loader(dataset, preprocessing.recipe.resize)
     images, wrong1, wrong5, loss = 0, 0, 0, 0.0
     for batch in loader.batches(np.arange(len(dataset)), batch_size):
-        truth = batch.labels if labels is None else np.asarray(labels)[batch.labels]
+        truth = batch.labels if labels is None else labels[batch.labels]
         p = probabilities(b, network, params, preprocessing, batch.images, crops=crops, dtype=dtype)
         rank = ranks(p, truth)
         own = np.take_along_axis(p, truth[:, None], axis=1)

@@ -53,7 +53,7 @@ def words(seed: int, purpose: int, step: int, indices, count: int, first: int = 
     start, stop = first // 4, -(-(first + count) // 4)
     blocks = np.arange(start, stop, dtype=np.uint64)
     four = np.stack(philox4x32(blocks, indices, step, int(purpose), seed), axis=-1)
-    row = four.reshape(len(indices), -1)
+    row = four.reshape(len(indices), 4 * len(blocks))
     return row[:, first - 4 * start : first - 4 * start + count]
 
 

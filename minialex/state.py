@@ -53,12 +53,12 @@ def restore(path: Path, b: backends.Backend) -> tuple[State, Classifier]:
     """The state and the classifier in a checkpoint."""
     tensors, described = checkpoint.load(path)
     classifier = from_checkpoint(path, tensors, described, b)
-    counters = described.get("state")
+    counters = described.get("state") or {}
     velocities: Tree = {}
     for layer, of_layer in classifier.params.items():
         for name in of_layer:
             key = f"{_VELOCITY}{layer}.{name}"
-            if key not in tensors or not isinstance(counters, dict):
+            if key not in tensors:
                 raise InputError(
                     f"{path} holds weights but no training state: resume from last.safetensors"
                 )

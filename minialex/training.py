@@ -1,5 +1,6 @@
 """Training: the only place that knows what an epoch is."""
 
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -217,15 +218,18 @@ def train(
     settings = {k: v for k, v in locals().items() if k not in ("out", "resume", "progress")}
     settings["data"] = data_key(data)
     show = Progress(progress)
+    b = backends.get(backend, one_device(devices))
+    loss_function = losses.get(loss, margin)
     if resume:
         _check_same(out, settings)
-    splits = data if isinstance(data, Splits) else None
-    splits = splits or open_data(data, seed=seed, val_fraction=val_fraction)
+    if isinstance(data, Splits):
+        splits = data
+    else:
+        splits = open_data(data, seed=seed, val_fraction=val_fraction)
     planned = plan(settings, splits)
     folder = Path(str(out)) if resume else runs.new_folder(out, f"{model}-{splits.train.name}")
     runs.write_config(folder, _config(settings, splits, folder), splits.train.class_names)
 
-    b = backends.get(backend, one_device(devices))
     recipe, last = planned.recipe, folder / "last.safetensors"
     loader = Loader(splits.train, recipe.resize, workers=workers)
     val_loader = Loader(splits.val, recipe.resize, workers=workers)
@@ -250,9 +254,7 @@ def train(
         {k: settings[k] for k in ("data", "seed", "val_fraction")},
         dtype,
     )
-    trainer = Trainer(
-        classifier, losses.get(loss, margin), loader, val_loader, splits, seed, folder, show
-    )
+    trainer = Trainer(classifier, loss_function, loader, val_loader, splits, seed, folder, show)
     if fresh:
         trainer.first_look(state)
         state.save(last, classifier)
@@ -281,6 +283,7 @@ def _run(trainer: Trainer, state: State, checkpoint_every: float, max_steps: int
                 interrupted = interrupt.requested
                 break
     show.close()
+    show.say(_closing_line(state, folder))
     skipped = {**trainer.loader.skipped, **trainer.val_loader.skipped}
     if skipped:
         named = "".join(f"\n  {name}: {reason}" for name, reason in sorted(skipped.items()))
@@ -290,6 +293,17 @@ def _run(trainer: Trainer, state: State, checkpoint_every: float, max_steps: int
             f"stopped by {interrupted}, state saved; go on with: minialex train --resume {folder}"
         )
     return Result(state.history, classifier, folder, interrupted, skipped)
+
+
+def _closing_line(state: State, folder: Path) -> str:
+    """How long it took, and how much memory at the most, where the system tells."""
+    memory = ""
+    if sys.platform != "win32":
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        memory = f", peak memory {peak * (1 if sys.platform == 'darwin' else 1024) / 1e9:.2f} GB"
+    return f"{folder}: {state.step} steps in {state.seconds / 60:.1f} minutes{memory}"
 
 
 def _advise(trainer: Trainer, state: State) -> bool:

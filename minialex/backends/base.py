@@ -225,7 +225,7 @@ class Backend:
                 size, window, stride, pads, output_shape(size, window, stride, pads), strict=True
             )
         ]
-        areas = np.maximum(np.outer(*inside), 1)[None, :, :, None]
+        areas = np.maximum(np.outer(inside[0], inside[1]), 1)[None, :, :, None]
         return self.xp.asarray(areas, dtype=like.dtype, device=self.device)
 
     # ------------------------------------------------------------------------------ normalisation

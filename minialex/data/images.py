@@ -98,13 +98,12 @@ def square(image: "np.ndarray | Image", size: int) -> np.ndarray:
 
 def to_rgb(image: "np.ndarray | Image") -> "Image":
     """Any Pillow image or uint8 array as an upright Pillow image of mode RGB."""
-    from PIL import ExifTags, Image, ImageOps
+    from PIL import Image
 
     if isinstance(image, np.ndarray):
         image = _from_array(image)
     image.load()
-    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
-        image = ImageOps.exif_transpose(image)
+    image = _upright(image)
     if image.mode.startswith("I"):  # 16 bits; 65535 = 257 * 255
         image = Image.fromarray(_bytes(np.asarray(image, np.float64) / 257))
     elif image.mode == "F":
@@ -115,6 +114,17 @@ def to_rgb(image: "np.ndarray | Image") -> "Image":
         white = Image.new("RGBA", straight.size, "white")
         image = Image.alpha_composite(white, straight)
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _upright(image: "Image") -> "Image":
+    from PIL import ExifTags, ImageOps
+
+    try:
+        if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+            return image
+        return ImageOps.exif_transpose(image)
+    except Exception:  # a damaged note about the picture does not make the picture unreadable
+        return image
 
 
 def _bytes(values: np.ndarray) -> np.ndarray:

@@ -84,9 +84,9 @@ class Loader:
                     pending.append(pool.submit(self._read, int(index)))
                 submitted = max(submitted, min(end + ahead, len(order)))
                 waiting = time.perf_counter()
-                squares = [pending.popleft().result() for _ in range(start, end)]
+                found = [pending.popleft().result() for _ in range(start, end)]
                 self.wait_seconds += time.perf_counter() - waiting
-                batch = self._assemble(order, start, end, squares)
+                batch = self._assemble(order, start, end, found)
                 unreadable += end - start - len(batch)
                 if 2 * unreadable > len(order):
                     raise self._too_many(unreadable, len(order))
@@ -95,25 +95,29 @@ class Loader:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _read(self, index: int) -> np.ndarray | None:
-        """One square, from the cache or the file; None, and a line in `skipped`, if unreadable."""
+    def _read(self, index: int) -> np.ndarray | str:
+        """One square, from the cache or the file; or the reason why there is none."""
         if (image := self._cache.get(index)) is not None:
             return image
         try:
             image = self.dataset.image(index, self.size)
         except (InputError, OSError) as error:
-            self.skipped[self.dataset.describe(index)] = str(error)
-            return None
+            return str(error)
         if len(self._cache) < self._cache_limit:
             self._cache[index] = image
         return image
 
-    def _assemble(self, order: np.ndarray, start: int, end: int, squares: list) -> Batch:
-        kept = [place for place, image in enumerate(squares) if image is not None]
+    def _assemble(self, order: np.ndarray, start: int, end: int, found: list) -> Batch:
+        kept = []
+        for position, image in zip(range(start, end), found, strict=True):
+            if isinstance(image, str):
+                self.skipped[self.dataset.describe(int(order[position]))] = image
+            else:
+                kept.append(position)
         images = np.empty((len(kept), self.size, self.size, 3), np.uint8)
-        for row, place in enumerate(kept):
-            images[row] = squares[place]
-        positions = start + np.array(kept, np.int64)
+        for row, position in enumerate(kept):
+            images[row] = found[position - start]
+        positions = np.array(kept, np.int64)
         indices = order[positions]
         return Batch(images, self._labels[indices], positions, indices, end)
 

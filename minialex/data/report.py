@@ -74,7 +74,7 @@ def check_data(
                 progress(1)
     lines = [f"{layout.root}: {layout}"]
     if ignored := sum(_others(path / i) for part, path in parts.items() for i in classes[part]):
-        lines.append(f"{ignored:,} files or folders inside class folders are no images: ignored")
+        lines.append(f"ignored inside class folders, being no images: {ignored:,}")
     if layout.val is None:
         lines.append("no val/ folder: training will hold out a part of each class, by its seed")
     lines += _counts(classes, files)
@@ -165,9 +165,9 @@ def _kinds(files: list[_File], size: int) -> Iterator[str]:
     sides = np.array([min(f.width, f.height) for f in readable])
     yield f"shorter sides: {sides.min()} to {sides.max()} pixels (median {np.median(sides):.0f})"
     if small := int((sides < size).sum()):
-        yield f"  {small:,} images are smaller than {size} and will be enlarged"
+        yield f"  smaller than {size}, to be enlarged: {small:,}"
     if tiny := [f for f in readable if 4 * min(f.width, f.height) < size]:
-        yield f"  {len(tiny):,} are smaller than a quarter of that:"
+        yield f"  smaller than a quarter of that: {len(tiny):,}"
         yield from _some(f"{f.path} ({f.width} x {f.height})" for f in tiny)
 
 
@@ -192,7 +192,7 @@ def _class_problems(classes: dict[str, list[str]], files: list[_File]) -> Iterat
 def _file_problems(files: list[_File]) -> Iterator[str]:
     broken = [f for f in files if f.problem is not None]
     if broken:
-        yield f"{len(broken):,} unreadable files, which training leaves out:"
+        yield f"files that cannot be read, which training leaves out: {len(broken):,}"
         yield from (f"  {f.problem}" for f in broken)
 
 
@@ -201,7 +201,7 @@ def _duplicates(files: list[_File]) -> Iterator[str]:
     first = {f.digest: f.path for f in files if f.part == "train" and f.digest}
     same = [(f.path, first[f.digest]) for f in files if f.part == "val" and f.digest in first]
     if same:
-        yield f"{len(same):,} images of val are also in train, byte for byte:"
+        yield f"images of val that are also in train, byte for byte: {len(same):,}"
         yield from _some(f"{val} = {train}" for val, train in same)
 
 

@@ -1,7 +1,7 @@
 """Built-in images, drawn when asked for: one class for each colour, form and texture.
 
 2 colours x 2 textures x 3 forms = 12 classes. Each cue alone leaves four or six classes open, so a
-network must see all three. Place, size, rotation, texture scale, the many-coloured background with
+network must see all three. Place, size, tilt, texture scale, the many-coloured background with
 its plain distractors, lighting and noise vary from image to image and say nothing of the class.
 
 An image is a function of (seed, split, index) alone, and looks the same at every size.
@@ -57,7 +57,7 @@ class Shapes:
     def image(self, index: int, size: int) -> np.ndarray:
         if not 0 <= index < self.count:
             raise IndexError(f"image {index} of {self.count}")
-        numbers = rng.uniform(rng.words(self.seed, rng.Purpose.SHAPES, self.part, [index], 128)[0])
+        numbers = rng.uniform(rng.words(self.seed, rng.Purpose.SHAPES, self.part, [index], 96)[0])
         return _draw(index % len(CLASSES), _Numbers(numbers), size)
 
     def describe(self, index: int) -> str:
@@ -96,10 +96,10 @@ def _draw(label: int, numbers: _Numbers, size: int) -> np.ndarray:
     hue = _HUES[colour] + numbers.take(-0.04, 0.04)
     saturation = numbers.take(0.65, 0.95)
     # Ground and ink differ in lightness either way round, so lightness tells nothing.
-    dark, light = numbers.take(0.45, 0.6), numbers.take(0.85, 1.0)
+    dark, light = numbers.take(0.3, 0.5), numbers.take(0.85, 1.0)
     if numbers.take(0, 1) < 0.5:
         dark, light = light, dark
-    ground, pattern = _rgb(hue, saturation, dark), _rgb(hue, saturation * 0.8, light)
+    ground, pattern = _rgb(hue, saturation, dark), _rgb(hue, saturation * 0.6, light)
     fill = Image.composite(
         Image.new("RGB", (size, size), pattern), Image.new("RGB", (size, size), ground), ink
     )
@@ -138,9 +138,10 @@ def _object_masks(form: str, texture: str, numbers: _Numbers, size: int) -> tupl
     from PIL import Image, ImageDraw
 
     side = size * _OVERSAMPLING
-    radius = numbers.take(0.28, 0.42) * side
+    radius = numbers.take(0.32, 0.44) * side
     centre = numbers.take(radius, side - radius, 2)
-    form_turn, texture_turn = (_rotation(angle) for angle in numbers.take(0, 2 * np.pi, 2))
+    # Tilts beyond this make the first epochs long: a small network then needs many more images.
+    form_turn, texture_turn = (_rotation(angle) for angle in numbers.take(-0.4, 0.4, 2))
 
     mask = Image.new("L", (side, side))
     outline = ImageDraw.Draw(mask)
@@ -153,7 +154,7 @@ def _object_masks(form: str, texture: str, numbers: _Numbers, size: int) -> tupl
 
     ink = Image.new("L", (side, side))
     pattern = ImageDraw.Draw(ink)
-    period = numbers.take(0.3, 0.42)
+    period = numbers.take(0.38, 0.52)
     offset = numbers.take(0, period, 2)
     lines = np.arange(-1.5, 1.5, period)
     if texture == "striped":

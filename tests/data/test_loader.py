@@ -1,0 +1,166 @@
+import gc
+import threading
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minialex.data import loader
+from minialex.data.loader import Loader
+from minialex.errors import InputError
+
+SIZE = 2
+
+
+def loader_threads() -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t.name.startswith("minialex-loader")]
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left():
+    yield
+    assert loader_threads() == []
+
+
+@given(
+    count=st.integers(0, 60),
+    batch_size=st.integers(1, 70),
+    workers=st.integers(1, 5),
+    ahead=st.none() | st.integers(0, 80),
+    cached=st.integers(0, 70),
+    seed=st.integers(0, 2**32),
+    data=st.data(),
+)
+def test_each_readable_image_once_and_in_order(
+    numbered, count, batch_size, workers, ahead, cached, seed, data
+):
+    broken = data.draw(st.sets(st.integers(0, max(count - 1, 0)), max_size=count // 2))
+    order = np.random.default_rng(seed).permutation(count)
+    cache_bytes = cached * SIZE * SIZE * 3
+    load = Loader(
+        numbered(count, broken), SIZE, workers=workers, ahead=ahead, cache_bytes=cache_bytes
+    )
+    for _ in range(2):  # the second time partly from the cache
+        batches = list(load.batches(order, batch_size))
+        indices = [i for b in batches for i in b.indices.tolist()]
+        assert indices == [i for i in order.tolist() if i not in broken]
+        for b in batches:
+            assert 0 < len(b) <= batch_size
+            assert b.images.shape == (len(b), SIZE, SIZE, 3)
+            assert (b.images == (b.indices % 256)[:, None, None, None]).all()
+            np.testing.assert_array_equal(b.labels, b.indices % 3)
+            np.testing.assert_array_equal(order[b.positions], b.indices)
+            np.testing.assert_array_equal((b.positions // batch_size), (b.end - 1) // batch_size)
+        assert load.skipped == {f"number {i}": f"number {i} is broken" for i in broken}
+
+
+@given(st.integers(1, 50), st.integers(1, 20), st.integers(0, 5))
+def test_an_epoch_continues_where_a_batch_ended(numbered, count, batch_size, stop):
+    order = np.arange(count)[::-1]
+    load = Loader(numbered(count), SIZE, workers=2, cache_bytes=0)
+    whole = list(load.batches(order, batch_size))
+    done = whole[:stop]
+    rest = list(load.batches(order, batch_size, first=done[-1].end if done else 0))
+    assert [b.positions.tolist() for b in done + rest] == [b.positions.tolist() for b in whole]
+
+
+@given(st.integers(1, 40), st.integers(1, 10), st.integers(0, 5))
+def test_an_iterator_left_partway_leaves_no_thread(numbered, count, batch_size, taken):
+    batches = Loader(numbered(count), SIZE, workers=3).batches(np.arange(count), batch_size)
+    for _, _ in zip(range(taken), batches, strict=False):
+        pass
+    batches.close()
+    assert loader_threads() == []
+
+
+def test_a_forgotten_iterator_leaves_no_thread(numbered):
+    next(Loader(numbered(40), SIZE, workers=3).batches(np.arange(40), 4))
+    gc.collect()
+    assert loader_threads() == []
+
+
+def test_an_interrupt_in_the_consumer_leaves_no_thread(numbered):
+    def consume():
+        for _ in Loader(numbered(40), SIZE, workers=3).batches(np.arange(40), 4):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        consume()
+    gc.collect()
+
+
+def test_images_are_read_ahead_of_the_consumer_but_not_without_bound(numbered):
+    dataset = numbered(100)
+    batches = Loader(dataset, SIZE, workers=2, ahead=12, cache_bytes=0).batches(np.arange(100), 8)
+    next(batches)
+    deadline = time.monotonic() + 5
+    while len(dataset.reads) < 20 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    time.sleep(0.02)
+    assert sorted(dataset.reads) == list(range(20))
+    batches.close()
+
+
+def test_the_cache_is_bounded_and_spares_reading(numbered):
+    dataset = numbered(30)
+    load = Loader(dataset, SIZE, workers=2, cache_bytes=10 * SIZE * SIZE * 3)
+    for _ in range(3):
+        list(load.batches(np.arange(30), 8))
+    assert len(dataset.reads) in (30 + 2 * 20, 30 + 2 * 19)  # the second thread may add one more
+    dataset = numbered(30)
+    load = Loader(dataset, SIZE)
+    for _ in range(3):
+        list(load.batches(np.arange(30), 8))
+    assert len(dataset.reads) == 30
+
+
+def test_mostly_unreadable_data_ends_the_epoch(numbered):
+    load = Loader(numbered(20, broken=range(11)), SIZE)
+    with pytest.raises(InputError, match=r"11 of 20 images of 'numbered' .* number 0 is broken"):
+        list(load.batches(np.arange(20), 4))
+    list(Loader(numbered(20, broken=range(10)), SIZE).batches(np.arange(20), 4))
+
+
+def test_a_defect_keeps_its_type(numbered):
+    dataset = numbered(10)
+    dataset.image = lambda index, size: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        list(Loader(dataset, SIZE).batches(np.arange(10), 4))
+
+
+def test_waiting_is_measured(numbered):
+    dataset = numbered(4)
+    quick = dataset.image
+
+    def slow(index, size):
+        time.sleep(0.01)
+        return quick(index, size)
+
+    dataset.image = slow
+    load = Loader(dataset, SIZE, workers=1)
+    list(load.batches(np.arange(4), 4))
+    assert load.wait_seconds >= 0.04
+
+
+def test_workers_must_be_positive(numbered):
+    with pytest.raises(InputError, match="workers is 0"):
+        Loader(numbered(4), SIZE, workers=0)
+
+
+def test_the_default_cache_is_a_quarter_of_memory_at_most():
+    assert 0 < loader.default_cache_bytes() <= 2 << 30
+
+
+def test_a_photograph_cut_short_is_skipped_and_named(photos):
+    from minialex.data.open import open_data
+
+    cut = photos / "train" / "cat" / "3.JPEG"
+    cut.write_bytes(cut.read_bytes()[:-300])
+    load = Loader(open_data(photos).train, 16)
+    batches = list(load.batches(np.arange(10), 4))
+    assert sum(len(b) for b in batches) == 9
+    (description,) = load.skipped
+    assert description == str(cut)
+    assert "truncated" in load.skipped[description]
