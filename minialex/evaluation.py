@@ -47,9 +47,12 @@ def probabilities(
 
 
 def ranks(p: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """How many classes stand before the right one; of equal ones the lower number comes first."""
+    """How many classes stand before the right one; of equal ones the lower number comes first.
+
+    What is not a number counts as before it.
+    """
     own = np.take_along_axis(p, labels[:, None], axis=1)
-    above = p > own
+    above = ~(p <= own)
     tied_before = (p == own) & (np.arange(p.shape[1]) < labels[:, None])
     return np.sum(above | tied_before, axis=1)
 

@@ -1,0 +1,86 @@
+"""How do the paper's text and the run behind its tables start? Measure the signal and the loss.
+
+    python examples/how_training_starts.py --data PATH --steps 100
+
+The two differ in the initial weights of convolutions 3 to 5 (0.01 and 0.03), in the strength and
+place of the response normalisation, and in the rate of the biases. For each this prints how much
+the scores of an untrained network differ between images, and the loss over the first updates.
+"""
+
+import argparse
+import sys
+
+import numpy as np
+
+import minialex
+from minialex import backends, losses, models
+from minialex.data.augment import epoch_order
+from minialex.data.loader import Loader
+from minialex.data.open import open_data
+from minialex.data.statistics import measure
+from minialex.layers import Mode
+from minialex.optim import SGD, Rates
+from minialex.preprocessing import Preprocessing
+
+MODELS = ("alexnet", "alexnet-2012")
+
+
+def main(arguments: list[str] | None = None) -> dict[str, list[float]]:
+    """Print the table; returns {model: losses}."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", help="a folder of photographs (default: built-in images)")
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--every", type=int, default=20, help="steps that a printed mean covers")
+    options = parser.parse_args(arguments)
+
+    b = backends.get("auto")
+    data = open_data(options.data).train
+    loader = Loader(data, 256)
+    order = epoch_order(0, 0, len(data))
+    statistics = measure(data, 256, loader=loader)
+    batches = []
+    for batch in loader.batches(order, options.batch_size):
+        batches.append(batch)
+        if len(batches) == options.steps:
+            break
+    results = {}
+    for name in MODELS:
+        # ------------------------------------------------- the untrained network, 1000 classes
+        model = models.get(name, 1000)
+        preprocessing = Preprocessing(model.recipe, statistics)
+        [view] = preprocessing.views(1)
+        x = preprocessing.test_input(b, batches[0].images, view, "float32")
+        params = model.network.init(b)
+        scores = b.to_numpy(model.network.infer(b, params, x))
+        print(f"{name}: scores differ between images by {scores.std(axis=0).mean():.4g}")
+
+        # ------------------------------------------------- the first updates, these classes
+        model = models.get(name, len(data.class_ids))
+        network, optimiser = model.network, SGD(model.recipe)
+        params = network.init(b)
+        velocities = optimiser.start(b, params)
+        rates = Rates(0.01, 0.01 * model.recipe.bias_rate, model.recipe.colour_noise)
+        seen = []
+        for step, batch in enumerate(batches):
+            x = preprocessing.training_input(
+                b, batch.images, batch.positions, seed=0, epoch=0, noise=0.1, dtype="float32"
+            )
+            y, saved = network.forward(b, params, x, Mode(training=True, step=step))
+            loss, dy = losses.SoftmaxCrossEntropy()(b, y, b.asarray(batch.labels))
+            seen.append(float(loss))
+            grads = network.backward(b, params, saved, dy)
+            optimiser.update(b, params, velocities, grads, rates)
+        for start in range(0, len(seen), options.every):
+            part = seen[start : start + options.every]
+            print(f"  steps {start:4} to {start + len(part):4}: mean loss {np.mean(part):.4f}")
+        results[name] = seen
+    print(f"chance: {np.log(len(data.class_ids)):.4f}")
+    return results
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (minialex.InputError, FileNotFoundError) as error:
+        sys.exit(f"how_training_starts: {error}")
