@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from typing import Any
 
 
 class Interrupt:
@@ -13,9 +14,9 @@ class Interrupt:
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.requested: str | None = None
-        self._before = {}
+        self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "Interrupt":
         if threading.current_thread() is threading.main_thread():
@@ -24,7 +25,8 @@ class Interrupt:
 
     def __exit__(self, *exception) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            # None stands for a handler that was not set from Python and cannot be put back
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _on(self, number, frame) -> None:
         if self.requested is not None:

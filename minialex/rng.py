@@ -11,6 +11,7 @@ position in an epoch); `step` is a training step or an epoch. So every number ca
 own, on any device, in any order, and a resumed run needs no saved generator.
 """
 
+from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
@@ -92,3 +93,16 @@ def permutation(seed: int, purpose: int, step: int, n: int) -> np.ndarray:
     """A permutation of 0 … n-1: the order of n random 64-bit keys."""
     pair = words(seed, purpose, step, [0], 2 * n)[0].astype(np.uint64)
     return np.argsort(pair[0::2] << np.uint64(32) | pair[1::2], kind="stable")
+
+
+@dataclass(frozen=True)
+class InitialDraw:
+    """The initial values of one layer: a function of the seed and the layer's position."""
+
+    seed: int
+    layer: int = 0
+
+    def normal(self, shape: tuple[int, ...], std: float, dtype: str) -> np.ndarray:
+        """Weights from N(0, std²), on the host."""
+        purpose = Purpose.INIT + self.layer
+        return normal_array(self.seed, purpose, 0, shape, std, np.dtype(dtype))

@@ -13,12 +13,13 @@ batch out: `input_shape` is (H, W, C), or (units,) after a dense layer.
 """
 
 from minialex.layers.activations import ReLU, Tanh
-from minialex.layers.base import InitialDraw, Layer, Mode
+from minialex.layers.base import Layer, Mode
 from minialex.layers.conv import Conv2D
 from minialex.layers.dense import Dense
 from minialex.layers.dropout import Dropout
 from minialex.layers.pooling import AveragePool, MaxPool
 from minialex.layers.response_norm import ResponseNorm, SpatialResponseNorm
+from minialex.rng import InitialDraw
 
 __all__ = [
     "AveragePool",

@@ -1,12 +1,11 @@
 """What every layer shares: how it runs, how it starts, and what it is without parameters."""
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
-import numpy as np
-
-from minialex import rng
 from minialex.errors import InputError
+from minialex.rng import InitialDraw
 
 Shape = tuple[int, ...]
 Params = dict[str, Any]
@@ -25,19 +24,6 @@ class Mode:
     step: int = 0
     first_image: int = 0
     layer: int = 0
-
-
-@dataclass(frozen=True)
-class InitialDraw:
-    """The initial values of one layer: a function of the seed and the layer's position."""
-
-    seed: int
-    layer: int = 0
-
-    def normal(self, shape: Shape, std: float, dtype: str) -> np.ndarray:
-        """Weights from N(0, std²), on the host."""
-        purpose = rng.Purpose.INIT + self.layer
-        return rng.normal_array(self.seed, purpose, 0, shape, std, np.dtype(dtype))
 
 
 class Layer:
@@ -66,11 +52,10 @@ class Layer:
 def initial_params(b, draw, shapes, weight_std: float | None, bias: float, dtype: str) -> Params:
     """Gaussian weights and constant biases; std None is √(2 / inputs) (He et al., 2015)."""
     if weight_std is None:
-        weight_std = (2.0 / int(np.prod(shapes["weight"][:-1]))) ** 0.5
-    return {
-        "weight": b.asarray(draw.normal(shapes["weight"], weight_std, dtype)),
-        "bias": b.asarray(np.full(shapes["bias"], bias, dtype)),
-    }
+        weight_std = (2.0 / prod(shapes["weight"][:-1])) ** 0.5
+    weight = b.asarray(draw.normal(shapes["weight"], weight_std, dtype))
+    value = b.xp.full(shapes["bias"], bias, dtype=weight.dtype, device=b.device)
+    return {"weight": weight, "bias": value}
 
 
 def require(condition: bool, message: str) -> None:

@@ -1,0 +1,8 @@
+"""`python -m minialex` is `minialex`."""
+
+import sys
+
+from minialex.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""Every example runs and proves what it says it proves."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_example_is_tested():
+    tested = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} <= tested
+
+
+def test_overfit_small():
+    """On the small network here; on the paper's under the marker `slow`."""
+    arguments = ["--model", "alexnet-64", "--images", "8", "--lr", "0.002"]
+    assert load("overfit_small").main([*arguments, "--backend", "numpy", "--devices", "0"]) < 0.05
+
+
+@pytest.mark.slow
+def test_overfit_the_papers_network():
+    assert load("overfit_small").main([]) < 0.05
+
+
+def test_train_shapes(tmp_path, capsys):
+    arguments = ["--data", "shapes:48", "--epochs", "1", "--out", str(tmp_path / "run")]
+    error = load("train_shapes").main(arguments)
+    assert 0 <= error <= 1
+    assert "10 crops" in capsys.readouterr().out
+
+
+def test_figures_of_a_run(tmp_path):
+    load("train_shapes").main(
+        ["--data", "shapes:48", "--epochs", "1", "--out", str(tmp_path / "run")]
+    )
+    written = load("figures_of_a_run").main([str(tmp_path / "run"), "--out", str(tmp_path / "f")])
+    assert [path.name for path in written] == ["curves.png", "kernels.png", "predictions.png"]
+    from PIL import Image
+
+    for path in written:
+        with Image.open(path) as image:
+            assert min(image.size) > 100
+            assert np.asarray(image.convert("L")).std() > 5  # something is drawn
+
+
+def test_how_training_starts(monkeypatch, capsys):
+    module = load("how_training_starts")
+    monkeypatch.setattr(module, "MODELS", ("alexnet-64",))
+    from minialex.data.statistics import measure
+
+    monkeypatch.setattr(module, "measure", lambda data, size, loader: measure(data, 72))
+    monkeypatch.setattr(module, "Loader", lambda data, size: sys.modules[
+        "minialex.data.loader"
+    ].Loader(data, 72))  # fmt: skip
+    losses = module.main(["--data", "shapes:48", "--steps", "3", "--batch-size", "8"])
+    assert len(losses["alexnet-64"]) == 3
+    assert "scores differ between images" in capsys.readouterr().out
