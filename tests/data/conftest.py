@@ -1,6 +1,5 @@
 """Small data sets made on the spot, and the way to the real photographs where there are any."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -8,16 +7,6 @@ import pytest
 from PIL import Image
 
 from minialex.errors import InputError
-
-
-@pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """The folder of real photographs that is not part of the project."""
-    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
-    path = Path(os.environ.get("MINIALEX_SHARED_DATA", beside))
-    if not path.is_dir():
-        pytest.skip(f"no real photographs at {path}: set MINIALEX_SHARED_DATA")
-    return path
 
 
 class Numbered:

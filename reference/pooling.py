@@ -1,0 +1,52 @@
+"""Maximum and average pooling, and their gradients (paper, section 3.4)."""
+
+import numpy as np
+
+from reference.windows import output_size, taps
+
+
+def max_forward(x, window, stride, pads):
+    """y and the tap r·S + s of each window's first maximum in scan order."""
+    n_count, height, width, channels = x.shape
+    p_count, q_count = output_size((height, width), window, stride, pads)
+    y = np.zeros((n_count, p_count, q_count, channels))
+    which = np.zeros(y.shape, int)
+    for n, p, q, c in np.ndindex(y.shape):
+        best = None
+        for r, s, h, w in taps(p, q, (height, width), window, stride, pads):
+            if best is None or x[n, h, w, c] > best:
+                best = x[n, h, w, c]
+                which[n, p, q, c] = r * window[1] + s
+        y[n, p, q, c] = best
+    return y, which
+
+
+def max_gradient(dy, which, input_shape, window, stride, pads):
+    """Each dy goes to the pixel that was the maximum."""
+    dx = np.zeros(input_shape)
+    for n, p, q, c in np.ndindex(dy.shape):
+        for r, s, h, w in taps(p, q, input_shape[1:3], window, stride, pads):
+            if which[n, p, q, c] == r * window[1] + s:
+                dx[n, h, w, c] += dy[n, p, q, c]
+    return dx
+
+
+def average_forward(x, window, stride, pads):
+    """The mean of the pixels under the window, without those outside the image."""
+    n_count, height, width, channels = x.shape
+    p_count, q_count = output_size((height, width), window, stride, pads)
+    y = np.zeros((n_count, p_count, q_count, channels))
+    for n, p, q, c in np.ndindex(y.shape):
+        seen = [x[n, h, w, c] for _, _, h, w in taps(p, q, (height, width), window, stride, pads)]
+        y[n, p, q, c] = sum(seen) / len(seen)
+    return y
+
+
+def average_gradient(dy, input_shape, window, stride, pads):
+    """Each dy in equal shares to the pixels under its window."""
+    dx = np.zeros(input_shape)
+    for n, p, q, c in np.ndindex(dy.shape):
+        seen = list(taps(p, q, input_shape[1:3], window, stride, pads))
+        for _, _, h, w in seen:
+            dx[n, h, w, c] += dy[n, p, q, c] / len(seen)
+    return dx

@@ -1,0 +1,110 @@
+"""Hypothesis strategies that draw one whole consistent problem each."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from hypothesis import strategies as st
+
+DTYPES = ("float64", "float32")
+LAYOUTS = ("contiguous", "transposed", "strided")
+
+
+def grid(shape, seed: int) -> np.ndarray:
+    """Numbers all different and none at zero, in random order: no kink, no tie, by construction."""
+    size = int(np.prod(shape))
+    values = (np.arange(size) - size // 2 + 0.5) * (4.0 / max(size, 4))
+    return np.random.default_rng(seed).permutation(values).reshape(shape)
+
+
+def laid_out(x: np.ndarray, layout: str) -> np.ndarray:
+    """The same numbers in memory that is not contiguous."""
+    if layout == "transposed":
+        return np.ascontiguousarray(x.T).T
+    if layout == "strided":
+        wide = np.full((*x.shape[:-1], 2 * x.shape[-1]), np.nan, x.dtype)
+        wide[..., ::2] = x
+        return wide[..., ::2]
+    return x
+
+
+@dataclass(frozen=True)
+class Windows:
+    """A window moving over maps: what convolution and pooling share."""
+
+    shape: tuple[int, int, int, int]  # N H W C
+    window: tuple[int, int]
+    stride: tuple[int, int]
+    pads: tuple[tuple[int, int], tuple[int, int]]
+    groups: int
+    maps: int  # K
+    dtype: str
+    layout: str
+    seed: int
+
+    def x(self) -> np.ndarray:
+        return laid_out(grid(self.shape, self.seed).astype(self.dtype), self.layout)
+
+
+@st.composite
+def windows(draw, pooling: bool = False):
+    """H differs from W, strides exceed windows, padding exceeds half the kernel, batch of one."""
+    window = (draw(st.integers(1, 4)), draw(st.integers(1, 4)))
+    stride = (draw(st.integers(1, 5)), draw(st.integers(1, 5)))
+    most = [w - 1 if pooling else w + 1 for w in window]
+    pads = tuple((draw(st.integers(0, m)), draw(st.integers(0, m))) for m in most)
+    low = [max(1, w - sum(p)) for w, p in zip(window, pads, strict=True)]
+    height, width = (draw(st.integers(least, least + 5)) for least in low)
+    groups = 1 if pooling else draw(st.sampled_from([1, 2, 3]))
+    channels = groups * draw(st.integers(1, 3))
+    return Windows(
+        (draw(st.integers(1, 3)), height, width, channels),
+        window,
+        stride,
+        pads,
+        groups,
+        groups * draw(st.integers(1, 3)),
+        draw(st.sampled_from(DTYPES)),
+        draw(st.sampled_from(LAYOUTS)),
+        draw(st.integers(0, 2**16)),
+    )
+
+
+@dataclass(frozen=True)
+class Norm:
+    """Response normalisation with a strength at which every term matters."""
+
+    shape: tuple[int, int, int, int]
+    n: int
+    k: float
+    alpha: float
+    beta: float
+    groups: int
+    dtype: str
+    layout: str
+    seed: int
+
+    def x(self) -> np.ndarray:
+        return laid_out(grid(self.shape, self.seed).astype(self.dtype), self.layout)
+
+
+@st.composite
+def norms(draw):
+    """n from 1 to 7, beyond the number of maps too; α around 1; β the paper's and others."""
+    groups = draw(st.sampled_from([1, 2]))
+    shape = (
+        draw(st.integers(1, 2)),
+        draw(st.integers(1, 5)),
+        draw(st.integers(1, 5)),
+        groups * draw(st.integers(1, 5)),
+    )
+    return Norm(
+        shape,
+        draw(st.sampled_from([1, 3, 5, 7])),
+        draw(st.sampled_from([1.0, 2.0])),
+        draw(st.sampled_from([1.0, 0.3])),
+        draw(st.sampled_from([0.75, 0.5, 1.0])),
+        groups,
+        draw(st.sampled_from(DTYPES)),
+        draw(st.sampled_from(LAYOUTS)),
+        draw(st.integers(0, 2**16)),
+    )

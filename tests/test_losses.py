@@ -1,0 +1,44 @@
+"""The losses' gradients by central differences, what they are at the start, and their names."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import grid
+
+from minialex import backends, losses
+from minialex.errors import InputError
+
+b = backends.get("numpy")
+
+
+@pytest.mark.parametrize("name", ["softmax", "hinge"])
+@given(n=st.integers(1, 5), classes=st.integers(2, 7), seed=st.integers(0, 99))
+def test_gradient(name, n, classes, seed):
+    loss = losses.get(name, margin=0.97)
+    scores, way = grid((n, classes), seed), grid((n, classes), seed + 1)
+    labels = np.random.default_rng(seed).integers(0, classes, n)
+    _, gradient = loss(b, scores, labels)
+    step = 1e-6
+    up, down = (float(loss(b, scores + s * step * way, labels)[0]) for s in (1, -1))
+    assert np.sum(gradient * way) == pytest.approx((up - down) / (2 * step), rel=1e-6, abs=1e-8)
+
+
+@pytest.mark.parametrize("name", ["softmax", "hinge"])
+def test_equal_scores_cost_what_chance_says(name):
+    loss = losses.get(name, margin=2.0)
+    value, _ = loss(b, np.zeros((3, 10)), np.array([0, 5, 9]))
+    assert float(value) == pytest.approx(loss.chance(10))
+
+
+def test_the_slides_hinge_example():
+    """Scores 3.2, 5.1, -1.7 with the first class right: max(0, 2.9) + max(0, -3.9) = 2.9."""
+    value, _ = losses.Hinge(1.0)(b, np.array([[3.2, 5.1, -1.7]]), np.array([0]))
+    assert float(value) == pytest.approx(2.9)
+
+
+def test_a_misspelt_loss_or_a_margin_of_nothing_is_one_sentence():
+    with pytest.raises(InputError, match="did you mean 'softmax'"):
+        losses.get("softmx")
+    with pytest.raises(InputError, match="margin above 0"):
+        losses.get("hinge", margin=0.0)

@@ -1,0 +1,144 @@
+"""Whole networks against PyTorch on the CPU: scores, loss, every gradient, ten SGD steps."""
+
+import numpy as np
+import pytest
+from strategies import grid
+from tolerance import assert_close
+
+from minialex import backends, models
+from minialex.layers import Dropout, Mode
+from minialex.optim import SGD, Rates
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
+witness = pytest.importorskip("witness")
+
+b = backends.get("numpy")
+
+
+def tensors(params):
+    return {
+        layer: {name: torch.tensor(a, requires_grad=True) for name, a in of_layer.items()}
+        for layer, of_layer in params.items()
+    }
+
+
+def photographs(network, n, dtype):
+    """Numbers on the scale of images less their mean, and labels."""
+    images = 60 * grid((n, *network.input_shape), 0)
+    return images.astype(dtype), np.arange(n) % network.classes
+
+
+def masks(network, params, images, mode):
+    """The units that our dropout layers keep, by layer."""
+    found, shapes = {}, network.shapes()
+    for i, (name, layer) in enumerate(network.layers):
+        if isinstance(layer, Dropout):
+            units = int(np.prod(shapes[i]))
+            kept = b.dropout_mask((len(images), units), layer.keep, mode.seed, i, mode.step)
+            found[name] = torch.tensor(kept.reshape(len(images), *shapes[i]))
+    return found
+
+
+# Dropout in training has two forms; three networks cover them. At test time: every network.
+CASES = [(name, False) for name in models.names()]
+CASES += [(name, True) for name in ("alexnet", "alexnet-64", "caffenet")]
+
+
+@pytest.mark.parametrize(("name", "training"), CASES)
+def test_scores_loss_and_every_gradient(name, training):
+    """At full size, in float64: in float32 a ReLU near zero may round to either side."""
+    dtype = "float64"
+    network = models.get(name, 10).network
+    params = network.init(b, 0, dtype)
+    images, labels = photographs(network, 2, dtype)
+    mode = Mode(training=training, seed=3, step=5)
+    scores, saved = network.forward(b, params, images, mode)
+    loss, dscores = b.softmax_cross_entropy(scores, labels)
+    grads = network.backward(b, params, saved, dscores)
+
+    theirs = tensors(params)
+    kept = masks(network, params, images, mode) if training else None
+    their_scores = witness.forward(network, theirs, torch.tensor(images), kept)
+    their_loss = torch.nn.functional.cross_entropy(their_scores, torch.tensor(labels))
+    their_loss.backward()
+    assert_close(scores, their_scores.detach(), dtype, 4096, "scores")
+    assert_close(float(loss), their_loss.item(), dtype, 4096, "loss")
+    for layer, of_layer in grads.items():
+        for parameter, gradient in of_layer.items():
+            wanted = theirs[layer][parameter].grad.numpy()
+            size = np.abs(wanted).max()
+            what = f"gradient of {layer}.{parameter}"
+            assert_close(gradient / size, wanted / size, dtype, 4096, what)
+
+
+def test_scores_in_float32():
+    """As users run it."""
+    network = models.get("alexnet", 10).network
+    params = network.init(b, 0, "float32")
+    images, _ = photographs(network, 2, "float32")
+    wanted = witness.forward(network, tensors(params), torch.tensor(images)).detach()
+    assert_close(network.infer(b, params, images), wanted, "float32", 4096, "scores")
+
+
+def test_ten_steps_of_sgd():
+    """PyTorch's own optimiser: with a constant rate its velocity is ours divided by the rate."""
+    model = models.get("alexnet-64", 10)
+    network, recipe = model.network, model.recipe
+    params = network.init(b, 0, "float64")
+    optimiser = SGD(recipe)
+    velocities = optimiser.start(b, params)
+    theirs = tensors(params)
+    leaves = [value for of_layer in theirs.values() for value in of_layer.values()]
+    their_optimiser = torch.optim.SGD(
+        leaves, lr=0.01, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+    )
+    images, labels = photographs(network, 2, "float64")
+    for step in range(10):
+        mode = Mode(training=True, seed=3, step=step)
+        scores, saved = network.forward(b, params, images, mode)
+        loss, dscores = b.softmax_cross_entropy(scores, labels)
+        grads = network.backward(b, params, saved, dscores)
+        optimiser.update(b, params, velocities, grads, Rates(0.01, 0.01, 0.0))
+
+        their_optimiser.zero_grad()
+        kept = masks(network, params, images, mode)
+        their_scores = witness.forward(network, theirs, torch.tensor(images), kept)
+        their_loss = torch.nn.functional.cross_entropy(their_scores, torch.tensor(labels))
+        their_loss.backward()
+        their_optimiser.step()
+        assert_close(float(loss), their_loss.item(), "float64", 4096, f"loss of step {step}")
+    for layer, of_layer in params.items():
+        for parameter, value in of_layer.items():
+            wanted = theirs[layer][parameter].detach()
+            assert_close(value, wanted, "float64", 4096, f"{layer}.{parameter} after ten steps")
+
+
+def test_the_hinge_loss_is_pytorchs_times_the_classes():
+    scores, labels = grid((5, 7), 0), np.array([0, 6, 3, 3, 1])
+    loss, gradient = b.hinge(scores, labels, 0.97)
+    theirs = torch.tensor(scores, requires_grad=True)
+    their_loss = 7 * torch.nn.functional.multi_margin_loss(
+        theirs, torch.tensor(labels), margin=0.97
+    )
+    their_loss.backward()
+    assert_close(float(loss), their_loss.item(), "float64", 7)
+    assert_close(gradient, theirs.grad, "float64", 7)
+
+
+def test_the_comparison_catches_a_planted_bug():
+    """A normalisation whose α is divided by n, which a comparison at α = 1e-4 could overlook."""
+    from dataclasses import replace
+
+    network = models.get("alexnet-64", 10).network
+    params = network.init(b, 0, "float64")
+    images, _ = photographs(network, 2, "float64")
+    wrong = replace(
+        network,
+        layers=tuple(
+            (n, replace(l, alpha=l.alpha / l.n) if n == "norm1" else l) for n, l in network.layers
+        ),
+    )
+    scores = wrong.infer(b, params, images)
+    wanted = witness.forward(network, tensors(params), torch.tensor(images)).detach()
+    with pytest.raises(AssertionError, match="off by"):
+        assert_close(scores, wanted, "float64", 4096)

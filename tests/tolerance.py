@@ -1,0 +1,15 @@
+"""One table of tolerances, by dtype, scaled by the square root of the length of the longest sum."""
+
+import numpy as np
+
+_UNIT = {"float64": 1e-14, "float32": 5e-6}
+
+
+def assert_close(ours, theirs, dtype: str, reduction: int = 1, what: str = "") -> None:
+    """Raise unless both have one shape and differ by rounding, relative to the largest value."""
+    ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    assert ours.shape == theirs.shape, f"{what}: shape {ours.shape}, expected {theirs.shape}"
+    scale = max(1.0, float(np.max(np.abs(theirs), initial=0.0)))
+    limit = _UNIT[dtype] * np.sqrt(max(1, reduction)) * scale
+    worst = float(np.max(np.abs(ours - theirs), initial=0.0))
+    assert worst <= limit, f"{what}: off by {worst:.3g}, allowed {limit:.3g} ({dtype})"
