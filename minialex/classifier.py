@@ -246,10 +246,15 @@ def from_checkpoint(path: Path, tensors: dict, described: dict, b) -> Classifier
             tensors["preprocessing.colour_axes"],
             described["statistics_count"],
         )
-        class_names, class_ids = described["class_names"], described["class_ids"]
-    except (KeyError, TypeError) as error:
+        names, ids = (tuple(map(str, described[key])) for key in ("class_names", "class_ids"))
+        preprocessing = Preprocessing(recipe, statistics)
+        preprocessing.views(10)  # refuses a crop that does not fit
+        if not len(names) == len(ids) == model.classes:
+            raise InputError(f"{len(names)} class names, {len(ids)} ids, {model.classes} outputs")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
-            f"{path} is not a minialex weight file ({error} is missing or wrong in it)"
+            f"{path} is not a weight file of minialex: its description is missing or wrong "
+            f"({type(error).__name__}: {error})"
         ) from None
     params = {
         layer: {
@@ -261,9 +266,9 @@ def from_checkpoint(path: Path, tensors: dict, described: dict, b) -> Classifier
     return Classifier(
         replace(model, recipe=recipe),
         params,
-        Preprocessing(recipe, statistics),
-        tuple(class_names),
-        tuple(class_ids),
+        preprocessing,
+        names,
+        ids,
         b,
         described.get("data") or {},
         str(b.to_numpy(first[..., :1]).dtype),

@@ -64,7 +64,7 @@ def parser() -> Parser:
     top.add_argument("--version", action="version", version=f"minialex {__version__}")
     subparsers = top.add_subparsers(metavar="COMMAND", dest="command", required=True)
     for name, command in COMMANDS.items():
-        summary_line = (command.__doc__ or "").splitlines()[0]
+        summary_line = (command.__doc__ or name).splitlines()[0]  # python -OO drops docstrings
         one = subparsers.add_parser(
             name,
             help=summary_line,

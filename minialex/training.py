@@ -1,5 +1,6 @@
 """Training: the only place that knows what an epoch is."""
 
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -289,9 +290,8 @@ def _run(trainer: Trainer, state: State, checkpoint_every: float, max_steps: int
         named = "".join(f"\n  {name}: {reason}" for name, reason in sorted(skipped.items()))
         show.say(f"{len(skipped)} images could not be read and were left out:{named}")
     if interrupted:
-        show.say(
-            f"stopped by {interrupted}, state saved; go on with: minialex train --resume {folder}"
-        )
+        command = f"minialex train --resume {shlex.quote(str(folder))}"
+        show.say(f"stopped by {interrupted}, state saved; go on with: {command}")
     return Result(state.history, classifier, folder, interrupted, skipped)
 
 

@@ -163,7 +163,7 @@ def test_a_file_of_another_network_is_one_sentence(classifier, tmp_path):
         load(path)
     del described["recipe"]
     checkpoint.save(path, tensors, described)
-    with pytest.raises(InputError, match="not a minialex weight file"):
+    with pytest.raises(InputError, match="not a weight file of minialex"):
         load(path)
 
 

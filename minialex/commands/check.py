@@ -38,7 +38,7 @@ def run(backend: str | None, data: str | None, size: int, json: bool) -> int:
         proofs.append(proof)
         if not json:
             mark = {True: "ok", False: "FAILED", None: "skipped"}[proof.passed]
-            print(f"{mark:8}{proof.name:44}  {proof.detail}", flush=True)
+            print(f"{mark:8}{proof.name:76}  {proof.detail}", flush=True)
     failed = [proof.name for proof in proofs if proof.passed is False]
     if json:
         print_json([proof._asdict() for proof in proofs])

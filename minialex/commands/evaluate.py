@@ -8,7 +8,7 @@ from minialex.commands.common import add_json, add_model_file, at_least, load, p
 
 EXAMPLES = (
     "minialex evaluate --model-file runs/shapes --crops both",
-    "minialex evaluate --model-file runs/shapes/last.safetensors --data shapes:40 --json",
+    "minialex evaluate --model-file runs/shapes/last.safetensors --data shapes:80 --json",
 )
 
 

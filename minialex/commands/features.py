@@ -3,6 +3,7 @@
 import argparse
 import csv
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -72,4 +73,8 @@ def _csv(names: list[str], features: np.ndarray) -> bytes:
     return text.getvalue().encode("utf-8", "surrogateescape")
 
 
-_WRITERS = {".npz": _npz, ".npy": _npy, ".csv": _csv}
+_WRITERS: dict[str, Callable[[list[str], np.ndarray], bytes | memoryview]] = {
+    ".npz": _npz,
+    ".npy": _npy,
+    ".csv": _csv,
+}

@@ -31,6 +31,7 @@ def batches(names: list[str], size: int) -> Iterator[tuple[list[str], np.ndarray
     told on standard error.
     """
     items = [item for name in names for item in _items(name)]
+    any_read = False
     for start in range(0, len(items), _BATCH):
         read = {}
         for item in items[start : start + _BATCH]:
@@ -41,7 +42,10 @@ def batches(names: list[str], size: int) -> Iterator[tuple[list[str], np.ndarray
                     raise
                 print(f"left out: {error}", file=sys.stderr)
         if read:
+            any_read = True
             yield list(read), np.stack(list(read.values()))
+    if not any_read:
+        raise InputError(f"none of the {len(items)} images in {', '.join(names)} can be read")
 
 
 def _items(name: str) -> list[Item]:
@@ -70,7 +74,7 @@ def _items(name: str) -> list[Item]:
 
 
 def _drawn(name: str) -> list[Item]:
-    """`shapes:N`: N validation images, which no training has seen; their names say what they are."""
+    """`shapes:N`: N validation images, which no training has seen, named by what they show."""
     from minialex.data.open import open_data
 
     _, _, number = name.partition(":")

@@ -64,24 +64,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run("--workers", int, "threads that read images", metavar="N")
     run("--checkpoint-every", float, "seconds between saved states", metavar="S")
     run("--max-steps", int, "stop, resumable, after so many steps in all", metavar="N")
-    run("--quiet", bool, "print nothing but errors", action="store_false", dest="progress")
     add_json(parser)
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
 
-def run(json: bool, option: list | None, resume: Path | None = None, **given) -> int:
+def run(json: bool, quiet: bool, option: list | None, resume: Path | None = None, **given) -> int:
     import minialex
 
     if option:
         given["model_options"] = dict(option)
     if resume is not None:
         given = {**_stored(resume, given), **given, "out": resume, "resume": True}
-    if json:
-        given["progress"] = False
-    result = minialex.train(given.pop("data", None), **given)
+    result = minialex.train(given.pop("data", None), **given, progress=not (json or quiet))
     if json:
         summary = {"run_dir": str(result.run_dir), "interrupted": result.interrupted}
         print_json({**summary, "history": result.history, "skipped": result.skipped})
-    elif given.get("progress", True) and not result.interrupted:
+    elif not quiet and not result.interrupted:
         folder = shlex.quote(str(result.run_dir))
         print(f"how good is it: minialex evaluate --model-file {folder}")
         print(f"ask it:         minialex predict PHOTO --model-file {folder}")

@@ -1,0 +1,255 @@
+"""Drawn problems for every op of a backend, and what two answers differ by.
+
+Each op is a function from a `Problem` to its results; run on two backends with the same case number
+it computes the same thing twice.
+"""
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+from array_api_compat import numpy as host
+
+from minialex import rng
+from minialex.backends.base import Backend, Pads, Pair, output_shape
+
+GENERIC = Backend("generic", host)
+
+
+class Problem:
+    """Random sizes and numbers that depend on the case number and the order of the calls alone.
+
+    Numbers are rounded to `dtype` and handed to backend `b` as `compute`: so a float32 answer can
+    be held to the float64 answer for the very same inputs.
+    """
+
+    def __init__(self, b: Backend, case: int, dtype: str = "float64", compute: str = "float64"):
+        self.b, self.case, self.dtype, self.compute = b, case, dtype, compute
+        self._calls = 0
+
+    def _words(self, count: int) -> np.ndarray:
+        self._calls += 1
+        return rng.words(0, rng.Purpose.TEST, self.case, [self._calls], count)[0]
+
+    def integers(self, low: int, high: int, count: int = 1) -> np.ndarray:
+        """`count` whole numbers, low … high."""
+        return low + rng.integers(self._words(count), high + 1 - low)
+
+    def integer(self, low: int, high: int) -> int:
+        """One of them."""
+        return int(self.integers(low, high)[0])
+
+    def normal(self, shape: Sequence[int]) -> np.ndarray:
+        """A host array from N(0, 1), float64."""
+        count = prod(shape)
+        return rng.normal(self._words(count + count % 2))[:count].reshape(shape)
+
+    def apart(self, shape: Sequence[int]) -> np.ndarray:
+        """A host array in -2 … 2 without two values, or a value and zero, close to each other."""
+        count = prod(shape)
+        return (4 * (np.argsort(self._words(count)) + 0.25) / count - 2).reshape(shape)
+
+    def given(self, values) -> Any:
+        """A host array of reals, rounded, on the backend."""
+        return self.b.asarray(np.asarray(values, self.dtype), self.compute)
+
+    def window(self) -> tuple[Pair, Pair, Pads, Pair]:
+        """(R, S), stride, pads (each less than the window) and an (H, W) in which it fits."""
+        (r, s), strides = self.integers(1, 4, 2), self.integers(1, 4, 2)
+        top, bottom = self.integers(0, int(r) - 1, 2)
+        left, right = self.integers(0, int(s) - 1, 2)
+        h = max(1, int(r - top - bottom)) + self.integer(0, 6)
+        w = max(1, int(s - left - right)) + self.integer(0, 6)
+        pads = ((int(top), int(bottom)), (int(left), int(right)))
+        return (int(r), int(s)), (int(strides[0]), int(strides[1])), pads, (h, w)
+
+
+def difference(found: np.ndarray, expected: np.ndarray) -> tuple[float, str]:
+    """The largest difference as a share of the largest value expected, and a sentence about it."""
+    if found.shape != expected.shape:
+        return float("inf"), f"its shape is {found.shape}, not {expected.shape}"
+    if found.size == 0:
+        return 0.0, "nothing"
+    ours, theirs = found.astype(np.float64), expected.astype(np.float64)
+    apart = np.nan_to_num(np.abs(ours - theirs), nan=np.inf, posinf=np.inf)
+    place = np.unravel_index(np.argmax(apart), apart.shape)
+    error = float(apart[place] / max(float(np.max(np.abs(theirs))), 1e-30))
+    at = tuple(map(int, place))
+    return error, f"{ours[place]:.9g} at {at} of {found.shape}, not {theirs[place]:.9g}"
+
+
+# ------------------------------------------------------------------------------------ convolution
+
+
+def _convolution(p: Problem):
+    """x, weight, bias, dy on the host, and (stride, pads, groups)."""
+    (r, s), stride, pads, (h, w) = p.window()
+    groups, n = p.integer(1, 3), p.integer(1, 3)
+    cg, kg = p.integer(1, 3), p.integer(1, 3)
+    x, weight = p.normal((n, h, w, cg * groups)), p.normal((r, s, cg, kg * groups))
+    dy = p.normal((n, *output_shape((h, w), (r, s), stride, pads), kg * groups))
+    return x, weight, p.normal((kg * groups,)), dy, (stride, pads, groups)
+
+
+def convolution(p: Problem):
+    x, weight, bias, _, place = _convolution(p)
+    x, weight, bias = p.given(x), p.given(weight), p.given(bias)
+    return p.b.convolution(x, weight, bias, *place), p.b.convolution(x, weight, None, *place)
+
+
+def convolution_input_gradient(p: Problem):
+    x, weight, _, dy, place = _convolution(p)
+    return (p.b.convolution_input_gradient(p.given(dy), p.given(weight), x.shape, *place),)
+
+
+def convolution_weight_gradient(p: Problem):
+    x, weight, _, dy, place = _convolution(p)
+    kernel = weight.shape[:2]
+    return (p.b.convolution_weight_gradient(p.given(x), p.given(dy), kernel, *place),)
+
+
+# ------------------------------------------------------------------------------------ pooling
+
+
+def _pooling(p: Problem):
+    window, stride, pads, size = p.window()
+    x = p.apart((p.integer(1, 3), *size, p.integer(1, 4)))
+    dy = p.normal((x.shape[0], *output_shape(size, window, stride, pads), x.shape[3]))
+    return x, dy, (window, stride, pads)
+
+
+def max_pool(p: Problem):
+    x, _, place = _pooling(p)
+    return p.b.max_pool(p.given(x), *place)
+
+
+def max_pool_gradient(p: Problem):
+    x, dy, place = _pooling(p)
+    which = p.b.max_pool(p.given(x), *place)[1]
+    return (p.b.max_pool_gradient(p.given(dy), which, x.shape, *place),)
+
+
+def average_pool(p: Problem):
+    x, _, place = _pooling(p)
+    return (p.b.average_pool(p.given(x), *place),)
+
+
+def average_pool_gradient(p: Problem):
+    x, dy, place = _pooling(p)
+    return (p.b.average_pool_gradient(p.given(dy), x.shape, *place),)
+
+
+# ------------------------------------------------------------------------------------ normalisation
+
+
+def _norm(p: Problem):
+    """x and dy on the host, the window n, the constants k, alpha and beta, and the groups."""
+    groups, n = p.integer(1, 2), 2 * p.integer(0, 3) + 1
+    x = p.normal((p.integer(1, 3), p.integer(1, 4), p.integer(1, 5), p.integer(1, 5) * groups))
+    return x, p.normal(x.shape), n, 1.5, 1.0, 0.75 if p.case % 2 else 0.6, groups
+
+
+def response_norm(p: Problem):
+    x, _, n, k, alpha, beta, groups = _norm(p)
+    return p.b.response_norm(p.given(x), n, k, alpha, beta, groups)
+
+
+def response_norm_gradient(p: Problem):
+    x, dy, n, k, alpha, beta, groups = _norm(p)
+    y, scale = GENERIC.response_norm(x, n, k, alpha, beta, groups)
+    dy, x, y, scale = map(p.given, (dy, x, y, scale))
+    return (p.b.response_norm_gradient(dy, x, y, scale, n, alpha, beta, groups),)
+
+
+def spatial_response_norm(p: Problem):
+    x, _, n, k, alpha, beta, _ = _norm(p)
+    return p.b.spatial_response_norm(p.given(x), n, k, alpha, beta)
+
+
+def spatial_response_norm_gradient(p: Problem):
+    x, dy, n, k, alpha, beta, _ = _norm(p)
+    y, scale = GENERIC.spatial_response_norm(x, n, k, alpha, beta)
+    dy, x, y, scale = map(p.given, (dy, x, y, scale))
+    return (p.b.spatial_response_norm_gradient(dy, x, y, scale, n, alpha, beta),)
+
+
+# ------------------------------------------------------------------------------------ losses
+
+
+def _scores(p: Problem):
+    n, k = p.integer(1, 6), p.integer(2, 9)
+    return p.given(p.apart((n, k))), p.b.asarray(p.integers(0, k - 1, n))
+
+
+def softmax(p: Problem):
+    return (p.b.softmax(_scores(p)[0]),)
+
+
+def softmax_cross_entropy(p: Problem):
+    return p.b.softmax_cross_entropy(*_scores(p))
+
+
+def hinge(p: Problem):
+    scores, labels = _scores(p)
+    return p.b.hinge(scores, labels, 0.9)
+
+
+# ------------------------------------------------------------------------------------ the rest
+
+
+def all_finite(p: Problem):
+    values = p.normal((3, 4))
+    bad = values.copy()
+    bad[1, 2] = (np.nan, np.inf, -np.inf)[p.case % 3]
+    return np.array(p.b.all_finite(p.given(values))), np.array(p.b.all_finite(p.given(bad)))
+
+
+def dropout_mask(p: Problem):
+    shape = (p.integer(1, 4), p.integer(1, 40))
+    seed, stream, step = p.integer(0, 2**31), p.integer(0, 20), p.integer(0, 2**31)
+    return (p.b.dropout_mask(shape, 0.3 + 0.1 * p.case, seed, stream, step, p.integer(0, 1000)),)
+
+
+def crops(p: Problem):
+    n, c, crop = p.integer(1, 4), p.integer(1, 3), p.integer(1, 5)
+    size = crop + p.integer(0, 4)
+    images = p.integers(0, 255, n * size * size * c).reshape(n, size, size, c).astype(np.uint8)
+    mean = p.normal((size, size, c)).astype(np.float32)
+    top, left = p.integers(0, size - crop, n), p.integers(0, size - crop, n)
+    fixed = None if p.case % 2 else (size - crop) // 2
+    shift = p.normal((n, c)).astype(np.float32) if p.case % 3 else None
+    flip = p.integers(0, 1, n).astype(bool)
+    here = (p.b.asarray(images), top, left, flip, crop, mean, fixed, fixed, shift)
+    return (p.b.crops(*here, 0.5 if p.case % 2 else 1.0, p.compute),)
+
+
+def sgd_update(p: Problem):
+    shape = (p.integer(1, 300), p.integer(1, 300))  # sometimes more than one block of a tuned one
+    weight, velocity, slope = (p.given(p.normal(shape)) for _ in range(3))
+    return p.b.sgd_update(weight, velocity, slope, 0.1, 0.9, 0.01)
+
+
+OPS: dict[str, Callable[[Problem], Sequence[Any]]] = {
+    op.__name__: op
+    for op in (
+        convolution,
+        convolution_input_gradient,
+        convolution_weight_gradient,
+        max_pool,
+        max_pool_gradient,
+        average_pool,
+        average_pool_gradient,
+        response_norm,
+        response_norm_gradient,
+        spatial_response_norm,
+        spatial_response_norm_gradient,
+        softmax,
+        softmax_cross_entropy,
+        hinge,
+        all_finite,
+        dropout_mask,
+        crops,
+        sgd_update,
+    )
+}

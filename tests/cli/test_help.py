@@ -1,0 +1,67 @@
+"""Help is immediate and complete, and every printed example works."""
+
+import inspect
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+from cli_tools import write_photo
+
+import minialex
+from minialex import cli
+
+
+def help_of(capsys, *words) -> str:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*words, "--help"])
+    assert ended.value.code == 0
+    return capsys.readouterr().out
+
+
+def examples(text: str) -> list[str]:
+    return re.findall(r"^  (minialex .*)$", text, re.MULTILINE)
+
+
+def test_every_printed_example_works(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_photo(tmp_path / "photo.jpg")
+    lines = []
+    for name in cli.COMMANDS:
+        found = examples(help_of(capsys, name))
+        assert found, f"minialex {name} --help shows no example"
+        lines += found
+    assert examples(help_of(capsys))[0] in lines
+    for line in lines:
+        program, *arguments = shlex.split(line.replace("shapes:400", "shapes:48"))
+        assert program == "minialex"
+        code = cli.main(arguments)
+        output, err = capsys.readouterr()
+        assert code == 0, f"{line}: {err}"
+        assert output.strip(), line
+
+
+def test_train_has_the_options_of_the_function(capsys):
+    text = help_of(capsys, "train")
+    offered = set(re.findall(r"--([a-z-]+)", text))
+    spelt = {"model_options": "option", "progress": "quiet"}
+    for name in inspect.signature(minialex.train).parameters:
+        assert spelt.get(name, name).replace("_", "-") in offered
+
+
+def test_help_imports_nothing_heavy():
+    heavy = "{'PIL', 'scipy', 'numba', 'tqdm', 'safetensors', 'minialex.training'}"
+    script = (
+        "import sys, minialex.cli\n"
+        "try: minialex.cli.main(['--help'])\n"
+        f"except SystemExit: sys.exit(repr({heavy} & set(sys.modules)))"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert ended.stderr.strip() == "set()"
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["--version"])
+    assert capsys.readouterr().out == f"minialex {minialex.__version__}\n"

@@ -1,0 +1,182 @@
+"""Every mistake is one line on standard error and exit code 2; a defect keeps its traceback."""
+
+import errno
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from cli_tools import TINY, photos
+from safetensors.numpy import save_file
+
+import minialex
+from minialex import checkpoint, cli
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("train --data pest", "did you mean 'pets'"),
+        ("train --data empty", "nothing at all"),
+        ("train --data unreadable", "readable"),
+        ("train --data photo.jpg", "is a file"),
+        ("train --data shapes:many", "shapes:N"),
+        ("train --model alexnet64", "did you mean 'alexnet-64'"),
+        ("train --model alexnet-64 --option tower=1", "does not take these options"),
+        ("train --backend nunpy", "did you mean 'numpy'"),
+        ("train --schedule stpe", "did you mean 'step'"),
+        ("train --devices 0,1", "2 devices"),
+        ("train --epochs many", "--epochs: invalid int value: 'many'"),
+        ("train --epoch 3", "unrecognized arguments: --epoch"),
+        ("train --option towers", "not NAME=VALUE"),
+        ("train --data shapes:48 --model alexnet-64 --out photo.jpg", "photo.jpg is a file"),
+        ("train --data shapes:48 --model alexnet-64 --out runs/tiny", "already holds a run"),
+        ("train --resume runs/none", "no run folder runs/none"),
+        ("train --resume pets", "not a run folder"),
+        ("train --resume runs/tiny --model cifar10", "model='alexnet-64', not 'cifar10'"),
+        ("train --resume runs/tiny --out other", "leave out --out"),
+        ("evaluate --model-file runs/none", "no file or folder runs/none"),
+        ("evaluate --model-file empty", "not a run folder"),
+        ("evaluate --model-file photo.jpg", "damaged or no weight file"),
+        ("evaluate --model-file foreign.safetensors", "not one of minialex"),
+        ("evaluate --model-file other.safetensors", "the file holds another network"),
+        ("evaluate --model-file cut.safetensors", "damaged"),
+        ("evaluate --data pets", "was not trained on"),
+        ("evaluate --data pest", "did you mean 'pets'"),
+        ("evaluate --crops 3", "--crops: invalid choice"),
+        ("evaluate --batch-size 0", "0 is below 1"),
+        ("evaluate --backend cuda", "unknown backend 'cuda'"),
+        ("predict foto.jpg", "did you mean 'photo.jpg'"),
+        ("predict none/foto.jpg", "check the path"),
+        ("predict foreign.safetensors", "foreign.safetensors"),
+        ("predict broken.jpg", "broken.jpg"),
+        ("predict empty", "no image in folder empty"),
+        ("predict shapes:0", "shapes:N"),
+        ("predict", "required: PHOTO"),
+        ("predict photo.jpg --top 0", "0 is below 1"),
+        ("features photo.jpg --out f.pkl", "unknown kind of file '.pkl'"),
+        ("features photo.jpg --out none/f.npy", "choose a folder"),
+        ("features unreadable", "none of the 2 images in unreadable can be read"),
+        ("summary alexnett", "did you mean 'alexnet'"),
+        ("summary --classes 1", "1 is below 2"),
+        ("check --backend nunpy", "did you mean 'numpy'"),
+        ("check --data pest", "did you mean 'pets'"),
+        ("trian", "invalid choice: 'trian'"),
+        ("", "required: COMMAND"),
+    ],
+)
+def test_a_mistake_is_one_line_that_helps(mistakes, refused, line, words):
+    assert words in refused(line)
+
+
+@pytest.fixture
+def mistakes(here):
+    """`here`, with all that the lines above stumble over."""
+    if not (here / "pets").exists():
+        photos(here / "pets")
+        (here / "empty").mkdir()
+        for name in ("a", "b"):
+            (here / "unreadable" / name).mkdir(parents=True)
+            (here / "unreadable" / name / "x.jpg").write_bytes(b"no photograph")
+        weights = here / "runs" / "tiny" / "best.safetensors"
+        tensors, metadata = checkpoint.load(weights)
+        metadata["model"]["classes"] = 10
+        checkpoint.save(here / "other.safetensors", tensors, metadata)
+        save_file({"weight": np.zeros(3)}, here / "foreign.safetensors")
+        (here / "cut.safetensors").write_bytes(weights.read_bytes()[:5000])
+        (here / "broken.jpg").write_bytes((here / "photo.jpg").read_bytes()[:1500])
+    return here
+
+
+def test_without_a_run_it_says_how_to_make_one(refused, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "minialex train" in refused("predict photo.jpg")
+
+
+def test_a_run_on_data_from_python_is_resumed_there(refused, trained, tmp_path):
+    config = json.loads((trained / "runs" / "tiny" / "config.json").read_text())
+    config["settings"]["data"] = None
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert "from Python" in refused(f"train --resume {tmp_path}")
+
+
+def test_a_loss_that_is_not_finite_ends_with_its_own_code(refused, tmp_path):
+    line = f"train {TINY} --batch-size 8 --lr 1e6 --out {tmp_path}/run --quiet"
+    assert "step" in refused(line, code=1)
+
+
+def test_a_full_disk_is_one_line_and_the_last_state_is_kept(refused, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    line = f"train {TINY} --batch-size 16 --out {folder} --max-steps 1 --quiet"
+    assert cli.main(shlex.split(line)) == 0
+    before = (folder / "last.safetensors").read_bytes()
+    fsync = os.fsync
+
+    def full(descriptor):
+        if os.fstat(descriptor).st_size > 1_000_000:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    sentence = refused(f"train --resume {folder} --quiet --max-steps 100")
+    assert "no room to write" in sentence
+    assert re.search(r"takes [\d,]+ bytes", sentence)
+    assert (folder / "last.safetensors").read_bytes() == before
+    assert list(folder.glob(".*")) == []
+    monkeypatch.undo()
+    assert cli.main(shlex.split(f"train --resume {folder} --quiet --max-steps 100")) == 0
+
+
+LIMITED = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+from minialex.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of a file")
+def test_a_file_that_may_not_grow_is_one_line(tmp_path):
+    arguments = shlex.split(f"train {TINY} --out {tmp_path}/run --quiet")
+    ended = subprocess.run([sys.executable, "-c", LIMITED, *arguments], capture_output=True)
+    assert ended.returncode == 2
+    [line] = ended.stderr.decode().splitlines()
+    assert line.startswith("minialex: error: no room to write")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "/locked"), "/locked: permission"),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", "folder"), "folder: is a directory"),
+        (OSError(errno.EROFS, "Read-only file system"), "Read-only file system"),
+        (MemoryError("Unable to allocate 9 TiB"), "--batch-size"),
+        (FileNotFoundError("no\nweights"), "no weights"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line(refused, monkeypatch, error, words):
+    monkeypatch.setattr(minialex, "train", raising(error), raising=False)
+    assert words in refused("train")
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError(), ValueError("x"), OSError(errno.EBADF, "x")])
+def test_a_defect_keeps_its_traceback(monkeypatch, error):
+    monkeypatch.setattr(minialex, "train", raising(error), raising=False)
+    with pytest.raises(type(error)):
+        cli.main(["train"])
+
+
+def test_ctrl_c_elsewhere_is_one_line(refused, monkeypatch):
+    monkeypatch.setattr(minialex, "train", raising(KeyboardInterrupt()), raising=False)
+    assert refused("train", code=130).endswith("interrupted")
+
+
+def raising(error):
+    def train(*arguments, **options):
+        raise error
+
+    return train

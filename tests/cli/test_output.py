@@ -1,0 +1,133 @@
+"""What the commands print and write."""
+
+import json
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli_tools import TINY, photos
+
+import minialex
+from minialex import checkpoint
+
+
+def test_evaluate_shows_both_crops_with_the_recipe(here, command):
+    code, output, _ = command("evaluate --crops both --model-file runs/tiny")
+    assert code == 0
+    header, one, ten = output.splitlines()
+    assert header.split()[:2] == ["crops", "images"]
+    assert one.split()[0] == "1"
+    assert ten.split()[0] == "10"
+    assert "alexnet-64, shorter side 72" in one
+    code, output, _ = command("evaluate --json --model-file runs/tiny")
+    [result] = json.loads(output)
+    assert result["images"] == 12
+    assert 0 <= result["top5_error"] <= result["top1_error"] <= 1
+
+
+def test_predict_shows_probabilities_and_bars(here, command):
+    code, output, err = command("predict photo.jpg shapes:2 --top 3")
+    assert code == 0
+    assert err == f"using the newest run, {Path('runs/tiny')}\n"
+    lines = output.splitlines()
+    assert len(lines) == 3 * (1 + 3)
+    assert lines[0] == "photo.jpg"
+    assert re.fullmatch(r" +\d+\.\d% +[█#]* +\w+ \w+ \w+", lines[1])
+    assert lines[4].startswith("drawn image 0: blue dotted cross")
+    code, output, _ = command("predict photo.jpg --json --top 12 --crops 10")
+    [document] = json.loads(output)
+    assert document["image"] == "photo.jpg"
+    assert sum(p["probability"] for p in document["predictions"]) == pytest.approx(1)
+
+
+def test_the_newest_run_is_used(here, command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tensors, metadata = checkpoint.load(here / "runs" / "tiny" / "last.safetensors")
+    for number, name in enumerate(("older", "newer")):
+        path = Path("runs") / name / "last.safetensors"
+        path.parent.mkdir(parents=True)
+        checkpoint.save(path, tensors, metadata)
+        os.utime(path, (1000 + number, 1000 + number))
+    assert "newer" in command("predict shapes:1")[2]
+
+
+def test_features_in_each_format(here, command, tmp_path):
+    photos(tmp_path / "many", 2)
+    (tmp_path / "many" / "cat" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    line = f"features photo.jpg {tmp_path / 'many'} --out "
+    code, output, err = command(line + f"{tmp_path}/f.npz")
+    assert code == 0
+    assert "5 images, 1,024 numbers each" in output
+    assert re.search(r"^left out: .*broken\.jpg", err, re.MULTILINE)
+    archive = np.load(tmp_path / "f.npz")
+    assert archive["features"].shape == (5, 1024)
+    assert archive["names"][0] == "photo.jpg"
+    command(line + f"{tmp_path}/f.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "f.npy"), archive["features"])
+    command(line + f"{tmp_path}/f.csv")
+    header, *rows = (tmp_path / "f.csv").read_text().splitlines()
+    assert len(header.split(",")) == 1025
+    found = np.array([row.split(",")[1:] for row in rows], np.float32)
+    np.testing.assert_array_equal(found, archive["features"])
+
+
+def test_summary_has_the_papers_totals(command):
+    code, output, _ = command("summary")
+    assert code == 0
+    assert all(n in output for n in ("60,965,224", "659,272", "724,406,816", "105,705,600"))
+    table = json.loads(command("summary --json")[1])
+    assert (table["parameters"], table["neurons"]) == (60_965_224, 659_272)
+    assert len(table["layers"]) == len(minialex.AlexNet().layers)
+    single = json.loads(command("summary --option towers=1 --json --classes 10")[1])
+    assert single["layers"][-1]["output"] == [10]
+    assert "alexnet-torchvision" in command("summary --variants")[1]
+
+
+def test_check_prints_a_line_a_proof_and_fails_by_exit_code(command, monkeypatch):
+    from minialex import check
+
+    code, output, _ = command("check --backend numpy")
+    assert code == 0
+    *proofs, last = output.splitlines()
+    assert all(line.startswith("ok ") for line in proofs)
+    assert last == f"{len(proofs)} checks, 0 failed"
+    rows = json.loads(command("check --json")[1])
+    assert all(set(row) == {"name", "passed", "detail"} for row in rows)
+    monkeypatch.setattr(check, "GRADIENT_TOLERANCE", 0.0)
+    code, output, _ = command("check --backend numpy")
+    assert code == 1
+    assert "FAILED  numpy: gradient of Dense" in output
+    assert "backward says" in output
+
+
+def test_check_explains_a_folder(command, tmp_path):
+    photos(tmp_path / "pets")
+    (tmp_path / "pets" / "cat" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    code, output, _ = command(f"check --data {tmp_path / 'pets'}")
+    assert code == 0
+    assert "broken.jpg" in output
+
+
+def test_json_and_quiet_runs(command, tmp_path):
+    code, output, _ = command(f"train {TINY} --out {tmp_path}/run --max-steps 1 --json")
+    assert code == 0
+    assert json.loads(output)["run_dir"] == f"{tmp_path}/run"
+    code, output, err = command(f"train --resume {tmp_path}/run --max-steps 100 --quiet")
+    assert (code, output, err) == (0, "", "")
+    assert (tmp_path / "run" / "best.safetensors").exists()
+
+
+def test_photographs_train_and_a_truncated_one_is_named(command, tmp_path):
+    folder = photos(tmp_path / "pets")
+    broken = folder / "cat" / "2.jpg"
+    broken.write_bytes(broken.read_bytes()[:1500])
+    line = f"train --data {folder} --model alexnet-64 --epochs 1 --val-fraction 0.2"
+    code, output, _ = command(f"{line} --out {tmp_path}/run")
+    assert code == 0
+    assert "could not be read" in output
+    assert str(broken) in output
+    code, output, _ = command(f"predict {folder}/dog --model-file {tmp_path}/run")
+    assert code == 0
+    assert output.count("dog/") == 6

@@ -1,0 +1,55 @@
+"""Signals, pipes and poor terminals, in processes of their own."""
+
+import os
+import shlex
+import signal
+import subprocess
+import time
+
+import pytest
+from cli_tools import COMMAND
+
+from minialex import checkpoint, cli
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number, code):
+    folder = tmp_path / "run"
+    arguments = shlex.split("train --data shapes:48 --model alexnet-64 --batch-size 8 --epochs 300")
+    with subprocess.Popen([*COMMAND, *arguments, "--out", folder], stdout=subprocess.PIPE) as run:
+        while not (folder / "last.safetensors").exists():
+            assert run.poll() is None
+            time.sleep(0.02)
+        time.sleep(0.5)
+        run.send_signal(number)
+        output = run.communicate(timeout=60)[0].decode()
+    assert run.returncode == code
+    [line] = [line for line in output.splitlines() if line.startswith("stopped by")]
+    resume = shlex.split(line.partition(": minialex ")[2])
+    steps = checkpoint.load(folder / "last.safetensors")[1]["state"]["step"]
+    assert cli.main([*resume, "--max-steps", str(steps + 2), "--quiet"]) == 0
+    assert checkpoint.load(folder / "last.safetensors")[1]["state"]["step"] == steps + 2
+
+
+def test_a_reader_that_leaves_is_no_error():
+    with subprocess.Popen(
+        [*COMMAND, "summary"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as run:
+        run.stdout.close()
+        assert run.stderr.read() == b""
+    assert run.returncode == 141
+
+
+def test_an_output_without_blocks_gets_plain_bars(trained):
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    line = [*COMMAND, "predict", "shapes:1", "--model-file", trained / "runs" / "tiny"]
+    ended = subprocess.run(line, capture_output=True, env=environment, check=True)
+    assert b"#" in ended.stdout
+    assert ended.stdout.isascii()
+
+
+def test_the_installed_command_is_this_one():
+    from importlib.metadata import entry_points
+
+    [point] = entry_points(group="console_scripts", name="minialex")
+    assert point.load() is cli.main
