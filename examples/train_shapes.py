@@ -30,9 +30,8 @@ def main(arguments: list[str] | None = None) -> float:
     val = open_data(options.data).val
     for i in (0, len(val) // 2, len(val) - 1):
         [best] = result.classifier.predict(val.image(i, 72), top=1)
-        print(
-            f"{val.class_names[val.labels[i]]:28} seen as {best[0].name} ({best[0].probability:.0%})"
-        )
+        truth = val.class_names[val.labels[i]]
+        print(f"{truth:24} seen as {best[0].name} ({best[0].probability:.0%})")
     return evaluation.top1_error
 
 
