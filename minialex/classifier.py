@@ -249,8 +249,6 @@ def from_checkpoint(path: Path, tensors: dict, described: dict, b) -> Classifier
         names, ids = (tuple(map(str, described[key])) for key in ("class_names", "class_ids"))
         preprocessing = Preprocessing(recipe, statistics)
         preprocessing.views(10)  # refuses a crop that does not fit
-        if not len(names) == len(ids) == model.classes:
-            raise InputError(f"{len(names)} class names, {len(ids)} ids, {model.classes} outputs")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
             f"{path} is not a weight file of minialex: its description is missing or wrong "
@@ -262,6 +260,11 @@ def from_checkpoint(path: Path, tensors: dict, described: dict, b) -> Classifier
         }
         for layer, of in model.network.parameter_shapes().items()
     }
+    if not len(names) == len(ids) == model.classes:
+        raise InputError(
+            f"{path} names {len(names)} classes and its network has {model.classes} outputs: "
+            "the file is damaged"
+        )
     first = next(iter(params.values()))["weight"]
     return Classifier(
         replace(model, recipe=recipe),

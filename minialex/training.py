@@ -339,9 +339,9 @@ def plan(settings: dict[str, Any], splits: Splits) -> Model:
     if settings["dtype"] not in ("float32", "float64"):
         raise InputError(f'dtype is "float32" or "float64", not {settings["dtype"]!r}')
     native = splits.train.native_size
-    if native is not None and native < recipe.resize and not settings["allow_upscaling"]:
+    if native is not None and 2 * native < recipe.resize and not settings["allow_upscaling"]:
         raise InputError(
-            f"{splits.train.name} has images of {native}x{native} and model {model.name!r} takes "
+            f"{splits.train.name} has images {native} pixels wide and model {model.name!r} takes "
             f"{recipe.crop}x{recipe.crop} crops of {recipe.resize}x{recipe.resize}: choose a "
             "network for small images (cifar10, alexnet-64), or allow upscaling"
         )

@@ -161,6 +161,15 @@ def test_a_file_of_another_network_is_one_sentence(classifier, tmp_path):
     checkpoint.save(path, tensors, described)
     with pytest.raises(InputError, match=r"conv2\.weight is .* the file holds another network"):
         load(path)
+    tensors["conv2.weight"] = classifier.params["conv2"]["weight"]
+    checkpoint.save(path, tensors, {**described, "class_names": ["cat"]})
+    with pytest.raises(InputError, match="names 1 classes"):
+        load(path)
+    for key in ("recipe", "class_names", "class_ids", "model"):
+        for value in (None, 5, [], {"crop": "x"}):
+            checkpoint.save(path, tensors, {**described, key: value})
+            with pytest.raises(InputError):
+                load(path).predict(np.zeros((9, 9, 3), np.uint8))
     del described["recipe"]
     checkpoint.save(path, tensors, described)
     with pytest.raises(InputError, match="not a weight file of minialex"):

@@ -34,7 +34,7 @@ class Dataset(Protocol):
 
     @property
     def native_size(self) -> int | None:
-        """The side of every image in pixels, or None where it varies or can be chosen."""
+        """The typical shorter side of the images in pixels, or None where it can be chosen."""
 
     def __len__(self) -> int: ...
 

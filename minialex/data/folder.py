@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from minialex.errors import InputError
 
 _VAL_NAMES = ("val", "valid", "validation", "test")
 _NAME_FILES = ("synset_words.txt", "LOC_synset_mapping.txt")
+_TRIED_SIZES = 15
 _TRIED_FILES = 8  # a class whose first eight files are all unreadable counts as unreadable
 
 
@@ -26,7 +28,6 @@ class ImageFolder:
     class_names: tuple[str, ...]
     files: tuple[str, ...]
     labels: np.ndarray  # int64 (N,)
-    native_size: None = None
 
     def __len__(self) -> int:
         return len(self.files)
@@ -36,6 +37,18 @@ class ImageFolder:
 
     def describe(self, index: int) -> str:
         return str(self.folder / self.files[index])
+
+    @cached_property
+    def native_size(self) -> int | None:
+        """The median shorter side of a few files, by their headers; None if none can be read."""
+        sides = []
+        for index in np.linspace(0, len(self) - 1, min(len(self), _TRIED_SIZES)).astype(int):
+            try:
+                _, width, height = images.probe(self.folder / self.files[index])
+            except (InputError, OSError):
+                continue
+            sides.append(min(width, height))
+        return int(np.median(sides)) if sides else None
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ def test_train_and_val(photos):
     assert splits.train.labels.dtype == np.int64
     assert splits.train.name == splits.val.name == "photos"
     assert splits.train.layout == "class folders in train/ and val/"
-    assert splits.train.native_size is None
+    assert splits.train.native_size == 30
     assert splits.train.describe(9) == str(photos / "train" / "dog" / "4.JPEG")
     assert splits.train.image(9, 16).shape == (16, 16, 3)
 
