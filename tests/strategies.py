@@ -27,8 +27,24 @@ def laid_out(x: np.ndarray, layout: str) -> np.ndarray:
     return x
 
 
+class Problem:
+    """What every problem has: arrays of one dtype in one memory layout."""
+
+    shape: tuple[int, int, int, int]  # N H W C
+    dtype: str
+    layout: str
+    seed: int
+
+    def x(self) -> np.ndarray:
+        return self.laid_out(self.shape, 0)
+
+    def laid_out(self, shape, which: int) -> np.ndarray:
+        """Array number `which` of this problem."""
+        return laid_out(grid(shape, self.seed + which).astype(self.dtype), self.layout)
+
+
 @dataclass(frozen=True)
-class Windows:
+class Windows(Problem):
     """A window moving over maps: what convolution and pooling share."""
 
     shape: tuple[int, int, int, int]  # N H W C
@@ -40,9 +56,6 @@ class Windows:
     dtype: str
     layout: str
     seed: int
-
-    def x(self) -> np.ndarray:
-        return laid_out(grid(self.shape, self.seed).astype(self.dtype), self.layout)
 
 
 @st.composite
@@ -70,7 +83,7 @@ def windows(draw, pooling: bool = False):
 
 
 @dataclass(frozen=True)
-class Norm:
+class Norm(Problem):
     """Response normalisation with a strength at which every term matters."""
 
     shape: tuple[int, int, int, int]
@@ -82,9 +95,6 @@ class Norm:
     dtype: str
     layout: str
     seed: int
-
-    def x(self) -> np.ndarray:
-        return laid_out(grid(self.shape, self.seed).astype(self.dtype), self.layout)
 
 
 @st.composite

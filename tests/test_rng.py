@@ -57,6 +57,14 @@ def test_a_permutation_of_each_epoch(n, seed):
         assert not np.array_equal(*orders)
 
 
+def test_every_permutation_is_as_likely():
+    orders = [tuple(rng.permutation(1, rng.Purpose.SHUFFLE, epoch, 4)) for epoch in range(2400)]
+    counts = [orders.count(order) for order in set(orders)]
+    assert len(counts) == 24
+    assert min(counts) > 60
+    assert max(counts) < 140
+
+
 def test_integers_reach_every_value_evenly():
     values = rng.integers(rng.words(1, 1, 0, [0], 33_000)[0], 33)
     counts = np.bincount(values, minlength=33)

@@ -12,10 +12,10 @@ import time
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from standard import Strict
 
 import minialex
 from minialex import backends
-from minialex.backends.base import Backend
 from minialex.data.base import Splits
 from minialex.data.open import open_data
 from minialex.errors import InputError, TrainingError
@@ -131,13 +131,7 @@ def test_it_learns(tmp_path):
 
 
 def test_a_third_party_backend_trains(tmp_path):
-    import array_api_strict
-
-    class Strict(Backend):
-        def to_numpy(self, x):
-            return np.from_dlpack(x) if x.dtype != array_api_strict.bool else np.asarray(x)
-
-    backends.register("strict", lambda device: Strict("strict", array_api_strict, device))
+    backends.register("strict", Strict)
     settings = {"epochs": 1, "max_steps": 2, "batch_size": 4, "dtype": "float64"}
     ours = train(**settings, out=tmp_path / "numpy")
     theirs = train(**settings, out=tmp_path / "strict", backend="strict")

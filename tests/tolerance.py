@@ -6,7 +6,12 @@ _UNIT = {"float64": 1e-14, "float32": 5e-6}
 
 
 def assert_close(ours, theirs, dtype: str, reduction: int = 1, what: str = "") -> None:
-    """Raise unless both have one shape and differ by rounding, relative to the largest value."""
+    """Raise unless both have one shape and differ by rounding, relative to the largest value.
+
+    An array of ours must also be of `dtype`: a promotion to float64 would be close, and wrong.
+    """
+    if isinstance(ours, np.ndarray):
+        assert ours.dtype == dtype, f"{what}: {ours.dtype}, expected {dtype}"
     ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
     assert ours.shape == theirs.shape, f"{what}: shape {ours.shape}, expected {theirs.shape}"
     scale = max(1.0, float(np.max(np.abs(theirs), initial=0.0)))

@@ -323,7 +323,7 @@ class Backend:
         n, units = shape
         images = np.arange(first_image, first_image + n)
         word = rng.words(seed, rng.Purpose.DROPOUT + stream, step, images, units)
-        return self.asarray(word < np.uint64(keep * 2.0**32))
+        return self.asarray(word < np.uint64(math.ceil(keep * 2.0**32)))
 
     def crops(
         self, images, top, left, flip, crop: int, mean, mean_top, mean_left, shift, scale, dtype

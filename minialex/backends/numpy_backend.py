@@ -26,6 +26,9 @@ class NumpyBackend(Backend):
         return windows.reshape(-1, window[0] * window[1] * c)
 
     def sgd_update(self, weight, velocity, gradient, rate, momentum, decay):
+        if not (weight.flags.c_contiguous and velocity.flags.c_contiguous):
+            # flat they would be copies, and an update in place would be lost
+            return super().sgd_update(weight, velocity, gradient, rate, momentum, decay)
         w, v, g = (a.reshape(-1) for a in (weight, velocity, gradient))
         for start in range(0, w.size, _BLOCK):
             block = slice(start, start + _BLOCK)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import DTYPES, grid, norms, windows
+from strategies import DTYPES, grid, laid_out, norms, windows
 from tolerance import assert_close
 
 from reference import convolution, crops, dropout, losses, pooling, response_norm, sgd
@@ -19,7 +19,7 @@ def exact(x):
 def test_convolution(b, problem):
     x, pads, g = problem.x(), problem.pads, problem.groups
     r, s = problem.window
-    weight = grid((r, s, problem.shape[3] // g, problem.maps), 1).astype(problem.dtype)
+    weight = problem.laid_out((r, s, problem.shape[3] // g, problem.maps), 1)
     bias = grid((problem.maps,), 2).astype(problem.dtype)
     place = (problem.stride, pads, g)
     wanted = convolution.forward(exact(x), exact(weight), exact(bias), *place)
@@ -29,13 +29,27 @@ def test_convolution(b, problem):
     plain = b.convolution(b.asarray(x), b.asarray(weight), None, *place)
     assert_close(b.to_numpy(plain), wanted - bias, problem.dtype, length, "y without bias")
 
-    dy = grid(wanted.shape, 3).astype(problem.dtype)
+    dy = problem.laid_out(wanted.shape, 3)
     dx = b.convolution_input_gradient(b.asarray(dy), b.asarray(weight), x.shape, *place)
     wanted = convolution.input_gradient(exact(dy), exact(weight), x.shape, *place)
     assert_close(b.to_numpy(dx), wanted, problem.dtype, length * problem.maps, "dx")
     dw = b.convolution_weight_gradient(b.asarray(x), b.asarray(dy), (r, s), *place)
     wanted = convolution.weight_gradient(exact(x), exact(dy), (r, s), *place)
     assert_close(b.to_numpy(dw), wanted, problem.dtype, dy[..., 0].size, "dW")
+
+
+def test_the_comparison_catches_a_planted_bug():
+    """A pooling gradient that writes where it should add, and a promotion to float64."""
+    x, place = grid((1, 5, 5, 2), 0), ((3, 3), (2, 2), ((0, 0), (0, 0)))
+    x[0, 2, 2] = 9.0  # the maximum of all four windows
+    y, which = pooling.max_forward(x, *place)
+    dx = pooling.max_gradient(np.ones_like(y), which, x.shape, *place)
+    with pytest.raises(AssertionError, match="dx: off by 3"):
+        assert_close(np.minimum(dx, 1.0), dx, "float64", 16, "dx")
+    with pytest.raises(AssertionError, match="y: float64, expected float32"):
+        assert_close(y, y, "float32", 1, "y")
+    with pytest.raises(AssertionError, match="y: off by nan"):
+        assert_close(y * np.nan, y, "float64", 1, "y")
 
 
 def test_convolution_in_blocks_of_images(b, monkeypatch):
@@ -61,7 +75,7 @@ def test_max_pool(b, problem):
     y, which = b.max_pool(b.asarray(x), *place)
     np.testing.assert_array_equal(b.to_numpy(y), wanted)
     np.testing.assert_array_equal(b.to_numpy(which), wanted_which)
-    dy = grid(wanted.shape, 1).astype(problem.dtype)
+    dy = problem.laid_out(wanted.shape, 1)
     dx = b.max_pool_gradient(b.asarray(dy), which, x.shape, *place)
     wanted = pooling.max_gradient(exact(dy), wanted_which, x.shape, *place)
     assert_close(b.to_numpy(dx), wanted, problem.dtype, 16, "dx")
@@ -88,7 +102,7 @@ def test_average_pool(b, problem):
     x, place = problem.x(), (problem.window, problem.stride, problem.pads)
     wanted = pooling.average_forward(exact(x), *place)
     assert_close(b.to_numpy(b.average_pool(b.asarray(x), *place)), wanted, problem.dtype, 16, "y")
-    dy = grid(wanted.shape, 1).astype(problem.dtype)
+    dy = problem.laid_out(wanted.shape, 1)
     dx = b.average_pool_gradient(b.asarray(dy), x.shape, *place)
     wanted = pooling.average_gradient(exact(dy), x.shape, *place)
     assert_close(b.to_numpy(dx), wanted, problem.dtype, 16, "dx")
@@ -101,7 +115,7 @@ def test_response_norm(b, problem):
     y, scale = b.response_norm(b.asarray(x), f.n, f.k, f.alpha, f.beta, f.groups)
     assert_close(b.to_numpy(y), wanted, f.dtype, f.n, "y")
     assert_close(b.to_numpy(scale), wanted_scale, f.dtype, f.n, "scale")
-    dy = grid(x.shape, 1).astype(f.dtype)
+    dy = f.laid_out(x.shape, 1)
     arrays = b.asarray(dy), b.asarray(x), y, scale
     dx = b.response_norm_gradient(*arrays, f.n, f.alpha, f.beta, f.groups)
     wanted = response_norm.gradient(
@@ -117,7 +131,7 @@ def test_spatial_response_norm(b, problem):
     y, scale = b.spatial_response_norm(b.asarray(x), f.n, f.k, f.alpha, f.beta)
     assert_close(b.to_numpy(y), wanted, f.dtype, f.n**2, "y")
     assert_close(b.to_numpy(scale), wanted_scale, f.dtype, f.n**2, "scale")
-    dy = grid(x.shape, 1).astype(f.dtype)
+    dy = f.laid_out(x.shape, 1)
     arrays = b.asarray(dy), b.asarray(x), y, scale
     dx = b.spatial_response_norm_gradient(*arrays, f.n, f.alpha, f.beta)
     wanted = response_norm.spatial_gradient(
@@ -138,6 +152,24 @@ def test_losses(b, n, classes, dtype, seed):
         wanted_loss, wanted = theirs(exact(scores), labels)
         assert_close(float(loss), wanted_loss, dtype, n * classes, "loss")
         assert_close(b.to_numpy(gradient), wanted, dtype, classes, "gradient")
+
+
+@given(st.integers(1, 4), st.integers(1, 6), st.sampled_from(DTYPES), st.integers(0, 99))
+def test_softmax(b, n, classes, dtype, seed):
+    """Probabilities are 1 at the label less what the loss's gradient is there, times the batch."""
+    scores, labels = (30 * grid((n, classes), seed)).astype(dtype), np.zeros(n, int)
+    _, gradient = losses.softmax_cross_entropy(exact(scores), labels)
+    wanted = n * gradient + np.eye(classes)[labels]
+    assert_close(b.to_numpy(b.softmax(b.asarray(scores))), wanted, dtype, classes)
+    assert np.isfinite(b.to_numpy(b.softmax(b.asarray(1e3 * scores)))).all()
+
+
+def test_one_number_that_is_not_finite_is_seen(b):
+    x = grid((3, 4), 0)
+    assert b.all_finite(b.asarray(x))
+    for bad in (np.nan, np.inf, -np.inf):
+        x[1, 2] = bad
+        assert not b.all_finite(b.asarray(x))
 
 
 def test_large_scores_do_not_overflow(b):
@@ -195,6 +227,17 @@ def test_sgd_update(b, size, dtype, seed):
     ours = b.sgd_update(*(b.asarray(a.copy()) for a in (w, v, g)), 0.1, 0.9, 0.05)
     for name, one, other in zip("wv", ours, wanted, strict=True):
         assert_close(b.to_numpy(one), other, dtype, 3, name)
+
+
+@pytest.mark.parametrize("which", ["weight", "velocity"])
+def test_sgd_update_of_an_array_that_is_not_contiguous(b, which):
+    """A transposed array, as an importer of other layouts makes it."""
+    arrays = {name: grid((3, 4), i) for i, name in enumerate(("weight", "velocity", "gradient"))}
+    wanted = sgd.update(*arrays.values(), 0.1, 0.9, 0.05)
+    arrays[which] = laid_out(arrays[which], "transposed")
+    ours = b.sgd_update(*map(b.asarray, arrays.values()), 0.1, 0.9, 0.05)
+    for one, other in zip(ours, wanted, strict=True):
+        assert_close(b.to_numpy(one), other, "float64", 3)
 
 
 def test_sgd_update_in_blocks(b):

@@ -1,9 +1,10 @@
 """Backends by name: built in, registered, brought by a package, misspelt."""
 
+import inspect
 from importlib.metadata import EntryPoint
 
-import array_api_strict
 import pytest
+from standard import Strict
 
 from minialex import backends
 from minialex.backends import Backend
@@ -14,10 +15,21 @@ def test_auto_is_a_backend_of_this_machine():
     assert backends.get("auto").name in backends.available()
 
 
-def test_a_registered_backend_is_found():
-    backends.register("mine", lambda device: Backend("mine", array_api_strict, device))
-    assert backends.get("mine").name == "mine"
+def test_a_registered_backend_is_found(monkeypatch):
+    monkeypatch.setattr(backends, "_registered", {})
+    backends.register("mine", Strict)
+    assert type(backends.get("mine")) is Strict
     assert "mine" in backends.available()
+
+
+def test_every_backend_has_the_signatures_of_the_generic_one():
+    generic = dict(inspect.getmembers(Backend, inspect.isfunction))
+    assert "convolution" in generic
+    for name in backends._BUILT_IN:
+        for method, ours in inspect.getmembers(type(backends.get(name)), inspect.isfunction):
+            if method in generic and method != "__init__":
+                theirs = inspect.signature(generic[method]).parameters
+                assert list(inspect.signature(ours).parameters) == list(theirs), f"{name}.{method}"
 
 
 def test_an_installed_package_brings_its_own(monkeypatch):

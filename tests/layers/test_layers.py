@@ -7,13 +7,14 @@ import pytest
 from gradients import check_layer
 from hypothesis import given
 from hypothesis import strategies as st
+from standard import ELSEWHERE, Strict
 from strategies import grid
 from tolerance import assert_close
 
 from minialex import backends, layers
 from minialex.errors import InputError
 from minialex.layers import InitialDraw, Layer, Mode
-from reference import activations, dense, response_norm
+from reference import activations, dense, dropout, response_norm
 
 b = backends.get("numpy")
 
@@ -56,6 +57,12 @@ def test_the_contract_covers_every_layer():
 @pytest.mark.parametrize("batch", [1, 3])
 def test_gradient(layer, shape, batch):
     check_layer(b, layer, shape, batch)
+
+
+@every_layer
+def test_a_layer_uses_the_standard_alone(layer, shape):
+    """So it runs on any array library, and leaves its arrays on their device."""
+    check_layer(Strict(ELSEWHERE), layer, shape)
 
 
 @every_layer
@@ -214,6 +221,13 @@ def test_dropout_is_the_papers():
     y, _ = inverted.forward(b, {}, x, Mode(training=True, seed=1))
     assert set(np.unique(y)) == {0.0, 2.0}
     np.testing.assert_array_equal(inverted.forward(b, {}, x, Mode())[0], x)
+
+
+def test_dropouts_counters_are_the_references():
+    mode = Mode(training=True, seed=2**40 + 3, step=9, first_image=6, layer=4)
+    y, _ = layers.Dropout(0.3).forward(b, {}, np.ones((3, 2, 3, 5)), mode)
+    kept = dropout.mask((3, 30), 0.3, mode.seed, mode.layer, mode.step, mode.first_image)
+    np.testing.assert_array_equal(y, kept.reshape(y.shape))
 
 
 def test_dropout_draws_anew_for_each_seed_step_layer_and_image():
