@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> float:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="alexnet", help="a network by name")
     parser.add_argument("--images", type=int, default=8, help="how many images to learn by heart")
-    parser.add_argument("--lr", type=float, default=0.01, help="the learning rate")
+    parser.add_argument("--lr", type=float, default=0.005, help="the learning rate")
     parser.add_argument("--steps", type=int, default=400, help="give up after so many updates")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--backend", default="auto", help="numpy, cupy, ...")
@@ -73,8 +73,10 @@ def main(arguments: list[str] | None = None) -> float:
 
     if value < 0.05:
         print("learnt by heart: forward, backward and update work together in every layer")
+    elif np.isfinite(value):
+        print(f"not learnt in {options.steps} steps: try another --lr or more --steps")
     else:
-        print(f"not learnt in {options.steps} steps: try a smaller --lr or more --steps")
+        print("the loss is not finite any more: try a smaller --lr")
     return value
 
 
