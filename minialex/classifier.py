@@ -129,6 +129,7 @@ class Classifier:
                 "name": self.model.name,
                 "classes": self.model.classes,
                 "options": self.model.options,
+                "dropout": self.model.network != self.model.network.without_dropout(),
             },
             "class_names": list(self.class_names),
             "class_ids": list(self.class_ids),
@@ -239,6 +240,8 @@ def from_checkpoint(path: Path, tensors: dict, described: dict, b) -> Classifier
             described["model"]["classes"],
             **described["model"]["options"],
         )
+        if not described["model"]["dropout"]:
+            model = replace(model, network=model.network.without_dropout())
         recipe = Recipe(**described["recipe"])
         statistics = Statistics(
             tensors["preprocessing.mean"],

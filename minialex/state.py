@@ -35,18 +35,22 @@ class State:
 
     def save(self, path: Path, classifier: Classifier) -> None:
         """Write the checkpoint; one with a number that is not finite is refused."""
-        bad = bad_parameter(classifier.backend, self.params)
-        if bad is not None:
-            raise TrainingError(
-                f"{bad} is not finite after step {self.step - 1}; {path} still holds the last good "
-                "state: resume from it with a lower learning rate"
-            )
+        self.require_finite(path, classifier)
         tensors = {
             f"{_VELOCITY}{layer}.{name}": classifier.backend.to_numpy(value)
             for layer, of_layer in self.velocities.items()
             for name, value in of_layer.items()
         }
         classifier.save(path, {name: getattr(self, name) for name in _COUNTERS}, tensors)
+
+    def require_finite(self, path: Path, classifier: Classifier) -> None:
+        """Raise TrainingError if a parameter holds a number that is not finite."""
+        bad = bad_parameter(classifier.backend, self.params)
+        if bad is not None:
+            raise TrainingError(
+                f"{bad} is not finite after step {self.step - 1}; {path} holds the last good "
+                "state, and a lower learning rate is the usual cure"
+            )
 
 
 def restore(path: Path, b: backends.Backend) -> tuple[State, Classifier]:

@@ -4,33 +4,29 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from minialex import __version__, backends, health, losses, models, runs
+from minialex import backends, health, losses, runs
 from minialex.classifier import Classifier, data_key, one_device
 from minialex.data.augment import epoch_order
 from minialex.data.base import Splits
 from minialex.data.loader import Batch, Loader
 from minialex.data.open import open_data
 from minialex.data.statistics import measure
-from minialex.errors import InputError
 from minialex.evaluation import evaluate_network
 from minialex.interrupt import Interrupt
 from minialex.layers import Mode
-from minialex.models import Model
 from minialex.optim import SGD, Rates
 from minialex.optim import schedule as get_schedule
+from minialex.planning import check_same, config, plan
 from minialex.preprocessing import Preprocessing
 from minialex.progress import Progress
 from minialex.recipe import Recipe
 from minialex.state import State, restore
-
-# The arguments of `train` that a resumed run may change; all others must be what they were.
-FREE_ON_RESUME = ("backend", "checkpoint_every", "devices", "epochs", "max_steps", "workers")
 
 
 @dataclass(frozen=True)
@@ -222,14 +218,14 @@ def train(
     b = backends.get(backend, one_device(devices))
     loss_function = losses.get(loss, margin)
     if resume:
-        _check_same(out, settings)
+        check_same(out, settings)
     if isinstance(data, Splits):
         splits = data
     else:
         splits = open_data(data, seed=seed, val_fraction=val_fraction)
     planned = plan(settings, splits)
     folder = Path(str(out)) if resume else runs.new_folder(out, f"{model}-{splits.train.name}")
-    runs.write_config(folder, _config(settings, splits, folder), splits.train.class_names)
+    runs.write_config(folder, config(settings, splits, folder), splits.train.class_names)
 
     recipe, last = planned.recipe, folder / "last.safetensors"
     loader = Loader(splits.train, recipe.resize, workers=workers)
@@ -271,15 +267,17 @@ def _run(trainer: Trainer, state: State, checkpoint_every: float, max_steps: int
         for event in trainer.steps(state):
             stop = interrupt.requested or (max_steps is not None and state.step >= max_steps)
             due = time.monotonic() - saved > checkpoint_every
-            if event == "epoch" or stop or due:
-                state.save(last, classifier)
-                saved = time.monotonic()
             if event == "epoch":
+                # before the state: a run killed in between does this epoch's end again
+                state.require_finite(last, classifier)
                 runs.write_history(folder, state.history)
                 if state.errors[-1] < min(state.errors[:-1], default=2.0):
                     classifier.save(folder / "best.safetensors")
                 if not advised:
                     advised = _advise(trainer, state)
+            if event == "epoch" or stop or due:
+                state.save(last, classifier)
+                saved = time.monotonic()
             if stop:
                 interrupted = interrupt.requested
                 break
@@ -314,67 +312,3 @@ def _advise(trainer: Trainer, state: State) -> bool:
     if advice:
         trainer.show.say(advice)
     return advice is not None
-
-
-def plan(settings: dict[str, Any], splits: Splits) -> Model:
-    """The model with the recipe that the arguments of `train` ask for."""
-    classes = len(splits.train.class_ids)
-    model = models.get(settings["model"], classes, **(settings["model_options"] or {}))
-    asked = {
-        "epochs": settings["epochs"],
-        "batch_size": settings["batch_size"],
-        "lr": settings["lr"],
-        "schedule": settings["schedule"],
-        "momentum": settings["momentum"],
-        "weight_decay": settings["weight_decay"],
-        "mirror": settings["mirror"],
-        "random_crops": settings["crops"],
-        "colour_noise": settings["colour_noise"],
-    }
-    recipe = replace(model.recipe, **{k: v for k, v in asked.items() if v is not None})
-    get_schedule(recipe.schedule)
-    for name in ("epochs", "batch_size", "lr"):
-        if not getattr(recipe, name) > 0:
-            raise InputError(f"{name} is {getattr(recipe, name)}: it must be above 0")
-    if settings["dtype"] not in ("float32", "float64"):
-        raise InputError(f'dtype is "float32" or "float64", not {settings["dtype"]!r}')
-    native = splits.train.native_size
-    if native is not None and 2 * native < recipe.resize and not settings["allow_upscaling"]:
-        raise InputError(
-            f"{splits.train.name} has images {native} pixels wide and model {model.name!r} takes "
-            f"{recipe.crop}x{recipe.crop} crops of {recipe.resize}x{recipe.resize}: choose a "
-            "network for small images (cifar10, alexnet-64), or allow upscaling"
-        )
-    network = model.network if settings["dropout"] else model.network.without_dropout()
-    return replace(model, network=network, recipe=recipe)
-
-
-def _config(settings: dict[str, Any], splits: Splits, folder: Path) -> dict[str, Any]:
-    """What config.json holds; refuses to resume on other data."""
-    seen = {
-        "train_images": len(splits.train),
-        "val_images": len(splits.val),
-        "class_ids": list(splits.train.class_ids),
-    }
-    if (folder / "config.json").exists():
-        before = runs.read_config(folder).get("data", {})
-        changed = [name for name, value in seen.items() if before.get(name) != value]
-        if changed:
-            raise InputError(
-                f"the data of the run in {folder} has changed since ({', '.join(changed)}): "
-                "restore it, or start a new run"
-            )
-    return {"version": __version__, "settings": settings, "data": seen}
-
-
-def _check_same(out, settings: dict[str, Any]) -> None:
-    """Refuse to resume a run with other settings than it was started with."""
-    if out is None:
-        raise InputError("resume needs the run's folder: give it as `out`")
-    before = runs.read_config(Path(out))["settings"]
-    for name, value in settings.items():
-        if name not in FREE_ON_RESUME and before.get(name) != value:
-            raise InputError(
-                f"the run in {out} was started with {name}={before.get(name)!r}, not {value!r}: "
-                "resume it with the same settings, or start a new run"
-            )

@@ -123,6 +123,41 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number):
     assert f"ended {number.name}" in output
 
 
+@pytest.mark.parametrize("settings", [{}, {"dropout": False}, {"model": "cifar10", "lr": 1e-3}])
+def test_the_best_weights_evaluate_as_they_did_in_training(tmp_path, settings):
+    result = train(**settings, out=tmp_path / "run")
+    best = min(result.history, key=lambda row: row["val_top1_error"])
+    evaluation = minialex.load(tmp_path / "run").evaluate(batch_size=16)
+    assert evaluation.loss == pytest.approx(best["val_loss"], rel=1e-6)
+    assert evaluation.top1_error == best["val_top1_error"]
+
+
+@pytest.mark.parametrize("write_number", [4, 5, 6, 7])
+def test_killed_before_any_file_of_an_epoch_nothing_is_lost(
+    tmp_path, unbroken, monkeypatch, write_number
+):
+    """After config.json, classes.txt and the first state: history, best, state of an epoch."""
+    from minialex import checkpoint
+
+    write, written = checkpoint._write, []
+
+    def dies(path, blocks):
+        written.append(path.name)
+        if len(written) == write_number:
+            raise KeyboardInterrupt
+        write(path, blocks)
+
+    monkeypatch.setattr(checkpoint, "_write", dies)
+    with pytest.raises(KeyboardInterrupt):
+        train(out=tmp_path / "run")
+    monkeypatch.undo()
+    train(out=tmp_path / "run", resume=True)
+    assert outcome(tmp_path / "run") == outcome(unbroken.run_dir)
+    for name in ("best.safetensors", "last.safetensors"):
+        ours, theirs = (load_file(run / name) for run in (tmp_path / "run", unbroken.run_dir))
+        assert all(np.array_equal(ours[key], theirs[key]) for key in theirs)
+
+
 def test_it_learns(tmp_path):
     settings = {"epochs": 4, "schedule": "constant", "lr": 0.01, "batch_size": 8}
     result = train("shapes:96", **settings, out=tmp_path / "run")
