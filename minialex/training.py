@@ -88,6 +88,9 @@ class Trainer:
             images = state.images - images
             waited = self.loader.wait_seconds - waited
             self.show.close()
+            if state.epoch + 1 < recipe.epochs:  # images of the next epoch load while validating
+                upcoming = epoch_order(self.seed, state.epoch + 1, count)
+                self.loader.read_ahead(upcoming[: 2 * recipe.batch_size])
             self.end_epoch(state, rates, images / trained, waited / trained)
             yield "epoch"
 

@@ -60,6 +60,7 @@ class Loader:
         self.skipped: dict[str, str] = {}
         self.wait_seconds = 0.0
         self._labels = dataset.labels
+        self._early: dict[int, Future] = {}
         self._cache: dict[int, np.ndarray] = {}
         space = default_cache_bytes() if cache_bytes is None else cache_bytes
         self._cache_limit = space // (size * size * 3)
@@ -81,7 +82,8 @@ class Loader:
             for start in range(first, len(order), batch_size):
                 end = min(start + batch_size, len(order))
                 for index in order[submitted : end + ahead]:
-                    pending.append(pool.submit(self._read, int(index)))
+                    early = self._early.pop(int(index), None)
+                    pending.append(early or pool.submit(self._read, int(index)))
                 submitted = max(submitted, min(end + ahead, len(order)))
                 waiting = time.perf_counter()
                 found = [pending.popleft().result() for _ in range(start, end)]
@@ -94,6 +96,16 @@ class Loader:
                     yield batch
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+    def read_ahead(self, indices) -> None:
+        """Start to read these images now, for the next `batches` that delivers them.
+
+        What is read in vain stays in memory until it is delivered: name no more than a few batches.
+        """
+        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="minialex-loader")
+        for index in np.asarray(indices, np.int64):
+            self._early[int(index)] = pool.submit(self._read, int(index))
+        pool.shutdown(wait=False)  # its threads end when these are read
 
     def _read(self, index: int) -> np.ndarray | str:
         """One square, from the cache or the file; or the reason why there is none."""

@@ -144,6 +144,22 @@ def test_waiting_is_measured(numbered):
     assert load.wait_seconds >= 0.1  # of 0.4: the first may start before the wait
 
 
+def test_what_was_read_ahead_is_not_read_again(numbered):
+    dataset = numbered(12, broken=[1])
+    load = Loader(dataset, SIZE, cache_bytes=0)
+    order = np.arange(12)[::-1]
+    load.read_ahead(order[:8])
+    deadline = time.monotonic() + 5
+    while len(dataset.reads) < 8 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert sorted(dataset.reads) == sorted(order[:8])
+    delivered = np.concatenate([batch.indices for batch in load.batches(order, 3)])
+    assert delivered.tolist() == [i for i in order if i != 1]
+    assert sorted(dataset.reads) == list(range(12))
+    list(load.batches(order, 3))
+    assert len(dataset.reads) == 24  # and it is read anew for the next epoch
+
+
 def test_workers_must_be_positive(numbered):
     with pytest.raises(InputError, match="workers is 0"):
         Loader(numbered(4), SIZE, workers=0)
