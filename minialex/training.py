@@ -235,8 +235,14 @@ def train(
     val_loader = Loader(splits.val, recipe.resize, workers=workers)
     fresh = not (resume and last.exists())
     if fresh:
-        with show.bar("mean image", len(splits.train)) as bar:
-            statistics = measure(splits.train, recipe.resize, progress=bar.update, loader=loader)
+        try:
+            with show.bar("mean image", len(splits.train)) as bar:
+                statistics = measure(
+                    splits.train, recipe.resize, progress=bar.update, loader=loader
+                )
+        except KeyboardInterrupt:
+            show.say(f"stopped before the first step; go on with: {_resume_command(folder)}")
+            raise
         params = planned.network.init(b, seed, dtype)
         state = State(params, SGD(recipe).start(b, params))
         preprocessing = Preprocessing(recipe, statistics)
@@ -291,9 +297,12 @@ def _run(trainer: Trainer, state: State, checkpoint_every: float, max_steps: int
         named = "".join(f"\n  {name}: {reason}" for name, reason in sorted(skipped.items()))
         show.say(f"{len(skipped)} images could not be read and were left out:{named}")
     if interrupted:
-        command = f"minialex train --resume {shlex.quote(str(folder))}"
-        show.say(f"stopped by {interrupted}, state saved; go on with: {command}")
+        show.say(f"stopped by {interrupted}, state saved; go on with: {_resume_command(folder)}")
     return Result(state.history, classifier, folder, interrupted, skipped)
+
+
+def _resume_command(folder: Path) -> str:
+    return f"minialex train --resume {shlex.quote(str(folder))}"
 
 
 def _closing_line(state: State, folder: Path) -> str:
