@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> dict[str, list[float]]:
         batches.append(batch)
         if len(batches) == options.steps:
             break
-    results = {}
+    results, signal = {}, {}
     for name in MODELS:
         # ------------------------------------------------- the untrained network, 1000 classes
         model = models.get(name, 1000)
@@ -53,7 +53,8 @@ def main(arguments: list[str] | None = None) -> dict[str, list[float]]:
         x = preprocessing.test_input(b, batches[0].images, view, "float32")
         params = model.network.init(b)
         scores = b.to_numpy(model.network.infer(b, params, x))
-        print(f"{name}: scores differ between images by {scores.std(axis=0).mean():.4g}")
+        signal[name] = scores.std(axis=0).mean()
+        print(f"{name}: scores differ between images by {signal[name]:.4g}", flush=True)
 
         # ------------------------------------------------- the first updates, these classes
         model = models.get(name, len(data.class_ids))
@@ -76,6 +77,8 @@ def main(arguments: list[str] | None = None) -> dict[str, list[float]]:
             print(f"  steps {start:4} to {start + len(part):4}: mean loss {np.mean(part):.4f}")
         results[name] = seen
     print(f"chance: {np.log(len(data.class_ids)):.4f}")
+    ratio = signal[MODELS[-1]] / signal[MODELS[0]]
+    print(f"{MODELS[-1]} starts with {ratio:.1f} times the signal of {MODELS[0]}")
     return results
 
 
