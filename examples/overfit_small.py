@@ -18,6 +18,7 @@ import numpy as np
 
 from minialex import backends, losses, models
 from minialex.classifier import one_device
+from minialex.commands.common import devices
 from minialex.data.open import open_data
 from minialex.errors import InputError
 from minialex.layers import Mode
@@ -33,7 +34,7 @@ def main(arguments: list[str] | None = None) -> float:
     parser.add_argument("--steps", type=int, default=400, help="give up after so many updates")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--backend", default="auto", help="numpy, cupy, ...")
-    parser.add_argument("--devices", type=int, nargs="+", help="device numbers")
+    parser.add_argument("--devices", type=devices, help="device numbers, as 0 or 0,1")
     options = parser.parse_args(arguments)
 
     # ------------------------------------------------------------------------ images
