@@ -163,6 +163,10 @@ class Classifier:
         if data is not None and not isinstance(data, (str, Path)):
             return getattr(data, "val", data)
         seen = self.data.get("data")
+        if data is None and seen is None:
+            raise InputError(
+                "this network was trained on data given from Python: name the data to judge it by"
+            )
         if data is None or (seen is not None and data_key(data) == seen):
             fraction = self.data.get("val_fraction", 0.1)
             return open_data(seen, seed=self.data.get("seed", 0), val_fraction=fraction).val

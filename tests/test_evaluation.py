@@ -1,6 +1,7 @@
 """Ranks, ten crops, and every image counted exactly once; a classifier to disk and back."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -189,6 +190,13 @@ def test_classes_it_was_not_trained_on_are_refused(classifier, tmp_path):
         Image.new("RGB", (80, 80)).save(tmp_path / name / "a.png")
     with pytest.raises(InputError, match="not trained on"):
         classifier.evaluate(tmp_path)
+
+
+def test_without_the_data_it_was_trained_on_none_is_guessed(classifier, splits):
+    unknown = replace(classifier, data={})
+    with pytest.raises(InputError, match="name the data"):
+        unknown.evaluate()
+    assert unknown.evaluate(splits).images == 12
 
 
 def test_a_subset_of_the_classes_is_translated(classifier, splits, tmp_path):
