@@ -294,8 +294,9 @@ def _run(trainer: Trainer, state: State, checkpoint_every: float, max_steps: int
     show.say(_closing_line(state, folder))
     skipped = {**trainer.loader.skipped, **trainer.val_loader.skipped}
     if skipped:
-        named = "".join(f"\n  {name}: {reason}" for name, reason in sorted(skipped.items()))
-        show.say(f"{len(skipped)} images could not be read and were left out:{named}")
+        show.say(f"left out, because unreadable: {len(skipped)} of the images")
+        for name, reason in sorted(skipped.items()):
+            show.say(f"  {reason if name in reason else f'{name}: {reason}'}")
     if interrupted:
         show.say(f"stopped by {interrupted}, state saved; go on with: {_resume_command(folder)}")
     return Result(state.history, classifier, folder, interrupted, skipped)

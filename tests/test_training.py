@@ -215,7 +215,7 @@ def test_unreadable_images_are_left_out_counted_and_named(tmp_path, capsys):
     result = minialex.train(splits, **{**SMALL, "progress": True}, epochs=1, out=tmp_path / "run")
     assert len(result.skipped) == 3
     output = capsys.readouterr().out
-    assert "3 images could not be read" in output
+    assert "left out, because unreadable: 3 of the images" in output
     assert "image 17 is truncated" in output
 
 
