@@ -56,6 +56,6 @@ def run(
         )
     skipped = results[0].skipped
     if skipped:
-        print(f"{len(skipped)} images could not be read and were left out:")
+        print(f"left out, because unreadable: {len(skipped)} of the images")
     for name, reason in sorted(skipped.items()):
         print(f"  {name}: {reason}")

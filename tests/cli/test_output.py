@@ -126,7 +126,7 @@ def test_photographs_train_and_a_truncated_one_is_named(command, tmp_path):
     line = f"train --data {folder} --model alexnet-64 --epochs 1 --val-fraction 0.2"
     code, output, _ = command(f"{line} --out {tmp_path}/run")
     assert code == 0
-    assert "could not be read" in output
+    assert "left out, because unreadable: 1 of the images" in output
     assert str(broken) in output
     code, output, _ = command(f"predict {folder}/dog --model-file {tmp_path}/run")
     assert code == 0
