@@ -151,27 +151,104 @@ def _norm(p: Problem):
 
 
 def response_norm(p: Problem):
-    x, _, n, k, alpha, beta, groups = _norm(p)
-    return p.b.response_norm(p.given(x), n, k, alpha, beta, groups)
+    x, _, *place = _norm(p)
+    return (p.b.response_norm(p.given(x), *place)[0],)
 
 
 def response_norm_gradient(p: Problem):
-    x, dy, n, k, alpha, beta, groups = _norm(p)
-    y, scale = GENERIC.response_norm(x, n, k, alpha, beta, groups)
-    dy, x, y, scale = map(p.given, (dy, x, y, scale))
-    return (p.b.response_norm_gradient(dy, x, y, scale, n, alpha, beta, groups),)
+    x, dy, *place = _norm(p)
+    _, saved = p.b.response_norm(p.given(x), *place)
+    return (p.b.response_norm_gradient(p.given(dy), saved, *place),)
 
 
 def spatial_response_norm(p: Problem):
-    x, _, n, k, alpha, beta, _ = _norm(p)
-    return p.b.spatial_response_norm(p.given(x), n, k, alpha, beta)
+    x, _, *place, _ = _norm(p)
+    return (p.b.spatial_response_norm(p.given(x), *place)[0],)
 
 
 def spatial_response_norm_gradient(p: Problem):
-    x, dy, n, k, alpha, beta, _ = _norm(p)
-    y, scale = GENERIC.spatial_response_norm(x, n, k, alpha, beta)
-    dy, x, y, scale = map(p.given, (dy, x, y, scale))
-    return (p.b.spatial_response_norm_gradient(dy, x, y, scale, n, alpha, beta),)
+    x, dy, *place, _ = _norm(p)
+    _, saved = p.b.spatial_response_norm(p.given(x), *place)
+    return (p.b.spatial_response_norm_gradient(p.given(dy), saved, *place),)
+
+
+# ------------------------------------------------------------------------------------ dense
+
+
+def _dense(p: Problem):
+    """x (N, H, W, C), weight, bias and dy on the host."""
+    n, h, w, c, units = (p.integer(1, 4) for _ in range(5))
+    return (
+        p.normal((n, h, w, c)),
+        p.normal((h * w * c, units)),
+        p.normal((units,)),
+        p.normal((n, units)),
+    )
+
+
+def dense(p: Problem):
+    x, weight, bias, _ = map(p.given, _dense(p))
+    return p.b.dense(x, weight, bias), p.b.dense(x, weight, None), p.b.dense(x, weight, bias, True)
+
+
+def dense_input_gradient(p: Problem):
+    x, weight, _, dy = _dense(p)
+    return (p.b.dense_input_gradient(p.given(dy), p.given(weight), x.shape),)
+
+
+def dense_weight_gradient(p: Problem):
+    x, _, _, dy = map(p.given, _dense(p))
+    return (p.b.dense_weight_gradient(x, dy),)
+
+
+def bias_gradient(p: Problem):
+    shape = (p.integer(1, 3), p.integer(1, 30), p.integer(1, 30), p.integer(1, 70))
+    return (p.b.bias_gradient(p.given(p.normal(shape))),)
+
+
+# ------------------------------------------------------------------------------------ activations
+
+
+def _pair(p: Problem):
+    shape = (p.integer(1, 5), p.integer(1, 40))
+    return p.given(p.normal(shape)), p.given(p.normal(shape))
+
+
+def relu(p: Problem):
+    return (p.b.relu(_pair(p)[0]),)
+
+
+def relu_gradient(p: Problem):
+    return (p.b.relu_gradient(*_pair(p)),)
+
+
+def tanh(p: Problem):
+    return (p.b.tanh(_pair(p)[0]),)
+
+
+def tanh_gradient(p: Problem):
+    return (p.b.tanh_gradient(*_pair(p)),)
+
+
+def scale(p: Problem):
+    return (p.b.scale(_pair(p)[0], 0.7),)
+
+
+def add(p: Problem):
+    return (p.b.add(*_pair(p)),)
+
+
+def concat(p: Problem):
+    return p.b.concat(_pair(p), 0), p.b.concat(_pair(p), 1)
+
+
+def take(p: Problem):
+    x, _ = _pair(p)
+    return p.b.take(x, 0, 0, x.shape[0]), p.b.take(x, 1, x.shape[1] // 2, x.shape[1])
+
+
+def zeros_like(p: Problem):
+    return (p.b.zeros_like(_pair(p)[0]),)
 
 
 # ------------------------------------------------------------------------------------ losses
@@ -187,12 +264,14 @@ def softmax(p: Problem):
 
 
 def softmax_cross_entropy(p: Problem):
-    return p.b.softmax_cross_entropy(*_scores(p))
+    scores, labels = _scores(p)
+    whole, part = p.b.softmax_cross_entropy(scores, labels), (scores, labels, 9)
+    return *whole, *p.b.softmax_cross_entropy(*part)
 
 
 def hinge(p: Problem):
     scores, labels = _scores(p)
-    return p.b.hinge(scores, labels, 0.9)
+    return *p.b.hinge(scores, labels, 0.9), *p.b.hinge(scores, labels, 0.9, 9)
 
 
 # ------------------------------------------------------------------------------------ the rest
@@ -211,6 +290,23 @@ def dropout_mask(p: Problem):
     return (p.b.dropout_mask(shape, 0.3 + 0.1 * p.case, seed, stream, step, p.integer(0, 1000)),)
 
 
+def _dropped(p: Problem):
+    """Of some of a layer's channels."""
+    c = p.integer(1, 9)
+    x, first = p.normal((p.integer(1, 3), p.integer(1, 4), c)), p.integer(0, 9)
+    draw = (p.integer(0, 2**31), p.integer(0, 20), 3, p.integer(0, 9), first, first + c + p.case)
+    return p.b.dropout(p.given(x), 0.6, 1.5, *draw), x.shape
+
+
+def dropout(p: Problem):
+    return (_dropped(p)[0][0],)
+
+
+def dropout_gradient(p: Problem):
+    (_, saved), shape = _dropped(p)
+    return (p.b.dropout_gradient(p.given(p.normal(shape)), saved),)
+
+
 def crops(p: Problem):
     n, c, crop = p.integer(1, 4), p.integer(1, 3), p.integer(1, 5)
     size = crop + p.integer(0, 4)
@@ -222,6 +318,10 @@ def crops(p: Problem):
     flip = p.integers(0, 1, n).astype(bool)
     here = (p.b.asarray(images), top, left, flip, crop, mean, fixed, fixed, shift)
     return (p.b.crops(*here, 0.5 if p.case % 2 else 1.0, p.compute),)
+
+
+def sum_of_squares(p: Problem):
+    return (np.array(p.b.sum_of_squares(p.given(p.normal((p.integer(1, 90), p.integer(1, 90)))))),)
 
 
 def sgd_update(p: Problem):
@@ -244,11 +344,27 @@ OPS: dict[str, Callable[[Problem], Sequence[Any]]] = {
         response_norm_gradient,
         spatial_response_norm,
         spatial_response_norm_gradient,
+        dense,
+        dense_input_gradient,
+        dense_weight_gradient,
+        bias_gradient,
+        relu,
+        relu_gradient,
+        tanh,
+        tanh_gradient,
+        scale,
+        add,
+        concat,
+        take,
+        zeros_like,
         softmax,
         softmax_cross_entropy,
         hinge,
         all_finite,
         dropout_mask,
+        dropout,
+        dropout_gradient,
+        sum_of_squares,
         crops,
         sgd_update,
     )

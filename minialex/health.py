@@ -20,19 +20,26 @@ def first_look(b, network: Network, params: Tree, loss, x, labels) -> tuple[str,
     for i, (name, layer) in enumerate(network.layers):
         y, kept = layer.forward(b, params.get(name, {}), y, Mode(layer=i))
         saved.append(kept)
-        outputs[name] = (float(b.xp.mean(y)), float(b.xp.std(y)))
+        numbers = _on_host(b, y)
+        outputs[name] = (float(numbers.mean()), float(numbers.std()))
     value, dy = loss(b, y, labels)
-    between = float(b.xp.mean(b.xp.std(y, axis=0)))
+    between = float(_on_host(b, y).std(axis=0).mean())
 
     def watch(name, dy):
-        gradients[name] = float(b.xp.std(dy))
+        gradients[name] = float(_on_host(b, dy).std())
 
     network.backward(b, params, saved, dy, watch)
     lines = ["layer          mean        std   gradient std"]
     for name, (mean, std) in outputs.items():
         lines.append(f"{name:10} {mean:8.3g}   {std:8.3g}   {gradients[name]:12.3g}")
     lines.append(f"scores differ between images by {between:.3g} (standard deviation)")
-    return "\n".join(lines), float(value)
+    return "\n".join(lines), float(b.to_numpy(value))
+
+
+def _on_host(b, x) -> np.ndarray:
+    """Numbers to take means of: at least of float32, which holds the sums of half ones."""
+    numbers = b.to_numpy(x)
+    return numbers.astype(np.promote_types(numbers.dtype, np.float32), copy=False)
 
 
 def start_verdict(value: float, chance: float) -> str:

@@ -4,12 +4,13 @@ Parameters are a dictionary of dictionaries, {layer: {"weight": ..., "bias": ...
 that have any; gradients mirror it.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
 from minialex.errors import InputError
-from minialex.layers import Dense, Dropout, InitialDraw, Layer, Mode
+from minialex.layers import Conv2D, Dense, Dropout, InitialDraw, Layer, Mode, ReLU
 from minialex.layers.base import Shape
 
 Tree = dict[str, dict[str, Any]]
@@ -69,21 +70,35 @@ class Network:
 
     def forward(self, b, params: Tree, x, mode: Mode, stop: str | None = None):
         """-> y, saved. With `stop`, y is the output of the layer of that name."""
-        saved = []
-        for i, (name, layer) in enumerate(self.layers):
-            x, kept = layer.forward(b, params.get(name, {}), x, replace(mode, layer=i))
+        saved: list[Any] = []
+        for i, name, layer, fused in self._steps(stop):
+            x, kept = layer.forward(b, params.get(name, {}), x, replace(mode, layer=i), **fused)
             saved.append(kept)
-            if name == stop:
-                break
+            if fused:
+                saved.append(x)  # what the ReLU would keep: its output
         return x, saved
 
     def infer(self, b, params: Tree, x, stop: str | None = None):
         """The output at test time; nothing is kept for a backward pass."""
-        for i, (name, layer) in enumerate(self.layers):
-            x, _ = layer.forward(b, params.get(name, {}), x, Mode(layer=i))
-            if name == stop:
-                break
+        for i, name, layer, fused in self._steps(stop):
+            x, _ = layer.forward(b, params.get(name, {}), x, Mode(layer=i), **fused)
         return x
+
+    def _steps(self, stop: str | None) -> Iterator[tuple[int, str, Layer, dict[str, bool]]]:
+        """The layers in order, up to `stop`; a ReLU is done by the product before it."""
+        i = 0
+        while i < len(self.layers):
+            name, layer = self.layers[i]
+            fused = {"relu": True} if name != stop and self.relu_follows(i) else {}
+            yield i, name, layer, fused
+            i += 1 + len(fused)
+            if stop in (name, self.layers[i - 1][0]):
+                break
+
+    def relu_follows(self, i: int) -> bool:
+        """Whether layer i + 1 is a ReLU that layer i can apply on its way."""
+        able = isinstance(self.layers[i][1], (Conv2D, Dense))
+        return able and i + 1 < len(self.layers) and isinstance(self.layers[i + 1][1], ReLU)
 
     def backward(self, b, params: Tree, saved: list, dy, watch=None) -> Tree:
         """Gradients of all parameters from dy; takes `saved` apart as it goes, to free memory.

@@ -39,22 +39,26 @@ class SGD:
     def start(self, b, params: Tree) -> Tree:
         """Velocities of zero."""
         return {
-            layer: {name: b.xp.zeros_like(value) for name, value in of_layer.items()}
+            layer: {name: b.zeros_like(value) for name, value in of_layer.items()}
             for layer, of_layer in params.items()
         }
 
     def update(self, b, params: Tree, velocities: Tree, grads: Tree, rates: Rates) -> None:
         """One step; `params` and `velocities` hold the new arrays afterwards."""
-        for layer, of_layer in params.items():
-            for name in of_layer:
-                of_layer[name], velocities[layer][name] = b.sgd_update(
-                    of_layer[name],
-                    velocities[layer][name],
-                    grads[layer][name],
-                    rates.of(layer, name) * self.recipe.layer_rates.get(layer, 1.0),
-                    self.recipe.momentum,
-                    self.decay(layer, name),
-                )
+        places = [(layer, name) for layer, of_layer in params.items() for name in of_layer]
+        updates = [
+            (
+                params[layer][name],
+                velocities[layer][name],
+                grads[layer][name],
+                rates.of(layer, name) * self.recipe.layer_rates.get(layer, 1.0),
+                self.decay(layer, name),
+            )
+            for layer, name in places
+        ]
+        updated = b.sgd_updates(updates, self.recipe.momentum)
+        for (layer, name), (weight, velocity) in zip(places, updated, strict=True):
+            params[layer][name], velocities[layer][name] = weight, velocity
 
     def decay(self, layer: str, parameter: str) -> float:
         """The weight decay of one parameter."""
@@ -64,7 +68,7 @@ class SGD:
     def penalty(self, b, params: Tree) -> float:
         """The L2 term that the decay is the gradient of: Σ (decay / 2) |w|²."""
         return sum(
-            0.5 * self.decay(layer, name) * float(b.xp.sum(value * value))
+            0.5 * self.decay(layer, name) * b.sum_of_squares(value)
             for layer, of_layer in params.items()
             for name, value in of_layer.items()
             if self.decay(layer, name)

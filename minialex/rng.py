@@ -106,3 +106,7 @@ class InitialDraw:
         """Weights from N(0, std²), on the host."""
         purpose = Purpose.INIT + self.layer
         return normal_array(self.seed, purpose, 0, shape, std, np.dtype(dtype))
+
+    def constant(self, shape: tuple[int, ...], value: float, dtype: str) -> np.ndarray:
+        """One number throughout, on the host: what biases start from."""
+        return np.full(shape, value, np.dtype(dtype))

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import cuda_on_cpu
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -13,6 +14,14 @@ settings.register_profile("thorough", max_examples=500, **_COMMON)
 settings.load_profile(
     os.environ.get("HYPOTHESIS_PROFILE", "ci" if "CI" in os.environ else "default")
 )
+
+
+def pytest_configure(config):
+    """`pytest -m gpu` runs on CuPy and its devices, everything else on the stand-in."""
+    expression = config.getoption("markexpr", "")
+    config.on_gpu = "gpu" in expression and "not gpu" not in expression
+    if not config.on_gpu:
+        cuda_on_cpu.install()
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,10 @@ __all__ = ["Backend", "available", "get", "register"]
 
 Factory = Callable[..., Backend]
 
-_BUILT_IN = {"numpy": "minialex.backends.numpy_backend:NumpyBackend"}
+_BUILT_IN = {
+    "cupy": "minialex.backends.cupy_backend:CupyBackend",
+    "numpy": "minialex.backends.numpy_backend:NumpyBackend",
+}
 _registered: dict[str, Factory] = {}
 
 

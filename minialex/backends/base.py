@@ -9,12 +9,14 @@ output, G groups. Arrays are N H W C, weights R S C/G K. `pads` is ((top, bottom
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 
 from minialex import rng
+from minialex.errors import InputError
 
 Array = Any  # an array of the backend's own library
 Pads = tuple[tuple[int, int], tuple[int, int]]
@@ -47,6 +49,45 @@ class Backend:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
 
+    # ------------------------------------------------------------------------------ how it runs
+
+    def with_precision(self, precision: str) -> "Backend":
+        """This backend computing in "fp32", "tf32", "bf16" or "fp16", if it can."""
+        if precision == "fp32":
+            return self
+        raise InputError(
+            f'backend "{self.name}" computes in fp32 only, not in {precision}: leave the precision '
+            'out, or use backend="cupy"'
+        )
+
+    def alongside(self) -> "Backend":
+        """This backend with a queue of its own, to run beside others on its device."""
+        return self
+
+    def here(self) -> AbstractContextManager:
+        """The context in which this backend's device is current for its array library."""
+        return nullcontext()
+
+    def synchronize(self) -> None:
+        """Wait until all work given to the device is done."""
+
+    def receive(self, x: Array, sender: "Backend") -> tuple[Array, Any]:
+        """A copy of the sender's array here, and an event to `wait` for before it is read."""
+        return x, None
+
+    def wait(self, event: Any) -> None:
+        """Later work waits for an event of `receive`."""
+
+    # ------------------------------------------------------------------------------ precision
+
+    def storage(self, dtype: str) -> str:
+        """The type that activations of a network of `dtype` are kept in at this precision."""
+        return dtype
+
+    def working_copy(self, params: dict) -> dict:
+        """The parameters as the layers compute with them: at full precision, themselves."""
+        return params
+
     # ------------------------------------------------------------------------------ in and out
 
     def asarray(self, x, dtype: str | None = None) -> Array:
@@ -62,6 +103,24 @@ class Backend:
         """Whether `x` holds neither NaN nor infinity; waits for the device."""
         return bool(self.xp.all(self.xp.isfinite(x)))
 
+    def sum_of_squares(self, x: Array) -> float:
+        """Σ x², on the host; waits for the device."""
+        return float(self.xp.sum(x * x))
+
+    def zeros_like(self, x: Array) -> Array:
+        """Zeros in the shape and type of x."""
+        return self._zeros(x.shape, x)
+
+    def take(self, x: Array, axis: int, start: int, stop: int) -> Array:
+        """The part start … stop - 1 of an axis, on its own in memory."""
+        index = [slice(None)] * x.ndim
+        index[axis] = slice(start, stop)
+        return self.xp.asarray(x[tuple(index)], copy=True)
+
+    def concat(self, parts: Sequence[Array], axis: int) -> Array:
+        """Arrays joined along an axis."""
+        return self.xp.concat(tuple(parts), axis=axis)
+
     def _empty(self, shape, like: Array) -> Array:
         return self.xp.empty(shape, dtype=like.dtype, device=self.device)
 
@@ -70,8 +129,10 @@ class Backend:
 
     # ------------------------------------------------------------------------------ convolution
 
-    def convolution(self, x, weight, bias, stride: Pair, pads: Pads, groups: int) -> Array:
-        """y = im2col(x) W + b within each group (paper, section 3.5).
+    def convolution(
+        self, x, weight, bias, stride: Pair, pads: Pads, groups: int, relu: bool = False
+    ) -> Array:
+        """y = im2col(x) W + b within each group (paper, section 3.5), then max(0, y) if `relu`.
 
         x (N, H, W, C), weight (R, S, C/G, K), bias (K,) or None -> y (N, P, Q, K).
         """
@@ -89,7 +150,7 @@ class Backend:
                 y[images, :, :, g * kg : (g + 1) * kg] = self.xp.reshape(y_g, (-1, p, q, kg))
         if bias is not None:
             y += bias
-        return y
+        return self.relu(y) if relu else y
 
     def convolution_input_gradient(
         self, dy, weight, input_shape, stride: Pair, pads: Pads, groups: int
@@ -162,6 +223,55 @@ class Backend:
         for start in range(0, n, step):
             yield slice(start, min(n, start + step))
 
+    # ------------------------------------------------------------------------------ dense
+
+    def dense(self, x, weight, bias, relu: bool = False) -> Array:
+        """y = x W + b, then max(0, y) if `relu`: x (N, ...) of I numbers an image -> y (N, O)."""
+        rows = self.xp.reshape(x, (x.shape[0], -1))  # (N, I)
+        y = self.xp.matmul(rows, weight)
+        if bias is not None:
+            y += bias
+        return self.relu(y) if relu else y
+
+    def dense_input_gradient(self, dy, weight, input_shape) -> Array:
+        """dx = dy Wᵀ: dy (N, O), weight (I, O) -> dx of `input_shape`."""
+        return self.xp.reshape(self.xp.matmul(dy, weight.T), input_shape)
+
+    def dense_weight_gradient(self, x, dy) -> Array:
+        """dW = xᵀ dy: x (N, ...) of I numbers an image, dy (N, O) -> dW (I, O)."""
+        rows = self.xp.reshape(x, (x.shape[0], -1))  # (N, I)
+        return self.xp.matmul(rows.T, dy)
+
+    def bias_gradient(self, dy) -> Array:
+        """db = Σ dy over all but the last axis: dy (..., K) -> db (K,)."""
+        return self.xp.sum(dy, axis=tuple(range(dy.ndim - 1)))
+
+    # ------------------------------------------------------------------------------ activations
+
+    def relu(self, x) -> Array:
+        """max(0, x) (paper, section 3.1)."""
+        return self.xp.maximum(x, self.xp.zeros((), dtype=x.dtype, device=self.device))
+
+    def relu_gradient(self, dy, y) -> Array:
+        """dx = dy where y > 0, else 0."""
+        return dy * self.xp.astype(y > 0, dy.dtype)
+
+    def tanh(self, x) -> Array:
+        """tanh(x)."""
+        return self.xp.tanh(x)
+
+    def tanh_gradient(self, dy, y) -> Array:
+        """dx = dy (1 - y²)."""
+        return dy * (1.0 - y * y)
+
+    def scale(self, x, factor: float) -> Array:
+        """x times a number."""
+        return x * factor
+
+    def add(self, x, y) -> Array:
+        """x + y."""
+        return x + y
+
     # ------------------------------------------------------------------------------ pooling
 
     def max_pool(self, x, window: Pair, stride: Pair, pads: Pads) -> tuple[Array, Array]:
@@ -232,33 +342,37 @@ class Backend:
 
     def response_norm(
         self, x, n: int, k: float, alpha: float, beta: float, groups: int
-    ) -> tuple[Array, Array]:
+    ) -> tuple[Array, Any]:
         """Local response normalisation across channels (paper, section 3.3).
 
         s_c = k + α Σ x_j² over the n channels around c, clipped to c's group; y = x s^-β.
-        x (..., C) -> y, s. α is not divided by n.
+        x (..., C) -> y, and what the gradient needs. α is not divided by n.
         """
         scale = alpha * self._channel_sums(x * x, n, groups) + k
-        return x / _power(self.xp, scale, beta), scale
+        y = x / _power(self.xp, scale, beta)
+        return y, (x, y, scale)
 
     def response_norm_gradient(
-        self, dy, x, y, scale, n: int, alpha: float, beta: float, groups: int
+        self, dy, saved, n: int, k: float, alpha: float, beta: float, groups: int
     ) -> Array:
         """dx_c = dy_c s_c^-β - 2αβ x_c Σ dy_j y_j / s_j over the same window, n odd."""
+        x, y, scale = saved
         spread = self._channel_sums(dy * y / scale, n, groups)
         return dy / _power(self.xp, scale, beta) - (2 * alpha * beta) * x * spread
 
     def spatial_response_norm(
         self, x, n: int, k: float, alpha: float, beta: float
-    ) -> tuple[Array, Array]:
+    ) -> tuple[Array, Any]:
         """The same within each map, over n x n pixels clipped to the image: x (N, H, W, C)."""
         scale = alpha * self._spatial_sums(x * x, n) + k
-        return x / _power(self.xp, scale, beta), scale
+        y = x / _power(self.xp, scale, beta)
+        return y, (x, y, scale)
 
     def spatial_response_norm_gradient(
-        self, dy, x, y, scale, n: int, alpha: float, beta: float
+        self, dy, saved, n: int, k: float, alpha: float, beta: float
     ) -> Array:
         """As `response_norm_gradient`, with the n x n window."""
+        x, y, scale = saved
         spread = self._spatial_sums(dy * y / scale, n)
         return dy / _power(self.xp, scale, beta) - (2 * alpha * beta) * x * spread
 
@@ -285,19 +399,24 @@ class Backend:
 
     # ------------------------------------------------------------------------------ losses
 
-    def softmax_cross_entropy(self, logits, labels) -> tuple[Array, Array]:
-        """Mean of -log softmax(logits)[label] and its gradient: logits (N, K), labels (N,)."""
-        xp, n = self.xp, logits.shape[0]
-        shifted = logits - xp.max(logits, axis=1, keepdims=True)
+    def softmax_cross_entropy(
+        self, scores, labels, count: int | None = None
+    ) -> tuple[Array, Array]:
+        """Mean of -log softmax(scores)[label] and its gradient: scores (N, K), labels (N,).
+
+        With `count` the sum is divided by that instead of N: these are part of a larger batch.
+        """
+        xp, n = self.xp, count or scores.shape[0]
+        shifted = scores - xp.max(scores, axis=1, keepdims=True)
         powers = xp.exp(shifted)
         sums = xp.sum(powers, axis=1, keepdims=True)
-        target = self._one_hot(logits, labels)
+        target = self._one_hot(scores, labels)
         loss = xp.sum(xp.log(sums[:, 0]) - xp.sum(shifted * target, axis=1)) / n
         return loss, (powers / sums - target) / n
 
-    def hinge(self, scores, labels, margin: float) -> tuple[Array, Array]:
+    def hinge(self, scores, labels, margin: float, count: int | None = None) -> tuple[Array, Array]:
         """Multiclass hinge: mean of Σ_{j≠y} max(0, s_j - s_y + Δ) and its gradient."""
-        xp, n = self.xp, scores.shape[0]
+        xp, n = self.xp, count or scores.shape[0]
         target = self._one_hot(scores, labels)
         own = xp.sum(scores * target, axis=1, keepdims=True)
         over = (scores - own + margin) * (1.0 - target)
@@ -317,13 +436,53 @@ class Backend:
     # ------------------------------------------------------------------------------ the rest
 
     def dropout_mask(
-        self, shape: Pair, keep: float, seed: int, stream: int, step: int, first_image: int = 0
+        self,
+        shape: tuple[int, ...],
+        keep: float,
+        seed: int,
+        stream: int,
+        step: int,
+        first_image: int = 0,
+        first_channel: int = 0,
+        channels: int | None = None,
     ) -> Array:
-        """Boolean (N, U): unit u of image n stays if its random word is below keep · 2³²."""
-        n, units = shape
+        """Boolean (N, ..., C): a unit of an image stays if its random word is below keep · 2³².
+
+        The C channels are those from `first_channel` on of a layer's `channels` (None: all), and
+        draw what they would draw there.
+        """
+        n, *rows, c = shape
+        whole = channels or c
+        units = math.prod(rows) * whole
         images = np.arange(first_image, first_image + n)
         word = rng.words(seed, rng.Purpose.DROPOUT + stream, step, images, units)
-        return self.asarray(word < np.uint64(math.ceil(keep * 2.0**32)))
+        word = word.reshape(n, *rows, whole)[..., first_channel : first_channel + c]
+        return self.asarray(word < np.uint64(threshold(keep)))
+
+    def dropout(
+        self,
+        x,
+        keep: float,
+        factor: float,
+        seed: int,
+        stream: int,
+        step: int,
+        first_image: int = 0,
+        first_channel: int = 0,
+        channels: int | None = None,
+    ) -> tuple[Array, Any]:
+        """x times `factor` where its unit stays, else 0 (see `dropout_mask`).
+
+        Returns y and what `dropout_gradient` needs.
+        """
+        place = (seed, stream, step, first_image, first_channel, channels)
+        mask = self.dropout_mask(x.shape, keep, *place)
+        factors = self.xp.astype(mask, x.dtype) * factor
+        return x * factors, factors
+
+    def dropout_gradient(self, dy, saved) -> Array:
+        """dx = dy times the same factors."""
+        return dy * saved
 
     def crops(
         self, images, top, left, flip, crop: int, mean, mean_top, mean_left, shift, scale, dtype
@@ -353,6 +512,15 @@ class Backend:
         """v <- momentum v - decay rate w - rate g; w <- w + v (paper, section 5): (w, v)."""
         velocity = momentum * velocity - (decay * rate) * weight - rate * gradient
         return weight + velocity, velocity
+
+    def sgd_updates(self, updates: Sequence[tuple], momentum: float) -> list[tuple[Array, Array]]:
+        """`sgd_update` of many arrays, each (weight, velocity, gradient, rate, decay)."""
+        return [self.sgd_update(w, v, g, rate, momentum, decay) for w, v, g, rate, decay in updates]
+
+
+def threshold(keep: float) -> int:
+    """A random word below this keeps its unit."""
+    return math.ceil(keep * 2.0**32)
 
 
 def _taps(window: Pair, stride: Pair, output: Pair) -> Iterator[tuple[int, int, slice, slice]]:

@@ -13,12 +13,12 @@ class ReLU(Layer):
         return input_shape
 
     def forward(self, b, params, x, mode):
-        y = b.xp.maximum(x, b.xp.zeros((), dtype=x.dtype, device=b.device))
+        y = b.relu(x)
         return y, y
 
     def backward(self, b, params, saved, dy, *, input_gradient=True):
         y = saved
-        return dy * b.xp.astype(y > 0, dy.dtype), {}
+        return b.relu_gradient(dy, y), {}
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Tanh(Layer):
         return input_shape
 
     def forward(self, b, params, x, mode):
-        y = b.xp.tanh(x)
+        y = b.tanh(x)
         return y, y
 
     def backward(self, b, params, saved, dy, *, input_gradient=True):
         y = saved
-        return dy * (1.0 - y * y), {}
+        return b.tanh_gradient(dy, y), {}

@@ -16,7 +16,8 @@ class Mode:
     """How a pass runs: training or not, and the counters of its random numbers.
 
     `first_image` is the place in the whole batch of the first image of this pass, so that a batch
-    in parts draws what the whole would; `layer` is set by the network, to the layer's position.
+    in parts draws what the whole would; so is `first_channel` among the `channels` (None: all) of a
+    layer of which only a part is computed; `layer` is set by the network, to the layer's position.
     """
 
     training: bool = False
@@ -24,6 +25,8 @@ class Mode:
     step: int = 0
     first_image: int = 0
     layer: int = 0
+    first_channel: int = 0
+    channels: int | None = None
 
 
 class Layer:
@@ -54,8 +57,7 @@ def initial_params(b, draw, shapes, weight_std: float | None, bias: float, dtype
     if weight_std is None:
         weight_std = (2.0 / prod(shapes["weight"][:-1])) ** 0.5
     weight = b.asarray(draw.normal(shapes["weight"], weight_std, dtype))
-    value = b.xp.full(shapes["bias"], bias, dtype=weight.dtype, device=b.device)
-    return {"weight": weight, "bias": value}
+    return {"weight": weight, "bias": b.asarray(draw.constant(shapes["bias"], bias, dtype))}
 
 
 def require(condition: bool, message: str) -> None:

@@ -58,16 +58,16 @@ class Conv2D(Layer):
         r, s, cg, _ = self.parameter_shapes(input_shape)["weight"]
         return p * q * k * r * s * cg
 
-    def forward(self, b, params, x, mode):
+    def forward(self, b, params, x, mode, relu=False):
         place = ((self.stride, self.stride), self._pads(x.shape[1:]), self.groups)
-        y = b.convolution(x, params["weight"], params["bias"], *place)
+        y = b.convolution(x, params["weight"], params["bias"], *place, relu=relu)
         return y, x
 
     def backward(self, b, params, saved, dy, *, input_gradient=True):
         x = saved
         place = ((self.stride, self.stride), self._pads(x.shape[1:]), self.groups)
         dw = b.convolution_weight_gradient(x, dy, (self.kernel, self.kernel), *place)
-        db = b.xp.sum(dy, axis=(0, 1, 2))
+        db = b.bias_gradient(dy)
         dx = None
         if input_gradient:
             dx = b.convolution_input_gradient(dy, params["weight"], x.shape, *place)

@@ -33,17 +33,13 @@ class Dense(Layer):
     def connections(self, input_shape):
         return prod(input_shape) * self.units
 
-    def forward(self, b, params, x, mode):
-        rows = b.xp.reshape(x, (x.shape[0], -1))  # (N, I)
-        y = b.xp.matmul(rows, params["weight"]) + params["bias"]
+    def forward(self, b, params, x, mode, relu=False):
+        y = b.dense(x, params["weight"], params["bias"], relu)
         return y, x
 
     def backward(self, b, params, saved, dy, *, input_gradient=True):
         x = saved
-        rows = b.xp.reshape(x, (x.shape[0], -1))  # (N, I)
-        dw = b.xp.matmul(rows.T, dy)
-        db = b.xp.sum(dy, axis=0)
-        dx = None
-        if input_gradient:
-            dx = b.xp.reshape(b.xp.matmul(dy, params["weight"].T), x.shape)
+        dw = b.dense_weight_gradient(x, dy)
+        db = b.bias_gradient(dy)
+        dx = b.dense_input_gradient(dy, params["weight"], x.shape) if input_gradient else None
         return dx, {"weight": dw, "bias": db}

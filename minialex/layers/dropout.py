@@ -1,7 +1,6 @@
 """Dropout (paper, section 4.2)."""
 
 from dataclasses import dataclass
-from math import prod
 
 from minialex.layers.base import Layer, require
 
@@ -27,18 +26,14 @@ class Dropout(Layer):
 
     def forward(self, b, params, x, mode):
         if not mode.training:
-            return (x if self.inverted else x * self.keep), None
+            return (x if self.inverted else b.scale(x, self.keep)), None
         if self.keep == 1:
             return x, None
-        flat = (x.shape[0], prod(x.shape[1:]))
-        mask = b.dropout_mask(flat, self.keep, mode.seed, mode.layer, mode.step, mode.first_image)
-        factor = b.xp.astype(b.xp.reshape(mask, x.shape), x.dtype)
-        if self.inverted:
-            factor = factor / self.keep
-        return x * factor, factor
+        factor = 1 / self.keep if self.inverted else 1.0
+        place = (mode.first_image, mode.first_channel, mode.channels)
+        return b.dropout(x, self.keep, factor, mode.seed, mode.layer, mode.step, *place)
 
     def backward(self, b, params, saved, dy, *, input_gradient=True):
         if saved is None:
-            return (dy if self.inverted else dy * self.keep), {}
-        factor = saved
-        return dy * factor, {}
+            return (dy if self.inverted else b.scale(dy, self.keep)), {}
+        return b.dropout_gradient(dy, saved), {}

@@ -39,13 +39,11 @@ class ResponseNorm(Layer):
         return input_shape
 
     def forward(self, b, params, x, mode):
-        y, scale = b.response_norm(x, self.n, self.k, self.alpha, self.beta, self.groups)
-        return y, (x, y, scale)
+        return b.response_norm(x, self.n, self.k, self.alpha, self.beta, self.groups)
 
     def backward(self, b, params, saved, dy, *, input_gradient=True):
-        x, y, scale = saved
-        dx = b.response_norm_gradient(dy, x, y, scale, self.n, self.alpha, self.beta, self.groups)
-        return dx, {}
+        place = (self.n, self.k, self.alpha, self.beta, self.groups)
+        return b.response_norm_gradient(dy, saved, *place), {}
 
 
 @dataclass(frozen=True)
@@ -68,10 +66,8 @@ class SpatialResponseNorm(Layer):
         return input_shape
 
     def forward(self, b, params, x, mode):
-        y, scale = b.spatial_response_norm(x, self.n, self.k, self.alpha, self.beta)
-        return y, (x, y, scale)
+        return b.spatial_response_norm(x, self.n, self.k, self.alpha, self.beta)
 
     def backward(self, b, params, saved, dy, *, input_gradient=True):
-        x, y, scale = saved
-        dx = b.spatial_response_norm_gradient(dy, x, y, scale, self.n, self.alpha, self.beta)
-        return dx, {}
+        place = (self.n, self.k, self.alpha, self.beta)
+        return b.spatial_response_norm_gradient(dy, saved, *place), {}

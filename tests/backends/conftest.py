@@ -6,6 +6,7 @@ from standard import ELSEWHERE, Strict
 from minialex import backends
 
 MAKE = {
+    "cupy": lambda: backends.get("cupy"),
     "numpy": lambda: backends.get("numpy"),
     "strict": Strict,
     "strict-elsewhere": lambda: Strict(ELSEWHERE),

@@ -119,9 +119,8 @@ def test_the_first_layers_input_gradient_can_be_left_out():
 
 class _WrongSign(layers.ResponseNorm):
     def backward(self, b, params, saved, dy, *, input_gradient=True):
-        x, y, scale = saved
-        args = (self.n, -self.alpha, self.beta, self.groups)
-        return b.response_norm_gradient(dy, x, y, scale, *args), {}
+        place = (self.n, self.k, -self.alpha, self.beta, self.groups)
+        return b.response_norm_gradient(dy, saved, *place), {}
 
 
 class _NoBias(layers.Conv2D):

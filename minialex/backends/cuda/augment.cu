@@ -1,0 +1,24 @@
+// Raw squares to network input (paper, section 4.1): cut, subtract the mean, mirror, shift the
+// colour, scale; from bytes to numbers in one pass.
+//
+// A thread takes one number of the output: reads a byte and a mean, writes a number. place holds
+// (top, left, mirrored) of each image; the mean is read where the crop lies, or at (mean_top,
+// mean_left) if these are not negative. Tested against reference/crops.py.
+
+extern "C" __global__ void crops(const unsigned char* __restrict__ images,
+                                 const int* __restrict__ place, const A* __restrict__ mean,
+                                 const A* __restrict__ shift, T* __restrict__ out, index_t n, int S,
+                                 int C, int crop, int mean_top, int mean_left, A scale) {
+    EACH(i, n * crop * crop * C) {
+        const int c = (int)(i % C), w = (int)(i / C % crop), h = (int)(i / C / crop % crop);
+        const index_t image = i / ((index_t)C * crop * crop);
+        const int top = place[image * 3], left = place[image * 3 + 1];
+        const int column = place[image * 3 + 2] ? crop - 1 - w : w;
+        const int mh = (mean_top < 0 ? top : mean_top) + h;
+        const int mw = (mean_left < 0 ? left : mean_left) + column;
+        A v = (A)images[((image * S + top + h) * S + left + column) * C + c];
+        v -= mean[(mh * S + mw) * C + c];
+        if (shift) v += shift[image * C + c];
+        out[i] = store(v * scale);
+    }
+}

@@ -1,0 +1,80 @@
+"""CuPy and the CUDA devices of this machine; a sentence for everything that may be missing."""
+
+from importlib import import_module
+from typing import Any
+
+from minialex.errors import InputError
+
+_INSTEAD = 'or choose backend="numpy"'
+
+
+def library() -> Any:
+    """The module cupy; raises InputError if it is not installed or does not load."""
+    try:
+        return import_module("cupy")
+    except ImportError as error:
+        if error.name == "cupy":
+            raise InputError(
+                'backend "cupy" needs the package CuPy: install "minialex[gpu]" for CUDA 12 or '
+                f'"minialex[gpu13]" for CUDA 13, {_INSTEAD}'
+            ) from None
+        raise InputError(f"CuPy is installed but does not load ({error}): {_INSTEAD}") from None
+
+
+def count() -> int:
+    """How many CUDA devices there are; raises InputError if there is no driver or no device."""
+    runtime = library().cuda.runtime
+    try:
+        found = runtime.getDeviceCount()
+    except runtime.CUDARuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"CuPy finds no usable CUDA driver ({reason}): install NVIDIA's driver, {_INSTEAD}"
+        ) from None
+    if found == 0:
+        raise InputError(f"the CUDA driver finds no GPU: check that one is visible, {_INSTEAD}")
+    return found
+
+
+def usable() -> bool:
+    """Whether there is a device to run on."""
+    try:
+        return count() > 0
+    except InputError:
+        return False
+
+
+def check(index: int) -> None:
+    """Raise InputError unless device `index` exists."""
+    found = count()
+    if not 0 <= index < found:
+        names = ", ".join(map(str, range(found)))
+        raise InputError(
+            f"there is no CUDA device {index}: this machine has {found} (number {names})"
+        )
+
+
+def describe(index: int) -> dict[str, Any]:
+    """Name, compute capability ("9.0") and memory in bytes of a device."""
+    properties = library().cuda.runtime.getDeviceProperties(index)
+    name = properties["name"]
+    return {
+        "name": name.decode() if isinstance(name, bytes) else name,
+        "capability": f"{properties['major']}.{properties['minor']}",
+        "memory": properties["totalGlobalMem"],
+    }
+
+
+def differences(indices) -> str | None:
+    """A sentence if the devices are not all alike, else None."""
+    found = {i: describe(i) for i in sorted(set(indices))}
+    kinds = {tuple(d.values()) for d in found.values()}
+    if len(kinds) < 2:
+        return None
+    listed = ", ".join(
+        f"{i}: {d['name']} with {d['memory'] / 2**30:.0f} GiB" for i, d in found.items()
+    )
+    return (
+        f"the devices are not alike ({listed}): the result is the same, but each step waits for "
+        "the slowest, and the smallest memory limits the batch"
+    )

@@ -1,0 +1,144 @@
+"""The .cu files: compiled once for each device, storage type and index width, and launched.
+
+A kernel's own parameter list says how its arguments travel, so a call cannot pass a wrong width, a
+wrong dtype, an array that is not contiguous or one of another device without being told.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minialex.backends.cuda.device import library
+
+STORAGES = ("float32", "float64", "float16", "bfloat16")
+BLOCK = 256  # threads a block where a kernel does not say otherwise
+_GRID = 1 << 16  # blocks at most; the loops inside do not depend on it
+_INDEX_LIMIT = 1 << 30  # numbers in an array from which on indices take 64 bits
+
+_SCALARS = {
+    "int": np.int32,
+    "long long": np.int64,
+    "unsigned": np.uint32,
+    "unsigned long long": np.uint64,
+    "float": np.float32,
+    "double": np.float64,
+    "bool": np.bool_,
+    "unsigned char": np.uint8,
+    "unsigned short": np.uint16,
+}
+_KERNEL = re.compile(r'extern "C" __global__ void (\w+)\(([^)]*)\)')
+
+
+def files() -> tuple[str, ...]:
+    """The kernel families, by file name without .cu."""
+    return tuple(sorted(path.stem for path in Path(__file__).parent.glob("*.cu")))
+
+
+@cache
+def source(family: str) -> str:
+    """The full text that is compiled for a family."""
+    folder = Path(__file__).parent
+    head, body = (
+        (folder / name).read_text(encoding="utf-8") for name in ("number.cuh", f"{family}.cu")
+    )
+    return f'#line 1 "number.cuh"\n{head}\n#line 1 "{family}.cu"\n{body}'
+
+
+def options(storage: str, wide_index: bool) -> tuple[str, ...]:
+    """The compiler's flags for a storage type and an index width."""
+    index = "long long" if wide_index else "int"
+    return ("-std=c++17", f"-DSTORAGE_{storage}", f"-DINDEX={index}")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a kernel; `kind` is a C type or T, A, index_t, a structure."""
+
+    name: str
+    kind: str
+    pointer: bool
+
+
+@cache
+def signatures(family: str) -> dict[str, tuple[Parameter, ...]]:
+    """{kernel: parameters} of a family, read from its source."""
+    found = {}
+    for name, listed in _KERNEL.findall(source(family)):
+        parameters = []
+        for text in listed.split(","):
+            words = text.replace("__restrict__", " ").replace("const", " ").replace("*", " * ")
+            *kind, last = words.split()
+            parameters.append(Parameter(last, " ".join(w for w in kind if w != "*"), "*" in kind))
+        found[name] = tuple(parameters)
+    return found
+
+
+def accumulator(storage: str) -> str:
+    """The type A that arrays of type T are computed with."""
+    return "float64" if storage == "float64" else "float32"
+
+
+@cache
+def _module(family: str, storage: str, wide_index: bool, device: int) -> Any:
+    # a module belongs to the device it was loaded on
+    return library().RawModule(code=source(family), options=options(storage, wide_index))
+
+
+@cache
+def _function(family: str, kernel: str, storage: str, wide_index: bool, device: int) -> Any:
+    return _module(family, storage, wide_index, device).get_function(kernel)
+
+
+def grid_for(threads: int) -> tuple[int]:
+    """Blocks for so many threads; kernels loop over what exceeds the limit."""
+    return (max(1, min(-(-threads // BLOCK), _GRID)),)
+
+
+def launch(
+    device: int,
+    family: str,
+    kernel: str,
+    storage: str,
+    arguments: tuple,
+    grid: tuple[int, ...],
+    block: tuple[int, ...] = (BLOCK,),
+    shared: int = 0,
+    wide_index: bool = False,
+) -> None:
+    """Run a kernel on the current stream of `device`, which must be the current device."""
+    parameters = signatures(family)[kernel]
+    if len(parameters) != len(arguments):
+        raise TypeError(f"{kernel} takes {len(parameters)} arguments, not {len(arguments)}")
+    wide_index = wide_index or any(getattr(a, "size", 0) >= _INDEX_LIMIT for a in arguments)
+    passed = tuple(
+        _passed(kernel, parameter, argument, storage, wide_index, device)
+        for parameter, argument in zip(parameters, arguments, strict=True)
+    )
+    function = _function(family, kernel, storage, wide_index, device)
+    function(grid, block, passed, shared_mem=shared)
+
+
+def _passed(kernel: str, p: Parameter, value, storage: str, wide_index: bool, device: int):
+    kind = {"T": storage, "A": accumulator(storage)}.get(p.kind)
+    if p.pointer:
+        if value is None:
+            return None
+        wanted = kind or np.dtype(_SCALARS[p.kind]).name
+        if value.dtype != wanted:
+            raise TypeError(f"{kernel}: {p.name} is {value.dtype}, expected {wanted}")
+        if not value.flags.c_contiguous:
+            raise TypeError(f"{kernel}: {p.name} is not contiguous")
+        if value.device.id != device:
+            raise TypeError(f"{kernel}: {p.name} is on device {value.device.id}, not {device}")
+        return value
+    if p.kind == "index_t":
+        return np.int64(value) if wide_index else np.int32(value)
+    if kind is not None:
+        return np.dtype(kind).type(value)
+    if p.kind in _SCALARS:
+        return _SCALARS[p.kind](value)
+    return value  # a structure: a NumPy array of size one, passed by value

@@ -1,0 +1,98 @@
+// The losses over scores (N, K) and their gradients, one pass each, a block a row.
+//
+// softmax_cross_entropy: reads a row three times (from cache), writes (p - target) / count and the
+//   row's loss. hinge: the multiclass hinge of the slides. softmax: probabilities alone.
+// row_total: one block sums the N row losses in a fixed order.
+// Tested against reference/losses.py.
+
+#define THREADS 128
+
+// The reduction of one value a thread over the block, in a fixed tree, given to all threads.
+template <class Op>
+__device__ A block_reduce(A value, Op op) {
+    __shared__ A values[THREADS];
+    __syncthreads();  // the reduction before is done with
+    values[threadIdx.x] = value;
+    for (int half = THREADS / 2; half > 0; half /= 2) {
+        __syncthreads();
+        if (threadIdx.x < half) values[threadIdx.x] = op(values[threadIdx.x], values[threadIdx.x + half]);
+    }
+    __syncthreads();
+    return values[0];
+}
+
+struct Max {
+    // a NaN wins, so that a bad score is seen in the loss
+    __device__ A operator()(A a, A b) const { return a != a || a > b ? a : b; }
+};
+struct Plus {
+    __device__ A operator()(A a, A b) const { return a + b; }
+};
+
+__device__ A row_maximum(const T* __restrict__ row, int K) {
+    A top = load(row[0]);
+    for (int k = threadIdx.x; k < K; k += THREADS) top = Max()(top, load(row[k]));
+    return block_reduce(top, Max());
+}
+
+__device__ A row_sum(const T* __restrict__ row, int K, A top) {
+    A sum = 0;
+    for (int k = threadIdx.x; k < K; k += THREADS) sum += exp(load(row[k]) - top);
+    return block_reduce(sum, Plus());
+}
+
+extern "C" __global__ void softmax_cross_entropy(const T* __restrict__ scores,
+                                                 const long long* __restrict__ labels,
+                                                 T* __restrict__ dscores, A* __restrict__ losses,
+                                                 int N, int K, A factor) {
+    for (int n = blockIdx.x; n < N; n += gridDim.x) {
+        const T* row = scores + (index_t)n * K;
+        const A top = row_maximum(row, K), sum = row_sum(row, K, top);
+        const long long label = labels[n];
+        for (int k = threadIdx.x; k < K; k += THREADS) {
+            const A p = exp(load(row[k]) - top) / sum;
+            dscores[(index_t)n * K + k] = store((p - (k == label ? 1 : 0)) * factor);
+        }
+        if (threadIdx.x == 0) losses[n] = log(sum) - (load(row[label]) - top);
+    }
+}
+
+extern "C" __global__ void hinge(const T* __restrict__ scores, const long long* __restrict__ labels,
+                                 T* __restrict__ dscores, A* __restrict__ losses, int N, int K,
+                                 A margin, A factor) {
+    for (int n = blockIdx.x; n < N; n += gridDim.x) {
+        const T* row = scores + (index_t)n * K;
+        const long long label = labels[n];
+        const A own = load(row[label]);
+        A sum = 0, violations = 0;
+        for (int k = threadIdx.x; k < K; k += THREADS) {
+            const A over = load(row[k]) - own + margin;
+            const bool counts = k != label && !(over <= 0);
+            if (counts) sum += over, violations += 1;
+            if (k != label) dscores[(index_t)n * K + k] = store(counts ? factor : (A)0);
+        }
+        sum = block_reduce(sum, Plus());
+        violations = block_reduce(violations, Plus());
+        if (threadIdx.x == 0) {
+            losses[n] = sum;
+            dscores[(index_t)n * K + label] = store(-violations * factor);
+        }
+    }
+}
+
+extern "C" __global__ void softmax(const T* __restrict__ scores, T* __restrict__ p, int N, int K) {
+    for (int n = blockIdx.x; n < N; n += gridDim.x) {
+        const T* row = scores + (index_t)n * K;
+        const A top = row_maximum(row, K), sum = row_sum(row, K, top);
+        for (int k = threadIdx.x; k < K; k += THREADS)
+            p[(index_t)n * K + k] = store(exp(load(row[k]) - top) / sum);
+    }
+}
+
+extern "C" __global__ void row_total(const A* __restrict__ losses, A* __restrict__ total, int N,
+                                     A factor) {
+    A sum = 0;
+    for (int n = threadIdx.x; n < N; n += THREADS) sum += losses[n];
+    sum = block_reduce(sum, Plus());
+    if (threadIdx.x == 0) *total = sum * factor;
+}

@@ -1,0 +1,191 @@
+"""One device's work in order: its stream, its memory, matrix products, and copies from others.
+
+Everything the CuPy backend does to a device goes through here, so this is where device and stream
+are made current and where arrays of another device are refused.
+"""
+
+from collections import deque
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+
+from minialex.backends.cuda import kernels
+from minialex.backends.cuda.device import library
+
+# cublas_api.h and library_types.h
+_N, _T = 0, 1
+_COMPUTE_32F, _COMPUTE_64F, _COMPUTE_32F_FAST_TF32 = 68, 70, 77
+_DEFAULT_ALGORITHM = -1
+_CUDA_TYPES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 14}
+
+
+class _Here:
+    """The context in which a device and a stream of it are current."""
+
+    def __init__(self, device: Any, stream: Any):
+        self._device, self._stream = device, stream
+
+    def __enter__(self):
+        self._device.__enter__()
+        self._stream.__enter__()
+
+    def __exit__(self, *error):
+        self._stream.__exit__(*error)
+        self._device.__exit__(*error)
+
+
+class Queue:
+    """Work on one device; with `own_streams` beside other queues, else on the current stream."""
+
+    def __init__(self, device: int, own_streams: bool = False, tf32: bool = False):
+        self.device = device
+        self.tf32 = tf32
+        cuda = library().cuda
+        self._device = cuda.Device(device)
+        self.stream: Any = None
+        self._copies: Any = None
+        if own_streams:
+            with self._device:
+                self.stream = cuda.Stream(non_blocking=True)
+                self._copies = cuda.Stream(non_blocking=True)
+        # arrays that a copy may still be reading, with the event that ends it
+        self._in_flight: deque[tuple[Any, Any]] = deque()
+
+    def here(self):
+        """The context in which this queue's device and stream are current."""
+        if self.stream is not None:
+            return _Here(self._device, self.stream)
+        return self._device if self.device else nullcontext()
+
+    # ------------------------------------------------------------------------------ memory
+
+    def empty(self, shape, dtype) -> Any:
+        with self.here():
+            return library().empty(shape, np.dtype(dtype))
+
+    def zeros(self, shape, dtype) -> Any:
+        with self.here():
+            array = library().empty(shape, np.dtype(dtype))
+            array.data.memset_async(0, array.nbytes)
+            return array
+
+    def upload(self, host: np.ndarray) -> Any:
+        """A host array on the device."""
+        with self.here():
+            array = library().empty(host.shape, host.dtype)
+            array.set(np.ascontiguousarray(host))
+            return array
+
+    def download(self, array: Any) -> np.ndarray:
+        """An array of the device on the host; waits for the work so far."""
+        with self.here():
+            return array.get()
+
+    def synchronize(self) -> None:
+        """Wait until the device has done all work of this queue."""
+        with self.here():
+            library().cuda.get_current_stream().synchronize()
+        self._in_flight.clear()
+
+    # ------------------------------------------------------------------------------ kernels
+
+    def launch(
+        self, family: str, kernel: str, storage, arguments: tuple, threads=0, **more
+    ) -> None:
+        """Run a kernel over `threads` indices, or over an explicit grid."""
+        grid = more.pop("grid", None) or kernels.grid_for(threads)
+        with self.here():
+            kernels.launch(self.device, family, kernel, str(storage), arguments, grid, **more)
+
+    def product(
+        self,
+        a: Any,
+        b: Any,
+        out: Any,
+        shape: tuple[int, int, int],
+        steps: tuple[int, int, int],
+        offsets: tuple[int, int, int] = (0, 0, 0),
+        transposed: tuple[bool, bool] = (False, False),
+        add: bool = False,
+    ) -> None:
+        """out = A B, or out += A B, by cuBLAS, on row-major matrices inside larger arrays.
+
+        `shape` is (M, K, N) of A (M, K), B (K, N), out (M, N). `steps` are the numbers from one
+        row in memory to the next, `offsets` where each matrix starts, `transposed` whether A and B
+        lie in memory as their transposes.
+        """
+        (m, k, n), (step_a, step_b, step_c) = shape, steps
+        for array in (a, b, out):
+            if array.device.id != self.device:
+                raise TypeError(f"a product on device {self.device} was given arrays of another")
+        kind = a.dtype.name
+        number = np.float64 if kind == "float64" else np.float32
+        compute = _COMPUTE_64F if kind == "float64" else _COMPUTE_32F
+        if kind == "float32" and self.tf32:
+            compute = _COMPUTE_32F_FAST_TF32
+        one, beta = np.array(1, number), np.array(1 if add else 0, number)
+        a_at, b_at, c_at = (
+            array.data.ptr + offset * array.itemsize
+            for array, offset in zip((a, b, out), offsets, strict=True)
+        )
+        # cuBLAS stores columns: the rows of out are the columns of outᵀ = Bᵀ Aᵀ
+        ta, tb = (_T if flag else _N for flag in transposed)
+        with self.here():
+            cuda = library().cuda
+            # fmt: off
+            cuda.cublas.gemmEx(
+                cuda.device.get_cublas_handle(), tb, ta, n, m, k, one.ctypes.data,
+                b_at, _CUDA_TYPES[b.dtype.name], step_b, a_at, _CUDA_TYPES[kind], step_a,
+                beta.ctypes.data, c_at, _CUDA_TYPES[out.dtype.name], step_c,
+                compute, _DEFAULT_ALGORITHM,
+            )
+            # fmt: on
+
+    # ------------------------------------------------------------------------------ other devices
+
+    def record(self) -> Any:
+        """An event after all work so far."""
+        with self.here():
+            return library().cuda.get_current_stream().record()
+
+    def wait(self, event: Any) -> None:
+        """Later work waits for `event`."""
+        with self.here():
+            library().cuda.get_current_stream().wait_event(event)
+
+    def receive(self, array: Any, sender: "Queue") -> tuple[Any, Any]:
+        """A copy of another queue's contiguous `array` here, and the event that ends the copy.
+
+        The copy runs beside the work of both queues: whoever reads the copy waits for the event.
+        The sender keeps the array's memory until the copy is over.
+        """
+        ready = sender.record()
+        copy = self.empty(array.shape, array.dtype)
+        if self._copies is None:
+            self.wait(ready)
+            with self.here():
+                copy.data.copy_from_device_async(array.data, array.nbytes)
+            done = self.record()
+        else:
+            free = self.record()  # the copy's memory may still be in use until here
+            with _Here(self._device, self._copies):
+                self._copies.wait_event(ready)
+                self._copies.wait_event(free)
+                copy.data.copy_from_device_async(array.data, array.nbytes, self._copies)
+                done = self._copies.record()
+        sender._keep(array, done)
+        self._keep(copy, done)
+        return copy, done
+
+    def _keep(self, array: Any, until: Any) -> None:
+        while self._in_flight and self._in_flight[0][1].done:
+            self._in_flight.popleft()
+        self._in_flight.append((array, until))
+
+    # ------------------------------------------------------------------------------ measuring
+
+    def memory_used(self) -> int:
+        """Bytes of the device's memory pool that arrays hold now."""
+        with self.here():
+            return library().get_default_memory_pool().used_bytes()

@@ -1,0 +1,528 @@
+"""CUDA through CuPy: every op is a kernel of `cuda/` or a cuBLAS product.
+
+Requires CuPy and a device. Nothing passes through the host but what the caller hands over or asks
+for. Activations are stored at the backend's precision; parameters, their gradients and all sums
+are float32 (or float64, for a network of that type).
+
+Letters: N batch, H W input, C channels in, K channels out, R S kernel, P Q output, G groups.
+"""
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from minialex import rng
+from minialex.backends import base
+from minialex.backends.base import Array, Backend, Pads, Pair, output_shape
+from minialex.backends.cuda import device as devices
+from minialex.backends.cuda import kernels
+from minialex.backends.cuda.queue import Queue
+from minialex.errors import InputError, unknown
+
+PRECISIONS = {"fp32": "float32", "tf32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+_SHARED = 48 * 1024  # bytes of shared memory that every device gives a block
+_CHUNK = 1024  # rows whose column sums one block takes
+_SHARE = 1 << 14  # numbers whose squares one block sums, at least
+_ARRAYS = 32  # parameter arrays one SGD launch takes; ARRAYS in sgd.cu
+
+
+class CupyBackend(Backend):
+    """Arrays on one CUDA device, `device` by its number (None: the first)."""
+
+    def __init__(self, device: int | None = None, precision: str = "fp32", own_queue: bool = False):
+        if precision not in PRECISIONS:
+            raise unknown("precision", precision, PRECISIONS)
+        index = 0 if device is None else int(device)
+        devices.check(index)
+        super().__init__("cupy", devices.library(), index)
+        self.precision = precision
+        self.queue = Queue(index, own_queue, tf32=precision == "tf32")
+        self._constants: dict[int, tuple[np.ndarray, Array]] = {}
+
+    # ------------------------------------------------------------------------------ how it runs
+
+    def with_precision(self, precision: str) -> "CupyBackend":
+        return CupyBackend(self.device, precision, self.queue.stream is not None)
+
+    def alongside(self) -> "CupyBackend":
+        return CupyBackend(self.device, self.precision, own_queue=True)
+
+    def here(self):
+        return self.queue.here()
+
+    def synchronize(self) -> None:
+        self.queue.synchronize()
+
+    def receive(self, x, sender):
+        if sender is self:
+            return x, None
+        return self.queue.receive(self._packed(x), sender.queue)
+
+    def wait(self, event) -> None:
+        if event is not None:
+            self.queue.wait(event)
+
+    def storage(self, dtype: str) -> str:
+        return PRECISIONS[self.precision] if dtype == "float32" else dtype
+
+    def working_copy(self, params):
+        if PRECISIONS[self.precision] == "float32":
+            return params
+        return {
+            # biases are added to sums, which are float32
+            layer: {
+                name: value if name == "bias" else self._stored(value)
+                for name, value in of_layer.items()
+            }
+            for layer, of_layer in params.items()
+        }
+
+    # ------------------------------------------------------------------------------ in and out
+
+    def asarray(self, x, dtype=None):
+        """A host array on the device; whole numbers become int64, bytes stay bytes."""
+        if isinstance(x, self.xp.ndarray):
+            return x
+        host = np.asarray(x)
+        if dtype in ("float16", "bfloat16"):
+            return self._stored(self.queue.upload(host.astype(np.float32)), dtype)
+        if dtype is not None:
+            host = host.astype(dtype)
+        elif host.dtype.kind in "iu" and host.dtype != np.uint8:
+            host = host.astype(np.int64)
+        return self.queue.upload(host)
+
+    def to_numpy(self, x):
+        if isinstance(x, np.ndarray):
+            return x
+        return self.queue.download(self._packed(x) if x.dtype.name in kernels.STORAGES else x)
+
+    def all_finite(self, x):
+        x = self._packed(x)
+        bad = self.queue.zeros((1,), np.int32)
+        self._run("reduce", "find_bad", (x, bad, x.size), x.size)
+        return not self.queue.download(bad)[0]
+
+    def sum_of_squares(self, x):
+        x = self._packed(x)
+        share = max(_SHARE, -(-x.size // 1024))
+        blocks = -(-x.size // share)
+        sums, total = self._new((blocks,), "float64"), self._new((1,), "float64")
+        self._run("reduce", "squares", (x, sums, x.size, share), grid=(blocks,))
+        self._run("reduce", "square_total", (sums, total, blocks), grid=(1,), storage=x.dtype)
+        return float(self.queue.download(total)[0])
+
+    def zeros_like(self, x):
+        return self.queue.zeros(x.shape, x.dtype)
+
+    def take(self, x, axis, start, stop):
+        index = [slice(None)] * x.ndim
+        index[axis] = slice(start, stop)
+        out = self._new([len(range(*s.indices(e))) for s, e in zip(index, x.shape, strict=True)], x)
+        self._copy(x[tuple(index)], out)
+        return out
+
+    def concat(self, parts, axis):
+        shape = list(parts[0].shape)
+        shape[axis] = sum(part.shape[axis] for part in parts)
+        out, start = self._new(shape, parts[0]), 0
+        for part in parts:
+            index: list[Any] = [slice(None)] * len(shape)
+            index[axis] = slice(start, start + part.shape[axis])
+            self._copy(part, out[tuple(index)])
+            start += part.shape[axis]
+        return out
+
+    # ------------------------------------------------------------------------------ convolution
+
+    def convolution(self, x, weight, bias, stride, pads, groups, relu=False):
+        x, weight = self._packed(x), self._packed(weight)
+        n, h, w, _ = x.shape
+        r, s, cg, k = weight.shape
+        kg, length = k // groups, r * s * cg
+        p, q = output_shape((h, w), (r, s), stride, pads)
+        y = self._new((n, p, q, k), x)
+        for images in self._blocks(n, p * q * length):
+            start, rows = images.start * p * q, (images.stop - images.start) * p * q
+            for g in range(groups):
+                cols = self._im2col(x[images], g * cg, cg, (r, s), stride, pads, (p, q))
+                shape, steps = (rows, length, kg), (length, k, k)
+                self.queue.product(cols, weight, y, shape, steps, (0, g * kg, start * k + g * kg))
+        return self._biased(y, bias, relu)
+
+    def convolution_input_gradient(self, dy, weight, input_shape, stride, pads, groups):
+        dy, weight = self._packed(dy), self._packed(weight)
+        n, h, w, c = input_shape
+        r, s, cg, k = weight.shape
+        p, q = dy.shape[1:3]
+        kg, length = k // groups, r * s * cg
+        dx = self._new((n, h, w, c), dy)
+        for images in self._blocks(n, p * q * length):
+            start, count = images.start * p * q, images.stop - images.start
+            rows = count * p * q
+            for g in range(groups):
+                cols = self._new((rows, length), dy)
+                shape, steps = (rows, kg, length), (k, k, length)
+                offsets = (start * k + g * kg, g * kg, 0)
+                self.queue.product(dy, weight, cols, shape, steps, offsets, (False, True))
+                place = self._place((h, w, c), g * cg, cg, (r, s), stride, pads, (p, q))
+                pixels = count * h * w
+                wide = self._wide(c, cg, g * cg, arrays=(cols, dx))
+                name, width = ("col2im_wide", 16 // dy.itemsize) if wide else ("col2im", 1)
+                arguments = (cols, dx[images], pixels, *place)
+                self._run("im2col", name, arguments, pixels * cg // width, storage=dy.dtype)
+        return dx
+
+    def convolution_weight_gradient(self, x, dy, kernel, stride, pads, groups):
+        x, dy = self._packed(x), self._packed(dy)
+        n, c, k = x.shape[0], x.shape[3], dy.shape[3]
+        (r, s), (p, q) = kernel, dy.shape[1:3]
+        cg, kg, length = c // groups, k // groups, r * s * (c // groups)
+        dw = self._new((r, s, cg, k), kernels.accumulator(x.dtype.name))
+        for images in self._blocks(n, p * q * length):
+            start, rows = images.start * p * q, (images.stop - images.start) * p * q
+            for g in range(groups):
+                cols = self._im2col(x[images], g * cg, cg, (r, s), stride, pads, (p, q))
+                shape, steps = (length, rows, kg), (length, k, k)
+                offsets = (0, start * k + g * kg, g * kg)
+                more = images.start > 0
+                self.queue.product(cols, dy, dw, shape, steps, offsets, (True, False), add=more)
+        return dw
+
+    def _im2col(self, x, first, width, window, stride, pads, output) -> Array:
+        n, h, w, c = x.shape
+        rows, length = n * prod(output), prod(window) * width
+        cols = self._new((rows, length), x)
+        place = self._place((h, w, c), first, width, window, stride, pads, output)
+        wide = self._wide(c, width, first, arrays=(x, cols))
+        name, threads = "im2col_wide" if wide else "im2col", 128 if length > 64 else 32
+        grid = (min(rows, 1 << 20),)
+        self._run("im2col", name, (x, cols, rows, *place), grid=grid, block=(threads,))
+        return cols
+
+    @staticmethod
+    def _place(image, first, width, window, stride, pads: Pads, output: Pair) -> tuple[int, ...]:
+        return (*image, first, width, *window, *output, *stride, pads[0][0], pads[1][0])
+
+    # ------------------------------------------------------------------------------ dense
+
+    def dense(self, x, weight, bias, relu=False):
+        x, weight = self._packed(x), self._packed(weight)
+        n, (i, o) = x.shape[0], weight.shape
+        y = self._new((n, o), x)
+        self.queue.product(x, weight, y, (n, i, o), (i, o, o))
+        return self._biased(y, bias, relu)
+
+    def dense_input_gradient(self, dy, weight, input_shape):
+        dy, weight = self._packed(dy), self._packed(weight)
+        n, (i, o) = dy.shape[0], weight.shape
+        dx = self._new(input_shape, dy)
+        self.queue.product(dy, weight, dx, (n, o, i), (o, o, i), transposed=(False, True))
+        return dx
+
+    def dense_weight_gradient(self, x, dy):
+        x, dy = self._packed(x), self._packed(dy)
+        n, o = dy.shape
+        i = x.size // n
+        dw = self._new((i, o), kernels.accumulator(x.dtype.name))
+        self.queue.product(x, dy, dw, (i, n, o), (i, o, o), transposed=(True, False))
+        return dw
+
+    def _biased(self, y, bias, relu: bool) -> Array:
+        if bias is not None or relu:
+            self._run("bias", "bias_relu", (y, bias, y.size, y.shape[-1], relu), y.size)
+        return y
+
+    def bias_gradient(self, dy):
+        dy = self._packed(dy)
+        k, rows = dy.shape[-1], dy.size // dy.shape[-1]
+        chunks = -(-rows // _CHUNK)
+        partial = self._new((chunks, k), kernels.accumulator(dy.dtype.name))
+        across, block = -(-k // 32), (32, 8)
+        arguments = (dy, partial, rows, k, _CHUNK)
+        self._run("bias", "column_sums", arguments, grid=(across, chunks), block=block)
+        if chunks == 1:
+            return partial.reshape(k)
+        db = self._new((k,), partial)
+        self._run("bias", "column_totals", (partial, db, chunks, k), grid=(across,), block=block)
+        return db
+
+    # ------------------------------------------------------------------------------ activations
+
+    def relu(self, x):
+        return self._each("relu", x)
+
+    def relu_gradient(self, dy, y):
+        return self._each("relu_gradient", dy, y)
+
+    def tanh(self, x):
+        return self._each("tanh_forward", x)
+
+    def tanh_gradient(self, dy, y):
+        return self._each("tanh_gradient", dy, y)
+
+    def scale(self, x, factor):
+        return self._each("scale", x, more=(factor,))
+
+    def add(self, x, y):
+        return self._each("add", x, y)
+
+    def _each(self, kernel: str, *arrays, more=()) -> Array:
+        arrays = tuple(map(self._packed, arrays))
+        out = self._new(arrays[0].shape, arrays[0])
+        wide = self._wide(out.size, arrays=(*arrays, out))
+        threads = out.size * out.itemsize // 16 if wide else out.size
+        name = kernel + "_wide" * wide
+        self._run("elementwise", name, (*arrays, out, out.size, *more), threads)
+        return out
+
+    # ------------------------------------------------------------------------------ pooling
+
+    def max_pool(self, x, window, stride, pads):
+        x = self._packed(x)
+        n, h, w, c = x.shape
+        if prod(window) > 1 << 16:
+            raise InputError(
+                f"max pooling: a window of {window} has too many taps for this backend"
+            )
+        output = output_shape((h, w), window, stride, pads)
+        y = self._new((n, *output, c), x)
+        which = self._new(y.shape, "uint16")
+        place = (h, w, c, *window, *output, *stride, pads[0][0], pads[1][0])
+        self._pool("max_pool", (x, y, which), n * prod(output), c, place)
+        return y, which
+
+    def max_pool_gradient(self, dy, which, input_shape, window, stride, pads):
+        dy = self._packed(dy)
+        n, h, w, c = input_shape
+        dx = self._new(input_shape, dy)
+        place = (h, w, c, *window, *dy.shape[1:3], *stride, pads[0][0], pads[1][0])
+        self._pool("max_pool_gradient", (dy, which, dx), n * h * w, c, place)
+        return dx
+
+    def _pool(self, kernel, arrays, pixels, c, place) -> None:
+        wide = self._wide(c, arrays=[a for a in arrays if a.dtype != np.uint16])
+        width = 16 // arrays[0].itemsize if wide else 1
+        name = kernel + "_wide" * wide
+        self._run("pooling", name, (*arrays, pixels, *place), pixels * c // width)
+
+    def average_pool(self, x, window, stride, pads):
+        x = self._packed(x)
+        n, h, w, c = x.shape
+        output = output_shape((h, w), window, stride, pads)
+        y = self._new((n, *output, c), x)
+        place = (h, w, c, *window, *output, *stride, pads[0][0], pads[1][0])
+        self._run("pooling", "average_pool", (x, y, n * prod(output), *place), y.size)
+        return y
+
+    def average_pool_gradient(self, dy, input_shape, window, stride, pads):
+        dy = self._packed(dy)
+        n, h, w, c = input_shape
+        dx = self._new(input_shape, dy)
+        place = (h, w, c, *window, *dy.shape[1:3], *stride, pads[0][0], pads[1][0])
+        self._run("pooling", "average_pool_gradient", (dy, dx, n * h * w, *place), dx.size)
+        return dx
+
+    # ------------------------------------------------------------------------------ normalisation
+
+    def response_norm(self, x, n, k, alpha, beta, groups):
+        x = self._packed(x)
+        y = self._new(x.shape, x)
+        self._norm("response_norm", (x, y), 1, groups, (n, k, alpha, beta))
+        return y, x
+
+    def response_norm_gradient(self, dy, saved, n, k, alpha, beta, groups):
+        dy, x = self._packed(dy), saved
+        dx = self._new(x.shape, x)
+        self._norm("response_norm_gradient", (dy, x, dx), 2, groups, (n, k, alpha, beta))
+        return dx
+
+    def _norm(self, kernel, arrays, tables: int, groups: int, constants) -> None:
+        """`tables` rows of C numbers a pixel lie in shared memory, where they fit."""
+        c = arrays[0].shape[-1]
+        pixels = arrays[0].size // c
+        pixel_bytes = tables * c * np.dtype(kernels.accumulator(arrays[0].dtype.name)).itemsize
+        # about two numbers a thread: enough pixels to fill the block, few enough for many blocks
+        tile = min(max(1, 2 * kernels.BLOCK // c), _SHARED // pixel_bytes)
+        arguments = (*arrays, pixels, c, c // groups, tile, *constants)
+        if tile == 0:
+            self._run("response_norm", f"{kernel}_plain", arguments, pixels * c)
+            return
+        grid = (min(-(-pixels // tile), 1 << 16),)
+        self._run("response_norm", kernel, arguments, grid=grid, shared=tile * pixel_bytes)
+
+    def spatial_response_norm(self, x, n, k, alpha, beta):
+        x = self._packed(x)
+        y = self._new(x.shape, x)
+        scale = self._new(x.shape, kernels.accumulator(x.dtype.name))
+        place = (x.size // x.shape[3], *x.shape[1:], n, k, alpha, beta)
+        self._run("response_norm", "spatial_norm", (x, y, scale, *place), x.size)
+        return y, (x, scale)
+
+    def spatial_response_norm_gradient(self, dy, saved, n, k, alpha, beta):
+        dy, (x, scale) = self._packed(dy), saved
+        dx = self._new(x.shape, x)
+        place = (x.size // x.shape[3], *x.shape[1:], n, alpha, beta)
+        self._run("response_norm", "spatial_norm_gradient", (dy, x, scale, dx, *place), x.size)
+        return dx
+
+    # ------------------------------------------------------------------------------ losses
+
+    def softmax_cross_entropy(self, scores, labels, count=None):
+        return self._loss("softmax_cross_entropy", scores, labels, (), count)
+
+    def hinge(self, scores, labels, margin, count=None):
+        return self._loss("hinge", scores, labels, (margin,), count)
+
+    def _loss(self, kernel, scores, labels, more, count) -> tuple[Array, Array]:
+        scores = self._packed(scores)
+        n, k = scores.shape
+        factor = 1 / (count or n)
+        dscores = self._new(scores.shape, scores)
+        losses = self._new((n,), kernels.accumulator(scores.dtype.name))
+        total = self._new((), losses)
+        arguments = (scores, labels, dscores, losses, n, k, *more, factor)
+        self._run("loss", kernel, arguments, grid=(n,), block=(128,))
+        arguments = (losses, total, n, factor)
+        self._run("loss", "row_total", arguments, grid=(1,), block=(128,), storage=scores.dtype)
+        return total, dscores
+
+    def softmax(self, logits):
+        logits = self._packed(logits)
+        p = self._new(logits.shape, logits)
+        n, k = logits.shape
+        self._run("loss", "softmax", (logits, p, n, k), grid=(n,), block=(128,))
+        return p
+
+    # ------------------------------------------------------------------------------ the rest
+
+    def dropout_mask(
+        self, shape, keep, seed, stream, step, first_image=0, first_channel=0, channels=None
+    ):
+        mask = self._new(shape, "bool")
+        draw = (keep, seed, stream, step, first_image, first_channel, channels)
+        self._draw("dropout_mask", (mask,), draw)
+        return mask
+
+    def dropout(
+        self, x, keep, factor, seed, stream, step, first_image=0, first_channel=0, channels=None
+    ):
+        saved = (keep, seed, stream, step, first_image, first_channel, channels), factor
+        return self.dropout_gradient(x, saved), saved
+
+    def dropout_gradient(self, dy, saved):
+        dy, (draw, factor) = self._packed(dy), saved
+        dx = self._new(dy.shape, dy)
+        self._draw("dropout", (dy, dx), draw, (factor,))
+        return dx
+
+    def _draw(self, kernel, arrays, draw, more=()) -> None:
+        keep, seed, stream, step, first_image, first_channel, channels = draw
+        n, *rows, c = arrays[0].shape
+        units = prod(rows) * c
+        place = (n, units, c, first_channel, channels or c, first_image, step)
+        key = (rng.Purpose.DROPOUT + stream, seed & 0xFFFFFFFF, seed >> 32)
+        arguments = (*arrays, *place, *key, base.threshold(keep), *more)
+        self._run("dropout", kernel, arguments, n * -(-units // 4))
+
+    def crops(self, images, top, left, flip, crop, mean, mean_top, mean_left, shift, scale, dtype):
+        images, n, (size, c) = self._packed(images), len(top), images.shape[2:]
+        wide = kernels.accumulator(dtype)
+        place = self.asarray(np.stack((top, left, flip), axis=1), "int32")
+        mean = self._constant(mean, wide)
+        shift = None if shift is None else self.asarray(shift, wide)
+        out = self._new((n, crop, crop, c), dtype)
+        corner = (-1, -1) if mean_top is None else (mean_top, mean_left)
+        arguments = (images, place, mean, shift, out, n, size, c, crop, *corner, scale)
+        self._run("augment", "crops", arguments, out.size, storage=dtype)
+        return out
+
+    def sgd_update(self, weight, velocity, gradient, rate, momentum, decay):
+        return self.sgd_updates([(weight, velocity, gradient, rate, decay)], momentum)[0]
+
+    def sgd_updates(self, updates, momentum):
+        arrays = [tuple(map(self._packed, update[:3])) for update in updates]
+        for start in range(0, len(updates), _ARRAYS):
+            chosen = range(start, min(start + _ARRAYS, len(updates)))
+            kind = arrays[start][0].dtype
+            table = np.zeros(1, _updates_dtype(kind))
+            for slot, j in enumerate(chosen):
+                w, v, g = arrays[j]
+                if not w.dtype == v.dtype == g.dtype == kind:
+                    raise TypeError("parameters, velocities and gradients must share one type")
+                pointers = (w.data.ptr, v.data.ptr, g.data.ptr)
+                table["of"][0, slot] = (*pointers, w.size, updates[j][3], updates[j][4])
+            largest = max(arrays[j][0].size for j in chosen)
+            arguments = (table, len(chosen), momentum, 1.0, None)
+            self._run("sgd", "sgd", arguments, largest, storage=kind)
+        return [(w, v) for w, v, _ in arrays]
+
+    # ------------------------------------------------------------------------------ helpers
+
+    def _new(self, shape, like) -> Array:
+        """An array on the device; `like` is a type, or an array of that type."""
+        return self.queue.empty(shape, getattr(like, "dtype", like))
+
+    def _run(self, family, kernel, arguments, threads=0, storage=None, **more) -> None:
+        """Launch a kernel; its T is the type of the first argument unless `storage` says."""
+        kind = np.dtype(storage if storage is not None else arguments[0].dtype).name
+        kind = kind if kind in kernels.STORAGES else "float32"
+        self.queue.launch(family, kernel, kind, arguments, threads, **more)
+
+    def _packed(self, x) -> Array:
+        """x itself if it is contiguous, else a copy that is."""
+        if x.flags.c_contiguous:
+            return x
+        out = self._new(x.shape, x)
+        self._copy(x, out)
+        return out
+
+    def _copy(self, x, out) -> None:
+        if x.ndim > 5:
+            raise TypeError(f"copies have at most 5 axes, not {x.ndim}")
+        front = 5 - x.ndim
+        sizes = ((1,) * front + tuple(x.shape))[1:]
+        steps = [(0,) * front + tuple(s // a.itemsize for s in a.strides) for a in (x, out)]
+        ends = [self.xp.ndarray((_reach(a),), a.dtype, a.data) for a in (x, out)]
+        arguments = (*ends, x.size, *sizes, *steps[0], *steps[1])
+        self._run("elementwise", "copy_strided", arguments, x.size)
+
+    def _stored(self, x, dtype: str | None = None) -> Array:
+        """Float32 numbers at half precision."""
+        out = self._new(x.shape, dtype or PRECISIONS[self.precision])
+        self._run("elementwise", "from_float", (x, out, x.size), x.size, storage=out.dtype)
+        return out
+
+    def _constant(self, host: np.ndarray, dtype: str) -> Array:
+        """A host array that does not change, uploaded once."""
+        kept = self._constants.get(id(host))
+        if kept is None or kept[0] is not host or kept[1].dtype != dtype:
+            if len(self._constants) > 7:
+                self._constants.clear()
+            kept = self._constants[id(host)] = (host, self.asarray(host, dtype))
+        return kept[1]
+
+    @staticmethod
+    def _wide(*counts: int, arrays: Sequence[Array]) -> bool:
+        """Whether 16 bytes at a time divide all `counts` and every array starts at a multiple."""
+        width = 16 // arrays[0].itemsize
+        return all(count % width == 0 for count in counts) and all(
+            array.data.ptr % 16 == 0 for array in arrays
+        )
+
+
+def _reach(x: Array) -> int:
+    """How many numbers from its first to its last an array with positive steps spans."""
+    return 1 + sum((e - 1) * s for e, s in zip(x.shape, x.strides, strict=True)) // x.itemsize
+
+
+def _updates_dtype(kind) -> np.dtype:
+    """The structure `Updates` of sgd.cu for parameters of a type."""
+    names = ["weight", "velocity", "gradient", "size", "rate", "decay"]
+    update = np.dtype(
+        list(zip(names, [np.uint64] * 3 + [np.int64, kind, kind], strict=True)), align=True
+    )
+    return np.dtype([("of", update, (_ARRAYS,))], align=True)

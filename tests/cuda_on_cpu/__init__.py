@@ -1,0 +1,26 @@
+"""CUDA without a GPU: a stand-in `cupy` that runs the very same .cu files on the CPU.
+
+`install()` puts it where `import cupy` finds it. `machine` is what is behind: its devices, their
+memory, and how late and in which order their streams run.
+"""
+
+import sys
+
+from cuda_on_cpu import compiler, fake_cupy
+from cuda_on_cpu.machine import Machine
+
+machine = Machine()
+
+
+def install() -> None:
+    """Make `import cupy` find the stand-in."""
+    sys.modules["cupy"] = fake_cupy.build(machine)
+
+
+def why_not() -> str | None:
+    """A reason why the stand-in cannot run here, or None."""
+    if sys.platform == "win32":
+        return "the stand-in for CUDA needs a system with ucontext"
+    if compiler.available() is None:
+        return "the stand-in for CUDA needs a C++ compiler"
+    return None

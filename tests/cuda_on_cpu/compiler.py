@@ -1,0 +1,122 @@
+"""The .cu files as shared libraries, by the system's C++ compiler, and kernel launches in them."""
+
+import ctypes
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+_KERNEL = re.compile(r'extern "C" __global__ void (\w+)\(([^)]*)\)')
+_BARRIER = re.compile(r"__sync|__shfl")
+_DYNAMIC = re.compile(r"extern __shared__ (\w+) (\w+)\[\];")
+_SHARED = 48 * 1024
+_FAILURES = {
+    1: "threads returned while others wait in __syncthreads",
+    2: "part of a warp waits at a warp barrier, part at a block barrier",
+    3: "threads wait at different barriers",
+}
+
+
+def available() -> str | None:
+    """The C++ compiler, or None."""
+    return shutil.which("g++") or shutil.which("c++")
+
+
+def translate(source: str) -> str:
+    """CUDA C to C++: one entry point a kernel, its arguments behind pointers."""
+    barriers = bool(_BARRIER.search(source))
+    stubs = []
+    for name, listed in _KERNEL.findall(source):
+        types = [re.sub(r"\b__restrict__\b|\w+$", "", p.strip()) for p in listed.split(",")]
+        call = ", ".join(f"*({kind.strip()}*)a[{i}]" for i, kind in enumerate(types))
+        stubs.append(
+            f'extern "C" int launch_{name}(const unsigned* g, const unsigned* b, uint64_t seed, '
+            f"void** a) {{ return fibers::launch(g, b, seed, {str(_waits(source, name)).lower()}, "
+            f"[=] {{ {name}({call}); }}); }}"
+        )
+    shared = {name: kind for kind, name in _DYNAMIC.findall(source)}
+    source = _DYNAMIC.sub("", source).replace('extern "C" __global__', "__global__")
+    head, _, body = source.partition('#line 1 "number.cuh"')
+    types, _, kernels = body.partition("#line 1")
+    # memory of the block that runs, which a kernel must fill before it reads: NaN until then
+    arrays = "".join(
+        f"static thread_local {kind} {name}[{_SHARED} / sizeof({kind})];\n"
+        f'extern "C" void fill_{name}(int byte) {{ memset({name}, byte, sizeof {name}); }}\n'
+        for name, kind in shared.items()
+    )
+    assert barriers or not shared
+    parts = ['#include "cuda.h"', head, types, arrays, f"#line 1{kernels}", "#line 1", *stubs]
+    return "\n".join(parts)
+
+
+def _waits(source: str, kernel: str) -> bool:
+    """Whether a kernel's text, or a function it may call, has a barrier."""
+    start = source.index(f"void {kernel}(")
+    text = source[start : source.index("}\n", source.index("{", start))]
+    if "\n" in text:
+        text = source[start : source.index("\n}\n", start)]
+    if _BARRIER.search(text):
+        return True
+    helpers = re.findall(r"__device__ \w+ (\w+)\([^)]*\) \{(.*?)\n\}", source, re.S)
+    waiting = {name for name, body in helpers if _BARRIER.search(body)}
+    while True:  # functions that call functions that wait
+        more = {n for n, body in helpers if any(f"{w}(" in body for w in waiting)} - waiting
+        if not more:
+            break
+        waiting |= more
+    return any(f"{name}(" in text for name in waiting)
+
+
+@cache
+def library(source: str, flags: tuple[str, ...]) -> ctypes.CDLL:
+    """The compiled library of a source; kept on disk for the next run of the tests."""
+    compiler = available()
+    assert compiler is not None
+    text = translate(source)
+    here = Path(__file__).parent
+    extra = tuple(os.environ.get("MINIALEX_TEST_CXXFLAGS", "").split())
+    plain = [flag for flag in flags if flag.startswith("-D")]
+    command = [
+        *(compiler, "-std=c++17", "-O2", "-shared", "-fPIC", "-w", "-ffp-contract=off"),
+        # longjmp between stacks is what fibers do
+        *("-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=0", f"-I{here}", *plain, *extra),
+    ]
+    key = hashlib.sha256(
+        "\0".join((text, (here / "cuda.h").read_text(), *command)).encode()
+    ).hexdigest()[:20]
+    folder = Path(tempfile.gettempdir()) / f"minialex-cuda-on-cpu-{os.getuid()}"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{key}.so"
+    if not path.exists():
+        part = folder / f"{key}.{os.getpid()}.part"
+        done = subprocess.run(
+            [*command, "-x", "c++", "-", "-o", str(part)],
+            input=text.encode(),
+            capture_output=True,
+        )
+        if done.returncode:
+            raise RuntimeError(f"the C++ compiler refuses a kernel:\n{done.stderr.decode()[:4000]}")
+        os.replace(part, path)
+    return ctypes.CDLL(str(path))
+
+
+def run(lib: ctypes.CDLL, name: str, grid, block, values: list, seed: int) -> None:
+    """Launch a kernel; `values` are NumPy scalars, structures of size one, or addresses (int)."""
+    held = [
+        np.array([v], np.uint64) if isinstance(v, int) else np.atleast_1d(np.asarray(v))
+        for v in values
+    ]
+    pointers = (ctypes.c_void_p * len(held))(*(v.ctypes.data for v in held))
+    three = ctypes.c_uint * 3
+    grid, block = (three(*(*shape, 1, 1)[:3]) for shape in (grid, block))
+    launch = getattr(lib, f"launch_{name}")
+    launch.argtypes = [three, three, ctypes.c_uint64, type(pointers)]
+    failure = launch(grid, block, seed, pointers)
+    if failure:
+        raise RuntimeError(f"{name}: {_FAILURES[failure]}")

@@ -1,0 +1,219 @@
+// CUDA C's vocabulary as ordinary C++: the kernels of minialex/backends/cuda run on the CPU.
+//
+// A block runs at a time. A kernel without barriers runs its threads one after the other, in an
+// order that `seed` shuffles. A kernel with barriers runs each thread as a fiber, which gives way at
+// __syncthreads, __syncwarp and shuffles; the order between barriers is shuffled too, so that a
+// missing barrier changes the result. Threads that wait at different barriers, or return while
+// others wait, are an error, as they would be undefined on a GPU.
+#pragma once
+#include <sys/mman.h>
+#include <ucontext.h>
+
+#include <algorithm>
+#include <cmath>
+#include <csetjmp>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+#include <vector>
+
+struct dim3_t {
+    unsigned x, y, z;
+};
+static thread_local dim3_t threadIdx, blockIdx, blockDim, gridDim;
+
+#define __global__ static
+#define __device__
+#define __forceinline__ inline
+#define __restrict__
+#define __launch_bounds__(...)
+// in a function, thread_local is static: one array for the block that runs
+#define __shared__ thread_local
+#define warpSize 32
+
+using std::exp;
+using std::log;
+using std::pow;
+using std::sqrt;
+using std::tanh;
+
+static inline unsigned bits_of(float x) {
+    unsigned u;
+    memcpy(&u, &x, 4);
+    return u;
+}
+static inline float float_of(unsigned u) {
+    float x;
+    memcpy(&x, &u, 4);
+    return x;
+}
+// IEEE half precision by the compiler's own type
+struct float16_t;
+static inline float widen_half(unsigned short bits) {
+    _Float16 h;
+    memcpy(&h, &bits, 2);
+    return (float)h;
+}
+static inline unsigned short narrow_half(float x) {
+    const _Float16 h = (_Float16)x;
+    unsigned short bits;
+    memcpy(&bits, &h, 2);
+    return bits;
+}
+
+namespace fibers {
+enum State { RUNNABLE, AT_BARRIER, AT_WARP_BARRIER, DONE };
+enum Failure { FINE = 0, RETURNED_EARLY = 1, WARP_DIVERGED = 2, DIFFERENT_BARRIERS = 3 };
+enum { STACK = 256 * 1024 };
+
+struct Fiber {
+    jmp_buf at;
+    ucontext_t start;
+    bool started;
+    State state;
+    int line;  // of the barrier it waits at
+    dim3_t index;
+};
+static thread_local std::vector<Fiber> all;
+static thread_local jmp_buf scheduler;
+static thread_local int current;
+static thread_local uint64_t exchange[1024];
+static thread_local void (*body)(void*);
+static thread_local void* body_data;
+
+static void run_body() {
+    for (;;) {
+        body(body_data);
+        all[current].state = DONE;
+        if (!_setjmp(all[current].at)) _longjmp(scheduler, 1);
+    }
+}
+
+static inline void give_way(State state, int line) {
+    all[current].state = state;
+    all[current].line = line;
+    if (!_setjmp(all[current].at)) _longjmp(scheduler, 1);
+}
+
+static void make(unsigned n) {
+    if (all.size() >= n) return;
+    // contexts hold addresses of themselves, so they are made anew when the vector grows
+    all.assign(n, Fiber());
+    static thread_local std::vector<void*> stacks;
+    while (stacks.size() < n)
+        stacks.push_back(mmap(nullptr, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    for (unsigned i = 0; i < n; ++i) {
+        getcontext(&all[i].start);
+        all[i].start.uc_stack.ss_sp = stacks[i];
+        all[i].start.uc_stack.ss_size = STACK;
+        all[i].start.uc_link = nullptr;
+        makecontext(&all[i].start, run_body, 0);
+    }
+}
+
+static thread_local uint64_t random_state;
+static inline unsigned draw(unsigned below) {
+    random_state = random_state * 6364136223846793005ull + 1442695040888963407ull;
+    return (unsigned)((random_state >> 33) % below);
+}
+static void shuffle(std::vector<unsigned>& order, uint64_t seed) {
+    if (seed == 1) std::reverse(order.begin(), order.end());
+    if (seed > 1)
+        for (unsigned i = (unsigned)order.size() - 1; i > 0; --i) std::swap(order[i], order[draw(i + 1)]);
+}
+
+static inline dim3_t index_of(unsigned i) {
+    return {i % blockDim.x, i / blockDim.x % blockDim.y, i / (blockDim.x * blockDim.y)};
+}
+
+static int run_block(unsigned n, uint64_t seed) {
+    make(n);
+    std::vector<unsigned> order(n);
+    for (unsigned i = 0; i < n; ++i) {
+        order[i] = i;
+        all[i].index = index_of(i);
+        all[i].state = RUNNABLE;
+    }
+    for (;;) {
+        shuffle(order, seed);
+        for (volatile unsigned k = 0; k < n; ++k) {
+            Fiber& fiber = all[order[k]];
+            if (fiber.state != RUNNABLE) continue;
+            current = (int)order[k];
+            threadIdx = fiber.index;
+            if (!_setjmp(scheduler)) {
+                if (fiber.started) _longjmp(fiber.at, 1);
+                fiber.started = true;
+                setcontext(&fiber.start);
+            }
+        }
+        bool released = false;
+        for (unsigned w = 0; w < n; w += 32) {
+            const unsigned end = std::min(n, w + 32);
+            unsigned waiting = 0, done = 0;
+            for (unsigned i = w; i < end; ++i) {
+                waiting += all[i].state == AT_WARP_BARRIER;
+                done += all[i].state == DONE;
+            }
+            if (!waiting) continue;
+            if (waiting + done != end - w) return WARP_DIVERGED;
+            for (unsigned i = w; i < end; ++i)
+                if (all[i].state == AT_WARP_BARRIER) all[i].state = RUNNABLE;
+            released = true;
+        }
+        if (released) continue;
+        unsigned done = 0;
+        for (unsigned i = 0; i < n; ++i) done += all[i].state == DONE;
+        if (done == n) return FINE;
+        if (done) return RETURNED_EARLY;
+        for (unsigned i = 1; i < n; ++i)
+            if (all[i].line != all[0].line) return DIFFERENT_BARRIERS;
+        for (unsigned i = 0; i < n; ++i) all[i].state = RUNNABLE;
+    }
+}
+
+template <class V>
+static inline V shuffled(V value, unsigned source, int line) {
+    const unsigned me = (unsigned)current, warp = me & ~31u;
+    memcpy(&exchange[me], &value, sizeof value);
+    give_way(AT_WARP_BARRIER, line);
+    V result;
+    memcpy(&result, &exchange[warp + (source & 31)], sizeof result);
+    give_way(AT_WARP_BARRIER, line);
+    return result;
+}
+
+// Every block in turn, in shuffled order; with barriers through fibers, else by plain calls.
+template <class Call>
+static int launch(const unsigned* grid, const unsigned* block, uint64_t seed, bool barriers, Call call) {
+    gridDim = {grid[0], grid[1], grid[2]};
+    blockDim = {block[0], block[1], block[2]};
+    random_state = seed * 0x9E3779B97F4A7C15ull + 1;
+    body = [](void* data) { (*(Call*)data)(); };
+    body_data = &call;
+    const unsigned threads = block[0] * block[1] * block[2], blocks = grid[0] * grid[1] * grid[2];
+    std::vector<unsigned> blocks_order(blocks), order(threads);
+    for (unsigned i = 0; i < blocks; ++i) blocks_order[i] = i;
+    for (unsigned i = 0; i < threads; ++i) order[i] = i;
+    shuffle(blocks_order, seed);
+    for (unsigned b : blocks_order) {
+        blockIdx = {b % grid[0], b / grid[0] % grid[1], b / (grid[0] * grid[1])};
+        if (barriers) {
+            if (const int failure = run_block(threads, seed)) return failure;
+            continue;
+        }
+        shuffle(order, seed);
+        for (unsigned i : order) {
+            threadIdx = index_of(i);
+            call();
+        }
+    }
+    return FINE;
+}
+}  // namespace fibers
+
+#define __syncthreads() fibers::give_way(fibers::AT_BARRIER, __LINE__)
+#define __syncwarp(...) fibers::give_way(fibers::AT_WARP_BARRIER, __LINE__)
+#define __shfl_sync(mask, v, source) fibers::shuffled(v, (unsigned)(source), __LINE__)
+#define __shfl_xor_sync(mask, v, bits) \
+    fibers::shuffled(v, ((unsigned)fibers::current & 31) ^ (unsigned)(bits), __LINE__)

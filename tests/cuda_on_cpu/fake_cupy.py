@@ -1,0 +1,324 @@
+"""A module that can stand where `cupy` stands, with the few names that minialex uses.
+
+Arrays refuse what CuPy's refuse (becoming NumPy arrays unasked) and most of what they can, so that
+every use of CuPy that is not tested here fails here.
+"""
+
+import ctypes
+import math
+import types
+
+import ml_dtypes
+import numpy as np
+
+from cuda_on_cpu import compiler
+from cuda_on_cpu.machine import Block, Machine, OutOfMemory
+
+_TYPES = {0: np.float32, 1: np.float64, 2: np.float16, 14: ml_dtypes.bfloat16}
+
+
+class CUDARuntimeError(RuntimeError):
+    """As cupy.cuda.runtime's."""
+
+
+class OutOfMemoryError(MemoryError):
+    """As cupy.cuda.memory's."""
+
+
+def _at(pointer: int, count: int, dtype) -> np.ndarray:
+    """The numbers at an address."""
+    raw = (ctypes.c_uint8 * max(1, count * np.dtype(dtype).itemsize)).from_address(pointer)
+    return np.frombuffer(raw, np.uint8)[: count * np.dtype(dtype).itemsize].view(dtype)
+
+
+def build(machine: Machine) -> types.ModuleType:
+    """The module `cupy` for a machine."""
+    state = types.SimpleNamespace(device=0, streams={})
+
+    # -------------------------------------------------------------------------- devices, streams
+
+    class Device:
+        def __init__(self, id=None):
+            self.id = state.device if id is None else int(id)
+            self._before: list[int] = []
+
+        def __enter__(self):
+            if not 0 <= self.id < machine.devices:
+                raise CUDARuntimeError("cudaErrorInvalidDevice: invalid device ordinal")
+            self._before.append(state.device)
+            state.device = self.id
+            return self
+
+        def __exit__(self, *error):
+            state.device = self._before.pop()
+
+    class Event:
+        def __init__(self, marker=None):
+            self._marker = marker
+
+        @property
+        def done(self) -> bool:
+            return self._marker.done
+
+        def synchronize(self) -> None:
+            machine.finish(lambda: self._marker.done)
+
+    class Stream:
+        def __init__(self, null=False, non_blocking=False):
+            self.device_id = state.device
+            self._queue = machine.queue(state.device)
+            self._before: list = []
+
+        def __enter__(self):
+            if self.device_id != state.device:
+                raise RuntimeError("a stream of another device than the current one")
+            self._before.append(state.streams.get(self.device_id))
+            state.streams[self.device_id] = self
+            return self
+
+        def __exit__(self, *error):
+            state.streams[self.device_id] = self._before.pop()
+
+        def record(self, event=None) -> Event:
+            if self.device_id != state.device:
+                raise RuntimeError("an event is recorded on the current device only")
+            return Event(machine.record(self._queue))
+
+        def wait_event(self, event: Event) -> None:
+            machine.wait(self._queue, event._marker)
+
+        def synchronize(self) -> None:
+            self.record().synchronize()
+
+    null_streams: dict[int, Stream] = {}
+
+    def current_stream() -> Stream:
+        found = state.streams.get(state.device)
+        if found is None:
+            if state.device not in null_streams:
+                null_streams[state.device] = Stream(null=True)
+            found = null_streams[state.device]
+        return found
+
+    # -------------------------------------------------------------------------- memory, arrays
+
+    class MemoryPointer:
+        def __init__(self, block: Block, offset: int):
+            self._block, self._offset = block, offset
+
+        @property
+        def ptr(self) -> int:
+            return self._block.pointer + self._offset
+
+        @property
+        def device_id(self) -> int:
+            return self._block.device
+
+        def __add__(self, offset: int) -> "MemoryPointer":
+            return MemoryPointer(self._block, self._offset + offset)
+
+        def memset_async(self, value, size, stream=None) -> None:
+            here = self.ptr
+            machine.submit(
+                (stream or current_stream())._queue, lambda: _at(here, size, np.uint8).fill(value)
+            )
+
+        def copy_from_device_async(self, source, size, stream=None) -> None:
+            here, there = self.ptr, source.ptr
+            machine.peer += size
+
+            def copy() -> None:
+                _at(here, size, np.uint8)[:] = _at(there, size, np.uint8)
+
+            machine.submit((stream or current_stream())._queue, copy)
+
+    class ndarray:
+        __array_priority__ = 100
+        __slots__ = ("__weakref__", "data", "dtype", "shape", "strides")
+
+        def __init__(self, shape, dtype=float, memptr=None, strides=None):
+            self.shape = tuple(map(int, (shape,) if isinstance(shape, int) else shape))
+            self.dtype = np.dtype(dtype)
+            if memptr is None:
+                memptr = _allocate(math.prod(self.shape) * self.dtype.itemsize)
+            self.data = memptr
+            if strides is None:
+                steps = [self.dtype.itemsize]
+                for extent in reversed(self.shape[1:]):
+                    steps.append(steps[-1] * max(1, extent))
+                strides = tuple(reversed(steps))[len(steps) - len(self.shape) :]
+            self.strides = strides
+
+        ndim = property(lambda self: len(self.shape))
+        size = property(lambda self: math.prod(self.shape))
+        itemsize = property(lambda self: self.dtype.itemsize)
+        nbytes = property(lambda self: self.size * self.itemsize)
+        device = property(lambda self: types.SimpleNamespace(id=self.data.device_id))
+        T = property(lambda self: self.transpose())
+
+        def transpose(self):
+            return ndarray(self.shape[::-1], self.dtype, self.data, self.strides[::-1])
+
+        @property
+        def flags(self):
+            return self._as_numpy().flags
+
+        def _as_numpy(self) -> np.ndarray:
+            block = self.data._block
+            flat = block.whole[block.pointer - block.whole.ctypes.data + self.data._offset :]
+            if self.size == 0:
+                return np.empty(self.shape, self.dtype)
+            return np.ndarray(self.shape, self.dtype, flat.data, 0, self.strides)
+
+        def __getitem__(self, index) -> "ndarray":
+            whole = self._as_numpy()
+            index = index if isinstance(index, tuple) else (index,)
+            part = whole[(*index, ...)] if Ellipsis not in index else whole[index]
+            offset = part.ctypes.data - whole.ctypes.data if part.size else 0
+            return ndarray(part.shape, self.dtype, self.data + offset, part.strides)
+
+        def reshape(self, *shape) -> "ndarray":
+            shape = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
+            if not self.flags.c_contiguous:
+                raise NotImplementedError("reshape of an array that is not contiguous")
+            return ndarray(
+                np.empty(self.shape, np.int8).reshape(shape).shape, self.dtype, self.data
+            )
+
+        def get(self) -> np.ndarray:
+            current_stream().synchronize()
+            machine.to_host += self.nbytes
+            if machine.dry:
+                return np.zeros(self.shape, self.dtype)
+            return self._as_numpy().copy()
+
+        def set(self, host, stream=None) -> None:
+            if host.dtype != self.dtype or host.shape != self.shape:
+                raise TypeError(f"{host.dtype} {host.shape} into {self.dtype} {self.shape}")
+            machine.to_device += self.nbytes
+            here, copied, size = self.data.ptr, host.tobytes(), self.nbytes
+
+            def copy() -> None:
+                _at(here, size, np.uint8)[:] = np.frombuffer(copied, np.uint8)
+
+            machine.submit((stream or current_stream())._queue, copy)
+
+        def __float__(self) -> float:
+            return float(self.get())
+
+        def __array__(self, *more, **options):
+            raise TypeError("Implicit conversion to a NumPy array is not allowed.")
+
+    def _allocate(size: int) -> MemoryPointer:
+        try:
+            block = machine.allocate(state.device, current_stream()._queue, size)
+        except OutOfMemory as error:
+            size = error.args[0]
+            raise OutOfMemoryError(f"Out of memory allocating {size:,} bytes") from None
+        return MemoryPointer(block, 0)
+
+    # -------------------------------------------------------------------------- kernels
+
+    class RawKernel:
+        def __init__(self, library, name: str, device: int):
+            self._library, self._name, self._device = library, name, device
+
+        def __call__(self, grid, block, args, *, shared_mem=0) -> None:
+            if self._device != state.device:
+                raise RuntimeError("a kernel of a module that another device has loaded")
+            values = []
+            for value in args:
+                if isinstance(value, ndarray):
+                    if value.data.device_id != state.device:
+                        raise RuntimeError("a kernel was given memory of another device")
+                    values.append(value.data.ptr)
+                elif value is None:
+                    values.append(0)
+                elif isinstance(value, np.ndarray) and value.size != 1:
+                    raise TypeError("You are trying to pass a numpy.ndarray as a kernel parameter")
+                else:
+                    values.append(value.copy() if isinstance(value, np.ndarray) else value)
+            assert shared_mem <= 48 * 1024
+            machine.launches += 1
+            seed = machine.random.randrange(4)
+
+            def call() -> None:
+                compiler.run(self._library, self._name, grid, block, values, seed)
+
+            machine.submit(current_stream()._queue, call)
+
+    class RawModule:
+        def __init__(self, code: str, options=(), **more):
+            self._library = compiler.library(code, tuple(options))
+            self._device = state.device
+
+        def get_function(self, name: str) -> RawKernel:
+            return RawKernel(self._library, name, self._device)
+
+    # -------------------------------------------------------------------------- cuBLAS
+
+    # fmt: off
+    def gemmEx(handle, ta, tb, m, n, k, alpha, a, a_type, lda, b, b_type, ldb,
+               beta, c, c_type, ldc, compute, algorithm) -> None:
+        # fmt: on
+        number = np.float64 if compute == 70 else np.float32
+        assert handle == ("cublas", state.device)
+        assert compute in (68, 70, 77)
+        alpha, beta = (float(_at(pointer, 1, number)[0]) for pointer in (alpha, beta))
+
+        def matrix(pointer, rows, columns, step, kind):
+            """Stored by columns, `step` numbers from one to the next: (rows, columns)."""
+            assert step >= rows, "the leading dimension is below the number of rows"
+            flat = _at(pointer, step * (columns - 1) + rows, kind)
+            size = flat.itemsize
+            return np.lib.stride_tricks.as_strided(flat, (rows, columns), (size, step * size))
+
+        def call() -> None:
+            left = matrix(a, *((k, m) if ta else (m, k)), lda, _TYPES[a_type])
+            right = matrix(b, *((n, k) if tb else (k, n)), ldb, _TYPES[b_type])
+            left, right = (x.astype(number) for x in (left, right))
+            product = alpha * ((left.T if ta else left) @ (right.T if tb else right))
+            out = matrix(c, m, n, ldc, _TYPES[c_type])
+            if beta:
+                product += beta * out.astype(number)
+            out[...] = product.astype(out.dtype)
+
+        machine.launches += 1
+        machine.submit(current_stream()._queue, call)
+
+    # -------------------------------------------------------------------------- the module
+
+    def properties(index: int) -> dict:
+        memory = machine.memory[index]
+        return {
+            "name": machine.names[index].encode(), "major": 9, "minor": 0, "totalGlobalMem": memory,
+        }
+
+    module = types.ModuleType("cupy")
+    module.__version__ = "0-stand-in"
+    module.machine = machine
+    module.ndarray = ndarray
+    module.RawModule = RawModule
+    module.empty = lambda shape, dtype=float: ndarray(shape, dtype)
+    module.reshape = lambda x, shape: x.reshape(shape)
+    module.get_default_memory_pool = lambda: types.SimpleNamespace(
+        used_bytes=lambda: machine.used[state.device], free_all_blocks=lambda: None
+    )
+    cuda = module.cuda = types.ModuleType("cupy.cuda")
+    cuda.Device, cuda.Stream, cuda.Event = Device, Stream, Event
+    cuda.MemoryPointer = MemoryPointer
+    cuda.get_current_stream = current_stream
+    cuda.cublas = types.SimpleNamespace(gemmEx=gemmEx)
+    cuda.device = types.SimpleNamespace(get_cublas_handle=lambda: ("cublas", state.device))
+    cuda.memory = types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
+    cuda.runtime = types.SimpleNamespace(
+        CUDARuntimeError=CUDARuntimeError,
+        getDeviceCount=lambda: machine.devices,
+        getDeviceProperties=properties,
+        deviceCanAccessPeer=lambda a, b: 1,
+        memGetInfo=lambda: (
+            machine.memory[state.device] - machine.used[state.device],
+            machine.memory[state.device],
+        ),
+    )
+    return module

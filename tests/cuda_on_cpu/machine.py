@@ -1,0 +1,145 @@
+"""The machine behind the stand-in: devices with memory, streams that run late, and events.
+
+Work given to a stream is only queued. It runs when the host waits for something, and then in an
+order drawn at random among all that streams and events allow. So a wait that is missing shows as a
+wrong number, as it might one day on a GPU.
+
+Memory is CuPy's pool: a freed block goes back to the stream it was allocated on and may be reused
+there at once. Here it is overwritten first, in that stream's order, so that another stream which
+still reads it reads NaN. Fresh memory holds NaN too, and a rim around each block is checked for
+writes that go astray.
+"""
+
+import random
+from collections import defaultdict, deque
+from dataclasses import dataclass, field
+
+import numpy as np
+
+POISON = 0xFF  # of this byte repeated, every float type makes NaN
+_RIM = 512
+
+
+class OutOfMemory(Exception):
+    """size and limit in bytes."""
+
+
+@dataclass
+class Marker:
+    """A place in a stream's order."""
+
+    done: bool = False
+
+
+@dataclass
+class Queue:
+    """One stream's work, in order: (action or None, marker to wait for or None, marker reached)."""
+
+    device: int
+    work: deque = field(default_factory=deque)
+
+
+class Block:
+    """A piece of device memory; gives itself back when nothing refers to it any more."""
+
+    def __init__(self, machine: "Machine", device: int, queue: Queue, size: int, whole: np.ndarray):
+        self.machine, self.device, self.queue, self.size = machine, device, queue, size
+        self.whole = whole
+        self.memory = whole[_RIM : _RIM + size]
+        self.pointer = self.memory.ctypes.data if size else whole.ctypes.data + _RIM
+
+    def __del__(self):
+        self.machine.free(self)
+
+
+class Machine:
+    """`devices` of them; `memory` bytes each. All that happens here is deterministic in `seed`."""
+
+    def __init__(self, devices: int = 2, memory: int = 8 << 30):
+        self.devices = devices
+        self.memory = [memory] * devices
+        self.names = [f"Stand-in {i}" for i in range(devices)]
+        self.dry = False  # allocate and count, but compute nothing
+        self.random = random.Random(0)
+        self.queues: list[Queue] = []
+        self.used: dict[int, int] = defaultdict(int)
+        self.peak: dict[int, int] = defaultdict(int)
+        self.to_device = self.to_host = self.peer = self.launches = 0  # counts, copies in bytes
+        self._free: dict[tuple[int, int], list[np.ndarray]] = defaultdict(list)
+
+    # ------------------------------------------------------------------------------ work
+
+    def queue(self, device: int) -> Queue:
+        made = Queue(device)
+        self.queues.append(made)
+        return made
+
+    def submit(self, queue: Queue, action) -> None:
+        if self.dry:
+            return
+        queue.work.append((action, None, None))
+        if self.random.random() < 0.05:  # a device does not wait until it is asked
+            for _ in range(self.random.randrange(8)):
+                self._advance()
+
+    def record(self, queue: Queue) -> Marker:
+        marker = Marker()
+        queue.work.append((None, None, marker))
+        return marker
+
+    def wait(self, queue: Queue, marker: Marker) -> None:
+        queue.work.append((None, marker, None))
+
+    def finish(self, done) -> None:
+        """Run until `done()`."""
+        while not done():
+            if not self._advance():
+                raise RuntimeError("the streams wait for each other")
+
+    def drain(self) -> None:
+        while self._advance():
+            pass
+
+    def _advance(self) -> bool:
+        ready = [q for q in self.queues if q.work and (q.work[0][1] is None or q.work[0][1].done)]
+        if not ready:
+            return False
+        action, _, marker = self.random.choice(ready).work.popleft()
+        if action is not None:
+            action()
+        if marker is not None:
+            marker.done = True
+        return True
+
+    # ------------------------------------------------------------------------------ memory
+
+    def allocate(self, device: int, queue: Queue, size: int) -> Block:
+        rounded = max(512, -(-size // 512) * 512)
+        if self.used[device] + rounded > self.memory[device]:
+            raise OutOfMemory(size, self.memory[device])
+        self.used[device] += rounded
+        self.peak[device] = max(self.peak[device], self.used[device])
+        kept = self._free[id(queue), rounded]
+        whole = kept.pop() if kept else np.empty(rounded + 2 * _RIM, np.uint8)
+        block = Block(self, device, queue, size, whole)
+        if not self.dry:
+            whole[:_RIM] = whole[_RIM + rounded :] = POISON
+            self.submit(queue, lambda memory=block.memory: memory.fill(POISON))
+        return block
+
+    def free(self, block: Block) -> None:
+        rounded = len(block.whole) - 2 * _RIM
+        self.used[block.device] -= rounded
+        if self.dry:
+            return
+        whole = block.whole
+
+        def retire() -> None:
+            assert (whole[:_RIM] == POISON).all(), "a kernel wrote before its array"
+            end = _RIM + block_size
+            assert (whole[_RIM + rounded :] == POISON).all(), "a kernel wrote behind its array"
+            whole[_RIM:end] = POISON
+
+        block_size = block.size
+        block.queue.work.append((retire, None, None))
+        self._free[id(block.queue), rounded].append(whole)
