@@ -1,0 +1,57 @@
+"""NVIDIA's own compiler without a GPU: CUDA C to machine code for any architecture it knows."""
+
+import ctypes
+import importlib.util
+from functools import cache
+from pathlib import Path
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """NVRTC of the package nvidia-cuda-nvrtc-cu12 (or -cu13), or None."""
+    found = importlib.util.find_spec("nvidia")
+    for root in (found.submodule_search_locations or ()) if found else ():
+        for path in sorted(Path(root).glob("**/*nvrtc*")):
+            if path.name.startswith(("libnvrtc.so", "nvrtc64")) and "builtins" not in path.name:
+                lib = ctypes.CDLL(str(path))
+                lib.nvrtcGetErrorString.restype = ctypes.c_char_p
+                return lib
+    return None
+
+
+def architectures() -> list[int]:
+    """The compute capabilities it compiles for, 9.0 as 90."""
+    lib, count = library(), ctypes.c_int()
+    assert lib is not None
+    lib.nvrtcGetNumSupportedArchs(ctypes.byref(count))
+    found = (ctypes.c_int * count.value)()
+    lib.nvrtcGetSupportedArchs(found)
+    return list(found)
+
+
+def compile_source(source: str, architecture: int, options: tuple[str, ...]) -> tuple[bytes, str]:
+    """-> machine code, and everything the compiler said; raises RuntimeError if it refuses."""
+    lib, program = library(), ctypes.c_void_p()
+    assert lib is not None
+    code = lib.nvrtcCreateProgram(
+        ctypes.byref(program), source.encode(), b"kernel.cu", 0, None, None
+    )
+    assert code == 0, lib.nvrtcGetErrorString(code)
+    # as CuPy compiles, with the assembler's report
+    flags = [*options, "-ftz=true", f"-arch=sm_{architecture}", "--ptxas-options=-v"]
+    given = (ctypes.c_char_p * len(flags))(*(flag.encode() for flag in flags))
+    code = lib.nvrtcCompileProgram(program, len(flags), given)
+    log = _text(lib, program, lib.nvrtcGetProgramLogSize, lib.nvrtcGetProgramLog)
+    if code:
+        raise RuntimeError(f"{lib.nvrtcGetErrorString(code).decode()}\n{log.decode()}")
+    binary = _text(lib, program, lib.nvrtcGetCUBINSize, lib.nvrtcGetCUBIN)
+    lib.nvrtcDestroyProgram(ctypes.byref(program))
+    return binary, log.decode()
+
+
+def _text(lib, program, size_of, read) -> bytes:
+    size = ctypes.c_size_t()
+    size_of(program, ctypes.byref(size))
+    buffer = ctypes.create_string_buffer(size.value)
+    read(program, buffer)
+    return buffer.raw.rstrip(b"\0") if size_of is lib.nvrtcGetProgramLogSize else buffer.raw
