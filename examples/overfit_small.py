@@ -16,8 +16,7 @@ import time
 
 import numpy as np
 
-from minialex import backends, losses, models
-from minialex.classifier import one_device
+from minialex import backends, losses, models, parallel
 from minialex.commands.common import devices
 from minialex.data.open import open_data
 from minialex.errors import InputError
@@ -35,6 +34,8 @@ def main(arguments: list[str] | None = None) -> float:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--backend", default="auto", help="numpy, cupy, ...")
     parser.add_argument("--devices", type=devices, help="device numbers, as 0 or 0,1")
+    parser.add_argument("--parallel", help="several devices as towers, data or hybrid")
+    parser.add_argument("--precision", default="fp32", help="fp32; on cupy tf32, bf16 or fp16")
     options = parser.parse_args(arguments)
 
     # ------------------------------------------------------------------------ images
@@ -47,30 +48,36 @@ def main(arguments: list[str] | None = None) -> float:
     images -= images.mean(axis=0)
 
     # ------------------------------------------------------------------------ network
-    b = backends.get(options.backend, one_device(options.devices))
     network = model.network.without_dropout()
-    params = network.init(b, options.seed)
+    b = parallel.open_devices(
+        network, options.backend, options.devices, options.parallel, options.precision
+    )
+    params = parallel.place(b, network.init(backends.get("numpy"), options.seed))
     optimiser = SGD(model.recipe)
     velocities = optimiser.start(b, params)
     rates = Rates(options.lr, options.lr * model.recipe.bias_rate, colour_noise=0.0)
     loss = losses.SoftmaxCrossEntropy()
-    x, y = b.asarray(images), b.asarray(labels)
+    # half precision would lose gradients below 6e-8: they are computed larger, and divided again
+    scale = 1024.0 if options.precision == "fp16" else 1.0
     print(f"{options.model}: {network.parameter_count:,} parameters, {options.images} images")
+
+    def inputs(b, first, end):
+        """Images first … end - 1 on the device that asks for them."""
+        return b.asarray(images[first:end], b.storage("float32"))
 
     # ------------------------------------------------------------------------ training
     start, value = time.monotonic(), float("inf")
     for step in range(options.steps):
-        scores, saved = network.forward(b, params, x, Mode(training=True, step=step))
-        number, dscores = loss(b, scores, y)
-        value = float(number)
+        mode = Mode(training=True, step=step)
+        number, grads = parallel.gradients(b, network, params, inputs, labels, loss, mode, scale)
+        value = number()
         if step % 10 == 0 or value < 0.05:
             print(
                 f"step {step:4}  loss {value:7.4f}  {time.monotonic() - start:6.1f} s", flush=True
             )
         if value < 0.05 or not np.isfinite(value):
             break
-        grads = network.backward(b, params, saved, dscores)
-        optimiser.update(b, params, velocities, grads, rates)
+        optimiser.update(b, params, velocities, grads, rates, scale)
 
     if value < 0.05:
         print("learnt by heart: forward, backward and update work together in every layer")

@@ -265,13 +265,13 @@ def softmax(p: Problem):
 
 def softmax_cross_entropy(p: Problem):
     scores, labels = _scores(p)
-    whole, part = p.b.softmax_cross_entropy(scores, labels), (scores, labels, 9)
+    whole, part = p.b.softmax_cross_entropy(scores, labels), (scores, labels, 9, 64.0)
     return *whole, *p.b.softmax_cross_entropy(*part)
 
 
 def hinge(p: Problem):
     scores, labels = _scores(p)
-    return *p.b.hinge(scores, labels, 0.9), *p.b.hinge(scores, labels, 0.9, 9)
+    return *p.b.hinge(scores, labels, 0.9), *p.b.hinge(scores, labels, 0.9, 9, 64.0)
 
 
 # ------------------------------------------------------------------------------------ the rest

@@ -7,14 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from minialex import backends, checkpoint, models
+from minialex import checkpoint, models
+from minialex.backends import Backend
 from minialex.data.images import load_square, square
 from minialex.data.open import open_data, open_for_evaluation
 from minialex.data.statistics import Statistics
 from minialex.errors import InputError
-from minialex.evaluation import Evaluation, evaluate_network, probabilities
+from minialex.evaluation import Evaluation, evaluate_network, probabilities, scores
 from minialex.models import Model
 from minialex.network import Tree
+from minialex.parallel import Group, open_devices, place
 from minialex.preprocessing import Preprocessing
 from minialex.recipe import Recipe
 
@@ -42,7 +44,7 @@ class Classifier:
     preprocessing: Preprocessing
     class_names: tuple[str, ...]
     class_ids: tuple[str, ...]
-    backend: backends.Backend
+    backend: Backend | Group
     data: dict[str, Any]
     dtype: str = "float32"
 
@@ -76,11 +78,19 @@ class Classifier:
 
     def features(self, images: Image | Sequence[Image]) -> np.ndarray:
         """The last hidden layer's outputs on the centre crop (paper, section 6.1): (N, 4096)."""
-        b, network = self.backend, self.model.network
+        network = self.model.network
         [view] = self.preprocessing.views(1)
-        x = self.preprocessing.test_input(b, self._squares(images), view, self.dtype)
-        y = b.to_numpy(network.infer(b, self.params, x, stop=network.feature_layer()))
-        return y.reshape(len(y), -1)
+        y = scores(
+            self.backend,
+            network,
+            self.params,
+            self.preprocessing,
+            self._squares(images),
+            view,
+            self.dtype,
+            network.feature_layer(),
+        )
+        return y.reshape(len(y), -1).astype(self.dtype)
 
     def evaluate(
         self,
@@ -206,11 +216,20 @@ def data_key(data) -> str | None:
     return str(Path(data).resolve()) if Path(data).exists() else str(data)
 
 
-def load(path: str | Path, backend: str = "auto", devices=None) -> Classifier:
-    """The classifier in a weight file, or the best one of a run folder."""
+def load(
+    path: str | Path,
+    backend: str = "auto",
+    devices=None,
+    parallel: str | None = None,
+    precision: str = "fp32",
+) -> Classifier:
+    """The classifier in a weight file, or the best one of a run folder.
+
+    `devices`, `parallel` and `precision` are as for `train`.
+    """
     path = weight_file(Path(path))
     tensors, described = checkpoint.load(path)
-    return from_checkpoint(path, tensors, described, backends.get(backend, one_device(devices)))
+    return from_checkpoint(path, tensors, described, (backend, devices, parallel, precision))
 
 
 def weight_file(path: Path) -> Path:
@@ -225,19 +244,11 @@ def weight_file(path: Path) -> Path:
     return path
 
 
-def one_device(devices):
-    """The device of `devices` (an index, a list of one, or None)."""
-    if devices is None or isinstance(devices, int):
-        return devices
-    if len(devices) != 1:
-        raise InputError(
-            f"{len(devices)} devices were named: this version runs on one, so name one"
-        )
-    return devices[0]
+def from_checkpoint(path: Path, tensors: dict, described: dict, where: tuple) -> Classifier:
+    """Build the classifier a checkpoint describes; refuses one whose tensors do not fit.
 
-
-def from_checkpoint(path: Path, tensors: dict, described: dict, b) -> Classifier:
-    """Build the classifier a checkpoint describes; refuses one whose tensors do not fit."""
+    `where` are `parallel.open_devices`' arguments after the network.
+    """
     try:
         model = models.get(
             described["model"]["name"],
@@ -261,35 +272,36 @@ def from_checkpoint(path: Path, tensors: dict, described: dict, b) -> Classifier
             f"{path} is not a weight file of minialex: its description is missing or wrong "
             f"({type(error).__name__}: {error})"
         ) from None
-    params = {
+    stored = {
         layer: {
-            name: _tensor(path, tensors, f"{layer}.{name}", shape, b) for name, shape in of.items()
+            name: _tensor(path, tensors, f"{layer}.{name}", shape) for name, shape in of.items()
         }
         for layer, of in model.network.parameter_shapes().items()
     }
+    b = open_devices(model.network, *where)
     if not len(names) == len(ids) == model.classes:
         raise InputError(
             f"{path} names {len(names)} classes and its network has {model.classes} outputs: "
             "the file is damaged"
         )
-    first = next(iter(params.values()))["weight"]
+    first = next(iter(stored.values()))["weight"]
     return Classifier(
         replace(model, recipe=recipe),
-        params,
+        place(b, stored),
         preprocessing,
         names,
         ids,
         b,
         described.get("data") or {},
-        str(b.to_numpy(first[..., :1]).dtype),
+        str(first.dtype),
     )
 
 
-def _tensor(path: Path, tensors: dict, key: str, shape, b):
+def _tensor(path: Path, tensors: dict, key: str, shape) -> np.ndarray:
     found = tensors[key].shape if key in tensors else None
     if found != tuple(shape):
         raise InputError(
             f"{path}: {key} is {found or 'missing'}, its model needs {tuple(shape)}: "
             "the file holds another network"
         )
-    return b.asarray(tensors[key])
+    return tensors[key]

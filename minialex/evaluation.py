@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from minialex import parallel
 from minialex.data.loader import Loader
 from minialex.network import Network, Tree
 from minialex.preprocessing import Preprocessing
@@ -37,13 +38,29 @@ def probabilities(
 ) -> np.ndarray:
     """Class probabilities of stored squares, averaged over the crops: (N, S, S, 3) -> (N, K)."""
     views = preprocessing.views(crops)
-    total: np.ndarray | None = None
+    total = np.zeros((len(images), network.classes))
     for view in views:
-        x = preprocessing.test_input(b, images, view, dtype)
-        p = b.to_numpy(b.softmax(network.infer(b, params, x))).astype(np.float64)
-        total = p if total is None else total + p
-    assert total is not None
+        total += softmax(scores(b, network, params, preprocessing, images, view, dtype))
     return total / len(views)
+
+
+def scores(
+    b, network: Network, params: Tree, preprocessing: Preprocessing, images, view, dtype, stop=None
+) -> np.ndarray:
+    """The network's output, or layer `stop`'s, for one view of every image: float64 (N, ...)."""
+
+    def inputs(b, first: int, end: int):
+        return preprocessing.test_input(b, images[first:end], view, b.storage(dtype))
+
+    y = parallel.infer(b, network, params, inputs, len(images), stop)
+    return y.astype(np.float64)
+
+
+def softmax(y: np.ndarray) -> np.ndarray:
+    """Probabilities along the last axis."""
+    with np.errstate(invalid="ignore"):  # scores that are not finite count as wrong answers
+        powers = np.exp(y - np.max(y, axis=-1, keepdims=True))
+        return powers / np.sum(powers, axis=-1, keepdims=True)
 
 
 def ranks(p: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -14,9 +14,9 @@ from minialex.errors import InputError, unknown
 class SoftmaxCrossEntropy:
     """-log softmax(scores)[label] (paper, section 3.5: multinomial logistic regression)."""
 
-    def __call__(self, b, scores, labels, count=None):
-        """-> loss (a number on the device), dscores (N, K); `count`: see the backend's op."""
-        return b.softmax_cross_entropy(scores, labels, count)
+    def __call__(self, b, scores, labels, count=None, scale=1.0):
+        """-> loss (a number on the device), dscores (N, K); `count` and `scale`: see the op."""
+        return b.softmax_cross_entropy(scores, labels, count, scale)
 
     def chance(self, classes: int) -> float:
         """The loss of a network that knows nothing: ln K."""
@@ -33,9 +33,9 @@ class Hinge:
         if not self.margin > 0:
             raise InputError(f"the hinge loss needs a margin above 0, not {self.margin}")
 
-    def __call__(self, b, scores, labels, count=None):
-        """-> loss (a number on the device), dscores (N, K); `count`: see the backend's op."""
-        return b.hinge(scores, labels, self.margin, count)
+    def __call__(self, b, scores, labels, count=None, scale=1.0):
+        """-> loss (a number on the device), dscores (N, K); `count` and `scale`: see the op."""
+        return b.hinge(scores, labels, self.margin, count, scale)
 
     def chance(self, classes: int) -> float:
         """The loss when all scores are equal: (K - 1) Δ."""

@@ -71,7 +71,7 @@ class Network:
     def forward(self, b, params: Tree, x, mode: Mode, stop: str | None = None):
         """-> y, saved. With `stop`, y is the output of the layer of that name."""
         saved: list[Any] = []
-        for i, name, layer, fused in self._steps(stop):
+        for i, name, layer, fused in self.steps(stop):
             x, kept = layer.forward(b, params.get(name, {}), x, replace(mode, layer=i), **fused)
             saved.append(kept)
             if fused:
@@ -80,12 +80,15 @@ class Network:
 
     def infer(self, b, params: Tree, x, stop: str | None = None):
         """The output at test time; nothing is kept for a backward pass."""
-        for i, name, layer, fused in self._steps(stop):
+        for i, name, layer, fused in self.steps(stop):
             x, _ = layer.forward(b, params.get(name, {}), x, Mode(layer=i), **fused)
         return x
 
-    def _steps(self, stop: str | None) -> Iterator[tuple[int, str, Layer, dict[str, bool]]]:
-        """The layers in order, up to `stop`; a ReLU is done by the product before it."""
+    def steps(self, stop: str | None = None) -> Iterator[tuple[int, str, Layer, dict[str, bool]]]:
+        """(position, name, layer, options of its forward) in order, up to layer `stop`.
+
+        A ReLU does not appear where the product before it applies it.
+        """
         i = 0
         while i < len(self.layers):
             name, layer = self.layers[i]

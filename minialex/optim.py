@@ -43,8 +43,13 @@ class SGD:
             for layer, of_layer in params.items()
         }
 
-    def update(self, b, params: Tree, velocities: Tree, grads: Tree, rates: Rates) -> None:
-        """One step; `params` and `velocities` hold the new arrays afterwards."""
+    def update(
+        self, b, params: Tree, velocities: Tree, grads: Tree, rates: Rates, scale: float = 1.0
+    ) -> None:
+        """One step; `params` and `velocities` hold the new arrays afterwards.
+
+        The gradients are `scale` times what they should be (see `LossScale`).
+        """
         places = [(layer, name) for layer, of_layer in params.items() for name in of_layer]
         updates = [
             (
@@ -56,7 +61,7 @@ class SGD:
             )
             for layer, name in places
         ]
-        updated = b.sgd_updates(updates, self.recipe.momentum)
+        updated = b.sgd_updates(updates, self.recipe.momentum, 1 / scale)
         for (layer, name), (weight, velocity) in zip(places, updated, strict=True):
             params[layer][name], velocities[layer][name] = weight, velocity
 
@@ -73,6 +78,27 @@ class SGD:
             for name, value in of_layer.items()
             if self.decay(layer, name)
         )
+
+
+@dataclass(frozen=True)
+class LossScale:
+    """What the loss is multiplied by before the backward pass in half precision (fp16).
+
+    So that small gradients do not become zero. A step whose gradients overflow is left out and the
+    scale halved; after `patience` good steps in a row it is doubled.
+    """
+
+    value: float = 2.0**15
+    good_steps: int = 0
+    patience: int = 1000
+
+    def after(self, overflow: bool) -> "LossScale":
+        """The scale for the next step."""
+        if overflow:
+            return LossScale(max(1.0, self.value / 2), 0, self.patience)
+        if self.good_steps + 1 < self.patience:
+            return LossScale(self.value, self.good_steps + 1, self.patience)
+        return LossScale(min(2.0**24, self.value * 2), 0, self.patience)
 
 
 # ------------------------------------------------------------------------------------ schedules

@@ -11,7 +11,10 @@ from minialex.models import Model
 from minialex.optim import schedule as get_schedule
 
 # The arguments of `train` that a resumed run may change; all others must be what they were.
-FREE_ON_RESUME = ("backend", "checkpoint_every", "devices", "epochs", "max_steps", "workers")
+FREE_ON_RESUME = (
+    *("backend", "devices", "parallel", "precision"),
+    *("checkpoint_every", "epochs", "max_steps", "workers"),
+)
 
 
 def plan(settings: dict[str, Any], splits: Splits) -> Model:

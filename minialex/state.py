@@ -4,13 +4,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from minialex import backends, checkpoint
+from minialex import checkpoint
 from minialex.classifier import Classifier, from_checkpoint
 from minialex.errors import InputError, TrainingError
 from minialex.health import bad_parameter
 from minialex.network import Tree
+from minialex.optim import LossScale
+from minialex.parallel import place
 
-_COUNTERS = ("step", "epoch", "position", "images", "loss_sum", "seconds", "history")
+_COUNTERS = (
+    *("step", "epoch", "position", "images", "loss_sum", "seconds", "history"),
+    *("loss_scale", "good_steps"),
+)
 _VELOCITY = "velocity."
 
 
@@ -27,6 +32,8 @@ class State:
     loss_sum: float = 0.0  # over those images
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
+    loss_scale: float = LossScale.value  # in half precision (see `LossScale`)
+    good_steps: int = 0
 
     @property
     def errors(self) -> list[float]:
@@ -53,11 +60,10 @@ class State:
             )
 
 
-def restore(path: Path, b: backends.Backend) -> tuple[State, Classifier]:
-    """The state and the classifier in a checkpoint."""
+def restore(path: Path, where: tuple) -> tuple[State, Classifier]:
+    """The state and the classifier in a checkpoint; `where` as for `from_checkpoint`."""
     tensors, described = checkpoint.load(path)
-    classifier = from_checkpoint(path, tensors, described, b)
-    counters = described.get("state") or {}
+    classifier = from_checkpoint(path, tensors, described, where)
     velocities: Tree = {}
     for layer, of_layer in classifier.params.items():
         for name in of_layer:
@@ -66,5 +72,6 @@ def restore(path: Path, b: backends.Backend) -> tuple[State, Classifier]:
                 raise InputError(
                     f"{path} holds weights but no training state: resume from last.safetensors"
                 )
-            velocities.setdefault(layer, {})[name] = b.asarray(tensors[key])
-    return State(classifier.params, velocities, **counters), classifier
+            velocities.setdefault(layer, {})[name] = tensors[key]
+    counters = described.get("state") or {}
+    return State(classifier.params, place(classifier.backend, velocities), **counters), classifier

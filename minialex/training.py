@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from minialex import backends, health, losses, runs
-from minialex.classifier import Classifier, data_key, one_device
+from minialex import backends, health, losses, parallel, runs
+from minialex.classifier import Classifier, data_key
 from minialex.data.augment import epoch_order
 from minialex.data.base import Splits
 from minialex.data.loader import Batch, Loader
@@ -20,8 +20,9 @@ from minialex.data.statistics import measure
 from minialex.evaluation import evaluate_network
 from minialex.interrupt import Interrupt
 from minialex.layers import Mode
-from minialex.optim import SGD, Rates
+from minialex.optim import SGD, LossScale, Rates
 from minialex.optim import schedule as get_schedule
+from minialex.parallel import open_devices, place
 from minialex.planning import check_same, config, plan
 from minialex.preprocessing import Preprocessing
 from minialex.progress import Progress
@@ -96,26 +97,46 @@ class Trainer:
 
     def update(self, state: State, batch: Batch, rates: Rates) -> float:
         """Forward, backward and SGD for one batch; returns the loss before the update."""
-        b, network = self.classifier.backend, self.classifier.model.network
+        classifier = self.classifier
+        b, network = classifier.backend, classifier.model.network
         mode = Mode(training=True, seed=self.seed, step=state.step)
-        x = self.classifier.preprocessing.training_input(
-            b,
-            batch.images,
-            batch.positions,
-            seed=self.seed,
-            epoch=state.epoch,
-            noise=rates.colour_noise,
-            dtype=self.classifier.dtype,
-        )
+        inputs = self.inputs(state, batch, rates)
+        scale = LossScale(state.loss_scale, state.good_steps) if b.precision == "fp16" else None
+        factor = 1.0 if scale is None else scale.value
         with np.errstate(all="ignore"):  # a number that is not finite ends the run by name instead
-            scores, saved = network.forward(b, state.params, x, mode)
-            loss, dscores = self.loss(b, scores, b.asarray(batch.labels))
-            value = float(loss)
+            loss, grads = parallel.gradients(
+                b, network, state.params, inputs, batch.labels, self.loss, mode, factor
+            )
+            overflow = scale is not None and not b.all_finite(
+                *(x for of_layer in grads.values() for x in of_layer.values())
+            )
+            if scale is not None:
+                scale = scale.after(overflow)
+                state.loss_scale, state.good_steps = scale.value, scale.good_steps
+            value = loss()
             if not np.isfinite(value):
-                raise health.non_finite(b, network, state.params, x, batch, mode, self.folder)
-            grads = network.backward(b, state.params, saved, dscores)
-            SGD(self.recipe).update(b, state.params, state.velocities, grads, rates)
+                one, params = parallel.whole(b, state.params)
+                x = inputs(one, 0, len(batch))
+                raise health.non_finite(one, network, params, x, batch, mode, self.folder)
+            if not overflow:
+                SGD(self.recipe).update(b, state.params, state.velocities, grads, rates, factor)
         return value
+
+    def inputs(self, state: State, batch: Batch, rates: Rates) -> parallel.Inputs:
+        """The network's input for images first … end - 1 of a batch, on any device."""
+
+        def of(b, first: int, end: int):
+            return self.classifier.preprocessing.training_input(
+                b,
+                batch.images[first:end],
+                batch.positions[first:end],
+                seed=self.seed,
+                epoch=state.epoch,
+                noise=rates.colour_noise,
+                dtype=b.storage(self.classifier.dtype),
+            )
+
+        return of
 
     def end_epoch(self, state: State, rates: Rates, rate: float, waited: float) -> None:
         """Validate on centre crops and add the epoch's row to the history."""
@@ -159,13 +180,14 @@ class Trainer:
     def first_look(self, state: State) -> None:
         """Say what the untrained network makes of a few images."""
         classifier, count = self.classifier, min(16, len(self.splits.train))
-        b = classifier.backend
+        b, params = parallel.whole(classifier.backend, state.params)
         [view] = classifier.preprocessing.views(1)
         order = epoch_order(self.seed, 0, len(self.splits.train))
         batch = next(self.loader.batches(order, count))
-        x = classifier.preprocessing.test_input(b, batch.images, view, classifier.dtype)
+        x = classifier.preprocessing.test_input(b, batch.images, view, b.storage(classifier.dtype))
         network, labels = classifier.model.network, b.asarray(batch.labels)
-        table, value = health.first_look(b, network, state.params, self.loss, x, labels)
+        params = b.working_copy(params)
+        table, value = health.first_look(b, network, params, self.loss, x, labels)
         self.show.say(f"{table}\n{health.start_verdict(value, self.loss.chance(network.classes))}")
 
 
@@ -176,6 +198,8 @@ def train(
     model_options: dict[str, Any] | None = None,
     backend: str = "auto",
     devices=None,
+    parallel: str | None = None,
+    precision: str = "fp32",
     epochs: int | None = None,
     batch_size: int | None = None,
     lr: float | None = None,
@@ -204,6 +228,11 @@ def train(
     data         a folder of photographs or of CIFAR-10, "shapes" or "shapes:N" for built-in images
                  (also the default), or `Splits`
     model        a name of `minialex.models.names()`; `model_options` go to its function
+    backend      "auto" (the fastest here), "numpy", "cupy" ...; `devices` numbers its devices, one
+                 or several, such as [0, 1]
+    parallel     over several devices: "towers", the paper's way, "data", or "hybrid" (dense layers
+                 divided, convolutions by images); None: towers where the network has as many
+    precision    "fp32"; with CUDA also "tf32", "bf16" or "fp16"
     epochs, batch_size, lr, schedule, momentum, weight_decay, mirror, crops, colour_noise
                  None is what the model's recipe says; `batch_size` and `lr` mean the whole batch on
                  any number of devices; `crops=False` takes centre crops only
@@ -218,7 +247,7 @@ def train(
     settings = {k: v for k, v in locals().items() if k not in ("out", "resume", "progress")}
     settings["data"] = data_key(data)
     show = Progress(progress)
-    b = backends.get(backend, one_device(devices))
+    where = (backend, devices, parallel, precision)
     loss_function = losses.get(loss, margin)
     if resume:
         check_same(out, settings)
@@ -227,6 +256,7 @@ def train(
     else:
         splits = open_data(data, seed=seed, val_fraction=val_fraction)
     planned = plan(settings, splits)
+    b = open_devices(planned.network, *where)
     folder = Path(str(out)) if resume else runs.new_folder(out, f"{model}-{splits.train.name}")
     runs.write_config(folder, config(settings, splits, folder), splits.train.class_names)
 
@@ -243,11 +273,11 @@ def train(
         except KeyboardInterrupt:
             show.say(f"stopped before the first step; go on with: {_resume_command(folder)}")
             raise
-        params = planned.network.init(b, seed, dtype)
+        params = place(b, planned.network.init(backends.get("numpy"), seed, dtype))
         state = State(params, SGD(recipe).start(b, params))
         preprocessing = Preprocessing(recipe, statistics)
     else:
-        state, stored = restore(last, b)
+        state, stored = restore(last, (b,))
         preprocessing = Preprocessing(recipe, stored.preprocessing.statistics)
         show.say(f"resuming {folder} in epoch {state.epoch + 1}, after step {state.step}")
     classifier = Classifier(

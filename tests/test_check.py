@@ -14,7 +14,7 @@ from minialex.errors import InputError
 # What a layer may call; the rest of Backend is input, output, and parts of these.
 NOT_OPS = {"asarray", "to_numpy", "im2col", "col2im", "sgd_updates"} | {
     *("with_precision", "storage", "working_copy"),
-    *("alongside", "here", "synchronize", "receive", "wait"),
+    *("alongside", "here", "synchronize", "receive", "record", "wait", "lend"),
 }
 
 
@@ -108,8 +108,8 @@ def test_an_op_that_raises_or_changes_the_shape_is_a_finding():
         def softmax(self, logits):
             raise ZeroDivisionError("planted")
 
-        def hinge(self, scores, labels, margin, count=None):
-            loss, dscores = super().hinge(scores, labels, margin, count)
+        def hinge(self, scores, labels, margin, count=None, scale=1.0):
+            loss, dscores = super().hinge(scores, labels, margin, count, scale)
             return loss, dscores[None]
 
     details = {proof.name: proof.detail for proof in failures(Raising("raising", host))}

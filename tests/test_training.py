@@ -235,7 +235,9 @@ def test_the_first_look_shows_every_layer(tmp_path, capsys):
         ({"schedule": "stepp"}, "did you mean 'step'"),
         ({"loss": "hing"}, "did you mean 'hinge'"),
         ({"dtype": "float16"}, "not 'float16'"),
-        ({"devices": [0, 1]}, "2 devices were named"),
+        ({"devices": []}, "no device was named"),
+        ({"devices": [0, 1], "parallel": "tower"}, "did you mean 'towers'"),
+        ({"precision": "fp16"}, "computes in fp32 only"),
         ({"data": "shapes:x"}, "shapes:N"),
     ],
 )

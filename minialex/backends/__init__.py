@@ -35,12 +35,26 @@ def available() -> tuple[str, ...]:
     return tuple(sorted({*_BUILT_IN, *_registered, *plugged}))
 
 
-def get(name: str | Backend = "auto", device=None) -> Backend:
-    """The backend called `name`, on `device`; "auto" is the fastest this machine can run."""
+def get(name: str | Backend = "auto", device=None, precision: str = "fp32") -> Backend:
+    """The backend called `name`, on `device`; "auto" is the fastest this machine can run.
+
+    `precision` is "fp32", or on CUDA "tf32", "bf16" or "fp16": products in that type, activations
+    too for the last two; parameters, sums and updates stay float32.
+    """
     if isinstance(name, Backend):
         return name
     if name == "auto":
-        name = "numpy"
+        name = _fastest()
+    return _make(name, device).with_precision(precision)
+
+
+def _fastest() -> str:
+    from minialex.backends.cuda import device
+
+    return "cupy" if device.usable() else "numpy"
+
+
+def _make(name: str, device) -> Backend:
     if name in _registered:
         return _registered[name](device)
     if name in _BUILT_IN:

@@ -45,6 +45,7 @@ class Backend:
         self.name = name
         self.xp = xp
         self.device = device
+        self.precision = "fp32"
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
@@ -75,8 +76,14 @@ class Backend:
         """A copy of the sender's array here, and an event to `wait` for before it is read."""
         return x, None
 
+    def record(self) -> Any:
+        """An event after all work so far, for another backend of the device to `wait` for."""
+
     def wait(self, event: Any) -> None:
-        """Later work waits for an event of `receive`."""
+        """Later work waits for an event."""
+
+    def lend(self, x: Array, event: Any) -> None:
+        """Keep the memory of x, which another backend reads, until the event."""
 
     # ------------------------------------------------------------------------------ precision
 
@@ -99,9 +106,9 @@ class Backend:
         """An array of this backend as a NumPy array; waits for the device."""
         return np.asarray(x)
 
-    def all_finite(self, x: Array) -> bool:
-        """Whether `x` holds neither NaN nor infinity; waits for the device."""
-        return bool(self.xp.all(self.xp.isfinite(x)))
+    def all_finite(self, *arrays: Array) -> bool:
+        """Whether no array holds NaN or infinity; waits for the device."""
+        return all(bool(self.xp.all(self.xp.isfinite(x))) for x in arrays)
 
     def sum_of_squares(self, x: Array) -> float:
         """Σ x², on the host; waits for the device."""
@@ -400,11 +407,12 @@ class Backend:
     # ------------------------------------------------------------------------------ losses
 
     def softmax_cross_entropy(
-        self, scores, labels, count: int | None = None
+        self, scores, labels, count: int | None = None, scale: float = 1.0
     ) -> tuple[Array, Array]:
         """Mean of -log softmax(scores)[label] and its gradient: scores (N, K), labels (N,).
 
-        With `count` the sum is divided by that instead of N: these are part of a larger batch.
+        With `count` the sum is divided by that instead of N: these are part of a larger batch. The
+        gradient is times `scale`, for numbers that would be too small at half precision.
         """
         xp, n = self.xp, count or scores.shape[0]
         shifted = scores - xp.max(scores, axis=1, keepdims=True)
@@ -412,9 +420,11 @@ class Backend:
         sums = xp.sum(powers, axis=1, keepdims=True)
         target = self._one_hot(scores, labels)
         loss = xp.sum(xp.log(sums[:, 0]) - xp.sum(shifted * target, axis=1)) / n
-        return loss, (powers / sums - target) / n
+        return loss, (powers / sums - target) * (scale / n)
 
-    def hinge(self, scores, labels, margin: float, count: int | None = None) -> tuple[Array, Array]:
+    def hinge(
+        self, scores, labels, margin: float, count: int | None = None, scale: float = 1.0
+    ) -> tuple[Array, Array]:
         """Multiclass hinge: mean of Σ_{j≠y} max(0, s_j - s_y + Δ) and its gradient."""
         xp, n = self.xp, count or scores.shape[0]
         target = self._one_hot(scores, labels)
@@ -422,7 +432,8 @@ class Backend:
         over = (scores - own + margin) * (1.0 - target)
         violated = xp.astype(over > 0, scores.dtype)
         loss = xp.sum(over * violated) / n
-        return loss, (violated - target * xp.sum(violated, axis=1, keepdims=True)) / n
+        per_label = xp.sum(violated, axis=1, keepdims=True)
+        return loss, (violated - target * per_label) * (scale / n)
 
     def softmax(self, logits) -> Array:
         """Probabilities along the last axis."""
@@ -513,9 +524,20 @@ class Backend:
         velocity = momentum * velocity - (decay * rate) * weight - rate * gradient
         return weight + velocity, velocity
 
-    def sgd_updates(self, updates: Sequence[tuple], momentum: float) -> list[tuple[Array, Array]]:
-        """`sgd_update` of many arrays, each (weight, velocity, gradient, rate, decay)."""
-        return [self.sgd_update(w, v, g, rate, momentum, decay) for w, v, g, rate, decay in updates]
+    def sgd_updates(
+        self, updates: Sequence[tuple], momentum: float, gradient_scale: float = 1.0
+    ) -> list[tuple[Array, Array]]:
+        """`sgd_update` of many arrays, each (weight, velocity, gradient, rate, decay).
+
+        All gradients are first multiplied by `gradient_scale`.
+        """
+        return [
+            self.sgd_update(
+                *(w, v, g if gradient_scale == 1.0 else self.scale(g, gradient_scale)),
+                *(rate, momentum, decay),
+            )
+            for w, v, g, rate, decay in updates
+        ]
 
 
 def threshold(keep: float) -> int:

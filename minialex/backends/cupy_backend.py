@@ -45,6 +45,8 @@ class CupyBackend(Backend):
     # ------------------------------------------------------------------------------ how it runs
 
     def with_precision(self, precision: str) -> "CupyBackend":
+        if precision == self.precision:
+            return self
         return CupyBackend(self.device, precision, self.queue.stream is not None)
 
     def alongside(self) -> "CupyBackend":
@@ -61,9 +63,15 @@ class CupyBackend(Backend):
             return x, None
         return self.queue.receive(self._packed(x), sender.queue)
 
+    def record(self):
+        return self.queue.record()
+
     def wait(self, event) -> None:
         if event is not None:
             self.queue.wait(event)
+
+    def lend(self, x, event) -> None:
+        self.queue.keep(x, event)
 
     def storage(self, dtype: str) -> str:
         return PRECISIONS[self.precision] if dtype == "float32" else dtype
@@ -100,10 +108,10 @@ class CupyBackend(Backend):
             return x
         return self.queue.download(self._packed(x) if x.dtype.name in kernels.STORAGES else x)
 
-    def all_finite(self, x):
-        x = self._packed(x)
+    def all_finite(self, *arrays):
         bad = self.queue.zeros((1,), np.int32)
-        self._run("reduce", "find_bad", (x, bad, x.size), x.size)
+        for x in map(self._packed, arrays):
+            self._run("reduce", "find_bad", (x, bad, x.size), x.size)
         return not self.queue.download(bad)[0]
 
     def sum_of_squares(self, x):
@@ -371,20 +379,20 @@ class CupyBackend(Backend):
 
     # ------------------------------------------------------------------------------ losses
 
-    def softmax_cross_entropy(self, scores, labels, count=None):
-        return self._loss("softmax_cross_entropy", scores, labels, (), count)
+    def softmax_cross_entropy(self, scores, labels, count=None, scale=1.0):
+        return self._loss("softmax_cross_entropy", scores, labels, (), count, scale)
 
-    def hinge(self, scores, labels, margin, count=None):
-        return self._loss("hinge", scores, labels, (margin,), count)
+    def hinge(self, scores, labels, margin, count=None, scale=1.0):
+        return self._loss("hinge", scores, labels, (margin,), count, scale)
 
-    def _loss(self, kernel, scores, labels, more, count) -> tuple[Array, Array]:
+    def _loss(self, kernel, scores, labels, more, count, scale) -> tuple[Array, Array]:
         scores = self._packed(scores)
         n, k = scores.shape
         factor = 1 / (count or n)
         dscores = self._new(scores.shape, scores)
         losses = self._new((n,), kernels.accumulator(scores.dtype.name))
         total = self._new((), losses)
-        arguments = (scores, labels, dscores, losses, n, k, *more, factor)
+        arguments = (scores, labels, dscores, losses, n, k, *more, factor * scale)
         self._run("loss", kernel, arguments, grid=(n,), block=(128,))
         arguments = (losses, total, n, factor)
         self._run("loss", "row_total", arguments, grid=(1,), block=(128,), storage=scores.dtype)
@@ -443,7 +451,7 @@ class CupyBackend(Backend):
     def sgd_update(self, weight, velocity, gradient, rate, momentum, decay):
         return self.sgd_updates([(weight, velocity, gradient, rate, decay)], momentum)[0]
 
-    def sgd_updates(self, updates, momentum):
+    def sgd_updates(self, updates, momentum, gradient_scale=1.0):
         arrays = [tuple(map(self._packed, update[:3])) for update in updates]
         for start in range(0, len(updates), _ARRAYS):
             chosen = range(start, min(start + _ARRAYS, len(updates)))
@@ -456,7 +464,7 @@ class CupyBackend(Backend):
                 pointers = (w.data.ptr, v.data.ptr, g.data.ptr)
                 table["of"][0, slot] = (*pointers, w.size, updates[j][3], updates[j][4])
             largest = max(arrays[j][0].size for j in chosen)
-            arguments = (table, len(chosen), momentum, 1.0, None)
+            arguments = (table, len(chosen), momentum, gradient_scale)
             self._run("sgd", "sgd", arguments, largest, storage=kind)
         return [(w, v) for w, v, _ in arrays]
 

@@ -17,6 +17,7 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
     """--backend and --devices."""
     parser.add_argument("--backend", default="auto", help="numpy, ... (default: the fastest here)")
     parser.add_argument("--devices", type=devices, metavar="N,N", help="which of its devices")
+    parser.add_argument("--precision", default="fp32", help="fp32, tf32, bf16 or fp16 (CUDA)")
 
 
 def add_model_file(parser: argparse.ArgumentParser) -> None:
@@ -35,14 +36,16 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON for other programs")
 
 
-def load(model_file: Path | None, backend: str, devices: list[int] | None) -> "Classifier":
+def load(
+    model_file: Path | None, backend: str, devices: list[int] | None, precision: str
+) -> "Classifier":
     """The classifier in `model_file`, or of the newest run."""
     import minialex
 
     if model_file is None:
         model_file = newest_run(Path("runs"))
         print(f"using the newest run, {model_file}", file=sys.stderr)
-    return minialex.load(model_file, backend=backend, devices=devices)
+    return minialex.load(model_file, backend, devices, precision=precision)
 
 
 def newest_run(root: Path) -> Path:

@@ -32,13 +32,14 @@ def run(
     model_file: Path | None,
     backend: str,
     devices: list[int] | None,
+    precision: str,
     data: str | None,
     crops: str,
     batch_size: int,
     workers: int | None,
     json: bool,
 ) -> None:
-    classifier = load(model_file, backend, devices)
+    classifier = load(model_file, backend, devices, precision)
     results = []
     for count in (1, 10) if crops == "both" else (int(crops),):
         result = classifier.evaluate(

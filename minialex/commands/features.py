@@ -36,13 +36,14 @@ def run(
     model_file: Path | None,
     backend: str,
     devices: list[int] | None,
+    precision: str,
     out: Path,
 ) -> None:
     from minialex.checkpoint import write_bytes
 
     if out.suffix not in _WRITERS:
         raise unknown("kind of file", out.suffix or str(out), _WRITERS)
-    classifier = load(model_file, backend, devices)
+    classifier = load(model_file, backend, devices, precision)
     names, rows = [], []
     for more, squares in batches(photos, classifier.preprocessing.recipe.resize):
         names += more

@@ -29,11 +29,12 @@ def run(
     model_file: Path | None,
     backend: str,
     devices: list[int] | None,
+    precision: str,
     top: int,
     crops: int,
     json: bool,
 ) -> None:
-    classifier = load(model_file, backend, devices)
+    classifier = load(model_file, backend, devices, precision)
     documents = []
     for names, squares in batches(photos, classifier.preprocessing.recipe.resize):
         for name, guesses in zip(names, classifier.predict(squares, top, crops), strict=True):

@@ -67,7 +67,7 @@ class Conv2D(Layer):
         x = saved
         place = ((self.stride, self.stride), self._pads(x.shape[1:]), self.groups)
         dw = b.convolution_weight_gradient(x, dy, (self.kernel, self.kernel), *place)
-        db = b.bias_gradient(dy)
+        db = None if params["bias"] is None else b.bias_gradient(dy)
         dx = None
         if input_gradient:
             dx = b.convolution_input_gradient(dy, params["weight"], x.shape, *place)

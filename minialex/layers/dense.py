@@ -40,6 +40,6 @@ class Dense(Layer):
     def backward(self, b, params, saved, dy, *, input_gradient=True):
         x = saved
         dw = b.dense_weight_gradient(x, dy)
-        db = b.bias_gradient(dy)
+        db = None if params["bias"] is None else b.bias_gradient(dy)
         dx = b.dense_input_gradient(dy, params["weight"], x.shape) if input_gradient else None
         return dx, {"weight": dw, "bias": db}

@@ -308,6 +308,7 @@ def build(machine: Machine) -> types.ModuleType:
     cuda.Device, cuda.Stream, cuda.Event = Device, Stream, Event
     cuda.MemoryPointer = MemoryPointer
     cuda.get_current_stream = current_stream
+    cuda.is_available = lambda: False  # so that "auto" does not choose it
     cuda.cublas = types.SimpleNamespace(gemmEx=gemmEx)
     cuda.device = types.SimpleNamespace(get_cublas_handle=lambda: ("cublas", state.device))
     cuda.memory = types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError)

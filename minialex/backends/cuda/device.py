@@ -39,7 +39,7 @@ def count() -> int:
 def usable() -> bool:
     """Whether there is a device to run on."""
     try:
-        return count() > 0
+        return bool(library().cuda.is_available())
     except InputError:
         return False
 

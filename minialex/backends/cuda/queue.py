@@ -174,11 +174,12 @@ class Queue:
                 self._copies.wait_event(free)
                 copy.data.copy_from_device_async(array.data, array.nbytes, self._copies)
                 done = self._copies.record()
-        sender._keep(array, done)
-        self._keep(copy, done)
+        sender.keep(array, done)
+        self.keep(copy, done)
         return copy, done
 
-    def _keep(self, array: Any, until: Any) -> None:
+    def keep(self, array: Any, until: Any) -> None:
+        """Keep the memory of an array that another queue reads until the event."""
         while self._in_flight and self._in_flight[0][1].done:
             self._in_flight.popleft()
         self._in_flight.append((array, until))

@@ -3,8 +3,8 @@
 //   v <- momentum v - decay rate w - rate g,   w <- w + v
 //
 // A thread takes one number of one array; reads w, v, g, writes w, v: 20 bytes a float parameter.
-// Master weights, velocities and gradients are of type A whatever the network stores. `bad`, if
-// given, points to a flag: where it is set (a gradient overflowed in half precision) nothing changes.
+// Master weights, velocities and gradients are of type A whatever the network stores; gradients are
+// first multiplied by gradient_scale, which undoes the loss scale of half precision.
 // Tested against reference/sgd.py.
 
 #define ARRAYS 32
@@ -20,9 +20,7 @@ struct Updates {
     Update of[ARRAYS];
 };
 
-extern "C" __global__ void sgd(Updates updates, int count, A momentum, A gradient_scale,
-                               const int* __restrict__ bad) {
-    if (bad && *bad) return;
+extern "C" __global__ void sgd(Updates updates, int count, A momentum, A gradient_scale) {
     for (int j = 0; j < count; ++j) {
         const Update u = updates.of[j];
         for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < u.size;

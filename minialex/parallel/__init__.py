@@ -1,0 +1,99 @@
+"""The same network over several devices of one process: towers, replicas, or both.
+
+`open_devices` gives a backend for one device and a `Group` for several; `gradients` and `infer`
+run a batch on either. `plan` says who computes what, `moves` what happens on the way, `exchange`
+what is sent.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from minialex import backends
+from minialex.backends import Backend
+from minialex.errors import InputError
+from minialex.layers import Mode
+from minialex.network import Network, Tree
+from minialex.parallel.group import Group, Inputs
+
+__all__ = ["Group", "Inputs", "gradients", "infer", "open_devices", "place", "whole"]
+
+
+def open_devices(
+    network: Network,
+    backend: str | Backend | Group = "auto",
+    devices: int | Sequence[int] | None = None,
+    parallel: str | None = None,
+    precision: str = "fp32",
+) -> Backend | Group:
+    """A backend on one device, or the network over several; a device may be named twice.
+
+    `parallel` is "towers", "data" or "hybrid" (see `plan`); None chooses towers for a network with
+    as many groups as there are devices, else data.
+    """
+    if isinstance(backend, Group):
+        return backend
+    if devices is None or isinstance(devices, int):
+        return backends.get(backend, devices, precision)
+    if len(devices) == 0:
+        raise InputError("no device was named: name at least one, such as devices=[0]")
+    if len(devices) == 1:
+        return backends.get(backend, devices[0], precision)
+    return Group(network, [backends.get(backend, d, precision) for d in devices], parallel)
+
+
+def place(b: Backend | Group, params: Tree) -> Tree:
+    """Whole parameters on the host, to where they are computed with."""
+    return {
+        layer: {name: _placed(b, value, layer, name) for name, value in of_layer.items()}
+        for layer, of_layer in params.items()
+    }
+
+
+def _placed(b: Backend | Group, value: np.ndarray, layer: str, name: str):
+    return b.parameter(value, layer, name) if isinstance(b, Group) else b.asarray(value)
+
+
+def whole(b: Backend | Group, params: Tree) -> tuple[Backend, Tree]:
+    """A single backend with all parameters on it."""
+    return b.single(params) if isinstance(b, Group) else (b, params)
+
+
+def gradients(
+    b: Backend | Group,
+    network: Network,
+    params: Tree,
+    inputs: Inputs,
+    labels: np.ndarray,
+    loss,
+    mode: Mode,
+    scale: float = 1.0,
+) -> tuple[Callable[[], float], Tree]:
+    """Forward and backward of one batch.
+
+    `inputs(backend, first, end)` gives the network's input for those images of the batch. Returns
+    the mean loss, as a function that waits for it, and the gradients times `scale`.
+    """
+    if isinstance(b, Group):
+        return b.gradients(params, inputs, labels, loss, mode, scale)
+    own = b.working_copy(params)
+    scores, saved = network.forward(b, own, inputs(b, 0, len(labels)), mode)
+    value, dscores = loss(b, scores, b.asarray(labels), None, scale)
+    grads = network.backward(b, own, saved, dscores)
+    return lambda: float(b.to_numpy(value)), grads
+
+
+def infer(
+    b: Backend | Group,
+    network: Network,
+    params: Tree,
+    inputs: Inputs,
+    count: int,
+    stop: str | None = None,
+) -> Any:
+    """The network's output at test time for `count` images, on the host: (N, ...)."""
+    if isinstance(b, Group):
+        return b.infer(params, inputs, count, stop)
+    y = network.infer(b, b.working_copy(params), inputs(b, 0, count), stop=stop)
+    return b.to_numpy(y)

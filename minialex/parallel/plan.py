@@ -1,0 +1,216 @@
+"""Which part of a network each device computes, and which part of its parameters that takes.
+
+A layer with parameters runs in one of two ways. By rows: every device has all of its parameters and
+some images of the batch. By maps: every device has the parameters of some of its maps and all
+images; what it needs of the input maps comes from the devices that computed them, in pieces.
+
+    "towers"  every layer by maps: the paper's two GPUs (section 3.5)
+    "data"    every layer by rows
+    "hybrid"  convolutions by rows, dense layers by maps (Krizhevsky, "One weird trick ...", 2014)
+"""
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from minialex.errors import InputError, unknown
+from minialex.layers import Conv2D, Dense, Layer
+from minialex.layers.base import Shape
+from minialex.network import Network, Tree
+
+SCHEMES = ("towers", "data", "hybrid")
+
+Range = tuple[int, int]
+
+
+def split(count: int, parts: int) -> list[Range]:
+    """`count` things to `parts` devices in order, the first ones getting one more if need be."""
+    ends = [count * i // parts for i in range(parts + 1)]
+    sizes = sorted((b - a for a, b in pairwise(ends)), reverse=True)
+    starts = [sum(sizes[:i]) for i in range(parts + 1)]
+    return list(pairwise(starts))
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A device's own array: numbers `index` of the whole parameter, seen as `view`."""
+
+    name: str  # on the device
+    whole: str  # in the network
+    view: Shape
+    index: tuple[slice, ...]
+    shape: Shape
+
+    def cut(self, whole: np.ndarray) -> np.ndarray:
+        # always a copy: on the CPU devices share memory, and each updates its own
+        return np.array(whole.reshape(self.view)[self.index], order="C").reshape(self.shape)
+
+    def paste(self, whole: np.ndarray, part: np.ndarray) -> None:
+        target = whole.reshape(self.view)[self.index]
+        target[...] = part.reshape(target.shape)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One summand of a layer's output: `layer` on the maps that device `sender` has."""
+
+    sender: int
+    layer: Layer
+    weight: str  # the parameter's name on the device
+
+
+@dataclass(frozen=True)
+class Share:
+    """A device's part of a layer by maps: its maps, and the pieces that sum to them."""
+
+    maps: Range
+    pieces: tuple[Piece, ...]
+    slots: tuple[Slot, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`shares[layer]` for the layers by maps, one share a device; all others are by rows."""
+
+    network: Network
+    devices: int
+    scheme: str
+    shares: dict[str, tuple[Share, ...]]
+
+    def slots(self, layer: str, device: int) -> tuple[Slot, ...]:
+        """The arrays of a layer that a device holds."""
+        if layer in self.shares:
+            return self.shares[layer][device].slots
+        shapes = self.network.parameter_shapes()[layer]
+        return tuple(
+            Slot(name, name, shape, (slice(None),) * len(shape), shape)
+            for name, shape in shapes.items()
+        )
+
+    def cut(self, tree: Tree, device: int) -> Tree:
+        """What a device holds of whole parameters on the host."""
+        return {
+            layer: {s.name: s.cut(of_layer[s.whole]) for s in self.slots(layer, device)}
+            for layer, of_layer in tree.items()
+        }
+
+    def join(self, trees: list[Tree]) -> Tree:
+        """Whole parameters from what every device holds, on the host."""
+        joined: Tree = {}
+        for layer, shapes in self.network.parameter_shapes().items():
+            dtype = next(iter(trees[0][layer].values())).dtype
+            joined[layer] = {name: np.empty(shape, dtype) for name, shape in shapes.items()}
+            holders = range(self.devices) if layer in self.shares else range(1)
+            for device in holders:
+                for slot in self.slots(layer, device):
+                    slot.paste(joined[layer][slot.whole], trees[device][layer][slot.name])
+        return joined
+
+
+def default_scheme(network: Network, devices: int) -> str:
+    """ "towers" where the network has as many groups as there are devices, else "data"."""
+    groups = {layer.groups for _, layer in network.layers if isinstance(layer, Conv2D)}
+    return "towers" if devices in groups else "data"
+
+
+def make(network: Network, devices: int, scheme: str | None = None) -> Plan:
+    """The plan of a scheme; raises InputError if the network cannot be divided so."""
+    scheme = scheme or default_scheme(network, devices)
+    if scheme not in SCHEMES:
+        raise unknown("way to run in parallel", scheme, SCHEMES)
+    shares: dict[str, tuple[Share, ...]] = {}
+    # which maps of the running layer's input a device has; None: every device has all, or all rows
+    held: list[Range] | None = None
+    for (name, layer), shape in zip(network.layers, network.shapes(), strict=False):
+        if not layer.parameter_shapes(shape):
+            continue
+        if scheme == "data" or (scheme == "hybrid" and not isinstance(layer, Dense)):
+            continue
+        try:
+            shares[name] = _shares(layer, shape, devices, held)
+        except InputError as error:
+            raise InputError(
+                f"layer {name!r} cannot be divided over {devices} devices: {error}; use "
+                'parallel="data"'
+            ) from None
+        held = [share.maps for share in shares[name]]
+    return Plan(network, devices, scheme, shares)
+
+
+def _shares(layer: Any, shape: Shape, devices: int, held: list[Range] | None) -> tuple[Share, ...]:
+    outputs = layer.units if isinstance(layer, Dense) else layer.channels
+    if outputs < devices:
+        raise InputError(f"it has {outputs} outputs")
+    return tuple(
+        _dense_share(layer, shape, maps, held, d)
+        if isinstance(layer, Dense)
+        else _conv_share(layer, shape, maps, held, d)
+        for d, maps in enumerate(split(outputs, devices))
+    )
+
+
+def _conv_share(
+    layer: Conv2D, shape: Shape, maps: Range, held: list[Range] | None, device: int
+) -> Share:
+    """Whole groups from their own input maps, or part of one group from all of the group's."""
+    c, (k0, k1) = shape[2], maps
+    cg, kg = c // layer.groups, layer.channels // layer.groups
+    g0, g1 = k0 // kg, -(-k1 // kg)
+    if g1 - g0 > 1 and (k0 % kg or k1 % kg):
+        raise InputError(f"maps {k0} to {k1 - 1} are parts of several groups")
+    needed, groups = (g0 * cg, g1 * cg), g1 - g0
+    r, s = layer.kernel, layer.kernel
+    own = replace(layer, channels=k1 - k0, groups=groups)
+    view = (r, s, cg, layer.channels)
+    bias = Slot("bias", "bias", (layer.channels,), (slice(k0, k1),), (k1 - k0,))
+    if held is None and layer.groups > 1:
+        # every device has all input maps: the groups it does not need have no weights here
+        raise InputError("its input is not divided yet, and it has groups")
+    if held is None or held[device] == needed:
+        index = (slice(None), slice(None), slice(None), slice(k0, k1))
+        weight = Slot("weight", "weight", view, index, (r, s, cg, k1 - k0))
+        return Share(maps, (Piece(device, own, "weight"),), (weight, bias))
+    if groups > 1:
+        raise InputError("its groups need input maps of other devices")
+    pieces, slots = [], [bias]
+    for sender, (low, high) in _within(held, needed, device):
+        name = f"weight.{sender}"
+        index = (slice(None), slice(None), slice(low, high), slice(k0, k1))
+        slots.append(Slot(name, "weight", view, index, (r, s, high - low, k1 - k0)))
+        pieces.append(Piece(sender, own, name))
+    return Share(maps, tuple(pieces), tuple(slots))
+
+
+def _dense_share(
+    layer: Dense, shape: Shape, maps: Range, held: list[Range] | None, device: int
+) -> Share:
+    c, pixels, (k0, k1) = shape[-1], prod(shape[:-1]), maps
+    own = replace(layer, units=k1 - k0)
+    view = (pixels, c, layer.units)
+    bias = Slot("bias", "bias", (layer.units,), (slice(k0, k1),), (k1 - k0,))
+    if held is None:
+        index = (slice(None), slice(None), slice(k0, k1))
+        weight = Slot("weight", "weight", view, index, (pixels * c, k1 - k0))
+        return Share(maps, (Piece(device, own, "weight"),), (weight, bias))
+    pieces, slots = [], [bias]
+    for sender, (low, high) in _within(held, (0, c), device):
+        name = f"weight.{sender}"
+        index = (slice(None), slice(low, high), slice(k0, k1))
+        slots.append(Slot(name, "weight", view, index, (pixels * (high - low), k1 - k0)))
+        pieces.append(Piece(sender, own, name))
+    return Share(maps, tuple(pieces), tuple(slots))
+
+
+def _within(held: list[Range], needed: Range, device: int) -> list[tuple[int, Range]]:
+    """Who has the needed maps, and which of the needed ones: the device itself comes first."""
+    found = []
+    for sender, (low, high) in enumerate(held):
+        if low >= needed[1] or high <= needed[0]:
+            continue
+        if low < needed[0] or high > needed[1]:
+            raise InputError(f"device {sender} holds maps of two groups")
+        found.append((sender, (low - needed[0], high - needed[0])))
+    return sorted(found, key=lambda piece: piece[0] != device)
