@@ -17,12 +17,13 @@ from minialex.data.base import Splits
 from minialex.data.loader import Batch, Loader
 from minialex.data.open import open_data
 from minialex.data.statistics import measure
+from minialex.errors import TrainingError
 from minialex.evaluation import evaluate_network
 from minialex.interrupt import Interrupt
 from minialex.layers import Mode
 from minialex.optim import SGD, LossScale, Rates
 from minialex.optim import schedule as get_schedule
-from minialex.parallel import open_devices, place
+from minialex.parallel import Group, memory, open_devices, place
 from minialex.planning import check_same, config, plan
 from minialex.preprocessing import Preprocessing
 from minialex.progress import Progress
@@ -291,10 +292,18 @@ def train(
         dtype,
     )
     trainer = Trainer(classifier, loss_function, loader, val_loader, splits, seed, folder, show)
-    if fresh:
-        trainer.first_look(state)
-        state.save(last, classifier)
-    return _run(trainer, state, checkpoint_every, max_steps)
+    if isinstance(b, Group):
+        show.say(b.describe())
+    try:
+        if fresh:
+            trainer.first_look(state)
+            state.save(last, classifier)
+        return _run(trainer, state, checkpoint_every, max_steps)
+    except MemoryError:
+        count = len(b.backends) if isinstance(b, Group) else 1
+        place_of = (b.memory(), count, b.precision)
+        sentence = memory.too_little(planned.network, recipe.batch_size, *place_of)
+        raise TrainingError(sentence) from None
 
 
 def _run(trainer: Trainer, state: State, checkpoint_every: float, max_steps: int | None) -> Result:
@@ -321,7 +330,7 @@ def _run(trainer: Trainer, state: State, checkpoint_every: float, max_steps: int
                 interrupted = interrupt.requested
                 break
     show.close()
-    show.say(_closing_line(state, folder))
+    show.say(_closing_line(state, folder, classifier.backend.peak_memory()))
     skipped = {**trainer.loader.skipped, **trainer.val_loader.skipped}
     if skipped:
         show.say(f"left out, because unreadable: {len(skipped)} of the images")
@@ -336,7 +345,7 @@ def _resume_command(folder: Path) -> str:
     return f"minialex train --resume {shlex.quote(str(folder))}"
 
 
-def _closing_line(state: State, folder: Path) -> str:
+def _closing_line(state: State, folder: Path, on_device: int | None) -> str:
     """How long it took, and how much memory at the most, where the system tells."""
     memory = ""
     if sys.platform != "win32":
@@ -344,6 +353,8 @@ def _closing_line(state: State, folder: Path) -> str:
 
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         memory = f", peak memory {peak * (1 if sys.platform == 'darwin' else 1024) / 1e9:.2f} GB"
+    if on_device is not None:
+        memory += f", on the device {on_device / 1e9:.2f} GB"
     return f"{folder}: {state.step} steps in {state.seconds / 60:.1f} minutes{memory}"
 
 

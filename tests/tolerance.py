@@ -2,7 +2,7 @@
 
 import numpy as np
 
-_UNIT = {"float64": 1e-14, "float32": 5e-6}
+_UNIT = {"float64": 1e-14, "float32": 5e-6, "float16": 2e-3, "bfloat16": 1.6e-2}
 
 
 def assert_close(ours, theirs, dtype: str, reduction: int = 1, what: str = "") -> None:

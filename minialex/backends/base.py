@@ -69,6 +69,18 @@ class Backend:
         """The context in which this backend's device is current for its array library."""
         return nullcontext()
 
+    def differences(self, devices: Sequence) -> str | None:
+        """A sentence if some of these devices are not like the others, else None."""
+        return None
+
+    def memory(self) -> int | None:
+        """Bytes that arrays may take on the device, None where that is the host's memory."""
+        return None
+
+    def peak_memory(self) -> int | None:
+        """Bytes that the device's memory pool has reserved, None on the host."""
+        return None
+
     def synchronize(self) -> None:
         """Wait until all work given to the device is done."""
 

@@ -16,7 +16,7 @@ import numpy as np
 from minialex import rng
 from minialex.backends import base
 from minialex.backends.base import Array, Backend, Pads, Pair, output_shape
-from minialex.backends.cuda import device as devices
+from minialex.backends.cuda import device as cuda_device
 from minialex.backends.cuda import kernels
 from minialex.backends.cuda.queue import Queue
 from minialex.errors import InputError, unknown
@@ -36,8 +36,8 @@ class CupyBackend(Backend):
         if precision not in PRECISIONS:
             raise unknown("precision", precision, PRECISIONS)
         index = 0 if device is None else int(device)
-        devices.check(index)
-        super().__init__("cupy", devices.library(), index)
+        cuda_device.check(index)
+        super().__init__("cupy", cuda_device.library(), index)
         self.precision = precision
         self.queue = Queue(index, own_queue, tf32=precision == "tf32")
         self._constants: dict[int, tuple[np.ndarray, Array]] = {}
@@ -54,6 +54,15 @@ class CupyBackend(Backend):
 
     def here(self):
         return self.queue.here()
+
+    def differences(self, devices):
+        return cuda_device.differences(devices)
+
+    def memory(self):
+        return self.queue.memory()
+
+    def peak_memory(self):
+        return self.queue.reserved()
 
     def synchronize(self) -> None:
         self.queue.synchronize()

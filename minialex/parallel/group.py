@@ -45,6 +45,17 @@ class Group:
     def __repr__(self) -> str:
         return f"<Group {self.plan.scheme!r} of {list(self.backends)}>"
 
+    def describe(self) -> str:
+        """What runs where, in a line or two."""
+        ways = {
+            "towers": "each device computes its own maps",
+            "data": "each device takes its own images",
+            "hybrid": "convolutions by images, dense layers by maps",
+        }
+        text = f"{len(self.backends)} devices, {self.plan.scheme}: {ways[self.plan.scheme]}"
+        different = self.backends[0].differences([b.device for b in self.backends])
+        return text if different is None else f"{text}\n{different}"
+
     # ------------------------------------------------------------------------------ parameters
 
     def parameter(self, host: np.ndarray, layer: str, name: str) -> Shards:
@@ -123,6 +134,16 @@ class Group:
     def storage(self, dtype: str) -> str:
         """As a backend's."""
         return self.backends[0].storage(dtype)
+
+    def memory(self) -> int | None:
+        """Of the device that has the least."""
+        found = [memory for b in self.backends if (memory := b.memory()) is not None]
+        return min(found, default=None)
+
+    def peak_memory(self) -> int | None:
+        """Of the device that took the most."""
+        found = [memory for b in self.backends if (memory := b.peak_memory()) is not None]
+        return max(found, default=None)
 
     @property
     def precision(self) -> str:

@@ -5,6 +5,8 @@ memory, and how late and in which order their streams run.
 """
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from cuda_on_cpu import compiler, fake_cupy
 from cuda_on_cpu.machine import Machine
@@ -15,6 +17,23 @@ machine = Machine()
 def install() -> None:
     """Make `import cupy` find the stand-in."""
     sys.modules["cupy"] = fake_cupy.build(machine)
+
+
+def installed() -> bool:
+    """Whether `import cupy` finds the stand-in."""
+    return hasattr(sys.modules.get("cupy"), "machine")
+
+
+@contextmanager
+def dry_run() -> Iterator[None]:
+    """Count memory and copies, but compute nothing."""
+    machine.drain()
+    machine.dry = True
+    try:
+        yield
+    finally:
+        machine.drain()
+        machine.dry = False
 
 
 def why_not() -> str | None:

@@ -57,10 +57,12 @@ def translate(source: str) -> str:
 
 def _waits(source: str, kernel: str) -> bool:
     """Whether a kernel's text, or a function it may call, has a barrier."""
-    start = source.index(f"void {kernel}(")
-    text = source[start : source.index("}\n", source.index("{", start))]
-    if "\n" in text:
-        text = source[start : source.index("\n}\n", start)]
+    start = at = source.index("{", source.index(f"void {kernel}("))
+    depth = 0
+    while depth or at == start:
+        depth += {"{": 1, "}": -1}.get(source[at], 0)
+        at += 1
+    text = source[start:at]
     if _BARRIER.search(text):
         return True
     helpers = re.findall(r"__device__ \w+ (\w+)\([^)]*\) \{(.*?)\n\}", source, re.S)
@@ -114,7 +116,8 @@ def run(lib: ctypes.CDLL, name: str, grid, block, values: list, seed: int) -> No
     ]
     pointers = (ctypes.c_void_p * len(held))(*(v.ctypes.data for v in held))
     three = ctypes.c_uint * 3
-    grid, block = (three(*(*shape, 1, 1)[:3]) for shape in (grid, block))
+    # as CuPy does, no extent is below 1
+    grid, block = (three(*(max(1, e) for e in (*shape, 1, 1)[:3])) for shape in (grid, block))
     launch = getattr(lib, f"launch_{name}")
     launch.argtypes = [three, three, ctypes.c_uint64, type(pointers)]
     failure = launch(grid, block, seed, pointers)

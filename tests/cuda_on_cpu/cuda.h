@@ -118,7 +118,7 @@ static inline unsigned draw(unsigned below) {
 }
 static void shuffle(std::vector<unsigned>& order, uint64_t seed) {
     if (seed == 1) std::reverse(order.begin(), order.end());
-    if (seed > 1)
+    if (seed > 1 && !order.empty())
         for (unsigned i = (unsigned)order.size() - 1; i > 0; --i) std::swap(order[i], order[draw(i + 1)]);
 }
 

@@ -302,7 +302,7 @@ def build(machine: Machine) -> types.ModuleType:
     module.empty = lambda shape, dtype=float: ndarray(shape, dtype)
     module.reshape = lambda x, shape: x.reshape(shape)
     module.get_default_memory_pool = lambda: types.SimpleNamespace(
-        used_bytes=lambda: machine.used[state.device], free_all_blocks=lambda: None
+        total_bytes=lambda: machine.used[state.device], get_limit=lambda: 0
     )
     cuda = module.cuda = types.ModuleType("cupy.cuda")
     cuda.Device, cuda.Stream, cuda.Event = Device, Stream, Event

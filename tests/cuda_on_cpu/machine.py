@@ -10,6 +10,7 @@ still reads it reads NaN. Fresh memory holds NaN too, and a rim around each bloc
 writes that go astray.
 """
 
+import ctypes
 import random
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
@@ -18,6 +19,16 @@ import numpy as np
 
 POISON = 0xFF  # of this byte repeated, every float type makes NaN
 _RIM = 512
+
+# AddressSanitizer, where the tests run under it (see test_address_sanitizer.py), guards the rims
+_ASAN = ctypes.CDLL(None) if hasattr(ctypes.CDLL(None), "__asan_poison_memory_region") else None
+
+
+def _guard(memory: np.ndarray, forbidden: bool) -> None:
+    if _ASAN is not None and memory.size:
+        name = f"__asan_{'' if forbidden else 'un'}poison_memory_region"
+        use = getattr(_ASAN, name)
+        use(ctypes.c_void_p(memory.ctypes.data), ctypes.c_size_t(memory.size))
 
 
 class OutOfMemory(Exception):
@@ -44,7 +55,7 @@ class Block:
 
     def __init__(self, machine: "Machine", device: int, queue: Queue, size: int, whole: np.ndarray):
         self.machine, self.device, self.queue, self.size = machine, device, queue, size
-        self.whole = whole
+        self.whole, self.counted_only = whole, machine.dry
         self.memory = whole[_RIM : _RIM + size]
         self.pointer = self.memory.ctypes.data if size else whole.ctypes.data + _RIM
 
@@ -83,7 +94,7 @@ class Machine:
                 self._advance()
 
     def record(self, queue: Queue) -> Marker:
-        marker = Marker()
+        marker = Marker(done=self.dry)
         queue.work.append((None, None, marker))
         return marker
 
@@ -122,22 +133,28 @@ class Machine:
         kept = self._free[id(queue), rounded]
         whole = kept.pop() if kept else np.empty(rounded + 2 * _RIM, np.uint8)
         block = Block(self, device, queue, size, whole)
+
+        def prepare() -> None:
+            _guard(whole, False)
+            whole.fill(POISON)
+            _guard(whole[:_RIM], True)
+            _guard(whole[_RIM + size :], True)
+
         if not self.dry:
-            whole[:_RIM] = whole[_RIM + rounded :] = POISON
-            self.submit(queue, lambda memory=block.memory: memory.fill(POISON))
+            queue.work.append((prepare, None, None))
         return block
 
     def free(self, block: Block) -> None:
-        rounded = len(block.whole) - 2 * _RIM
+        rounded = len(block.whole) - 2 * _RIM  # what the pool counts
         self.used[block.device] -= rounded
-        if self.dry:
+        if block.counted_only:
             return
         whole = block.whole
 
         def retire() -> None:
             assert (whole[:_RIM] == POISON).all(), "a kernel wrote before its array"
             end = _RIM + block_size
-            assert (whole[_RIM + rounded :] == POISON).all(), "a kernel wrote behind its array"
+            assert (whole[end:] == POISON).all(), "a kernel wrote behind its array"
             whole[_RIM:end] = POISON
 
         block_size = block.size

@@ -186,7 +186,16 @@ class Queue:
 
     # ------------------------------------------------------------------------------ measuring
 
-    def memory_used(self) -> int:
-        """Bytes of the device's memory pool that arrays hold now."""
+    def memory(self) -> int:
+        """Bytes that arrays may take: what is free, and what the pool has reserved."""
         with self.here():
-            return library().get_default_memory_pool().used_bytes()
+            pool = library().get_default_memory_pool()
+            free, _ = library().cuda.runtime.memGetInfo()
+            limit = pool.get_limit()
+            available = free + pool.total_bytes()
+            return min(available, limit) if limit else available
+
+    def reserved(self) -> int:
+        """Bytes the pool has taken from the device; it never gives any back unasked."""
+        with self.here():
+            return library().get_default_memory_pool().total_bytes()

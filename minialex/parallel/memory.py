@@ -1,0 +1,104 @@
+"""How much memory a training step takes on a GPU, and which batch would fit."""
+
+from dataclasses import dataclass
+from math import prod
+
+from minialex.layers import (
+    Conv2D,
+    Dense,
+    Layer,
+    MaxPool,
+    ReLU,
+    ResponseNorm,
+    SpatialResponseNorm,
+    Tanh,
+)
+from minialex.network import Network
+
+_COLUMNS = 1 << 24  # numbers of im2col that are held at a time
+_WORKSPACE = 32 << 20  # bytes, for cuBLAS and what is small
+_MARGIN = 0.8  # of the memory: an estimate, and blocks of the pool larger than what they hold
+
+
+@dataclass(frozen=True)
+class _Step:
+    """Bytes of one step of the network: fixed ones, and ones an image."""
+
+    output: int
+    kept: int  # from forward to backward
+    columns: int
+    gradient: int  # of its parameters
+
+
+def step_bytes(network: Network, batch: int, precision: str = "fp32") -> int:
+    """Bytes that a training step holds at most, on one device: a walk forth and back."""
+    half = precision in ("bf16", "fp16")
+    size = 2 if half else 4
+    steps = _steps(network, size)
+    # weights and velocities in float32, and the weights once more in half precision
+    held = network.parameter_count * (10 if half else 8) + _WORKSPACE
+    held += batch * prod(network.input_shape) * size
+    peak, before = held, 0
+    for step in steps:
+        columns = min(step.columns * batch, max(_COLUMNS * 4, step.columns))
+        peak = max(peak, held + (before + step.output) * batch + columns)
+        held, before = held + step.kept * batch, step.output
+    for i, step in reversed(list(enumerate(steps))):
+        columns = min(step.columns * batch, max(_COLUMNS * 4, step.columns))
+        held += step.gradient
+        arriving, leaving = step.output, steps[i - 1].output if i else 0
+        peak = max(peak, held + (arriving + leaving) * batch + columns)
+        held -= step.kept * batch
+    return peak
+
+
+def fitting_batch(network: Network, memory: int, devices: int = 1, precision: str = "fp32") -> int:
+    """The largest batch that fits `memory` bytes on each of so many devices, 0 if none does."""
+    low, high = 0, 1 << 20
+    while high - low > 1:
+        middle = (low + high) // 2
+        fits = step_bytes(network, -(-middle // devices), precision) <= _MARGIN * memory
+        low, high = (middle, high) if fits else (low, middle)
+    return low
+
+
+def _steps(network: Network, size: int) -> list[_Step]:
+    steps, shapes, found = list(network.steps()), network.shapes(), list[_Step]()
+    for at, (i, _, layer, fused) in enumerate(steps):
+        output = prod(shapes[i + len(fused) + 1])
+        follower = steps[at + 1][2] if at + 1 < len(steps) else None
+        # an output is kept once, by the layer that made it or the one that reads it
+        kept = size * output * (bool(fused) or _keeps_output(layer) or _keeps_input(follower))
+        if isinstance(layer, MaxPool):
+            kept += 2 * output
+        if isinstance(layer, SpatialResponseNorm):
+            kept += 4 * output
+        columns = 0
+        if isinstance(layer, Conv2D):
+            r, s, cg, _ = layer.parameter_shapes(shapes[i])["weight"]
+            columns = r * s * cg * prod(shapes[i + 1][:2]) * size
+        gradient = sum(4 * prod(s) for s in layer.parameter_shapes(shapes[i]).values())
+        found.append(_Step(output * size, kept, columns, gradient))
+    return found
+
+
+def _keeps_output(layer: Layer | None) -> bool:
+    return isinstance(layer, (ReLU, Tanh))
+
+
+def _keeps_input(layer: Layer | None) -> bool:
+    return isinstance(layer, (Conv2D, Dense, ResponseNorm, SpatialResponseNorm))
+
+
+def too_little(
+    network: Network, batch: int, memory: int | None, devices: int, precision: str
+) -> str:
+    """The sentence for a step that ran out of memory."""
+    text = f"the memory of the device is too small for a batch of {batch}"
+    if memory is None:
+        return f"{text}: choose a smaller batch_size"
+    fits = min(fitting_batch(network, memory, devices, precision), batch - 1)
+    text += f" ({memory / 2**30:.2f} GiB can be used)"
+    if fits < 1:
+        return f"{text}, and for any other: use a smaller network, more devices, or the CPU"
+    return f"{text}: a batch of about {fits} fits, so start again with batch_size={fits}"

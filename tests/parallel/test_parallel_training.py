@@ -1,0 +1,173 @@
+"""Training over several devices: checkpoints, precision, memory, messages."""
+
+import gc
+
+import cuda_on_cpu
+import numpy as np
+import pytest
+from steps import step_peak
+
+import minialex
+from minialex import checkpoint, models
+from minialex.errors import InputError, TrainingError
+from minialex.parallel import memory
+
+SETTINGS = {
+    "schedule": "constant",
+    "lr": 0.005,
+    "data": "shapes:48",
+    "model": "cifar10",
+    "batch_size": 16,
+    "seed": 3,
+}
+
+
+def weights(result):
+    """All parameters, whole and on the host."""
+    classifier = result.classifier
+    return {
+        f"{layer}.{name}": np.array(classifier.backend.to_numpy(value))
+        for layer, of_layer in classifier.params.items()
+        for name, value in of_layer.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """Two epochs on one device."""
+    out = tmp_path_factory.mktemp("alone") / "run"
+    return minialex.train(**SETTINGS, backend="numpy", epochs=2, out=out, progress=False)
+
+
+@pytest.mark.parametrize("scheme", ["data", "hybrid", "towers"])
+@pytest.mark.parametrize("backend", ["numpy", "cupy"])
+def test_train_on_two_resume_on_one(alone, tmp_path, backend, scheme):
+    """A checkpoint does not know how many devices there were."""
+    out = tmp_path / "run"
+    two = {"backend": backend, "devices": [0, 1], "parallel": scheme}
+    minialex.train(**SETTINGS, **two, epochs=1, out=out, progress=False)
+    result = minialex.train(
+        **SETTINGS, backend="numpy", epochs=2, out=out, resume=True, progress=False
+    )
+    assert len(result.history) == 2
+    wanted = weights(alone)
+    for name, value in weights(result).items():
+        np.testing.assert_allclose(value, wanted[name], atol=2e-4, err_msg=name)
+    for ours, theirs in zip(result.history, alone.history, strict=True):
+        assert ours["train_loss"] == pytest.approx(theirs["train_loss"], rel=1e-3)
+        assert ours["l2_loss"] == pytest.approx(theirs["l2_loss"], rel=1e-3)
+
+
+def test_the_same_run_on_one_and_two_devices_resumes_to_the_same_bits(tmp_path):
+    two = {**SETTINGS, "backend": "cupy", "devices": [0, 1], "progress": False}
+    whole = minialex.train(**two, epochs=2, out=tmp_path / "whole")
+    for _ in range(2):
+        parts = minialex.train(
+            **two, epochs=2, max_steps=2, out=tmp_path / "p", resume=(tmp_path / "p").exists()
+        )
+    parts = minialex.train(**two, epochs=2, out=tmp_path / "p", resume=True)
+    for name, value in weights(whole).items():
+        np.testing.assert_array_equal(weights(parts)[name], value)
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16", "fp16"])
+def test_training_in_lower_precision(alone, tmp_path, precision):
+    result = minialex.train(
+        **SETTINGS,
+        backend="cupy",
+        precision=precision,
+        epochs=2,
+        out=tmp_path / "run",
+        progress=False,
+    )
+    assert result.history[-1]["train_loss"] == pytest.approx(
+        alone.history[-1]["train_loss"], rel=0.02
+    )
+    tensors, described = checkpoint.load(tmp_path / "run" / "last.safetensors")
+    assert {str(t.dtype) for name, t in tensors.items() if name.startswith("conv")} == {"float32"}
+    if precision == "fp16":
+        assert described["state"]["good_steps"] > 0
+    loaded = minialex.load(tmp_path / "run", "cupy", precision=precision)
+    p = loaded.probabilities(np.zeros((1, 32, 32, 3), np.uint8))
+    assert p.sum() == pytest.approx(1.0)
+
+
+def test_a_step_whose_half_gradients_overflow_is_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr("minialex.state.State.loss_scale", 2.0**40)
+    result = minialex.train(
+        **SETTINGS,
+        backend="cupy",
+        precision="fp16",
+        epochs=1,
+        out=tmp_path / "run",
+        progress=False,
+    )
+    assert all(np.isfinite(value).all() for value in weights(result).values())
+    _, described = checkpoint.load(tmp_path / "run" / "last.safetensors")
+    assert described["state"]["loss_scale"] < 2.0**40
+
+
+def test_predictions_do_not_depend_on_the_devices(alone):
+    image = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
+    wanted = alone.classifier.probabilities(image)
+    features = alone.classifier.features(image)
+    for options in (
+        {"backend": "cupy"},
+        {"backend": "cupy", "devices": [0, 1], "parallel": "data"},
+        {"backend": "cupy", "devices": [1, 0], "parallel": "towers"},
+    ):
+        loaded = minialex.load(alone.run_dir / "last.safetensors", **options)
+        np.testing.assert_allclose(loaded.probabilities(image), wanted, atol=1e-5)
+        np.testing.assert_allclose(loaded.features(image), features, atol=1e-3)
+
+
+# ------------------------------------------------------------------------------ memory
+
+
+@pytest.mark.parametrize("name", ["alexnet", "alexnet-2012", "alexnet-64", "alexnet-torchvision"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_estimate_is_near_what_a_step_takes(name, precision):
+    network = models.get(name, 100).network
+    measured = step_peak(network, 0, precision, batch=160)
+    assert 0.9 * measured <= memory.step_bytes(network, 160, precision) < 1.4 * measured
+
+
+def test_a_device_too_small_names_the_batch_that_fits(tmp_path, monkeypatch):
+    """... and that batch does train."""
+    machine, network = cuda_on_cpu.machine, models.get("cifar10", 12).network
+    settings = {"data": "shapes:1000", "model": "cifar10", "backend": "cupy", "max_steps": 1}
+    gc.collect()
+    room = memory.step_bytes(network, 400)
+    monkeypatch.setattr(machine, "memory", [machine.used[d] + room for d in range(2)])
+    with pytest.raises(TrainingError, match="too small for a batch of 1000") as caught:
+        minialex.train(**settings, batch_size=1000, out=tmp_path / "a", progress=False)
+    assert "\n" not in str(caught.value)
+    fits = int(str(caught.value).split("batch_size=")[1])
+    assert 150 < fits < 400
+    del caught  # and with it the arrays in the frames that the error came through
+    gc.collect()
+    minialex.train(**settings, batch_size=fits, out=tmp_path / "b", progress=False)
+    monkeypatch.setattr(machine, "memory", [machine.used[d] + (20 << 20) for d in range(2)])
+    with pytest.raises(TrainingError, match="and for any other"):
+        minialex.train(**settings, batch_size=1000, out=tmp_path / "c", progress=False)
+
+
+def test_devices_that_differ_are_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cuda_on_cpu.machine, "names", ["GTX 580", "GTX 680"])
+    two = {**SETTINGS, "backend": "cupy", "devices": [0, 1], "epochs": 1}
+    minialex.train(**two, out=tmp_path / "run")
+    said = capsys.readouterr().out
+    assert "2 devices, data: each device takes its own images" in said
+    assert "0: GTX 580 with 8 GiB, 1: GTX 680 with 8 GiB" in said
+
+
+def test_mistakes_in_where_to_run_are_one_sentence(tmp_path):
+    for options, words in (
+        ({"backend": "cupy", "devices": [0, 9]}, "no CUDA device 9"),
+        ({"backend": "cupy", "precision": "fp8"}, "unknown precision 'fp8'"),
+        ({"devices": [0, 1], "parallel": "pipeline"}, "unknown way to run in parallel"),
+        ({"backend": "numpy", "precision": "bf16"}, "computes in fp32 only"),
+    ):
+        with pytest.raises(InputError, match=words):
+            minialex.train(**SETTINGS, **options, out=tmp_path / "run")
+        assert not (tmp_path / "run").exists()

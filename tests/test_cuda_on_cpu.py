@@ -1,0 +1,199 @@
+"""The stand-in for CUDA finds what it is there to find: each defect is planted here once."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import cuda_on_cpu
+import numpy as np
+import pytest
+from cuda_on_cpu import compiler, fake_cupy
+from cuda_on_cpu.machine import Machine
+
+from minialex.backends.cuda import kernels
+
+pytestmark = pytest.mark.skipif(bool(cuda_on_cpu.why_not()), reason=str(cuda_on_cpu.why_not()))
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def cupy():
+    """A stand-in of its own."""
+    return fake_cupy.build(Machine())
+
+
+def run(cupy, source, name, arrays, *more, grid=(1,), block=(64,), seeds=range(4)):
+    """The arrays after the kernel, once for each order in which threads may run."""
+    results = []
+    for seed in seeds:
+        cupy.machine.random.randrange = lambda *_, seed=seed: seed
+        given = [cupy.empty(a.shape, a.dtype) for a in arrays]
+        for array, host in zip(given, arrays, strict=True):
+            array.set(host)
+        module = cupy.RawModule(f'#line 1 "number.cuh"\n\n#line 1 "t.cu"\n{source}')
+        module.get_function(name)(grid, block, (*given, *more))
+        results.append([a.get() for a in given])
+    return results
+
+
+REVERSE = """
+extern "C" __global__ void turn(float* x) {
+    __shared__ float line[64];
+    line[threadIdx.x] = x[threadIdx.x];
+    __syncthreads();
+    x[threadIdx.x] = line[63 - threadIdx.x];
+}
+"""
+
+
+def test_a_barrier_holds_and_a_missing_one_is_seen(cupy):
+    x = np.arange(64, dtype="float32")
+    for [turned] in run(cupy, REVERSE, "turn", [x]):
+        np.testing.assert_array_equal(turned, x[::-1])
+    broken = REVERSE.replace("__syncthreads();", "")
+    assert any((turned != x[::-1]).any() for [turned] in run(cupy, broken, "turn", [x]))
+
+
+def test_threads_that_wait_at_different_barriers_are_an_error(cupy):
+    half = REVERSE.replace("    __syncthreads();", "    if (threadIdx.x < 32) __syncthreads();")
+    with pytest.raises(RuntimeError, match="returned while others wait"):
+        run(cupy, half, "turn", [np.zeros(64, "float32")])
+
+
+def test_warp_shuffles(cupy):
+    source = """
+    extern "C" __global__ void total(float* x) {
+        float v = x[threadIdx.x];
+        for (int o = 16; o; o /= 2) v += __shfl_xor_sync(0xffffffffu, v, o);
+        x[threadIdx.x] = v;
+    }
+    """
+    x = np.arange(64, dtype="float32")
+    for [found] in run(cupy, source, "total", [x]):
+        np.testing.assert_array_equal(found, np.repeat(x.reshape(2, 32).sum(1), 32))
+
+
+def test_a_write_beside_an_array_is_seen(cupy):
+    for place, words in ((-1, "before"), (64, "behind")):
+        source = f'extern "C" __global__ void stray(float* x) {{ x[{place}] = 1; }}'
+        array = cupy.empty((64,), "float32")
+        module = cupy.RawModule(f'#line 1 "number.cuh"\n\n#line 1 "t.cu"\n{source}')
+        module.get_function("stray")((1,), (1,), (array,))
+        del array
+        with pytest.raises(AssertionError, match=words):
+            cupy.machine.drain()
+
+
+def test_memory_is_nan_until_it_is_written(cupy):
+    for dtype in ("float32", "float64", "float16"):
+        assert np.isnan(cupy.empty((5,), dtype).get()).all()
+
+
+def test_a_stream_that_does_not_wait_may_be_too_early(cupy):
+    """Of many copies from stream to stream some come before what they copy."""
+    wrong = {True: 0, False: 0}
+    for waits in wrong:
+        for _ in range(30):
+            one, two = cupy.cuda.Stream(), cupy.cuda.Stream()
+            with one:
+                x = cupy.empty((4,), "float32")
+                x.set(np.ones(4, "float32"))
+                event = one.record()
+            with two:
+                y = cupy.empty((4,), "float32")
+                if waits:
+                    two.wait_event(event)
+                y.data.copy_from_device_async(x.data, x.nbytes)
+                wrong[waits] += bool((y.get() != 1).any())
+    assert wrong[True] == 0
+    assert wrong[False] > 0
+
+
+def test_arrays_refuse_what_cupys_refuse(cupy):
+    x = cupy.empty((4,), "float32")
+    with pytest.raises(TypeError, match="Implicit conversion"):
+        np.asarray(x)
+    with pytest.raises(TypeError):
+        x + x  # not a kernel of ours
+    with pytest.raises(TypeError, match="kernel parameter"):
+        run(cupy, REVERSE, "turn", [], np.zeros(64, "float32"))
+
+
+def test_a_planted_mistake_in_a_real_kernel_is_caught(monkeypatch):
+    """A window of the normalisation that crosses to the other group."""
+    from minialex import backends
+
+    text = kernels.source("response_norm")
+    assert text.count("c - half > start ? c - half : start") == 1
+    mistaken = text.replace("c - half > start ? c - half : start", "c - half > 0 ? c - half : 0")
+    b, reference = backends.get("cupy"), backends.get("numpy")
+    x = np.random.default_rng(0).normal(size=(2, 3, 2, 8))
+    place = (3, 1.0, 1.0, 0.75, 2)
+    wanted, _ = reference.response_norm(x, *place)
+    np.testing.assert_allclose(b.to_numpy(b.response_norm(b.asarray(x), *place)[0]), wanted)
+    for cached in (kernels._module, kernels._function):
+        cached.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(kernels, "source", lambda family: mistaken)
+        found = b.to_numpy(b.response_norm(b.asarray(x), *place)[0])
+    for cached in (kernels._module, kernels._function):
+        cached.cache_clear()
+    assert not np.allclose(found, wanted)
+
+
+# ------------------------------------------------------------------------------ AddressSanitizer
+
+
+def under_asan(*arguments: str) -> subprocess.CompletedProcess:
+    """Python with AddressSanitizer loaded, and kernels compiled for it."""
+    library = subprocess.run(
+        [str(compiler.available()), "-print-file-name=libasan.so"], capture_output=True, text=True
+    ).stdout.strip()
+    if not Path(library).is_absolute():
+        pytest.skip("this compiler has no AddressSanitizer")
+    return subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "LD_PRELOAD": library,
+            "ASAN_OPTIONS": "detect_leaks=0",
+            "PYTHONMALLOC": "malloc",
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
+            "HYPOTHESIS_PROFILE": "short",
+            # fibers change stacks behind its back: leave stacks out
+            "MINIALEX_TEST_CXXFLAGS": "-fsanitize=address --param=asan-stack=0",
+        },
+    )
+
+
+STRAY_READ = """
+import numpy as np
+from cuda_on_cpu import fake_cupy
+from cuda_on_cpu.machine import Machine
+cupy = fake_cupy.build(Machine())
+source = 'extern "C" __global__ void stray(float* x) { x[0] = x[%d]; }'
+module = cupy.RawModule('#line 1 "number.cuh"\\n\\n#line 1 "t.cu"\\n' + source)
+x = cupy.empty((6,), "float32")
+module.get_function("stray")((1,), (1,), (x,))
+x.get()
+print("survived")
+"""
+
+
+@pytest.mark.parametrize("place", [-1, 6])
+def test_a_read_beside_an_array_is_seen(place):
+    done = under_asan("-c", STRAY_READ % place)
+    assert done.returncode != 0
+    assert "use-after-poison" in done.stderr
+    assert "survived" in under_asan("-c", STRAY_READ % 5).stdout
+
+
+def test_no_kernel_reads_or_writes_beside_its_arrays():
+    done = under_asan("-m", "pytest", "-qs", "tests/backends/test_ops.py", "-k", "cupy")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert re.search(r"\d+ passed", done.stdout)
