@@ -7,6 +7,8 @@ import cuda_on_cpu
 import pytest
 from hypothesis import HealthCheck, settings
 
+from minialex.backends.cuda import device
+
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("default", max_examples=100, **_COMMON)
 settings.register_profile("ci", max_examples=100, derandomize=True, **_COMMON)
@@ -23,6 +25,20 @@ def pytest_configure(config):
     config.on_gpu = "gpu" in expression and "not gpu" not in expression
     if not config.on_gpu:
         cuda_on_cpu.install()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    """What runs on a device: the CUDA backend's tests but for those about the stand-in itself."""
+    missing = None
+    if config.on_gpu and not device.usable():
+        missing = pytest.mark.skip(reason="no CUDA device, or no CuPy, on this machine")
+    for item in items:
+        cuda = "cupy" in item.nodeid or "/parallel/" in item.nodeid
+        if config.on_gpu and cuda and not item.get_closest_marker("standin"):
+            item.add_marker(pytest.mark.gpu)
+            if missing:
+                item.add_marker(missing)
 
 
 @pytest.fixture(scope="session")

@@ -69,9 +69,9 @@ class Backend:
         """The context in which this backend's device is current for its array library."""
         return nullcontext()
 
-    def differences(self, devices: Sequence) -> str | None:
-        """A sentence if some of these devices are not like the others, else None."""
-        return None
+    def remarks(self, devices: Sequence) -> list[str]:
+        """Sentences about devices that are to work together, such as unequal ones."""
+        return []
 
     def memory(self) -> int | None:
         """Bytes that arrays may take on the device, None where that is the host's memory."""

@@ -55,8 +55,8 @@ class CupyBackend(Backend):
     def here(self):
         return self.queue.here()
 
-    def differences(self, devices):
-        return cuda_device.differences(devices)
+    def remarks(self, devices):
+        return cuda_device.remarks(devices)
 
     def memory(self):
         return self.queue.memory()

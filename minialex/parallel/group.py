@@ -53,8 +53,8 @@ class Group:
             "hybrid": "convolutions by images, dense layers by maps",
         }
         text = f"{len(self.backends)} devices, {self.plan.scheme}: {ways[self.plan.scheme]}"
-        different = self.backends[0].differences([b.device for b in self.backends])
-        return text if different is None else f"{text}\n{different}"
+        remarks = self.backends[0].remarks([b.device for b in self.backends])
+        return "\n".join([text, *remarks])
 
     # ------------------------------------------------------------------------------ parameters
 

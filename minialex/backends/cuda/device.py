@@ -65,16 +65,19 @@ def describe(index: int) -> dict[str, Any]:
     }
 
 
-def differences(indices) -> str | None:
-    """A sentence if the devices are not all alike, else None."""
+def remarks(indices) -> list[str]:
+    """What to know about these devices together: unequal ones, copies that take a detour."""
     found = {i: describe(i) for i in sorted(set(indices))}
-    kinds = {tuple(d.values()) for d in found.values()}
-    if len(kinds) < 2:
-        return None
-    listed = ", ".join(
-        f"{i}: {d['name']} with {d['memory'] / 2**30:.0f} GiB" for i, d in found.items()
-    )
-    return (
-        f"the devices are not alike ({listed}): the result is the same, but each step waits for "
-        "the slowest, and the smallest memory limits the batch"
-    )
+    said = []
+    if len({tuple(d.values()) for d in found.values()}) > 1:
+        listed = ", ".join(
+            f"{i}: {d['name']} with {d['memory'] / 2**30:.0f} GiB" for i, d in found.items()
+        )
+        said.append(
+            f"the devices are not alike ({listed}): the result is the same, but each step waits "
+            "for the slowest, and the smallest memory limits the batch"
+        )
+    reach = library().cuda.runtime.deviceCanAccessPeer
+    if any(not reach(a, b) for a in found for b in found if a != b):
+        said.append("these devices cannot copy to each other directly: copies go through the host")
+    return said
