@@ -222,14 +222,17 @@ def load(
     devices=None,
     parallel: str | None = None,
     precision: str = "fp32",
+    threads: int | None = None,
 ) -> Classifier:
     """The classifier in a weight file, or the best one of a run folder.
 
-    `devices`, `parallel` and `precision` are as for `train`.
+    `devices`, `parallel`, `precision` and `threads` are as for `train`.
     """
     path = weight_file(Path(path))
     tensors, described = checkpoint.load(path)
-    return from_checkpoint(path, tensors, described, (backend, devices, parallel, precision))
+    return from_checkpoint(
+        path, tensors, described, (backend, devices, parallel, precision, threads)
+    )
 
 
 def weight_file(path: Path) -> Path:

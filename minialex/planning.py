@@ -12,7 +12,7 @@ from minialex.optim import schedule as get_schedule
 
 # The arguments of `train` that a resumed run may change; all others must be what they were.
 FREE_ON_RESUME = (
-    *("backend", "devices", "parallel", "precision"),
+    *("backend", "devices", "parallel", "precision", "threads"),
     *("checkpoint_every", "epochs", "max_steps", "workers"),
 )
 

@@ -201,6 +201,7 @@ def train(
     devices=None,
     parallel: str | None = None,
     precision: str = "fp32",
+    threads: int | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
     lr: float | None = None,
@@ -239,6 +240,7 @@ def train(
                  any number of devices; `crops=False` takes centre crops only
     out          the run folder, a new one under runs/ by default; `resume=True` goes on from the
                  newest state in it, to the same bits as if it had never stopped
+    threads      of the CPU for the network itself, None: the cores this process may use
     workers      decoding threads; checkpoint_every: seconds between saved states
     max_steps    stop, resumable, after so many updates in all
 
@@ -248,7 +250,7 @@ def train(
     settings = {k: v for k, v in locals().items() if k not in ("out", "resume", "progress")}
     settings["data"] = data_key(data)
     show = Progress(progress)
-    where = (backend, devices, parallel, precision)
+    where = (backend, devices, parallel, precision, threads)
     loss_function = losses.get(loss, margin)
     if resume:
         check_same(out, settings)

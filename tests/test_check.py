@@ -13,7 +13,7 @@ from minialex.errors import InputError
 
 # What a layer may call; the rest of Backend is input, output, and parts of these.
 NOT_OPS = {"asarray", "to_numpy", "im2col", "col2im", "sgd_updates"} | {
-    *("with_precision", "storage", "working_copy"),
+    *("with_precision", "with_threads", "storage", "working_copy"),
     *("memory", "peak_memory", "remarks"),
     *("alongside", "here", "synchronize", "receive", "record", "wait", "lend"),
 }

@@ -17,6 +17,7 @@ Factory = Callable[..., Backend]
 
 _BUILT_IN = {
     "cupy": "minialex.backends.cupy_backend:CupyBackend",
+    "numba": "minialex.backends.numba_backend:NumbaBackend",
     "numpy": "minialex.backends.numpy_backend:NumpyBackend",
 }
 _registered: dict[str, Factory] = {}
@@ -35,23 +36,29 @@ def available() -> tuple[str, ...]:
     return tuple(sorted({*_BUILT_IN, *_registered, *plugged}))
 
 
-def get(name: str | Backend = "auto", device=None, precision: str = "fp32") -> Backend:
+def get(
+    name: str | Backend = "auto",
+    device=None,
+    precision: str = "fp32",
+    threads: int | None = None,
+) -> Backend:
     """The backend called `name`, on `device`; "auto" is the fastest this machine can run.
 
     `precision` is "fp32", or on CUDA "tf32", "bf16" or "fp16": products in that type, activations
-    too for the last two; parameters, sums and updates stay float32.
+    too for the last two; parameters, sums and updates stay float32. `threads` of the CPU are those
+    this process may use, if None.
     """
     if isinstance(name, Backend):
         return name
     if name == "auto":
         name = _fastest()
-    return _make(name, device).with_precision(precision)
+    return _make(name, device).with_precision(precision).with_threads(threads)
 
 
 def _fastest() -> str:
     from minialex.backends.cuda import device
 
-    return "cupy" if device.usable() else "numpy"
+    return "cupy" if device.usable() else "numba"
 
 
 def _make(name: str, device) -> Backend:

@@ -61,6 +61,12 @@ class Backend:
             'out, or use backend="cupy"'
         )
 
+    def with_threads(self, threads: int | None) -> "Backend":
+        """This backend on so many threads of the CPU (None: as many as it chooses)."""
+        if threads is None:
+            return self
+        raise InputError(f'backend "{self.name}" has no threads to choose: leave the number out')
+
     def alongside(self) -> "Backend":
         """This backend with a queue of its own, to run beside others on its device."""
         return self

@@ -8,6 +8,7 @@ import numpy as np
 from array_api_compat import numpy as xp
 
 from minialex.backends.base import Backend
+from minialex.backends.cpu.threads import choose
 
 _BLOCK = 1 << 16  # numbers; weight, velocity and gradient blocks share a 1 MiB second-level cache
 
@@ -17,6 +18,13 @@ class NumpyBackend(Backend):
 
     def __init__(self, device=None):
         super().__init__("numpy", xp)
+
+    def with_threads(self, threads):
+        if threads is not None:
+            from threadpoolctl import ThreadpoolController
+
+            ThreadpoolController().limit(limits=choose(threads))
+        return self
 
     def im2col(self, x, window, stride, output):
         (n, _, _, c), (dn, dh, dw, dc) = x.shape, x.strides

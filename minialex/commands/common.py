@@ -18,6 +18,7 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backend", default="auto", help="numpy, ... (default: the fastest here)")
     parser.add_argument("--devices", type=devices, metavar="N,N", help="which of its devices")
     parser.add_argument("--precision", default="fp32", help="fp32, tf32, bf16 or fp16 (CUDA)")
+    parser.add_argument("--threads", type=at_least(1), metavar="N", help="of the CPU")
 
 
 def add_model_file(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +38,11 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 
 def load(
-    model_file: Path | None, backend: str, devices: list[int] | None, precision: str
+    model_file: Path | None,
+    backend: str,
+    devices: list[int] | None,
+    precision: str,
+    threads: int | None,
 ) -> "Classifier":
     """The classifier in `model_file`, or of the newest run."""
     import minialex
@@ -45,7 +50,7 @@ def load(
     if model_file is None:
         model_file = newest_run(Path("runs"))
         print(f"using the newest run, {model_file}", file=sys.stderr)
-    return minialex.load(model_file, backend, devices, precision=precision)
+    return minialex.load(model_file, backend, devices, precision=precision, threads=threads)
 
 
 def newest_run(root: Path) -> Path:

@@ -33,13 +33,14 @@ def run(
     backend: str,
     devices: list[int] | None,
     precision: str,
+    threads: int | None,
     data: str | None,
     crops: str,
     batch_size: int,
     workers: int | None,
     json: bool,
 ) -> None:
-    classifier = load(model_file, backend, devices, precision)
+    classifier = load(model_file, backend, devices, precision, threads)
     results = []
     for count in (1, 10) if crops == "both" else (int(crops),):
         result = classifier.evaluate(

@@ -37,13 +37,14 @@ def run(
     backend: str,
     devices: list[int] | None,
     precision: str,
+    threads: int | None,
     out: Path,
 ) -> None:
     from minialex.checkpoint import write_bytes
 
     if out.suffix not in _WRITERS:
         raise unknown("kind of file", out.suffix or str(out), _WRITERS)
-    classifier = load(model_file, backend, devices, precision)
+    classifier = load(model_file, backend, devices, precision, threads)
     names, rows = [], []
     for more, squares in batches(photos, classifier.preprocessing.recipe.resize):
         names += more

@@ -30,11 +30,12 @@ def run(
     backend: str,
     devices: list[int] | None,
     precision: str,
+    threads: int | None,
     top: int,
     crops: int,
     json: bool,
 ) -> None:
-    classifier = load(model_file, backend, devices, precision)
+    classifier = load(model_file, backend, devices, precision, threads)
     documents = []
     for names, squares in batches(photos, classifier.preprocessing.recipe.resize):
         for name, guesses in zip(names, classifier.predict(squares, top, crops), strict=True):

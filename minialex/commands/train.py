@@ -63,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run("--devices", devices, "which of its devices; several train together", metavar="N,N")
     run("--parallel", str, "several devices as towers, data or hybrid", metavar="HOW")
     run("--precision", str, "fp32, tf32, bf16 or fp16 (CUDA)", metavar="TYPE")
+    run("--threads", int, "of the CPU (default: the cores this process may use)", metavar="N")
     run("--workers", int, "threads that read images", metavar="N")
     run("--checkpoint-every", float, "seconds between saved states", metavar="S")
     run("--max-steps", int, "stop, resumable, after so many steps in all", metavar="N")

@@ -26,6 +26,7 @@ def open_devices(
     devices: int | Sequence[int] | None = None,
     parallel: str | None = None,
     precision: str = "fp32",
+    threads: int | None = None,
 ) -> Backend | Group:
     """A backend on one device, or the network over several; a device may be named twice.
 
@@ -35,12 +36,13 @@ def open_devices(
     if isinstance(backend, Group):
         return backend
     if devices is None or isinstance(devices, int):
-        return backends.get(backend, devices, precision)
+        return backends.get(backend, devices, precision, threads)
     if len(devices) == 0:
         raise InputError("no device was named: name at least one, such as devices=[0]")
     if len(devices) == 1:
-        return backends.get(backend, devices[0], precision)
-    return Group(network, [backends.get(backend, d, precision) for d in devices], parallel)
+        return backends.get(backend, devices[0], precision, threads)
+    made = [backends.get(backend, d, precision, threads) for d in devices]
+    return Group(network, made, parallel)
 
 
 def place(b: Backend | Group, params: Tree) -> Tree:

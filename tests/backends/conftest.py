@@ -7,6 +7,7 @@ from minialex import backends
 
 MAKE = {
     "cupy": lambda: backends.get("cupy"),
+    "numba": lambda: backends.get("numba"),
     "numpy": lambda: backends.get("numpy"),
     "strict": Strict,
     "strict-elsewhere": lambda: Strict(ELSEWHERE),

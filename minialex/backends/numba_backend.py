@@ -1,0 +1,179 @@
+"""The fast CPU: Numba kernels around BLAS, several images at once.
+
+Requires Numba. Arrays are NumPy's; what has no kernel here is the NumPy backend's. Kernels are in
+`cpu/`.
+"""
+
+from math import prod
+
+import numba
+import numpy as np
+
+from minialex import rng
+from minialex.backends import base
+from minialex.backends.base import output_shape
+from minialex.backends.cpu import convolution, maps, numbers
+from minialex.backends.cpu import threads as cpu_threads
+from minialex.backends.numpy_backend import NumpyBackend
+
+_ROWS = 768  # of im2col that a thread multiplies at once: a block of them stays in the cache
+
+
+class NumbaBackend(NumpyBackend):
+    """Compiled kernels on `threads` threads (None: the cores this process may use)."""
+
+    def __init__(self, device=None, threads: int | None = None):
+        super().__init__(device)
+        self.name = "numba"
+        most = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+        self.threads = min(cpu_threads.choose(threads), most)
+        numba.set_num_threads(self.threads)
+        cpu_threads.limit_blas(self.threads)
+
+    def with_threads(self, threads):
+        return self if threads is None else NumbaBackend(self.device, threads)
+
+    # ------------------------------------------------------------------------------ convolution
+
+    def convolution(self, x, weight, bias, stride, pads, groups, relu=False):
+        x = np.ascontiguousarray(x)
+        r, s, _, k = weight.shape
+        n, h, w, _ = x.shape
+        output = output_shape((h, w), (r, s), stride, pads)
+        y = np.empty((n, *output, k), x.dtype)
+        if bias is None:
+            bias = np.zeros(k, x.dtype)
+        corner, rows = (pads[0][0], pads[1][0]), n * prod(output)
+        place = ((r, s), stride, corner, output, relu, self.threads, self._block(rows, groups))
+        weights = self._by_group(weight, groups)
+        convolution.forward(x, weights, np.ascontiguousarray(bias), y.reshape(-1, k), *place)
+        return y
+
+    def convolution_weight_gradient(self, x, dy, kernel, stride, pads, groups):
+        x, dy = np.ascontiguousarray(x), np.ascontiguousarray(dy)
+        c, k, length = x.shape[3], dy.shape[3], prod(kernel) * x.shape[3] // groups
+        dw = np.zeros((self.threads, groups, length, k // groups), x.dtype)
+        rows = dy.size // k
+        block = 2 * self._block(rows, groups)
+        place = (kernel, stride, (pads[0][0], pads[1][0]), dy.shape[1:3], self.threads, block)
+        convolution.weight_gradient(x, dy.reshape(-1, k), dw, *place)
+        total = dw[0]
+        for part in dw[1:]:
+            total += part
+        whole = total.transpose(1, 0, 2).reshape(*kernel, c // groups, k)  # (L, G, K/G)
+        return np.ascontiguousarray(whole)
+
+    def convolution_input_gradient(self, dy, weight, input_shape, stride, pads, groups):
+        dy = np.ascontiguousarray(dy)
+        k, output = dy.shape[3], dy.shape[1:3]
+        weights = np.ascontiguousarray(self._by_group(weight, groups).transpose(0, 2, 1))
+        dx = np.empty(input_shape, dy.dtype)
+        together = max(1, min(_ROWS // prod(output), -(-len(dy) // self.threads)))
+        place = (weight.shape[:2], stride, (pads[0][0], pads[1][0]), output)
+        convolution.input_gradient(dy.reshape(-1, k), weights, dx, *place, self.threads, together)
+        return dx
+
+    def _block(self, rows: int, groups: int) -> int:
+        """Rows of a block: few enough for the cache, and for every thread to have some."""
+        return max(1, min(_ROWS, -(-rows * groups // self.threads)))
+
+    @staticmethod
+    def _by_group(weight, groups: int) -> np.ndarray:
+        """Weights (R, S, C/G, K) as (G, L, K/G), contiguous."""
+        r, s, cg, k = weight.shape
+        split = weight.reshape(r * s * cg, groups, k // groups)
+        return np.ascontiguousarray(split.transpose(1, 0, 2))
+
+    # ------------------------------------------------------------------------------ maps
+
+    def max_pool(self, x, window, stride, pads):
+        x = np.ascontiguousarray(x)
+        output = output_shape(x.shape[1:3], window, stride, pads)
+        y = np.empty((len(x), *output, x.shape[3]), x.dtype)
+        kind = np.uint8 if prod(window) <= 256 else np.int32
+        which = np.empty(y.shape, kind)
+        maps.max_pool(x, y, which, window, stride, (pads[0][0], pads[1][0]))
+        return y, which
+
+    def max_pool_gradient(self, dy, which, input_shape, window, stride, pads):
+        dx = np.empty(input_shape, dy.dtype)
+        corner = (pads[0][0], pads[1][0])
+        maps.max_pool_gradient(
+            np.ascontiguousarray(dy), np.ascontiguousarray(which), dx, window, stride, corner
+        )
+        return dx
+
+    def response_norm(self, x, n, k, alpha, beta, groups):
+        x = np.ascontiguousarray(x)
+        y, c = np.empty_like(x), x.shape[-1]
+        constants = (c // groups, n, *map(x.dtype.type, (k, alpha, beta)), self.threads)
+        maps.response_norm(x.reshape(-1, c), y.reshape(-1, c), *constants)
+        return y, x
+
+    def response_norm_gradient(self, dy, saved, n, k, alpha, beta, groups):
+        x = saved
+        dx, c = np.empty_like(x), x.shape[-1]
+        constants = (c // groups, n, *map(x.dtype.type, (k, alpha, beta)), self.threads)
+        arrays = (np.ascontiguousarray(dy), x, dx)
+        maps.response_norm_gradient(*(a.reshape(-1, c) for a in arrays), *constants)
+        return dx
+
+    # ------------------------------------------------------------------------------ numbers
+
+    def relu(self, x):
+        x = np.ascontiguousarray(x)
+        y = np.empty_like(x)
+        numbers.relu(x.reshape(-1), y.reshape(-1))
+        return y
+
+    def relu_gradient(self, dy, y):
+        dy, y = np.ascontiguousarray(dy), np.ascontiguousarray(y)
+        dx = np.empty_like(dy)
+        numbers.relu_gradient(dy.reshape(-1), y.reshape(-1), dx.reshape(-1))
+        return dx
+
+    def bias_gradient(self, dy):
+        k = dy.shape[-1]
+        partial = np.empty((self.threads, k), dy.dtype)
+        numbers.row_sums(np.ascontiguousarray(dy).reshape(-1, k), partial)
+        return partial.sum(axis=0)
+
+    def dropout_mask(
+        self, shape, keep, seed, stream, step, first_image=0, first_channel=0, channels=None
+    ):
+        c = shape[-1]
+        mask = np.empty((shape[0], prod(shape[1:])), bool)
+        place = (c, first_image, first_channel, channels or c, step)
+        key = (int(rng.Purpose.DROPOUT) + stream, seed & 0xFFFFFFFF, seed >> 32)
+        numbers.dropout_mask(mask, *place, *key, np.uint64(base.threshold(keep)))
+        return mask.reshape(shape)
+
+    def crops(self, images, top, left, flip, crop, mean, mean_top, mean_left, shift, scale, dtype):
+        images, kind = np.ascontiguousarray(images), np.dtype(dtype).type
+        n, c = len(top), images.shape[3]
+        out = np.empty((n, crop, crop, c), dtype)
+        mean = np.ascontiguousarray(mean, dtype)
+        shift = np.zeros((n, c), dtype) if shift is None else np.ascontiguousarray(shift, dtype)
+        corner = (-1, -1) if mean_top is None else (mean_top, mean_left)
+        where = np.asarray(top, np.int64), np.asarray(left, np.int64), np.asarray(flip, bool)
+        numbers.crops(
+            images,
+            where[0],
+            where[1],
+            where[2],
+            mean,
+            corner[0],
+            corner[1],
+            shift,
+            kind(scale),
+            out,
+        )
+        return out
+
+    def sgd_update(self, weight, velocity, gradient, rate, momentum, decay):
+        arrays = (weight, velocity, gradient)
+        if not all(a.flags.c_contiguous for a in arrays):
+            return super().sgd_update(*arrays, rate, momentum, decay)
+        constants = map(weight.dtype.type, (rate, momentum, decay))
+        numbers.sgd(*(a.reshape(-1) for a in arrays), *constants)
+        return weight, velocity
