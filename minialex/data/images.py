@@ -23,6 +23,8 @@ Source = str | os.PathLike[str] | bytes | BinaryIO
 
 PIXEL_LIMIT = 178_000_000  # a small file can claim any size: decoding it would fill the memory
 
+BYTE_LIMIT = 256 << 20  # of an encoded image that is read whole
+
 # EPS starts Ghostscript, and for the others Pillow has no decoder.
 _REFUSED_FORMATS = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"}
 _ALPHA_MODES = {"LA", "La", "PA", "RGBA", "RGBa"}
@@ -53,18 +55,34 @@ def load_rgb(source: Source) -> np.ndarray:
     return _load(source, lambda image: np.array(to_rgb(image)))
 
 
-def load_square(source: Source, size: int) -> np.ndarray:
+def load_square(source: Source, size: int, name: str = "the image") -> np.ndarray:
     """`square(load_rgb(source), size)`, faster: uint8 (size, size, 3).
 
-    Where a JPEG is large, only as many of its frequencies are decoded as an image of at least
-    twice `size` needs; the filter of the final step then still decides what is seen.
+    `name` is what messages call bytes that come from no file of their own. Where a JPEG is large,
+    only as many of its frequencies are decoded as an image of at least twice `size` needs; the
+    filter of the final step then still decides what is seen.
     """
 
     def reduced(image: "Image") -> np.ndarray:
         image.draft(None, (2 * size, 2 * size))  # type: ignore[arg-type]
         return square(image, size)
 
-    return _load(source, reduced)
+    return _load(source, reduced, name)
+
+
+def read_file(path: Path) -> bytes:
+    """An image file's bytes; InputError for one that is far too large to be an image."""
+    with path.open("rb") as file:
+        refuse_large(os.fstat(file.fileno()).st_size, str(path))
+        return file.read(BYTE_LIMIT)
+
+
+def refuse_large(size: int, name: str) -> None:
+    """Raise InputError for an encoded image of more than 256 MiB."""
+    if size > BYTE_LIMIT:
+        raise InputError(
+            f"{name} has {size:,} bytes, and an image at most {BYTE_LIMIT >> 20} MiB: remove it"
+        )
 
 
 def probe(source: Source) -> tuple[str, int, int]:
@@ -146,12 +164,12 @@ def _from_array(array: np.ndarray) -> "Image":
     return Image.fromarray(array)
 
 
-def _load(source: Source, convert: "Callable[[Image], T]") -> T:
+def _load(source: Source, convert: "Callable[[Image], T]", name: str = "the image") -> T:
     """Open, check and convert one image."""
     if isinstance(source, bytes):
-        return _decode(io.BytesIO(source), "the image", convert)
+        return _decode(io.BytesIO(source), name, convert)
     if not isinstance(source, str | os.PathLike):
-        return _decode(source, str(getattr(source, "name", "the image")), convert)
+        return _decode(source, str(getattr(source, "name", name)), convert)
     path = Path(source)
     if not path.exists():
         raise FileNotFoundError(f"no image file {str(path)!r}: check the path")
