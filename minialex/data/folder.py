@@ -209,7 +209,7 @@ def read_names(root: Path, class_ids: tuple[str, ...]) -> tuple[str, ...]:
 def short_names(class_ids: tuple[str, ...], known: dict[str, str]) -> tuple[str, ...]:
     """The first synonym of each class, or all where two share it, or these and the id.
 
-    ILSVRC has two maillots, one of them also called a tank suit, and two cranes that share all words.
+    ILSVRC has two maillots, one of them also called a tank suit, and two cranes that share theirs.
     """
     full = [known.get(class_id, class_id) for class_id in class_ids]
     short = [words.split(",")[0].strip() for words in full]
