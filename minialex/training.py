@@ -16,7 +16,7 @@ from minialex.data.augment import epoch_order
 from minialex.data.base import Splits
 from minialex.data.loader import Batch, Loader
 from minialex.data.open import open_data
-from minialex.data.statistics import measure
+from minialex.data.statistics import measure, supplied
 from minialex.evaluation import evaluate_network
 from minialex.interrupt import Interrupt
 from minialex.layers import Mode
@@ -235,11 +235,13 @@ def train(
     val_loader = Loader(splits.val, recipe.resize, workers=workers)
     fresh = not (resume and last.exists())
     if fresh:
+        statistics = supplied(splits.train, recipe.resize)
         try:
-            with show.bar("mean image", len(splits.train)) as bar:
-                statistics = measure(
-                    splits.train, recipe.resize, progress=bar.update, loader=loader
-                )
+            if statistics is None:
+                with show.bar("mean image", len(splits.train)) as bar:
+                    statistics = measure(
+                        splits.train, recipe.resize, progress=bar.update, loader=loader
+                    )
         except KeyboardInterrupt:
             show.say(f"stopped before the first step; go on with: {_resume_command(folder)}")
             raise

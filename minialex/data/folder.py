@@ -36,10 +36,6 @@ class ImageFolder:
     def image(self, index: int, size: int) -> np.ndarray:
         return images.load_square(self.folder / self.files[index], size)
 
-    def read(self, index: int) -> bytes:
-        """The file as it is, if it is no larger than an image may be."""
-        return images.read_file(self.folder / self.files[index])
-
     def describe(self, index: int) -> str:
         return str(self.folder / self.files[index])
 

@@ -46,19 +46,19 @@ def suffixes() -> frozenset[str]:
     return frozenset(suffix.lower() for suffix, name in known.items() if name in readable)
 
 
-def load_rgb(source: Source) -> np.ndarray:
-    """The image in a file, an open binary file or bytes as uint8 (H, W, 3).
+def load_rgb(source: Source, name: str = "the image") -> np.ndarray:
+    """The image in a file, an open binary file or bytes, called `name`, as uint8 (H, W, 3).
 
     Raises InputError for what is no image, damaged, or larger than 178 million pixels, and the
     usual OSError where the file cannot be opened at all.
     """
-    return _load(source, lambda image: np.array(to_rgb(image)))
+    return _load(source, lambda image: np.array(to_rgb(image)), name)
 
 
 def load_square(source: Source, size: int, name: str = "the image") -> np.ndarray:
     """`square(load_rgb(source), size)`, faster: uint8 (size, size, 3).
 
-    `name` is what messages call bytes that come from no file of their own. Where a JPEG is large,
+    `name` is what messages call bytes that have no path. Where a JPEG is large,
     only as many of its frequencies are decoded as an image of at least twice `size` needs; the
     filter of the final step then still decides what is seen.
     """
@@ -68,13 +68,6 @@ def load_square(source: Source, size: int, name: str = "the image") -> np.ndarra
         return square(image, size)
 
     return _load(source, reduced, name)
-
-
-def read_file(path: Path) -> bytes:
-    """An image file's bytes; InputError for one that is far too large to be an image."""
-    with path.open("rb") as file:
-        refuse_large(os.fstat(file.fileno()).st_size, str(path))
-        return file.read(BYTE_LIMIT)
 
 
 def refuse_large(size: int, name: str) -> None:

@@ -11,7 +11,7 @@ from statistics import median
 
 import numpy as np
 
-from minialex.data import cifar, folder, images
+from minialex.data import cifar, folder, images, packed
 from minialex.data.base import Dataset, Splits
 from minialex.data.loader import cores
 from minialex.data.open import existing_folder, is_builtin, open_data
@@ -57,6 +57,8 @@ def check_data(
     """
     if data is None or is_builtin(data) or cifar.is_cifar(existing_folder(data)):
         return "\n".join(_check_records(open_data(data), size))
+    if packed.is_packed(existing_folder(data)):
+        return "\n".join(_check_packed(existing_folder(data)))
     layout = folder.find_layout(existing_folder(data))
     parts = {"train": layout.train} | ({"val": layout.val} if layout.val else {})
     classes = {part: folder.subfolders(path) for part, path in parts.items()}
@@ -104,13 +106,8 @@ def _digest(image: np.ndarray) -> bytes:
 def _check_records(splits: Splits, size: int) -> Iterator[str]:
     """A data set without image files of its own: class sizes, and duplicates if it has a size."""
     yield f"{splits.train.name}: {splits.train.layout}"
+    yield from _label_counts(splits)
     parts: dict[str, Dataset] = {"train": splits.train, "val": splits.val}
-    names = {part: list(splits.train.class_names) for part in parts}
-    counts = {
-        part: Counter(splits.train.class_names[label] for label in data.labels)
-        for part, data in parts.items()
-    }
-    yield from _count_lines(names, counts)
     side = splits.train.native_size
     if side is None:
         yield f"sizes: drawn at any size, here {size} x {size}"
@@ -123,6 +120,24 @@ def _check_records(splits: Splits, size: int) -> Iterator[str]:
         for i in range(len(data))
     ]
     yield from _verdict(list(_duplicates(files)))
+
+
+def _check_packed(root: Path) -> Iterator[str]:
+    """A packed set: class sizes, and whether every byte is still what was written."""
+    splits = open_data(root)
+    yield f"{root}: {splits.train.layout}"
+    yield from _label_counts(splits)
+    yield from _verdict(packed.verify(root))
+
+
+def _label_counts(splits: Splits) -> Iterator[str]:
+    parts: dict[str, Dataset] = {"train": splits.train, "val": splits.val}
+    names = {part: list(splits.train.class_names) for part in parts}
+    counts = {
+        part: Counter(splits.train.class_names[label] for label in data.labels)
+        for part, data in parts.items()
+    }
+    yield from _count_lines(names, counts)
 
 
 # ------------------------------------------------------------------------------------ the sections
