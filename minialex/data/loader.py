@@ -40,9 +40,9 @@ class Loader:
     for none). Neither changes what is delivered. Squares that the data set holds as they are, in
     mapped memory, are copied from there, a batch at a time.
 
-    An image that takes more than `patience` seconds to read, or more memory than there is, ends the
-    iteration with an InputError that names it. `skipped` maps each image that could not be read to
-    the reason; `wait_seconds` adds up how long consumers had to wait.
+    An image that takes more than `patience` seconds (default: 30) to read, or more memory than there
+    is, ends the iteration with an InputError that names it. `skipped` maps each image that could not
+    be read to the reason; `wait_seconds` adds up how long consumers had to wait.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Loader:
         workers: int | None = None,
         ahead: int | None = None,
         cache_bytes: int | None = None,
-        patience: float = 30.0,
+        patience: float | None = None,
     ):
         if workers is not None and workers < 1:
             raise InputError(f"workers is {workers}: decoding images takes at least 1 thread")

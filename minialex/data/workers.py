@@ -14,6 +14,7 @@ from typing import Any
 
 from minialex.errors import InputError
 
+PATIENCE = 30.0  # seconds for one image, from a slow disk too
 _LOOK = 0.2  # seconds between looks at how long the running reads have taken
 _FAREWELL = 5.0  # seconds that closing waits for reads which are still under way
 
@@ -21,20 +22,20 @@ _FAREWELL = 5.0  # seconds that closing waits for reads which are still under wa
 class Workers:
     """`count` threads for jobs `task(index)`; `describe(index)` names what a job reads.
 
-    A job that takes more than `patience` seconds, or for which the memory does not suffice, ends
-    the wait for any result with an InputError that names it. A context manager. Several may share
-    `running`, so that each sees when a job of another is stuck.
+    A job that takes more than `patience` seconds (default: 30), or for which the memory does not
+    suffice, ends the wait for any result with an InputError that names it. A context manager.
+    Several may share `running`, so that each sees when a job of another is stuck.
     """
 
     def __init__(
         self,
         count: int,
         describe: Callable[[int], str],
-        patience: float = 30.0,
+        patience: float | None = None,
         running: dict[int, tuple[int, float]] | None = None,
     ):
         self.describe = describe
-        self.patience = patience
+        self.patience = PATIENCE if patience is None else patience
         self._jobs: queue.SimpleQueue = queue.SimpleQueue()
         self._running = {} if running is None else running  # thread -> (index, since when)
         self._closed = False
