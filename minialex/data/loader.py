@@ -40,9 +40,9 @@ class Loader:
     for none). Neither changes what is delivered. Squares that the data set holds as they are, in
     mapped memory, are copied from there, a batch at a time.
 
-    An image that takes more than `patience` seconds (default: 30) to read, or more memory than there
-    is, ends the iteration with an InputError that names it. `skipped` maps each image that could not
-    be read to the reason; `wait_seconds` adds up how long consumers had to wait.
+    An image that takes more than `patience` seconds (default: 30) to read, or more memory than
+    there is, ends the iteration with an InputError that names it. `skipped` maps each image that
+    could not be read to the reason; `wait_seconds` adds up how long consumers had to wait.
     """
 
     def __init__(

@@ -72,9 +72,8 @@ class Packer:
                             return
                     entry = shard.finish()
                 self._merge(part, new, entry, shard.places)
-                if part_name == "train":
-                    self.state.total += sums[0]
-                    self.state.products += sums[1]
+                self.state.total += sums[0]
+                self.state.products += sums[1]
                 self.state.save(self.folder)
 
     def _reader(self, dataset: Dataset, part_name: str) -> Callable[[int], "Read | str"]:
