@@ -99,7 +99,7 @@ def write_archives(folder: Path, wnids=WNIDS, count: int = 3, format=tarfile.GNU
 def val_files() -> dict[str, bytes]:
     """Validation images whose grey level is that of the right label, the last first."""
     files = {
-        f"ILSVRC2012_val_{number:08d}.JPEG": jpeg(KIT_ORDER.index(kit_number), number)
+        f"ILSVRC2012_val_{number:08d}.JPEG": jpeg(KIT_ORDER.index(kit_number), 10 + number)
         for number, kit_number in enumerate(TRUTH, 1)
     }
     return dict(reversed(files.items()))

@@ -57,6 +57,10 @@ class TarImages:
             file.seek(offset)
             return file.read(size)
 
+    def dimensions(self, index: int) -> tuple[int, int]:
+        """Width and height of the image."""
+        return images.dimensions(self.read(index), self.describe(index))
+
     def describe(self, index: int) -> str:
         return f"{self.path}:{self.names[index]}"
 

@@ -36,6 +36,10 @@ class ImageFolder:
     def image(self, index: int, size: int) -> np.ndarray:
         return images.load_square(self.folder / self.files[index], size)
 
+    def dimensions(self, index: int) -> tuple[int, int]:
+        """Width and height of the file's image."""
+        return images.dimensions(self.folder / self.files[index])
+
     def describe(self, index: int) -> str:
         return str(self.folder / self.files[index])
 

@@ -89,6 +89,11 @@ def probe(source: Source) -> tuple[str, int, int]:
     return _load(source, facts)
 
 
+def dimensions(source: Source, name: str = "the image") -> tuple[int, int]:
+    """Width and height by the header alone; what follows it may still be damaged."""
+    return _load(source, lambda image: image.size, name)
+
+
 def square(image: "np.ndarray | Image", size: int) -> np.ndarray:
     """Shorter side to `size`, then the central square (paper, section 2): uint8 (size, size, 3).
 
