@@ -5,7 +5,6 @@ is laid over white, more than 8 bits are scaled down, and a camera's rotation is
 """
 
 import io
-import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 import numpy as np
 
+from minialex.data import jpeg
 from minialex.errors import InputError
 
 if TYPE_CHECKING:
@@ -52,7 +52,12 @@ def load_rgb(source: Source, name: str = "the image") -> np.ndarray:
     Raises InputError for what is no image, damaged, or larger than 178 million pixels, and the
     usual OSError where the file cannot be opened at all.
     """
-    return _load(source, lambda image: np.array(to_rgb(image)), name)
+
+    def whole(image: "Image", file: BinaryIO) -> np.ndarray:
+        pixels = jpeg.decode(image, file)
+        return np.array(to_rgb(image)) if pixels is None else pixels
+
+    return _load(source, whole, name)
 
 
 def load_square(source: Source, size: int, name: str = "the image") -> np.ndarray:
@@ -63,9 +68,11 @@ def load_square(source: Source, size: int, name: str = "the image") -> np.ndarra
     filter of the final step then still decides what is seen.
     """
 
-    def reduced(image: "Image") -> np.ndarray:
+    def reduced(image: "Image", file: BinaryIO) -> np.ndarray:
+        stored = image.size
         image.draft(None, (2 * size, 2 * size))  # type: ignore[arg-type]
-        return square(image, size)
+        pixels = jpeg.decode(image, file) if image.size == stored else None
+        return square(image if pixels is None else pixels, size)
 
     return _load(source, reduced, name)
 
@@ -81,7 +88,7 @@ def refuse_large(size: int, name: str) -> None:
 def probe(source: Source) -> tuple[str, int, int]:
     """Pillow's mode, width and height as stored, of an image that was decoded to its end."""
 
-    def facts(image: "Image") -> tuple[str, int, int]:
+    def facts(image: "Image", _) -> tuple[str, int, int]:
         stored = image.mode, image.width, image.height
         to_rgb(image)
         return stored
@@ -91,7 +98,7 @@ def probe(source: Source) -> tuple[str, int, int]:
 
 def dimensions(source: Source, name: str = "the image") -> tuple[int, int]:
     """Width and height by the header alone; what follows it may still be damaged."""
-    return _load(source, lambda image: image.size, name)
+    return _load(source, lambda image, _: image.size, name)
 
 
 def square(image: "np.ndarray | Image", size: int) -> np.ndarray:
@@ -99,17 +106,14 @@ def square(image: "np.ndarray | Image", size: int) -> np.ndarray:
 
     `image` is a Pillow image or a uint8 array (H, W), (H, W, 3) or (H, W, 4).
     """
-    from PIL import Image
+    from minialex.data import resize
 
     rgb = to_rgb(image)
     side = min(rgb.size)
-    left, top = (rgb.width - side) / 2, (rgb.height - side) / 2
     if side == size:
-        left, top = math.floor(left), math.floor(top)
+        left, top = (rgb.width - side) // 2, (rgb.height - side) // 2
         return np.array(rgb.crop((left, top, left + size, top + size)))
-    # The box limits what is shown, not what the filter reads: same as scaling before cutting.
-    box = (left, top, left + side, top + side)
-    return np.array(rgb.resize((size, size), Image.Resampling.BICUBIC, box=box))
+    return resize.square(np.asarray(rgb), size)
 
 
 def to_rgb(image: "np.ndarray | Image") -> "Image":
@@ -162,7 +166,7 @@ def _from_array(array: np.ndarray) -> "Image":
     return Image.fromarray(array)
 
 
-def _load(source: Source, convert: "Callable[[Image], T]", name: str = "the image") -> T:
+def _load(source: Source, convert: "Callable[[Image, BinaryIO], T]", name: str = "the image") -> T:
     """Open, check and convert one image."""
     if isinstance(source, bytes):
         return _decode(io.BytesIO(source), name, convert)
@@ -175,7 +179,7 @@ def _load(source: Source, convert: "Callable[[Image], T]", name: str = "the imag
         return _decode(file, str(path), convert)
 
 
-def _decode(file: BinaryIO, name: str, convert: "Callable[[Image], T]") -> T:
+def _decode(file: BinaryIO, name: str, convert: "Callable[[Image, BinaryIO], T]") -> T:
     from PIL import Image, UnidentifiedImageError
 
     too_large = f"more than the {PIXEL_LIMIT // 10**6} million allowed: make it smaller"
@@ -185,7 +189,7 @@ def _decode(file: BinaryIO, name: str, convert: "Callable[[Image], T]") -> T:
                 raise InputError(
                     f"{name} claims {image.width} x {image.height} pixels, {too_large}"
                 )
-            return convert(image)
+            return convert(image, file)
     except InputError:
         raise
     except Image.DecompressionBombError as error:

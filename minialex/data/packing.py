@@ -14,6 +14,7 @@ import numpy as np
 from minialex import checkpoint
 from minialex.data import packing_report
 from minialex.data.base import Dataset, Splits
+from minialex.data.jpeg import simplejpeg
 from minialex.data.manifest import FORMAT, MANIFEST, PARTS, VERSION, checksum
 from minialex.data.npy import write_array
 from minialex.data.shards import STATE, PartState, PrepareState
@@ -130,4 +131,6 @@ def _decoder() -> str:
     import PIL
     from PIL import features
 
-    return f"Pillow {PIL.__version__}, libjpeg {features.version('jpg')}"
+    fast = simplejpeg()
+    used = f"Pillow {PIL.__version__}, libjpeg {features.version('jpg')}"
+    return used if fast is None else f"{used}, simplejpeg {fast.__version__}"

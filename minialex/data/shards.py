@@ -14,7 +14,7 @@ from minialex.errors import InputError
 
 STATE = "unfinished.safetensors"
 SHARD_BYTES = 256 << 20  # of pixels, so about 1,300 images of 256 x 256
-_MOST_IMAGES = 8192
+_MOST_IMAGES = 2048  # so that a kill costs seconds where images are small
 
 
 def images_per_shard(size: int) -> int:
