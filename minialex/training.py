@@ -201,8 +201,8 @@ def train(
 ) -> Result:
     """Train a network and keep the run in a folder.
 
-    data         a folder of photographs or of CIFAR-10, "shapes" or "shapes:N" for built-in images
-                 (also the default), or `Splits`
+    data         a folder that `open_data` knows: photographs, ILSVRC's archives, CIFAR-10, a packed
+                 set; "shapes" or "shapes:N" for built-in images (also the default); or `Splits`
     model        a name of `minialex.models.names()`; `model_options` go to its function
     epochs, batch_size, lr, schedule, momentum, weight_decay, mirror, crops, colour_noise
                  None is what the model's recipe says; `batch_size` and `lr` mean the whole batch on

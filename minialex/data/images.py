@@ -4,6 +4,7 @@ Whatever Pillow reads becomes RGB: grey is repeated, palettes and CMYK are conve
 is laid over white, more than 8 bits are scaled down, and a camera's rotation is undone.
 """
 
+import functools
 import io
 import os
 from collections.abc import Callable
@@ -30,12 +31,14 @@ _REFUSED_FORMATS = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"}
 _ALPHA_MODES = {"LA", "La", "PA", "RGBA", "RGBa"}
 
 
-def formats() -> list[str]:
-    """The formats that are opened, whatever a file's suffix says."""
+@functools.cache
+def formats() -> tuple[str, ...]:
+    """The formats that are opened, whatever a file's suffix says; they are tried in this order."""
     from PIL import Image
 
     Image.init()
-    return [name for name in Image.ID if name not in _REFUSED_FORMATS]
+    readable = [name for name in Image.ID if name not in _REFUSED_FORMATS]
+    return tuple(sorted(readable, key=lambda name: name != "JPEG"))
 
 
 def suffixes() -> frozenset[str]:
