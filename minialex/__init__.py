@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from minialex.classifier import load as load
     from minialex.classifier import predict as predict
     from minialex.data.open import open_data as open_data
+    from minialex.data.prepare import prepare as prepare
     from minialex.errors import InputError as InputError
     from minialex.errors import TrainingError as TrainingError
     from minialex.models import AlexNet as AlexNet
@@ -34,6 +35,7 @@ _HOMES = {
     "load": "minialex.classifier",
     "open_data": "minialex.data.open",
     "predict": "minialex.classifier",
+    "prepare": "minialex.data.prepare",
     "train": "minialex.training",
 }
 

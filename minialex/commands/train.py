@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         return argument
 
     what = add("what")
-    what("--data", help="a folder of class folders or of CIFAR-10; shapes or shapes:N (built in)")
+    what("--data", help="a folder: of classes, of archives, packed; shapes or shapes:N (built in)")
     what("--model", help="a network by name; `minialex summary --variants` lists them")
     what("--option", option, "of the network, such as towers=1", action="append", metavar="N=V")
     what("--val-fraction", float, "share held out where the data has no val/", metavar="F")

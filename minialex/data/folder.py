@@ -1,6 +1,7 @@
 """Photographs in class folders: ILSVRC's train/<class>/ and val/<class>/, or <class>/ alone."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -35,20 +36,17 @@ class ImageFolder:
     def image(self, index: int, size: int) -> np.ndarray:
         return images.load_square(self.folder / self.files[index], size)
 
+    def dimensions(self, index: int) -> tuple[int, int]:
+        """Width and height of the file's image."""
+        return images.dimensions(self.folder / self.files[index])
+
     def describe(self, index: int) -> str:
         return str(self.folder / self.files[index])
 
     @cached_property
     def native_size(self) -> int | None:
         """The median shorter side of a few files, by their headers; None if none can be read."""
-        sides = []
-        for index in np.linspace(0, len(self) - 1, min(len(self), _TRIED_SIZES)).astype(int):
-            try:
-                _, width, height = images.probe(self.folder / self.files[index])
-            except (InputError, OSError):
-                continue
-            sides.append(min(width, height))
-        return int(np.median(sides)) if sides else None
+        return typical_side(len(self), lambda i: self.folder / self.files[i])
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,18 @@ class Layout:
         if self.val is not None:
             return f"class folders in {self.train.name}/ and {self.val.name}/"
         return "class folders" + (f" in {self.train.name}/" if self.train != self.root else "")
+
+
+def typical_side(count: int, source: Callable[[int], images.Source]) -> int | None:
+    """The median shorter side of a few of `count` image files; None if none can be read."""
+    sides = []
+    for index in np.linspace(0, count - 1, min(count, _TRIED_SIZES)).astype(int):
+        try:
+            _, width, height = images.probe(source(index))
+        except (InputError, OSError):
+            continue
+        sides.append(min(width, height))
+    return int(np.median(sides)) if sides else None
 
 
 def find_layout(root: Path) -> Layout:
@@ -185,10 +195,7 @@ def _require_readable(folder: Path, names: list[str]) -> None:
 
 
 def read_names(root: Path, class_ids: tuple[str, ...]) -> tuple[str, ...]:
-    """Readable class names from lines `<id> <name>, <synonym>...` in `root`, or the ids.
-
-    The first synonym is the name unless two classes share it (ILSVRC has two cranes).
-    """
+    """Readable class names from lines `<id> <name>, <synonym>...` in `root`, or the ids."""
     path = next((root / name for name in _NAME_FILES if (root / name).is_file()), None)
     if path is None:
         return class_ids
@@ -196,6 +203,17 @@ def read_names(root: Path, class_ids: tuple[str, ...]) -> tuple[str, ...]:
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         class_id, _, words = line.strip().partition(" ")
         known[class_id] = words.strip() or class_id
+    return short_names(class_ids, known)
+
+
+def short_names(class_ids: tuple[str, ...], known: dict[str, str]) -> tuple[str, ...]:
+    """The first synonym of each class, or all where two share it, or these and the id.
+
+    ILSVRC has two maillots, one of them also called a tank suit, and two cranes that share theirs.
+    """
     full = [known.get(class_id, class_id) for class_id in class_ids]
     short = [words.split(",")[0].strip() for words in full]
-    return tuple(s if short.count(s) == 1 else w for s, w in zip(short, full, strict=True))
+    return tuple(
+        s if short.count(s) == 1 else w if full.count(w) == 1 else f"{w} ({i})"
+        for i, s, w in zip(class_ids, short, full, strict=True)
+    )

@@ -4,8 +4,8 @@ Whatever Pillow reads becomes RGB: grey is repeated, palettes and CMYK are conve
 is laid over white, more than 8 bits are scaled down, and a camera's rotation is undone.
 """
 
+import functools
 import io
-import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 import numpy as np
 
+from minialex.data import jpeg
 from minialex.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,17 +24,21 @@ Source = str | os.PathLike[str] | bytes | BinaryIO
 
 PIXEL_LIMIT = 178_000_000  # a small file can claim any size: decoding it would fill the memory
 
+BYTE_LIMIT = 256 << 20  # of an encoded image that is read whole
+
 # EPS starts Ghostscript, and for the others Pillow has no decoder.
 _REFUSED_FORMATS = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"}
 _ALPHA_MODES = {"LA", "La", "PA", "RGBA", "RGBa"}
 
 
-def formats() -> list[str]:
-    """The formats that are opened, whatever a file's suffix says."""
+@functools.cache
+def formats() -> tuple[str, ...]:
+    """The formats that are opened, whatever a file's suffix says; they are tried in this order."""
     from PIL import Image
 
     Image.init()
-    return [name for name in Image.ID if name not in _REFUSED_FORMATS]
+    readable = [name for name in Image.ID if name not in _REFUSED_FORMATS]
+    return tuple(sorted(readable, key=lambda name: name != "JPEG"))
 
 
 def suffixes() -> frozenset[str]:
@@ -44,33 +49,49 @@ def suffixes() -> frozenset[str]:
     return frozenset(suffix.lower() for suffix, name in known.items() if name in readable)
 
 
-def load_rgb(source: Source) -> np.ndarray:
-    """The image in a file, an open binary file or bytes as uint8 (H, W, 3).
+def load_rgb(source: Source, name: str = "the image") -> np.ndarray:
+    """The image in a file, an open binary file or bytes, called `name`, as uint8 (H, W, 3).
 
     Raises InputError for what is no image, damaged, or larger than 178 million pixels, and the
     usual OSError where the file cannot be opened at all.
     """
-    return _load(source, lambda image: np.array(to_rgb(image)))
+
+    def whole(image: "Image", file: BinaryIO) -> np.ndarray:
+        pixels = jpeg.decode(image, file)
+        return np.array(to_rgb(image)) if pixels is None else pixels
+
+    return _load(source, whole, name)
 
 
-def load_square(source: Source, size: int) -> np.ndarray:
+def load_square(source: Source, size: int, name: str = "the image") -> np.ndarray:
     """`square(load_rgb(source), size)`, faster: uint8 (size, size, 3).
 
-    Where a JPEG is large, only as many of its frequencies are decoded as an image of at least
-    twice `size` needs; the filter of the final step then still decides what is seen.
+    `name` is what messages call bytes that have no path. Where a JPEG is large,
+    only as many of its frequencies are decoded as an image of at least twice `size` needs; the
+    filter of the final step then still decides what is seen.
     """
 
-    def reduced(image: "Image") -> np.ndarray:
+    def reduced(image: "Image", file: BinaryIO) -> np.ndarray:
+        stored = image.size
         image.draft(None, (2 * size, 2 * size))  # type: ignore[arg-type]
-        return square(image, size)
+        pixels = jpeg.decode(image, file) if image.size == stored else None
+        return square(image if pixels is None else pixels, size)
 
-    return _load(source, reduced)
+    return _load(source, reduced, name)
+
+
+def refuse_large(size: int, name: str) -> None:
+    """Raise InputError for an encoded image of more than 256 MiB."""
+    if size > BYTE_LIMIT:
+        raise InputError(
+            f"{name} has {size:,} bytes, and an image at most {BYTE_LIMIT >> 20} MiB: remove it"
+        )
 
 
 def probe(source: Source) -> tuple[str, int, int]:
     """Pillow's mode, width and height as stored, of an image that was decoded to its end."""
 
-    def facts(image: "Image") -> tuple[str, int, int]:
+    def facts(image: "Image", _) -> tuple[str, int, int]:
         stored = image.mode, image.width, image.height
         to_rgb(image)
         return stored
@@ -78,22 +99,24 @@ def probe(source: Source) -> tuple[str, int, int]:
     return _load(source, facts)
 
 
+def dimensions(source: Source, name: str = "the image") -> tuple[int, int]:
+    """Width and height by the header alone; what follows it may still be damaged."""
+    return _load(source, lambda image, _: image.size, name)
+
+
 def square(image: "np.ndarray | Image", size: int) -> np.ndarray:
     """Shorter side to `size`, then the central square (paper, section 2): uint8 (size, size, 3).
 
     `image` is a Pillow image or a uint8 array (H, W), (H, W, 3) or (H, W, 4).
     """
-    from PIL import Image
+    from minialex.data import resize
 
     rgb = to_rgb(image)
     side = min(rgb.size)
-    left, top = (rgb.width - side) / 2, (rgb.height - side) / 2
     if side == size:
-        left, top = math.floor(left), math.floor(top)
+        left, top = (rgb.width - side) // 2, (rgb.height - side) // 2
         return np.array(rgb.crop((left, top, left + size, top + size)))
-    # The box limits what is shown, not what the filter reads: same as scaling before cutting.
-    box = (left, top, left + side, top + side)
-    return np.array(rgb.resize((size, size), Image.Resampling.BICUBIC, box=box))
+    return resize.square(np.asarray(rgb), size)
 
 
 def to_rgb(image: "np.ndarray | Image") -> "Image":
@@ -146,12 +169,12 @@ def _from_array(array: np.ndarray) -> "Image":
     return Image.fromarray(array)
 
 
-def _load(source: Source, convert: "Callable[[Image], T]") -> T:
+def _load(source: Source, convert: "Callable[[Image, BinaryIO], T]", name: str = "the image") -> T:
     """Open, check and convert one image."""
     if isinstance(source, bytes):
-        return _decode(io.BytesIO(source), "the image", convert)
+        return _decode(io.BytesIO(source), name, convert)
     if not isinstance(source, str | os.PathLike):
-        return _decode(source, str(getattr(source, "name", "the image")), convert)
+        return _decode(source, str(getattr(source, "name", name)), convert)
     path = Path(source)
     if not path.exists():
         raise FileNotFoundError(f"no image file {str(path)!r}: check the path")
@@ -159,7 +182,7 @@ def _load(source: Source, convert: "Callable[[Image], T]") -> T:
         return _decode(file, str(path), convert)
 
 
-def _decode(file: BinaryIO, name: str, convert: "Callable[[Image], T]") -> T:
+def _decode(file: BinaryIO, name: str, convert: "Callable[[Image, BinaryIO], T]") -> T:
     from PIL import Image, UnidentifiedImageError
 
     too_large = f"more than the {PIXEL_LIMIT // 10**6} million allowed: make it smaller"
@@ -169,7 +192,7 @@ def _decode(file: BinaryIO, name: str, convert: "Callable[[Image], T]") -> T:
                 raise InputError(
                     f"{name} claims {image.width} x {image.height} pixels, {too_large}"
                 )
-            return convert(image)
+            return convert(image, file)
     except InputError:
         raise
     except Image.DecompressionBombError as error:

@@ -4,13 +4,14 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from minialex.data.base import Dataset
+from minialex.data.workers import Workers
 from minialex.errors import InputError
 
 _GIB = 1 << 30
@@ -36,10 +37,12 @@ class Loader:
     `workers` threads (default: one a core) stay up to `ahead` images (default: two batches) before
     the consumer; Pillow lets go of Python's lock while it decodes. The first squares decoded stay
     in a cache of `cache_bytes` (default: 2 GiB or a quarter of the memory, whichever is less; 0
-    for none). Neither changes what is delivered.
+    for none). Neither changes what is delivered. Squares that the data set holds as they are, in
+    mapped memory, are copied from there, a batch at a time.
 
-    `skipped` maps each image that could not be read to the reason; `wait_seconds` adds up how long
-    consumers had to wait.
+    An image that takes more than `patience` seconds (default: 30) to read, or more memory than
+    there is, ends the iteration with an InputError that names it. `skipped` maps each image that
+    could not be read to the reason; `wait_seconds` adds up how long consumers had to wait.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class Loader:
         workers: int | None = None,
         ahead: int | None = None,
         cache_bytes: int | None = None,
+        patience: float | None = None,
     ):
         if workers is not None and workers < 1:
             raise InputError(f"workers is {workers}: decoding images takes at least 1 thread")
@@ -57,10 +61,12 @@ class Loader:
         self.size = size
         self.workers = workers or cores()
         self.ahead = ahead
+        self.patience = patience
         self.skipped: dict[str, str] = {}
         self.wait_seconds = 0.0
         self._labels = dataset.labels
         self._early: dict[int, Future] = {}
+        self._running: dict[int, tuple[int, float]] = {}
         self._cache: dict[int, np.ndarray] = {}
         space = default_cache_bytes() if cache_bytes is None else cache_bytes
         self._cache_limit = space // (size * size * 3)
@@ -74,38 +80,80 @@ class Loader:
         """
         order = np.asarray(order, np.int64)
         ahead = 2 * batch_size if self.ahead is None else self.ahead
-        pending: deque[Future] = deque()
-        submitted = first
-        unreadable = 0
-        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="minialex-loader")
-        try:
-            for start in range(first, len(order), batch_size):
-                end = min(start + batch_size, len(order))
-                for index in order[submitted : end + ahead]:
-                    early = self._early.pop(int(index), None)
-                    pending.append(early or pool.submit(self._read, int(index)))
-                submitted = max(submitted, min(end + ahead, len(order)))
-                waiting = time.perf_counter()
-                found = [pending.popleft().result() for _ in range(start, end)]
-                self.wait_seconds += time.perf_counter() - waiting
-                batch = self._assemble(order, start, end, found)
-                unreadable += end - start - len(batch)
-                if 2 * unreadable > len(order):
-                    raise self._too_many(unreadable, len(order))
-                if len(batch):
-                    yield batch
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        with self._start_workers() as workers:
+            if self._mapped:
+                yield from self._copied(workers, order, batch_size, first, ahead)
+            else:
+                yield from self._decoded(workers, order, batch_size, first, ahead)
 
     def read_ahead(self, indices) -> None:
         """Start to read these images now, for the next `batches` that delivers them.
 
         What is read in vain stays in memory until it is delivered: name no more than a few batches.
         """
-        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="minialex-loader")
+        if self._mapped:
+            return
+        workers = self._start_workers()
         for index in np.asarray(indices, np.int64):
-            self._early[int(index)] = pool.submit(self._read, int(index))
-        pool.shutdown(wait=False)  # its threads end when these are read
+            self._early[int(index)] = workers.submit(self._read, int(index))
+        workers.finish()
+
+    def _start_workers(self) -> Workers:
+        return Workers(self.workers, self.dataset.describe, self.patience, self._running)
+
+    @property
+    def _mapped(self) -> bool:
+        return getattr(self.dataset, "mapped_size", None) == self.size
+
+    def _decoded(self, workers: Workers, order, batch_size: int, first: int, ahead: int):
+        pending: deque[Future] = deque()
+        submitted = first
+        unreadable = 0
+        for start in range(first, len(order), batch_size):
+            end = min(start + batch_size, len(order))
+            for index in order[submitted : end + ahead]:
+                early = self._early.pop(int(index), None)
+                pending.append(early or workers.submit(self._read, int(index)))
+            submitted = max(submitted, min(end + ahead, len(order)))
+            waiting = time.perf_counter()
+            found = [workers.result(pending.popleft()) for _ in range(start, end)]
+            self.wait_seconds += time.perf_counter() - waiting
+            batch = self._assemble(order, start, end, found)
+            unreadable += end - start - len(batch)
+            if 2 * unreadable > len(order):
+                raise self._too_many(unreadable, len(order))
+            if len(batch):
+                yield batch
+
+    def _copied(self, workers: Workers, order, batch_size: int, first: int, ahead: int):
+        """The same for squares in mapped memory: each thread copies a stretch of the batch."""
+        pending: deque[tuple[np.ndarray, list[Future]]] = deque()
+        submitted = first
+        for start in range(first, len(order), batch_size):
+            end = min(start + batch_size, len(order))
+            while submitted < min(end + ahead, len(order)):
+                stop = min(submitted + batch_size, len(order))
+                pending.append(self._start_copy(workers, order[submitted:stop]))
+                submitted = stop
+            waiting = time.perf_counter()
+            images, jobs = pending.popleft()
+            for job in jobs:
+                workers.result(job)
+            self.wait_seconds += time.perf_counter() - waiting
+            indices = order[start:end]
+            yield Batch(images, self._labels[indices], np.arange(start, end), indices, end)
+
+    def _start_copy(self, workers: Workers, indices) -> tuple[np.ndarray, list[Future]]:
+        images = np.empty((len(indices), self.size, self.size, 3), np.uint8)
+        cuts = np.linspace(0, len(indices), min(self.workers, len(indices)) + 1).astype(int)
+
+        def stretch(low: int, high: int):
+            copy = self.dataset.copy_squares  # type: ignore[attr-defined]
+            return lambda _: copy(indices[low:high], images[low:high])
+
+        spans = zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True)
+        jobs = [workers.submit(stretch(*span), int(indices[span[0]])) for span in spans]
+        return images, jobs
 
     def _read(self, index: int) -> np.ndarray | str:
         """One square, from the cache or the file; or the reason why there is none."""

@@ -11,7 +11,7 @@ from statistics import median
 
 import numpy as np
 
-from minialex.data import cifar, folder, images
+from minialex.data import archives, cifar, convnet, folder, images, kaggle, packed
 from minialex.data.base import Dataset, Splits
 from minialex.data.loader import cores
 from minialex.data.open import existing_folder, is_builtin, open_data
@@ -19,6 +19,7 @@ from minialex.errors import InputError
 
 _TABLE_ROWS = 40  # a longer table shows the smallest and the largest classes
 _EXAMPLES = 10
+_NO_FOLDERS = (cifar.is_cifar, convnet.is_convnet, archives.is_archives, kaggle.is_kaggle)
 _MODES = {
     "1": "black and white",
     "L": "grey",
@@ -55,9 +56,14 @@ def check_data(
     `size` is the side that images will be scaled to. `progress` is called with the number of files
     just read. Raises what `open_data` raises for a path that is no data set at all.
     """
-    if data is None or is_builtin(data) or cifar.is_cifar(existing_folder(data)):
-        return "\n".join(_check_records(open_data(data), size))
-    layout = folder.find_layout(existing_folder(data))
+    if data is None or is_builtin(data):
+        return "\n".join(_check_records(open_data(data), size, workers, progress))
+    root = existing_folder(data)
+    if packed.is_packed(root):
+        return "\n".join(_check_packed(root))
+    if any(known(root) for known in _NO_FOLDERS):
+        return "\n".join(_check_records(open_data(data), size, workers, progress))
+    layout = folder.find_layout(root)
     parts = {"train": layout.train} | ({"val": layout.val} if layout.val else {})
     classes = {part: folder.subfolders(path) for part, path in parts.items()}
     names = [
@@ -101,9 +107,49 @@ def _digest(image: np.ndarray) -> bytes:
     return hashlib.sha256(image.tobytes()).digest()
 
 
-def _check_records(splits: Splits, size: int) -> Iterator[str]:
-    """A data set without image files of its own: class sizes, and duplicates if it has a size."""
+def _check_records(splits: Splits, size: int, workers, progress) -> Iterator[str]:
+    """A data set without class folders: class sizes, and unreadable or double images."""
     yield f"{splits.train.name}: {splits.train.layout}"
+    yield from _label_counts(splits)
+    parts: dict[str, Dataset] = {"train": splits.train, "val": splits.val}
+    side = splits.train.native_size
+    if side is None:
+        yield f"sizes: drawn at any size, here {size} x {size}"
+        yield from _verdict([])
+        return
+    photographs = hasattr(getattr(splits.train, "whole", splits.train), "dimensions")
+    if photographs:
+        side = size
+    else:
+        yield f"sizes: {side} x {side}" + (f", enlarged to {size} x {size}" if size > side else "")
+
+    def read(where: tuple[str, Dataset, int]) -> _File:
+        part, data, index = where
+        path = Path(data.describe(index))
+        try:
+            return _File(part, "", path, _digest(data.image(index, side)))
+        except (InputError, OSError) as error:
+            return _File(part, "", path, problem=str(error))
+
+    places = [(part, data, i) for part, data in parts.items() for i in range(len(data))]
+    files = []
+    with ThreadPoolExecutor(workers or cores()) as pool:
+        for file in pool.map(read, places):
+            files.append(file)
+            if progress is not None:
+                progress(1)
+    yield from _verdict([*_file_problems(files), *_duplicates(files)])
+
+
+def _check_packed(root: Path) -> Iterator[str]:
+    """A packed set: class sizes, and whether every byte is still what was written."""
+    splits = open_data(root)
+    yield f"{root}: {splits.train.layout}"
+    yield from _label_counts(splits)
+    yield from _verdict(packed.verify(root))
+
+
+def _label_counts(splits: Splits) -> Iterator[str]:
     parts: dict[str, Dataset] = {"train": splits.train, "val": splits.val}
     names = {part: list(splits.train.class_names) for part in parts}
     counts = {
@@ -111,18 +157,6 @@ def _check_records(splits: Splits, size: int) -> Iterator[str]:
         for part, data in parts.items()
     }
     yield from _count_lines(names, counts)
-    side = splits.train.native_size
-    if side is None:
-        yield f"sizes: drawn at any size, here {size} x {size}"
-        yield from _verdict([])
-        return
-    yield f"sizes: {side} x {side}" + (f", enlarged to {size} x {size}" if size > side else "")
-    files = [
-        _File(part, "", Path(data.describe(i)), _digest(data.image(i, side)))
-        for part, data in parts.items()
-        for i in range(len(data))
-    ]
-    yield from _verdict(list(_duplicates(files)))
 
 
 # ------------------------------------------------------------------------------------ the sections

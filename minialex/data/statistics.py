@@ -43,14 +43,31 @@ def measure(
     for batch in loader.batches(np.arange(len(dataset)), _BATCH):
         total += batch.images.sum(axis=0, dtype=np.int64)
         for image in batch.images:
-            pixels = image.reshape(-1, 3).astype(np.float64)  # (S·S, 3)
-            products += (pixels.T @ pixels).astype(np.int64)  # integers below 2^53: exact
+            products += channel_products(image)
         count += len(batch)
         if progress is not None:
             progress(len(batch))
     if not count:
         raise InputError(f"{dataset.name!r} holds no image to measure")
-    std, axes = _principal_components(total.sum(axis=(0, 1)), products, count * size * size)
+    return from_sums(total, products, count)
+
+
+def supplied(dataset: Dataset, size: int) -> Statistics | None:
+    """The statistics that came with `dataset`, if they are of squares of `size`."""
+    found = getattr(dataset, "statistics", None)
+    return found if found is not None and found.mean.shape == (size, size, 3) else None
+
+
+def channel_products(image: np.ndarray) -> np.ndarray:
+    """Σ RᵀR over the pixels of one image: uint8 (S, S, 3) -> int64 (3, 3), exact."""
+    pixels = image.reshape(-1, 3).astype(np.float64)  # (S·S, 3)
+    return (pixels.T @ pixels).astype(np.int64)  # integers below 2^53
+
+
+def from_sums(total: np.ndarray, products: np.ndarray, count: int) -> Statistics:
+    """Statistics of `count` images from their sum, int64 (S, S, 3), and their channel products."""
+    pixels = count * total.shape[0] * total.shape[1]
+    std, axes = _principal_components(total.sum(axis=(0, 1)), products, pixels)
     return Statistics((total / count).astype(np.float32), std, axes, count)
 
 

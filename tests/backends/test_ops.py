@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from strategies import DTYPES, grid, laid_out, norms, windows
 from tolerance import assert_close
 
+from minialex import backends
+from minialex.backends.base import Backend
 from reference import convolution, crops, dropout, losses, pooling, response_norm, sgd
 
 
@@ -216,6 +218,20 @@ def test_crops(b, n, crop, slack, fixed_mean, shifted, scale, dtype, seed):
     wide = None if shift is None else exact(shift)
     wanted = crops.crops(images, top, left, flip, crop, exact(mean), *where, wide, scale)
     assert_close(x, wanted, dtype, 3)
+
+
+@pytest.mark.parametrize("fixed", [(None, None), (2, 2)])
+def test_tuned_crops_have_the_bits_of_the_generic_ones(fixed):
+    """A run begun before the one was there and resumed after it must not change."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (2, 40, 21, 21, 3), np.uint8)[1]
+    mean = rng.uniform(90, 150, (21, 21, 3)).astype(np.float32)
+    top, left, flip = *rng.integers(0, 5, (2, 40)), rng.integers(0, 2, 40).astype(bool)
+    shift = rng.normal(0, 10, (40, 3)).astype(np.float32)
+    arguments = (images, top, left, flip, 17, mean, *fixed, shift, 1 / 1.1, "float32")
+    b = backends.get("numpy")
+    generic = Backend.crops(b, *arguments)
+    assert b.crops(*arguments).tobytes() == generic.tobytes()
 
 
 @given(st.integers(1, 40), st.sampled_from(DTYPES), st.integers(0, 99))

@@ -69,6 +69,24 @@ from minialex import checkpoint, cli
         ("summary --classes 1", "1 is below 2"),
         ("check --backend nunpy", "did you mean 'numpy'"),
         ("check --data pest", "did you mean 'pets'"),
+        ("prepare pest packed", "did you mean 'pets'"),
+        ("prepare pets pets", "would go into its source"),
+        ("prepare pets runs", "holds other files"),
+        ("prepare pets photo.jpg", "is a file: name a new folder"),
+        ("prepare pets packed --size 4", "4 is below 8"),
+        ("prepare pets packed --size 5000", "choose between 8 and 4096"),
+        ("prepare pets packed --jpeg --quality 100", "JPEG's goes from 1 to 95"),
+        ("prepare pets packed --workers 0", "0 is below 1"),
+        ("prepare pets packed --max-left-out 2", "a share between 0 and 1"),
+        ("prepare pets", "required: DEST"),
+        ("train --data manifest", "manifest.json' is damaged"),
+        ("evaluate --data manifest", "manifest.json' is damaged"),
+        ("check --data manifest", "manifest.json' is damaged"),
+        ("train --data tar", "ILSVRC2012_img_train.tar ends in the middle of a tar header"),
+        ("data info pest", "did you mean 'pets'"),
+        ("data inform pets", "invalid choice: 'inform'"),
+        ("data info pets --figure sheet.pdf", "unknown kind of picture '.pdf'"),
+        ("data info pets --figure none/sheet.png", "choose a folder"),
         ("trian", "invalid choice: 'trian'"),
         ("", "required: COMMAND"),
     ],
@@ -83,6 +101,10 @@ def mistakes(here):
     if not (here / "pets").exists():
         photos(here / "pets")
         (here / "empty").mkdir()
+        (here / "manifest").mkdir()
+        (here / "manifest" / "manifest.json").write_text("{}")
+        (here / "tar").mkdir()
+        (here / "tar" / "ILSVRC2012_img_train.tar").write_bytes(b"tar")
         for name in ("a", "b"):
             (here / "unreadable" / name).mkdir(parents=True)
             (here / "unreadable" / name / "x.jpg").write_bytes(b"no photograph")

@@ -53,3 +53,20 @@ def test_the_installed_command_is_this_one():
 
     [point] = entry_points(group="console_scripts", name="minialex")
     assert point.load() is cli.main
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_prepare_stops_and_goes_on(tmp_path, number, code):
+    line = [*COMMAND, "prepare", "shapes:4000", str(tmp_path / "packed"), "--size", "64"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE) as run:
+        assert b"shapes" in run.stdout.readline()
+        assert b"takes" in run.stdout.readline()
+        while not list((tmp_path / "packed").glob("train-*")):
+            assert run.poll() is None
+            time.sleep(0.02)
+        run.send_signal(number)
+        start = time.monotonic()
+        output = run.communicate(timeout=60)[0].decode()
+    assert time.monotonic() - start < 5
+    assert run.returncode == code
+    assert f"stopped by {signal.Signals(number).name}; the same command goes on" in output

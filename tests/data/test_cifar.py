@@ -78,12 +78,6 @@ def test_only_a_test_batch(folder):
         open_data(folder)
 
 
-def test_pickles_are_not_loaded(tmp_path):
-    (tmp_path / "data_batch_1").write_bytes(b"\x80\x02}q\x01.")
-    with pytest.raises(InputError, match="pickles"):
-        open_data(tmp_path)
-
-
 def test_the_real_records(shared_data):
     splits = open_data(shared_data / "cifar-10-batches-bin")
     assert (len(splits.train), len(splits.val)) == (10_000, 5_000)

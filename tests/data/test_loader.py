@@ -1,4 +1,6 @@
 import gc
+import subprocess
+import sys
 import threading
 import time
 
@@ -180,3 +182,162 @@ def test_a_photograph_cut_short_is_skipped_and_named(photos):
     (description,) = load.skipped
     assert description == str(cut)
     assert "truncated" in load.skipped[description]
+
+
+def held(numbered, index=6):
+    """A data set whose image `index` is never finished, until the event is set."""
+    release = threading.Event()
+    dataset = numbered(40)
+    quick = dataset.image
+
+    def image(i, size):
+        if i == index:
+            release.wait(30)
+        return quick(i, size)
+
+    dataset.image = image
+    return dataset, release
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("early", [False, True])
+def test_a_read_that_hangs_ends_the_run_with_its_name(numbered, workers, early):
+    dataset, release = held(numbered)
+    load = Loader(dataset, SIZE, workers=workers, patience=0.3)
+    start = time.monotonic()
+    try:
+        if early:
+            load.read_ahead(np.arange(8))
+        with pytest.raises(InputError, match="number 6 has been read for 0 s without an end"):
+            list(load.batches(np.arange(40), 4))
+        assert time.monotonic() - start < 3
+    finally:
+        release.set()
+        for thread in loader_threads():
+            thread.join(5)
+
+
+def test_a_read_without_enough_memory_ends_the_run_with_its_name(numbered):
+    dataset = numbered(40)
+    quick = dataset.image
+
+    def image(index, size):
+        return quick(index, size) if index != 6 else np.empty(1 << 60, np.uint8)
+
+    dataset.image = image
+    with pytest.raises(InputError, match="number 6: there is not enough memory to read it"):
+        list(Loader(dataset, SIZE).batches(np.arange(40), 4))
+
+
+@pytest.mark.parametrize(
+    "error", [ZeroDivisionError, SystemExit, KeyboardInterrupt, RecursionError]
+)
+def test_a_worker_that_dies_ends_the_run_with_the_name(numbered, error):
+    dataset = numbered(40)
+    quick = dataset.image
+
+    def image(index, size):
+        if index == 6:
+            raise error("gone")
+        return quick(index, size)
+
+    dataset.image = image
+    with pytest.raises(error, match="gone") as caught:
+        list(Loader(dataset, SIZE, workers=1).batches(np.arange(40), 4))
+    assert caught.value.__notes__ == ["while reading number 6"]
+
+
+def test_threads_that_the_system_refuses_are_said(numbered, monkeypatch):
+    start, started = threading.Thread.start, []
+
+    def refuse(self):
+        if self.name.startswith("minialex-loader") and len(started) >= 2:
+            raise RuntimeError("can't start new thread")
+        started.append(self)
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(InputError, match="does not allow 5 threads"):
+        list(Loader(numbered(40), SIZE, workers=5).batches(np.arange(40), 4))
+    monkeypatch.undo()
+
+
+class Mapped:
+    """The numbered images as squares in mapped memory."""
+
+    mapped_size = SIZE
+
+    def __init__(self, whole):
+        self.whole = whole
+
+    def __getattr__(self, name):
+        return getattr(self.whole, name)
+
+    def __len__(self):
+        return len(self.whole)
+
+    def copy_squares(self, indices, out):
+        for row, index in zip(out, indices, strict=True):
+            row[...] = self.whole.image(int(index), SIZE)
+
+
+@given(
+    st.integers(0, 60),
+    st.integers(1, 70),
+    st.integers(1, 5),
+    st.none() | st.integers(0, 80),
+    st.integers(0, 5),
+)
+def test_mapped_squares_come_as_decoded_ones_do(numbered, count, batch_size, workers, ahead, skip):
+    order = np.random.default_rng(count).permutation(count)
+    options = {"workers": workers, "ahead": ahead}
+    first = min(skip * batch_size, count)
+    decoded = Loader(numbered(count), SIZE, **options).batches(order, batch_size, first)
+    mapped = Loader(Mapped(numbered(count)), SIZE, **options).batches(order, batch_size, first)
+    for one, other in zip(decoded, mapped, strict=True):
+        for name in ("images", "labels", "positions", "indices", "end"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
+def test_mapped_squares_of_another_size_are_decoded(numbered):
+    load = Loader(Mapped(numbered(8)), SIZE + 1)
+    assert next(load.batches(np.arange(8), 4)).images.shape == (4, SIZE + 1, SIZE + 1, 3)
+
+
+def test_a_copy_that_hangs_ends_the_run_with_its_name(numbered):
+    dataset, release = held(numbered)
+    load = Loader(Mapped(dataset), SIZE, workers=2, patience=0.3)
+    try:
+        with pytest.raises(InputError, match=r"number \d has been read"):
+            list(load.batches(np.arange(40), 4))
+    finally:
+        release.set()
+        for thread in loader_threads():
+            thread.join(5)
+
+
+HANGS = """
+import sys, threading
+from minialex import cli
+from minialex.data import images, workers
+workers.PATIENCE = 1.0
+load = images.load_square
+def stuck(source, size, name=""):
+    if size > 8 and str(source).endswith("dog/3.JPEG"):
+        threading.Event().wait()
+    return load(source, size, name)
+images.load_square = stuck
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("command", ["train --model alexnet-64 --allow-upscaling", "prepare"])
+def test_a_process_with_a_read_that_hangs_ends(photos, tmp_path, command):
+    name, *options = command.split()
+    where = ["--data", photos, "--out", tmp_path / "new"]
+    if name == "prepare":
+        where = [photos, tmp_path / "new"]
+    line = [sys.executable, "-c", HANGS, name, *where, *options]
+    ended = subprocess.run(line, capture_output=True, text=True, timeout=30)
+    assert ended.returncode == 2, ended.stderr
+    assert "dog/3.JPEG has been read for 1 s without an end" in ended.stderr

@@ -83,3 +83,17 @@ def test_records_and_drawings(tmp_path):
 def test_a_path_that_is_no_data_set(tmp_path):
     with pytest.raises(FileNotFoundError):
         check_data(tmp_path / "nowhere")
+
+
+def test_a_packed_set_is_read_to_its_last_byte(photos, tmp_path):
+    from minialex.data.prepare import prepare
+
+    prepare(photos, tmp_path / "packed", size=16, progress=False)
+    report = check_data(tmp_path / "packed")
+    assert "packed pixels, 16 x 16, from class folders" in report
+    assert report.endswith("no problems found")
+    shard = tmp_path / "packed" / "val-00000.npy"
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 1
+    shard.write_bytes(content)
+    assert f"{shard} has changed since it was written" in check_data(tmp_path / "packed")

@@ -1,0 +1,1 @@
+"""How fast it is: `minialex bench`, beside what PyTorch gets on the same machine."""

@@ -1,0 +1,127 @@
+"""Pickles that hold plain values and number arrays; whatever else a pickle can do is refused.
+
+A pickle is a program. This reader first looks through its instructions and stops at the first that
+plain data does not need; the few classes that NumPy's arrays name are stand-ins defined here, so
+nothing in the file chooses what is called.
+"""
+
+import io
+import pickle
+import pickletools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minialex.errors import InputError
+
+_LARGEST = 1 << 30  # bytes; a CIFAR-10 batch has 31 million
+_PLAIN = """
+    PROTO FRAME STOP MARK EMPTY_DICT DICT SETITEM SETITEMS EMPTY_LIST LIST APPEND APPENDS
+    EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG
+    LONG1 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING UNICODE BINUNICODE SHORT_BINUNICODE
+    BINBYTES SHORT_BINBYTES PUT BINPUT LONG_BINPUT MEMOIZE GET BINGET LONG_BINGET GLOBAL
+    STACK_GLOBAL REDUCE BUILD
+"""
+_OPCODES = {op.code.encode("latin1"): op for op in pickletools.opcodes if op.name in _PLAIN.split()}
+_KINDS = {"u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8", "b1"}
+
+
+def load(path: Path) -> Any:
+    """The value in `path`: dicts, lists, tuples, numbers, bytes for Python 2's strings, arrays.
+
+    Raises InputError for a file that is damaged or holds anything else.
+    """
+    if path.stat().st_size > _LARGEST:
+        raise InputError(
+            f"{str(path)!r} has {path.stat().st_size:,} bytes, more than a batch of images has"
+        )
+    content = path.read_bytes()
+    try:
+        _inspect(content)
+        return _arrays(_Reader(io.BytesIO(content), encoding="bytes").load())
+    except Exception as error:  # a damaged pickle can raise nearly anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(
+            f"{str(path)!r} is not a plain pickle of images and labels ({reason}): "
+            "fetch it again, or use CIFAR-10's binary version"
+        ) from None
+
+
+def _inspect(content: bytes) -> None:
+    """Refuse instructions that plain data does not need, and places that would take memory."""
+    file, number, name = io.BytesIO(content), 0, ""
+    while name != "STOP":
+        number, code = number + 1, file.read(1)
+        if code not in _OPCODES:
+            raise ValueError(f"it uses the instruction {code!r}" if code else "it is cut short")
+        opcode = _OPCODES[code]
+        name, argument = opcode.name, 0
+        if name == "STRING":  # pickletools takes ASCII only
+            file.readline()
+        elif opcode.arg is not None:
+            argument = opcode.arg.reader(file)  # type: ignore[assignment, call-arg]
+        if name in ("PUT", "LONG_BINPUT") and not 0 <= argument <= number:
+            raise ValueError(f"it remembers a value at place {argument:,}")
+
+
+class _Reader(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+            module = "numpy"
+        known = {
+            ("numpy", "_reconstruct"): _reconstruct,
+            ("numpy", "ndarray"): _Array,
+            ("numpy", "dtype"): _Kind,
+            ("_codecs", "encode"): _encode,
+        }
+        if (module, name) not in known:
+            raise ValueError(f"it asks for {module}.{name}")
+        return known[module, name]
+
+
+class _Kind:
+    """Stands for numpy.dtype: a kind of number, and which byte comes first."""
+
+    def __init__(self, code, *_):
+        code = code.decode("ascii") if isinstance(code, bytes) else code
+        if code not in _KINDS:
+            raise ValueError(f"it holds an array of {code!r}")
+        self.dtype = np.dtype(code)
+
+    def __setstate__(self, state):
+        order = state[1].decode("ascii") if isinstance(state[1], bytes) else state[1]
+        if order not in ("<", ">", "|", "="):
+            raise ValueError(f"it holds an array of byte order {order!r}")
+        self.dtype = self.dtype.newbyteorder(order)
+
+
+class _Array:
+    """Stands for numpy.ndarray until all of the file is read."""
+
+    value = np.zeros(0)
+
+    def __setstate__(self, state):
+        _, shape, kind, fortran, content = state
+        if not isinstance(kind, _Kind) or not isinstance(content, bytes):
+            raise ValueError("it holds an array of objects")
+        flat = np.frombuffer(content, kind.dtype)
+        self.value = flat.reshape(tuple(map(int, shape)), order="F" if fortran else "C")
+
+
+def _reconstruct(*_) -> _Array:
+    return _Array()
+
+
+def _encode(text: str, encoding: str | bytes) -> bytes:
+    """How Python 3 writes bytes for Python 2."""
+    if encoding not in ("latin1", b"latin1"):
+        raise ValueError(f"it holds bytes encoded as {encoding!r}")
+    return text.encode("latin1")
+
+
+def _arrays(value: Any) -> Any:
+    """Arrays in place of their stand-ins, in a dict or on its own."""
+    if isinstance(value, dict):
+        return {k: v.value if isinstance(v, _Array) else v for k, v in value.items()}
+    return value.value if isinstance(value, _Array) else value

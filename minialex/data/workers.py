@@ -1,0 +1,130 @@
+"""Threads that read images ahead, and a named, prompt end where one of them gets stuck.
+
+Threads, not processes: the decoders let go of Python's lock while they work, nothing is copied
+between address spaces, and no process can outlive a run. They are daemons, so that a read which
+never returns cannot keep the program from ending.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from minialex.errors import InputError
+
+PATIENCE = 30.0  # seconds for one image, from a slow disk too
+_LOOK = 0.2  # seconds between looks at how long the running reads have taken
+_FAREWELL = 5.0  # seconds that closing waits for reads which are still under way
+
+
+class Workers:
+    """`count` threads for jobs `task(index)`; `describe(index)` names what a job reads.
+
+    A job that takes more than `patience` seconds (default: 30), or for which the memory does not
+    suffice, ends the wait for any result with an InputError that names it. A context manager.
+    Several may share `running`, so that each sees when a job of another is stuck.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        describe: Callable[[int], str],
+        patience: float | None = None,
+        running: dict[int, tuple[int, float]] | None = None,
+    ):
+        self.describe = describe
+        self.patience = PATIENCE if patience is None else patience
+        self._jobs: queue.SimpleQueue = queue.SimpleQueue()
+        self._running = {} if running is None else running  # thread -> (index, since when)
+        self._closed = False
+        self._threads = [
+            threading.Thread(target=self._work, name=f"minialex-loader-{i}", daemon=True)
+            for i in range(count)
+        ]
+        try:
+            for thread in self._threads:
+                thread.start()
+        except RuntimeError:
+            self._threads = [thread for thread in self._threads if thread.ident is not None]
+            self.close()
+            raise InputError(
+                f"the system does not allow {count} threads to read images: use fewer workers"
+            ) from None
+
+    def submit(self, task: Callable[[int], Any], index: int) -> Future:
+        """Queue `task(index)`; `result` waits for what it returns."""
+        future: Future = Future()
+        self._jobs.put((future, task, index))
+        return future
+
+    def result(self, future: Future) -> Any:
+        """What the job returned; raises what it raised, with a note of what it was reading."""
+        while True:
+            try:
+                return future.result(timeout=_LOOK)
+            except TimeoutError:
+                if future.done():  # the job itself ran into a time limit of its own
+                    raise
+            self._check_patience()
+
+    def close(self) -> None:
+        """Drop what is queued, wait for what runs, but not for what is stuck."""
+        self._closed = True
+        while True:
+            try:
+                self._jobs.get_nowait()[0].cancel()
+            except queue.Empty:
+                break
+        for _ in self._threads:
+            self._jobs.put(None)
+        deadline = time.monotonic() + min(_FAREWELL, self.patience)
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join(max(0.0, deadline - time.monotonic()))
+
+    def finish(self) -> None:
+        """Let the threads end by themselves once all that is queued is done."""
+        for _ in self._threads:
+            self._jobs.put(None)
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.close()
+
+    def _work(self) -> None:
+        me = threading.get_ident()
+        while (job := self._jobs.get()) is not None:
+            future, task, index = job
+            if not future.set_running_or_notify_cancel():
+                continue
+            self._running[me] = index, time.monotonic()
+            try:
+                future.set_result(task(index))
+            except MemoryError:
+                future.set_exception(
+                    InputError(
+                        f"{self.describe(index)}: there is not enough memory to read it: use fewer "
+                        "workers or smaller batches, or remove the file"
+                    )
+                )
+            except BaseException as error:
+                error.add_note(f"while reading {self.describe(index)}")
+                future.set_exception(error)
+            finally:
+                self._running.pop(me, None)
+                del job, future, task  # the result belongs to who waits for it
+
+    def _check_patience(self) -> None:
+        now = time.monotonic()
+        for index, since in list(self._running.values()):
+            if now - since > self.patience:
+                raise InputError(
+                    f"{self.describe(index)} has been read for {now - since:.0f} s without an end: "
+                    "the disk or the file is damaged, so remove the file or copy the data elsewhere"
+                )
+        if not any(thread.is_alive() for thread in self._threads):
+            raise RuntimeError("all threads that read images have ended")

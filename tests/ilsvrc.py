@@ -1,0 +1,125 @@
+"""Small ILSVRC-like archives and kits, made on the spot."""
+
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from scipy.io import savemat
+
+WNIDS = ("n01440764", "n02012849", "n03126707", "n03710637")
+WORDS = ("tench, Tinca tinca", "crane", "crane", "maillot, tank suit")
+KIT_ORDER = (3, 1, 4, 2)  # ILSVRC2012_ID of each wnid: not the sorted order
+TRUTH = (4, 1, 1, 2, 3, 3)  # the kit's numbers of six validation images
+PARENT = "n00001740"  # a synset with children, which is no class
+
+
+def jpeg(label: int, seed: int = 0, size=(40, 30)) -> bytes:
+    """A photograph of one grey level, 40 * label + seed: what it shows tells its label."""
+    content = io.BytesIO()
+    Image.new("RGB", size, (40 * label + seed,) * 3).save(content, "JPEG", quality=95)
+    return content.getvalue()
+
+
+def label_of(pixels: np.ndarray) -> int:
+    """The label of an image that `jpeg` made."""
+    return int(pixels.mean() + 1) // 40
+
+
+def tar_bytes(files: dict[str, bytes], format=tarfile.GNU_FORMAT) -> bytes:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w", format=format) as archive:
+        for name, data in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            entry.mtime = 1.5  # which pax keeps in a field of its own
+            archive.addfile(entry, io.BytesIO(data))
+    return content.getvalue()
+
+
+def meta_mat(order=KIT_ORDER) -> bytes:
+    """meta.mat as MATLAB wrote it: a struct array of the classes, and one parent."""
+    kind = [
+        ("ILSVRC2012_ID", "O"),
+        ("WNID", "O"),
+        ("words", "O"),
+        ("gloss", "O"),
+        ("num_children", "O"),
+    ]
+    rows = sorted(
+        (number, w, words, "", 0) for number, w, words in zip(order, WNIDS, WORDS, strict=True)
+    )
+    rows.append((len(rows) + 1, PARENT, "entity", "", 2))
+    synsets = np.zeros((len(rows), 1), kind)
+    for row, values in enumerate(rows):
+        synsets[row, 0] = values
+    content = io.BytesIO()
+    savemat(content, {"synsets": synsets})
+    return content.getvalue()
+
+
+def kit_files(truth=TRUTH, **options) -> dict[str, bytes]:
+    top = "ILSVRC2012_devkit_t12/data"
+    return {
+        f"{top}/meta.mat": meta_mat(**options),
+        f"{top}/ILSVRC2012_validation_ground_truth.txt": "".join(f"{n}\n" for n in truth).encode(),
+    }
+
+
+def write_kit(folder: Path, **options) -> Path:
+    import gzip
+
+    path = folder / "ILSVRC2012_devkit_t12.tar.gz"
+    path.write_bytes(gzip.compress(tar_bytes(kit_files(**options))))
+    return path
+
+
+def class_tars(wnids=WNIDS, count: int = 3, format=tarfile.GNU_FORMAT) -> dict[str, bytes]:
+    """The tars inside the training tar; images are numbered as ILSVRC numbers them."""
+    return {
+        f"{wnid}.tar": tar_bytes(
+            {f"{wnid}_{10 + i}.JPEG": jpeg(WNIDS.index(wnid), i) for i in range(count)}, format
+        )
+        for wnid in wnids
+    }
+
+
+def write_archives(folder: Path, wnids=WNIDS, count: int = 3, format=tarfile.GNU_FORMAT) -> Path:
+    """Training tar, validation tar and kit; the training classes stand in reverse order."""
+    folder.mkdir(parents=True, exist_ok=True)
+    inner = class_tars(wnids, count, format)
+    backwards = dict(sorted(inner.items(), reverse=True))
+    (folder / "ILSVRC2012_img_train.tar").write_bytes(tar_bytes(backwards, format))
+    (folder / "ILSVRC2012_img_val.tar").write_bytes(tar_bytes(val_files(), format))
+    write_kit(folder)
+    return folder
+
+
+def val_files() -> dict[str, bytes]:
+    """Validation images whose grey level is that of the right label, the last first."""
+    files = {
+        f"ILSVRC2012_val_{number:08d}.JPEG": jpeg(KIT_ORDER.index(kit_number), 10 + number)
+        for number, kit_number in enumerate(TRUTH, 1)
+    }
+    return dict(reversed(files.items()))
+
+
+def write_kaggle(folder: Path) -> Path:
+    """Kaggle's layout of the same images."""
+    images = folder / "ILSVRC" / "Data" / "CLS-LOC"
+    for label, wnid in enumerate(WNIDS):
+        (images / "train" / wnid).mkdir(parents=True)
+        for i in range(3):
+            (images / "train" / wnid / f"{wnid}_{10 + i}.JPEG").write_bytes(jpeg(label, i))
+    (images / "val").mkdir()
+    for name, data in val_files().items():
+        (images / "val" / name).write_bytes(data)
+    rows = [
+        f"{Path(name).stem},{WNIDS[label_of(np.array(Image.open(io.BytesIO(data))))]} 1 2 3 4 "
+        for name, data in val_files().items()
+    ]
+    (folder / "LOC_val_solution.csv").write_text("\n".join(["ImageId,PredictionString", *rows]))
+    lines = [f"{wnid} {words}\n" for wnid, words in zip(WNIDS, WORDS, strict=True)]
+    (folder / "LOC_synset_mapping.txt").write_text("".join(lines))
+    return folder
