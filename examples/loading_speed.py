@@ -9,8 +9,8 @@ DataLoader where it is installed.
 import argparse
 from collections.abc import Sequence
 
-from minialex.data.loader import cores
 from minialex.bench.data import Rate, rates
+from minialex.data.loader import cores
 
 IMAGENET = 1_281_167
 RECORD = 89_000  # images/s: 100 epochs in 24 minutes
