@@ -13,7 +13,17 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from minialex import __version__
-from minialex.commands import check, data, evaluate, features, predict, prepare, summary, train
+from minialex.commands import (
+    bench,
+    check,
+    data,
+    evaluate,
+    features,
+    predict,
+    prepare,
+    summary,
+    train,
+)
 from minialex.errors import InputError, TrainingError
 
 COMMANDS = {
@@ -25,6 +35,7 @@ COMMANDS = {
     "features": features,
     "summary": summary,
     "check": check,
+    "bench": bench,
 }
 
 # What the system refuses because of what it was asked for; other OSErrors are defects.

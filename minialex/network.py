@@ -68,14 +68,19 @@ class Network:
                 params[name] = of_layer
         return params
 
-    def forward(self, b, params: Tree, x, mode: Mode, stop: str | None = None):
-        """-> y, saved. With `stop`, y is the output of the layer of that name."""
+    def forward(self, b, params: Tree, x, mode: Mode, stop: str | None = None, watch=None):
+        """-> y, saved. With `stop`, y is the output of the layer of that name.
+
+        `watch(name, x)` is called with each layer's output; a ReLU's is that of its product.
+        """
         saved: list[Any] = []
         for i, name, layer, fused in self.steps(stop):
             x, kept = layer.forward(b, params.get(name, {}), x, replace(mode, layer=i), **fused)
             saved.append(kept)
             if fused:
                 saved.append(x)  # what the ReLU would keep: its output
+            if watch is not None:
+                watch(name, x)
         return x, saved
 
     def infer(self, b, params: Tree, x, stop: str | None = None):

@@ -12,11 +12,13 @@ import numpy as np
 from minialex import rng
 from minialex.backends import base
 from minialex.backends.base import output_shape
-from minialex.backends.cpu import convolution, maps, numbers
+from minialex.backends.cpu import convolution, dense, maps, numbers
 from minialex.backends.cpu import threads as cpu_threads
+from minialex.backends.cpu.memory import MEMORY
 from minialex.backends.numpy_backend import NumpyBackend
 
-_ROWS = 768  # of im2col that a thread multiplies at once: a block of them stays in the cache
+_empty = MEMORY.empty
+_ROWS = 512  # of im2col that a thread multiplies at once: a block of them stays in the cache
 
 
 class NumbaBackend(NumpyBackend):
@@ -28,7 +30,7 @@ class NumbaBackend(NumpyBackend):
         most = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
         self.threads = min(cpu_threads.choose(threads), most)
         numba.set_num_threads(self.threads)
-        cpu_threads.limit_blas(self.threads)
+        cpu_threads.load_blas()
 
     def with_threads(self, threads):
         return self if threads is None else NumbaBackend(self.device, threads)
@@ -40,36 +42,37 @@ class NumbaBackend(NumpyBackend):
         r, s, _, k = weight.shape
         n, h, w, _ = x.shape
         output = output_shape((h, w), (r, s), stride, pads)
-        y = np.empty((n, *output, k), x.dtype)
+        y = _empty((n, *output, k), x.dtype)
         if bias is None:
             bias = np.zeros(k, x.dtype)
         corner, rows = (pads[0][0], pads[1][0]), n * prod(output)
-        place = ((r, s), stride, corner, output, relu, self.threads, self._block(rows, groups))
-        weights = self._by_group(weight, groups)
-        convolution.forward(x, weights, np.ascontiguousarray(bias), y.reshape(-1, k), *place)
+        place = ((r, s), stride, corner, output, groups, relu, self.threads)
+        weights, bias = np.ascontiguousarray(weight).reshape(-1, k), np.ascontiguousarray(bias)
+        block = self._block(rows, groups)
+        convolution.forward(x, weights, bias, y.reshape(-1, k), *place, block)
         return y
 
     def convolution_weight_gradient(self, x, dy, kernel, stride, pads, groups):
         x, dy = np.ascontiguousarray(x), np.ascontiguousarray(dy)
         c, k, length = x.shape[3], dy.shape[3], prod(kernel) * x.shape[3] // groups
-        dw = np.zeros((self.threads, groups, length, k // groups), x.dtype)
+        dw = _empty((self.threads, length, k), x.dtype)
         rows = dy.size // k
         block = 2 * self._block(rows, groups)
-        place = (kernel, stride, (pads[0][0], pads[1][0]), dy.shape[1:3], self.threads, block)
+        corner = (pads[0][0], pads[1][0])
+        place = (kernel, stride, corner, dy.shape[1:3], groups, self.threads, block)
         convolution.weight_gradient(x, dy.reshape(-1, k), dw, *place)
         total = dw[0]
         for part in dw[1:]:
             total += part
-        whole = total.transpose(1, 0, 2).reshape(*kernel, c // groups, k)  # (L, G, K/G)
-        return np.ascontiguousarray(whole)
+        return total.reshape(*kernel, c // groups, k)
 
     def convolution_input_gradient(self, dy, weight, input_shape, stride, pads, groups):
         dy = np.ascontiguousarray(dy)
         k, output = dy.shape[3], dy.shape[1:3]
-        weights = np.ascontiguousarray(self._by_group(weight, groups).transpose(0, 2, 1))
-        dx = np.empty(input_shape, dy.dtype)
+        dx = _empty(input_shape, dy.dtype)
+        weights = np.ascontiguousarray(weight).reshape(-1, k)
         together = max(1, min(_ROWS // prod(output), -(-len(dy) // self.threads)))
-        place = (weight.shape[:2], stride, (pads[0][0], pads[1][0]), output)
+        place = (weight.shape[:2], stride, (pads[0][0], pads[1][0]), output, groups)
         convolution.input_gradient(dy.reshape(-1, k), weights, dx, *place, self.threads, together)
         return dx
 
@@ -77,26 +80,41 @@ class NumbaBackend(NumpyBackend):
         """Rows of a block: few enough for the cache, and for every thread to have some."""
         return max(1, min(_ROWS, -(-rows * groups // self.threads)))
 
-    @staticmethod
-    def _by_group(weight, groups: int) -> np.ndarray:
-        """Weights (R, S, C/G, K) as (G, L, K/G), contiguous."""
-        r, s, cg, k = weight.shape
-        split = weight.reshape(r * s * cg, groups, k // groups)
-        return np.ascontiguousarray(split.transpose(1, 0, 2))
+    # ------------------------------------------------------------------------------ dense
+
+    def dense(self, x, weight, bias, relu=False):
+        x = np.ascontiguousarray(x).reshape(len(x), -1)
+        y = _empty((len(x), weight.shape[1]), x.dtype)
+        bias = np.zeros(y.shape[1], x.dtype) if bias is None else np.ascontiguousarray(bias)
+        dense.forward(x, np.ascontiguousarray(weight), bias, y, relu, self.threads)
+        return y
+
+    def dense_input_gradient(self, dy, weight, input_shape):
+        dx = _empty((len(dy), weight.shape[0]), dy.dtype)
+        dense.input_gradient(
+            np.ascontiguousarray(dy), np.ascontiguousarray(weight), dx, self.threads
+        )
+        return dx.reshape(input_shape)
+
+    def dense_weight_gradient(self, x, dy):
+        x = np.ascontiguousarray(x).reshape(len(x), -1)
+        dw = _empty((x.shape[1], dy.shape[1]), x.dtype)
+        dense.weight_gradient(x, np.ascontiguousarray(dy), dw, self.threads)
+        return dw
 
     # ------------------------------------------------------------------------------ maps
 
     def max_pool(self, x, window, stride, pads):
         x = np.ascontiguousarray(x)
         output = output_shape(x.shape[1:3], window, stride, pads)
-        y = np.empty((len(x), *output, x.shape[3]), x.dtype)
+        y = _empty((len(x), *output, x.shape[3]), x.dtype)
         kind = np.uint8 if prod(window) <= 256 else np.int32
-        which = np.empty(y.shape, kind)
+        which = _empty(y.shape, kind)
         maps.max_pool(x, y, which, window, stride, (pads[0][0], pads[1][0]))
         return y, which
 
     def max_pool_gradient(self, dy, which, input_shape, window, stride, pads):
-        dx = np.empty(input_shape, dy.dtype)
+        dx = _empty(input_shape, dy.dtype)
         corner = (pads[0][0], pads[1][0])
         maps.max_pool_gradient(
             np.ascontiguousarray(dy), np.ascontiguousarray(which), dx, window, stride, corner
@@ -105,14 +123,14 @@ class NumbaBackend(NumpyBackend):
 
     def response_norm(self, x, n, k, alpha, beta, groups):
         x = np.ascontiguousarray(x)
-        y, c = np.empty_like(x), x.shape[-1]
+        y, c = _empty(x.shape, x.dtype), x.shape[-1]
         constants = (c // groups, n, *map(x.dtype.type, (k, alpha, beta)), self.threads)
         maps.response_norm(x.reshape(-1, c), y.reshape(-1, c), *constants)
         return y, x
 
     def response_norm_gradient(self, dy, saved, n, k, alpha, beta, groups):
         x = saved
-        dx, c = np.empty_like(x), x.shape[-1]
+        dx, c = _empty(x.shape, x.dtype), x.shape[-1]
         constants = (c // groups, n, *map(x.dtype.type, (k, alpha, beta)), self.threads)
         arrays = (np.ascontiguousarray(dy), x, dx)
         maps.response_norm_gradient(*(a.reshape(-1, c) for a in arrays), *constants)
@@ -122,19 +140,19 @@ class NumbaBackend(NumpyBackend):
 
     def relu(self, x):
         x = np.ascontiguousarray(x)
-        y = np.empty_like(x)
+        y = _empty(x.shape, x.dtype)
         numbers.relu(x.reshape(-1), y.reshape(-1))
         return y
 
     def relu_gradient(self, dy, y):
         dy, y = np.ascontiguousarray(dy), np.ascontiguousarray(y)
-        dx = np.empty_like(dy)
+        dx = _empty(dy.shape, dy.dtype)
         numbers.relu_gradient(dy.reshape(-1), y.reshape(-1), dx.reshape(-1))
         return dx
 
     def bias_gradient(self, dy):
         k = dy.shape[-1]
-        partial = np.empty((self.threads, k), dy.dtype)
+        partial = _empty((self.threads, k), dy.dtype)
         numbers.row_sums(np.ascontiguousarray(dy).reshape(-1, k), partial)
         return partial.sum(axis=0)
 
@@ -142,7 +160,7 @@ class NumbaBackend(NumpyBackend):
         self, shape, keep, seed, stream, step, first_image=0, first_channel=0, channels=None
     ):
         c = shape[-1]
-        mask = np.empty((shape[0], prod(shape[1:])), bool)
+        mask = _empty((shape[0], prod(shape[1:])), bool)
         place = (c, first_image, first_channel, channels or c, step)
         key = (int(rng.Purpose.DROPOUT) + stream, seed & 0xFFFFFFFF, seed >> 32)
         numbers.dropout_mask(mask, *place, *key, np.uint64(base.threshold(keep)))
@@ -151,7 +169,7 @@ class NumbaBackend(NumpyBackend):
     def crops(self, images, top, left, flip, crop, mean, mean_top, mean_left, shift, scale, dtype):
         images, kind = np.ascontiguousarray(images), np.dtype(dtype).type
         n, c = len(top), images.shape[3]
-        out = np.empty((n, crop, crop, c), dtype)
+        out = _empty((n, crop, crop, c), dtype)
         mean = np.ascontiguousarray(mean, dtype)
         shift = np.zeros((n, c), dtype) if shift is None else np.ascontiguousarray(shift, dtype)
         corner = (-1, -1) if mean_top is None else (mean_top, mean_left)

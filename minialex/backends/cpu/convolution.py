@@ -9,108 +9,117 @@ exist at once.
 import numpy as np
 from numba import njit, prange
 
+from minialex.backends.cpu.blas import multiply, multiply_by_turned, multiply_turned
+
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _fill(x, cols, first, count, c0, cg, size, stride, pad, output):
     """Rows first … first + count - 1 of the columns of one group, into cols[:count]."""
     (r_size, s_size), (p_size, q_size) = size, output
-    h_size, w_size = x.shape[1], x.shape[2]
-    whole = cg == x.shape[3]
+    h_size, w_size, c_size = x.shape[1:]
+    numbers, filled, run = x.reshape(-1), cols.reshape(-1), s_size * cg
     for i in range(count):
         row = first + i
         n, p, q = row // (p_size * q_size), row // q_size % p_size, row % q_size
         h0, w0 = p * stride[0] - pad[0], q * stride[1] - pad[1]
-        at = 0
+        within = w0 >= 0 and w0 + s_size <= w_size
         for r in range(r_size):
-            h = h0 + r
+            h, to = h0 + r, (i * r_size + r) * run
+            start = ((n * h_size + h) * w_size + w0) * c_size + c0
             if h < 0 or h >= h_size:
-                for j in range(s_size * cg):
-                    cols[i, at + j] = 0
-                at += s_size * cg
-            elif whole and w0 >= 0 and w0 + s_size <= w_size:
-                run = x[n, h].reshape(-1)[w0 * cg : (w0 + s_size) * cg]
-                for j in range(s_size * cg):
-                    cols[i, at + j] = run[j]
-                at += s_size * cg
+                filled[to : to + run] = 0
+            elif within and cg == c_size:
+                _copy(numbers, start, filled, to, run)
             else:
                 for s in range(s_size):
-                    w = w0 + s
-                    if w < 0 or w >= w_size:
-                        for j in range(cg):
-                            cols[i, at + j] = 0
+                    if 0 <= w0 + s < w_size:
+                        _copy(numbers, start + s * c_size, filled, to + s * cg, cg)
                     else:
-                        for j in range(cg):
-                            cols[i, at + j] = x[n, h, w, c0 + j]
-                    at += cg
+                        filled[to + s * cg : to + (s + 1) * cg] = 0
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _copy(source, start, there, to, count):
+    """there[to + j] = source[start + j]; unsigned, as a negative index would count from the end."""
+    start, to = np.uint64(start), np.uint64(to)
+    for j in range(np.uint64(count)):
+        there[to + j] = source[start + j]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _add(source, start, there, to, count):
+    """there[to + j] += source[start + j], in the same way."""
+    start, to = np.uint64(start), np.uint64(to)
+    for j in range(np.uint64(count)):
+        there[to + j] += source[start + j]
 
 
 @njit(parallel=True, nogil=True, cache=True, error_model="numpy")
-def forward(x, weights, bias, y, size, stride, pad, output, relu, threads, block):
-    """y (N·P·Q, K) from x (N, H, W, C) and weights (G, L, K/G)."""
-    groups, length, kg = weights.shape
+def forward(x, weights, bias, y, size, stride, pad, output, groups, relu, threads, block):
+    """y (N·P·Q, K) from x (N, H, W, C) and weights (L, K)."""
+    length, kg = weights.shape[0], weights.shape[1] // groups
     cg = x.shape[3] // groups
     rows = y.shape[0]
     blocks = (rows + block - 1) // block
     for t in prange(threads):
         cols = np.empty((block, length), x.dtype)
-        product = np.empty((block, kg), x.dtype)
         for item in range(t, blocks * groups, threads):
             g, first = item % groups, item // groups * block
             count = min(block, rows - first)
             _fill(x, cols, first, count, g * cg, cg, size, stride, pad, output)
-            np.dot(cols[:count], weights[g], product[:count])
+            maps, own = y[first : first + count, g * kg : (g + 1) * kg], bias[g * kg : (g + 1) * kg]
+            multiply(cols[:count], weights[:, g * kg : (g + 1) * kg], maps)
             for i in range(count):
-                for k in range(kg):
-                    v = product[i, k] + bias[g * kg + k]
-                    y[first + i, g * kg + k] = 0 if relu and v < 0 else v
+                _finish(maps[i], own, relu)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _finish(pixel, bias, relu):
+    """The bias added, and the ReLU if there is one; a NaN stays one."""
+    zero = pixel.dtype.type(0)
+    for k in range(pixel.shape[0]):
+        v = pixel[k] + bias[k]
+        pixel[k] = zero if relu and v < zero else v
 
 
 @njit(parallel=True, nogil=True, cache=True, error_model="numpy")
-def weight_gradient(x, dy, dw, size, stride, pad, output, threads, block):
-    """dw (threads, G, L, K/G), a partial sum each, from x (N, H, W, C) and dy (N·P·Q, K)."""
-    groups, length, kg = dw.shape[1:]
+def weight_gradient(x, dy, dw, size, stride, pad, output, groups, threads, block):
+    """dw (threads, L, K), a partial sum each, from x (N, H, W, C) and dy (N·P·Q, K)."""
+    length, kg = dw.shape[1], dw.shape[2] // groups
     cg = x.shape[3] // groups
     rows = dy.shape[0]
     blocks = (rows + block - 1) // block
     for t in prange(threads):
         cols = np.empty((block, length), x.dtype)
-        part = np.empty((block, kg), x.dtype)
-        product = np.empty((length, kg), x.dtype)
+        dw[t] = 0
         for item in range(t, blocks * groups, threads):
             g, first = item % groups, item // groups * block
             count = min(block, rows - first)
             _fill(x, cols, first, count, g * cg, cg, size, stride, pad, output)
-            for i in range(count):
-                for k in range(kg):
-                    part[i, k] = dy[first + i, g * kg + k]
-            np.dot(cols[:count].T, part[:count], product)
-            sums = dw[t, g]
-            for i in range(length):
-                for k in range(kg):
-                    sums[i, k] += product[i, k]
+            maps = dy[first : first + count, g * kg : (g + 1) * kg]
+            multiply_turned(cols[:count], maps, dw[t, :, g * kg : (g + 1) * kg], True)
 
 
 @njit(parallel=True, nogil=True, cache=True, error_model="numpy")
-def input_gradient(dy, weights, dx, size, stride, pad, output, threads, images):
-    """dx (N, H, W, C) from dy (N·P·Q, K) and transposed weights (G, K/G, L), images by images."""
-    groups, kg, length = weights.shape
-    n_size, h_size, w_size = dx.shape[0], dx.shape[1], dx.shape[2]
-    cg = dx.shape[3] // groups
+def input_gradient(dy, weights, dx, size, stride, pad, output, groups, threads, images):
+    """dx (N, H, W, C) from dy (N·P·Q, K) and weights (L, K), images by images."""
+    length, kg = weights.shape[0], weights.shape[1] // groups
+    n_size, h_size, w_size, c_size = dx.shape
+    cg, sums = c_size // groups, dx.reshape(-1)
     (r_size, s_size), (p_size, q_size) = size, output
     pixels = p_size * q_size
     blocks = (n_size + images - 1) // images
     for t in prange(threads):
-        part = np.empty((images * pixels, kg), dy.dtype)
         cols = np.empty((images * pixels, length), dy.dtype)
+        made = cols.reshape(-1)
         for item in range(t, blocks, threads):
             first = item * images
             count = min(images, n_size - first)
             dx[first : first + count] = 0
             for g in range(groups):
-                for i in range(count * pixels):
-                    for k in range(kg):
-                        part[i, k] = dy[first * pixels + i, g * kg + k]
-                np.dot(part[: count * pixels], weights[g], cols[: count * pixels])
+                maps = dy[first * pixels : (first + count) * pixels, g * kg : (g + 1) * kg]
+                own = weights[:, g * kg : (g + 1) * kg]
+                multiply_by_turned(maps, own, cols[: count * pixels])
                 for i in range(count * pixels):
                     n, p, q = first + i // pixels, i // q_size % p_size, i % q_size
                     h0, w0 = p * stride[0] - pad[0], q * stride[1] - pad[1]
@@ -122,6 +131,5 @@ def input_gradient(dy, weights, dx, size, stride, pad, output, threads, images):
                             w = w0 + s
                             if w < 0 or w >= w_size:
                                 continue
-                            at = (r * s_size + s) * cg
-                            for c in range(cg):
-                                dx[n, h, w, g * cg + c] += cols[i, at + c]
+                            to = ((n * h_size + h) * w_size + w) * c_size + g * cg
+                            _add(made, i * length + (r * s_size + s) * cg, sums, to, cg)

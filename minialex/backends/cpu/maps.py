@@ -69,17 +69,20 @@ def max_pool_gradient(dy, which, dx, window, stride, pad):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _scales(pixel, squares, scale, group, half, k, alpha):
-    """scale_c = k + α Σ x² over the window of c within its group; `squares` is room to work."""
-    c_size = pixel.shape[0]
-    for g0 in range(0, c_size, group):
-        for c in range(group):
-            squares[half + c] = pixel[g0 + c] * pixel[g0 + c]
-        for c in range(group):
-            total = squares[c]
-            for j in range(1, 2 * half + 1):
-                total += squares[c + j]
-            scale[g0 + c] = k + alpha * total
+def _scales(pixel, squares, scale, half, k, alpha):
+    """scale_c = k + α Σ x² over the window of c; `squares` has rims of zeros."""
+    size = pixel.shape[0]
+    inner = squares[half : half + size]
+    for c in range(size):
+        inner[c] = pixel[c] * pixel[c]
+    for c in range(size):
+        scale[c] = squares[c]
+    for j in range(1, 2 * half + 1):
+        shifted = squares[j : j + size]
+        for c in range(size):
+            scale[c] += shifted[c]
+    for c in range(size):
+        scale[c] = k + alpha * scale[c]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -101,14 +104,15 @@ def response_norm(x, y, group, n, k, alpha, beta, threads):
     pixels, c_size = x.shape
     half = n // 2
     for t in prange(threads):
-        # the rims stay zero: the window is clipped to its group
         squares = np.zeros(group + 2 * half, x.dtype)
-        scale, power = np.empty(c_size, x.dtype), np.empty(c_size, x.dtype)
+        scale, power = np.empty(group, x.dtype), np.empty(group, x.dtype)
         for i in range(pixels * t // threads, pixels * (t + 1) // threads):
-            _scales(x[i], squares, scale, group, half, k, alpha)
-            _powers(scale, power, beta)
-            for c in range(c_size):
-                y[i, c] = x[i, c] * power[c]
+            for g in range(0, c_size, group):
+                pixel, out = x[i, g : g + group], y[i, g : g + group]
+                _scales(pixel, squares, scale, half, k, alpha)
+                _powers(scale, power, beta)
+                for c in range(group):
+                    out[c] = pixel[c] * power[c]
 
 
 @njit(parallel=True, nogil=True, cache=True, error_model="numpy")
@@ -119,17 +123,21 @@ def response_norm_gradient(dy, x, dx, group, n, k, alpha, beta, threads):
     for t in prange(threads):
         squares = np.zeros(group + 2 * half, x.dtype)
         ratios = np.zeros(group + 2 * half, x.dtype)
-        scale, power = np.empty(c_size, x.dtype), np.empty(c_size, x.dtype)
+        scale, power = np.empty(group, x.dtype), np.empty(group, x.dtype)
         for i in range(pixels * t // threads, pixels * (t + 1) // threads):
-            _scales(x[i], squares, scale, group, half, k, alpha)
-            _powers(scale, power, beta)
-            for g0 in range(0, c_size, group):
+            for g in range(0, c_size, group):
+                pixel, slope, out = x[i, g : g + group], dy[i, g : g + group], dx[i, g : g + group]
+                _scales(pixel, squares, scale, half, k, alpha)
+                _powers(scale, power, beta)
+                inner = ratios[half : half + group]
                 for c in range(group):
-                    j = g0 + c
-                    ratios[half + c] = dy[i, j] * x[i, j] * power[j] / scale[j]
+                    out[c] = slope[c] * power[c]
+                    inner[c] = out[c] * pixel[c] / scale[c]
                 for c in range(group):
-                    spread = ratios[c]
-                    for j in range(1, 2 * half + 1):
-                        spread += ratios[c + j]
-                    j = g0 + c
-                    dx[i, j] = dy[i, j] * power[j] - factor * x[i, j] * spread
+                    scale[c] = ratios[c]
+                for j in range(1, 2 * half + 1):
+                    shifted = ratios[j : j + group]
+                    for c in range(group):
+                        scale[c] += shifted[c]
+                for c in range(group):
+                    out[c] -= factor * pixel[c] * scale[c]

@@ -34,23 +34,24 @@ def choose(threads: int | None) -> int:
     return threads
 
 
-def limit_blas(threads: int) -> None:
-    """One thread for the BLAS that Numba's products use, which run in threads of ours already.
-
-    That is SciPy's own library; NumPy's, which multiplies large dense layers whole, gets `threads`.
-    """
-    inner, outer = _libraries()
-    inner.limit(limits=1)
-    outer.limit(limits=threads)
-
-
 @cache
-def _libraries():
+def load_blas() -> str:
+    """Load SciPy's BLAS, which our compiled products use, for one thread; its kernels' name.
+
+    One, because our own threads call it side by side; NumPy's is another library and keeps its
+    threads.
+    """
     import scipy.linalg.cython_blas  # noqa: F401  loads the library
     from threadpoolctl import ThreadpoolController
 
-    controller = ThreadpoolController()
-    blas = [lib.filepath for lib in controller.lib_controllers if lib.user_api == "blas"]
-    inner = [path for path in blas if "scipy" in path.lower()]
-    outer = [path for path in blas if path not in inner]
-    return controller.select(filepath=inner), controller.select(filepath=outer)
+    found = ThreadpoolController().select(user_api="blas")
+    own = [lib for lib in found.lib_controllers if _is_scipys(Path(lib.filepath))]
+    own = own or found.lib_controllers  # one library for all
+    for lib in own:
+        lib.set_num_threads(1)
+    return ", ".join(sorted({str(lib.info().get("architecture")) for lib in own}))
+
+
+def _is_scipys(library: Path) -> bool:
+    """Whether SciPy brought it, by the folder it lies in: the files' names are alike."""
+    return any(part.startswith("scipy") for part in library.parts[:-1])

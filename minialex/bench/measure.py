@@ -1,0 +1,169 @@
+"""The whole of `minialex bench`: the ceiling, the layers, the step, and PyTorch beside it."""
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from statistics import median
+from typing import Any
+
+from minialex import parallel
+from minialex.backends import Backend
+from minialex.bench import peer
+from minialex.bench.ceiling import Ceiling, measure, seconds
+from minialex.bench.network import Row, Run, by_layer
+from minialex.models import Model
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Medians of one whole thing, ours and PyTorch's in turns; seconds a batch.
+
+    `peers` has PyTorch's by memory format, empty where it was not asked for.
+    """
+
+    what: str
+    seconds: float
+    flops: float
+    peers: dict[str, float]
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times as fast as PyTorch's best."""
+        return min(self.peers.values()) / self.seconds if self.peers else None
+
+
+@dataclass(frozen=True)
+class Result:
+    """All that was measured; `peak_memory` in bytes, before PyTorch was loaded."""
+
+    model: str
+    options: dict[str, Any]
+    batch: int
+    backend: str
+    threads: int | None
+    precision: str
+    machine: dict[str, str]
+    ceiling: Ceiling
+    rows: list[Row]
+    timings: list[Timing]
+    first_step: float
+    peak_memory: int | None
+
+
+def bench(
+    model: Model,
+    batch: int = 128,
+    *,
+    backend: str = "auto",
+    devices=None,
+    precision: str = "fp32",
+    threads: int | None = None,
+    training: bool = True,
+    compare: str | None = None,
+    rounds: int = 5,
+    say: Callable[[str], None] = lambda text: None,
+) -> Result:
+    """Measure `model` on random images; `say` is told what is being done.
+
+    Every number is a median of `rounds` rounds in which ours, and with `compare="torch"` PyTorch's
+    in each memory format, take turns on the same batch with the same number of threads.
+    """
+    b = parallel.open_devices(model.network, backend, devices, None, precision, threads)
+    one = b if isinstance(b, Backend) else b.backends[0]
+    used = getattr(one, "threads", None)
+    say("warming up")
+    run = Run(b, model, batch)
+    ours: dict[str, Callable[[], None]] = {"inference": run.infer}
+    if training:
+        ours = {"training step": run.train} | ours
+    first = sum(seconds(one, work) for work in ours.values())
+    for work in ours.values():
+        work()
+    peak = _peak_memory(one)
+    say("measuring the ceiling")
+    ceiling = measure(one)
+    rows = []
+    if isinstance(b, Backend):
+        say("timing the layers")
+        rows = by_layer(run, rounds, training)
+    theirs = peer.peers(model, batch, used) if compare else []
+    timings = []
+    for what, work in ours.items():
+        others = {p.name: p.train if what == "training step" else p.infer for p in theirs}
+        say(f"timing {what}" + (" beside PyTorch's" if others else ""))
+        timings.append(_in_turns(one, what, work, others, rounds, _flops(model, batch, what)))
+    described = {"machine": _machine(one, bool(compare)), "ceiling": ceiling, "rows": rows}
+    return Result(
+        model.name, model.options, batch, one.name, used, precision,
+        **described, timings=timings, first_step=first, peak_memory=peak,
+    )  # fmt: skip
+
+
+def _in_turns(b: Backend, what, ours, others, rounds: int, flops: float) -> Timing:
+    runs = {"": ours} | others
+    for work in others.values():
+        work()
+    taken: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, work in runs.items():
+            taken[name].append(_one(b, work))
+    medians = {name: median(times) for name, times in taken.items()}
+    return Timing(what, medians.pop(""), flops, medians)
+
+
+def _one(b: Backend, work: Callable[[], None], least: float = 0.05) -> float:
+    """Seconds of one call; short ones are repeated until `least` seconds have passed."""
+    times, start = [], time.perf_counter()
+    while not times or time.perf_counter() - start < least:
+        times.append(seconds(b, work))
+    return median(times)
+
+
+def _flops(model: Model, batch: int, what: str) -> float:
+    """Two for each multiply-add; backward twice those of forward, less the images' gradient."""
+    counts = [row.connections for row in model.network.rows()]
+    once = 2.0 * batch * sum(counts)
+    first = next(count for count in counts if count)
+    return once if what == "inference" else 3 * once - 2.0 * batch * first
+
+
+def _peak_memory(b: Backend) -> int | None:
+    on_device = b.peak_memory()
+    if on_device is not None:
+        return on_device
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if platform.system() == "Darwin" else 1024)
+
+
+def _machine(b: Backend, torch: bool) -> dict[str, str]:
+    """What the numbers were measured on and with."""
+    found = {
+        "processor": _processor(),
+        "cores": str(os.cpu_count()),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        **{package: version(package) for package in ("numpy", "numba")},
+    }
+    if torch:
+        found["torch"] = peer.version()
+    if b.name == "cupy":
+        from minialex.backends.cuda import device
+
+        found |= {name: str(value) for name, value in device.describe(b.device).items()}
+    return found
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.partition(":")[2].strip() for line in file if "model name" in line]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()

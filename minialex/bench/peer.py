@@ -1,0 +1,107 @@
+"""The same network in PyTorch, as its user would write it: what the speed is compared with."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minialex.errors import InputError
+from minialex.layers import AveragePool, Conv2D, Dense, Dropout, MaxPool, ReLU, ResponseNorm, Tanh
+from minialex.models import Model
+from minialex.network import Network
+
+FORMATS = ("default", "channels_last")
+_INSTALL = "PyTorch is not installed here: `pip install torch`, or leave --compare out"
+
+
+def network_in_torch(network: Network):
+    """The network as `torch.nn` modules over N C H W, with weights of its own.
+
+    Its normalisations run over all maps, without the split into towers, and windows that hang over
+    the edge are PyTorch's: the arithmetic is the same to a few parts in a thousand.
+    """
+    import torch
+
+    made, shapes = [], network.shapes()
+    for (_, layer), shape in zip(network.layers, shapes, strict=False):
+        match layer:
+            case Conv2D():
+                place = (layer.kernel, layer.stride, layer.pad, 1, layer.groups)
+                made.append(torch.nn.Conv2d(shape[2], layer.channels, *place))
+            case Dense():
+                if len(shape) == 3:
+                    made.append(torch.nn.Flatten())
+                inputs = shape[0] if len(shape) == 1 else shape[0] * shape[1] * shape[2]
+                made.append(torch.nn.Linear(inputs, layer.units))
+            case ReLU():
+                made.append(torch.nn.ReLU(inplace=True))
+            case Tanh():
+                made.append(torch.nn.Tanh())
+            case Dropout():
+                made.append(torch.nn.Dropout(1 - layer.keep))
+            case ResponseNorm(n=n, k=k, alpha=alpha, beta=beta):
+                made.append(torch.nn.LocalResponseNorm(n, alpha * n, beta, k))
+            case MaxPool(window=window, stride=stride, pad=pad):
+                made.append(torch.nn.MaxPool2d(window, stride, pad))
+            case AveragePool(window=window, stride=stride, pad=pad):
+                made.append(torch.nn.AvgPool2d(window, stride, pad))
+            case _:
+                kind = type(layer).__name__
+                raise InputError(f"PyTorch has no layer for {kind}: compare another network")
+    return torch.nn.Sequential(*made)
+
+
+@dataclass(frozen=True)
+class Peer:
+    """PyTorch's training step and inference on random images, one of each memory format."""
+
+    name: str
+    train: Callable[[], None]
+    infer: Callable[[], None]
+
+
+def peers(model: Model, batch: int, threads: int | None) -> list[Peer]:
+    """The network in both memory formats, float32 on the CPU with `threads` threads."""
+    try:
+        import torch
+    except ImportError:
+        raise InputError(_INSTALL) from None
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return [_peer(torch, model, batch, name) for name in FORMATS]
+
+
+def version() -> str:
+    """PyTorch's, if it is installed."""
+    import torch
+
+    return torch.__version__
+
+
+def _peer(torch: Any, model: Model, batch: int, name: str) -> Peer:
+    layout = torch.channels_last if name == "channels_last" else torch.contiguous_format
+    network = network_in_torch(model.network).to(memory_format=layout)
+    h, w, c = model.network.input_shape
+    drawn = np.random.default_rng(0).standard_normal((batch, c, h, w), np.float32)
+    images = torch.from_numpy(drawn).contiguous(memory_format=layout)
+    labels = torch.arange(batch) % model.classes
+    recipe = model.recipe
+    optimiser = torch.optim.SGD(
+        network.parameters(), recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay
+    )
+
+    def train() -> None:
+        network.train()
+        optimiser.zero_grad()
+        loss = torch.nn.functional.cross_entropy(network(images), labels)
+        loss.backward()
+        optimiser.step()
+        loss.item()
+
+    def infer() -> None:
+        network.eval()
+        with torch.inference_mode():
+            network(images)
+
+    return Peer(name, train, infer)

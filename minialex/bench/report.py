@@ -1,0 +1,129 @@
+"""What `minialex bench` prints: a table of layers, totals, and PyTorch beside them."""
+
+from typing import Any
+
+from minialex.bench.ceiling import Ceiling
+from minialex.bench.measure import Result, Timing
+from minialex.bench.network import Pass, Row
+
+_LEGEND = (
+    "share: the least time that the operations at the rate of the large product, or the bytes that "
+    "cannot\nbut be moved at the rate of the large update, would take, over the time measured; a "
+    "ReLU's forward\npass is part of its product's"
+)
+
+
+def text(result: Result) -> str:
+    """The whole report for people."""
+    options = "".join(f", {name}={value}" for name, value in result.options.items())
+    threads = "" if result.threads is None else f", {result.threads} threads"
+    on = f"{result.backend}, {result.precision}{threads}"
+    lines = [
+        f"{result.model}{options}, batch {result.batch}, {on}",
+        "; ".join(f"{name} {value}" for name, value in result.machine.items()),
+        f"ceiling: {result.ceiling.flops / 1e9:,.0f} GFLOP/s (large product), "
+        f"{result.ceiling.bytes / 1e9:,.1f} GB/s (large update)",
+        "",
+    ]
+    if result.rows:
+        lines += [*_table(result), "", _LEGEND, ""]
+    lines += [_total(result, timing) for timing in result.timings]
+    lines.append(f"first call of each: {result.first_step:.1f} s together")
+    if result.peak_memory is not None:
+        lines.append(f"peak memory: {result.peak_memory / 1e9:.2f} GB")
+    return "\n".join(lines)
+
+
+def _table(result: Result) -> list[str]:
+    columns = f"{'ms':>9} {'GFLOP/s':>8} {'GB/s':>6} {'share':>6}"
+    both = any(row.backward for row in result.rows)
+    blank = " " * len(columns)
+    head = f"{'':10} {'forward':<{len(columns)}}" + ("   backward" if both else "")
+    lines = [head.rstrip(), f"{'layer':10} {columns}" + (f"   {columns}" if both else "")]
+    for row in result.rows:
+        if row.forward is None and row.backward is None:
+            continue
+        cells = [_cell(row.forward, result.ceiling) or blank]
+        if both:
+            cells.append(_cell(row.backward, result.ceiling))
+        lines.append(f"{row.name:10} {'   '.join(cells)}".rstrip())
+    sums = [_sum(result.rows, way) for way in ("forward", "backward")[: 1 + both]]
+    lines.append(f"{'sum':10} " + "   ".join(_cell(one, result.ceiling) for one in sums))
+    return lines
+
+
+def _sum(rows: list[Row], way: str) -> Pass:
+    found = [one for row in rows if (one := getattr(row, way)) is not None]
+    return Pass(
+        sum(p.seconds for p in found), sum(p.flops for p in found), sum(p.bytes for p in found)
+    )
+
+
+def _cell(one: Pass | None, ceiling: Ceiling) -> str:
+    if one is None:
+        return ""
+    flops = f"{one.flops / one.seconds / 1e9:8,.0f}" if one.flops else " " * 8
+    share = ceiling.floor(one.flops, one.bytes) / one.seconds
+    return f"{one.seconds * 1e3:9.2f} {flops} {one.bytes / one.seconds / 1e9:6.1f} {share:6.0%}"
+
+
+def _total(result: Result, timing: Timing) -> str:
+    rate = timing.flops / timing.seconds
+    line = (
+        f"{timing.what}: {timing.seconds * 1e3:,.1f} ms, {result.batch / timing.seconds:,.1f} "
+        f"images/s, {rate / 1e9:,.0f} GFLOP/s, {rate / result.ceiling.flops:.0%} of the product's"
+    )
+    for name, seconds in timing.peers.items():
+        rate = result.batch / seconds
+        line += f"\n  PyTorch, {name}: {seconds * 1e3:,.1f} ms, {rate:,.1f} images/s"
+    if timing.ratio is not None:
+        line += f"\n  {timing.ratio:.2f} times PyTorch's best"
+    return line
+
+
+def document(result: Result) -> dict[str, Any]:
+    """The whole report for programs; seconds, bytes and operations."""
+    return {
+        "model": result.model,
+        "options": result.options,
+        "batch": result.batch,
+        "backend": result.backend,
+        "threads": result.threads,
+        "precision": result.precision,
+        "machine": result.machine,
+        "ceiling": {"flops": result.ceiling.flops, "bytes": result.ceiling.bytes},
+        "layers": [
+            {
+                "name": row.name,
+                "kind": row.kind,
+                "forward": _pass(row.forward, result.ceiling),
+                "backward": _pass(row.backward, result.ceiling),
+            }
+            for row in result.rows
+        ],
+        "timings": [
+            {
+                "what": timing.what,
+                "seconds": timing.seconds,
+                "images_per_second": result.batch / timing.seconds,
+                "flops": timing.flops / timing.seconds,
+                "share_of_product": timing.flops / timing.seconds / result.ceiling.flops,
+                "torch_seconds": timing.peers,
+                "times_torch": timing.ratio,
+            }
+            for timing in result.timings
+        ],
+        "first_calls_seconds": result.first_step,
+        "peak_memory_bytes": result.peak_memory,
+    }
+
+
+def _pass(one: Pass | None, ceiling: Ceiling) -> dict[str, float] | None:
+    if one is None:
+        return None
+    return {
+        "seconds": one.seconds,
+        "flops": one.flops / one.seconds,
+        "bytes": one.bytes / one.seconds,
+        "share_of_ceiling": ceiling.floor(one.flops, one.bytes) / one.seconds,
+    }
