@@ -46,7 +46,8 @@ def measure(b: Backend, size: int = 3072, numbers: int = 1 << 24, rounds: int = 
     def update() -> None:
         b.sgd_update(w, v, g, 0.01, 0.9, 0.0005)
 
-    multiply(), update()
+    multiply()
+    update()
     products = median(seconds(b, multiply) for _ in range(rounds))
     updates = median(seconds(b, update) for _ in range(rounds))
     return Ceiling(2 * size**3 / products, 5 * w.dtype.itemsize * numbers / updates)

@@ -3,8 +3,9 @@
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -14,27 +15,36 @@ from minialex.data.folder import ImageFolder
 from minialex.data.loader import Loader, cores
 from minialex.data.open import open_data
 from minialex.data.statistics import Statistics, supplied
+from minialex.errors import InputError
 
+IMAGENET = 1_281_167  # training images of ILSVRC-2012
+RECORD = 89_000  # images/s: its 100 epochs in 24 minutes
 _BATCH = 128
-_REPEATS = 3  # the best counts: the first also reads from the disk
 
 
 @dataclass(frozen=True)
 class Rate:
-    """`seconds` are a processor's, over all threads, where they can be counted."""
+    """Medians. `per_core_second` counts a processor's time over all threads, None where other
+    processes did the work."""
 
     what: str
     images_per_second: float
-    per_core_second: float | None = None
+    per_core_second: float | None
 
 
 def rates(
-    data: str | os.PathLike[str], *, size: int = 256, workers: int | None = None, images: int = 2000
+    data: str | os.PathLike[str],
+    *,
+    size: int = 256,
+    workers: int | None = None,
+    rounds: int = 3,
+    compare: bool = False,
+    images: int = 2000,
 ) -> list[Rate]:
-    """Squares of `size` from the training images, then the paper's float input from these.
+    """Squares of `size` from the first `images` of an epoch, then the paper's float input of them.
 
-    For a folder of files also what torchvision-style code gets with as many workers, if PyTorch is
-    installed: Pillow, shorter side scaled, centre cut out, collated by a DataLoader.
+    With `compare` also what torchvision-style code gets with as many workers from a folder of
+    files: Pillow, shorter side scaled, centre cut out, collated by a DataLoader. All take turns.
     """
     train, workers = open_data(data).train, workers or cores()
     order = epoch_order(0, 0, len(train))[:images]
@@ -42,31 +52,69 @@ def rates(
     def squares():
         return Loader(train, size, workers=workers, cache_bytes=0).batches(order, _BATCH)
 
-    found = [
-        _measure(f"squares of {size}, {workers} threads", lambda: map(len, squares())),
-        _measure(f"float input, {workers} threads", lambda: _float_input(train, size, squares())),
-    ]
-    whole = getattr(train, "whole", train)
-    if isinstance(whole, ImageFolder):
-        indices = getattr(train, "indices", np.arange(len(train)))[order]
-        paths = [whole.folder / whole.files[i] for i in indices]
-        try:
-            import torch  # noqa: F401
-        except ImportError:
-            return found
-        what = f"squares of {size}, DataLoader, {workers} processes"
-        found.append(_measure(what, lambda: _data_loader(paths, size, workers), count_cpu=False))
+    runs: dict[str, Callable[[], Iterable[int]]] = {
+        f"squares of {size}, {workers} threads": lambda: map(len, squares()),
+        f"float input, {workers} threads": lambda: _float_input(train, size, squares()),
+    }
+    if compare:
+        paths = _paths(train, order)
+        runs[f"squares of {size}, DataLoader, {workers} processes"] = lambda: _data_loader(
+            paths, size, workers
+        )
+    taken: dict[str, list[tuple[float, float]]] = {what: [] for what in runs}
+    for _ in range(1 + rounds):
+        for what, run in runs.items():
+            taken[what].append(_count(run))
+    found = []
+    for what, pairs in taken.items():
+        rate, per_core = (median(column) for column in zip(*pairs[1:], strict=True))
+        found.append(Rate(what, rate, None if "DataLoader" in what else per_core))
     return found
 
 
-def _measure(what: str, run: Callable[[], Iterable[int]], count_cpu: bool = True) -> Rate:
-    best, best_cpu = 0.0, 0.0
-    for _ in range(_REPEATS):
-        start, cpu = time.perf_counter(), time.process_time()
-        count = sum(run())
-        best = max(best, count / (time.perf_counter() - start))
-        best_cpu = max(best_cpu, count / max(time.process_time() - cpu, 1e-9))
-    return Rate(what, best, best_cpu if count_cpu else None)
+def text(found: list[Rate]) -> str:
+    """A line each, with what it means for all of ILSVRC-2012."""
+    lines = []
+    for rate in found:
+        line = f"{rate.what:44} {rate.images_per_second:9,.0f} images/s"
+        if rate.per_core_second is not None:
+            line += f" {rate.per_core_second:9,.0f} a core"
+        line += f"   ILSVRC-2012: {IMAGENET / rate.images_per_second / 60:5.1f} min an epoch"
+        if rate.per_core_second is not None:
+            line += f", {RECORD / rate.per_core_second:5.0f} cores for {RECORD:,}/s"
+        lines.append(line)
+    theirs = [rate for rate in found if rate.per_core_second is None]
+    if theirs:
+        ratio = found[0].images_per_second / theirs[0].images_per_second
+        lines.append(f"{ratio:.2f} times the DataLoader's squares")
+    return "\n".join(lines)
+
+
+def document(found: list[Rate]) -> list[dict[str, Any]]:
+    """The same for programs."""
+    return [asdict(rate) for rate in found]
+
+
+def _count(run: Callable[[], Iterable[int]]) -> tuple[float, float]:
+    """Images a second, and a second of a core."""
+    start, cpu = time.perf_counter(), time.process_time()
+    count = sum(run())
+    spent = time.perf_counter() - start, time.process_time() - cpu
+    return count / spent[0], count / max(spent[1], 1e-9)
+
+
+def _paths(train, order: np.ndarray) -> list[Path]:
+    whole = getattr(train, "whole", train)
+    if not isinstance(whole, ImageFolder):
+        raise InputError(
+            f"only a folder of image files can be read by PyTorch too, not {train.name}"
+        )
+    try:
+        import torch  # noqa: F401
+    except ImportError:
+        raise InputError("PyTorch is not installed here: leave --compare out") from None
+    indices = getattr(train, "indices", np.arange(len(train)))[order]
+    return [whole.folder / whole.files[i] for i in indices]
 
 
 def _float_input(train, size: int, batches) -> Iterable[int]:
@@ -80,7 +128,7 @@ def _float_input(train, size: int, batches) -> Iterable[int]:
     crop = size * 227 // 256
     recipe = models.get("alexnet", 2).recipe
     preprocessing = Preprocessing(replace(recipe, resize=size, crop=crop), statistics)
-    b = backends.get("numpy")
+    b = backends.get("auto")
     for batch in batches:
         preprocessing.training_input(
             b, batch.images, batch.positions, seed=0, epoch=0, noise=0.1, dtype="float32"

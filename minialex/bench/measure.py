@@ -37,7 +37,12 @@ class Timing:
 
 @dataclass(frozen=True)
 class Result:
-    """All that was measured; `peak_memory` in bytes, before PyTorch was loaded."""
+    """All that was measured.
+
+    `first_calls` are the seconds of the very first training step and inference, kernels compiled
+    where they were not on disk; `peak_memory` is in bytes, after two of each and before PyTorch
+    was loaded.
+    """
 
     model: str
     options: dict[str, Any]
@@ -49,7 +54,7 @@ class Result:
     ceiling: Ceiling
     rows: list[Row]
     timings: list[Timing]
-    first_step: float
+    first_calls: float
     peak_memory: int | None
 
 
@@ -95,11 +100,20 @@ def bench(
         others = {p.name: p.train if what == "training step" else p.infer for p in theirs}
         say(f"timing {what}" + (" beside PyTorch's" if others else ""))
         timings.append(_in_turns(one, what, work, others, rounds, _flops(model, batch, what)))
-    described = {"machine": _machine(one, bool(compare)), "ceiling": ceiling, "rows": rows}
     return Result(
-        model.name, model.options, batch, one.name, used, precision,
-        **described, timings=timings, first_step=first, peak_memory=peak,
-    )  # fmt: skip
+        model=model.name,
+        options=model.options,
+        batch=batch,
+        backend=one.name,
+        threads=used,
+        precision=precision,
+        machine=_machine(one, bool(compare)),
+        ceiling=ceiling,
+        rows=rows,
+        timings=timings,
+        first_calls=first,
+        peak_memory=peak,
+    )
 
 
 def _in_turns(b: Backend, what, ours, others, rounds: int, flops: float) -> Timing:
@@ -116,7 +130,8 @@ def _in_turns(b: Backend, what, ours, others, rounds: int, flops: float) -> Timi
 
 def _one(b: Backend, work: Callable[[], None], least: float = 0.05) -> float:
     """Seconds of one call; short ones are repeated until `least` seconds have passed."""
-    times, start = [], time.perf_counter()
+    times: list[float] = []
+    start = time.perf_counter()
     while not times or time.perf_counter() - start < least:
         times.append(seconds(b, work))
     return median(times)
@@ -150,6 +165,7 @@ def _machine(b: Backend, torch: bool) -> dict[str, str]:
         "system": platform.system(),
         "python": platform.python_version(),
         **{package: version(package) for package in ("numpy", "numba")},
+        **_blas(b),
     }
     if torch:
         found["torch"] = peer.version()
@@ -158,6 +174,15 @@ def _machine(b: Backend, torch: bool) -> dict[str, str]:
 
         found |= {name: str(value) for name, value in device.describe(b.device).items()}
     return found
+
+
+def _blas(b: Backend) -> dict[str, str]:
+    """The kernels that the CPU's products use: what OpenBLAS chose, or was told to."""
+    if b.name != "numba":
+        return {}
+    from minialex.backends.cpu.threads import load_blas
+
+    return {"OpenBLAS": load_blas()}
 
 
 def _processor() -> str:

@@ -110,7 +110,8 @@ def by_layer(run: Run, rounds: int, training: bool = True) -> list[Row]:
     forward, backward = _Laps(b), _Laps(b)
     for step in range(1 + rounds):
         if step == 1:  # the first was for warming up
-            forward.taken.clear(), backward.taken.clear()
+            forward.taken.clear()
+            backward.taken.clear()
         forward.start()
         mode = Mode(training=training, step=step)
         y, saved = network.forward(b, params, x, mode, watch=lambda name, _: forward(name))

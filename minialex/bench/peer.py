@@ -23,7 +23,8 @@ def network_in_torch(network: Network):
     """
     import torch
 
-    made, shapes = [], network.shapes()
+    made: list[torch.nn.Module] = []
+    shapes = network.shapes()
     for (_, layer), shape in zip(network.layers, shapes, strict=False):
         match layer:
             case Conv2D():

@@ -28,7 +28,7 @@ def text(result: Result) -> str:
     if result.rows:
         lines += [*_table(result), "", _LEGEND, ""]
     lines += [_total(result, timing) for timing in result.timings]
-    lines.append(f"first call of each: {result.first_step:.1f} s together")
+    lines.append(f"first call of each: {result.first_calls:.1f} s together")
     if result.peak_memory is not None:
         lines.append(f"peak memory: {result.peak_memory / 1e9:.2f} GB")
     return "\n".join(lines)
@@ -113,7 +113,7 @@ def document(result: Result) -> dict[str, Any]:
             }
             for timing in result.timings
         ],
-        "first_calls_seconds": result.first_step,
+        "first_calls_seconds": result.first_calls,
         "peak_memory_bytes": result.peak_memory,
     }
 

@@ -72,8 +72,9 @@ def run(
     if data is not None:
         from minialex.bench import data as reading
 
-        options = {"size": size, "workers": workers, "rounds": rounds, "compare": bool(compare)}
-        found = reading.rates(data, **options)
+        found = reading.rates(
+            data, size=size, workers=workers, rounds=rounds, compare=compare is not None
+        )
         _print(reading.text(found), reading.document(found), json)
         return
     from minialex import models

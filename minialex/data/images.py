@@ -60,7 +60,8 @@ def load_rgb(source: Source, name: str = "the image") -> np.ndarray:
         pixels = jpeg.decode(image, file)
         return np.array(to_rgb(image)) if pixels is None else pixels
 
-    return _load(source, whole, name)
+    pixels = _straight(source)
+    return _load(source, whole, name) if pixels is None else pixels
 
 
 def load_square(source: Source, size: int, name: str = "the image") -> np.ndarray:
@@ -77,7 +78,24 @@ def load_square(source: Source, size: int, name: str = "the image") -> np.ndarra
         pixels = jpeg.decode(image, file) if image.size == stored else None
         return square(image if pixels is None else pixels, size)
 
-    return _load(source, reduced, name)
+    pixels = _straight(source, 4 * size)
+    return _load(source, reduced, name) if pixels is None else square(pixels, size)
+
+
+def _straight(source: Source, below: int = PIXEL_LIMIT) -> np.ndarray | None:
+    """The pixels of a plain JPEG, its shorter side below `below`, by the shortest way there is."""
+    if jpeg.simplejpeg() is None or not isinstance(source, bytes | str | os.PathLike):
+        return None
+    if not isinstance(source, bytes):
+        try:
+            with open(source, "rb") as file:
+                if os.fstat(file.fileno()).st_size > BYTE_LIMIT or file.read(3) != jpeg.START:
+                    return None
+                file.seek(0)
+                source = file.read()
+        except OSError:  # told when it is opened for Pillow
+            return None
+    return jpeg.straight(source, lambda h, w: h * w <= PIXEL_LIMIT and min(h, w) < below)
 
 
 def refuse_large(size: int, name: str) -> None:
@@ -111,12 +129,17 @@ def square(image: "np.ndarray | Image", size: int) -> np.ndarray:
     """
     from minialex.data import resize
 
-    rgb = to_rgb(image)
-    side = min(rgb.size)
-    if side == size:
-        left, top = (rgb.width - side) // 2, (rgb.height - side) // 2
-        return np.array(rgb.crop((left, top, left + size, top + size)))
-    return resize.square(np.asarray(rgb), size)
+    ready = isinstance(image, np.ndarray) and _is_rgb(image)
+    rgb: np.ndarray = image if ready else np.asarray(to_rgb(image))  # type: ignore[assignment]
+    height, width = rgb.shape[:2]
+    if min(height, width) == size:
+        left, top = (width - size) // 2, (height - size) // 2
+        return np.array(rgb[top : top + size, left : left + size])
+    return resize.square(rgb, size)
+
+
+def _is_rgb(array: np.ndarray) -> bool:
+    return array.dtype == np.uint8 and array.shape[2:] == (3,) and array.size > 0
 
 
 def to_rgb(image: "np.ndarray | Image") -> "Image":

@@ -44,18 +44,29 @@ def sgd(w, v, g, rate, momentum, decay):
 
 @njit(parallel=True, nogil=True, cache=True, error_model="numpy")
 def crops(images, top, left, flip, mean, mean_top, mean_left, shift, scale, out):
-    """Raw squares to network input: cut, subtract the mean, mirror, shift the colour, scale."""
+    """Raw squares to network input: cut, subtract the mean, mirror, shift the colour, scale.
+
+    A row of pixels is one run of numbers, so that vectors are filled; mirrored ones are turned.
+    """
     n_size, crop, _, c_size = out.shape
-    for item in prange(n_size * crop):
-        n, h = item // crop, item % crop
-        mh = (top[n] if mean_top < 0 else mean_top) + h
-        mw = left[n] if mean_left < 0 else mean_left
-        row, average = images[n, top[n] + h], mean[mh]
-        for w in range(crop):
-            column = crop - 1 - w if flip[n] else w
-            for c in range(c_size):
-                v = out.dtype.type(row[left[n] + column, c]) - average[mw + column, c]
-                out[n, h, w, c] = (v + shift[n, c]) * scale
+    run = crop * c_size
+    for n in prange(n_size):
+        shifts, line = np.empty(run, out.dtype), np.empty(run, out.dtype)
+        for j in range(run):
+            shifts[j] = shift[n, j % c_size]
+        x, y = left[n], left[n] if mean_left < 0 else mean_left
+        for h in range(crop):
+            row = images[n, top[n] + h].reshape(-1)[x * c_size : x * c_size + run]
+            average = mean[(top[n] if mean_top < 0 else mean_top) + h].reshape(-1)
+            average = average[y * c_size : y * c_size + run]
+            there = out[n, h].reshape(-1)
+            into = line if flip[n] else there
+            for j in range(run):
+                into[j] = (out.dtype.type(row[j]) - average[j] + shifts[j]) * scale
+            if flip[n]:
+                for w in range(crop):
+                    for c in range(c_size):
+                        there[w * c_size + c] = line[(crop - 1 - w) * c_size + c]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
