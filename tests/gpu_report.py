@@ -133,7 +133,8 @@ def theirs(batch: int, precision: str) -> Callable[[], None] | None:
     """The same network in eager PyTorch, channels last, cuDNN's own choice of algorithms."""
     try:
         import torch
-        from witness import translated
+
+        from minialex.bench.peer import network_in_torch as translated
     except ImportError:
         return None
     from minialex import models

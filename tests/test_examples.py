@@ -66,17 +66,3 @@ def test_how_training_starts(monkeypatch, capsys):
     losses = module.main(["--data", "shapes:48", "--steps", "3", "--batch-size", "8"])
     assert len(losses["alexnet-64"]) == 3
     assert "scores differ between images" in capsys.readouterr().out
-
-
-def test_loading_speed(tmp_path, capsys):
-    from cli_tools import photos
-
-    from minialex.data.prepare import prepare
-
-    photos(tmp_path / "folder")
-    prepare(tmp_path / "folder", tmp_path / "packed", size=64, progress=False)
-    arguments = [str(tmp_path / "folder"), str(tmp_path / "packed"), "--size", "64"]
-    found = load("loading_speed").main([*arguments, "--workers", "1"])
-    assert all(rate.images_per_second > 0 for rate in found)
-    assert sum(rate.per_core_second is not None for rate in found) == 4
-    assert capsys.readouterr().out.count("min an epoch") == len(found)

@@ -26,9 +26,8 @@ def test_the_timings_and_the_page(monkeypatch):
 
 def test_the_peer_is_the_same_network():
     torch = pytest.importorskip("torch")
-    from witness import translated
-
     from minialex import models
+    from minialex.bench.peer import network_in_torch as translated
 
     for name in ("alexnet", "alexnet-torchvision"):
         network = models.get(name).network

@@ -66,32 +66,3 @@ def _pads(x, layer, window):
     shape = (x.shape[2], x.shape[3], x.shape[1])
     rows, columns = windows.resolve(shape, window, layer.stride, layer.pad, layer.rounding)
     return (*columns, *rows)
-
-
-def translated(network):
-    """The network as a PyTorch user would write it, for timing: modules, N C H W, own weights.
-
-    Its normalisations run over all maps, without the split into towers.
-    """
-    made, shapes = [], network.shapes()
-    for (_, layer), shape in zip(network.layers, shapes, strict=False):
-        match layer:
-            case Conv2D():
-                place = (layer.kernel, layer.stride, layer.pad, 1, layer.groups)
-                made.append(torch.nn.Conv2d(shape[2], layer.channels, *place))
-            case Dense():
-                if len(shape) == 3:
-                    made.append(torch.nn.Flatten())
-                inputs = shape[0] if len(shape) == 1 else shape[0] * shape[1] * shape[2]
-                made.append(torch.nn.Linear(inputs, layer.units))
-            case ReLU():
-                made.append(torch.nn.ReLU(inplace=True))
-            case Dropout():
-                made.append(torch.nn.Dropout(1 - layer.keep))
-            case ResponseNorm(n=n, k=k, alpha=alpha, beta=beta):
-                made.append(torch.nn.LocalResponseNorm(n, alpha * n, beta, k))
-            case MaxPool(window=window, stride=stride, pad=pad):
-                made.append(torch.nn.MaxPool2d(window, stride, pad))
-            case _:
-                raise NotImplementedError(layer)
-    return torch.nn.Sequential(*made)

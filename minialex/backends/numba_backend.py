@@ -4,6 +4,7 @@ Requires Numba. Arrays are NumPy's; what has no kernel here is the NumPy backend
 `cpu/`.
 """
 
+import threading
 from math import prod
 
 import numba
@@ -17,7 +18,8 @@ from minialex.backends.cpu import threads as cpu_threads
 from minialex.backends.cpu.memory import MEMORY
 from minialex.backends.numpy_backend import NumpyBackend
 
-_empty = MEMORY.empty
+_empty, _packed = MEMORY.empty, np.ascontiguousarray
+_ONE_AT_A_TIME = threading.Lock()  # each kernel takes all threads, and not every pool can be shared
 _ROWS = 512  # of im2col that a thread multiplies at once: a block of them stays in the cache
 
 
@@ -29,16 +31,20 @@ class NumbaBackend(NumpyBackend):
         self.name = "numba"
         most = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
         self.threads = min(cpu_threads.choose(threads), most)
-        numba.set_num_threads(self.threads)
         cpu_threads.load_blas()
 
     def with_threads(self, threads):
         return self if threads is None else NumbaBackend(self.device, threads)
 
+    def _run(self, kernel, *arguments) -> None:
+        with _ONE_AT_A_TIME:
+            numba.set_num_threads(self.threads)  # of the Python thread that calls
+            kernel(*arguments)
+
     # ------------------------------------------------------------------------------ convolution
 
     def convolution(self, x, weight, bias, stride, pads, groups, relu=False):
-        x = np.ascontiguousarray(x)
+        x = _packed(x)
         r, s, _, k = weight.shape
         n, h, w, _ = x.shape
         output = output_shape((h, w), (r, s), stride, pads)
@@ -47,33 +53,41 @@ class NumbaBackend(NumpyBackend):
             bias = np.zeros(k, x.dtype)
         corner, rows = (pads[0][0], pads[1][0]), n * prod(output)
         place = ((r, s), stride, corner, output, groups, relu, self.threads)
-        weights, bias = np.ascontiguousarray(weight).reshape(-1, k), np.ascontiguousarray(bias)
+        weights, bias = _packed(weight).reshape(-1, k), _packed(bias)
         block = self._block(rows, groups)
-        convolution.forward(x, weights, bias, y.reshape(-1, k), *place, block)
+        self._run(convolution.forward, x, weights, bias, y.reshape(-1, k), *place, block)
         return y
 
     def convolution_weight_gradient(self, x, dy, kernel, stride, pads, groups):
-        x, dy = np.ascontiguousarray(x), np.ascontiguousarray(dy)
+        x, dy = _packed(x), _packed(dy)
         c, k, length = x.shape[3], dy.shape[3], prod(kernel) * x.shape[3] // groups
         dw = _empty((self.threads, length, k), x.dtype)
         rows = dy.size // k
         block = 2 * self._block(rows, groups)
         corner = (pads[0][0], pads[1][0])
         place = (kernel, stride, corner, dy.shape[1:3], groups, self.threads, block)
-        convolution.weight_gradient(x, dy.reshape(-1, k), dw, *place)
+        self._run(convolution.weight_gradient, x, dy.reshape(-1, k), dw, *place)
         total = dw[0]
         for part in dw[1:]:
             total += part
         return total.reshape(*kernel, c // groups, k)
 
     def convolution_input_gradient(self, dy, weight, input_shape, stride, pads, groups):
-        dy = np.ascontiguousarray(dy)
+        dy = _packed(dy)
         k, output = dy.shape[3], dy.shape[1:3]
         dx = _empty(input_shape, dy.dtype)
-        weights = np.ascontiguousarray(weight).reshape(-1, k)
+        weights = _packed(weight).reshape(-1, k)
         together = max(1, min(_ROWS // prod(output), -(-len(dy) // self.threads)))
         place = (weight.shape[:2], stride, (pads[0][0], pads[1][0]), output, groups)
-        convolution.input_gradient(dy.reshape(-1, k), weights, dx, *place, self.threads, together)
+        self._run(
+            convolution.input_gradient,
+            dy.reshape(-1, k),
+            weights,
+            dx,
+            *place,
+            self.threads,
+            together,
+        )
         return dx
 
     def _block(self, rows: int, groups: int) -> int:
@@ -83,77 +97,73 @@ class NumbaBackend(NumpyBackend):
     # ------------------------------------------------------------------------------ dense
 
     def dense(self, x, weight, bias, relu=False):
-        x = np.ascontiguousarray(x).reshape(len(x), -1)
+        x = _packed(x).reshape(len(x), -1)
         y = _empty((len(x), weight.shape[1]), x.dtype)
-        bias = np.zeros(y.shape[1], x.dtype) if bias is None else np.ascontiguousarray(bias)
-        dense.forward(x, np.ascontiguousarray(weight), bias, y, relu, self.threads)
+        bias = np.zeros(y.shape[1], x.dtype) if bias is None else _packed(bias)
+        self._run(dense.forward, x, _packed(weight), bias, y, relu, self.threads)
         return y
 
     def dense_input_gradient(self, dy, weight, input_shape):
         dx = _empty((len(dy), weight.shape[0]), dy.dtype)
-        dense.input_gradient(
-            np.ascontiguousarray(dy), np.ascontiguousarray(weight), dx, self.threads
-        )
+        self._run(dense.input_gradient, _packed(dy), _packed(weight), dx, self.threads)
         return dx.reshape(input_shape)
 
     def dense_weight_gradient(self, x, dy):
-        x = np.ascontiguousarray(x).reshape(len(x), -1)
+        x = _packed(x).reshape(len(x), -1)
         dw = _empty((x.shape[1], dy.shape[1]), x.dtype)
-        dense.weight_gradient(x, np.ascontiguousarray(dy), dw, self.threads)
+        self._run(dense.weight_gradient, x, _packed(dy), dw, self.threads)
         return dw
 
     # ------------------------------------------------------------------------------ maps
 
     def max_pool(self, x, window, stride, pads):
-        x = np.ascontiguousarray(x)
+        x = _packed(x)
         output = output_shape(x.shape[1:3], window, stride, pads)
         y = _empty((len(x), *output, x.shape[3]), x.dtype)
         kind = np.uint8 if prod(window) <= 256 else np.int32
         which = _empty(y.shape, kind)
-        maps.max_pool(x, y, which, window, stride, (pads[0][0], pads[1][0]))
+        self._run(maps.max_pool, x, y, which, window, stride, (pads[0][0], pads[1][0]))
         return y, which
 
     def max_pool_gradient(self, dy, which, input_shape, window, stride, pads):
         dx = _empty(input_shape, dy.dtype)
         corner = (pads[0][0], pads[1][0])
-        maps.max_pool_gradient(
-            np.ascontiguousarray(dy), np.ascontiguousarray(which), dx, window, stride, corner
-        )
+        self._run(maps.max_pool_gradient, _packed(dy), _packed(which), dx, window, stride, corner)
         return dx
 
     def response_norm(self, x, n, k, alpha, beta, groups):
-        x = np.ascontiguousarray(x)
+        x = _packed(x)
         y, c = _empty(x.shape, x.dtype), x.shape[-1]
         constants = (c // groups, n, *map(x.dtype.type, (k, alpha, beta)), self.threads)
-        maps.response_norm(x.reshape(-1, c), y.reshape(-1, c), *constants)
+        self._run(maps.response_norm, x.reshape(-1, c), y.reshape(-1, c), *constants)
         return y, x
 
     def response_norm_gradient(self, dy, saved, n, k, alpha, beta, groups):
         x = saved
         dx, c = _empty(x.shape, x.dtype), x.shape[-1]
         constants = (c // groups, n, *map(x.dtype.type, (k, alpha, beta)), self.threads)
-        arrays = (np.ascontiguousarray(dy), x, dx)
-        maps.response_norm_gradient(*(a.reshape(-1, c) for a in arrays), *constants)
+        arrays = (_packed(dy), x, dx)
+        self._run(maps.response_norm_gradient, *(a.reshape(-1, c) for a in arrays), *constants)
         return dx
 
     # ------------------------------------------------------------------------------ numbers
 
     def relu(self, x):
-        x = np.ascontiguousarray(x)
+        x = _packed(x)
         y = _empty(x.shape, x.dtype)
-        numbers.relu(x.reshape(-1), y.reshape(-1))
+        self._run(numbers.relu, x.reshape(-1), y.reshape(-1))
         return y
 
     def relu_gradient(self, dy, y):
-        dy, y = np.ascontiguousarray(dy), np.ascontiguousarray(y)
+        dy, y = _packed(dy), _packed(y)
         dx = _empty(dy.shape, dy.dtype)
-        numbers.relu_gradient(dy.reshape(-1), y.reshape(-1), dx.reshape(-1))
+        self._run(numbers.relu_gradient, dy.reshape(-1), y.reshape(-1), dx.reshape(-1))
         return dx
 
     def bias_gradient(self, dy):
         k = dy.shape[-1]
         partial = _empty((self.threads, k), dy.dtype)
-        numbers.row_sums(np.ascontiguousarray(dy).reshape(-1, k), partial)
+        self._run(numbers.row_sums, _packed(dy).reshape(-1, k), partial)
         return partial.sum(axis=0)
 
     def dropout_mask(
@@ -163,18 +173,19 @@ class NumbaBackend(NumpyBackend):
         mask = _empty((shape[0], prod(shape[1:])), bool)
         place = (c, first_image, first_channel, channels or c, step)
         key = (int(rng.Purpose.DROPOUT) + stream, seed & 0xFFFFFFFF, seed >> 32)
-        numbers.dropout_mask(mask, *place, *key, np.uint64(base.threshold(keep)))
+        self._run(numbers.dropout_mask, mask, *place, *key, np.uint64(base.threshold(keep)))
         return mask.reshape(shape)
 
     def crops(self, images, top, left, flip, crop, mean, mean_top, mean_left, shift, scale, dtype):
-        images, kind = np.ascontiguousarray(images), np.dtype(dtype).type
+        images, kind = _packed(images), np.dtype(dtype).type
         n, c = len(top), images.shape[3]
         out = _empty((n, crop, crop, c), dtype)
-        mean = np.ascontiguousarray(mean, dtype)
-        shift = np.zeros((n, c), dtype) if shift is None else np.ascontiguousarray(shift, dtype)
+        mean = _packed(mean, dtype)
+        shift = np.zeros((n, c), dtype) if shift is None else _packed(shift, dtype)
         corner = (-1, -1) if mean_top is None else (mean_top, mean_left)
         where = np.asarray(top, np.int64), np.asarray(left, np.int64), np.asarray(flip, bool)
-        numbers.crops(
+        self._run(
+            numbers.crops,
             images,
             where[0],
             where[1],
@@ -193,5 +204,5 @@ class NumbaBackend(NumpyBackend):
         if not all(a.flags.c_contiguous for a in arrays):
             return super().sgd_update(*arrays, rate, momentum, decay)
         constants = map(weight.dtype.type, (rate, momentum, decay))
-        numbers.sgd(*(a.reshape(-1) for a in arrays), *constants)
+        self._run(numbers.sgd, *(a.reshape(-1) for a in arrays), *constants)
         return weight, velocity

@@ -8,8 +8,9 @@ over, filtered, and turned back.
 
 import functools
 
-import numba
 import numpy as np
+
+from minialex.jit import compiled
 
 _BITS = 22
 _SUPPORT = 2.0  # of the bicubic filter, in output pixels where an image is made smaller
@@ -57,15 +58,7 @@ def _weights(length: int, low: float, high: float, size: int):
     return first, count, fixed
 
 
-def _compiled(function):
-    """`function` as machine code, kept on disk where there is a place to keep it."""
-    try:
-        return numba.njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # neither the package's folder nor the home folder can be written to
-        return numba.njit(nogil=True)(function)
-
-
-@_compiled
+@compiled
 def _turn(source):
     """uint8 (H, W, 3) -> (W, H, 3)."""
     height, width, _ = source.shape
@@ -80,7 +73,7 @@ def _turn(source):
     return out
 
 
-@_compiled
+@compiled
 def _filter(source, first, count, weight):
     """Down the columns: uint8 (H, W, 3) -> (rows, W, 3)."""
     height, width, _ = source.shape

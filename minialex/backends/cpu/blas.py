@@ -5,10 +5,12 @@ any distance, adds to what is there, and calls the same function.
 """
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.core.errors import TypingError
 from numba.extending import overload
 from numba.np.numpy_support import as_dtype
+
+from minialex.jit import compiled
 
 _KINDS = {types.float32: ord("s"), types.float64: ord("d")}
 _PLAIN, _TURNED = ord("n"), ord("t")
@@ -56,19 +58,19 @@ def _compiled(a, turn_a, b, turn_b, c, add, rows, columns, depth):
     return call
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def multiply(a, b, c, add=False):
     """c (M, N) = a (M, L) b (L, N), or c + that; numbers of a row lie side by side."""
     _gemm(a, False, b, False, c, add, c.shape[0], c.shape[1], a.shape[1])
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def multiply_turned(a, b, c, add=False):
     """c (M, N) = aᵀ b, from a (L, M) and b (L, N), or c + that."""
     _gemm(a, True, b, False, c, add, c.shape[0], c.shape[1], a.shape[0])
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def multiply_by_turned(a, b, c, add=False):
     """c (M, N) = a bᵀ, from a (M, L) and b (N, L), or c + that."""
     _gemm(a, False, b, True, c, add, c.shape[0], c.shape[1], a.shape[1])

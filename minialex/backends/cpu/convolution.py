@@ -7,12 +7,13 @@ exist at once.
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from minialex.backends.cpu.blas import multiply, multiply_by_turned, multiply_turned
+from minialex.jit import compiled, threaded
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _fill(x, cols, first, count, c0, cg, size, stride, pad, output):
     """Rows first … first + count - 1 of the columns of one group, into cols[:count]."""
     (r_size, s_size), (p_size, q_size) = size, output
@@ -38,7 +39,7 @@ def _fill(x, cols, first, count, c0, cg, size, stride, pad, output):
                         filled[to + s * cg : to + (s + 1) * cg] = 0
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _copy(source, start, there, to, count):
     """there[to + j] = source[start + j]; unsigned, as a negative index would count from the end."""
     start, to = np.uint64(start), np.uint64(to)
@@ -46,7 +47,7 @@ def _copy(source, start, there, to, count):
         there[to + j] = source[start + j]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _add(source, start, there, to, count):
     """there[to + j] += source[start + j], in the same way."""
     start, to = np.uint64(start), np.uint64(to)
@@ -54,7 +55,7 @@ def _add(source, start, there, to, count):
         there[to + j] += source[start + j]
 
 
-@njit(parallel=True, nogil=True, cache=True, error_model="numpy")
+@threaded
 def forward(x, weights, bias, y, size, stride, pad, output, groups, relu, threads, block):
     """y (N·P·Q, K) from x (N, H, W, C) and weights (L, K)."""
     length, kg = weights.shape[0], weights.shape[1] // groups
@@ -73,7 +74,7 @@ def forward(x, weights, bias, y, size, stride, pad, output, groups, relu, thread
                 _finish(maps[i], own, relu)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _finish(pixel, bias, relu):
     """The bias added, and the ReLU if there is one; a NaN stays one."""
     zero = pixel.dtype.type(0)
@@ -82,7 +83,7 @@ def _finish(pixel, bias, relu):
         pixel[k] = zero if relu and v < zero else v
 
 
-@njit(parallel=True, nogil=True, cache=True, error_model="numpy")
+@threaded
 def weight_gradient(x, dy, dw, size, stride, pad, output, groups, threads, block):
     """dw (threads, L, K), a partial sum each, from x (N, H, W, C) and dy (N·P·Q, K)."""
     length, kg = dw.shape[1], dw.shape[2] // groups
@@ -100,7 +101,7 @@ def weight_gradient(x, dy, dw, size, stride, pad, output, groups, threads, block
             multiply_turned(cols[:count], maps, dw[t, :, g * kg : (g + 1) * kg], True)
 
 
-@njit(parallel=True, nogil=True, cache=True, error_model="numpy")
+@threaded
 def input_gradient(dy, weights, dx, size, stride, pad, output, groups, threads, images):
     """dx (N, H, W, C) from dy (N·P·Q, K) and weights (L, K), images by images."""
     length, kg = weights.shape[0], weights.shape[1] // groups

@@ -4,14 +4,15 @@ N batch, I inputs, O outputs. Few images are a matter of reading the weights onc
 row by row; many are a product.
 """
 
-from numba import njit, prange
+from numba import prange
 
 from minialex.backends.cpu.blas import multiply, multiply_by_turned, multiply_turned
+from minialex.jit import compiled, threaded
 
 FEW = 4  # images up to which reading the weights takes longer than multiplying
 
 
-@njit(parallel=True, nogil=True, cache=True, error_model="numpy")
+@threaded
 def forward(x, weight, bias, y, relu, threads):
     """y (N, O) = x (N, I) weight (I, O) + bias (O,)."""
     outputs = y.shape[1]
@@ -27,7 +28,7 @@ def forward(x, weight, bias, y, relu, threads):
                 y[n, o] = 0 if relu and v < 0 else v
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _by_rows(x, weight, y):
     """y = x weight, the weights read once, a part of a row of y at a time in the cache."""
     width = 2048
@@ -43,7 +44,7 @@ def _by_rows(x, weight, y):
                     sums[j] += factor * row[j]
 
 
-@njit(parallel=True, nogil=True, cache=True, error_model="numpy")
+@threaded
 def input_gradient(dy, weight, dx, threads):
     """dx (N, I) = dy (N, O) weightᵀ."""
     inputs = dx.shape[1]
@@ -53,7 +54,7 @@ def input_gradient(dy, weight, dx, threads):
             multiply_by_turned(dy, weight[first:end], dx[:, first:end])
 
 
-@njit(parallel=True, nogil=True, cache=True, error_model="numpy")
+@threaded
 def weight_gradient(x, dy, dw, threads):
     """dw (I, O) = xᵀ dy."""
     inputs = dw.shape[0]

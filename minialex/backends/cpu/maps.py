@@ -1,12 +1,14 @@
 """Pooling and response normalisation, one pass over memory each."""
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
+
+from minialex.jit import compiled, threaded
 
 # ------------------------------------------------------------------------------------ pooling
 
 
-@njit(parallel=True, nogil=True, cache=True, error_model="numpy")
+@threaded
 def max_pool(x, y, which, window, stride, pad):
     """y, which (N, P, Q, C): the first maximum wins, a NaN over all, padding never."""
     n_size, p_size, q_size, c_size = y.shape
@@ -41,7 +43,7 @@ def max_pool(x, y, which, window, stride, pad):
                         tap[c] = number if wins else tap[c]
 
 
-@njit(parallel=True, nogil=True, cache=True, error_model="numpy")
+@threaded
 def max_pool_gradient(dy, which, dx, window, stride, pad):
     """Each dy to its window's maximum; an image at a time, so that sums have one order."""
     n_size, p_size, q_size, c_size = dy.shape
@@ -68,7 +70,7 @@ def max_pool_gradient(dy, which, dx, window, stride, pad):
 # ------------------------------------------------------------------------------------ normalisation
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _scales(pixel, squares, scale, half, k, alpha):
     """scale_c = k + α Σ x² over the window of c; `squares` has rims of zeros."""
     size = pixel.shape[0]
@@ -85,7 +87,7 @@ def _scales(pixel, squares, scale, half, k, alpha):
         scale[c] = k + alpha * scale[c]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _powers(scale, power, beta):
     """scale^-β; the paper's 3/4 by two square roots, several at a time."""
     one = scale.dtype.type(1)
@@ -98,7 +100,7 @@ def _powers(scale, power, beta):
             power[c] = scale[c] ** -beta
 
 
-@njit(parallel=True, nogil=True, cache=True, error_model="numpy")
+@threaded
 def response_norm(x, y, group, n, k, alpha, beta, threads):
     """y_c = x_c s_c^-β over x (pixels, C)."""
     pixels, c_size = x.shape
@@ -115,7 +117,7 @@ def response_norm(x, y, group, n, k, alpha, beta, threads):
                     out[c] = pixel[c] * power[c]
 
 
-@njit(parallel=True, nogil=True, cache=True, error_model="numpy")
+@threaded
 def response_norm_gradient(dy, x, dx, group, n, k, alpha, beta, threads):
     """dx_c = dy_c s_c^-β - 2αβ x_c Σ dy_j x_j s_j^(-β-1); s is computed again."""
     pixels, c_size = x.shape

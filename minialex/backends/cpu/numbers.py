@@ -1,10 +1,12 @@
 """What is done number by number: activations, dropout, crops, sums over rows, the update."""
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
+
+from minialex.jit import compiled, threaded
 
 
-@njit(parallel=True, nogil=True, cache=True, error_model="numpy")
+@threaded
 def relu(x, y):
     """y = max(0, x); a NaN stays one."""
     zero = x.dtype.type(0)
@@ -12,7 +14,7 @@ def relu(x, y):
         y[i] = zero if x[i] < zero else x[i]
 
 
-@njit(parallel=True, nogil=True, cache=True, error_model="numpy")
+@threaded
 def relu_gradient(dy, y, dx):
     """dx = dy where y > 0, else dy times 0."""
     zero = dy.dtype.type(0)
@@ -20,7 +22,7 @@ def relu_gradient(dy, y, dx):
         dx[i] = dy[i] if y[i] > zero else dy[i] * zero
 
 
-@njit(parallel=True, nogil=True, cache=True, error_model="numpy")
+@threaded
 def row_sums(x, partial):
     """partial (threads, K): each thread's share of the rows of x (M, K), in order."""
     threads, k_size = partial.shape
@@ -34,7 +36,7 @@ def row_sums(x, partial):
                 total[k] += x[i, k]
 
 
-@njit(parallel=True, nogil=True, cache=True, error_model="numpy")
+@threaded
 def sgd(w, v, g, rate, momentum, decay):
     """v <- momentum v - decay rate w - rate g; w <- w + v, in one pass."""
     for i in prange(w.size):
@@ -42,7 +44,7 @@ def sgd(w, v, g, rate, momentum, decay):
         w[i] += v[i]
 
 
-@njit(parallel=True, nogil=True, cache=True, error_model="numpy")
+@threaded
 def crops(images, top, left, flip, mean, mean_top, mean_left, shift, scale, out):
     """Raw squares to network input: cut, subtract the mean, mirror, shift the colour, scale.
 
@@ -69,7 +71,7 @@ def crops(images, top, left, flip, mean, mean_top, mean_left, shift, scale, out)
                         there[w * c_size + c] = line[(crop - 1 - w) * c_size + c]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _philox(c0, c1, c2, c3, k0, k1):
     """Ten rounds, as in minialex/rng.py."""
     low = np.uint64(0xFFFFFFFF)
@@ -84,7 +86,7 @@ def _philox(c0, c1, c2, c3, k0, k1):
     return c0, c1, c2, c3
 
 
-@njit(parallel=True, nogil=True, cache=True, error_model="numpy")
+@threaded
 def dropout_mask(mask, c_size, first_image, first_channel, channels, step, purpose, k0, k1, keep):
     """mask (N, U): a unit stays if its word is below `keep`; as the generic op draws it."""
     n_size, units = mask.shape

@@ -1,0 +1,24 @@
+"""Functions compiled by Numba, kept on disk where there is a place to keep them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+
+
+def compiled(function: Callable) -> Any:
+    """`function` as machine code, which lets other Python threads run."""
+    return _compiled(function, parallel=False)
+
+
+def threaded(function: Callable) -> Any:
+    """The same, its `prange` loops dealt out to threads."""
+    return _compiled(function, parallel=True)
+
+
+def _compiled(function: Callable, **options) -> Any:
+    options = {"nogil": True, "error_model": "numpy", **options}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # neither the package's folder nor the home folder can be written to
+        return numba.njit(**options)(function)
