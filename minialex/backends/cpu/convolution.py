@@ -10,6 +10,7 @@ import numpy as np
 from numba import prange
 
 from minialex.backends.cpu.blas import multiply, multiply_by_turned, multiply_turned
+from minialex.backends.cpu.numbers import finish
 from minialex.jit import compiled, threaded
 
 
@@ -58,8 +59,8 @@ def _add(source, start, there, to, count):
 @threaded
 def forward(x, weights, bias, y, size, stride, pad, output, groups, relu, threads, block):
     """y (N·P·Q, K) from x (N, H, W, C) and weights (L, K)."""
-    length, kg = weights.shape[0], weights.shape[1] // groups
-    cg = x.shape[3] // groups
+    length, k_size = weights.shape
+    cg, kg, numbers = x.shape[3] // groups, k_size // groups, y.reshape(-1)
     rows = y.shape[0]
     blocks = (rows + block - 1) // block
     for t in prange(threads):
@@ -68,19 +69,10 @@ def forward(x, weights, bias, y, size, stride, pad, output, groups, relu, thread
             g, first = item % groups, item // groups * block
             count = min(block, rows - first)
             _fill(x, cols, first, count, g * cg, cg, size, stride, pad, output)
-            maps, own = y[first : first + count, g * kg : (g + 1) * kg], bias[g * kg : (g + 1) * kg]
+            maps = y[first : first + count, g * kg : (g + 1) * kg]
             multiply(cols[:count], weights[:, g * kg : (g + 1) * kg], maps)
-            for i in range(count):
-                _finish(maps[i], own, relu)
-
-
-@compiled
-def _finish(pixel, bias, relu):
-    """The bias added, and the ReLU if there is one; a NaN stays one."""
-    zero = pixel.dtype.type(0)
-    for k in range(pixel.shape[0]):
-        v = pixel[k] + bias[k]
-        pixel[k] = zero if relu and v < zero else v
+            for i in range(first, first + count):
+                finish(numbers, i * k_size + g * kg, kg, bias, g * kg, relu)
 
 
 @threaded

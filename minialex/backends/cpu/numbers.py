@@ -6,6 +6,19 @@ from numba import prange
 from minialex.jit import compiled, threaded
 
 
+@compiled
+def finish(y, start, count, bias, first, relu):
+    """Add bias[first : first + count] to y[start : start + count], then the ReLU if there is one.
+
+    Counters are unsigned because a negative index would count from the end, and the check for
+    that keeps the loop from being done several numbers at a time.
+    """
+    zero, start, first = y.dtype.type(0), np.uint64(start), np.uint64(first)
+    for k in range(np.uint64(count)):
+        v = y[start + k] + bias[first + k]
+        y[start + k] = zero if relu and v < zero else v
+
+
 @threaded
 def relu(x, y):
     """y = max(0, x); a NaN stays one."""
