@@ -13,13 +13,15 @@ import numpy as np
 from minialex import rng
 from minialex.backends import base
 from minialex.backends.base import output_shape
-from minialex.backends.cpu import convolution, dense, maps, numbers
+from minialex.backends.cpu import convolution, dense, maps, numbers, winograd
 from minialex.backends.cpu import threads as cpu_threads
 from minialex.backends.cpu.memory import MEMORY
 from minialex.backends.numpy_backend import NumpyBackend
 
 _empty, _packed = MEMORY.empty, np.ascontiguousarray
 _ONE_AT_A_TIME = threading.Lock()  # each kernel takes all threads, and not every pool can be shared
+_TOGETHER = 16  # images whose tiles are multiplied at once
+_FEW, _MAPS = 8, 32  # images of a thread, and maps of a group, from which tiles pay
 _ROWS = 512  # of im2col that a thread multiplies at once: a block of them stays in the cache
 
 
@@ -52,6 +54,12 @@ class NumbaBackend(NumpyBackend):
         if bias is None:
             bias = np.zeros(k, x.dtype)
         corner, rows = (pads[0][0], pads[1][0]), n * prod(output)
+        if self._by_tiles(n, weight.shape, stride, groups):
+            u = _empty((16, *weight.shape[2:]), x.dtype)
+            self._run(winograd.weights, _packed(weight), u, False, groups)
+            place = (corner, groups, relu, self.threads, self._together(n, groups))
+            self._run(winograd.forward, x, u, _packed(bias), y, *place)
+            return y
         place = ((r, s), stride, corner, output, groups, relu, self.threads)
         weights, bias = _packed(weight).reshape(-1, k), _packed(bias)
         block = self._block(rows, groups)
@@ -76,6 +84,15 @@ class NumbaBackend(NumpyBackend):
         dy = _packed(dy)
         k, output = dy.shape[3], dy.shape[1:3]
         dx = _empty(input_shape, dy.dtype)
+        if self._by_tiles(len(dy), weight.shape, stride, groups):
+            c = input_shape[3]
+            u = _empty((16, k // groups, c), dy.dtype)
+            self._run(winograd.weights, _packed(weight), u, True, groups)
+            corner = (2 - pads[0][0], 2 - pads[1][0])
+            together = self._together(len(dy), groups)
+            place = (corner, groups, False, self.threads, together)
+            self._run(winograd.forward, dy, u, np.zeros(c, dy.dtype), dx, *place)
+            return dx
         weights = _packed(weight).reshape(-1, k)
         together = max(1, min(_ROWS // prod(output), -(-len(dy) // self.threads)))
         place = (weight.shape[:2], stride, (pads[0][0], pads[1][0]), output, groups)
@@ -89,6 +106,16 @@ class NumbaBackend(NumpyBackend):
             together,
         )
         return dx
+
+    def _by_tiles(self, images: int, weight_shape, stride, groups: int) -> bool:
+        """Whether tiles pay: a 3 x 3 kernel, and enough images and maps for the work around."""
+        r, s, cg, k = weight_shape
+        fits = (r, s) == (3, 3) and tuple(stride) == (1, 1)
+        return fits and images * groups >= _FEW * self.threads and min(cg, k // groups) >= _MAPS
+
+    def _together(self, images: int, groups: int) -> int:
+        """Images whose tiles are multiplied at once: two turns for a thread, or more."""
+        return max(1, min(_TOGETHER, images * groups // (2 * self.threads)))
 
     def _block(self, rows: int, groups: int) -> int:
         """Rows of a block: few enough for the cache, and for every thread to have some."""

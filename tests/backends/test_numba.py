@@ -8,14 +8,16 @@ import threading
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from tolerance import assert_close
 
 from minialex import backends, jit
+from minialex.backends import numba_backend
 from minialex.backends.cpu import blas, threads
 from minialex.backends.cpu.memory import Memory
 from minialex.errors import InputError
+from reference import convolution
 
 # ------------------------------------------------------------------------------------ products
 
@@ -60,6 +62,39 @@ def test_one_and_several_threads_agree():
     assert_close(several.convolution(x, w, None, *place), y, "float64", 18)
     dw = one.convolution_weight_gradient(x, y, (3, 3), *place)
     assert_close(several.convolution_weight_gradient(x, y, (3, 3), *place), dw, "float64", 300)
+
+
+@given(
+    st.integers(1, 3),
+    st.tuples(st.integers(1, 7), st.integers(1, 7)),
+    st.tuples(*[st.integers(0, 3)] * 4),
+    st.sampled_from([(1, 1, 1), (2, 3, 1), (4, 2, 2), (6, 9, 3)]),
+    st.booleans(),
+    st.sampled_from(["float32", "float64"]),
+    st.integers(1, 3),
+)
+def test_tiles_are_the_convolution(n, size, pads, maps, relu, dtype, threads_used):
+    """Winograd's sums against the loops of the reference, forward and to the input."""
+    top, bottom, left, right = pads
+    (h, w), (c, k, groups) = size, maps
+    assume(h + top + bottom >= 3 and w + left + right >= 3)
+    rng = np.random.default_rng(h + w)
+    x, weight = rng.normal(size=(n, h, w, c)), rng.normal(size=(3, 3, c // groups, k))
+    bias, place = rng.normal(size=k), ((1, 1), ((top, bottom), (left, right)), groups)
+    wanted = convolution.forward(x, weight, bias, *place)
+    b = backends.get("numba", threads=threads_used)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(numba_backend, "_FEW", 0)
+        patch.setattr(numba_backend, "_MAPS", 1)
+        patch.setattr(numba_backend, "_TOGETHER", 2)
+        assert b._by_tiles(n, weight.shape, (1, 1), groups)
+        arrays = [array.astype(dtype) for array in (x, weight, bias)]
+        y = b.convolution(*arrays, *place, relu=relu)
+        assert_close(y, np.maximum(wanted, 0) if relu else wanted, dtype, 9 * c, "y")
+        dy = rng.normal(size=wanted.shape)
+        dx = b.convolution_input_gradient(dy.astype(dtype), arrays[1], x.shape, *place)
+        wanted = convolution.input_gradient(dy, weight, x.shape, *place)
+        assert_close(dx, wanted, dtype, 9 * k, "dx")
 
 
 # ------------------------------------------------------------------------------------ memory
@@ -144,7 +179,6 @@ assert after - before < 20_000, (before, after)
 
 def test_memory_grows_with_the_batch_and_not_with_the_steps():
     from minialex import models
-    from minialex.backends import numba_backend
     from minialex.bench.network import Run
 
     peaks = []
