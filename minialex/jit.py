@@ -1,6 +1,7 @@
 """Functions compiled by Numba, kept on disk where there is a place to keep them."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -14,6 +15,13 @@ def compiled(function: Callable) -> Any:
 def threaded(function: Callable) -> Any:
     """The same, its `prange` loops dealt out to threads."""
     return _compiled(function, parallel=True)
+
+
+def is_kept(function: Any) -> bool:
+    """Whether something that was compiled of it lies on the disk."""
+    folder = function.stats.cache_path
+    name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}-*.nbi"
+    return folder is not None and any(Path(folder).glob(name))
 
 
 def _compiled(function: Callable, **options) -> Any:

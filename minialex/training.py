@@ -296,8 +296,8 @@ def train(
         dtype,
     )
     trainer = Trainer(classifier, loss_function, loader, val_loader, splits, seed, folder, show)
-    if isinstance(b, Group):
-        show.say(b.describe())
+    for sentence in [b.describe()] if isinstance(b, Group) else b.remarks([b.device]):
+        show.say(sentence)
     try:
         if fresh:
             trainer.first_look(state)

@@ -76,7 +76,7 @@ class Backend:
         return nullcontext()
 
     def remarks(self, devices: Sequence) -> list[str]:
-        """Sentences about devices that are to work together, such as unequal ones."""
+        """Sentences to say before a run: unequal devices, or kernels still to be compiled."""
         return []
 
     def memory(self) -> int | None:

@@ -17,6 +17,7 @@ from minialex.backends.cpu import convolution, dense, maps, numbers, winograd
 from minialex.backends.cpu import threads as cpu_threads
 from minialex.backends.cpu.memory import MEMORY
 from minialex.backends.numpy_backend import NumpyBackend
+from minialex.jit import is_kept
 
 _empty, _packed = MEMORY.empty, np.ascontiguousarray
 _ONE_AT_A_TIME = threading.Lock()  # each kernel takes all threads, and not every pool can be shared
@@ -37,6 +38,11 @@ class NumbaBackend(NumpyBackend):
 
     def with_threads(self, threads):
         return self if threads is None else NumbaBackend(self.device, threads)
+
+    def remarks(self, devices):
+        if is_kept(convolution.forward):
+            return []
+        return ["compiling for this machine, once: about half a minute"]
 
     def _run(self, kernel, *arguments) -> None:
         with _ONE_AT_A_TIME:

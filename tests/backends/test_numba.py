@@ -268,13 +268,16 @@ assert not bad
 def test_a_second_start_does_not_compile(tmp_path):
     code = """
 import numpy as np
+from minialex import jit
 from minialex.backends.cpu import numbers
+kept = jit.is_kept(numbers.relu)
 x = np.ones(5, np.float32)
 numbers.relu(x, x)
+print(kept, jit.is_kept(numbers.relu), end=" ")
 print(sum(numbers.relu.stats.cache_hits.values()), sum(numbers.relu.stats.cache_misses.values()))
 """
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
-    for wanted in ("0 1\n", "1 0\n"):
+    for wanted in ("False True 0 1\n", "True True 1 0\n"):
         ended = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, env=environment
         )
