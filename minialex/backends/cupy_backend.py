@@ -17,7 +17,7 @@ from minialex import rng
 from minialex.backends import base
 from minialex.backends.base import Array, Backend, Pads, Pair, output_shape
 from minialex.backends.cuda import device as cuda_device
-from minialex.backends.cuda import kernels
+from minialex.backends.cuda import implicit, kernels
 from minialex.backends.cuda.queue import Queue
 from minialex.errors import InputError, unknown
 
@@ -41,6 +41,9 @@ class CupyBackend(Backend):
         self.precision = precision
         self.queue = Queue(index, own_queue, tf32=precision == "tf32")
         self._constants: dict[int, tuple[np.ndarray, Array]] = {}
+        # "im2col": windows as rows in memory, then cuBLAS; "implicit": the products of tensor.cuh
+        able = precision != "fp32" and cuda_device.has_tensor_cores(index)
+        self.convolution_by = "implicit" if able else "im2col"
 
     # ------------------------------------------------------------------------------ how it runs
 
@@ -50,7 +53,9 @@ class CupyBackend(Backend):
         return CupyBackend(self.device, precision, self.queue.stream is not None)
 
     def alongside(self) -> "CupyBackend":
-        return CupyBackend(self.device, self.precision, own_queue=True)
+        made = CupyBackend(self.device, self.precision, own_queue=True)
+        made.convolution_by = self.convolution_by
+        return made
 
     def here(self):
         return self.queue.here()
@@ -162,6 +167,12 @@ class CupyBackend(Backend):
         kg, length = k // groups, r * s * cg
         p, q = output_shape((h, w), (r, s), stride, pads)
         y = self._new((n, p, q, k), x)
+        if c := self._implicit(x, weight.dtype, x.shape, (r, s), k, stride, pads, groups):
+            x, c = self._with_channels(x, c)
+            vector = c.vector(x.itemsize)
+            how = implicit.launch_shape(n * p * q, c.kg, groups, vector, (x, weight))
+            self._run("conv_forward", "conv_forward", (x, weight, bias, y, c.place(), relu), **how)
+            return y
         for images in self._blocks(n, p * q * length):
             start, rows = images.start * p * q, (images.stop - images.start) * p * q
             for g in range(groups):
@@ -177,6 +188,12 @@ class CupyBackend(Backend):
         p, q = dy.shape[1:3]
         kg, length = k // groups, r * s * cg
         dx = self._new((n, h, w, c), dy)
+        if i := self._implicit(dy, weight.dtype, input_shape, (r, s), k, stride, pads, groups):
+            vector = i.vector_of_maps(dy.itemsize)
+            how = implicit.launch_shape(n * h * w, cg, groups, vector, (dy, weight))
+            family = "conv_input_gradient"
+            self._run(family, family, (dy, weight, None, dx, i.place()), **how)
+            return dx
         for images in self._blocks(n, p * q * length):
             start, count = images.start * p * q, images.stop - images.start
             rows = count * p * q
@@ -199,6 +216,18 @@ class CupyBackend(Backend):
         (r, s), (p, q) = kernel, dy.shape[1:3]
         cg, kg, length = c // groups, k // groups, r * s * (c // groups)
         dw = self._new((r, s, cg, k), kernels.accumulator(x.dtype.name))
+        if i := self._implicit(x, dy.dtype, x.shape, (r, s), k, stride, pads, groups):
+            x, i = self._with_channels(x, i)
+            parts, share = i.parts(x.itemsize)
+            sums = dw if parts == 1 else self._new((parts, *dw.shape), dw)
+            vector = i.vector(x.itemsize)
+            how = implicit.launch_shape(r * s * i.cx, kg, groups, vector, (x, dy), parts)
+            family = "conv_weight_gradient"
+            self._run(family, family, (x, dy, sums, i.place(), share), **how)
+            if parts > 1:
+                totals = (sums, dw, parts, dw.size)
+                self._run(family, "part_totals", totals, dw.size, storage=x.dtype)
+            return dw
         for images in self._blocks(n, p * q * length):
             start, rows = images.start * p * q, (images.stop - images.start) * p * q
             for g in range(groups):
@@ -208,6 +237,22 @@ class CupyBackend(Backend):
                 more = images.start > 0
                 self.queue.product(cols, dy, dw, shape, steps, offsets, (True, False), add=more)
         return dw
+
+    def _implicit(self, x, other, image, kernel, maps, stride, pads, groups):
+        """The convolution's sizes if it runs on tensor cores without columns, else None."""
+        if self.convolution_by != "implicit" or x.dtype == np.float64 or x.dtype != other:
+            return None
+        found = implicit.Convolution.of(image, kernel, maps, stride, pads, groups)
+        return found if found.pixels and implicit.pays(found) else None
+
+    def _with_channels(self, x, sizes: implicit.Convolution):
+        """x with zeros behind its channels, where it is then copied faster."""
+        wanted, (n, h, w, c) = sizes.channels_to_copy(x.itemsize), x.shape
+        if wanted == c:
+            return x, sizes
+        out = self._new((n, h, w, wanted), x)
+        self._run("elementwise", "add_channels", (x, out, out.size, c, wanted), out.size)
+        return out, sizes.with_channels(wanted)
 
     def _im2col(self, x, first, width, window, stride, pads, output) -> Array:
         n, h, w, c = x.shape

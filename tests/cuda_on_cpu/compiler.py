@@ -12,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-_KERNEL = re.compile(r'extern "C" __global__ void (\w+)\(([^)]*)\)')
+_KERNEL = re.compile(
+    r'extern "C" __global__ void\s+(?:__launch_bounds__\(\w+\)\s+)?(\w+)\(([^)]*)\)'
+)
 _BARRIER = re.compile(r"__sync|__shfl")
 _DYNAMIC = re.compile(r"extern __shared__ (\w+) (\w+)\[\];")
 _SHARED = 48 * 1024
@@ -57,7 +59,7 @@ def translate(source: str) -> str:
 
 def _waits(source: str, kernel: str) -> bool:
     """Whether a kernel's text, or a function it may call, has a barrier."""
-    start = at = source.index("{", source.index(f"void {kernel}("))
+    start = at = source.index("{", source.index(f" {kernel}("))
     depth = 0
     while depth or at == start:
         depth += {"{": 1, "}": -1}.get(source[at], 0)
