@@ -53,8 +53,8 @@ def translate(source: str) -> str:
         for name, kind in shared.items()
     )
     assert barriers or not shared
-    # in a namespace without a name: the loader would make one of shared arrays in templates that are
-    # called alike in two libraries, though their sizes differ
+    # in a namespace without a name: the loader would make one of shared arrays in templates that
+    # are called alike in two libraries, though their sizes differ
     parts = ['#include "cuda.h"', head, "namespace {", types, "}", arrays]
     parts += ["namespace {", f"#line 1{kernels}", "}", "#line 1", *stubs]
     return "\n".join(parts)
