@@ -56,7 +56,7 @@ class SGD:
                 params[layer][name],
                 velocities[layer][name],
                 grads[layer][name],
-                rates.of(layer, name) * self.recipe.layer_rates.get(layer, 1.0),
+                self.rate(rates, layer, name),
                 self.decay(layer, name),
             )
             for layer, name in places
@@ -64,6 +64,10 @@ class SGD:
         updated = b.sgd_updates(updates, self.recipe.momentum, 1 / scale)
         for (layer, name), (weight, velocity) in zip(places, updated, strict=True):
             params[layer][name], velocities[layer][name] = weight, velocity
+
+    def rate(self, rates: Rates, layer: str, parameter: str) -> float:
+        """The learning rate of one parameter."""
+        return rates.of(layer, parameter) * self.recipe.layer_rates.get(layer, 1.0)
 
     def decay(self, layer: str, parameter: str) -> float:
         """The weight decay of one parameter."""

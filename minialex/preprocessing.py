@@ -34,6 +34,11 @@ class Preprocessing:
         `positions` are the images' places in the epoch's order, `noise` the colour shift now in
         force; the draws depend on these, the seed and the epoch alone.
         """
+        draws, scale = self.training_draws(positions, seed=seed, epoch=epoch, noise=noise)
+        return self._crops(b, images, draws, scale, dtype)
+
+    def training_draws(self, positions, *, seed: int, epoch: int, noise: float):
+        """What is drawn for training images, and what their numbers are multiplied by."""
         recipe = self.recipe
         draws = random_draws(
             seed,
@@ -49,8 +54,7 @@ class Preprocessing:
         if not recipe.random_crops:
             centre = centre_draws(len(positions), recipe.resize, recipe.crop)
             draws = Draws(centre.top, centre.left, draws.flip, draws.shift)
-        scale = 1 / (1 + noise) if recipe.colour_divide else 1.0
-        return self._crops(b, images, draws, scale, dtype)
+        return draws, 1 / (1 + noise) if recipe.colour_divide else 1.0
 
     def views(self, crops: int) -> list[tuple[int, int, bool]]:
         """(top, left, mirrored) of each test view: one, or the ten of section 4.1."""
@@ -71,9 +75,14 @@ class Preprocessing:
             b, images, Draws(top, left, flip, np.zeros((n, 3), np.float32)), 1.0, dtype
         )
 
-    def _crops(self, b, images, draws: Draws, scale: float, dtype):
+    @property
+    def mean_corner(self) -> int | None:
+        """Where the mean image is read, down and across; None: where the crop lies."""
         margin = (self.recipe.resize - self.recipe.crop) // 2
-        fixed = None if self.recipe.mean_window == "crop" else margin
+        return None if self.recipe.mean_window == "crop" else margin
+
+    def _crops(self, b, images, draws: Draws, scale: float, dtype):
+        fixed = self.mean_corner
         return b.crops(
             b.asarray(images),
             draws.top,

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from minialex import backends, health, losses, parallel, runs
+from minialex import backends, captured, health, losses, parallel, runs
+from minialex.captured import CapturedSteps
 from minialex.classifier import Classifier, data_key
 from minialex.data.augment import epoch_order
 from minialex.data.base import Splits
@@ -58,6 +59,7 @@ class Trainer:
     seed: int
     folder: Path
     show: Progress
+    captured: CapturedSteps | None = None
 
     @property
     def recipe(self) -> Recipe:
@@ -76,16 +78,20 @@ class Trainer:
 
             for batch in self.loader.batches(order, recipe.batch_size, first=state.position):
                 rates = schedule(recipe, state.epoch + state.position / count, state.errors)
-                loss = self.update(state, batch, rates)
+                if self.captured is not None and self.captured.takes(batch):
+                    self.captured.start(state, batch, rates)
+                    self.settle(state, wait=False)
+                else:
+                    self.settle(state)
+                    self._learned(state, batch, self.update(state, batch, rates))
                 state.step += 1
                 state.position = batch.end
                 state.images += len(batch)
-                state.loss_sum += loss * len(batch)
-                self.show.step(len(batch), loss)
                 state.seconds, clock = state.seconds + time.monotonic() - clock, time.monotonic()
                 if state.position < count:
                     yield "step"
 
+            self.settle(state)
             trained = time.monotonic() - start
             images = state.images - images
             waited = self.loader.wait_seconds - waited
@@ -95,6 +101,27 @@ class Trainer:
                 self.loader.read_ahead(upcoming[: 2 * recipe.batch_size])
             self.end_epoch(state, rates, images / trained, waited / trained)
             yield "epoch"
+
+    def settle(self, state: State, wait: bool = True) -> None:
+        """Add the losses of captured steps to the state; with `wait` of all, as before saving."""
+        if self.captured is None:
+            return
+        for done in self.captured.finished(all_of_them=wait):
+            loss = done.loss()
+            if not np.isfinite(loss):  # no update was made since
+                mode = Mode(training=True, seed=self.seed, step=done.step)
+                raise self._non_finite(state, done.batch, done.rates, mode)
+            self._learned(state, done.batch, loss)
+
+    def _learned(self, state: State, batch: Batch, loss: float) -> None:
+        state.loss_sum += loss * len(batch)
+        self.show.step(len(batch), loss)
+
+    def _non_finite(self, state: State, batch: Batch, rates: Rates, mode: Mode) -> TrainingError:
+        one, params = parallel.whole(self.classifier.backend, state.params)
+        x = self.inputs(state, batch, rates)(one, 0, len(batch))
+        network = self.classifier.model.network
+        return health.non_finite(one, network, params, x, batch, mode, self.folder)
 
     def update(self, state: State, batch: Batch, rates: Rates) -> float:
         """Forward, backward and SGD for one batch; returns the loss before the update."""
@@ -116,11 +143,11 @@ class Trainer:
                 state.loss_scale, state.good_steps = scale.value, scale.good_steps
             value = loss()
             if not np.isfinite(value):
-                one, params = parallel.whole(b, state.params)
-                x = inputs(one, 0, len(batch))
-                raise health.non_finite(one, network, params, x, batch, mode, self.folder)
+                raise self._non_finite(state, batch, rates, mode)
             if not overflow:
                 SGD(self.recipe).update(b, state.params, state.velocities, grads, rates, factor)
+        if self.captured is not None:
+            self.captured.outdated()
         return value
 
     def inputs(self, state: State, batch: Batch, rates: Rates) -> parallel.Inputs:
@@ -295,7 +322,10 @@ def train(
         {k: settings[k] for k in ("data", "seed", "val_fraction")},
         dtype,
     )
-    trainer = Trainer(classifier, loss_function, loader, val_loader, splits, seed, folder, show)
+    steps = captured.possible(classifier, loss_function, seed)
+    trainer = Trainer(
+        *(classifier, loss_function, loader, val_loader, splits, seed, folder, show, steps)
+    )
     for sentence in [b.describe()] if isinstance(b, Group) else b.remarks([b.device]):
         show.say(sentence)
     try:
@@ -328,6 +358,7 @@ def _run(trainer: Trainer, state: State, checkpoint_every: float, max_steps: int
                 if not advised:
                     advised = _advise(trainer, state)
             if event == "epoch" or stop or due:
+                trainer.settle(state)
                 state.save(last, classifier)
                 saved = time.monotonic()
             if stop:

@@ -41,6 +41,8 @@ class Backend:
     `device` is passed to the library's own array constructors; None leaves its default.
     """
 
+    captures_steps = False  # whether it can be given a whole training step as one (see `captured`)
+
     def __init__(self, name: str, xp: Any, device: Any = None):
         self.name = name
         self.xp = xp

@@ -16,8 +16,8 @@ import numpy as np
 from minialex import rng
 from minialex.backends import base
 from minialex.backends.base import Array, Backend, Pads, Pair, output_shape
+from minialex.backends.cuda import cublas, implicit, kernels
 from minialex.backends.cuda import device as cuda_device
-from minialex.backends.cuda import kernels
 from minialex.backends.cuda.queue import Queue
 from minialex.errors import InputError, unknown
 
@@ -41,6 +41,9 @@ class CupyBackend(Backend):
         self.precision = precision
         self.queue = Queue(index, own_queue, tf32=precision == "tf32")
         self._constants: dict[int, tuple[np.ndarray, Array]] = {}
+        # "im2col": windows as rows in memory, then cuBLAS; "implicit": the products of tensor.cuh
+        able = precision != "fp32" and cuda_device.has_tensor_cores(index)
+        self.convolution_by = "implicit" if able else "im2col"
 
     # ------------------------------------------------------------------------------ how it runs
 
@@ -50,7 +53,9 @@ class CupyBackend(Backend):
         return CupyBackend(self.device, precision, self.queue.stream is not None)
 
     def alongside(self) -> "CupyBackend":
-        return CupyBackend(self.device, self.precision, own_queue=True)
+        made = CupyBackend(self.device, self.precision, own_queue=True)
+        made.convolution_by = self.convolution_by
+        return made
 
     def here(self):
         return self.queue.here()
@@ -85,6 +90,12 @@ class CupyBackend(Backend):
     def storage(self, dtype: str) -> str:
         return PRECISIONS[self.precision] if dtype == "float32" else dtype
 
+    @property
+    def captures_steps(self) -> bool:  # type: ignore[override]
+        """On one device; in fp16 the host looks at every step's gradients."""
+        alone = self.queue.stream is None and self.precision != "fp16"
+        return alone and cublas.interface() is not None
+
     def working_copy(self, params):
         if PRECISIONS[self.precision] == "float32":
             return params
@@ -96,6 +107,14 @@ class CupyBackend(Backend):
             }
             for layer, of_layer in params.items()
         }
+
+    def renew(self, params, copies) -> None:
+        """Make `working_copy(params)` anew, in the arrays of the one before."""
+        for layer, of_layer in copies.items():
+            for name, copy in of_layer.items():
+                x = params[layer][name]
+                if copy is not x:
+                    self._run("elementwise", "from_float", (x, copy, x.size), x.size, copy.dtype)
 
     # ------------------------------------------------------------------------------ in and out
 
@@ -162,6 +181,12 @@ class CupyBackend(Backend):
         kg, length = k // groups, r * s * cg
         p, q = output_shape((h, w), (r, s), stride, pads)
         y = self._new((n, p, q, k), x)
+        if c := self._implicit(x, weight.dtype, x.shape, (r, s), k, stride, pads, groups):
+            x, c = self._with_channels(x, c)
+            vector = c.vector(x.itemsize)
+            how = implicit.launch_shape(n * p * q, c.kg, groups, vector, (x, weight))
+            self._run("conv_forward", "conv_forward", (x, weight, bias, y, c.place(), relu), **how)
+            return y
         for images in self._blocks(n, p * q * length):
             start, rows = images.start * p * q, (images.stop - images.start) * p * q
             for g in range(groups):
@@ -177,6 +202,12 @@ class CupyBackend(Backend):
         p, q = dy.shape[1:3]
         kg, length = k // groups, r * s * cg
         dx = self._new((n, h, w, c), dy)
+        if i := self._implicit(dy, weight.dtype, input_shape, (r, s), k, stride, pads, groups):
+            vector = i.vector_of_maps(dy.itemsize)
+            how = implicit.launch_shape(n * h * w, cg, groups, vector, (dy, weight))
+            family = "conv_input_gradient"
+            self._run(family, family, (dy, weight, None, dx, i.place()), **how)
+            return dx
         for images in self._blocks(n, p * q * length):
             start, count = images.start * p * q, images.stop - images.start
             rows = count * p * q
@@ -199,6 +230,18 @@ class CupyBackend(Backend):
         (r, s), (p, q) = kernel, dy.shape[1:3]
         cg, kg, length = c // groups, k // groups, r * s * (c // groups)
         dw = self._new((r, s, cg, k), kernels.accumulator(x.dtype.name))
+        if i := self._implicit(x, dy.dtype, x.shape, (r, s), k, stride, pads, groups):
+            x, i = self._with_channels(x, i)
+            parts, share = i.parts(x.itemsize)
+            sums = dw if parts == 1 else self._new((parts, *dw.shape), dw)
+            vector = i.vector(x.itemsize)
+            how = implicit.launch_shape(r * s * i.cx, kg, groups, vector, (x, dy), parts)
+            family = "conv_weight_gradient"
+            self._run(family, family, (x, dy, sums, i.place(), share), **how)
+            if parts > 1:
+                totals = (sums, dw, parts, dw.size)
+                self._run(family, "part_totals", totals, dw.size, storage=x.dtype)
+            return dw
         for images in self._blocks(n, p * q * length):
             start, rows = images.start * p * q, (images.stop - images.start) * p * q
             for g in range(groups):
@@ -208,6 +251,22 @@ class CupyBackend(Backend):
                 more = images.start > 0
                 self.queue.product(cols, dy, dw, shape, steps, offsets, (True, False), add=more)
         return dw
+
+    def _implicit(self, x, other, image, kernel, maps, stride, pads, groups):
+        """The convolution's sizes if it runs on tensor cores without columns, else None."""
+        if self.convolution_by != "implicit" or x.dtype == np.float64 or x.dtype != other:
+            return None
+        found = implicit.Convolution.of(image, kernel, maps, stride, pads, groups)
+        return found if found.pixels and implicit.pays(found) else None
+
+    def _with_channels(self, x, sizes: implicit.Convolution):
+        """x with zeros behind its channels, where it is then copied faster."""
+        wanted, (n, h, w, c) = sizes.channels_to_copy(x.itemsize), x.shape
+        if wanted == c:
+            return x, sizes
+        out = self._new((n, h, w, wanted), x)
+        self._run("elementwise", "add_channels", (x, out, out.size, c, wanted), out.size)
+        return out, sizes.with_channels(wanted)
 
     def _im2col(self, x, first, width, window, stride, pads, output) -> Array:
         n, h, w, c = x.shape
@@ -407,6 +466,11 @@ class CupyBackend(Backend):
         self._run("loss", "row_total", arguments, grid=(1,), block=(128,), storage=scores.dtype)
         return total, dscores
 
+    def keep_loss(self, loss, step, ring) -> None:
+        """For a captured step: the loss of `step` to its place in the ring (see `graph.Ring`)."""
+        arguments = (loss, step, ring.losses, ring.size, ring.halted)
+        self._run("loss", "keep_loss", arguments, grid=(1,), block=(32,), storage=loss.dtype)
+
     def softmax(self, logits):
         logits = self._packed(logits)
         p = self._new(logits.shape, logits)
@@ -440,20 +504,27 @@ class CupyBackend(Backend):
         keep, seed, stream, step, first_image, first_channel, channels = draw
         n, *rows, c = arrays[0].shape
         units = prod(rows) * c
-        place = (n, units, c, first_channel, channels or c, first_image, step)
+        now = (0, step) if isinstance(step, self.xp.ndarray) else (step, None)
+        place = (n, units, c, first_channel, channels or c, first_image, *now)
         key = (rng.Purpose.DROPOUT + stream, seed & 0xFFFFFFFF, seed >> 32)
         arguments = (*arrays, *place, *key, base.threshold(keep), *more)
         self._run("dropout", kernel, arguments, n * -(-units // 4))
 
     def crops(self, images, top, left, flip, crop, mean, mean_top, mean_left, shift, scale, dtype):
-        images, n, (size, c) = self._packed(images), len(top), images.shape[2:]
         wide = kernels.accumulator(dtype)
         place = self.asarray(np.stack((top, left, flip), axis=1), "int32")
         mean = self._constant(mean, wide)
         shift = None if shift is None else self.asarray(shift, wide)
-        out = self._new((n, crop, crop, c), dtype)
         corner = (-1, -1) if mean_top is None else (mean_top, mean_left)
-        arguments = (images, place, mean, shift, out, n, size, c, crop, *corner, scale)
+        return self.crops_at(images, place, crop, mean, corner, shift, scale, dtype)
+
+    def crops_at(self, images, place, crop, mean, corner, shift, scale, dtype) -> Array:
+        """`crops` of what lies on the device: place (N, 3), mean, shift, scale (or a number)."""
+        images = self._packed(images)
+        n, _, size, c = images.shape
+        out = self._new((n, crop, crop, c), dtype)
+        scales = (1.0, scale) if isinstance(scale, self.xp.ndarray) else (scale, None)
+        arguments = (images, place, mean, shift, out, n, size, c, crop, *corner, *scales)
         self._run("augment", "crops", arguments, out.size, storage=dtype)
         return out
 
@@ -461,21 +532,40 @@ class CupyBackend(Backend):
         return self.sgd_updates([(weight, velocity, gradient, rate, decay)], momentum)[0]
 
     def sgd_updates(self, updates, momentum, gradient_scale=1.0):
-        arrays = [tuple(map(self._packed, update[:3])) for update in updates]
-        for start in range(0, len(updates), _ARRAYS):
-            chosen = range(start, min(start + _ARRAYS, len(updates)))
+        arrays = [(*map(self._packed, update[:3]), None) for update in updates]
+        self._sgd(arrays, [u[3:] for u in updates], momentum, gradient_scale)
+        return [(w, v) for w, v, *_ in arrays]
+
+    def captured_updates(self, arrays, decays, momentum, rates, halted) -> None:
+        """`sgd_updates` for a captured step: the rates are numbers on the device.
+
+        Each of `arrays` is (weight, velocity, gradient, copy); a copy gets the new weight as it is
+        stored at this precision, None is none. Nothing changes where `halted` is not zero.
+        """
+        self._sgd(arrays, [(0.0, decay) for decay in decays], momentum, 1.0, rates, halted)
+
+    def _sgd(self, arrays, rates_and_decays, momentum, scale, rates=None, halted=None) -> None:
+        for start in range(0, len(arrays), _ARRAYS):
+            chosen = range(start, min(start + _ARRAYS, len(arrays)))
             kind = arrays[start][0].dtype
-            table = np.zeros(1, _updates_dtype(kind))
+            storage, table = self.storage(kind.name), np.zeros(1, _updates_dtype(kind))
             for slot, j in enumerate(chosen):
-                w, v, g = arrays[j]
+                w, v, g, copy = arrays[j]
                 if not w.dtype == v.dtype == g.dtype == kind:
                     raise TypeError("parameters, velocities and gradients must share one type")
-                pointers = (w.data.ptr, v.data.ptr, g.data.ptr)
-                table["of"][0, slot] = (*pointers, w.size, updates[j][3], updates[j][4])
+                if copy is not None and copy.dtype != storage:
+                    raise TypeError(f"a copy is of {copy.dtype}, expected {storage}")
+                pointers = (
+                    w.data.ptr,
+                    v.data.ptr,
+                    g.data.ptr,
+                    0 if copy is None else copy.data.ptr,
+                )
+                table["of"][0, slot] = (*pointers, w.size, *rates_and_decays[j])
             largest = max(arrays[j][0].size for j in chosen)
-            arguments = (table, len(chosen), momentum, gradient_scale)
-            self._run("sgd", "sgd", arguments, largest, storage=kind)
-        return [(w, v) for w, v, _ in arrays]
+            own = None if rates is None else rates[start : chosen.stop]
+            arguments = (table, len(chosen), momentum, scale, own, halted)
+            self._run("sgd", "sgd", arguments, largest, storage=storage)
 
     # ------------------------------------------------------------------------------ helpers
 
@@ -538,8 +628,8 @@ def _reach(x: Array) -> int:
 
 def _updates_dtype(kind) -> np.dtype:
     """The structure `Updates` of sgd.cu for parameters of a type."""
-    names = ["weight", "velocity", "gradient", "size", "rate", "decay"]
+    names = ["weight", "velocity", "gradient", "copy", "size", "rate", "decay"]
     update = np.dtype(
-        list(zip(names, [np.uint64] * 3 + [np.int64, kind, kind], strict=True)), align=True
+        list(zip(names, [np.uint64] * 4 + [np.int64, kind, kind], strict=True)), align=True
     )
     return np.dtype([("of", update, (_ARRAYS,))], align=True)

@@ -63,8 +63,8 @@ class NumbaBackend(NumpyBackend):
         if self._by_tiles(n, weight.shape, stride, groups):
             u = _empty((16, *weight.shape[2:]), x.dtype)
             self._run(winograd.weights, _packed(weight), u, False, groups)
-            place = (corner, groups, relu, self.threads, self._together(n, groups))
-            self._run(winograd.forward, x, u, _packed(bias), y, *place)
+            how = (corner, groups, relu, self.threads, self._together(n, groups))
+            self._run(winograd.forward, x, u, _packed(bias), y, *how)
             return y
         place = ((r, s), stride, corner, output, groups, relu, self.threads)
         weights, bias = _packed(weight).reshape(-1, k), _packed(bias)
@@ -96,8 +96,8 @@ class NumbaBackend(NumpyBackend):
             self._run(winograd.weights, _packed(weight), u, True, groups)
             corner = (2 - pads[0][0], 2 - pads[1][0])
             together = self._together(len(dy), groups)
-            place = (corner, groups, False, self.threads, together)
-            self._run(winograd.forward, dy, u, np.zeros(c, dy.dtype), dx, *place)
+            how = (corner, groups, False, self.threads, together)
+            self._run(winograd.forward, dy, u, np.zeros(c, dy.dtype), dx, *how)
             return dx
         weights = _packed(weight).reshape(-1, k)
         together = max(1, min(_ROWS // prod(output), -(-len(dy) // self.threads)))

@@ -18,11 +18,12 @@ class Mode:
     `first_image` is the place in the whole batch of the first image of this pass, so that a batch
     in parts draws what the whole would; so is `first_channel` among the `channels` (None: all) of a
     layer of which only a part is computed; `layer` is set by the network, to the layer's position.
+    `step` is a number, or for a captured step an array of one on the device.
     """
 
     training: bool = False
     seed: int = 0
-    step: int = 0
+    step: Any = 0
     first_image: int = 0
     layer: int = 0
     first_channel: int = 0

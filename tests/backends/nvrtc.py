@@ -49,6 +49,19 @@ def compile_source(source: str, architecture: int, options: tuple[str, ...]) -> 
     return binary, log.decode()
 
 
+def to_ptx(source: str, architecture: int, options: tuple[str, ...]) -> str:
+    """The virtual machine code of a source."""
+    lib, program = library(), ctypes.c_void_p()
+    assert lib is not None
+    lib.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernel.cu", 0, None, None)
+    flags = [*options, "-ftz=true", f"-arch=compute_{architecture}"]
+    given = (ctypes.c_char_p * len(flags))(*(flag.encode() for flag in flags))
+    assert lib.nvrtcCompileProgram(program, len(flags), given) == 0
+    ptx = _text(lib, program, lib.nvrtcGetPTXSize, lib.nvrtcGetPTX)
+    lib.nvrtcDestroyProgram(ctypes.byref(program))
+    return ptx.decode().rstrip("\0")
+
+
 def _text(lib, program, size_of, read) -> bytes:
     size = ctypes.c_size_t()
     size_of(program, ctypes.byref(size))

@@ -5,7 +5,7 @@ import re
 import nvrtc
 import pytest
 
-from minialex.backends.cuda import kernels
+from minialex.backends.cuda import implicit, kernels
 
 WANTED = (70, 75, 80, 86, 90, 100)
 
@@ -24,14 +24,56 @@ def complaints(source: str, architecture: int, options: tuple[str, ...]) -> list
     return [line for line in lines if "warning" in line.lower() or spills.search(line)]
 
 
+PLAIN = [family for family in kernels.files() if family not in kernels.TENSOR_FAMILIES]
+VECTORS = {"float32": (4, 1), "float64": (1,), "float16": (8, 4, 1), "bfloat16": (8, 4, 1)}
+
+
 @pytest.mark.parametrize("storage", kernels.STORAGES)
-@pytest.mark.parametrize("family", kernels.files())
+@pytest.mark.parametrize("family", PLAIN)
 def test_every_architecture_precision_and_index_width(family, storage):
     known = [a for a in WANTED if a in nvrtc.architectures()]
     assert len(known) >= 4
     for architecture, wide_index in [(a, False) for a in known] + [(80, True)]:
         options = kernels.options(storage, wide_index)
         assert complaints(kernels.source(family), architecture, options) == []
+
+
+@pytest.mark.parametrize("storage", kernels.STORAGES)
+@pytest.mark.parametrize("family", kernels.TENSOR_FAMILIES)
+def test_products_on_tensor_cores(family, storage):
+    """The commonest tile with the widest copies; nothing at all where there are none."""
+    best = kernels.tile_options(128, VECTORS[storage][0])
+    for architecture in (75, 90):
+        options = kernels.options(storage, False, best)
+        assert complaints(kernels.source(family), architecture, options) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("storage", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("family", kernels.TENSOR_FAMILIES)
+def test_every_tile_copy_and_architecture(family, storage):
+    for architecture in (a for a in WANTED if a >= 80 and a in nvrtc.architectures()):
+        for tile in implicit.TILES:
+            for vector in VECTORS[storage]:
+                for wide_index in (False, True):
+                    more = kernels.tile_options(tile, vector)
+                    options = kernels.options(storage, wide_index, more)
+                    assert complaints(kernels.source(family), architecture, options) == []
+
+
+@pytest.mark.parametrize("family", kernels.TENSOR_FAMILIES)
+@pytest.mark.parametrize(("storage", "shape"), [("bfloat16", "m16n8k16"), ("float32", "m16n8k8")])
+def test_the_instructions_that_were_meant_are_there(family, storage, shape):
+    """A step of a warp: 2 slices of 4 x 8 products, and 16-byte copies for every chunk."""
+    options = kernels.options(storage, False, kernels.tile_options(128, VECTORS[storage][0]))
+    ptx = nvrtc.to_ptx(kernels.source(family), 80, options)
+    assert ptx.count(f"mma.sync.aligned.{shape}.row.col") == 2 * 4 * 8
+    copies = 3 * 8  # four chunks of each tile a thread, in two stages before the loop and in it
+    assert ptx.count("cp.async.cg.shared.global") in (copies, copies * 2 // 3)
+    along = {"conv_forward": 8, "conv_input_gradient": 16, "conv_weight_gradient": 0}[family]
+    turned = 16 - along if storage == "bfloat16" else 0
+    assert ptx.count("ldmatrix.sync.aligned.m8n8.x4.shared") == along
+    assert ptx.count("ldmatrix.sync.aligned.m8n8.x4.trans.shared") == turned
 
 
 def test_a_warning_and_an_error_are_seen():

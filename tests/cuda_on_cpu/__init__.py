@@ -10,13 +10,15 @@ from contextlib import contextmanager
 
 from cuda_on_cpu import compiler, fake_cupy
 from cuda_on_cpu.machine import Machine
+from minialex.backends.cuda import cublas
 
 machine = Machine()
 
 
 def install() -> None:
-    """Make `import cupy` find the stand-in."""
-    sys.modules["cupy"] = fake_cupy.build(machine)
+    """Make `import cupy`, and who looks for libcublas, find the stand-in."""
+    sys.modules["cupy"] = module = fake_cupy.build(machine)
+    cublas._open = lambda: module.libcublas
 
 
 def installed() -> bool:

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-_KERNEL = re.compile(r'extern "C" __global__ void (\w+)\(([^)]*)\)')
+_KERNEL = re.compile(
+    r'extern "C" __global__ void\s+(?:__launch_bounds__\(\w+\)\s+)?(\w+)\(([^)]*)\)'
+)
 _BARRIER = re.compile(r"__sync|__shfl")
 _DYNAMIC = re.compile(r"extern __shared__ (\w+) (\w+)\[\];")
 _SHARED = 48 * 1024
@@ -51,13 +53,16 @@ def translate(source: str) -> str:
         for name, kind in shared.items()
     )
     assert barriers or not shared
-    parts = ['#include "cuda.h"', head, types, arrays, f"#line 1{kernels}", "#line 1", *stubs]
+    # in a namespace without a name: the loader would make one of shared arrays in templates that
+    # are called alike in two libraries, though their sizes differ
+    parts = ['#include "cuda.h"', head, "namespace {", types, "}", arrays]
+    parts += ["namespace {", f"#line 1{kernels}", "}", "#line 1", *stubs]
     return "\n".join(parts)
 
 
 def _waits(source: str, kernel: str) -> bool:
     """Whether a kernel's text, or a function it may call, has a barrier."""
-    start = at = source.index("{", source.index(f"void {kernel}("))
+    start = at = source.index("{", source.index(f" {kernel}("))
     depth = 0
     while depth or at == start:
         depth += {"{": 1, "}": -1}.get(source[at], 0)

@@ -13,6 +13,8 @@
 #include <cmath>
 #include <csetjmp>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <type_traits>
 #include <vector>
@@ -126,20 +128,72 @@ static inline dim3_t index_of(unsigned i) {
     return {i % blockDim.x, i / blockDim.x % blockDim.y, i / (blockDim.x * blockDim.y)};
 }
 
+// What lanes of a warp give each other: each writes, a warp barrier, each reads, a warp barrier.
+enum { PUBLISHED = 1024 };
+static thread_local char published_by[1024][PUBLISHED];
+template <class V>
+static inline void publish(const V& value) {
+    static_assert(sizeof(V) <= PUBLISHED, "too much to publish");
+    memcpy(published_by[current], &value, sizeof value);
+}
+template <class V>
+static inline const V& published(int lane) {
+    return *(const V*)published_by[(current & ~31) + lane];
+}
+
+// cp.async: copies that a thread starts arrive when it waits for them, and no sooner.
+struct Copy {
+    void* to;
+    const void* from;  // null for zeros
+    unsigned bytes;
+};
+static thread_local std::vector<std::vector<Copy>> copies[1024];  // groups, the last one open
+static inline void queue_copy(void* to, const void* from, unsigned bytes) {
+    // the hardware faults on an address that is not a multiple of what it copies
+    if ((uintptr_t)to % bytes || (uintptr_t)from % bytes) {
+        fprintf(stderr, "cp.async: misaligned\n");
+        abort();
+    }
+    auto& groups = copies[current];
+    if (groups.empty()) groups.emplace_back();
+    groups.back().push_back({to, from, bytes});
+}
+static inline void close_copies() {
+    if (copies[current].empty()) copies[current].emplace_back();
+    copies[current].emplace_back();
+}
+static inline void finish_copies(int left) {
+    auto& groups = copies[current];
+    while ((int)groups.size() > left + 1) {
+        for (const Copy& copy : groups.front())
+            if (copy.from) memcpy(copy.to, copy.from, copy.bytes);
+            else memset(copy.to, 0, copy.bytes);
+        groups.erase(groups.begin());
+    }
+}
+
 static int run_block(unsigned n, uint64_t seed) {
     make(n);
-    std::vector<unsigned> order(n);
+    std::vector<unsigned> order(n), waiting_warps, lanes;
+    unsigned lead = n;
     for (unsigned i = 0; i < n; ++i) {
         order[i] = i;
+        copies[i].clear();
         all[i].index = index_of(i);
         all[i].state = RUNNABLE;
     }
     for (;;) {
-        shuffle(order, seed);
-        for (volatile unsigned k = 0; k < n; ++k) {
-            Fiber& fiber = all[order[k]];
+        const bool alone = waiting_warps.size() == 1;  // only the lead's lanes can run
+        if (alone) {
+            lanes.clear();
+            for (unsigned i = lead; i < std::min(n, lead + 32); ++i) lanes.push_back(i);
+        }
+        std::vector<unsigned>& turn = alone ? lanes : order;
+        shuffle(turn, seed);
+        for (volatile unsigned k = 0; k < turn.size(); ++k) {
+            Fiber& fiber = all[turn[k]];
             if (fiber.state != RUNNABLE) continue;
-            current = (int)order[k];
+            current = (int)turn[k];
             threadIdx = fiber.index;
             if (!_setjmp(scheduler)) {
                 if (fiber.started) _longjmp(fiber.at, 1);
@@ -147,7 +201,10 @@ static int run_block(unsigned n, uint64_t seed) {
                 setcontext(&fiber.start);
             }
         }
+        // Warps that wait for their own lanes go on: all together, or (seeds above 0) one warp as far
+        // as it gets before the next, so that only a barrier of the block keeps it from running ahead.
         bool released = false;
+        waiting_warps.clear();
         for (unsigned w = 0; w < n; w += 32) {
             const unsigned end = std::min(n, w + 32);
             unsigned waiting = 0, done = 0;
@@ -157,7 +214,17 @@ static int run_block(unsigned n, uint64_t seed) {
             }
             if (!waiting) continue;
             if (waiting + done != end - w) return WARP_DIVERGED;
-            for (unsigned i = w; i < end; ++i)
+            waiting_warps.push_back(w);
+        }
+        if (seed && !waiting_warps.empty()) {
+            if (std::find(waiting_warps.begin(), waiting_warps.end(), lead) == waiting_warps.end())
+                lead = seed == 1 ? waiting_warps.back()
+                                 : waiting_warps[draw((unsigned)waiting_warps.size())];
+            waiting_warps.assign(1, lead);
+        }
+        if (waiting_warps.size() == 1) lead = waiting_warps[0];
+        for (const unsigned w : waiting_warps) {
+            for (unsigned i = w; i < std::min(n, w + 32); ++i)
                 if (all[i].state == AT_WARP_BARRIER) all[i].state = RUNNABLE;
             released = true;
         }
@@ -211,6 +278,12 @@ static int launch(const unsigned* grid, const unsigned* block, uint64_t seed, bo
     return FINE;
 }
 }  // namespace fibers
+
+using fibers::close_copies;
+using fibers::finish_copies;
+using fibers::publish;
+using fibers::published;
+using fibers::queue_copy;
 
 #define __syncthreads() fibers::give_way(fibers::AT_BARRIER, __LINE__)
 #define __syncwarp(...) fibers::give_way(fibers::AT_WARP_BARRIER, __LINE__)

@@ -7,6 +7,8 @@ every use of CuPy that is not tested here fails here.
 import ctypes
 import math
 import types
+from collections import defaultdict
+from contextlib import contextmanager
 
 import ml_dtypes
 import numpy as np
@@ -33,7 +35,7 @@ def _at(pointer: int, count: int, dtype) -> np.ndarray:
 
 def build(machine: Machine) -> types.ModuleType:
     """The module `cupy` for a machine."""
-    state = types.SimpleNamespace(device=0, streams={})
+    state = types.SimpleNamespace(device=0, streams={}, pool=None)
 
     # -------------------------------------------------------------------------- devices, streams
 
@@ -63,11 +65,33 @@ def build(machine: Machine) -> types.ModuleType:
         def synchronize(self) -> None:
             machine.finish(lambda: self._marker.done)
 
+    class Graph:
+        """What was given to a stream while it was captured: the same work, the same arguments."""
+
+        def __init__(self, work: list):
+            self._work = work
+
+        def launch(self, stream=None) -> None:
+            machine.launches += 1
+            machine.replay((stream or current_stream())._queue, self._work)
+
     class Stream:
         def __init__(self, null=False, non_blocking=False):
             self.device_id = state.device
             self._queue = machine.queue(state.device)
             self._before: list = []
+            self._blocking = not non_blocking
+            machine.handles.append(self)
+            self.ptr = 0 if null else len(machine.handles)
+
+        def begin_capture(self, mode=None) -> None:
+            if self._blocking or self._queue.captured is not None:
+                raise CUDARuntimeError("cudaErrorStreamCaptureUnsupported")
+            self._queue.captured = []
+
+        def end_capture(self) -> Graph:
+            work, self._queue.captured = self._queue.captured, None
+            return Graph(work)
 
         def __enter__(self):
             if self.device_id != state.device:
@@ -82,13 +106,20 @@ def build(machine: Machine) -> types.ModuleType:
         def record(self, event=None) -> Event:
             if self.device_id != state.device:
                 raise RuntimeError("an event is recorded on the current device only")
+            refuse_in_capture(self)
             return Event(machine.record(self._queue))
 
         def wait_event(self, event: Event) -> None:
+            refuse_in_capture(self)
             machine.wait(self._queue, event._marker)
 
         def synchronize(self) -> None:
             self.record().synchronize()
+
+    def refuse_in_capture(stream: Stream) -> None:
+        """For what cannot, or here must not, be part of a graph."""
+        if stream._queue.captured is not None:
+            raise CUDARuntimeError("cudaErrorStreamCaptureInvalidated: not in a captured step")
 
     null_streams: dict[int, Stream] = {}
 
@@ -122,6 +153,28 @@ def build(machine: Machine) -> types.ModuleType:
             machine.submit(
                 (stream or current_stream())._queue, lambda: _at(here, size, np.uint8).fill(value)
             )
+
+        def copy_from_host_async(self, address: int, size: int, stream=None) -> None:
+            assert machine.is_pinned(address, size)
+            refuse_in_capture(stream or current_stream())
+            machine.to_device += size
+            here = self.ptr
+
+            def copy() -> None:  # reads the host's memory when it runs, as the hardware does
+                _at(here, size, np.uint8)[:] = _at(address, size, np.uint8)
+
+            machine.submit((stream or current_stream())._queue, copy)
+
+        def copy_to_host_async(self, address: int, size: int, stream=None) -> None:
+            assert machine.is_pinned(address, size)
+            refuse_in_capture(stream or current_stream())
+            machine.to_host += size
+            here = self.ptr
+
+            def copy() -> None:
+                _at(address, size, np.uint8)[:] = _at(here, size, np.uint8)
+
+            machine.submit((stream or current_stream())._queue, copy)
 
         def copy_from_device_async(self, source, size, stream=None) -> None:
             here, there = self.ptr, source.ptr
@@ -186,6 +239,7 @@ def build(machine: Machine) -> types.ModuleType:
             )
 
         def get(self) -> np.ndarray:
+            refuse_in_capture(current_stream())
             current_stream().synchronize()
             machine.to_host += self.nbytes
             if machine.dry:
@@ -195,6 +249,7 @@ def build(machine: Machine) -> types.ModuleType:
         def set(self, host, stream=None) -> None:
             if host.dtype != self.dtype or host.shape != self.shape:
                 raise TypeError(f"{host.dtype} {host.shape} into {self.dtype} {self.shape}")
+            refuse_in_capture(stream or current_stream())
             machine.to_device += self.nbytes
             here, copied, size = self.data.ptr, host.tobytes(), self.nbytes
 
@@ -211,7 +266,7 @@ def build(machine: Machine) -> types.ModuleType:
 
     def _allocate(size: int) -> MemoryPointer:
         try:
-            block = machine.allocate(state.device, current_stream()._queue, size)
+            block = machine.allocate(state.device, current_stream()._queue, size, state.pool)
         except OutOfMemory as error:
             size = error.args[0]
             raise OutOfMemoryError(f"Out of memory allocating {size:,} bytes") from None
@@ -239,7 +294,7 @@ def build(machine: Machine) -> types.ModuleType:
                 else:
                     values.append(value.copy() if isinstance(value, np.ndarray) else value)
             assert shared_mem <= 48 * 1024
-            machine.launches += 1
+            machine.launches += current_stream()._queue.captured is None
             seed = machine.random.randrange(4)
 
             def call() -> None:
@@ -255,14 +310,57 @@ def build(machine: Machine) -> types.ModuleType:
         def get_function(self, name: str) -> RawKernel:
             return RawKernel(self._library, name, self._device)
 
+    # -------------------------------------------------------------------------- memory pools
+
+    class MemoryPool:
+        def malloc(self, size: int) -> MemoryPointer:
+            state.pool, before = self, state.pool
+            try:
+                return _allocate(size)
+            finally:
+                state.pool = before
+
+    @contextmanager
+    def using_allocator(malloc):
+        state.pool, before = malloc.__self__, state.pool
+        try:
+            yield
+        finally:
+            state.pool = before
+
     # -------------------------------------------------------------------------- cuBLAS
+
+    class CUBLAS:
+        """libcublas as ctypes sees it: a handle is device + 1, a status is 0."""
+
+        cublasSetStream_v2 = staticmethod(lambda handle, stream: set_stream(handle, stream))
+        cublasSetWorkspace_v2 = staticmethod(lambda *given: set_workspace(*given))
+        cublasGemmEx = staticmethod(lambda handle, *more: captured_gemm(handle, *more))
+
+    handles: dict[int, dict] = defaultdict(dict)
+
+    def set_stream(handle, stream: int) -> int:
+        handles[handle] = {"stream": stream}  # and its workspace is gone
+        return 0
+
+    def set_workspace(handle, pointer: int, size: int) -> int:
+        assert pointer
+        assert size >= 32 << 20
+        handles[handle]["workspace"] = pointer
+        return 0
+
+    def captured_gemm(handle, *more) -> int:
+        assert handles[handle]["stream"] == current_stream().ptr
+        assert "workspace" in handles[handle]
+        gemmEx(handle, *more)
+        return 0
 
     # fmt: off
     def gemmEx(handle, ta, tb, m, n, k, alpha, a, a_type, lda, b, b_type, ldb,
                beta, c, c_type, ldc, compute, algorithm) -> None:
         # fmt: on
         number = np.float64 if compute == 70 else np.float32
-        assert handle == ("cublas", state.device)
+        assert handle == state.device + 1
         assert compute in (68, 70, 77)
         alpha, beta = (float(_at(pointer, 1, number)[0]) for pointer in (alpha, beta))
 
@@ -277,13 +375,14 @@ def build(machine: Machine) -> types.ModuleType:
             left = matrix(a, *((k, m) if ta else (m, k)), lda, _TYPES[a_type])
             right = matrix(b, *((n, k) if tb else (k, n)), ldb, _TYPES[b_type])
             left, right = (x.astype(number) for x in (left, right))
-            product = alpha * ((left.T if ta else left) @ (right.T if tb else right))
-            out = matrix(c, m, n, ldc, _TYPES[c_type])
-            if beta:
-                product += beta * out.astype(number)
-            out[...] = product.astype(out.dtype)
+            with np.errstate(all="ignore"):  # hardware does not warn
+                product = alpha * ((left.T if ta else left) @ (right.T if tb else right))
+                out = matrix(c, m, n, ldc, _TYPES[c_type])
+                if beta:
+                    product += beta * out.astype(number)
+                out[...] = product.astype(out.dtype)
 
-        machine.launches += 1
+        machine.launches += current_stream()._queue.captured is None
         machine.submit(current_stream()._queue, call)
 
     # -------------------------------------------------------------------------- the module
@@ -310,7 +409,10 @@ def build(machine: Machine) -> types.ModuleType:
     cuda.get_current_stream = current_stream
     cuda.is_available = lambda: False  # so that "auto" does not choose it
     cuda.cublas = types.SimpleNamespace(gemmEx=gemmEx)
-    cuda.device = types.SimpleNamespace(get_cublas_handle=lambda: ("cublas", state.device))
+    cuda.device = types.SimpleNamespace(get_cublas_handle=lambda: state.device + 1)
+    cuda.MemoryPool, cuda.using_allocator = MemoryPool, using_allocator
+    cuda.alloc, cuda.alloc_pinned_memory = _allocate, machine.pinned
+    module.libcublas = CUBLAS()
     cuda.memory = types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
     cuda.runtime = types.SimpleNamespace(
         CUDARuntimeError=CUDARuntimeError,

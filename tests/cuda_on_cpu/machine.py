@@ -48,13 +48,17 @@ class Queue:
 
     device: int
     work: deque = field(default_factory=deque)
+    captured: list | None = None  # what a graph is made of, while one is
 
 
 class Block:
     """A piece of device memory; gives itself back when nothing refers to it any more."""
 
-    def __init__(self, machine: "Machine", device: int, queue: Queue, size: int, whole: np.ndarray):
+    def __init__(
+        self, machine: "Machine", device: int, queue: Queue, size: int, whole: np.ndarray, pool
+    ):
         self.machine, self.device, self.queue, self.size = machine, device, queue, size
+        self.pool, self.graph = pool, queue.captured
         self.whole, self.counted_only = whole, machine.dry
         self.memory = whole[_RIM : _RIM + size]
         self.pointer = self.memory.ctypes.data if size else whole.ctypes.data + _RIM
@@ -76,7 +80,9 @@ class Machine:
         self.used: dict[int, int] = defaultdict(int)
         self.peak: dict[int, int] = defaultdict(int)
         self.to_device = self.to_host = self.peer = self.launches = 0  # counts, copies in bytes
-        self._free: dict[tuple[int, int], list[np.ndarray]] = defaultdict(list)
+        self._free: dict[tuple, list[np.ndarray]] = defaultdict(list)
+        self._pinned: list[np.ndarray] = []
+        self.handles: list = []  # of streams
 
     # ------------------------------------------------------------------------------ work
 
@@ -88,10 +94,19 @@ class Machine:
     def submit(self, queue: Queue, action) -> None:
         if self.dry:
             return
+        if queue.captured is not None:
+            queue.captured.append(action)
+            return
         queue.work.append((action, None, None))
         if self.random.random() < 0.05:  # a device does not wait until it is asked
             for _ in range(self.random.randrange(8)):
                 self._advance()
+
+    def replay(self, queue: Queue, actions: list) -> None:
+        """Give a queue the work of a graph."""
+        assert queue.captured is None
+        if not self.dry:
+            queue.work.extend((action, None, None) for action in actions)
 
     def record(self, queue: Queue) -> Marker:
         marker = Marker(done=self.dry)
@@ -124,15 +139,25 @@ class Machine:
 
     # ------------------------------------------------------------------------------ memory
 
-    def allocate(self, device: int, queue: Queue, size: int) -> Block:
+    def pinned(self, size: int) -> np.ndarray:
+        """Memory of the host that copies run from and to beside other work."""
+        whole = np.full(size, POISON, np.uint8)
+        self._pinned.append(whole)
+        return whole
+
+    def is_pinned(self, address: int, size: int) -> bool:
+        starts = [(x.ctypes.data, x.ctypes.data + x.size) for x in self._pinned]
+        return any(low <= address and address + size <= high for low, high in starts)
+
+    def allocate(self, device: int, queue: Queue, size: int, pool=None) -> Block:
         rounded = max(512, -(-size // 512) * 512)
         if self.used[device] + rounded > self.memory[device]:
             raise OutOfMemory(size, self.memory[device])
         self.used[device] += rounded
         self.peak[device] = max(self.peak[device], self.used[device])
-        kept = self._free[id(queue), rounded]
+        kept = self._free[pool, id(queue), rounded]
         whole = kept.pop() if kept else np.empty(rounded + 2 * _RIM, np.uint8)
-        block = Block(self, device, queue, size, whole)
+        block = Block(self, device, queue, size, whole, pool)
 
         def prepare() -> None:
             _guard(whole, False)
@@ -140,7 +165,9 @@ class Machine:
             _guard(whole[:_RIM], True)
             _guard(whole[_RIM + size :], True)
 
-        if not self.dry:
+        if queue.captured is not None and not self.dry:
+            queue.captured.append(prepare)  # a replay finds what others left, and writes NaN too
+        elif not self.dry:
             queue.work.append((prepare, None, None))
         return block
 
@@ -158,5 +185,8 @@ class Machine:
             whole[_RIM:end] = POISON
 
         block_size = block.size
-        block.queue.work.append((retire, None, None))
-        self._free[id(block.queue), rounded].append(whole)
+        if block.graph is not None and block.graph is block.queue.captured:
+            block.graph.append(retire)
+        else:
+            block.queue.work.append((retire, None, None))
+        self._free[block.pool, id(block.queue), rounded].append(whole)

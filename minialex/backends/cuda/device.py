@@ -65,6 +65,11 @@ def describe(index: int) -> dict[str, Any]:
     }
 
 
+def has_tensor_cores(index: int) -> bool:
+    """Whether the kernels of tensor.cuh run on a device: from compute capability 8.0 on."""
+    return library().cuda.runtime.getDeviceProperties(index)["major"] >= 8
+
+
 def remarks(indices) -> list[str]:
     """What to know about these devices together: unequal ones, copies that take a detour."""
     found = {i: describe(i) for i in sorted(set(indices))}

@@ -5,6 +5,8 @@
 // An array may hold channels first … first + C - 1 of `channels`: the unit of its number
 // (row, c) of an image is row * channels + first + c.
 //
+// The step is an argument, or a number in memory, for a captured step.
+//
 // dropout: a thread takes four numbers, and draws once for all four where they share a block (as
 //   they do in a whole layer). Reads x, writes y. dropout_mask writes the mask as bytes.
 
@@ -61,8 +63,10 @@ __device__ void each_draw(index_t n, Draw d, Use use) {
 }
 
 extern "C" __global__ void dropout(const T* x, T* y, index_t n, int units, int C, int first,
-                                   int channels, unsigned image, unsigned step, unsigned purpose,
-                                   unsigned k0, unsigned k1, unsigned long long threshold, A factor) {
+                                   int channels, unsigned image, unsigned step,
+                                   const unsigned* step_at, unsigned purpose, unsigned k0, unsigned k1,
+                                   unsigned long long threshold, A factor) {
+    if (step_at) step = *step_at;
     const Draw d = {units, C, first, channels, image, step, purpose, k0, k1, threshold};
     each_draw(n, d, [=](index_t i, bool stays) {
         y[i] = store(load(x[i]) * (stays ? factor : (A)0));
@@ -71,8 +75,9 @@ extern "C" __global__ void dropout(const T* x, T* y, index_t n, int units, int C
 
 extern "C" __global__ void dropout_mask(bool* __restrict__ mask, index_t n, int units, int C,
                                         int first, int channels, unsigned image, unsigned step,
-                                        unsigned purpose, unsigned k0, unsigned k1,
-                                        unsigned long long threshold) {
+                                        const unsigned* step_at, unsigned purpose, unsigned k0,
+                                        unsigned k1, unsigned long long threshold) {
+    if (step_at) step = *step_at;
     const Draw d = {units, C, first, channels, image, step, purpose, k0, k1, threshold};
     each_draw(n, d, [=](index_t i, bool stays) { mask[i] = stays; });
 }

@@ -14,6 +14,8 @@ import numpy as np
 
 from minialex.backends.cuda.device import library
 
+# products on tensor cores: what else they are compiled for, see `tile_options`
+TENSOR_FAMILIES = ("conv_forward", "conv_input_gradient", "conv_weight_gradient")
 STORAGES = ("float32", "float64", "float16", "bfloat16")
 BLOCK = 256  # threads a block where a kernel does not say otherwise
 _GRID = 1 << 16  # blocks at most; the loops inside do not depend on it
@@ -30,7 +32,11 @@ _SCALARS = {
     "unsigned char": np.uint8,
     "unsigned short": np.uint16,
 }
-_KERNEL = re.compile(r'extern "C" __global__ void (\w+)\(([^)]*)\)')
+_KERNEL = re.compile(
+    r'extern "C" __global__ void\s+(?:__launch_bounds__\(\w+\)\s+)?(\w+)\(([^)]*)\)'
+)
+# what stands before each family: number.cuh, and for some more
+_HEADS = {name: ("tensor.cuh",) for name in TENSOR_FAMILIES}
 
 
 def files() -> tuple[str, ...]:
@@ -42,16 +48,20 @@ def files() -> tuple[str, ...]:
 def source(family: str) -> str:
     """The full text that is compiled for a family."""
     folder = Path(__file__).parent
-    head, body = (
-        (folder / name).read_text(encoding="utf-8") for name in ("number.cuh", f"{family}.cu")
-    )
-    return f'#line 1 "number.cuh"\n{head}\n#line 1 "{family}.cu"\n{body}'
+    names = ("number.cuh", *_HEADS.get(family, ()), f"{family}.cu")
+    texts = ((folder / name).read_text(encoding="utf-8") for name in names)
+    return "\n".join(f'#line 1 "{name}"\n{text}' for name, text in zip(names, texts, strict=True))
 
 
-def options(storage: str, wide_index: bool) -> tuple[str, ...]:
-    """The compiler's flags for a storage type and an index width."""
+def options(storage: str, wide_index: bool, more: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """The compiler's flags for a storage type, an index width, and what a family takes `more`."""
     index = "long long" if wide_index else "int"
-    return ("-std=c++17", f"-DSTORAGE_{storage}", f"-DINDEX={index}")
+    return ("-std=c++17", f"-DSTORAGE_{storage}", f"-DINDEX={index}", *more)
+
+
+def tile_options(tile: int, vector: int) -> tuple[str, ...]:
+    """For tensor.cuh: the columns of a block's tile, the numbers that are copied as one."""
+    return (f"-DTILE_N={tile}", f"-DVECTOR={vector}")
 
 
 @dataclass(frozen=True)
@@ -83,14 +93,16 @@ def accumulator(storage: str) -> str:
 
 
 @cache
-def _module(family: str, storage: str, wide_index: bool, device: int) -> Any:
+def _module(family: str, storage: str, wide_index: bool, device: int, more: tuple) -> Any:
     # a module belongs to the device it was loaded on
-    return library().RawModule(code=source(family), options=options(storage, wide_index))
+    return library().RawModule(code=source(family), options=options(storage, wide_index, more))
 
 
 @cache
-def _function(family: str, kernel: str, storage: str, wide_index: bool, device: int) -> Any:
-    return _module(family, storage, wide_index, device).get_function(kernel)
+def _function(
+    family: str, kernel: str, storage: str, wide_index: bool, device: int, more: tuple
+) -> Any:
+    return _module(family, storage, wide_index, device, more).get_function(kernel)
 
 
 def grid_for(threads: int) -> tuple[int]:
@@ -108,6 +120,7 @@ def launch(
     block: tuple[int, ...] = (BLOCK,),
     shared: int = 0,
     wide_index: bool = False,
+    compiled_for: tuple[str, ...] = (),
 ) -> None:
     """Run a kernel on the current stream of `device`, which must be the current device."""
     parameters = signatures(family)[kernel]
@@ -118,7 +131,7 @@ def launch(
         _passed(kernel, parameter, argument, storage, wide_index, device)
         for parameter, argument in zip(parameters, arguments, strict=True)
     )
-    function = _function(family, kernel, storage, wide_index, device)
+    function = _function(family, kernel, storage, wide_index, device, compiled_for)
     function(grid, block, passed, shared_mem=shared)
 
 

@@ -3,6 +3,8 @@
 // softmax_cross_entropy: reads a row three times (from cache), writes (p - target) / count and the
 //   row's loss. hinge: the multiclass hinge of the slides. softmax: probabilities alone.
 // row_total: one block sums the N row losses in a fixed order.
+// keep_loss: a captured step's loss to its place among the last `size`; raises the flag `halted` if
+//   it is not finite.
 // Tested against reference/losses.py.
 
 #define THREADS 128
@@ -95,4 +97,11 @@ extern "C" __global__ void row_total(const A* __restrict__ losses, A* __restrict
     for (int n = threadIdx.x; n < N; n += THREADS) sum += losses[n];
     sum = block_reduce(sum, Plus());
     if (threadIdx.x == 0) *total = sum * factor;
+}
+
+extern "C" __global__ void keep_loss(const A* __restrict__ loss, const unsigned* __restrict__ step,
+                                     A* __restrict__ ring, int size, int* __restrict__ halted) {
+    if (blockIdx.x || threadIdx.x) return;
+    ring[*step % size] = *loss;
+    if (!(*loss - *loss == 0)) *halted = 1;
 }

@@ -2,7 +2,7 @@
 // and the index type, chosen by -DINDEX: int where all arrays have fewer than 2^30 elements.
 //
 // This file stands before every .cu file of the folder. It needs no header, so that kernels compile
-// wherever NVRTC is; the half-precision conversions are the only lines that differ off the GPU.
+// wherever NVRTC is; of its lines, the half-precision conversions alone differ off the GPU.
 
 #ifndef INDEX
 #define INDEX long long
@@ -73,6 +73,11 @@ struct alignas(V * sizeof(T)) Pack {
     T v[V];
 };
 #define WIDE (16 / (int)sizeof(T))
+
+// 16 bytes of shared memory.
+struct alignas(16) Chunk {
+    unsigned w[4];
+};
 
 // A grid-stride loop: every index below n once, whatever the launch shape.
 #define EACH(i, n)                                                        \

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from minialex.backends.cuda import kernels
+from minialex.backends.cuda import cublas, kernels
 from minialex.backends.cuda.device import library
 
 # cublas_api.h and library_types.h
@@ -132,10 +132,9 @@ class Queue:
         # cuBLAS stores columns: the rows of out are the columns of outᵀ = Bᵀ Aᵀ
         ta, tb = (_T if flag else _N for flag in transposed)
         with self.here():
-            cuda = library().cuda
             # fmt: off
-            cuda.cublas.gemmEx(
-                cuda.device.get_cublas_handle(), tb, ta, n, m, k, one.ctypes.data,
+            cublas.gemm_ex(
+                self.device, tb, ta, n, m, k, one.ctypes.data,
                 b_at, _CUDA_TYPES[b.dtype.name], step_b, a_at, _CUDA_TYPES[kind], step_a,
                 beta.ctypes.data, c_at, _CUDA_TYPES[out.dtype.name], step_c,
                 compute, _DEFAULT_ALGORITHM,
@@ -153,6 +152,18 @@ class Queue:
         """Later work waits for `event`."""
         with self.here():
             library().cuda.get_current_stream().wait_event(event)
+
+    def wait_on(self, stream: Any) -> None:
+        """Work of `stream` from here on waits for the work of this queue so far."""
+        event = self.record()
+        with self._device:
+            stream.wait_event(event)
+
+    def wait_for(self, stream: Any) -> None:
+        """Later work of this queue waits for the work of `stream` so far."""
+        with self._device:
+            event = stream.record()
+        self.wait(event)
 
     def receive(self, array: Any, sender: "Queue") -> tuple[Any, Any]:
         """A copy of another queue's contiguous `array` here, and the event that ends the copy.

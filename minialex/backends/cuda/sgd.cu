@@ -4,7 +4,9 @@
 //
 // A thread takes one number of one array; reads w, v, g, writes w, v: 20 bytes a float parameter.
 // Master weights, velocities and gradients are of type A whatever the network stores; gradients are
-// first multiplied by gradient_scale, which undoes the loss scale of half precision.
+// first multiplied by gradient_scale, which undoes the loss scale of half precision. A captured step
+// reads the rates from memory, writes the weights as the layers read them (type T) on the way, and
+// leaves everything as it is once a loss was not finite (`halted`).
 // Tested against reference/sgd.py.
 
 #define ARRAYS 32
@@ -13,6 +15,7 @@ struct Update {
     A* weight;
     A* velocity;
     const A* gradient;
+    T* copy;  // or null
     long long size;
     A rate, decay;
 };
@@ -20,16 +23,20 @@ struct Updates {
     Update of[ARRAYS];
 };
 
-extern "C" __global__ void sgd(Updates updates, int count, A momentum, A gradient_scale) {
+extern "C" __global__ void sgd(Updates updates, int count, A momentum, A gradient_scale,
+                               const A* __restrict__ rates, const int* __restrict__ halted) {
+    if (halted && *halted) return;
     for (int j = 0; j < count; ++j) {
         const Update u = updates.of[j];
+        const A rate = rates ? rates[j] : u.rate;
         for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < u.size;
              i += (long long)gridDim.x * blockDim.x) {
             const A w = u.weight[i];
-            const A v = momentum * u.velocity[i] - u.decay * u.rate * w -
-                        u.rate * (u.gradient[i] * gradient_scale);
+            const A v = momentum * u.velocity[i] - u.decay * rate * w -
+                        rate * (u.gradient[i] * gradient_scale);
             u.velocity[i] = v;
             u.weight[i] = w + v;
+            if (u.copy) u.copy[i] = store(w + v);
         }
     }
 }

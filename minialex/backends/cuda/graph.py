@@ -1,0 +1,144 @@
+"""A training step as one CUDA graph: what changes from step to step, and one launch for the rest.
+
+host     pinned[0], pinned[1]     filled in turn, while the other is still being read
+   |        copied beside the device's work
+device   slots[0], slots[1]
+   |        copied in the order of the device's work
+device   inputs   <- read by the captured kernels, always at the same addresses
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from minialex.backends.cuda.device import library
+from minialex.backends.cuda.queue import Queue
+
+_ALIGNED = 256  # bytes
+
+
+@dataclass(frozen=True)
+class Field:
+    """One array of a step's inputs."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def bytes(self) -> int:
+        size = prod(self.shape) * np.dtype(self.dtype).itemsize
+        return size + -size % _ALIGNED
+
+
+class Inputs:
+    """What a captured step reads and the host changes: arrays at addresses that stay."""
+
+    def __init__(self, queue: Queue, fields: Mapping[str, Field]):
+        cuda, size = library().cuda, sum(field.bytes for field in fields.values())
+        self._queue, self._turn = queue, 0
+        with queue.here():
+            self._stream = cuda.Stream(non_blocking=True)
+            self._pinned = [cuda.alloc_pinned_memory(size) for _ in range(2)]
+            self._slots = [queue.empty((size,), np.uint8) for _ in range(2)]
+            self._whole = queue.empty((size,), np.uint8)
+            self._free: list[Any] = [None, None]  # when a slot may be filled again
+            self._copied: list[Any] = [None, None]  # when a pinned block may be filled again
+        self.arrays: dict[str, Any] = {}
+        self._hosts: list[dict[str, np.ndarray]] = [{}, {}]
+        start = 0
+        for name, field in fields.items():
+            kind = np.dtype(field.dtype)
+            pointer = self._whole.data + start
+            self.arrays[name] = library().ndarray(field.shape, kind, pointer)
+            for host, pinned in zip(self._hosts, self._pinned, strict=True):
+                flat = np.frombuffer(pinned, kind, prod(field.shape), start)
+                host[name] = flat.reshape(field.shape)
+            start += field.bytes
+
+    def give(self, values: Mapping[str, Any]) -> None:
+        """Later work of the queue finds these values in `arrays`; the host does not wait."""
+        turn, self._turn = self._turn, 1 - self._turn
+        if self._copied[turn] is not None:
+            self._copied[turn].synchronize()  # of two steps ago
+        for name, host in self._hosts[turn].items():
+            host[...] = values[name]
+        slot, size = self._slots[turn], self._whole.nbytes
+        with self._queue.here():
+            main = library().cuda.get_current_stream()
+            if self._free[turn] is None:
+                self._free[turn] = main.record()  # the slots' memory may have been used before
+            self._stream.wait_event(self._free[turn])
+            address = np.frombuffer(self._pinned[turn], np.uint8).ctypes.data
+            slot.data.copy_from_host_async(address, size, self._stream)
+            self._copied[turn] = self._stream.record()
+            main.wait_event(self._copied[turn])
+            self._whole.data.copy_from_device_async(slot.data, size)
+            self._free[turn] = main.record()
+
+
+class Recording:
+    """`body`, a function of device arrays alone: run once as it is, then captured, then replayed.
+
+    Its memory comes from a pool of its own, which nothing else uses while the graph lives: what the
+    first run frees the captured run takes, and every replay writes there again.
+    """
+
+    def __init__(self, queue: Queue, body: Callable[[], None]):
+        self._queue, self._body = queue, body
+        with queue.here():
+            self._stream = library().cuda.Stream(non_blocking=True)
+        self._pool = library().cuda.MemoryPool()
+        self._graph: Any = None
+        self._runs = 0
+
+    def run(self) -> None:
+        """Do the work of `body` in the order of the queue."""
+        if self._runs == 0:  # compiles kernels, fills the pool
+            self._queue.wait_on(self._stream)
+            self._inside(self._body)
+            self._queue.wait_for(self._stream)
+        else:
+            if self._graph is None:
+                self._graph = self._inside(self._captured)
+            with self._queue.here():
+                self._graph.launch(library().cuda.get_current_stream())
+        self._runs += 1
+
+    def _captured(self) -> Any:
+        self._stream.begin_capture()
+        try:
+            self._body()
+        except BaseException:
+            self._stream.end_capture()
+            raise
+        return self._stream.end_capture()
+
+    def _inside(self, work: Callable[[], Any]) -> Any:
+        cuda = library().cuda
+        with self._queue.here(), cuda.using_allocator(self._pool.malloc), self._stream:
+            return work()
+
+
+class Ring:
+    """The last losses, on the device and, a little later, in the host's memory."""
+
+    def __init__(self, queue: Queue, dtype: str, size: int = 64):
+        self._queue, self.size = queue, size
+        self.losses = queue.zeros((size,), dtype)
+        self.halted = queue.zeros((1,), np.int32)
+        kind = np.dtype(dtype)
+        self._pinned = library().cuda.alloc_pinned_memory(size * kind.itemsize)
+        self._host = np.frombuffer(self._pinned, kind, size)
+
+    def fetch(self, step: int) -> tuple[Any, Callable[[], float]]:
+        """An event after which the loss of `step` is here, and a function that then returns it."""
+        slot, size = step % self.size, self._host.itemsize
+        with self._queue.here():
+            stream = library().cuda.get_current_stream()
+            source = self.losses.data + slot * size
+            source.copy_to_host_async(self._host.ctypes.data + slot * size, size, stream)
+            event = stream.record()
+        return event, lambda: float(self._host[slot])

@@ -1,0 +1,132 @@
+"""How a convolution is cut up for the kernels of tensor.cuh: tiles, parts, and copies.
+
+Letters: N batch, H W input, C channels in, K channels out, R S kernel, P Q output, G groups.
+"""
+
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+
+from minialex.backends.base import Pads, Pair, output_shape
+from minialex.backends.cuda import kernels
+
+ROWS, THREADS = 128, 128  # TILE_M and THREADS in tensor.cuh
+TILES = (128, 96, 64)  # what TILE_N may be
+_BLOCKS = 528  # a weight gradient's blocks: two on each of 132 multiprocessors, twice
+_STEPS = 8  # a weight gradient's part goes over at least so many steps of pixels
+
+# fmt: off
+_NAMES = (
+    "N", "H", "W", "C", "R", "S", "P", "Q", "K", "stride_h", "stride_w", "top", "left", "groups",
+    "cg", "kg", "cx",
+)
+# fmt: on
+_PLACE = np.dtype([(name, np.int32) for name in _NAMES])
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """The sizes of one convolution; `cx` channels of x belong to a group, `cg` of the weights."""
+
+    image: tuple[int, int, int, int]  # N H W C
+    kernel: Pair
+    output: Pair
+    maps: int
+    stride: Pair
+    corner: Pair  # top and left padding
+    groups: int
+    cg: int
+    cx: int
+
+    @classmethod
+    def of(cls, image, kernel: Pair, maps: int, stride: Pair, pads: Pads, groups: int):
+        """For x of shape `image` as it lies in memory."""
+        output = output_shape(image[1:3], kernel, stride, pads)
+        cg = image[3] // groups
+        corner = (pads[0][0], pads[1][0])
+        return cls(tuple(image), kernel, output, maps, stride, corner, groups, cg, cg)
+
+    def with_channels(self, cx: int) -> "Convolution":
+        """The same where x has come with zeros behind its channels, cx in all."""
+        return replace(self, image=(*self.image[:3], cx), cx=cx)
+
+    @property
+    def kg(self) -> int:
+        """Maps of a group."""
+        return self.maps // self.groups
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of the output."""
+        return self.image[0] * prod(self.output)
+
+    def place(self) -> np.ndarray:
+        """The structure `Place` of tensor.cuh."""
+        n, h, w, c = self.image
+        # fmt: off
+        return np.array(
+            [(n, h, w, c, *self.kernel, *self.output, self.maps, *self.stride, *self.corner,
+              self.groups, self.cg, self.kg, self.cx)], _PLACE,
+        )
+        # fmt: on
+
+    def channels_to_copy(self, itemsize: int) -> int:
+        """How many channels x should have: more than it has where 8 or 16 bytes then go as one."""
+        if self.groups > 1 or self.cg % 4 == 0 or self.kg % (16 // itemsize):
+            return self.image[3]
+        return self.cg + -self.cg % 4
+
+    def vector(self, itemsize: int) -> int:
+        """Numbers that are copied as one where x and the maps are read."""
+        most = 16 // itemsize
+        if self.kg % most:
+            return 1
+        return next(v for v in (most, 4, 1) if self.cx % v == 0)
+
+    def vector_of_maps(self, itemsize: int) -> int:
+        """Numbers that are copied as one where only maps are read."""
+        return next(v for v in (16 // itemsize, 4, 1) if self.kg % v == 0)
+
+    def parts(self, itemsize: int) -> tuple[int, int]:
+        """The parts that a weight gradient's pixels are cut into, and the pixels of each.
+
+        By the shape alone, so that the sums never depend on the card.
+        """
+        rows = prod(self.kernel) * self.cx
+        tiles = -(-rows // ROWS) * columns(self.kg) * self.groups
+        depth = 64 // itemsize
+        wanted = min(-(-_BLOCKS // tiles), -(-self.pixels // (_STEPS * depth)))
+        share = -(-self.pixels // wanted)
+        share += -share % depth
+        return -(-self.pixels // share), share
+
+
+def tile(count: int) -> int:
+    """The width of tiles for `count` columns: as few columns in vain as can be, then the widest."""
+    return min(TILES, key=lambda width: (-(-count // width) * width, -width))
+
+
+def columns(count: int) -> int:
+    """How many tiles stand beside each other."""
+    return -(-count // tile(count))
+
+
+def launch_shape(rows: int, count: int, groups: int, vector: int, arrays, parts: int = 1) -> dict:
+    """Grid, block and what the kernel is compiled for: `rows` x `count` numbers a group.
+
+    Of `arrays` the kernel copies `vector` numbers as one, if all start where that is possible.
+    """
+    if any(array.data.ptr % 16 for array in arrays):
+        vector = 1
+    blocks = -(-rows // ROWS) * columns(count) * groups * parts
+    return {
+        "grid": (blocks,),
+        "block": (THREADS,),
+        "compiled_for": kernels.tile_options(tile(count), vector),
+    }
+
+
+def pays(convolution: Convolution) -> bool:
+    """Whether the implicit product is taken where the card can: until measured, always."""
+    return True
