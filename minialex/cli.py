@@ -13,7 +13,18 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from minialex import __version__
-from minialex.commands import check, data, evaluate, features, predict, prepare, summary, train
+from minialex.commands import (
+    check,
+    data,
+    evaluate,
+    features,
+    kernels,
+    neighbors,
+    predict,
+    prepare,
+    summary,
+    train,
+)
 from minialex.errors import InputError, TrainingError
 
 COMMANDS = {
@@ -23,6 +34,8 @@ COMMANDS = {
     "evaluate": evaluate,
     "predict": predict,
     "features": features,
+    "neighbors": neighbors,
+    "kernels": kernels,
     "summary": summary,
     "check": check,
 }
