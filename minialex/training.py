@@ -257,7 +257,8 @@ def train(
     what cannot be used and TrainingError for a loss that is not finite.
     """
     settings = {k: v for k, v in locals().items() if k not in ("out", "resume", "progress")}
-    settings["data"], settings["initial"] = data_key(data), data_key(initial) if initial else None
+    settings["data"] = data_key(data)
+    settings["initial"] = None if initial is None else str(Path(initial).resolve())
     source = choose_model(settings, Path(str(out)) if resume else None)
     show = Progress(progress)
     where = (backend, devices, parallel, precision, threads)

@@ -1,6 +1,7 @@
 """A run that starts from other weights: what is taken over, what is drawn, and how it resumes."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -97,8 +98,19 @@ def test_a_sixth_convolution_keeps_the_first_five(before):
         assert same(start.params[name], drawn[name])
 
 
-def test_it_resumes_to_the_same_bits_without_the_first_weights(before, tmp_path):
-    gone = tmp_path / "gone"
+def test_nothing_is_taken_over_behind_a_layer_of_another_shape(before):
+    network = models.get("alexnet-64", 12, towers=2).network
+    start = start_from(before.classifier, network, seed=5)
+    drawn = network.init(backends.get("numpy"), 5)
+    assert start.said.startswith("conv1 taken over, conv2, conv3")
+    assert same(start.params["conv1"], before.classifier.params["conv1"])
+    for name in ("conv2", "conv3", "fc8"):  # conv3 and fc8 have the same shapes
+        assert same(start.params[name], drawn[name])
+
+
+def test_it_resumes_to_the_same_bits_without_the_first_weights(before, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    gone = Path("gone")
     shutil.copytree(before.run_dir, gone)
     options = {**SMALL, "initial": gone, "replace_classifier": True, "epochs": 2}
     minialex.train("shapes:48", **options, out=tmp_path / "whole")
