@@ -57,12 +57,7 @@ class Classifier:
         self, images: Image | Sequence[Image], top: int = 5, crops: int = 1
     ) -> list[list[Prediction]]:
         """The `top` most probable classes of each image, the best first."""
-        p = self.probabilities(images, crops=crops)
-        best = np.argsort(-p, axis=1, kind="stable")[:, :top]
-        return [
-            [Prediction(self.class_names[k], float(row[k])) for k in order]
-            for row, order in zip(p, best, strict=True)
-        ]
+        return best_guesses(self.probabilities(images, crops=crops), self.class_names, top)
 
     def probabilities(self, images: Image | Sequence[Image], crops: int = 1) -> np.ndarray:
         """All class probabilities: (N, K)."""
@@ -195,6 +190,15 @@ class Classifier:
                 f"{', '.join(self.class_ids[:3])}{', ...' if len(self.class_ids) > 3 else ''}"
             )
         return np.array([known[name] for name in dataset.class_ids])
+
+
+def best_guesses(p: np.ndarray, names: Sequence[str], top: int) -> list[list[Prediction]]:
+    """The `top` classes of each row of probabilities (N, K), the best first."""
+    best = np.argsort(-p, axis=1, kind="stable")[:, :top]
+    return [
+        [Prediction(names[k], float(row[k])) for k in order]
+        for row, order in zip(p, best, strict=True)
+    ]
 
 
 def predict(path: str | Path, images, top: int = 5, crops: int = 1) -> list[list[Prediction]]:

@@ -91,20 +91,58 @@ def evaluate_network(
 ) -> Evaluation:
     """Every readable image exactly once. `labels` translates the data set's labels, if given."""
     loader = loader or Loader(dataset, preprocessing.recipe.resize)
-    images, wrong1, wrong5, loss = 0, 0, 0, 0.0
+    images, sums = 0, np.zeros(3)
     for batch in loader.batches(np.arange(len(dataset)), batch_size):
         truth = batch.labels if labels is None else labels[batch.labels]
         p = probabilities(b, network, params, preprocessing, batch.images, crops=crops, dtype=dtype)
-        rank = ranks(p, truth)
-        own = np.take_along_axis(p, truth[:, None], axis=1)
         images += len(truth)
-        wrong1 += int(np.sum(rank >= 1))
-        wrong5 += int(np.sum(rank >= 5))
-        # 1e-45: a probability that rounded to zero costs a large, finite loss
-        loss -= float(np.sum(np.log(np.maximum(own, 1e-45))))
+        sums += _sums(p, truth)
         if on_batch is not None:
             on_batch(len(truth))
-    count = max(1, images)
-    return Evaluation(
-        images, wrong1 / count, wrong5 / count, loss / count, crops, recipe_line, loader.skipped
-    )
+    return _evaluation(images, sums, crops, recipe_line, loader.skipped)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Class probabilities of the readable images of a data set."""
+
+    indices: np.ndarray  # places in the data set, ascending: (N,)
+    p: np.ndarray  # float64 (N, K)
+
+
+def probabilities_of(classifier, loader: Loader, crops: int, *, batch_size: int, on_batch) -> Found:
+    """What `classifier` says of all readable images of `loader`'s data set."""
+    c, indices, found = classifier, [], []
+    for batch in loader.batches(np.arange(len(loader.dataset)), batch_size):
+        options = {"crops": crops, "dtype": c.dtype}
+        found.append(
+            probabilities(
+                c.backend, c.model.network, c.params, c.preprocessing, batch.images, **options
+            )
+        )
+        indices.append(batch.indices)
+        on_batch(len(batch))
+    if not found:
+        return Found(np.zeros(0, np.int64), np.zeros((0, c.model.classes)))
+    return Found(np.concatenate(indices), np.concatenate(found))
+
+
+def judge(
+    p: np.ndarray, labels: np.ndarray, crops: int, recipe_line: str, skipped: dict[str, str]
+) -> Evaluation:
+    """The errors of class probabilities (N, K) against labels (N,)."""
+    return _evaluation(len(labels), _sums(p, labels), crops, recipe_line, skipped)
+
+
+def _sums(p: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Wrong at top-1, wrong at top-5, summed cross-entropy."""
+    rank = ranks(p, labels)
+    own = np.take_along_axis(p, labels[:, None], axis=1)
+    # 1e-45: a probability that rounded to zero costs a large, finite loss
+    loss = -float(np.sum(np.log(np.maximum(own, 1e-45))))
+    return np.array([np.sum(rank >= 1), np.sum(rank >= 5), loss])
+
+
+def _evaluation(images: int, sums, crops: int, recipe_line: str, skipped) -> Evaluation:
+    wrong1, wrong5, loss = (float(total) / max(1, images) for total in sums)
+    return Evaluation(images, wrong1, wrong5, loss, crops, recipe_line, skipped)

@@ -16,6 +16,8 @@ FREE_ON_RESUME = (
     *("checkpoint_every", "epochs", "max_steps", "workers"),
 )
 
+_ADDED = {"replace_classifier": False}  # what runs of older versions were started with
+
 
 def plan(settings: dict[str, Any], splits: Splits) -> Model:
     """The model with the recipe that the arguments of `train` ask for."""
@@ -74,7 +76,7 @@ def check_same(out, settings: dict[str, Any]) -> None:
         raise InputError("resume needs the run's folder: give it as `out`")
     before = runs.read_config(Path(out))["settings"]
     for name, value in settings.items():
-        if name not in FREE_ON_RESUME and before.get(name) != value:
+        if name not in FREE_ON_RESUME and before.get(name, _ADDED.get(name)) != value:
             raise InputError(
                 f"the run in {out} was started with {name}={before.get(name)!r}, not {value!r}: "
                 "resume it with the same settings, or start a new run"

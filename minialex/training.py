@@ -29,6 +29,7 @@ from minialex.planning import check_same, config, plan
 from minialex.preprocessing import Preprocessing
 from minialex.progress import Progress
 from minialex.recipe import Recipe
+from minialex.starting import choose_model, start_from
 from minialex.state import State, restore
 
 
@@ -205,8 +206,8 @@ class Trainer:
             f"rate {row['learning_rate']:.2g}  {rate:.0f} images/s ({waited:.0%} waiting for data)"
         )
 
-    def first_look(self, state: State) -> None:
-        """Say what the untrained network makes of a few images."""
+    def first_look(self, state: State, learnt: bool = False) -> None:
+        """Say what the network makes of a few images; one that has `learnt` may know them."""
         classifier, count = self.classifier, min(16, len(self.splits.train))
         b, params = parallel.whole(classifier.backend, state.params)
         [view] = classifier.preprocessing.views(1)
@@ -216,14 +217,18 @@ class Trainer:
         network, labels = classifier.model.network, b.asarray(batch.labels)
         params = b.working_copy(params)
         table, value = health.first_look(b, network, params, self.loss, x, labels)
-        self.show.say(f"{table}\n{health.start_verdict(value, self.loss.chance(network.classes))}")
+        chance = self.loss.chance(network.classes)
+        verdict = f"first loss {value:.3f}, chance {chance:.3f}"
+        self.show.say(f"{table}\n{verdict if learnt else health.start_verdict(value, chance)}")
 
 
 def train(
     data: str | Path | Splits | None = None,
     *,
-    model: str = "alexnet",
+    model: str | None = None,
     model_options: dict[str, Any] | None = None,
+    initial: str | Path | None = None,
+    replace_classifier: bool = False,
     backend: str = "auto",
     devices=None,
     parallel: str | None = None,
@@ -256,7 +261,11 @@ def train(
 
     data         a folder that `open_data` knows: photographs, ILSVRC's archives, CIFAR-10, a packed
                  set; "shapes" or "shapes:N" for built-in images (also the default); or `Splits`
-    model        a name of `minialex.models.names()`; `model_options` go to its function
+    model        a name of `minialex.models.names()` (None: "alexnet", or the network of `initial`);
+                 `model_options` go to its function
+    initial      a weight file or run folder whose weights to start from, layer by layer up to where
+                 the two networks differ; `replace_classifier=True` draws the last layer anew, for
+                 other classes; statistics of the images are the new data's (see `starting`)
     backend      "auto" (the fastest here), "numpy", "cupy" ...; `devices` numbers its devices, one
                  or several, such as [0, 1]
     parallel     over several devices: "towers", the paper's way, "data", or "hybrid" (dense layers
@@ -276,6 +285,8 @@ def train(
     """
     settings = {k: v for k, v in locals().items() if k not in ("out", "resume", "progress")}
     settings["data"] = data_key(data)
+    settings["initial"] = None if initial is None else str(Path(initial).resolve())
+    source = choose_model(settings, Path(str(out)) if resume else None)
     show = Progress(progress)
     where = (backend, devices, parallel, precision, threads)
     loss_function = losses.get(loss, margin)
@@ -286,8 +297,15 @@ def train(
     else:
         splits = open_data(data, seed=seed, val_fraction=val_fraction)
     planned = plan(settings, splits)
+    start = None
+    if source is not None:
+        start = start_from(
+            source, planned.network, replace_classifier=replace_classifier, seed=seed, dtype=dtype
+        )
     b = open_devices(planned.network, *where)
-    folder = Path(str(out)) if resume else runs.new_folder(out, f"{model}-{splits.train.name}")
+    folder = (
+        Path(str(out)) if resume else runs.new_folder(out, f"{planned.name}-{splits.train.name}")
+    )
     runs.write_config(folder, config(settings, splits, folder), splits.train.class_names)
 
     recipe, last = planned.recipe, folder / "last.safetensors"
@@ -305,7 +323,11 @@ def train(
         except KeyboardInterrupt:
             show.say(f"stopped before the first step; go on with: {_resume_command(folder)}")
             raise
-        params = place(b, planned.network.init(backends.get("numpy"), seed, dtype))
+        if start is None:
+            params = place(b, planned.network.init(backends.get("numpy"), seed, dtype))
+        else:
+            params = place(b, start.params)
+            show.say(f"starting from {initial}: {start.said}")
         state = State(params, SGD(recipe).start(b, params))
         preprocessing = Preprocessing(recipe, statistics)
     else:
@@ -330,7 +352,7 @@ def train(
         show.say(sentence)
     try:
         if fresh:
-            trainer.first_look(state)
+            trainer.first_look(state, learnt=start is not None)
             state.save(last, classifier)
         return _run(trainer, state, checkpoint_every, max_steps)
     except MemoryError:

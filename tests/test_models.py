@@ -13,10 +13,12 @@ PARAMETERS = {
     "alexnet-2012": 60_965_224,
     "alexnet-single": 62_378_344,
     "alexnet-half": 59_798_312,
+    "alexnet-six": 60_965_224 + 256 * (3 * 3 * 256 + 1),
     "bvlc-alexnet": 60_965_224,
     "caffenet": 60_965_224,
     "alexnet-torchvision": 61_100_840,
     "alexnet-64": 3_860_840,
+    "alexnet-64-six": 3_860_840 + 128 * (3 * 3 * 128 + 1),
     "cifar10": 89_578,
 }
 
@@ -48,6 +50,18 @@ def test_the_original_differs_from_the_text():
     recipe = models.get("alexnet-2012").recipe
     assert (recipe.bias_rate, recipe.bias_decay, recipe.crop_chunk) == (2.0, 0.0, 32)
     assert (recipe.mean_window, recipe.colour_divide, recipe.schedule) == ("centre", True, "2012")
+
+
+@pytest.mark.parametrize("name", ["alexnet-six", "alexnet-64-six"])
+def test_the_sixth_convolution_stands_over_the_last_pooling_and_sees_both_towers(name):
+    network = models.get(name).network
+    order = [n for n, _ in network.layers]
+    last_pool = max(i for i, (_, l) in enumerate(network.layers) if isinstance(l, MaxPool))
+    assert last_pool < order.index("conv6") < order.index("fc6")
+    rows = {row.name: row for row in network.rows()}
+    assert rows["conv6"].output_shape == rows["pool5"].output_shape
+    assert rows["conv6"].layer.groups == 1
+    assert rows["conv5"].layer.groups == 2
 
 
 def test_the_papers_initial_values():

@@ -11,6 +11,7 @@ from minialex.errors import InputError
 
 if TYPE_CHECKING:
     from minialex.classifier import Classifier
+    from minialex.ensemble import Ensemble
 
 
 def add_backend(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +29,22 @@ def add_model_file(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="PATH",
         help="a run folder or a weight file (default: the newest run under runs/)",
+    )
+    add_backend(parser)
+
+
+def add_model_files(parser: argparse.ArgumentParser) -> None:
+    """--model-file, once or several times, --weights, and the backend: for `load_all`."""
+    parser.add_argument(
+        "--model-file",
+        type=Path,
+        action="append",
+        metavar="PATH",
+        help="a run folder or a weight file (default: the newest run under runs/); several, each "
+        "with its own --model-file, are judged as one by the mean of their probabilities",
+    )
+    parser.add_argument(
+        "--weights", type=numbers, metavar="W,W", help="of several networks (default: equal ones)"
     )
     add_backend(parser)
 
@@ -53,6 +70,26 @@ def load(
     return minialex.load(model_file, backend, devices, precision=precision, threads=threads)
 
 
+def load_all(
+    model_files: list[Path] | None,
+    weights: list[float] | None,
+    backend: str,
+    devices: list[int] | None,
+    precision: str,
+    threads: int | None,
+) -> "Classifier | Ensemble":
+    """A classifier, or of several weight files an ensemble."""
+    if model_files is None or (len(model_files) == 1 and weights is None):
+        if weights is not None:
+            raise InputError("--weights goes with several --model-file: name the networks")
+        chosen = model_files[0] if model_files else None
+        return load(chosen, backend, devices, precision, threads)
+    from minialex.ensemble import load_ensemble
+
+    where = {"precision": precision, "threads": threads}
+    return load_ensemble(model_files, weights, backend, devices, **where)
+
+
 def newest_run(root: Path) -> Path:
     """The run folder under `root` with the newest weights."""
     weights = list(root.glob("*/last.safetensors"))
@@ -67,6 +104,11 @@ def newest_run(root: Path) -> Path:
 def devices(text: str) -> list[int]:
     """--devices: numbers with commas between them."""
     return [int(part) for part in text.split(",")]
+
+
+def numbers(text: str) -> list[float]:
+    """--weights: numbers with commas between them."""
+    return [float(part) for part in text.split(",")]
 
 
 def at_least(smallest: int) -> Callable[[str], int]:

@@ -2,7 +2,7 @@
 
 import difflib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,25 +30,35 @@ def batches(names: list[str], size: int) -> Iterator[tuple[list[str], np.ndarray
     A file that was named and cannot be read is an error; one found in a folder is left out, and
     told on standard error.
     """
-    items = [item for name in names for item in _items(name)]
+    for found, squares in batches_at(names, (size,)):
+        yield found, squares[size]
+
+
+def batches_at(
+    names: list[str], sizes: Sequence[int]
+) -> Iterator[tuple[list[str], dict[int, np.ndarray]]]:
+    """The same with the squares at several sizes, by size."""
+    items = [item for name in names for item in listed(name)]
     any_read = False
     for start in range(0, len(items), _BATCH):
         read = {}
         for item in items[start : start + _BATCH]:
             try:
-                read[item.name] = item.read(size)
+                read[item.name] = [item.read(size) for size in sizes]
             except InputError as error:
                 if item.required:
                     raise
                 print(f"left out: {error}", file=sys.stderr)
         if read:
             any_read = True
-            yield list(read), np.stack(list(read.values()))
+            columns = zip(*read.values(), strict=True)
+            yield list(read), {s: np.stack(c) for s, c in zip(sizes, columns, strict=True)}
     if not any_read:
         raise InputError(f"none of the {len(items)} images in {', '.join(names)} can be read")
 
 
-def _items(name: str) -> list[Item]:
+def listed(name: str) -> list[Item]:
+    """The images behind one name on the command line."""
     from minialex.data.images import load_square, suffixes
     from minialex.data.open import is_builtin
 

@@ -4,19 +4,26 @@ import argparse
 import sys
 from pathlib import Path
 
-from minialex.commands.common import add_json, add_model_file, at_least, load, print_json
-from minialex.commands.images import HELP, batches
+from minialex.commands.common import (
+    add_json,
+    add_model_files,
+    at_least,
+    load_all,
+    print_json,
+)
+from minialex.commands.images import HELP, batches_at
 
 EXAMPLES = (
     "minialex predict shapes:3 --model-file runs/shapes",
     "minialex predict photo.jpg --model-file runs/shapes --crops 10",
+    "minialex predict photo.jpg --model-file runs/shapes --model-file runs/tuned",
 )
 _BAR = 24
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help=HELP)
-    add_model_file(parser)
+    add_model_files(parser)
     parser.add_argument("--top", type=at_least(1), default=5, metavar="N", help="guesses each")
     parser.add_argument(
         "--crops", type=int, choices=(1, 10), default=1, help="the centre crop, or the paper's ten"
@@ -26,7 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(
     photos: list[str],
-    model_file: Path | None,
+    model_file: list[Path] | None,
+    weights: list[float] | None,
     backend: str,
     devices: list[int] | None,
     precision: str,
@@ -35,10 +43,15 @@ def run(
     crops: int,
     json: bool,
 ) -> None:
-    classifier = load(model_file, backend, devices, precision, threads)
+    from minialex.classifier import best_guesses
+    from minialex.ensemble import Ensemble
+
+    network = load_all(model_file, weights, backend, devices, precision, threads)
+    ensemble = network if isinstance(network, Ensemble) else Ensemble((network,))
     documents = []
-    for names, squares in batches(photos, classifier.preprocessing.recipe.resize):
-        for name, guesses in zip(names, classifier.predict(squares, top, crops), strict=True):
+    for names, squares in batches_at(photos, ensemble.sizes):
+        p = ensemble.probabilities_at(squares, crops)
+        for name, guesses in zip(names, best_guesses(p, ensemble.class_names, top), strict=True):
             if json:
                 rows = [{"class": g.name, "probability": g.probability} for g in guesses]
                 documents.append({"image": name, "predictions": rows})

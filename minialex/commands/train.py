@@ -15,6 +15,8 @@ from minialex.errors import InputError
 EXAMPLES = (
     "minialex train --data shapes:400 --model alexnet-64 --epochs 2 --out runs/shapes",
     "minialex train --resume runs/shapes --epochs 3",
+    "minialex train --from runs/shapes --replace-classifier --data shapes:400 --lr 0.001 "
+    "--epochs 1 --out runs/tuned",
 )
 
 
@@ -37,6 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what("--data", help="a folder: of classes, of archives, packed; shapes or shapes:N (built in)")
     what("--model", help="a network by name; `minialex summary --variants` lists them")
     what("--option", option, "of the network, such as towers=1", action="append", metavar="N=V")
+    what(
+        "--from", Path, "start from these weights and their network", dest="initial", metavar="PATH"
+    )
+    what("--replace-classifier", bool, "with --from: a new last layer, for other classes")
     what("--val-fraction", float, "share held out where the data has no val/", metavar="F")
     what("--allow-upscaling", bool, "enlarge images that are smaller than the network's input")
 
@@ -74,6 +80,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(json: bool, quiet: bool, option: list | None, resume: Path | None = None, **given) -> int:
     import minialex
 
+    if given.get("replace_classifier") and "initial" not in given and resume is None:
+        raise InputError("--replace-classifier goes with --from CHECKPOINT: name the weights")
     if option:
         given["model_options"] = dict(option)
     if resume is not None:

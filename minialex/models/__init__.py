@@ -7,6 +7,7 @@ from minialex.errors import InputError, unknown
 from minialex.models.alexnet import AlexNet
 from minialex.models.original import half, original
 from minialex.models.ports import bvlc_alexnet, caffenet, torchvision
+from minialex.models.six import alexnet_64_six, alexnet_six
 from minialex.models.small import alexnet_64, cifar10
 from minialex.network import Network
 from minialex.recipe import Recipe
@@ -66,6 +67,11 @@ _VARIANTS: dict[str, Variant] = {
         replace(ORIGINAL, schedule="2012-half", epochs=96),
         "the paper's one-GPU comparison: half the kernels in convolutions 1 to 4",
     ),
+    "alexnet-six": Variant(
+        alexnet_six,
+        ORIGINAL,
+        "alexnet-2012 with a sixth convolution over the last pooling, for pre-training",
+    ),
     "bvlc-alexnet": Variant(bvlc_alexnet, CAFFE, "Caffe's port: biases 0.1, LRN with k = 1"),
     "caffenet": Variant(caffenet, CAFFE, "Caffe's variant: pooling before LRN, biases 1"),
     "alexnet-torchvision": Variant(
@@ -77,6 +83,11 @@ _VARIANTS: dict[str, Variant] = {
         alexnet_64,
         replace(PAPER, resize=72, crop=64, schedule="cosine", epochs=30),
         "for small images: AlexNet's plan at 64 x 64",
+    ),
+    "alexnet-64-six": Variant(
+        alexnet_64_six,
+        replace(PAPER, resize=72, crop=64, schedule="cosine", epochs=30),
+        "alexnet-64 with a sixth convolution over the last pooling, for pre-training",
     ),
     "cifar10": Variant(
         cifar10,

@@ -45,7 +45,7 @@ def test_every_printed_example_works(capsys, tmp_path, monkeypatch):
 def test_train_has_the_options_of_the_function(capsys):
     text = help_of(capsys, "train")
     offered = set(re.findall(r"--([a-z-]+)", text))
-    spelt = {"model_options": "option", "progress": "quiet"}
+    spelt = {"model_options": "option", "progress": "quiet", "initial": "from"}
     for name in inspect.signature(minialex.train).parameters:
         assert spelt.get(name, name).replace("_", "-") in offered
 

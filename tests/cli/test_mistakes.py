@@ -43,7 +43,7 @@ from minialex import checkpoint, cli
         ("train --resume pets", "not a run folder"),
         ("train --resume runs/tiny --model cifar10", "model='alexnet-64', not 'cifar10'"),
         ("train --resume runs/tiny --out other", "leave out --out"),
-        ("evaluate --model-file runs/none", "no file or folder runs/none"),
+        ("evaluate --model-file runs/none", "runs/none: name a run folder or a weight file"),
         ("evaluate --model-file empty", "not a run folder"),
         ("evaluate --model-file photo.jpg", "damaged or no weight file"),
         ("evaluate --model-file foreign.safetensors", "not one of minialex"),
@@ -65,6 +65,30 @@ from minialex import checkpoint, cli
         ("features photo.jpg --out f.pkl", "unknown kind of file '.pkl'"),
         ("features photo.jpg --out none/f.npy", "choose a folder"),
         ("features unreadable", "none of the 2 images in unreadable can be read"),
+        ("train --replace-classifier", "goes with --from"),
+        ("train --from runs/none", "runs/none: name a run folder or a weight file"),
+        ("train --from photo.jpg", "damaged or no weight file"),
+        ("train --from runs/tiny --data pets", "draw a fresh last layer (--replace-classifier)"),
+        ("evaluate --weights 1,2", "goes with several --model-file"),
+        ("evaluate --model-file runs/tiny --weights 1,x", "invalid numbers value: '1,x'"),
+        ("evaluate --model-file runs/tiny --model-file runs/tiny --weights 1", "give one each"),
+        ("evaluate --model-file runs/tiny --find-weights pets", "goes with several --model-file"),
+        ("predict photo.jpg --model-file runs/tiny --model-file runs/none", "runs/none"),
+        ("predict photo.jpg --model-file runs/tiny --model-file cats.safetensors", "same classes"),
+        ("neighbors photo.jpg", "required: --in"),
+        ("neighbors foto.jpg --in pets", "did you mean 'photo.jpg'"),
+        ("neighbors photo.jpg --in pest", "did you mean 'pets'"),
+        ("neighbors photo.jpg --in photo.jpg", "no image to compare with"),
+        ("neighbors photo.jpg --in pets --by pixel", "--by: invalid choice"),
+        ("neighbors photo.jpg --in pets --by pixels --index i.npz", "leave one out"),
+        ("neighbors photo.jpg --in pets --index i.txt", "must end in .npz"),
+        ("neighbors photo.jpg --in pets --index none/i.npz", "choose a folder"),
+        ("neighbors photo.jpg --in pets --index cut.npz", "damaged or no index"),
+        ("neighbors photo.jpg --in pets --figure n.txt", "unknown kind of picture '.txt'"),
+        ("neighbors photo.jpg --in pets --count 0", "0 is below 1"),
+        ("kernels runs/none", "runs/none: name a run folder or a weight file"),
+        ("kernels runs/tiny --out k.txt", "unknown kind of picture '.txt'"),
+        ("kernels runs/tiny --towers 5", "64 kernels cannot be shared out evenly to 5 towers"),
         ("summary alexnett", "did you mean 'alexnet'"),
         ("summary --classes 1", "1 is below 2"),
         ("check --backend nunpy", "did you mean 'numpy'"),
@@ -112,6 +136,10 @@ def mistakes(here):
         tensors, metadata = checkpoint.load(weights)
         metadata["model"]["classes"] = 10
         checkpoint.save(here / "other.safetensors", tensors, metadata)
+        tensors, metadata = checkpoint.load(weights)
+        metadata["class_ids"][0] = "cat"
+        checkpoint.save(here / "cats.safetensors", tensors, metadata)
+        (here / "cut.npz").write_bytes(b"no index")
         save_file({"weight": np.zeros(3)}, here / "foreign.safetensors")
         (here / "cut.safetensors").write_bytes(weights.read_bytes()[:5000])
         (here / "broken.jpg").write_bytes((here / "photo.jpg").read_bytes()[:1500])

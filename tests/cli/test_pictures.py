@@ -1,0 +1,105 @@
+"""`neighbors`, `kernels` and several networks at once, from the command line."""
+
+import json
+
+import numpy as np
+import pytest
+from cli_tools import photos
+
+import minialex
+from minialex import checkpoint
+from minialex.ensemble import Ensemble
+
+
+@pytest.fixture
+def other(here):
+    """Weights of another network of the same classes: the run's, noisily."""
+    path = here / "other.safetensors"
+    if not path.exists():
+        tensors, metadata = checkpoint.load(here / "runs" / "tiny" / "best.safetensors")
+        rng = np.random.default_rng(0)
+        noise = rng.normal(size=tensors["fc8.weight"].shape)
+        tensors["fc8.weight"] += noise.astype(np.float32)
+        checkpoint.save(path, tensors, metadata)
+    return path
+
+
+@pytest.fixture
+def pets(here):
+    if not (here / "animals").exists():
+        photos(here / "animals", 3)
+    return "animals"
+
+
+def test_several_networks_are_judged_as_one(here, command, other):
+    files = f"--model-file runs/tiny --model-file {other.name}"
+    code, output, err = command(f"evaluate {files} --weights 1,3 --crops both --json")
+    assert code == 0, err
+    one, ten = json.loads(output)
+    members = tuple(map(minialex.load, ("runs/tiny", other)))
+    wanted = Ensemble(members, (1.0, 3.0)).evaluate()
+    assert one["loss"] == pytest.approx(wanted.loss)
+    assert "mean of 2 networks, weights 0.25, 0.75" in one["recipe_line"]
+    assert (one["crops"], ten["crops"]) == (1, 10)
+    code, output, err = command(f"evaluate {files} --find-weights shapes:80 --data shapes:80")
+    assert code == 0, err
+    assert "mean of 2 networks" in output
+
+
+def test_several_networks_predict_as_one(here, command, other):
+    files = f"--model-file runs/tiny --model-file {other.name}"
+    code, output, err = command(f"predict photo.jpg {files} --json --top 12")
+    assert code == 0, err
+    [document] = json.loads(output)
+    found = {p["class"]: p["probability"] for p in document["predictions"]}
+    members = [minialex.load(path) for path in ("runs/tiny", other)]
+    mean = np.mean([member.probabilities("photo.jpg")[0] for member in members], axis=0)
+    for name, p in zip(members[0].class_names, mean, strict=True):
+        assert found[name] == pytest.approx(p)
+
+
+def test_neighbors_are_the_nearest_by_features(here, command, pets):
+    line = f"neighbors {pets}/cat/0.jpg --in {pets} --model-file runs/tiny"
+    code, output, err = command(f"{line} --json --count 3")
+    assert code == 0, err
+    [document] = json.loads(output)
+    names = [n["image"] for n in document["neighbors"]]
+    assert len(names) == 3
+    assert f"{pets}/cat/0.jpg" not in names  # the query itself is nobody's neighbour
+    classifier = minialex.load("runs/tiny")
+    files = [f"{pets}/{kind}/{i}.jpg" for kind in ("cat", "dog") for i in range(3)]
+    features = classifier.features(files).astype(float)
+    wanted = {f: np.linalg.norm(features[0] - x) for f, x in zip(files, features, strict=True)}
+    assert names == sorted(files[1:], key=wanted.get)[:3]
+    for near in document["neighbors"]:
+        assert near["distance"] == pytest.approx(wanted[near["image"]], rel=1e-4)
+    code, output, _ = command(f"{line} --by pixels")
+    assert code == 0
+    assert len(output.splitlines()) == 1 + 5
+
+
+def test_an_index_is_made_once_and_gives_the_same(here, command, refused, pets, other):
+    line = f"neighbors photo.jpg --in {pets} --index seen.npz --figure near.svg --model-file"
+    first = command(f"{line} runs/tiny")
+    assert first[0] == 0, first
+    before = (here / "seen.npz").stat().st_mtime_ns
+    (here / "near.svg").unlink()
+    assert command(f"{line} runs/tiny")[1] == first[1]
+    assert (here / "seen.npz").stat().st_mtime_ns == before
+    assert "<svg" in (here / "near.svg").read_text()
+    assert "another network" in refused(f"{line} {other.name}")
+    photos(here / pets, 4)
+    assert "made of other files" in refused(f"{line} runs/tiny")
+
+
+def test_kernels_are_drawn_and_measured(here, command):
+    code, output, err = command("kernels runs/tiny --out kernels.png")
+    assert code == 0, err
+    assert "50% if the towers are alike" in output
+    assert (here / "kernels.png").stat().st_size > 1000
+    code, output, _ = command("kernels runs/tiny --json")
+    document = json.loads(output)
+    assert [tower["kernels"] for tower in document["towers"]] == [32, 32]
+    assert len(document["shares"]) == 64
+    code, output, _ = command("kernels runs/tiny --towers 1 --json")
+    assert json.loads(output)["separation"] is None
