@@ -13,7 +13,17 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from minialex import __version__
-from minialex.commands import check, data, evaluate, features, predict, prepare, summary, train
+from minialex.commands import (
+    check,
+    data,
+    evaluate,
+    features,
+    predict,
+    prepare,
+    reproduce,
+    summary,
+    train,
+)
 from minialex.errors import InputError, TrainingError
 
 COMMANDS = {
@@ -23,6 +33,7 @@ COMMANDS = {
     "evaluate": evaluate,
     "predict": predict,
     "features": features,
+    "reproduce": reproduce,
     "summary": summary,
     "check": check,
 }
