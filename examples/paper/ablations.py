@@ -77,20 +77,21 @@ def report(data, crops: int, found) -> Section:
         change = None if key is None else paired(top1, whole)
         change5 = None if key is None else paired(top5, whole5)
         gap = measured({seed: v[3] - v[2] for seed, v in of.items()})
-        rows.append((name, measured(top1), measured(top5), change, published(known, "top1"),
-                     change5, published(known, "top5"), gap,
-                     "–" if change is None else change.verdict()))  # fmt: skip
+        rows.append(
+            (name, measured(top1), measured(top5))
+            + (change, published(known, "top1"), change5, published(known, "top5"), gap)
+        )
         if change is not None:
             differences[name] = (change, known)
-            said = f", published {known.top1:+.1f}" if known and known.top1 is not None else ""
+            said = "; published: " + in_words(known) if known else ""
             findings.append(
-                f"{name[0].upper()}{name[1:]}: {change.text()} points of top-1 error{said}; "
-                f"{change.verdict()}."
+                f"{name[0].upper()}{name[1:]}: {change.text()} points of top-1 error. "
+                f"{change.verdict()}{said}."
             )
     columns = (
         *("variant", "top-1 error, %", "top-5 error, %"),
         *("top-1 difference", "published", "top-5 difference", "published"),
-        *("validation minus training loss", "does it show?"),
+        "validation minus training loss",
     )
     sources = "; ".join(dict.fromkeys(
         f"{known.what}: {known.data}, {known.source}" for _, known in differences.values() if known
@@ -115,6 +116,13 @@ def report(data, crops: int, found) -> Section:
             )
         ],
     )
+
+
+def in_words(known) -> str:
+    """The published difference, or what the paper says in place of one."""
+    if known.top1 is None:
+        return known.what
+    return f"{known.bound} {known.top1:+.1f}".strip()
 
 
 def published(known, which: str) -> float | None:

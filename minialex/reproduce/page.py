@@ -106,10 +106,17 @@ def _figure(folder: Path, figure: Figure | Picture) -> str:
 
 
 def _table(table: Table) -> str:
-    head = "".join(f'<th scope="col">{escape(column)}</th>' for column in table.columns)
+    words = [any(isinstance(row[i], str) for row in table.rows) for i in range(len(table.columns))]
+    head = "".join(
+        f'<th scope="col"{_words(is_text)}>{escape(column)}</th>'
+        for column, is_text in zip(table.columns, words, strict=True)
+    )
     rows = []
     for first, *others in table.rows:
-        cells = "".join(_cell(value) for value in others)
+        cells = "".join(
+            f"<td{_words(is_text)}>{escape(text(value))}</td>"
+            for value, is_text in zip(others, words[1:], strict=True)
+        )
         rows.append(f'<tr><th scope="row">{escape(text(first))}</th>{cells}</tr>')
     return (
         f'<div class="wide" tabindex="0" role="region" aria-label="{escape(table.name)}"><table>'
@@ -118,9 +125,9 @@ def _table(table: Table) -> str:
     )
 
 
-def _cell(value: Value) -> str:
-    kind = ' class="words"' if isinstance(value, str) else ""
-    return f"<td{kind}>{escape(text(value))}</td>"
+def _words(is_text: bool) -> str:
+    """Words stand left in their column, numbers right."""
+    return ' class="words"' if is_text else ""
 
 
 def text(value: Value) -> str:
@@ -138,8 +145,8 @@ def _csv(table: Table) -> str:
     """Every number whole; a `Measured` column becomes mean, spread, runs and, of a difference, its
     interval."""
     kinds: list[type[Measured] | None] = [
-        next((type(row[i]) for row in table.rows if isinstance(row[i], Measured)), None)
-        for i in range(len(table.columns))
+        next((type(value) for value in column if isinstance(value, Measured)), None)
+        for column in (list(zip(*table.rows, strict=True)) or [()] * len(table.columns))
     ]
     suffixes: dict[type[Measured] | None, tuple[str, ...]] = {
         None: ("",),

@@ -21,6 +21,7 @@ def draw(figure: Figure, png: Path) -> str:
 
     def sheet(ink: str, **more):
         style: dict[Any, Any] = {
+            "axes.facecolor": "none" if ink == _INK else "white",
             "text.color": ink,
             "axes.edgecolor": ink,
             "axes.labelcolor": ink,

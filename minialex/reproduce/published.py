@@ -19,6 +19,7 @@ class Published:
     top5: float | None = None
     value: float | None = None
     top5_test: float | None = None
+    bound: str = ""  # "about" or "more than", where the paper says so
 
 
 _VAL = "ILSVRC-2012 validation, ten crops"
@@ -42,9 +43,9 @@ PUBLISHED: dict[str, Published] = {
     ),
     "norm": Published("no normalisation", _VAL, _S + "3.3; notes: 1.37, 1.15", 1.4, 1.2),
     "pooling": Published("2 x 2 pooling", _VAL, _S + "3.4; notes: 0.39, 0.30", 0.4, 0.3),
-    "colour": Published("no colour shift (more than)", "ILSVRC", _S + "4.1", 1.0),
+    "colour": Published("no colour shift", "ILSVRC", _S + "4.1", 1.0, bound="more than"),
     "dropout": Published("no dropout: substantial overfitting", "ILSVRC", _S + "4.2"),
-    "depth": Published("any middle convolution removed (about)", "ILSVRC", _S + "7", 2.0),
+    "depth": Published("any middle convolution removed", "ILSVRC", _S + "7", 2.0, bound="about"),
     # tables 1 and 2: errors
     "table1 sparse": Published("Sparse coding", "ILSVRC-2010 test", "table 1", 47.1, 28.2),
     "table1 fisher": Published("SIFT + Fisher vectors", "ILSVRC-2010 test", "table 1", 45.7, 25.7),

@@ -54,11 +54,11 @@ class Difference(Measured):
     def verdict(self, expected: int = 1) -> str:
         """Whether a difference of the sign `expected` shows, in words, by the interval alone."""
         if self.interval is None:
-            return "one seed: no spread, so no verdict"
+            return "With one seed there is no spread, so no verdict"
         low, high = self.interval
         if low <= 0 <= high:
-            return "did not show: the interval includes 0"
-        return "shows" if (low > 0) == (expected > 0) else "the other way round here"
+            return "It did not show: the interval includes 0"
+        return "It shows" if (low > 0) == (expected > 0) else "It is the other way round here"
 
 
 def paired(values: Mapping[int, float], reference: Mapping[int, float]) -> Difference | None:
