@@ -77,10 +77,9 @@ def report(data, crops: int, found) -> Section:
         change = None if key is None else paired(top1, whole)
         change5 = None if key is None else paired(top5, whole5)
         gap = measured({seed: v[3] - v[2] for seed, v in of.items()})
-        rows.append(
-            (name, measured(top1), measured(top5))
-            + (change, published(known, "top1"), change5, published(known, "top5"), gap)
-        )
+        beside = published(known, "top1"), published(known, "top5")
+        errors = measured(top1), measured(top5)
+        rows.append((name, *errors, change, beside[0], change5, beside[1], gap))
         if change is not None:
             differences[name] = (change, known)
             said = "; published: " + in_words(known) if known else ""
