@@ -27,14 +27,12 @@ VARIANTS = {
 
 def run(context: Context) -> Section:
     """Train every variant with every seed; judge them on the validation images."""
-    data = context.data(
-        context.pick(tiny=48, small=2000, full=None), context.pick(tiny=24, small=2000, full=None)
-    )
+    data = context.photographs()
     crops = context.pick(tiny=1, small=1, full=10)
 
     def train(name: str, seed: int):
         key, options = VARIANTS[name]
-        more = settings(context)
+        more = context.network()
         if key == "colour":
             more["colour_noise"] = 0.0
         if key == "half" and context.asked.scale == "full":
@@ -50,19 +48,6 @@ def run(context: Context) -> Section:
 
     found = context.by_seed(VARIANTS, context.seeds(), one)
     return report(data, crops, found)
-
-
-def settings(context: Context) -> dict:
-    """How the networks of this scale are trained; the tables' networks are the same."""
-    if context.asked.scale == "full":
-        return {"model": "alexnet-2012", "epochs": context.epochs(full=91)}
-    return {
-        "model": "alexnet-64",
-        "epochs": context.epochs(tiny=1, small=12),
-        "batch_size": context.pick(tiny=16, small=32),
-        "lr": 0.01,
-        "allow_upscaling": True,
-    }
 
 
 def report(data, crops: int, found) -> Section:

@@ -29,15 +29,13 @@ TITLE = "Tables 1 and 2"
 
 def run(context: Context) -> Section:
     """Train the networks; average what they say of the validation images."""
-    data = context.data(
-        context.pick(tiny=48, small=2000, full=None), context.pick(tiny=24, small=2000, full=None)
-    )
+    data = context.photographs()
     count = context.pick(tiny=2, small=5, full=5)
     seeds = context.seeds()
     networks = range(max(count, len(seeds)))
 
     def one(name: str, seed: int):
-        more = settings(context)
+        more = context.network()
         if name == "hinge":  # its gradient is a sum over the classes: a smaller rate
             rate = context.pick(tiny=0.001, small=0.003, full=0.0001)
             more |= {"loss": "hinge", "lr": rate}
@@ -48,19 +46,6 @@ def run(context: Context) -> Section:
     found = context.by_seed(["softmax"], networks, one)
     found |= context.by_seed(["hinge"], seeds, one)
     return report(data, found["softmax"], found["hinge"])
-
-
-def settings(context: Context) -> dict:
-    """As in ablations.py, so that its whole network is the first of these."""
-    if context.asked.scale == "full":
-        return {"model": "alexnet-2012", "epochs": context.epochs(full=91)}
-    return {
-        "model": "alexnet-64",
-        "epochs": context.epochs(tiny=1, small=12),
-        "batch_size": context.pick(tiny=16, small=32),
-        "lr": 0.01,
-        "allow_upscaling": True,
-    }
 
 
 def weights(p: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -39,6 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seeds", type=at_least(1), metavar="N", help="runs of each variant")
     parser.add_argument("--epochs", type=at_least(1), metavar="N", help="in place of the scale's")
+    parser.add_argument(
+        "--pretrain", metavar="PATH", help="more classes to pre-train on (default: drawn ones)"
+    )
     parser.add_argument("--report-only", action="store_true", help="compute nothing: report anew")
     add_backend(parser)
 
@@ -51,6 +54,7 @@ def run(
     out: Path,
     seeds: int | None,
     epochs: int | None,
+    pretrain: str | None,
     report_only: bool,
     backend: str,
     devices: Any,
@@ -72,17 +76,24 @@ def run(
         return 0
     if scale == "full" and not data:
         raise InputError("--scale full is the paper's own: name its images with --data")
-    sources = [one if is_builtin(one) else str(existing_folder(one)) for one in data]
+
+    def source(one: str) -> str:
+        return one if is_builtin(one) else str(existing_folder(one))
+
+    sources = tuple(source(one) for one in data)
+    more = None if pretrain is None else source(pretrain)
     where = {"backend": backend, "devices": devices, "precision": precision, "threads": threads}
-    asked = Asked(tuple(sources), scale, seeds, epochs, where)
+    asked = Asked(sources, scale, seeds, epochs, more, where)
     path, stopped = work.reproduce(names, asked, out)
     print(f"report: {path}")
     if stopped is None:
         return 0
-    given = [*names, *(word for one in data for word in ("--data", one)), "--scale", scale]
-    for option, value in (("--seeds", seeds), ("--epochs", epochs), ("--out", out)):
-        given += [] if value is None else [option, str(value)]
-    print(f"stopped by {stopped}, state saved; go on with: minialex reproduce {shlex.join(given)}")
+    options = [("--data", one) for one in data]
+    options += [("--scale", scale), ("--seeds", seeds), ("--epochs", epochs)]
+    options += [("--pretrain", pretrain), ("--out", out)]
+    given = [str(word) for pair in options if pair[1] is not None for word in pair]
+    line = shlex.join(["minialex", "reproduce", *names, *given])
+    print(f"stopped by {stopped}, state saved; go on with: {line}")
     return 128 + signal.Signals[stopped]
 
 

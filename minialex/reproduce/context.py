@@ -38,6 +38,7 @@ class Asked:
     scale: str = "small"
     seeds: int | None = None
     epochs: int | None = None
+    pretrain: str | None = None
     where: Mapping[str, Any] = field(default_factory=dict)  # backend, devices, ... of `train`
 
     def __post_init__(self):
@@ -84,6 +85,37 @@ class Context:
         sources = sorted(self.asked.data, key=lambda one: _is_cifar(one) != (prefer == "cifar"))
         return _open(sources[0] if sources else None, train, val)
 
+    def photographs(self) -> Data:
+        """What the paper's network is trained and judged on at this scale."""
+        return self.data(
+            self.pick(tiny=48, small=2000, full=None), self.pick(tiny=24, small=2000, full=None)
+        )
+
+    def network(self) -> dict[str, Any]:
+        """How the paper's network is trained at this scale: settings for `train`.
+
+        Experiments that use them, with `photographs`, share their runs.
+        """
+        if self.asked.scale == "full":
+            return {"model": "alexnet-2012", "epochs": self.epochs(full=91)}
+        return {
+            "model": "alexnet-64",
+            "epochs": self.epochs(tiny=1, small=12),
+            "batch_size": self.pick(tiny=16, small=32),
+            "lr": 0.01,
+            "allow_upscaling": True,
+        }
+
+    def larger(self, data: Data) -> Data | None:
+        """A larger class set to pre-train on: `data` together with what --pretrain names.
+
+        That is the built-in images by default; at full scale None, as there is none by default.
+        """
+        if self.asked.pretrain is None and self.asked.scale == "full":
+            return None
+        size = self.pick(tiny=48, small=2000, full=None)
+        return data.with_more(_open(self.asked.pretrain, size, 48))
+
     # ----------------------------------------------------------------------- work that is kept
 
     def cell(self, name: str, settings: dict[str, Any], compute: Callable[[Path], Any]) -> Any:
@@ -116,16 +148,28 @@ class Context:
         return found["result"]
 
     def train(
-        self, name: str, data: Data, *, seed: int, until: float | None = None, **settings: Any
+        self,
+        name: str,
+        data: Data,
+        *,
+        seed: int,
+        until: float | None = None,
+        initial: Run | None = None,
+        **settings: Any,
     ) -> Run:
         """`minialex.train(**settings)` in a run folder of its own; ended ones are not run again.
 
-        With `until`, training ends with the epoch whose validation error is at most that.
+        With `until`, training ends with the epoch whose validation error is at most that. With
+        `initial`, it starts from the weights that run ended with, and a new last layer.
         """
         key = {"train": {**settings, "seed": seed}, "data": data.described, "until": until}
+        started: dict[str, Any] = {}
+        if initial is not None:
+            key["initial"] = initial.cell.settings
+            started = {"initial": initial.weights, "replace_classifier": True}
 
         def compute(folder: Path) -> list[dict[str, Any]]:
-            return self._train(folder / "run", data, {**settings, "seed": seed}, until)
+            return self._train(folder / "run", data, {**settings, **started, "seed": seed}, until)
 
         title = f"{name}, seed {seed}"
         history = self.cell(title, key, compute)
@@ -207,11 +251,15 @@ class Run:
     def folder(self) -> Path:
         return self.cell.folder / "run"
 
+    @property
+    def weights(self) -> Path:
+        return self.folder / "last.safetensors"
+
     def classifier(self) -> Classifier:
         """The network as training left it, not its best epoch: the errors chose that one."""
         import minialex
 
-        return minialex.load(self.folder / "last.safetensors", **self.context.asked.where)
+        return minialex.load(self.weights, **self.context.asked.where)
 
     def predictions(self, crops: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """-> probabilities (N, K) and labels (N,) of the readable validation images."""

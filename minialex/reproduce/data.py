@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,78 @@ class Data:
         some = subset(train, spread_out(train, count))
         key = {**self.described, "val": len(some), "judged_on": "training images"}
         return Data(Splits(train, some), key)
+
+    def with_more(self, other: "Data") -> "Data":
+        """The images of both, told apart by the classes of both."""
+        train = Joined(self.splits.train, other.splits.train)
+        val = Joined(self.splits.val, other.splits.val)
+        key = {
+            **self.described,
+            "name": f"{self.described['name']} and {other.described['name']}",
+            "train": len(train),
+            "val": len(val),
+            "more": other.described,
+        }
+        return Data(Splits(train, val), key)
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Two data sets as one; classes with the same id are one class."""
+
+    first: Dataset
+    second: Dataset
+
+    @property
+    def name(self) -> str:
+        return f"{self.first.name}-{self.second.name}"
+
+    @property
+    def layout(self) -> str:
+        return f"{self.first.layout}, and {self.second.layout}"
+
+    @cached_property
+    def _classes(self) -> dict[str, str]:
+        """{id: name}, sorted by id."""
+        both = (self.second, self.first)
+        names = {k: n for d in both for k, n in zip(d.class_ids, d.class_names, strict=True)}
+        return dict(sorted(names.items()))
+
+    @property
+    def class_ids(self) -> tuple[str, ...]:
+        return tuple(self._classes)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return tuple(self._classes.values())
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        place = {name: k for k, name in enumerate(self._classes)}
+        parts = [
+            np.array([place[name] for name in d.class_ids], np.int64)[d.labels]
+            for d in (self.first, self.second)
+        ]
+        return np.concatenate(parts)
+
+    @property
+    def native_size(self) -> int | None:
+        return self.first.native_size
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def image(self, index: int, size: int) -> np.ndarray:
+        dataset, index = self._place(index)
+        return dataset.image(index, size)
+
+    def describe(self, index: int) -> str:
+        dataset, index = self._place(index)
+        return dataset.describe(index)
+
+    def _place(self, index: int) -> tuple[Dataset, int]:
+        n = len(self.first)
+        return (self.first, index) if index < n else (self.second, index - n)
 
 
 def open_part(source: str | None, train: int | None, val: int | None) -> Data:
