@@ -1,7 +1,8 @@
 """The experiments: one file each, found by being in the folder.
 
 In a checkout that is examples/paper/; a wheel carries the same files as reproduce/experiments/. A
-file has TITLE, ORDER (its place in the report) and `run(context) -> Section`.
+file has TITLE, ORDER (its place in the report) and `run(context) -> Section`; a new file with these
+is a new experiment, and one without `run` is a program of its own.
 """
 
 import importlib.util
@@ -39,6 +40,8 @@ def experiments() -> dict[str, Experiment]:
     found = []
     for path in folder().glob("*.py"):
         module = _module(path)
+        if not hasattr(module, "run"):
+            continue
         about = (module.__doc__ or path.stem).splitlines()[0]
         name = path.stem.replace("_", "-")
         found.append(Experiment(name, module.TITLE, module.ORDER, about, path))

@@ -106,7 +106,7 @@ def test_a_damaged_memory_is_one_sentence(quick, tmp_path):
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("reproduce relu", "did you mean 'relu-and-tanh'"),
+        ("reproduce ablation", "did you mean 'ablations'"),
         ("reproduce --scale huge", "unknown scale 'huge'"),
         ("reproduce --data none/at/all", "no data at"),
         ("reproduce --scale full", "name its images with --data"),
