@@ -178,9 +178,11 @@ class Context:
     def _train(self, folder: Path, data: Data, settings: dict[str, Any], until: float | None):
         import minialex
 
+        splits = data.splits if until is None else data.kept()
+
         def go(max_steps: int | None):
             result = minialex.train(
-                data.splits,
+                splits,
                 **settings,
                 **self.asked.where,
                 out=folder,

@@ -1,14 +1,14 @@
 """The images of an experiment: which of the data given, and how many of them."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from minialex import rng
-from minialex.data.base import Dataset, Splits, subset
+from minialex.data.base import Dataset, Splits, Subset, subset
 
 DRAWN_AT_MOST = 4000  # built-in training images where an experiment would take all there are
 
@@ -34,6 +34,14 @@ class Data:
         key = {**self.described, "val": len(some), "judged_on": "training images"}
         return Data(Splits(train, some), key)
 
+    def kept(self) -> Splits:
+        """The same images, in memory once they have been read."""
+
+        def keep(dataset: Dataset) -> Kept:
+            return Kept(dataset, np.arange(len(dataset)), dataset.layout)
+
+        return Splits(keep(self.splits.train), keep(self.splits.val))
+
     def with_more(self, other: "Data") -> "Data":
         """The images of both, told apart by the classes of both."""
         train = Joined(self.splits.train, other.splits.train)
@@ -46,6 +54,18 @@ class Data:
             "more": other.described,
         }
         return Data(Splits(train, val), key)
+
+
+@dataclass(frozen=True)
+class Kept(Subset):
+    """Images that stay in memory once read, for runs that are taken up again every epoch."""
+
+    squares: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
+
+    def image(self, index: int, size: int) -> np.ndarray:
+        if (index, size) not in self.squares:
+            self.squares[index, size] = super().image(index, size)
+        return self.squares[index, size]
 
 
 @dataclass(frozen=True)

@@ -37,3 +37,12 @@ def test_two_sets_are_one_with_the_classes_of_both(tmp_path):
         assert np.array_equal(train.image(i, 32), of.splits.train.image(j, 32))
     assert both.described != first.described
     assert first.with_more(first).splits.train.class_ids == first.splits.train.class_ids
+
+
+def test_kept_images_are_the_same_and_read_once():
+    data = open_part("shapes:48", None, 12)
+    kept = data.kept().train
+    assert np.array_equal(kept.image(7, 24), data.splits.train.image(7, 24))
+    assert kept.image(7, 24) is kept.image(7, 24)
+    assert kept.image(7, 16).shape == (16, 16, 3)
+    assert np.array_equal(kept.labels, data.splits.train.labels)
