@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from minialex.errors import InputError
+from minialex.data.base import Splits
+from minialex.errors import InputError, TrainingError
 from minialex.interrupt import Interrupt
 from minialex.reproduce.cells import Cell, NotRun
-from minialex.reproduce.data import Data, open_part
+from minialex.reproduce.data import Data, open_part, part
 
 if TYPE_CHECKING:
     from minialex.classifier import Classifier
 
 SCALES = ("tiny", "small", "full")
+
+WATCHED = 300  # validation images after each epoch of a run that is judged at its end
 
 T = TypeVar("T")
 Until = Callable[[dict[str, Any]], bool]
@@ -88,7 +91,7 @@ class Context:
     def photographs(self) -> Data:
         """What the paper's network is trained and judged on at this scale."""
         return self.data(
-            self.pick(tiny=48, small=2000, full=None), self.pick(tiny=24, small=2000, full=None)
+            self.pick(tiny=48, small=1500, full=None), self.pick(tiny=24, small=2000, full=None)
         )
 
     def network(self) -> dict[str, Any]:
@@ -100,7 +103,7 @@ class Context:
             return {"model": "alexnet-2012", "epochs": self.epochs(full=91)}
         return {
             "model": "alexnet-64",
-            "epochs": self.epochs(tiny=1, small=12),
+            "epochs": self.epochs(tiny=1, small=10),
             "batch_size": self.pick(tiny=16, small=32),
             "lr": 0.01,
             "allow_upscaling": True,
@@ -159,8 +162,9 @@ class Context:
     ) -> Run:
         """`minialex.train(**settings)` in a run folder of its own; ended ones are not run again.
 
-        With `until`, training ends with the epoch whose validation error is at most that. With
-        `initial`, it starts from the weights that run ended with, and a new last layer.
+        With `until`, training ends with the epoch whose validation error is at most that, or where
+        the loss is no longer finite. With `initial`, it starts from the weights that run ended
+        with, and a new last layer.
         """
         key = {"train": {**settings, "seed": seed}, "data": data.described, "until": until}
         started: dict[str, Any] = {}
@@ -178,7 +182,9 @@ class Context:
     def _train(self, folder: Path, data: Data, settings: dict[str, Any], until: float | None):
         import minialex
 
-        splits = data.splits if until is None else data.kept()
+        splits = data.kept() if until is not None else data.splits
+        if until is None and self.asked.scale != "full":  # all are judged once, at the end
+            splits = Splits(splits.train, part(splits.val, WATCHED))
 
         def go(max_steps: int | None):
             result = minialex.train(
@@ -198,8 +204,12 @@ class Context:
             return go(None).history
         per_epoch = -(-len(data.splits.train) // settings["batch_size"])
         done = _epochs_in(folder)
+        history: list[dict[str, Any]] = []
         while True:
-            history = go((done + 1) * per_epoch).history
+            try:
+                history = go((done + 1) * per_epoch).history
+            except TrainingError:  # at this rate the loss did not stay finite
+                return history
             reached = [i for i, row in enumerate(history) if row["val_top1_error"] <= until]
             if reached:
                 return history[: reached[0] + 1]
@@ -269,9 +279,9 @@ class Run:
         def compute(folder: Path) -> str:
             p, labels = predictions(self.classifier(), self.data.splits.val, crops)
             path = folder / "predictions.npz"
-            part = folder / f"predictions.{os.getpid()}.npz"
-            np.savez(part, probabilities=p.astype(np.float32), labels=labels)
-            os.replace(part, path)
+            beside = folder / f"predictions.{os.getpid()}.npz"
+            np.savez(beside, probabilities=p.astype(np.float32), labels=labels)
+            os.replace(beside, path)
             return path.name
 
         name = f"{self.cell.name}, {crops} crop{'s' * (crops > 1)}"

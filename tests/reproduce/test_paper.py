@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import minialex
-from minialex.reproduce import PUBLISHED, Asked, experiments, work
+from minialex.reproduce import PUBLISHED, Asked, Context, experiments, work
 
 TINY = Asked(scale="tiny", where={"backend": "numpy", "threads": 1})
 
@@ -94,3 +94,12 @@ def test_published_numbers_hold_together():
     assert PUBLISHED["communication"].top1 == pytest.approx(41.828 - 40.664, abs=0.005)
     assert PUBLISHED["communication"].top5 == pytest.approx(19.330 - 18.210, abs=0.005)
     assert all(published.source for published in PUBLISHED.values())
+
+
+def test_a_rate_that_is_too_high_ends_its_run_and_not_the_experiment(tmp_path):
+    context = Context(TINY, tmp_path, say=lambda text: None)
+    data = context.data(48, 12).judged_on_training(12)
+    settings = {"model": "cifar10", "epochs": 3, "batch_size": 16, "allow_upscaling": True}
+    run = context.train("too fast", data, seed=0, until=0.0, lr=1e6, **settings)
+    assert run.history == []
+    assert module("relu_and_tanh").soonest(run.history) == (float("inf"), 1.0)
