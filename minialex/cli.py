@@ -23,6 +23,7 @@ from minialex.commands import (
     neighbors,
     predict,
     prepare,
+    reproduce,
     summary,
     train,
 )
@@ -35,8 +36,9 @@ COMMANDS = {
     "evaluate": evaluate,
     "predict": predict,
     "features": features,
-    "neighbors": neighbors,
     "kernels": kernels,
+    "neighbors": neighbors,
+    "reproduce": reproduce,
     "summary": summary,
     "check": check,
     "bench": bench,

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from minialex.errors import InputError, unknown
+from minialex.models import comparisons
 from minialex.models.alexnet import AlexNet
 from minialex.models.original import half, original
 from minialex.models.ports import bvlc_alexnet, caffenet, torchvision
@@ -121,7 +122,8 @@ def variants() -> dict[str, Variant]:
 def get(name: str, classes: int | None = None, **options) -> Model:
     """The model called `name` for `classes` classes (its paper's number if None).
 
-    `options` are keyword arguments of the model's own function, such as `towers` or `input_size`.
+    `options` are keyword arguments of the model's own function, such as `towers` or `input_size`,
+    and the paper's comparisons, such as `half` or `without` (see `comparisons.compared`).
     """
     if name not in _VARIANTS:
         raise unknown("model", name, _VARIANTS)
@@ -131,7 +133,7 @@ def get(name: str, classes: int | None = None, **options) -> Model:
     if classes < 2:
         raise InputError(f"a classifier needs at least two classes, but {classes} were given")
     try:
-        network = variant.build(classes, **options)
+        network = comparisons.build(variant.build, classes, options)
     except TypeError as error:
         raise InputError(f"model {name!r} does not take these options: {error}") from None
     recipe = replace(variant.recipe, crop=network.input_shape[0])

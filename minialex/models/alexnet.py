@@ -1,10 +1,9 @@
 """AlexNet as the paper prints it: "alexnet", and "alexnet-single" without the split."""
 
-from minialex.errors import InputError, unknown
-from minialex.layers import Conv2D, Dense, Dropout, Layer, MaxPool, ReLU, ResponseNorm, Tanh
+from minialex.errors import InputError
+from minialex.layers import Conv2D, Dense, Dropout, MaxPool, ReLU, ResponseNorm
+from minialex.models.comparisons import compared
 from minialex.network import Network
-
-_ACTIVATIONS: dict[str, Layer] = {"relu": ReLU(), "tanh": Tanh()}
 
 
 def AlexNet(
@@ -12,23 +11,17 @@ def AlexNet(
     *,
     towers: int = 2,
     input_size: int = 227,
-    activation: str = "relu",
-    response_norm: bool = True,
-    overlapping_pool: bool = True,
-    dropout: bool = True,
+    **comparisons,
 ) -> Network:
     """Five convolutional and three dense layers (paper, sections 3 to 5 and figure 2).
 
     `towers=2` keeps convolutions 2, 4 and 5 and the normalisations within each half of the maps, as
     on the paper's two GPUs. `input_size` is 227, or 224 with three zeros read beyond the right and
-    bottom edge, as the original code has it. The other options are the paper's comparisons.
+    bottom edge, as the original code has it. The other options are those of `compared`.
     """
-    if activation not in _ACTIVATIONS:
-        raise unknown("activation", activation, _ACTIVATIONS)
     if towers not in (1, 2):
         raise InputError(f"the paper's network has 1 or 2 towers, not {towers}")
-    act = _ACTIVATIONS[activation]
-    pool = MaxPool(3, 2) if overlapping_pool else MaxPool(2, 2)
+    act, pool = ReLU(), MaxPool(3, 2)
     norm = ResponseNorm(n=5, k=2.0, alpha=1e-4, beta=0.75, groups=towers)
     layers = (
         ("conv1", Conv2D(96, 11, stride=4, rounding="ceil")),
@@ -54,7 +47,4 @@ def AlexNet(
         ("drop7", Dropout(0.5)),
         ("fc8", Dense(classes)),
     )
-    left_out = set() if response_norm else {"norm1", "norm2"}
-    left_out |= set() if dropout else {"drop6", "drop7"}
-    kept = tuple((name, layer) for name, layer in layers if name not in left_out)
-    return Network(kept, (input_size, input_size, 3))
+    return compared(Network(layers, (input_size, input_size, 3)), **comparisons)

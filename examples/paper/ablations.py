@@ -1,0 +1,135 @@
+"""What each part of the network is worth: towers, normalisation, pooling, dropout, depth.
+
+    python examples/paper/ablations.py --data imagenette
+
+Every variant is trained with every seed, and compared with the whole network of the same seed.
+Sections 3.2 to 3.4, 4 and 7 of the paper.
+"""
+
+from minialex.reproduce import PUBLISHED, Context, Figure, Section, Table, alone, measured, paired
+
+ORDER = 2
+TITLE = "Parts taken away"
+WHOLE = "the whole network"
+
+# What is changed, the published difference beside it, and the options that change it.
+VARIANTS = {
+    WHOLE: (None, {}),
+    "half the kernels, one tower": ("half", {"half": True}),
+    "towers that never communicate": ("communication", {"communication": False}),
+    "no response normalisation": ("norm", {"response_norm": False}),
+    "pooling 2 x 2, not overlapping": ("pooling", {"overlapping_pool": False}),
+    "no colour shift": ("colour", {}),
+    "no dropout": ("dropout", {"dropout": False}),
+    **{f"without convolution {i}": ("depth", {"without": f"conv{i}"}) for i in range(1, 6)},
+}
+
+
+def run(context: Context) -> Section:
+    """Train every variant with every seed; judge them on the validation images."""
+    data = context.photographs()
+    crops = context.pick(tiny=1, small=1, full=10)
+
+    def train(name: str, seed: int):
+        key, options = VARIANTS[name]
+        more = context.network()
+        if key == "colour":
+            more["colour_noise"] = 0.0
+        if key == "half" and context.asked.scale == "full":
+            more |= {"schedule": "2012-half", "epochs": context.epochs(full=96)}
+        if options:
+            more["model_options"] = options
+        return context.train(name, data, seed=seed, **more)
+
+    def one(name: str, seed: int):
+        run = train(name, seed)
+        train_loss = run.history[-1]["train_loss"], run.history[-1]["val_loss"]
+        return *run.errors(crops), *train_loss, run.recipe_line()
+
+    found = context.by_seed(VARIANTS, context.seeds(), one)
+    return report(data, crops, found)
+
+
+def report(data, crops: int, found) -> Section:
+    """A row a variant, with the published difference, and a picture of the differences."""
+    whole = {seed: values[0] for seed, values in found[WHOLE].items()}
+    whole5 = {seed: values[1] for seed, values in found[WHOLE].items()}
+    rows, differences, findings = [], {}, []
+    for name, (key, _) in VARIANTS.items():
+        of, known = found[name], PUBLISHED.get(key or "")
+        top1 = {seed: values[0] for seed, values in of.items()}
+        top5 = {seed: values[1] for seed, values in of.items()}
+        change = None if key is None else paired(top1, whole)
+        change5 = None if key is None else paired(top5, whole5)
+        gap = measured({seed: v[3] - v[2] for seed, v in of.items()})
+        beside = published(known, "top1"), published(known, "top5")
+        errors = measured(top1), measured(top5)
+        rows.append((name, *errors, change, beside[0], change5, beside[1], gap))
+        if change is not None:
+            differences[name] = (change, known)
+            said = "; published: " + in_words(known) if known else ""
+            findings.append(
+                f"{name[0].upper()}{name[1:]}: {change.text()} points of top-1 error. "
+                f"{change.verdict()}{said}."
+            )
+    columns = (
+        *("variant", "top-1 error, %", "top-5 error, %"),
+        *("top-1 difference", "published", "top-5 difference", "published"),
+        "validation minus training loss",
+    )
+    sources = "; ".join(dict.fromkeys(
+        f"{known.what}: {known.data}, {known.source}" for _, known in differences.values() if known
+    ))  # fmt: skip
+    caption = (
+        f"Errors on {crops} crop{'s' * (crops > 1)}, and differences from the whole network of the "
+        f"same seed in percentage points: above 0 the part helped. Published: {sources}."
+    )
+    lines = [values[-1] for values in found[WHOLE].values()]
+    return Section(
+        setting=[data.line, *lines[:1]],
+        findings=findings,
+        tables=[Table("ablations", caption, columns, rows)],
+        figures=[
+            Figure(
+                "differences",
+                "Difference in top-1 error from the whole network: the dot is the mean over seeds, "
+                "the bar its 95 % interval, the cross the published difference.",
+                "A dot with an interval for each variant, about a line at no difference.",
+                lambda figure: draw(figure, differences),
+                (7.0, 0.6 + 0.34 * len(VARIANTS)),
+            )
+        ],
+    )
+
+
+def in_words(known) -> str:
+    """The published difference, or what the paper says in place of one."""
+    if known.top1 is None:
+        return known.what
+    return f"{known.bound} {known.top1:+.1f}".strip()
+
+
+def published(known, which: str) -> float | None:
+    return None if known is None else getattr(known, which)
+
+
+def draw(figure, differences) -> None:
+    """A dot and an interval a variant, the published value as a cross."""
+    axes = figure.subplots()
+    for y, (change, known) in enumerate(differences.values()):
+        if change.interval is not None:
+            axes.plot(change.interval, (y, y), color="#4477aa", linewidth=2)
+        label = "this run" if y == 0 else None
+        axes.plot([change.mean], [y], "o", color="#4477aa", label=label)
+        if known is not None and known.top1 is not None:
+            axes.plot([known.top1], [y], "x", color="#cc6677", label="published" if not y else None)
+    axes.axvline(0, color="#888888", linewidth=0.8)
+    axes.set_yticks(range(len(differences)), list(differences))
+    axes.set(xlabel="difference in top-1 error, percentage points")
+    axes.invert_yaxis()
+    if differences:
+        axes.legend()
+
+
+if __name__ == "__main__":
+    raise SystemExit(alone(__file__))

@@ -1,0 +1,39 @@
+"""`minialex reproduce`: the paper's experiments, one file each, and a report of what came out.
+
+An experiment is a file in examples/paper/ with a `run(context)` that trains through
+`context.train(...)`, so that nothing is computed twice, and hands back a `Section`. What it
+trained is in folders under OUT/cells; the report is made from these alone.
+"""
+
+from minialex.reproduce.context import Asked, Context, Run, errors
+from minialex.reproduce.published import PUBLISHED, Published
+from minialex.reproduce.section import Figure, Picture, Section, Table
+from minialex.reproduce.spread import Difference, Measured, measured, paired
+
+__all__ = [
+    "PUBLISHED",
+    "Asked",
+    "Context",
+    "Difference",
+    "Figure",
+    "Measured",
+    "Picture",
+    "Published",
+    "Run",
+    "Section",
+    "Table",
+    "alone",
+    "errors",
+    "measured",
+    "paired",
+]
+
+
+def alone(file: str) -> int:
+    """Run the experiment in `file` with the options of `minialex reproduce`."""
+    import sys
+    from pathlib import Path
+
+    from minialex import cli
+
+    return cli.main(["reproduce", Path(file).stem.replace("_", "-"), *sys.argv[1:]])
