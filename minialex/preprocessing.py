@@ -73,14 +73,17 @@ class Preprocessing:
 
     def _crops(self, b, images, draws: Draws, scale: float, dtype):
         margin = (self.recipe.resize - self.recipe.crop) // 2
-        fixed = None if self.recipe.mean_window == "crop" else margin
+        fixed = margin if self.recipe.mean_window == "centre" else None
+        mean = self.statistics.mean
+        if self.recipe.mean_window == "colour":
+            mean = np.broadcast_to(mean.mean(axis=(0, 1)), mean.shape)
         return b.crops(
             b.asarray(images),
             draws.top,
             draws.left,
             draws.flip,
             self.recipe.crop,
-            self.statistics.mean,
+            mean,
             fixed,
             fixed,
             draws.shift if draws.shift.any() else None,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from minialex import backends, health, losses, parallel, runs
-from minialex.classifier import Classifier, data_key
+from minialex.classifier import Classifier, data_key, load
 from minialex.data.augment import epoch_order
 from minialex.data.base import Splits
 from minialex.data.loader import Batch, Loader
@@ -21,6 +21,7 @@ from minialex.errors import TrainingError
 from minialex.evaluation import evaluate_network
 from minialex.interrupt import Interrupt
 from minialex.layers import Mode
+from minialex.models.vgg import deepen
 from minialex.optim import SGD, LossScale, Rates
 from minialex.optim import schedule as get_schedule
 from minialex.parallel import Group, memory, open_devices, place
@@ -214,6 +215,7 @@ def train(
     crops: bool | None = None,
     colour_noise: float | None = None,
     dropout: bool = True,
+    shallow: str | Path | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     seed: int = 0,
@@ -240,6 +242,8 @@ def train(
                  any number of devices; `crops=False` takes centre crops only
     out          the run folder, a new one under runs/ by default; `resume=True` goes on from the
                  newest state in it, to the same bits as if it had never stopped
+    shallow      a weight file or run folder of a trained vgg-11 (or vgg-11-64): a deeper VGG starts
+                 from its first four convolutions and its dense layers
     threads      of the CPU for the network itself, None: the cores this process may use
     workers      decoding threads; checkpoint_every: seconds between saved states
     max_steps    stop, resumable, after so many updates in all
@@ -249,6 +253,7 @@ def train(
     """
     settings = {k: v for k, v in locals().items() if k not in ("out", "resume", "progress")}
     settings["data"] = data_key(data)
+    settings["shallow"] = None if shallow is None else str(shallow)
     show = Progress(progress)
     where = (backend, devices, parallel, precision, threads)
     loss_function = losses.get(loss, margin)
@@ -278,7 +283,10 @@ def train(
         except KeyboardInterrupt:
             show.say(f"stopped before the first step; go on with: {_resume_command(folder)}")
             raise
-        params = place(b, planned.network.init(backends.get("numpy"), seed, dtype))
+        initial = planned.network.init(backends.get("numpy"), seed, dtype)
+        if shallow is not None:
+            initial = deepen(load(shallow, "numpy").params, initial)
+        params = place(b, initial)
         state = State(params, SGD(recipe).start(b, params))
         preprocessing = Preprocessing(recipe, statistics)
     else:

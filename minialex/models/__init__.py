@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from minialex.errors import InputError, unknown
 from minialex.models.alexnet import AlexNet
 from minialex.models.original import half, original
 from minialex.models.ports import bvlc_alexnet, caffenet, torchvision
 from minialex.models.small import alexnet_64, cifar10
+from minialex.models.vgg import vgg, vgg_64
 from minialex.network import Network
 from minialex.recipe import Recipe
 
@@ -48,6 +50,8 @@ ORIGINAL = Recipe(
 CAFFE = Recipe(
     colour_noise=0.0, batch_size=256, bias_rate=2.0, bias_decay=0.0, schedule="step", epochs=90
 )
+VGG = replace(PAPER, crop=224, mean_window="colour", batch_size=256, epochs=74)
+VGG_SMALL = replace(VGG, resize=72, crop=64, batch_size=128, schedule="cosine", epochs=30)
 
 _VARIANTS: dict[str, Variant] = {
     "alexnet": Variant(AlexNet, PAPER, "the paper as printed: two towers, ReLU before LRN"),
@@ -93,6 +97,21 @@ _VARIANTS: dict[str, Variant] = {
             epochs=30,
         ),
         "the four-layer CIFAR-10 network of the paper's figure 1",
+    ),
+    "vgg-11": Variant(
+        partial(vgg, configuration="A"), VGG, "VGG's configuration A, which D and E can start from"
+    ),
+    "vgg-16": Variant(
+        partial(vgg, configuration="D"), VGG, "VGG's configuration D: 13 convolutions of 3 x 3"
+    ),
+    "vgg-19": Variant(
+        partial(vgg, configuration="E"), VGG, "VGG's configuration E: 16 convolutions of 3 x 3"
+    ),
+    "vgg-11-64": Variant(
+        partial(vgg_64, configuration="A"), VGG_SMALL, "A at 64 x 64, a quarter of the maps"
+    ),
+    "vgg-16-64": Variant(
+        partial(vgg_64, configuration="D"), VGG_SMALL, "D at 64 x 64, a quarter of the maps"
     ),
 }
 
