@@ -22,7 +22,7 @@ class Preprocessing:
 
     def __post_init__(self):
         size = self.recipe.resize
-        if self.statistics.mean.shape != (size, size, 3):
+        if self.statistics.mean.shape[:2] != (size, size):
             raise InputError(
                 f"the mean image is {self.statistics.mean.shape} but the recipe resizes to {size}: "
                 "the weight file does not fit together"

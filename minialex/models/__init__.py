@@ -9,6 +9,7 @@ from minialex.models.alexnet import AlexNet
 from minialex.models.original import half, original
 from minialex.models.ports import bvlc_alexnet, caffenet, torchvision
 from minialex.models.small import alexnet_64, cifar10
+from minialex.models.streams import cnn_m, stream_48
 from minialex.models.vgg import vgg, vgg_64
 from minialex.network import Network
 from minialex.recipe import Recipe
@@ -51,6 +52,7 @@ CAFFE = Recipe(
     colour_noise=0.0, batch_size=256, bias_rate=2.0, bias_decay=0.0, schedule="step", epochs=90
 )
 VGG = replace(PAPER, crop=224, mean_window="colour", batch_size=256, epochs=74)
+STREAM = replace(PAPER, mirror=False, colour_noise=0.0)  # mirrored, left would be right
 VGG_SMALL = replace(VGG, resize=72, crop=64, batch_size=128, schedule="cosine", epochs=30)
 
 _VARIANTS: dict[str, Variant] = {
@@ -112,6 +114,16 @@ _VARIANTS: dict[str, Variant] = {
     ),
     "vgg-16-64": Variant(
         partial(vgg_64, configuration="D"), VGG_SMALL, "D at 64 x 64, a quarter of the maps"
+    ),
+    "cnn-m-2048": Variant(
+        cnn_m,
+        replace(STREAM, crop=224, batch_size=256, schedule="step", epochs=90),
+        "both streams of the two-stream video network; 20 channels for the temporal one",
+    ),
+    "stream-48": Variant(
+        stream_48,
+        replace(STREAM, resize=56, crop=48, batch_size=32, schedule="cosine", epochs=15),
+        "a small stream of the video network, for 48 x 48",
     ),
 }
 
