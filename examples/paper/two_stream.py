@@ -6,7 +6,7 @@
 
 Needs `pip install 'minialex[video]'`. Without --videos the clips are generated from photographs, or
 the built-in drawings: in the first set only motion tells the classes apart, in the second each
-class is an appearance and a motion. About two minutes a set and seed on two CPU cores.
+class is an appearance and a motion. About a minute a set and seed on two CPU cores.
 """
 
 import argparse
@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> dict[str, list[Judgement]]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photographs", default="shapes", help="shapes:N or a folder")
     parser.add_argument("--videos", help="a folder of classes of video files, instead")
-    parser.add_argument("--clips", type=int, default=960, help="to learn from, in each set")
+    parser.add_argument("--clips", type=int, default=480, help="to learn from, in each set")
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--model", default="stream-48", help="stream-48 or cnn-m-2048")

@@ -19,23 +19,24 @@ def cnn_m(
     scratch, `keep=0.1`. Weights start from √(2 / inputs), but for the first and the last layer: our
     choice.
     """
+    pool = MaxPool(3, 2, rounding="ceil")
     norm = ResponseNorm(n=5, k=2.0, alpha=1e-4, beta=0.75)
     layers = (
         ("conv1", Conv2D(96, 7, stride=2)),
         ("relu1", ReLU()),
         ("norm1", norm),
-        ("pool1", MaxPool(3, 2)),
+        ("pool1", pool),
         ("conv2", Conv2D(256, 5, stride=2, pad=1, weight_std=None)),
         ("relu2", ReLU()),
         ("norm2", norm),
-        ("pool2", MaxPool(3, 2)),
+        ("pool2", pool),
         ("conv3", Conv2D(512, 3, pad=1, weight_std=None)),
         ("relu3", ReLU()),
         ("conv4", Conv2D(512, 3, pad=1, weight_std=None)),
         ("relu4", ReLU()),
         ("conv5", Conv2D(512, 3, pad=1, weight_std=None)),
         ("relu5", ReLU()),
-        ("pool5", MaxPool(3, 2)),
+        ("pool5", pool),
         ("fc6", Dense(hidden[0], weight_std=None)),
         ("relu6", ReLU()),
         ("drop6", Dropout(keep)),
@@ -53,6 +54,7 @@ def stream_48(classes: int = 1000, *, channels: int = 3) -> Network:
     layers = (
         ("conv1", Conv2D(32, 5, stride=2, pad=2)),
         ("relu1", ReLU()),
+        ("norm1", ResponseNorm()),
         ("pool1", MaxPool(3, 2)),
         ("conv2", Conv2D(64, 3, pad=1, weight_std=None)),
         ("relu2", ReLU()),
