@@ -5,6 +5,7 @@ are whitened, a dictionary is learnt that builds each from few atoms, and an ima
 response to each atom in each cell of a pyramid (Yang et al., 2009; Coates & Ng, 2011).
 """
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,6 +62,7 @@ def run(
     if code not in _CODES:
         raise unknown("code", code, _CODES)
     from sklearn.decomposition import MiniBatchDictionaryLearning, SparseCoder
+    from sklearn.exceptions import ConvergenceWarning
 
     show = Progress(progress)
 
@@ -73,7 +75,10 @@ def run(
     learning = MiniBatchDictionaryLearning(
         atoms, alpha=alpha, fit_algorithm="cd", batch_size=512, max_iter=10, random_state=seed
     )
-    dictionary = learning.fit(whiten(rows).astype(np.float64)).components_.astype(np.float32)
+    with warnings.catch_warnings():  # the codes of a batch on the way need not be exact
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        learning.fit(whiten(rows).astype(np.float64))
+    dictionary = learning.components_.astype(np.float32)
     chosen = {"transform_alpha": alpha} if code == "threshold" else {}
     coder = SparseCoder(dictionary, transform_algorithm=code, split_sign=True, **chosen)
     method = (

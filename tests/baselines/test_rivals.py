@@ -53,6 +53,7 @@ def test_it_repeats_by_seed(method, options):
     assert not np.array_equal(other.scores, one.scores)
 
 
+@pytest.mark.slow
 def test_the_example(capsys):
     path = Path(__file__).parents[2] / "examples" / "paper" / "rivals.py"
     errors = runpy.run_path(str(path))["main"](["--data", "shapes:48", "--epochs", "0"])
