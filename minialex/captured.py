@@ -106,7 +106,7 @@ class CapturedSteps:
         self._params, self._velocities = state.params, state.velocities
         self._places = [(layer, name) for layer, of in state.params.items() for name in of]
         self._own = b.working_copy(state.params)
-        self._mean = b.asarray(self.classifier.preprocessing.statistics.mean, kind)
+        self._mean = b.asarray(self.classifier.preprocessing.mean, kind)
         self._ring = Ring(b.queue, kind)
         self._inputs = Inputs(
             b.queue,
@@ -146,8 +146,8 @@ class CapturedSteps:
 
 
 def possible(classifier: Classifier, loss, seed: int) -> CapturedSteps | None:
-    """Captured steps for a classifier whose backend can, else None."""
-    b = classifier.backend
-    if isinstance(b, Backend) and b.captures_steps:
+    """Captured steps for a classifier of photographs whose backend can, else None."""
+    b, coloured = classifier.backend, classifier.model.network.input_shape[2] == 3
+    if isinstance(b, Backend) and b.captures_steps and coloured:
         return CapturedSteps(classifier, loss, seed)
     return None

@@ -4,6 +4,7 @@ It travels inside every weight file, so that a classifier sees images as its tra
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -22,7 +23,7 @@ class Preprocessing:
 
     def __post_init__(self):
         size = self.recipe.resize
-        if self.statistics.mean.shape != (size, size, 3):
+        if self.statistics.mean.shape[:2] != (size, size):
             raise InputError(
                 f"the mean image is {self.statistics.mean.shape} but the recipe resizes to {size}: "
                 "the weight file does not fit together"
@@ -79,7 +80,15 @@ class Preprocessing:
     def mean_corner(self) -> int | None:
         """Where the mean image is read, down and across; None: where the crop lies."""
         margin = (self.recipe.resize - self.recipe.crop) // 2
-        return None if self.recipe.mean_window == "crop" else margin
+        return margin if self.recipe.mean_window == "centre" else None
+
+    @cached_property
+    def mean(self) -> np.ndarray:
+        """What is subtracted, (S, S, 3): the mean image, or its mean colour alone."""
+        mean = self.statistics.mean
+        if self.recipe.mean_window == "colour":
+            return np.full_like(mean, mean.mean(axis=(0, 1)))
+        return mean
 
     def _crops(self, b, images, draws: Draws, scale: float, dtype):
         fixed = self.mean_corner
@@ -89,7 +98,7 @@ class Preprocessing:
             draws.left,
             draws.flip,
             self.recipe.crop,
-            self.statistics.mean,
+            self.mean,
             fixed,
             fixed,
             draws.shift if draws.shift.any() else None,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-MeanWindow = Literal["crop", "centre"]
+MeanWindow = Literal["crop", "centre", "colour"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Recipe:
     # Images (sections 2 and 4.1)
     resize: int = 256  # the shorter side, then the central square
     crop: int = 227  # 224 in the paper's words; see layers/windows.py for the three pixels
-    mean_window: MeanWindow = "crop"  # the mean image is read where the crop lies, or centrally
+    mean_window: MeanWindow = "crop"  # the mean image where the crop lies, central, or its colour
     random_crops: bool = True  # section 4.1, first form of augmentation
     crop_chunk: int = 1  # images in a row that share one crop position and mirroring
     mirror: bool = True
@@ -39,5 +39,6 @@ class Recipe:
 
     def line(self) -> str:
         """The evaluation half of the recipe, to stand beside an accuracy."""
-        mean = "pixel mean" if self.mean_window == "crop" else "central pixel mean"
+        means = {"crop": "pixel mean", "centre": "central pixel mean", "colour": "mean colour"}
+        mean = means[self.mean_window]
         return f"shorter side {self.resize}, centre square, RGB minus {mean}, crop {self.crop}"

@@ -30,6 +30,8 @@ class Purpose(IntEnum):
     COLOUR = 4
     SHAPES = 5
     TEST = 6
+    RIVALS = 0x40
+    VIDEO = 0x41
     INIT = 0x100  # + the layer's position in its network
     DROPOUT = 0x10000  # + the layer's position in its network
 

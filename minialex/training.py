@@ -12,7 +12,7 @@ import numpy as np
 
 from minialex import backends, captured, health, losses, parallel, runs
 from minialex.captured import CapturedSteps
-from minialex.classifier import Classifier, data_key
+from minialex.classifier import Classifier, data_key, load
 from minialex.data.augment import epoch_order
 from minialex.data.base import Splits
 from minialex.data.loader import Batch, Loader
@@ -22,6 +22,7 @@ from minialex.errors import TrainingError
 from minialex.evaluation import evaluate_network
 from minialex.interrupt import Interrupt
 from minialex.layers import Mode
+from minialex.models.vgg import deepen
 from minialex.optim import SGD, LossScale, Rates
 from minialex.optim import schedule as get_schedule
 from minialex.parallel import Group, memory, open_devices, place
@@ -246,6 +247,7 @@ def train(
     crops: bool | None = None,
     colour_noise: float | None = None,
     dropout: bool = True,
+    shallow: str | Path | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     seed: int = 0,
@@ -276,6 +278,8 @@ def train(
                  any number of devices; `crops=False` takes centre crops only
     out          the run folder, a new one under runs/ by default; `resume=True` goes on from the
                  newest state in it, to the same bits as if it had never stopped
+    shallow      a weight file or run folder of a trained vgg-11 (or vgg-11-64): a deeper VGG starts
+                 from its first four convolutions and its dense layers
     threads      of the CPU for the network itself, None: the cores this process may use
     workers      decoding threads; checkpoint_every: seconds between saved states
     max_steps    stop, resumable, after so many updates in all
@@ -286,6 +290,7 @@ def train(
     settings = {k: v for k, v in locals().items() if k not in ("out", "resume", "progress")}
     settings["data"] = data_key(data)
     settings["initial"] = None if initial is None else str(Path(initial).resolve())
+    settings["shallow"] = None if shallow is None else str(shallow)
     source = choose_model(settings, Path(str(out)) if resume else None)
     show = Progress(progress)
     where = (backend, devices, parallel, precision, threads)
@@ -324,7 +329,10 @@ def train(
             show.say(f"stopped before the first step; go on with: {_resume_command(folder)}")
             raise
         if start is None:
-            params = place(b, planned.network.init(backends.get("numpy"), seed, dtype))
+            drawn = planned.network.init(backends.get("numpy"), seed, dtype)
+            if shallow is not None:
+                drawn = deepen(load(shallow, "numpy").params, drawn)
+            params = place(b, drawn)
         else:
             params = place(b, start.params)
             show.say(f"starting from {initial}: {start.said}")

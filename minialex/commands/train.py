@@ -59,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how("--crops", bool, "random crops; else the centre")
     how("--colour-noise", float, "of the PCA colour shift, in standard deviations", metavar="A")
     how("--dropout", bool, "drop units in training")
+    how("--shallow", str, "a trained vgg-11 that a deeper VGG starts from", metavar="PATH")
     how("--dtype", str, "float32 or float64", metavar="NAME")
     how("--seed", int, "of everything random", metavar="N")
 

@@ -21,7 +21,7 @@ _GIB = 1 << 30
 class Batch:
     """The readable images of one stretch of an epoch's order."""
 
-    images: np.ndarray  # uint8 (n, S, S, 3)
+    images: np.ndarray  # uint8 (n, S, S, C)
     labels: np.ndarray  # int64 (n,)
     positions: np.ndarray  # int64 (n,), places in the order: what random draws are keyed by
     indices: np.ndarray  # int64 (n,), places in the data set
@@ -69,7 +69,8 @@ class Loader:
         self._running: dict[int, tuple[int, float]] = {}
         self._cache: dict[int, np.ndarray] = {}
         space = default_cache_bytes() if cache_bytes is None else cache_bytes
-        self._cache_limit = space // (size * size * 3)
+        self._channels = getattr(dataset, "channels", 3)  # a stack of flow fields has 20
+        self._cache_limit = space // (size * size * self._channels)
 
     def batches(self, order, batch_size: int, first: int = 0) -> Iterator[Batch]:
         """Batches of the images `order[first:]`, cut every `batch_size` positions from `first`.
@@ -144,7 +145,7 @@ class Loader:
             yield Batch(images, self._labels[indices], np.arange(start, end), indices, end)
 
     def _start_copy(self, workers: Workers, indices) -> tuple[np.ndarray, list[Future]]:
-        images = np.empty((len(indices), self.size, self.size, 3), np.uint8)
+        images = np.empty((len(indices), self.size, self.size, self._channels), np.uint8)
         cuts = np.linspace(0, len(indices), min(self.workers, len(indices)) + 1).astype(int)
 
         def stretch(low: int, high: int):
@@ -174,7 +175,7 @@ class Loader:
                 self.skipped[self.dataset.describe(int(order[position]))] = image
             else:
                 kept.append(position)
-        images = np.empty((len(kept), self.size, self.size, 3), np.uint8)
+        images = np.empty((len(kept), self.size, self.size, self._channels), np.uint8)
         for row, position in enumerate(kept):
             images[row] = found[position - start]
         positions = np.array(kept, np.int64)

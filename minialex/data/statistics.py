@@ -16,9 +16,9 @@ _BATCH = 64
 class Statistics:
     """Of a training set, in grey levels 0 … 255 (paper, sections 2 and 4.1)."""
 
-    mean: np.ndarray  # float32 (S, S, 3)
-    colour_std: np.ndarray  # float64 (3,), ascending: square roots of the covariance's eigenvalues
-    colour_axes: np.ndarray  # float64 (3, 3), eigenvectors in columns, rows R G B
+    mean: np.ndarray  # float32 (S, S, C): C is 3, but 20 for stacks of optical flow
+    colour_std: np.ndarray  # float64 (C,), ascending: square roots of the covariance's eigenvalues
+    colour_axes: np.ndarray  # float64 (C, C), eigenvectors in columns, rows R G B
     count: int  # images measured
 
 
@@ -37,8 +37,10 @@ def measure(
     of the same data keeps what it decodes here for the first epoch.
     """
     loader = loader or Loader(dataset, size, workers=workers, cache_bytes=0)
-    total = np.zeros((size, size, 3), np.int64)
-    products = np.zeros((3, 3), np.int64)  # 2^63 / 255^2 pixels: 2 billion images of 256 x 256
+    channels = getattr(dataset, "channels", 3)
+    total = np.zeros((size, size, channels), np.int64)
+    # 2^63 / 255^2 pixels: 2 billion images of 256 x 256
+    products = np.zeros((channels, channels), np.int64)
     count = 0
     for batch in loader.batches(np.arange(len(dataset)), _BATCH):
         total += batch.images.sum(axis=0, dtype=np.int64)
@@ -59,24 +61,27 @@ def supplied(dataset: Dataset, size: int) -> Statistics | None:
 
 
 def channel_products(image: np.ndarray) -> np.ndarray:
-    """Σ RᵀR over the pixels of one image: uint8 (S, S, 3) -> int64 (3, 3), exact."""
-    pixels = image.reshape(-1, 3).astype(np.float64)  # (S·S, 3)
+    """Σ RᵀR over the pixels of one image: uint8 (S, S, C) -> int64 (C, C), exact."""
+    pixels = image.reshape(-1, image.shape[-1]).astype(np.float64)  # (S·S, C)
     return (pixels.T @ pixels).astype(np.int64)  # integers below 2^53
 
 
 def from_sums(total: np.ndarray, products: np.ndarray, count: int) -> Statistics:
-    """Statistics of `count` images from their sum, int64 (S, S, 3), and their channel products."""
+    """Statistics of `count` images from their sum, int64 (S, S, C), and their channel products."""
     pixels = count * total.shape[0] * total.shape[1]
     std, axes = _principal_components(total.sum(axis=(0, 1)), products, pixels)
     return Statistics((total / count).astype(np.float32), std, axes, count)
 
 
 def _principal_components(sums, products, pixels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Deviations, ascending, and axes in columns of n RGB values with these sums."""
+    """Deviations, ascending, and axes in columns of n RGB (or other) values with these sums."""
     s, p = sums.tolist(), products.tolist()  # Python's integers: n·Σxy - Σx·Σy cancels exactly
     covariance = np.array(
-        [[(pixels * p[i][j] - s[i] * s[j]) / pixels**2 for j in range(3)] for i in range(3)]
+        [
+            [(pixels * p[i][j] - s[i] * s[j]) / pixels**2 for j in range(len(s))]
+            for i in range(len(s))
+        ]
     )
     variances, axes = np.linalg.eigh(covariance)
-    largest = axes[np.abs(axes).argmax(axis=0), range(3)]
+    largest = axes[np.abs(axes).argmax(axis=0), range(len(s))]
     return np.sqrt(np.maximum(variances, 0)), axes * np.sign(largest)

@@ -53,9 +53,20 @@ class Layer:
         return 0
 
 
-def initial_params(b, draw, shapes, weight_std: float | None, bias: float, dtype: str) -> Params:
-    """Gaussian weights and constant biases; std None is √(2 / inputs) (He et al., 2015)."""
-    if weight_std is None:
+WeightStd = float | str | None  # a standard deviation, "glorot", or None for He's
+
+
+def initial_params(b, draw, shapes, weight_std: WeightStd, bias: float, dtype: str) -> Params:
+    """Gaussian weights and constant biases.
+
+    std None is √(2 / inputs) (He et al., 2015), "glorot" √(2 / (inputs + outputs)) of a unit
+    (Glorot & Bengio, 2010), where a map's outputs are its kernel's pixels times the maps.
+    """
+    if isinstance(weight_std, str):
+        require(weight_std == "glorot", f'weight_std is "glorot" or a number, not {weight_std!r}')
+        *window, inputs, outputs = shapes["weight"]
+        weight_std = (2.0 / (prod(window) * (inputs + outputs))) ** 0.5
+    elif weight_std is None:
         weight_std = (2.0 / prod(shapes["weight"][:-1])) ** 0.5
     weight = b.asarray(draw.normal(shapes["weight"], weight_std, dtype))
     return {"weight": weight, "bias": b.asarray(draw.constant(shapes["bias"], bias, dtype))}

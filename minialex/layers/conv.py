@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from minialex.layers import windows
-from minialex.layers.base import Layer, initial_params, require
+from minialex.layers.base import Layer, WeightStd, initial_params, require
 
 
 @dataclass(frozen=True)
@@ -12,7 +12,8 @@ class Conv2D(Layer):
 
     With G groups, map k sees only the C/G channels of its own group; weight is (R, S, C/G, K).
     `rounding="ceil"` is the original code's edge rule (see `windows`). `weight_std` is the standard
-    deviation of the initial weights, None for √(2 / inputs); `bias` the initial bias.
+    deviation of the initial weights, None for √(2 / inputs), "glorot" for
+    √(2 / (inputs + outputs)); `bias` the initial bias.
     """
 
     channels: int
@@ -21,7 +22,7 @@ class Conv2D(Layer):
     pad: int = 0
     groups: int = 1
     rounding: str = "floor"
-    weight_std: float | None = 0.01
+    weight_std: WeightStd = 0.01
     bias: float = 0.0
 
     def __post_init__(self):

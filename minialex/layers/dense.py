@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import prod
 
-from minialex.layers.base import Layer, initial_params, require
+from minialex.layers.base import Layer, WeightStd, initial_params, require
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class Dense(Layer):
     """
 
     units: int
-    weight_std: float | None = 0.01
+    weight_std: WeightStd = 0.01
     bias: float = 0.0
 
     def __post_init__(self):

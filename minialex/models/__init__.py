@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from minialex.errors import InputError, unknown
 from minialex.models import comparisons
@@ -10,6 +11,8 @@ from minialex.models.original import half, original
 from minialex.models.ports import bvlc_alexnet, caffenet, torchvision
 from minialex.models.six import alexnet_64_six, alexnet_six
 from minialex.models.small import alexnet_64, cifar10
+from minialex.models.streams import cnn_m, stream_48
+from minialex.models.vgg import vgg, vgg_64
 from minialex.network import Network
 from minialex.recipe import Recipe
 
@@ -50,6 +53,9 @@ ORIGINAL = Recipe(
 CAFFE = Recipe(
     colour_noise=0.0, batch_size=256, bias_rate=2.0, bias_decay=0.0, schedule="step", epochs=90
 )
+VGG = replace(PAPER, crop=224, mean_window="colour", batch_size=256, epochs=74)
+STREAM = replace(PAPER, mirror=False, colour_noise=0.0)  # mirrored, left would be right
+VGG_SMALL = replace(VGG, resize=72, crop=64, batch_size=128, schedule="cosine", epochs=30)
 
 _VARIANTS: dict[str, Variant] = {
     "alexnet": Variant(AlexNet, PAPER, "the paper as printed: two towers, ReLU before LRN"),
@@ -105,6 +111,31 @@ _VARIANTS: dict[str, Variant] = {
             epochs=30,
         ),
         "the four-layer CIFAR-10 network of the paper's figure 1",
+    ),
+    "vgg-11": Variant(
+        partial(vgg, configuration="A"), VGG, "VGG's configuration A, which D and E can start from"
+    ),
+    "vgg-16": Variant(
+        partial(vgg, configuration="D"), VGG, "VGG's configuration D: 13 convolutions of 3 x 3"
+    ),
+    "vgg-19": Variant(
+        partial(vgg, configuration="E"), VGG, "VGG's configuration E: 16 convolutions of 3 x 3"
+    ),
+    "vgg-11-64": Variant(
+        partial(vgg_64, configuration="A"), VGG_SMALL, "A at 64 x 64, a quarter of the maps"
+    ),
+    "vgg-16-64": Variant(
+        partial(vgg_64, configuration="D"), VGG_SMALL, "D at 64 x 64, a quarter of the maps"
+    ),
+    "cnn-m-2048": Variant(
+        cnn_m,
+        replace(STREAM, crop=224, batch_size=256, schedule="step", epochs=90),
+        "both streams of the two-stream video network; 20 channels for the temporal one",
+    ),
+    "stream-48": Variant(
+        stream_48,
+        replace(STREAM, resize=56, crop=48, batch_size=32, schedule="cosine", epochs=15),
+        "a small stream of the video network, for 48 x 48",
     ),
 }
 

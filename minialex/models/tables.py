@@ -1,7 +1,10 @@
 """The tables of `minialex summary`: one network layer by layer, or all the named ones."""
 
+from itertools import groupby
+
 from minialex import models
 from minialex.layers import Conv2D, Dense, Dropout, MaxPool, ResponseNorm, SpatialResponseNorm
+from minialex.layers.base import WeightStd
 from minialex.models import Model
 from minialex.network import Row
 
@@ -17,7 +20,8 @@ _LEGEND = """
 maps: of the convolutions; groups: of the convolutions, 2 are the two towers; LRN: what stands
 before the first normalisation, with k and alpha as in the paper's formula (not divided by n);
 start: standard deviation of the initial weights of conv1/conv3/last (He: the root of 2/inputs);
-biases: initial values; dropout: test = outputs scaled at test time (the paper), train = inverted.
+biases: initial values; 64*2: twice in a row; dropout: test = outputs scaled at test time (the
+paper), train = inverted.
 """
 
 
@@ -65,17 +69,31 @@ def _variant_row(model: Model) -> tuple[str, ...]:
     return (
         model.name,
         str(model.network.input_shape[0]),
-        "-".join(str(layer.channels) for layer in convolutions),
-        "-".join(str(layer.groups) for layer in convolutions),
+        _runs([str(layer.channels) for layer in convolutions]),
+        _runs([str(layer.groups) for layer in convolutions]),
         f"after {_kind(layers[norms[0] - 1][1])}" if norms else "none",
         f"{norm.k:g}" if isinstance(norm, ResponseNorm) else "",
         f"{norm.alpha:g}" if isinstance(norm, ResponseNorm) else "",
-        "/".join("He" if s.weight_std is None else f"{s.weight_std:g}" for s in starts),
-        "-".join(f"{layer.bias:g}" for layer in weighted),
+        "/".join(_start(s.weight_std) for s in starts),
+        _runs([f"{layer.bias:g}" for layer in weighted]),
         ("train" if dropouts[0].inverted else "test") if dropouts else "none",
         f"{model.network.parameter_count:,}",
         f"{sum(row.connections for row in rows) / 1e6:.0f}",
     )
+
+
+def _start(weight_std: WeightStd) -> str:
+    if isinstance(weight_std, str):
+        return weight_std.capitalize()
+    return "He" if weight_std is None else f"{weight_std:g}"
+
+
+def _runs(values: list[str]) -> str:
+    """Values with dashes between them; in long rows a run of one value is written as 64*2."""
+    if len(values) <= 8:
+        return "-".join(values)
+    runs = [(value, len(list(run))) for value, run in groupby(values)]
+    return "-".join(value if count == 1 else f"{value}*{count}" for value, count in runs)
 
 
 def _kind(layer) -> str:

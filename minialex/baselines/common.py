@@ -1,0 +1,123 @@
+"""What both rivals share: images in batches, a linear classifier, and how they are judged."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import numpy as np
+
+from minialex import rng
+from minialex.data.base import Dataset, Splits
+from minialex.data.loader import Batch, Loader
+from minialex.errors import InputError
+from minialex.evaluation import ranks
+from minialex.progress import Progress
+
+_BATCH = 64
+
+Encode = Callable[[np.ndarray], np.ndarray]  # uint8 (S, S, 3) -> float32 (D,)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Errors are shares in 0 … 1 over the readable images of the validation set."""
+
+    method: str  # what was done, in a line to stand beside the errors
+    top1_error: float
+    top5_error: float
+    scores: np.ndarray  # float64 (N, K), of the images judged
+    labels: np.ndarray  # int64 (N,)
+    skipped: dict[str, str]  # unreadable images, of both sets, and why
+
+    def __str__(self) -> str:
+        return (
+            f"top-1 error {self.top1_error:.2%}, top-5 error {self.top5_error:.2%} over "
+            f"{len(self.labels):,} images ({self.method})"
+        )
+
+
+def require(*modules: str) -> None:
+    """Raise InputError unless the packages of the extra are there."""
+    if missing := [name for name in modules if find_spec(name) is None]:
+        raise InputError(
+            f"this needs {', '.join(missing)}, which is not installed: "
+            "pip install 'minialex[baselines]'"
+        )
+
+
+def sampled(
+    dataset: Dataset, size: int, cut: Callable[[np.ndarray], np.ndarray], count: int, seed: int
+) -> np.ndarray:
+    """About `count` of the rows that `cut` finds in images: float32 (M, D).
+
+    Every image gives as many, drawn by `seed`; where there are more images than rows, `seed` draws
+    the images as well. No more than the sample and one batch is in memory.
+    """
+    order = rng.permutation(seed, rng.Purpose.RIVALS, 0, len(dataset))[:count]
+    each = -(-count // len(order))
+    rows = []
+    for batch in Loader(dataset, size, cache_bytes=0).batches(order, _BATCH):
+        for index, image in zip(batch.indices, batch.images, strict=True):
+            found = cut(image)
+            chosen = rng.permutation(seed, rng.Purpose.RIVALS, 1 + int(index), len(found))[:each]
+            rows.append(found[np.sort(chosen)].astype(np.float32))
+    if not rows:
+        raise InputError(f"{dataset.name!r} holds no image that can be read")
+    return np.concatenate(rows)
+
+
+def linear(
+    splits: Splits,
+    size: int,
+    encoders: Sequence[Encode],
+    method: str,
+    *,
+    penalty: float,
+    seed: int,
+    show: Progress,
+) -> Outcome:
+    """Linear support vector machines, one for each kind of features, judged on `splits.val`.
+
+    One against all; the scores of the kinds are averaged.
+    """
+    found = [_one(splits, size, encode, penalty, seed, show) for encode in encoders]
+    scores = np.mean([scores for scores, _, _ in found], axis=0)
+    _, labels, skipped = found[0]
+    rank = ranks(scores, labels)
+    wrong1, wrong5 = float(np.mean(rank >= 1)), float(np.mean(rank >= 5))
+    return Outcome(method, wrong1, wrong5, scores, labels, skipped)
+
+
+def _one(splits: Splits, size: int, encode: Encode, penalty: float, seed: int, show: Progress):
+    """Scores (N, K) by one kind of features, labels (N,), and what could not be read."""
+    from sklearn.svm import LinearSVC
+
+    classes = len(splits.train.class_ids)
+    x, y, skipped = _encoded(splits.train, size, encode, show, "encoding, training images")
+    if len(np.unique(y)) < 2:
+        raise InputError(f"{splits.train.name!r} has readable images of fewer than two classes")
+    machine = LinearSVC(C=penalty, dual=True, random_state=seed, max_iter=5000).fit(x, y)
+    del x
+    x, labels, more = _encoded(splits.val, size, encode, show, "encoding, validation images")
+    found = machine.decision_function(x)
+    if found.ndim == 1:  # two classes: one column, positive for the second
+        found = np.stack([-found, found], axis=1)
+    scores = np.full((len(x), classes), -np.inf)  # a class without training images comes last
+    scores[:, machine.classes_] = found
+    return scores, labels, {**skipped, **more}
+
+
+def _encoded(dataset: Dataset, size: int, encode: Encode, show: Progress, title: str):
+    loader, rows, labels = Loader(dataset, size, cache_bytes=0), [], []
+    with show.bar(title, len(dataset)) as bar:
+        for batch in _batches(loader):
+            rows += [encode(image) for image in batch.images]
+            labels.append(batch.labels)
+            bar.update(len(batch))
+    if not rows:
+        raise InputError(f"{dataset.name!r} holds no image that can be read")
+    return np.stack(rows), np.concatenate(labels), loader.skipped
+
+
+def _batches(loader: Loader) -> Iterator[Batch]:
+    return loader.batches(np.arange(len(loader.dataset)), _BATCH)

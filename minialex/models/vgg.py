@@ -1,0 +1,93 @@
+"""VGG (Simonyan & Zisserman, 2015): configurations A, D and E, "vgg-11", "vgg-16" and "vgg-19".
+
+Only 3 x 3 kernels, in blocks between poolings. Their text starts all weights from N(0, 0.01), a
+deviation of 0.1, which they found too unstable for the deep ones: they train A first and let D and
+E start from it (`deepen`). Initial values scaled by each layer's inputs do without A.
+"""
+
+from minialex.errors import InputError, unknown
+from minialex.layers import Conv2D, Dense, Dropout, Layer, MaxPool, ReLU
+from minialex.network import Network, Tree
+
+BLOCKS = {"A": (1, 1, 2, 2, 2), "D": (2, 2, 3, 3, 3), "E": (2, 2, 4, 4, 4)}
+_MAPS = (1, 2, 4, 8, 8)  # times `width`
+
+# The first four convolutions of A, and the dense layers: what D and E take over.
+SHARED = ("conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8")
+
+
+def vgg(
+    classes: int = 1000,
+    *,
+    configuration: str = "D",
+    input_size: int = 224,
+    width: int = 64,
+    hidden: int = 4096,
+    init: str | float = "he",
+) -> Network:
+    """`configuration` A, D or E: 8, 13 or 16 convolutions and three dense layers.
+
+    `width` is the number of maps in the first block and `hidden` the units of the first two dense
+    layers: fewer make a small sibling. `init` is how weights start: "he" for √(2 / inputs),
+    "glorot" for √(2 / (inputs + outputs)), or one standard deviation for all (theirs is 0.1). With
+    the first two, the first layer has 0.01 and the last 0.001, so that scores start near zero.
+    """
+    if configuration not in BLOCKS:
+        raise unknown("configuration", configuration, BLOCKS)
+    first, std, last = _deviations(init)
+    layers: list[tuple[str, Layer]] = []
+    for block, (count, maps) in enumerate(zip(BLOCKS[configuration], _MAPS, strict=True), start=1):
+        for i in range(1, count + 1):
+            start = std if layers else first
+            layers += [
+                (f"conv{block}_{i}", Conv2D(maps * width, 3, pad=1, weight_std=start)),
+                (f"relu{block}_{i}", ReLU()),
+            ]
+        layers.append((f"pool{block}", MaxPool(2, 2)))
+    layers += [
+        ("fc6", Dense(hidden, weight_std=std)),
+        ("relu6", ReLU()),
+        ("drop6", Dropout(0.5)),
+        ("fc7", Dense(hidden, weight_std=std)),
+        ("relu7", ReLU()),
+        ("drop7", Dropout(0.5)),
+        ("fc8", Dense(classes, weight_std=last)),
+    ]
+    return Network(tuple(layers), (input_size, input_size, 3))
+
+
+def vgg_64(classes: int = 1000, *, configuration: str = "A", init: str | float = "he") -> Network:
+    """A sibling for 64 x 64 crops with a quarter of the maps and 512 hidden units; our design."""
+    small = {"input_size": 64, "width": 16, "hidden": 512}
+    return vgg(classes, configuration=configuration, init=init, **small)
+
+
+def deepen(shallow: Tree, params: Tree) -> Tree:
+    """Initial parameters of D or E with those of a trained A in the layers they share.
+
+    The first four convolutions and the dense layers are A's, the rest of `params` stays. Arrays are
+    on the host; raises InputError where a layer is missing or of another shape.
+    """
+    for layer in SHARED:
+        if layer not in shallow or layer not in params:
+            raise InputError(
+                f"a network that starts from a shallower one shares {', '.join(SHARED)} with it, "
+                f"but {layer} is missing: both must be VGG networks, the shallow one vgg-11"
+            )
+        for name, value in params[layer].items():
+            found = shallow[layer][name].shape
+            if found != value.shape:
+                raise InputError(
+                    f"{layer}.{name} is {found} in the shallow network and {value.shape} in the "
+                    "deep one: train both with the same classes and sizes"
+                )
+    taken = {layer: {n: v.copy() for n, v in shallow[layer].items()} for layer in SHARED}
+    return {**params, **taken}
+
+
+def _deviations(init: str | float) -> tuple[float, float | str | None, float]:
+    if isinstance(init, str):
+        if init not in ("he", "glorot"):
+            raise unknown("init", init, ("he", "glorot"))
+        return 0.01, (None if init == "he" else "glorot"), 0.001
+    return init, init, init

@@ -1,0 +1,122 @@
+"""Labelled clips, and the two data sets that the streams learn from: a frame, and a flow stack."""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import ClassVar, Protocol
+
+import numpy as np
+
+from minialex.data.base import Splits
+from minialex.errors import InputError
+from minialex.video import flow
+
+FIELDS = 10  # L, the fields of a stack (their section 3.1); a clip has a frame more
+
+
+class Clips(Protocol):
+    """Short pieces of video with a class each; the first six are as for `Dataset`."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def layout(self) -> str: ...
+
+    @property
+    def class_ids(self) -> tuple[str, ...]: ...
+
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
+
+    @property
+    def labels(self) -> np.ndarray: ...
+
+    def describe(self, index: int) -> str: ...
+
+    def __len__(self) -> int: ...
+
+    def frames(self, index: int, size: int) -> np.ndarray:
+        """Consecutive frames, centre squares: uint8 (FIELDS + 1, size, size, 3), RGB."""
+
+
+@dataclass(frozen=True)
+class ClipSplits:
+    """Clips to learn from and clips to be judged by, with the same classes."""
+
+    train: Clips
+    val: Clips
+
+
+@dataclass(frozen=True)
+class _View:
+    """Clips as a data set of images."""
+
+    clips: Clips
+    native_size: ClassVar[None] = None
+
+    @property
+    def name(self) -> str:
+        return self.clips.name
+
+    @property
+    def layout(self) -> str:
+        return self.clips.layout
+
+    @property
+    def class_ids(self) -> tuple[str, ...]:
+        return self.clips.class_ids
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.clips.class_names
+
+    @property
+    def labels(self) -> np.ndarray:
+        return self.clips.labels
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def describe(self, index: int) -> str:
+        return self.clips.describe(index)
+
+
+@dataclass(frozen=True)
+class Frames(_View):
+    """The spatial stream's images: the middle frame of each clip."""
+
+    channels: ClassVar[int] = 3
+
+    def image(self, index: int, size: int) -> np.ndarray:
+        """uint8 (size, size, 3)"""
+        return self.clips.frames(index, size)[FIELDS // 2]
+
+
+@dataclass(frozen=True)
+class Flows(_View):
+    """The temporal stream's images: the motion between the frames of each clip."""
+
+    channels: ClassVar[int] = 2 * FIELDS
+    method: str = "farneback"
+
+    def image(self, index: int, size: int) -> np.ndarray:
+        """uint8 (size, size, 20): x and y of each field in turn"""
+        return flow.stack(self.clips.frames(index, size), self.method)
+
+
+def spatial(splits: ClipSplits) -> Splits:
+    """The frames of both parts."""
+    return Splits(Frames(splits.train), Frames(splits.val))
+
+
+def temporal(splits: ClipSplits, method: str = "farneback") -> Splits:
+    """The flow stacks of both parts."""
+    return Splits(Flows(splits.train, method), Flows(splits.val, method))
+
+
+def require_opencv() -> None:
+    """Raise InputError unless OpenCV is there."""
+    if find_spec("cv2") is None:
+        raise InputError(
+            "video needs OpenCV, which is not installed: pip install 'minialex[video]'"
+        )

@@ -1,0 +1,125 @@
+"""Clips from video files: a folder of class folders, or train/ and val/ with class folders each."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from minialex import rng
+from minialex.data.images import square
+from minialex.errors import InputError
+from minialex.video.clips import FIELDS, ClipSplits, require_opencv
+
+SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
+
+
+@dataclass(frozen=True)
+class VideoFiles:
+    """One clip a file: the FIELDS + 1 consecutive frames about its middle."""
+
+    name: str
+    layout: str
+    class_ids: tuple[str, ...]
+    paths: tuple[Path, ...]
+    labels: np.ndarray  # int64 (N,)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.class_ids
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def describe(self, index: int) -> str:
+        return str(self.paths[index])
+
+    def frames(self, index: int, size: int) -> np.ndarray:
+        """uint8 (FIELDS + 1, size, size, 3); InputError for no video, or a short one."""
+        return np.stack([square(f, size) for f in read_middle(self.paths[index], FIELDS + 1)])
+
+
+def open_videos(root: str | Path, *, val_fraction: float = 0.3, seed: int = 0) -> ClipSplits:
+    """The video files under `root`; without train/ and val/, a share of each class is held out.
+
+    Raises FileNotFoundError for a path that is no folder, InputError for one without two classes.
+    """
+    require_opencv()
+    root = Path(root).expanduser()
+    if not root.is_dir():
+        raise FileNotFoundError(f"no folder {str(root)!r}: give a folder of classes of video files")
+    if (root / "train").is_dir() and (root / "val").is_dir():
+        train, val = _read(root / "train", root.name), _read(root / "val", root.name)
+        if train.class_ids != val.class_ids:
+            raise InputError(f"{root}: train/ and val/ hold different classes: give both the same")
+        return ClipSplits(train, val)
+    if not 0 < val_fraction < 1:
+        raise InputError(f"val_fraction is {val_fraction}: give a share between 0 and 1")
+    whole = _read(root, root.name)
+    held = np.zeros(len(whole), bool)
+    for label in range(len(whole.class_ids)):
+        members = np.flatnonzero(whole.labels == label)
+        count = min(max(round(val_fraction * len(members)), 1), len(members) - 1)
+        order = rng.permutation(seed, rng.Purpose.SPLIT, label, len(members))
+        held[members[order[:count]]] = True
+    return ClipSplits(_part(whole, ~held), _part(whole, held))
+
+
+def read_middle(path: Path, count: int) -> list[np.ndarray]:
+    """The `count` frames about the middle of a video file, uint8 (H, W, 3) RGB each.
+
+    Frames are counted by reading them: a file's own count is often a guess.
+    """
+    import cv2
+
+    total = sum(1 for _ in _frames(path, decode=False))
+    if total < count:
+        raise InputError(
+            f"{path} holds {total} frames that can be read, and a clip takes {count}: "
+            "use a longer video file, or leave this one out"
+        )
+    first = (total - count) // 2
+    chosen = []
+    for i, frame in enumerate(_frames(path, decode=True, first=first)):
+        if i == first + count:
+            break
+        if i >= first and frame is not None:
+            chosen.append(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
+    if len(chosen) < count:
+        raise InputError(f"{path}: a frame in the middle cannot be read: leave this file out")
+    return chosen
+
+
+def _frames(path: Path, *, decode: bool, first: int = 0):
+    import cv2
+
+    capture = cv2.VideoCapture(str(path))
+    try:
+        i = 0
+        while capture.isOpened() and capture.grab():
+            yield capture.retrieve()[1] if decode and i >= first else None
+            i += 1
+    finally:
+        capture.release()
+
+
+def _read(folder: Path, name: str) -> VideoFiles:
+    classes = {}
+    for entry in sorted(folder.iterdir()):
+        if entry.is_dir() and not entry.name.startswith("."):
+            found = sorted(p for p in entry.rglob("*") if p.suffix.lower() in SUFFIXES)
+            if found:
+                classes[entry.name] = found
+    if len(classes) < 2:
+        raise InputError(
+            f"{folder} has {len(classes)} folder(s) with video files ({', '.join(SUFFIXES)}), and "
+            "a classifier needs at least two: put the files of each class into a folder of its own"
+        )
+    paths = tuple(path for found in classes.values() for path in found)
+    counts = [len(found) for found in classes.values()]
+    labels = np.repeat(np.arange(len(classes)), counts).astype(np.int64)
+    return VideoFiles(name, f"{len(paths)} video files", tuple(classes), paths, labels)
+
+
+def _part(whole: VideoFiles, chosen: np.ndarray) -> VideoFiles:
+    paths = tuple(whole.paths[i] for i in np.flatnonzero(chosen))
+    return VideoFiles(whole.name, whole.layout, whole.class_ids, paths, whole.labels[chosen])

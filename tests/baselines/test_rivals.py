@@ -1,0 +1,142 @@
+"""The rivals learn the drawings, repeat to the bit by seed, and say what they lack."""
+
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minialex.baselines import common
+from minialex.data.base import Splits
+from minialex.data.open import open_data
+from minialex.data.shapes import Shapes
+from minialex.errors import InputError
+
+needs = "not installed: pip install 'minialex[baselines]'"
+pytest.importorskip("sklearn", reason=f"scikit-learn is {needs}")
+pytest.importorskip("skimage", reason=f"scikit-image is {needs}")
+cv2 = pytest.importorskip("cv2", reason=f"OpenCV is {needs}")
+
+from minialex.baselines import sift_fisher, sparse_coding  # noqa: E402
+
+FISHER = {
+    "size": 64,
+    "step": 6,
+    "scales": (4.0, 8.0),
+    "gaussians": 12,
+    "components": 24,
+    "sample": 3000,
+    "progress": False,
+}
+SPARSE = {"size": 48, "atoms": 32, "step": 4, "sample": 1000, "progress": False}
+METHODS = [(sift_fisher, FISHER), (sparse_coding, SPARSE)]
+CHANCE = 11 / 12
+
+
+@pytest.mark.parametrize(("method", "options"), METHODS)
+def test_it_learns(method, options):
+    splits = open_data("shapes:192")
+    outcome = method.run(splits, **options)
+    assert outcome.top1_error < CHANCE - 0.35
+    assert outcome.top5_error < 0.4 * 7 / 12
+    assert outcome.scores.shape == (48, 12)
+    assert outcome.top1_error == np.mean(outcome.scores.argmax(1) != splits.val.labels)
+    np.testing.assert_array_equal(outcome.labels, splits.val.labels)
+    assert "48 images" in str(outcome)
+
+
+@pytest.mark.parametrize(("method", "options"), METHODS)
+def test_it_repeats_by_seed(method, options):
+    splits, few = open_data("shapes:48"), {**options, "sample": 600}
+    one, again, other = (method.run(splits, **few, seed=seed) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(again.scores, one.scores)
+    assert not np.array_equal(other.scores, one.scores)
+
+
+@pytest.mark.slow
+def test_the_example(capsys):
+    path = Path(__file__).parents[2] / "examples" / "paper" / "rivals.py"
+    errors = runpy.run_path(str(path))["main"](["--data", "shapes:48", "--epochs", "0"])
+    assert set(errors) == {"SIFT + FVs", "Sparse coding"}
+    assert capsys.readouterr().out.count("top-5 error") == 2
+
+
+class Shuffled(Shapes):
+    """The drawings with labels that say nothing of them."""
+
+    labels = np.random.default_rng(0).integers(0, 12, 96)
+
+
+@pytest.mark.parametrize(("method", "options"), METHODS)
+def test_labels_that_mean_nothing_leave_chance(method, options):
+    """What a validation image's own label would leak, this would show."""
+    outcome = method.run(Splits(Shuffled(96), Shuffled(96, part=1)), **options)
+    assert outcome.top1_error > CHANCE - 0.15
+
+
+def test_a_descriptor_sees_which_way_an_edge_runs():
+    flat = np.full((64, 64, 3), 90, np.uint8)
+    upright, level = flat.copy(), flat.copy()
+    upright[:, 32:], level[32:] = 200, 200
+    of = [sift_fisher.sift(x, 8, (6.0,)) for x in (upright, level)]
+    assert of[0].shape == (64, 130)
+    middle = 4 * 8 + 4
+    np.testing.assert_allclose((of[0][middle, :128] ** 2).sum(), 1, rtol=1e-5)
+    assert of[0][middle, :128] @ of[1][middle, :128] < 0.5
+    np.testing.assert_allclose(of[0][middle, 128:], 36 / 64 - 0.5)
+
+
+def test_colours_are_those_of_the_cells():
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[:, :32, 0], image[:, 32:, 2] = 255, 255
+    of = sift_fisher.colours(image, 8, (4.0,))
+    assert of.shape == (64, 98)
+    cells = of[4 * 8 + 4, :96].reshape(4, 4, 6)  # about y, x = 36, 36: columns 27, 33, 39, 45
+    np.testing.assert_allclose(cells[:, 3, :3], np.tile([0, 0, 1], (4, 1)), atol=1e-6)
+    assert (cells[:, 0, 0] > 0.6).all()
+    assert (cells[:, 1, 5] > 0.3).all()
+    assert (cells[:, 3, 3:] < 1e-3).all()
+
+
+def test_pooling_takes_the_largest_of_each_cell():
+    codes = np.zeros((5, 6, 2))
+    codes[0, 0, 0], codes[4, 5, 1], codes[2, 2, 0] = 3, 4, 5
+    pooled = sparse_coding.pool(codes, (1, 2)).reshape(5, 2)
+    np.testing.assert_array_equal(pooled, [[5, 4], [5, 0], [0, 0], [0, 0], [0, 4]])
+
+
+def test_whitened_patches_vary_alike_in_all_directions():
+    rows = np.random.default_rng(0).normal(128, 40, (5000, 12)).astype(np.float32)
+    rows[:, :6] += rows[:, 6:]
+    white = sparse_coding.whitening(rows)(rows)
+    np.testing.assert_allclose(white.mean(axis=0), 0, atol=1e-3)
+    deviations = np.sqrt(np.linalg.eigvalsh(np.cov(white.T)))
+    assert deviations[1] > 0.6  # the first is the constant, taken away
+    assert deviations[-1] < 1.01
+
+
+def test_a_sample_takes_as_many_from_every_image():
+    def cut(image):
+        return np.repeat(image.mean(axis=(0, 1))[None], 50, axis=0)
+
+    rows = common.sampled(Shapes(24), 32, cut, 240, seed=0)
+    assert rows.shape == (240, 3)
+    assert len(np.unique(rows, axis=0)) == 24
+    assert len(common.sampled(Shapes(24), 32, cut, 10, seed=0)) == 10
+
+
+def test_an_unreadable_image_is_left_out(tmp_path: Path):
+    from cli_tools import photos
+
+    photos(tmp_path)
+    next(tmp_path.rglob("*.jpg")).write_bytes(b"no picture")
+    splits = open_data(tmp_path, val_fraction=0.5)
+    outcome = sparse_coding.run(splits, **{**SPARSE, "atoms": 8})
+    assert len(outcome.skipped) == 1
+
+
+def test_what_is_missing_or_unknown_is_one_sentence():
+    with pytest.raises(InputError, match=r"no_such_package.*minialex\[baselines\]"):
+        common.require("sklearn", "no_such_package")
+    with pytest.raises(InputError, match="unknown code 'lasso'"):
+        sparse_coding.run(open_data("shapes:48"), code="lasso", progress=False)

@@ -1,0 +1,241 @@
+"""Clips, flow and the two streams: what a frame cannot tell, motion can, and both tell more."""
+
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+needs = "not installed: pip install 'minialex[video]'"
+cv2 = pytest.importorskip("cv2", reason=f"OpenCV is {needs}")
+
+from minialex import models  # noqa: E402
+from minialex.data.loader import Loader  # noqa: E402
+from minialex.data.open import open_data  # noqa: E402
+from minialex.data.statistics import measure  # noqa: E402
+from minialex.errors import InputError  # noqa: E402
+from minialex.video import flow  # noqa: E402
+from minialex.video.clips import FIELDS, ClipSplits, Flows, Frames, temporal  # noqa: E402
+from minialex.video.files import open_videos  # noqa: E402
+from minialex.video.moving import MOTIONS, Moving, mixed, motions_only  # noqa: E402
+from minialex.video.two_stream import judge, train_streams  # noqa: E402
+
+PHOTOGRAPHS = open_data("shapes:48")
+
+
+def texture(size=56):
+    noise = np.random.default_rng(0).integers(0, 256, (size, size, 3)).astype(np.uint8)
+    return cv2.GaussianBlur(noise, (0, 0), 2)
+
+
+@pytest.mark.parametrize("method", flow.METHODS)
+def test_a_field_measures_a_known_shift(method):
+    grey = cv2.cvtColor(texture(), cv2.COLOR_RGB2GRAY)
+    moved = np.roll(grey, (1, -2), axis=(0, 1))  # down one, left two
+    x, y = flow.field(grey, moved, method)[12:-12, 12:-12].mean(axis=(0, 1))
+    assert abs(x + 2) < 0.25
+    assert abs(y - 1) < 0.25
+
+
+def test_a_stack_is_free_of_the_cameras_motion_and_in_order():
+    still = texture(64)
+    panned = np.stack([np.roll(still, i, axis=1) for i in range(FIELDS + 1)])
+    levels = flow.stack(panned)
+    assert levels.shape == (64, 64, 2 * FIELDS)
+    assert levels.dtype == np.uint8
+    assert abs(levels[16:-16, 16:-16].astype(float).mean() - 128) < 8
+    object_moves = panned.copy()
+    object_moves[:, :20], object_moves[:, 44:] = still[:20], still[44:]
+    for i in range(6, FIELDS + 1):
+        object_moves[i] = object_moves[5]  # stops halfway
+    levels = flow.displacements(flow.stack(object_moves), 4)[26:38, 12:-12].mean(axis=(0, 1))
+    assert (levels[0:10:2] > 0.4).all()
+    assert (np.abs(levels[1:10:2]) < 0.2).all()
+    assert (np.abs(levels[10:]) < 0.2).all()
+
+
+def test_displacements_survive_eight_bits():
+    values = np.linspace(-4, 4, 33)
+    levels = flow.quantised(values, 4.0)
+    assert (levels.min(), levels.max(), levels[16]) == (1, 255, 128)
+    np.testing.assert_allclose(flow.displacements(levels, 4.0), values, atol=4 / 127 / 2 + 1e-6)
+    assert flow.quantised(np.array([9.0]), 4.0) == 255
+
+
+def test_each_motion_moves_as_its_name_says():
+    clips = motions_only(PHOTOGRAPHS, 64).train
+    for k, name in enumerate(MOTIONS):
+        field = np.zeros(4)
+        for index in range(k, 48, 8):
+            levels = flow.displacements(flow.stack(clips.frames(index, 64)), 4)
+            field += _parts(levels[..., 0::2].mean(axis=2), levels[..., 1::2].mean(axis=2)) / 6
+        wanted = np.array(MOTIONS[name], float)
+        assert field @ wanted > 0.05, (name, field)
+        assert np.abs(field * (1 - np.abs(wanted))).max() < field @ wanted, (name, field)
+
+
+def _parts(x, y):
+    """Shift right, shift down, growth and clockwise turn of a field about its moving part."""
+    strength = np.hypot(x, y) ** 2
+    rows, columns = np.indices(x.shape)
+    cy, cx = (np.average(places, weights=strength) for places in (rows, columns))
+    dy, dx = (rows - cy) / 10, (columns - cx) / 10
+    near = (np.hypot(dx, dy) < 1.6).astype(float)
+    return np.array([np.average(p, weights=near) for p in (x, y, x * dx + y * dy, y * dx - x * dy)])
+
+
+def test_the_middle_frame_is_the_same_whatever_the_motion():
+    """The same random numbers, another motion: nothing in the frame may change."""
+    sets = [Moving(PHOTOGRAPHS.train, 8, (motion, "up")) for motion in MOTIONS]
+    middles = [s.frames(0, 48)[FIELDS // 2] for s in sets]
+    for middle in middles[1:]:
+        np.testing.assert_array_equal(middle, middles[0])
+    ends = [s.frames(0, 48)[-1] for s in sets]
+    assert all((end != ends[0]).any() for end in ends[1:])
+
+
+def test_clips_are_a_function_of_seed_part_and_index():
+    one, again = (mixed(PHOTOGRAPHS, 48, seed=4) for _ in range(2))
+    np.testing.assert_array_equal(one.train.frames(7, 32), again.train.frames(7, 32))
+    other = mixed(PHOTOGRAPHS, 48, seed=5)
+    assert (other.train.frames(7, 32) != one.train.frames(7, 32)).any()
+    assert (one.val.frames(7, 32) != one.train.frames(7, 32)).any()
+    assert (one.train.frames(7, 32) != one.train.frames(19, 32)).any()
+    assert len(one.train.class_ids) == 12
+    assert one.train.class_names[1] == "blue dotted cross, right"
+    assert len(one.val) == 24
+
+
+def test_stacks_pass_through_loader_and_statistics():
+    flows = temporal(motions_only(PHOTOGRAPHS, 32)).train
+    [batch] = Loader(flows, 32).batches(np.arange(4), 4)
+    assert batch.images.shape == (4, 32, 32, 20)
+    np.testing.assert_array_equal(batch.images[3], flows.image(3, 32))
+    statistics = measure(flows, 32)
+    assert statistics.mean.shape == (32, 32, 20)
+    assert statistics.colour_axes.shape == (20, 20)
+    pixels = np.stack([flows.image(i, 32) for i in range(32)]).reshape(-1, 20)
+    values = np.linalg.eigvalsh(np.cov(pixels.T, bias=True))
+    np.testing.assert_allclose(statistics.colour_std, np.sqrt(values), rtol=1e-6)
+
+
+def test_only_motion_tells_and_both_tell_more(tmp_path):
+    """Four directions and two appearances at the smallest scale that shows it."""
+    photographs = open_data("shapes:240")
+    splits = mixed(photographs, 192, appearances=2)
+    settings = {"epochs": 8, "progress": False, "backend": "numpy"}
+    streams = train_streams(splits, out=tmp_path, **settings)
+    judgement = judge(streams, splits.val)
+    assert judgement.fused < min(judgement.spatial, judgement.temporal) - 0.1
+    assert judgement.spatial > 0.6  # one of four directions, at the best
+    assert judgement.fused == np.mean(judgement.probabilities.argmax(1) != judgement.labels)
+    assert "fused" in str(judgement)
+
+
+@pytest.mark.slow
+def test_the_temporal_stream_wins_where_only_motion_differs(tmp_path):
+    splits = motions_only(open_data("shapes:480"), 480)
+    judgement = judge(train_streams(splits, out=tmp_path, progress=False), splits.val)
+    assert judgement.temporal < 0.3
+    assert judgement.spatial > 0.75
+    assert judgement.temporal <= judgement.fused < judgement.spatial
+
+
+def test_the_example_on_generated_clips_and_on_files(tmp_path, capsys):
+    path = Path(__file__).parents[2] / "examples" / "paper" / "two_stream.py"
+    main = runpy.run_path(str(path))["main"]
+    few = ["--epochs", "1", "--out", str(tmp_path / "runs")]
+    found = main(["--photographs", "shapes:48", "--clips", "48", *few])
+    assert {name: len(of) for name, of in found.items()} == {
+        "only motion differs": 1,
+        "appearance x motion": 1,
+    }
+    still = texture(64)
+    for name, sign in (("left", -1), ("right", 1)):
+        for number in range(3):
+            frames = [np.roll(still, sign * i + number, axis=1) for i in range(11)]
+            write_video(tmp_path / "clips" / name / f"{number}.avi", np.stack(frames))
+    assert len(main(["--videos", str(tmp_path / "clips"), *few])["videos"][0].labels) == 2
+    assert "mean and range" in capsys.readouterr().out
+
+
+def test_the_full_size_streams():
+    spatial, flows = (models.get("cnn-m-2048", 101, **o).network for o in (
+        {}, {"channels": 20, "second_norm": False, "keep": 0.1}
+    ))  # fmt: skip
+    assert spatial.input_shape == (224, 224, 3)
+    assert flows.input_shape == (224, 224, 20)
+    assert flows.parameter_shapes()["conv1"]["weight"] == (7, 7, 20, 96)
+    assert "norm2" in dict(spatial.layers)
+    assert "norm2" not in dict(flows.layers)
+    assert dict(flows.layers)["drop6"].keep == 0.1
+    assert spatial.shapes()[-2] == (2048,)
+
+
+def write_video(path, frames, codec="MJPG"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    size = (frames.shape[2], frames.shape[1])
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), 25, size)
+    if not writer.isOpened():
+        pytest.skip(f"this OpenCV writes no {codec} video")
+    for frame in frames:
+        writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+    writer.release()
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("avi", "MJPG"), ("mp4", "mp4v")])
+def test_video_files_are_read(tmp_path, suffix, codec):
+    still = texture(64)
+    for name, sign in (("left", -1), ("right", 1)):
+        for number in range(3):
+            frames = [np.roll(still, sign * i + number, axis=1) for i in range(17)]
+            write_video(tmp_path / name / f"{number}.{suffix}", np.stack(frames), codec)
+    splits = open_videos(tmp_path)
+    assert splits.train.class_ids == ("left", "right")
+    assert (len(splits.train), len(splits.val)) == (4, 2)
+    frames = splits.train.frames(0, 64)
+    assert frames.shape == (FIELDS + 1, 64, 64, 3)
+    number = int(splits.train.paths[0].stem)
+    middle = np.roll(still, -8 + number, axis=1)  # frames 3 to 13 of 17: the middle one is 8
+    assert np.abs(frames[5].astype(int) - middle).mean() < 6
+    assert (
+        np.abs(frames[4].astype(int) - middle).mean()
+        > 1.2 * np.abs(frames[5].astype(int) - middle).mean()
+    )
+    assert Flows(splits.train).image(0, 32).shape == (32, 32, 20)
+    assert Frames(splits.val).image(0, 32).shape == (32, 32, 3)
+
+
+def test_a_wrong_file_or_folder_is_one_sentence(tmp_path):
+    with pytest.raises(FileNotFoundError, match="give a folder of classes"):
+        open_videos(tmp_path / "none")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.avi").write_bytes(b"no video")
+    with pytest.raises(InputError, match="at least two"):
+        open_videos(tmp_path)
+    write_video(tmp_path / "b" / "y.avi", np.stack([texture(32)] * 5))
+    (tmp_path / "b" / "z.avi").write_bytes(b"")
+    (tmp_path / "a" / "w.avi").write_bytes(b"")
+    splits = open_videos(tmp_path)
+    sentences = []
+    for part in (splits.train, splits.val):
+        for index in range(len(part)):
+            with pytest.raises(InputError) as error:
+                part.frames(index, 32)
+            sentences.append(str(error.value))
+    assert sum("0 frames" in s for s in sentences) == 3
+    assert sum("y.avi holds 5 frames" in s for s in sentences) == 1
+
+
+def test_wrong_arguments_are_one_sentence(tmp_path):
+    with pytest.raises(InputError, match="too few"):
+        motions_only(PHOTOGRAPHS, 10)
+    with pytest.raises(InputError, match="choose 2 to 12"):
+        mixed(PHOTOGRAPHS, 96, appearances=13)
+    with pytest.raises(InputError, match="did you mean 'left'"):
+        Moving(PHOTOGRAPHS.train, 8, ("lef",))
+    with pytest.raises(InputError, match="unknown flow method"):
+        Flows(motions_only(PHOTOGRAPHS, 32).train, "brox").image(0, 32)
+    splits: ClipSplits = motions_only(PHOTOGRAPHS, 32)
+    with pytest.raises(InputError, match="does not take these options"):
+        train_streams(splits, model="alexnet-64", out=tmp_path)
