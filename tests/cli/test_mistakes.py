@@ -66,7 +66,7 @@ from minialex import checkpoint, cli
         ("features photo.jpg --out none/f.npy", "choose a folder"),
         ("features unreadable", "none of the 2 images in unreadable can be read"),
         ("train --replace-classifier", "goes with --from"),
-        ("train --from runs/none", "no file or folder runs/none"),
+        ("train --from runs/none", "runs/none: name a run folder or a weight file"),
         ("train --from photo.jpg", "damaged or no weight file"),
         ("train --from runs/tiny --data pets", "draw a fresh last layer (--replace-classifier)"),
         ("evaluate --weights 1,2", "goes with several --model-file"),
