@@ -14,7 +14,7 @@ from minialex.errors import InputError
 
 EXAMPLES = (
     "minialex reproduce --list",
-    "minialex reproduce --scale tiny --out runs/paper",
+    "minialex reproduce relu-and-tanh --scale tiny --out runs/paper",
     "minialex reproduce --out runs/paper --report-only",
 )
 
