@@ -430,6 +430,43 @@ class CupyBackend(Backend):
         grid = (min(-(-pixels // tile), 1 << 16),)
         self._run("response_norm", kernel, arguments, grid=grid, shared=tile * pixel_bytes)
 
+    def response_norm_pool(self, x, norm, pool):
+        (n, k, alpha, beta, groups), (window, stride, pads) = norm, pool
+        x = self._packed(x)
+        images, h, w, c = x.shape
+        p, q = output_shape((h, w), window, stride, pads)
+        # a block's windows stand in shared memory, as x and normalised
+        columns = _SHARED // (2 * window[0] * c * x.itemsize)
+        across = min(q, (columns - window[1]) // stride[1] + 1)
+        if across < 1 or prod(window) > 1 << 16:
+            return super().response_norm_pool(x, norm, pool)
+        parts = -(-q // across)
+        across = -(-q // parts)
+        y = self._new((images, p, q, c), x)
+        which = self._new(y.shape, "uint16")
+        place = (images, h, w, c, *window, p, q, *stride, pads[0][0], pads[1][0], across)
+        arguments = (x, y, which, *place, c // groups, n, k, alpha, beta)
+        held = 2 * window[0] * ((across - 1) * stride[1] + window[1]) * c * x.itemsize
+        grid = (max(1, min(images * p * parts, 1 << 20)),)
+        self._run("norm_pool", "norm_pool", arguments, grid=grid, shared=held)
+        return y, (x, x, which)
+
+    def response_norm_pool_gradient(self, dy, saved, norm, pool, relu=False):
+        (n, k, alpha, beta, groups), (window, stride, pads) = norm, pool
+        dy, (x, _, which) = self._packed(dy), saved
+        images, h, w, c = x.shape
+        wide = np.dtype(kernels.accumulator(x.dtype.name)).itemsize
+        pixel_bytes = c * (2 * x.itemsize + wide)
+        tile = min(max(1, 2 * kernels.BLOCK // c), _SHARED // pixel_bytes)
+        if tile < 1:
+            return super().response_norm_pool_gradient(dy, saved, norm, pool, relu)
+        dx, pixels = self._new(x.shape, x), images * h * w
+        place = (h, w, c, *window, *dy.shape[1:3], *stride, pads[0][0], pads[1][0], tile)
+        arguments = (dy, which, x, dx, pixels, *place, c // groups, n, k, alpha, beta, relu)
+        grid, shared = (min(-(-pixels // tile), 1 << 16),), tile * pixel_bytes
+        self._run("norm_pool", "norm_pool_gradient", arguments, grid=grid, shared=shared)
+        return dx
+
     def spatial_response_norm(self, x, n, k, alpha, beta):
         x = self._packed(x)
         y = self._new(x.shape, x)
