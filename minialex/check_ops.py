@@ -161,6 +161,20 @@ def response_norm_gradient(p: Problem):
     return (p.b.response_norm_gradient(p.given(dy), saved, *place),)
 
 
+_NORM = (3, 2.0, 1.0, 0.75, 1)
+
+
+def response_norm_pool(p: Problem):
+    x, _, place = _pooling(p)
+    return (p.b.response_norm_pool(p.given(x), _NORM, place)[0],)
+
+
+def response_norm_pool_gradient(p: Problem):
+    x, dy, place = _pooling(p)
+    _, saved = p.b.response_norm_pool(p.given(x), _NORM, place)
+    return (p.b.response_norm_pool_gradient(p.given(dy), saved, _NORM, place, relu=True),)
+
+
 def spatial_response_norm(p: Problem):
     x, _, *place, _ = _norm(p)
     return (p.b.spatial_response_norm(p.given(x), *place)[0],)
@@ -342,6 +356,8 @@ OPS: dict[str, Callable[[Problem], Sequence[Any]]] = {
         average_pool_gradient,
         response_norm,
         response_norm_gradient,
+        response_norm_pool,
+        response_norm_pool_gradient,
         spatial_response_norm,
         spatial_response_norm_gradient,
         dense,
