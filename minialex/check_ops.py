@@ -103,6 +103,12 @@ def convolution_input_gradient(p: Problem):
     return (p.b.convolution_input_gradient(p.given(dy), p.given(weight), x.shape, *place),)
 
 
+def convolution_input_gradient_relu(p: Problem):
+    x, weight, _, dy, place = _convolution(p)
+    given = [p.given(a) for a in (dy, weight, x)]
+    return (p.b.convolution_input_gradient_relu(*given, *place),)
+
+
 def convolution_weight_gradient(p: Problem):
     x, weight, _, dy, place = _convolution(p)
     kernel = weight.shape[:2]
@@ -349,6 +355,7 @@ OPS: dict[str, Callable[[Problem], Sequence[Any]]] = {
     for op in (
         convolution,
         convolution_input_gradient,
+        convolution_input_gradient_relu,
         convolution_weight_gradient,
         max_pool,
         max_pool_gradient,

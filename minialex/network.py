@@ -167,7 +167,12 @@ class Network:
                 dy = kept.backward(b, dy)
                 del saved[i + 1 - kept.layers :]
                 continue
-            dy, of_layer = layer.backward(b, params.get(name, {}), kept, dy, input_gradient=i > 0)
+            before = self.layers[i - 1][1] if i else None
+            more = {}
+            if watch is None and isinstance(layer, Conv2D) and isinstance(before, ReLU):
+                more, _ = {"relu": True}, saved.pop()
+            of = params.get(name, {})
+            dy, of_layer = layer.backward(b, of, kept, dy, input_gradient=i > 0, **more)
             if of_layer:
                 grads[name] = of_layer
         return grads

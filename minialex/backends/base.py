@@ -197,6 +197,13 @@ class Backend:
                 dx[images, :, :, g * cg : (g + 1) * cg] = self.col2im(cols, (h, w), stride, pads)
         return dx
 
+    def convolution_input_gradient_relu(
+        self, dy, weight, x, stride: Pair, pads: Pads, groups: int
+    ) -> Array:
+        """The same where x, the convolution's input, is a ReLU's output: its gradient as well."""
+        dx = self.convolution_input_gradient(dy, weight, x.shape, stride, pads, groups)
+        return self.relu_gradient(dx, x)
+
     def convolution_weight_gradient(
         self, x, dy, kernel: Pair, stride: Pair, pads: Pads, groups: int
     ) -> Array:

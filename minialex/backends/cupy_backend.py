@@ -202,11 +202,9 @@ class CupyBackend(Backend):
         p, q = dy.shape[1:3]
         kg, length = k // groups, r * s * cg
         dx = self._new((n, h, w, c), dy)
-        if i := self._implicit(dy, weight.dtype, input_shape, (r, s), k, stride, pads, groups):
-            vector = i.vector_of_maps(dy.itemsize)
-            how = implicit.launch_shape(n * h * w, cg, groups, vector, (dy, weight))
-            family = "conv_input_gradient"
-            self._run(family, family, (dy, weight, None, dx, i.place()), **how)
+        sizes = self._implicit(dy, weight.dtype, input_shape, (r, s), k, stride, pads, groups)
+        if sizes:
+            self._input_gradient(dy, weight, None, dx, sizes)
             return dx
         for images in self._blocks(n, p * q * length):
             start, count = images.start * p * q, images.stop - images.start
@@ -223,6 +221,22 @@ class CupyBackend(Backend):
                 arguments = (cols, dx[images], pixels, *place)
                 self._run("im2col", name, arguments, pixels * cg // width, storage=dy.dtype)
         return dx
+
+    def convolution_input_gradient_relu(self, dy, weight, x, stride, pads, groups):
+        dy, weight, x = self._packed(dy), self._packed(weight), self._packed(x)
+        kernel, k = weight.shape[:2], weight.shape[3]
+        sizes = self._implicit(dy, weight.dtype, x.shape, kernel, k, stride, pads, groups)
+        if sizes is None or x.dtype != dy.dtype:
+            return super().convolution_input_gradient_relu(dy, weight, x, stride, pads, groups)
+        dx = self._new(x.shape, x)
+        self._input_gradient(dy, weight, x, dx, sizes)
+        return dx
+
+    def _input_gradient(self, dy, weight, relu_of, dx, sizes: implicit.Convolution) -> None:
+        vector, family = sizes.vector_of_maps(dy.itemsize), "conv_input_gradient"
+        place = (prod(dx.shape[:3]), sizes.cg, sizes.groups, vector, (dy, weight))
+        arguments = (dy, weight, relu_of, dx, sizes.place())
+        self._run(family, family, arguments, **implicit.launch_shape(*place))
 
     def convolution_weight_gradient(self, x, dy, kernel, stride, pads, groups):
         x, dy = self._packed(x), self._packed(dy)
