@@ -179,7 +179,7 @@ def test_a_planted_mistake_is_caught(monkeypatch, right, mistaken):
         cached.cache_clear()
     with monkeypatch.context() as patch:
         patch.setattr(kernels, "source", lambda family: texts[family].replace(right, mistaken))
-        with pytest.raises(AssertionError, match="off by|not equal"):
+        with pytest.raises(AssertionError, match=r"off by|not equal"):
             check(b, "bf16", problem)
     for cached in (kernels._module, kernels._function):
         cached.cache_clear()
