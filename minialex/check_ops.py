@@ -103,6 +103,12 @@ def convolution_input_gradient(p: Problem):
     return (p.b.convolution_input_gradient(p.given(dy), p.given(weight), x.shape, *place),)
 
 
+def convolution_input_gradient_relu(p: Problem):
+    x, weight, _, dy, place = _convolution(p)
+    given = [p.given(a) for a in (dy, weight, x)]
+    return (p.b.convolution_input_gradient_relu(*given, *place),)
+
+
 def convolution_weight_gradient(p: Problem):
     x, weight, _, dy, place = _convolution(p)
     kernel = weight.shape[:2]
@@ -159,6 +165,20 @@ def response_norm_gradient(p: Problem):
     x, dy, *place = _norm(p)
     _, saved = p.b.response_norm(p.given(x), *place)
     return (p.b.response_norm_gradient(p.given(dy), saved, *place),)
+
+
+_NORM = (3, 2.0, 1.0, 0.75, 1)
+
+
+def response_norm_pool(p: Problem):
+    x, _, place = _pooling(p)
+    return (p.b.response_norm_pool(p.given(x), _NORM, place)[0],)
+
+
+def response_norm_pool_gradient(p: Problem):
+    x, dy, place = _pooling(p)
+    _, saved = p.b.response_norm_pool(p.given(x), _NORM, place)
+    return (p.b.response_norm_pool_gradient(p.given(dy), saved, _NORM, place, relu=True),)
 
 
 def spatial_response_norm(p: Problem):
@@ -335,6 +355,7 @@ OPS: dict[str, Callable[[Problem], Sequence[Any]]] = {
     for op in (
         convolution,
         convolution_input_gradient,
+        convolution_input_gradient_relu,
         convolution_weight_gradient,
         max_pool,
         max_pool_gradient,
@@ -342,6 +363,8 @@ OPS: dict[str, Callable[[Problem], Sequence[Any]]] = {
         average_pool_gradient,
         response_norm,
         response_norm_gradient,
+        response_norm_pool,
+        response_norm_pool_gradient,
         spatial_response_norm,
         spatial_response_norm_gradient,
         dense,

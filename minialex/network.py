@@ -10,7 +10,17 @@ from math import prod
 from typing import Any
 
 from minialex.errors import InputError
-from minialex.layers import Conv2D, Dense, Dropout, InitialDraw, Layer, Mode, ReLU
+from minialex.layers import (
+    Conv2D,
+    Dense,
+    Dropout,
+    InitialDraw,
+    Layer,
+    MaxPool,
+    Mode,
+    ReLU,
+    ResponseNorm,
+)
 from minialex.layers.base import Shape
 
 Tree = dict[str, dict[str, Any]]
@@ -26,6 +36,30 @@ class Row:
     parameters: int
     neurons: int
     connections: int
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """What a normalisation and the pooling after it leave for their backward pass, as one.
+
+    If a ReLU stands before them, its gradient is taken there too.
+    """
+
+    norm: ResponseNorm
+    pool: MaxPool
+    relu: bool
+    saved: Any
+    input_shape: Shape  # with the batch
+
+    @property
+    def layers(self) -> int:
+        """How many layers it stands for."""
+        return 3 if self.relu else 2
+
+    def backward(self, b, dy):
+        """dx from dy."""
+        place = self.norm.place(), self.pool.place(self.input_shape)
+        return b.response_norm_pool_gradient(dy, self.saved, *place, relu=self.relu)
 
 
 @dataclass(frozen=True)
@@ -75,8 +109,17 @@ class Network:
         """
         saved: list[Any] = []
         for i, name, layer, fused in self.steps(stop):
-            x, kept = layer.forward(b, params.get(name, {}), x, replace(mode, layer=i), **fused)
-            saved.append(kept)
+            if self.pool_follows(i) and name != stop:
+                pool = self.layers[i + 1][1]
+                relu = i > 0 and isinstance(self.layers[i - 1][1], ReLU)
+                assert isinstance(layer, ResponseNorm)
+                assert isinstance(pool, MaxPool)
+                shape = x.shape
+                x, kept = b.response_norm_pool(x, layer.place(), pool.place(shape))
+                saved += [None, Pooled(layer, pool, relu, kept, shape)]
+            elif not (i and self.pool_follows(i - 1)):  # else done with the layer before
+                x, kept = layer.forward(b, params.get(name, {}), x, replace(mode, layer=i), **fused)
+                saved.append(kept)
             if fused:
                 saved.append(x)  # what the ReLU would keep: its output
             if watch is not None:
@@ -108,19 +151,33 @@ class Network:
         able = isinstance(self.layers[i][1], (Conv2D, Dense))
         return able and i + 1 < len(self.layers) and isinstance(self.layers[i + 1][1], ReLU)
 
+    def pool_follows(self, i: int) -> bool:
+        """Whether layers i and i + 1 are a normalisation and its max pooling, done as one."""
+        pair = [layer for _, layer in self.layers[i : i + 2]]
+        return [type(layer) for layer in pair] == [ResponseNorm, MaxPool]
+
     def backward(self, b, params: Tree, saved: list, dy, watch=None) -> Tree:
         """Gradients of all parameters from dy; takes `saved` apart as it goes, to free memory.
 
         `watch(name, dy)` is called with the gradient that arrives at each layer's output.
         """
         grads: Tree = {}
-        for i in reversed(range(len(saved))):
+        while saved:
+            i = len(saved) - 1
             name, layer = self.layers[i]
             if watch is not None:
                 watch(name, dy)
-            dy, of_layer = layer.backward(
-                b, params.get(name, {}), saved.pop(), dy, input_gradient=i > 0
-            )
+            kept = saved.pop()
+            if isinstance(kept, Pooled):
+                dy = kept.backward(b, dy)
+                del saved[i + 1 - kept.layers :]
+                continue
+            before = self.layers[i - 1][1] if i else None
+            more = {}
+            if watch is None and isinstance(layer, Conv2D) and isinstance(before, ReLU):
+                more, _ = {"relu": True}, saved.pop()
+            of = params.get(name, {})
+            dy, of_layer = layer.backward(b, of, kept, dy, input_gradient=i > 0, **more)
             if of_layer:
                 grads[name] = of_layer
         return grads

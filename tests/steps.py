@@ -6,6 +6,7 @@ import cuda_on_cpu
 import numpy as np
 
 from minialex import backends, losses, parallel
+from minialex.backends.cuda import cublas
 from minialex.layers import Mode
 from minialex.optim import SGD, Rates
 from minialex.recipe import Recipe
@@ -53,6 +54,7 @@ def step_of(network, b, batch, dtype="float32", seed=0):
 def step_peak(network, devices, precision: str, batch: int) -> int:
     """Bytes that the arrays of a training step hold at most, on the device that holds the most."""
     machine = cuda_on_cpu.machine
+    cublas._scratch.cache_clear()  # so that it is counted
     gc.collect()
     before = dict(machine.used)
     machine.peak.clear()

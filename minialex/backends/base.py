@@ -197,6 +197,13 @@ class Backend:
                 dx[images, :, :, g * cg : (g + 1) * cg] = self.col2im(cols, (h, w), stride, pads)
         return dx
 
+    def convolution_input_gradient_relu(
+        self, dy, weight, x, stride: Pair, pads: Pads, groups: int
+    ) -> Array:
+        """The same where x, the convolution's input, is a ReLU's output: its gradient as well."""
+        dx = self.convolution_input_gradient(dy, weight, x.shape, stride, pads, groups)
+        return self.relu_gradient(dx, x)
+
     def convolution_weight_gradient(
         self, x, dy, kernel: Pair, stride: Pair, pads: Pads, groups: int
     ) -> Array:
@@ -402,6 +409,21 @@ class Backend:
         x, y, scale = saved
         spread = self._spatial_sums(dy * y / scale, n)
         return dy / _power(self.xp, scale, beta) - (2 * alpha * beta) * x * spread
+
+    def response_norm_pool(self, x, norm: tuple, pool: tuple) -> tuple[Array, Any]:
+        """`response_norm(x, *norm)`, then `max_pool(…, *pool)`: y, and what the gradient needs."""
+        z, kept = self.response_norm(x, *norm)
+        y, which = self.max_pool(z, *pool)
+        return y, (x, kept, which)
+
+    def response_norm_pool_gradient(
+        self, dy, saved, norm: tuple, pool: tuple, relu: bool = False
+    ) -> Array:
+        """dx of both; with `relu`, x was a ReLU's output, and its gradient is taken as well."""
+        x, kept, which = saved
+        dz = self.max_pool_gradient(dy, which, x.shape, *pool)
+        dx = self.response_norm_gradient(dz, kept, *norm)
+        return self.relu_gradient(dx, x) if relu else dx
 
     def _channel_sums(self, x, n: int, groups: int) -> Array:
         """Sums over the n channels around each, clipped to its group."""

@@ -202,11 +202,9 @@ class CupyBackend(Backend):
         p, q = dy.shape[1:3]
         kg, length = k // groups, r * s * cg
         dx = self._new((n, h, w, c), dy)
-        if i := self._implicit(dy, weight.dtype, input_shape, (r, s), k, stride, pads, groups):
-            vector = i.vector_of_maps(dy.itemsize)
-            how = implicit.launch_shape(n * h * w, cg, groups, vector, (dy, weight))
-            family = "conv_input_gradient"
-            self._run(family, family, (dy, weight, None, dx, i.place()), **how)
+        sizes = self._implicit(dy, weight.dtype, input_shape, (r, s), k, stride, pads, groups)
+        if sizes:
+            self._input_gradient(dy, weight, None, dx, sizes)
             return dx
         for images in self._blocks(n, p * q * length):
             start, count = images.start * p * q, images.stop - images.start
@@ -223,6 +221,22 @@ class CupyBackend(Backend):
                 arguments = (cols, dx[images], pixels, *place)
                 self._run("im2col", name, arguments, pixels * cg // width, storage=dy.dtype)
         return dx
+
+    def convolution_input_gradient_relu(self, dy, weight, x, stride, pads, groups):
+        dy, weight, x = self._packed(dy), self._packed(weight), self._packed(x)
+        kernel, k = weight.shape[:2], weight.shape[3]
+        sizes = self._implicit(dy, weight.dtype, x.shape, kernel, k, stride, pads, groups)
+        if sizes is None or x.dtype != dy.dtype:
+            return super().convolution_input_gradient_relu(dy, weight, x, stride, pads, groups)
+        dx = self._new(x.shape, x)
+        self._input_gradient(dy, weight, x, dx, sizes)
+        return dx
+
+    def _input_gradient(self, dy, weight, relu_of, dx, sizes: implicit.Convolution) -> None:
+        vector, family = sizes.vector_of_maps(dy.itemsize), "conv_input_gradient"
+        place = (prod(dx.shape[:3]), sizes.cg, sizes.groups, vector, (dy, weight))
+        arguments = (dy, weight, relu_of, dx, sizes.place())
+        self._run(family, family, arguments, **implicit.launch_shape(*place))
 
     def convolution_weight_gradient(self, x, dy, kernel, stride, pads, groups):
         x, dy = self._packed(x), self._packed(dy)
@@ -429,6 +443,43 @@ class CupyBackend(Backend):
             return
         grid = (min(-(-pixels // tile), 1 << 16),)
         self._run("response_norm", kernel, arguments, grid=grid, shared=tile * pixel_bytes)
+
+    def response_norm_pool(self, x, norm, pool):
+        (n, k, alpha, beta, groups), (window, stride, pads) = norm, pool
+        x = self._packed(x)
+        images, h, w, c = x.shape
+        p, q = output_shape((h, w), window, stride, pads)
+        # a block's windows stand in shared memory, as x and normalised
+        columns = _SHARED // (2 * window[0] * c * x.itemsize)
+        across = min(q, (columns - window[1]) // stride[1] + 1)
+        if across < 1 or prod(window) > 1 << 16:
+            return super().response_norm_pool(x, norm, pool)
+        parts = -(-q // across)
+        across = -(-q // parts)
+        y = self._new((images, p, q, c), x)
+        which = self._new(y.shape, "uint16")
+        place = (images, h, w, c, *window, p, q, *stride, pads[0][0], pads[1][0], across)
+        arguments = (x, y, which, *place, c // groups, n, k, alpha, beta)
+        held = 2 * window[0] * ((across - 1) * stride[1] + window[1]) * c * x.itemsize
+        grid = (max(1, min(images * p * parts, 1 << 20)),)
+        self._run("norm_pool", "norm_pool", arguments, grid=grid, shared=held)
+        return y, (x, x, which)
+
+    def response_norm_pool_gradient(self, dy, saved, norm, pool, relu=False):
+        (n, k, alpha, beta, groups), (window, stride, pads) = norm, pool
+        dy, (x, _, which) = self._packed(dy), saved
+        images, h, w, c = x.shape
+        wide = np.dtype(kernels.accumulator(x.dtype.name)).itemsize
+        pixel_bytes = c * (2 * x.itemsize + wide)
+        tile = min(max(1, 2 * kernels.BLOCK // c), _SHARED // pixel_bytes)
+        if tile < 1:
+            return super().response_norm_pool_gradient(dy, saved, norm, pool, relu)
+        dx, pixels = self._new(x.shape, x), images * h * w
+        place = (h, w, c, *window, *dy.shape[1:3], *stride, pads[0][0], pads[1][0], tile)
+        arguments = (dy, which, x, dx, pixels, *place, c // groups, n, k, alpha, beta, relu)
+        grid, shared = (min(-(-pixels // tile), 1 << 16),), tile * pixel_bytes
+        self._run("norm_pool", "norm_pool_gradient", arguments, grid=grid, shared=shared)
+        return dx
 
     def spatial_response_norm(self, x, n, k, alpha, beta):
         x = self._packed(x)

@@ -64,13 +64,16 @@ class Conv2D(Layer):
         y = b.convolution(x, params["weight"], params["bias"], *place, relu=relu)
         return y, x
 
-    def backward(self, b, params, saved, dy, *, input_gradient=True):
+    def backward(self, b, params, saved, dy, *, input_gradient=True, relu=False):
+        """With `relu`, x is a ReLU's output, and dx is the gradient of its input."""
         x = saved
         place = ((self.stride, self.stride), self._pads(x.shape[1:]), self.groups)
         dw = b.convolution_weight_gradient(x, dy, (self.kernel, self.kernel), *place)
         db = None if params["bias"] is None else b.bias_gradient(dy)
         dx = None
-        if input_gradient:
+        if input_gradient and relu:
+            dx = b.convolution_input_gradient_relu(dy, params["weight"], x, *place)
+        elif input_gradient:
             dx = b.convolution_input_gradient(dy, params["weight"], x.shape, *place)
         return dx, {"weight": dw, "bias": db}
 

@@ -27,7 +27,8 @@ class _Pool(Layer):
         pads = self._pads(input_shape)
         return (*windows.moved(input_shape, self.window, self.stride, pads), input_shape[2])
 
-    def _place(self, batch_shape):
+    def place(self, batch_shape):
+        """What the op takes behind x."""
         pads = self._pads(batch_shape[1:])
         return (self.window, self.window), (self.stride, self.stride), pads
 
@@ -43,12 +44,12 @@ class MaxPool(_Pool):
     """
 
     def forward(self, b, params, x, mode):
-        y, which = b.max_pool(x, *self._place(x.shape))
+        y, which = b.max_pool(x, *self.place(x.shape))
         return y, (x.shape, which)
 
     def backward(self, b, params, saved, dy, *, input_gradient=True):
         input_shape, which = saved
-        dx = b.max_pool_gradient(dy, which, input_shape, *self._place(input_shape))
+        dx = b.max_pool_gradient(dy, which, input_shape, *self.place(input_shape))
         return dx, {}
 
 
@@ -57,8 +58,8 @@ class AveragePool(_Pool):
     """The mean of the pixels under each window, without those outside the image."""
 
     def forward(self, b, params, x, mode):
-        return b.average_pool(x, *self._place(x.shape)), x.shape
+        return b.average_pool(x, *self.place(x.shape)), x.shape
 
     def backward(self, b, params, saved, dy, *, input_gradient=True):
         input_shape = saved
-        return b.average_pool_gradient(dy, input_shape, *self._place(input_shape)), {}
+        return b.average_pool_gradient(dy, input_shape, *self.place(input_shape)), {}

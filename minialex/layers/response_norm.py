@@ -38,12 +38,15 @@ class ResponseNorm(Layer):
         )
         return input_shape
 
+    def place(self):
+        """What the op takes behind x."""
+        return (self.n, self.k, self.alpha, self.beta, self.groups)
+
     def forward(self, b, params, x, mode):
-        return b.response_norm(x, self.n, self.k, self.alpha, self.beta, self.groups)
+        return b.response_norm(x, *self.place())
 
     def backward(self, b, params, saved, dy, *, input_gradient=True):
-        place = (self.n, self.k, self.alpha, self.beta, self.groups)
-        return b.response_norm_gradient(dy, saved, *place), {}
+        return b.response_norm_gradient(dy, saved, *self.place()), {}
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from math import prod
 
+from minialex.backends.cuda.implicit import Convolution
 from minialex.layers import (
     Conv2D,
     Dense,
@@ -16,7 +17,10 @@ from minialex.layers import (
 from minialex.network import Network
 
 _COLUMNS = 1 << 24  # numbers of im2col that are held at a time
-_WORKSPACE = 32 << 20  # bytes, for cuBLAS and what is small
+_PARTS = (
+    528 * 128 * 128 * 4
+)  # bytes of a weight gradient's partial sums, where there are no columns
+_WORKSPACE = 64 << 20  # bytes: 32 MiB for cuBLAS, and what is small
 _MARGIN = 0.8  # of the memory: an estimate, and blocks of the pool larger than what they hold
 
 
@@ -26,7 +30,7 @@ class _Step:
 
     output: int
     kept: int  # from forward to backward
-    columns: int
+    scratch: int  # of the whole batch: columns, or a weight gradient's partial sums
     gradient: int  # of its parameters
 
 
@@ -34,20 +38,19 @@ def step_bytes(network: Network, batch: int, precision: str = "fp32") -> int:
     """Bytes that a training step holds at most, on one device: a walk forth and back."""
     half = precision in ("bf16", "fp16")
     size = 2 if half else 4
-    steps = _steps(network, size)
+    steps = _steps(network, size, batch, columns=precision == "fp32")
     # weights and velocities in float32, and the weights once more in half precision
     held = network.parameter_count * (10 if half else 8) + _WORKSPACE
-    held += batch * prod(network.input_shape) * size
+    # the batch as numbers, and as bytes: being read, ready, and on their way
+    held += batch * prod(network.input_shape) * (size + 3)
     peak, before = held, 0
     for step in steps:
-        columns = min(step.columns * batch, max(_COLUMNS * 4, step.columns))
-        peak = max(peak, held + (before + step.output) * batch + columns)
+        peak = max(peak, held + (before + step.output) * batch + step.scratch)
         held, before = held + step.kept * batch, step.output
     for i, step in reversed(list(enumerate(steps))):
-        columns = min(step.columns * batch, max(_COLUMNS * 4, step.columns))
         held += step.gradient
         arriving, leaving = step.output, steps[i - 1].output if i else 0
-        peak = max(peak, held + (arriving + leaving) * batch + columns)
+        peak = max(peak, held + (arriving + leaving) * batch + step.scratch)
         held -= step.kept * batch
     return peak
 
@@ -62,7 +65,7 @@ def fitting_batch(network: Network, memory: int, devices: int = 1, precision: st
     return low
 
 
-def _steps(network: Network, size: int) -> list[_Step]:
+def _steps(network: Network, size: int, batch: int, columns: bool) -> list[_Step]:
     steps, shapes, found = list(network.steps()), network.shapes(), list[_Step]()
     for at, (i, _, layer, fused) in enumerate(steps):
         output = prod(shapes[i + len(fused) + 1])
@@ -73,12 +76,18 @@ def _steps(network: Network, size: int) -> list[_Step]:
             kept += 2 * output
         if isinstance(layer, SpatialResponseNorm):
             kept += 4 * output
-        columns = 0
+        scratch = 0
         if isinstance(layer, Conv2D):
-            r, s, cg, _ = layer.parameter_shapes(shapes[i])["weight"]
-            columns = r * s * cg * prod(shapes[i + 1][:2]) * size
+            r, s, cg, k = layer.parameter_shapes(shapes[i])["weight"]
+            numbers = r * s * cg * prod(shapes[i + 1][:2])
+            scratch = min(numbers * size * batch, max(_COLUMNS * 4, numbers * size))
+            if not columns:
+                image, pads = (max(1, batch), *shapes[i]), layer._pads(shapes[i])
+                place = ((layer.stride, layer.stride), pads, layer.groups)
+                parts, _ = Convolution.of(image, (r, s), k, *place).parts(size)
+                scratch = parts * r * s * cg * k * 4
         gradient = sum(4 * prod(s) for s in layer.parameter_shapes(shapes[i]).values())
-        found.append(_Step(output * size, kept, columns, gradient))
+        found.append(_Step(output * size, kept, scratch, gradient))
     return found
 
 

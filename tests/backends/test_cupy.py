@@ -101,6 +101,24 @@ def test_response_norms_in_half_precision(b, dtype, problem):
 
 
 @pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.parametrize("shape", [(2, 9, 11, 96), (1, 7, 13, 256)])
+def test_normalisation_and_pooling_as_one_in_half_precision(b, dtype, shape):
+    """The paper's maps, so that rows of windows are cut; rounded as the separate kernels do."""
+    x = b.asarray(np.maximum(grid(shape, 0), 0), dtype)
+    norm, pool = (5, 2.0, 1.0, 0.75, 2), ((3, 3), (2, 2), ((0, 0), (0, 0)))
+    z, kept = b.response_norm(x, *norm)
+    wanted, which = b.max_pool(z, *pool)
+    y, saved = b.response_norm_pool(x, norm, pool)
+    np.testing.assert_array_equal(b.to_numpy(y), b.to_numpy(wanted))
+    np.testing.assert_array_equal(b.to_numpy(saved[2]), b.to_numpy(which))
+    dy = b.asarray(grid(y.shape, 1), dtype)
+    dx = b.response_norm_gradient(b.max_pool_gradient(dy, which, shape, *pool), kept, *norm)
+    dx = b.to_numpy(b.relu_gradient(dx, x)).astype("float64")
+    found = b.to_numpy(b.response_norm_pool_gradient(dy, saved, norm, pool, relu=True))
+    close(found, dx, dtype, 1, "dx")
+
+
+@pytest.mark.parametrize("dtype", HALF)
 @given(st.integers(1, 5), st.integers(1, 9), st.integers(1, 9), st.integers(0, 99))
 @settings(max_examples=40)
 def test_dense_and_losses_in_half_precision(b, dtype, n, i, o, seed):

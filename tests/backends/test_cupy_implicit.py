@@ -60,6 +60,10 @@ def all_three(b, dtype, problem, seed=0):
         b.convolution_input_gradient(ours[2], ours[1], x.shape, *place),
         b.convolution_weight_gradient(ours[0], ours[2], kernel, *place),
     )
+    masked = b.convolution_input_gradient_relu(ours[2], ours[1], ours[0], *place)
+    np.testing.assert_array_equal(
+        b.to_numpy(masked), b.to_numpy(b.relu_gradient(found[2], ours[0]))
+    )
     theirs = (
         wanted,
         np.maximum(reference.convolution(x, weight, None, *place), 0),
@@ -175,7 +179,7 @@ def test_a_planted_mistake_is_caught(monkeypatch, right, mistaken):
         cached.cache_clear()
     with monkeypatch.context() as patch:
         patch.setattr(kernels, "source", lambda family: texts[family].replace(right, mistaken))
-        with pytest.raises(AssertionError, match="off by"):
+        with pytest.raises(AssertionError, match=r"off by|not equal"):
             check(b, "bf16", problem)
     for cached in (kernels._module, kernels._function):
         cached.cache_clear()

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import DTYPES, grid, laid_out, norms, windows
 from tolerance import assert_close
@@ -123,6 +123,29 @@ def test_response_norm(b, problem):
         exact(dy), exact(x), wanted, wanted_scale, f.n, f.alpha, f.beta, f.groups
     )
     assert_close(b.to_numpy(dx), wanted, f.dtype, 4 * f.n, "dx")
+
+
+@given(problem=norms(), windows=windows(pooling=True), relu=st.booleans())
+@settings(max_examples=40)
+def test_response_norm_and_max_pool_as_one(b, problem, windows, relu):
+    """The same as one after the other, and so the same as the loops."""
+    f, (n, h, w, _) = problem, windows.shape
+    pool = (windows.window, windows.stride, windows.pads)
+    norm = (f.n, f.k, f.alpha, f.beta, f.groups)
+    shape = (n, h, w, f.shape[3])
+    x = f.laid_out(shape, 0)
+    x = laid_out(np.maximum(x, 0), f.layout) if relu else x
+    z, kept = b.response_norm(b.asarray(x), *norm)
+    wanted, wanted_which = b.max_pool(z, *pool)
+    y, saved = b.response_norm_pool(b.asarray(x), norm, pool)
+    np.testing.assert_array_equal(b.to_numpy(y), b.to_numpy(wanted))
+    np.testing.assert_array_equal(b.to_numpy(saved[2]), b.to_numpy(wanted_which))
+    dy = f.laid_out(y.shape, 1)
+    dz = b.max_pool_gradient(b.asarray(dy), wanted_which, shape, *pool)
+    dx = b.response_norm_gradient(dz, kept, *norm)
+    dx = b.relu_gradient(dx, b.asarray(x)) if relu else dx
+    found = b.response_norm_pool_gradient(b.asarray(dy), saved, norm, pool, relu)
+    assert_close(b.to_numpy(found), b.to_numpy(dx), f.dtype, f.n, "dx")
 
 
 @given(problem=norms())

@@ -43,6 +43,14 @@ def interface() -> Any | None:
     return found
 
 
+_same: dict[int, int] = {}  # streams that are captured, and the ones their graphs run in
+
+
+def share_scratch(captured: int, stream: int) -> None:
+    """Products captured on one stream run on another, after and before its own."""
+    _same[captured] = stream
+
+
 @cache
 def _scratch(device: int, stream: int) -> Any:
     # of a stream's own: products of two streams may run at the same time
@@ -56,7 +64,7 @@ def gemm_ex(device: int, *arguments) -> None:
     if found is None:
         cuda.cublas.gemmEx(handle, *arguments)
         return
-    scratch = _scratch(device, stream)
+    scratch = _scratch(device, _same.get(stream, stream))
     for name, given in (
         ("cublasSetStream_v2", (stream,)),
         ("cublasSetWorkspace_v2", (scratch.ptr, _SCRATCH)),  # setting a stream takes it away

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from minialex.backends.cuda import cublas
 from minialex.backends.cuda.device import library
 from minialex.backends.cuda.queue import Queue
 
@@ -90,6 +91,7 @@ class Recording:
         self._queue, self._body = queue, body
         with queue.here():
             self._stream = library().cuda.Stream(non_blocking=True)
+            cublas.share_scratch(self._stream.ptr, library().cuda.get_current_stream().ptr)
         self._pool = library().cuda.MemoryPool()
         self._graph: Any = None
         self._runs = 0
