@@ -4,6 +4,7 @@ Requires Numba. Arrays are NumPy's; what has no kernel here is the NumPy backend
 `cpu/`.
 """
 
+import os
 import threading
 from math import prod
 
@@ -17,6 +18,7 @@ from minialex.backends.cpu import convolution, dense, maps, numbers, winograd
 from minialex.backends.cpu import threads as cpu_threads
 from minialex.backends.cpu.memory import MEMORY
 from minialex.backends.numpy_backend import NumpyBackend
+from minialex.errors import InputError
 from minialex.jit import is_kept
 
 _empty, _packed = MEMORY.empty, np.ascontiguousarray
@@ -26,14 +28,19 @@ _FEW, _MAPS = 8, 32  # images of a thread, and maps of a group, from which tiles
 _ROWS = 512  # of im2col that a thread multiplies at once: a block of them stays in the cache
 
 
+def _most_threads() -> int:
+    return numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+
+
 class NumbaBackend(NumpyBackend):
     """Compiled kernels on `threads` threads (None: the cores this process may use)."""
+
+    _process: int | None = None  # where the kernels' threads are
 
     def __init__(self, device=None, threads: int | None = None):
         super().__init__(device)
         self.name = "numba"
-        most = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
-        self.threads = min(cpu_threads.choose(threads), most)
+        self.threads = cpu_threads.choose(threads, _most_threads())
         cpu_threads.load_blas()
 
     def with_threads(self, threads):
@@ -45,6 +52,12 @@ class NumbaBackend(NumpyBackend):
         return ["compiling for this machine, once: about half a minute"]
 
     def _run(self, kernel, *arguments) -> None:
+        process = NumbaBackend._process = NumbaBackend._process or os.getpid()
+        if os.getpid() != process:
+            raise InputError(
+                "this process was forked from one that had used the numba backend, whose threads "
+                'are not here: start processes with multiprocessing\'s "spawn", or use "numpy"'
+            )
         with _ONE_AT_A_TIME:
             numba.set_num_threads(self.threads)  # of the Python thread that calls
             kernel(*arguments)
@@ -138,7 +151,8 @@ class NumbaBackend(NumpyBackend):
 
     def dense_input_gradient(self, dy, weight, input_shape):
         dx = _empty((len(dy), weight.shape[0]), dy.dtype)
-        self._run(dense.input_gradient, _packed(dy), _packed(weight), dx, self.threads)
+        if dx.size:
+            self._run(dense.input_gradient, _packed(dy), _packed(weight), dx, self.threads)
         return dx.reshape(input_shape)
 
     def dense_weight_gradient(self, x, dy):
@@ -216,6 +230,11 @@ class NumbaBackend(NumpyBackend):
         mean = _packed(mean, dtype)
         shift = np.zeros((n, c), dtype) if shift is None else _packed(shift, dtype)
         corner = (-1, -1) if mean_top is None else (mean_top, mean_left)
+        for place, array in ((top, images[0]), (left, images[0].swapaxes(0, 1)), (corner, mean)):
+            if n and not -1 <= min(place) <= max(place) <= len(array) - crop:
+                raise ValueError(
+                    f"a crop of {crop} at {max(place)} leaves an image of {len(array)}"
+                )
         where = np.asarray(top, np.int64), np.asarray(left, np.int64), np.asarray(flip, bool)
         self._run(
             numbers.crops,

@@ -369,7 +369,9 @@ def _peers(model: str, precision: str, batch: int) -> dict[str, tuple[Run, Run]]
     labels = torch.arange(batch, device="cuda") % 1000
 
     def stepper(compiled: bool) -> Run:
-        network = network_in_torch(model).cuda().to(memory_format=torch.channels_last)
+        network = (
+            network_in_torch(models.get(model).network).cuda().to(memory_format=torch.channels_last)
+        )
         sgd = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9, weight_decay=5e-4)
         run = torch.compile(network, mode="reduce-overhead") if compiled else network
 

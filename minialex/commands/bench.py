@@ -32,6 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--compare", choices=("torch",), help="PyTorch in turns with ours, if it is installed"
     )
     parser.add_argument(
+        "--suite",
+        choices=("gpu",),
+        help="every CUDA kernel checked and timed beside its floor, whole steps, PyTorch",
+    )
+    parser.add_argument(
         "--data", metavar="DATA", help="time the reading of these images instead of a network"
     )
     parser.add_argument(
@@ -59,6 +64,7 @@ def run(
     batch_size: int,
     inference: bool,
     compare: str | None,
+    suite: str | None,
     data: str | None,
     size: int,
     workers: int | None,
@@ -69,6 +75,9 @@ def run(
     threads: int | None,
     json: str | None,
 ) -> None:
+    if suite is not None:
+        _run_suite(json)
+        return
     if data is not None:
         from minialex.bench import data as reading
 
@@ -93,6 +102,17 @@ def run(
         say=lambda text: print(f"{text} ...", file=sys.stderr),
     )
     _print(report.text(result), report.document(result), json)
+
+
+def _run_suite(json: str | None) -> None:
+    from minialex.backends.cuda import device
+    from minialex.bench import gpu
+    from minialex.errors import InputError
+
+    if json in (None, "-"):
+        raise InputError("the suite takes minutes and writes its tables to a file: add --json FILE")
+    device.check(0)
+    gpu.run_suite(Path(str(json)))
 
 
 def _print(text: str, document: dict | list, json: str | None) -> None:

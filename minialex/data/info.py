@@ -143,8 +143,10 @@ def _colour(train: Dataset, chosen: np.ndarray, workers: int | None):
             pixels = batch.images.astype(np.float64)
             means.append(pixels.mean(axis=(1, 2)))  # (n, 3)
             squares.append((pixels**2).mean(axis=(1, 2)))
-    except InputError:  # most are unreadable: the list of them says so
-        return None, loader.skipped
+    except InputError:
+        if 2 * len(loader.skipped) <= len(chosen):
+            raise  # a read got stuck, or there was no memory for it
+        return None, loader.skipped  # most are unreadable: the list of them says so
     if not means:
         return None, loader.skipped
     mean, square = np.concatenate(means).mean(axis=0), np.concatenate(squares).mean(axis=0)

@@ -14,6 +14,7 @@ from minialex.data.base import Dataset
 from minialex.data.workers import Workers
 from minialex.errors import InputError
 
+_STRETCH = 32  # mapped images that a thread copies at a time: it has the patience for one
 _GIB = 1 << 30
 
 
@@ -146,7 +147,8 @@ class Loader:
 
     def _start_copy(self, workers: Workers, indices) -> tuple[np.ndarray, list[Future]]:
         images = np.empty((len(indices), self.size, self.size, self._channels), np.uint8)
-        cuts = np.linspace(0, len(indices), min(self.workers, len(indices)) + 1).astype(int)
+        pieces = min(len(indices), max(self.workers, -(-len(indices) // _STRETCH)))
+        cuts = np.linspace(0, len(indices), pieces + 1).astype(int)
 
         def stretch(low: int, high: int):
             copy = self.dataset.copy_squares  # type: ignore[attr-defined]

@@ -54,9 +54,10 @@ class Manifest:
     def entries(self) -> list[dict[str, Any]]:
         """All files with their sizes and checksums."""
         found = [self.values["statistics"]["mean"]]
+        keys = ("labels", "names", "places") if self.jpeg else ("labels", "names")
         for part in PARTS:
             of_part = self.values["parts"][part]
-            found += [of_part[key] for key in ("labels", "names", "places") if key in of_part]
+            found += [of_part[key] for key in keys if key in of_part]
             found += of_part["shards"]
         return found
 

@@ -14,6 +14,7 @@ from minialex.data.open import existing_folder, is_builtin, open_data
 from minialex.data.packed import open_packed
 from minialex.data.packer import Packer, encode
 from minialex.data.packing import fingerprint, finish, lock
+from minialex.data.packing_report import NAME as REPORT
 from minialex.data.shards import STATE, PartState, PrepareState
 from minialex.errors import InputError
 from minialex.interrupt import Interrupt
@@ -126,8 +127,12 @@ def _start(request: dict, size: int) -> PrepareState:
 
 
 def _is_ours(path: Path) -> bool:
-    """What a run that was killed before its first saved state may have left."""
-    return path.suffix == ".part" or path.name.startswith(("train-", "val-", f".{STATE}"))
+    """What a run that ended before its first saved state may have left."""
+    return (
+        path.name == REPORT
+        or path.suffix == ".part"
+        or path.name.startswith(("train-", "val-", f".{STATE}"))
+    )
 
 
 def _done_before(folder: Path, request: dict) -> Prepared:

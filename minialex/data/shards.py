@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,14 +52,15 @@ class ShardWriter:
         """Put the shard in its place; returns its entry for the manifest, None if it is empty."""
         if not self.count:
             return None
-        if self.count != self.expected and self.size is not None:
-            self._file.seek(0)
-            self._file.write(self._header(self.count))
-            self._file.seek(0)
-            self._digest = hashlib.file_digest(self._file, "sha256")
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
+        with self._room():
+            if self.count != self.expected and self.size is not None:
+                self._file.seek(0)
+                self._file.write(self._header(self.count))
+                self._file.seek(0)
+                self._digest = hashlib.file_digest(self._file, "sha256")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
         os.replace(self._part, self.path)
         return {
             "file": self.path.name,
@@ -70,21 +73,27 @@ class ShardWriter:
         return self
 
     def __exit__(self, *exception) -> None:
-        self._file.close()
+        with suppress(OSError):  # of a full disk, which has been told
+            self._file.close()
         self._part.unlink(missing_ok=True)
 
     def _header(self, count: int) -> bytes:
         return header("|u1", (count, self.size, self.size, 3)) if self.size is not None else b""
 
-    def _write(self, content: memoryview | bytes) -> None:
+    @contextmanager
+    def _room(self) -> Iterator[None]:
         try:
-            self._file.write(content)
+            yield
         except OSError as error:
             raise OSError(
                 error.errno,
                 f"no room to write {self.path} ({error.strerror}); what is finished is kept, so "
                 "free some space and give the same command again",
             ) from None
+
+    def _write(self, content: memoryview | bytes) -> None:
+        with self._room():
+            self._file.write(content)
         self._digest.update(content)
         self.bytes += len(content)
 

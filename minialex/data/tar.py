@@ -44,6 +44,8 @@ def members(file: BinaryIO, name: str, start: int = 0, end: int | None = None) -
         kind = header[156:157]
         size = _size(header, name, position)
         if kind not in b"xgLK" and fields.get("size", "").isdecimal():
+            if len(fields["size"]) > 20:
+                raise _damaged(name, position, "a size of more than 20 digits")
             size = int(fields["size"])  # pax, where a size has more than eleven octal digits
         data = position + _BLOCK
         if data + size > end:

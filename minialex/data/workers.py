@@ -39,6 +39,7 @@ class Workers:
         self._jobs: queue.SimpleQueue = queue.SimpleQueue()
         self._running = {} if running is None else running  # thread -> (index, since when)
         self._closed = False
+        self._looked: float | None = None
         self._threads = [
             threading.Thread(target=self._work, name=f"minialex-loader-{i}", daemon=True)
             for i in range(count)
@@ -120,6 +121,11 @@ class Workers:
 
     def _check_patience(self) -> None:
         now = time.monotonic()
+        if self._looked is not None and now - self._looked > 2 + 2 * _LOOK:
+            # the program was suspended, and no read could go on: they all begin anew
+            for thread, (index, _) in list(self._running.items()):
+                self._running[thread] = index, now
+        self._looked = now
         for index, since in list(self._running.values()):
             if now - since > self.patience:
                 raise InputError(

@@ -19,6 +19,8 @@ from minialex.backends.cpu.memory import Memory
 from minialex.errors import InputError
 from reference import convolution
 
+MOST = backends.get("numba").threads
+
 # ------------------------------------------------------------------------------------ products
 
 
@@ -54,6 +56,8 @@ def test_products_of_parts_of_arrays(sizes, beside, which, add, dtype):
 
 
 def test_one_and_several_threads_agree():
+    if MOST < 2:
+        pytest.skip("this process may use one core only")
     rng = np.random.default_rng(0)
     x, w = rng.normal(size=(5, 9, 8, 4)), rng.normal(size=(3, 3, 2, 6))
     place = ((1, 2), ((1, 1), (0, 2)), 2)
@@ -71,7 +75,7 @@ def test_one_and_several_threads_agree():
     st.sampled_from([(1, 1, 1), (2, 3, 1), (4, 2, 2), (6, 9, 3)]),
     st.booleans(),
     st.sampled_from(["float32", "float64"]),
-    st.integers(1, 3),
+    st.integers(1, min(3, MOST)),
 )
 def test_tiles_are_the_convolution(n, size, pads, maps, relu, dtype, threads_used):
     """Winograd's sums against the loops of the reference, forward and to the input."""
@@ -152,6 +156,57 @@ def test_memory_is_shared_by_threads():
     assert memory.used == 0
 
 
+def test_what_was_taken_long_ago_is_given_up():
+    memory = Memory()
+    memory.empty((400 << 20,), "uint8")
+    for _ in range(2100):
+        memory.empty((2 << 20,), "uint8")
+    assert memory.free <= 4 << 20
+
+
+def test_memory_that_is_not_there_is_a_memory_error():
+    memory = Memory()
+    memory.empty((2 << 20,), "uint8")
+    with pytest.raises(MemoryError, match="MiB for one array"):
+        memory.empty((1 << 46,), "uint8")
+    assert memory.used == 0
+    assert memory.most == 2 << 20
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_process_has_its_own_memory():
+    code = """
+import os
+from minialex.backends.cpu.memory import Memory
+array = Memory().empty((1 << 20,), "float32")
+array[:] = 1
+if os.fork() == 0:
+    array[:] = 7
+    os._exit(0)
+os.wait()
+assert (array == 1).all()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_process_forked_after_use_is_told():
+    code = """
+import os, numpy as np
+from minialex import backends
+from minialex.errors import InputError
+b, x = backends.get("numba"), np.ones(9, np.float32)
+b.relu(x)
+if os.fork() == 0:
+    try:
+        b.relu(x)
+    except InputError as error:
+        os._exit(42 if "forked" in str(error) else 1)
+assert os.waitstatus_to_exitcode(os.wait()[1]) == 42
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_small_arrays_are_numpys():
     memory = Memory()
     assert memory.empty((3, 4), "float64").shape == (3, 4)
@@ -223,6 +278,8 @@ def test_threads_follow_the_limit_of_the_container(tmp_path, limit, cores):
 
 
 def test_no_threads_at_all_is_one_sentence():
+    with pytest.raises(InputError, match=f"ask for at most {MOST}"):
+        backends.get("numba", threads=MOST + 1)
     with pytest.raises(InputError, match="0 threads were asked for"):
         backends.get("numba", threads=0)
     with pytest.raises(InputError, match='"cupy" has no threads'):

@@ -11,6 +11,7 @@ from scipy.io import loadmat
 
 from minialex.data import devkit
 from minialex.data.open import open_data, open_for_evaluation
+from minialex.data.tar import members
 from minialex.errors import InputError
 
 NAMES = ("tench", "crane (n02012849)", "crane (n03126707)", "maillot")
@@ -208,3 +209,17 @@ def test_the_real_validation_photographs_have_their_own_labels(shared_data):
     assert len(found) > 100
     for path in found:
         assert kit.wnid_of(int(path.stem.rpartition("_")[2])) == path.parent.name
+
+
+def test_a_size_that_is_no_number_for_python_is_a_sentence():
+    """A pax size may have any number of digits, and Python's int has a limit."""
+    note = b"size=" + b"9" * 5000 + b"\n"
+    note = str(len(note) + 5).encode() + b" " + note
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, kind, data in (("pax", tarfile.XHDTYPE, note), ("a.JPEG", tarfile.REGTYPE, b"x")):
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.size = kind, len(data)
+            archive.addfile(entry, io.BytesIO(data))
+    with pytest.raises(InputError, match="more than 20 digits"):
+        list(members(content, "archive.tar"))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from minialex.data import loader
 from minialex.data.loader import Loader
+from minialex.data.workers import Workers
 from minialex.errors import InputError
 
 SIZE = 2
@@ -314,6 +315,17 @@ def test_a_copy_that_hangs_ends_the_run_with_its_name(numbered):
         release.set()
         for thread in loader_threads():
             thread.join(5)
+
+
+def test_a_program_that_was_suspended_blames_no_file():
+    with Workers(1, lambda index: f"number {index}", patience=5.0) as workers:
+        long_ago = time.monotonic() - 100
+        workers._running[1], workers._looked = (3, long_ago), long_ago
+        workers._check_patience()  # nobody looked for 100 seconds: they do not count
+        workers._check_patience()
+        workers._running[1] = 3, long_ago
+        with pytest.raises(InputError, match="number 3 has been read for 100 s"):
+            workers._check_patience()
 
 
 HANGS = """

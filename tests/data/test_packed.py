@@ -107,6 +107,18 @@ def test_a_file_outside_the_folder_is_not_read(root, refused, tmp_path):
         )
 
 
+@pytest.mark.parametrize("root", [False], ids=["pixels"], indirect=True)
+@pytest.mark.parametrize("places", [5, {"file": "../twin.npy", "bytes": 1}])
+def test_what_the_manifest_names_in_vain_is_not_read(root, tmp_path, places):
+    (tmp_path / "twin.npy").write_bytes(b"x")
+    path = root / "manifest.json"
+    values = json.loads(path.read_text())
+    values["parts"]["train"]["places"] = places
+    values["checksum"] = checksum(values)
+    path.write_text(json.dumps(values))
+    assert verify(root) == []
+
+
 @pytest.mark.parametrize("root", [True], ids=["jpeg"], indirect=True)
 @pytest.mark.parametrize("place", [(-1, 5), (0, 0), (10**9, 5), (0, 10**9), (2**63 - 1, 2**62)])
 def test_a_jpeg_outside_its_shard_is_refused(root, refused, place):

@@ -180,6 +180,8 @@ def test_what_cannot_be_used_is_left_out_and_listed(photos, photo, tmp_path):
     with pytest.raises(InputError, match=r"2 of 16 images are unreadable .* share of 0\.1 that"):
         pack(photos, tmp_path / "strict", max_left_out=0.1)
     assert "3.JPEG" in (tmp_path / "strict" / "report.txt").read_text()
+    allowed = pack(photos, tmp_path / "strict", max_left_out=0.2)  # as the sentence advises
+    assert allowed.images == done.images
 
 
 def test_ignored_entries_of_archives_are_listed(tmp_path):

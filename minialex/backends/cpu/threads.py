@@ -25,12 +25,17 @@ def _quota(root: Path = Path("/sys/fs/cgroup")) -> int | None:
     return None if quota == "max" else max(1, round(int(quota) / int(period)))
 
 
-def choose(threads: int | None) -> int:
-    """`threads`, or as many as there are usable cores; raises InputError for none."""
+def choose(threads: int | None, most: int | None = None) -> int:
+    """`threads`, or as many as there are usable cores; raises InputError for none or too many."""
     if threads is None:
-        return usable_cores()
+        return min(usable_cores(), most or usable_cores())
     if threads < 1:
         raise InputError(f"{threads} threads were asked for: at least 1 is needed")
+    if most is not None and threads > most:
+        raise InputError(
+            f"{threads} threads were asked for, and this process may use {most} cores: ask for at "
+            f"most {most}"
+        )
     return threads
 
 
