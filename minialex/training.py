@@ -373,7 +373,7 @@ def train(
 def _run(trainer: Trainer, state: State, checkpoint_every: float, max_steps: int | None) -> Result:
     """Train to the end, a signal or `max_steps`, saving on the way."""
     classifier, folder, show = trainer.classifier, trainer.folder, trainer.show
-    last, interrupted, advised = folder / "last.safetensors", None, False
+    last, advised = folder / "last.safetensors", False
     with Interrupt() as interrupt:
         saved = time.monotonic()
         for event in trainer.steps(state):
@@ -392,8 +392,8 @@ def _run(trainer: Trainer, state: State, checkpoint_every: float, max_steps: int
                 state.save(last, classifier)
                 saved = time.monotonic()
             if stop:
-                interrupted = interrupt.requested
                 break
+        interrupted = interrupt.requested  # also one that came while the last state was saved
     show.close()
     show.say(_closing_line(state, folder, classifier.backend.peak_memory()))
     skipped = {**trainer.loader.skipped, **trainer.val_loader.skipped}

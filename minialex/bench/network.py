@@ -32,8 +32,8 @@ class Pass:
 
 @dataclass(frozen=True)
 class Row:
-    """A layer's passes: no `forward` for a ReLU that the product before it applies, no `backward`
-    where only inference is measured."""
+    """A layer's passes, None where it is done with its neighbour, as the ReLU by the product before
+    it, or where only inference is measured."""
 
     name: str
     kind: str
@@ -137,7 +137,7 @@ def _rows(network: Network, batch: int, dtype: str, forward, backward) -> list[R
         maps = [batch * prod(shape) for shape in shapes[i : i + 2]]
         weights = sum(prod(shape) for shape in layer.parameter_shapes(shapes[i]).values())
         ahead = back = None
-        if name in forward:
+        if name in forward and not (i and network.pool_follows(i - 1)):
             ahead = Pass(median(forward[name]), multiplied, size * (sum(maps) + weights))
         if name in backward:
             first = i == 0  # its input has no gradient

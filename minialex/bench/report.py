@@ -8,8 +8,8 @@ from minialex.bench.network import Pass, Row
 
 _LEGEND = (
     "share: the least time that the operations at the rate of the large product, or the bytes that "
-    "cannot\nbut be moved at the rate of the large update, would take, over the time measured; a "
-    "ReLU's forward\npass is part of its product's"
+    "cannot\nbut be moved at the rate of the large update, would take, over the time measured; what"
+    " has no numbers\nis done with its neighbour"
 )
 
 

@@ -206,6 +206,7 @@ class Context:
         done = _epochs_in(folder)
         history: list[dict[str, Any]] = []
         while True:
+            self.check()
             try:
                 history = go((done + 1) * per_epoch).history
             except TrainingError:  # at this rate the loss did not stay finite
