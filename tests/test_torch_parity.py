@@ -40,8 +40,13 @@ def masks(network, params, images, mode):
 
 
 # Dropout in training has two forms; three networks cover them. At test time: every network.
-CASES = [(name, False) for name in models.names()]
-CASES += [(name, True) for name in ("alexnet", "alexnet-64", "caffenet")]
+# The slow ones differ from others only in what those and the loops of the reference cover.
+_SLOW = ("alexnet-half", "alexnet-single", "bvlc-alexnet", "alexnet-six")
+CASES = [
+    pytest.param(name, False, marks=pytest.mark.slow if name in _SLOW else ())
+    for name in models.names()
+]
+CASES += [pytest.param(name, True) for name in ("alexnet", "alexnet-64", "caffenet")]
 
 # VGG-16 at full size is 21 times AlexNet's work: the same layers over fewer maps and pixels.
 _FEW = {"input_size": 64, "width": 8, "hidden": 64, "init": "glorot"}

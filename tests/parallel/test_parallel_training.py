@@ -70,7 +70,9 @@ def test_the_same_run_on_one_and_two_devices_resumes_to_the_same_bits(tmp_path):
         np.testing.assert_array_equal(weights(parts)[name], value)
 
 
-@pytest.mark.parametrize("precision", ["tf32", "bf16", "fp16"])
+@pytest.mark.parametrize(
+    "precision", [pytest.param("tf32", marks=pytest.mark.slow), "bf16", "fp16"]
+)
 def test_training_in_lower_precision(alone, tmp_path, precision):
     result = minialex.train(
         **SETTINGS,
