@@ -17,6 +17,11 @@ def threaded(function: Callable) -> Any:
     return _compiled(function, parallel=True)
 
 
+def contracted(function: Callable) -> Any:
+    """`function` as machine code in which a product and the sum it goes into are rounded once."""
+    return _compiled(function, parallel=False, fastmath={"contract"})
+
+
 def is_kept(function: Any) -> bool:
     """Whether something that was compiled of it lies on the disk."""
     folder = function.stats.cache_path

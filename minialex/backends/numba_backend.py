@@ -23,8 +23,9 @@ from minialex.jit import is_kept
 
 _empty, _packed = MEMORY.empty, np.ascontiguousarray
 _ONE_AT_A_TIME = threading.Lock()  # each kernel takes all threads, and not every pool can be shared
-_TOGETHER = 16  # images whose tiles are multiplied at once
-_FEW, _MAPS = 8, 32  # images of a thread, and maps of a group, from which tiles pay
+_TOGETHER = 72  # tiles that a thread multiplies at once: they stay in its cache
+_FEW = 64  # tiles below which making the weights' costs more than is saved
+_SAVED, _SAVED_OF_WEIGHTS = 40, 60  # multiplications a number; weight gradients move more of them
 _ROWS = 512  # of im2col that a thread multiplies at once: a block of them stays in the cache
 
 
@@ -73,11 +74,8 @@ class NumbaBackend(NumpyBackend):
         if bias is None:
             bias = np.zeros(k, x.dtype)
         corner, rows = (pads[0][0], pads[1][0]), n * prod(output)
-        if self._by_tiles(n, weight.shape, stride, groups):
-            u = _empty((16, *weight.shape[2:]), x.dtype)
-            self._run(winograd.weights, _packed(weight), u, False, groups)
-            how = (corner, groups, relu, self.threads, self._together(n, groups))
-            self._run(winograd.forward, x, u, _packed(bias), y, *how)
+        if self._by_tiles(n, weight.shape, output, stride, groups):
+            self._tiles(x, weight, bias, y, corner, groups, relu)
             return y
         place = ((r, s), stride, corner, output, groups, relu, self.threads)
         weights, bias = _packed(weight).reshape(-1, k), _packed(bias)
@@ -88,29 +86,29 @@ class NumbaBackend(NumpyBackend):
     def convolution_weight_gradient(self, x, dy, kernel, stride, pads, groups):
         x, dy = _packed(x), _packed(dy)
         c, k, length = x.shape[3], dy.shape[3], prod(kernel) * x.shape[3] // groups
+        corner, shape = (pads[0][0], pads[1][0]), (*kernel, c // groups, k)
+        if self._by_tiles(len(x), shape, dy.shape[1:3], stride, groups, _SAVED_OF_WEIGHTS):
+            return self._weight_gradient_by_tiles(x, dy, shape, corner, groups)
         dw = _empty((self.threads, length, k), x.dtype)
         rows = dy.size // k
         block = 2 * self._block(rows, groups)
-        corner = (pads[0][0], pads[1][0])
         place = (kernel, stride, corner, dy.shape[1:3], groups, self.threads, block)
         self._run(convolution.weight_gradient, x, dy.reshape(-1, k), dw, *place)
         total = dw[0]
         for part in dw[1:]:
             total += part
-        return total.reshape(*kernel, c // groups, k)
+        return total.reshape(shape)
 
     def convolution_input_gradient(self, dy, weight, input_shape, stride, pads, groups):
         dy = _packed(dy)
         k, output = dy.shape[3], dy.shape[1:3]
         dx = _empty(input_shape, dy.dtype)
-        if self._by_tiles(len(dy), weight.shape, stride, groups):
-            c = input_shape[3]
-            u = _empty((16, k // groups, c), dy.dtype)
-            self._run(winograd.weights, _packed(weight), u, True, groups)
-            corner = (2 - pads[0][0], 2 - pads[1][0])
-            together = self._together(len(dy), groups)
-            how = (corner, groups, False, self.threads, together)
-            self._run(winograd.forward, dy, u, np.zeros(c, dy.dtype), dx, *how)
+        if self._by_tiles(len(dy), weight.shape, input_shape[1:3], stride, groups):
+            r, _, cg, _ = weight.shape
+            turned = weight[::-1, ::-1].reshape(r, r, cg, groups, k // groups)
+            turned = turned.transpose(0, 1, 4, 3, 2).reshape(r, r, k // groups, groups * cg)
+            corner = (r - 1 - pads[0][0], r - 1 - pads[1][0])
+            self._tiles(dy, turned, np.zeros(groups * cg, dy.dtype), dx, corner, groups, False)
             return dx
         weights = _packed(weight).reshape(-1, k)
         together = max(1, min(_ROWS // prod(output), -(-len(dy) // self.threads)))
@@ -126,15 +124,41 @@ class NumbaBackend(NumpyBackend):
         )
         return dx
 
-    def _by_tiles(self, images: int, weight_shape, stride, groups: int) -> bool:
-        """Whether tiles pay: a 3 x 3 kernel, and enough images and maps for the work around."""
+    def _by_tiles(self, images: int, weight_shape, output, stride, groups, least=_SAVED) -> bool:
+        """Whether tiles pay: they save `least` multiplications for each number in them, or more."""
         r, s, cg, k = weight_shape
-        fits = (r, s) == (3, 3) and tuple(stride) == (1, 1)
-        return fits and images * groups >= _FEW * self.threads and min(cg, k // groups) >= _MAPS
+        if r != s or r not in (3, 5) or tuple(stride) != (1, 1):
+            return False
+        tiles = prod(-(-extent // winograd.outputs(r)) for extent in output)
+        saved = prod(output) * r * s / (tiles * winograd.PLACES) - 1
+        numbers = 1 / cg + groups / k  # for each multiplication
+        return images * tiles >= _FEW and saved >= least * numbers
 
-    def _together(self, images: int, groups: int) -> int:
-        """Images whose tiles are multiplied at once: two turns for a thread, or more."""
-        return max(1, min(_TOGETHER, images * groups // (2 * self.threads)))
+    def _tiles(self, x, weight, bias, y, corner, groups, relu) -> None:
+        """The convolution of x by tiles, into y."""
+        r, size = len(weight), winograd.outputs(len(weight))
+        a, g, b = winograd.matrices(r, x.dtype.name)
+        u = _empty((winograd.PLACES, *weight.shape[2:]), x.dtype)
+        self._run(winograd.weights, _packed(weight), g, u)
+        together = self._together(y.shape, size, groups)
+        how = (corner, size, groups, relu, self.threads, together)
+        self._run(winograd.forward, x, u, a, b, _packed(bias), y, *how)
+
+    def _weight_gradient_by_tiles(self, x, dy, shape, corner, groups):
+        size = winograd.outputs(shape[0])
+        a, g, b = winograd.matrices(size, x.dtype.name)  # the tiles of dy are the kernels here
+        du, dw = _empty((winograd.PLACES, *shape[2:]), x.dtype), _empty(shape, x.dtype)
+        together = self.threads * self._together(dy.shape, size, groups)
+        how = (corner, size, groups, self.threads, together)
+        self._run(winograd.weight_gradient, x, dy, b, g, du, *how)
+        self._run(winograd.gathered, du, a, dw)
+        return dw
+
+    def _together(self, output_shape, size: int, groups: int) -> int:
+        """Rows of tiles that a thread multiplies at once, so that each thread has some."""
+        n, p, q, _ = output_shape
+        lines, columns = n * -(-p // size), -(-q // size)
+        return max(1, min(-(-_TOGETHER // columns), lines * groups // self.threads))
 
     def _block(self, rows: int, groups: int) -> int:
         """Rows of a block: few enough for the cache, and for every thread to have some."""

@@ -1,163 +1,259 @@
-"""3 x 3 convolution with 16 multiplications for four outputs instead of 36 (Winograd, F(2x2, 3x3)).
+"""Convolution of 3 x 3 and 5 x 5 kernels with fewer multiplications, by tiles of 7 x 7 (Winograd).
 
-A tile of 4 x 4 inputs gives 2 x 2 outputs (Lavin & Gray, 2015):
+A tile of 7 x 7 inputs gives 5 x 5 outputs of a 3 x 3 kernel, or 3 x 3 outputs of a 5 x 5 kernel,
+with 49 multiplications in place of 225 (Lavin & Gray, 2015):
 
-    Y = Aᵀ [ (G g Gᵀ) * (Bᵀ d B) ] A     Bᵀ = 1  0 -1  0    G = 1    0    0    Aᵀ = 1  1  1  0
-                                              0  1  1  0        1/2  1/2  1/2       0  1 -1 -1
-                                              0 -1  1  0        1/2 -1/2  1/2
-                                              0  1  0 -1        0    0    1
+    Y = A [ (G g Gᵀ) * (B d Bᵀ) ] Aᵀ
 
-The products of all tiles and channels are 16 matrix products. What is left is additions, done for
-all channels of a pixel at a time. Letters: N batch, H W input, C channels in, K channels out, P Q
-output, G groups; a tile is numbered within its block of images.
+The rows of A, G and B belong to seven points: a row of outputs is the product of two polynomials,
+which is known from its values at seven points, infinity among them. The products over the channels
+of all tiles are 49 matrix products; the weight gradient has the same form, with the tiles of dy in
+the kernel's place and the kernel in the outputs'.
+
+Each output is a sum of numbers larger than itself, so that float32 rounds about ten times as much
+as in the plain sum, 3e-6 of the outputs' deviation (`tests/backends/test_numba.py` has the bound).
+The points are those, of simple fractions, that round least. Letters: N batch, H W input, C channels
+in, K channels out, P Q output, G groups, R the kernel's size, S = 8 - R that of a tile's output.
 """
+
+from fractions import Fraction
+from functools import cache
 
 import numpy as np
 from numba import prange
 
-from minialex.backends.cpu.blas import multiply
+from minialex.backends.cpu.blas import multiply, multiply_turned
 from minialex.backends.cpu.numbers import finish
-from minialex.jit import compiled, threaded
+from minialex.jit import compiled, contracted, threaded
+
+TILE = 7
+PLACES = TILE * TILE
+_POINTS = tuple(map(Fraction, ("0", "1", "-1", "-1/2", "-2", "3/2")))  # and infinity
 
 
-@threaded
-def weights(w, u, turned, groups):
-    """u (16, C/G, K) = G g Gᵀ from w (3, 3, C/G, K); with `turned` those of the input gradient.
+def outputs(taps: int) -> int:
+    """Outputs of a tile in each direction."""
+    return TILE + 1 - taps
 
-    These are the kernels turned by 180 degrees from K to C: w (3, 3, C/G, K), u (16, K/G, C).
+
+@cache
+def matrices(taps: int, dtype: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A (7, 7), G (7, 7) and B (7, 7) for kernels of `taps` numbers, in rows of seven points.
+
+    A has 8 - taps rows that are not zero, and G `taps` columns.
     """
-    half = w.dtype.type(0.5)
-    cg, k_size = w.shape[2:]
-    kg = k_size // groups
-    for row in prange(u.shape[1]):
-        g, t = np.empty((3, 3), w.dtype), np.empty((4, 3), w.dtype)
-        for column in range(u.shape[2]):
-            for r in range(3):
-                for s in range(3):
-                    if turned:
-                        g[r, s] = w[2 - r, 2 - s, column % cg, column // cg * kg + row]
-                    else:
-                        g[r, s] = w[r, s, row, column]
-            for s in range(3):
-                t[0, s] = g[0, s]
-                t[1, s] = half * (g[0, s] + g[1, s] + g[2, s])
-                t[2, s] = half * (g[0, s] - g[1, s] + g[2, s])
-                t[3, s] = g[2, s]
-            for a in range(4):
-                u[4 * a, row, column] = t[a, 0]
-                u[4 * a + 1, row, column] = half * (t[a, 0] + t[a, 1] + t[a, 2])
-                u[4 * a + 2, row, column] = half * (t[a, 0] - t[a, 1] + t[a, 2])
-                u[4 * a + 3, row, column] = t[a, 2]
+    a, g, b = (np.zeros((TILE, TILE)) for _ in range(3))
+    for k, point in enumerate(_POINTS):
+        others = [_POINTS[i] for i in range(len(_POINTS)) if i != k]
+        b[k, : TILE - 1] = _polynomial(others)
+        # a power of two between the factors of the product, for numbers of about one size
+        scale = 2.0 ** np.round(np.log2(np.abs(b[k]).sum()) - 1)
+        b[k] /= scale
+        a[: outputs(taps), k] = [point**i for i in range(outputs(taps))]
+        g[k, :taps] = [scale * float(point**i / _value(others, point)) for i in range(taps)]
+    b[TILE - 1] = _polynomial(_POINTS)
+    a[outputs(taps) - 1, TILE - 1] = g[TILE - 1, taps - 1] = 1
+    return a.astype(dtype), g.astype(dtype), b.astype(dtype)
+
+
+def _polynomial(roots) -> list[float]:
+    """Coefficients, the constant first, of the product of all (x - root)."""
+    found = [Fraction(1)]
+    for root in roots:
+        found = [
+            low - root * high for low, high in zip([Fraction(0), *found], [*found, 0], strict=True)
+        ]
+    return [float(value) for value in found]
+
+
+def _value(roots, x: Fraction) -> Fraction:
+    product = Fraction(1)
+    for root in roots:
+        product *= x - root
+    return product
 
 
 @threaded
-def forward(x, u, bias, y, pad, groups, relu, threads, images):
-    """y (N, P, Q, K) from x (N, H, W, C) and u (16, C/G, K), `images` at a time."""
+def weights(w, g, u):
+    """u (49, rows, columns) = G w Gᵀ from w (R, R, rows, columns)."""
+    taps, _, rows, columns = w.shape
+    numbers, out, plane = w.reshape(-1), u.reshape(-1), rows * columns
+    for row in prange(rows):
+        room = np.empty(TILE * columns, w.dtype)  # of G w, a column at a time
+        for a in range(TILE):
+            for s in range(taps):
+                at = s * plane + row * columns
+                _sum(numbers, at, taps * plane, taps, g, a, room, s * columns, columns)
+            for b in range(TILE):
+                to = (TILE * a + b) * plane + row * columns
+                _sum(room, 0, columns, taps, g, b, out, to, columns)
+
+
+@threaded
+def forward(x, u, a, b, bias, y, pad, size, groups, relu, threads, together):
+    """y (N, P, Q, K) from x (N, H, W, C) and u (49, C/G, K), `together` rows of tiles at a time."""
     n_size, p_size, q_size, k_size = y.shape
     cg, kg = x.shape[3] // groups, k_size // groups
-    rows, columns = (p_size + 1) // 2, (q_size + 1) // 2  # of tiles
-    tiles, blocks = rows * columns, (n_size + images - 1) // images
+    high, columns = (p_size + size - 1) // size, (q_size + size - 1) // size  # tiles of an image
+    lines = n_size * high  # rows of tiles
+    blocks = (lines + together - 1) // together
     for t in prange(threads):
-        padded = np.zeros((2 * rows + 2, 2 * columns + 2, cg), x.dtype)
-        v = np.empty((16, images * tiles, cg), x.dtype)
-        m = np.empty((16, images * tiles, kg), x.dtype)
-        room = np.empty(16 * max(cg, kg), x.dtype)
+        strip = np.empty((TILE, size * (columns - 1) + TILE, cg), x.dtype)
+        v = np.empty((PLACES, together * columns, cg), x.dtype)
+        m = np.empty((PLACES, together * columns, kg), x.dtype)
+        room = np.empty(max(TILE * strip[0].size, size * TILE * columns * kg), x.dtype)
         for item in range(t, blocks * groups, threads):
-            g, first = item % groups, item // groups * images
-            count = min(images, n_size - first)
+            group, first = item % groups, item // groups * together
+            count = min(together, lines - first)
             for i in range(count):
-                _pad(x, first + i, g * cg, cg, pad, padded)
-                for tile in range(tiles):
-                    _input(padded, tile // columns, tile % columns, v, i * tiles + tile, room)
-            for a in range(16):
+                n, row = (first + i) // high, (first + i) % high
+                _cut(x, n, row * size - pad[0], -pad[1], group * cg, strip)
+                _input(strip, size, columns, b, v, i * columns, room)
+            for place in range(PLACES):
                 multiply(
-                    v[a, : count * tiles],
-                    u[a, :, g * kg : (g + 1) * kg],
-                    m[a, : count * tiles],
+                    v[place, : count * columns],
+                    u[place, :, group * kg : (group + 1) * kg],
+                    m[place, : count * columns],
                 )
             for i in range(count):
-                for tile in range(tiles):
-                    p, q = 2 * (tile // columns), 2 * (tile % columns)
-                    _output(m, i * tiles + tile, y, first + i, p, q, g * kg, bias, relu, room)
+                n, row = (first + i) // high, (first + i) % high
+                _output(m, i * columns, columns, size, a, room)
+                _place(room, y, n, size, row, columns, kg, group, a, bias, relu)
+
+
+@threaded
+def weight_gradient(x, dy, b, g, du, pad, size, groups, threads, together):
+    """du (49, C/G, K) = the sum over all tiles of (B d Bᵀ)ᵀ (G dy Gᵀ), a block of them at a time.
+
+    All threads fill the tiles of a block, and then share its products.
+    """
+    n_size, p_size, q_size, k_size = dy.shape
+    cg, kg = x.shape[3] // groups, k_size // groups
+    high, columns = (p_size + size - 1) // size, (q_size + size - 1) // size
+    lines = n_size * high
+    v = np.empty((groups, PLACES, together * columns, cg), x.dtype)
+    w = np.empty((groups, PLACES, together * columns, kg), x.dtype)
+    for block in range((lines + together - 1) // together):
+        first = block * together
+        count = min(together, lines - first)
+        for t in prange(threads):
+            strip = np.empty((TILE, size * (columns - 1) + TILE, cg), x.dtype)
+            below = np.empty((size, size * columns, kg), x.dtype)
+            room = np.empty(TILE * max(strip[0].size, below[0].size), x.dtype)
+            for item in range(t, count * groups, threads):
+                group, i = item % groups, item // groups
+                n, row = (first + i) // high, (first + i) % high
+                _cut(x, n, row * size - pad[0], -pad[1], group * cg, strip)
+                _input(strip, size, columns, b, v[group], i * columns, room)
+                _cut(dy, n, row * size, 0, group * kg, below)
+                _input(below, size, columns, g, w[group], i * columns, room)
+        for t in prange(threads):
+            for item in range(t, PLACES * groups, threads):
+                group, place = item % groups, item // groups
+                multiply_turned(
+                    v[group, place, : count * columns],
+                    w[group, place, : count * columns],
+                    du[place, :, group * kg : (group + 1) * kg],
+                    block > 0,
+                )
+
+
+@threaded
+def gathered(du, a, dw):
+    """dw (R, R, rows, columns) = A du Aᵀ from du (49, rows, columns)."""
+    taps, _, rows, columns = dw.shape
+    numbers, out, plane = du.reshape(-1), dw.reshape(-1), rows * columns
+    for row in prange(rows):
+        room = np.empty(TILE * columns, du.dtype)
+        for r in range(taps):
+            for place in range(TILE):
+                at, to = place * plane + row * columns, place * columns
+                _sum(numbers, at, TILE * plane, TILE, a, r, room, to, columns)
+            for s in range(taps):
+                to = (taps * r + s) * plane + row * columns
+                _sum(room, 0, columns, TILE, a, s, out, to, columns)
 
 
 @compiled
-def _pad(x, n, c0, cg, pad, padded):
-    """The channels of one group of image n, zeros around them."""
+def _cut(x, n, top, left, c0, strip):
+    """The channels of one group of image n from row `top` and column `left` on, zeros outside."""
     _, h_size, w_size, c_size = x.shape
-    numbers, there = x.reshape(-1), padded.reshape(-1)
-    width = padded.shape[1]
-    for h in range(h_size):
-        if 0 <= h + pad[0] < padded.shape[0]:
-            for w in range(w_size):
-                if 0 <= w + pad[1] < width:
-                    start = ((n * h_size + h) * w_size + w) * c_size + c0
-                    to = ((h + pad[0]) * width + w + pad[1]) * cg
-                    _sum(numbers, start, 0, numbers, start, there, to, cg)
-
-
-@compiled
-def _input(padded, row, column, v, tile, room):
-    """Bᵀ d B of the tile at 2 row, 2 column, for all channels."""
-    width, cg = padded.shape[1], padded.shape[2]
-    d, out, plane = padded.reshape(-1), v.reshape(-1), v.shape[1] * cg
-    corner, line = (2 * row * width + 2 * column) * cg, width * cg
-    for j in range(4):  # Bᵀ d, a column at a time
-        at, to = corner + j * cg, 4 * j * cg
-        _sum(d, at, -1, d, at + 2 * line, room, to, cg)
-        _sum(d, at + line, 1, d, at + 2 * line, room, to + cg, cg)
-        _sum(d, at + 2 * line, -1, d, at + line, room, to + 2 * cg, cg)
-        _sum(d, at + line, -1, d, at + 3 * line, room, to + 3 * cg, cg)
-    for i in range(4):  # times B, a row at a time
-        at, to = i * cg, 4 * i * plane + tile * cg
-        _sum(room, at, -1, room, at + 8 * cg, out, to, cg)
-        _sum(room, at + 4 * cg, 1, room, at + 8 * cg, out, to + plane, cg)
-        _sum(room, at + 8 * cg, -1, room, at + 4 * cg, out, to + 2 * plane, cg)
-        _sum(room, at + 4 * cg, -1, room, at + 12 * cg, out, to + 3 * plane, cg)
-
-
-@compiled
-def _output(m, tile, y, n, p, q, k0, bias, relu, room):
-    """Aᵀ m A to the outputs from (p, q) on, those that there are; then the bias and the ReLU."""
-    _, p_size, q_size, k_size = y.shape
-    kg = m.shape[2]
-    numbers, out, plane = m.reshape(-1), y.reshape(-1), m.shape[1] * kg
-    for j in range(4):
-        at, to = j * plane + tile * kg, 2 * j * kg
-        _sum3(numbers, at, 1, at + 4 * plane, at + 8 * plane, room, to, kg)
-        _sum3(numbers, at + 4 * plane, -1, at + 8 * plane, at + 12 * plane, room, to + kg, kg)
-    for i in range(min(2, p_size - p)):
-        for j in range(min(2, q_size - q)):
-            at, to = (2 * j + i) * kg, ((n * p_size + p + i) * q_size + q + j) * k_size + k0
-            if j == 0:
-                _sum3(room, at, 1, at + 2 * kg, at + 4 * kg, out, to, kg)
+    rows, wide, cg = strip.shape
+    numbers, there = x.reshape(-1), strip.reshape(-1)
+    for i in range(rows):
+        within = 0 <= top + i < h_size
+        for j in range(wide):
+            to = np.uint64((i * wide + j) * cg)
+            if within and 0 <= left + j < w_size:
+                at = np.uint64(((n * h_size + top + i) * w_size + left + j) * c_size + c0)
+                for c in range(np.uint64(cg)):
+                    there[to + c] = numbers[at + c]
             else:
-                _sum3(room, at, -1, at + 2 * kg, at + 4 * kg, out, to, kg)
-            finish(out, to, kg, bias, k0, relu)
+                for c in range(np.uint64(cg)):
+                    there[to + c] = 0
 
 
 @compiled
-def _sum(a, i, sign, b, j, out, o, count):
-    """out[o:] = a[i:] + sign b[j:]; unsigned counters, see `numbers.finish`."""
-    i, j, o = np.uint64(i), np.uint64(j), np.uint64(o)
-    if sign > 0:
-        for c in range(np.uint64(count)):
-            out[o + c] = a[i + c] + b[j + c]
-    elif sign < 0:
-        for c in range(np.uint64(count)):
-            out[o + c] = a[i + c] - b[j + c]
-    else:
-        for c in range(np.uint64(count)):
-            out[o + c] = a[i + c]
+def _input(strip, size, columns, b, v, tile, room):
+    """B d Bᵀ of a row of tiles, `size` apart in a strip of 7 rows or `size`, into v[:, tile:]."""
+    terms, _, cg = strip.shape
+    d, out, plane, line = strip.reshape(-1), v.reshape(-1), v.shape[1] * cg, strip[0].size
+    for i in range(TILE):
+        _sum(d, 0, line, terms, b, i, room, i * line, line)
+    for i in range(TILE):
+        for j in range(TILE):
+            to = (TILE * i + j) * plane + tile * cg
+            for column in range(columns):
+                at = i * line + column * size * cg
+                _sum(room, at, cg, terms, b, j, out, to + column * cg, cg)
 
 
 @compiled
-def _sum3(a, i, sign, j, k, out, o, count):
-    """out[o:] = a[i:] + sign a[j:] + sign a[k:]."""
-    i, j, k, o = np.uint64(i), np.uint64(j), np.uint64(k), np.uint64(o)
-    if sign > 0:
-        for c in range(np.uint64(count)):
-            out[o + c] = a[i + c] + a[j + c] + a[k + c]
-    else:
-        for c in range(np.uint64(count)):
-            out[o + c] = a[i + c] - a[j + c] - a[k + c]
+def _output(m, tile, columns, size, a, room):
+    """A m of a row of tiles: room (size, 7, columns, K)."""
+    kg = m.shape[2]
+    numbers, plane, run = m.reshape(-1), m.shape[1] * kg, columns * kg
+    for i in range(size):
+        for j in range(TILE):
+            at, to = j * plane + tile * kg, (i * TILE + j) * run
+            _sum(numbers, at, TILE * plane, TILE, a, i, room, to, run)
+
+
+@compiled
+def _place(room, y, n, size, row, columns, kg, group, a, bias, relu):
+    """(A m) Aᵀ to the outputs, those that there are; then the bias and the ReLU."""
+    _, p_size, q_size, k_size = y.shape
+    out, run = y.reshape(-1), columns * kg
+    for i in range(min(size, p_size - row * size)):
+        for column in range(columns):
+            for j in range(min(size, q_size - column * size)):
+                p, q = row * size + i, column * size + j
+                to = ((n * p_size + p) * q_size + q) * k_size + group * kg
+                _sum(room, i * TILE * run + column * kg, run, TILE, a, j, out, to, kg)
+                finish(out, to, kg, bias, group * kg, relu)
+
+
+@contracted
+def _sum(x, start, step, terms, factors, row, out, to, count):
+    """out[to:] = the sum of factors[row, i] x[start + i step:] over the first `terms`, up to 7.
+
+    Terms that are not there are the last one, times zero. Unsigned counters, see `numbers.finish`.
+    """
+    last = terms - 1
+    i0 = np.uint64(start)
+    i1 = np.uint64(start + min(1, last) * step)
+    i2 = np.uint64(start + min(2, last) * step)
+    i3 = np.uint64(start + min(3, last) * step)
+    i4 = np.uint64(start + min(4, last) * step)
+    i5 = np.uint64(start + min(5, last) * step)
+    i6 = np.uint64(start + min(6, last) * step)
+    f0, f1, f2, f3 = factors[row, 0], factors[row, 1], factors[row, 2], factors[row, 3]
+    f4, f5, f6 = factors[row, 4], factors[row, 5], factors[row, 6]
+    o = np.uint64(to)
+    for c in range(np.uint64(count)):
+        out[o + c] = (
+            (f0 * x[i0 + c] + f1 * x[i1 + c])
+            + (f2 * x[i2 + c] + f3 * x[i3 + c])
+            + (f4 * x[i4 + c] + f5 * x[i5 + c])
+            + f6 * x[i6 + c]
+        )
