@@ -75,7 +75,7 @@ class NumbaBackend(NumpyBackend):
             bias = np.zeros(k, x.dtype)
         corner, rows = (pads[0][0], pads[1][0]), n * prod(output)
         if self._by_tiles(n, weight.shape, output, stride, groups):
-            self._tiles(x, weight, bias, y, corner, groups, relu)
+            self._tiles(x, weight, bias, y, stride[0], corner, groups, relu)
             return y
         place = ((r, s), stride, corner, output, groups, relu, self.threads)
         weights, bias = _packed(weight).reshape(-1, k), _packed(bias)
@@ -88,7 +88,7 @@ class NumbaBackend(NumpyBackend):
         c, k, length = x.shape[3], dy.shape[3], prod(kernel) * x.shape[3] // groups
         corner, shape = (pads[0][0], pads[1][0]), (*kernel, c // groups, k)
         if self._by_tiles(len(x), shape, dy.shape[1:3], stride, groups, _SAVED_OF_WEIGHTS):
-            return self._weight_gradient_by_tiles(x, dy, shape, corner, groups)
+            return self._weight_gradient_by_tiles(x, dy, shape, stride[0], corner, groups)
         dw = _empty((self.threads, length, k), x.dtype)
         rows = dy.size // k
         block = 2 * self._block(rows, groups)
@@ -103,12 +103,13 @@ class NumbaBackend(NumpyBackend):
         dy = _packed(dy)
         k, output = dy.shape[3], dy.shape[1:3]
         dx = _empty(input_shape, dy.dtype)
-        if self._by_tiles(len(dy), weight.shape, input_shape[1:3], stride, groups):
+        whole = tuple(stride) == (1, 1)
+        if whole and self._by_tiles(len(dy), weight.shape, input_shape[1:3], stride, groups):
             r, _, cg, _ = weight.shape
             turned = weight[::-1, ::-1].reshape(r, r, cg, groups, k // groups)
             turned = turned.transpose(0, 1, 4, 3, 2).reshape(r, r, k // groups, groups * cg)
             corner = (r - 1 - pads[0][0], r - 1 - pads[1][0])
-            self._tiles(dy, turned, np.zeros(groups * cg, dy.dtype), dx, corner, groups, False)
+            self._tiles(dy, turned, np.zeros(groups * cg, dy.dtype), dx, 1, corner, groups, False)
             return dx
         weights = _packed(weight).reshape(-1, k)
         together = max(1, min(_ROWS // prod(output), -(-len(dy) // self.threads)))
@@ -127,32 +128,36 @@ class NumbaBackend(NumpyBackend):
     def _by_tiles(self, images: int, weight_shape, output, stride, groups, least=_SAVED) -> bool:
         """Whether tiles pay: they save `least` multiplications for each number in them, or more."""
         r, s, cg, k = weight_shape
-        if r != s or r not in (3, 5) or tuple(stride) != (1, 1):
+        taps, channels = -(-r // stride[0]), cg * stride[0] ** 2
+        if r != s or stride[0] != stride[1] or taps not in (3, 4, 5):
             return False
-        tiles = prod(-(-extent // winograd.outputs(r)) for extent in output)
-        saved = prod(output) * r * s / (tiles * winograd.PLACES) - 1
-        numbers = 1 / cg + groups / k  # for each multiplication
+        tiles = prod(-(-extent // winograd.outputs(taps)) for extent in output)
+        saved = prod(output) * r * s * cg / (tiles * winograd.PLACES * channels) - 1
+        numbers = 1 / channels + groups / k  # for each multiplication
         return images * tiles >= _FEW and saved >= least * numbers
 
-    def _tiles(self, x, weight, bias, y, corner, groups, relu) -> None:
+    def _tiles(self, x, weight, bias, y, stride, corner, groups, relu) -> None:
         """The convolution of x by tiles, into y."""
-        r, size = len(weight), winograd.outputs(len(weight))
-        a, g, b = winograd.matrices(r, x.dtype.name)
+        weight = winograd.over_phases(weight, stride)
+        size = winograd.outputs(len(weight))
+        a, g, b = winograd.matrices(len(weight), x.dtype.name)
         u = _empty((winograd.PLACES, *weight.shape[2:]), x.dtype)
         self._run(winograd.weights, _packed(weight), g, u)
         together = self._together(y.shape, size, groups)
-        how = (corner, size, groups, relu, self.threads, together)
+        how = (stride, corner, size, groups, relu, self.threads, together)
         self._run(winograd.forward, x, u, a, b, _packed(bias), y, *how)
 
-    def _weight_gradient_by_tiles(self, x, dy, shape, corner, groups):
-        size = winograd.outputs(shape[0])
+    def _weight_gradient_by_tiles(self, x, dy, shape, stride, corner, groups):
+        taps, k = -(-shape[0] // stride), shape[3]
+        size, channels = winograd.outputs(taps), stride * stride * shape[2]
         a, g, b = winograd.matrices(size, x.dtype.name)  # the tiles of dy are the kernels here
-        du, dw = _empty((winograd.PLACES, *shape[2:]), x.dtype), _empty(shape, x.dtype)
+        du = _empty((winograd.PLACES, channels, k), x.dtype)
+        dw = _empty((taps, taps, channels, k), x.dtype)
         together = self.threads * self._together(dy.shape, size, groups)
-        how = (corner, size, groups, self.threads, together)
+        how = (stride, corner, size, groups, self.threads, together)
         self._run(winograd.weight_gradient, x, dy, b, g, du, *how)
         self._run(winograd.gathered, du, a, dw)
-        return dw
+        return winograd.of_phases(dw, stride, shape)
 
     def _together(self, output_shape, size: int, groups: int) -> int:
         """Rows of tiles that a thread multiplies at once, so that each thread has some."""

@@ -10,7 +10,7 @@ import numpy as np
 from numba import prange
 
 from minialex.backends.cpu.blas import multiply, multiply_by_turned, multiply_turned
-from minialex.backends.cpu.numbers import finish
+from minialex.backends.cpu.numbers import copy, finish
 from minialex.jit import compiled, threaded
 
 
@@ -31,26 +31,18 @@ def _fill(x, cols, first, count, c0, cg, size, stride, pad, output):
             if h < 0 or h >= h_size:
                 filled[to : to + run] = 0
             elif within and cg == c_size:
-                _copy(numbers, start, filled, to, run)
+                copy(numbers, start, filled, to, run)
             else:
                 for s in range(s_size):
                     if 0 <= w0 + s < w_size:
-                        _copy(numbers, start + s * c_size, filled, to + s * cg, cg)
+                        copy(numbers, start + s * c_size, filled, to + s * cg, cg)
                     else:
                         filled[to + s * cg : to + (s + 1) * cg] = 0
 
 
 @compiled
-def _copy(source, start, there, to, count):
-    """there[to + j] = source[start + j]; unsigned, as a negative index would count from the end."""
-    start, to = np.uint64(start), np.uint64(to)
-    for j in range(np.uint64(count)):
-        there[to + j] = source[start + j]
-
-
-@compiled
 def _add(source, start, there, to, count):
-    """there[to + j] += source[start + j], in the same way."""
+    """there[to + j] += source[start + j], as `numbers.copy` does."""
     start, to = np.uint64(start), np.uint64(to)
     for j in range(np.uint64(count)):
         there[to + j] += source[start + j]

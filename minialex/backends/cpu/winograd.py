@@ -1,4 +1,4 @@
-"""Convolution of 3 x 3 and 5 x 5 kernels with fewer multiplications, by tiles of 7 x 7 (Winograd).
+"""Convolution with fewer multiplications, by tiles of 7 x 7 (Winograd).
 
 A tile of 7 x 7 inputs gives 5 x 5 outputs of a 3 x 3 kernel, or 3 x 3 outputs of a 5 x 5 kernel,
 with 49 multiplications in place of 225 (Lavin & Gray, 2015):
@@ -13,7 +13,11 @@ the kernel's place and the kernel in the outputs'.
 Each output is a sum of numbers larger than itself, so that float32 rounds about ten times as much
 as in the plain sum, 3e-6 of the outputs' deviation (`tests/backends/test_numba.py` has the bound).
 The points are those, of simple fractions, that round least. Letters: N batch, H W input, C channels
-in, K channels out, P Q output, G groups, R the kernel's size, S = 8 - R that of a tile's output.
+in, K channels out, P Q output, G groups, R the kernel's size, 8 - R that of a tile's output.
+
+With a stride of T, the T x T pixels from which every step of the kernel starts are taken as T T C
+channels of one: 11 x 11 kernels that go four pixels at a time are 3 x 3 over 48 channels, with
+zeros for the twelfth row and column.
 """
 
 from fractions import Fraction
@@ -23,7 +27,7 @@ import numpy as np
 from numba import prange
 
 from minialex.backends.cpu.blas import multiply, multiply_turned
-from minialex.backends.cpu.numbers import finish
+from minialex.backends.cpu.numbers import copy, finish
 from minialex.jit import compiled, contracted, threaded
 
 TILE = 7
@@ -34,6 +38,23 @@ _POINTS = tuple(map(Fraction, ("0", "1", "-1", "-1/2", "-2", "3/2")))  # and inf
 def outputs(taps: int) -> int:
     """Outputs of a tile in each direction."""
     return TILE + 1 - taps
+
+
+def over_phases(w: np.ndarray, stride: int) -> np.ndarray:
+    """Kernels (R, R, C/G, K) as those over T T C/G channels that go a pixel at a time."""
+    r, _, cg, k = w.shape
+    taps, short = -(-r // stride), -r % stride
+    w = np.pad(w, ((0, short), (0, short), (0, 0), (0, 0))) if short else w
+    w = w.reshape(taps, stride, taps, stride, cg, k).transpose(0, 2, 1, 3, 4, 5)
+    return w.reshape(taps, taps, stride * stride * cg, k)
+
+
+def of_phases(w: np.ndarray, stride: int, shape: tuple[int, int, int, int]) -> np.ndarray:
+    """The kernels (R, R, C/G, K) = shape from which `over_phases` made `w`."""
+    r, _, cg, k = shape
+    taps = len(w)
+    w = w.reshape(taps, taps, stride, stride, cg, k).transpose(0, 2, 1, 3, 4, 5)
+    return np.ascontiguousarray(w.reshape(taps * stride, taps * stride, cg, k)[:r, :r])
 
 
 @cache
@@ -90,10 +111,13 @@ def weights(w, g, u):
 
 
 @threaded
-def forward(x, u, a, b, bias, y, pad, size, groups, relu, threads, together):
-    """y (N, P, Q, K) from x (N, H, W, C) and u (49, C/G, K), `together` rows of tiles at a time."""
+def forward(x, u, a, b, bias, y, stride, pad, size, groups, relu, threads, together):
+    """y (N, P, Q, K) from x (N, H, W, C) and u (49, T T C/G, K), `together` rows of tiles at once.
+
+    A tile has `size` x `size` outputs.
+    """
     n_size, p_size, q_size, k_size = y.shape
-    cg, kg = x.shape[3] // groups, k_size // groups
+    cg, kg = u.shape[1], k_size // groups
     high, columns = (p_size + size - 1) // size, (q_size + size - 1) // size  # tiles of an image
     lines = n_size * high  # rows of tiles
     blocks = (lines + together - 1) // together
@@ -107,7 +131,7 @@ def forward(x, u, a, b, bias, y, pad, size, groups, relu, threads, together):
             count = min(together, lines - first)
             for i in range(count):
                 n, row = (first + i) // high, (first + i) % high
-                _cut(x, n, row * size - pad[0], -pad[1], group * cg, strip)
+                _cut(x, n, row * size, stride, pad, group, groups, strip)
                 _input(strip, size, columns, b, v, i * columns, room)
             for place in range(PLACES):
                 multiply(
@@ -122,13 +146,13 @@ def forward(x, u, a, b, bias, y, pad, size, groups, relu, threads, together):
 
 
 @threaded
-def weight_gradient(x, dy, b, g, du, pad, size, groups, threads, together):
-    """du (49, C/G, K) = the sum over all tiles of (B d Bᵀ)ᵀ (G dy Gᵀ), a block of them at a time.
+def weight_gradient(x, dy, b, g, du, stride, pad, size, groups, threads, together):
+    """du (49, T T C/G, K) = the sum of (B d Bᵀ)ᵀ (G dy Gᵀ), a block of tiles at a time.
 
     All threads fill the tiles of a block, and then share its products.
     """
     n_size, p_size, q_size, k_size = dy.shape
-    cg, kg = x.shape[3] // groups, k_size // groups
+    cg, kg = du.shape[1], k_size // groups
     high, columns = (p_size + size - 1) // size, (q_size + size - 1) // size
     lines = n_size * high
     v = np.empty((groups, PLACES, together * columns, cg), x.dtype)
@@ -143,9 +167,9 @@ def weight_gradient(x, dy, b, g, du, pad, size, groups, threads, together):
             for item in range(t, count * groups, threads):
                 group, i = item % groups, item // groups
                 n, row = (first + i) // high, (first + i) % high
-                _cut(x, n, row * size - pad[0], -pad[1], group * cg, strip)
+                _cut(x, n, row * size, stride, pad, group, groups, strip)
                 _input(strip, size, columns, b, v[group], i * columns, room)
-                _cut(dy, n, row * size, 0, group * kg, below)
+                _cut(dy, n, row * size, 1, (0, 0), group, groups, below)
                 _input(below, size, columns, g, w[group], i * columns, room)
         for t in prange(threads):
             for item in range(t, PLACES * groups, threads):
@@ -175,22 +199,29 @@ def gathered(du, a, dw):
 
 
 @compiled
-def _cut(x, n, top, left, c0, strip):
-    """The channels of one group of image n from row `top` and column `left` on, zeros outside."""
+def _cut(x, n, top, stride, pad, group, groups, strip):
+    """strip (rows, columns, T T C/G) from row T `top` of the padded image n, zeros outside it."""
     _, h_size, w_size, c_size = x.shape
-    rows, wide, cg = strip.shape
+    rows, wide, length = strip.shape
+    cg = c_size // groups
+    run = stride * cg
     numbers, there = x.reshape(-1), strip.reshape(-1)
     for i in range(rows):
-        within = 0 <= top + i < h_size
-        for j in range(wide):
-            to = np.uint64((i * wide + j) * cg)
-            if within and 0 <= left + j < w_size:
-                at = np.uint64(((n * h_size + top + i) * w_size + left + j) * c_size + c0)
-                for c in range(np.uint64(cg)):
-                    there[to + c] = numbers[at + c]
-            else:
-                for c in range(np.uint64(cg)):
-                    there[to + c] = 0
+        for below in range(stride):
+            h = (top + i) * stride + below - pad[0]
+            for j in range(wide):
+                w, to = j * stride - pad[1], (i * wide + j) * length + below * run
+                start = ((n * h_size + h) * w_size + w) * c_size + group * cg
+                if h < 0 or h >= h_size:
+                    there[to : to + run] = 0
+                elif groups == 1 and w >= 0 and w + stride <= w_size:
+                    copy(numbers, start, there, to, run)
+                else:
+                    for s in range(stride):
+                        if 0 <= w + s < w_size:
+                            copy(numbers, start + s * c_size, there, to + s * cg, cg)
+                        else:
+                            there[to + s * cg : to + (s + 1) * cg] = 0
 
 
 @compiled
