@@ -29,6 +29,10 @@ T = TypeVar("T")
 Until = Callable[[dict[str, Any]], bool]
 
 
+class Diverged(Exception):
+    """A run's loss did not stay finite; `args[0]` says which and where."""
+
+
 class Stopped(Exception):
     """A signal ended the work; `args[0]` is its name."""
 
@@ -91,7 +95,7 @@ class Context:
     def photographs(self) -> Data:
         """What the paper's network is trained and judged on at this scale."""
         return self.data(
-            self.pick(tiny=48, small=1500, full=None), self.pick(tiny=24, small=2000, full=None)
+            self.pick(tiny=48, small=2500, full=None), self.pick(tiny=24, small=2000, full=None)
         )
 
     def network(self) -> dict[str, Any]:
@@ -103,7 +107,7 @@ class Context:
             return {"model": "alexnet-2012", "epochs": self.epochs(full=91)}
         return {
             "model": "alexnet-64",
-            "epochs": self.epochs(tiny=1, small=10),
+            "epochs": self.epochs(tiny=1, small=12),
             "batch_size": self.pick(tiny=16, small=32),
             "lr": 0.01,
             "allow_upscaling": True,
@@ -163,8 +167,8 @@ class Context:
         """`minialex.train(**settings)` in a run folder of its own; ended ones are not run again.
 
         With `until`, training ends with the epoch whose validation error is at most that, or where
-        the loss is no longer finite. With `initial`, it starts from the weights that run ended
-        with, and a new last layer.
+        the loss is no longer finite; without it the latter raises Diverged, each time it is asked
+        for. With `initial`, it starts from the weights that run ended with, and a new last layer.
         """
         key = {"train": {**settings, "seed": seed}, "data": data.described, "until": until}
         started: dict[str, Any] = {}
@@ -172,11 +176,17 @@ class Context:
             key["initial"] = initial.cell.settings
             started = {"initial": initial.weights, "replace_classifier": True}
 
-        def compute(folder: Path) -> list[dict[str, Any]]:
-            return self._train(folder / "run", data, {**settings, **started, "seed": seed}, until)
+        def compute(folder: Path) -> list[dict[str, Any]] | str:
+            try:
+                asked = {**settings, **started, "seed": seed}
+                return self._train(folder / "run", data, asked, until)
+            except TrainingError as error:
+                return str(error).split(";")[0]
 
         title = f"{name}, seed {seed}"
         history = self.cell(title, key, compute)
+        if isinstance(history, str):
+            raise Diverged(f"{title}: {history}")
         return Run(self, Cell(self.out / "cells", title, key), data, history)
 
     def _train(self, folder: Path, data: Data, settings: dict[str, Any], until: float | None):
@@ -223,7 +233,7 @@ class Context:
     ) -> dict[str, dict[int, T]]:
         """{name: {seed: one(name, seed)}}: all names with one seed before the next seed.
 
-        A report leaves out, and counts, what has not been run.
+        What diverged is left out, and what a report finds has not been run, which it counts.
         """
         names = list(names)
         found: dict[str, dict[int, T]] = {name: {} for name in names}
@@ -235,12 +245,17 @@ class Context:
         return found
 
     def found(self, work: Callable[[], T]) -> T | None:
-        """`work()`, or None and one more missing where a report finds it has not been run."""
+        """`work()`, or None where it diverged, or where a report finds that it has not been run.
+
+        The latter is counted in `missing`.
+        """
         try:
             return work()
+        except Diverged as error:
+            self.say(f"  {error}")
         except NotRun:
             self.missing += 1
-            return None
+        return None
 
     def check(self) -> None:
         """Stop here if a signal asked for it."""
