@@ -103,3 +103,19 @@ def test_a_rate_that_is_too_high_ends_its_run_and_not_the_experiment(tmp_path):
     run = context.train("too fast", data, seed=0, until=0.0, lr=1e6, **settings)
     assert run.history == []
     assert module("relu_and_tanh").soonest(run.history) == (float("inf"), 1.0)
+
+
+def test_a_run_that_diverges_is_left_out_and_not_run_again(tmp_path):
+    """A network without normalisation at the whole network's rate is such a run."""
+    for report_only in (False, True):
+        said = []
+        context = Context(TINY, tmp_path, report_only, say=said.append)
+
+        def one(name, seed, context=context):
+            return context.train(
+                name, context.photographs(), seed=seed, **{**context.network(), "lr": 1e12}
+            )
+
+        assert context.by_seed(["wild"], range(1), one) == {"wild": {}}
+        assert context.missing == 0
+        assert "not finite" in said[-1]
