@@ -6,6 +6,7 @@ Requires Numba. Arrays are NumPy's; what has no kernel here is the NumPy backend
 
 import os
 import threading
+from contextlib import nullcontext
 from math import prod
 
 import numba
@@ -53,13 +54,14 @@ class NumbaBackend(NumpyBackend):
         return ["compiling for this machine, once: about half a minute"]
 
     def _run(self, kernel, *arguments) -> None:
-        process = NumbaBackend._process = NumbaBackend._process or os.getpid()
-        if os.getpid() != process:
+        first = NumbaBackend._process is None
+        NumbaBackend._process = NumbaBackend._process or os.getpid()
+        if os.getpid() != NumbaBackend._process:
             raise InputError(
                 "this process was forked from one that had used the numba backend, whose threads "
                 'are not here: start processes with multiprocessing\'s "spawn", or use "numpy"'
             )
-        with _ONE_AT_A_TIME:
+        with _ONE_AT_A_TIME, cpu_threads.short_waits() if first else nullcontext():
             numba.set_num_threads(self.threads)  # of the Python thread that calls
             kernel(*arguments)
 

@@ -136,6 +136,17 @@ def test_how_much_tiles_round(shape):
         assert np.sqrt(np.mean((found - wanted) ** 2)) < 1e-5 * wanted.std()
 
 
+def test_threads_are_started_with_short_waits_unless_the_user_says_otherwise(monkeypatch):
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    with threads.short_waits():
+        assert int(os.environ["GOMP_SPINCOUNT"]) < 10_000
+    assert "GOMP_SPINCOUNT" not in os.environ
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    with threads.short_waits():
+        assert "GOMP_SPINCOUNT" not in os.environ
+
+
 # ------------------------------------------------------------------------------------ memory
 
 

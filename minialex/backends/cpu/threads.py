@@ -1,6 +1,8 @@
 """How many threads: the cores this process may use, and no BLAS threads inside ours."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -55,6 +57,23 @@ def load_blas() -> str:
     for lib in own:
         lib.set_num_threads(1)
     return ", ".join(sorted({str(lib.info().get("architecture")) for lib in own}))
+
+
+@contextmanager
+def short_waits() -> Iterator[None]:
+    """The threads that are started within wait briefly for work before they leave their core.
+
+    GNU's OpenMP lets them wait for milliseconds, in which a second program on the same cores gets
+    no further. It reads this once, when it is loaded; whoever has set it is left alone.
+    """
+    if {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
+        yield
+        return
+    os.environ["GOMP_SPINCOUNT"] = "2000"  # some microseconds, as a thread takes to be woken
+    try:
+        yield
+    finally:
+        del os.environ["GOMP_SPINCOUNT"]
 
 
 def _is_scipys(library: Path) -> bool:
