@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from minialex.cores import usable_cores
 from minialex.data.augment import epoch_order
 from minialex.data.folder import ImageFolder
-from minialex.data.loader import Loader, cores
+from minialex.data.loader import Loader
 from minialex.data.open import open_data
 from minialex.data.statistics import Statistics, supplied
 from minialex.errors import InputError
@@ -46,7 +47,7 @@ def rates(
     With `compare` also what torchvision-style code gets with as many workers from a folder of
     files: Pillow, shorter side scaled, centre cut out, collated by a DataLoader. All take turns.
     """
-    train, workers = open_data(data).train, workers or cores()
+    train, workers = open_data(data).train, workers or usable_cores()
     order = epoch_order(0, 0, len(train))[:images]
 
     def squares():

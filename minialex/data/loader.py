@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from minialex.cores import usable_cores
 from minialex.data.base import Dataset
 from minialex.data.workers import Workers
 from minialex.errors import InputError
@@ -60,7 +61,7 @@ class Loader:
             raise InputError(f"workers is {workers}: decoding images takes at least 1 thread")
         self.dataset = dataset
         self.size = size
-        self.workers = workers or cores()
+        self.workers = workers or usable_cores()
         self.ahead = ahead
         self.patience = patience
         self.skipped: dict[str, str] = {}
@@ -190,13 +191,6 @@ class Loader:
             f"{unreadable} of {total} images of {self.dataset.name!r} cannot be read, the first: "
             f"{example}; see `minialex check --data` for all of them"
         )
-
-
-def cores() -> int:
-    """The processor cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def default_cache_bytes() -> int:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from minialex.cores import usable_cores
 from minialex.data.base import Splits
-from minialex.data.loader import cores
 from minialex.data.manifest import MANIFEST, PARTS, Manifest
 from minialex.data.open import existing_folder, is_builtin, open_data
 from minialex.data.packed import open_packed
@@ -95,7 +95,7 @@ def prepare(
         packer = Packer(splits, root, folder, state, quality if jpeg else None, max_left_out, show)
         for part_name in PARTS:
             if not interrupt.requested:
-                packer.run(part_name, workers or cores(), interrupt)
+                packer.run(part_name, workers or usable_cores(), interrupt)
         if interrupt.requested:
             show.say(f"stopped by {interrupt.requested}; the same command goes on from here")
         else:

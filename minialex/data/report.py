@@ -11,9 +11,9 @@ from statistics import median
 
 import numpy as np
 
+from minialex.cores import usable_cores
 from minialex.data import archives, cifar, convnet, folder, images, kaggle, packed
 from minialex.data.base import Dataset, Splits
-from minialex.data.loader import cores
 from minialex.data.open import existing_folder, is_builtin, open_data
 from minialex.errors import InputError
 
@@ -72,7 +72,7 @@ def check_data(
         for class_id in classes[part]
         for name in folder.image_files(path / class_id)
     ]
-    with ThreadPoolExecutor(workers or cores()) as pool:
+    with ThreadPoolExecutor(workers or usable_cores()) as pool:
         files = []
         for file in pool.map(lambda name: _read(*name), names):
             files.append(file)
@@ -133,7 +133,7 @@ def _check_records(splits: Splits, size: int, workers, progress) -> Iterator[str
 
     places = [(part, data, i) for part, data in parts.items() for i in range(len(data))]
     files = []
-    with ThreadPoolExecutor(workers or cores()) as pool:
+    with ThreadPoolExecutor(workers or usable_cores()) as pool:
         for file in pool.map(read, places):
             files.append(file)
             if progress is not None:

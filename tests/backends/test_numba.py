@@ -13,7 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from tolerance import assert_close
 
-from minialex import backends, jit
+from minialex import backends, cores, jit
 from minialex.backends import numba_backend
 from minialex.backends.cpu import blas, threads
 from minialex.backends.cpu.memory import Memory
@@ -307,20 +307,20 @@ def test_threads_follow_the_cores_of_the_process():
         pytest.skip("this system binds no process to cores")
     code = (
         "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
-        "from minialex.backends.cpu.threads import usable_cores; print(usable_cores())"
+        "from minialex.cores import usable_cores; print(usable_cores())"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout == "1\n"
 
 
 @pytest.mark.parametrize(
-    ("limit", "cores"),
+    ("limit", "wanted"),
     [("150000 100000", 2), ("50000 100000", 1), ("400000 100000", 4), ("max 100000", None)],
 )
-def test_threads_follow_the_limit_of_the_container(tmp_path, limit, cores):
+def test_threads_follow_the_limit_of_the_container(tmp_path, limit, wanted):
     (tmp_path / "cpu.max").write_text(limit + "\n")
-    assert threads._quota(tmp_path) == cores
-    assert threads._quota(tmp_path / "elsewhere") is None
+    assert cores._quota(tmp_path) == wanted
+    assert cores._quota(tmp_path / "elsewhere") is None
 
 
 def test_no_threads_at_all_is_one_sentence():

@@ -1,4 +1,4 @@
-"""How many threads: the cores this process may use, and no BLAS threads inside ours."""
+"""How many threads, how they wait, and no BLAS threads inside ours."""
 
 import os
 from collections.abc import Iterator
@@ -6,25 +6,8 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+from minialex.cores import usable_cores
 from minialex.errors import InputError
-
-
-def usable_cores() -> int:
-    """Cores by affinity and by the limit of the container, at least one."""
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
-    return max(1, min(cores, _quota() or cores))
-
-
-def _quota(root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """Whole cores of a control group's limit, if there is one."""
-    try:
-        quota, period = (root / "cpu.max").read_text(encoding="ascii").split()[:2]
-    except (OSError, ValueError):
-        return None
-    return None if quota == "max" else max(1, round(int(quota) / int(period)))
 
 
 def choose(threads: int | None, most: int | None = None) -> int:
