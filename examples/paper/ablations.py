@@ -32,7 +32,7 @@ def run(context: Context) -> Section:
     data = context.photographs()
     crops = context.pick(tiny=1, small=1, full=10)
     usual = context.network().get("lr")
-    rates = context.pick(tiny=(usual,), small=(usual, 0.003), full=(usual,))
+    rates = context.pick(tiny=(usual,), small=(usual, 0.01), full=(usual,))
     best: dict[str, float | None] = {}
 
     def train(name: str, seed: int, rate: float | None):

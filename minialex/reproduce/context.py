@@ -109,7 +109,7 @@ class Context:
             "model": "alexnet-64",
             "epochs": self.epochs(tiny=1, small=12),
             "batch_size": self.pick(tiny=16, small=32),
-            "lr": 0.01,
+            "lr": self.pick(tiny=0.01, small=0.003),
             "allow_upscaling": True,
         }
 
