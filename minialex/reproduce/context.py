@@ -63,6 +63,7 @@ class Context:
     say: Callable[[str], None] = print
     interrupt: Interrupt | None = None
     missing: int = 0  # cells that a report went without
+    unmet: list[str] = field(default_factory=list)  # what is not installed, a sentence each
     seconds: float = 0.0  # that the cells of this experiment took, whenever they ran
     _counted: set[Path] = field(default_factory=set)
 
@@ -121,15 +122,22 @@ class Context:
 
     # ----------------------------------------------------------------------- work that is kept
 
-    def cell(self, name: str, settings: dict[str, Any], compute: Callable[[Path], Any]) -> Any:
+    def cell(
+        self,
+        name: str,
+        settings: dict[str, Any],
+        compute: Callable[[Path], Any],
+        require: Callable[[], object] | None = None,
+    ) -> Any:
         """`compute(folder)`, once: the next time the same settings give what is on disk.
 
-        `settings` are all that the result depends on, and both go through JSON.
+        `settings` are all that the result depends on, and both go through JSON. `require()` raises
+        InputError where something is not installed: the cell is left out, and the report says why.
         """
         cell = Cell(self.out / "cells", name, settings)
         found = cell.load()
         if found is None:
-            if self.report_only:
+            if not self._installed(require) or self.report_only:
                 raise NotRun(name)
             self.check()
             self.say(f"  {name} ...")
@@ -149,6 +157,18 @@ class Context:
             self._counted.add(cell.folder)
             self.seconds += found["seconds"]
         return found["result"]
+
+    def _installed(self, require: Callable[[], object] | None) -> bool:
+        try:
+            if require is not None:
+                require()
+        except InputError as lacking:
+            if str(lacking) not in self.unmet:
+                self.unmet.append(str(lacking))
+                if not self.report_only:
+                    self.say(f"  left out: {lacking}")
+            return False
+        return True
 
     def train(
         self,

@@ -74,9 +74,10 @@ def _chapter(out: Path, chapter: "Chapter") -> str:
     ]
     if chapter.missing:
         command = f"minialex reproduce {one.name}"
+        why = "".join(f" Left out: {escape(sentence)}." for sentence in chapter.unmet)
         parts.append(
             f'<p class="missing">Not finished: {chapter.missing} parts of this experiment have not '
-            f"been run; <code>{escape(command)}</code> with the same options goes on.</p>"
+            f"been run; <code>{escape(command)}</code> with the same options goes on.{why}</p>"
         )
     if section.findings:
         items = "".join(f"<li>{escape(sentence)}</li>" for sentence in section.findings)

@@ -47,7 +47,6 @@ class Moving:
     name: str = "moving"
 
     def __post_init__(self):
-        require_opencv()
         for motion in self.motions:
             if motion not in MOTIONS:
                 raise unknown("motion", motion, MOTIONS)
@@ -91,6 +90,10 @@ class Moving:
             (self.photographs.image(outer, side) * _BEHIND).astype(np.uint8),
         )
         return _film(*scene, MOTIONS[self.motions[how]], rng.uniform(words[2:]), size)
+
+    def pieces(self, index: int, size: int, count: int) -> np.ndarray:
+        """uint8 (1, FIELDS + 1, size, size, 3): no clip is longer than one piece."""
+        return self.frames(index, size)[None]
 
     def _chosen(self, what: int, word) -> int:
         """A photograph for the disc: of the clip's appearance, or any."""
@@ -136,6 +139,7 @@ def _pair(photographs: Splits, count: int, motions, appearances, seed: int, name
 
 def _film(inner, outer, motion, numbers: np.ndarray, size: int) -> np.ndarray:
     """The disc of `inner` (S, S, 3) before `outer` (2 S, 2 S, 3), FIELDS + 1 frames."""
+    require_opencv()
     import cv2
 
     centre = size * (0.5 + 0.3 * (numbers[:2] - 0.5))  # x, y in the middle frame
