@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -178,25 +179,39 @@ class Context:
         seed: int,
         until: float | None = None,
         initial: Run | None = None,
+        shallow: Run | None = None,
+        may_diverge: bool = False,
+        require: Callable[[], object] | None = None,
         **settings: Any,
     ) -> Run:
         """`minialex.train(**settings)` in a run folder of its own; ended ones are not run again.
 
         With `until`, training ends with the epoch whose validation error is at most that, or where
         the loss is no longer finite. With `initial`, it starts from the weights that run ended
-        with, and a new last layer.
+        with, and a new last layer; with `shallow`, a deep VGG starts from that one. Where it
+        `may_diverge`, a loss that is not finite ends the run after its last whole epoch. `require`
+        is as for `cell`.
         """
         key = {"train": {**settings, "seed": seed}, "data": data.described, "until": until}
         started: dict[str, Any] = {}
         if initial is not None:
             key["initial"] = initial.cell.settings
             started = {"initial": initial.weights, "replace_classifier": True}
+        if shallow is not None:
+            key["shallow"] = shallow.cell.settings
+            started = {"shallow": shallow.weights}
 
         def compute(folder: Path) -> list[dict[str, Any]]:
-            return self._train(folder / "run", data, {**settings, **started, "seed": seed}, until)
+            try:
+                asked = {**settings, **started, "seed": seed}
+                return self._train(folder / "run", data, asked, until)
+            except TrainingError:
+                if not may_diverge:
+                    raise
+                return _history_in(folder / "run")
 
         title = f"{name}, seed {seed}"
-        history = self.cell(title, key, compute)
+        history = self.cell(title, key, compute, require)
         return Run(self, Cell(self.out / "cells", title, key), data, history)
 
     def _train(self, folder: Path, data: Data, settings: dict[str, Any], until: float | None):
@@ -223,7 +238,7 @@ class Context:
         if until is None:
             return go(None).history
         per_epoch = -(-len(data.splits.train) // settings["batch_size"])
-        done = _epochs_in(folder)
+        done = len(_history_in(folder))
         history: list[dict[str, Any]] = []
         while True:
             self.check()
@@ -366,10 +381,14 @@ def errors(p: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     return 100 * float(np.mean(rank >= 1)), 100 * float(np.mean(rank >= 5))
 
 
-def _epochs_in(folder: Path) -> int:
-    """How many epochs the history of a run tells of; 0 where there is none."""
+def _history_in(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a run's history; none where there is no history."""
     path = folder / "history.csv"
-    return len(path.read_text(encoding="utf-8").splitlines()) - 1 if path.exists() else 0
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    return [{**row, "epoch": int(row["epoch"]), "step": int(row["step"])} for row in rows]
 
 
 @lru_cache(maxsize=8)

@@ -1,7 +1,6 @@
 """Labelled clips, and the two data sets that the streams learn from: a frame, and a flow stack."""
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -127,7 +126,9 @@ def temporal(splits: ClipSplits, method: str = "farneback") -> Splits:
 
 def require_opencv() -> None:
     """Raise InputError unless OpenCV is there."""
-    if find_spec("cv2") is None:
+    try:
+        import cv2  # noqa: F401
+    except ImportError:
         raise InputError(
             "video needs OpenCV, which is not installed: pip install 'minialex[video]'"
-        )
+        ) from None

@@ -16,7 +16,7 @@ import numpy as np
 from minialex import rng
 from minialex.data.base import Dataset, Splits
 from minialex.errors import InputError, unknown
-from minialex.video.clips import FIELDS, ClipSplits, require_opencv
+from minialex.video.clips import FIELDS, ClipSplits
 
 # x, y in sides of the image a frame; logarithm of the scale, and radians clockwise, a frame
 MOTIONS = {
@@ -139,7 +139,6 @@ def _pair(photographs: Splits, count: int, motions, appearances, seed: int, name
 
 def _film(inner, outer, motion, numbers: np.ndarray, size: int) -> np.ndarray:
     """The disc of `inner` (S, S, 3) before `outer` (2 S, 2 S, 3), FIELDS + 1 frames."""
-    require_opencv()
     import cv2
 
     centre = size * (0.5 + 0.3 * (numbers[:2] - 0.5))  # x, y in the middle frame

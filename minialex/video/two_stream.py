@@ -14,7 +14,7 @@ from minialex.evaluation import probabilities, ranks
 from minialex.models import get
 from minialex.preprocessing import Preprocessing
 from minialex.training import train
-from minialex.video.clips import Clips, ClipSplits, Flows, Frames, spatial, temporal
+from minialex.video.clips import Clips, ClipSplits, Flows, Frames, require_opencv, spatial, temporal
 
 # What the temporal stream's network is asked for besides its 20 channels, by model.
 _TEMPORAL: dict[str, dict[str, Any]] = {"cnn-m-2048": {"second_norm": False, "keep": 0.1}}
@@ -67,6 +67,7 @@ def train_streams(
 
     `settings` are its keyword arguments, for both; `resume=True` goes on with both.
     """
+    require_opencv()
     out, options = Path(out), temporal_options(model)
     if settings.get("mirror"):
         raise InputError("training mirrors flow as if it were colour: leave `mirror` out")
