@@ -111,6 +111,11 @@ class Context:
             "allow_upscaling": True,
         }
 
+    def longer(self) -> dict[str, Any]:
+        """As `network` with more epochs, where the small scale's few would say too little."""
+        settings = self.network()
+        return {**settings, "epochs": settings["epochs"] * self.pick(tiny=2, small=5, full=1)}
+
     def larger(self, data: Data) -> Data | None:
         """A larger class set to pre-train on: `data` together with what --pretrain names.
 
