@@ -156,7 +156,9 @@ def report(data, found, near, searched, queries) -> Section:
         *("network", "median colour share of the greyer, %", "of the other, %"),
         "separation, %",
     )
-    lines = [run.recipe_line() for of in found.values() for run, _ in list(of.values())[:1]]
+    lines = dict.fromkeys(
+        run.recipe_line() for of in found.values() for run, _ in list(of.values())[:1]
+    )
     table = Table("colours", caption, columns, rows)
     return Section([data.line, *lines], findings, [table], pictures)
 

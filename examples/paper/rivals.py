@@ -82,14 +82,14 @@ def report(lines, found) -> Section:
         fifth = measured([values[1] for values in of.values()])
         rows.append((name, measured(at[name]), fifth, *published(*KNOWN[name])))
     for name in METHODS:
-        change = paired(at[name], at[TEN])
-        if change is not None:
-            one, other = (PUBLISHED[KNOWN[key][0]].top1 for key in (name, TEN))
-            findings.append(
-                f"{name} beside the network on ten crops: {change.text()} points of top-1 error, "
-                f"published {one - other:+.1f} ({other} to {one}). "
-                f"{worse(change)}."
-            )
+        for network in (TEN, LONGER):
+            change = paired(at[name], at.get(network, {}))
+            if change is not None:
+                one, other = (PUBLISHED[KNOWN[key][0]].top1 for key in (name, TEN))
+                findings.append(
+                    f"{name} beside {network}: {change.text()} points of top-1 error, published "
+                    f"{one - other:+.1f} ({other} to {one}). {worse(change)}."
+                )
     columns = (
         *("method", "top-1 error, %", "top-5 error, %"),
         *("Table 1: top-1", "top-5", "Table 2: top-1", "top-5", "top-5 test"),

@@ -19,7 +19,7 @@ TITLE = "VGG: deeper networks"
 SHALLOW, SCALED = "A, 11 layers", "D, scaled by each layer's inputs"
 FROM_A = "D, started from the trained A"
 WAYS: dict[str, tuple[str, dict[str, Any]]] = {
-    "D, their text's N(0, 0.01): deviation 0.1": ("D", {"init": 0.1}),
+    "D, deviation 0.1 as in their text": ("D", {"init": 0.1}),
     "D, deviation 0.01": ("D", {"init": 0.01}),
     SCALED: ("D", {}),
     SHALLOW: ("A", {}),
@@ -93,7 +93,7 @@ def report(data, epochs: int, found) -> Section:
     return Section(
         lines,
         findings,
-        [sizes(), Table("starts", caption, columns, rows)],
+        [sizes(), Table("starts", caption, columns, rows, digits=2)],
         [
             Figure(
                 "losses",
@@ -142,8 +142,8 @@ def draw(figure, found, chance: float) -> None:
         label = way
         for history, _, _ in of.values():
             if history:
-                losses = [row["train_loss"] for row in history]
-                axes.plot([row["epoch"] for row in history], losses, color=colour, label=label)
+                epochs, losses = ([row[key] for row in history] for key in ("epoch", "train_loss"))
+                axes.plot(epochs, losses, ".-", color=colour, label=label, markersize=3)
                 label = None
     axes.axhline(chance, linestyle=":", color="#888888")
     axes.set(xlabel="epoch", ylabel="training loss")
