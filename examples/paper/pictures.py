@@ -53,7 +53,7 @@ def run(context: Context) -> Section:
         run = train(name, seed)
 
         def compute(_folder):
-            found = kernels.colours(run.classifier(), towers=2)
+            found = kernels.colours(run.on_host(), towers=2)
             medians = sorted(100 * tower.median for tower in found.towers)
             assert found.separation is not None
             return *medians, 100 * max(found.separation, 1 - found.separation)
@@ -168,7 +168,7 @@ def kernels_of(run, name: str, seed: int) -> Picture:
         f"kernels-{name.replace(', ', '-').replace(' ', '-')}-{seed}",
         f"First-layer kernels of {name}, seed {seed}, each scaled to its largest number.",
         f"Small coloured squares in rows, one for each kernel of {name}.",
-        lambda path: figures.kernels(run.classifier(), path),
+        lambda path: figures.kernels(run.on_host(), path),
     )
 
 
@@ -177,7 +177,7 @@ def labels_of(run, data) -> Picture:
         "labels",
         "Eight validation images with the network's five best labels; the right one is green.",
         "Eight photographs, each over five bars with the labels' probabilities.",
-        lambda path: figures.sample_predictions(run.classifier(), data.splits.val, path),
+        lambda path: figures.sample_predictions(run.on_host(), data.splits.val, path),
     )
 
 

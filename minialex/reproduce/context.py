@@ -314,6 +314,12 @@ class Run:
 
         return minialex.load(self.weights, **self.context.asked.where)
 
+    def on_host(self) -> Classifier:
+        """The same on NumPy, for pictures: a report can be made where the run's devices are not."""
+        import minialex
+
+        return minialex.load(self.weights, "numpy")
+
     def predictions(self, crops: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """-> probabilities (N, K) and labels (N,) of the readable validation images."""
 
