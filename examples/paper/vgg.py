@@ -79,7 +79,7 @@ def report(data, epochs: int, found) -> Section:
             way,
             measured([h[0]["train_loss"] for h in histories.values() if h]),
             measured([h[-1]["train_loss"] for h in whole.values()]),
-            f"{len(out)} of {len(of)}",
+            f"{len(out)} of {len(of)}" if of else None,
             measured([top1 for top1, _ in errors]),
             measured([top5 for _, top5 in errors]),
         ))  # fmt: skip
