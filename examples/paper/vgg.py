@@ -12,7 +12,16 @@ import math
 from typing import Any
 
 from minialex import models
-from minialex.reproduce import PUBLISHED, Context, Figure, Section, Table, alone, measured
+from minialex.reproduce import (
+    PUBLISHED,
+    Context,
+    Diverged,
+    Figure,
+    Section,
+    Table,
+    alone,
+    measured,
+)
 from minialex.reproduce.plots import COLOURS
 
 ORDER = 8
@@ -38,7 +47,7 @@ def run(context: Context) -> Section:
     small = {} if full else context.pick(
         tiny={"width": 2, "hidden": 16}, small={"width": 8, "hidden": 256}, full={}
     )  # fmt: skip
-    settings: dict[str, Any] = {"epochs": context.epochs(tiny=1, small=30, full=74), "lr": 0.01}
+    settings: dict[str, Any] = {"epochs": context.epochs(tiny=1, small=20, full=74), "lr": 0.01}
     if not full:
         settings |= {"batch_size": context.pick(tiny=16, small=32, full=256)}
         settings |= {"allow_upscaling": True}
@@ -51,15 +60,17 @@ def run(context: Context) -> Section:
             data,
             seed=seed,
             shallow=train(SHALLOW, seed) if way in (FROM_A, SLOWER) else None,
-            may_diverge=True,
             model=names[configuration],
             model_options={**small, **options},
             **{**settings, **rate},
         )
 
     def one(way: str, seed: int):
-        run = train(way, seed)
-        return run.history, run.errors() if run.history else None, run.recipe_line()
+        try:
+            run = train(way, seed)
+        except Diverged:
+            return [], None, None
+        return run.history, run.errors(), run.recipe_line()
 
     ways = [way for way in WAYS if way != SLOWER or not full]
     found = context.by_seed(ways, context.seeds(tiny=1, small=2, full=1), one)
@@ -93,7 +104,7 @@ def report(data, epochs: int, found) -> Section:
         f"Training loss with dropout, and errors on one crop. Left chance: a loss {LEFT_CHANCE} "
         f"below that of equal guesses, {chance:.2f}."
     )
-    lines = [data.line, *(v[2] for v in list(found[SCALED].values())[:1])]
+    lines = [data.line, *[v[2] for v in found[SCALED].values() if v[2]][:1]]
     return Section(
         lines,
         findings,

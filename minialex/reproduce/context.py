@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -28,6 +27,10 @@ WATCHED = 300  # validation images after each epoch of a run that is judged at i
 
 T = TypeVar("T")
 Until = Callable[[dict[str, Any]], bool]
+
+
+class Diverged(Exception):
+    """A run's loss did not stay finite; `args[0]` says which and where."""
 
 
 class Stopped(Exception):
@@ -93,7 +96,7 @@ class Context:
     def photographs(self) -> Data:
         """What the paper's network is trained and judged on at this scale."""
         return self.data(
-            self.pick(tiny=48, small=1500, full=None), self.pick(tiny=24, small=2000, full=None)
+            self.pick(tiny=48, small=2500, full=None), self.pick(tiny=24, small=2000, full=None)
         )
 
     def network(self) -> dict[str, Any]:
@@ -105,16 +108,16 @@ class Context:
             return {"model": "alexnet-2012", "epochs": self.epochs(full=91)}
         return {
             "model": "alexnet-64",
-            "epochs": self.epochs(tiny=1, small=10),
+            "epochs": self.epochs(tiny=1, small=12),
             "batch_size": self.pick(tiny=16, small=32),
-            "lr": 0.01,
+            "lr": self.pick(tiny=0.01, small=0.003),
             "allow_upscaling": True,
         }
 
     def longer(self) -> dict[str, Any]:
         """As `network` with more epochs, where the small scale's few would say too little."""
         settings = self.network()
-        return {**settings, "epochs": settings["epochs"] * self.pick(tiny=2, small=5, full=1)}
+        return {**settings, "epochs": settings["epochs"] * self.pick(tiny=2, small=3, full=1)}
 
     def larger(self, data: Data) -> Data | None:
         """A larger class set to pre-train on: `data` together with what --pretrain names.
@@ -185,17 +188,15 @@ class Context:
         until: float | None = None,
         initial: Run | None = None,
         shallow: Run | None = None,
-        may_diverge: bool = False,
         require: Callable[[], object] | None = None,
         **settings: Any,
     ) -> Run:
         """`minialex.train(**settings)` in a run folder of its own; ended ones are not run again.
 
         With `until`, training ends with the epoch whose validation error is at most that, or where
-        the loss is no longer finite. With `initial`, it starts from the weights that run ended
-        with, and a new last layer; with `shallow`, a deep VGG starts from that one. Where it
-        `may_diverge`, a loss that is not finite ends the run after its last whole epoch. `require`
-        is as for `cell`.
+        the loss is no longer finite; without it the latter raises Diverged, each time it is asked
+        for. With `initial`, it starts from the weights that run ended with, and a new last layer;
+        with `shallow`, a deep VGG starts from that one. `require` is as for `cell`.
         """
         key = {"train": {**settings, "seed": seed}, "data": data.described, "until": until}
         started: dict[str, Any] = {}
@@ -206,17 +207,17 @@ class Context:
             key["shallow"] = shallow.cell.settings
             started = {"shallow": shallow.weights}
 
-        def compute(folder: Path) -> list[dict[str, Any]]:
+        def compute(folder: Path) -> list[dict[str, Any]] | str:
             try:
                 asked = {**settings, **started, "seed": seed}
                 return self._train(folder / "run", data, asked, until)
-            except TrainingError:
-                if not may_diverge:
-                    raise
-                return _history_in(folder / "run")
+            except TrainingError as error:
+                return str(error).split(";")[0]
 
         title = f"{name}, seed {seed}"
         history = self.cell(title, key, compute, require)
+        if isinstance(history, str):
+            raise Diverged(f"{title}: {history}")
         return Run(self, Cell(self.out / "cells", title, key), data, history)
 
     def _train(self, folder: Path, data: Data, settings: dict[str, Any], until: float | None):
@@ -243,7 +244,7 @@ class Context:
         if until is None:
             return go(None).history
         per_epoch = -(-len(data.splits.train) // settings["batch_size"])
-        done = len(_history_in(folder))
+        done = _epochs_in(folder)
         history: list[dict[str, Any]] = []
         while True:
             self.check()
@@ -263,7 +264,7 @@ class Context:
     ) -> dict[str, dict[int, T]]:
         """{name: {seed: one(name, seed)}}: all names with one seed before the next seed.
 
-        A report leaves out, and counts, what has not been run.
+        What diverged is left out, and what a report finds has not been run, which it counts.
         """
         names = list(names)
         found: dict[str, dict[int, T]] = {name: {} for name in names}
@@ -275,12 +276,17 @@ class Context:
         return found
 
     def found(self, work: Callable[[], T]) -> T | None:
-        """`work()`, or None and one more missing where a report finds it has not been run."""
+        """`work()`, or None where it diverged, or where a report finds that it has not been run.
+
+        The latter is counted in `missing`.
+        """
         try:
             return work()
+        except Diverged as error:
+            self.say(f"  {error}")
         except NotRun:
             self.missing += 1
-            return None
+        return None
 
     def check(self) -> None:
         """Stop here if a signal asked for it."""
@@ -392,14 +398,10 @@ def errors(p: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     return 100 * float(np.mean(rank >= 1)), 100 * float(np.mean(rank >= 5))
 
 
-def _history_in(folder: Path) -> list[dict[str, Any]]:
-    """The rows of a run's history; none where there is no history."""
+def _epochs_in(folder: Path) -> int:
+    """How many epochs the history of a run tells of; 0 where there is none."""
     path = folder / "history.csv"
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-    return [{**row, "epoch": int(row["epoch"]), "step": int(row["step"])} for row in rows]
+    return len(path.read_text(encoding="utf-8").splitlines()) - 1 if path.exists() else 0
 
 
 @lru_cache(maxsize=8)

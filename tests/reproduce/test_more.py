@@ -13,7 +13,6 @@ from minialex import cli
 from minialex.baselines import common
 from minialex.errors import InputError
 from minialex.reproduce import Asked, Context, Difference, experiments, work
-from minialex.reproduce.cells import Cell
 
 needs = "not installed: pip install 'minialex[baselines]'"
 pytest.importorskip("sklearn", reason=f"scikit-learn is {needs}")
@@ -191,14 +190,14 @@ def test_the_deep_network_is_kept_under_what_it_started_from(tmp_path):
     assert folders[0] != folders[1]
 
 
-def test_a_run_that_may_diverge_ends_with_its_last_whole_epoch(tmp_path):
-    context = Context(TINY, tmp_path, say=lambda text: None)
-    data = context.data(24, 12)
-    some = {"model": "vgg-11-64", "batch_size": 12, "model_options": {"width": 2, "hidden": 8}}
-    run = context.train("too fast", data, seed=0, may_diverge=True, lr=1e9, epochs=9, **some)
-    assert len(run.history) < 9
-    assert all(np.isfinite(row["train_loss"]) for row in run.history)
-    assert Cell(tmp_path / "cells", "too fast, seed 0", run.cell.settings).load() is not None
+def test_a_start_that_diverges_is_a_row(tmp_path, monkeypatch):
+    paper, wild = module("vgg"), "D, wild"
+    ways = {wild: ("D", {"init": 1.0}), paper.SCALED: ("D", {})}
+    monkeypatch.setattr(paper, "WAYS", ways)
+    section = paper.run(Context(TINY, tmp_path, say=lambda text: None))
+    assert section.findings[0] == "D, wild: the loss was not finite in any of 1 runs."
+    assert [row[3] for row in section.tables[1].rows] == ["0 of 1", "0 of 1"]
+    assert section.tables[1].rows[0][2] is None
 
 
 def test_vgg_in_words_follows_the_losses():
