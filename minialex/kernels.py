@@ -41,7 +41,13 @@ def first_kernels(classifier: Classifier) -> np.ndarray:
     """The first convolution's weights on the host: (R, S, 3, K)."""
     for name, layer in classifier.model.network.layers:
         if isinstance(layer, Conv2D):
-            return np.asarray(classifier.backend.to_numpy(classifier.params[name]["weight"]))
+            found = np.asarray(classifier.backend.to_numpy(classifier.params[name]["weight"]))
+            if found.shape[2] != 3:
+                raise InputError(
+                    f"the first kernels of this {classifier.model.name} look at {found.shape[2]} "
+                    "channels, not at red, green and blue: they have no colours to be shown in"
+                )
+            return found
     raise InputError(f"{classifier.model.name} has no convolution, hence no kernels to look at")
 
 

@@ -88,6 +88,8 @@ def test_kernels_stand_by_tower(classifier, drawn, tmp_path):
     assert [w.partition(":")[0] for w in words] == ["tower 1", "tower 2"]
     words = drawn(figures.kernels, untrained(towers=1), tmp_path / "one.png")
     assert [w.partition(":")[0] for w in words] == ["all kernels"]
+    few = untrained(name="vgg-16-64", width=2)  # conv1_1: the words are wider than the kernels
+    assert len(drawn(figures.kernels, few, tmp_path / "few.png")) == 1
 
 
 def test_eight_images_with_the_right_label_marked(classifier, drawn, tmp_path):

@@ -72,3 +72,9 @@ def test_towers_that_are_alike_are_not_separated():
 
 def test_the_first_kernels_are_found_under_any_name():
     assert first_kernels(untrained(name="cifar10")).shape == (5, 5, 3, 32)
+    assert first_kernels(untrained(name="vgg-16-64")).shape == (3, 3, 3, 16)
+
+
+def test_kernels_over_flow_have_no_colours():
+    with pytest.raises(InputError, match="look at 20 channels"):
+        colours(untrained(name="stream-48", channels=20))

@@ -84,6 +84,10 @@ class Subset:
     def native_size(self) -> int | None:
         return self.whole.native_size
 
+    @property
+    def channels(self) -> int:
+        return getattr(self.whole, "channels", 3)
+
     def __len__(self) -> int:
         return len(self.indices)
 

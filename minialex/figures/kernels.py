@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from minialex.classifier import Classifier
 
 _COLUMNS = 16
+_LEAST = 3.4  # inches, that the words over a tower take
 
 
 def kernels(classifier: Classifier, path: str | Path, towers: int | None = None) -> Path:
@@ -27,15 +28,17 @@ def kernels(classifier: Classifier, path: str | Path, towers: int | None = None)
     count = len(found.towers)
     parts = np.split(weight, count, axis=3)
     rows = -(-parts[0].shape[3] // _COLUMNS)
+    width = max(_LEAST, 0.5 * min(_COLUMNS, parts[0].shape[3]) + 0.2)
     figure, grid = plt.subplots(
         count,
         1,
-        figsize=(0.5 * min(_COLUMNS, parts[0].shape[3]) + 0.2, count * (0.5 * rows + 0.35)),
+        figsize=(width, count * (0.5 * rows + 0.35)),
         squeeze=False,
         layout="constrained",
     )
     for axes, part, tower in zip(grid[:, 0], parts, found.towers, strict=True):
         axes.imshow(_sheet(part), interpolation="nearest")
+        axes.set_anchor("W")
         name = f"tower {tower.number}" if count > 1 else "all kernels"
         axes.set_title(f"{name}: median colour share {tower.median:.0%}", fontsize=9, loc="left")
         axes.set_axis_off()

@@ -56,10 +56,17 @@ def vgg(
     return Network(tuple(layers), (input_size, input_size, 3))
 
 
-def vgg_64(classes: int = 1000, *, configuration: str = "A", init: str | float = "he") -> Network:
+def vgg_64(
+    classes: int = 1000,
+    *,
+    configuration: str = "A",
+    width: int = 16,
+    hidden: int = 512,
+    init: str | float = "he",
+) -> Network:
     """A sibling for 64 x 64 crops with a quarter of the maps and 512 hidden units; our design."""
-    small = {"input_size": 64, "width": 16, "hidden": 512}
-    return vgg(classes, configuration=configuration, init=init, **small)
+    sizes = {"input_size": 64, "width": width, "hidden": hidden}
+    return vgg(classes, configuration=configuration, init=init, **sizes)
 
 
 def deepen(shallow: Tree, params: Tree) -> Tree:

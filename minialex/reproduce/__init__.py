@@ -5,7 +5,7 @@ An experiment is a file in examples/paper/ with a `run(context)` that trains thr
 trained is in folders under OUT/cells; the report is made from these alone.
 """
 
-from minialex.reproduce.context import Asked, Context, Run, errors
+from minialex.reproduce.context import Asked, Context, Diverged, Run, errors
 from minialex.reproduce.published import PUBLISHED, Published
 from minialex.reproduce.section import Figure, Picture, Section, Table
 from minialex.reproduce.spread import Difference, Measured, measured, paired
@@ -15,6 +15,7 @@ __all__ = [
     "Asked",
     "Context",
     "Difference",
+    "Diverged",
     "Figure",
     "Measured",
     "Picture",

@@ -67,6 +67,7 @@ class Context:
     say: Callable[[str], None] = print
     interrupt: Interrupt | None = None
     missing: int = 0  # cells that a report went without
+    unmet: list[str] = field(default_factory=list)  # what is not installed, a sentence each
     seconds: float = 0.0  # that the cells of this experiment took, whenever they ran
     _counted: set[Path] = field(default_factory=set)
 
@@ -113,6 +114,11 @@ class Context:
             "allow_upscaling": True,
         }
 
+    def longer(self) -> dict[str, Any]:
+        """As `network` with more epochs, where the small scale's few would say too little."""
+        settings = self.network()
+        return {**settings, "epochs": settings["epochs"] * self.pick(tiny=2, small=3, full=1)}
+
     def larger(self, data: Data) -> Data | None:
         """A larger class set to pre-train on: `data` together with what --pretrain names.
 
@@ -125,15 +131,22 @@ class Context:
 
     # ----------------------------------------------------------------------- work that is kept
 
-    def cell(self, name: str, settings: dict[str, Any], compute: Callable[[Path], Any]) -> Any:
+    def cell(
+        self,
+        name: str,
+        settings: dict[str, Any],
+        compute: Callable[[Path], Any],
+        require: Callable[[], object] | None = None,
+    ) -> Any:
         """`compute(folder)`, once: the next time the same settings give what is on disk.
 
-        `settings` are all that the result depends on, and both go through JSON.
+        `settings` are all that the result depends on, and both go through JSON. `require()` raises
+        InputError where something is not installed: the cell is left out, and the report says why.
         """
         cell = Cell(self.out / "cells", name, settings)
         found = cell.load()
         if found is None:
-            if self.report_only:
+            if not self._installed(require) or self.report_only:
                 raise NotRun(name)
             self.check()
             self.say(f"  {name} ...")
@@ -154,6 +167,18 @@ class Context:
             self.seconds += found["seconds"]
         return found["result"]
 
+    def _installed(self, require: Callable[[], object] | None) -> bool:
+        try:
+            if require is not None:
+                require()
+        except InputError as lacking:
+            if str(lacking) not in self.unmet:
+                self.unmet.append(str(lacking))
+                if not self.report_only:
+                    self.say(f"  left out: {lacking}")
+            return False
+        return True
+
     def train(
         self,
         name: str,
@@ -162,19 +187,25 @@ class Context:
         seed: int,
         until: float | None = None,
         initial: Run | None = None,
+        shallow: Run | None = None,
+        require: Callable[[], object] | None = None,
         **settings: Any,
     ) -> Run:
         """`minialex.train(**settings)` in a run folder of its own; ended ones are not run again.
 
         With `until`, training ends with the epoch whose validation error is at most that, or where
         the loss is no longer finite; without it the latter raises Diverged, each time it is asked
-        for. With `initial`, it starts from the weights that run ended with, and a new last layer.
+        for. With `initial`, it starts from the weights that run ended with, and a new last layer;
+        with `shallow`, a deep VGG starts from that one. `require` is as for `cell`.
         """
         key = {"train": {**settings, "seed": seed}, "data": data.described, "until": until}
         started: dict[str, Any] = {}
         if initial is not None:
             key["initial"] = initial.cell.settings
             started = {"initial": initial.weights, "replace_classifier": True}
+        if shallow is not None:
+            key["shallow"] = shallow.cell.settings
+            started = {"shallow": shallow.weights}
 
         def compute(folder: Path) -> list[dict[str, Any]] | str:
             try:
@@ -184,7 +215,7 @@ class Context:
                 return str(error).split(";")[0]
 
         title = f"{name}, seed {seed}"
-        history = self.cell(title, key, compute)
+        history = self.cell(title, key, compute, require)
         if isinstance(history, str):
             raise Diverged(f"{title}: {history}")
         return Run(self, Cell(self.out / "cells", title, key), data, history)
@@ -288,6 +319,12 @@ class Run:
         import minialex
 
         return minialex.load(self.weights, **self.context.asked.where)
+
+    def on_host(self) -> Classifier:
+        """The same on NumPy, for pictures: a report can be made where the run's devices are not."""
+        import minialex
+
+        return minialex.load(self.weights, "numpy")
 
     def predictions(self, crops: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """-> probabilities (N, K) and labels (N,) of the readable validation images."""

@@ -74,9 +74,10 @@ def _chapter(out: Path, chapter: "Chapter") -> str:
     ]
     if chapter.missing:
         command = f"minialex reproduce {one.name}"
+        why = "".join(f" Left out: {escape(sentence)}." for sentence in chapter.unmet)
         parts.append(
             f'<p class="missing">Not finished: {chapter.missing} parts of this experiment have not '
-            f"been run; <code>{escape(command)}</code> with the same options goes on.</p>"
+            f"been run; <code>{escape(command)}</code> with the same options goes on.{why}</p>"
         )
     if section.findings:
         items = "".join(f"<li>{escape(sentence)}</li>" for sentence in section.findings)
@@ -114,10 +115,11 @@ def _table(table: Table) -> str:
     rows = []
     for first, *others in table.rows:
         cells = "".join(
-            f"<td{_words(is_text)}>{escape(text(value))}</td>"
+            f"<td{_words(is_text)}>{escape(text(value, table.digits))}</td>"
             for value, is_text in zip(others, words[1:], strict=True)
         )
-        rows.append(f'<tr><th scope="row">{escape(text(first))}</th>{cells}</tr>')
+        head_cell = escape(text(first, table.digits))
+        rows.append(f'<tr><th scope="row">{head_cell}</th>{cells}</tr>')
     return (
         f'<div class="wide" tabindex="0" role="region" aria-label="{escape(table.name)}"><table>'
         f"<caption>{escape(table.caption)}</caption><thead><tr>{head}</tr></thead>"
@@ -130,14 +132,14 @@ def _words(is_text: bool) -> str:
     return ' class="words"' if is_text else ""
 
 
-def text(value: Value) -> str:
-    """A value as the page shows it: a dash for None, one decimal for numbers."""
+def text(value: Value, digits: int = 1) -> str:
+    """A value as the page shows it: a dash for None, `digits` after the point for numbers."""
     if value is None:
         return "–"
     if isinstance(value, Measured):
-        return value.text().replace("-", "−")
+        return value.text(digits).replace("-", "−")
     if isinstance(value, float):
-        return f"{value:.1f}".replace("-", "−")
+        return f"{value:.{digits}f}".replace("-", "−")
     return f"{value:,}" if isinstance(value, int) else value
 
 

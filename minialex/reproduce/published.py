@@ -25,6 +25,9 @@ class Published:
 _VAL = "ILSVRC-2012 validation, ten crops"
 _TEST = "ILSVRC-2010 test, ten crops"
 _S = "paper, section "
+_VGG = "Simonyan and Zisserman (2015): errors of table 3, parameters counted from table 1"
+_UCF = "UCF-101, mean of three splits"
+_TWO_STREAM = "Simonyan and Zisserman (2014), UCF-101, mean of three splits"
 
 PUBLISHED: dict[str, Published] = {
     # section 3.1
@@ -58,4 +61,15 @@ PUBLISHED: dict[str, Published] = {
     "table2 five": Published("5 CNNs", _VAL, "table 2", 38.1, 16.4, top5_test=16.4),
     "table2 one*": Published("1 CNN*", _VAL, "table 2", 39.0, 16.6),
     "table2 seven": Published("7 CNNs*", _VAL, "table 2", 36.7, 15.4, top5_test=15.3),
+    # VGG: parameters, and errors on ILSVRC-2012 validation
+    "vgg-16": Published(
+        "VGG, configuration D", "ILSVRC-2012 validation, one scale", _VGG, 27.0, 8.8, 138_357_544
+    ),
+    "vgg-19": Published(
+        "VGG, configuration E", "ILSVRC-2012 validation, one scale", _VGG, 27.3, 9.0, 143_667_240
+    ),
+    # the two-stream network: errors, that is 100 less the accuracies
+    "ucf spatial": Published("spatial stream", _UCF, _TWO_STREAM, 27.0),
+    "ucf temporal": Published("temporal stream", _UCF, _TWO_STREAM, 16.3),
+    "ucf fused": Published("both, averaged", _UCF, _TWO_STREAM, 13.1),
 }

@@ -12,12 +12,16 @@ Value = str | float | int | Measured | None
 
 @dataclass(frozen=True)
 class Table:
-    """`rows` under `columns`; a `Measured` shows its spread, None is a dash."""
+    """`rows` under `columns`; a `Measured` shows its spread, None is a dash.
+
+    `digits` stand after the point on the page; the CSV file has numbers whole.
+    """
 
     name: str  # of the CSV file
     caption: str
     columns: tuple[str, ...]
     rows: Sequence[Sequence[Value]]
+    digits: int = 1
 
 
 @dataclass(frozen=True)

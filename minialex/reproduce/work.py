@@ -25,6 +25,7 @@ class Chapter:
     section: Section
     asked: Asked
     missing: int
+    unmet: tuple[str, ...]
     seconds: float
 
 
@@ -70,7 +71,10 @@ def report(out: Path, say: Callable[[str], None] = print) -> Path:
         if one.name in remembered:
             context = Context(remembered[one.name], out, report_only=True, say=say)
             section = one.run(context)
-            chapters.append(Chapter(one, section, context.asked, context.missing, context.seconds))
+            lacking = tuple(context.unmet)
+            chapters.append(
+                Chapter(one, section, context.asked, context.missing, lacking, context.seconds)
+            )
     return write(out, chapters)
 
 

@@ -1,7 +1,6 @@
 """Labelled clips, and the two data sets that the streams learn from: a frame, and a flow stack."""
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -37,6 +36,9 @@ class Clips(Protocol):
 
     def frames(self, index: int, size: int) -> np.ndarray:
         """Consecutive frames, centre squares: uint8 (FIELDS + 1, size, size, 3), RGB."""
+
+    def pieces(self, index: int, size: int, count: int) -> np.ndarray:
+        """As many such stretches, evenly spaced, fewer of a short clip: (P, FIELDS + 1, ...)."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,11 @@ class Frames(_View):
 
     def image(self, index: int, size: int) -> np.ndarray:
         """uint8 (size, size, 3)"""
-        return self.clips.frames(index, size)[FIELDS // 2]
+        return self.of(self.clips.frames(index, size))
+
+    def of(self, frames: np.ndarray) -> np.ndarray:
+        """What the stream sees of consecutive frames (FIELDS + 1, S, S, 3)."""
+        return frames[FIELDS // 2]
 
 
 @dataclass(frozen=True)
@@ -101,7 +107,11 @@ class Flows(_View):
 
     def image(self, index: int, size: int) -> np.ndarray:
         """uint8 (size, size, 20): x and y of each field in turn"""
-        return flow.stack(self.clips.frames(index, size), self.method)
+        return self.of(self.clips.frames(index, size))
+
+    def of(self, frames: np.ndarray) -> np.ndarray:
+        """What the stream sees of consecutive frames (FIELDS + 1, S, S, 3)."""
+        return flow.stack(frames, self.method)
 
 
 def spatial(splits: ClipSplits) -> Splits:
@@ -116,7 +126,9 @@ def temporal(splits: ClipSplits, method: str = "farneback") -> Splits:
 
 def require_opencv() -> None:
     """Raise InputError unless OpenCV is there."""
-    if find_spec("cv2") is None:
+    try:
+        import cv2  # noqa: F401
+    except ImportError:
         raise InputError(
             "video needs OpenCV, which is not installed: pip install 'minialex[video]'"
-        )
+        ) from None

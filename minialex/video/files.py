@@ -1,5 +1,6 @@
 """Clips from video files: a folder of class folders, or train/ and val/ with class folders each."""
 
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 
 @dataclass(frozen=True)
 class VideoFiles:
-    """One clip a file: the FIELDS + 1 consecutive frames about its middle."""
+    """One clip a file; `frames` are the FIELDS + 1 consecutive ones about its middle."""
 
     name: str
     layout: str
@@ -35,7 +36,11 @@ class VideoFiles:
 
     def frames(self, index: int, size: int) -> np.ndarray:
         """uint8 (FIELDS + 1, size, size, 3); InputError for no video, or a short one."""
-        return np.stack([square(f, size) for f in read_middle(self.paths[index], FIELDS + 1)])
+        return self.pieces(index, size, 1)[0]
+
+    def pieces(self, index: int, size: int, count: int) -> np.ndarray:
+        """uint8 (P, FIELDS + 1, size, size, 3), from the file's beginning to its end."""
+        return read_pieces(self.paths[index], size, FIELDS + 1, count)
 
 
 def open_videos(root: str | Path, *, val_fraction: float = 0.3, seed: int = 0) -> ClipSplits:
@@ -64,39 +69,40 @@ def open_videos(root: str | Path, *, val_fraction: float = 0.3, seed: int = 0) -
     return ClipSplits(_part(whole, ~held), _part(whole, held))
 
 
-def read_middle(path: Path, count: int) -> list[np.ndarray]:
-    """The `count` frames about the middle of a video file, uint8 (H, W, 3) RGB each.
+def read_pieces(path: Path, size: int, length: int, count: int) -> np.ndarray:
+    """`count` pieces of `length` consecutive frames, evenly spaced: uint8 (P, length, S, S, 3).
 
-    Frames are counted by reading them: a file's own count is often a guess.
+    One piece is that about the middle; of a short file there are fewer, none twice. Frames are
+    counted by reading them: a file's own count is often a guess.
     """
-    import cv2
-
-    total = sum(1 for _ in _frames(path, decode=False))
-    if total < count:
+    total = sum(1 for _ in _frames(path))
+    if total < length:
         raise InputError(
-            f"{path} holds {total} frames that can be read, and a clip takes {count}: "
+            f"{path} holds {total} frames that can be read, and a clip takes {length}: "
             "use a longer video file, or leave this one out"
         )
-    first = (total - count) // 2
-    chosen = []
-    for i, frame in enumerate(_frames(path, decode=True, first=first)):
-        if i == first + count:
-            break
-        if i >= first and frame is not None:
-            chosen.append(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
-    if len(chosen) < count:
-        raise InputError(f"{path}: a frame in the middle cannot be read: leave this file out")
-    return chosen
+    spare = total - length
+    starts = [spare // 2] if count == 1 else np.unique(np.linspace(0, spare, count).astype(int))
+    places = np.asarray(starts)[:, None] + np.arange(length)  # (P, length)
+    wanted, found = set(places.ravel().tolist()), {}
+    for i, frame in enumerate(_frames(path, wanted)):
+        if frame is not None:
+            found[i] = square(frame, size)
+    if len(found) < len(wanted):
+        raise InputError(f"{path}: a frame within it cannot be read: leave this file out")
+    return np.stack([[found[i] for i in piece] for piece in places.tolist()])
 
 
-def _frames(path: Path, *, decode: bool, first: int = 0):
+def _frames(path: Path, wanted: Container[int] = ()) -> Iterator[np.ndarray | None]:
+    """All frames of a file in turn: RGB (H, W, 3) where it is wanted, else None."""
     import cv2
 
     capture = cv2.VideoCapture(str(path))
     try:
         i = 0
         while capture.isOpened() and capture.grab():
-            yield capture.retrieve()[1] if decode and i >= first else None
+            frame = capture.retrieve()[1] if i in wanted else None
+            yield None if frame is None else cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
             i += 1
     finally:
         capture.release()

@@ -16,7 +16,7 @@ import numpy as np
 from minialex import rng
 from minialex.data.base import Dataset, Splits
 from minialex.errors import InputError, unknown
-from minialex.video.clips import FIELDS, ClipSplits, require_opencv
+from minialex.video.clips import FIELDS, ClipSplits
 
 # x, y in sides of the image a frame; logarithm of the scale, and radians clockwise, a frame
 MOTIONS = {
@@ -47,7 +47,6 @@ class Moving:
     name: str = "moving"
 
     def __post_init__(self):
-        require_opencv()
         for motion in self.motions:
             if motion not in MOTIONS:
                 raise unknown("motion", motion, MOTIONS)
@@ -91,6 +90,10 @@ class Moving:
             (self.photographs.image(outer, side) * _BEHIND).astype(np.uint8),
         )
         return _film(*scene, MOTIONS[self.motions[how]], rng.uniform(words[2:]), size)
+
+    def pieces(self, index: int, size: int, count: int) -> np.ndarray:
+        """uint8 (1, FIELDS + 1, size, size, 3): no clip is longer than one piece."""
+        return self.frames(index, size)[None]
 
     def _chosen(self, what: int, word) -> int:
         """A photograph for the disc: of the clip's appearance, or any."""

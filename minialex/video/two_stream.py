@@ -1,5 +1,6 @@
 """Two networks, one on frames and one on motion, and the mean of what they say (late fusion)."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,16 +8,17 @@ from typing import Any
 import numpy as np
 
 from minialex.classifier import Classifier
-from minialex.data.base import Dataset
 from minialex.data.loader import Loader
 from minialex.errors import InputError
 from minialex.evaluation import probabilities, ranks
 from minialex.models import get
+from minialex.preprocessing import Preprocessing
 from minialex.training import train
-from minialex.video.clips import Clips, ClipSplits, Flows, Frames, spatial, temporal
+from minialex.video.clips import Clips, ClipSplits, Flows, Frames, require_opencv, spatial, temporal
 
 # What the temporal stream's network is asked for besides its 20 channels, by model.
 _TEMPORAL: dict[str, dict[str, Any]] = {"cnn-m-2048": {"second_norm": False, "keep": 0.1}}
+_BATCH = 64  # stretches of clips that pass the network together
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,14 @@ class Judgement:
         )
 
 
+def temporal_options(model: str) -> dict[str, Any]:
+    """`model_options` of the temporal stream: a channel for x and y of each field, and no more
+    than its text says."""
+    options = {"channels": Flows.channels, **_TEMPORAL.get(model, {})}
+    get(model, 2, **options)  # a model that takes no channels is refused before hours of training
+    return options
+
+
 def train_streams(
     splits: ClipSplits,
     *,
@@ -57,10 +67,11 @@ def train_streams(
 
     `settings` are its keyword arguments, for both; `resume=True` goes on with both.
     """
-    out = Path(out)
+    require_opencv()
+    out, options = Path(out), temporal_options(model)
+    if settings.get("mirror"):
+        raise InputError("training mirrors flow as if it were colour: leave `mirror` out")
     frames, flows = spatial(splits), temporal(splits, method)
-    options = {"channels": flows.train.channels, **_TEMPORAL.get(model, {})}  # type: ignore[attr-defined]
-    get(model, 2, **options)  # a model that takes no channels is refused before hours of training
     first = train(frames, model=model, out=out / "spatial", **settings)
     if first.interrupted:
         raise KeyboardInterrupt
@@ -68,32 +79,68 @@ def train_streams(
     return Streams(first.classifier, second.classifier, method)
 
 
-def judge(streams: Streams, clips: Clips, crops: int = 1) -> Judgement:
-    """Both streams' class probabilities for each clip, and their mean."""
-    seen, labels = _answers(streams.spatial, Frames(clips), crops)
-    moved, _ = _answers(streams.temporal, Flows(clips, streams.method), crops)
-    fused = (seen + moved) / 2
+def judge(streams: Streams, clips: Clips, crops: int = 1, pieces: int = 1) -> Judgement:
+    """Both streams' class probabilities for each clip, and their mean.
+
+    Each stream averages over `pieces` stretches spread over a clip (theirs: 25) and over `crops`:
+    the centre, four corners besides (5), or these and their mirror images (10, theirs), which hold
+    only where a mirrored clip is of the same class.
+    """
+    seen = _answers(streams.spatial, Frames(clips), crops, pieces, Views)
+    moved = _answers(streams.temporal, Flows(clips, streams.method), crops, pieces, FlowViews)
+    fused, labels = (seen + moved) / 2, clips.labels
     one, other, both = (float(np.mean(ranks(p, labels) >= 1)) for p in (seen, moved, fused))
     return Judgement(one, other, both, fused, labels)
 
 
-def _answers(classifier: Classifier, dataset: Dataset, crops: int):
-    """(N, K) and labels (N,)"""
-    loader = Loader(dataset, classifier.preprocessing.recipe.resize, cache_bytes=0)
-    found, labels = [], []
-    for batch in loader.batches(np.arange(len(dataset)), 64):
-        found.append(
-            probabilities(
+class Views(Preprocessing):
+    """Preprocessing with five crops too: the ten without their mirror images."""
+
+    def views(self, crops: int) -> list[tuple[int, int, bool]]:
+        """(top, left, mirrored) of 1, 5 or 10 crops."""
+        return super().views(10)[:5] if crops == 5 else super().views(crops)
+
+
+class FlowViews(Views):
+    """The same for flow: in a mirror what moved to the right moves to the left."""
+
+    def test_input(self, b, images, view: tuple[int, int, bool], dtype):
+        """One view of every stack (N, S, S, 20): a mirrored one has its x negated, not its y."""
+        x = super().test_input(b, images, view, dtype)
+        if not view[2]:
+            return x
+        return x * b.asarray(np.tile([-1, 1], x.shape[-1] // 2).astype(np.float32)).astype(x.dtype)
+
+
+def _answers(
+    classifier: Classifier, view: Frames | Flows, crops: int, pieces: int, kind: type[Views]
+) -> np.ndarray:
+    """Class probabilities of each clip, the mean over its pieces and crops: (N, K)."""
+    if pieces < 1:
+        raise InputError(f"pieces is {pieces}: a clip is judged by at least 1")
+    clips, of_classifier = view.clips, classifier.preprocessing
+    preprocessing = kind(of_classifier.recipe, of_classifier.statistics)
+    size = preprocessing.recipe.resize
+    preprocessing.views(crops)  # refuses a number of crops that is not known
+    total = np.zeros((len(clips), classifier.model.classes))
+
+    def inputs(index: int) -> list[np.ndarray]:
+        return [view.of(frames) for frames in clips.pieces(index, size, pieces)]
+
+    workers = Loader(view, size, cache_bytes=0).workers  # as many as would decode images
+    with ThreadPoolExecutor(workers) as threads:
+        step = max(1, _BATCH // pieces)
+        for start in range(0, len(clips), step):
+            found = list(threads.map(inputs, range(start, min(start + step, len(clips)))))
+            p = probabilities(
                 classifier.backend,
                 classifier.model.network,
                 classifier.params,
-                classifier.preprocessing,
-                batch.images,
+                preprocessing,
+                np.stack([square for of_clip in found for square in of_clip]),
                 crops=crops,
                 dtype=classifier.dtype,
             )
-        )
-        labels.append(batch.labels)
-    if loader.skipped:
-        raise InputError(f"{next(iter(loader.skipped.values()))} (both streams need every clip)")
-    return np.concatenate(found), np.concatenate(labels)
+            ends = np.cumsum([len(of_clip) for of_clip in found])[:-1]
+            total[start : start + step] = [part.mean(axis=0) for part in np.split(p, ends)]
+    return total

@@ -1,6 +1,5 @@
 """The rivals learn the drawings, repeat to the bit by seed, and say what they lack."""
 
-import runpy
 from pathlib import Path
 
 import numpy as np
@@ -51,14 +50,6 @@ def test_it_repeats_by_seed(method, options):
     one, again, other = (method.run(splits, **few, seed=seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(again.scores, one.scores)
     assert not np.array_equal(other.scores, one.scores)
-
-
-@pytest.mark.slow
-def test_the_example(capsys):
-    path = Path(__file__).parents[2] / "examples" / "paper" / "rivals.py"
-    errors = runpy.run_path(str(path))["main"](["--data", "shapes:48", "--epochs", "0"])
-    assert set(errors) == {"SIFT + FVs", "Sparse coding"}
-    assert capsys.readouterr().out.count("top-5 error") == 2
 
 
 class Shuffled(Shapes):

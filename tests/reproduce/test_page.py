@@ -92,6 +92,7 @@ def test_pairs_are_of_the_same_seed():
 def test_values_in_words():
     shown = [text(v) for v in (None, -1.25, 12345, "word", Measured((1.0, 2.0)), Measured((3.0,)))]
     assert shown == ["–", "−1.2", "12,345", "word", "1.5 ± 0.7", "3.0"]
+    assert [text(v, 2) for v in (-1.254, 7, Measured((1.0, 2.0)))] == ["−1.25", "7", "1.50 ± 0.71"]
     assert _csv(Table("t", "", ("a", "b"), [])) == "a,b\n"
 
 

@@ -9,16 +9,17 @@ import pytest
 needs = "not installed: pip install 'minialex[video]'"
 cv2 = pytest.importorskip("cv2", reason=f"OpenCV is {needs}")
 
-from minialex import models  # noqa: E402
+from minialex import backends, models  # noqa: E402
 from minialex.data.loader import Loader  # noqa: E402
 from minialex.data.open import open_data  # noqa: E402
-from minialex.data.statistics import measure  # noqa: E402
+from minialex.data.statistics import Statistics, measure  # noqa: E402
 from minialex.errors import InputError  # noqa: E402
+from minialex.preprocessing import Preprocessing  # noqa: E402
 from minialex.video import flow  # noqa: E402
 from minialex.video.clips import FIELDS, ClipSplits, Flows, Frames, temporal  # noqa: E402
 from minialex.video.files import open_videos  # noqa: E402
 from minialex.video.moving import MOTIONS, Moving, mixed, motions_only  # noqa: E402
-from minialex.video.two_stream import judge, train_streams  # noqa: E402
+from minialex.video.two_stream import FlowViews, judge, train_streams  # noqa: E402
 
 PHOTOGRAPHS = open_data("shapes:48")
 
@@ -132,6 +133,78 @@ def test_only_motion_tells_and_both_tell_more(tmp_path):
     assert "fused" in str(judgement)
 
 
+def sliding(size=64):
+    """A clip whose texture goes right by 2 and down by 1 pixel a frame inside a still frame."""
+    still = texture(size)
+    clip = np.stack([np.roll(still, (i, 2 * i), axis=(0, 1)) for i in range(FIELDS + 1)])
+    clip[:, :16], clip[:, -16:] = still[:16], still[-16:]
+    return clip
+
+
+@pytest.mark.parametrize("number", range(10))
+def test_a_mirrored_view_is_the_flow_of_the_mirrored_clip(number):
+    """To what the measuring itself is not symmetric by: a tenth of a pixel."""
+    recipe = models.get("stream-48", 2, channels=20).recipe
+    size, crop = recipe.resize, recipe.crop
+    statistics = Statistics(np.full((size, size, 20), 128.0), np.zeros(20), np.eye(20), 1)
+    preprocessing, b = FlowViews(recipe, statistics), backends.get("numpy")
+    top, left, mirrored = preprocessing.views(10)[number]
+    clip = sliding(size)
+    filmed = clip[:, :, ::-1] if mirrored else clip
+    place = (top, size - crop - left if mirrored else left, False)
+    x = preprocessing.test_input(b, flow.stack(clip)[None], (top, left, mirrored), "float32")
+    expected = preprocessing.test_input(b, flow.stack(filmed)[None], place, "float32")
+    pixel = 127 / (flow.BOUND * size)
+    np.testing.assert_allclose(x / pixel, expected / pixel, atol=0.5)
+    assert np.abs(x - expected).mean() / pixel < 0.1
+    assert (x[..., 0::2].mean() < 0) == mirrored
+    assert x[..., 1::2].mean() > 0
+    assert preprocessing.views(5) == preprocessing.views(10)[:5]
+
+
+def test_pieces_and_crops_are_averaged(tmp_path):
+    """The whole procedure by hand, over two pieces and ten crops, on clips that are longer."""
+    splits = motions_only(PHOTOGRAPHS, 32)
+    few = {"epochs": 1, "progress": False, "backend": "numpy"}
+    streams = train_streams(splits, out=tmp_path, **few)
+    clips = Twice(splits.val, 3)
+    found = judge(streams, clips, crops=10, pieces=2)
+    rows = []
+    for index in range(len(clips)):
+        of_pieces = []
+        for frames in clips.pieces(index, 56, 2):
+            for stream, square in (
+                (streams.spatial, frames[FIELDS // 2]),
+                (streams.temporal, flow.stack(frames)),
+            ):
+                kind = Preprocessing if square.shape[-1] == 3 else FlowViews
+                plain = stream.preprocessing
+                plain = kind(plain.recipe, plain.statistics)
+                for view in plain.views(10):
+                    x = plain.test_input(stream.backend, square[None], view, "float32")
+                    y = stream.model.network.infer(stream.backend, stream.params, x)[0]
+                    of_pieces.append(np.exp(y) / np.exp(y).sum())
+        rows.append(np.mean(of_pieces, axis=0))
+    np.testing.assert_allclose(found.probabilities, rows, rtol=1e-4)
+    with pytest.raises(InputError, match="pieces is 0"):
+        judge(streams, clips, pieces=0)
+    with pytest.raises(InputError, match="not 7"):
+        judge(streams, clips, crops=7)
+
+
+class Twice:
+    """The first clips, with the next one's frames at their end."""
+
+    def __init__(self, clips, count):
+        self.clips, self.labels = clips, clips.labels[:count]
+
+    def __len__(self):
+        return len(self.labels)
+
+    def pieces(self, index, size, count):
+        return np.stack([self.clips.frames((index + k) % len(self), size) for k in range(count)])
+
+
 @pytest.mark.slow
 def test_the_temporal_stream_wins_where_only_motion_differs(tmp_path):
     splits = motions_only(open_data("shapes:480"), 480)
@@ -141,22 +214,20 @@ def test_the_temporal_stream_wins_where_only_motion_differs(tmp_path):
     assert judgement.temporal <= judgement.fused < judgement.spatial
 
 
-def test_the_example_on_generated_clips_and_on_files(tmp_path, capsys):
+def test_the_example_on_files(tmp_path, capsys):
     path = Path(__file__).parents[2] / "examples" / "paper" / "two_stream.py"
-    main = runpy.run_path(str(path))["main"]
-    few = ["--epochs", "1", "--out", str(tmp_path / "runs")]
-    found = main(["--photographs", "shapes:48", "--clips", "48", *few])
-    assert {name: len(of) for name, of in found.items()} == {
-        "only motion differs": 1,
-        "appearance x motion": 1,
-    }
+    videos = runpy.run_path(str(path))["videos"]
     still = texture(64)
     for name, sign in (("left", -1), ("right", 1)):
         for number in range(3):
-            frames = [np.roll(still, sign * i + number, axis=1) for i in range(11)]
+            frames = [np.roll(still, sign * i + number, axis=1) for i in range(14)]
             write_video(tmp_path / "clips" / name / f"{number}.avi", np.stack(frames))
-    assert len(main(["--videos", str(tmp_path / "clips"), *few])["videos"][0].labels) == 2
-    assert "mean and range" in capsys.readouterr().out
+    options = ["--epochs", "1", "--pieces", "3", "--out", str(tmp_path / "runs")]
+    videos(["--videos", str(tmp_path / "clips"), *options])
+    assert "error over 2 clips" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        videos(["--videos", str(tmp_path / "none")])
+    assert "give a folder of classes" in capsys.readouterr().err
 
 
 def test_the_full_size_streams():
@@ -181,6 +252,21 @@ def write_video(path, frames, codec="MJPG"):
     for frame in frames:
         writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
     writer.release()
+
+
+def test_pieces_are_spread_over_a_file(tmp_path):
+    """Each frame's brightness is its number."""
+    frames = np.stack([np.full((32, 32, 3), 40 + 6 * i, np.uint8) for i in range(31)])
+    for name in ("a", "b"):
+        write_video(tmp_path / name / "x.avi", frames)
+        write_video(tmp_path / name / "y.avi", frames[: FIELDS + 3])
+    clips = open_videos(tmp_path, val_fraction=0.5).train
+    for index, path in enumerate(clips.paths):
+        found = [piece.mean(axis=(1, 2, 3)) for piece in clips.pieces(index, 32, 5)]
+        starts = [0, 5, 10, 15, 20] if path.stem == "x" else [0, 1, 2]
+        for start, of_piece in zip(starts, found, strict=True):
+            wanted = 40 + 6 * (start + np.arange(FIELDS + 1))
+            np.testing.assert_allclose(of_piece, wanted, atol=2.5)
 
 
 @pytest.mark.parametrize(("suffix", "codec"), [("avi", "MJPG"), ("mp4", "mp4v")])
