@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from minialex.reproduce.work import Chapter
 
 _TITLE = "ImageNet classification with deep convolutional neural networks, run again"
-_SCALES = {
+SCALES = {
     "tiny": "The scale is tiny, a rehearsal: its numbers show that the programs run, no more.",
     "small": "The scale is small: fewer images, smaller networks and fewer epochs than the "
     "paper's, so that only the direction of a difference can be compared with the published one.",
     "full": "The scale is full: the paper's networks and epochs.",
 }
-_SPREAD = (
+SPREAD = (
     "After ± stands the standard deviation over seeds. A difference is taken seed by seed from the "
     "network it is compared with; in brackets stands the 95 % interval of its mean by Student's t. "
     "Networks are judged as their last epoch left them."
@@ -54,12 +54,12 @@ def _head(chapters: "Sequence[Chapter]") -> str:
         f'<li><a href="#{c.experiment.name}">{escape(c.experiment.title)}</a></li>'
         for c in chapters
     )
-    words = "".join(f"<p>{escape(_SCALES[scale])}</p>" for scale in scales)
+    words = "".join(f"<p>{escape(SCALES[scale])}</p>" for scale in scales)
     return (
         f"<header><h1>{escape(_TITLE)}</h1>\n"
         f'<p class="quiet">Report of minialex {escape(__version__)} on the experiments of '
         "Krizhevsky, Sutskever and Hinton (2012); published numbers stand beside those of this "
-        f"run.</p>\n{words}<p>{_SPREAD}</p></header>\n"
+        f"run.</p>\n{words}<p>{SPREAD}</p></header>\n"
         f'<nav aria-label="experiments"><ol>{items}</ol></nav>'
     )
 
@@ -86,7 +86,7 @@ def _chapter(out: Path, chapter: "Chapter") -> str:
         checkpoint.write_text(folder / f"{table.name}.csv", _csv(table))
         parts.append(_table(table))
     parts += [_figure(folder, figure) for figure in section.figures]
-    notes = [*section.setting, f"Took {_time(chapter.seconds)} in all."]
+    notes = [*section.setting, f"Took {time_taken(chapter.seconds)} in all."]
     parts.append('<p class="quiet">' + "<br>".join(map(escape, notes)) + "</p>\n</section>")
     return "\n".join(parts)
 
@@ -173,7 +173,8 @@ def _csv(table: Table) -> str:
     return stream.getvalue()
 
 
-def _time(seconds: float) -> str:
+def time_taken(seconds: float) -> str:
+    """Seconds in words."""
     if seconds < 120:
         return f"{seconds:.0f} seconds"
     return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"

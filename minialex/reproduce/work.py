@@ -58,7 +58,7 @@ def reproduce(
 
 def report(out: Path, say: Callable[[str], None] = print) -> Path:
     """The report of what is on disk in `out`, computing nothing."""
-    from minialex.reproduce.page import write
+    from minialex.reproduce import markdown, page
 
     remembered = _remembered(out)
     if not remembered:
@@ -75,7 +75,8 @@ def report(out: Path, say: Callable[[str], None] = print) -> Path:
             chapters.append(
                 Chapter(one, section, context.asked, context.missing, lacking, context.seconds)
             )
-    return write(out, chapters)
+    markdown.write(out, chapters)
+    return page.write(out, chapters)
 
 
 def _remembered(out: Path) -> dict[str, Asked]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from minialex.classifier import Classifier
-from minialex.data.loader import Loader
+from minialex.cores import usable_cores
 from minialex.errors import InputError
 from minialex.evaluation import probabilities, ranks
 from minialex.models import get
@@ -127,8 +127,7 @@ def _answers(
     def inputs(index: int) -> list[np.ndarray]:
         return [view.of(frames) for frames in clips.pieces(index, size, pieces)]
 
-    workers = Loader(view, size, cache_bytes=0).workers  # as many as would decode images
-    with ThreadPoolExecutor(workers) as threads:
+    with ThreadPoolExecutor(usable_cores()) as threads:
         step = max(1, _BATCH // pieces)
         for start in range(0, len(clips), step):
             found = list(threads.map(inputs, range(start, min(start + step, len(clips)))))

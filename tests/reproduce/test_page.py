@@ -144,3 +144,13 @@ def test_a_browser_shows_it_without_complaint(page, tmp_path, scheme):
     # a figure with a ground of its own would be a large patch against the page's
     against = sum(grey.histogram()[200:] if scheme == "dark" else grey.histogram()[:60])
     assert against < 0.1 * 900 * 1200
+
+
+def test_the_report_is_there_as_markdown_too(quick, tmp_path):
+    path, _ = work.reproduce([], Asked(scale="tiny", seeds=2), tmp_path / "out", lambda text: None)
+    text = path.with_suffix(".md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert rows[:2] == ["| name | error | difference |", "| --- | --- | --- |"]
+    assert [row.split(" | ")[0] for row in rows[2:]] == ["| whole", "| part"]
+    assert "![A line that rises](quick/line.png)" in text
+    assert (path.parent / "quick" / "line.png").exists()
