@@ -74,6 +74,10 @@ class CapturedSteps:
         self._recording.run()
         self._pending.append(Done(state.step, batch, rates, *self._ring.fetch(state.step)))
 
+    def again(self) -> None:
+        """The last step's work once more, on the batch that is there: for measuring."""
+        self._recording.run()
+
     def finished(self, all_of_them: bool = False) -> Iterator[Done]:
         """Steps whose losses are here, in order; without `all_of_them`, hardly waiting."""
         while self._pending:

@@ -43,10 +43,10 @@ def network_in_torch(network: Network):
                 made.append(torch.nn.Dropout(1 - layer.keep))
             case ResponseNorm(n=n, k=k, alpha=alpha, beta=beta):
                 made.append(torch.nn.LocalResponseNorm(n, alpha * n, beta, k))
-            case MaxPool(window=window, stride=stride, pad=pad):
-                made.append(torch.nn.MaxPool2d(window, stride, pad))
-            case AveragePool(window=window, stride=stride, pad=pad):
-                made.append(torch.nn.AvgPool2d(window, stride, pad))
+            case MaxPool() | AveragePool():
+                pool = torch.nn.MaxPool2d if isinstance(layer, MaxPool) else torch.nn.AvgPool2d
+                ceil = layer.rounding == "ceil"
+                made.append(pool(layer.window, layer.stride, layer.pad, ceil_mode=ceil))
             case _:
                 kind = type(layer).__name__
                 raise InputError(f"PyTorch has no layer for {kind}: compare another network")

@@ -1,0 +1,78 @@
+"""What a CUDA device does with the paper's network: every kernel beside its floor, whole steps.
+
+`run_suite(out)` checks the kernels against the generic backend first, times nothing that is wrong,
+and writes JSON and Markdown after each part, so that a run cut short leaves what it has measured.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from minialex import checkpoint
+from minialex.bench.gpu import correct, moves, products, steps, tables, whole
+from minialex.bench.gpu.plan import Plan, rates
+
+__all__ = ["Plan", "run_suite"]
+
+
+def run_suite(out: Path | str, plan: Plan | None = None) -> dict[str, Any]:
+    """Everything, as {part: result}; written to `out` as JSON, and beside it as Markdown.
+
+    A part that raises is {"failed": sentence}, and the others go on; what the time did not allow is
+    listed under "left out".
+    """
+    plan, path, begun = plan or Plan(), Path(out), time.monotonic()
+    found: dict[str, Any] = {"suite": "gpu", "device": _device(), "seconds": {}, "left out": []}
+    for name, measure in _parts(plan, found):
+        start = time.monotonic()
+        if start - begun > plan.budget:
+            found["left out"].append(name)
+            continue
+        try:
+            found[name] = measure()
+        except Exception as error:  # the other parts are worth having all the same
+            found[name] = {"failed": f"{type(error).__name__}: {error}"[:500]}
+        found["seconds"][name] = round(time.monotonic() - start, 1)
+        _write(path, found)
+    _write(path, found)
+    return found
+
+
+def _write(path: Path, found: dict[str, Any]) -> None:
+    checkpoint.write_json(path, found)
+    checkpoint.write_text(path.with_suffix(".md"), tables.markdown(found))
+
+
+def _parts(plan: Plan, found: dict[str, Any]) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """(name, measurement) in the order of their worth; nothing after what is wrong."""
+
+    def right(precision: str) -> bool:
+        return "failed" not in found.get(f"correct {precision}", {"failed": "not checked"})
+
+    for p in plan.precisions:
+        yield f"correct {p}", partial(correct.correctness, p)
+        if right(p):
+            yield f"rates {p}", partial(rates, p, plan)
+            for n in plan.batches:
+                yield f"steps {p} {n}", partial(steps.steps, p, n, plan)
+    good = [p for p in plan.precisions if right(p)]
+    for p in good:
+        yield f"end to end {p}", partial(whole.end_to_end, p, max(plan.batches), plan)
+        measured = found.get(f"rates {p}", {})
+        if "operations_per_second" in measured:
+            yield f"products {p}", partial(products.products, p, measured, plan)
+            yield f"moves {p}", partial(moves.moves, p, measured, plan)
+        yield f"inference {p}", partial(steps.inference, p, plan)
+    for p in good:  # compiling takes PyTorch a minute each time
+        for n in plan.batches:
+            yield f"compiled {p} {n}", partial(steps.compiled, p, n, plan)
+
+
+def _device() -> dict[str, Any]:
+    import cupy
+
+    from minialex.backends.cuda import device
+
+    return {**device.describe(0), "cupy": cupy.__version__}

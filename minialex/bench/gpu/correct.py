@@ -1,0 +1,48 @@
+"""Nothing that is wrong is timed."""
+
+import numpy as np
+
+from minialex import backends
+
+
+def correctness(precision: str) -> dict[str, str]:
+    """Every layer's three products on drawn numbers, against float64: the relative error.
+
+    Raises AssertionError for one that is larger than the precision explains.
+    """
+    b, generic = backends.get("cupy", 0, precision), backends.get("numpy")
+    draw, dtype, found = np.random.default_rng(0), b.storage("float32"), {}
+    limit = {"fp32": 1e-5, "tf32": 2e-3, "fp16": 4e-3, "bf16": 2e-2}[precision]
+    for name, c, k, kernel, stride, pad, groups in _SMALL:
+        place = ((stride, stride), ((pad, pad), (pad, pad)), groups)
+        x = draw.normal(size=(2, 15, 14, c))
+        weight = draw.normal(size=(kernel, kernel, c // groups, k))
+        y = generic.convolution(x, weight, None, *place)
+        dy = draw.normal(size=y.shape)
+        ours = [b.asarray(a, dtype) for a in (x, weight, dy)]
+        pairs = {
+            "forward": (b.convolution(ours[0], ours[1], None, *place), y),
+            "input gradient": (
+                b.convolution_input_gradient(ours[2], ours[1], x.shape, *place),
+                generic.convolution_input_gradient(dy, weight, x.shape, *place),
+            ),
+            "weight gradient": (
+                b.convolution_weight_gradient(ours[0], ours[2], (kernel, kernel), *place),
+                generic.convolution_weight_gradient(x, dy, (kernel, kernel), *place),
+            ),
+        }
+        for what, (found_array, wanted) in pairs.items():
+            error = np.linalg.norm(b.to_numpy(found_array).astype(float) - wanted)
+            error /= np.linalg.norm(wanted)
+            assert error < limit, f"{name} {what}: off by {error:.2e}, allowed {limit:.0e}"
+            found[f"{name} {what}"] = f"{error:.1e}"
+    return found
+
+
+# like the paper's layers, small: (name, C, K, kernel, stride, pad, groups)
+_SMALL = (
+    ("conv1", 3, 96, 11, 4, 0, 1),
+    ("conv2", 96, 256, 5, 1, 2, 2),
+    ("conv3", 64, 384, 3, 1, 1, 1),
+    ("odd", 10, 6, 3, 2, 1, 2),
+)

@@ -1,0 +1,88 @@
+"""What only moves memory: normalisation, pooling, dropout, sums over rows, crops, the update."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from minialex import backends, losses, models, parallel
+from minialex.bench.gpu.plan import Plan, Run, on_device
+from minialex.layers import Dropout, MaxPool, ReLU, ResponseNorm
+from minialex.optim import SGD
+
+_WHICH = 2  # bytes of the place of a maximum
+
+
+def moves(precision: str, measured: dict[str, float], plan: Plan) -> list[dict[str, Any]]:
+    """Each by itself: the bytes that it cannot but move, its time, its share of the copy's rate."""
+    b: Any = backends.get("cupy", 0, precision)
+    rows = []
+    for name, least, run in _listed(b, plan):
+        seconds = on_device(b, {name: run}, plan)[name]
+        rate = least / seconds
+        rows.append(
+            {
+                "kernel": name,
+                "bytes": least,
+                "us": 1e6 * seconds,
+                "gigabytes_per_second": rate / 1e9,
+                "share": rate / measured["bytes_per_second"],
+            }
+        )
+    return rows
+
+
+def _listed(b: Any, plan: Plan) -> Iterator[tuple[str, int, Run]]:
+    """(name, fewest bytes, run) of a step's kernels at the suite's batch."""
+    model, n, kind = models.get(plan.model), plan.kernel_batch, b.storage("float32")
+    network, recipe = model.network, model.recipe
+    shapes, draw = network.shapes(), np.random.default_rng(0)
+
+    def device(shape):
+        return b.asarray(draw.normal(size=shape).astype("float32"), kind)
+
+    size, crop = recipe.resize, recipe.crop
+    squares = b.asarray(draw.integers(0, 256, (n, size, size, 3), np.uint8))
+    place = b.asarray(np.zeros((n, 3)), "int32")
+    mean, shift = (b.asarray(np.zeros(s), "float32") for s in ((size, size, 3), (n, 3)))
+    view = (crop, mean, (-1, -1), shift, 1.0, kind)
+    x = b.crops_at(squares, place, *view)
+    yield "crops", x.nbytes + x.size, partial(b.crops_at, squares, place, *view)
+    for i, (name, layer) in enumerate(network.layers):
+        x, dy = device((n, *shapes[i])), device((n, *shapes[i + 1]))
+        if isinstance(layer, ResponseNorm) and network.pool_follows(i):
+            pool = network.layers[i + 1][1]
+            assert isinstance(pool, MaxPool)
+            both, dy = (layer.place(), pool.place(x.shape)), device((n, *shapes[i + 2]))
+            _, kept = b.response_norm_pool(x, *both)
+            small = dy.nbytes + _WHICH * dy.size
+            forward = partial(b.response_norm_pool, x, *both)
+            backward = partial(b.response_norm_pool_gradient, dy, kept, *both, relu=True)
+            yield f"{name} and pooling", x.nbytes + small, forward
+            yield f"{name} and pooling, backward", 2 * x.nbytes + small, backward
+        elif isinstance(layer, MaxPool) and not (i and network.pool_follows(i - 1)):
+            at = layer.place(x.shape)
+            _, which = b.max_pool(x, *at)
+            small = dy.nbytes + _WHICH * dy.size
+            yield name, x.nbytes + small, partial(b.max_pool, x, *at)
+            backward = partial(b.max_pool_gradient, dy, which, x.shape, *at)
+            yield f"{name}, backward", x.nbytes + small, backward
+        elif isinstance(layer, Dropout):
+            drawn = (layer.keep, 1.0, 0, 0, 0)
+            yield name, 2 * x.nbytes, partial(b.dropout, x, *drawn)
+        elif isinstance(layer, ReLU):
+            yield f"{name}, backward", 3 * x.nbytes, partial(b.relu_gradient, dy, x)
+            yield f"{name}'s bias, backward", dy.nbytes, partial(b.bias_gradient, dy)
+    scores, labels = device((n, network.classes)), b.asarray(np.arange(n) % network.classes)
+    loss = losses.SoftmaxCrossEntropy()
+    yield "loss", 2 * scores.nbytes, partial(loss, b, scores, labels, None, 1.0)
+    params = parallel.place(b, network.init(backends.get("numpy"), 0))
+    velocities = SGD(recipe).start(b, params)
+    triples = [
+        (value, velocities[layer][name], velocities[layer][name], 0.0, 0.0)
+        for layer, of_layer in params.items()
+        for name, value in of_layer.items()
+    ]
+    count = sum(value.size for value, *_ in triples)
+    yield "update", 5 * 4 * count, partial(b.sgd_updates, triples, 0.9)

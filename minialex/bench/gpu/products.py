@@ -1,0 +1,104 @@
+"""The products of a training step, each beside its floor."""
+
+from collections.abc import Iterator
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from minialex import backends, models
+from minialex.backends.base import output_shape
+from minialex.bench.gpu.plan import Plan, Run, on_device
+from minialex.layers import Conv2D, Dense
+from minialex.network import Network
+
+
+def floors(network: Network, batch: int, itemsize: int) -> Iterator[tuple[str, str, int, int]]:
+    """(layer, op, operations, fewest bytes) of the products of a training step."""
+    shapes = network.shapes()
+    for i, (name, layer) in enumerate(network.layers):
+        if not isinstance(layer, (Conv2D, Dense)):
+            continue
+        x, y = (batch * prod(shapes[j]) * itemsize for j in (i, i + 1))
+        weights = prod(layer.parameter_shapes(shapes[i])["weight"])
+        operations = 2 * batch * layer.connections(shapes[i])
+        yield name, "forward", operations, x + y + weights * itemsize
+        if i:
+            yield name, "input gradient", operations, x + y + weights * itemsize
+        yield name, "weight gradient", operations, x + y + weights * 4
+
+
+def predictions(
+    operations_per_second: float, bytes_per_second: float, batch: int = 128, itemsize: int = 2
+) -> str:
+    """The floors of the paper's network in microseconds, as a table with columns to fill."""
+    lines = ["| layer | op | 10⁹ operations | 10⁶ bytes | floor, µs | implicit | im2col |"]
+    lines += ["|---|---|---|---|---|---|---|"]
+    whole = 0.0
+    for name, op, operations, least in floors(models.get("alexnet").network, batch, itemsize):
+        floor = 1e6 * max(operations / operations_per_second, least / bytes_per_second)
+        whole += floor
+        counts = f"{operations / 1e9:.1f} | {least / 1e6:.1f} | {floor:.1f}"
+        lines.append(f"| {name} | {op} | {counts} | | |")
+    lines.append(f"| all products | | | | {whole:.0f} | | |")
+    return "\n".join(lines)
+
+
+def products(precision: str, measured: dict[str, float], plan: Plan) -> list[dict[str, Any]]:
+    """Each product of a step: its time each way there is, its floor at the measured rates."""
+    b: Any = backends.get("cupy", 0, precision)
+    network, n, dtype = models.get(plan.model).network, plan.kernel_batch, b.storage("float32")
+    shapes, layers = network.shapes(), dict(network.layers)
+    position = {name: i for i, (name, _) in enumerate(network.layers)}
+    draw, rows = np.random.default_rng(0), []
+
+    def device(shape, kind=dtype):
+        return b.asarray(draw.normal(size=shape).astype("float32"), kind)
+
+    for name, op, operations, least in floors(network, n, np.dtype(_bytes(dtype)).itemsize):
+        layer, at = layers[name], position[name]
+        x, dy = device((n, *shapes[at])), device((n, *shapes[at + 1]))
+        sizes = layer.parameter_shapes(shapes[at])
+        weight, bias = device(sizes["weight"]), device(sizes["bias"], "float32")
+        runs: dict[str, Run] = {}
+        for way in ("implicit", "im2col") if isinstance(layer, Conv2D) else ("cublas",):
+            runs[way] = _call(precision, way, op, layer, x, weight, bias, dy)
+        floor = max(
+            operations / measured["operations_per_second"], least / measured["bytes_per_second"]
+        )
+        seconds = on_device(b, runs, plan)
+        rows.append(
+            {
+                "layer": name,
+                "op": op,
+                "operations": operations,
+                "bytes": least,
+                "floor_us": 1e6 * floor,
+                **{f"{way}_us": 1e6 * value for way, value in seconds.items()},
+            }
+        )
+    return rows
+
+
+def _bytes(dtype: str) -> str:
+    return "float16" if dtype == "bfloat16" else dtype
+
+
+def _call(precision: str, way: str, op: str, layer, x, weight, bias, dy) -> Run:
+    b: Any = backends.get("cupy", 0, precision)
+    if isinstance(layer, Dense):
+        return {
+            "forward": lambda: b.dense(x, weight, bias, True),
+            "input gradient": lambda: b.dense_input_gradient(dy, weight, x.shape),
+            "weight gradient": lambda: b.dense_weight_gradient(x, dy),
+        }[op]
+    b.convolution_by = way
+    pads = layer._pads(x.shape[1:])
+    size = (layer.kernel, layer.kernel)
+    place = ((layer.stride, layer.stride), pads, layer.groups)
+    assert output_shape(x.shape[1:3], size, place[0], pads) == dy.shape[1:3]
+    return {
+        "forward": lambda: b.convolution(x, weight, bias, *place, relu=True),
+        "input gradient": lambda: b.convolution_input_gradient(dy, weight, x.shape, *place),
+        "weight gradient": lambda: b.convolution_weight_gradient(x, dy, size, *place),
+    }[op]

@@ -1,0 +1,146 @@
+"""Whole training steps by each way there is, PyTorch's among them, taking turns; and inference."""
+
+from functools import lru_cache, partial
+from typing import Any
+
+import numpy as np
+
+from minialex import backends, losses, models, parallel
+from minialex.bench.gpu import peers
+from minialex.bench.gpu.plan import Plan, Run, timed
+from minialex.bench.gpu.whole import Whole
+from minialex.layers import Mode
+from minialex.optim import SGD, Rates
+
+
+def steps(precision: str, batch: int, plan: Plan) -> list[dict[str, Any]]:
+    """Images a second of training steps on a batch that lies on the device.
+
+    "whole" steps begin with its bytes, and augment them; all others, PyTorch's too, begin with the
+    network's input.
+    """
+    b: Any = backends.get("cupy", 0, precision)
+    network = models.get(plan.model).network
+    towers: Any = parallel.open_devices(network, "cupy", [0, 0], precision=precision)
+    columns: Any = backends.get("cupy", 0, precision)
+    columns.convolution_by = "im2col"
+    whole = Whole(plan.model, b, batch)
+    runs: dict[str, Run] = {
+        "captured, whole": whole.resident,
+        "captured, whole, bytes from the host": whole.fed,
+        "captured": captured(plan.model, b, batch),
+        f"op by op, {b.convolution_by}": Resident(plan.model, b, batch).step,
+        "op by op, im2col": Resident(plan.model, columns, batch).step,
+        "two towers on one device": Resident(plan.model, towers, batch).step,
+    }
+
+    def wait() -> None:
+        for one in towers.backends:
+            one.synchronize()
+
+    waits = {"two towers on one device": wait}
+    for name, (run, its_wait) in peers.eager(plan.model, precision, batch).items():
+        runs[name], waits[name] = run, its_wait
+    return _rows(precision, batch, timed(b, runs, plan, waits))
+
+
+def compiled(precision: str, batch: int, plan: Plan) -> list[dict[str, Any]]:
+    """torch.compile's step in turns with ours; [] without PyTorch."""
+    found = peers.compiled(plan.model, precision, batch)
+    if not found:
+        return []
+    b: Any = backends.get("cupy", 0, precision)
+    runs: dict[str, Run] = {"captured, whole": Whole(plan.model, b, batch).resident}
+    waits = {name: its_wait for name, (_, its_wait) in found.items()}
+    runs |= {name: run for name, (run, _) in found.items()}
+    return _rows(precision, batch, timed(b, runs, plan, waits))
+
+
+def inference(precision: str, plan: Plan) -> list[dict[str, Any]]:
+    """Scores of a batch that lies on the device, ours op by op and PyTorch's."""
+    b: Any = backends.get("cupy", 0, precision)
+    rows: list[dict[str, Any]] = []
+    for batch in plan.views:
+        r = Resident(plan.model, b, batch)
+        own, x = b.working_copy(r.params), r.input(b, 0, batch)
+        runs: dict[str, Run] = {"op by op": partial(r.network.infer, b, own, x)}
+        waits = {}
+        for name, (run, its_wait) in peers.inference(plan.model, precision, batch).items():
+            runs[name], waits[name] = run, its_wait
+        rows += _rows(precision, batch, timed(b, runs, plan, waits))
+    return rows
+
+
+def _rows(precision: str, batch: int, seconds: dict[str, float]) -> list[dict[str, Any]]:
+    return [
+        {
+            "program": name,
+            "precision": precision,
+            "batch": batch,
+            "milliseconds": round(1e3 * value, 3),
+            "images_per_second": round(batch / value, 1),
+        }
+        for name, value in seconds.items()
+    ]
+
+
+@lru_cache(maxsize=1)
+def _images(shape: tuple[int, ...]) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal(shape, np.float32)
+
+
+class Resident:
+    """Parameters, velocities, a batch on the device, and a step over them."""
+
+    def __init__(self, model: str, b: Any, batch: int):
+        found = models.get(model)
+        self.b, self.network, self.sgd = b, found.network, SGD(found.recipe)
+        self.params = parallel.place(b, found.network.init(backends.get("numpy"), 0))
+        self.velocities = self.sgd.start(b, self.params)
+        self.images = _images((batch, *found.network.input_shape))
+        self.labels = np.arange(batch) % found.network.classes
+        self._there: dict[Any, Any] = {}
+
+    def input(self, b, first: int, end: int):
+        """Images on a device, put there once."""
+        if (b, first, end) not in self._there:
+            self._there[b, first, end] = b.asarray(self.images[first:end], b.storage("float32"))
+        return self._there[b, first, end]
+
+    def step(self) -> None:
+        """Forward, backward, update."""
+        mode, loss = Mode(training=True), losses.SoftmaxCrossEntropy()
+        of = (self.params, self.input, self.labels, loss, mode)
+        _, grads = parallel.gradients(self.b, self.network, *of)
+        self.sgd.update(self.b, self.params, self.velocities, grads, Rates(0.01, 0.01, 0.0))
+
+
+def captured(model: str, b: Any, batch: int) -> Run:
+    """The same step as one CUDA graph, with a working copy that the update writes."""
+    from minialex.backends.cuda.graph import Recording, Ring
+
+    r = Resident(model, b, batch)
+    x, labels = r.input(b, 0, batch), b.asarray(r.labels)
+    own = b.working_copy(r.params)
+    places = [(layer, name) for layer, of in r.params.items() for name in of]
+    ring, step = Ring(b.queue, "float32"), b.queue.zeros((1,), np.uint32)
+    rates_at = b.asarray(np.full(len(places), 0.01, "float32"))
+    decays = [r.sgd.decay(*place) for place in places]
+
+    def body() -> None:
+        scores, saved = r.network.forward(b, own, x, Mode(training=True, step=step))
+        value, dscores = b.softmax_cross_entropy(scores, labels)
+        grads = r.network.backward(b, own, saved, dscores)
+        b.keep_loss(value, step, ring)
+        arrays = []
+        for layer, name in places:
+            weight, copy = r.params[layer][name], own[layer][name]
+            arrays.append(
+                (
+                    *(weight, r.velocities[layer][name], grads[layer][name]),
+                    None if copy is weight else copy,
+                )
+            )
+        b.captured_updates(arrays, decays, 0.9, rates_at, ring.halted)
+
+    return Recording(b.queue, body).run

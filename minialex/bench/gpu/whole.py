@@ -1,0 +1,116 @@
+"""The captured step as training runs it: from a batch's bytes to new parameters."""
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minialex import backends, losses, models, parallel
+from minialex.bench.gpu.plan import Plan, timed
+from minialex.captured import CapturedSteps
+from minialex.classifier import Classifier
+from minialex.data.loader import Batch, Loader
+from minialex.data.open import open_data
+from minialex.data.prepare import prepare
+from minialex.data.statistics import Statistics
+from minialex.optim import SGD, Rates
+from minialex.preprocessing import Preprocessing
+from minialex.state import State
+
+_RATES = Rates(1e-4, 1e-4, 0.1)  # so low that the loss of drawn labels stays finite
+
+
+class Whole:
+    """Steps over one batch of drawn bytes."""
+
+    def __init__(self, model: str, b: Any, batch: int):
+        found = models.get(model)
+        size, classes = found.recipe.resize, found.network.classes
+        params = parallel.place(b, found.network.init(backends.get("numpy"), 0))
+        self.state = State(params, SGD(found.recipe).start(b, params))
+        mean = np.full((size, size, 3), 120, np.float32)
+        statistics = Statistics(mean, np.array([3.0, 9.0, 60.0]), np.eye(3), 1)
+        names = tuple(map(str, range(classes)))
+        view = Preprocessing(found.recipe, statistics)
+        self._steps = CapturedSteps(
+            Classifier(found, params, view, names, names, b, {}), losses.SoftmaxCrossEntropy(), 0
+        )
+        places = np.arange(batch)
+        images = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), np.uint8)
+        self._batch = Batch(images, places % classes, places, places, batch)
+
+    def fed(self, batch: Batch | None = None) -> None:
+        """One step on bytes of the host."""
+        self._steps.start(self.state, self._batch if batch is None else batch, _RATES)
+        self.state.step += 1
+        for _ in self._steps.finished():
+            pass
+
+    def resident(self) -> None:
+        """One step on the bytes that are there."""
+        if self.state.step == 0:
+            self.fed()
+        self._steps.again()
+
+    def end(self) -> None:
+        """Wait for all losses."""
+        for _ in self._steps.finished(all_of_them=True):
+            pass
+
+
+def end_to_end(precision: str, batch: int, plan: Plan) -> dict[str, float]:
+    """Training from a packed set that the system holds in memory, beside the resident batch.
+
+    The set is made of drawn images, few enough to be read several times over.
+    """
+    b: Any = backends.get("cupy", 0, precision)
+    size = models.get(plan.model).recipe.resize
+    with tempfile.TemporaryDirectory() as folder:
+        packed = Path(folder) / "packed"
+        prepare(f"shapes:{plan.packed}", packed, size=size, progress=False)
+        loader = Loader(open_data(str(packed)).train, size)
+        count, warm = plan.steps * plan.rounds, 3
+        order = np.arange((count + warm) * batch) % len(loader.dataset)
+        program, start = Whole(plan.model, b, batch), 0.0
+        for i, one in enumerate(loader.batches(order, batch)):
+            if i == warm:
+                b.synchronize()
+                start = time.perf_counter()
+            program.fed(one)
+        program.end()
+        b.synchronize()
+        from_packed = count * batch / (time.perf_counter() - start)
+    resident = batch / timed(b, {"resident": program.resident}, plan)["resident"]
+    return {
+        "batch": batch,
+        "images_per_second": from_packed,
+        "resident_images_per_second": resident,
+        "share": from_packed / resident,
+        "bytes_an_image": size * size * 3,
+        **_bus(b, plan),
+    }
+
+
+def _bus(b: Any, plan: Plan) -> dict[str, float]:
+    """Bytes a second from pinned memory to the device, and into pinned memory by one thread."""
+    from minialex.backends.cuda.device import library
+
+    size = min(plan.copy_bytes, 1 << 28)
+    there = b.queue.empty((size,), np.uint8)
+    pinned = library().cuda.alloc_pinned_memory(size)
+    host, source = np.frombuffer(pinned, np.uint8, size), np.ones(size, np.uint8)
+
+    def upload() -> None:
+        stream = library().cuda.get_current_stream()
+        there.data.copy_from_host_async(host.ctypes.data, size, stream)
+
+    def fill() -> None:
+        host[...] = source
+
+    seconds = timed(b, {"upload": upload, "fill": fill}, plan)
+    return {
+        "bus_bytes_per_second": size / seconds["upload"],
+        "fill_bytes_per_second": size / seconds["fill"],
+    }
