@@ -46,7 +46,7 @@ def plan(settings: dict[str, Any], splits: Splits) -> Model:
         raise InputError(
             f"{splits.train.name} has images {native} pixels wide and model {model.name!r} takes "
             f"{recipe.crop}x{recipe.crop} crops of {recipe.resize}x{recipe.resize}: choose a "
-            "network for small images (cifar10, alexnet-64), or allow upscaling"
+            "network for smaller images, or allow upscaling (--allow-upscaling)"
         )
     network = model.network if settings["dropout"] else model.network.without_dropout()
     return replace(model, network=network, recipe=recipe)
@@ -70,6 +70,11 @@ def config(settings: dict[str, Any], splits: Splits, folder: Path) -> dict[str, 
     return {"version": __version__, "settings": settings, "data": seen}
 
 
+def _said(name: str, value: Any) -> str:
+    """A setting in words; those that were left open are the model's own."""
+    return f"the model's own {name}" if value is None else f"{name}={value!r}"
+
+
 def check_same(out, settings: dict[str, Any]) -> None:
     """Refuse to resume a run with other settings than it was started with."""
     if out is None:
@@ -78,6 +83,6 @@ def check_same(out, settings: dict[str, Any]) -> None:
     for name, value in settings.items():
         if name not in FREE_ON_RESUME and before.get(name, _ADDED.get(name)) != value:
             raise InputError(
-                f"the run in {out} was started with {name}={before.get(name)!r}, not {value!r}: "
-                "resume it with the same settings, or start a new run"
+                f"the run in {out} was started with {_said(name, before.get(name))}, not "
+                f"{value!r}: resume it with the same settings, or start a new run"
             )

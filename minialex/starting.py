@@ -52,6 +52,7 @@ def start_from(
     source: Classifier,
     network: Network,
     *,
+    class_names: tuple[str, ...] | None = None,
     replace_classifier: bool = False,
     seed: int = 0,
     dtype: str = "float32",
@@ -61,7 +62,8 @@ def start_from(
     From the first layer on whose name or shape differs, all is drawn as for a new run: what such a
     layer passes on is new, and weights learnt for the old would not fit it. A network with a sixth
     convolutional layer thus keeps the first five of one without. `replace_classifier` draws the
-    last layer anew in any case; without it both must have as many classes.
+    last layer anew in any case; without it both must have as many classes, and the same ones where
+    `class_names` says which the new data has.
     """
     params = network.init(backends.get("numpy"), seed, dtype)
     shapes, given = network.parameter_shapes(), source.model.network.parameter_shapes()
@@ -69,6 +71,13 @@ def start_from(
         raise InputError(
             f"the weights to start from tell {source.model.classes} classes apart and the new data "
             f"has {network.classes}: draw a fresh last layer (--replace-classifier)"
+        )
+    if not replace_classifier and class_names not in (None, source.class_names):
+        pairs = zip(source.class_names, class_names or (), strict=True)
+        theirs, ours = next(pair for pair in pairs if pair[0] != pair[1])
+        raise InputError(
+            f"the weights to start from know a class {theirs!r} where the new data has {ours!r}: "
+            "draw a fresh last layer (--replace-classifier)"
         )
     names = list(shapes)
     kept = 0

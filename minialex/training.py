@@ -305,7 +305,12 @@ def train(
     start = None
     if source is not None:
         start = start_from(
-            source, planned.network, replace_classifier=replace_classifier, seed=seed, dtype=dtype
+            source,
+            planned.network,
+            class_names=splits.train.class_names,
+            replace_classifier=replace_classifier,
+            seed=seed,
+            dtype=dtype,
         )
     b = open_devices(planned.network, *where)
     folder = (
@@ -341,7 +346,12 @@ def train(
     else:
         state, stored = restore(last, (b,))
         preprocessing = Preprocessing(recipe, stored.preprocessing.statistics)
-        show.say(f"resuming {folder} in epoch {state.epoch + 1}, after step {state.step}")
+        if state.epoch >= recipe.epochs:
+            show.say(
+                f"{folder} has all its {recipe.epochs} epochs: for more, ask for more --epochs"
+            )
+        else:
+            show.say(f"resuming {folder} in epoch {state.epoch + 1}, after step {state.step}")
     classifier = Classifier(
         planned,
         state.params,
@@ -356,7 +366,7 @@ def train(
     trainer = Trainer(
         *(classifier, loss_function, loader, val_loader, splits, seed, folder, show, steps)
     )
-    for sentence in [b.describe()] if isinstance(b, Group) else b.remarks([b.device]):
+    for sentence in [b.describe()] if isinstance(b, Group) else [_where(b), *b.remarks([b.device])]:
         show.say(sentence)
     try:
         if fresh:
@@ -376,7 +386,8 @@ def _run(trainer: Trainer, state: State, checkpoint_every: float, max_steps: int
     last, advised = folder / "last.safetensors", False
     with Interrupt() as interrupt:
         saved = time.monotonic()
-        for event in trainer.steps(state):
+        enough = max_steps is not None and state.step >= max_steps
+        for event in () if enough else trainer.steps(state):
             stop = interrupt.requested or (max_steps is not None and state.step >= max_steps)
             due = time.monotonic() - saved > checkpoint_every
             if event == "epoch":
@@ -403,7 +414,18 @@ def _run(trainer: Trainer, state: State, checkpoint_every: float, max_steps: int
             show.say(f"  {reason if name in reason else f'{name}: {reason}'}")
     if interrupted:
         show.say(f"stopped by {interrupted}, state saved; go on with: {_resume_command(folder)}")
+    elif max_steps is not None and state.epoch < trainer.recipe.epochs:
+        show.say(f"{state.step} steps are done; go on with: {_resume_command(folder)}")
     return Result(state.history, classifier, folder, interrupted, skipped)
+
+
+def _where(b) -> str:
+    """What the network runs on, in words."""
+    threads = getattr(b, "threads", None)
+    if threads is not None:
+        return f"on the {b.name} backend, {threads} thread{'s' * (threads > 1)}"
+    device = "" if b.device is None else f", device {b.device}, {b.precision}"
+    return f"on the {b.name} backend{device}"
 
 
 def _resume_command(folder: Path) -> str:

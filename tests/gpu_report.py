@@ -24,6 +24,9 @@ from typing import Any
 
 import numpy as np
 
+from minialex.backends.cuda import device
+from minialex.errors import InputError
+
 ROOT = Path(__file__).parents[1]
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 BATCHES = (128, 512)
@@ -36,6 +39,10 @@ def main() -> int:
     parser.add_argument("--data", type=Path, help="photographs in class folders to train on")
     parser.add_argument("--quick", action="store_true", help="tests and timings only")
     options = parser.parse_args()
+    try:
+        device.check(0)
+    except InputError as error:
+        parser.error(str(error))
     options.out.mkdir(parents=True, exist_ok=True)
     found: dict[str, Any] = {"where": where(), "date": date.today().isoformat()}
 
@@ -61,8 +68,6 @@ def main() -> int:
 
 def where() -> dict[str, str]:
     import cupy
-
-    from minialex.backends.cuda import device
 
     about = device.describe(0)
     runtime = cupy.cuda.runtime

@@ -134,7 +134,7 @@ def test_cifar10_in_two_towers_with_normalisation():
         ({"without": "conv6"}, "unknown convolution 'conv6'"),
         ({"activation": "rlu"}, "did you mean 'relu'"),
         ({"half": True, "communication": False}, "one tower"),
-        ({"halve": True}, "does not take these options"),
+        ({"halve": True}, "did you mean 'half'"),
     ],
 )
 def test_a_comparison_that_does_not_exist_is_one_sentence(options, sentence):

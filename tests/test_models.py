@@ -119,7 +119,7 @@ def test_variants_table_has_a_row_for_each():
     [
         ("alexnett", {}, "did you mean 'alexnet'"),
         ("alexnet", {"towers": 3}, "1 or 2 towers"),
-        ("alexnet", {"colour": 1}, "does not take these options"),
+        ("alexnet", {"colour": 1}, "unknown option 'colour': choose from"),
         ("alexnet", {"activation": "rlu"}, "did you mean 'relu'"),
         ("alexnet", {"input_size": 40}, "does not fit"),
         ("alexnet", {"classes": 1}, "at least two classes"),

@@ -144,3 +144,13 @@ def test_weights_that_are_not_there_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no file or folder"):
         minialex.train("shapes:48", **SMALL, initial=tmp_path / "none", out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_as_many_other_classes_are_not_taken_for_the_same(before):
+    names = before.classifier.class_names
+    others = (*names[:3], "another", *names[4:])
+    network = before.classifier.model.network
+    start_from(before.classifier, network, class_names=names)
+    start_from(before.classifier, network, class_names=others, replace_classifier=True)
+    with pytest.raises(InputError, match=f"{names[3]!r} where the new data has 'another'"):
+        start_from(before.classifier, network, class_names=others)

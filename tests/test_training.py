@@ -69,6 +69,15 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path, unbroken, steps):
     assert outcome(tmp_path / "run") == outcome(unbroken.run_dir)
 
 
+def test_a_run_that_has_its_steps_is_left_alone(tmp_path, capsys):
+    train(out=tmp_path / "run", max_steps=4)
+    before = outcome(tmp_path / "run")
+    for most in (4, 1):
+        train(out=tmp_path / "run", resume=True, max_steps=most, progress=True)
+        assert outcome(tmp_path / "run") == before
+    assert "4 steps are done; go on with: minialex train --resume" in capsys.readouterr().out
+
+
 def test_the_seed_changes_the_run(tmp_path, unbroken):
     other = train(out=tmp_path / "run", seed=4)
     assert outcome(other.run_dir) != outcome(unbroken.run_dir)
@@ -270,6 +279,6 @@ def test_small_images_are_not_enlarged_silently(tmp_path):
         native_size = 32
 
     tiny = Splits(Tiny(splits.train, ()), Tiny(splits.val, ()))
-    with pytest.raises(InputError, match="choose a network for small images"):
+    with pytest.raises(InputError, match="choose a network for smaller images, or allow upscaling"):
         train(tiny, epochs=1, out=tmp_path / "run")
     train(tiny, epochs=1, out=tmp_path / "run", allow_upscaling=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from minialex.bench import peer
 from minialex.cores import usable_cores
 from minialex.data.augment import epoch_order
 from minialex.data.folder import ImageFolder
@@ -110,10 +111,7 @@ def _paths(train, order: np.ndarray) -> list[Path]:
         raise InputError(
             f"only a folder of image files can be read by PyTorch too, not {train.name}"
         )
-    try:
-        import torch  # noqa: F401
-    except ImportError:
-        raise InputError("PyTorch is not installed here: leave --compare out") from None
+    peer.require()
     indices = getattr(train, "indices", np.arange(len(train)))[order]
     return [whole.folder / whole.files[i] for i in indices]
 

@@ -76,6 +76,8 @@ def bench(
     Every number is a median of `rounds` rounds in which ours, and with `compare="torch"` PyTorch's
     in each memory format, take turns on the same batch with the same number of threads.
     """
+    if compare:
+        peer.require()
     b = parallel.open_devices(model.network, backend, devices, None, precision, threads)
     one = b if isinstance(b, Backend) else b.backends[0]
     used = getattr(one, "threads", None)

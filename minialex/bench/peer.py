@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -62,12 +63,17 @@ class Peer:
     infer: Callable[[], None]
 
 
+def require() -> None:
+    """Raise InputError where PyTorch is not installed."""
+    if find_spec("torch") is None:
+        raise InputError(_INSTALL)
+
+
 def peers(model: Model, batch: int, threads: int | None) -> list[Peer]:
     """The network in both memory formats, float32 on the CPU with `threads` threads."""
-    try:
-        import torch
-    except ImportError:
-        raise InputError(_INSTALL) from None
+    require()
+    import torch
+
     if threads is not None:
         torch.set_num_threads(threads)
     return [_peer(torch, model, batch, name) for name in FORMATS]

@@ -75,7 +75,8 @@ def run(source: str, dest: Path, json: bool, quiet: bool, **options) -> int:
         print(f"{done.folder}: {counts} images, {done.bytes / 1e6:,.1f} MB")
         if done.left_out:
             print(f"left out: {len(done.left_out):,}, listed in {done.folder / NAME}")
-        print(f"train on it: minialex train --data {shlex.quote(str(done.folder))}")
+        model = "" if options["size"] >= 227 else " --model alexnet-64"  # the paper's crops are 227
+        print(f"train on it: minialex train --data {shlex.quote(str(done.folder))}{model}")
     if done.interrupted:
         return 128 + signal.Signals[done.interrupted]
     return 0

@@ -12,6 +12,7 @@ from minialex.data import images
 from minialex.data.base import Dataset, Splits, split
 from minialex.errors import InputError
 
+_TRAIN_NAMES = ("train", "training")
 _VAL_NAMES = ("val", "valid", "validation", "test")
 _NAME_FILES = ("synset_words.txt", "LOC_synset_mapping.txt")
 _TRIED_SIZES = 15
@@ -79,8 +80,9 @@ def find_layout(root: Path) -> Layout:
     """Which of the known layouts `root` has. Raises InputError if it has none."""
     inside = {name.lower(): root / name for name in subfolders(root)}
     val = next((inside[name] for name in _VAL_NAMES if name in inside), None)
-    if "train" in inside:
-        return Layout(root, inside["train"], val)
+    train = next((inside[name] for name in _TRAIN_NAMES if name in inside), None)
+    if train is not None:
+        return Layout(root, train, val)
     if val is not None and set(inside) <= set(_VAL_NAMES):
         raise InputError(
             f"{str(root)!r} has a folder {val.name}/ but no train/: "

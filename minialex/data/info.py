@@ -170,7 +170,7 @@ def _sides(train: Dataset, chosen: np.ndarray) -> list[int]:
 
 def contact_sheet(data: str | os.PathLike[str], *, seed: int = 0, val_fraction: float = 0.1):
     """A picture, PIL.Image, of a few training images of up to 20 classes, a row each."""
-    from PIL import Image, ImageDraw
+    from PIL import Image, ImageDraw, ImageFont
 
     train = open_data(data, seed=seed, val_fraction=val_fraction).train
     present = np.unique(train.labels)
@@ -178,10 +178,10 @@ def contact_sheet(data: str | os.PathLike[str], *, seed: int = 0, val_fraction: 
     side, step = _SHEET_SIDE, _SHEET_SIDE + 4
     size = _SHEET_TEXT + _SHEET_IMAGES * step, len(rows) * step
     sheet = Image.new("RGB", size, "white")
-    draw = ImageDraw.Draw(sheet)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
     for row, label in enumerate(rows.tolist()):
-        name = train.class_names[label].encode("ascii", "backslashreplace").decode()
-        draw.text((4, row * step + side // 2 - 6), name[:34], fill="black")
+        name = train.class_names[label][:34]
+        draw.text((4, row * step + side // 2 - 6), name, fill="black", font=font)
         members = np.flatnonzero(train.labels == label)
         spread = np.linspace(0, len(members) - 1, min(len(members), _SHEET_IMAGES)).astype(int)
         for column, index in enumerate(members[spread].tolist()):

@@ -86,6 +86,12 @@ def prepare(
             f"{str(folder)!r} was begun with other images or options: repeat them, or remove it"
         )
     show.say(f"{splits.train.name}: {splits.train.layout}")
+    native = splits.train.native_size
+    if native is not None and 2 * native < size:
+        show.say(
+            f"the images are {native} pixels wide, and {size} is asked for: --size {native} would "
+            "say as much in less room"
+        )
     needed = _needed(splits, state, size, quality if jpeg else None)
     _require_room(folder, needed, show)
     folder.mkdir(parents=True, exist_ok=True)

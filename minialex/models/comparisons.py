@@ -77,9 +77,13 @@ OPTIONS = tuple(inspect.signature(compared).parameters)[1:]
 
 def build(function: Callable[..., Network], classes: int, options: dict) -> Network:
     """`function(classes, ...)` with its own options, then `compared` with the others."""
-    own = inspect.signature(function).parameters
+    named = inspect.Parameter.VAR_KEYWORD
+    own = [p.name for p in inspect.signature(function).parameters.values() if p.kind != named]
     other = {name: options[name] for name in OPTIONS if name in options and name not in own}
     mine = {name: value for name, value in options.items() if name not in other}
+    for name in mine:
+        if name not in own or name == "classes":
+            raise unknown("option", name, [n for n in (*own, *OPTIONS) if n != "classes"])
     network = function(classes, **mine)
     return compared(network, **other) if other else network
 

@@ -26,7 +26,7 @@ from minialex import checkpoint, cli
         ("train --data photo.jpg", "is a file"),
         ("train --data shapes:many", "shapes:N"),
         ("train --model alexnet64", "did you mean 'alexnet-64'"),
-        ("train --model alexnet-64 --option tower=1", "does not take these options"),
+        ("train --model alexnet-64 --option tower=1", "did you mean 'towers'"),
         ("train --backend nunpy", "did you mean 'numpy'"),
         ("train --schedule stpe", "did you mean 'step'"),
         ("train --devices 0,x", "--devices: invalid devices value: '0,x'"),

@@ -28,6 +28,13 @@ def test_train_and_val(photos):
     assert splits.train.image(9, 16).shape == (16, 16, 3)
 
 
+def test_training_and_validation_are_names_too(photos):
+    (photos / "train").rename(photos / "Training")
+    (photos / "val").rename(photos / "validation")
+    splits = open_data(photos)
+    assert (len(splits.train), len(splits.val)) == (10, 4)
+
+
 def test_class_folders_alone_are_split_by_seed(photos):
     first = open_data(photos / "train", seed=1, val_fraction=0.4)
     assert isinstance(first, Splits)

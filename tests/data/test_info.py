@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from minialex.data import info
-from minialex.data.info import contact_sheet, inspect
+from minialex.data.info import _SHEET_SIDE, _SHEET_TEXT, contact_sheet, inspect
 from minialex.data.open import open_data
 from minialex.data.prepare import prepare
 from minialex.data.report import check_data
@@ -98,3 +98,13 @@ def test_check_reads_every_image_of_an_archive(tmp_path, write):
     report = check_data(root)
     assert "files that cannot be read, which training leaves out: 1" in report
     assert "n02012849_11.JPEG is not an image" in report
+
+
+def test_the_contact_sheet_spells_latin_names(photos):
+    """A name outside of ASCII is drawn as it is, not as an escape several times as long."""
+    plain = np.asarray(contact_sheet(photos))
+    for part in ("train", "val"):
+        (photos / part / "cat").rename(photos / part / "cät")
+    sheet = np.asarray(contact_sheet(photos))
+    ink = [(255 - s[:_SHEET_SIDE, :_SHEET_TEXT].astype(int)).sum() for s in (plain, sheet)]
+    assert 1 < ink[1] / ink[0] < 1.5

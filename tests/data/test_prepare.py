@@ -354,3 +354,11 @@ def test_the_real_photographs(shared_data, tmp_path):
     before, after = open_data(shared_data / "clothing").val, open_data(tmp_path / "packed").val
     for i in range(0, 372, 40):
         np.testing.assert_array_equal(before.image(i, 64), after.image(i, 64))
+
+
+def test_small_images_are_not_enlarged_without_a_word(photos, tmp_path, capsys):
+    for size, word in ((60, ""), (61, "30 pixels wide, and 61 is asked for: --size 30")):
+        pack(photos, tmp_path / str(size), size=size, progress=True)
+        said = capsys.readouterr().out
+        assert ("pixels wide" in said) == bool(word)
+        assert word in said
