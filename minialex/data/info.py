@@ -1,8 +1,11 @@
 """What a data set holds, in a page and a picture: `minialex data info PATH`."""
 
 import os
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -170,7 +173,7 @@ def _sides(train: Dataset, chosen: np.ndarray) -> list[int]:
 
 def contact_sheet(data: str | os.PathLike[str], *, seed: int = 0, val_fraction: float = 0.1):
     """A picture, PIL.Image, of a few training images of up to 20 classes, a row each."""
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
     train = open_data(data, seed=seed, val_fraction=val_fraction).train
     present = np.unique(train.labels)
@@ -178,9 +181,9 @@ def contact_sheet(data: str | os.PathLike[str], *, seed: int = 0, val_fraction: 
     side, step = _SHEET_SIDE, _SHEET_SIDE + 4
     size = _SHEET_TEXT + _SHEET_IMAGES * step, len(rows) * step
     sheet = Image.new("RGB", size, "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
+    draw, (font, spelt) = ImageDraw.Draw(sheet), _lettering()
     for row, label in enumerate(rows.tolist()):
-        name = train.class_names[label][:34]
+        name = spelt(train.class_names[label])[:34]
         draw.text((4, row * step + side // 2 - 6), name, fill="black", font=font)
         members = np.flatnonzero(train.labels == label)
         spread = np.linspace(0, len(members) - 1, min(len(members), _SHEET_IMAGES)).astype(int)
@@ -193,3 +196,25 @@ def contact_sheet(data: str | os.PathLike[str], *, seed: int = 0, val_fraction: 
                 draw.rectangle((x, y, x + side - 1, y + side - 1), outline="red")
                 draw.text((x + 8, y + side // 2 - 6), "unreadable", fill="red")
     return sheet
+
+
+def _lettering():
+    """-> a font of Pillow's, and how a name is spelt in it.
+
+    Matplotlib brings a font of most alphabets; Pillow's own has little beside English.
+    """
+    from PIL import ImageFont
+
+    found = find_spec("matplotlib")
+    if found is not None and found.origin is not None:
+        path = Path(found.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf"
+        if path.exists():
+            return ImageFont.truetype(path, 11), str
+    return ImageFont.load_default(11), _in_ascii
+
+
+def _in_ascii(name: str) -> str:
+    """`name` without its accents, a question mark for what is no letter of ours."""
+    apart = unicodedata.normalize("NFKD", name)
+    kept = (c for c in apart if not unicodedata.combining(c))
+    return "".join(c if c.isascii() else "?" for c in kept)
