@@ -7,9 +7,10 @@ from minialex.bench.measure import Result, Timing
 from minialex.bench.network import Pass, Row
 
 _LEGEND = (
-    "share: the least time that the operations at the rate of the large product, or the bytes that "
-    "cannot\nbut be moved at the rate of the large update, would take, over the time measured; what"
-    " has no numbers\nis done with its neighbour"
+    "share: the time that the operations of plain sums would take at the rate of the large "
+    "product, or the\nbytes that cannot but be moved at the rate of the large update, over the time "
+    "measured: convolution\nby tiles does with fewer operations and can pass 100%; what has no "
+    "numbers is done with its neighbour"
 )
 
 
