@@ -8,9 +8,9 @@ from minialex.bench.network import Pass, Row
 
 _LEGEND = (
     "share: the time that the operations of plain sums would take at the rate of the large "
-    "product, or the\nbytes that cannot but be moved at the rate of the large update, over the time "
-    "measured: convolution\nby tiles does with fewer operations and can pass 100%; what has no "
-    "numbers is done with its neighbour"
+    "product, or the\nbytes that cannot but be moved at the rate of the large update, over the "
+    "time measured: convolution\nby tiles does with fewer operations and can pass 100%; what has "
+    "no numbers is done with its neighbour"
 )
 
 
