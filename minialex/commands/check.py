@@ -23,14 +23,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(backend: str | None, data: str | None, size: int, json: bool) -> int:
     if data is not None:
-        from minialex.data.report import check_data
+        from minialex.data.report import check_data, problems
 
         report = check_data(data, size)
+        wrong = problems(report)
         if json:
-            print_json({"data": data, "report": report.splitlines()})
+            print_json({"data": data, "problems": wrong, "report": report.splitlines()})
         else:
             print(report)
-        return 0
+        return 1 if wrong else 0
     from minialex.check import run_checks
 
     proofs = []

@@ -19,6 +19,7 @@ from minialex.errors import InputError
 
 _TABLE_ROWS = 40  # a longer table shows the smallest and the largest classes
 _EXAMPLES = 10
+_PROBLEMS = "problems:"  # all that follows it in a report
 _NO_FOLDERS = (cifar.is_cifar, convnet.is_convnet, archives.is_archives, kaggle.is_kaggle)
 _MODES = {
     "1": "black and white",
@@ -42,6 +43,14 @@ class _File:
     width: int = 0
     height: int = 0
     problem: str | None = None
+
+
+def problems(report: str) -> list[str]:
+    """What `check_data` found wrong, a sentence each."""
+    lines = report.splitlines()
+    if _PROBLEMS not in lines:
+        return []
+    return [line.strip() for line in lines[lines.index(_PROBLEMS) + 1 :]]
 
 
 def check_data(
@@ -250,4 +259,4 @@ def _some(lines: Iterator[str]) -> Iterator[str]:
 def _verdict(problems: list[str]) -> list[str]:
     if not problems:
         return ["no problems found"]
-    return ["problems:", *(f"  {problem}" for problem in problems)]
+    return [_PROBLEMS, *(f"  {problem}" for problem in problems)]

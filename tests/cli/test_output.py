@@ -106,8 +106,13 @@ def test_check_explains_a_folder(command, tmp_path):
     photos(tmp_path / "pets")
     (tmp_path / "pets" / "cat" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     code, output, _ = command(f"check --data {tmp_path / 'pets'}")
-    assert code == 0
+    assert code == 1
     assert "broken.jpg" in output
+    code, output, _ = command(f"check --data {tmp_path / 'pets'} --json")
+    assert code == 1
+    assert any("broken.jpg" in problem for problem in json.loads(output)["problems"])
+    (tmp_path / "pets" / "cat" / "broken.jpg").unlink()
+    assert command(f"check --data {tmp_path / 'pets'}")[0] == 0
 
 
 def test_json_and_quiet_runs(command, tmp_path):
