@@ -77,7 +77,7 @@ def report(data, crops: int, best, found) -> Section:
         gap = measured({seed: v[3] - v[2] for seed, v in of.items()})
         beside = published(known, "top1"), published(known, "top5")
         errors = measured(top1), measured(top5)
-        rate = best.get(name)  # the recipe's own where it is None, at full scale
+        rate = f"{best[name]:g}" if best.get(name) else None  # None: the recipe's own
         rows.append((name, rate, *errors, change, beside[0], change5, beside[1], gap))
         if change is not None:
             differences[name] = (change, known)
@@ -102,7 +102,7 @@ def report(data, crops: int, best, found) -> Section:
     return Section(
         setting=[data.line, *lines[:1]],
         findings=findings,
-        tables=[Table("ablations", caption, columns, rows)],
+        tables=[Table("ablations", caption, columns, rows, digits=2)],
         figures=[
             Figure(
                 "differences",
