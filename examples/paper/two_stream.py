@@ -31,11 +31,11 @@ STREAMS = ("spatial", "temporal", "fused")
 def run(context: Context) -> Section:
     """Train both streams on both sets with every seed; judge them on clips of other photographs."""
     photographs = context.photographs()
-    count = context.pick(tiny=48, small=384, full=9600)
+    count = context.pick(tiny=48, small=1200, full=9600)
     model = context.pick(tiny="stream-48", small="stream-48", full="cnn-m-2048")
     settings = {
         "model": model,
-        "epochs": context.epochs(tiny=1, small=12, full=60),
+        "epochs": context.epochs(tiny=1, small=16, full=60),
         "batch_size": context.pick(tiny=16, small=32, full=256),
         "lr": 0.01,
     }
