@@ -24,7 +24,9 @@ def run(context: Context) -> Section:
     data = context.data(images, 48, prefer="cifar")
     data = data.judged_on_training(context.pick(tiny=48, small=1000, full=10_000))
     rates = context.pick(
-        tiny=(0.01,), small=(0.01, 0.003, 0.03, 0.001), full=(0.01, 0.003, 0.03, 0.001, 0.0003)
+        tiny=(0.01,),
+        small=(0.01, 0.003, 0.03, 0.001, 0.0003, 0.1),
+        full=(0.01, 0.003, 0.03, 0.001, 0.0003, 0.1),
     )
     epochs = context.epochs(tiny=2, small=100, full=300)
     seeds = context.seeds(tiny=1, small=3, full=3)
