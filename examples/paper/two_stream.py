@@ -37,7 +37,7 @@ def run(context: Context) -> Section:
         "model": model,
         "epochs": context.epochs(tiny=1, small=16, full=60),
         "batch_size": context.pick(tiny=16, small=32, full=256),
-        "lr": 0.01,
+        "lr": context.pick(tiny=0.01, small=0.003, full=0.01),
     }
     make = {MOTION: motions_only, MIXED: mixed}
 
