@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +26,7 @@ SCALES = ("tiny", "small", "full")
 WATCHED = 300  # validation images after each epoch of a run that is judged at its end
 
 T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
 Until = Callable[[dict[str, Any]], bool]
 
 
@@ -260,14 +261,14 @@ class Context:
             done = len(history)
 
     def by_seed(
-        self, names: Iterable[str], seeds: Iterable[int], one: Callable[[str, int], T]
-    ) -> dict[str, dict[int, T]]:
+        self, names: Iterable[K], seeds: Iterable[int], one: Callable[[K, int], T]
+    ) -> dict[K, dict[int, T]]:
         """{name: {seed: one(name, seed)}}: all names with one seed before the next seed.
 
         What diverged is left out, and what a report finds has not been run, which it counts.
         """
         names = list(names)
-        found: dict[str, dict[int, T]] = {name: {} for name in names}
+        found: dict[K, dict[int, T]] = {name: {} for name in names}
         for seed in seeds:
             for name in names:
                 value = self.found(lambda name=name, seed=seed: one(name, seed))  # type: ignore[misc]
