@@ -41,11 +41,33 @@ class CupyBackend(Backend):
         self.precision = precision
         self.queue = Queue(index, own_queue, tf32=precision == "tf32")
         self._constants: dict[int, tuple[np.ndarray, Array]] = {}
-        # "im2col": windows as rows in memory, then cuBLAS; "implicit": the products of tensor.cuh
         able = precision != "fp32" and cuda_device.has_tensor_cores(index)
-        self.convolution_by = "implicit" if able else "im2col"
+        self._convolution_by = "implicit" if able else "im2col"
 
     # ------------------------------------------------------------------------------ how it runs
+
+    @property
+    def convolution_by(self) -> str:
+        """How convolutions multiply.
+
+        "im2col": windows as rows in memory, then cuBLAS. "implicit": as tensor.cuh does, by
+        mma.cuh. "wgmma": the same by wgmma.cuh, for 16-bit numbers on compute capability 9.0.
+        """
+        return self._convolution_by
+
+    @convolution_by.setter
+    def convolution_by(self, way: str) -> None:
+        if way not in ("im2col", "implicit", "wgmma"):
+            raise unknown("way to convolve", way, ("im2col", "implicit", "wgmma"))
+        if way == "wgmma" and not self.has_warpgroup_products:
+            raise InputError("wgmma takes bf16 or fp16, and a device of compute capability 9.0")
+        self._convolution_by = way
+
+    @property
+    def has_warpgroup_products(self) -> bool:
+        """Whether `convolution_by` may be "wgmma"."""
+        halves = self.precision in ("bf16", "fp16")
+        return halves and cuda_device.has_warpgroup_products(self.device)
 
     def with_precision(self, precision: str) -> "CupyBackend":
         if precision == self.precision:
@@ -54,7 +76,7 @@ class CupyBackend(Backend):
 
     def alongside(self) -> "CupyBackend":
         made = CupyBackend(self.device, self.precision, own_queue=True)
-        made.convolution_by = self.convolution_by
+        made._convolution_by = self._convolution_by
         return made
 
     def here(self):
@@ -184,7 +206,7 @@ class CupyBackend(Backend):
         if c := self._implicit(x, weight.dtype, x.shape, (r, s), k, stride, pads, groups):
             x, c = self._with_channels(x, c)
             vector = c.vector(x.itemsize)
-            how = implicit.launch_shape(n * p * q, c.kg, groups, vector, (x, weight))
+            how = self._tiles(n * p * q, c.kg, groups, vector, (x, weight))
             self._run("conv_forward", "conv_forward", (x, weight, bias, y, c.place(), relu), **how)
             return y
         for images in self._blocks(n, p * q * length):
@@ -236,7 +258,7 @@ class CupyBackend(Backend):
         vector, family = sizes.vector_of_maps(dy.itemsize), "conv_input_gradient"
         place = (prod(dx.shape[:3]), sizes.cg, sizes.groups, vector, (dy, weight))
         arguments = (dy, weight, relu_of, dx, sizes.place())
-        self._run(family, family, arguments, **implicit.launch_shape(*place))
+        self._run(family, family, arguments, **self._tiles(*place))
 
     def convolution_weight_gradient(self, x, dy, kernel, stride, pads, groups):
         x, dy = self._packed(x), self._packed(dy)
@@ -249,7 +271,7 @@ class CupyBackend(Backend):
             parts, share = i.parts(x.itemsize)
             sums = dw if parts == 1 else self._new((parts, *dw.shape), dw)
             vector = i.vector(x.itemsize)
-            how = implicit.launch_shape(r * s * i.cx, kg, groups, vector, (x, dy), parts)
+            how = self._tiles(r * s * i.cx, kg, groups, vector, (x, dy), parts)
             family = "conv_weight_gradient"
             self._run(family, family, (x, dy, sums, i.place(), share), **how)
             if parts > 1:
@@ -268,10 +290,15 @@ class CupyBackend(Backend):
 
     def _implicit(self, x, other, image, kernel, maps, stride, pads, groups):
         """The convolution's sizes if it runs on tensor cores without columns, else None."""
-        if self.convolution_by != "implicit" or x.dtype == np.float64 or x.dtype != other:
+        if self.convolution_by == "im2col" or x.dtype == np.float64 or x.dtype != other:
             return None
         found = implicit.Convolution.of(image, kernel, maps, stride, pads, groups)
         return found if found.pixels and implicit.pays(found) else None
+
+    def _tiles(self, rows, count, groups, vector, arrays, parts=1) -> dict:
+        """The launch of a product of `rows` x `count` numbers a group."""
+        wide = self.convolution_by == "wgmma" and arrays[0].itemsize == 2
+        return implicit.launch_shape(rows, count, groups, vector, arrays, parts, warpgroups=wide)
 
     def _with_channels(self, x, sizes: implicit.Convolution):
         """x with zeros behind its channels, where it is then copied faster."""

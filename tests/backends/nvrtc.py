@@ -29,8 +29,13 @@ def architectures() -> list[int]:
     return list(found)
 
 
-def compile_source(source: str, architecture: int, options: tuple[str, ...]) -> tuple[bytes, str]:
-    """-> machine code, and everything the compiler said; raises RuntimeError if it refuses."""
+def compile_source(
+    source: str, architecture: int | str, options: tuple[str, ...]
+) -> tuple[bytes, str]:
+    """-> machine code, and everything the compiler said; raises RuntimeError if it refuses.
+
+    `architecture` is 90 for 9.0, or "90a" with the features that it alone has.
+    """
     lib, program = library(), ctypes.c_void_p()
     assert lib is not None
     code = lib.nvrtcCreateProgram(
@@ -49,7 +54,7 @@ def compile_source(source: str, architecture: int, options: tuple[str, ...]) -> 
     return binary, log.decode()
 
 
-def to_ptx(source: str, architecture: int, options: tuple[str, ...]) -> str:
+def to_ptx(source: str, architecture: int | str, options: tuple[str, ...]) -> str:
     """The virtual machine code of a source."""
     lib, program = library(), ctypes.c_void_p()
     assert lib is not None

@@ -32,9 +32,10 @@ def test_the_suite(tmp_path):
     kernels = found["products bf16"]
     assert {row["layer"] for row in kernels} == {"conv1", "conv2", "conv3", "fc4"}
     assert sum(row["op"] == "input gradient" for row in kernels) == 3
-    assert all("implicit_us" in row for row in kernels if row["layer"] != "fc4")
+    assert all({"implicit_us", "wgmma_us"} <= set(row) for row in kernels if row["layer"] != "fc4")
     programs = {row["program"] for row in found["steps bf16 2"]}
     ours = {"op by op, implicit", "captured", "captured, whole", "two towers on one device"}
+    ours |= {"captured, wgmma", "captured, whole, wgmma"}
     assert ours <= programs
     moved = {row["kernel"] for row in found["moves bf16"]}
     assert {"crops", "pool1", "act1, backward", "loss", "update"} <= moved
@@ -52,6 +53,29 @@ def test_what_is_wrong_is_named_and_not_timed(tmp_path, monkeypatch):
     found = gpu.run_suite(tmp_path / "gpu.json", SMALL)
     assert set(found) == {"suite", "device", "seconds", "left out", "correct bf16"}
     assert "FAILED: correct bf16: AssertionError: conv1" in (tmp_path / "gpu.md").read_text()
+
+
+@pytest.mark.standin
+def test_wrong_warpgroup_products_are_not_timed(tmp_path, monkeypatch):
+    def wrong(precision, way=None):
+        if way == "wgmma":
+            raise AssertionError("conv1 forward: off by 1")
+        return {}
+
+    told = []
+    monkeypatch.setattr(gpu.correct, "correctness", wrong)
+    monkeypatch.setattr(gpu, "rates", lambda *given: {"operations_per_second": 1.0})
+    monkeypatch.setattr(gpu.steps, "steps", lambda *given: told.append(given[-1]))
+    monkeypatch.setattr(gpu.products, "products", lambda *given: told.append(given[-1]))
+    for module, name in ((gpu.moves, "moves"), (gpu.whole, "end_to_end")):
+        monkeypatch.setattr(module, name, lambda *given: [])
+    for name in ("inference", "compiled"):
+        monkeypatch.setattr(gpu.steps, name, lambda *given: [])
+    found = gpu.run_suite(tmp_path / "gpu.json", SMALL)
+    assert found["correct bf16 wgmma"]["failed"] == "AssertionError: conv1 forward: off by 1"
+    monkeypatch.setattr(gpu.correct, "correctness", lambda *given: {})
+    gpu.run_suite(tmp_path / "gpu.json", SMALL)
+    assert told == [False, False, True, True]
 
 
 @pytest.mark.standin

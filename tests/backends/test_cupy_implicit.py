@@ -10,6 +10,7 @@ from tolerance import assert_close
 
 from minialex import backends
 from minialex.backends.cuda import implicit, kernels
+from minialex.errors import InputError
 
 reference = backends.get("numpy")
 PRECISIONS = {"bf16": "bfloat16", "fp16": "float16", "tf32": "float32"}
@@ -89,13 +90,27 @@ def check(b, precision, problem, seed=0):
 @settings(max_examples=25)
 def test_implicit_convolution(precision, data, seed):
     """The sums of any tile, with the windows of the weight gradient cut into several parts."""
-    width, channels = DRAWN[precision]
+    by_any_tile("implicit", precision, *DRAWN[precision], data, seed)
+
+
+@pytest.mark.parametrize(("precision", "width"), [("bf16", 128), ("bf16", 64), ("fp16", 96)])
+@given(data=st.data(), seed=st.integers(0, 99))
+@settings(max_examples=15)
+def test_warpgroup_products(precision, width, data, seed):
+    """The same by the products of a whole warpgroup, where a device has them."""
+    by_any_tile("wgmma", precision, width, [1, 3, 8, 40, 104], data, seed)
+
+
+def by_any_tile(way, precision, width, channels, data, seed):
     problem = data.draw(convolutions(channels))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(implicit, "TILES", (width,))
         patch.setattr(implicit, "_STEPS", 1)
         b = backends.get("cupy", 0, precision)
         assert b.convolution_by == "implicit"
+        if way == "wgmma" and not b.has_warpgroup_products:
+            pytest.skip("wgmma is for compute capability 9.0")
+        b.convolution_by = way
         check(b, precision, problem, seed)
 
 
@@ -129,6 +144,16 @@ def test_implicit_and_im2col_agree(precision):
     assert columns.alongside().convolution_by == "im2col"
 
 
+def test_ways_to_convolve_that_cannot_be_taken():
+    b = backends.get("cupy", 0, "tf32")
+    assert not b.has_warpgroup_products
+    with pytest.raises(InputError, match="wgmma takes bf16 or fp16"):
+        b.convolution_by = "wgmma"
+    with pytest.raises(InputError, match="did you mean 'implicit'"):
+        b.convolution_by = "implict"
+    assert b.convolution_by == "implicit"
+
+
 def test_any_layout_and_indices_of_64_bits(monkeypatch):
     b = backends.get("cupy", 0, "bf16")
     x = as_stored(grid((2, 5, 6, 8), 0), "bf16").astype("float32")
@@ -160,18 +185,28 @@ def test_which_tiles_and_parts():
 
 @pytest.mark.standin
 @pytest.mark.parametrize(
-    ("right", "mistaken"),
+    ("way", "right", "mistaken"),
     [
-        ("wait_copies<STAGES - 2>()", "wait_copies<STAGES - 1>()"),  # reads a tile too early
-        ("__syncthreads();  // this stage has come", "// this stage has come"),
+        # reads a tile too early
+        ("implicit", "wait_copies<STAGES - 2>()", "wait_copies<STAGES - 1>()"),
+        ("wgmma", "wait_copies<AHEAD - 1>()", "wait_copies<AHEAD>()"),
+        ("implicit", "__syncthreads();  // this stage has come", "// this stage has come"),
+        ("wgmma", "__syncthreads();  // this step's tiles", "// this step's tiles"),
+        # copies over a tile that products still read
+        ("wgmma", "wait_products<1>();", "wait_products<2>();"),
         (
+            "implicit",
             "lane % 8 + lane / 16 * 8;\n            load_turned",
             "lane % 8;\n            load_turned",
         ),
+        ("wgmma", "slice * 16 * strip", "slice * 8 * strip"),
+        ("wgmma", "leading = ALONG ? 1 : DEPTH * strip", "leading = 8 * strip"),
+        ("wgmma", "(strip == 8 ? 1 : 2) << 62", "1 << 62"),
     ],
 )
-def test_a_planted_mistake_is_caught(monkeypatch, right, mistaken):
+def test_a_planted_mistake_is_caught(monkeypatch, way, right, mistaken):
     b = backends.get("cupy", 0, "bf16")
+    b.convolution_by = way
     problem = ((2, 9, 9, 48), (3, 3), 104, (1, 1), ((1, 1), (1, 1)), 1)
     texts = {family: kernels.source(family) for family in kernels.files()}
     assert all(texts[family].count(right) == 1 for family in kernels.TENSOR_FAMILIES)

@@ -14,14 +14,15 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def complaints(source: str, architecture: int, options: tuple[str, ...]) -> list[str]:
+def complaints(source: str, architecture: int | str, options: tuple[str, ...]) -> list[str]:
     """Warnings, and kernels whose registers spill to memory."""
     binary, log = nvrtc.compile_source(source, architecture, options)
     assert binary.startswith(b"\x7fELF")
     lines = log.splitlines()
+    said = re.compile(r"warning|performance loss|\(C75\d\d\)", re.IGNORECASE)  # C75: about wgmma
     spills = re.compile(r"([1-9]\d*) bytes spill")
     lines = [line for line in lines if "Architectures prior to" not in line]  # 7.0 still compiles
-    return [line for line in lines if "warning" in line.lower() or spills.search(line)]
+    return [line for line in lines if said.search(line) or spills.search(line)]
 
 
 PLAIN = [family for family in kernels.files() if family not in kernels.TENSOR_FAMILIES]
@@ -46,6 +47,36 @@ def test_products_on_tensor_cores(family, storage):
     for architecture in (75, 90):
         options = kernels.options(storage, False, best)
         assert complaints(kernels.source(family), architecture, options) == []
+
+
+@pytest.mark.parametrize("tile", implicit.TILES)
+@pytest.mark.parametrize("family", kernels.TENSOR_FAMILIES)
+def test_products_of_warpgroups(family, tile):
+    """Compiled for 9.0's own features; the compiler warns where it cannot let products overlap."""
+    if 90 not in nvrtc.architectures():
+        pytest.skip("this NVRTC does not know 9.0")
+    for storage in ("bfloat16", "float16"):
+        options = warpgroup_options(storage, tile)
+        assert complaints(kernels.source(family), "90a", options) == []
+    ptx = nvrtc.to_ptx(kernels.source(family), "90a", options)
+    turned = {"conv_forward": (0, 1), "conv_input_gradient": (0, 0), "conv_weight_gradient": (1, 1)}
+    shape = f"wgmma.mma_async.sync.aligned.m64n{tile}k16.f32.f16.f16"
+    products = [line for line in ptx.splitlines() if shape in line]
+    # 2 slices of 2 halves a step
+    assert len(products) == 4
+    a, b = turned[family]
+    assert all(line.replace(" ", "").endswith(f",add,1,1,{a},{b};}}") for line in products)
+    loop = ptx[ptx.index("cp.async.wait_group") :]
+    order = ["cp.async.wait_group", "fence.proxy.async", "bar.sync", "wgmma.fence", shape]
+    order += ["wgmma.commit_group", "wgmma.wait_group.sync.aligned 1"]
+    places = [loop.index(name) for name in order]
+    assert places == sorted(places)
+
+
+def warpgroup_options(storage, tile):
+    more = (*kernels.tile_options(tile, 8), *kernels.WARPGROUPS)
+    found = kernels.options(storage, False, more)
+    return tuple(option for option in found if not option.startswith("-arch="))
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@
 memory, and how late and in which order their streams run.
 """
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ def install() -> None:
     """Make `import cupy`, and who looks for libcublas, find the stand-in."""
     sys.modules["cupy"] = module = fake_cupy.build(machine)
     cublas._open = lambda: module.libcublas
+    os.environ["CUPY_CACHE_DIR"] = str(compiler.folder())
 
 
 def installed() -> bool:

@@ -17,7 +17,7 @@ _KERNEL = re.compile(
 )
 _BARRIER = re.compile(r"__sync|__shfl")
 _DYNAMIC = re.compile(r"extern __shared__ (\w+) (\w+)\[\];")
-_SHARED = 48 * 1024
+_SHARED = 96 * 1024
 _FAILURES = {
     1: "threads returned while others wait in __syncthreads",
     2: "part of a warp waits at a warp barrier, part at a block barrier",
@@ -28,6 +28,13 @@ _FAILURES = {
 def available() -> str | None:
     """The C++ compiler, or None."""
     return shutil.which("g++") or shutil.which("c++")
+
+
+def folder() -> Path:
+    """Where what was compiled is kept for the next run of the tests."""
+    found = Path(tempfile.gettempdir()) / f"minialex-cuda-on-cpu-{os.getuid()}"
+    found.mkdir(exist_ok=True)
+    return found
 
 
 def translate(source: str) -> str:
@@ -82,7 +89,7 @@ def _waits(source: str, kernel: str) -> bool:
 
 @cache
 def library(source: str, flags: tuple[str, ...]) -> ctypes.CDLL:
-    """The compiled library of a source; kept on disk for the next run of the tests."""
+    """The compiled library of a source."""
     compiler = available()
     assert compiler is not None
     text = translate(source)
@@ -97,11 +104,9 @@ def library(source: str, flags: tuple[str, ...]) -> ctypes.CDLL:
     key = hashlib.sha256(
         "\0".join((text, (here / "cuda.h").read_text(), *command)).encode()
     ).hexdigest()[:20]
-    folder = Path(tempfile.gettempdir()) / f"minialex-cuda-on-cpu-{os.getuid()}"
-    folder.mkdir(exist_ok=True)
-    path = folder / f"{key}.so"
+    path = folder() / f"{key}.so"
     if not path.exists():
-        part = folder / f"{key}.{os.getpid()}.part"
+        part = path.with_suffix(f".{os.getpid()}.part")
         done = subprocess.run(
             [*command, "-x", "c++", "-", "-o", str(part)],
             input=text.encode(),

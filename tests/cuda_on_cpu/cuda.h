@@ -141,7 +141,8 @@ static inline const V& published(int lane) {
     return *(const V*)published_by[(current & ~31) + lane];
 }
 
-// cp.async: copies that a thread starts arrive when it waits for them, and no sooner.
+// cp.async: copies that a thread starts arrive when it waits for them, and no sooner; until then
+// nobody can count on what stands there, old or new.
 struct Copy {
     void* to;
     const void* from;  // null for zeros
@@ -154,6 +155,7 @@ static inline void queue_copy(void* to, const void* from, unsigned bytes) {
         fprintf(stderr, "cp.async: misaligned\n");
         abort();
     }
+    memset(to, 0xff, bytes);
     auto& groups = copies[current];
     if (groups.empty()) groups.emplace_back();
     groups.back().push_back({to, from, bytes});

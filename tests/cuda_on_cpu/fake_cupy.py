@@ -5,10 +5,12 @@ every use of CuPy that is not tested here fails here.
 """
 
 import ctypes
+import json
 import math
 import types
 from collections import defaultdict
 from contextlib import contextmanager
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -277,6 +279,7 @@ def build(machine: Machine) -> types.ModuleType:
     class RawKernel:
         def __init__(self, library, name: str, device: int):
             self._library, self._name, self._device = library, name, device
+            self.max_dynamic_shared_size_bytes = 48 * 1024
 
         def __call__(self, grid, block, args, *, shared_mem=0) -> None:
             if self._device != state.device:
@@ -293,7 +296,7 @@ def build(machine: Machine) -> types.ModuleType:
                     raise TypeError("You are trying to pass a numpy.ndarray as a kernel parameter")
                 else:
                     values.append(value.copy() if isinstance(value, np.ndarray) else value)
-            assert shared_mem <= 48 * 1024
+            assert shared_mem <= self.max_dynamic_shared_size_bytes <= 227 * 1024
             machine.launches += current_stream()._queue.captured is None
             seed = machine.random.randrange(4)
 
@@ -303,12 +306,26 @@ def build(machine: Machine) -> types.ModuleType:
             machine.submit(current_stream()._queue, call)
 
     class RawModule:
-        def __init__(self, code: str, options=(), **more):
+        def __init__(self, code: str | None = None, *, path: str | None = None, options=()):
+            if path is not None:  # what the stand-in for NVRTC made
+                code, options = json.loads(Path(path).read_text(encoding="utf-8"))
             self._library = compiler.library(code, tuple(options))
             self._device = state.device
 
         def get_function(self, name: str) -> RawKernel:
             return RawKernel(self._library, name, self._device)
+
+    class nvrtc:
+        """Its machine code is the source and the options, for `RawModule` to compile."""
+
+        class NVRTCError(RuntimeError):
+            pass
+
+        getVersion = staticmethod(lambda: (0, 0))
+        createProgram = staticmethod(lambda source, name, headers, names: [source])
+        compileProgram = staticmethod(lambda program, options: program.append(options))
+        getCUBIN = staticmethod(lambda program: json.dumps(program).encode())
+        destroyProgram = staticmethod(lambda program: None)
 
     # -------------------------------------------------------------------------- memory pools
 
@@ -404,6 +421,7 @@ def build(machine: Machine) -> types.ModuleType:
         total_bytes=lambda: machine.used[state.device], get_limit=lambda: 0
     )
     cuda = module.cuda = types.ModuleType("cupy.cuda")
+    cuda.nvrtc = nvrtc
     cuda.Device, cuda.Stream, cuda.Event = Device, Stream, Event
     cuda.MemoryPointer = MemoryPointer
     cuda.get_current_stream = current_stream

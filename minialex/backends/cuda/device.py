@@ -70,6 +70,12 @@ def has_tensor_cores(index: int) -> bool:
     return library().cuda.runtime.getDeviceProperties(index)["major"] >= 8
 
 
+def has_warpgroup_products(index: int) -> bool:
+    """Whether wgmma.cuh runs on a device: on compute capability 9.0 alone, which has wgmma."""
+    properties = library().cuda.runtime.getDeviceProperties(index)
+    return (properties["major"], properties["minor"]) == (9, 0)
+
+
 def remarks(indices) -> list[str]:
     """What to know about these devices together: unequal ones, copies that take a detour."""
     found = {i: describe(i) for i in sorted(set(indices))}

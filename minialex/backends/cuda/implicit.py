@@ -5,6 +5,7 @@ Letters: N batch, H W input, C channels in, K channels out, R S kernel, P Q outp
 
 from dataclasses import dataclass, replace
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from minialex.backends.base import Pads, Pair, output_shape
 from minialex.backends.cuda import kernels
 
 ROWS, THREADS = 128, 128  # TILE_M and THREADS in tensor.cuh
+_STAGES = 4  # of tiles in shared memory, in wgmma.cuh
 TILES = (128, 96, 64)  # what TILE_N may be
 _BLOCKS = 528  # a weight gradient's blocks: two on each of 132 multiprocessors, twice
 _STEPS = 8  # a weight gradient's part goes over at least so many steps of pixels
@@ -112,19 +114,33 @@ def columns(count: int) -> int:
     return -(-count // tile(count))
 
 
-def launch_shape(rows: int, count: int, groups: int, vector: int, arrays, parts: int = 1) -> dict:
+def launch_shape(
+    rows: int,
+    count: int,
+    groups: int,
+    vector: int,
+    arrays,
+    parts: int = 1,
+    warpgroups: bool = False,
+) -> dict[str, Any]:
     """Grid, block and what the kernel is compiled for: `rows` x `count` numbers a group.
 
-    Of `arrays` the kernel copies `vector` numbers as one, if all start where that is possible.
+    Of `arrays` the kernel copies `vector` numbers as one, if all start where that is possible. It
+    multiplies as wgmma.cuh does with `warpgroups`, else as mma.cuh.
     """
     if any(array.data.ptr % 16 for array in arrays):
         vector = 1
     blocks = -(-rows // ROWS) * columns(count) * groups * parts
-    return {
+    how: dict[str, Any] = {
         "grid": (blocks,),
         "block": (THREADS,),
         "compiled_for": kernels.tile_options(tile(count), vector),
     }
+    if warpgroups:
+        how["compiled_for"] += kernels.WARPGROUPS
+        # a row of a stage's tiles is 64 bytes; and the first stage starts at a multiple of 1024
+        how["shared"] = _STAGES * (ROWS + tile(count)) * 64 + 1024
+    return how
 
 
 def pays(convolution: Convolution) -> bool:

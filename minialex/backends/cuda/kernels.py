@@ -2,8 +2,13 @@
 
 A kernel's own parameter list says how its arguments travel, so a call cannot pass a wrong width, a
 wrong dtype, an array that is not contiguous or one of another device without being told.
+
+CuPy compiles for what all devices of a generation have. What takes the features of one architecture
+(WARPGROUPS) is compiled here, and kept on disk beside CuPy's kernels.
 """
 
+import hashlib
+import os
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -36,7 +41,10 @@ _KERNEL = re.compile(
     r'extern "C" __global__ void\s+(?:__launch_bounds__\(\w+\)\s+)?(\w+)\(([^)]*)\)'
 )
 # what stands before each family: number.cuh, and for some more
-_HEADS = {name: ("tensor.cuh",) for name in TENSOR_FAMILIES}
+_HEADS = {name: ("tensor.cuh", "mma.cuh", "wgmma.cuh") for name in TENSOR_FAMILIES}
+
+WARPGROUPS = ("-DWARPGROUPS", "-arch=sm_90a")  # compiled_for: products by wgmma.cuh
+_SHARED = 48 * 1024  # bytes of shared memory a block gets without asking
 
 
 def files() -> tuple[str, ...]:
@@ -95,7 +103,34 @@ def accumulator(storage: str) -> str:
 @cache
 def _module(family: str, storage: str, wide_index: bool, device: int, more: tuple) -> Any:
     # a module belongs to the device it was loaded on
-    return library().RawModule(code=source(family), options=options(storage, wide_index, more))
+    given = options(storage, wide_index, more)
+    if any(option.startswith("-arch=") for option in more):
+        return library().RawModule(path=str(_compiled(source(family), given)))
+    return library().RawModule(code=source(family), options=given)
+
+
+def _compiled(text: str, given: tuple[str, ...]) -> Path:
+    """The file of a source's machine code, for the architecture that its options name."""
+    nvrtc = library().cuda.nvrtc
+    given = (*given, "-ftz=true")  # as CuPy compiles
+    key = "\0".join((text, *given, *map(str, nvrtc.getVersion())))
+    folder = os.environ.get("CUPY_CACHE_DIR") or Path.home() / ".cupy" / "kernel_cache"
+    name = hashlib.sha256(key.encode()).hexdigest()[:40]
+    path = Path(folder) / f"minialex-{name}.cubin"
+    if not path.exists():
+        program = nvrtc.createProgram(text, "kernel.cu", (), ())
+        try:
+            nvrtc.compileProgram(program, given)
+            binary = nvrtc.getCUBIN(program)
+        except nvrtc.NVRTCError as error:
+            raise RuntimeError(f"{error}: {nvrtc.getProgramLog(program)}") from None
+        finally:
+            nvrtc.destroyProgram(program)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_suffix(f".{os.getpid()}")
+        beside.write_bytes(binary)
+        os.replace(beside, path)
+    return path
 
 
 @cache
@@ -132,6 +167,8 @@ def launch(
         for parameter, argument in zip(parameters, arguments, strict=True)
     )
     function = _function(family, kernel, storage, wide_index, device, compiled_for)
+    if shared > _SHARED:
+        function.max_dynamic_shared_size_bytes = shared
     function(grid, block, passed, shared_mem=shared)
 
 

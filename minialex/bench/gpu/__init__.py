@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from minialex import checkpoint
+from minialex.backends.cupy_backend import CupyBackend
 from minialex.bench.gpu import correct, moves, products, steps, tables, whole
 from minialex.bench.gpu.plan import Plan, rates
 
@@ -48,21 +49,26 @@ def _write(path: Path, found: dict[str, Any]) -> None:
 def _parts(plan: Plan, found: dict[str, Any]) -> Iterator[tuple[str, Callable[[], Any]]]:
     """(name, measurement) in the order of their worth; nothing after what is wrong."""
 
-    def right(precision: str) -> bool:
-        return "failed" not in found.get(f"correct {precision}", {"failed": "not checked"})
+    def right(what: str) -> bool:
+        return "failed" not in found.get(f"correct {what}", {"failed": "not checked"})
 
     for p in plan.precisions:
         yield f"correct {p}", partial(correct.correctness, p)
         if right(p):
+            if CupyBackend(0, p).has_warpgroup_products:
+                yield f"correct {p} wgmma", partial(correct.correctness, p, "wgmma")
             yield f"rates {p}", partial(rates, p, plan)
             for n in plan.batches:
-                yield f"steps {p} {n}", partial(steps.steps, p, n, plan)
+                yield f"steps {p} {n}", partial(steps.steps, p, n, plan, right(f"{p} wgmma"))
     good = [p for p in plan.precisions if right(p)]
     for p in good:
         yield f"end to end {p}", partial(whole.end_to_end, p, max(plan.batches), plan)
         measured = found.get(f"rates {p}", {})
         if "operations_per_second" in measured:
-            yield f"products {p}", partial(products.products, p, measured, plan)
+            yield (
+                f"products {p}",
+                partial(products.products, p, measured, plan, right(f"{p} wgmma")),
+            )
             yield f"moves {p}", partial(moves.moves, p, measured, plan)
         yield f"inference {p}", partial(steps.inference, p, plan)
     for p in good:  # compiling takes PyTorch a minute each time

@@ -1,16 +1,22 @@
 """Nothing that is wrong is timed."""
 
+from typing import Any
+
 import numpy as np
 
 from minialex import backends
 
 
-def correctness(precision: str) -> dict[str, str]:
+def correctness(precision: str, way: str | None = None) -> dict[str, str]:
     """Every layer's three products on drawn numbers, against float64: the relative error.
 
-    Raises AssertionError for one that is larger than the precision explains.
+    `way` is a `CupyBackend.convolution_by`, None the usual one. Raises AssertionError for an error
+    that is larger than the precision explains.
     """
-    b, generic = backends.get("cupy", 0, precision), backends.get("numpy")
+    b: Any = backends.get("cupy", 0, precision)
+    generic = backends.get("numpy")
+    if way is not None:
+        b.convolution_by = way
     draw, dtype, found = np.random.default_rng(0), b.storage("float32"), {}
     limit = {"fp32": 1e-5, "tf32": 2e-3, "fp16": 4e-3, "bf16": 2e-2}[precision]
     for name, c, k, kernel, stride, pad, groups in _SMALL:

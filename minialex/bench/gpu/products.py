@@ -32,20 +32,26 @@ def predictions(
     operations_per_second: float, bytes_per_second: float, batch: int = 128, itemsize: int = 2
 ) -> str:
     """The floors of the paper's network in microseconds, as a table with columns to fill."""
-    lines = ["| layer | op | 10⁹ operations | 10⁶ bytes | floor, µs | implicit | im2col |"]
-    lines += ["|---|---|---|---|---|---|---|"]
+    lines = ["| layer | op | 10⁹ operations | 10⁶ bytes | floor, µs | implicit | wgmma | im2col |"]
+    lines += ["|---|---|---|---|---|---|---|---|"]
     whole = 0.0
     for name, op, operations, least in floors(models.get("alexnet").network, batch, itemsize):
         floor = 1e6 * max(operations / operations_per_second, least / bytes_per_second)
         whole += floor
         counts = f"{operations / 1e9:.1f} | {least / 1e6:.1f} | {floor:.1f}"
-        lines.append(f"| {name} | {op} | {counts} | | |")
-    lines.append(f"| all products | | | | {whole:.0f} | | |")
+        lines.append(f"| {name} | {op} | {counts} | | | |")
+    lines.append(f"| all products | | | | {whole:.0f} | | | |")
     return "\n".join(lines)
 
 
-def products(precision: str, measured: dict[str, float], plan: Plan) -> list[dict[str, Any]]:
-    """Each product of a step: its time each way there is, its floor at the measured rates."""
+def products(
+    precision: str, measured: dict[str, float], plan: Plan, wgmma: bool = False
+) -> list[dict[str, Any]]:
+    """Each product of a step: its time each way there is, its floor at the measured rates.
+
+    With `wgmma`, convolutions by it too.
+    """
+    convolutions = ("implicit", "im2col", *(["wgmma"] if wgmma else []))
     b: Any = backends.get("cupy", 0, precision)
     network, n, dtype = models.get(plan.model).network, plan.kernel_batch, b.storage("float32")
     shapes, layers = network.shapes(), dict(network.layers)
@@ -61,7 +67,7 @@ def products(precision: str, measured: dict[str, float], plan: Plan) -> list[dic
         sizes = layer.parameter_shapes(shapes[at])
         weight, bias = device(sizes["weight"]), device(sizes["bias"], "float32")
         runs: dict[str, Run] = {}
-        for way in ("implicit", "im2col") if isinstance(layer, Conv2D) else ("cublas",):
+        for way in convolutions if isinstance(layer, Conv2D) else ("cublas",):
             runs[way] = _call(precision, way, op, layer, x, weight, bias, dy)
         floor = max(
             operations / measured["operations_per_second"], least / measured["bytes_per_second"]

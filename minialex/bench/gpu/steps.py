@@ -13,17 +13,16 @@ from minialex.layers import Mode
 from minialex.optim import SGD, Rates
 
 
-def steps(precision: str, batch: int, plan: Plan) -> list[dict[str, Any]]:
+def steps(precision: str, batch: int, plan: Plan, wgmma: bool = False) -> list[dict[str, Any]]:
     """Images a second of training steps on a batch that lies on the device.
 
     "whole" steps begin with its bytes, and augment them; all others, PyTorch's too, begin with the
-    network's input.
+    network's input. With `wgmma`, convolutions by it too.
     """
     b: Any = backends.get("cupy", 0, precision)
     network = models.get(plan.model).network
     towers: Any = parallel.open_devices(network, "cupy", [0, 0], precision=precision)
-    columns: Any = backends.get("cupy", 0, precision)
-    columns.convolution_by = "im2col"
+    columns = _convolving_by("im2col", precision)
     whole = Whole(plan.model, b, batch)
     runs: dict[str, Run] = {
         "captured, whole": whole.resident,
@@ -34,6 +33,11 @@ def steps(precision: str, batch: int, plan: Plan) -> list[dict[str, Any]]:
         "two towers on one device": Resident(plan.model, towers, batch).step,
     }
 
+    if wgmma:
+        by_warpgroups = _convolving_by("wgmma", precision)
+        runs["captured, whole, wgmma"] = Whole(plan.model, by_warpgroups, batch).resident
+        runs["captured, wgmma"] = captured(plan.model, by_warpgroups, batch)
+
     def wait() -> None:
         for one in towers.backends:
             one.synchronize()
@@ -42,6 +46,12 @@ def steps(precision: str, batch: int, plan: Plan) -> list[dict[str, Any]]:
     for name, (run, its_wait) in peers.eager(plan.model, precision, batch).items():
         runs[name], waits[name] = run, its_wait
     return _rows(precision, batch, timed(b, runs, plan, waits))
+
+
+def _convolving_by(way: str, precision: str) -> Any:
+    b: Any = backends.get("cupy", 0, precision)
+    b.convolution_by = way
+    return b
 
 
 def compiled(precision: str, batch: int, plan: Plan) -> list[dict[str, Any]]:
