@@ -16,7 +16,8 @@ import numpy as np
 from minialex.backends import Backend
 from minialex.classifier import Classifier
 from minialex.data.loader import Batch
-from minialex.layers import Mode
+from minialex.layers import Conv2D, Mode
+from minialex.network import Network
 from minialex.optim import SGD, Rates
 from minialex.state import State
 
@@ -132,7 +133,9 @@ class CapturedSteps:
         fixed = self.classifier.preprocessing.mean_corner
         corner = (-1, -1) if fixed is None else (fixed, fixed)
         view = (self.recipe.crop, self._mean, corner, at["shift"], at["scale"])
-        x = b.crops_at(at["images"], at["place"], *view, b.storage(self.classifier.dtype))
+        kind = b.storage(self.classifier.dtype)
+        channels = input_channels(b, self.network, self.classifier.dtype)
+        x = b.crops_at(at["images"], at["place"], *view, kind, channels)
         mode = Mode(training=True, seed=self.seed, step=at["step"])
         scores, saved = self.network.forward(b, self._own, x, mode)
         value, dscores = self.loss(b, scores, at["labels"], None, 1.0)
@@ -147,6 +150,14 @@ class CapturedSteps:
         decays = [self.sgd.decay(*place) for place in self._places]
         momentum, halted = self.recipe.momentum, self._ring.halted
         b.captured_updates(arrays, decays, momentum, at["rates"], halted)
+
+
+def input_channels(b: Any, network: Network, dtype: str) -> int:
+    """How many channels images have in a captured step: some zeros may be copied faster."""
+    first, channels = network.layers[0][1], network.input_shape[2]
+    if not isinstance(first, Conv2D):
+        return channels
+    return b.channels_to_copy(channels, first.channels, first.groups, dtype)
 
 
 def possible(classifier: Classifier, loss, seed: int) -> CapturedSteps | None:

@@ -115,6 +115,11 @@ def convolution_weight_gradient(p: Problem):
     return (p.b.convolution_weight_gradient(p.given(x), p.given(dy), kernel, *place),)
 
 
+def convolution_parameter_gradients(p: Problem):
+    x, weight, _, dy, place = _convolution(p)
+    return p.b.convolution_parameter_gradients(p.given(x), p.given(dy), weight.shape, *place)
+
+
 # ------------------------------------------------------------------------------------ pooling
 
 
@@ -327,6 +332,23 @@ def dropout_gradient(p: Problem):
     return (p.b.dropout_gradient(p.given(p.normal(shape)), saved),)
 
 
+def _passed(p: Problem):
+    """The output of dense, ReLU and dropout."""
+    n, i, o, first = p.integer(1, 4), p.integer(1, 9), p.integer(1, 9), p.integer(0, 9)
+    given = [p.given(p.normal(shape)) for shape in ((n, i), (i, o), (o,))]
+    draw = (p.integer(0, 2**31), p.integer(0, 20), 3, p.integer(0, 9), first, first + o + p.case)
+    return p.b.dense_relu_dropout(*given, 0.6, 1.5, *draw)
+
+
+def dense_relu_dropout(p: Problem):
+    return (_passed(p),)
+
+
+def relu_dropout_gradient(p: Problem):
+    y = _passed(p)
+    return (p.b.relu_dropout_gradient(p.given(p.normal(y.shape)), y, 1.5),)
+
+
 def crops(p: Problem):
     n, c, crop = p.integer(1, 4), p.integer(1, 3), p.integer(1, 5)
     size = crop + p.integer(0, 4)
@@ -357,6 +379,7 @@ OPS: dict[str, Callable[[Problem], Sequence[Any]]] = {
         convolution_input_gradient,
         convolution_input_gradient_relu,
         convolution_weight_gradient,
+        convolution_parameter_gradients,
         max_pool,
         max_pool_gradient,
         average_pool,
@@ -387,6 +410,8 @@ OPS: dict[str, Callable[[Problem], Sequence[Any]]] = {
         dropout_mask,
         dropout,
         dropout_gradient,
+        dense_relu_dropout,
+        relu_dropout_gradient,
         sum_of_squares,
         crops,
         sgd_update,

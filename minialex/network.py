@@ -63,6 +63,19 @@ class Pooled:
 
 
 @dataclass(frozen=True)
+class Dropped:
+    """What a ReLU and the dropout after it leave for their backward pass, as one: their output."""
+
+    y: Any
+    factor: float
+    layers: int = 2
+
+    def backward(self, b, dy):
+        """dx from dy."""
+        return b.relu_dropout_gradient(dy, self.y, self.factor)
+
+
+@dataclass(frozen=True)
 class Network:
     """Layers applied in order to images of `input_shape` (H, W, C)."""
 
@@ -107,30 +120,54 @@ class Network:
 
         `watch(name, x)` is called with each layer's output; a ReLU's is that of its product.
         """
-        saved: list[Any] = []
+        saved: list[Any] = []  # an entry for each layer that is done
         for i, name, layer, fused in self.steps(stop):
-            if self.pool_follows(i) and name != stop:
-                pool = self.layers[i + 1][1]
-                relu = i > 0 and isinstance(self.layers[i - 1][1], ReLU)
-                assert isinstance(layer, ResponseNorm)
-                assert isinstance(pool, MaxPool)
-                shape = x.shape
-                x, kept = b.response_norm_pool(x, layer.place(), pool.place(shape))
-                saved += [None, Pooled(layer, pool, relu, kept, shape)]
-            elif not (i and self.pool_follows(i - 1)):  # else done with the layer before
-                x, kept = layer.forward(b, params.get(name, {}), x, replace(mode, layer=i), **fused)
-                saved.append(kept)
-            if fused:
-                saved.append(x)  # what the ReLU would keep: its output
+            if i >= len(saved):
+                x, kept = self._fused_forward(b, params, x, mode, i, stop, watch is not None)
+                if not kept:
+                    at = replace(mode, layer=i)
+                    x, of_layer = layer.forward(b, params.get(name, {}), x, at, **fused)
+                    # what the ReLU would keep is its output
+                    kept = [of_layer, x] if fused else [of_layer]
+                saved += kept
             if watch is not None:
                 watch(name, x)
         return x, saved
 
     def infer(self, b, params: Tree, x, stop: str | None = None):
         """The output at test time; nothing is kept for a backward pass."""
+        done = 0
         for i, name, layer, fused in self.steps(stop):
-            x, _ = layer.forward(b, params.get(name, {}), x, Mode(layer=i), **fused)
+            if i >= done:
+                x, kept = self._fused_forward(b, params, x, Mode(), i, stop)
+                if not kept:
+                    x, _ = layer.forward(b, params.get(name, {}), x, Mode(layer=i), **fused)
+                done = i + (len(kept) or 1 + len(fused))
+                del kept
         return x
+
+    def _fused_forward(self, b, params: Tree, x, mode: Mode, i: int, stop, apart=False):
+        """What is done as one from layer i on: its output, and what each of its layers keeps.
+
+        x and [] if nothing is. With `apart`, dropout is not done with the layers before it.
+        """
+        name, layer = self.layers[i]
+        if self.pool_follows(i) and name != stop:
+            pool = self.layers[i + 1][1]
+            relu = i > 0 and isinstance(self.layers[i - 1][1], ReLU)
+            assert isinstance(layer, ResponseNorm)
+            assert isinstance(pool, MaxPool)
+            y, kept = b.response_norm_pool(x, layer.place(), pool.place(x.shape))
+            return y, [None, Pooled(layer, pool, relu, kept, x.shape)]
+        if not apart and self.dropout_follows(i, mode):
+            (relu_name, _), (_, dropout) = self.layers[i + 1 : i + 3]
+            if stop not in (name, relu_name):
+                assert isinstance(layer, Dense)
+                assert isinstance(dropout, Dropout)
+                draw = dropout.draw(replace(mode, layer=i + 2))
+                y, of_layer = layer.forward_dropped(b, params[name], x, *draw)
+                return y, [of_layer, None, Dropped(y, dropout.factor)]
+        return x, []
 
     def steps(self, stop: str | None = None) -> Iterator[tuple[int, str, Layer, dict[str, bool]]]:
         """(position, name, layer, options of its forward) in order, up to layer `stop`.
@@ -156,6 +193,13 @@ class Network:
         pair = [layer for _, layer in self.layers[i : i + 2]]
         return [type(layer) for layer in pair] == [ResponseNorm, MaxPool]
 
+    def dropout_follows(self, i: int, mode: Mode) -> bool:
+        """Whether layers i to i + 2 are dense, ReLU and a dropout that draws, done as one."""
+        three = [layer for _, layer in self.layers[i : i + 3]]
+        if not mode.training or [type(layer) for layer in three] != [Dense, ReLU, Dropout]:
+            return False
+        return isinstance(three[2], Dropout) and three[2].keep < 1
+
     def backward(self, b, params: Tree, saved: list, dy, watch=None) -> Tree:
         """Gradients of all parameters from dy; takes `saved` apart as it goes, to free memory.
 
@@ -168,7 +212,7 @@ class Network:
             if watch is not None:
                 watch(name, dy)
             kept = saved.pop()
-            if isinstance(kept, Pooled):
+            if isinstance(kept, (Pooled, Dropped)):
                 dy = kept.backward(b, dy)
                 del saved[i + 1 - kept.layers :]
                 continue

@@ -221,6 +221,13 @@ class Backend:
                 dw[..., g * kg : (g + 1) * kg] += self.xp.reshape(dw_g, (r, s, cg, kg))
         return dw
 
+    def convolution_parameter_gradients(
+        self, x, dy, weight_shape, stride: Pair, pads: Pads, groups: int, bias: bool = True
+    ) -> tuple[Array, Array | None]:
+        """dW of `weight_shape` (R, S, C/G, K), and db (K,), or None without `bias`."""
+        dw = self.convolution_weight_gradient(x, dy, weight_shape[:2], stride, pads, groups)
+        return dw, self.bias_gradient(dy) if bias else None
+
     def im2col(self, x, window: Pair, stride: Pair, output: Pair) -> Array:
         """Each output pixel's window as a row: x (N, H, W, C) -> (N·P·Q, R·S·C)."""
         n, c = x.shape[0], x.shape[3]
@@ -536,6 +543,14 @@ class Backend:
     def dropout_gradient(self, dy, saved) -> Array:
         """dx = dy times the same factors."""
         return dy * saved
+
+    def dense_relu_dropout(self, x, weight, bias, keep: float, factor: float, *place) -> Array:
+        """y = dropout(max(0, x W + b)), with keep, factor and place as `dropout` takes them."""
+        return self.dropout(self.dense(x, weight, bias, relu=True), keep, factor, *place)[0]
+
+    def relu_dropout_gradient(self, dy, y, factor: float) -> Array:
+        """dx through a ReLU and the dropout after it, whose output y says which units passed."""
+        return dy * (self.xp.astype(y > 0, dy.dtype) * factor)
 
     def crops(
         self, images, top, left, flip, crop: int, mean, mean_top, mean_left, shift, scale, dtype

@@ -203,12 +203,14 @@ class CupyBackend(Backend):
         kg, length = k // groups, r * s * cg
         p, q = output_shape((h, w), (r, s), stride, pads)
         y = self._new((n, p, q, k), x)
-        if c := self._implicit(x, weight.dtype, x.shape, (r, s), k, stride, pads, groups):
+        if c := self._implicit(x, weight.dtype, x.shape, weight.shape, stride, pads, groups):
             x, c = self._with_channels(x, c)
             vector = c.vector(x.itemsize)
             how = self._tiles(n * p * q, c.kg, groups, vector, (x, weight))
             self._run("conv_forward", "conv_forward", (x, weight, bias, y, c.place(), relu), **how)
             return y
+        if x.shape[3] != groups * cg:
+            raise TypeError(f"{x.shape[3]} channels for weights of {groups} x {cg}")
         for images in self._blocks(n, p * q * length):
             start, rows = images.start * p * q, (images.stop - images.start) * p * q
             for g in range(groups):
@@ -224,7 +226,7 @@ class CupyBackend(Backend):
         p, q = dy.shape[1:3]
         kg, length = k // groups, r * s * cg
         dx = self._new((n, h, w, c), dy)
-        sizes = self._implicit(dy, weight.dtype, input_shape, (r, s), k, stride, pads, groups)
+        sizes = self._implicit(dy, weight.dtype, input_shape, weight.shape, stride, pads, groups)
         if sizes:
             self._input_gradient(dy, weight, None, dx, sizes)
             return dx
@@ -246,8 +248,7 @@ class CupyBackend(Backend):
 
     def convolution_input_gradient_relu(self, dy, weight, x, stride, pads, groups):
         dy, weight, x = self._packed(dy), self._packed(weight), self._packed(x)
-        kernel, k = weight.shape[:2], weight.shape[3]
-        sizes = self._implicit(dy, weight.dtype, x.shape, kernel, k, stride, pads, groups)
+        sizes = self._implicit(dy, weight.dtype, x.shape, weight.shape, stride, pads, groups)
         if sizes is None or x.dtype != dy.dtype:
             return super().convolution_input_gradient_relu(dy, weight, x, stride, pads, groups)
         dx = self._new(x.shape, x)
@@ -261,23 +262,38 @@ class CupyBackend(Backend):
         self._run(family, family, arguments, **self._tiles(*place))
 
     def convolution_weight_gradient(self, x, dy, kernel, stride, pads, groups):
+        shape = (*kernel, x.shape[3] // groups, dy.shape[3])
+        return self.convolution_parameter_gradients(x, dy, shape, stride, pads, groups, False)[0]
+
+    def convolution_parameter_gradients(self, x, dy, weight_shape, stride, pads, groups, bias=True):
         x, dy = self._packed(x), self._packed(dy)
-        n, c, k = x.shape[0], x.shape[3], dy.shape[3]
-        (r, s), (p, q) = kernel, dy.shape[1:3]
-        cg, kg, length = c // groups, k // groups, r * s * (c // groups)
-        dw = self._new((r, s, cg, k), kernels.accumulator(x.dtype.name))
-        if i := self._implicit(x, dy.dtype, x.shape, (r, s), k, stride, pads, groups):
-            x, i = self._with_channels(x, i)
-            parts, share = i.parts(x.itemsize)
-            sums = dw if parts == 1 else self._new((parts, *dw.shape), dw)
-            vector = i.vector(x.itemsize)
-            how = self._tiles(r * s * i.cx, kg, groups, vector, (x, dy), parts)
-            family = "conv_weight_gradient"
-            self._run(family, family, (x, dy, sums, i.place(), share), **how)
-            if parts > 1:
-                totals = (sums, dw, parts, dw.size)
-                self._run(family, "part_totals", totals, dw.size, storage=x.dtype)
-            return dw
+        i = self._implicit(x, dy.dtype, x.shape, weight_shape, stride, pads, groups)
+        if i is None:
+            dw = self._weight_gradient_by_columns(x, dy, weight_shape, stride, pads, groups)
+            return dw, self.bias_gradient(dy) if bias else None
+        x, i = self._with_channels(x, i)
+        parts, share = i.parts(x.itemsize)
+        # db as one row more, where the tiles have room for it; tf32 would round dy
+        ones = bias and x.itemsize == 2 and i.rows % implicit.ROWS > 0
+        r, s, cg, k = weight_shape
+        totals = self._new((r * s * cg + ones, k), kernels.accumulator(x.dtype.name))
+        sums = totals if parts == 1 else self._new((parts, *totals.shape), totals)
+        how = self._tiles(i.rows + ones, i.kg, groups, i.vector(x.itemsize), (x, dy), parts)
+        family = "conv_weight_gradient"
+        self._run(family, family, (x, dy, sums, i.place(), share, ones), **how)
+        if parts > 1:
+            arguments = (sums, totals, parts, totals.size)
+            self._run(family, "part_totals", arguments, totals.size, storage=x.dtype)
+        dw = totals[: r * s * cg].reshape(weight_shape)
+        if not bias:
+            return dw, None
+        return dw, totals[-1] if ones else self.bias_gradient(dy)
+
+    def _weight_gradient_by_columns(self, x, dy, weight_shape, stride, pads, groups) -> Array:
+        r, s, cg, k = weight_shape
+        n, (p, q) = x.shape[0], dy.shape[1:3]
+        kg, length = k // groups, r * s * cg
+        dw = self._new(weight_shape, kernels.accumulator(x.dtype.name))
         for images in self._blocks(n, p * q * length):
             start, rows = images.start * p * q, (images.stop - images.start) * p * q
             for g in range(groups):
@@ -288,12 +304,28 @@ class CupyBackend(Backend):
                 self.queue.product(cols, dy, dw, shape, steps, offsets, (True, False), add=more)
         return dw
 
-    def _implicit(self, x, other, image, kernel, maps, stride, pads, groups):
-        """The convolution's sizes if it runs on tensor cores without columns, else None."""
+    def _implicit(self, x, other, image, weight_shape, stride, pads, groups):
+        """The convolution's sizes if it runs on tensor cores without columns, else None.
+
+        The image may have come with zeros behind its channels (see `channels_to_copy`).
+        """
         if self.convolution_by == "im2col" or x.dtype == np.float64 or x.dtype != other:
             return None
-        found = implicit.Convolution.of(image, kernel, maps, stride, pads, groups)
+        r, s, cg, k = weight_shape
+        own = (*image[:3], cg * groups)
+        found = implicit.Convolution.of(own, (r, s), k, stride, pads, groups)
+        if image[3] != cg * groups:
+            found = found.with_channels(image[3])
         return found if found.pixels and implicit.pays(found) else None
+
+    def channels_to_copy(self, channels: int, maps: int, groups: int, dtype: str) -> int:
+        """How many channels images best have for a first convolution, zeros behind their own."""
+        stored = np.dtype("uint16" if PRECISIONS[self.precision] != "float32" else dtype)
+        if self.convolution_by == "im2col" or dtype == "float64":
+            return channels
+        least = ((0, 0), (0, 0))
+        sizes = implicit.Convolution.of((1, 1, 1, channels), (1, 1), maps, (1, 1), least, groups)
+        return sizes.channels_to_copy(stored.itemsize)
 
     def _tiles(self, rows, count, groups, vector, arrays, parts=1) -> dict:
         """The launch of a product of `rows` x `count` numbers a group."""
@@ -578,6 +610,31 @@ class CupyBackend(Backend):
         self._draw("dropout", (dy, dx), draw, (factor,))
         return dx
 
+    def dense_relu_dropout(
+        self,
+        x,
+        weight,
+        bias,
+        keep,
+        factor,
+        seed,
+        stream,
+        step,
+        first_image=0,
+        first_channel=0,
+        channels=None,
+    ):
+        y = self.dense(x, weight, None)
+        draw = (keep, seed, stream, step, first_image, first_channel, channels)
+        self._draw("bias_relu_dropout", (y,), draw, (factor, bias))
+        return y
+
+    def relu_dropout_gradient(self, dy, y, factor):
+        dy, y = self._packed(dy), self._packed(y)
+        dx = self._new(dy.shape, dy)
+        self._run("dropout", "relu_dropout_gradient", (dy, y, dx, dy.size, factor), dy.size)
+        return dx
+
     def _draw(self, kernel, arrays, draw, more=()) -> None:
         keep, seed, stream, step, first_image, first_channel, channels = draw
         n, *rows, c = arrays[0].shape
@@ -596,13 +653,19 @@ class CupyBackend(Backend):
         corner = (-1, -1) if mean_top is None else (mean_top, mean_left)
         return self.crops_at(images, place, crop, mean, corner, shift, scale, dtype)
 
-    def crops_at(self, images, place, crop, mean, corner, shift, scale, dtype) -> Array:
-        """`crops` of what lies on the device: place (N, 3), mean, shift, scale (or a number)."""
+    def crops_at(
+        self, images, place, crop, mean, corner, shift, scale, dtype, channels=None
+    ) -> Array:
+        """`crops` of what lies on the device: place (N, 3), mean, shift, scale (or a number).
+
+        Of `channels` (None: as many as the images have) the last are zeros.
+        """
         images = self._packed(images)
         n, _, size, c = images.shape
-        out = self._new((n, crop, crop, c), dtype)
+        out = self._new((n, crop, crop, channels or c), dtype)
         scales = (1.0, scale) if isinstance(scale, self.xp.ndarray) else (scale, None)
-        arguments = (images, place, mean, shift, out, n, size, c, crop, *corner, *scales)
+        sizes = (n, size, c, channels or c, crop)
+        arguments = (images, place, mean, shift, out, *sizes, *corner, *scales)
         self._run("augment", "crops", arguments, out.size, storage=dtype)
         return out
 

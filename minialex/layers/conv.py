@@ -68,13 +68,13 @@ class Conv2D(Layer):
         """With `relu`, x is a ReLU's output, and dx is the gradient of its input."""
         x = saved
         place = ((self.stride, self.stride), self._pads(x.shape[1:]), self.groups)
-        dw = b.convolution_weight_gradient(x, dy, (self.kernel, self.kernel), *place)
-        db = None if params["bias"] is None else b.bias_gradient(dy)
+        weight, biased = params["weight"], params["bias"] is not None
+        dw, db = b.convolution_parameter_gradients(x, dy, weight.shape, *place, bias=biased)
         dx = None
         if input_gradient and relu:
-            dx = b.convolution_input_gradient_relu(dy, params["weight"], x, *place)
+            dx = b.convolution_input_gradient_relu(dy, weight, x, *place)
         elif input_gradient:
-            dx = b.convolution_input_gradient(dy, params["weight"], x.shape, *place)
+            dx = b.convolution_input_gradient(dy, weight, x.shape, *place)
         return dx, {"weight": dw, "bias": db}
 
     def _pads(self, input_shape):

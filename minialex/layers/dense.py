@@ -37,6 +37,11 @@ class Dense(Layer):
         y = b.dense(x, params["weight"], params["bias"], relu)
         return y, x
 
+    def forward_dropped(self, b, params, x, keep, factor, *place):
+        """The same with the ReLU and the dropout after it: see `Backend.dense_relu_dropout`."""
+        of = (params["weight"], params["bias"], keep, factor, *place)
+        return b.dense_relu_dropout(x, *of), x
+
     def backward(self, b, params, saved, dy, *, input_gradient=True):
         x = saved
         dw = b.dense_weight_gradient(x, dy)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from minialex.layers.base import Layer, require
+from minialex.layers.base import Layer, Mode, require
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,17 @@ class Dropout(Layer):
             return (x if self.inverted else b.scale(x, self.keep)), None
         if self.keep == 1:
             return x, None
-        factor = 1 / self.keep if self.inverted else 1.0
+        return b.dropout(x, *self.draw(mode))
+
+    @property
+    def factor(self) -> float:
+        """What a unit that stays is multiplied by in training."""
+        return 1 / self.keep if self.inverted else 1.0
+
+    def draw(self, mode: Mode) -> tuple:
+        """keep, factor, and where in the stream of random numbers the units stand."""
         place = (mode.first_image, mode.first_channel, mode.channels)
-        return b.dropout(x, self.keep, factor, mode.seed, mode.layer, mode.step, *place)
+        return self.keep, self.factor, mode.seed, mode.layer, mode.step, *place
 
     def backward(self, b, params, saved, dy, *, input_gradient=True):
         if saved is None:

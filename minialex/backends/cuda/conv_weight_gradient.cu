@@ -12,11 +12,21 @@
 //   |     |                                     order. The parts depend on the shape alone: the same
 //   +-----+                                     bits each time, on every card.
 //
+// With `bias`, x has one row l more, all ones, and dW's last row is the gradient of the bias: it takes
+// the place of a row of zeros in the last tile.
+//
 // 2 N P Q K R S C/G operations; reads x and dy about once from device memory for each column (row) of
 // tiles, writes parts * R S C/G K floats and reads them again. Sums and dW are float32.
 // Tested against Backend.convolution_weight_gradient.
 
 #if TENSOR_CORES
+
+// What is copied where the row of ones begins: 1, and zeros, as T (of 16 bits).
+#if defined(STORAGE_float16)
+__device__ const Chunk ONE = {{0x3c00u, 0, 0, 0}};
+#else
+__device__ const Chunk ONE = {{0x3f80u, 0, 0, 0}};
+#endif
 
 // The windows of DEPTH pixels a step as a tile across m: TILE_M numbers l.
 struct WindowsAcross {
@@ -28,9 +38,16 @@ struct WindowsAcross {
     int p, q;                                // of pixel m, this thread's first of a step
     int c[PIECES], r[PIECES], s[PIECES];  // of the pieces of its chunk
     int offset;
+    bool bias;
 
-    __device__ WindowsAcross(const T* x, const Place& o, const Tile& tile, index_t first, index_t end)
-        : x(x), o(o), m(first + threadIdx.x / ROW_CHUNKS), end(end), offset(tile.group * o.cx) {
+    __device__ WindowsAcross(const T* x, const Place& o, const Tile& tile, index_t first, index_t end,
+                             bool bias)
+        : x(x),
+          o(o),
+          m(first + threadIdx.x / ROW_CHUNKS),
+          end(end),
+          offset(tile.group * o.cx),
+          bias(bias) {
         q = (int)(m % o.Q), p = (int)(m / o.Q % o.P);
         n = m / ((index_t)o.P * o.Q);
 #pragma unroll
@@ -49,11 +66,13 @@ struct WindowsAcross {
 #pragma unroll
             for (int piece = 0; piece < PIECES; ++piece) {
                 const int h = top + r[piece], w = left + s[piece];
-                const bool there = m < end && r[piece] < o.R && (unsigned)h < (unsigned)o.H &&
-                                   (unsigned)w < (unsigned)o.W;
+                bool there = m < end && r[piece] < o.R && (unsigned)h < (unsigned)o.H &&
+                             (unsigned)w < (unsigned)o.W;
                 const index_t at = ((n * o.H + h) * o.W + w) * o.C + offset + c[piece];
-                copy_later<VECTOR * sizeof(T)>(to + piece * VECTOR * sizeof(T), there ? x + at : x,
-                                               there);
+                const T* from = there ? x + at : x;
+                if (bias && r[piece] == o.R && s[piece] == 0 && c[piece] == 0)
+                    from = (const T*)&ONE, there = m < end;
+                copy_later<VECTOR * sizeof(T)>(to + piece * VECTOR * sizeof(T), from, there);
             }
             m += ROWS;
             q += ROWS;
@@ -67,21 +86,21 @@ struct WindowsAcross {
 
 extern "C" __global__ void __launch_bounds__(THREADS)
     conv_weight_gradient(const T* __restrict__ x, const T* __restrict__ dy, A* __restrict__ sums_of,
-                         Place o, index_t share) {
+                         Place o, index_t share, bool bias) {
     const index_t pixels = (index_t)o.N * o.P * o.Q;
-    const int length = o.R * o.S * o.cx;
-    const Tile tile = tile_of((o.kg + TILE_N - 1) / TILE_N, o.groups, (length + TILE_M - 1) / TILE_M);
+    const int length = o.R * o.S * o.cx, rows = length + bias;
+    const Tile tile = tile_of((o.kg + TILE_N - 1) / TILE_N, o.groups, (rows + TILE_M - 1) / TILE_M);
     const index_t first = tile.part * share, end = pixels - first < share ? pixels : first + share;
     const int maps = tile.group * o.kg + tile.column;
-    WindowsAcross left(x, o, tile, first, end);
+    WindowsAcross left(x, o, tile, first, end, bias);
     Rows right = {dy + maps, first, end, o.K, o.kg - tile.column, 1, 1};
     Sums sums;
     multiply_tiles(sums, left, right, (int)((end - first + DEPTH - 1) / DEPTH));
-    A* out = sums_of + (index_t)tile.part * o.R * o.S * o.cg * o.K;
+    A* out = sums_of + (index_t)tile.part * (o.R * o.S * o.cg + bias) * o.K;
     each_pair(sums, [=](int row, int column, float v0, float v1) {
         const int l = (int)tile.row + row, k = tile.column + column;
         const int tap = l / o.cx, c = l % o.cx;
-        if (l >= length || c >= o.cg || k >= o.kg) return;
+        if (l >= rows || c >= o.cg || k >= o.kg) return;  // row `length` is tap R S, c 0
         const index_t at = ((index_t)tap * o.cg + c) * o.K + maps + column;
         out[at] = v0;
         if (k + 1 < o.kg) out[at + 1] = v1;

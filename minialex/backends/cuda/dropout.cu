@@ -9,6 +9,9 @@
 //
 // dropout: a thread takes four numbers, and draws once for all four where they share a block (as
 //   they do in a whole layer). Reads x, writes y. dropout_mask writes the mask as bytes.
+// bias_relu_dropout: what follows a dense layer's product, in one pass over it, in place. Rounds where
+//   the three passes would.
+// relu_dropout_gradient: draws nothing, as the output is above 0 where a unit passed both.
 
 struct Words {
     unsigned w[4];
@@ -71,6 +74,29 @@ extern "C" __global__ void dropout(const T* x, T* y, index_t n, int units, int C
     each_draw(n, d, [=](index_t i, bool stays) {
         y[i] = store(load(x[i]) * (stays ? factor : (A)0));
     });
+}
+
+extern "C" __global__ void bias_relu_dropout(T* y, index_t n, int units, int C, int first,
+                                             int channels, unsigned image, unsigned step,
+                                             const unsigned* step_at, unsigned purpose, unsigned k0,
+                                             unsigned k1, unsigned long long threshold, A factor,
+                                             const A* __restrict__ bias) {
+    if (step_at) step = *step_at;
+    const Draw d = {units, C, first, channels, image, step, purpose, k0, k1, threshold};
+    each_draw(n, d, [=](index_t i, bool stays) {
+        A v = load(y[i]);
+        if (bias) v += bias[i % C];
+        v = load(store(v < 0 ? (A)0 : v));
+        y[i] = store(v * (stays ? factor : (A)0));
+    });
+}
+
+extern "C" __global__ void relu_dropout_gradient(const T* __restrict__ dy, const T* __restrict__ y,
+                                                 T* __restrict__ dx, index_t n, A factor) {
+    EACH(i, n) {
+        const A v = load(dy[i]) * factor;
+        dx[i] = store(load(y[i]) > 0 ? v : v * 0);  // a NaN stays one
+    }
 }
 
 extern "C" __global__ void dropout_mask(bool* __restrict__ mask, index_t n, int units, int C,

@@ -59,6 +59,11 @@ class Convolution:
         return self.maps // self.groups
 
     @property
+    def rows(self) -> int:
+        """Numbers of a group's window, as they are copied: the rows of a weight gradient."""
+        return prod(self.kernel) * self.cx
+
+    @property
     def pixels(self) -> int:
         """Pixels of the output."""
         return self.image[0] * prod(self.output)
@@ -95,8 +100,7 @@ class Convolution:
 
         By the shape alone, so that the sums never depend on the card.
         """
-        rows = prod(self.kernel) * self.cx
-        tiles = -(-rows // ROWS) * columns(self.kg) * self.groups
+        tiles = -(-self.rows // ROWS) * columns(self.kg) * self.groups
         depth = 64 // itemsize
         wanted = min(-(-_BLOCKS // tiles), -(-self.pixels // (_STEPS * depth)))
         share = -(-self.pixels // wanted)

@@ -8,6 +8,7 @@ import numpy as np
 
 from minialex import backends, losses, models, parallel
 from minialex.bench.gpu.plan import Plan, Run, on_device
+from minialex.captured import input_channels
 from minialex.layers import Dropout, MaxPool, ReLU, ResponseNorm
 from minialex.optim import SGD
 
@@ -48,7 +49,9 @@ def _listed(b: Any, plan: Plan) -> Iterator[tuple[str, int, Run]]:
     mean, shift = (b.asarray(np.zeros(s), "float32") for s in ((size, size, 3), (n, 3)))
     view = (crop, mean, (-1, -1), shift, 1.0, kind)
     x = b.crops_at(squares, place, *view)
-    yield "crops", x.nbytes + x.size, partial(b.crops_at, squares, place, *view)
+    # what else they write, zeros of a fourth channel, is no floor
+    cut = partial(b.crops_at, squares, place, *view, input_channels(b, network, "float32"))
+    yield "crops", x.nbytes + x.size, cut
     for i, (name, layer) in enumerate(network.layers):
         x, dy = device((n, *shapes[i])), device((n, *shapes[i + 1]))
         if isinstance(layer, ResponseNorm) and network.pool_follows(i):
@@ -71,6 +74,8 @@ def _listed(b: Any, plan: Plan) -> Iterator[tuple[str, int, Run]]:
         elif isinstance(layer, Dropout):
             drawn = (layer.keep, 1.0, 0, 0, 0)
             yield name, 2 * x.nbytes, partial(b.dropout, x, *drawn)
+            backward = partial(b.relu_dropout_gradient, dy, x, 1.0)
+            yield f"{name} and ReLU, backward", 3 * x.nbytes, backward
         elif isinstance(layer, ReLU):
             yield f"{name}, backward", 3 * x.nbytes, partial(b.relu_gradient, dy, x)
             yield f"{name}'s bias, backward", dy.nbytes, partial(b.bias_gradient, dy)

@@ -49,6 +49,8 @@ def products(
 ) -> list[dict[str, Any]]:
     """Each product of a step: its time each way there is, its floor at the measured rates.
 
+    With a weight gradient goes the bias's: within it or after it, as the way is.
+
     With `wgmma`, convolutions by it too.
     """
     convolutions = ("implicit", "im2col", *(["wgmma"] if wgmma else []))
@@ -99,12 +101,17 @@ def _call(precision: str, way: str, op: str, layer, x, weight, bias, dy) -> Run:
             "weight gradient": lambda: b.dense_weight_gradient(x, dy),
         }[op]
     b.convolution_by = way
+    n, *size, c = x.shape
+    if layer.groups == 1 and c == 3:  # as captured steps cut images, zeros behind their colours
+        image = np.zeros((n, *size, b.channels_to_copy(c, layer.channels, 1, "float32")), "float32")
+        image[..., :c] = b.to_numpy(x)
+        x = b.asarray(image, b.storage("float32"))
     pads = layer._pads(x.shape[1:])
-    size = (layer.kernel, layer.kernel)
+    kernel = (layer.kernel, layer.kernel)
     place = ((layer.stride, layer.stride), pads, layer.groups)
-    assert output_shape(x.shape[1:3], size, place[0], pads) == dy.shape[1:3]
+    assert output_shape(x.shape[1:3], kernel, place[0], pads) == dy.shape[1:3]
     return {
         "forward": lambda: b.convolution(x, weight, bias, *place, relu=True),
         "input gradient": lambda: b.convolution_input_gradient(dy, weight, x.shape, *place),
-        "weight gradient": lambda: b.convolution_weight_gradient(x, dy, size, *place),
+        "weight gradient": lambda: b.convolution_parameter_gradients(x, dy, weight.shape, *place),
     }[op]
