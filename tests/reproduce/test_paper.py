@@ -2,6 +2,7 @@
 
 import csv
 import inspect
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ def test_ablations_and_tables_share_their_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(paper, "VARIANTS", variants)
     path, _ = work.reproduce(["ablations"], TINY, tmp_path, lambda text: None)
     rows = table(path, "ablations", "ablations")
-    assert [row[0] for row in rows[1:]] == list(variants)
+    assert [row[0] for row in rows[1:]] == [*variants, *paper.VARIANTS_LONGER]
     before = {p.name for p in (tmp_path / "cells").glob("the-whole-network-seed-0*")}
     path, _ = work.reproduce(["tables"], TINY, tmp_path, lambda text: None)
     after = {p.name for p in (tmp_path / "cells").glob("the-whole-network-seed-0*")}
@@ -49,6 +50,20 @@ def test_ablations_and_tables_share_their_runs(tmp_path, monkeypatch):
     "initial" not in inspect.signature(minialex.train).parameters,
     reason="this version of minialex.train starts from no other run's weights",
 )
+def test_the_rate_that_counts():
+    """The lowest mean over seeds; a seed that diverged speaks against its rate."""
+    lowest = module("ablations").lowest
+
+    def runs(*losses):
+        found = [SimpleNamespace(history=[{"val_loss": 9.0}, {"val_loss": x}]) for x in losses]
+        return dict(enumerate(found))
+
+    assert lowest({0.001: runs(1.2, 1.2), 0.003: runs(1.0, 1.1), 0.01: runs(0.2, 3.0)}) == 0.003
+    assert lowest({0.001: runs(1.2, 1.2), 0.01: runs(0.2)}) == 0.001
+    assert lowest({0.001: {}, 0.01: {}}) is None
+    assert lowest({None: runs(1.0)}) is None  # the recipe's own rate
+
+
 def test_pretraining_end_to_end(tmp_path):
     path, _ = work.reproduce(["pretraining"], TINY, tmp_path, lambda text: None)
     names = [row[0] for row in table(path, "pretraining", "pretraining")[1:]]
