@@ -219,7 +219,7 @@ def test_which_tiles_and_parts():
         ("wgmma", "wait_copies<AHEAD - 1>()", "wait_copies<AHEAD>()"),
         ("implicit", "__syncthreads();  // this stage has come", "// this stage has come"),
         ("wgmma", "__syncthreads();  // this step's tiles", "// this step's tiles"),
-        ("implicit", "c[piece] == 0)", "c[piece] == 1)"),  # where the row of ones is
+        ("implicit", "c1 == 0)", "c1 == 1)"),  # where the row of ones is
         # copies over a tile that products still read
         ("wgmma", "wait_products<1>();", "wait_products<2>();"),
         (

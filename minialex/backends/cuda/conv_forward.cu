@@ -51,7 +51,7 @@ struct Windows {
 
     __device__ void fetch(Chunk* tile) {
         const int chunk = threadIdx.x % 4;
-#pragma unroll
+#pragma unroll PIECES_AT_ONCE
         for (int piece = 0; piece < PIECES; ++piece) {
             const index_t step = ((index_t)r * o.W + s) * o.C + c;
 #pragma unroll

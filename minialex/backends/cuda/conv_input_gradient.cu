@@ -60,7 +60,7 @@ struct Outputs {
     __device__ void fetch(Chunk* tile) {
         const int chunk = threadIdx.x % 4;
         const bool strided = o.stride_h > 1 || o.stride_w > 1;
-#pragma unroll
+#pragma unroll PIECES_AT_ONCE
         for (int piece = 0; piece < PIECES; ++piece) {
 #pragma unroll
             for (int i = 0; i < 4; ++i) {
@@ -91,7 +91,7 @@ struct Weights {
 
     __device__ void fetch(Chunk* tile) {
         const int chunk = threadIdx.x % 4;
-#pragma unroll
+#pragma unroll PIECES_AT_ONCE
         for (int piece = 0; piece < PIECES; ++piece) {
             const index_t at = (index_t)(tap.r * o.S + tap.s) * o.cg * o.K + tap.k;
 #pragma unroll

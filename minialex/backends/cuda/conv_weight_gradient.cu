@@ -35,8 +35,8 @@ struct WindowsAcross {
     const T* x;
     Place o;
     index_t m, end, n;
-    int p, q;                                // of pixel m, this thread's first of a step
-    int c[PIECES], r[PIECES], s[PIECES];  // of the pieces of its chunk
+    int p, q;        // of pixel m, this thread's first of a step
+    int r, s, c;     // where its chunk begins
     int offset;
     bool bias;
 
@@ -50,11 +50,8 @@ struct WindowsAcross {
           bias(bias) {
         q = (int)(m % o.Q), p = (int)(m / o.Q % o.P);
         n = m / ((index_t)o.P * o.Q);
-#pragma unroll
-        for (int piece = 0; piece < PIECES; ++piece) {
-            const int l = (int)tile.row + threadIdx.x % ROW_CHUNKS * PER_CHUNK + piece * VECTOR;
-            c[piece] = l % o.cx, s[piece] = l / o.cx % o.S, r[piece] = l / o.cx / o.S;
-        }
+        const int l = (int)tile.row + threadIdx.x % ROW_CHUNKS * PER_CHUNK;
+        c = l % o.cx, s = l / o.cx % o.S, r = l / o.cx / o.S;
     }
 
     __device__ void fetch(Chunk* tile) {
@@ -63,16 +60,23 @@ struct WindowsAcross {
             const int k = threadIdx.x / ROW_CHUNKS + i * ROWS;
             char* to = (char*)(tile + across(k, threadIdx.x % ROW_CHUNKS, TILE_M));
             const int top = p * o.stride_h - o.top, left = q * o.stride_w - o.left;
-#pragma unroll
+            int r1 = r, s1 = s, c1 = c;  // of the piece
+#pragma unroll PIECES_AT_ONCE
             for (int piece = 0; piece < PIECES; ++piece) {
-                const int h = top + r[piece], w = left + s[piece];
-                bool there = m < end && r[piece] < o.R && (unsigned)h < (unsigned)o.H &&
+                const int h = top + r1, w = left + s1;
+                bool there = m < end && r1 < o.R && (unsigned)h < (unsigned)o.H &&
                              (unsigned)w < (unsigned)o.W;
-                const index_t at = ((n * o.H + h) * o.W + w) * o.C + offset + c[piece];
+                const index_t at = ((n * o.H + h) * o.W + w) * o.C + offset + c1;
                 const T* from = there ? x + at : x;
-                if (bias && r[piece] == o.R && s[piece] == 0 && c[piece] == 0)
+                if (bias && r1 == o.R && s1 == 0 && c1 == 0)
                     from = (const T*)&ONE, there = m < end;
                 copy_later<VECTOR * sizeof(T)>(to + piece * VECTOR * sizeof(T), from, there);
+                if (piece + 1 == PIECES) break;
+                c1 += VECTOR;
+                while (c1 >= o.cx) {
+                    c1 -= o.cx;
+                    if (++s1 == o.S) s1 = 0, ++r1;
+                }
             }
             m += ROWS;
             q += ROWS;
