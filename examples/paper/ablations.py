@@ -161,8 +161,8 @@ def overfitting(usual, without) -> str:
     if usual is None or without is None:
         return ""
     return (
-        f". Validation minus training loss: {without.mean:.2f} without dropout, {usual.mean:.2f} with "
-        "it (on in the training loss)"
+        f". Validation minus training loss: {without.mean:.2f} without dropout, {usual.mean:.2f} "
+        "with it (on in the training loss)"
     )
 
 
