@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 _KERNEL = re.compile(
-    r'extern "C" __global__ void\s+(?:__launch_bounds__\(\w+\)\s+)?(\w+)\(([^)]*)\)'
+    r'extern "C" __global__ void\s+(?:__launch_bounds__\([\w, ]+\)\s+)?(\w+)\(([^)]*)\)'
 )
 _BARRIER = re.compile(r"__sync|__shfl")
 _DYNAMIC = re.compile(r"extern __shared__ (\w+) (\w+)\[\];")

@@ -68,7 +68,7 @@ struct Windows {
     }
 };
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 2)
     conv_forward(const T* __restrict__ x, const T* __restrict__ weight, const A* __restrict__ bias,
                  T* __restrict__ y, Place o, int relu) {
     const index_t pixels = (index_t)o.N * o.P * o.Q;

@@ -109,7 +109,7 @@ struct Weights {
     }
 };
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 2)
     conv_input_gradient(const T* __restrict__ dy, const T* __restrict__ weight,
                         const T* __restrict__ input, T* __restrict__ dx, Place o) {
     const index_t pixels = (index_t)o.N * o.H * o.W;

@@ -88,7 +88,7 @@ struct WindowsAcross {
     }
 };
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 2)
     conv_weight_gradient(const T* __restrict__ x, const T* __restrict__ dy, A* __restrict__ sums_of,
                          Place o, index_t share, bool bias) {
     const index_t pixels = (index_t)o.N * o.P * o.Q;

@@ -38,7 +38,7 @@ _SCALARS = {
     "unsigned short": np.uint16,
 }
 _KERNEL = re.compile(
-    r'extern "C" __global__ void\s+(?:__launch_bounds__\(\w+\)\s+)?(\w+)\(([^)]*)\)'
+    r'extern "C" __global__ void\s+(?:__launch_bounds__\([\w, ]+\)\s+)?(\w+)\(([^)]*)\)'
 )
 # what stands before each family: number.cuh, and for some more
 _HEADS = {name: ("tensor.cuh", "mma.cuh", "wgmma.cuh") for name in TENSOR_FAMILIES}
