@@ -1,0 +1,258 @@
+"""Convolution and dense layers on a CUDA device: as products, with or without columns in memory.
+
+Letters: N batch, H W input, C channels in, K channels out, R S kernel, P Q output, G groups.
+"""
+
+from math import prod
+
+import numpy as np
+
+from minialex.backends.base import Array, Pads, Pair, output_shape
+from minialex.backends.cuda import device as cuda_device
+from minialex.backends.cuda import implicit, kernels
+from minialex.backends.cuda.arrays import PRECISIONS, CudaArrays
+from minialex.errors import InputError, unknown
+
+_CHUNK = 1024  # rows whose column sums one block takes
+
+
+class Convolutions(CudaArrays):
+    """The layers with weights."""
+
+    def __init__(self, device: int | None = None, precision: str = "fp32", own_queue: bool = False):
+        super().__init__(device, precision, own_queue)
+        able = precision != "fp32" and cuda_device.has_tensor_cores(self.device)
+        self._convolution_by = "implicit" if able else "im2col"
+
+    def alongside(self) -> "Convolutions":
+        made = type(self)(self.device, self.precision, own_queue=True)
+        made._convolution_by = self._convolution_by
+        return made
+
+    @property
+    def convolution_by(self) -> str:
+        """How convolutions multiply.
+
+        "im2col": windows as rows in memory, then cuBLAS. "implicit": as tensor.cuh does, by
+        mma.cuh. "wgmma": the same by wgmma.cuh, for 16-bit numbers on compute capability 9.0.
+        """
+        return self._convolution_by
+
+    @convolution_by.setter
+    def convolution_by(self, way: str) -> None:
+        if way not in ("im2col", "implicit", "wgmma"):
+            raise unknown("way to convolve", way, ("im2col", "implicit", "wgmma"))
+        if way == "wgmma" and not self.has_warpgroup_products:
+            raise InputError("wgmma takes bf16 or fp16, and a device of compute capability 9.0")
+        self._convolution_by = way
+
+    @property
+    def has_warpgroup_products(self) -> bool:
+        """Whether `convolution_by` may be "wgmma"."""
+        halves = self.precision in ("bf16", "fp16")
+        return halves and cuda_device.has_warpgroup_products(self.device)
+
+    # ------------------------------------------------------------------------------ convolution
+
+    def convolution(self, x, weight, bias, stride, pads, groups, relu=False):
+        x, weight = self._packed(x), self._packed(weight)
+        n, h, w, _ = x.shape
+        r, s, cg, k = weight.shape
+        kg, length = k // groups, r * s * cg
+        p, q = output_shape((h, w), (r, s), stride, pads)
+        y = self._new((n, p, q, k), x)
+        if c := self._implicit(x, weight.dtype, x.shape, weight.shape, stride, pads, groups):
+            x, c = self._with_channels(x, c)
+            vector = c.vector(x.itemsize)
+            how = self._tiles(n * p * q, c.kg, groups, vector, (x, weight))
+            self._run("conv_forward", "conv_forward", (x, weight, bias, y, c.place(), relu), **how)
+            return y
+        if x.shape[3] != groups * cg:
+            raise TypeError(f"{x.shape[3]} channels for weights of {groups} x {cg}")
+        for images in self._blocks(n, p * q * length):
+            start, rows = images.start * p * q, (images.stop - images.start) * p * q
+            for g in range(groups):
+                cols = self._im2col(x[images], g * cg, cg, (r, s), stride, pads, (p, q))
+                shape, steps = (rows, length, kg), (length, k, k)
+                self.queue.product(cols, weight, y, shape, steps, (0, g * kg, start * k + g * kg))
+        return self._biased(y, bias, relu)
+
+    def convolution_input_gradient(self, dy, weight, input_shape, stride, pads, groups):
+        dy, weight = self._packed(dy), self._packed(weight)
+        n, h, w, c = input_shape
+        r, s, cg, k = weight.shape
+        p, q = dy.shape[1:3]
+        kg, length = k // groups, r * s * cg
+        dx = self._new((n, h, w, c), dy)
+        sizes = self._implicit(dy, weight.dtype, input_shape, weight.shape, stride, pads, groups)
+        if sizes:
+            self._input_gradient(dy, weight, None, dx, sizes)
+            return dx
+        for images in self._blocks(n, p * q * length):
+            start, count = images.start * p * q, images.stop - images.start
+            rows = count * p * q
+            for g in range(groups):
+                cols = self._new((rows, length), dy)
+                shape, steps = (rows, kg, length), (k, k, length)
+                offsets = (start * k + g * kg, g * kg, 0)
+                self.queue.product(dy, weight, cols, shape, steps, offsets, (False, True))
+                place = self._place((h, w, c), g * cg, cg, (r, s), stride, pads, (p, q))
+                pixels = count * h * w
+                wide = self._wide(c, cg, g * cg, arrays=(cols, dx))
+                name, width = ("col2im_wide", 16 // dy.itemsize) if wide else ("col2im", 1)
+                arguments = (cols, dx[images], pixels, *place)
+                self._run("im2col", name, arguments, pixels * cg // width, storage=dy.dtype)
+        return dx
+
+    def convolution_input_gradient_relu(self, dy, weight, x, stride, pads, groups):
+        dy, weight, x = self._packed(dy), self._packed(weight), self._packed(x)
+        sizes = self._implicit(dy, weight.dtype, x.shape, weight.shape, stride, pads, groups)
+        if sizes is None or x.dtype != dy.dtype:
+            return super().convolution_input_gradient_relu(dy, weight, x, stride, pads, groups)
+        dx = self._new(x.shape, x)
+        self._input_gradient(dy, weight, x, dx, sizes)
+        return dx
+
+    def _input_gradient(self, dy, weight, relu_of, dx, sizes: implicit.Convolution) -> None:
+        vector, family = sizes.vector_of_maps(dy.itemsize), "conv_input_gradient"
+        place = (prod(dx.shape[:3]), sizes.cg, sizes.groups, vector, (dy, weight))
+        arguments = (dy, weight, relu_of, dx, sizes.place())
+        self._run(family, family, arguments, **self._tiles(*place))
+
+    def convolution_weight_gradient(self, x, dy, kernel, stride, pads, groups):
+        shape = (*kernel, x.shape[3] // groups, dy.shape[3])
+        return self.convolution_parameter_gradients(x, dy, shape, stride, pads, groups, False)[0]
+
+    def convolution_parameter_gradients(self, x, dy, weight_shape, stride, pads, groups, bias=True):
+        x, dy = self._packed(x), self._packed(dy)
+        i = self._implicit(x, dy.dtype, x.shape, weight_shape, stride, pads, groups)
+        if i is None:
+            dw = self._weight_gradient_by_columns(x, dy, weight_shape, stride, pads, groups)
+            return dw, self.bias_gradient(dy) if bias else None
+        x, i = self._with_channels(x, i)
+        parts, share = i.parts(x.itemsize)
+        # db as one row more, where the tiles have room for it; tf32 would round dy
+        ones = bias and x.itemsize == 2 and i.rows % implicit.ROWS > 0
+        r, s, cg, k = weight_shape
+        totals = self._new((r * s * cg + ones, k), kernels.accumulator(x.dtype.name))
+        sums = totals if parts == 1 else self._new((parts, *totals.shape), totals)
+        how = self._tiles(i.rows + ones, i.kg, groups, i.vector(x.itemsize), (x, dy), parts)
+        family = "conv_weight_gradient"
+        self._run(family, family, (x, dy, sums, i.place(), share, ones), **how)
+        if parts > 1:
+            arguments = (sums, totals, parts, totals.size)
+            self._run(family, "part_totals", arguments, totals.size, storage=x.dtype)
+        dw = totals[: r * s * cg].reshape(weight_shape)
+        if not bias:
+            return dw, None
+        return dw, totals[-1] if ones else self.bias_gradient(dy)
+
+    def _weight_gradient_by_columns(self, x, dy, weight_shape, stride, pads, groups) -> Array:
+        r, s, cg, k = weight_shape
+        n, (p, q) = x.shape[0], dy.shape[1:3]
+        kg, length = k // groups, r * s * cg
+        dw = self._new(weight_shape, kernels.accumulator(x.dtype.name))
+        for images in self._blocks(n, p * q * length):
+            start, rows = images.start * p * q, (images.stop - images.start) * p * q
+            for g in range(groups):
+                cols = self._im2col(x[images], g * cg, cg, (r, s), stride, pads, (p, q))
+                shape, steps = (length, rows, kg), (length, k, k)
+                offsets = (0, start * k + g * kg, g * kg)
+                more = images.start > 0
+                self.queue.product(cols, dy, dw, shape, steps, offsets, (True, False), add=more)
+        return dw
+
+    def _implicit(self, x, other, image, weight_shape, stride, pads, groups):
+        """The convolution's sizes if it runs on tensor cores without columns, else None.
+
+        The image may have come with zeros behind its channels (see `channels_to_copy`).
+        """
+        if self.convolution_by == "im2col" or x.dtype == np.float64 or x.dtype != other:
+            return None
+        r, s, cg, k = weight_shape
+        own = (*image[:3], cg * groups)
+        found = implicit.Convolution.of(own, (r, s), k, stride, pads, groups)
+        if image[3] != cg * groups:
+            found = found.with_channels(image[3])
+        return found if found.pixels and implicit.pays(found) else None
+
+    def channels_to_copy(self, channels: int, maps: int, groups: int, dtype: str) -> int:
+        """How many channels images best have for a first convolution, zeros behind their own."""
+        stored = np.dtype("uint16" if PRECISIONS[self.precision] != "float32" else dtype)
+        if self.convolution_by == "im2col" or dtype == "float64":
+            return channels
+        least = ((0, 0), (0, 0))
+        sizes = implicit.Convolution.of((1, 1, 1, channels), (1, 1), maps, (1, 1), least, groups)
+        return sizes.channels_to_copy(stored.itemsize)
+
+    def _tiles(self, rows, count, groups, vector, arrays, parts=1) -> dict:
+        """The launch of a product of `rows` x `count` numbers a group."""
+        wide = self.convolution_by == "wgmma" and arrays[0].itemsize == 2
+        return implicit.launch_shape(rows, count, groups, vector, arrays, parts, warpgroups=wide)
+
+    def _with_channels(self, x, sizes: implicit.Convolution):
+        """x with zeros behind its channels, where it is then copied faster."""
+        wanted, (n, h, w, c) = sizes.channels_to_copy(x.itemsize), x.shape
+        if wanted == c:
+            return x, sizes
+        out = self._new((n, h, w, wanted), x)
+        self._run("elementwise", "add_channels", (x, out, out.size, c, wanted), out.size)
+        return out, sizes.with_channels(wanted)
+
+    def _im2col(self, x, first, width, window, stride, pads, output) -> Array:
+        n, h, w, c = x.shape
+        rows, length = n * prod(output), prod(window) * width
+        cols = self._new((rows, length), x)
+        place = self._place((h, w, c), first, width, window, stride, pads, output)
+        wide = self._wide(c, width, first, arrays=(x, cols))
+        name, threads = "im2col_wide" if wide else "im2col", 128 if length > 64 else 32
+        grid = (min(rows, 1 << 20),)
+        self._run("im2col", name, (x, cols, rows, *place), grid=grid, block=(threads,))
+        return cols
+
+    @staticmethod
+    def _place(image, first, width, window, stride, pads: Pads, output: Pair) -> tuple[int, ...]:
+        return (*image, first, width, *window, *output, *stride, pads[0][0], pads[1][0])
+
+    # ------------------------------------------------------------------------------ dense
+
+    def dense(self, x, weight, bias, relu=False):
+        x, weight = self._packed(x), self._packed(weight)
+        n, (i, o) = x.shape[0], weight.shape
+        y = self._new((n, o), x)
+        self.queue.product(x, weight, y, (n, i, o), (i, o, o))
+        return self._biased(y, bias, relu)
+
+    def dense_input_gradient(self, dy, weight, input_shape):
+        dy, weight = self._packed(dy), self._packed(weight)
+        n, (i, o) = dy.shape[0], weight.shape
+        dx = self._new(input_shape, dy)
+        self.queue.product(dy, weight, dx, (n, o, i), (o, o, i), transposed=(False, True))
+        return dx
+
+    def dense_weight_gradient(self, x, dy):
+        x, dy = self._packed(x), self._packed(dy)
+        n, o = dy.shape
+        i = x.size // n
+        dw = self._new((i, o), kernels.accumulator(x.dtype.name))
+        self.queue.product(x, dy, dw, (i, n, o), (i, o, o), transposed=(True, False))
+        return dw
+
+    def _biased(self, y, bias, relu: bool) -> Array:
+        if bias is not None or relu:
+            self._run("bias", "bias_relu", (y, bias, y.size, y.shape[-1], relu), y.size)
+        return y
+
+    def bias_gradient(self, dy):
+        dy = self._packed(dy)
+        k, rows = dy.shape[-1], dy.size // dy.shape[-1]
+        chunks = -(-rows // _CHUNK)
+        partial = self._new((chunks, k), kernels.accumulator(dy.dtype.name))
+        across, block = -(-k // 32), (32, 8)
+        arguments = (dy, partial, rows, k, _CHUNK)
+        self._run("bias", "column_sums", arguments, grid=(across, chunks), block=block)
+        if chunks == 1:
+            return partial.reshape(k)
+        db = self._new((k,), partial)
+        self._run("bias", "column_totals", (partial, db, chunks, k), grid=(across,), block=block)
+        return db

@@ -1,0 +1,170 @@
+"""Activations, pooling and response normalisation on a CUDA device."""
+
+from math import prod
+
+import numpy as np
+
+from minialex.backends.base import Array, output_shape
+from minialex.backends.cuda import kernels
+from minialex.backends.cuda.arrays import SHARED, CudaArrays
+from minialex.errors import InputError
+
+
+class Maps(CudaArrays):
+    """The layers without weights."""
+
+    # ------------------------------------------------------------------------------ activations
+
+    def relu(self, x):
+        return self._each("relu", x)
+
+    def relu_gradient(self, dy, y):
+        return self._each("relu_gradient", dy, y)
+
+    def tanh(self, x):
+        return self._each("tanh_forward", x)
+
+    def tanh_gradient(self, dy, y):
+        return self._each("tanh_gradient", dy, y)
+
+    def scale(self, x, factor):
+        return self._each("scale", x, more=(factor,))
+
+    def add(self, x, y):
+        return self._each("add", x, y)
+
+    def _each(self, kernel: str, *arrays, more=()) -> Array:
+        arrays = tuple(map(self._packed, arrays))
+        out = self._new(arrays[0].shape, arrays[0])
+        wide = self._wide(out.size, arrays=(*arrays, out))
+        threads = out.size * out.itemsize // 16 if wide else out.size
+        name = kernel + "_wide" * wide
+        self._run("elementwise", name, (*arrays, out, out.size, *more), threads)
+        return out
+
+    # ------------------------------------------------------------------------------ pooling
+
+    def max_pool(self, x, window, stride, pads):
+        x = self._packed(x)
+        n, h, w, c = x.shape
+        if prod(window) > 1 << 16:
+            raise InputError(
+                f"max pooling: a window of {window} has too many taps for this backend"
+            )
+        output = output_shape((h, w), window, stride, pads)
+        y = self._new((n, *output, c), x)
+        which = self._new(y.shape, "uint16")
+        place = (h, w, c, *window, *output, *stride, pads[0][0], pads[1][0])
+        self._pool("max_pool", (x, y, which), n * prod(output), c, place)
+        return y, which
+
+    def max_pool_gradient(self, dy, which, input_shape, window, stride, pads):
+        dy = self._packed(dy)
+        n, h, w, c = input_shape
+        dx = self._new(input_shape, dy)
+        place = (h, w, c, *window, *dy.shape[1:3], *stride, pads[0][0], pads[1][0])
+        self._pool("max_pool_gradient", (dy, which, dx), n * h * w, c, place)
+        return dx
+
+    def _pool(self, kernel, arrays, pixels, c, place) -> None:
+        wide = self._wide(c, arrays=[a for a in arrays if a.dtype != np.uint16])
+        width = 16 // arrays[0].itemsize if wide else 1
+        name = kernel + "_wide" * wide
+        self._run("pooling", name, (*arrays, pixels, *place), pixels * c // width)
+
+    def average_pool(self, x, window, stride, pads):
+        x = self._packed(x)
+        n, h, w, c = x.shape
+        output = output_shape((h, w), window, stride, pads)
+        y = self._new((n, *output, c), x)
+        place = (h, w, c, *window, *output, *stride, pads[0][0], pads[1][0])
+        self._run("pooling", "average_pool", (x, y, n * prod(output), *place), y.size)
+        return y
+
+    def average_pool_gradient(self, dy, input_shape, window, stride, pads):
+        dy = self._packed(dy)
+        n, h, w, c = input_shape
+        dx = self._new(input_shape, dy)
+        place = (h, w, c, *window, *dy.shape[1:3], *stride, pads[0][0], pads[1][0])
+        self._run("pooling", "average_pool_gradient", (dy, dx, n * h * w, *place), dx.size)
+        return dx
+
+    # ------------------------------------------------------------------------------ normalisation
+
+    def response_norm(self, x, n, k, alpha, beta, groups):
+        x = self._packed(x)
+        y = self._new(x.shape, x)
+        self._norm("response_norm", (x, y), 1, groups, (n, k, alpha, beta))
+        return y, x
+
+    def response_norm_gradient(self, dy, saved, n, k, alpha, beta, groups):
+        dy, x = self._packed(dy), saved
+        dx = self._new(x.shape, x)
+        self._norm("response_norm_gradient", (dy, x, dx), 2, groups, (n, k, alpha, beta))
+        return dx
+
+    def _norm(self, kernel, arrays, tables: int, groups: int, constants) -> None:
+        """`tables` rows of C numbers a pixel lie in shared memory, where they fit."""
+        c = arrays[0].shape[-1]
+        pixels = arrays[0].size // c
+        pixel_bytes = tables * c * np.dtype(kernels.accumulator(arrays[0].dtype.name)).itemsize
+        # about two numbers a thread: enough pixels to fill the block, few enough for many blocks
+        tile = min(max(1, 2 * kernels.BLOCK // c), SHARED // pixel_bytes)
+        arguments = (*arrays, pixels, c, c // groups, tile, *constants)
+        if tile == 0:
+            self._run("response_norm", f"{kernel}_plain", arguments, pixels * c)
+            return
+        grid = (min(-(-pixels // tile), 1 << 16),)
+        self._run("response_norm", kernel, arguments, grid=grid, shared=tile * pixel_bytes)
+
+    def response_norm_pool(self, x, norm, pool):
+        (n, k, alpha, beta, groups), (window, stride, pads) = norm, pool
+        x = self._packed(x)
+        images, h, w, c = x.shape
+        p, q = output_shape((h, w), window, stride, pads)
+        # a block's windows stand in shared memory, as x and normalised
+        columns = SHARED // (2 * window[0] * c * x.itemsize)
+        across = min(q, (columns - window[1]) // stride[1] + 1)
+        if across < 1 or prod(window) > 1 << 16:
+            return super().response_norm_pool(x, norm, pool)
+        parts = -(-q // across)
+        across = -(-q // parts)
+        y = self._new((images, p, q, c), x)
+        which = self._new(y.shape, "uint16")
+        place = (images, h, w, c, *window, p, q, *stride, pads[0][0], pads[1][0], across)
+        arguments = (x, y, which, *place, c // groups, n, k, alpha, beta)
+        held = 2 * window[0] * ((across - 1) * stride[1] + window[1]) * c * x.itemsize
+        grid = (max(1, min(images * p * parts, 1 << 20)),)
+        self._run("norm_pool", "norm_pool", arguments, grid=grid, shared=held)
+        return y, (x, x, which)
+
+    def response_norm_pool_gradient(self, dy, saved, norm, pool, relu=False):
+        (n, k, alpha, beta, groups), (window, stride, pads) = norm, pool
+        dy, (x, _, which) = self._packed(dy), saved
+        images, h, w, c = x.shape
+        wide = np.dtype(kernels.accumulator(x.dtype.name)).itemsize
+        pixel_bytes = c * (2 * x.itemsize + wide)
+        tile = min(max(1, 2 * kernels.BLOCK // c), SHARED // pixel_bytes)
+        if tile < 1:
+            return super().response_norm_pool_gradient(dy, saved, norm, pool, relu)
+        dx, pixels = self._new(x.shape, x), images * h * w
+        place = (h, w, c, *window, *dy.shape[1:3], *stride, pads[0][0], pads[1][0], tile)
+        arguments = (dy, which, x, dx, pixels, *place, c // groups, n, k, alpha, beta, relu)
+        grid, shared = (min(-(-pixels // tile), 1 << 16),), tile * pixel_bytes
+        self._run("norm_pool", "norm_pool_gradient", arguments, grid=grid, shared=shared)
+        return dx
+
+    def spatial_response_norm(self, x, n, k, alpha, beta):
+        x = self._packed(x)
+        y = self._new(x.shape, x)
+        scale = self._new(x.shape, kernels.accumulator(x.dtype.name))
+        place = (x.size // x.shape[3], *x.shape[1:], n, k, alpha, beta)
+        self._run("response_norm", "spatial_norm", (x, y, scale, *place), x.size)
+        return y, (x, scale)
+
+    def spatial_response_norm_gradient(self, dy, saved, n, k, alpha, beta):
+        dy, (x, scale) = self._packed(dy), saved
+        dx = self._new(x.shape, x)
+        place = (x.size // x.shape[3], *x.shape[1:], n, alpha, beta)
+        self._run("response_norm", "spatial_norm_gradient", (dy, x, scale, dx, *place), x.size)
+        return dx
