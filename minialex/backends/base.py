@@ -545,7 +545,7 @@ class Backend:
         return dy * saved
 
     def dense_relu_dropout(self, x, weight, bias, keep: float, factor: float, *place) -> Array:
-        """y = dropout(max(0, x W + b)): keep, factor and `place` (seed ...) as `dropout` has them."""
+        """y = dropout(max(0, x W + b)): keep, factor and place (seed ...) as `dropout` has them."""
         return self.dropout(self.dense(x, weight, bias, relu=True), keep, factor, *place)[0]
 
     def relu_dropout_gradient(self, dy, y, factor: float) -> Array:

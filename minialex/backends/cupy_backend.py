@@ -79,9 +79,7 @@ class CupyBackend(Convolutions, Maps):
 
     def dense_relu_dropout(self, x, weight, bias, keep, factor, *place):
         y = self.dense(x, weight, None)
-        seed, stream, step, *start = place
-        first_image, first_channel, channels = *start, *(0, 0, None)[len(start) :]
-        draw = (keep, seed, stream, step, first_image, first_channel, channels)
+        draw = (keep, *place, *(0, 0, None)[len(place) - 3 :])
         self._draw("bias_relu_dropout", (y,), draw, (factor, bias))
         return y
 
