@@ -58,6 +58,9 @@ __device__ __forceinline__ void wait_products() {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(LEFT) : "memory");
 }
 
+// Keeps the compiler from reading a sum before the wait that stands before this.
+__device__ __forceinline__ void settle(float& sum) { asm volatile("" : "+f"(sum)::"memory"); }
+
 #if defined(STORAGE_float16)
 #define NUMBERS "f32.f16.f16"
 #else
@@ -132,6 +135,7 @@ __device__ void product_of(const Product& p, float (&out)[N_TILES][4]) {
 }
 
 __device__ void show_copies() {}
+__device__ void settle(float&) {}
 __device__ void open_products() { __syncwarp(); }
 __device__ void close_products() { products_of[threadIdx.x].emplace_back(); }
 template <bool LEFT_ALONG, bool RIGHT_ALONG>
@@ -214,6 +218,12 @@ __device__ void multiply_tiles(Sums& sums, Left& left, Right& right, int steps) 
         wait_products<1>();  // those of the step before
     }
     wait_products<0>();
+#pragma unroll
+    for (int half = 0; half < HALVES; ++half)
+#pragma unroll
+        for (int n = 0; n < N_TILES; ++n)
+#pragma unroll
+            for (int i = 0; i < 4; ++i) settle(sums.v[half][n][i]);
 }
 
 // Calls put(row, column, value, value of column + 1) for this thread's sums; columns are even.
