@@ -115,16 +115,23 @@ def _table(table: Table) -> str:
     rows = []
     for first, *others in table.rows:
         cells = "".join(
-            f"<td{_words(is_text)}>{escape(text(value, table.digits))}</td>"
+            f"<td{_words(is_text)}>{_cell(value, table.digits)}</td>"
             for value, is_text in zip(others, words[1:], strict=True)
         )
-        head_cell = escape(text(first, table.digits))
-        rows.append(f'<tr><th scope="row">{head_cell}</th>{cells}</tr>')
+        rows.append(f'<tr><th scope="row">{_cell(first, table.digits)}</th>{cells}</tr>')
     return (
         f'<div class="wide" tabindex="0" role="region" aria-label="{escape(table.name)}"><table>'
         f"<caption>{escape(table.caption)}</caption><thead><tr>{head}</tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
+
+
+def _cell(value: Value, digits: int) -> str:
+    """As HTML; a number and its spread, and an interval, stay on one line each."""
+    shown = escape(text(value, digits))
+    if isinstance(value, Measured):
+        shown = shown.replace(" ± ", "&nbsp;±&nbsp;").replace(", ", ",&nbsp;")
+    return shown
 
 
 def _words(is_text: bool) -> str:
