@@ -24,7 +24,7 @@ class Measured:
     def text(self, digits: int = 1, sign: bool = False) -> str:
         """The mean, and after ± the standard deviation over seeds."""
         plus = "+" if sign else ""
-        text = f"{self.mean:{plus}.{digits}f}"
+        text = f"{self.mean:{plus}z.{digits}f}"  # z: no minus before zeros
         return text if self.spread is None else f"{text} ± {self.spread:.{digits}f}"
 
 
