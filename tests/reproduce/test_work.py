@@ -72,7 +72,7 @@ def test_a_report_of_half_the_work_says_what_is_missing(quick, computed, tmp_pat
         (folder / "cell.json").unlink()
     page = work.report(out, **QUIET).read_text()
     assert "Not finished: 3 parts" in page
-    assert "40.2 ± 0.2" in page
+    assert "40.2&nbsp;±&nbsp;0.2" in page
     assert len(computed(out)) == 6
 
 
