@@ -109,29 +109,45 @@ struct Product {
 };
 static thread_local std::vector<std::vector<Product>> products_of[THREADS];  // groups, last one open
 
-__device__ float number_at(Descriptor d, bool along_l, int i, int k) {
-    const int leading = (int)(d >> 16 & 0x3fff) * 16, stride = (int)(d >> 32 & 0x3fff) * 16;
-    const int row = d >> 62 == 1 ? 128 : 64;  // bytes that are turned together
-    int at = (int)(d & 0x3fff) * 16;
-    if (along_l) at += i % 8 * row + i / 8 * stride + k * 2;
-    else at += i * 2 % row + i * 2 / row * leading + k % 8 * row + k / 8 * stride;
-    at ^= (at >> 7 & (row / 16 - 1)) << 4;
-    T number;
-    memcpy(&number, (const char*)shared_tiles + at, sizeof number);
-    return load(number);
-}
+// A matrix of shared memory as its descriptor says it lies.
+struct Matrix {
+    int start, leading, stride, bits;  // 2^bits bytes are turned together
+    bool along;
+
+    Matrix(Descriptor d, bool along)
+        : start((int)(d & 0x3fff) * 16),
+          leading((int)(d >> 16 & 0x3fff) * 16),
+          stride((int)(d >> 32 & 0x3fff) * 16),
+          bits(d >> 62 == 1 ? 7 : 6),
+          along(along) {}
+
+    float at(int i, int k) const {
+        int place = start;
+        if (along) place += ((i & 7) << bits) + (i >> 3) * stride + k * 2;
+        else {
+            place += (i * 2 & ((1 << bits) - 1)) + (i * 2 >> bits) * leading;
+            place += ((k & 7) << bits) + (k >> 3) * stride;
+        }
+        place ^= (place >> 7 & ((1 << (bits - 4)) - 1)) << 4;
+        T number;
+        memcpy(&number, (const char*)shared_tiles + place, sizeof number);
+        return load(number);
+    }
+};
 __device__ void product_of(const Product& p, float (&out)[N_TILES][4]) {
     const int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
-    float left[2][16];
-    for (int half = 0; half < 2; ++half)
-        for (int k = 0; k < 16; ++k)
-            left[half][k] = number_at(p.a, p.along[0], 16 * warp + g + 8 * half, k);
-    for (int n = 0; n < N_TILES; ++n)
+    const Matrix a(p.a, p.along[0]), b(p.b, p.along[1]);
+    float left[2][16], right[2][16];
+    for (int j = 0; j < 2; ++j)
+        for (int k = 0; k < 16; ++k) left[j][k] = a.at(16 * warp + g + 8 * j, k);
+    for (int n = 0; n < N_TILES; ++n) {
+        for (int j = 0; j < 2; ++j)
+            for (int k = 0; k < 16; ++k) right[j][k] = b.at(8 * n + 2 * t + j, k);
         for (int j = 0; j < 4; ++j) {
             out[n][j] = 0;
-            for (int k = 0; k < 16; ++k)
-                out[n][j] += left[j / 2][k] * number_at(p.b, p.along[1], 8 * n + 2 * t + j % 2, k);
+            for (int k = 0; k < 16; ++k) out[n][j] += left[j / 2][k] * right[j % 2][k];
         }
+    }
 }
 
 __device__ void show_copies() {}
