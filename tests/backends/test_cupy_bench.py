@@ -45,6 +45,14 @@ def test_the_suite(tmp_path):
 
 
 @pytest.mark.standin
+def test_a_large_batch_is_left_to_the_fastest():
+    rows = gpu.steps.steps("bf16", 2, replace(SMALL, all_up_to=1), wgmma=True)
+    ours = {row["program"] for row in rows if "PyTorch" not in row["program"]}
+    whole = {"captured, whole", "captured, whole, bytes from the host", "captured, whole, wgmma"}
+    assert ours == whole
+
+
+@pytest.mark.standin
 def test_what_is_wrong_is_named_and_not_timed(tmp_path, monkeypatch):
     def wrong(precision):
         raise AssertionError("conv1 forward: off by 1")

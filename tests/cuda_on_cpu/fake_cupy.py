@@ -418,7 +418,9 @@ def build(machine: Machine) -> types.ModuleType:
     module.empty = lambda shape, dtype=float: ndarray(shape, dtype)
     module.reshape = lambda x, shape: x.reshape(shape)
     module.get_default_memory_pool = lambda: types.SimpleNamespace(
-        total_bytes=lambda: machine.used[state.device], get_limit=lambda: 0
+        total_bytes=lambda: machine.used[state.device],
+        get_limit=lambda: 0,
+        free_all_blocks=lambda: None,
     )
     cuda = module.cuda = types.ModuleType("cupy.cuda")
     cuda.nvrtc = nvrtc

@@ -4,6 +4,7 @@
 and writes JSON and Markdown after each part, so that a run cut short leaves what it has measured.
 """
 
+import gc
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -11,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from minialex import checkpoint
+from minialex.backends.cuda.device import library
 from minialex.backends.cupy_backend import CupyBackend
-from minialex.bench.gpu import correct, moves, products, steps, tables, whole
+from minialex.bench.gpu import correct, moves, peers, products, steps, tables, whole
 from minialex.bench.gpu.plan import Plan, rates
 
 __all__ = ["Plan", "run_suite"]
@@ -36,9 +38,17 @@ def run_suite(out: Path | str, plan: Plan | None = None) -> dict[str, Any]:
         except Exception as error:  # the other parts are worth having all the same
             found[name] = {"failed": f"{type(error).__name__}: {error}"[:500]}
         found["seconds"][name] = round(time.monotonic() - start, 1)
+        _release()
         _write(path, found)
     _write(path, found)
     return found
+
+
+def _release() -> None:
+    """Give the device's memory back, for the next part to have all of it."""
+    gc.collect()
+    library().get_default_memory_pool().free_all_blocks()
+    peers.release()
 
 
 def _write(path: Path, found: dict[str, Any]) -> None:

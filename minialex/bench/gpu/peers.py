@@ -4,6 +4,7 @@ Each function gives {name: (run, wait)}, {} where PyTorch or its device is missi
 is not counted against it: its steps begin with the network's input.
 """
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -13,12 +14,15 @@ from minialex.bench.gpu.plan import Run
 Peers = dict[str, tuple[Run, Run]]
 
 
-def eager(model: str, precision: str, batch: int) -> Peers:
-    """The step as written, and as a captured CUDA graph; with and without normalisation."""
+def eager(model: str, precision: str, batch: int, without: bool = True) -> Peers:
+    """The step as written, and as a captured CUDA graph; also `without` normalisation."""
     if (torch := _torch(precision)) is None:
         return {}
     found: dict[str, Run] = {}
-    for words, options in (("", {}), (", no normalisation", {"response_norm": False})):
+    kinds: list[tuple[str, dict]] = [("", {})]
+    if without:
+        kinds.append((", no normalisation", {"response_norm": False}))
+    for words, options in kinds:
         try:
             step = _step(torch, model, precision, batch, options, compiled=False)
         except TypeError:  # a model without the option
@@ -49,6 +53,13 @@ def inference(model: str, precision: str, batch: int) -> Peers:
 
     runs = {"PyTorch, eager": scores, "PyTorch, graph": _graph(torch, scores)}
     return {name: (run, torch.cuda.synchronize) for name, run in runs.items()}
+
+
+def release() -> None:
+    """Give back what PyTorch keeps of the device's memory."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _torch(precision: str) -> Any | None:

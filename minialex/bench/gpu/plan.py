@@ -20,6 +20,7 @@ class Plan:
     model: str = "alexnet"
     precisions: tuple[str, ...] = ("tf32", "bf16")
     batches: tuple[int, ...] = (128, 512, 2048)
+    all_up_to: int = 512  # the largest batch that every program is timed with
     kernel_batch: int = 128
     rounds: int = 5
     steps: int = 10  # a round

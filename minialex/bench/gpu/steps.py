@@ -17,33 +17,39 @@ def steps(precision: str, batch: int, plan: Plan, wgmma: bool = False) -> list[d
     """Images a second of training steps on a batch that lies on the device.
 
     "whole" steps begin with its bytes, and augment them; all others, PyTorch's too, begin with the
-    network's input. With `wgmma`, convolutions by it too.
+    network's input. With `wgmma`, convolutions by it too. All hold their memory at once, so large
+    batches are left to the fastest.
     """
     b: Any = backends.get("cupy", 0, precision)
-    network = models.get(plan.model).network
-    towers: Any = parallel.open_devices(network, "cupy", [0, 0], precision=precision)
-    columns = _convolving_by("im2col", precision)
     whole = Whole(plan.model, b, batch)
     runs: dict[str, Run] = {
         "captured, whole": whole.resident,
         "captured, whole, bytes from the host": whole.fed,
-        "captured": captured(plan.model, b, batch),
-        f"op by op, {b.convolution_by}": Resident(plan.model, b, batch).step,
-        "op by op, im2col": Resident(plan.model, columns, batch).step,
-        "two towers on one device": Resident(plan.model, towers, batch).step,
     }
-
+    waits: dict[str, Run] = {}
+    by_warpgroups = _convolving_by("wgmma", precision) if wgmma else None
     if wgmma:
-        by_warpgroups = _convolving_by("wgmma", precision)
         runs["captured, whole, wgmma"] = Whole(plan.model, by_warpgroups, batch).resident
-        runs["captured, wgmma"] = captured(plan.model, by_warpgroups, batch)
+    few = batch <= plan.all_up_to
+    if few:
+        network = models.get(plan.model).network
+        towers: Any = parallel.open_devices(network, "cupy", [0, 0], precision=precision)
+        columns = _convolving_by("im2col", precision)
+        runs |= {
+            "captured": captured(plan.model, b, batch),
+            f"op by op, {b.convolution_by}": Resident(plan.model, b, batch).step,
+            "op by op, im2col": Resident(plan.model, columns, batch).step,
+            "two towers on one device": Resident(plan.model, towers, batch).step,
+        }
+        if wgmma:
+            runs["captured, wgmma"] = captured(plan.model, by_warpgroups, batch)
 
-    def wait() -> None:
-        for one in towers.backends:
-            one.synchronize()
+        def wait() -> None:
+            for one in towers.backends:
+                one.synchronize()
 
-    waits = {"two towers on one device": wait}
-    for name, (run, its_wait) in peers.eager(plan.model, precision, batch).items():
+        waits["two towers on one device"] = wait
+    for name, (run, its_wait) in peers.eager(plan.model, precision, batch, few).items():
         runs[name], waits[name] = run, its_wait
     return _rows(precision, batch, timed(b, runs, plan, waits))
 
