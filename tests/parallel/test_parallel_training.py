@@ -71,7 +71,12 @@ def test_the_same_run_on_one_and_two_devices_resumes_to_the_same_bits(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "precision", [pytest.param("tf32", marks=pytest.mark.slow), "bf16", "fp16"]
+    "precision",
+    [
+        pytest.param("tf32", marks=pytest.mark.slow),
+        pytest.param("bf16", marks=pytest.mark.slow),
+        "fp16",
+    ],
 )
 def test_training_in_lower_precision(alone, tmp_path, precision):
     result = minialex.train(
