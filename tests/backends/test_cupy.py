@@ -281,7 +281,7 @@ def test_the_normalisation_for_very_many_maps(b, problem, wide):
     y, saved = b.response_norm(b.asarray(x), *place)
     dx = b.response_norm_gradient(b.asarray(dy), saved, *place)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("minialex.backends.cuda.maps.SHARED", 0)
+        patch.setattr("minialex.backends.cuda.kernels.SHARED", 0)
         plain, saved = b.response_norm(b.asarray(x), *place)
         plain_dx = b.response_norm_gradient(b.asarray(dy), saved, *place)
     assert_close(b.to_numpy(plain), b.to_numpy(y), "float64", 9)

@@ -1,5 +1,8 @@
 """Convolution on tensor cores (tensor.cuh): every tile, every way to copy, every precision."""
 
+import re
+from types import SimpleNamespace
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -172,6 +175,18 @@ def test_implicit_and_im2col_agree(precision):
     assert_close(found[3], by_columns[3], "float32", 300)
     assert b.alongside().convolution_by == "implicit"
     assert columns.alongside().convolution_by == "im2col"
+
+
+@pytest.mark.parametrize("width", implicit.TILES)
+def test_the_shared_memory_of_warpgroup_products(width):
+    """STAGES stages as wgmma.cuh counts them, and what moving the first to 1,024 bytes may take."""
+    text = kernels.source("conv_forward").partition('#line 1 "wgmma.cuh"')[2]
+    stages = int(re.search(r"#define STAGES (\d+)", text)[1])
+    assert "#define STAGE_CHUNKS (LEFT_CHUNKS + TILE_N * 4)" in text
+    assert "#define LEFT_CHUNKS (TILE_M * 4)" in text
+    aligned = SimpleNamespace(data=SimpleNamespace(ptr=0))
+    how = implicit.launch_shape(128, width, 1, 8, (aligned,), warpgroups=True)
+    assert how["shared"] == stages * (128 * 4 + width * 4) * 16 + 1024
 
 
 def test_ways_to_convolve_that_cannot_be_taken():

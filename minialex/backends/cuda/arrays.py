@@ -13,7 +13,6 @@ from minialex.errors import unknown
 
 PRECISIONS = {"fp32": "float32", "tf32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
-SHARED = 48 * 1024  # bytes of shared memory that every device gives a block
 _SHARE = 1 << 14  # numbers whose squares one block sums, at least
 
 

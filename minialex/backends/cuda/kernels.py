@@ -44,7 +44,7 @@ _KERNEL = re.compile(
 _HEADS = {name: ("tensor.cuh", "mma.cuh", "wgmma.cuh") for name in TENSOR_FAMILIES}
 
 WARPGROUPS = ("-DWARPGROUPS", "-arch=sm_90a")  # compiled_for: products by wgmma.cuh
-_SHARED = 48 * 1024  # bytes of shared memory a block gets without asking
+SHARED = 48 * 1024  # bytes of shared memory that every device gives a block unasked
 
 
 def files() -> tuple[str, ...]:
@@ -167,7 +167,7 @@ def launch(
         for parameter, argument in zip(parameters, arguments, strict=True)
     )
     function = _function(family, kernel, storage, wide_index, device, compiled_for)
-    if shared > _SHARED:
+    if shared > SHARED:
         function.max_dynamic_shared_size_bytes = shared
     function(grid, block, passed, shared_mem=shared)
 

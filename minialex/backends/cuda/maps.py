@@ -6,7 +6,7 @@ import numpy as np
 
 from minialex.backends.base import Array, output_shape
 from minialex.backends.cuda import kernels
-from minialex.backends.cuda.arrays import SHARED, CudaArrays
+from minialex.backends.cuda.arrays import CudaArrays
 from minialex.errors import InputError
 
 
@@ -109,7 +109,7 @@ class Maps(CudaArrays):
         pixels = arrays[0].size // c
         pixel_bytes = tables * c * np.dtype(kernels.accumulator(arrays[0].dtype.name)).itemsize
         # about two numbers a thread: enough pixels to fill the block, few enough for many blocks
-        tile = min(max(1, 2 * kernels.BLOCK // c), SHARED // pixel_bytes)
+        tile = min(max(1, 2 * kernels.BLOCK // c), kernels.SHARED // pixel_bytes)
         arguments = (*arrays, pixels, c, c // groups, tile, *constants)
         if tile == 0:
             self._run("response_norm", f"{kernel}_plain", arguments, pixels * c)
@@ -123,7 +123,7 @@ class Maps(CudaArrays):
         images, h, w, c = x.shape
         p, q = output_shape((h, w), window, stride, pads)
         # a block's windows stand in shared memory, as x and normalised
-        columns = SHARED // (2 * window[0] * c * x.itemsize)
+        columns = kernels.SHARED // (2 * window[0] * c * x.itemsize)
         across = min(q, (columns - window[1]) // stride[1] + 1)
         if across < 1 or prod(window) > 1 << 16:
             return super().response_norm_pool(x, norm, pool)
@@ -144,7 +144,7 @@ class Maps(CudaArrays):
         images, h, w, c = x.shape
         wide = np.dtype(kernels.accumulator(x.dtype.name)).itemsize
         pixel_bytes = c * (2 * x.itemsize + wide)
-        tile = min(max(1, 2 * kernels.BLOCK // c), SHARED // pixel_bytes)
+        tile = min(max(1, 2 * kernels.BLOCK // c), kernels.SHARED // pixel_bytes)
         if tile < 1:
             return super().response_norm_pool_gradient(dy, saved, norm, pool, relu)
         dx, pixels = self._new(x.shape, x), images * h * w

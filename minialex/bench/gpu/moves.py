@@ -16,7 +16,11 @@ _WHICH = 2  # bytes of the place of a maximum
 
 
 def moves(precision: str, measured: dict[str, float], plan: Plan) -> list[dict[str, Any]]:
-    """Each by itself: the bytes that it cannot but move, its time, its share of the copy's rate."""
+    """Each by itself: the bytes that it cannot but move, its time, its share of the copy's rate.
+
+    Some of them a step does on the way of others: dropout after a dense layer with its bias, and in
+    half precision most biases' gradients with the weights'.
+    """
     b: Any = backends.get("cupy", 0, precision)
     rows = []
     for name, least, run in _listed(b, plan):

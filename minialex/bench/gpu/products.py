@@ -49,9 +49,8 @@ def products(
 ) -> list[dict[str, Any]]:
     """Each product of a step: its time each way there is, its floor at the measured rates.
 
-    With a weight gradient goes the bias's: within it or after it, as the way is.
-
-    With `wgmma`, convolutions by it too.
+    With a convolution's weight gradient goes the bias's: within it or after it, as the way is. With
+    `wgmma`, convolutions by it too.
     """
     convolutions = ("implicit", "im2col", *(["wgmma"] if wgmma else []))
     b: Any = backends.get("cupy", 0, precision)
@@ -70,7 +69,7 @@ def products(
         weight, bias = device(sizes["weight"]), device(sizes["bias"], "float32")
         runs: dict[str, Run] = {}
         for way in convolutions if isinstance(layer, Conv2D) else ("cublas",):
-            runs[way] = _call(precision, way, op, layer, x, weight, bias, dy)
+            runs[way] = _call(precision, way, op, layer, x, weight, bias, dy, first=at == 0)
         floor = max(
             operations / measured["operations_per_second"], least / measured["bytes_per_second"]
         )
@@ -92,7 +91,7 @@ def _bytes(dtype: str) -> str:
     return "float16" if dtype == "bfloat16" else dtype
 
 
-def _call(precision: str, way: str, op: str, layer, x, weight, bias, dy) -> Run:
+def _call(precision: str, way: str, op: str, layer, x, weight, bias, dy, first: bool) -> Run:
     b: Any = backends.get("cupy", 0, precision)
     if isinstance(layer, Dense):
         return {
@@ -101,9 +100,10 @@ def _call(precision: str, way: str, op: str, layer, x, weight, bias, dy) -> Run:
             "weight gradient": lambda: b.dense_weight_gradient(x, dy),
         }[op]
     b.convolution_by = way
-    n, *size, c = x.shape
-    if layer.groups == 1 and c == 3:  # as captured steps cut images, zeros behind their colours
-        image = np.zeros((n, *size, b.channels_to_copy(c, layer.channels, 1, "float32")), "float32")
+    if first:  # as captured steps cut images, perhaps with zeros behind their colours
+        n, *size, c = x.shape
+        channels = b.channels_to_copy(c, layer.channels, layer.groups, "float32")
+        image = np.zeros((n, *size, channels), "float32")
         image[..., :c] = b.to_numpy(x)
         x = b.asarray(image, b.storage("float32"))
     pads = layer._pads(x.shape[1:])
