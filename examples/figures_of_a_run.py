@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 import minialex
-from minialex import figures
-from minialex.data.open import open_data
+from minialex import plots
+from minialex.data.sources.open import open_data
 
 
 def main(arguments: list[str] | None = None) -> list[Path]:
@@ -28,8 +28,8 @@ def main(arguments: list[str] | None = None) -> list[Path]:
     with (options.run / "history.csv").open(encoding="utf-8") as file:
         history = list(csv.DictReader(file))
     written = [
-        figures.curves(history, options.out / "curves.png", classifier.recipe_line),
-        figures.kernels(classifier, options.out / "kernels.png"),
+        plots.curves(history, options.out / "curves.png", classifier.recipe_line),
+        plots.kernels(classifier, options.out / "kernels.png"),
     ]
     # The images that the run was judged by, evenly spaced over the classes.
     val = open_data(
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> list[Path]:
     chosen = np.linspace(0, len(val) - 1, options.images).astype(int)
     images = [val.image(int(i), 256) for i in chosen]
     titles = [val.class_names[val.labels[i]] for i in chosen]
-    written.append(figures.predictions(classifier, images, options.out / "predictions.png", titles))
+    written.append(plots.predictions(classifier, images, options.out / "predictions.png", titles))
     for path in written:
         print(path)
     return written

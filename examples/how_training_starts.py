@@ -15,12 +15,12 @@ import numpy as np
 import minialex
 from minialex import backends, losses, models
 from minialex.data.augment import epoch_order
-from minialex.data.loader import Loader
-from minialex.data.open import open_data
+from minialex.data.loading.loader import Loader
+from minialex.data.preprocessing import Preprocessing
+from minialex.data.sources.open import open_data
 from minialex.data.statistics import measure
 from minialex.layers import Mode
 from minialex.optim import SGD, Rates
-from minialex.preprocessing import Preprocessing
 
 MODELS = ("alexnet", "alexnet-2012")
 

@@ -17,8 +17,8 @@ import time
 import numpy as np
 
 from minialex import backends, losses, models, parallel
-from minialex.commands.common import devices
-from minialex.data.open import open_data
+from minialex.cli.common import devices
+from minialex.data.sources.open import open_data
 from minialex.errors import InputError
 from minialex.layers import Mode
 from minialex.optim import SGD, Rates

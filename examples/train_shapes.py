@@ -9,7 +9,7 @@ colour, form and texture; no single one of the three is enough to tell them apar
 import argparse
 
 import minialex
-from minialex.data.open import open_data
+from minialex.data.sources.open import open_data
 
 
 def main(arguments: list[str] | None = None) -> float:

@@ -11,32 +11,32 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from minialex.classifier import Classifier as Classifier
-    from minialex.classifier import evaluate as evaluate
-    from minialex.classifier import load as load
-    from minialex.classifier import predict as predict
-    from minialex.data.open import open_data as open_data
-    from minialex.data.prepare import prepare as prepare
+    from minialex.data.packed.prepare import prepare as prepare
+    from minialex.data.sources.open import open_data as open_data
     from minialex.errors import InputError as InputError
     from minialex.errors import TrainingError as TrainingError
+    from minialex.inference.classifier import Classifier as Classifier
+    from minialex.inference.classifier import evaluate as evaluate
+    from minialex.inference.classifier import load as load
+    from minialex.inference.classifier import predict as predict
     from minialex.models import AlexNet as AlexNet
     from minialex.network import Network as Network
-    from minialex.training import train as train
+    from minialex.training.trainer import train as train
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "AlexNet": "minialex.models",
-    "Classifier": "minialex.classifier",
+    "Classifier": "minialex.inference.classifier",
     "InputError": "minialex.errors",
     "Network": "minialex.network",
     "TrainingError": "minialex.errors",
-    "evaluate": "minialex.classifier",
-    "load": "minialex.classifier",
-    "open_data": "minialex.data.open",
-    "predict": "minialex.classifier",
-    "prepare": "minialex.data.prepare",
-    "train": "minialex.training",
+    "evaluate": "minialex.inference.classifier",
+    "load": "minialex.inference.classifier",
+    "open_data": "minialex.data.sources.open",
+    "predict": "minialex.inference.classifier",
+    "prepare": "minialex.data.packed.prepare",
+    "train": "minialex.training.trainer",
 }
 
 __all__ = sorted([*_HOMES, "__version__"])

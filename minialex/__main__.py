@@ -2,7 +2,7 @@
 
 import sys
 
-from minialex.cli import main
+from minialex.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

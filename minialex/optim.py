@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from math import cos, pi
 
 from minialex.errors import unknown
+from minialex.models.recipe import Recipe
 from minialex.network import Tree
-from minialex.recipe import Recipe
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def test_how_training_starts(monkeypatch, capsys):
 
     monkeypatch.setattr(module, "measure", lambda data, size, loader: measure(data, 72))
     monkeypatch.setattr(module, "Loader", lambda data, size: sys.modules[
-        "minialex.data.loader"
+        "minialex.data.loading.loader"
     ].Loader(data, 72))  # fmt: skip
     losses = module.main(["--data", "shapes:48", "--steps", "3", "--batch-size", "8"])
     assert len(losses["alexnet-64"]) == 3

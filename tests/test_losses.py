@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from helpers.strategies import grid
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import grid
 
 from minialex import backends, losses
 from minialex.errors import InputError

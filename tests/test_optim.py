@@ -7,8 +7,8 @@ import pytest
 
 from minialex import backends, models
 from minialex.errors import InputError
+from minialex.models.recipe import Recipe
 from minialex.optim import SGD, Rates, plateau_drops, schedule
-from minialex.recipe import Recipe
 
 PAPER = Recipe()
 ORIGINAL = models.get("alexnet-2012").recipe

@@ -34,12 +34,12 @@ def test_a_layer_names_no_backend(path):
 @pytest.mark.parametrize(
     ("lower", "upper"),
     [
-        ("backends/*.py", ("layers", "network", "models", "training", "classifier", "data", "cli")),
-        ("layers/*.py", ("network", "models", "training", "classifier", "data", "cli")),
-        ("network.py", ("models", "training", "classifier", "data", "cli")),
-        ("data/*.py", ("backends", "layers", "network", "training", "classifier", "cli")),
-        ("training.py", ("cli", "commands")),
-        ("classifier.py", ("training", "cli", "commands")),
+        ("backends/**/*.py", ("layers", "network", "models", "training", "inference", "cli")),
+        ("layers/*.py", ("network", "models", "training", "inference", "data", "cli")),
+        ("network.py", ("models", "training", "inference", "data", "cli")),
+        ("data/**/*.py", ("backends", "layers", "network", "training", "inference", "cli")),
+        ("training/*.py", ("cli",)),
+        ("inference/*.py", ("training", "cli")),
     ],
 )
 def test_imports_point_one_way(lower, upper):

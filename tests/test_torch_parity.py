@@ -2,15 +2,15 @@
 
 import numpy as np
 import pytest
-from strategies import grid
-from tolerance import assert_close
+from helpers.strategies import grid
+from helpers.tolerance import assert_close
 
 from minialex import backends, models
 from minialex.layers import Dropout, Mode
 from minialex.optim import SGD, Rates
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
-witness = pytest.importorskip("witness")
+witness = pytest.importorskip("helpers.witness")
 
 b = backends.get("numpy")
 

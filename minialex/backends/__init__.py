@@ -16,9 +16,9 @@ __all__ = ["Backend", "available", "get", "register"]
 Factory = Callable[..., Backend]
 
 _BUILT_IN = {
-    "cupy": "minialex.backends.cupy_backend:CupyBackend",
-    "numba": "minialex.backends.numba_backend:NumbaBackend",
-    "numpy": "minialex.backends.numpy_backend:NumpyBackend",
+    "cupy": "minialex.backends.cuda.backend:CupyBackend",
+    "numba": "minialex.backends.numba.backend:NumbaBackend",
+    "numpy": "minialex.backends.numpy.backend:NumpyBackend",
 }
 _registered: dict[str, Factory] = {}
 

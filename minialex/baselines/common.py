@@ -7,11 +7,11 @@ from importlib.util import find_spec
 import numpy as np
 
 from minialex import rng
-from minialex.data.base import Dataset, Splits
-from minialex.data.loader import Batch, Loader
+from minialex.data.dataset import Dataset, Splits
+from minialex.data.loading.loader import Batch, Loader
 from minialex.errors import InputError
-from minialex.evaluation import ranks
-from minialex.progress import Progress
+from minialex.inference.evaluation import ranks
+from minialex.utils.progress import Progress
 
 _BATCH = 64
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from minialex.baselines import common
 from minialex.baselines.common import Outcome
-from minialex.data.base import Splits
-from minialex.progress import Progress
+from minialex.data.dataset import Splits
+from minialex.utils.progress import Progress
 
 
 def run(

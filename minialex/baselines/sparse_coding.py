@@ -12,9 +12,9 @@ import numpy as np
 
 from minialex.baselines import common
 from minialex.baselines.common import Outcome
-from minialex.data.base import Splits
+from minialex.data.dataset import Splits
 from minialex.errors import unknown
-from minialex.progress import Progress
+from minialex.utils.progress import Progress
 
 _CODES = ("threshold", "omp")
 

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from minialex.bench import peer
-from minialex.cores import usable_cores
 from minialex.data.augment import epoch_order
-from minialex.data.folder import ImageFolder
-from minialex.data.loader import Loader
-from minialex.data.open import open_data
+from minialex.data.loading.loader import Loader
+from minialex.data.sources.folder import ImageFolder
+from minialex.data.sources.open import open_data
 from minialex.data.statistics import Statistics, supplied
 from minialex.errors import InputError
+from minialex.utils.cores import usable_cores
 
 IMAGENET = 1_281_167  # training images of ILSVRC-2012
 RECORD = 89_000  # images/s: its 100 epochs in 24 minutes
@@ -119,7 +119,7 @@ def _paths(train, order: np.ndarray) -> list[Path]:
 def _float_input(train, size: int, batches) -> Iterable[int]:
     """Random crops, mirrored and with shifted colours, less the mean image: the paper's input."""
     from minialex import backends, models
-    from minialex.preprocessing import Preprocessing
+    from minialex.data.preprocessing import Preprocessing
 
     statistics = supplied(train, size) or Statistics(
         np.full((size, size, 3), 120, np.float32), np.array([5.0, 15.0, 70.0]), np.eye(3), 1

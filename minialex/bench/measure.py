@@ -12,8 +12,8 @@ from typing import Any
 from minialex import parallel
 from minialex.backends import Backend
 from minialex.bench import peer
-from minialex.bench.ceiling import Ceiling, measure, seconds
 from minialex.bench.network import Row, Run, by_layer
+from minialex.bench.roofline import Ceiling, measure, seconds
 from minialex.models import Model
 
 
@@ -182,7 +182,7 @@ def _blas(b: Backend) -> dict[str, str]:
     """The kernels that the CPU's products use: what OpenBLAS chose, or was told to."""
     if b.name != "numba":
         return {}
-    from minialex.backends.cpu.threads import load_blas
+    from minialex.utils.threads import load_blas
 
     return {"OpenBLAS": load_blas()}
 

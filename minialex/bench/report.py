@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from minialex.bench.ceiling import Ceiling
 from minialex.bench.measure import Result, Timing
 from minialex.bench.network import Pass, Row
+from minialex.bench.roofline import Ceiling
 
 _LEGEND = (
     "share: the time that the operations of plain sums would take at the rate of the large "

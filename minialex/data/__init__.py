@@ -1,6 +1,6 @@
 """WHAT goes in: labelled images from folders, CIFAR files or drawn, augmented, in batches."""
 
-from minialex.data.base import Dataset, Splits, subset
-from minialex.data.open import open_data
+from minialex.data.dataset import Dataset, Splits, subset
+from minialex.data.sources.open import open_data
 
 __all__ = ["Dataset", "Splits", "open_data", "subset"]

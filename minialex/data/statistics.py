@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minialex.data.base import Dataset
-from minialex.data.loader import Loader
+from minialex.data.dataset import Dataset
+from minialex.data.loading.loader import Loader
 from minialex.errors import InputError
 
 _BATCH = 64

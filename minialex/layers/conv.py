@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from minialex.layers import windows
+from minialex.layers import output_size
 from minialex.layers.base import Layer, WeightStd, initial_params, require
 
 
@@ -26,7 +26,7 @@ class Conv2D(Layer):
     bias: float = 0.0
 
     def __post_init__(self):
-        windows.check("convolution", self.kernel, self.stride, self.pad, self.rounding)
+        output_size.check("convolution", self.kernel, self.stride, self.pad, self.rounding)
         require(
             self.groups >= 1 and self.channels % self.groups == 0,
             f"{self.channels} maps cannot be shared out to {self.groups} groups: "
@@ -35,7 +35,7 @@ class Conv2D(Layer):
 
     def output_shape(self, input_shape):
         return (
-            *windows.moved(input_shape, self.kernel, self.stride, self._pads(input_shape)),
+            *output_size.moved(input_shape, self.kernel, self.stride, self._pads(input_shape)),
             self.channels,
         )
 
@@ -78,4 +78,4 @@ class Conv2D(Layer):
         return dx, {"weight": dw, "bias": db}
 
     def _pads(self, input_shape):
-        return windows.resolve(input_shape, self.kernel, self.stride, self.pad, self.rounding)
+        return output_size.resolve(input_shape, self.kernel, self.stride, self.pad, self.rounding)

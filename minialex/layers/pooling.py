@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from minialex.layers import windows
+from minialex.layers import output_size
 from minialex.layers.base import Layer, require
 
 
@@ -16,7 +16,7 @@ class _Pool(Layer):
     rounding: str = "floor"
 
     def __post_init__(self):
-        windows.check("pooling", self.window, self.stride, self.pad, self.rounding)
+        output_size.check("pooling", self.window, self.stride, self.pad, self.rounding)
         require(
             self.pad < self.window,
             f"pooling: padding {self.pad} hides whole {self.window}x{self.window} windows: "
@@ -25,7 +25,7 @@ class _Pool(Layer):
 
     def output_shape(self, input_shape):
         pads = self._pads(input_shape)
-        return (*windows.moved(input_shape, self.window, self.stride, pads), input_shape[2])
+        return (*output_size.moved(input_shape, self.window, self.stride, pads), input_shape[2])
 
     def place(self, batch_shape):
         """What the op takes behind x."""
@@ -33,7 +33,7 @@ class _Pool(Layer):
         return (self.window, self.window), (self.stride, self.stride), pads
 
     def _pads(self, input_shape):
-        return windows.resolve(input_shape, self.window, self.stride, self.pad, self.rounding)
+        return output_size.resolve(input_shape, self.window, self.stride, self.pad, self.rounding)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from minialex.errors import InputError
 from minialex.layers import Conv2D, Dense, Dropout, MaxPool, ReLU, ResponseNorm
-from minialex.models.comparisons import compared
+from minialex.models.ablations import compared
 from minialex.network import Network
 
 

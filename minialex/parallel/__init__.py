@@ -15,7 +15,7 @@ from minialex.backends import Backend
 from minialex.errors import InputError
 from minialex.layers import Mode
 from minialex.network import Network, Tree
-from minialex.parallel.group import Group, Inputs
+from minialex.parallel.device_group import Group, Inputs
 
 __all__ = ["Group", "Inputs", "gradients", "infer", "open_devices", "place", "whole"]
 

@@ -5,7 +5,7 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
-from minialex.data.base import Splits
+from minialex.data.dataset import Splits
 from minialex.errors import InputError
 from minialex.video import flow
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from minialex import rng
-from minialex.data.images import square
+from minialex.data.decode.images import square
 from minialex.errors import InputError
 from minialex.video.clips import FIELDS, ClipSplits, require_opencv
 

@@ -14,7 +14,7 @@ from itertools import product
 import numpy as np
 
 from minialex import rng
-from minialex.data.base import Dataset, Splits
+from minialex.data.dataset import Dataset, Splits
 from minialex.errors import InputError, unknown
 from minialex.video.clips import FIELDS, ClipSplits
 

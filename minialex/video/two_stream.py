@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from minialex.classifier import Classifier
-from minialex.cores import usable_cores
+from minialex.data.preprocessing import Preprocessing
 from minialex.errors import InputError
-from minialex.evaluation import probabilities, ranks
+from minialex.inference.classifier import Classifier
+from minialex.inference.evaluation import probabilities, ranks
 from minialex.models import get
-from minialex.preprocessing import Preprocessing
-from minialex.training import train
+from minialex.training.trainer import train
+from minialex.utils.cores import usable_cores
 from minialex.video.clips import Clips, ClipSplits, Flows, Frames, require_opencv, spatial, temporal
 
 # What the temporal stream's network is asked for besides its 20 channels, by model.

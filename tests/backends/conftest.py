@@ -1,7 +1,7 @@
 """The backends under test; a new one is a line here."""
 
 import pytest
-from standard import ELSEWHERE, Strict
+from helpers.standard import ELSEWHERE, Strict
 
 from minialex import backends
 

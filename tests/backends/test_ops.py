@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from helpers.strategies import DTYPES, grid, laid_out, norms, windows
+from helpers.tolerance import assert_close
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import DTYPES, grid, laid_out, norms, windows
-from tolerance import assert_close
 
 from minialex import backends
 from minialex.backends.base import Backend

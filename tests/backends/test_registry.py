@@ -4,7 +4,7 @@ import inspect
 from importlib.metadata import EntryPoint
 
 import pytest
-from standard import Strict
+from helpers.standard import Strict
 
 from minialex import backends
 from minialex.backends import Backend
@@ -34,7 +34,7 @@ def test_every_backend_has_the_signatures_of_the_generic_one():
 
 def test_an_installed_package_brings_its_own(monkeypatch):
     point = EntryPoint(
-        "theirs", "minialex.backends.numpy_backend:NumpyBackend", "minialex.backends"
+        "theirs", "minialex.backends.numpy.backend:NumpyBackend", "minialex.backends"
     )
 
     def entry_points(group, name=None):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from minialex.baselines import common
-from minialex.data.base import Splits
-from minialex.data.open import open_data
-from minialex.data.shapes import Shapes
+from minialex.data.dataset import Splits
+from minialex.data.sources.open import open_data
+from minialex.data.sources.shapes import Shapes
 from minialex.errors import InputError
 
 needs = "not installed: pip install 'minialex[baselines]'"
@@ -117,7 +117,7 @@ def test_a_sample_takes_as_many_from_every_image():
 
 
 def test_an_unreadable_image_is_left_out(tmp_path: Path):
-    from cli_tools import photos
+    from helpers.cli_tools import photos
 
     photos(tmp_path)
     next(tmp_path.rglob("*.jpg")).write_bytes(b"no picture")

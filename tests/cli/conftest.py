@@ -4,9 +4,9 @@ import shlex
 from pathlib import Path
 
 import pytest
-from cli_tools import TINY, write_photo
+from helpers.cli_tools import TINY, write_photo
 
-from minialex import cli
+from minialex.cli import main
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def command(capsys):
     """Run a command line here: -> (exit code, standard output, standard error)."""
 
     def run(line: str) -> tuple[int, str, str]:
-        code = cli.main(shlex.split(line))
+        code = main.main(shlex.split(line))
         return code, *capsys.readouterr()
 
     return run
@@ -40,7 +40,7 @@ def trained(tmp_path_factory) -> Path:
     """A folder with a tiny run in runs/tiny and a photograph, photo.jpg."""
     folder = tmp_path_factory.mktemp("trained")
     line = f"train {TINY} --out {folder}/runs/tiny --quiet"
-    assert cli.main(shlex.split(line)) == 0
+    assert main.main(shlex.split(line)) == 0
     write_photo(folder / "photo.jpg")
     return folder
 

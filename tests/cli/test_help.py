@@ -7,15 +7,15 @@ import subprocess
 import sys
 
 import pytest
-from cli_tools import write_photo
+from helpers.cli_tools import write_photo
 
 import minialex
-from minialex import cli
+from minialex.cli import main
 
 
 def help_of(capsys, *words) -> str:
     with pytest.raises(SystemExit) as ended:
-        cli.main([*words, "--help"])
+        main.main([*words, "--help"])
     assert ended.value.code == 0
     return capsys.readouterr().out
 
@@ -28,7 +28,7 @@ def test_every_printed_example_works(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_photo(tmp_path / "photo.jpg")
     lines = []
-    for name in cli.COMMANDS:
+    for name in main.COMMANDS:
         found = examples(help_of(capsys, name))
         assert found, f"minialex {name} --help shows no example"
         lines += found
@@ -36,7 +36,7 @@ def test_every_printed_example_works(capsys, tmp_path, monkeypatch):
     for line in lines:
         program, *arguments = shlex.split(line.replace("shapes:400", "shapes:48"))
         assert program == "minialex"
-        code = cli.main(arguments)
+        code = main.main(arguments)
         output, err = capsys.readouterr()
         assert code == 0, f"{line}: {err}"
         assert output.strip(), line
@@ -63,5 +63,5 @@ def test_help_imports_nothing_heavy():
 
 def test_version(capsys):
     with pytest.raises(SystemExit):
-        cli.main(["--version"])
+        main.main(["--version"])
     assert capsys.readouterr().out == f"minialex {minialex.__version__}\n"

@@ -10,11 +10,12 @@ import sys
 
 import numpy as np
 import pytest
-from cli_tools import TINY, photos
+from helpers.cli_tools import TINY, photos
 from safetensors.numpy import save_file
 
 import minialex
-from minialex import checkpoint, cli
+from minialex.cli import main
+from minialex.utils import checkpoint
 
 
 @pytest.mark.parametrize(
@@ -169,7 +170,7 @@ def test_a_loss_that_is_not_finite_ends_with_its_own_code(refused, tmp_path):
 def test_a_full_disk_is_one_line_and_the_last_state_is_kept(refused, tmp_path, monkeypatch):
     folder = tmp_path / "run"
     line = f"train {TINY} --batch-size 16 --out {folder} --max-steps 1 --quiet"
-    assert cli.main(shlex.split(line)) == 0
+    assert main.main(shlex.split(line)) == 0
     before = (folder / "last.safetensors").read_bytes()
     fsync = os.fsync
 
@@ -185,7 +186,7 @@ def test_a_full_disk_is_one_line_and_the_last_state_is_kept(refused, tmp_path, m
     assert (folder / "last.safetensors").read_bytes() == before
     assert list(folder.glob(".*")) == []
     monkeypatch.undo()
-    assert cli.main(shlex.split(f"train --resume {folder} --quiet --max-steps 100")) == 0
+    assert main.main(shlex.split(f"train --resume {folder} --quiet --max-steps 100")) == 0
 
 
 LIMITED = """
@@ -224,7 +225,7 @@ def test_what_the_system_refuses_is_one_line(refused, monkeypatch, error, words)
 def test_a_defect_keeps_its_traceback(monkeypatch, error):
     monkeypatch.setattr(minialex, "train", raising(error), raising=False)
     with pytest.raises(type(error)):
-        cli.main(["train"])
+        main.main(["train"])
 
 
 def test_ctrl_c_elsewhere_is_one_line(refused, monkeypatch):

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_tools import TINY, photos
+from helpers.cli_tools import TINY, photos
 
 import minialex
-from minialex import checkpoint
+from minialex.utils import checkpoint
 
 
 def test_evaluate_shows_both_crops_with_the_recipe(here, command):
@@ -86,7 +86,7 @@ def test_summary_has_the_papers_totals(command):
 
 
 def test_check_prints_a_line_a_proof_and_fails_by_exit_code(command, monkeypatch):
-    from minialex import check
+    from minialex.testing import self_test
 
     code, output, _ = command("check --backend numpy")
     assert code == 0
@@ -95,7 +95,7 @@ def test_check_prints_a_line_a_proof_and_fails_by_exit_code(command, monkeypatch
     assert last == f"{len(proofs)} checks, 0 failed"
     rows = json.loads(command("check --json")[1])
     assert all(set(row) == {"name", "passed", "detail"} for row in rows)
-    monkeypatch.setattr(check, "GRADIENT_TOLERANCE", 0.0)
+    monkeypatch.setattr(self_test, "GRADIENT_TOLERANCE", 0.0)
     code, output, _ = command("check --backend numpy")
     assert code == 1
     assert "FAILED  numpy: gradient of Dense" in output

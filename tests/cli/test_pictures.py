@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from cli_tools import photos
+from helpers.cli_tools import photos
 
 import minialex
-from minialex import checkpoint
-from minialex.ensemble import Ensemble
+from minialex.inference.ensemble import Ensemble
+from minialex.utils import checkpoint
 
 
 @pytest.fixture

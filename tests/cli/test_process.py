@@ -7,9 +7,10 @@ import subprocess
 import time
 
 import pytest
-from cli_tools import COMMAND
+from helpers.cli_tools import COMMAND
 
-from minialex import checkpoint, cli
+from minialex.cli import main
+from minialex.utils import checkpoint
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -27,7 +28,7 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number, code):
     [line] = [line for line in output.splitlines() if line.startswith("stopped by")]
     resume = shlex.split(line.partition(": minialex ")[2])
     steps = checkpoint.load(folder / "last.safetensors")[1]["state"]["step"]
-    assert cli.main([*resume, "--max-steps", str(steps + 2), "--quiet"]) == 0
+    assert main.main([*resume, "--max-steps", str(steps + 2), "--quiet"]) == 0
     assert checkpoint.load(folder / "last.safetensors")[1]["state"]["step"] == steps + 2
 
 
@@ -52,7 +53,7 @@ def test_the_installed_command_is_this_one():
     from importlib.metadata import entry_points
 
     [point] = entry_points(group="console_scripts", name="minialex")
-    assert point.load() is cli.main
+    assert point.load() is main.main
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

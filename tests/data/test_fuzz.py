@@ -11,19 +11,20 @@ import struct
 import sys
 import zlib
 
-import ilsvrc
 import numpy as np
 import pytest
+from helpers import ilsvrc
 from PIL import Image
 
-from minialex.data import devkit, images
-from minialex.data.archives import open_archives
-from minialex.data.loader import Loader
-from minialex.data.manifest import checksum
-from minialex.data.open import open_data
-from minialex.data.packed import open_packed
-from minialex.data.prepare import prepare
-from minialex.data.tar import members
+from minialex.data.decode import images
+from minialex.data.loading.loader import Loader
+from minialex.data.packed.dataset import open_packed
+from minialex.data.packed.manifest import checksum
+from minialex.data.packed.prepare import prepare
+from minialex.data.sources import devkit
+from minialex.data.sources.archives import open_archives
+from minialex.data.sources.open import open_data
+from minialex.data.sources.tar import members
 from minialex.errors import InputError
 
 COUNTS = [pytest.param(150), pytest.param(3000, marks=pytest.mark.slow)]

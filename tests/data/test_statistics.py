@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minialex.data.loader import Loader
-from minialex.data.shapes import Shapes
+from minialex.data.loading.loader import Loader
+from minialex.data.sources.shapes import Shapes
 from minialex.data.statistics import measure
 from minialex.errors import InputError
 

@@ -4,12 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
-from gradients import check_layer
+from helpers.gradients import check_layer
+from helpers.standard import ELSEWHERE, Strict
+from helpers.strategies import grid
+from helpers.tolerance import assert_close
 from hypothesis import given
 from hypothesis import strategies as st
-from standard import ELSEWHERE, Strict
-from strategies import grid
-from tolerance import assert_close
 
 from minialex import backends, layers
 from minialex.errors import InputError

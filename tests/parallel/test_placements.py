@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from helpers.steps import here
+from helpers.tolerance import assert_close
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from steps import here
-from tolerance import assert_close
 
 from minialex import backends, losses, parallel
 from minialex.backends.cuda.queue import Queue
@@ -24,10 +24,10 @@ from minialex.layers import (
     SpatialResponseNorm,
     Tanh,
 )
+from minialex.models.recipe import Recipe
 from minialex.network import Network
 from minialex.optim import SGD, Rates
-from minialex.parallel import exchange, plan
-from minialex.recipe import Recipe
+from minialex.parallel import collectives, partition
 
 RATES = Rates(0.05, 0.1, 0.0)
 SGD_STEPS = 3
@@ -115,7 +115,7 @@ def run(network, batch, where, loss=None, steps=SGD_STEPS) -> Outcome:
 def divisible(network, where) -> bool:
     """Whether no layer has fewer outputs than there are devices."""
     try:
-        plan.make(network, len(where[1]), where[2])
+        partition.make(network, len(where[1]), where[2])
     except InputError as error:
         return "cannot be divided" not in str(error)
     return True
@@ -176,13 +176,13 @@ NETWORK = Network(
 
 def test_the_hinge_loss_is_divided_too():
     one = run(NETWORK, 5, ("numpy",), losses.Hinge())
-    for scheme in plan.SCHEMES:
+    for scheme in partition.SCHEMES:
         assert_same(run(NETWORK, 5, ("cupy", [0, 1], scheme), losses.Hinge()), one)
 
 
 def test_large_gradients_are_summed_in_parts(monkeypatch):
     """Each device owns a part of every gradient; here already of small ones."""
-    monkeypatch.setattr(exchange, "_SMALL", 3)
+    monkeypatch.setattr(collectives, "_SMALL", 3)
     one = run(NETWORK, 5, ("numpy",))
     for devices in ([0, 1], [0, 1, 1]):
         assert_same(run(NETWORK, 5, ("cupy", devices, "data")), one)
@@ -190,7 +190,7 @@ def test_large_gradients_are_summed_in_parts(monkeypatch):
 
 
 def test_the_same_devices_give_the_same_bits():
-    for scheme in plan.SCHEMES:
+    for scheme in partition.SCHEMES:
         one, two = (run(NETWORK, 5, ("cupy", [0, 1], scheme)) for _ in range(2))
         assert one.losses == two.losses
         for name in one.params:
@@ -243,7 +243,7 @@ def test_a_forgotten_event_is_seen(monkeypatch, method, scheme):
 def test_maps_are_cut_and_joined_without_loss():
     for devices in (1, 2, 3):
         for scheme in ("towers", "hybrid", "data") if devices < 3 else ("hybrid", "data"):
-            made = plan.make(NETWORK, devices, scheme)
+            made = partition.make(NETWORK, devices, scheme)
             whole = {
                 layer: {
                     name: np.arange(np.prod(shape)).reshape(shape) + 0.5
@@ -264,7 +264,7 @@ def test_the_default_is_towers_where_there_are_as_many_groups():
 
 def test_only_what_a_tower_needs_leaves_the_other():
     """Convolution 2 stays in its tower; 3 and the dense layers sum over both."""
-    made = plan.make(NETWORK, 2, "towers")
+    made = partition.make(NETWORK, 2, "towers")
     pieces = {name: len(shares[0].pieces) for name, shares in made.shares.items()}
     assert pieces == {"conv1": 1, "conv2": 1, "conv3": 2, "fc4": 2, "fc5": 2}
 

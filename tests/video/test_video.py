@@ -1,8 +1,5 @@
 """Clips, flow and the two streams: what a frame cannot tell, motion can, and both tell more."""
 
-import runpy
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -10,11 +7,12 @@ needs = "not installed: pip install 'minialex[video]'"
 cv2 = pytest.importorskip("cv2", reason=f"OpenCV is {needs}")
 
 from minialex import backends, models  # noqa: E402
-from minialex.data.loader import Loader  # noqa: E402
-from minialex.data.open import open_data  # noqa: E402
+from minialex.data.loading.loader import Loader  # noqa: E402
+from minialex.data.preprocessing import Preprocessing  # noqa: E402
+from minialex.data.sources.open import open_data  # noqa: E402
 from minialex.data.statistics import Statistics, measure  # noqa: E402
 from minialex.errors import InputError  # noqa: E402
-from minialex.preprocessing import Preprocessing  # noqa: E402
+from minialex.experiments.paper import two_stream  # noqa: E402
 from minialex.video import flow  # noqa: E402
 from minialex.video.clips import FIELDS, ClipSplits, Flows, Frames, temporal  # noqa: E402
 from minialex.video.files import open_videos  # noqa: E402
@@ -215,8 +213,7 @@ def test_the_temporal_stream_wins_where_only_motion_differs(tmp_path):
 
 
 def test_the_example_on_files(tmp_path, capsys):
-    path = Path(__file__).parents[2] / "examples" / "paper" / "two_stream.py"
-    videos = runpy.run_path(str(path))["videos"]
+    videos = two_stream.videos
     still = texture(64)
     for name, sign in (("left", -1), ("right", 1)):
         for number in range(3):

@@ -11,11 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from minialex import checkpoint
+from minialex.backends.cuda.backend import CupyBackend
 from minialex.backends.cuda.device import library
-from minialex.backends.cupy_backend import CupyBackend
 from minialex.bench.gpu import correct, moves, peers, products, steps, tables, whole
 from minialex.bench.gpu.plan import Plan, rates
+from minialex.utils import checkpoint
 
 __all__ = ["Plan", "run_suite"]
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from minialex import backends, losses, models, parallel
 from minialex.bench.gpu.plan import Plan, Run, on_device
-from minialex.captured import input_channels
 from minialex.layers import Dropout, MaxPool, ReLU, ResponseNorm
 from minialex.optim import SGD
+from minialex.training.captured import input_channels
 
 _WHICH = 2  # bytes of the place of a maximum
 

@@ -9,15 +9,15 @@ import numpy as np
 
 from minialex import backends, losses, models, parallel
 from minialex.bench.gpu.plan import Plan, timed
-from minialex.captured import CapturedSteps
-from minialex.classifier import Classifier
-from minialex.data.loader import Batch, Loader
-from minialex.data.open import open_data
-from minialex.data.prepare import prepare
+from minialex.data.loading.loader import Batch, Loader
+from minialex.data.packed.prepare import prepare
+from minialex.data.preprocessing import Preprocessing
+from minialex.data.sources.open import open_data
 from minialex.data.statistics import Statistics
+from minialex.inference.classifier import Classifier
 from minialex.optim import SGD, Rates
-from minialex.preprocessing import Preprocessing
-from minialex.state import State
+from minialex.training.captured import CapturedSteps
+from minialex.training.state import State
 
 _RATES = Rates(1e-4, 1e-4, 0.1)  # so low that the loss of drawn labels stays finite
 

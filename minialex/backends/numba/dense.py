@@ -1,0 +1,74 @@
+"""Dense layers: each thread multiplies a strip of the weights, whole batches at a time.
+
+N batch, I inputs, O outputs. Few images are a matter of reading the weights once, so that they go
+row by row; many are a product.
+"""
+
+import numpy as np
+from numba import prange
+
+from minialex.backends.numba.blas import multiply, multiply_by_turned, multiply_turned
+from minialex.backends.numba.elementwise import finish
+from minialex.utils.jit import compiled, threaded
+
+FEW = 4  # images up to which reading the weights takes longer than multiplying
+
+
+@threaded
+def forward(x, weight, bias, y, relu, threads):
+    """y (N, O) = x (N, I) weight (I, O) + bias (O,)."""
+    outputs, numbers = y.shape[1], y.reshape(-1)
+    for t in prange(threads):
+        first, end = outputs * t // threads, outputs * (t + 1) // threads
+        if y.shape[0] <= FEW:
+            _by_rows(x, weight.reshape(-1), numbers, first, end, outputs)
+        elif end > first:
+            multiply(x, weight[:, first:end], y[:, first:end])
+        for n in range(y.shape[0]):
+            finish(numbers, n * outputs + first, end - first, bias, first, relu)
+
+
+@compiled
+def _by_rows(x, weight, y, first, end, outputs):
+    """Columns first … end - 1 of y = x weight, both flat; four rows of weights at a time."""
+    n_size, i_size = x.shape
+    for n in range(n_size):
+        y[n * outputs + first : n * outputs + end] = 0
+    count, whole = np.uint64(end - first), i_size // 4 * 4
+    for i in range(0, whole, 4):
+        a = np.uint64(i * outputs + first)
+        b, c = a + np.uint64(outputs), a + np.uint64(2 * outputs)
+        d = a + np.uint64(3 * outputs)
+        for n in range(n_size):
+            to = np.uint64(n * outputs + first)
+            p, q, r, s = x[n, i], x[n, i + 1], x[n, i + 2], x[n, i + 3]
+            for j in range(count):
+                y[to + j] += (p * weight[a + j] + q * weight[b + j]) + (
+                    r * weight[c + j] + s * weight[d + j]
+                )
+    for i in range(whole, i_size):
+        a = np.uint64(i * outputs + first)
+        for n in range(n_size):
+            to, p = np.uint64(n * outputs + first), x[n, i]
+            for j in range(count):
+                y[to + j] += p * weight[a + j]
+
+
+@threaded
+def input_gradient(dy, weight, dx, threads):
+    """dx (N, I) = dy (N, O) weightᵀ."""
+    inputs = dx.shape[1]
+    for t in prange(threads):
+        first, end = inputs * t // threads, inputs * (t + 1) // threads
+        if end > first:
+            multiply_by_turned(dy, weight[first:end], dx[:, first:end])
+
+
+@threaded
+def weight_gradient(x, dy, dw, threads):
+    """dw (I, O) = xᵀ dy."""
+    inputs = dw.shape[0]
+    for t in prange(threads):
+        first, end = inputs * t // threads, inputs * (t + 1) // threads
+        if end > first:
+            multiply_turned(x[:, first:end], dy, dw[first:end])

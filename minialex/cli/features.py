@@ -1,0 +1,82 @@
+"""write the last hidden layer's numbers for photographs (paper, section 6.1)"""
+
+import argparse
+import csv
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from minialex.cli.common import add_model_file, load
+from minialex.cli.images import HELP, batches
+from minialex.errors import unknown
+
+EXAMPLES = (
+    "minialex features shapes:8 --model-file runs/shapes --out features.npz",
+    "minialex features photo.jpg --model-file runs/shapes --out features.csv",
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("photos", nargs="+", metavar="PHOTO", help=HELP)
+    add_model_file(parser)
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("features.npz"),
+        metavar="FILE",
+        help=".npz with arrays `names` and `features` (the default, features.npz), .npy with the "
+        "features alone, or .csv",
+    )
+
+
+def run(
+    photos: list[str],
+    model_file: Path | None,
+    backend: str,
+    devices: list[int] | None,
+    precision: str,
+    threads: int | None,
+    out: Path,
+) -> None:
+    from minialex.utils.checkpoint import write_bytes
+
+    if out.suffix not in _WRITERS:
+        raise unknown("kind of file", out.suffix or str(out), _WRITERS)
+    classifier = load(model_file, backend, devices, precision, threads)
+    names, rows = [], []
+    for more, squares in batches(photos, classifier.preprocessing.recipe.resize):
+        names += more
+        rows.append(classifier.features(squares))
+    features = np.concatenate(rows)
+    write_bytes(out, _WRITERS[out.suffix](names, features))
+    print(f"{out}: {features.shape[0]:,} images, {features.shape[1]:,} numbers each")
+
+
+def _npz(names: list[str], features: np.ndarray) -> memoryview:
+    file = io.BytesIO()
+    np.savez(file, names=np.array(names), features=features)
+    return file.getbuffer()
+
+
+def _npy(names: list[str], features: np.ndarray) -> memoryview:
+    file = io.BytesIO()
+    np.save(file, features)
+    return file.getbuffer()
+
+
+def _csv(names: list[str], features: np.ndarray) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["image", *range(features.shape[1])])
+    for name, row in zip(names, features, strict=True):
+        writer.writerow([name, *(f"{value:.9g}" for value in row)])
+    return text.getvalue().encode("utf-8", "surrogateescape")
+
+
+_WRITERS: dict[str, Callable[[list[str], np.ndarray], bytes | memoryview]] = {
+    ".npz": _npz,
+    ".npy": _npy,
+    ".csv": _csv,
+}

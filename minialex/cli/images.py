@@ -1,0 +1,102 @@
+"""The images that `predict` and `features` are given: files, folders, or drawn ones."""
+
+import difflib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from minialex.errors import InputError
+
+HELP = "a photograph, a folder of them, or shapes:N for N drawn images"
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image: its name for people, how to read it at a size, and whether it was asked for."""
+
+    name: str
+    read: Callable[[int], np.ndarray]  # size -> uint8 (size, size, 3)
+    required: bool
+
+
+def batches(names: list[str], size: int) -> Iterator[tuple[list[str], np.ndarray]]:
+    """Names and squares, uint8 (n, size, size, 3), of all images behind `names`.
+
+    A file that was named and cannot be read is an error; one found in a folder is left out, and
+    told on standard error.
+    """
+    for found, squares in batches_at(names, (size,)):
+        yield found, squares[size]
+
+
+def batches_at(
+    names: list[str], sizes: Sequence[int]
+) -> Iterator[tuple[list[str], dict[int, np.ndarray]]]:
+    """The same with the squares at several sizes, by size."""
+    items = [item for name in names for item in listed(name)]
+    any_read = False
+    for start in range(0, len(items), _BATCH):
+        read = {}
+        for item in items[start : start + _BATCH]:
+            try:
+                read[item.name] = [item.read(size) for size in sizes]
+            except InputError as error:
+                if item.required:
+                    raise
+                print(f"left out: {error}", file=sys.stderr)
+        if read:
+            any_read = True
+            columns = zip(*read.values(), strict=True)
+            yield list(read), {s: np.stack(c) for s, c in zip(sizes, columns, strict=True)}
+    if not any_read:
+        raise InputError(f"none of the {len(items)} images in {', '.join(names)} can be read")
+
+
+def listed(name: str) -> list[Item]:
+    """The images behind one name on the command line."""
+    from minialex.data.decode.images import load_square, suffixes
+    from minialex.data.sources.open import is_builtin
+
+    if is_builtin(name):
+        return _drawn(name)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        known = suffixes()
+        found = [
+            entry
+            for entry in sorted(path.rglob("*"))
+            if entry.suffix.lower() in known and not entry.name.startswith(".")
+        ]
+        if not found:
+            raise InputError(f"no image in folder {name}: name photographs, or a folder of them")
+        return [Item(str(entry), partial(load_square, entry), False) for entry in found]
+    if not path.exists():
+        siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = difflib.get_close_matches(path.name, siblings, n=1)
+        hint = f"did you mean {str(path.parent / near[0])!r}?" if near else "check the path"
+        raise FileNotFoundError(f"no image at {name!r}: {hint}")
+    return [Item(name, partial(load_square, path), True)]
+
+
+def _drawn(name: str) -> list[Item]:
+    """`shapes:N`: N validation images, which no training has seen, named by what they show."""
+    from minialex.data.sources.open import open_data
+
+    _, _, number = name.partition(":")
+    count = int(number) if number.isdecimal() else 0
+    if count < 1:
+        raise InputError(f"{name!r}: expected shapes:N with a number of images, such as shapes:3")
+    drawn = open_data(f"shapes:{max(4 * count, 400)}").val
+    return [
+        Item(
+            f"drawn image {i}: {drawn.class_names[drawn.labels[i]]}",
+            partial(drawn.image, i),
+            True,
+        )
+        for i in range(count)
+    ]

@@ -1,0 +1,136 @@
+"""find the images that a network finds most alike (paper, figure 4)"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from minialex.cli.common import add_json, add_model_file, at_least, load, print_json
+from minialex.cli.images import HELP, batches, listed
+from minialex.errors import InputError
+
+EXAMPLES = (
+    "minialex neighbors photo.jpg shapes:2 --in shapes:40 --model-file runs/shapes",
+    "minialex neighbors photo.jpg --in shapes:20 --model-file runs/shapes --index seen.npz "
+    "--figure near.png",
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("photos", nargs="+", metavar="QUERY", help=HELP)
+    parser.add_argument(
+        "--in", dest="where", required=True, metavar="FOLDER", help="where to search, all below it"
+    )
+    parser.add_argument("--count", type=at_least(1), default=6, metavar="N", help="neighbours each")
+    parser.add_argument(
+        "--by",
+        choices=("features", "pixels"),
+        default="features",
+        help="the last hidden layer's numbers, or the pixels themselves, for comparison",
+    )
+    parser.add_argument(
+        "--index",
+        type=Path,
+        metavar="NPZ",
+        help="keep the folder's features in this file, and use it if it is there",
+    )
+    parser.add_argument("--figure", type=Path, metavar="FILE", help="also draw them: .png or .svg")
+    add_model_file(parser)
+    add_json(parser)
+
+
+def run(
+    photos: list[str],
+    where: str,
+    count: int,
+    by: str,
+    index: Path | None,
+    figure: Path | None,
+    model_file: Path | None,
+    backend: str,
+    devices: list[int] | None,
+    precision: str,
+    threads: int | None,
+    json: bool,
+) -> None:
+    from minialex.inference import neighbors
+
+    if index is not None and by == "pixels":
+        raise InputError("--index keeps features, and --by pixels needs none: leave one out")
+    if index is not None and index.suffix != ".npz":
+        raise InputError(f"--index {index}: the file's name must end in .npz")
+    if figure is not None:
+        from minialex.plots import require_picture
+
+        require_picture(figure)
+    classifier = load(model_file, backend, devices, precision, threads)
+    size = classifier.preprocessing.recipe.resize
+    asked, squares = _all(photos, size)
+    queries = neighbors.vectors(classifier, squares, by)
+    names, found = _distances(classifier, where, queries, by, index, not json)
+    itself = {_full(name) for name in asked}
+    left_out = [name for name in names if _full(name) in itself]
+    rows = neighbors.nearest(found, names, count, left_out)
+    if json:
+        documents = []
+        for name, row in zip(asked, rows, strict=True):
+            near = [{"image": n.name, "distance": n.distance} for n in row]
+            documents.append({"image": name, "by": by, "neighbors": near})
+        print_json(documents)
+    else:
+        for name, row in zip(asked, rows, strict=True):
+            print(name)
+            for n in row:
+                print(f"  {n.distance:12,.2f}  {n.name}")
+    if figure is not None:
+        from minialex import plots
+
+        chosen = {n.name for row in rows for n in row}
+        read = {item.name: item.read(size) for item in listed(where) if item.name in chosen}
+        pictures = [[read[n.name] for n in row] for row in rows]
+        title = "nearest by " + ("the last hidden layer" if by == "features" else "pixels")
+        plots.neighbors(list(squares), pictures, figure, title)
+        if not json:
+            print(f"{figure}: each query and its nearest images")
+
+
+def _all(photos: list[str], size: int) -> tuple[list[str], np.ndarray]:
+    names, squares = [], []
+    for more, found in batches(photos, size):
+        names += more
+        squares.append(found)
+    return names, np.concatenate(squares)
+
+
+def _distances(classifier, where: str, queries, by: str, path: Path | None, show: bool):
+    """Names of the images of `where` that can be read, and each query's distance to them."""
+    from minialex.inference import neighbors
+    from minialex.utils.progress import Progress
+
+    items = listed(where)
+    network = files = ""
+    if path is not None:
+        network = neighbors.network_print(classifier)
+        files = neighbors.files_print(item.name for item in items)
+        if path.exists():
+            index = neighbors.Index.load(path)
+            index.require(path, network, files)
+            return index.names, neighbors.distances(queries, index.features)
+    names: list[str] = []
+    found, kept = [], []
+    with Progress(show).bar("searching", len(items)) as bar:
+        for more, squares in batches([where], classifier.preprocessing.recipe.resize):
+            rows = neighbors.vectors(classifier, squares, by)
+            names += more
+            found.append(neighbors.distances(queries, rows))
+            if path is not None:
+                kept.append(rows)
+            bar.update(len(more))
+    if path is not None:
+        neighbors.Index(tuple(names), np.concatenate(kept), network, files).save(path)
+    return tuple(names), np.concatenate(found, axis=1)
+
+
+def _full(name: str) -> str:
+    """A file by its full path, anything else by its name."""
+    return str(Path(name).expanduser().resolve()) if Path(name).expanduser().exists() else name

@@ -1,0 +1,66 @@
+"""print a network layer by layer, or all the named ones"""
+
+import argparse
+
+from minialex.cli.common import add_json, at_least, option, print_json
+
+EXAMPLES = (
+    "minialex summary",
+    "minialex summary alexnet-64 --classes 10",
+    "minialex summary --variants",
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", nargs="?", default="alexnet", metavar="MODEL")
+    parser.add_argument("--variants", action="store_true", help="all networks in one table")
+    parser.add_argument("--classes", type=at_least(2), metavar="N")
+    parser.add_argument(
+        "--option",
+        type=option,
+        action="append",
+        default=[],
+        metavar="N=V",
+        help="of the network, such as towers=1",
+    )
+    add_json(parser)
+
+
+def run(model: str, variants: bool, classes: int | None, option: list, json: bool) -> None:
+    from minialex import models
+    from minialex.models import summary
+
+    if variants and json:
+        print_json({name: variant.summary for name, variant in models.variants().items()})
+    elif variants:
+        print(summary.variants())
+    else:
+        chosen = models.get(model, classes, **dict(option))
+        if json:
+            print_json(_document(chosen))
+        else:
+            print(summary.summary(chosen))
+
+
+def _document(model) -> dict:
+    """The table of one network for other programs."""
+    rows = model.network.rows()
+    return {
+        "model": model.name,
+        "classes": model.classes,
+        "input": list(model.network.input_shape),
+        "parameters": sum(row.parameters for row in rows),
+        "neurons": sum(row.neurons for row in rows),
+        "connections": sum(row.connections for row in rows),
+        "layers": [
+            {
+                "name": row.name,
+                "kind": type(row.layer).__name__,
+                "output": list(row.output_shape),
+                "parameters": row.parameters,
+                "neurons": row.neurons,
+                "connections": row.connections,
+            }
+            for row in rows
+        ],
+    }

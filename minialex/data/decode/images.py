@@ -1,0 +1,227 @@
+"""Image files from strangers to uint8 RGB arrays, or to one sentence that says why not.
+
+Whatever Pillow reads becomes RGB: grey is repeated, palettes and CMYK are converted, transparency
+is laid over white, more than 8 bits are scaled down, and a camera's rotation is undone.
+"""
+
+import functools
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
+
+import numpy as np
+
+from minialex.data.decode import jpeg
+from minialex.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+T = TypeVar("T")
+Source = str | os.PathLike[str] | bytes | BinaryIO
+
+PIXEL_LIMIT = 178_000_000  # a small file can claim any size: decoding it would fill the memory
+
+BYTE_LIMIT = 256 << 20  # of an encoded image that is read whole
+
+# EPS starts Ghostscript, and for the others Pillow has no decoder.
+_REFUSED_FORMATS = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"}
+_ALPHA_MODES = {"LA", "La", "PA", "RGBA", "RGBa"}
+
+
+@functools.cache
+def formats() -> tuple[str, ...]:
+    """The formats that are opened, whatever a file's suffix says; they are tried in this order."""
+    from PIL import Image
+
+    Image.init()
+    readable = [name for name in Image.ID if name not in _REFUSED_FORMATS]
+    return tuple(sorted(readable, key=lambda name: name != "JPEG"))
+
+
+def suffixes() -> frozenset[str]:
+    """Lower-case file name endings, with the dot, of the formats that are opened."""
+    from PIL import Image
+
+    known, readable = Image.registered_extensions(), set(formats())
+    return frozenset(suffix.lower() for suffix, name in known.items() if name in readable)
+
+
+def load_rgb(source: Source, name: str = "the image") -> np.ndarray:
+    """The image in a file, an open binary file or bytes, called `name`, as uint8 (H, W, 3).
+
+    Raises InputError for what is no image, damaged, or larger than 178 million pixels, and the
+    usual OSError where the file cannot be opened at all.
+    """
+
+    def whole(image: "Image", file: BinaryIO) -> np.ndarray:
+        pixels = jpeg.decode(image, file)
+        return np.array(to_rgb(image)) if pixels is None else pixels
+
+    pixels = _straight(source)
+    return _load(source, whole, name) if pixels is None else pixels
+
+
+def load_square(source: Source, size: int, name: str = "the image") -> np.ndarray:
+    """`square(load_rgb(source), size)`, faster: uint8 (size, size, 3).
+
+    `name` is what messages call bytes that have no path. Where a JPEG is large,
+    only as many of its frequencies are decoded as an image of at least twice `size` needs; the
+    filter of the final step then still decides what is seen.
+    """
+
+    def reduced(image: "Image", file: BinaryIO) -> np.ndarray:
+        stored = image.size
+        image.draft(None, (2 * size, 2 * size))  # type: ignore[arg-type]
+        pixels = jpeg.decode(image, file) if image.size == stored else None
+        return square(image if pixels is None else pixels, size)
+
+    pixels = _straight(source, 4 * size)
+    return _load(source, reduced, name) if pixels is None else square(pixels, size)
+
+
+def _straight(source: Source, below: int = PIXEL_LIMIT) -> np.ndarray | None:
+    """The pixels of a plain JPEG, its shorter side below `below`, by the shortest way there is."""
+    if jpeg.simplejpeg() is None or not isinstance(source, bytes | str | os.PathLike):
+        return None
+    if not isinstance(source, bytes):
+        try:
+            with open(source, "rb") as file:
+                if os.fstat(file.fileno()).st_size > BYTE_LIMIT or file.read(3) != jpeg.START:
+                    return None
+                file.seek(0)
+                source = file.read()
+        except OSError:  # told when it is opened for Pillow
+            return None
+    return jpeg.straight(source, lambda h, w: h * w <= PIXEL_LIMIT and min(h, w) < below)
+
+
+def refuse_large(size: int, name: str) -> None:
+    """Raise InputError for an encoded image of more than 256 MiB."""
+    if size > BYTE_LIMIT:
+        raise InputError(
+            f"{name} has {size:,} bytes, and an image at most {BYTE_LIMIT >> 20} MiB: remove it"
+        )
+
+
+def probe(source: Source) -> tuple[str, int, int]:
+    """Pillow's mode, width and height as stored, of an image that was decoded to its end."""
+
+    def facts(image: "Image", _) -> tuple[str, int, int]:
+        stored = image.mode, image.width, image.height
+        to_rgb(image)
+        return stored
+
+    return _load(source, facts)
+
+
+def dimensions(source: Source, name: str = "the image") -> tuple[int, int]:
+    """Width and height by the header alone; what follows it may still be damaged."""
+    return _load(source, lambda image, _: image.size, name)
+
+
+def square(image: "np.ndarray | Image", size: int) -> np.ndarray:
+    """Shorter side to `size`, then the central square (paper, section 2): uint8 (size, size, 3).
+
+    `image` is a Pillow image or a uint8 array (H, W), (H, W, 3) or (H, W, 4).
+    """
+    from minialex.data.decode import resize
+
+    ready = isinstance(image, np.ndarray) and _is_rgb(image)
+    rgb: np.ndarray = image if ready else np.asarray(to_rgb(image))  # type: ignore[assignment]
+    height, width = rgb.shape[:2]
+    if min(height, width) == size:
+        left, top = (width - size) // 2, (height - size) // 2
+        return np.array(rgb[top : top + size, left : left + size])
+    return resize.square(rgb, size)
+
+
+def _is_rgb(array: np.ndarray) -> bool:
+    return array.dtype == np.uint8 and array.shape[2:] == (3,) and array.size > 0
+
+
+def to_rgb(image: "np.ndarray | Image") -> "Image":
+    """Any Pillow image or uint8 array as an upright Pillow image of mode RGB."""
+    from PIL import Image
+
+    if isinstance(image, np.ndarray):
+        image = _from_array(image)
+    image.load()
+    image = _upright(image)
+    if image.mode.startswith("I"):  # 16 bits; 65535 = 257 * 255
+        image = Image.fromarray(_bytes(np.asarray(image, np.float64) / 257))
+    elif image.mode == "F":
+        values = np.nan_to_num(np.asarray(image, np.float64))
+        image = Image.fromarray(_bytes(values * 255 if values.max() <= 1 else values))
+    if image.mode in _ALPHA_MODES or "transparency" in image.info:
+        straight = image.convert("RGBA")
+        white = Image.new("RGBA", straight.size, "white")
+        image = Image.alpha_composite(white, straight)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _upright(image: "Image") -> "Image":
+    from PIL import ExifTags, ImageOps
+
+    try:
+        if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+            return image
+        return ImageOps.exif_transpose(image)
+    except Exception:  # a damaged note about the picture does not make the picture unreadable
+        return image
+
+
+def _bytes(values: np.ndarray) -> np.ndarray:
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+
+
+def _from_array(array: np.ndarray) -> "Image":
+    from PIL import Image
+
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.dtype != np.uint8 or not (array.ndim == 2 or array.shape[2:] in ((3,), (4,))):
+        raise InputError(
+            f"an image array has shape {array.shape} and type {array.dtype}: give uint8 "
+            "(H, W), (H, W, 3) or (H, W, 4), values 0 to 255"
+        )
+    if array.size == 0:
+        raise InputError(f"an image array has shape {array.shape}: it holds no pixel")
+    return Image.fromarray(array)
+
+
+def _load(source: Source, convert: "Callable[[Image, BinaryIO], T]", name: str = "the image") -> T:
+    """Open, check and convert one image."""
+    if isinstance(source, bytes):
+        return _decode(io.BytesIO(source), name, convert)
+    if not isinstance(source, str | os.PathLike):
+        return _decode(source, str(getattr(source, "name", name)), convert)
+    path = Path(source)
+    if not path.exists():
+        raise FileNotFoundError(f"no image file {str(path)!r}: check the path")
+    with path.open("rb") as file:  # an OSError here says that the file cannot be opened
+        return _decode(file, str(path), convert)
+
+
+def _decode(file: BinaryIO, name: str, convert: "Callable[[Image, BinaryIO], T]") -> T:
+    from PIL import Image, UnidentifiedImageError
+
+    too_large = f"more than the {PIXEL_LIMIT // 10**6} million allowed: make it smaller"
+    try:
+        with Image.open(file, formats=formats()) as image:  # reads the header only
+            if image.width * image.height > PIXEL_LIMIT:
+                raise InputError(
+                    f"{name} claims {image.width} x {image.height} pixels, {too_large}"
+                )
+            return convert(image, file)
+    except InputError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{name} claims too many pixels, {too_large}") from error
+    except UnidentifiedImageError as error:
+        raise InputError(f"{name} is not an image that Pillow can read") from error
+    except Exception as error:  # Pillow's decoders raise a dozen types on damaged files
+        reason = str(error) or type(error).__name__
+        raise InputError(f"{name} cannot be read as an image: {reason}") from error

@@ -1,0 +1,94 @@
+"""Pillow's bicubic filter on whole rows of pixels, several times as fast.
+
+The arithmetic is Pillow's: weights of 22 bits, along the rows first, rounded to bytes in between.
+Before version 13 the bits are Pillow's too; since then it takes some tall images the other way
+round. Only filtering down the columns keeps a processor's vectors filled, so images are turned
+over, filtered, and turned back.
+"""
+
+import functools
+
+import numpy as np
+
+from minialex.utils.jit import compiled
+
+_BITS = 22
+_SUPPORT = 2.0  # of the bicubic filter, in output pixels where an image is made smaller
+_TILE = 16  # pixels on a side; what is turned over at once stays in the first-level cache
+
+
+def square(pixels: np.ndarray, size: int) -> np.ndarray:
+    """The central square of uint8 (H, W, 3), scaled to uint8 (size, size, 3).
+
+    The square limits what is shown, not what the filter reads: the same as scaling before cutting.
+    """
+    height, width, _ = pixels.shape
+    side = min(height, width)
+    left, top = (width - side) / 2, (height - side) / 2
+    x_first, *across = _weights(width, left, left + side, size)
+    y_first, *down = _weights(height, top, top + side, size)
+    columns = slice(int(x_first[0]), int(x_first[-1] + across[0][-1]))
+    rows = slice(int(y_first[0]), int(y_first[-1] + down[0][-1]))
+    turned = _filter(_turn(pixels[rows, columns]), x_first - columns.start, *across)
+    return _filter(_turn(turned), y_first - rows.start, *down)
+
+
+@functools.lru_cache(maxsize=256)
+def _weights(length: int, low: float, high: float, size: int):
+    """For each output pixel: its first input pixel, how many it sees, and their weights."""
+    scale = (high - low) / size
+    stretch = max(scale, 1.0)
+    support = _SUPPORT * stretch
+    centre = low + (np.arange(size) + 0.5) * scale
+    first = np.maximum((centre - support + 0.5).astype(np.int64), 0)
+    count = np.minimum((centre + support + 0.5).astype(np.int64), length) - first
+    taps = np.arange(int(count.max()))
+    distance = np.abs((taps + first[:, None] - centre[:, None] + 0.5) * (1.0 / stretch))
+    weight = np.where(
+        distance < 1.0,
+        (1.5 * distance - 2.5) * distance * distance + 1.0,
+        np.where(distance < 2.0, (((distance - 5) * distance + 8) * distance - 4) * -0.5, 0.0),
+    )
+    weight[taps >= count[:, None]] = 0.0
+    total = np.zeros(size)
+    for tap in range(len(taps)):  # in Pillow's order of summation
+        total += weight[:, tap]
+    weight /= total[:, None]
+    fixed = np.trunc(weight * (1 << _BITS) + np.copysign(0.5, weight)).astype(np.int32)
+    return first, count, fixed
+
+
+@compiled
+def _turn(source):
+    """uint8 (H, W, 3) -> (W, H, 3)."""
+    height, width, _ = source.shape
+    out = np.empty((width, height, 3), np.uint8)
+    for top in range(0, height, _TILE):
+        for left in range(0, width, _TILE):
+            for y in range(top, min(top + _TILE, height)):
+                for x in range(left, min(left + _TILE, width)):
+                    out[x, y, 0] = source[y, x, 0]
+                    out[x, y, 1] = source[y, x, 1]
+                    out[x, y, 2] = source[y, x, 2]
+    return out
+
+
+@compiled
+def _filter(source, first, count, weight):
+    """Down the columns: uint8 (H, W, 3) -> (rows, W, 3)."""
+    height, width, _ = source.shape
+    lines, n = source.reshape(height, width * 3), width * 3
+    out = np.empty((len(first), n), np.uint8)
+    sums = np.empty(n, np.int32)
+    half = np.int32(1 << (_BITS - 1))
+    for y in range(len(first)):
+        for x in range(n):
+            sums[x] = half
+        for tap in range(count[y]):
+            w, row = weight[y, tap], first[y] + tap
+            for x in range(n):
+                sums[x] += np.int32(w) * np.int32(lines[row, x])
+        for x in range(n):
+            value = sums[x] >> _BITS
+            out[y, x] = 0 if value < 0 else (255 if value > 255 else value)
+    return out.reshape(len(first), width, 3)

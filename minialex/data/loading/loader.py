@@ -1,0 +1,204 @@
+"""Batches of decoded images, read by threads ahead of the training step that will want them."""
+
+import os
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from minialex.data.dataset import Dataset
+from minialex.data.loading.workers import Workers
+from minialex.errors import InputError
+from minialex.utils.cores import usable_cores
+
+_STRETCH = 32  # mapped images that a thread copies at a time: it has the patience for one
+_GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The readable images of one stretch of an epoch's order."""
+
+    images: np.ndarray  # uint8 (n, S, S, C)
+    labels: np.ndarray  # int64 (n,)
+    positions: np.ndarray  # int64 (n,), places in the order: what random draws are keyed by
+    indices: np.ndarray  # int64 (n,), places in the data set
+    end: int  # the first position after this batch: where a resumed epoch continues
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+class Loader:
+    """Decodes the images of `dataset` to squares of `size`, and keeps what fits in memory.
+
+    `workers` threads (default: one a core) stay up to `ahead` images (default: two batches) before
+    the consumer; Pillow lets go of Python's lock while it decodes. The first squares decoded stay
+    in a cache of `cache_bytes` (default: 2 GiB or a quarter of the memory, whichever is less; 0
+    for none). Neither changes what is delivered. Squares that the data set holds as they are, in
+    mapped memory, are copied from there, a batch at a time.
+
+    An image that takes more than `patience` seconds (default: 30) to read, or more memory than
+    there is, ends the iteration with an InputError that names it. `skipped` maps each image that
+    could not be read to the reason; `wait_seconds` adds up how long consumers had to wait.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        size: int,
+        *,
+        workers: int | None = None,
+        ahead: int | None = None,
+        cache_bytes: int | None = None,
+        patience: float | None = None,
+    ):
+        if workers is not None and workers < 1:
+            raise InputError(f"workers is {workers}: decoding images takes at least 1 thread")
+        self.dataset = dataset
+        self.size = size
+        self.workers = workers or usable_cores()
+        self.ahead = ahead
+        self.patience = patience
+        self.skipped: dict[str, str] = {}
+        self.wait_seconds = 0.0
+        self._labels = dataset.labels
+        self._early: dict[int, Future] = {}
+        self._running: dict[int, tuple[int, float]] = {}
+        self._cache: dict[int, np.ndarray] = {}
+        space = default_cache_bytes() if cache_bytes is None else cache_bytes
+        self._channels = getattr(dataset, "channels", 3)  # a stack of flow fields has 20
+        self._cache_limit = space // (size * size * self._channels)
+
+    def batches(self, order, batch_size: int, first: int = 0) -> Iterator[Batch]:
+        """Batches of the images `order[first:]`, cut every `batch_size` positions from `first`.
+
+        An image that cannot be read is left out of its batch, and a batch without images is left
+        out too. Raises InputError once more than half of `order` cannot be read. The threads end
+        with the iterator, whether it is exhausted, closed or forgotten.
+        """
+        order = np.asarray(order, np.int64)
+        ahead = 2 * batch_size if self.ahead is None else self.ahead
+        with self._start_workers() as workers:
+            if self._mapped:
+                yield from self._copied(workers, order, batch_size, first, ahead)
+            else:
+                yield from self._decoded(workers, order, batch_size, first, ahead)
+
+    def read_ahead(self, indices) -> None:
+        """Start to read these images now, for the next `batches` that delivers them.
+
+        What is read in vain stays in memory until it is delivered: name no more than a few batches.
+        """
+        if self._mapped:
+            return
+        workers = self._start_workers()
+        for index in np.asarray(indices, np.int64):
+            self._early[int(index)] = workers.submit(self._read, int(index))
+        workers.finish()
+
+    def _start_workers(self) -> Workers:
+        return Workers(self.workers, self.dataset.describe, self.patience, self._running)
+
+    @property
+    def _mapped(self) -> bool:
+        return getattr(self.dataset, "mapped_size", None) == self.size
+
+    def _decoded(self, workers: Workers, order, batch_size: int, first: int, ahead: int):
+        pending: deque[Future] = deque()
+        submitted = first
+        unreadable = 0
+        for start in range(first, len(order), batch_size):
+            end = min(start + batch_size, len(order))
+            for index in order[submitted : end + ahead]:
+                early = self._early.pop(int(index), None)
+                pending.append(early or workers.submit(self._read, int(index)))
+            submitted = max(submitted, min(end + ahead, len(order)))
+            waiting = time.perf_counter()
+            found = [workers.result(pending.popleft()) for _ in range(start, end)]
+            self.wait_seconds += time.perf_counter() - waiting
+            batch = self._assemble(order, start, end, found)
+            unreadable += end - start - len(batch)
+            if 2 * unreadable > len(order):
+                raise self._too_many(unreadable, len(order))
+            if len(batch):
+                yield batch
+
+    def _copied(self, workers: Workers, order, batch_size: int, first: int, ahead: int):
+        """The same for squares in mapped memory: each thread copies a stretch of the batch."""
+        pending: deque[tuple[np.ndarray, list[Future]]] = deque()
+        submitted = first
+        for start in range(first, len(order), batch_size):
+            end = min(start + batch_size, len(order))
+            while submitted < min(end + ahead, len(order)):
+                stop = min(submitted + batch_size, len(order))
+                pending.append(self._start_copy(workers, order[submitted:stop]))
+                submitted = stop
+            waiting = time.perf_counter()
+            images, jobs = pending.popleft()
+            for job in jobs:
+                workers.result(job)
+            self.wait_seconds += time.perf_counter() - waiting
+            indices = order[start:end]
+            yield Batch(images, self._labels[indices], np.arange(start, end), indices, end)
+
+    def _start_copy(self, workers: Workers, indices) -> tuple[np.ndarray, list[Future]]:
+        images = np.empty((len(indices), self.size, self.size, self._channels), np.uint8)
+        pieces = min(len(indices), max(self.workers, -(-len(indices) // _STRETCH)))
+        cuts = np.linspace(0, len(indices), pieces + 1).astype(int)
+
+        def stretch(low: int, high: int):
+            copy = self.dataset.copy_squares  # type: ignore[attr-defined]
+            return lambda _: copy(indices[low:high], images[low:high])
+
+        spans = zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True)
+        jobs = [workers.submit(stretch(*span), int(indices[span[0]])) for span in spans]
+        return images, jobs
+
+    def _read(self, index: int) -> np.ndarray | str:
+        """One square, from the cache or the file; or the reason why there is none."""
+        if (image := self._cache.get(index)) is not None:
+            return image
+        try:
+            image = self.dataset.image(index, self.size)
+        except (InputError, OSError) as error:
+            return str(error)
+        if len(self._cache) < self._cache_limit:
+            self._cache[index] = image
+        return image
+
+    def _assemble(self, order: np.ndarray, start: int, end: int, found: list) -> Batch:
+        kept = []
+        for position, image in zip(range(start, end), found, strict=True):
+            if isinstance(image, str):
+                self.skipped[self.dataset.describe(int(order[position]))] = image
+            else:
+                kept.append(position)
+        images = np.empty((len(kept), self.size, self.size, self._channels), np.uint8)
+        for row, position in enumerate(kept):
+            images[row] = found[position - start]
+        positions = np.array(kept, np.int64)
+        indices = order[positions]
+        return Batch(images, self._labels[indices], positions, indices, end)
+
+    def _too_many(self, unreadable: int, total: int) -> InputError:
+        example = next(iter(self.skipped.values()))
+        return InputError(
+            f"{unreadable} of {total} images of {self.dataset.name!r} cannot be read, the first: "
+            f"{example}; see `minialex check --data` for all of them"
+        )
+
+
+def default_cache_bytes() -> int:
+    """2 GiB, or a quarter of the machine's or container's memory where that is less."""
+    memory = [8 * _GIB]
+    if hasattr(os, "sysconf"):
+        memory.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    limit = Path("/sys/fs/cgroup/memory.max")
+    if limit.is_file() and (words := limit.read_text().strip()).isdecimal():
+        memory.append(int(words))
+    return min(memory) // 4

@@ -1,0 +1,188 @@
+"""`minialex prepare`: any data set into a packed one, once, so that training need not decode."""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from minialex.data.dataset import Splits
+from minialex.data.packed.dataset import open_packed
+from minialex.data.packed.manifest import MANIFEST, PARTS, Manifest
+from minialex.data.packed.packer import Packer, encode
+from minialex.data.packed.packing import fingerprint, finish, lock
+from minialex.data.packed.report import NAME as REPORT
+from minialex.data.packed.shards import STATE, PartState, PrepareState
+from minialex.data.sources.open import existing_folder, is_builtin, open_data
+from minialex.errors import InputError
+from minialex.utils.cores import usable_cores
+from minialex.utils.interrupt import Interrupt
+from minialex.utils.progress import Progress
+
+_SAMPLE = 24  # images that tell how large JPEG will be
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What `prepare` returns; `interrupted` names the signal that ended it, if one did."""
+
+    folder: Path
+    images: dict[str, int]
+    left_out: dict[str, str]  # name -> reason
+    bytes: int
+    interrupted: str | None = None
+
+
+def prepare(
+    source: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    *,
+    size: int = 256,
+    jpeg: bool = False,
+    quality: int = 90,
+    workers: int | None = None,
+    seed: int = 0,
+    val_fraction: float = 0.1,
+    max_left_out: float = 0.05,
+    progress: bool = True,
+) -> Prepared:
+    """Pack the data set `source` into `folder`, for `open_data` and `minialex train --data`.
+
+    size          shorter side in pixels; the central square of it is kept (paper, section 2)
+    jpeg          keep JPEG of `quality` in the shards, decoded while training, not pixels
+    workers       threads that decode, one a core by default; the bytes do not depend on it
+    seed, val_fraction   which share of each class to hold out where the source has no such part
+    max_left_out  the share of images that may be unreadable or mislabelled; they are left out and
+                  listed in report.txt
+
+    Given again after it was interrupted, it goes on. Raises InputError for what cannot be used,
+    and where there is not enough room on the disk.
+    """
+    _check(size, quality, max_left_out, workers)
+    show = Progress(progress)
+    splits = open_data(source, seed=seed, val_fraction=val_fraction)
+    root = None if is_builtin(source) else existing_folder(source)
+    request = {
+        "size": size,
+        "quality": quality if jpeg else None,
+        "data": fingerprint(splits, root),
+    }
+    folder = Path(folder).expanduser()
+    if root is not None and folder.resolve() == root:
+        raise InputError(f"the packed data would go into its source {str(root)!r}: name another")
+    if (folder / MANIFEST).exists():
+        return _done_before(folder, request)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{str(folder)!r} is a file: name a new folder for the packed data")
+    fresh = not (folder / STATE).exists()
+    if fresh and folder.exists() and any(not _is_ours(path) for path in folder.iterdir()):
+        raise InputError(
+            f"{str(folder)!r} holds other files: name a new folder for the packed data, or empty it"
+        )
+    state = _start(request, size) if fresh else PrepareState.load(folder)
+    if state.request != request:
+        raise InputError(
+            f"{str(folder)!r} was begun with other images or options: repeat them, or remove it"
+        )
+    show.say(f"{splits.train.name}: {splits.train.layout}")
+    native = splits.train.native_size
+    if native is not None and 2 * native < size:
+        show.say(
+            f"the images are {native} pixels wide, and {size} is asked for: --size {native} would "
+            "say as much in less room"
+        )
+    needed = _needed(splits, state, size, quality if jpeg else None)
+    _require_room(folder, needed, show)
+    folder.mkdir(parents=True, exist_ok=True)
+    with lock(folder), Interrupt() as interrupt:
+        for part in folder.glob("*.part"):
+            part.unlink()
+        packer = Packer(splits, root, folder, state, quality if jpeg else None, max_left_out, show)
+        for part_name in PARTS:
+            if not interrupt.requested:
+                packer.run(part_name, workers or usable_cores(), interrupt)
+        if interrupt.requested:
+            show.say(f"stopped by {interrupt.requested}; the same command goes on from here")
+        else:
+            finish(folder, state, splits, root)
+            open_packed(folder)
+    return Prepared(
+        folder,
+        {name: len(part.kept) for name, part in state.parts.items()},
+        {k: v for part in state.parts.values() for k, v in part.left_out.items()},
+        sum(shard["bytes"] for part in state.parts.values() for shard in part.shards),
+        interrupt.requested,
+    )
+
+
+def _check(size: int, quality: int, max_left_out: float, workers: int | None) -> None:
+    if workers is not None and workers < 1:
+        raise InputError(f"workers is {workers}: decoding images takes at least 1 thread")
+    if not 8 <= size <= 4096:
+        raise InputError(f"size is {size}: choose between 8 and 4096 pixels")
+    if not 1 <= quality <= 95:
+        raise InputError(f"quality is {quality}: JPEG's goes from 1 to 95")
+    if not 0 <= max_left_out <= 1:
+        raise InputError(f"max_left_out is {max_left_out}: give a share between 0 and 1")
+
+
+def _start(request: dict, size: int) -> PrepareState:
+    total, products = np.zeros((size, size, 3), np.int64), np.zeros((3, 3), np.int64)
+    return PrepareState(request, {name: PartState() for name in PARTS}, total, products)
+
+
+def _is_ours(path: Path) -> bool:
+    """What a run that ended before its first saved state may have left."""
+    return (
+        path.name == REPORT
+        or path.suffix == ".part"
+        or path.name.startswith(("train-", "val-", f".{STATE}"))
+    )
+
+
+def _done_before(folder: Path, request: dict) -> Prepared:
+    splits = open_packed(folder)
+    manifest = Manifest(folder)
+    if manifest.values.get("request") != request:
+        raise InputError(
+            f"{str(folder)!r} holds a packed data set of other images or options: name a new folder"
+        )
+    (folder / STATE).unlink(missing_ok=True)
+    counts = {"train": len(splits.train), "val": len(splits.val)}
+    return Prepared(folder, counts, {}, sum(entry["bytes"] for entry in manifest.entries()))
+
+
+def _needed(splits: Splits, state: PrepareState, size: int, quality: int | None) -> int:
+    """Bytes that are still to be written, estimated from a few images for JPEG."""
+    each = float(size * size * 3)
+    if quality is not None:
+        data, sizes = splits.train, []
+        for index in np.linspace(0, len(data) - 1, min(len(data), _SAMPLE)).astype(int):
+            try:
+                sizes.append(len(encode(data.image(int(index), size), quality)))
+            except (InputError, OSError):
+                continue
+        each = 1.1 * float(np.mean(sizes)) if sizes else each
+    left = sum(len(getattr(splits, name)) - part.done for name, part in state.parts.items())
+    return int(left * (each + 128)) + size * size * 12 * 3
+
+
+def _require_room(folder: Path, needed: int, show: Progress) -> None:
+    existing = folder.resolve()
+    while not existing.is_dir():
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
+    show.say(f"{folder} takes {_size(needed)} more; {_size(free)} are free there")
+    if needed > free:
+        raise InputError(
+            f"the packed data takes {_size(needed)} and {str(existing)!r} has {_size(free)} free: "
+            "make room, choose another disk, or use --jpeg, which takes about a tenth"
+        )
+
+
+def _size(count: int) -> str:
+    for unit, one in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if count >= one:
+            return f"{count / one:.1f} {unit}"
+    return f"{count / 1e3:.0f} kB"

@@ -1,0 +1,204 @@
+"""ILSVRC-2012 as it is downloaded: images are read straight from the tars, nothing is unpacked.
+
+ILSVRC2012_img_train.tar holds a tar for each class, ILSVRC2012_img_val.tar 50,000 flat files whose
+labels are in the development kit.
+"""
+
+import os
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from minialex.data.dataset import Dataset, Splits, split
+from minialex.data.decode import images
+from minialex.data.sources import devkit
+from minialex.data.sources.folder import short_names, typical_side
+from minialex.data.sources.tar import Member, members
+from minialex.errors import InputError
+
+TRAIN, VAL = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
+NAMES = (TRAIN, VAL, devkit.ARCHIVE)
+
+_CLASS_TAR = re.compile(r"(?:\./)?(n\d{8})\.tar")
+_VAL_IMAGE = re.compile(r"(?:.*/)?ILSVRC2012_val_(\d{8})\.JPEG")
+
+
+@dataclass(frozen=True)
+class TarImages:
+    """Images that lie in one tar; `ignored` are its entries that are none, links for example."""
+
+    path: Path
+    name: str
+    layout: str
+    class_ids: tuple[str, ...]
+    class_names: tuple[str, ...]
+    names: tuple[str, ...]
+    offsets: np.ndarray  # int64 (N,), of each image's first byte in the file
+    sizes: np.ndarray  # int64 (N,), bytes
+    labels: np.ndarray  # int64 (N,)
+    ignored: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def image(self, index: int, size: int) -> np.ndarray:
+        return images.load_square(self.read(index), size, self.describe(index))
+
+    def read(self, index: int) -> bytes:
+        """The image file as it is in the archive."""
+        offset, size = int(self.offsets[index]), int(self.sizes[index])
+        images.refuse_large(size, self.describe(index))
+        if hasattr(os, "pread"):  # several threads, one file: the place is not shared
+            return os.pread(self._file.fileno(), size, offset)
+        with self.path.open("rb") as file:
+            file.seek(offset)
+            return file.read(size)
+
+    def dimensions(self, index: int) -> tuple[int, int]:
+        """Width and height of the image."""
+        return images.dimensions(self.read(index), self.describe(index))
+
+    def describe(self, index: int) -> str:
+        return f"{self.path}:{self.names[index]}"
+
+    @cached_property
+    def native_size(self) -> int | None:
+        """The median shorter side of a few images; None if none can be read."""
+        return typical_side(len(self), self.read)
+
+    @cached_property
+    def _file(self) -> BinaryIO:
+        return self.path.open("rb")
+
+
+def is_archives(root: Path) -> bool:
+    """Whether one of the two image archives is in `root`."""
+    return (root / TRAIN).is_file() or (root / VAL).is_file()
+
+
+def open_archives(root: Path, *, seed: int, val_fraction: float) -> Splits:
+    """The archives in `root`; without the validation archive, a share of each class by `seed`.
+
+    Raises InputError where the training archive or, for validation, the development kit is missing,
+    and for an archive that is damaged.
+    """
+    if not (root / TRAIN).is_file():
+        raise InputError(f"{str(root)!r} holds {VAL} but no {TRAIN} to train on: copy it there")
+    kit_path = devkit.find(root)
+    kit = devkit.read(kit_path) if kit_path else None
+    train = _open_train(root, kit)
+    if not (root / VAL).is_file():
+        return split(train, val_fraction, seed)
+    return Splits(train, _open_val(root, kit, train.class_ids))
+
+
+def open_validation(root: Path) -> Dataset:
+    """What to judge a network by: the validation archive, or else all of the training archive."""
+    kit_path = devkit.find(root)
+    kit = devkit.read(kit_path) if kit_path else None
+    if not (root / VAL).is_file():
+        return _open_train(root, kit)
+    ids = tuple(sorted(kit.wnids.values())) if kit else ()
+    return _open_val(root, kit, ids)
+
+
+def _open_train(root: Path, kit: devkit.Devkit | None) -> TarImages:
+    path = root / TRAIN
+    found: dict[str, list[Member]] = {}
+    ignored = []
+    with path.open("rb", buffering=0) as file:
+        for outer in members(file, str(path)):
+            match = _CLASS_TAR.fullmatch(outer.name)
+            if match is None or not outer.plain:
+                ignored.append(outer.name)
+                continue
+            inside = f"{path}:{outer.name}"
+            inner = members(file, inside, outer.offset, outer.offset + outer.size)
+            if match[1] in found:
+                raise InputError(f"{path} holds {outer.name} twice: it is no ILSVRC archive")
+            found[match[1]] = []
+            for member in inner:
+                if member.plain:
+                    found[match[1]].append(member)
+                else:
+                    ignored.append(f"{outer.name}:{member.name}")
+    class_ids = tuple(sorted(found))
+    if len(class_ids) < 2:
+        raise InputError(
+            f"{str(path)!r} holds {len(class_ids)} class archives such as n01440764.tar: telling "
+            "classes apart takes at least two, so fetch the whole archive"
+        )
+    for class_id in class_ids:
+        if not found[class_id]:
+            raise InputError(f"{path}:{class_id}.tar holds no image: fetch the archive again")
+    if kit and (strange := sorted(set(class_ids) - set(kit.words))):
+        raise InputError(
+            f"{path} has a class {strange[0]} that the development kit {kit.path} does not know: "
+            "use the kit of ILSVRC-2012, tasks 1 and 2"
+        )
+    counts = [len(found[class_id]) for class_id in class_ids]
+    layout = f"ILSVRC-2012 archives, {len(class_ids):,} classes"
+    return TarImages(
+        path=path,
+        name=root.name,
+        layout=layout if kit else f"{layout}, no development kit",
+        class_ids=class_ids,
+        class_names=short_names(class_ids, kit.words) if kit else class_ids,
+        names=tuple(f"{c}.tar:{m.name}" for c in class_ids for m in found[c]),
+        offsets=np.array([m.offset for c in class_ids for m in found[c]], np.int64),
+        sizes=np.array([m.size for c in class_ids for m in found[c]], np.int64),
+        labels=np.repeat(np.arange(len(class_ids)), counts).astype(np.int64),
+        ignored=tuple(ignored),
+    )
+
+
+def _open_val(root: Path, kit: devkit.Devkit | None, class_ids: tuple[str, ...]) -> TarImages:
+    """The validation images of the classes in `class_ids`; the others are counted in `layout`."""
+    path = root / VAL
+    if kit is None:
+        raise InputError(
+            f"the labels of {path} are in {devkit.ARCHIVE}, which is not there: copy it to {root}"
+        )
+    label_of = {class_id: label for label, class_id in enumerate(class_ids)}
+    ignored, kept = [], []
+    total = 0
+    with path.open("rb", buffering=0) as file:
+        for member in members(file, str(path)):
+            match = _VAL_IMAGE.fullmatch(member.name)
+            if match is None or not member.plain:
+                ignored.append(member.name)
+                continue
+            wnid = kit.wnid_of(int(match[1]))
+            if wnid is None:
+                raise InputError(
+                    f"{path} holds {member.name}, and the development kit has labels for images 1 "
+                    f"to {len(kit.truth):,} only: the two do not belong together"
+                )
+            total += 1
+            if wnid in label_of:
+                kept.append((member, label_of[wnid]))
+    if not kept:
+        raise InputError(
+            f"{str(path)!r} holds no validation image ILSVRC2012_val_….JPEG of the classes to be "
+            "told apart: fetch it again"
+        )
+    layout = f"ILSVRC-2012 archives, {len(class_ids):,} classes"
+    if len(kept) < total:
+        layout += f" and {len(kept):,} of {total:,} validation images, those of these classes"
+    kept.sort(key=lambda pair: pair[0].name)
+    return TarImages(
+        path=path,
+        name=root.name,
+        layout=layout,
+        class_ids=class_ids,
+        class_names=short_names(class_ids, kit.words),
+        names=tuple(m.name for m, _ in kept),
+        offsets=np.array([m.offset for m, _ in kept], np.int64),
+        sizes=np.array([m.size for m, _ in kept], np.int64),
+        labels=np.array([label for _, label in kept], np.int64),
+        ignored=tuple(ignored),
+    )

@@ -1,0 +1,154 @@
+"""cuda-convnet's batches, the original program's own format, and CIFAR-10's Python version.
+
+`data_batch_N` is a pickled dict of `data`, uint8, and `labels`; an image is a column in
+cuda-convnet's files and a row in CIFAR-10's: planes of red, green and blue. Class names are in
+`batches.meta`.
+"""
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from minialex.data.dataset import Splits, split
+from minialex.data.decode import images
+from minialex.data.sources.plain_pickle import load
+from minialex.errors import InputError
+
+_META, _TEST = "batches.meta", "test_batch"
+_VALIDATION_FROM = 1000  # cuda-convnet2 numbers validation batches from here on
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The images of some batches, in memory."""
+
+    paths: tuple[Path, ...]
+    planes: tuple[np.ndarray, ...]  # uint8 (n, 3, side, side) each
+    labels: np.ndarray  # int64 (N,)
+    class_ids: tuple[str, ...]
+    layout: str
+    name: str
+    native_size: int
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.class_ids
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def image(self, index: int, size: int) -> np.ndarray:
+        file, row = self._place(index)
+        pixels = np.ascontiguousarray(self.planes[file][row].transpose(1, 2, 0))  # (S, S, 3)
+        return pixels if size == self.native_size else images.square(pixels, size)
+
+    def describe(self, index: int) -> str:
+        file, row = self._place(index)
+        return f"{self.paths[file]}, image {row}"
+
+    def _place(self, index: int) -> tuple[int, int]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"image {index} of {len(self)}")
+        file = 0
+        while index >= len(self.planes[file]):
+            index -= len(self.planes[file])
+            file += 1
+        return file, int(index)
+
+
+def is_convnet(root: Path) -> bool:
+    """Whether `root` holds a file called data_batch_<number>."""
+    return bool(_numbered(root))
+
+
+def open_convnet(root: Path, *, seed: int, val_fraction: float) -> Splits:
+    """The batches in `root`: for validation `test_batch`, or those from 1000 on, or the sixth of
+    six, as cuda-convnet's own examples have it; without any, a split by `seed`.
+
+    Raises InputError for a batch that is damaged, or holds anything but images and labels.
+    """
+    numbered = _numbered(root)
+    train = [path for number, path in numbered if number < _VALIDATION_FROM]
+    val = [path for number, path in numbered if number >= _VALIDATION_FROM]
+    if (root / _TEST).is_file():
+        val.append(root / _TEST)
+    elif not val and [number for number, _ in numbered] == [1, 2, 3, 4, 5, 6]:
+        val = [train.pop()]
+    if not train:
+        raise InputError(f"{str(root)!r} holds validation batches only: copy data_batch_1 … there")
+    names = _class_names(root / _META)
+    layout = f"cuda-convnet batches, {len(train)} for training"
+    layout += f", {', '.join(path.name for path in val)} for validation" if val else ""
+    data = _read(train, names, layout, root.name)
+    if not val:
+        return split(data, val_fraction, seed)
+    return Splits(data, _read(val, data.class_ids, layout, root.name))
+
+
+def _numbered(root: Path) -> list[tuple[int, Path]]:
+    found = ((re.fullmatch(r"data_batch_(\d{1,9})", path.name), path) for path in root.iterdir())
+    return sorted((int(match[1]), path) for match, path in found if match and path.is_file())
+
+
+def _read(paths: list[Path], names: tuple[str, ...] | None, layout: str, name: str) -> Batches:
+    planes, labels = zip(*(_batch(path) for path in paths), strict=True)
+    sides = {p.shape[2] for p in planes}
+    if len(sides) > 1:
+        raise InputError(f"the batches in {str(paths[0].parent)!r} differ in image size: {sides}")
+    every = np.concatenate(labels)
+    if names is None:
+        names = tuple(map(str, range(int(every.max()) + 1)))
+    for path, of_file in zip(paths, labels, strict=True):
+        if of_file.min() < 0 or of_file.max() >= len(names):
+            raise InputError(
+                f"{str(path)!r} has labels beyond the {len(names)} classes: it is damaged"
+            )
+    return Batches(tuple(paths), planes, every, names, layout, name, sides.pop())
+
+
+def _batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """One file's images, uint8 (n, 3, S, S), and labels, int64 (n,)."""
+    values = load(path)
+    values = {_text(k): v for k, v in values.items()} if isinstance(values, dict) else {}
+    data = values.get("data")
+    if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2:
+        data = np.zeros((0, 0), np.uint8)
+    try:
+        labels = np.array([int(label) for label in values["labels"]], np.int64)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        labels = np.zeros(0, np.int64)
+    if not data.size or not len(labels):
+        raise InputError(
+            f"{str(path)!r} holds no uint8 array `data` with `labels`: it is none of "
+            "cuda-convnet's batches of pixels"
+        )
+    numbers = next((n for n, count in (data.shape, data.shape[::-1]) if count == len(labels)), 0)
+    side = math.isqrt(numbers // 3)
+    if numbers == 0 or 3 * side * side != numbers:
+        raise InputError(
+            f"{str(path)!r} has {len(labels)} labels and `data` of shape {data.shape}: expected an "
+            "image of three square planes a column, or a row"
+        )
+    rows = data.T if data.shape[1] == len(labels) else data
+    return np.ascontiguousarray(rows).reshape(-1, 3, side, side), labels
+
+
+def _class_names(path: Path) -> tuple[str, ...] | None:
+    if not path.is_file():
+        return None
+    values = load(path)
+    values = {_text(k): v for k, v in values.items()} if isinstance(values, dict) else {}
+    words = values.get("label_names")
+    if not isinstance(words, list) or not all(isinstance(w, str | bytes) for w in words):
+        raise InputError(f"{str(path)!r} holds no list `label_names`: fetch it again")
+    names = tuple(map(_text, words))
+    if len(set(names)) != len(names) or len(names) < 2:
+        raise InputError(f"{str(path)!r} does not name two or more different classes")
+    return names
+
+
+def _text(value) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,219 @@
+"""Built-in images, drawn when asked for: one class for each colour, form and texture.
+
+2 colours x 2 textures x 3 forms = 12 classes. Each cue alone leaves four or six classes open, so a
+network must see all three. Place, size, tilt, texture scale, the many-coloured background with
+its plain distractors, lighting and noise vary from image to image and say nothing of the class.
+
+An image is a function of (seed, split, index) alone, and looks the same at every size.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import product
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from minialex import rng
+from minialex.data.dataset import Splits
+from minialex.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+COLOURS = ("blue", "red")
+TEXTURES = ("dotted", "striped")
+FORMS = ("cross", "disc", "triangle")
+CLASSES = tuple(" ".join(words) for words in product(COLOURS, TEXTURES, FORMS))
+
+_HUES = {"blue": 0.61, "red": 0.99}
+_OVERSAMPLING = 2  # forms are drawn larger and averaged down: smooth edges
+_NOISE_SIDE = 512  # one tile of noise serves all images, each from a place of its own
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """`count` drawn images, the classes in turn; `part` 0 is for training, 1 for validation."""
+
+    count: int
+    seed: int = 0
+    part: int = 0
+    name: str = "shapes"
+    native_size: None = None
+    class_ids: ClassVar[tuple[str, ...]] = tuple(c.replace(" ", "-") for c in CLASSES)
+    class_names: ClassVar[tuple[str, ...]] = CLASSES
+
+    @property
+    def layout(self) -> str:
+        return f"built-in drawn images, {len(CLASSES)} classes, seed {self.seed}"
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        return np.arange(self.count, dtype=np.int64) % len(CLASSES)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def image(self, index: int, size: int) -> np.ndarray:
+        if not 0 <= index < self.count:
+            raise IndexError(f"image {index} of {self.count}")
+        numbers = rng.uniform(rng.words(self.seed, rng.Purpose.SHAPES, self.part, [index], 96)[0])
+        return _draw(index % len(CLASSES), _Numbers(numbers), size)
+
+    def describe(self, index: int) -> str:
+        return f"shapes:{('train', 'val')[self.part]}/{index} (seed {self.seed})"
+
+
+def open_shapes(count: int, *, seed: int) -> Splits:
+    """`count` training images and a quarter as many for validation."""
+    if count < 4 * len(CLASSES):
+        raise InputError(
+            f"shapes:{count} is too few images: ask for at least {4 * len(CLASSES)}, "
+            "so that validation sees every class"
+        )
+    return Splits(Shapes(count, seed, 0), Shapes(count // 4, seed, 1))
+
+
+class _Numbers:
+    """Hands out an image's random numbers one after the other."""
+
+    def __init__(self, uniform: np.ndarray):
+        self._uniform, self._next = uniform, 0
+
+    def take(self, low, high, count: int | None = None):
+        """One number in (low, high), or an array of `count`."""
+        start, self._next = self._next, self._next + (count or 1)
+        drawn = self._uniform[start : self._next]
+        return low + (high - low) * (float(drawn[0]) if count is None else drawn)
+
+
+def _draw(label: int, numbers: _Numbers, size: int) -> np.ndarray:
+    from PIL import Image
+
+    colour, texture, form = CLASSES[label].split()
+    picture = _background(numbers, size)
+    mask, ink = _object_masks(form, texture, numbers, size)
+    hue = _HUES[colour] + numbers.take(-0.04, 0.04)
+    saturation = numbers.take(0.65, 0.95)
+    # Ground and ink differ in lightness either way round, so lightness tells nothing.
+    dark, light = numbers.take(0.3, 0.5), numbers.take(0.85, 1.0)
+    if numbers.take(0, 1) < 0.5:
+        dark, light = light, dark
+    ground, pattern = _rgb(hue, saturation, dark), _rgb(hue, saturation * 0.6, light)
+    fill = Image.composite(
+        Image.new("RGB", (size, size), pattern), Image.new("RGB", (size, size), ground), ink
+    )
+    picture.paste(fill, mask=mask)
+    return _light_and_noise(np.asarray(picture, np.float32), numbers)
+
+
+def _background(numbers: _Numbers, size: int) -> "Image":
+    """A soft patchwork of colours with a few plain blobs, which may be red or blue too."""
+    from PIL import Image, ImageDraw
+
+    grid = np.stack(
+        [
+            _rgb(*hsv)
+            for hsv in zip(
+                numbers.take(0, 1, 9),
+                numbers.take(0.05, 0.75, 9),
+                numbers.take(0.25, 0.95, 9),
+                strict=True,
+            )
+        ]
+    )
+    patches = Image.fromarray(grid.astype(np.uint8).reshape(3, 3, 3))
+    picture = patches.resize((size, size), Image.Resampling.BICUBIC)
+    draw = ImageDraw.Draw(picture)
+    for _ in range(4):
+        x, y = numbers.take(0, size, 2)
+        rx, ry = numbers.take(0.04, 0.13, 2) * size
+        fill = _rgb(numbers.take(0, 1), numbers.take(0.3, 0.95), numbers.take(0.4, 1.0))
+        draw.ellipse((x - rx, y - ry, x + rx, y + ry), fill=fill)
+    return picture
+
+
+def _object_masks(form: str, texture: str, numbers: _Numbers, size: int) -> tuple["Image", "Image"]:
+    """Where the object is, and where on it the texture's ink is: two mode L images."""
+    from PIL import Image, ImageDraw
+
+    side = size * _OVERSAMPLING
+    radius = numbers.take(0.32, 0.44) * side
+    centre = numbers.take(radius, side - radius, 2)
+    # Tilts beyond this make the first epochs long: a small network then needs many more images.
+    form_turn, texture_turn = (_rotation(angle) for angle in numbers.take(-0.4, 0.4, 2))
+
+    mask = Image.new("L", (side, side))
+    outline = ImageDraw.Draw(mask)
+    if form == "disc":
+        r = 0.82 * radius
+        outline.ellipse((*(centre - r), *(centre + r)), fill=255)
+    else:
+        corners = _OUTLINES[form] @ form_turn * radius + centre
+        outline.polygon(corners.ravel().tolist(), fill=255)
+
+    ink = Image.new("L", (side, side))
+    pattern = ImageDraw.Draw(ink)
+    period = numbers.take(0.38, 0.52)
+    offset = numbers.take(0, period, 2)
+    lines = np.arange(-1.5, 1.5, period)
+    if texture == "striped":
+        for y in lines + offset[1]:
+            stripe = np.array([(-2, y), (2, y), (2, y + period / 2), (-2, y + period / 2)])
+            corners = stripe @ texture_turn * radius + centre
+            pattern.polygon(corners.ravel().tolist(), fill=255)
+    else:
+        r = 0.4 * period * radius  # half of the area, as the stripes have
+        grid = np.stack(np.meshgrid(lines + offset[0], lines + offset[1]), -1).reshape(-1, 2)
+        for x, y in grid[(grid**2).sum(1) < 1.4] @ texture_turn * radius + centre:
+            pattern.ellipse((x - r, y - r, x + r, y + r), fill=255)
+    return mask.reduce(_OVERSAMPLING), ink.reduce(_OVERSAMPLING)
+
+
+def _light_and_noise(pixels: np.ndarray, numbers: _Numbers) -> np.ndarray:
+    """A slanted light, a tint of the lamp, and grain: float32 (S, S, 3) to uint8."""
+    size = len(pixels)
+    slope = numbers.take(-0.3, 0.3, 2)
+    ramp = np.linspace(-1, 1, size, dtype=np.float32)
+    light = 1 + np.float32(slope[0]) * ramp[:, None] + np.float32(slope[1]) * ramp
+    tint = numbers.take(0.75, 1.05) * numbers.take(0.92, 1.08, 3)
+    pixels *= light[:, :, None] * tint.astype(np.float32)
+    y, x = (int(v) for v in numbers.take(0, _NOISE_SIDE, 2))
+    rows, columns = (np.arange(size) + y) % _NOISE_SIDE, (np.arange(size) + x) % _NOISE_SIDE
+    pixels += (_noise()[rows][:, columns] * np.float32(numbers.take(2, 9)))[:, :, None]
+    return np.clip(pixels, 0, 255, out=pixels).astype(np.uint8)
+
+
+@lru_cache(maxsize=1)
+def _noise() -> np.ndarray:
+    shape = (_NOISE_SIDE, _NOISE_SIDE)
+    return rng.normal_array(0, rng.Purpose.SHAPES, 2**32 - 1, shape, 1.0, np.float32)
+
+
+def _rgb(hue: float, saturation: float, value: float) -> tuple[int, int, int]:
+    """Hue in turns, saturation and value in 0 … 1, to 0 … 255."""
+    import colorsys
+
+    r, g, b = (int(255 * v) for v in colorsys.hsv_to_rgb(hue % 1, saturation, value))
+    return r, g, b
+
+
+def _rotation(angle: float) -> np.ndarray:
+    return np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+
+
+def _regular(corners: int) -> np.ndarray:
+    angles = 2 * np.pi * np.arange(corners) / corners
+    return np.stack((np.sin(angles), -np.cos(angles)), axis=-1)
+
+
+_W = 0.32  # half the width of the cross's arms
+_OUTLINES = {
+    "triangle": _regular(3) * 1.12,
+    "cross": np.array(
+        [
+            *[(-_W, -1), (_W, -1), (_W, -_W), (1, -_W), (1, _W), (_W, _W)],
+            *[(_W, 1), (-_W, 1), (-_W, _W), (-1, _W), (-1, -_W), (-_W, -_W)],
+        ]
+    ),
+}

@@ -1,0 +1,1 @@
+"""The report: sections, Markdown, the HTML page and its figures."""

@@ -1,0 +1,1 @@
+"""Trained networks: load, predict, evaluate, ensembles, neighbours and first-layer filters."""

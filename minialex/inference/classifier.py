@@ -1,0 +1,315 @@
+"""A trained network with all it takes to use it: preprocessing, class names, backend."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minialex import models
+from minialex.backends import Backend
+from minialex.data.decode.images import load_square, square
+from minialex.data.preprocessing import Preprocessing
+from minialex.data.sources.open import open_data, open_for_evaluation
+from minialex.data.statistics import Statistics
+from minialex.errors import InputError
+from minialex.inference.evaluation import Evaluation, evaluate_network, probabilities, scores
+from minialex.models import Model
+from minialex.models.recipe import Recipe
+from minialex.network import Tree
+from minialex.parallel import Group, open_devices, place
+from minialex.utils import checkpoint
+
+Image = Any  # a path, a Pillow image or a uint8 array (H, W, 3)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One guess: the class and its probability in 0 … 1."""
+
+    name: str
+    probability: float
+
+
+@dataclass
+class Classifier:
+    """`predict`, `features` and `evaluate` of one trained network.
+
+    `data` is what it was trained on ({"data", "seed", "val_fraction"}), so that `evaluate` on the
+    same folder uses the images that training did not see.
+    """
+
+    model: Model
+    params: Tree
+    preprocessing: Preprocessing
+    class_names: tuple[str, ...]
+    class_ids: tuple[str, ...]
+    backend: Backend | Group
+    data: dict[str, Any]
+    dtype: str = "float32"
+
+    @property
+    def recipe_line(self) -> str:
+        """The model and its preprocessing in one line, to stand beside an accuracy."""
+        return f"{self.model.name}, {self.preprocessing.recipe.line()}"
+
+    def predict(
+        self, images: Image | Sequence[Image], top: int = 5, crops: int = 1
+    ) -> list[list[Prediction]]:
+        """The `top` most probable classes of each image, the best first."""
+        return best_guesses(self.probabilities(images, crops=crops), self.class_names, top)
+
+    def probabilities(self, images: Image | Sequence[Image], crops: int = 1) -> np.ndarray:
+        """All class probabilities: (N, K)."""
+        return probabilities(
+            self.backend,
+            self.model.network,
+            self.params,
+            self.preprocessing,
+            self._squares(images),
+            crops=crops,
+            dtype=self.dtype,
+        )
+
+    def features(self, images: Image | Sequence[Image]) -> np.ndarray:
+        """The last hidden layer's outputs on the centre crop (paper, section 6.1): (N, 4096)."""
+        network = self.model.network
+        [view] = self.preprocessing.views(1)
+        y = scores(
+            self.backend,
+            network,
+            self.params,
+            self.preprocessing,
+            self._squares(images),
+            view,
+            self.dtype,
+            network.feature_layer(),
+        )
+        return y.reshape(len(y), -1).astype(self.dtype)
+
+    def evaluate(
+        self,
+        data=None,
+        crops: int = 1,
+        batch_size: int = 128,
+        workers: int | None = None,
+        progress: bool = False,
+    ) -> Evaluation:
+        """Errors on the validation images of `data` (None: of the data it was trained on).
+
+        A folder of class folders that training did not split is used whole.
+        """
+        from minialex.data.loading.loader import Loader
+        from minialex.utils.progress import Progress
+
+        dataset = self._dataset(data)
+        labels = self._labels(dataset)
+        loader = Loader(dataset, self.preprocessing.recipe.resize, workers=workers)
+        with Progress(progress).bar("evaluating", len(dataset)) as bar:
+            return evaluate_network(
+                self.backend,
+                self.model.network,
+                self.params,
+                self.preprocessing,
+                dataset,
+                crops=crops,
+                batch_size=batch_size,
+                labels=labels,
+                loader=loader,
+                recipe_line=f"{self.recipe_line}, {crops} crop{'s' * (crops > 1)}",
+                dtype=self.dtype,
+                on_batch=bar.update,
+            )
+
+    def save(self, path: str | Path, state: dict | None = None, tensors: dict | None = None):
+        """Write a weight file; `state` and more `tensors` make it a checkpoint to resume from."""
+        statistics = self.preprocessing.statistics
+        weights = {
+            f"{layer}.{name}": self.backend.to_numpy(value)
+            for layer, of_layer in self.params.items()
+            for name, value in of_layer.items()
+        }
+        described = {
+            "model": {
+                "name": self.model.name,
+                "classes": self.model.classes,
+                "options": self.model.options,
+                "dropout": self.model.network != self.model.network.without_dropout(),
+            },
+            "class_names": list(self.class_names),
+            "class_ids": list(self.class_ids),
+            "recipe": asdict(self.preprocessing.recipe),
+            "colour_order": "RGB",
+            "statistics_count": statistics.count,
+            "data": self.data,
+            "state": state,
+        }
+        fixed = {
+            "preprocessing.mean": statistics.mean,
+            "preprocessing.colour_std": statistics.colour_std,
+            "preprocessing.colour_axes": statistics.colour_axes,
+        }
+        checkpoint.save(Path(path), {**weights, **fixed, **(tensors or {})}, described)
+
+    def _squares(self, images) -> np.ndarray:
+        if isinstance(images, (str, Path)) or not isinstance(images, (Sequence, np.ndarray)):
+            images = [images]
+        elif isinstance(images, np.ndarray) and images.ndim == 3:
+            images = images[None]
+        if len(images) == 0:
+            raise InputError("no image was given: name at least one")
+        return np.stack([self._square(image) for image in images])
+
+    def _square(self, image) -> np.ndarray:
+        size = self.preprocessing.recipe.resize
+        return load_square(image, size) if isinstance(image, (str, Path)) else square(image, size)
+
+    def _dataset(self, data):
+        if data is not None and not isinstance(data, (str, Path)):
+            return getattr(data, "val", data)
+        seen = self.data.get("data")
+        if data is None and seen is None:
+            raise InputError(
+                "this network was trained on data given from Python: name the data to judge it by"
+            )
+        if data is None or (seen is not None and data_key(data) == seen):
+            fraction = self.data.get("val_fraction", 0.1)
+            return open_data(seen, seed=self.data.get("seed", 0), val_fraction=fraction).val
+        return open_for_evaluation(data)
+
+    def _labels(self, dataset) -> np.ndarray | None:
+        """The network's number for each of the data set's classes; None if they are the same."""
+        if tuple(dataset.class_ids) == tuple(self.class_ids):
+            return None
+        known = {name: k for k, name in enumerate(self.class_ids)}
+        strange = [name for name in dataset.class_ids if name not in known]
+        if strange:
+            raise InputError(
+                f"{dataset.name} has classes this network was not trained on "
+                f"({', '.join(strange[:3])}{', ...' if len(strange) > 3 else ''}): it knows "
+                f"{', '.join(self.class_ids[:3])}{', ...' if len(self.class_ids) > 3 else ''}"
+            )
+        return np.array([known[name] for name in dataset.class_ids])
+
+
+def best_guesses(p: np.ndarray, names: Sequence[str], top: int) -> list[list[Prediction]]:
+    """The `top` classes of each row of probabilities (N, K), the best first."""
+    best = np.argsort(-p, axis=1, kind="stable")[:, :top]
+    return [
+        [Prediction(names[k], float(row[k])) for k in order]
+        for row, order in zip(p, best, strict=True)
+    ]
+
+
+def predict(path: str | Path, images, top: int = 5, crops: int = 1) -> list[list[Prediction]]:
+    """`load(path).predict(images)`."""
+    return load(path).predict(images, top, crops)
+
+
+def evaluate(path: str | Path, data=None, crops: int = 1, **options) -> Evaluation:
+    """`load(path).evaluate(data, crops)`."""
+    return load(path).evaluate(data, crops, **options)
+
+
+def data_key(data) -> str | None:
+    """How a run remembers its data: a folder by its full path, built-in images by their name."""
+    if data is None:
+        return "shapes"
+    if not isinstance(data, (str, Path)):
+        return None
+    return str(Path(data).resolve()) if Path(data).exists() else str(data)
+
+
+def load(
+    path: str | Path,
+    backend: str = "auto",
+    devices=None,
+    parallel: str | None = None,
+    precision: str = "fp32",
+    threads: int | None = None,
+) -> Classifier:
+    """The classifier in a weight file, or the best one of a run folder.
+
+    `devices`, `parallel`, `precision` and `threads` are as for `train`.
+    """
+    path = weight_file(Path(path))
+    tensors, described = checkpoint.load(path)
+    return from_checkpoint(
+        path, tensors, described, (backend, devices, parallel, precision, threads)
+    )
+
+
+def weight_file(path: Path) -> Path:
+    """`path` itself, or in a run folder the best weights, or else the last."""
+    if path.is_dir():
+        for name in ("best.safetensors", "last.safetensors"):
+            if (path / name).exists():
+                return path / name
+        raise InputError(f"{path} holds no best.safetensors or last.safetensors: not a run folder")
+    if not path.exists():
+        raise FileNotFoundError(f"no file or folder {path}: name a run folder or a weight file")
+    return path
+
+
+def from_checkpoint(path: Path, tensors: dict, described: dict, where: tuple) -> Classifier:
+    """Build the classifier a checkpoint describes; refuses one whose tensors do not fit.
+
+    `where` are `parallel.open_devices`' arguments after the network.
+    """
+    try:
+        model = models.get(
+            described["model"]["name"],
+            described["model"]["classes"],
+            **described["model"]["options"],
+        )
+        if not described["model"]["dropout"]:
+            model = replace(model, network=model.network.without_dropout())
+        recipe = Recipe(**described["recipe"])
+        statistics = Statistics(
+            tensors["preprocessing.mean"],
+            tensors["preprocessing.colour_std"],
+            tensors["preprocessing.colour_axes"],
+            described["statistics_count"],
+        )
+        names, ids = (tuple(map(str, described[key])) for key in ("class_names", "class_ids"))
+        preprocessing = Preprocessing(recipe, statistics)
+        preprocessing.views(10)  # refuses a crop that does not fit
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{path} is not a weight file of minialex: its description is missing or wrong "
+            f"({type(error).__name__}: {error})"
+        ) from None
+    stored = {
+        layer: {
+            name: _tensor(path, tensors, f"{layer}.{name}", shape) for name, shape in of.items()
+        }
+        for layer, of in model.network.parameter_shapes().items()
+    }
+    b = open_devices(model.network, *where)
+    if not len(names) == len(ids) == model.classes:
+        raise InputError(
+            f"{path} names {len(names)} classes and its network has {model.classes} outputs: "
+            "the file is damaged"
+        )
+    first = next(iter(stored.values()))["weight"]
+    return Classifier(
+        replace(model, recipe=recipe),
+        place(b, stored),
+        preprocessing,
+        names,
+        ids,
+        b,
+        described.get("data") or {},
+        str(first.dtype),
+    )
+
+
+def _tensor(path: Path, tensors: dict, key: str, shape) -> np.ndarray:
+    found = tensors[key].shape if key in tensors else None
+    if found != tuple(shape):
+        raise InputError(
+            f"{path}: {key} is {found or 'missing'}, its model needs {tuple(shape)}: "
+            "the file holds another network"
+        )
+    return tensors[key]

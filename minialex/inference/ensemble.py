@@ -1,0 +1,237 @@
+"""Several networks as one: the weighted mean of their class probabilities (paper, table 2)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from minialex.data.sources.open import open_data
+from minialex.errors import InputError
+from minialex.inference.classifier import (
+    Classifier,
+    Image,
+    Prediction,
+    best_guesses,
+    data_key,
+    load,
+)
+from minialex.inference.evaluation import Evaluation, judge, probabilities_of, ranks
+
+STEP = 0.05  # of the search for weights, and its most passes, as the original's
+PASSES = 5
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """`predict` and `evaluate` of networks that know the same classes.
+
+    `weights` (None: equal ones) are kept with a sum of 1. A member whose classes stand in another
+    order is put into the first's.
+    """
+
+    members: tuple[Classifier, ...]
+    weights: tuple[float, ...] = ()
+    _columns: tuple[np.ndarray, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self):
+        if not self.members:
+            raise InputError("an ensemble needs at least one network: name its weight files")
+        weights = self.weights or (1.0,) * len(self.members)
+        if len(weights) != len(self.members):
+            raise InputError(
+                f"{len(weights)} weights were given for {len(self.members)} networks: give one each"
+            )
+        total = sum(weights)
+        if not (np.isfinite(total) and total > 0 and min(weights) >= 0):
+            raise InputError(
+                f"the weights {', '.join(f'{w:g}' for w in weights)} cannot be used: give numbers "
+                "from 0 on that are not all 0"
+            )
+        object.__setattr__(self, "weights", tuple(w / total for w in weights))
+        object.__setattr__(self, "_columns", tuple(map(self._order, self.members)))
+
+    def _order(self, member: Classifier) -> np.ndarray:
+        """Where the first member's classes stand in `member`'s."""
+        ours, theirs = self.class_ids, member.class_ids
+        if set(ours) != set(theirs):
+            odd = sorted(set(ours) ^ set(theirs))
+            raise InputError(
+                f"the networks do not know the same classes: {', '.join(odd[:3])}"
+                f"{', ...' if len(odd) > 3 else ''} {'are' if len(odd) > 1 else 'is'} not known to "
+                "all, so choose networks that were trained on the same ones"
+            )
+        place = {name: k for k, name in enumerate(theirs)}
+        return np.array([place[name] for name in ours])
+
+    @property
+    def class_ids(self) -> tuple[str, ...]:
+        return self.members[0].class_ids
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.members[0].class_names
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The sides of the squares that the members take, each once."""
+        return tuple(dict.fromkeys(m.preprocessing.recipe.resize for m in self.members))
+
+    @property
+    def recipe_line(self) -> str:
+        """The members and their weights in one line, to stand beside an accuracy."""
+        lines = list(dict.fromkeys(member.recipe_line for member in self.members))
+        how = "equal weights"
+        if len(set(self.weights)) > 1:
+            how = "weights " + ", ".join(f"{w:.3g}" for w in self.weights)
+        return f"mean of {len(self.members)} networks, {how}: {'; '.join(lines)}"
+
+    def probabilities(self, images: Image | Sequence[Image], crops: int = 1) -> np.ndarray:
+        """Class probabilities (N, K), classes in the first member's order."""
+        return self._mean(self._aligned([m.probabilities(images, crops) for m in self.members]))
+
+    def probabilities_at(self, squares: dict[int, np.ndarray], crops: int = 1) -> np.ndarray:
+        """The same from squares that were read at each of `sizes`."""
+        found = []
+        for member in self.members:
+            found.append(member.probabilities(squares[member.preprocessing.recipe.resize], crops))
+        return self._mean(self._aligned(found))
+
+    def predict(
+        self, images: Image | Sequence[Image], top: int = 5, crops: int = 1
+    ) -> list[list[Prediction]]:
+        """The `top` most probable classes of each image, the best first."""
+        return best_guesses(self.probabilities(images, crops), self.class_names, top)
+
+    def evaluate(
+        self,
+        data=None,
+        crops: int = 1,
+        batch_size: int = 128,
+        workers: int | None = None,
+        progress: bool = False,
+    ) -> Evaluation:
+        """As `Classifier.evaluate`; images that one of the members was trained on are refused."""
+        known = self._known(data, crops, batch_size, workers, progress)
+        line = f"{self.recipe_line}, {crops} crop{'s' * (crops > 1)}"
+        p = self._mean(known.probabilities)
+        return judge(p, known.labels, crops, line, known.skipped)
+
+    def with_found_weights(self, data=None, crops: int = 1, **options) -> "Ensemble":
+        """The same networks with the weights that do best on `data`, as the original searched them.
+
+        Errors on the images that weights were found on flatter the ensemble: find them on one part
+        of the images and judge it by another.
+        """
+        options = {"batch_size": 128, "workers": None, "progress": False, **options}
+        known = self._known(data, crops, **options)
+        return Ensemble(self.members, find_weights(known.probabilities, known.labels))
+
+    def _aligned(self, found: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Each member's probabilities with the classes in the first's order."""
+        return [p[:, columns] for p, columns in zip(found, self._columns, strict=True)]
+
+    def _mean(self, aligned: Sequence[np.ndarray]) -> np.ndarray:
+        return weighted_sum(self.weights, aligned)
+
+    def _known(self, data, crops, batch_size, workers, progress) -> "_Known":
+        """What each member says of the readable images of `data`."""
+        from minialex.data.loading.loader import Loader
+        from minialex.utils.progress import Progress
+
+        first = self.members[0]
+        dataset = first._dataset(data)
+        self._require_unseen(data, dataset)
+        translated = first._labels(dataset)
+        labels = dataset.labels if translated is None else translated[dataset.labels]
+        loaders = {size: Loader(dataset, size, workers=workers) for size in self.sizes}
+        found, skipped = [], {}
+        with Progress(progress).bar("evaluating", len(dataset) * len(self.members)) as bar:
+            for m in self.members:
+                loader = loaders[m.preprocessing.recipe.resize]
+                found.append(
+                    probabilities_of(m, loader, crops, batch_size=batch_size, on_batch=bar.update)
+                )
+                skipped.update(loader.skipped)
+        read = found[0].indices
+        for each in found[1:]:  # an image that is read at one size only is left out
+            read = np.intersect1d(read, each.indices)
+        kept = [each.p[np.isin(each.indices, read)] for each in found]
+        return _Known(self._aligned(kept), labels[read], skipped)
+
+    def _require_unseen(self, data, dataset) -> None:
+        """Refuse images that the first member was not trained on, but another was."""
+        first = self.members[0].data
+        for number, member in enumerate(self.members[1:], 2):
+            seen, what = member.data, member.data.get("data")
+            if what is None or seen == first:
+                continue
+            if data is not None and data_key(data) not in (what, first.get("data")):
+                continue
+            if data is None and what != first.get("data"):
+                raise InputError(
+                    f"network {number} was trained on other data ({what}) than the first "
+                    f"({first.get('data')}): name the data to judge them by"
+                )
+            whole = open_data(
+                what, seed=seen.get("seed", 0), val_fraction=seen.get("val_fraction", 0.1)
+            ).train
+            held_out = {dataset.describe(i) for i in range(len(dataset))}
+            if any(whole.describe(i) in held_out for i in range(len(whole))):
+                raise InputError(
+                    f"network {number} was trained on some of the images of {what} that the first "
+                    "held out, as their seeds or shares differ: judge them by images that none has "
+                    "seen (a val/ beside the training images, or other data)"
+                )
+
+
+@dataclass(frozen=True)
+class _Known:
+    probabilities: list[np.ndarray]  # of each member, in the first's order: (N, K)
+    labels: np.ndarray  # in the first member's numbers, (N,)
+    skipped: dict[str, str]
+
+
+def load_ensemble(
+    paths: Sequence[str | Path], weights: Sequence[float] | None = None, *where, **options
+) -> Ensemble:
+    """The networks in weight files or run folders; `where` as for `load`, after the path."""
+    members = tuple(load(path, *where, **options) for path in paths)
+    return Ensemble(members, tuple(weights or ()))
+
+
+def find_weights(probabilities: Sequence[np.ndarray], labels: np.ndarray) -> tuple[float, ...]:
+    """A weight for each network's class probabilities (N, K) that makes the top-5 error least.
+
+    The original's search: all start at 0.5; one after the other takes the best of 0, 0.05 … 1 with
+    the others fixed; up to five passes, until one changes nothing. Where several values give the
+    same top-5 error, ours takes the lowest top-1 error, and then the value that stands. Not scaled.
+    """
+    weights = np.full(len(probabilities), 0.5)
+    grid = np.arange(0, round(1 / STEP) + 1) * STEP
+    best = _cost(weighted_sum(weights, probabilities), labels)
+    for _ in range(PASSES):
+        before = weights.copy()
+        for i, p in enumerate(probabilities):
+            rest = np.where(np.arange(len(weights)) == i, 0.0, weights)
+            others = weighted_sum(rest, probabilities)
+            for value in grid if rest.any() else grid[1:]:
+                cost = _cost(others + value * p, labels)
+                if cost < best:
+                    best, weights[i] = cost, value
+        if np.array_equal(before, weights):
+            break
+    return tuple(float(w) for w in np.round(weights, 10))
+
+
+def weighted_sum(weights: Sequence[float] | np.ndarray, terms: Sequence[np.ndarray]) -> np.ndarray:
+    """Σ wᵢ·tᵢ over arrays of one shape."""
+    total = np.zeros(terms[0].shape)
+    for weight, term in zip(weights, terms, strict=True):
+        total += weight * term
+    return total
+
+
+def _cost(p: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    rank = ranks(p, labels)
+    return float(np.mean(rank >= 5)), float(np.mean(rank >= 1))

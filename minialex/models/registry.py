@@ -1,0 +1,169 @@
+"""The networks by name, each with the recipe it is trained by."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+from minialex.errors import InputError, unknown
+from minialex.models import ablations
+from minialex.models.alexnet import AlexNet
+from minialex.models.alexnet_2012 import half, original
+from minialex.models.alexnet_six import alexnet_64_six, alexnet_six
+from minialex.models.ports import bvlc_alexnet, caffenet, torchvision
+from minialex.models.recipe import Recipe
+from minialex.models.small import alexnet_64, cifar10
+from minialex.models.two_stream import cnn_m, stream_48
+from minialex.models.vgg import vgg, vgg_64
+from minialex.network import Network
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network, how it is trained, and the name and options it was made from."""
+
+    name: str
+    network: Network
+    recipe: Recipe
+    classes: int
+    options: dict
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One named network: its builder, its recipe, and in words what sets it apart."""
+
+    build: Callable[..., Network]
+    recipe: Recipe
+    summary: str
+
+
+PAPER = Recipe()
+ORIGINAL = Recipe(
+    crop=224,
+    mean_window="centre",
+    crop_chunk=32,
+    colour_divide=True,
+    bias_rate=2.0,
+    bias_decay=0.0,
+    schedule="2012",
+    epochs=91,
+)
+CAFFE = Recipe(
+    colour_noise=0.0, batch_size=256, bias_rate=2.0, bias_decay=0.0, schedule="step", epochs=90
+)
+VGG = replace(PAPER, crop=224, mean_window="colour", batch_size=256, epochs=74)
+STREAM = replace(PAPER, mirror=False, colour_noise=0.0)  # mirrored, left would be right
+VGG_SMALL = replace(VGG, resize=72, crop=64, batch_size=128, schedule="cosine", epochs=30)
+
+_VARIANTS: dict[str, Variant] = {
+    "alexnet": Variant(AlexNet, PAPER, "the paper as printed: two towers, ReLU before LRN"),
+    "alexnet-2012": Variant(
+        original,
+        ORIGINAL,
+        "the run behind the paper's tables: weaker LRN before ReLU, a second LRN",
+    ),
+    "alexnet-single": Variant(
+        lambda classes=1000, **options: AlexNet(classes, towers=1, **options),
+        PAPER,
+        "the paper without the split into towers",
+    ),
+    "alexnet-half": Variant(
+        half,
+        replace(ORIGINAL, schedule="2012-half", epochs=96),
+        "the paper's one-GPU comparison: half the kernels in convolutions 1 to 4",
+    ),
+    "alexnet-six": Variant(
+        alexnet_six,
+        ORIGINAL,
+        "alexnet-2012 with a sixth convolution over the last pooling, for pre-training",
+    ),
+    "bvlc-alexnet": Variant(bvlc_alexnet, CAFFE, "Caffe's port: biases 0.1, LRN with k = 1"),
+    "caffenet": Variant(caffenet, CAFFE, "Caffe's variant: pooling before LRN, biases 1"),
+    "alexnet-torchvision": Variant(
+        torchvision,
+        replace(PAPER, crop=224, colour_noise=0.0, schedule="step"),
+        "torchvision's: one narrower tower, no LRN, dropout before the dense layers",
+    ),
+    "alexnet-64": Variant(
+        alexnet_64,
+        replace(PAPER, resize=72, crop=64, schedule="cosine", epochs=30),
+        "for small images: AlexNet's plan at 64 x 64",
+    ),
+    "alexnet-64-six": Variant(
+        alexnet_64_six,
+        replace(PAPER, resize=72, crop=64, schedule="cosine", epochs=30),
+        "alexnet-64 with a sixth convolution over the last pooling, for pre-training",
+    ),
+    "cifar10": Variant(
+        cifar10,
+        replace(
+            PAPER,
+            resize=32,
+            crop=32,
+            colour_noise=0.0,
+            lr=0.001,
+            weight_decay=0.004,
+            bias_rate=2.0,
+            bias_decay=0.0,
+            schedule="step",
+            epochs=30,
+        ),
+        "the four-layer CIFAR-10 network of the paper's figure 1",
+    ),
+    "vgg-11": Variant(
+        partial(vgg, configuration="A"), VGG, "VGG's configuration A, which D and E can start from"
+    ),
+    "vgg-16": Variant(
+        partial(vgg, configuration="D"), VGG, "VGG's configuration D: 13 convolutions of 3 x 3"
+    ),
+    "vgg-19": Variant(
+        partial(vgg, configuration="E"), VGG, "VGG's configuration E: 16 convolutions of 3 x 3"
+    ),
+    "vgg-11-64": Variant(
+        partial(vgg_64, configuration="A"), VGG_SMALL, "A at 64 x 64, a quarter of the maps"
+    ),
+    "vgg-16-64": Variant(
+        partial(vgg_64, configuration="D"), VGG_SMALL, "D at 64 x 64, a quarter of the maps"
+    ),
+    "cnn-m-2048": Variant(
+        cnn_m,
+        replace(STREAM, crop=224, batch_size=256, schedule="step", epochs=90),
+        "both streams of the two-stream video network; 20 channels for the temporal one",
+    ),
+    "stream-48": Variant(
+        stream_48,
+        replace(STREAM, resize=56, crop=48, batch_size=32, schedule="cosine", epochs=15),
+        "a small stream of the video network, for 48 x 48",
+    ),
+}
+
+
+def names() -> tuple[str, ...]:
+    """The names `get` accepts, the paper's first."""
+    return tuple(_VARIANTS)
+
+
+def variants() -> dict[str, Variant]:
+    """All variants by name."""
+    return dict(_VARIANTS)
+
+
+def get(name: str, classes: int | None = None, **options) -> Model:
+    """The model called `name` for `classes` classes (its paper's number if None).
+
+    `options` are keyword arguments of the model's own function, such as `towers` or `input_size`,
+    and the paper's comparisons, such as `half` or `without` (see `comparisons.compared`).
+    """
+    if name not in _VARIANTS:
+        raise unknown("model", name, _VARIANTS)
+    variant = _VARIANTS[name]
+    if classes is None:
+        classes = 10 if name == "cifar10" else 1000
+    if classes < 2:
+        raise InputError(f"a classifier needs at least two classes, but {classes} were given")
+    try:
+        network = ablations.build(variant.build, classes, options)
+    except TypeError as error:
+        raise InputError(f"model {name!r} does not take these options: {error}") from None
+    recipe = replace(variant.recipe, crop=network.input_shape[0])
+    return Model(name, network, recipe, classes, dict(options))

@@ -1,0 +1,276 @@
+"""A network over several devices of one process, as one thing that trains and infers.
+
+A `Group` stands where a backend stands for one device: it keeps parameters as `Shards`, trees of
+which look as on one device, and runs forward, backward and update over its backends. Nothing here
+computes: layers do, each on its own device, as the plan says.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from minialex.backends import Backend
+from minialex.layers import Mode
+from minialex.network import Network, Tree
+from minialex.parallel import partition as plans
+from minialex.parallel.collectives import AllReduce, Spread, gather, scatter_sum
+from minialex.parallel.partition import Plan, split
+from minialex.parallel.schedule import moves
+
+# (backend, first image, past the last) -> the network's input there
+Inputs = Callable[[Backend, int, int], Any]
+
+
+@dataclass(frozen=True)
+class Shards:
+    """One parameter (or its velocity or gradient) over the devices: {array's name: array} each."""
+
+    layer: str
+    name: str
+    parts: tuple[dict[str, Any], ...]
+
+
+class Group:
+    """`network` over `backends` as `scheme` says (see `plan`)."""
+
+    def __init__(self, network: Network, backends: Sequence[Backend], scheme: str | None = None):
+        self.plan: Plan = plans.make(network, len(backends), scheme)
+        self.network = network
+        self.backends = tuple(b.alongside() for b in backends)
+        self.name = backends[0].name
+        self._reduce = AllReduce(self.backends)
+
+    def __repr__(self) -> str:
+        return f"<Group {self.plan.scheme!r} of {list(self.backends)}>"
+
+    def describe(self) -> str:
+        """What runs where, in a line or two."""
+        ways = {
+            "towers": "each device computes its own maps",
+            "data": "each device takes its own images",
+            "hybrid": "convolutions by images, dense layers by maps",
+        }
+        text = f"{len(self.backends)} devices, {self.plan.scheme}: {ways[self.plan.scheme]}"
+        remarks = self.backends[0].remarks([b.device for b in self.backends])
+        return "\n".join([text, *remarks])
+
+    # ------------------------------------------------------------------------------ parameters
+
+    def parameter(self, host: np.ndarray, layer: str, name: str) -> Shards:
+        """A whole parameter on the host, to the devices."""
+        parts = []
+        for d, b in enumerate(self.backends):
+            slots = [s for s in self.plan.slots(layer, d) if s.whole == name]
+            with b.here():
+                parts.append({s.name: b.asarray(s.cut(host)) for s in slots})
+        return Shards(layer, name, tuple(parts))
+
+    def to_numpy(self, x: Any) -> np.ndarray:
+        """A parameter whole on the host."""
+        if not isinstance(x, Shards):
+            return np.asarray(x)
+        shape = self.network.parameter_shapes()[x.layer][x.name]
+        whole: np.ndarray | None = None
+        holders = len(self.backends) if x.layer in self.plan.shares else 1
+        for d, b in enumerate(self.backends[:holders]):
+            for slot in self.plan.slots(x.layer, d):
+                if slot.whole == x.name:
+                    part = b.to_numpy(x.parts[d][slot.name])
+                    whole = np.empty(shape, part.dtype) if whole is None else whole
+                    slot.paste(whole, part)
+        assert whole is not None
+        return whole
+
+    def zeros_like(self, x: Shards) -> Shards:
+        """Zeros, divided as x is."""
+        return self._map(lambda b, array: b.zeros_like(array), x)
+
+    def all_finite(self, *arrays: Shards) -> bool:
+        """Whether no number of them is NaN or infinite."""
+        listed = [[a for x in arrays for a in x.parts[d].values()] for d in self._devices]
+        return all(b.all_finite(*own) for b, own in zip(self.backends, listed, strict=True) if own)
+
+    def sum_of_squares(self, x: Shards) -> float:
+        """Σ x²; of a parameter that every device holds, once."""
+        holders = len(self.backends) if x.layer in self.plan.shares else 1
+        return sum(
+            b.sum_of_squares(array)
+            for b, part in zip(self.backends[:holders], x.parts[:holders], strict=True)
+            for array in part.values()
+        )
+
+    def sgd_updates(self, updates, momentum: float, gradient_scale: float = 1.0) -> list:
+        """As a backend's, each device updating what it holds."""
+        updated: list[list[tuple[dict, dict]]] = [[] for _ in updates]
+        for d, b in enumerate(self.backends):
+            places = [(j, name) for j, update in enumerate(updates) for name in update[0].parts[d]]
+            own = [
+                (*(x.parts[d][name] for x in updates[j][:3]), *updates[j][3:]) for j, name in places
+            ]
+            with b.here():
+                new = b.sgd_updates(own, momentum, gradient_scale)
+            self._reduce.used(d, [update[2] for update in own])
+            for j in range(len(updates)):
+                updated[j].append(({}, {}))
+            for (j, name), (weight, velocity) in zip(places, new, strict=True):
+                updated[j][d][0][name], updated[j][d][1][name] = weight, velocity
+        return [
+            tuple(replace(update[i], parts=tuple(part[i] for part in parts)) for i in range(2))
+            for update, parts in zip(updates, updated, strict=True)
+        ]
+
+    def single(self, params: Tree) -> tuple[Backend, Tree]:
+        """The first device with all parameters on it: for looking into the network."""
+        b = self.backends[0]
+        with b.here():
+            whole = {
+                layer: {name: b.asarray(self.to_numpy(x)) for name, x in of_layer.items()}
+                for layer, of_layer in params.items()
+            }
+        return b, whole
+
+    def storage(self, dtype: str) -> str:
+        """As a backend's."""
+        return self.backends[0].storage(dtype)
+
+    def memory(self) -> int | None:
+        """Of the device that has the least."""
+        found = [memory for b in self.backends if (memory := b.memory()) is not None]
+        return min(found, default=None)
+
+    def peak_memory(self) -> int | None:
+        """Of the device that took the most."""
+        found = [memory for b in self.backends if (memory := b.peak_memory()) is not None]
+        return max(found, default=None)
+
+    @property
+    def precision(self) -> str:
+        return self.backends[0].precision
+
+    @property
+    def _devices(self) -> range:
+        return range(len(self.backends))
+
+    def _map(self, use, x: Shards) -> Shards:
+        parts = []
+        for b, part in zip(self.backends, x.parts, strict=True):
+            with b.here():
+                parts.append({name: use(b, array) for name, array in part.items()})
+        return replace(x, parts=tuple(parts))
+
+    def _own(self, params: Tree) -> list[Tree]:
+        """What each device computes with: {layer: {array's name: array}}."""
+        trees = []
+        for d, b in enumerate(self.backends):
+            tree = {
+                layer: {k: v for x in of_layer.values() for k, v in x.parts[d].items()}
+                for layer, of_layer in params.items()
+            }
+            with b.here():
+                trees.append(b.working_copy(tree))
+        return trees
+
+    # ------------------------------------------------------------------------------ one step
+
+    def gradients(
+        self, params: Tree, inputs: Inputs, labels: np.ndarray, loss, mode: Mode, scale: float = 1.0
+    ) -> tuple[Callable[[], float], Tree]:
+        """The mean loss over the batch (called, it waits for it) and the gradients of all."""
+        own, count = self._own(params), len(labels)
+        rows = split(count, len(self.backends))
+        scores, saved = self._forward(own, self._input(inputs, count, rows), mode)
+        losses, dscores = self._loss(scores, labels, rows, loss, scale)
+        grads = self._backward(own, saved, dscores)
+        self._reduce.finish()
+        return lambda: sum(float(b.to_numpy(value)) for b, value in losses), grads
+
+    def infer(self, params: Tree, inputs: Inputs, count: int, stop: str | None = None):
+        """The output for `count` images, on the host: (N, ...)."""
+        rows = split(count, len(self.backends))
+        y, _ = self._forward(self._own(params), self._input(inputs, count, rows), Mode(), stop)
+        if y.axis is None:
+            return self.backends[0].to_numpy(y.parts[0])
+        parts = [
+            b.to_numpy(part)
+            for b, part in zip(self.backends, y.parts, strict=True)
+            if part is not None
+        ]
+        return np.concatenate(parts, axis=y.axis)
+
+    def _input(self, inputs: Inputs, count: int, rows) -> Spread:
+        """Its own images for each device, or all where the first layer is divided by maps."""
+        first = next(iter(self.network.parameter_shapes()), None)
+        whole = first in self.plan.shares
+        parts: list[Any] = []
+        for b, (low, high) in zip(self.backends, rows, strict=True):
+            with b.here():
+                low, high = (0, count) if whole else (low, high)
+                parts.append(inputs(b, low, high) if high > low else None)
+        return Spread(tuple(parts)) if whole else Spread(tuple(parts), 0, tuple(rows))
+
+    def _loss(self, scores: Spread, labels: np.ndarray, rows, loss, scale: float):
+        """[(backend, its share of the loss)], and the gradient divided as the scores are."""
+        losses, divided = [], scores
+        parts: list[Any] = []
+        if scores.axis != 0:
+            scores = scores if scores.axis is None else gather(self.backends, scores, [0])
+            rows = [(0, len(labels))] + [(0, 0)] * (len(self.backends) - 1)
+        for b, part, (low, high) in zip(self.backends, scores.parts, rows, strict=True):
+            if part is None or high == low:
+                parts.append(None)
+                continue
+            with b.here():
+                own = b.asarray(labels[low:high])
+                value, dscores = loss(b, part, own, len(labels), scale)
+            losses.append((b, value))
+            parts.append(dscores)
+        if divided.axis == -1:
+            parts = list(scatter_sum(self.backends, parts, -1, divided.ranges).parts)
+        return losses, Spread(tuple(parts), divided.axis, divided.ranges)
+
+    # ------------------------------------------------------------------------------ layers
+
+    def _forward(self, own: list[Tree], x: Spread, mode: Mode, stop: str | None = None):
+        """-> the output, and [(move, what its backward pass needs)]."""
+        saved = []
+        for move in moves(self.network, self.plan, stop):
+            x, kept = move.forward(self.backends, own, x, mode)
+            saved.append((move, kept))
+        return x, saved
+
+    def _backward(self, own: list[Tree], saved: list, dy: Spread) -> Tree:
+        """Gradients of all parameters; takes `saved` apart as it goes, to free memory."""
+        grads: Tree = {}
+        first = next(iter(self.network.parameter_shapes()))
+        while saved:
+            move, kept = saved.pop()
+            name = getattr(move, "name", None)
+            dy, of_layer = move.backward(self.backends, own, kept, dy, wanted=name != first)
+            if any(of_layer):
+                assert name is not None
+                grads[name] = self._shards(name, of_layer)
+            if name == first:
+                break
+        return grads
+
+    def _shards(self, layer: str, of_layer: list[dict[str, Any]]) -> dict[str, Shards]:
+        """A layer's gradients; those of parameters that every device holds are summed."""
+        if layer not in self.plan.shares:
+            names = next(own for own in of_layer if own)
+            summed = {n: self._reduce.start([own.get(n) for own in of_layer]) for n in names}
+            return {
+                n: Shards(layer, n, tuple({n: x} for x in arrays)) for n, arrays in summed.items()
+            }
+        return {
+            whole: Shards(
+                layer,
+                whole,
+                tuple(
+                    {s.name: own[s.name] for s in self.plan.slots(layer, d) if s.whole == whole}
+                    for d, own in enumerate(of_layer)
+                ),
+            )
+            for whole in self.network.parameter_shapes()[layer]
+        }

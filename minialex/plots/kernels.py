@@ -1,0 +1,58 @@
+"""The first layer's kernels by tower (paper, figure 3)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from minialex.inference.filters import colours, first_kernels
+from minialex.plots.drawing import pyplot, write
+
+if TYPE_CHECKING:
+    from minialex.inference.classifier import Classifier
+
+_COLUMNS = 16
+_LEAST = 3.4  # inches, that the words over a tower take
+
+
+def kernels(classifier: Classifier, path: str | Path, towers: int | None = None) -> Path:
+    """Each kernel as a small picture, grey where it is zero; tower 1 above, tower 2 below.
+
+    `towers` as for `inference.filters.colours`, whose median colour share stands over each tower.
+    """
+    found = colours(classifier, towers)
+    weight = first_kernels(classifier)
+    plt = pyplot()
+    count = len(found.towers)
+    parts = np.split(weight, count, axis=3)
+    rows = -(-parts[0].shape[3] // _COLUMNS)
+    width = max(_LEAST, 0.5 * min(_COLUMNS, parts[0].shape[3]) + 0.2)
+    figure, grid = plt.subplots(
+        count,
+        1,
+        figsize=(width, count * (0.5 * rows + 0.35)),
+        squeeze=False,
+        layout="constrained",
+    )
+    for axes, part, tower in zip(grid[:, 0], parts, found.towers, strict=True):
+        axes.imshow(_sheet(part), interpolation="nearest")
+        axes.set_anchor("W")
+        name = f"tower {tower.number}" if count > 1 else "all kernels"
+        axes.set_title(f"{name}: median colour share {tower.median:.0%}", fontsize=9, loc="left")
+        axes.set_axis_off()
+    return write(plt, figure, path)
+
+
+def _sheet(weight: np.ndarray) -> np.ndarray:
+    """Kernels (R, S, C, K) side by side on white, each scaled to its largest number."""
+    r, s, _, k = weight.shape
+    columns = min(_COLUMNS, k)
+    rows = -(-k // columns)
+    scale = np.maximum(np.abs(weight).max(axis=(0, 1, 2)), np.finfo(np.float32).tiny)
+    sheet = np.ones((rows * (r + 1) + 1, columns * (s + 1) + 1, 3))
+    for i in range(k):
+        top, left = i // columns * (r + 1) + 1, i % columns * (s + 1) + 1
+        sheet[top : top + r, left : left + s] = 0.5 + 0.5 * weight[..., i] / scale[i]
+    return sheet

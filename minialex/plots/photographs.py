@@ -1,0 +1,102 @@
+"""Photographs with what a network makes of them (paper, figure 4)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from minialex.errors import InputError
+from minialex.plots.drawing import RIGHT, WRONG, pyplot, shortened, write
+
+if TYPE_CHECKING:
+    from minialex.data.dataset import Dataset
+    from minialex.inference.classifier import Classifier
+    from minialex.inference.ensemble import Ensemble
+
+_LABEL = 24  # characters of a label that fit beside its bar
+
+
+def predictions(
+    classifier: Classifier | Ensemble, images, path: str | Path, titles: list[str] | None = None
+) -> Path:
+    """Images with their five best labels as bars; the one that is the title is green and marked."""
+    plt = pyplot()
+    guesses = classifier.predict(images, top=5)
+    columns = min(4, len(guesses))
+    rows = -(-len(guesses) // columns)
+    figure, grid = plt.subplots(
+        2 * rows,
+        columns,
+        figsize=(2.3 * columns, 3.5 * rows),
+        squeeze=False,
+        layout="constrained",
+        gridspec_kw={"height_ratios": [2, 1] * rows},
+    )
+    for axes in grid.ravel():
+        axes.set_axis_off()
+    for i, (image, best) in enumerate(zip(images, guesses, strict=True)):
+        picture, bars = grid[2 * (i // columns) : 2 * (i // columns) + 2, i % columns]
+        title = titles[i] if titles else ""
+        picture.imshow(_square(image))
+        picture.set_title(shortened(title, _LABEL + 2), fontsize=9, color="black")
+        right = [guess.name == title for guess in best]
+        probabilities = [guess.probability for guess in best]
+        bars.barh(range(len(best)), probabilities, color=[RIGHT if r else WRONG for r in right])
+        bars.set(xlim=(0, 1), ylim=(max(5, len(best)) - 0.5, -0.5))
+        for y, (guess, is_right) in enumerate(zip(best, right, strict=True)):
+            text = shortened(guess.name, _LABEL)
+            text = f"{text} (right)" if is_right else text
+            weight = "bold" if is_right else "normal"
+            bars.text(0.02, y, text, va="center", fontsize=8, fontweight=weight, color="black")
+    return write(plt, figure, path)
+
+
+def sample_predictions(
+    classifier: Classifier | Ensemble, dataset: Dataset, path: str | Path, count: int = 8
+) -> Path:
+    """`predictions` of so many images of `dataset`, evenly spaced over it and hence its classes."""
+    if len(dataset) == 0:
+        raise InputError(f"{dataset.name} holds no image to show")
+    chosen = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int)
+    images = [dataset.image(int(i), 256) for i in chosen]
+    titles = [dataset.class_names[dataset.labels[i]] for i in chosen]
+    return predictions(classifier, images, path, titles)
+
+
+def neighbors(
+    queries: list, rows: list[list], path: str | Path, title: str = "", labels: list | None = None
+) -> Path:
+    """A row for each query, on the left, and its nearest images, the nearest first.
+
+    `queries` and `rows` hold images; `labels`, if given, has [query, neighbour, ...] for each row.
+    """
+    if not queries or not rows[0]:
+        raise InputError("there is no query with neighbours to draw")
+    plt = pyplot()
+    columns = 1 + max(map(len, rows))
+    figure, grid = plt.subplots(
+        len(queries),
+        columns,
+        figsize=(1.3 * columns + 0.2, (1.3 + 0.2 * bool(labels)) * len(queries) + 0.5),
+        squeeze=False,
+        layout="constrained",
+    )
+    for axes in grid.ravel():
+        axes.set(xticks=[], yticks=[], frame_on=False)
+    for i, (query, row) in enumerate(zip(queries, rows, strict=True)):
+        for j, image in enumerate([query, *row]):
+            grid[i, j].imshow(_square(image, 128))
+            if labels:
+                grid[i, j].set_xlabel(shortened(labels[i][j], 16), fontsize=7, color="black")
+    grid[0, 0].set_title("query", fontsize=9, color="black")
+    grid[0, 1].set_title("nearest", fontsize=9, color="black")
+    figure.suptitle(title, fontsize=10, color="black")
+    return write(plt, figure, path)
+
+
+def _square(image, size: int = 224) -> np.ndarray:
+    from minialex.data.decode.images import load_rgb, square
+
+    return square(load_rgb(image) if isinstance(image, str | Path) else image, size)

@@ -1,0 +1,204 @@
+"""Proofs to run on the user's own machine: `minialex check`.
+
+Random numbers are the published ones; the gradient of each layer is the slope of its function; on
+each backend the ops, and training steps of a small network, give what the generic ops of
+`backends.base` give in float64. Seconds on a CPU, and without the project's tests.
+"""
+
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+
+from minialex import backends, layers, rng
+from minialex.backends.base import Backend
+from minialex.errors import InputError
+from minialex.layers import Layer, Mode
+from minialex.losses import SoftmaxCrossEntropy
+from minialex.models.recipe import Recipe
+from minialex.network import Network, Tree
+from minialex.optim import SGD, constant
+from minialex.testing.problems import GENERIC, OPS, Problem, difference
+
+PROBLEMS = 6  # of each op and dtype
+STEP = 1e-5  # of the central difference, whose relative error is about STEP²
+GRADIENT_TOLERANCE = 1e-7
+
+
+class Proof(NamedTuple):
+    """One line of `minialex check`; `passed` is None for what this machine cannot run."""
+
+    name: str
+    passed: bool | None
+    detail: str
+
+
+def run_checks(backend: str | Backend | None = None) -> Iterator[Proof]:
+    """Prove random numbers, gradients, ops and training steps; None is every backend there is.
+
+    Raises InputError for a named backend that is unknown or cannot run here.
+    """
+    named = backends.available() if backend is None else (backends.get(backend),)
+    yield philox()
+    for one in named:
+        try:
+            b = backends.get(one)
+        except InputError as error:
+            yield Proof(f"{one}: all", None, str(error))
+            continue
+        for layer, input_shape in LAYERS:
+            yield _proof(f"{b.name}: gradient of {_short(layer)}", gradient, b, layer, input_shape)
+        for op in OPS:
+            for dtype in ("float64", "float32"):
+                yield _proof(f"{b.name}: {op}, {dtype}", agreement, b, op, dtype)
+        yield _proof(f"{b.name}: three training steps", steps, b)
+
+
+def _short(layer: Layer) -> str:
+    """The layer without the settings that are the default ones or only say how it starts."""
+    said = [
+        f"{f.name}={getattr(layer, f.name)!r}"
+        for f in fields(cast(Any, layer))
+        if getattr(layer, f.name) != f.default and f.name not in ("weight_std", "bias")
+    ]
+    return f"{type(layer).__name__}({', '.join(said)})"
+
+
+def _proof(name: str, check, *arguments) -> Proof:
+    """What `check` finds; whatever it raises is a finding too, and the other checks go on."""
+    try:
+        return Proof(name, *check(*arguments))
+    except Exception as error:
+        return Proof(name, False, f"raised {type(error).__name__}: {error}")
+
+
+# ------------------------------------------------------------------------------------ the generator
+
+# (counter, key) -> output: the known answers of Random123, the generator's authors' own library
+KNOWN = (
+    ((0x00000000,) * 4, 0x00000000_00000000, "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
+    ((0xFFFFFFFF,) * 4, 0xFFFFFFFF_FFFFFFFF, "408f276d 41c83b0e a20bc7c6 6d5451fd"),
+    (
+        (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+        0x299F31D0_A4093822,
+        "d16cfe09 94fdcceb 5001e420 24126ea1",
+    ),
+)
+
+
+def philox() -> Proof:
+    """The generator gives the published numbers."""
+    for counter, key, expected in KNOWN:
+        found = " ".join(f"{int(word):08x}" for word in rng.philox4x32(*counter, key))
+        if found != expected:
+            return Proof("random numbers", False, f"{found} for counter {counter}, not {expected}")
+    return Proof("random numbers", True, "Philox4x32-10 gives its three published answers")
+
+
+# ------------------------------------------------------------------------------------ gradients
+
+# Strides above the kernel, padding above half of it, H != W, alpha = 1: nothing hides a mistake.
+LAYERS: tuple[tuple[Layer, tuple[int, ...]], ...] = (
+    (layers.Conv2D(4, kernel=3, stride=2, pad=2, groups=2), (7, 6, 4)),
+    (layers.Conv2D(3, kernel=2, stride=3, rounding="ceil"), (9, 6, 2)),
+    (layers.Dense(5), (3, 2, 4)),
+    (layers.ReLU(), (4, 3, 5)),
+    (layers.Tanh(), (4, 3, 5)),
+    (layers.Dropout(0.6), (30,)),
+    (layers.Dropout(0.6, inverted=True), (30,)),
+    (layers.MaxPool(3, 2, pad=1), (7, 6, 3)),
+    (layers.AveragePool(3, 2, rounding="ceil"), (8, 6, 3)),
+    (layers.ResponseNorm(n=3, alpha=1.0, groups=2), (3, 2, 8)),
+    (layers.SpatialResponseNorm(n=3, alpha=1.0), (5, 4, 2)),
+)
+
+
+def gradient(b: Backend, layer: Layer, input_shape: tuple[int, ...]) -> tuple[bool, str]:
+    """The slope of cotangent · layer(values) along a random direction, two ways, in float64."""
+    draw = Problem(b, case=0)
+    values = {"x": draw.apart((2, *input_shape))}
+    for name, shape in layer.parameter_shapes(input_shape).items():
+        values[name] = draw.normal(shape)
+    direction = {name: draw.normal(value.shape) for name, value in values.items()}
+    cotangent = draw.normal((2, *layer.output_shape(input_shape)))
+    mode = Mode(training=True, seed=11, step=3, layer=1)
+
+    def forward(distance: float):
+        at = {name: b.asarray(v + distance * direction[name]) for name, v in values.items()}
+        y, saved = layer.forward(b, at, at["x"], mode)
+        return float(np.sum(b.to_numpy(y) * cotangent)), saved, at
+
+    numeric = (forward(STEP)[0] - forward(-STEP)[0]) / (2 * STEP)
+    _, saved, at = forward(0.0)
+    dx, grads = layer.backward(b, at, saved, b.asarray(cotangent))
+    slopes = {"x": dx, **grads}
+    analytic = sum(float(np.sum(b.to_numpy(slopes[name]) * direction[name])) for name in values)
+    error = abs(analytic - numeric) / (abs(analytic) + abs(numeric))
+    if not error < GRADIENT_TOLERANCE:
+        return False, f"backward says {analytic:.9g}, the central difference is {numeric:.9g}"
+    return True, f"{analytic:.6f}, central difference {error:.0e} apart"
+
+
+# ------------------------------------------------------------------------------------ ops and steps
+
+
+def agreement(b: Backend, op: str, dtype: str) -> tuple[bool, str]:
+    """An op on drawn problems, with inputs and sums in `dtype`, against the generic in float64."""
+    largest, tolerance = 0.0, 64 * float(np.finfo(dtype).eps)
+    for case in range(PROBLEMS):
+        found = OPS[op](Problem(b, case, dtype, dtype))
+        expected = OPS[op](Problem(GENERIC, case, dtype, "float64"))
+        for output, (ours, theirs) in enumerate(zip(found, expected, strict=True)):
+            error, where = difference(b.to_numpy(ours), GENERIC.to_numpy(theirs))
+            if not error <= tolerance:
+                return False, f"output {output} of problem {case} differs: {where}"
+            largest = max(largest, error)
+    apart = f"at most {largest:.0e} apart" if largest else "the same bits"
+    return True, f"{PROBLEMS} problems, {apart}"
+
+
+NETWORK = Network(
+    (
+        ("conv1", layers.Conv2D(8, kernel=5, stride=2, weight_std=0.1)),
+        ("relu1", layers.ReLU()),
+        ("norm1", layers.ResponseNorm(n=3, alpha=1.0, groups=2)),
+        ("pool1", layers.MaxPool(3, 2)),
+        ("conv2", layers.Conv2D(6, kernel=3, pad=1, groups=2, weight_std=0.1, bias=1.0)),
+        ("relu2", layers.ReLU()),
+        ("fc3", layers.Dense(20, weight_std=0.1, bias=1.0)),
+        ("drop3", layers.Dropout(0.5)),
+        ("fc4", layers.Dense(5, weight_std=0.1)),
+    ),
+    (17, 15, 3),
+)
+
+
+def steps(b: Backend) -> tuple[bool, str]:
+    """Three SGD steps of a small network in float64: the same losses and weights as the generic."""
+    losses, params = _train(b)
+    expected_losses, expected = _train(GENERIC)
+    tolerance = 1024 * float(np.finfo("float64").eps)
+    for layer, of_layer in expected.items():
+        for name, theirs in of_layer.items():
+            error, where = difference(b.to_numpy(params[layer][name]), GENERIC.to_numpy(theirs))
+            if not error <= tolerance:
+                return False, f"{name} of {layer} differs after three steps: {where}"
+    error, where = difference(np.array(losses), np.array(expected_losses))
+    shown = ", ".join(f"{loss:.6f}" for loss in losses)
+    return (True, f"losses {shown}") if error <= tolerance else (False, f"losses differ: {where}")
+
+
+def _train(b: Backend) -> tuple[list[float], Tree]:
+    draw, sgd, loss = Problem(b, case=0), SGD(Recipe()), SoftmaxCrossEntropy()
+    x, labels = b.asarray(draw.normal((4, *NETWORK.input_shape))), b.asarray(np.arange(4) % 3)
+    params = NETWORK.init(b, seed=2, dtype="float64")
+    velocities, losses = sgd.start(b, params), []
+    for step in range(3):
+        mode = Mode(training=True, seed=2, step=step)
+        scores, saved = NETWORK.forward(b, params, x, mode)
+        value, dscores = loss(b, scores, labels)
+        grads = NETWORK.backward(b, params, saved, dscores)
+        sgd.update(b, params, velocities, grads, constant(sgd.recipe, 0.0, ()))
+        losses.append(float(value))
+    return losses, params

@@ -1,0 +1,1 @@
+"""Training: configuration, the step, the loop, what is saved and how a run resumes."""

@@ -1,0 +1,107 @@
+"""A run that starts from the weights of another: pre-training and fine-tuning (paper, section 6).
+
+The weights are all that comes from there. The mean image and the colour axes are measured on the
+new data, as in any other run: what the first layer sees is then centred on the images that it is
+trained and judged on, and a run's preprocessing never hangs on where its weights came from.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from minialex import backends
+from minialex.errors import InputError
+from minialex.inference.classifier import Classifier, load
+from minialex.network import Network, Tree
+from minialex.training import run_folder
+
+
+def choose_model(settings: dict[str, Any], resumed: Path | None) -> Classifier | None:
+    """Fill in the model that `settings` leave open; returns the classifier to start from, if any.
+
+    A run that is resumed has its weights in its own folder: what it started from is not read again.
+    """
+    wanted = settings["initial"]
+    if wanted is None and settings["replace_classifier"]:
+        raise InputError("replace_classifier goes with `initial`: name the weights to start from")
+    if resumed is not None and (resumed / "last.safetensors").exists():
+        if wanted is not None and settings["model"] is None:
+            before = run_folder.read_config(resumed)["settings"]
+            settings.update(model=before["model"], model_options=before["model_options"])
+        settings["model"] = settings["model"] or "alexnet"
+        return None
+    if wanted is None:
+        settings["model"] = settings["model"] or "alexnet"
+        return None
+    source = load(wanted, "numpy")
+    if settings["model"] is None:
+        settings["model"] = source.model.name
+        merged = {**source.model.options, **(settings["model_options"] or {})}
+        settings["model_options"] = merged or None
+    return source
+
+
+@dataclass(frozen=True)
+class Start:
+    """The parameters to start from, on the host, and a sentence on where they came from."""
+
+    params: Tree
+    said: str
+
+
+def start_from(
+    source: Classifier,
+    network: Network,
+    *,
+    class_names: tuple[str, ...] | None = None,
+    replace_classifier: bool = False,
+    seed: int = 0,
+    dtype: str = "float32",
+) -> Start:
+    """`source`'s weights in `network`, layer by layer for as long as the two are the same.
+
+    From the first layer on whose name or shape differs, all is drawn as for a new run: what such a
+    layer passes on is new, and weights learnt for the old would not fit it. A network with a sixth
+    convolutional layer thus keeps the first five of one without. `replace_classifier` draws the
+    last layer anew in any case; without it both must have as many classes, and the same ones where
+    `class_names` says which the new data has.
+    """
+    params = network.init(backends.get("numpy"), seed, dtype)
+    shapes, given = network.parameter_shapes(), source.model.network.parameter_shapes()
+    if not replace_classifier and network.classes != source.model.classes:
+        raise InputError(
+            f"the weights to start from tell {source.model.classes} classes apart and the new data "
+            f"has {network.classes}: draw a fresh last layer (--replace-classifier)"
+        )
+    if not replace_classifier and class_names not in (None, source.class_names):
+        pairs = zip(source.class_names, class_names or (), strict=True)
+        theirs, ours = next(pair for pair in pairs if pair[0] != pair[1])
+        raise InputError(
+            f"the weights to start from know a class {theirs!r} where the new data has {ours!r}: "
+            "draw a fresh last layer (--replace-classifier)"
+        )
+    names = list(shapes)
+    kept = 0
+    for name, (theirs, sizes) in zip(names, given.items(), strict=False):
+        if name != theirs or shapes[name] != sizes:
+            break
+        kept += 1
+    if replace_classifier:
+        kept = min(kept, len(names) - 1)
+    if kept == 0:
+        first = next(iter(given))
+        raise InputError(
+            f"the weights to start from ({source.model.name}, {first} {given[first]['weight']}) "
+            f"do not fit the first layer of the network to train ({names[0]} "
+            f"{shapes[names[0]]['weight']}): choose the same network"
+        )
+    for name in names[:kept]:
+        params[name] = {
+            key: source.backend.to_numpy(value).astype(dtype)
+            for key, value in source.params[name].items()
+        }
+    anew = names[kept:]
+    said = f"{', '.join(names[:kept])} taken over" + (
+        f", {', '.join(anew)} drawn anew" * bool(anew)
+    )
+    return Start(params, said)

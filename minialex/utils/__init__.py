@@ -1,0 +1,1 @@
+"""Small things every part uses: files written atomically, cores, progress, signals."""

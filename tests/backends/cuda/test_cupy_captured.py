@@ -1,0 +1,155 @@
+"""Training steps as one CUDA graph: the same bits as op by op, in one launch each."""
+
+from dataclasses import replace
+
+import cuda_on_cpu
+import numpy as np
+import pytest
+
+import minialex
+from minialex import models
+from minialex.backends.cuda.backend import CupyBackend
+from minialex.errors import TrainingError
+from minialex.layers import Conv2D, Dense, Dropout, MaxPool, ReLU, ResponseNorm
+from minialex.network import Network
+
+
+def tiny(classes: int = 10) -> Network:
+    """A layer of every kind of the paper's network."""
+    layers = (
+        ("conv1", Conv2D(8, 5, stride=2, weight_std=None)),
+        ("relu1", ReLU()),
+        ("norm1", ResponseNorm(alpha=0.1, groups=2)),
+        ("pool1", MaxPool(3, 2)),
+        ("conv2", Conv2D(16, 3, pad=1, groups=2, weight_std=None, bias=0.1)),
+        ("relu2", ReLU()),
+        ("fc3", Dense(12, weight_std=None)),
+        ("relu3", ReLU()),
+        ("drop3", Dropout(0.5)),
+        ("fc4", Dense(classes, weight_std=None)),
+    )
+    return Network(layers, (19, 19, 3))
+
+
+@pytest.fixture(autouse=True)
+def model(monkeypatch):
+    """The model "tiny", with all augmentation and a rate that changes between steps."""
+    paper = models._VARIANTS["alexnet"]
+    recipe = replace(paper.recipe, resize=24, colour_divide=True, bias_rate=2.0, bias_decay=0.0)
+    monkeypatch.setitem(models._VARIANTS, "tiny", models.Variant(tiny, recipe, "for tests"))
+
+
+SETTINGS = {
+    "data": "shapes:60",
+    "model": "tiny",
+    "backend": "cupy",
+    "schedule": "cosine",
+    "lr": 0.02,
+    "batch_size": 16,
+    "epochs": 2,
+    "progress": False,
+}
+
+
+def train(out, captured: bool = True, **more):
+    with pytest.MonkeyPatch.context() as patch:
+        if not captured:
+            patch.setattr(CupyBackend, "captures_steps", False)
+        return minialex.train(**{**SETTINGS, **more}, out=out)
+
+
+def assert_same_bits(ours, theirs):
+    for one, other in zip(ours.history, theirs.history, strict=True):
+        for name in ("step", "train_loss", "l2_loss", "val_loss", "val_top1_error"):
+            assert one[name] == other[name], name
+    b, c = ours.classifier.backend, theirs.classifier.backend
+    for layer, of_layer in ours.classifier.params.items():
+        for name, value in of_layer.items():
+            wanted = c.to_numpy(theirs.classifier.params[layer][name])
+            np.testing.assert_array_equal(b.to_numpy(value), wanted, err_msg=f"{layer} {name}")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_same_bits_as_op_by_op(tmp_path, precision):
+    """Three full batches and a short one an epoch, dropout and colour, changing rates."""
+    eager = train(tmp_path / "eager", captured=False, precision=precision)
+    captured = train(tmp_path / "captured", precision=precision)
+    assert eager.history[0]["train_loss"] != eager.history[1]["train_loss"]
+    assert_same_bits(captured, eager)
+
+
+def test_stopped_and_resumed(tmp_path):
+    """In the middle of an epoch, with losses still on their way."""
+    whole = train(tmp_path / "whole", captured=False)
+    train(tmp_path / "run", max_steps=3)
+    assert_same_bits(train(tmp_path / "run", resume=True), whole)
+    train(tmp_path / "mixed", max_steps=6, captured=False)
+    assert_same_bits(train(tmp_path / "mixed", resume=True), whole)
+
+
+@pytest.mark.standin
+def test_one_launch_a_step(tmp_path, monkeypatch):
+    """After the first step, which runs op by op, and the second, which is captured."""
+    from minialex.training.captured import CapturedSteps
+
+    counts, start = [], CapturedSteps.start
+
+    def counted(self, *given):
+        machine = cuda_on_cpu.machine
+        before = machine.launches, machine.to_host
+        start(self, *given)
+        counts.append((machine.launches - before[0], machine.to_host - before[1]))
+
+    monkeypatch.setattr(CapturedSteps, "start", counted)
+    train(tmp_path / "run", max_steps=3)
+    assert counts[0][0] > 20
+    assert counts[1:] == [(1, 4)] * 2  # a launch, and the loss's four bytes
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_before_any_update(tmp_path):
+    with pytest.raises(TrainingError) as captured:
+        train(tmp_path / "captured", lr=1e18)
+    with pytest.raises(TrainingError) as eager:
+        train(tmp_path / "eager", captured=False, lr=1e18)
+    ours, theirs = (
+        str(e.value).replace(n, "") for e, n in ((captured, "captured"), (eager, "eager"))
+    )
+    assert ours == theirs
+    assert "step" in ours
+
+
+def test_who_does_not_capture(tmp_path):
+    """fp16 looks at its gradients on the host; two devices have streams of their own."""
+    from minialex import backends
+
+    assert backends.get("cupy").captures_steps
+    assert not backends.get("cupy", 0, "fp16").captures_steps
+    assert not backends.get("cupy").alongside().captures_steps
+    assert not backends.get("numpy").captures_steps
+
+
+@pytest.mark.standin
+@pytest.mark.parametrize(
+    ("where", "right", "mistaken"),
+    [
+        ("dropout", "if (step_at) step = *step_at;", ""),  # the mask of the first step again
+        ("sgd", "rates ? rates[j] : u.rate", "u.rate"),
+        ("augment", "if (scale_at) scale = *scale_at;", ""),
+    ],
+)
+def test_a_stale_argument_is_caught(tmp_path, monkeypatch, where, right, mistaken):
+    from minialex.backends.cuda import kernels
+
+    eager = train(tmp_path / "eager", captured=False)
+    texts = {family: kernels.source(family) for family in kernels.files()}
+    assert right in texts[where]
+    texts[where] = texts[where].replace(right, mistaken)
+    for cached in (kernels._module, kernels._function):
+        cached.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(kernels, "source", texts.__getitem__)
+        captured = train(tmp_path / "captured")
+        with pytest.raises(AssertionError):
+            assert_same_bits(captured, eager)
+    for cached in (kernels._module, kernels._function):
+        cached.cache_clear()

@@ -1,0 +1,266 @@
+"""Convolution on tensor cores (tensor.cuh): every tile, every way to copy, every precision."""
+
+import re
+from types import SimpleNamespace
+
+import ml_dtypes
+import numpy as np
+import pytest
+from helpers.strategies import grid
+from helpers.tolerance import assert_close
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minialex import backends
+from minialex.backends.cuda import implicit, kernels
+from minialex.errors import InputError
+
+reference = backends.get("numpy")
+PRECISIONS = {"bf16": "bfloat16", "fp16": "float16", "tf32": "float32"}
+# the width of tiles, and channels in a group: each width and each way to copy is compiled apart
+DRAWN = {
+    "bf16": (64, [1, 3, 4, 8, 12, 16, 40]),
+    "fp16": (96, [8, 16, 40, 104]),
+    "tf32": (128, [1, 3, 4, 12, 40]),
+}
+
+
+def as_stored(x, precision: str) -> np.ndarray:
+    """The numbers that are left of x where the tensor cores read it, in float64."""
+    if precision == "tf32":  # 10 bits of mantissa, to the nearest, ties away from zero
+        bits = np.asarray(x, np.float32).view(np.uint32)
+        return ((bits + np.uint32(0x1000)) & np.uint32(0xFFFFE000)).view(np.float32).astype(float)
+    kind = np.float16 if precision == "fp16" else ml_dtypes.bfloat16
+    return np.asarray(x).astype(kind).astype(np.float64)
+
+
+@st.composite
+def convolutions(draw, channels):
+    """(image, kernel, maps, stride, pads, groups), some of `channels` in and out of each group."""
+    kernel = draw(st.integers(1, 4)), draw(st.integers(1, 4))
+    stride = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    pads = tuple((draw(st.integers(0, k)), draw(st.integers(0, k))) for k in kernel)
+    low = [max(1, k - sum(p)) for k, p in zip(kernel, pads, strict=True)]
+    height, width = (draw(st.integers(least, least + 9)) for least in low)
+    groups = draw(st.sampled_from([1, 1, 2, 3]))
+    cg, kg = (draw(st.sampled_from(channels)) for _ in range(2))
+    image = (draw(st.integers(1, 3)), height, width, groups * cg)
+    return image, kernel, groups * kg, stride, pads, groups
+
+
+def all_three(b, dtype, problem, seed=0):
+    """y, dx and dW on the device, and what they should be."""
+    image, kernel, maps, stride, pads, groups = problem
+    x = as_stored(grid(image, seed), b.precision)
+    weight = as_stored(grid((*kernel, image[3] // groups, maps), seed + 1), b.precision)
+    bias = grid((maps,), seed + 2).astype("float32")
+    place = (stride, pads, groups)
+    wanted = reference.convolution(x, weight, bias.astype(float), *place)
+    dy = as_stored(grid(wanted.shape, seed + 3), b.precision)
+    ours = [b.asarray(a, dtype) for a in (x, weight, dy)]
+    found = (
+        b.convolution(ours[0], ours[1], b.asarray(bias), *place),
+        b.convolution(ours[0], ours[1], None, *place, relu=True),
+        b.convolution_input_gradient(ours[2], ours[1], x.shape, *place),
+        b.convolution_weight_gradient(ours[0], ours[2], kernel, *place),
+    )
+    masked = b.convolution_input_gradient_relu(ours[2], ours[1], ours[0], *place)
+    np.testing.assert_array_equal(
+        b.to_numpy(masked), b.to_numpy(b.relu_gradient(found[2], ours[0]))
+    )
+    dw, db = b.convolution_parameter_gradients(ours[0], ours[2], weight.shape, *place)
+    np.testing.assert_array_equal(b.to_numpy(dw), b.to_numpy(found[3]))
+    assert_close(b.to_numpy(db), dy.sum((0, 1, 2)), "float32", dy[..., 0].size, "db")
+    theirs = (
+        wanted,
+        np.maximum(reference.convolution(x, weight, None, *place), 0),
+        reference.convolution_input_gradient(dy, weight, x.shape, *place),
+        reference.convolution_weight_gradient(x, dy, kernel, *place),
+    )
+    return [b.to_numpy(y) for y in found], theirs
+
+
+def check(b, precision, problem, seed=0):
+    dtype = PRECISIONS[precision]
+    image, kernel, maps, _, _, groups = problem
+    length = kernel[0] * kernel[1] * max(image[3], maps) // groups
+    found, wanted = all_three(b, dtype, problem, seed)
+    for name, ours, theirs in zip(("y", "relu", "dx"), found, wanted, strict=False):
+        assert_close(ours, theirs, dtype, length if dtype == "float32" else 1, name)
+    assert_close(found[3], wanted[3], "float32", wanted[0][..., 0].size, "dW")
+    return found
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@given(data=st.data(), seed=st.integers(0, 99))
+@settings(max_examples=25)
+def test_implicit_convolution(precision, data, seed):
+    """The sums of any tile, with the windows of the weight gradient cut into several parts."""
+    by_any_tile("implicit", precision, *DRAWN[precision], data, seed)
+
+
+@pytest.mark.parametrize(
+    ("precision", "width", "channels"),
+    [("bf16", 64, [1, 3, 8, 40]), ("bf16", 128, [8, 40, 104]), ("fp16", 96, [8, 40, 104])],
+)
+@given(data=st.data(), seed=st.integers(0, 99))
+@settings(max_examples=12)
+def test_warpgroup_products(precision, width, channels, data, seed):
+    """The same by the products of a whole warpgroup, where a device has them."""
+    by_any_tile("wgmma", precision, width, channels, data, seed)
+
+
+def by_any_tile(way, precision, width, channels, data, seed):
+    problem = data.draw(convolutions(channels))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(implicit, "TILES", (width,))
+        patch.setattr(implicit, "_STEPS", 1)
+        b = backends.get("cupy", 0, precision)
+        assert b.convolution_by == "implicit"
+        if way == "wgmma" and not b.has_warpgroup_products:
+            pytest.skip("wgmma is for compute capability 9.0")
+        b.convolution_by = way
+        check(b, precision, problem, seed)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "tf32"])
+@pytest.mark.parametrize(
+    "problem",
+    [
+        ((1, 27, 31, 3), (11, 11), 96, (4, 4), ((0, 1), (0, 1)), 1),  # three channels as four
+        ((1, 13, 12, 96), (5, 5), 256, (1, 1), ((2, 2), (2, 2)), 2),
+        ((2, 9, 9, 48), (3, 3), 104, (1, 1), ((1, 1), (1, 1)), 1),
+    ],
+)
+def test_the_papers_layers_made_small(precision, problem):
+    """Several tiles each way, more steps than stages; and the same bits every time."""
+    b = backends.get("cupy", 0, precision)
+    first, again = (check(b, precision, problem) for _ in range(2))
+    for one, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "tf32"])
+def test_images_that_come_with_a_fourth_channel(precision):
+    """The same bits as from three, without the pass that adds it."""
+    b, dtype = backends.get("cupy", 0, precision), PRECISIONS[precision]
+    x, place = grid((2, 23, 27, 3), 0), ((4, 4), ((0, 1), (0, 1)), 1)
+    weight = b.asarray(grid((11, 11, 3, 96), 1), dtype)
+    assert b.channels_to_copy(3, 96, 1, "float32") == 4
+    found = []
+    for channels in (3, 4):
+        images = np.zeros((*x.shape[:3], channels))
+        images[..., :3] = x
+        given = b.asarray(images, dtype)
+        y = b.convolution(given, weight, None, *place)
+        gradients = b.convolution_parameter_gradients(given, y, weight.shape, *place)
+        found.append([b.to_numpy(a) for a in (y, *gradients)])
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    columns = backends.get("cupy", 0, precision)
+    columns.convolution_by = "im2col"
+    assert columns.channels_to_copy(3, 96, 1, "float32") == 3
+    with pytest.raises(TypeError, match="4 channels for weights of 1 x 3"):
+        columns.convolution(given, weight, None, *place)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "tf32"])
+def test_implicit_and_im2col_agree(precision):
+    problem = ((2, 9, 8, 16), (3, 3), 32, (1, 1), ((1, 1), (1, 1)), 2)
+    b, columns = (backends.get("cupy", 0, precision) for _ in range(2))
+    columns.convolution_by = "im2col"
+    found, by_columns = (all_three(one, PRECISIONS[precision], problem)[0] for one in (b, columns))
+    for ours, theirs in zip(found[:3], by_columns[:3], strict=True):
+        assert_close(ours, theirs, PRECISIONS[precision], 300)
+    assert_close(found[3], by_columns[3], "float32", 300)
+    assert b.alongside().convolution_by == "implicit"
+    assert columns.alongside().convolution_by == "im2col"
+
+
+@pytest.mark.parametrize("width", implicit.TILES)
+def test_the_shared_memory_of_warpgroup_products(width):
+    """STAGES stages as wgmma.cuh counts them, and what moving the first to 1,024 bytes may take."""
+    text = kernels.source("conv_forward").partition('#line 1 "wgmma.cuh"')[2]
+    stages = int(re.search(r"#define STAGES (\d+)", text)[1])
+    assert "#define STAGE_CHUNKS (LEFT_CHUNKS + TILE_N * 4)" in text
+    assert "#define LEFT_CHUNKS (TILE_M * 4)" in text
+    aligned = SimpleNamespace(data=SimpleNamespace(ptr=0))
+    how = implicit.launch_shape(128, width, 1, 8, (aligned,), warpgroups=True)
+    assert how["shared"] == stages * (128 * 4 + width * 4) * 16 + 1024
+
+
+def test_ways_to_convolve_that_cannot_be_taken():
+    b = backends.get("cupy", 0, "tf32")
+    assert not b.has_warpgroup_products
+    with pytest.raises(InputError, match="wgmma takes bf16 or fp16"):
+        b.convolution_by = "wgmma"
+    with pytest.raises(InputError, match="did you mean 'implicit'"):
+        b.convolution_by = "implict"
+    assert b.convolution_by == "implicit"
+
+
+def test_any_layout_and_indices_of_64_bits(monkeypatch):
+    b = backends.get("cupy", 0, "bf16")
+    x = as_stored(grid((2, 5, 6, 8), 0), "bf16").astype("float32")
+    place = ((1, 1), ((1, 1), (1, 1)), 1)
+    w = b.asarray(as_stored(grid((3, 3, 8, 16), 1), "bf16"), "bfloat16")
+    wanted = b.to_numpy(b.convolution(b.asarray(x, "bfloat16"), w, None, *place))
+    turned = b.asarray(np.ascontiguousarray(x.T), "bfloat16").T
+    shifted = b.asarray(np.concatenate(([0], x.ravel())), "bfloat16")[1:].reshape(x.shape)
+    for view in (turned, shifted):
+        found = b.to_numpy(b.convolution(view, w, None, *place))
+        np.testing.assert_array_equal(found, wanted)
+    monkeypatch.setattr(kernels, "_INDEX_LIMIT", 0)
+    found = b.to_numpy(b.convolution(b.asarray(x, "bfloat16"), w, None, *place))
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_which_tiles_and_parts():
+    """The cutting of the paper's layers, which the sums and their bits depend on."""
+    assert [implicit.tile(k) for k in (96, 128, 384, 192, 48, 1000)] == [96, 128, 128, 96, 64, 128]
+    sizes = implicit.Convolution.of((128, 27, 27, 96), (5, 5), 256, (1, 1), ((2, 2), (2, 2)), 2)
+    parts, share = sizes.parts(2)
+    assert (parts - 1) * share < sizes.pixels <= parts * share
+    assert share % 32 == 0
+    first = implicit.Convolution.of((1, 227, 227, 3), (11, 11), 96, (4, 4), ((0, 0),) * 2, 1)
+    assert (first.channels_to_copy(2), first.vector(2)) == (4, 1)
+    padded = first.with_channels(4)
+    assert (padded.cg, padded.vector(2), padded.vector(4)) == (3, 4, 4)
+
+
+@pytest.mark.standin
+@pytest.mark.parametrize(
+    ("way", "right", "mistaken"),
+    [
+        # reads a tile too early
+        ("implicit", "wait_copies<STAGES - 2>()", "wait_copies<STAGES - 1>()"),
+        ("wgmma", "wait_copies<AHEAD - 1>()", "wait_copies<AHEAD>()"),
+        ("implicit", "__syncthreads();  // this stage has come", "// this stage has come"),
+        ("wgmma", "__syncthreads();  // this step's tiles", "// this step's tiles"),
+        ("implicit", "c1 == 0)", "c1 == 1)"),  # where the row of ones is
+        # copies over a tile that products still read
+        ("wgmma", "wait_products<1>();", "wait_products<2>();"),
+        (
+            "implicit",
+            "lane % 8 + lane / 16 * 8;\n            load_turned",
+            "lane % 8;\n            load_turned",
+        ),
+        ("wgmma", "slice * 16 * strip", "slice * 8 * strip"),
+        ("wgmma", "leading = ALONG ? 1 : DEPTH * strip", "leading = 8 * strip"),
+        ("wgmma", "(strip == 8 ? 1 : 2) << 62", "1 << 62"),
+    ],
+)
+def test_a_planted_mistake_is_caught(monkeypatch, way, right, mistaken):
+    b = backends.get("cupy", 0, "bf16")
+    b.convolution_by = way
+    problem = ((2, 9, 9, 48), (3, 3), 104, (1, 1), ((1, 1), (1, 1)), 1)
+    texts = {family: kernels.source(family) for family in kernels.files()}
+    assert max(texts[family].count(right) for family in kernels.TENSOR_FAMILIES) == 1
+    for cached in (kernels._module, kernels._function):
+        cached.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(kernels, "source", lambda family: texts[family].replace(right, mistaken))
+        with pytest.raises(AssertionError, match=r"off by|not equal"):
+            check(b, "bf16", problem)
+    for cached in (kernels._module, kernels._function):
+        cached.cache_clear()

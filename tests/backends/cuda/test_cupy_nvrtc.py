@@ -1,0 +1,116 @@
+"""Every kernel compiles for every architecture and precision, silently and without spills."""
+
+import re
+
+import pytest
+from helpers import nvrtc
+
+from minialex.backends.cuda import implicit, kernels
+
+WANTED = (70, 75, 80, 86, 90, 100)
+OFTEN = (70, 80, 90, 100)  # without being asked for the others
+
+pytestmark = pytest.mark.skipif(
+    nvrtc.library() is None, reason="NVRTC is not installed: pip install nvidia-cuda-nvrtc-cu12"
+)
+
+
+def complaints(source: str, architecture: int | str, options: tuple[str, ...]) -> list[str]:
+    """Warnings, and kernels whose registers spill to memory."""
+    binary, log = nvrtc.compile_source(source, architecture, options)
+    assert binary.startswith(b"\x7fELF")
+    lines = log.splitlines()
+    said = re.compile(r"warning|performance loss|\(C75\d\d\)", re.IGNORECASE)  # C75: about wgmma
+    spills = re.compile(r"([1-9]\d*) bytes spill")
+    lines = [line for line in lines if "Architectures prior to" not in line]  # 7.0 still compiles
+    return [line for line in lines if said.search(line) or spills.search(line)]
+
+
+PLAIN = [family for family in kernels.files() if family not in kernels.TENSOR_FAMILIES]
+VECTORS = {"float32": (4, 1), "float64": (1,), "float16": (8, 4, 1), "bfloat16": (8, 4, 1)}
+
+
+@pytest.mark.parametrize("wanted", [OFTEN, pytest.param(WANTED, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("storage", kernels.STORAGES)
+@pytest.mark.parametrize("family", PLAIN)
+def test_every_architecture_precision_and_index_width(family, storage, wanted):
+    known = [a for a in wanted if a in nvrtc.architectures()]
+    assert len(known) >= 3
+    for architecture, wide_index in [(a, False) for a in known] + [(80, True)]:
+        options = kernels.options(storage, wide_index)
+        assert complaints(kernels.source(family), architecture, options) == []
+
+
+@pytest.mark.parametrize("storage", kernels.STORAGES)
+@pytest.mark.parametrize("family", kernels.TENSOR_FAMILIES)
+def test_products_on_tensor_cores(family, storage):
+    """The commonest tile with the widest copies; nothing at all where there are none."""
+    best = kernels.tile_options(128, VECTORS[storage][0])
+    for architecture in (75, 90):
+        options = kernels.options(storage, False, best)
+        assert complaints(kernels.source(family), architecture, options) == []
+
+
+@pytest.mark.parametrize("tile", implicit.TILES)
+@pytest.mark.parametrize("family", kernels.TENSOR_FAMILIES)
+def test_products_of_warpgroups(family, tile):
+    """Compiled for 9.0's own features; the compiler warns where it cannot let products overlap."""
+    if 90 not in nvrtc.architectures():
+        pytest.skip("this NVRTC does not know 9.0")
+    for storage in ("bfloat16", "float16"):
+        options = warpgroup_options(storage, tile)
+        assert complaints(kernels.source(family), "90a", options) == []
+    ptx = nvrtc.to_ptx(kernels.source(family), "90a", options)
+    turned = {"conv_forward": (0, 1), "conv_input_gradient": (0, 0), "conv_weight_gradient": (1, 1)}
+    shape = f"wgmma.mma_async.sync.aligned.m64n{tile}k16.f32.f16.f16"
+    products = [line for line in ptx.splitlines() if shape in line]
+    # 2 slices of 2 halves a step
+    assert len(products) == 4
+    a, b = turned[family]
+    assert all(line.replace(" ", "").endswith(f",add,1,1,{a},{b};}}") for line in products)
+    loop = ptx[ptx.index("cp.async.wait_group") :]
+    order = ["cp.async.wait_group", "fence.proxy.async", "bar.sync", "wgmma.fence", shape]
+    order += ["wgmma.commit_group", "wgmma.wait_group.sync.aligned 1"]
+    places = [loop.index(name) for name in order]
+    assert places == sorted(places)
+
+
+def warpgroup_options(storage, tile):
+    more = (*kernels.tile_options(tile, 8), *kernels.WARPGROUPS)
+    found = kernels.options(storage, False, more)
+    return tuple(option for option in found if not option.startswith("-arch="))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("storage", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("family", kernels.TENSOR_FAMILIES)
+def test_every_tile_copy_and_architecture(family, storage):
+    for architecture in (a for a in WANTED if a >= 80 and a in nvrtc.architectures()):
+        for tile in implicit.TILES:
+            for vector in VECTORS[storage]:
+                for wide_index in (False, True):
+                    more = kernels.tile_options(tile, vector)
+                    options = kernels.options(storage, wide_index, more)
+                    assert complaints(kernels.source(family), architecture, options) == []
+
+
+@pytest.mark.parametrize("family", kernels.TENSOR_FAMILIES)
+@pytest.mark.parametrize(("storage", "shape"), [("bfloat16", "m16n8k16"), ("float32", "m16n8k8")])
+def test_the_instructions_that_were_meant_are_there(family, storage, shape):
+    """A step of a warp: 2 slices of 4 x 8 products, and 16-byte copies for every chunk."""
+    options = kernels.options(storage, False, kernels.tile_options(128, VECTORS[storage][0]))
+    ptx = nvrtc.to_ptx(kernels.source(family), 80, options)
+    assert ptx.count(f"mma.sync.aligned.{shape}.row.col") == 2 * 4 * 8
+    copies = 3 * 8  # four chunks of each tile a thread, in two stages before the loop and in it
+    assert ptx.count("cp.async.cg.shared.global") in (copies, copies * 2 // 3)
+    along = {"conv_forward": 8, "conv_input_gradient": 16, "conv_weight_gradient": 0}[family]
+    turned = 16 - along if storage == "bfloat16" else 0
+    assert ptx.count("ldmatrix.sync.aligned.m8n8.x4.shared") == along
+    assert ptx.count("ldmatrix.sync.aligned.m8n8.x4.trans.shared") == turned
+
+
+def test_a_warning_and_an_error_are_seen():
+    unused = 'extern "C" __global__ void f(float* x) { int unused; x[0] = 1; }'
+    assert "unused" in complaints(unused, 80, ("-std=c++17",))[0]
+    with pytest.raises(RuntimeError, match="undefined"):
+        nvrtc.compile_source("__global__ void f() { g(); }", 80, ())

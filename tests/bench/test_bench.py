@@ -1,0 +1,125 @@
+"""`minialex bench`: what it counts, what it prints, on every backend."""
+
+import json
+
+import numpy as np
+import pytest
+from helpers.cli_tools import photos
+
+from minialex import models
+from minialex.bench import data, measure, report
+from minialex.bench.measure import Timing
+from minialex.bench.network import Run, by_layer
+from minialex.bench.roofline import Ceiling
+from minialex.cli import main
+from minialex.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def small_ceiling(monkeypatch):
+    """The product and the update that set the ceiling, at a size for tests."""
+    monkeypatch.setattr(
+        measure, "measure", lambda b, m=measure.measure: m(b, size=64, numbers=4096, rounds=1)
+    )
+
+
+def test_the_operations_are_those_of_the_paper():
+    alexnet = models.get("alexnet")
+    forward = measure._flops(alexnet, 1, "inference")
+    assert forward == pytest.approx(1.45e9, rel=0.01)
+    first = 2 * 55 * 55 * 96 * 11 * 11 * 3  # the images have no gradient
+    assert measure._flops(alexnet, 1, "training step") == 3 * forward - first
+    assert measure._flops(alexnet, 128, "inference") == 128 * forward
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba", "cupy"])
+def test_every_layer_is_timed_on_every_backend(backend):
+    from minialex import backends
+
+    model = models.get("alexnet-64", 5)
+    run = Run(backends.get(backend), model, 3)
+    rows = {row.name: row for row in by_layer(run, rounds=1)}
+    assert list(rows) == [name for name, _ in model.network.layers]
+    total = 0.0
+    for row in rows.values():
+        with_neighbour = {"ReLU"} if row.name not in ("pool1", "pool2") else {"MaxPool"}
+        assert (row.forward is None) == (row.kind in with_neighbour)
+        assert (row.backward is None) == (row.name in ("relu1", "norm1", "relu2", "norm2"))
+        passes = [one for one in (row.forward, row.backward) if one is not None]
+        assert all(one.seconds > 0 for one in passes)
+        total += sum(one.flops for one in passes)
+    assert total == measure._flops(model, 3, "training step")
+    weights = model.network.rows()[0].parameters
+    (p, q, k), (h, w, c) = model.network.shapes()[1], model.network.input_shape
+    assert rows["conv1"].forward.bytes == 4 * (3 * (h * w * c + p * q * k) + weights)
+    assert all(row.backward is None for row in by_layer(run, rounds=1, training=False))
+
+
+def test_the_step_that_is_timed_trains():
+    from minialex import backends
+
+    run = Run(backends.get("numpy"), models.get("alexnet-64", 3), 2)
+    before = {name: np.array(of["weight"]) for name, of in run.params.items()}
+    run.train()
+    assert all((before[name] != run.params[name]["weight"]).any() for name in before)
+
+
+def test_shares_and_ratios():
+    ceiling = Ceiling(flops=100.0, bytes=10.0)
+    assert ceiling.floor(50, 1) == 0.5
+    assert ceiling.floor(50, 20) == 2.0
+    assert Timing("training step", 2.0, 1.0, {"default": 5.0, "channels_last": 3.0}).ratio == 1.5
+    assert Timing("inference", 2.0, 1.0, {}).ratio is None
+
+
+def test_table_and_document_say_the_same(capsys, tmp_path):
+    file = tmp_path / "bench.json"
+    words = ["bench", "alexnet-64", "--batch-size", "2", "--rounds", "1", "--backend", "numba"]
+    assert main.main([*words, "--threads", "1", "--json", str(file)]) == 0
+    table = capsys.readouterr().out
+    document = json.loads(file.read_text())
+    assert document["threads"] == 1
+    names = [of["name"] for of in document["layers"] if of["forward"] or of["backward"]]
+    assert all(f"\n{name} " in table for name in [*names, "sum"])
+    for timing in document["timings"]:
+        assert f"{timing['images_per_second']:,.1f} images/s" in table
+        assert timing["times_torch"] is None
+    assert document["first_calls_seconds"] > 0
+
+
+def test_pytorch_takes_turns():
+    torch = pytest.importorskip("torch")
+    model = models.get("alexnet-64", 4)
+    result = measure.bench(model, 2, backend="numba", threads=1, compare="torch", rounds=1)
+    assert torch.get_num_threads() == 1
+    for timing in result.timings:
+        assert set(timing.peers) == {"default", "channels_last"}
+        assert timing.ratio == min(timing.peers.values()) / timing.seconds
+    assert "times PyTorch's best" in report.text(result)
+
+
+@pytest.mark.parametrize("name", ["alexnet", "alexnet-torchvision", "cifar10", "caffenet"])
+def test_pytorchs_network_has_our_parameters(name):
+    pytest.importorskip("torch")
+    from minialex.bench.peer import network_in_torch
+
+    network = models.get(name).network
+    theirs = sum(p.numel() for p in network_in_torch(network).parameters())
+    assert theirs == network.parameter_count
+
+
+def test_reading_is_measured_beside_a_data_loader(tmp_path):
+    photos(tmp_path / "folder")
+    torch = pytest.importorskip("torch")  # noqa: F841
+    found = data.rates(tmp_path / "folder", size=64, workers=1, rounds=1, compare=True)
+    assert [rate.per_core_second is None for rate in found] == [False, False, True]
+    assert all(rate.images_per_second > 0 for rate in found)
+    text = data.text(found)
+    assert text.count("min an epoch") == 3
+    assert "times the DataLoader's squares" in text
+    assert len(data.document(found)) == 3
+
+
+def test_only_a_folder_of_files_is_compared():
+    with pytest.raises(InputError, match="only a folder of image files"):
+        data.rates("shapes:48", size=64, workers=1, compare=True)

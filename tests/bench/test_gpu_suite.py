@@ -1,0 +1,125 @@
+"""The GPU suite runs to its end on the stand-in, small, so that a rare machine is not lost."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from minialex.bench import gpu
+from minialex.bench.gpu import correct, peers, products
+
+SMALL = gpu.Plan(
+    model="cifar10",
+    precisions=("bf16",),
+    batches=(2,),
+    kernel_batch=1,
+    rounds=1,
+    steps=1,
+    repeats=2,
+    product=16,
+    copy_bytes=512,
+    packed=60,
+    views=(1,),
+)
+
+
+@pytest.mark.standin
+def test_the_suite(tmp_path):
+    found = gpu.run_suite(tmp_path / "gpu.json", SMALL)
+    assert json.loads((tmp_path / "gpu.json").read_text()) == found
+    failed = {name: part for name, part in found.items() if "failed" in part}
+    assert failed == {}
+    kernels = found["products bf16"]
+    assert {row["layer"] for row in kernels} == {"conv1", "conv2", "conv3", "fc4"}
+    assert sum(row["op"] == "input gradient" for row in kernels) == 3
+    assert all({"implicit_us", "wgmma_us"} <= set(row) for row in kernels if row["layer"] != "fc4")
+    programs = {row["program"] for row in found["steps bf16 2"]}
+    ours = {"op by op, implicit", "captured", "captured, whole", "two towers on one device"}
+    ours |= {"captured, wgmma", "captured, whole, wgmma"}
+    assert ours <= programs
+    moved = {row["kernel"] for row in found["moves bf16"]}
+    assert {"crops", "pool1", "act1, backward", "loss", "update"} <= moved
+    assert found["end to end bf16"]["share"] > 0
+    assert "FAILED" not in (text := (tmp_path / "gpu.md").read_text())
+    assert text.count("| program |") == 2  # training steps and inference
+
+
+@pytest.mark.standin
+def test_a_large_batch_is_left_to_the_fastest():
+    rows = gpu.steps.steps("bf16", 2, replace(SMALL, all_up_to=1), wgmma=True)
+    ours = {row["program"] for row in rows if "PyTorch" not in row["program"]}
+    whole = {"captured, whole", "captured, whole, bytes from the host", "captured, whole, wgmma"}
+    assert ours == whole
+
+
+@pytest.mark.standin
+def test_what_is_wrong_is_named_and_not_timed(tmp_path, monkeypatch):
+    def wrong(precision):
+        raise AssertionError("conv1 forward: off by 1")
+
+    monkeypatch.setattr(gpu.correct, "correctness", wrong)
+    found = gpu.run_suite(tmp_path / "gpu.json", SMALL)
+    assert set(found) == {"suite", "device", "seconds", "left out", "correct bf16"}
+    assert "FAILED: correct bf16: AssertionError: conv1" in (tmp_path / "gpu.md").read_text()
+
+
+@pytest.mark.standin
+def test_wrong_warpgroup_products_are_not_timed(tmp_path, monkeypatch):
+    def wrong(precision, way=None):
+        if way == "wgmma":
+            raise AssertionError("conv1 forward: off by 1")
+        return {}
+
+    told = []
+    monkeypatch.setattr(gpu.correct, "correctness", wrong)
+    monkeypatch.setattr(gpu, "rates", lambda *given: {"operations_per_second": 1.0})
+    monkeypatch.setattr(gpu.steps, "steps", lambda *given: told.append(given[-1]))
+    monkeypatch.setattr(gpu.products, "products", lambda *given: told.append(given[-1]))
+    for module, name in ((gpu.moves, "moves"), (gpu.whole, "end_to_end")):
+        monkeypatch.setattr(module, name, lambda *given: [])
+    for name in ("inference", "compiled"):
+        monkeypatch.setattr(gpu.steps, name, lambda *given: [])
+    found = gpu.run_suite(tmp_path / "gpu.json", SMALL)
+    assert found["correct bf16 wgmma"]["failed"] == "AssertionError: conv1 forward: off by 1"
+    monkeypatch.setattr(gpu.correct, "correctness", lambda *given: {})
+    gpu.run_suite(tmp_path / "gpu.json", SMALL)
+    assert told == [False, False, True, True]
+
+
+@pytest.mark.standin
+def test_what_the_time_does_not_allow_is_named(tmp_path):
+    found = gpu.run_suite(tmp_path / "gpu.json", replace(SMALL, budget=-1.0))
+    assert found["left out"][0] == "correct bf16"
+    assert "Left out for want of time: correct bf16" in (tmp_path / "gpu.md").read_text()
+
+
+def test_pytorchs_step_learns():
+    """The peer's code on the CPU, as far as it goes there."""
+    torch = pytest.importorskip("torch")
+    step = peers._step(torch, "cifar10", "bf16", 4, {}, compiled=False, device="cpu")
+    step()
+    network, x, _, context = peers._made(torch, "cifar10", "bf16", 2, {}, "cpu")
+    with context():
+        assert network(x).dtype == torch.bfloat16
+
+
+def test_a_wrong_kernel_is_not_timed(tmp_path, monkeypatch):
+    from minialex.backends.cuda.backend import CupyBackend
+
+    right = CupyBackend.convolution
+    monkeypatch.setattr(
+        CupyBackend, "convolution", lambda self, *a, **k: self.scale(right(self, *a, **k), 1.1)
+    )
+    with pytest.raises(AssertionError, match="conv1 forward: off by"):
+        correct.correctness("bf16")
+
+
+def test_the_operations_of_the_papers_network():
+    from minialex import models
+
+    listed = list(products.floors(models.get("alexnet").network, 1, 2))
+    forward = sum(operations for _, op, operations, _ in listed if op == "forward")
+    assert forward == 2 * sum(row.connections for row in models.get("alexnet").network.rows())
+    table = products.predictions(1e12, 1e12, batch=1)
+    assert table.count("\n") == 2 + len(listed)
+    assert ("conv1", "input gradient") not in {(name, op) for name, op, _, _ in listed}

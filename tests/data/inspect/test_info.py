@@ -1,0 +1,114 @@
+import numpy as np
+import pytest
+from helpers import ilsvrc
+from PIL import Image
+
+from minialex.data.inspect import info
+from minialex.data.inspect.info import _SHEET_SIDE, _SHEET_TEXT, contact_sheet, inspect
+from minialex.data.inspect.report import check_data
+from minialex.data.packed.prepare import prepare
+from minialex.data.sources.open import open_data
+
+
+def test_a_folder(photos, photo):
+    photo(photos / "train" / "cat" / "wide.jpg", size=(90, 20))
+    cut = photos / "train" / "dog" / "3.JPEG"
+    cut.write_bytes(cut.read_bytes()[:-300])
+    found = inspect(photos)
+    assert found.counts == {"train": [6, 5], "val": [2, 2]}
+    assert found.shorter_sides == (20, 30, 30)
+    assert list(found.unreadable) == [str(cut)]
+    text = str(found)
+    assert "train: 11 images in 2 classes, 5 to 6 a class (median 6)" in text
+    assert "shorter sides: 20 to 30 pixels (median 30), of 11 training images" in text
+    assert "unreadable of 11 training images: 1" in text
+    assert f"  {cut} cannot be read as an image" in text
+    assert "  cat          6        2" in text
+    assert found.as_dict()["classes"][1] == {"id": "dog", "name": "dog", "train": 5, "val": 2}
+
+
+def test_colour_is_measured(tmp_path):
+    for name, colour in (("a", (10, 100, 200)), ("b", (30, 120, 220))):
+        for i in range(3):
+            (tmp_path / name).mkdir(exist_ok=True)
+            Image.new("RGB", (20, 20), colour).save(tmp_path / name / f"{i}.png")
+    found = inspect(tmp_path)
+    assert found.mean_colour == (20, 110, 210)
+    assert found.colour_std == 10
+    assert "mean colour: red 20.0, green 110.0, blue 210.0 of 255" in str(found)
+
+
+def test_a_packed_set_says_what_it_was_packed_with(photos, tmp_path):
+    prepare(photos, tmp_path / "packed", size=64, progress=False)
+    before, after = inspect(photos), inspect(tmp_path / "packed")
+    np.testing.assert_allclose(before.mean_colour, after.mean_colour, atol=0.01)
+    np.testing.assert_allclose(before.colour_std, after.colour_std, atol=0.01)
+    assert after.measured == 10
+    assert after.shorter_sides == (64, 64, 64)
+    assert "packed pixels, 64 x 64, from class folders" in str(after)
+
+
+def test_archives(tmp_path):
+    found = inspect(ilsvrc.write_archives(tmp_path / "imagenet"))
+    assert found.counts == {"train": [3, 3, 3, 3], "val": [2, 2, 1, 1]}
+    assert "  n02012849        3        2  crane (n02012849)" in str(found)
+    assert found.shorter_sides == (30, 30, 30)
+
+
+def test_many_classes_are_shortened(monkeypatch):
+    monkeypatch.setattr(info, "_ROWS", 8)
+    text = str(inspect("shapes:60"))
+    assert "the 2 smallest and 2 largest classes:" in text
+    assert sum(line.startswith("  ") for line in text.splitlines()) == 5
+
+
+def test_all_unreadable(photos):
+    for path in photos.glob("train/*/[1-4].JPEG"):
+        path.write_bytes(b"no photograph")
+    found = inspect(photos)
+    assert found.mean_colour is None
+    assert "unreadable" in str(found)
+
+
+def test_the_contact_sheet(photos, photo):
+    for name, colour in (("cat", "red"), ("dog", "blue")):
+        for path in (photos / "train" / name).iterdir():
+            Image.new("RGB", (40, 40), colour).save(path)
+    (photos / "train" / "dog" / "2.JPEG").write_bytes(b"no photograph")
+    sheet = np.asarray(contact_sheet(photos))
+    assert sheet.shape == (2 * 100, 220 + 8 * 100, 3)
+    for row, channel in ((0, 0), (1, 2)):
+        tile = sheet[row * 100 + 48, 220 + 48]
+        assert tile[channel] > 250
+        assert tile.sum() < 270
+    assert (sheet[148, 220 + 200 + 90] == 255).all()  # the unreadable one is an outline
+    assert (sheet[48, 220 + 700] == 255).all()  # and there are no more than five
+
+
+@pytest.mark.parametrize("write", [ilsvrc.write_archives, ilsvrc.write_kaggle])
+def test_check_reads_every_image_of_an_archive(tmp_path, write):
+    root = write(tmp_path / "imagenet")
+    assert check_data(root).endswith("no problems found")
+    data = open_data(root).train
+    place = data.path if hasattr(data, "path") else data.folder / data.files[4]
+    content = bytearray(place.read_bytes())
+    start = int(data.offsets[4]) if hasattr(data, "offsets") else 0
+    content[start : start + 200] = bytes(200)
+    place.write_bytes(content)
+    report = check_data(root)
+    assert "files that cannot be read, which training leaves out: 1" in report
+    assert "n02012849_11.JPEG is not an image" in report
+
+
+@pytest.mark.parametrize("alphabets", [True, False])
+def test_the_contact_sheet_spells_names(photos, alphabets, monkeypatch):
+    """Not as escapes, several times as long; without accents where the font has none."""
+    if not alphabets:
+        monkeypatch.setattr(info, "find_spec", lambda name: None)
+    plain = np.asarray(contact_sheet(photos))
+    for part in ("train", "val"):
+        (photos / part / "cat").rename(photos / part / "cät")
+    sheet = np.asarray(contact_sheet(photos))
+    ink = [(255 - s[:_SHEET_SIDE, :_SHEET_TEXT].astype(int)).sum() for s in (plain, sheet)]
+    assert 1 <= ink[1] / ink[0] < 1.5
+    assert info._in_ascii("Hüte 靴") == "Hute ?"

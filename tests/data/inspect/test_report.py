@@ -1,0 +1,99 @@
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from minialex.data.inspect.report import check_data
+
+
+def test_a_healthy_folder(photos):
+    told: list[int] = []
+    text = check_data(photos, 30, progress=told.append)
+    assert text.splitlines() == [
+        f"{photos}: class folders in train/ and val/",
+        "train: 10 images in 2 classes, 5 to 5 a class (median 5)",
+        "val: 4 images in 2 classes, 2 to 2 a class (median 2)",
+        "  class    train      val",
+        "  cat          5        2",
+        "  dog          5        2",
+        "stored as: 14 RGB; all are read as RGB",
+        "shorter sides: 30 to 30 pixels (median 30)",
+        "no problems found",
+    ]
+    assert sum(told) == 14
+
+
+def test_everything_that_can_be_wrong(photos):
+    train, val = photos / "train", photos / "val"
+    (train / "ant").mkdir()
+    (train / "bee").mkdir()
+    (train / "bee" / "0.jpg").write_text("no picture")
+    (val / "elk").mkdir()
+    shutil.copy(train / "cat" / "1.JPEG", val / "elk" / "again.jpg")
+    cut = train / "dog" / "0.JPEG"
+    cut.write_bytes(cut.read_bytes()[:-300])
+    Image.new("CMYK", (7, 40)).save(train / "dog" / "print.tif")
+    Image.new("L", (40, 40)).save(train / "dog" / "grey.png")
+    (train / "dog" / "notes.txt").write_text("mine")
+    text = check_data(photos, 32)
+    for line in (
+        "ignored inside class folders, being no images: 1",
+        "14 RGB, 1 L (grey), 1 CMYK (print colours)",
+        f"{train / 'dog' / 'print.tif'} (7 x 40)",
+        "class ant of train is empty",
+        "class bee of train has no readable image",
+        "class elk of val is not in train",
+        "class ant of train is not in val",
+        "files that cannot be read, which training leaves out: 2",
+        f"{cut} cannot be read as an image: image file is truncated",
+        f"{train / 'bee' / '0.jpg'} is not an image",
+        "images of val that are also in train, byte for byte: 1",
+        f"{val / 'elk' / 'again.jpg'} = {train / 'cat' / '1.JPEG'}",
+    ):
+        assert line in text
+    assert "no problems found" not in text
+
+
+def test_class_folders_alone(photos):
+    text = check_data(photos / "train", 16)
+    assert "training will hold out a part of each class" in text
+    shutil.rmtree(photos / "train" / "cat")
+    assert "only 1 class" in check_data(photos / "train", 16)
+
+
+def test_a_long_table_shows_its_ends(tmp_path, photo):
+    for number in range(50):
+        photo(tmp_path / "many" / f"c{number:02}" / "0.jpg", number)
+    text = check_data(tmp_path / "many", 16)
+    assert "the 10 smallest and 10 largest classes:" in text
+    assert len(text.splitlines()) < 30
+
+
+def test_records_and_drawings(tmp_path):
+    records = np.random.default_rng(0).integers(0, 10, (20, 3073), np.uint8)
+    (tmp_path / "data_batch_1.bin").write_bytes(records.tobytes())
+    (tmp_path / "test_batch.bin").write_bytes(records[:1].tobytes())
+    text = check_data(tmp_path)
+    assert "sizes: 32 x 32, enlarged to 256 x 256" in text
+    assert "images of val that are also in train, byte for byte: 1" in text
+    assert "no problems found" in check_data("shapes:48")
+
+
+def test_a_path_that_is_no_data_set(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        check_data(tmp_path / "nowhere")
+
+
+def test_a_packed_set_is_read_to_its_last_byte(photos, tmp_path):
+    from minialex.data.packed.prepare import prepare
+
+    prepare(photos, tmp_path / "packed", size=16, progress=False)
+    report = check_data(tmp_path / "packed")
+    assert "packed pixels, 16 x 16, from class folders" in report
+    assert report.endswith("no problems found")
+    shard = tmp_path / "packed" / "val-00000.npy"
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 1
+    shard.write_bytes(content)
+    assert f"{shard} has changed since it was written" in check_data(tmp_path / "packed")

@@ -1,0 +1,355 @@
+import gc
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minialex.data.loading import loader
+from minialex.data.loading.loader import Loader
+from minialex.data.loading.workers import Workers
+from minialex.errors import InputError
+
+SIZE = 2
+
+
+def loader_threads() -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t.name.startswith("minialex-loader")]
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left():
+    yield
+    assert loader_threads() == []
+
+
+@given(
+    count=st.integers(0, 60),
+    batch_size=st.integers(1, 70),
+    workers=st.integers(1, 5),
+    ahead=st.none() | st.integers(0, 80),
+    cached=st.integers(0, 70),
+    seed=st.integers(0, 2**32),
+    data=st.data(),
+)
+def test_each_readable_image_once_and_in_order(
+    numbered, count, batch_size, workers, ahead, cached, seed, data
+):
+    broken = data.draw(st.sets(st.integers(0, max(count - 1, 0)), max_size=count // 2))
+    order = np.random.default_rng(seed).permutation(count)
+    cache_bytes = cached * SIZE * SIZE * 3
+    load = Loader(
+        numbered(count, broken), SIZE, workers=workers, ahead=ahead, cache_bytes=cache_bytes
+    )
+    for _ in range(2):  # the second time partly from the cache
+        batches = list(load.batches(order, batch_size))
+        indices = [i for b in batches for i in b.indices.tolist()]
+        assert indices == [i for i in order.tolist() if i not in broken]
+        for b in batches:
+            assert 0 < len(b) <= batch_size
+            assert b.images.shape == (len(b), SIZE, SIZE, 3)
+            assert (b.images == (b.indices % 256)[:, None, None, None]).all()
+            np.testing.assert_array_equal(b.labels, b.indices % 3)
+            np.testing.assert_array_equal(order[b.positions], b.indices)
+            np.testing.assert_array_equal((b.positions // batch_size), (b.end - 1) // batch_size)
+        assert load.skipped == {f"number {i}": f"number {i} is broken" for i in broken}
+
+
+@given(st.integers(1, 50), st.integers(1, 20), st.integers(0, 5))
+def test_an_epoch_continues_where_a_batch_ended(numbered, count, batch_size, stop):
+    order = np.arange(count)[::-1]
+    load = Loader(numbered(count), SIZE, workers=2, cache_bytes=0)
+    whole = list(load.batches(order, batch_size))
+    done = whole[:stop]
+    rest = list(load.batches(order, batch_size, first=done[-1].end if done else 0))
+    assert [b.positions.tolist() for b in done + rest] == [b.positions.tolist() for b in whole]
+
+
+@given(st.integers(1, 40), st.integers(1, 10), st.integers(0, 5))
+def test_an_iterator_left_partway_leaves_no_thread(numbered, count, batch_size, taken):
+    batches = Loader(numbered(count), SIZE, workers=3).batches(np.arange(count), batch_size)
+    for _, _ in zip(range(taken), batches, strict=False):
+        pass
+    batches.close()
+    assert loader_threads() == []
+
+
+def test_a_forgotten_iterator_leaves_no_thread(numbered):
+    next(Loader(numbered(40), SIZE, workers=3).batches(np.arange(40), 4))
+    gc.collect()
+    assert loader_threads() == []
+
+
+def test_an_interrupt_in_the_consumer_leaves_no_thread(numbered):
+    def consume():
+        for _ in Loader(numbered(40), SIZE, workers=3).batches(np.arange(40), 4):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        consume()
+    gc.collect()
+
+
+def test_images_are_read_ahead_of_the_consumer_but_not_without_bound(numbered):
+    dataset = numbered(100)
+    batches = Loader(dataset, SIZE, workers=2, ahead=12, cache_bytes=0).batches(np.arange(100), 8)
+    next(batches)
+    deadline = time.monotonic() + 5
+    while len(dataset.reads) < 20 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    time.sleep(0.02)
+    assert sorted(dataset.reads) == list(range(20))
+    batches.close()
+
+
+def test_the_cache_is_bounded_and_spares_reading(numbered):
+    dataset = numbered(30)
+    load = Loader(dataset, SIZE, workers=2, cache_bytes=10 * SIZE * SIZE * 3)
+    for _ in range(3):
+        list(load.batches(np.arange(30), 8))
+    assert len(dataset.reads) in (30 + 2 * 20, 30 + 2 * 19)  # the second thread may add one more
+    dataset = numbered(30)
+    load = Loader(dataset, SIZE)
+    for _ in range(3):
+        list(load.batches(np.arange(30), 8))
+    assert len(dataset.reads) == 30
+
+
+def test_mostly_unreadable_data_ends_the_epoch(numbered):
+    load = Loader(numbered(20, broken=range(11)), SIZE)
+    with pytest.raises(InputError, match=r"11 of 20 images of 'numbered' .* number 0 is broken"):
+        list(load.batches(np.arange(20), 4))
+    list(Loader(numbered(20, broken=range(10)), SIZE).batches(np.arange(20), 4))
+
+
+def test_a_defect_keeps_its_type(numbered):
+    dataset = numbered(10)
+    dataset.image = lambda index, size: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        list(Loader(dataset, SIZE).batches(np.arange(10), 4))
+
+
+def test_waiting_is_measured(numbered):
+    dataset = numbered(4)
+    quick = dataset.image
+
+    def slow(index, size):
+        time.sleep(0.1)
+        return quick(index, size)
+
+    dataset.image = slow
+    load = Loader(dataset, SIZE, workers=1)
+    list(load.batches(np.arange(4), 4))
+    assert load.wait_seconds >= 0.1  # of 0.4: the first may start before the wait
+
+
+def test_what_was_read_ahead_is_not_read_again(numbered):
+    dataset = numbered(12, broken=[1])
+    load = Loader(dataset, SIZE, cache_bytes=0)
+    order = np.arange(12)[::-1]
+    load.read_ahead(order[:8])
+    deadline = time.monotonic() + 5
+    while len(dataset.reads) < 8 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert sorted(dataset.reads) == sorted(order[:8])
+    delivered = np.concatenate([batch.indices for batch in load.batches(order, 3)])
+    assert delivered.tolist() == [i for i in order if i != 1]
+    assert sorted(dataset.reads) == list(range(12))
+    list(load.batches(order, 3))
+    assert len(dataset.reads) == 24  # and it is read anew for the next epoch
+
+
+def test_workers_must_be_positive(numbered):
+    with pytest.raises(InputError, match="workers is 0"):
+        Loader(numbered(4), SIZE, workers=0)
+
+
+def test_the_default_cache_is_a_quarter_of_memory_at_most():
+    assert 0 < loader.default_cache_bytes() <= 2 << 30
+
+
+def test_a_photograph_cut_short_is_skipped_and_named(photos):
+    from minialex.data.sources.open import open_data
+
+    cut = photos / "train" / "cat" / "3.JPEG"
+    cut.write_bytes(cut.read_bytes()[:-300])
+    load = Loader(open_data(photos).train, 16)
+    batches = list(load.batches(np.arange(10), 4))
+    assert sum(len(b) for b in batches) == 9
+    (description,) = load.skipped
+    assert description == str(cut)
+    assert "truncated" in load.skipped[description]
+
+
+def held(numbered, index=6):
+    """A data set whose image `index` is never finished, until the event is set."""
+    release = threading.Event()
+    dataset = numbered(40)
+    quick = dataset.image
+
+    def image(i, size):
+        if i == index:
+            release.wait(30)
+        return quick(i, size)
+
+    dataset.image = image
+    return dataset, release
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("early", [False, True])
+def test_a_read_that_hangs_ends_the_run_with_its_name(numbered, workers, early):
+    dataset, release = held(numbered)
+    load = Loader(dataset, SIZE, workers=workers, patience=0.3)
+    start = time.monotonic()
+    try:
+        if early:
+            load.read_ahead(np.arange(8))
+        with pytest.raises(InputError, match="number 6 has been read for 0 s without an end"):
+            list(load.batches(np.arange(40), 4))
+        assert time.monotonic() - start < 3
+    finally:
+        release.set()
+        for thread in loader_threads():
+            thread.join(5)
+
+
+def test_a_read_without_enough_memory_ends_the_run_with_its_name(numbered):
+    dataset = numbered(40)
+    quick = dataset.image
+
+    def image(index, size):
+        return quick(index, size) if index != 6 else np.empty(1 << 60, np.uint8)
+
+    dataset.image = image
+    with pytest.raises(InputError, match="number 6: there is not enough memory to read it"):
+        list(Loader(dataset, SIZE).batches(np.arange(40), 4))
+
+
+@pytest.mark.parametrize(
+    "error", [ZeroDivisionError, SystemExit, KeyboardInterrupt, RecursionError]
+)
+def test_a_worker_that_dies_ends_the_run_with_the_name(numbered, error):
+    dataset = numbered(40)
+    quick = dataset.image
+
+    def image(index, size):
+        if index == 6:
+            raise error("gone")
+        return quick(index, size)
+
+    dataset.image = image
+    with pytest.raises(error, match="gone") as caught:
+        list(Loader(dataset, SIZE, workers=1).batches(np.arange(40), 4))
+    assert caught.value.__notes__ == ["while reading number 6"]
+
+
+def test_threads_that_the_system_refuses_are_said(numbered, monkeypatch):
+    start, started = threading.Thread.start, []
+
+    def refuse(self):
+        if self.name.startswith("minialex-loader") and len(started) >= 2:
+            raise RuntimeError("can't start new thread")
+        started.append(self)
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(InputError, match="does not allow 5 threads"):
+        list(Loader(numbered(40), SIZE, workers=5).batches(np.arange(40), 4))
+    monkeypatch.undo()
+
+
+class Mapped:
+    """The numbered images as squares in mapped memory."""
+
+    mapped_size = SIZE
+
+    def __init__(self, whole):
+        self.whole = whole
+
+    def __getattr__(self, name):
+        return getattr(self.whole, name)
+
+    def __len__(self):
+        return len(self.whole)
+
+    def copy_squares(self, indices, out):
+        for row, index in zip(out, indices, strict=True):
+            row[...] = self.whole.image(int(index), SIZE)
+
+
+@given(
+    st.integers(0, 60),
+    st.integers(1, 70),
+    st.integers(1, 5),
+    st.none() | st.integers(0, 80),
+    st.integers(0, 5),
+)
+def test_mapped_squares_come_as_decoded_ones_do(numbered, count, batch_size, workers, ahead, skip):
+    order = np.random.default_rng(count).permutation(count)
+    options = {"workers": workers, "ahead": ahead}
+    first = min(skip * batch_size, count)
+    decoded = Loader(numbered(count), SIZE, **options).batches(order, batch_size, first)
+    mapped = Loader(Mapped(numbered(count)), SIZE, **options).batches(order, batch_size, first)
+    for one, other in zip(decoded, mapped, strict=True):
+        for name in ("images", "labels", "positions", "indices", "end"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
+def test_mapped_squares_of_another_size_are_decoded(numbered):
+    load = Loader(Mapped(numbered(8)), SIZE + 1)
+    assert next(load.batches(np.arange(8), 4)).images.shape == (4, SIZE + 1, SIZE + 1, 3)
+
+
+def test_a_copy_that_hangs_ends_the_run_with_its_name(numbered):
+    dataset, release = held(numbered)
+    load = Loader(Mapped(dataset), SIZE, workers=2, patience=0.3)
+    try:
+        with pytest.raises(InputError, match=r"number \d has been read"):
+            list(load.batches(np.arange(40), 4))
+    finally:
+        release.set()
+        for thread in loader_threads():
+            thread.join(5)
+
+
+def test_a_program_that_was_suspended_blames_no_file():
+    with Workers(1, lambda index: f"number {index}", patience=5.0) as workers:
+        long_ago = time.monotonic() - 100
+        workers._running[1], workers._looked = (3, long_ago), long_ago
+        workers._check_patience()  # nobody looked for 100 seconds: they do not count
+        workers._check_patience()
+        workers._running[1] = 3, long_ago
+        with pytest.raises(InputError, match="number 3 has been read for 100 s"):
+            workers._check_patience()
+
+
+HANGS = """
+import sys, threading
+from minialex import cli
+from minialex.data import images, workers
+workers.PATIENCE = 1.0
+load = images.load_square
+def stuck(source, size, name=""):
+    if size > 8 and str(source).endswith("dog/3.JPEG"):
+        threading.Event().wait()
+    return load(source, size, name)
+images.load_square = stuck
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("command", ["train --model alexnet-64 --allow-upscaling", "prepare"])
+def test_a_process_with_a_read_that_hangs_ends(photos, tmp_path, command):
+    name, *options = command.split()
+    where = ["--data", photos, "--out", tmp_path / "new"]
+    if name == "prepare":
+        where = [photos, tmp_path / "new"]
+    line = [sys.executable, "-c", HANGS, name, *where, *options]
+    ended = subprocess.run(line, capture_output=True, text=True, timeout=30)
+    assert ended.returncode == 2, ended.stderr
+    assert "dog/3.JPEG has been read for 1 s without an end" in ended.stderr

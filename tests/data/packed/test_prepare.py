@@ -1,0 +1,365 @@
+"""Packed data sets hold what their source holds, whatever happens on the way."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import ilsvrc
+from helpers.cli_tools import COMMAND
+
+from minialex.data import statistics
+from minialex.data.dataset import split
+from minialex.data.packed import packer, shards
+from minialex.data.packed.dataset import verify
+from minialex.data.packed.prepare import prepare
+from minialex.data.sources.open import open_data, open_for_evaluation
+from minialex.errors import InputError
+
+SIZE = 24
+
+
+def pack(source, folder, **options):
+    return prepare(source, folder, **{"size": SIZE, "progress": False, **options})
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    """Four images a shard, so that a dozen make several."""
+    monkeypatch.setattr(shards, "SHARD_BYTES", 4 * SIZE * SIZE * 3)
+
+
+@pytest.fixture(params=["folders", "archives", "kaggle", "shapes"])
+def source(request, tmp_path, photos):
+    if request.param == "archives":
+        return ilsvrc.write_archives(tmp_path / "imagenet")
+    if request.param == "kaggle":
+        return ilsvrc.write_kaggle(tmp_path / "imagenet")
+    return photos if request.param == "folders" else "shapes:60"
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_every_source_is_packed_as_it_is(source, tmp_path):
+    done = pack(source, tmp_path / "packed", workers=3)
+    before, after = open_data(source), open_data(tmp_path / "packed")
+    for part in ("train", "val"):
+        old, new = getattr(before, part), getattr(after, part)
+        assert done.images[part] == len(new) == len(old)
+        assert new.class_ids == old.class_ids
+        assert new.class_names == old.class_names
+        np.testing.assert_array_equal(new.labels, old.labels)
+        assert new.labels.dtype == np.int64
+        for i in range(len(new)):
+            np.testing.assert_array_equal(new.image(i, SIZE), old.image(i, SIZE))
+            assert Path(old.describe(i)).name in new.describe(i)
+        squares = np.empty((len(new), SIZE, SIZE, 3), np.uint8)
+        order = np.random.default_rng(0).permutation(len(new))
+        new.copy_squares(order, squares)
+        for row, i in enumerate(order):
+            np.testing.assert_array_equal(squares[row], old.image(int(i), SIZE))
+        assert new.name == old.name
+    measured = statistics.measure(before.train, SIZE)
+    for field in ("mean", "colour_std", "colour_axes", "count"):
+        np.testing.assert_array_equal(
+            getattr(after.train.statistics, field), getattr(measured, field)
+        )
+    assert verify(tmp_path / "packed") == []
+    assert len(open_for_evaluation(tmp_path / "packed")) == len(before.val)
+    assert not list((tmp_path / "packed").glob("*.part"))
+
+
+@pytest.mark.usefixtures("small_shards")
+@pytest.mark.parametrize("jpeg", [False, True])
+def test_the_bytes_do_not_depend_on_the_workers(photos, tmp_path, jpeg):
+    for workers in (1, 2, 7):
+        pack(photos, tmp_path / f"{workers}", workers=workers, jpeg=jpeg)
+    first = contents(tmp_path / "1")
+    assert contents(tmp_path / "2") == contents(tmp_path / "7") == first
+    assert sum(name.startswith("train-0") for name in first) == 3
+
+
+def test_shards_are_numpy_files(photos, tmp_path):
+    pack(photos, tmp_path / "packed")
+    shard = np.load(tmp_path / "packed" / "train-00000.npy", mmap_mode="r", allow_pickle=False)
+    assert shard.shape == (10, SIZE, SIZE, 3)
+    assert shard.dtype == np.uint8
+    np.testing.assert_array_equal(shard[3], open_data(photos).train.image(3, SIZE))
+    labels = np.load(tmp_path / "packed" / "train-labels.npy", allow_pickle=False)
+    assert labels.tolist() == [0] * 5 + [1] * 5
+    names = np.load(tmp_path / "packed" / "train-names.npy", allow_pickle=False)
+    assert names[9] == b"train/dog/4.JPEG"
+    assert np.load(tmp_path / "packed" / "mean.npy").shape == (SIZE, SIZE, 3)
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_jpeg_is_close_and_its_statistics_are_of_what_training_sees(tmp_path):
+    done = pack("shapes:60", tmp_path / "packed", jpeg=True)
+    before, after = open_data("shapes:60").train, open_data(tmp_path / "packed").train
+    assert after.mapped_size is None
+    differences = [
+        np.abs(before.image(i, SIZE).astype(int) - after.image(i, SIZE)).mean() for i in range(60)
+    ]
+    assert 0 < max(differences) < 16  # of 255, in noise
+    measured = statistics.measure(after, SIZE)
+    np.testing.assert_array_equal(after.statistics.mean, measured.mean)
+    np.testing.assert_array_equal(after.statistics.colour_axes, measured.colour_axes)
+    assert done.bytes < 75 * SIZE * SIZE * 3
+    assert verify(tmp_path / "packed") == []
+
+
+def test_another_size_is_scaled_and_measured(photos, tmp_path):
+    pack(photos, tmp_path / "packed")
+    train = open_data(tmp_path / "packed").train
+    assert train.image(0, 12).shape == (12, 12, 3)
+    assert statistics.supplied(train, SIZE) is train.statistics
+    assert statistics.supplied(train, 12) is None
+    assert statistics.supplied(open_data(photos).train, SIZE) is None
+    assert statistics.supplied(split(train, 0.5, 0).train, SIZE) is None
+
+
+def test_training_does_not_measure_again(tmp_path, monkeypatch):
+    import minialex
+    from minialex.training import trainer
+
+    pack("shapes:48", tmp_path / "packed", size=72)
+    tiny = {"model": "alexnet-64", "epochs": 1, "batch_size": 16, "progress": False}
+    direct = minialex.train("shapes:48", out=tmp_path / "direct", **tiny)
+    monkeypatch.setattr(trainer, "measure", lambda *_, **__: pytest.fail("measured again"))
+    result = minialex.train(tmp_path / "packed", out=tmp_path / "run", **tiny)
+    for name in ("train_loss", "val_loss"):
+        assert result.history[0][name] == direct.history[0][name]
+    for index in (0, 5):
+        assert result.classifier.class_names[index] == direct.classifier.class_names[index]
+    assert minialex.evaluate(tmp_path / "run").loss == pytest.approx(result.history[0]["val_loss"])
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_what_cannot_be_used_is_left_out_and_listed(photos, photo, tmp_path):
+    for name, wnid in (("cat", "n00000001"), ("dog", "n00000002")):
+        for part in ("train", "val"):
+            (photos / part / name).rename(photos / part / wnid)
+    cat, dog = sorted((photos / "train").iterdir())
+    (cat / "3.JPEG").write_bytes((cat / "3.JPEG").read_bytes()[:-300])
+    (cat / "0.JPEG").rename(cat / f"{dog.name}_7.JPEG")
+    shutil.copy(cat / "1.JPEG", dog / "copy.JPEG")
+    shutil.copy(dog / "2.JPEG", photos / "val" / dog.name / "copy.JPEG")
+    done = pack(photos, tmp_path / "packed", max_left_out=0.2)
+    assert done.images == {"train": 9, "val": 5}
+    report = (tmp_path / "packed" / "report.txt").read_text()
+    assert set(done.left_out) == {f"train/{cat.name}/3.JPEG", f"train/{cat.name}/{dog.name}_7.JPEG"}
+    assert str(tmp_path) not in report
+    assert "left out, because unreadable or mislabelled: 2" in report
+    assert "3.JPEG cannot be read as an image" in report
+    assert f"its name says {dog.name}, and it lies in {cat.name}" in report
+    assert "the same image under two labels, so one is mislabelled: 1" in report
+    assert f"1.JPEG = train/{dog.name}/copy.JPEG, as {cat.name} and {dog.name}" in report
+    assert "the same image in train and val, which flatters the error: 1" in report
+    train = open_data(tmp_path / "packed").train
+    assert train.labels.tolist() == [0] * 3 + [1] * 6
+    whole = open_data(photos).train
+    kept = [
+        i
+        for i in range(len(whole))
+        if whole.files[i].split("/")[1] not in ("3.JPEG", f"{dog.name}_7.JPEG")
+        or whole.labels[i] == 1
+    ]
+    for row, i in enumerate(kept):
+        np.testing.assert_array_equal(train.image(row, SIZE), whole.image(i, SIZE))
+    measured = statistics.measure(train, SIZE)
+    np.testing.assert_array_equal(train.statistics.mean, measured.mean)
+
+    with pytest.raises(InputError, match=r"2 of 16 images are unreadable .* share of 0\.1 that"):
+        pack(photos, tmp_path / "strict", max_left_out=0.1)
+    assert "3.JPEG" in (tmp_path / "strict" / "report.txt").read_text()
+    allowed = pack(photos, tmp_path / "strict", max_left_out=0.2)  # as the sentence advises
+    assert allowed.images == done.images
+
+
+def test_ignored_entries_of_archives_are_listed(tmp_path):
+    root = ilsvrc.write_archives(tmp_path / "imagenet")
+    inner = {**ilsvrc.class_tars(), "notes.txt": b"hello"}
+    (root / "ILSVRC2012_img_train.tar").write_bytes(ilsvrc.tar_bytes(inner))
+    pack(root, tmp_path / "packed")
+    report = (tmp_path / "packed" / "report.txt").read_text()
+    assert "entries of the archives that are no images, ignored: 1\n  notes.txt" in report
+
+
+@pytest.mark.usefixtures("small_shards")
+@pytest.mark.parametrize("jpeg", [False, True])
+def test_it_goes_on_after_any_failure(photos, tmp_path, monkeypatch, jpeg):
+    """Fail at each image in turn, at each save and each rename; end with the same bytes."""
+    pack(photos, tmp_path / "whole", jpeg=jpeg)
+    whole = contents(tmp_path / "whole")
+    add, save, replace = packer.ShardWriter.add, packer.PrepareState.save, os.replace
+    target = tmp_path / "packed"
+    failures = []
+
+    def fails_at(number, function):
+        calls = iter(range(1, 1000))
+
+        def wrapped(*arguments):
+            if next(calls) == number:
+                failures.append(number)
+                raise RuntimeError("killed")
+            return function(*arguments)
+
+        return wrapped
+
+    for number in (1, 2, 4, 5):
+        for owner, name, function in (
+            (packer.ShardWriter, "add", add),
+            (packer.PrepareState, "save", save),
+            (os, "replace", replace),
+        ):
+            with monkeypatch.context() as patch:
+                patch.setattr(owner, name, fails_at(number, function))
+                with contextlib.suppress(RuntimeError):
+                    pack(photos, target, jpeg=jpeg)
+    assert len(failures) >= 6
+    pack(photos, target, jpeg=jpeg)
+    assert contents(target) == whole
+    pack(photos, target, jpeg=jpeg)  # and again: nothing is left to do
+    assert contents(target) == whole
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_killed_process_goes_on(tmp_path, number, monkeypatch):
+    """For real, at moments of chance; several times until it is done."""
+    monkeypatch.setattr(shards, "SHARD_BYTES", 60 * 64 * 64 * 3)
+    pack("shapes:400", tmp_path / "whole", size=64)
+    target = tmp_path / "packed"
+    script = (
+        "import sys; from minialex.data import shards; from minialex.cli import main\n"
+        "shards.SHARD_BYTES = 60 * 64 * 64 * 3\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    line = [COMMAND[0], "-c", script, "prepare", "shapes:400", str(target), "--size", "64"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
+        deadline = time.monotonic() + 60
+        while not (target / shards.STATE).exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        run.send_signal(number)
+        output = run.communicate(timeout=60)
+    if number != signal.SIGKILL and run.returncode != 0:
+        assert run.returncode == 128 + number
+        assert b"the same command goes on" in output[0]
+    subprocess.run(line, check=True, capture_output=True)
+    assert contents(target) == contents(tmp_path / "whole")
+
+
+def test_disk_use_is_stated_and_checked(photos, tmp_path, monkeypatch, capsys):
+    usage = shutil.disk_usage(tmp_path)
+    prepare(photos, tmp_path / "packed", size=SIZE)
+    needed = 14 * (SIZE * SIZE * 3 + 128) + SIZE * SIZE * 36
+    assert f"takes {needed / 1e3:.0f} kB more; " in capsys.readouterr().out
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed - 1))
+    with pytest.raises(InputError, match=r"the packed data takes 47 kB and .* has 47 kB free"):
+        pack(photos, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_a_full_disk_keeps_what_is_finished(photos, tmp_path, monkeypatch):
+    pack(photos, tmp_path / "whole")
+    write = packer.ShardWriter.add
+
+    def full(self, content):
+        if self.path.name == "train-00002.npy":
+            self._file.close()
+            self._file = open("/dev/full", "w+b", buffering=0)  # noqa: SIM115
+        write(self, content)
+
+    if Path("/dev/full").exists():
+        monkeypatch.setattr(packer.ShardWriter, "add", full)
+        with pytest.raises(OSError, match=r"no room to write .*train-00002\.npy"):
+            pack(photos, tmp_path / "packed")
+        monkeypatch.undo()
+        monkeypatch.setattr(shards, "SHARD_BYTES", 4 * SIZE * SIZE * 3)
+        assert (tmp_path / "packed" / "train-00001.npy").exists()
+        pack(photos, tmp_path / "packed")
+        assert contents(tmp_path / "packed") == contents(tmp_path / "whole")
+
+
+def test_what_cannot_be_prepared_is_said_in_a_sentence(photos, tmp_path):
+    def refused(sentence, source=photos, folder=tmp_path / "new", **options):
+        with pytest.raises(InputError, match=sentence):
+            pack(source, folder, **options)
+
+    refused("size is 4: choose", size=4)
+    refused("quality is 96", jpeg=True, quality=96)
+    refused("max_left_out is 2", max_left_out=2)
+    refused("workers is 0", workers=0)
+    refused("would go into its source", folder=photos)
+    refused("holds other files", folder=photos / "train")
+    refused("is a file: name a new folder", folder=photos / "train" / "cat" / "0.JPEG")
+    pack(photos, tmp_path / "packed")
+    refused("of other images or options", folder=tmp_path / "packed", size=32)
+    refused("of other images or options", source="shapes:60", folder=tmp_path / "packed")
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / shards.STATE).write_bytes(b"nothing")
+    refused("damaged", folder=tmp_path / "begun")
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_a_changed_source_is_not_mixed_in(photos, photo, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(packer.ShardWriter, "finish", lambda self: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            pack(photos, tmp_path / "packed")
+    assert not (tmp_path / "packed" / shards.STATE).exists()
+    finish, done = packer.ShardWriter.finish, []
+
+    def second(self):
+        done.append(1)
+        return finish(self) if len(done) == 1 else 1 / 0
+
+    with monkeypatch.context() as patch:
+        patch.setattr(packer.ShardWriter, "finish", second)
+        with pytest.raises(ZeroDivisionError):
+            pack(photos, tmp_path / "packed")
+    photo(photos / "train" / "cat" / "new.jpg", 99)
+    with pytest.raises(InputError, match="begun with other images or options"):
+        pack(photos, tmp_path / "packed")
+
+
+def test_two_at_once_are_refused(photos, tmp_path):
+    from minialex.data.packed.packing import lock
+
+    (tmp_path / "packed").mkdir()
+    with lock(tmp_path / "packed"), pytest.raises(InputError, match="another process is packing"):
+        pack(photos, tmp_path / "packed")
+
+
+def test_the_manifest_counts(photos, tmp_path):
+    pack(photos, tmp_path / "packed")
+    manifest = json.loads((tmp_path / "packed" / "manifest.json").read_text())
+    assert manifest["parts"]["train"]["per_class"] == [5, 5]
+    assert manifest["parts"]["val"]["images"] == 4
+    assert manifest["size"] == SIZE
+    assert manifest["decoder"].startswith("Pillow ")
+
+
+def test_the_real_photographs(shared_data, tmp_path):
+    done = prepare(shared_data / "clothing", tmp_path / "packed", size=64, progress=False)
+    assert done.images == {"train": 341, "val": 372}
+    before, after = open_data(shared_data / "clothing").val, open_data(tmp_path / "packed").val
+    for i in range(0, 372, 40):
+        np.testing.assert_array_equal(before.image(i, 64), after.image(i, 64))
+
+
+def test_small_images_are_not_enlarged_without_a_word(photos, tmp_path, capsys):
+    for size, word in ((60, ""), (61, "30 pixels wide, and 61 is asked for: --size 30")):
+        pack(photos, tmp_path / str(size), size=size, progress=True)
+        said = capsys.readouterr().out
+        assert ("pixels wide" in said) == bool(word)
+        assert word in said

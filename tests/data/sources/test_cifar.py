@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+
+from minialex.data.sources.open import open_data
+from minialex.errors import InputError
+
+RECORD = 3073
+
+
+def write_batch(path, count, seed, **changes):
+    records = np.random.default_rng(seed).integers(0, 256, (count, RECORD), np.uint8)
+    records[:, 0] = np.arange(count) % 10
+    for row, label in changes.get("labels", {}).items():
+        records[row, 0] = label
+    path.write_bytes(records.tobytes())
+    return records
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for number in (1, 2, 10):
+        write_batch(tmp_path / f"data_batch_{number}.bin", 20, number)
+    write_batch(tmp_path / "test_batch.bin", 10, 0)
+    names = "airplane automobile bird cat deer dog frog horse ship truck"
+    (tmp_path / "batches.meta.txt").write_text("\n".join(names.split()) + "\n\n")
+    return tmp_path
+
+
+def test_records_in_plane_order(folder):
+    splits = open_data(folder)
+    assert (len(splits.train), len(splits.val)) == (60, 10)
+    assert splits.train.native_size == 32
+    assert splits.train.class_names[9] == "truck"
+    raw = np.frombuffer((folder / "data_batch_10.bin").read_bytes(), np.uint8)
+    record = raw.reshape(20, RECORD)[7]
+    image = splits.train.image(47, 32)  # the third file by number, not by name
+    for y, x, c in ((0, 0, 0), (3, 30, 1), (31, 31, 2)):
+        assert image[y, x, c] == record[1 + c * 1024 + y * 32 + x]
+    assert splits.train.labels[47] == record[0]
+    assert splits.train.describe(47) == f"{folder.resolve() / 'data_batch_10.bin'}, record 7"
+    assert splits.train.image(0, 64).shape == (64, 64, 3)
+    with pytest.raises(IndexError):
+        splits.train.image(60, 32)
+
+
+def test_without_a_test_batch_the_seed_splits(folder):
+    (folder / "test_batch.bin").unlink()
+    (folder / "batches.meta.txt").unlink()
+    splits = open_data(folder, val_fraction=0.5)
+    assert np.bincount(splits.val.labels).tolist() == [3] * 10
+    assert splits.val.native_size == 32
+
+
+@pytest.mark.parametrize("length", [0, 100, 10 * RECORD - 1])
+def test_an_incomplete_file_is_refused(folder, length):
+    path = folder / "test_batch.bin"
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(InputError, match=rf"test_batch\.bin' has {length:,} bytes"):
+        open_data(folder)
+
+
+def test_a_label_beyond_nine_is_refused(folder):
+    write_batch(folder / "data_batch_2.bin", 20, 2, labels={3: 10})
+    with pytest.raises(InputError, match=r"data_batch_2\.bin' has a record labelled 10"):
+        open_data(folder)
+
+
+def test_names_that_do_not_fit_are_refused(folder):
+    (folder / "batches.meta.txt").write_text("cat dog")
+    with pytest.raises(InputError, match="names 2 classes"):
+        open_data(folder)
+
+
+def test_only_a_test_batch(folder):
+    for path in folder.glob("data_batch_*"):
+        path.unlink()
+    with pytest.raises(InputError, match=r"no data_batch_\*\.bin"):
+        open_data(folder)
+
+
+def test_the_real_records(shared_data):
+    splits = open_data(shared_data / "cifar-10-batches-bin")
+    assert (len(splits.train), len(splits.val)) == (10_000, 5_000)
+    assert np.bincount(splits.train.labels).tolist() == [1000] * 10
+    assert splits.train.class_names[0] == "airplane"
+    # Planes read as rows would differ between neighbours far more than pictures do.
+    image = splits.train.image(0, 32).astype(int)
+    assert np.abs(np.diff(image, axis=0)).mean() < 40
+    assert np.abs(np.diff(image, axis=1)).mean() < 40

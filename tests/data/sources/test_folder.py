@@ -1,0 +1,154 @@
+import shutil
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minialex.data.dataset import Splits, split, subset
+from minialex.data.sources.folder import read_folder
+from minialex.data.sources.open import open_data
+from minialex.errors import InputError
+
+
+def described(data) -> list[str]:
+    return [data.describe(i) for i in range(len(data))]
+
+
+def test_train_and_val(photos):
+    splits = open_data(str(photos))
+    assert (len(splits.train), len(splits.val)) == (10, 4)
+    assert splits.train.class_ids == splits.val.class_names == ("cat", "dog")
+    assert splits.train.labels.tolist() == [0] * 5 + [1] * 5
+    assert splits.train.labels.dtype == np.int64
+    assert splits.train.name == splits.val.name == "photos"
+    assert splits.train.layout == "class folders in train/ and val/"
+    assert splits.train.native_size == 30
+    assert splits.train.describe(9) == str(photos / "train" / "dog" / "4.JPEG")
+    assert splits.train.image(9, 16).shape == (16, 16, 3)
+
+
+def test_training_and_validation_are_names_too(photos):
+    (photos / "train").rename(photos / "Training")
+    (photos / "val").rename(photos / "validation")
+    splits = open_data(photos)
+    assert (len(splits.train), len(splits.val)) == (10, 4)
+
+
+def test_class_folders_alone_are_split_by_seed(photos):
+    first = open_data(photos / "train", seed=1, val_fraction=0.4)
+    assert isinstance(first, Splits)
+    assert np.bincount(first.train.labels).tolist() == [3, 3]
+    assert np.bincount(first.val.labels).tolist() == [2, 2]
+    assert sorted(described(first.train) + described(first.val)) == sorted(
+        str(path) for path in (photos / "train").glob("*/*")
+    )
+    assert described(open_data(photos / "train", seed=1, val_fraction=0.4).val) == described(
+        first.val
+    )
+    others = [open_data(photos / "train", seed=s, val_fraction=0.4).val for s in range(2, 9)]
+    assert any(described(other) != described(first.val) for other in others)
+    assert "40% of each class held out by seed 1" in first.train.layout
+
+
+def test_train_without_val_is_split(photos):
+    shutil.rmtree(photos / "val")
+    splits = open_data(photos)
+    assert (len(splits.train), len(splits.val)) == (8, 2)
+    assert splits.train.name == "photos"
+
+
+@given(st.lists(st.integers(1, 40), min_size=2, max_size=5), st.floats(0.01, 0.99), st.data())
+def test_a_split_keeps_every_image_and_every_class(numbered, counts, fraction, data):
+    whole = numbered(sum(counts))
+    whole.labels = np.repeat(np.arange(len(counts)), counts)
+    parts = split(whole, fraction, seed=data.draw(st.integers(0, 2**64 - 1)))
+    together = np.concatenate((parts.train.indices, parts.val.indices))
+    np.testing.assert_array_equal(np.sort(together), np.arange(len(whole)))
+    in_val = np.bincount(parts.val.labels, minlength=len(counts))
+    for count, held_out in zip(counts, in_val, strict=True):
+        assert held_out == min(max(round(fraction * count), 1), count - 1)
+
+
+@pytest.mark.parametrize("fraction", [0, 1, -0.5])
+def test_a_share_must_be_one(photos, fraction):
+    with pytest.raises(InputError, match="val_fraction"):
+        open_data(photos / "train", val_fraction=fraction)
+
+
+def test_a_subset_keeps_order_and_classes(photos):
+    train = open_data(photos).train
+    some = subset(train, [7, 2])
+    assert len(some) == 2
+    assert some.labels.tolist() == [1, 0]
+    assert some.describe(0) == train.describe(7)
+    np.testing.assert_array_equal(some.image(1, 8), train.image(2, 8))
+    assert some.class_ids == train.class_ids
+
+
+def test_hidden_and_other_files_do_not_count(photos, photo):
+    photo(photos / "train" / ".ipynb_checkpoints" / "0.jpg")
+    photo(photos / "train" / "cat" / ".hidden.jpg")
+    photo(photos / "train" / "cat" / "upper.JpG")
+    (photos / "train" / "cat" / "notes.txt").write_text("mine")
+    (photos / "README").write_text("mine")
+    assert len(open_data(photos).train) == 11
+
+
+def test_readable_names(photos):
+    for part in ("train", "val"):
+        (photos / part / "cat").rename(photos / part / "n02012849")
+        (photos / part / "dog").rename(photos / part / "n03126707")
+        shutil.copytree(photos / part / "n03126707", photos / part / "n02102040")
+    (photos / "synset_words.txt").write_text(
+        "n01440764 tench, Tinca tinca\nn02012849 crane\nn03126707 crane, lifting device\n"
+        "n02102040 English springer, English springer spaniel\n"
+    )
+    train = open_data(photos).train
+    assert train.class_ids == ("n02012849", "n02102040", "n03126707")
+    assert train.class_names == ("crane", "English springer", "crane, lifting device")
+
+
+def test_evaluation_data_takes_the_classes_it_is_given(photos):
+    train = open_data(photos).train
+    shutil.rmtree(photos / "val" / "cat")
+    val = read_folder(photos / "val", like=train)
+    assert val.labels.tolist() == [1, 1]
+    assert val.class_ids == ("cat", "dog")
+
+
+def test_what_cannot_be_used_is_said_in_a_sentence(photos, photo, tmp_path):
+    def refused(path, sentence):
+        with pytest.raises(InputError, match=sentence):
+            open_data(path)
+
+    (tmp_path / "empty").mkdir()
+    refused(tmp_path / "empty", "empty' holds nothing at all: expected train/<class>/")
+    refused(photos / "train" / "cat", "cat' holds no class folders")
+    photo(photos / "val" / "bird" / "0.jpg")
+    refused(photos, "bird' is a class that the training images lack")
+    shutil.rmtree(photos / "val" / "bird")
+
+    (photos / "train" / "ant").mkdir()
+    refused(photos, "ant' holds no image: add images")
+    (photos / "train" / "ant" / "0.jpg").write_text("no picture")
+    refused(photos, "ant' holds no readable image: none of the first 1 of 1 files opens")
+    shutil.rmtree(photos / "train" / "ant")
+
+    shutil.rmtree(photos / "train" / "cat")
+    refused(photos, "only the class 'dog'")
+    shutil.rmtree(photos / "train" / "dog")
+    refused(photos, "train' holds no class folders: put the images of each class")
+    (photos / "train").rmdir()
+    refused(photos, "has a folder val/ but no train/")
+
+
+def test_the_real_photographs(shared_data):
+    splits = open_data(shared_data / "imagenette")
+    assert (len(splits.train), len(splits.val)) == (9469, 3925)
+    assert splits.train.class_ids[0] == "n01440764"
+    splits = open_data(shared_data / "clothing")
+    assert (len(splits.train), len(splits.val)) == (341, 372)
+    for data in (splits.train, splits.val):
+        for index in range(0, len(data), 50):
+            assert data.image(index, 64).std() > 5

@@ -1,0 +1,61 @@
+import shutil
+
+import pytest
+from helpers import ilsvrc
+
+from minialex.data.sources.open import open_data, open_for_evaluation
+from minialex.errors import InputError
+
+NAMES = ("tench", "crane (n02012849)", "crane (n03126707)", "maillot")
+
+
+def seen(data) -> list[int]:
+    return [ilsvrc.label_of(data.image(i, 16)) for i in range(len(data))]
+
+
+@pytest.fixture
+def root(tmp_path):
+    return ilsvrc.write_kaggle(tmp_path / "imagenet")
+
+
+def test_labels_are_positions_of_sorted_wnids(root):
+    splits = open_data(root)
+    assert splits.train.class_ids == splits.val.class_ids == ilsvrc.WNIDS
+    assert splits.train.class_names == NAMES
+    assert (
+        splits.train.labels.tolist() == seen(splits.train) == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+    )
+    assert splits.val.labels.tolist() == seen(splits.val) == [2, 1, 1, 3, 0, 0]
+    assert splits.train.layout == splits.val.layout == "Kaggle's ILSVRC layout"
+    assert splits.val.describe(0).endswith("CLS-LOC/val/ILSVRC2012_val_00000001.JPEG")
+    assert len(open_for_evaluation(root)) == 6
+
+
+def test_without_validation_a_part_is_held_out(root):
+    shutil.rmtree(root / "ILSVRC" / "Data" / "CLS-LOC" / "val")
+    splits = open_data(root, val_fraction=0.4)
+    assert (len(splits.train), len(splits.val)) == (8, 4)
+    assert len(open_for_evaluation(root)) == 12
+
+
+def test_what_cannot_be_used_is_said_in_a_sentence(root):
+    def refused(sentence):
+        with pytest.raises(InputError, match=sentence):
+            open_data(root)
+
+    images, solution = root / "ILSVRC" / "Data" / "CLS-LOC", root / "LOC_val_solution.csv"
+    table = solution.read_text()
+    solution.write_text("\n".join(table.splitlines()[:-1]))
+    refused(r"val_00000001\.JPEG' has no label, because .*LOC_val_solution\.csv does not name it")
+    solution.write_text(table.replace("n03126707", "n09999999"))
+    refused("calls it n09999999, a class without training images")
+    solution.write_text("id,class\n")
+    refused("does not start with ImageId,PredictionString")
+    solution.unlink()
+    refused(r"labels are in LOC_val_solution\.csv, which is not there")
+    solution.write_text(table)
+    shutil.rmtree(images / "val")
+    (images / "val").mkdir()
+    refused("val' holds no image")
+    shutil.rmtree(images / "train")
+    refused("there is no .*train': unpack the whole Kaggle archive")

@@ -1,0 +1,58 @@
+"""Experiments that take no time, in the place of those of experiments/paper."""
+
+import textwrap
+
+import pytest
+
+from minialex.experiments import registry
+
+QUICK = '''
+"""An experiment that counts how often it computes."""
+
+from pathlib import Path
+from minialex.experiments import Context, Figure, Section, Table, measured, paired
+
+TITLE = "Quick & <odd>"
+ORDER = 1
+
+
+def run(context):
+    def one(name, seed):
+        def compute(folder):
+            with (context.out / "computed").open("a") as file:
+                file.write(f"{name} {seed}\\n")
+            error = {"whole": 40.0, "part": 42.0 + seed / 10}[name]
+            return error + seed ** 2 / 10
+        return context.cell(f"{name}, seed {seed}", {"name": name, "seed": seed,
+                            "epochs": context.epochs(tiny=1, small=2, full=3)}, compute)
+
+    found = context.by_seed(["whole", "part"], context.seeds(), one)
+    change = paired(found["part"], found["whole"])
+    rows = [("whole", measured(found["whole"]), None), ("part", measured(found["part"]), change)]
+    findings = [] if change is None else [f"{change.text()}. {change.verdict()}."]
+    table = Table("numbers", "Made up.", ("name", "error", "difference"), rows)
+    draw = lambda figure: figure.subplots().plot([1, 2])
+    return Section(["made up"], findings, [table],
+                   [Figure("line", "A line.", "A line that rises", draw)])
+'''
+
+
+@pytest.fixture
+def quick(tmp_path, monkeypatch):
+    """A folder of one experiment, `quick`, as the only one there is."""
+    folder = tmp_path / "experiments"
+    folder.mkdir()
+    (folder / "quick.py").write_text(textwrap.dedent(QUICK))
+    monkeypatch.setattr(registry, "folder", lambda: folder)
+    return folder
+
+
+@pytest.fixture
+def computed():
+    """What has been computed in a report's folder, in order."""
+
+    def read(out):
+        path = out / "computed"
+        return path.read_text().splitlines() if path.exists() else []
+
+    return read

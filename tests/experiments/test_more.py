@@ -1,0 +1,213 @@
+"""Rivals, pictures, two streams and VGG at the tiny scale, end to end in one report."""
+
+import csv
+import re
+import shutil
+
+import numpy as np
+import pytest
+from helpers.html import Balanced
+from PIL import Image
+
+from minialex.baselines import common
+from minialex.cli import main
+from minialex.errors import InputError
+from minialex.experiments import Asked, Context, Difference, registry, runner
+
+needs = "not installed: pip install 'minialex[baselines]'"
+pytest.importorskip("sklearn", reason=f"scikit-learn is {needs}")
+pytest.importorskip("skimage", reason=f"scikit-image is {needs}")
+pytest.importorskip("cv2", reason=f"OpenCV is {needs}")
+
+NAMES = ["rivals", "pictures", "two-stream", "vgg"]
+TINY = Asked(scale="tiny", where={"backend": "numpy", "threads": 1})
+
+
+def module(name):
+    return registry._module(registry.folder() / f"{name}.py")
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("paper")
+    _, stopped = runner.reproduce(NAMES, TINY, folder, lambda text: None)
+    assert stopped is None
+    return folder
+
+
+def table(out, experiment, name):
+    return list(csv.reader((out / experiment / f"{name}.csv").open()))
+
+
+def test_the_report_is_whole_and_needs_nothing_from_elsewhere(out):
+    page = (out / "report.html").read_text()
+    parser = Balanced()
+    parser.feed(page)
+    assert parser.open == []
+    assert len(parser.ids) == len(set(parser.ids))
+    assert re.findall(r'(?:src|href)="(?!#|data:)([^"]*)"', page) == []
+    assert "Not finished" not in page
+    assert [title in page for title in ("rivals", "network sees", "Two streams", "VGG")]
+
+
+def test_nothing_is_computed_twice_and_a_report_needs_no_device(out):
+    """As where a report of runs on a GPU is made anew on a laptop."""
+    said = []
+    elsewhere = Asked(scale="tiny", where={"backend": "of another machine"})
+    path, _ = runner.reproduce(NAMES, elsewhere, out, said.append)
+    assert [line for line in said if line.startswith("  ")] == []
+    assert "Not finished" not in path.read_text()
+
+
+def test_rivals_stand_beside_the_network_and_the_published(out):
+    rows = {row[0]: row for row in table(out, "rivals", "rivals")[1:]}
+    assert list(rows) == list(module("rivals").KNOWN)
+    assert rows["Sparse coding"][7:9] == ["47.1", "28.2"]
+    assert rows["SIFT + Fisher vectors"][11] == "26.2"
+    assert float(rows["SIFT + Fisher vectors"][1]) < 90  # chance is 91.7, and drawings are easy
+
+
+def test_what_is_not_installed_is_left_out_and_said(out, tmp_path, monkeypatch):
+    def lacking(*modules):
+        raise InputError("this needs sklearn, which is not installed")
+
+    monkeypatch.setattr(common, "require", lacking)
+    shutil.copytree(out / "cells", tmp_path / "cells")
+    said = []
+    path, _ = runner.reproduce(["rivals"], TINY, tmp_path, said.append)
+    assert "Not finished" not in path.read_text()  # what is on disk needs no package
+    for folder in [*(tmp_path / "cells").glob("sift-*"), *(tmp_path / "cells").glob("sparse-*")]:
+        shutil.rmtree(folder)
+    path, _ = runner.reproduce(["rivals"], TINY, tmp_path, said.append)
+    assert sum("left out: this needs sklearn" in line for line in said) == 1
+    page = path.read_text()
+    assert "Not finished: 2 parts" in page
+    assert "Left out: this needs sklearn, which is not installed." in page
+    rows = {row[0]: row for row in table(tmp_path, "rivals", "rivals")[1:]}
+    assert rows["Sparse coding"][1] == ""
+    assert float(rows["CNN, ten crops"][1]) > 0
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ((5.0, 5.2, 5.1), "The network wins"),
+        ((-5.0, -5.2, -5.1), "The rival wins here"),
+        ((5.0, -5.2, 0.1), "Neither is better"),
+        ((5.0,), "no verdict"),
+    ],
+)
+def test_who_wins_follows_from_the_interval(values, words):
+    assert words in module("rivals").worse(Difference(values))
+
+
+def test_pictures_are_drawn_and_kernels_measured(out):
+    rows = table(out, "pictures", "colours")[1:]
+    assert [row[0] for row in rows] == list(module("pictures").NETWORKS)
+    for row in rows:
+        greyer, other, apart = (float(row[i]) for i in (1, 4, 7))
+        assert 0 < greyer <= other < 100
+        assert 50 <= apart <= 100
+    names = {path.stem for path in (out / "pictures").glob("*.png")}
+    assert {"labels", "nearest-features", "nearest-pixels", "timeline"} <= names
+    assert sum(name.startswith("kernels-") for name in names) == 5
+    for name in names:
+        with Image.open(out / "pictures" / f"{name}.png") as image:
+            assert np.asarray(image.convert("L")).std() > 5
+
+
+class Flat:
+    """Images of one grey each, class 0 dark and class 1 bright."""
+
+    native_size = None
+
+    def __init__(self, greys):
+        self.greys = np.asarray(greys, np.uint8)
+        self.labels = (self.greys > 128).astype(np.int64)
+
+    def __len__(self):
+        return len(self.greys)
+
+    def image(self, index, size):
+        return np.full((size, size, 3), self.greys[index], np.uint8)
+
+    def describe(self, index):
+        return str(index)
+
+
+def test_the_nearest_are_the_nearest_and_their_classes_are_counted(monkeypatch):
+    from helpers.untrained import untrained
+
+    paper = module("pictures")
+    monkeypatch.setattr(paper, "NEAREST", 2)
+    found = paper.alike(untrained(), Flat([10, 200, 30, 120, 210, 135]), Flat([12, 208, 140]))
+    assert found["pixels"]["queries"] == [0, 1, 2]
+    assert found["pixels"]["nearest"] == [[0, 2], [4, 1], [5, 3]]
+    assert found["pixels"]["same"] == pytest.approx(100 * 5 / 6)
+
+
+def test_streams_are_judged_on_both_sets(out):
+    rows = table(out, "two-stream", "two-stream")[1:]
+    assert [row[:2] for row in rows[:2]] == [
+        ["only motion differs", "8"],
+        ["appearance and motion", "12"],
+    ]
+    assert [rows[2][i] for i in (2, 5, 8)] == ["27.0", "16.3", "13.1"]
+
+
+def test_streams_in_words_follow_the_numbers():
+    paper = module("two_stream")
+    of = {seed: (80.0 + seed, 60.0 + seed / 2, 40.0, 12, "line") for seed in range(3)}
+    said = paper.report([], {paper.MIXED: of}).findings
+    assert [sentence.endswith("It shows.") for sentence in said] == [True, True]
+    of = {seed: (40.0, 60.0 + seed / 2, 50.0 + seed, 12, "line") for seed in range(3)}
+    said = paper.report([], {paper.MIXED: of}).findings
+    assert "other way round" in said[0]
+    assert "It shows" in said[1]
+
+
+def test_vgg_has_the_published_parameters(out):
+    rows = table(out, "vgg", "sizes")[1:]
+    assert [row[1] for row in rows] == ["138357544", "143667240"]
+    assert [row[1] for row in rows] == [row[2] for row in rows]
+    assert [row[0] for row in table(out, "vgg", "starts")[1:]] == list(module("vgg").WAYS)
+
+
+def test_the_deep_network_is_kept_under_what_it_started_from(tmp_path):
+    """Another shallow network, another cell; and its weights are where it started."""
+    context = Context(TINY, tmp_path, say=lambda text: None)
+    data = context.data(24, 12)
+    some = {"epochs": 1, "batch_size": 12, "model_options": {"width": 2, "hidden": 8}}
+    folders = []
+    for rate in (0.01, 0.02):
+        shallow = context.train("A", data, seed=0, model="vgg-11-64", lr=rate, **some)
+        deep = context.train(
+            "D", data, seed=0, shallow=shallow, model="vgg-16-64", lr=1e-30, **some
+        )
+        folders.append(deep.folder)
+        [mine, theirs] = (run.classifier().params["conv1_1"]["weight"] for run in (deep, shallow))
+        np.testing.assert_array_equal(mine, theirs)
+    assert folders[0] != folders[1]
+
+
+def test_a_start_that_diverges_is_a_row(tmp_path, monkeypatch):
+    paper, wild = module("vgg"), "D, wild"
+    ways = {wild: ("D", {"init": 1.0}), paper.SCALED: ("D", {})}
+    monkeypatch.setattr(paper, "WAYS", ways)
+    section = paper.run(Context(TINY, tmp_path, say=lambda text: None))
+    assert section.findings[0] == "D, wild: the loss was not finite in any of 1 runs."
+    assert [row[3] for row in section.tables[1].rows] == ["0 of 1", "0 of 1"]
+    assert section.tables[1].rows[0][2] is None
+
+
+def test_vgg_in_words_follows_the_losses():
+    sentence = module("vgg").sentence
+    assert "not finite in any of 3" in sentence("D", 3, 0, 0)
+    assert sentence("D", 3, 3, 0) == "D: did not leave the loss of chance in 3 runs."
+    assert "in 1 of 3 runs; 1 ended with a loss" in sentence("D", 3, 2, 1)
+
+
+def test_all_are_listed(capsys):
+    assert main.main(["reproduce", "--list"]) == 0
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert names[4:] == NAMES

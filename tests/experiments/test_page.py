@@ -1,0 +1,139 @@
+"""The page: numbers as they are on disk, nothing from elsewhere, no complaint of a browser."""
+
+import csv
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+from helpers.html import Balanced
+from PIL import Image
+
+from minialex.experiments import Asked, Difference, Measured, Table, measured, paired, runner
+from minialex.experiments.report.page import _csv, text
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.fixture
+def page(quick, tmp_path):
+    path, _ = runner.reproduce(
+        [], Asked(scale="tiny", seeds=3), tmp_path / "out", lambda text: None
+    )
+    return path
+
+
+def test_numbers_come_with_their_spread(page):
+    """By hand: differences 2.0, 2.1, 2.2; t(0.975, 2) = 4.303; 4.303 x 0.1 / √3 = 0.248."""
+    content = page.read_text()
+    assert "+2.1 [+1.9, +2.3]. It shows." in content
+    rows = list(csv.reader((page.parent / "quick" / "numbers.csv").open()))
+    assert rows[0][:4] == ["name", "error mean", "error standard deviation", "error runs"]
+    found = [float(value) for value in rows[2][4:]]
+    assert found == pytest.approx([2.1, 0.1, 3, 2.1 - 0.2484, 2.1 + 0.2484], abs=1e-3)
+    assert rows[1][4:] == [""] * 5
+
+
+def test_it_needs_nothing_from_elsewhere(page):
+    content = page.read_text()
+    outside = re.findall(r'(?:src|href|action)="(?!#|data:)([^"]*)"', content)
+    assert outside == []
+    assert "<script" not in content
+    assert "@import" not in content
+    assert "prefers-color-scheme: dark" in content
+    assert "Quick &amp; &lt;odd&gt;" in content
+
+
+def test_its_tags_are_closed_and_no_id_stands_twice(page):
+    parser = Balanced()
+    parser.feed(page.read_text())
+    assert parser.open == []
+    assert len(parser.ids) == len(set(parser.ids))
+
+
+def test_tables_and_figures_can_be_read_aloud(page):
+    content = page.read_text()
+    assert 'aria-label="A line that rises"' in content
+    assert content.count("<caption>") == content.count("<table>")
+    assert '<th scope="col"' in content
+    assert '<th scope="row">' in content
+
+
+def test_pictures_lie_beside_it(page):
+    with Image.open(page.parent / "quick" / "line.png") as image:
+        assert min(image.size) > 200
+
+
+def test_a_drawing_takes_its_ink_from_the_page(page):
+    [drawing] = re.findall(r"<svg.*?</svg>", page.read_text(), flags=re.S)
+    assert "currentColor" in drawing
+    assert "#000000" not in drawing
+    assert "#ffffff" not in drawing
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ((1.0, 1.2, 1.1), "It shows"),
+        ((1.0, -1.2, 0.1), "It did not show: the interval includes 0"),
+        ((-1.0, -1.2, -1.1), "It is the other way round here"),
+        ((1.0,), "With one seed there is no spread, so no verdict"),
+    ],
+)
+def test_a_verdict_follows_from_the_interval(values, sentence):
+    assert Difference(values).verdict() == sentence
+
+
+def test_pairs_are_of_the_same_seed():
+    assert paired({0: 5.0, 2: 7.0}, {0: 4.0, 1: 1.0, 2: 9.0}).values == (1.0, -2.0)
+    assert paired({0: 5.0}, {1: 4.0}) is None
+    assert measured({}) is None
+
+
+def test_values_in_words():
+    shown = [text(v) for v in (None, -1.25, 12345, "word", Measured((1.0, 2.0)), Measured((3.0,)))]
+    assert shown == ["–", "−1.2", "12,345", "word", "1.5 ± 0.7", "3.0"]
+    assert [text(v, 2) for v in (-1.254, 7, Measured((1.0, 2.0)))] == ["−1.25", "7", "1.50 ± 0.71"]
+    assert _csv(Table("t", "", ("a", "b"), [])) == "a,b\n"
+
+
+@pytest.mark.skipif(BROWSER is None, reason="there is no chromium on this machine")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_browser_shows_it_without_complaint(page, tmp_path, scheme):
+    picture = tmp_path / f"{scheme}.png"
+    quiet = (
+        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
+        "--disable-background-networking --disable-component-update --hide-scrollbars "
+        "--window-size=900,1200 --enable-logging=stderr --v=0"
+    )
+    # 0 is dark and 1 light in Blink's PreferredColorScheme
+    dark = f"--blink-settings=preferredColorScheme={0 if scheme == 'dark' else 1}"
+    line = [BROWSER, *quiet.split(), dark, f"--user-data-dir={tmp_path / 'profile'}"]
+    ended = subprocess.run(
+        [*line, f"--screenshot={picture}", page.as_uri()],
+        capture_output=True,
+        timeout=120,
+        env={**os.environ, "HOME": str(tmp_path)},
+    )
+    assert "CONSOLE" not in ended.stderr.decode(errors="replace")
+    with Image.open(picture) as image:
+        grey = image.convert("L")
+        corner, darkest, lightest = grey.getpixel((2, 2)), *grey.getextrema()
+    assert (corner < 60) == (scheme == "dark")
+    assert lightest - darkest > 150
+    # a figure with a ground of its own would be a large patch against the page's
+    against = sum(grey.histogram()[200:] if scheme == "dark" else grey.histogram()[:60])
+    assert against < 0.1 * 900 * 1200
+
+
+def test_the_report_is_there_as_markdown_too(quick, tmp_path):
+    path, _ = runner.reproduce(
+        [], Asked(scale="tiny", seeds=2), tmp_path / "out", lambda text: None
+    )
+    text = path.with_suffix(".md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert rows[:2] == ["| name | error | difference |", "| --- | --- | --- |"]
+    assert [row.split(" | ")[0] for row in rows[2:]] == ["| whole", "| part"]
+    assert "![A line that rises](quick/line.png)" in text
+    assert (path.parent / "quick" / "line.png").exists()

@@ -1,0 +1,182 @@
+"""Order and memory: what is done is not done again, a report needs nothing but the disk."""
+
+import json
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from helpers.cli_tools import COMMAND
+
+from minialex.cli import main
+from minialex.errors import InputError
+from minialex.experiments import Asked, runner
+from minialex.experiments.cache import Cell
+
+QUIET = {"say": lambda text: None}
+
+
+def test_each_cell_is_computed_once_seed_by_seed(quick, computed, tmp_path):
+    out = tmp_path / "out"
+    for _ in range(2):
+        runner.reproduce([], Asked(scale="tiny", seeds=2), out, **QUIET)
+        assert computed(out) == ["whole 0", "part 0", "whole 1", "part 1"]
+
+
+def test_more_seeds_add_theirs_alone(quick, computed, tmp_path):
+    out = tmp_path / "out"
+    runner.reproduce([], Asked(scale="tiny"), out, **QUIET)
+    runner.reproduce([], Asked(scale="tiny", seeds=2), out, **QUIET)
+    assert computed(out) == ["whole 0", "part 0", "whole 1", "part 1"]
+
+
+def test_changed_settings_run_anew_and_the_old_are_kept(quick, computed, tmp_path):
+    out = tmp_path / "out"
+    runner.reproduce([], Asked(scale="tiny"), out, **QUIET)
+    runner.reproduce([], Asked(scale="tiny", epochs=7), out, **QUIET)
+    assert computed(out) == ["whole 0", "part 0"] * 2
+    runner.reproduce([], Asked(scale="tiny"), out, **QUIET)
+    assert len(computed(out)) == 4
+
+
+def test_where_it_runs_changes_no_result(quick, computed, tmp_path):
+    out = tmp_path / "out"
+    runner.reproduce([], Asked(scale="tiny"), out, **QUIET)
+    runner.reproduce(
+        [], Asked(scale="tiny", where={"backend": "numpy", "threads": 1}), out, **QUIET
+    )
+    assert len(computed(out)) == 2
+
+
+def test_a_damaged_cell_is_computed_again(quick, computed, tmp_path):
+    out = tmp_path / "out"
+    runner.reproduce([], Asked(scale="tiny"), out, **QUIET)
+    next((out / "cells").glob("whole*/cell.json")).write_text('{"settings": ')
+    runner.reproduce([], Asked(scale="tiny"), out, **QUIET)
+    assert computed(out) == ["whole 0", "part 0", "whole 0"]
+
+
+def test_report_only_computes_nothing_and_gives_the_same_page(quick, computed, tmp_path):
+    out = tmp_path / "out"
+    path, _ = runner.reproduce([], Asked(scale="tiny", seeds=3), out, **QUIET)
+    before = path.read_bytes()
+    path.unlink()
+    assert runner.report(out, **QUIET).read_bytes() == before
+    assert len(computed(out)) == 6
+
+
+def test_a_report_of_half_the_work_says_what_is_missing(quick, computed, tmp_path):
+    out = tmp_path / "out"
+    runner.reproduce([], Asked(scale="tiny", seeds=3), out, **QUIET)
+    for folder in (out / "cells").glob("part-seed-*"):
+        (folder / "cell.json").unlink()
+    page = runner.report(out, **QUIET).read_text()
+    assert "Not finished: 3 parts" in page
+    assert "40.2&nbsp;±&nbsp;0.2" in page
+    assert len(computed(out)) == 6
+
+
+def test_the_same_settings_in_another_order_are_the_same_cell(tmp_path):
+    one = Cell(tmp_path, "A", {"x": 1, "y": [2, 3]})
+    one.save(5, 1.0)
+    assert Cell(tmp_path, "A", {"y": (2, 3), "x": 1}).load()["result"] == 5
+    assert Cell(tmp_path, "A", {"x": 1, "y": [2, 4]}).load() is None
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda out: runner.reproduce(["quikc"], Asked(), out), "did you mean 'quick'"),
+        (lambda out: runner.report(out), "nothing to report"),
+        (lambda out: Asked(scale="smal"), "unknown scale 'smal'"),
+        (lambda out: Asked(seeds=0), "seeds is 0"),
+    ],
+)
+def test_a_mistake_is_one_sentence(quick, tmp_path, call, sentence):
+    with pytest.raises(InputError, match=sentence):
+        call(tmp_path / "out")
+
+
+def test_a_damaged_memory_is_one_sentence(quick, tmp_path):
+    (tmp_path / "reproduce.json").write_text('{"quick": 3}')
+    with pytest.raises(InputError, match="is damaged"):
+        runner.report(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("reproduce ablation", "did you mean 'ablations'"),
+        ("reproduce --scale huge", "unknown scale 'huge'"),
+        ("reproduce --data none/at/all", "no data at"),
+        ("reproduce --scale full", "name its images with --data"),
+        ("reproduce --seeds 0", "0 is below 1"),
+        ("reproduce --report-only --out nothing", "nothing to report"),
+        ("reproduce --out file", "is a file"),
+    ],
+)
+def test_a_mistake_on_the_command_line(line, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    assert main.main(shlex.split(line)) == 2
+    [sentence] = capsys.readouterr().err.splitlines()
+    assert words in sentence
+
+
+def test_the_list_names_every_experiment(capsys):
+    assert main.main(["reproduce", "--list"]) == 0
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert names[:3] == ["relu-and-tanh", "ablations", "tables"]
+
+
+LINE = "reproduce relu-and-tanh --scale tiny --epochs 300 --backend numpy --threads 1"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_within_a_cell_saves_it_and_the_same_command_goes_on(tmp_path, number, code):
+    """Killed while training, the run goes on from its step, and ends as one never stopped."""
+    out = tmp_path / "out"
+    with subprocess.Popen(
+        [*COMMAND, *shlex.split(LINE), "--out", out], stdout=subprocess.PIPE
+    ) as run:
+        while not list(out.glob("cells/relu*/run/history.csv")):
+            assert run.poll() is None
+            time.sleep(0.02)
+        run.send_signal(number)
+        output = run.communicate(timeout=60)[0].decode()
+    assert run.returncode == code
+    assert f"stopped by {signal.Signals(number).name}, state saved; go on with: minialex" in output
+    assert (out / "report.html").exists()
+    assert list(out.glob("cells/*/cell.json")) == []
+    words = shlex.split(output.rpartition("go on with: minialex ")[2])
+    assert [*words[:2], "--out", str(out)] == ["reproduce", "relu-and-tanh", *words[-2:]]
+
+
+def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path):
+    line = LINE.replace("300", "3")
+    broken = shlex.split(f"{line} --out {tmp_path}/broken")
+    with subprocess.Popen([*COMMAND, *broken], stdout=subprocess.DEVNULL) as run:
+        while not list(tmp_path.glob("broken/cells/relu*/run/history.csv")):
+            assert run.poll() is None
+            time.sleep(0.005)
+        run.kill()
+    assert main.main(broken) == 0
+    assert main.main(shlex.split(f"{line} --out {tmp_path}/whole")) == 0
+
+    def outcome(folder):
+        cells = [json.loads(p.read_text()) for p in sorted(folder.glob("cells/*/cell.json"))]
+        return [[(r["step"], r["train_loss"], r["val_top1_error"]) for r in cell["result"]]
+                for cell in cells]  # fmt: skip
+
+    assert outcome(tmp_path / "broken") == outcome(tmp_path / "whole") != []
+
+
+def test_an_experiment_runs_alone(tmp_path):
+    from minialex.experiments.registry import folder
+
+    line = [sys.executable, folder() / "relu_and_tanh.py", "--scale", "tiny", "--epochs", "1"]
+    more = ["--backend", "numpy", "--threads", "1", "--out", tmp_path]
+    ended = subprocess.run([*line, *more], capture_output=True, check=True)
+    assert f"report: {tmp_path / 'report.html'}" in ended.stdout.decode()

@@ -1,0 +1,66 @@
+"""Training steps to look at from outside: what they compute, copy and allocate."""
+
+import gc
+
+import cuda_on_cpu
+import numpy as np
+
+from minialex import backends, losses, parallel
+from minialex.backends.cuda import cublas
+from minialex.layers import Mode
+from minialex.models.recipe import Recipe
+from minialex.optim import SGD, Rates
+
+reference = backends.get("numpy")
+
+
+def here(devices):
+    """These devices of the stand-in, which has two; on a machine with fewer, some are the same."""
+    if cuda_on_cpu.installed() or devices is None:
+        return devices
+    import cupy
+
+    count = cupy.cuda.runtime.getDeviceCount()
+    return devices % count if isinstance(devices, int) else [d % count for d in devices]
+
+
+def step_of(network, b, batch, dtype="float32", seed=0):
+    """A function that runs training steps on raw images of random bytes."""
+    rng = np.random.default_rng(seed)
+    size = network.input_shape[0]
+    images = rng.integers(0, 256, (batch, size + 9, size + 9, 3), np.uint8)
+    mean = rng.uniform(90, 150, images.shape[1:]).astype("float32")
+    labels = rng.integers(0, network.classes, batch)
+    params = parallel.place(b, network.init(reference, 1, dtype))
+    sgd = SGD(Recipe())
+    velocities = sgd.start(b, params)
+
+    def inputs(b, first, end):
+        place = rng.integers(0, 10, (3, end - first))
+        draws = (place[0], place[1], place[2] > 4, size, mean, None, None, None, 1.0)
+        return b.crops(b.asarray(images[first:end]), *draws, b.storage(dtype))
+
+    def step(number):
+        mode = Mode(training=True, seed=seed, step=number)
+        loss, grads = parallel.gradients(
+            b, network, params, inputs, labels, losses.SoftmaxCrossEntropy(), mode
+        )
+        sgd.update(b, params, velocities, grads, Rates(0.01, 0.02, 0.0))
+        return loss
+
+    return step, params
+
+
+def step_peak(network, devices, precision: str, batch: int) -> int:
+    """Bytes that the arrays of a training step hold at most, on the device that holds the most."""
+    machine = cuda_on_cpu.machine
+    cublas._scratch.cache_clear()  # so that it is counted
+    gc.collect()
+    before = dict(machine.used)
+    machine.peak.clear()
+    with cuda_on_cpu.dry_run():  # nothing is computed, only allocated
+        b = parallel.open_devices(network, "cupy", devices, precision=precision)
+        step, _ = step_of(network, b, batch)
+        step(0)
+        step(1)
+        return max(peak - before.get(d, 0) for d, peak in machine.peak.items())

@@ -1,0 +1,21 @@
+"""Classifiers of the drawn images that were never trained: enough to test what stands around."""
+
+from minialex import backends, models
+from minialex.data.preprocessing import Preprocessing
+from minialex.data.sources.open import open_data
+from minialex.data.statistics import measure
+from minialex.inference.classifier import Classifier
+
+
+def untrained(seed: int = 0, name: str = "alexnet-64", **options) -> Classifier:
+    """A classifier whose last layer is large enough to have opinions."""
+    b = backends.get("numpy")
+    model = models.get(name, 12, **options)
+    params = model.network.init(b, seed=seed)
+    last = list(params)[-1]
+    params[last]["weight"] *= 100 if name.startswith("alexnet") else 1
+    splits = open_data("shapes:48")
+    preprocessing = Preprocessing(model.recipe, measure(splits.train, model.recipe.resize))
+    names = splits.train.class_names, splits.train.class_ids
+    data = {"data": "shapes:48", "seed": 0, "val_fraction": 0.1}
+    return Classifier(model, params, preprocessing, *names, b, data)

@@ -1,0 +1,178 @@
+"""Several networks as one: means, weights, classes in another order, images one was trained on."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from helpers.untrained import untrained
+from PIL import Image
+
+from minialex.data.sources.open import open_data
+from minialex.errors import InputError
+from minialex.inference.ensemble import Ensemble, find_weights, load_ensemble
+from minialex.inference.evaluation import ranks
+
+
+@pytest.fixture(scope="module")
+def members():
+    """Two networks that take squares of different sizes."""
+    return untrained(1), untrained(2, "cifar10")
+
+
+@pytest.fixture(scope="module")
+def images():
+    val = open_data("shapes:48").val
+    return [val.image(i, 100) for i in range(len(val))]
+
+
+@pytest.mark.parametrize("crops", [1, 10])
+def test_it_is_the_mean_of_the_softmax_outputs(members, images, crops):
+    one, two = (member.probabilities(images[:3], crops) for member in members)
+    np.testing.assert_allclose(Ensemble(members).probabilities(images[:3], crops), (one + two) / 2)
+    weighted = Ensemble(members, (3.0, 1.0))
+    assert weighted.weights == (0.75, 0.25)
+    np.testing.assert_allclose(weighted.probabilities(images[:3], crops), 0.75 * one + 0.25 * two)
+
+
+def test_one_network_alone_is_judged_as_ever(members):
+    alone, ensemble = members[0].evaluate(), Ensemble(members[:1]).evaluate()
+    assert ensemble.images == alone.images == 12
+    assert (ensemble.top1_error, ensemble.top5_error) == (alone.top1_error, alone.top5_error)
+    assert ensemble.loss == pytest.approx(alone.loss)
+
+
+def test_errors_are_those_of_the_mean(members):
+    val = open_data("shapes:48").val
+    squares = {size: np.stack([val.image(i, size) for i in range(12)]) for size in (72, 32)}
+    ensemble = Ensemble(members, (0.3, 0.7))
+    assert ensemble.sizes == (72, 32)
+    p = ensemble.probabilities_at(squares)
+    result = ensemble.evaluate(batch_size=5)
+    assert result.top1_error == np.mean(ranks(p, val.labels) >= 1)
+    assert result.top5_error == np.mean(ranks(p, val.labels) >= 5)
+    own = p[np.arange(12), val.labels]
+    assert result.loss == pytest.approx(-np.log(own).mean(), rel=1e-4)
+    for part in ("mean of 2 networks", "weights 0.3, 0.7", "alexnet-64", "cifar10", "1 crop"):
+        assert part in result.recipe_line
+
+
+def test_classes_in_another_order_are_put_in_the_firsts(members, images):
+    order = np.arange(12)[::-1]
+    one = members[0]
+    params = {name: dict(of) for name, of in one.params.items()}
+    params["fc8"] = {key: value[..., order] for key, value in params["fc8"].items()}
+    turned = replace(
+        one,
+        params=params,
+        class_names=tuple(one.class_names[k] for k in order),
+        class_ids=tuple(one.class_ids[k] for k in order),
+    )
+    ensemble = Ensemble((one, turned))
+    np.testing.assert_allclose(
+        ensemble.probabilities(images[:2]), one.probabilities(images[:2]), rtol=1e-5
+    )
+    assert ensemble.evaluate().loss == pytest.approx(one.evaluate().loss, rel=1e-5)
+    assert ensemble.predict(images[0])[0][0].name == one.predict(images[0])[0][0].name
+
+
+def test_an_image_that_one_size_cannot_have_is_left_out_for_all(members):
+    class Odd:
+        def __init__(self, whole):
+            self.whole = whole
+
+        def __getattr__(self, name):
+            return getattr(self.whole, name)
+
+        def __len__(self):
+            return len(self.whole)
+
+        def image(self, index, size):
+            if (index, size) in ((2, 72), (7, 32)):
+                raise InputError(f"no image {index} of {size}")
+            return self.whole.image(index, size)
+
+    result = Ensemble(members).evaluate(Odd(open_data("shapes:48").val))
+    assert result.images == 10
+    assert len(result.skipped) == 2
+
+
+def test_weights_are_found_where_one_network_knows_and_the_other_does_not():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 20, 100)
+    good = rng.random((100, 20))
+    good[np.arange(100), labels] += 0.4
+    bad = 10 * rng.random((100, 20))
+    one, two = find_weights([good, bad], labels)
+    assert 0 <= two < 0.1 * one
+
+    def wrong(weights):
+        p = weights[0] * good + weights[1] * bad
+        return np.mean(ranks(p, labels) >= 5)
+
+    assert wrong((one, two)) < wrong((0.5, 0.5))
+    for value in (one, two):
+        assert value == pytest.approx(round(value / 0.05) * 0.05)
+
+
+def test_equal_networks_keep_equal_weights():
+    p = np.eye(8)
+    assert find_weights([p, p], np.arange(8)) == (0.5, 0.5)
+
+
+def test_found_weights_make_an_ensemble(members):
+    found = Ensemble(members).with_found_weights("shapes:80")
+    assert sum(found.weights) == pytest.approx(1)
+    before, after = (e.evaluate("shapes:80") for e in (Ensemble(members), found))
+    assert after.top5_error <= before.top5_error
+
+
+@pytest.mark.parametrize(
+    ("weights", "sentence"),
+    [
+        ((1.0,), "1 weights were given for 2 networks"),
+        ((0.0, 0.0), "not all 0"),
+        ((1.0, -1.0), "from 0 on"),
+        ((1.0, float("nan")), "cannot be used"),
+    ],
+)
+def test_weights_that_cannot_be_used_are_one_sentence(members, weights, sentence):
+    with pytest.raises(InputError, match=sentence):
+        Ensemble(members, weights)
+
+
+def test_other_classes_are_one_sentence(members):
+    other = replace(members[0], class_ids=("cat", *members[0].class_ids[1:]))
+    with pytest.raises(InputError, match=r"do not know the same classes: .*cat"):
+        Ensemble((members[0], other))
+    with pytest.raises(InputError, match="at least one network"):
+        Ensemble(())
+
+
+def test_images_that_one_was_trained_on_are_refused(members, tmp_path):
+    ids = members[0].class_ids
+    rng = np.random.default_rng(0)
+    for name in ids:
+        (tmp_path / name).mkdir()
+        for i in range(3):
+            pixels = rng.integers(0, 255, (72, 72, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{i}.png")
+    where = {"data": str(tmp_path), "val_fraction": 0.3}
+    one, two, same = (
+        replace(members[0], data={**where, "seed": seed}) for seed in (1, 2, 1)
+    )  # fmt: skip
+    for data in (None, tmp_path):
+        with pytest.raises(InputError, match="network 2 was trained on some of the images"):
+            Ensemble((one, two)).evaluate(data)
+        assert Ensemble((one, same)).evaluate(data).images == 12
+    with pytest.raises(InputError, match="was trained on other data"):
+        Ensemble((members[0], one)).evaluate()
+
+
+def test_from_weight_files(members, images, tmp_path):
+    paths = []
+    for i, member in enumerate(members):
+        paths.append(tmp_path / f"{i}.safetensors")
+        member.save(paths[-1])
+    loaded = load_ensemble(paths, [1, 3], "numpy")
+    wanted = Ensemble(members, (1, 3)).probabilities(images[:2])
+    np.testing.assert_allclose(loaded.probabilities(images[:2]), wanted)

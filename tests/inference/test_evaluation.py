@@ -1,0 +1,225 @@
+"""Ranks, ten crops, and every image counted exactly once; a classifier to disk and back."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+import minialex
+from minialex import backends, models
+from minialex.data.preprocessing import Preprocessing
+from minialex.data.sources.open import open_data
+from minialex.data.statistics import measure
+from minialex.errors import InputError
+from minialex.inference.classifier import Classifier, load
+from minialex.inference.evaluation import evaluate_network, probabilities, ranks
+from minialex.utils import checkpoint
+
+
+@pytest.fixture(scope="module")
+def splits():
+    return open_data("shapes:48")
+
+
+@pytest.fixture(scope="module")
+def classifier(splits):
+    """An untrained alexnet-64 whose last layer is large enough to have opinions."""
+    b = backends.get("numpy")
+    model = models.get("alexnet-64", 12)
+    params = model.network.init(b, seed=5)
+    params["fc8"]["weight"] *= 100
+    preprocessing = Preprocessing(model.recipe, measure(splits.train, 72))
+    names = splits.train.class_names, splits.train.class_ids
+    data = {"data": "shapes:48", "seed": 0, "val_fraction": 0.1}
+    return Classifier(model, params, preprocessing, *names, b, data)
+
+
+@given(st.integers(2, 7), st.integers(0, 2**32 - 1))
+def test_rank_is_the_place_in_a_stable_sort(classes, seed):
+    rng = np.random.default_rng(seed)
+    p = rng.integers(0, 3, (5, classes)) / 3  # with many ties
+    labels = rng.integers(0, classes, 5)
+    order = np.argsort(-p, axis=1, kind="stable")
+    wanted = [list(row).index(label) for row, label in zip(order, labels, strict=True)]
+    assert ranks(p, labels).tolist() == wanted
+
+
+def test_equal_scores_are_not_a_perfect_score():
+    labels = np.arange(10)
+    assert np.mean(ranks(np.full((10, 10), 0.1), labels) >= 1) == 0.9
+
+
+def test_a_nan_is_never_right():
+    p = np.full((2, 10), np.nan)
+    assert (ranks(p, np.array([0, 9])) >= 5).all()
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 12, 100])
+def test_every_image_counts_once_for_any_batch_size(classifier, splits, batch_size):
+    evaluation = classifier.evaluate(splits, batch_size=batch_size)
+    squares = np.stack([splits.val.image(i, 72) for i in range(12)])
+    p = classifier.probabilities(list(squares))
+    wrong = np.mean(np.argmax(p, axis=1) != splits.val.labels)
+    assert evaluation.images == 12
+    assert evaluation.top1_error == pytest.approx(wrong)
+    own = p[np.arange(12), splits.val.labels]
+    assert evaluation.loss == pytest.approx(-np.mean(np.log(own)), rel=1e-4)
+
+
+def test_ten_crops_are_the_mean_over_corners_centre_and_mirrors(classifier, splits):
+    square = splits.val.image(0, 72)
+    x = square.astype(np.float32) - classifier.preprocessing.statistics.mean
+    b, network = classifier.backend, classifier.model.network
+    views = []
+    for top, left in ((0, 0), (0, 8), (4, 4), (8, 0), (8, 8)):
+        view = x[top : top + 64, left : left + 64]
+        views += [view, view[:, ::-1]]
+    wanted = b.softmax(network.infer(b, classifier.params, np.stack(views))).mean(axis=0)
+    ours = probabilities(
+        b,
+        network,
+        classifier.params,
+        classifier.preprocessing,
+        square[None],
+        crops=10,
+        dtype="float32",
+    )
+    np.testing.assert_allclose(ours[0], wanted, rtol=1e-4)
+    assert len(set(classifier.preprocessing.views(10))) == 10
+
+
+def test_other_numbers_of_crops_are_refused(classifier):
+    with pytest.raises(InputError, match="1 crop or 10, not 5"):
+        classifier.predict(np.zeros((72, 72, 3), np.uint8), crops=5)
+
+
+def test_the_recipe_line_stands_beside_the_accuracy(classifier, splits):
+    text = str(classifier.evaluate(splits, crops=10))
+    for part in ("alexnet-64", "shorter side 72", "crop 64", "pixel mean", "10 crops", "12 images"):
+        assert part in text
+
+
+def test_predict_takes_paths_pillow_images_and_arrays(classifier, splits, tmp_path):
+    square = splits.val.image(3, 72)
+    Image.fromarray(square).save(tmp_path / "a.png")
+    results = [
+        classifier.predict(given)[0]
+        for given in (tmp_path / "a.png", str(tmp_path / "a.png"), Image.fromarray(square), square)
+    ]
+    assert all(result == results[0] for result in results)
+    assert len(results[0]) == 5
+    assert [g.probability for g in results[0]] == sorted(
+        (g.probability for g in results[0]), reverse=True
+    )
+    assert sum(g.probability for g in classifier.predict(square, top=12)[0]) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("image", "sentence"),
+    [
+        (np.zeros((8, 8, 3), np.float32), "uint8"),
+        (np.zeros((8, 8, 5), np.uint8), "shape"),
+        ([], "no image was given"),
+    ],
+)
+def test_what_is_no_image_is_one_sentence(classifier, image, sentence):
+    with pytest.raises(InputError, match=sentence):
+        classifier.predict(image)
+
+
+def test_features_are_the_last_hidden_layer(classifier, splits):
+    features = classifier.features([splits.val.image(i, 72) for i in range(3)])
+    assert features.shape == (3, 1024)
+    assert (features >= 0).all()
+    b = classifier.backend
+    last = classifier.params["fc8"]
+    p = b.softmax(features * 0.5 @ last["weight"] + last["bias"])
+    wanted = classifier.probabilities([splits.val.image(i, 72) for i in range(3)])
+    np.testing.assert_allclose(p, wanted, rtol=1e-4)
+
+
+def test_to_disk_and_back(classifier, splits, tmp_path):
+    classifier.save(tmp_path / "best.safetensors")
+    for path in (tmp_path, tmp_path / "best.safetensors"):
+        again = minialex.load(path, classifier.backend)
+        assert again.recipe_line == classifier.recipe_line
+        assert again.class_names == classifier.class_names
+        square = splits.val.image(0, 72)
+        np.testing.assert_array_equal(again.probabilities(square), classifier.probabilities(square))
+    assert again.evaluate().images == 12  # the images that training held out
+    assert minialex.evaluate(tmp_path, "shapes:48").images == 12
+    assert len(minialex.predict(tmp_path, square)[0]) == 5
+
+
+def test_a_file_of_another_network_is_one_sentence(classifier, tmp_path):
+    path = tmp_path / "w.safetensors"
+    classifier.save(path)
+    tensors, described = checkpoint.load(path)
+    tensors["conv2.weight"] = tensors["conv2.weight"][:, :, :, :64]
+    checkpoint.save(path, tensors, described)
+    with pytest.raises(InputError, match=r"conv2\.weight is .* the file holds another network"):
+        load(path)
+    tensors["conv2.weight"] = classifier.params["conv2"]["weight"]
+    checkpoint.save(path, tensors, {**described, "class_names": ["cat"]})
+    with pytest.raises(InputError, match="names 1 classes"):
+        load(path)
+    for key in ("recipe", "class_names", "class_ids", "model"):
+        for value in (None, 5, [], {"crop": "x"}):
+            checkpoint.save(path, tensors, {**described, key: value})
+            with pytest.raises(InputError):
+                load(path).predict(np.zeros((9, 9, 3), np.uint8))
+    del described["recipe"]
+    checkpoint.save(path, tensors, described)
+    with pytest.raises(InputError, match="not a weight file of minialex"):
+        load(path)
+
+
+def test_a_missing_file_is_one_sentence(tmp_path):
+    with pytest.raises(FileNotFoundError, match="name a run folder"):
+        load(tmp_path / "none.safetensors")
+    with pytest.raises(InputError, match="not a run folder"):
+        load(tmp_path)
+
+
+def test_classes_it_was_not_trained_on_are_refused(classifier, tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (80, 80)).save(tmp_path / name / "a.png")
+    with pytest.raises(InputError, match="not trained on"):
+        classifier.evaluate(tmp_path)
+
+
+def test_without_the_data_it_was_trained_on_none_is_guessed(classifier, splits):
+    unknown = replace(classifier, data={})
+    with pytest.raises(InputError, match="name the data"):
+        unknown.evaluate()
+    assert unknown.evaluate(splits).images == 12
+
+
+def test_a_subset_of_the_classes_is_translated(classifier, splits, tmp_path):
+    label = 7
+    for k in (2, label):
+        folder = tmp_path / classifier.class_ids[k]
+        folder.mkdir()
+        index = int(np.flatnonzero(splits.val.labels == k)[0])
+        Image.fromarray(splits.val.image(index, 72)).save(folder / "a.png")
+    evaluation = classifier.evaluate(tmp_path)
+    p = classifier.probabilities([tmp_path / classifier.class_ids[k] / "a.png" for k in (2, 7)])
+    assert evaluation.loss == pytest.approx(-math.log(p[0, 2] * p[1, 7]) / 2, rel=1e-4)
+
+
+def test_the_loss_of_an_impossible_label_stays_finite(classifier, splits):
+    params = {k: dict(v) for k, v in classifier.params.items()}
+    params["fc8"]["bias"] = params["fc8"]["bias"] + np.linspace(0, 1e4, 12, dtype=np.float32)
+    evaluation = evaluate_network(
+        classifier.backend,
+        classifier.model.network,
+        params,
+        classifier.preprocessing,
+        splits.val,
+    )
+    assert math.isfinite(evaluation.loss)

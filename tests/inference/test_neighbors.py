@@ -1,0 +1,85 @@
+"""Nearest images by features and by pixels, and the index that keeps features."""
+
+import os
+
+import numpy as np
+import pytest
+from helpers.cli_tools import write_photo
+from helpers.untrained import untrained
+
+from minialex.errors import InputError
+from minialex.inference.neighbors import (
+    Index,
+    distances,
+    files_print,
+    nearest,
+    network_print,
+    vectors,
+)
+
+
+def test_distances_are_euclidean_and_exact():
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(0, 256, (3, 50), np.uint8), rng.integers(0, 256, (7, 50), np.uint8)
+    wanted = [[np.linalg.norm(x.astype(float) - y.astype(float)) for y in b] for x in a]
+    np.testing.assert_allclose(distances(a, b), wanted)
+    far = np.full((1, 4), 1e6)
+    assert distances(far, far + 1e-3)[0, 0] == pytest.approx(2e-3, rel=1e-6)  # nothing cancels
+
+
+def test_nearest_first_and_queries_left_out():
+    names = ("a", "b", "c", "d")
+    [row] = nearest(np.array([[0.0, 2.0, 1.0, 1.0]]), names, 3, left_out=["a"])
+    assert [(n.name, n.distance) for n in row] == [("c", 1.0), ("d", 1.0), ("b", 2.0)]
+    [row] = nearest(np.array([[0.0, 2.0, 1.0, 1.0]]), names, 9)
+    assert len(row) == 4
+    with pytest.raises(InputError, match="no image to compare"):
+        nearest(np.zeros((1, 1)), ("a",), 1, ["a"])
+
+
+def test_vectors_are_the_last_hidden_layer_or_the_pixels():
+    classifier = untrained()
+    squares = np.random.default_rng(0).integers(0, 256, (2, 72, 72, 3), np.uint8)
+    np.testing.assert_array_equal(
+        vectors(classifier, squares, "features"), classifier.features(squares)
+    )
+    np.testing.assert_array_equal(vectors(classifier, squares, "pixels"), squares.reshape(2, -1))
+    with pytest.raises(InputError, match="did you mean 'pixels'"):
+        vectors(classifier, squares, "pixel")
+
+
+def test_an_index_to_disk_and_back_belongs_to_its_network_and_files(tmp_path):
+    photo = write_photo(tmp_path / "a.jpg")
+    network, files = network_print(untrained(1)), files_print([str(photo)])
+    index = Index((str(photo),), np.ones((1, 5), np.float32), network, files)
+    path = tmp_path / "index.npz"
+    index.save(path)
+    again = Index.load(path)
+    np.testing.assert_array_equal(again.features, index.features)
+    assert (again.names, again.network, again.files) == (index.names, network, files)
+    again.require(path, network, files)
+    assert network_print(untrained(1)) == network
+    with pytest.raises(InputError, match="another network"):
+        again.require(path, network_print(untrained(2)), files)
+    os.utime(photo, ns=(1, 1))
+    with pytest.raises(InputError, match="made of other files"):
+        again.require(path, network, files_print([str(photo)]))
+
+
+@pytest.mark.parametrize("cut", [0, 10, 300, -30])
+def test_a_damaged_index_is_one_sentence(tmp_path, cut):
+    path = tmp_path / "index.npz"
+    Index(("a",), np.ones((1, 5)), "n", "f").save(path)
+    path.write_bytes(path.read_bytes()[:cut])
+    with pytest.raises(InputError, match="damaged or no index"):
+        Index.load(path)
+
+
+def test_an_index_without_its_parts_is_one_sentence(tmp_path):
+    path = tmp_path / "index.npz"
+    np.savez(path, names=np.array(["a"]), features=np.ones((2, 5)), network="n", files="f")
+    with pytest.raises(InputError, match="damaged or no index"):
+        Index.load(path)
+    np.savez(path, names=np.array(["a", None], object))
+    with pytest.raises(InputError, match="damaged or no index"):
+        Index.load(path)

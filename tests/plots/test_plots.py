@@ -1,0 +1,166 @@
+"""Pictures are written whole, on a white card, with their words, and nothing over anything else."""
+
+import numpy as np
+import pytest
+from helpers.untrained import untrained
+from matplotlib import pyplot
+from matplotlib.text import Text
+from PIL import Image
+
+from minialex import plots
+from minialex.data.sources.open import open_data
+from minialex.errors import InputError
+from minialex.inference.ensemble import Ensemble
+from minialex.plots import drawing
+
+ROW = {"train_loss": 2, "val_loss": 2.2, "val_top1_error": 0.5, "val_top5_error": 0.2}
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    return untrained()
+
+
+def history(*errors):
+    return [{**ROW, "epoch": i, "val_top1_error": e} for i, e in enumerate(errors, 1)]
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Calls a function that draws; returns its figure with the words in it, checked for overlap."""
+
+    def draw(function, *arguments, **options):
+        kept = []
+        close = pyplot.close
+        monkeypatch.setattr(pyplot, "close", kept.append)
+        path = function(*arguments, **options)
+        monkeypatch.undo()
+        [figure] = kept
+        try:
+            return words_apart(figure)
+        finally:
+            close(figure)
+            assert on_white(path)
+
+    return draw
+
+
+def on_white(path) -> bool:
+    """Whether a PNG looks the same on black and on white, and something is drawn."""
+    if path.suffix != ".png":
+        return path.stat().st_size > 1000
+    with Image.open(path) as image:
+        image = image.convert("RGBA")
+        cards = [Image.new("RGBA", image.size, colour) for colour in ("black", "white")]
+        black, white = (np.asarray(Image.alpha_composite(card, image)) for card in cards)
+    corners = white[[0, 0, -1, -1], [0, -1, 0, -1], :3]
+    return np.array_equal(black, white) and (corners == 255).all() and white.std() > 5
+
+
+def words_apart(figure) -> list[str]:
+    """All words of a figure; fails where two of them overlap or one leaves the picture."""
+    shown, draw = [], Text.draw
+
+    def noted(self, renderer, *arguments, **options):
+        shown.append(self)
+        return draw(self, renderer, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Text, "draw", noted)
+        figure.canvas.draw()
+    boxes = []
+    written = (text for text in shown if text.get_visible() and text.get_text().strip())
+    for text in {id(text): text for text in written}.values():
+        box = text.get_window_extent()
+        boxes.append((text.get_text(), box))
+        assert box.x0 >= -1, text
+        assert box.x1 <= figure.bbox.width + 1, text
+    for i, (a, one) in enumerate(boxes):
+        for b, two in boxes[:i]:
+            wide = min(one.x1, two.x1) - max(one.x0, two.x0)
+            high = min(one.y1, two.y1) - max(one.y0, two.y0)
+            assert min(wide, high) < 1, f"{a!r} over {b!r}"
+    return [text for text, _ in boxes]
+
+
+def test_kernels_stand_by_tower(classifier, drawn, tmp_path):
+    words = drawn(plots.kernels, classifier, tmp_path / "k.png")
+    assert [w.partition(":")[0] for w in words] == ["tower 1", "tower 2"]
+    words = drawn(plots.kernels, untrained(towers=1), tmp_path / "one.png")
+    assert [w.partition(":")[0] for w in words] == ["all kernels"]
+    few = untrained(name="vgg-16-64", width=2)  # conv1_1: the words are wider than the kernels
+    assert len(drawn(plots.kernels, few, tmp_path / "few.png")) == 1
+
+
+def test_eight_images_with_the_right_label_marked(classifier, drawn, tmp_path):
+    val = open_data("shapes:48").val
+    words = drawn(plots.sample_predictions, Ensemble((classifier,)), val, tmp_path / "p.png")
+    assert len([w for w in words if w in val.class_names]) >= 8
+    squares = [val.image(0, 72)]
+    best = classifier.predict(squares)[0][2].name
+    words = drawn(plots.predictions, classifier, squares, tmp_path / "q.png", [best])
+    assert f"{best} (right)" in words
+    assert len(words) == 6
+
+
+def test_long_labels_are_shortened():
+    assert drawing.shortened("tench, Tinca tinca, a fish", 24) == "tench"
+    assert drawing.shortened("x" * 40, 10) == "x" * 9 + "…"
+    assert drawing.shortened("cat, cat", 24) == "cat, cat"
+
+
+def test_neighbours_stand_beside_their_query(drawn, tmp_path):
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 255, (40, 40, 3), np.uint8) for _ in range(8)]
+    labels = [["a query", *["an image with a long name"] * 3], ["b", "c", "d", "e"]]
+    rows = [images[2:5], images[5:8]]
+    words = drawn(plots.neighbors, images[:2], rows, tmp_path / "n.png", "alike", labels)
+    assert {"query", "nearest", "alike", "an image with a…"} <= set(words)
+    with pytest.raises(InputError, match="no query"):
+        plots.neighbors([], [], tmp_path / "n.png")
+
+
+def test_published_errors_are_the_papers(drawn, tmp_path):
+    words = drawn(plots.timeline, tmp_path / "t.png")
+    assert {"28.2 %", "25.7 %", "26.2 %", "15.3 %", "7.3 %"} <= set(words)
+    assert all(result.source for result in plots.PUBLISHED)
+
+
+def test_several_runs_with_their_spread(drawn, tmp_path):
+    runs = {
+        "two towers": [history(0.8, 0.5, 0.4), history(0.6, 0.5), history(0.7, 0.5)],
+        "one tower": [history(0.9)],
+        **{f"variant {i}": [history(0.5 + i / 20, 0.5)] for i in range(8)},
+    }
+    words = drawn(plots.learning_curves, runs, tmp_path / "c.png", title="towers")
+    assert {"two towers (3 runs)", "one tower", "epoch", "towers"} <= set(words)
+    with pytest.raises(InputError, match="did you mean 'val_loss'"):
+        plots.learning_curves(runs, tmp_path / "c.png", "val_los")
+    for empty in ({}, {"a": []}, {"a": [[]]}):
+        with pytest.raises(InputError, match="at least one history"):
+            plots.learning_curves(empty, tmp_path / "c.png")
+
+
+def test_the_band_goes_from_least_to_most_around_the_mean(monkeypatch, tmp_path):
+    kept = []
+    close = pyplot.close
+    monkeypatch.setattr(pyplot, "close", kept.append)
+    plots.learning_curves({"a": [history(0.8, 0.5), history(0.6, 0.3)]}, tmp_path / "c.png")
+    [axes] = kept[0].axes
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), [70, 40])
+    assert axes.collections[0].get_datalim(axes.transData).bounds == pytest.approx((1, 30, 1, 50))
+    close(kept[0])
+
+
+@pytest.mark.parametrize("kind", ["svg", "pdf", "png"])
+def test_the_same_picture_is_the_same_file(tmp_path, kind):
+    one, two = (plots.timeline(tmp_path / f"{i}.{kind}") for i in range(2))
+    assert one.read_bytes() == two.read_bytes()
+    if kind == "svg":
+        assert "<svg" in one.read_text()
+
+
+def test_another_kind_of_file_is_one_sentence(tmp_path):
+    with pytest.raises(InputError, match=r"unknown kind of picture '\.txt'"):
+        plots.curves(history(0.5), tmp_path / "c.txt")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,142 @@
+"""`minialex check` passes here, looks at every op and layer, and finds planted mistakes."""
+
+import inspect
+
+import numpy as np
+import pytest
+from array_api_compat import numpy as host
+
+from minialex import backends, layers
+from minialex.backends.base import Backend
+from minialex.errors import InputError
+from minialex.testing import self_test
+from minialex.testing.problems import OPS, difference
+
+# What a layer may call; the rest of Backend is input, output, and parts of these.
+NOT_OPS = {"asarray", "to_numpy", "im2col", "col2im", "sgd_updates"} | {
+    *("with_precision", "with_threads", "storage", "working_copy"),
+    *("memory", "peak_memory", "remarks"),
+    *("alongside", "here", "synchronize", "receive", "record", "wait", "lend"),
+}
+
+
+def failures(backend):
+    return [proof for proof in self_test.run_checks(backend) if proof.passed is not True]
+
+
+def test_all_backends_here_pass():
+    proofs = list(self_test.run_checks())
+    assert [proof for proof in proofs if proof.passed is False] == []
+    for name in backends.available():
+        assert any(proof.name.startswith(f"{name}: ") for proof in proofs)
+
+
+def test_another_array_library_passes():
+    import array_api_strict
+
+    assert failures(Backend("strict", array_api_strict)) == []
+
+
+def test_every_op_and_every_layer_is_checked():
+    ops = {name for name, _ in inspect.getmembers(Backend, callable) if not name.startswith("_")}
+    assert set(OPS) == ops - NOT_OPS
+    kinds = {getattr(layers, name) for name in layers.__all__} - {
+        layers.InitialDraw,
+        layers.Layer,
+        layers.Mode,
+    }
+    assert {type(layer) for layer, _ in self_test.LAYERS} == kinds
+
+
+def wrong(value):
+    """The same with its last number off by a thousandth, or not what it was."""
+    if isinstance(value, bool):
+        return not value
+    array = np.array(value)
+    last = array.reshape(-1)[-1:]
+    if array.dtype.kind == "f":
+        last += 1e-3 * np.max(np.abs(array)) + 1e-12
+    else:
+        last ^= 1
+    return array
+
+
+def planted(op, output):
+    """A backend in which one output of one op is wrong."""
+
+    class Planted(Backend):
+        pass
+
+    def broken(self, *arguments):
+        results = getattr(Backend, op)(self, *arguments)
+        if not isinstance(results, tuple):
+            return wrong(results)
+        return tuple(wrong(r) if i == output else r for i, r in enumerate(results))
+
+    setattr(Planted, op, broken)
+    return Planted("planted", host)
+
+
+PAIRS = {
+    "max_pool",
+    "softmax_cross_entropy",
+    "hinge",
+    "sgd_update",
+}
+
+
+@pytest.mark.parametrize("op", sorted(OPS))
+def test_a_planted_mistake_is_found_and_named(op):
+    for output in range(1 + (op in PAIRS)):
+        found = failures(planted(op, output))
+        names = {proof.name for proof in found}
+        assert {f"planted: {op}, float64", f"planted: {op}, float32"} <= names
+        assert all(proof.passed is False and proof.detail for proof in found)
+
+
+def test_a_wrong_gradient_of_a_layer_is_found():
+    class Half(layers.Tanh):
+        def backward(self, b, params, saved, dy, *, input_gradient=True):
+            dx, grads = super().backward(b, params, saved, dy)
+            return 0.5 * dx, grads
+
+    passed, detail = self_test.gradient(Backend("generic", host), Half(), (4,))
+    assert not passed
+    assert "backward says" in detail
+
+
+def test_an_op_that_raises_or_changes_the_shape_is_a_finding():
+    class Raising(Backend):
+        def softmax(self, logits):
+            raise ZeroDivisionError("planted")
+
+        def hinge(self, scores, labels, margin, count=None, scale=1.0):
+            loss, dscores = super().hinge(scores, labels, margin, count, scale)
+            return loss, dscores[None]
+
+    details = {proof.name: proof.detail for proof in failures(Raising("raising", host))}
+    assert details["raising: softmax, float32"] == "raised ZeroDivisionError: planted"
+    assert "shape" in details["raising: hinge, float64"]
+    assert len(details) == 4
+
+
+def test_other_random_numbers_are_found(monkeypatch):
+    monkeypatch.setattr(self_test.rng, "_WEYL_0", 1)
+    assert self_test.philox().passed is False
+
+
+def test_a_backend_that_cannot_run_here_is_skipped_unless_it_was_named(monkeypatch):
+    def factory(device):
+        raise InputError("no such device here")
+
+    monkeypatch.setitem(backends._registered, "absent", factory)
+    [proof] = [p for p in self_test.run_checks() if p.name.startswith("absent")]
+    assert proof.passed is None
+    assert "no such device" in proof.detail
+    with pytest.raises(InputError, match="no such device"):
+        list(self_test.run_checks("absent"))
+
+
+def test_what_is_not_a_number_differs():
+    assert difference(np.array([1.0, np.nan]), np.array([1.0, 2.0]))[0] == np.inf
+    assert difference(np.array([np.inf]), np.array([1.0]))[0] == np.inf

@@ -1,0 +1,156 @@
+"""A run that starts from other weights: what is taken over, what is drawn, and how it resumes."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import load_file
+
+import minialex
+from minialex import backends, models
+from minialex.data.sources.open import open_data
+from minialex.data.statistics import measure
+from minialex.errors import InputError
+from minialex.training.transfer import start_from
+
+SMALL = {"batch_size": 16, "epochs": 1, "progress": False, "seed": 5, "lr": 0.01}
+
+
+@pytest.fixture(scope="module")
+def before(tmp_path_factory):
+    """A run of one step, whose weights are no other run's initial ones."""
+    folder = tmp_path_factory.mktemp("before") / "run"
+    options = {**SMALL, "model": "alexnet-64", "model_options": {"towers": 1}, "seed": 1}
+    return minialex.train("shapes:48", **options, out=folder)
+
+
+@pytest.fixture(scope="module")
+def two_classes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("two")
+    rng = np.random.default_rng(0)
+    for k, name in enumerate(("dark", "light")):
+        (folder / name).mkdir()
+        for i in range(8):
+            pixels = rng.integers(128 * k, 128 * k + 128, (80, 80, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{i}.png")
+    return folder
+
+
+def same(a, b) -> bool:
+    return all(np.array_equal(a[key], b[key]) for key in a)
+
+
+def test_weights_and_network_are_taken_over(before, tmp_path):
+    still = {**SMALL, "lr": 1e-9, "initial": before.run_dir, "out": tmp_path / "run"}
+    run = minialex.train("shapes:48", **still, max_steps=1)
+    assert run.classifier.model.name == "alexnet-64"
+    assert run.classifier.model.options == {"towers": 1}
+    start = start_from(before.classifier, run.classifier.model.network)
+    assert start.said.endswith("fc8 taken over")
+    for layer, of_layer in before.classifier.params.items():
+        assert same(of_layer, start.params[layer])
+        for key, value in of_layer.items():
+            np.testing.assert_allclose(run.classifier.params[layer][key], value, atol=1e-6)
+
+
+def test_a_fresh_last_layer_for_other_classes(before, two_classes, tmp_path, capsys):
+    options = {**SMALL, "progress": True}
+    run = minialex.train(
+        two_classes, **options, initial=before.run_dir / "last.safetensors",
+        replace_classifier=True, out=tmp_path / "run",
+    )  # fmt: skip
+    assert run.classifier.class_names == ("dark", "light")
+    output = capsys.readouterr().out
+    assert "fc7 taken over, fc8 drawn anew" in output
+    assert "labels may leak" not in output
+    network = run.classifier.model.network
+    start = start_from(before.classifier, network, replace_classifier=True, seed=5)
+    drawn = network.init(backends.get("numpy"), 5)
+    assert same(start.params["fc8"], drawn["fc8"])
+    assert same(start.params["fc7"], before.classifier.params["fc7"])
+
+
+def test_replacing_draws_anew_even_where_the_number_of_classes_is_the_same(before):
+    network = before.classifier.model.network
+    start = start_from(before.classifier, network, replace_classifier=True)
+    assert not same(start.params["fc8"], before.classifier.params["fc8"])
+
+
+def test_the_mean_image_is_the_new_datas(before, two_classes, tmp_path):
+    run = minialex.train(
+        two_classes, **SMALL, initial=before.run_dir, replace_classifier=True, out=tmp_path / "run"
+    )
+    measured = measure(open_data(two_classes, seed=5).train, 72)
+    used = run.classifier.preprocessing.statistics
+    np.testing.assert_array_equal(used.mean, measured.mean)
+    assert not np.array_equal(used.mean, before.classifier.preprocessing.statistics.mean)
+
+
+def test_a_sixth_convolution_keeps_the_first_five(before):
+    network = models.get("alexnet-64-six", 12, towers=1).network
+    start = start_from(before.classifier, network, seed=5)
+    drawn = network.init(backends.get("numpy"), 5)
+    for name in ("conv1", "conv5"):
+        assert same(start.params[name], before.classifier.params[name])
+    for name in ("conv6", "fc6", "fc7", "fc8"):  # fc6 has the same shape, and other inputs
+        assert same(start.params[name], drawn[name])
+
+
+def test_nothing_is_taken_over_behind_a_layer_of_another_shape(before):
+    network = models.get("alexnet-64", 12, towers=2).network
+    start = start_from(before.classifier, network, seed=5)
+    drawn = network.init(backends.get("numpy"), 5)
+    assert start.said.startswith("conv1 taken over, conv2, conv3")
+    assert same(start.params["conv1"], before.classifier.params["conv1"])
+    for name in ("conv2", "conv3", "fc8"):  # conv3 and fc8 have the same shapes
+        assert same(start.params[name], drawn[name])
+
+
+def test_it_resumes_to_the_same_bits_without_the_first_weights(before, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    gone = Path("gone")
+    shutil.copytree(before.run_dir, gone)
+    options = {**SMALL, "initial": gone, "replace_classifier": True, "epochs": 2}
+    minialex.train("shapes:48", **options, out=tmp_path / "whole")
+    minialex.train("shapes:48", **options, out=tmp_path / "run", max_steps=2)
+    shutil.rmtree(gone)
+    minialex.train("shapes:48", **options, out=tmp_path / "run", resume=True)
+    ours, theirs = (load_file(tmp_path / n / "last.safetensors") for n in ("run", "whole"))
+    assert ours.keys() == theirs.keys()
+    assert same(ours, theirs)
+    options["replace_classifier"] = False
+    with pytest.raises(InputError, match="replace_classifier=True, not False"):
+        minialex.train("shapes:48", **options, out=tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({}, "12 classes apart and the new data has 2: draw a fresh last layer"),
+        ({"model": "cifar10", "replace_classifier": True}, "do not fit the first layer"),
+        ({"initial": None, "replace_classifier": True}, "goes with `initial`"),
+    ],
+)
+def test_what_does_not_fit_is_one_sentence(before, two_classes, tmp_path, options, sentence):
+    given = {**SMALL, "initial": before.run_dir, "allow_upscaling": True, **options}
+    with pytest.raises(InputError, match=sentence):
+        minialex.train(two_classes, **given, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_that_are_not_there_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no file or folder"):
+        minialex.train("shapes:48", **SMALL, initial=tmp_path / "none", out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_as_many_other_classes_are_not_taken_for_the_same(before):
+    names = before.classifier.class_names
+    others = (*names[:3], "another", *names[4:])
+    network = before.classifier.model.network
+    start_from(before.classifier, network, class_names=names)
+    start_from(before.classifier, network, class_names=others, replace_classifier=True)
+    with pytest.raises(InputError, match=f"{names[3]!r} where the new data has 'another'"):
+        start_from(before.classifier, network, class_names=others)

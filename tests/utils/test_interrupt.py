@@ -1,0 +1,59 @@
+"""Signals as requests: the first is a flag, the second an exception; then the old ways return."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from minialex.utils.interrupt import Interrupt
+
+
+@pytest.mark.parametrize("number", Interrupt.SIGNALS)
+def test_the_first_signal_is_a_flag_and_the_second_ends_it(number):
+    before = [signal.getsignal(each) for each in Interrupt.SIGNALS]
+    with Interrupt() as interrupt:
+        assert interrupt.requested is None
+        os.kill(os.getpid(), number)
+        assert interrupt.requested == number.name
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+    assert [signal.getsignal(each) for each in Interrupt.SIGNALS] == before
+
+
+def test_the_first_of_two_different_signals_gives_the_name():
+    with Interrupt() as interrupt:
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        assert interrupt.requested == "SIGTERM"
+
+
+def test_handlers_return_after_an_exception():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(ZeroDivisionError), Interrupt():
+        raise ZeroDivisionError
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_blocks_nest():
+    with Interrupt() as outer:
+        with Interrupt() as inner:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert inner.requested == "SIGINT"
+        assert outer.requested is None
+        os.kill(os.getpid(), signal.SIGINT)
+        assert outer.requested == "SIGINT"
+
+
+def test_outside_the_main_thread_it_does_nothing():
+    seen = []
+
+    def work():
+        with Interrupt() as interrupt:
+            seen.append(interrupt.requested)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [None]
