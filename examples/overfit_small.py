@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> float:
 
     def inputs(b, first, end):
         """Images first … end - 1 on the device that asks for them."""
-        return b.asarray(images[first:end], b.storage("float32"))
+        return b.asarray(images[first:end], b.compute_dtype("float32"))
 
     # ------------------------------------------------------------------------ training
     start, value = time.monotonic(), float("inf")

@@ -21,7 +21,7 @@ _WEYL_0, _WEYL_1 = 0x9E3779B9, 0xBB67AE85
 _LOW = 0xFFFFFFFF
 
 
-class Purpose(IntEnum):
+class Stream(IntEnum):
     """The fourth counter word: two purposes never share a random number."""
 
     SHUFFLE = 1
@@ -106,7 +106,7 @@ class InitialDraw:
 
     def normal(self, shape: tuple[int, ...], std: float, dtype: str) -> np.ndarray:
         """Weights from N(0, std²), on the host."""
-        purpose = Purpose.INIT + self.layer
+        purpose = Stream.INIT + self.layer
         return normal_array(self.seed, purpose, 0, shape, std, np.dtype(dtype))
 
     def constant(self, shape: tuple[int, ...], value: float, dtype: str) -> np.ndarray:

@@ -112,7 +112,7 @@ def ours(batch: int, precision: str, devices=0) -> Callable[[], None]:
 
     def inputs(b, first, end):
         if b not in resident:
-            resident[b] = b.asarray(images[first:end], b.storage("float32"))
+            resident[b] = b.asarray(images[first:end], b.compute_dtype("float32"))
         return resident[b]
 
     def run() -> None:

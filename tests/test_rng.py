@@ -50,7 +50,7 @@ def test_words_are_the_counters_and_nothing_else(seed, purpose, step, indices, c
 
 @given(st.integers(1, 300), st.integers(0, 2**40))
 def test_a_permutation_of_each_epoch(n, seed):
-    orders = [rng.permutation(seed, rng.Purpose.SHUFFLE, epoch, n) for epoch in (0, 1)]
+    orders = [rng.permutation(seed, rng.Stream.SHUFFLE, epoch, n) for epoch in (0, 1)]
     for order in orders:
         assert sorted(order.tolist()) == list(range(n))
     if n > 20:
@@ -58,7 +58,7 @@ def test_a_permutation_of_each_epoch(n, seed):
 
 
 def test_every_permutation_is_as_likely():
-    orders = [tuple(rng.permutation(1, rng.Purpose.SHUFFLE, epoch, 4)) for epoch in range(2400)]
+    orders = [tuple(rng.permutation(1, rng.Stream.SHUFFLE, epoch, 4)) for epoch in range(2400)]
     counts = [orders.count(order) for order in set(orders)]
     assert len(counts) == 24
     assert min(counts) > 60

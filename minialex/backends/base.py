@@ -69,11 +69,11 @@ class Backend:
             return self
         raise InputError(f'backend "{self.name}" has no threads to choose: leave the number out')
 
-    def alongside(self) -> "Backend":
+    def with_own_stream(self) -> "Backend":
         """This backend with a queue of its own, to run beside others on its device."""
         return self
 
-    def here(self) -> AbstractContextManager:
+    def device_context(self) -> AbstractContextManager:
         """The context in which this backend's device is current for its array library."""
         return nullcontext()
 
@@ -102,16 +102,16 @@ class Backend:
     def wait(self, event: Any) -> None:
         """Later work waits for an event."""
 
-    def lend(self, x: Array, event: Any) -> None:
+    def record_stream(self, x: Array, event: Any) -> None:
         """Keep the memory of x, which another backend reads, until the event."""
 
     # ------------------------------------------------------------------------------ precision
 
-    def storage(self, dtype: str) -> str:
+    def compute_dtype(self, dtype: str) -> str:
         """The type that activations of a network of `dtype` are kept in at this precision."""
         return dtype
 
-    def working_copy(self, params: dict) -> dict:
+    def cast_params(self, params: dict) -> dict:
         """The parameters as the layers compute with them: at full precision, themselves."""
         return params
 
@@ -138,7 +138,7 @@ class Backend:
         """Zeros in the shape and type of x."""
         return self._zeros(x.shape, x)
 
-    def take(self, x: Array, axis: int, start: int, stop: int) -> Array:
+    def narrow(self, x: Array, axis: int, start: int, stop: int) -> Array:
         """The part start … stop - 1 of an axis, on its own in memory."""
         index = [slice(None)] * x.ndim
         index[axis] = slice(start, stop)
@@ -515,7 +515,7 @@ class Backend:
         whole = channels or c
         units = math.prod(rows) * whole
         images = np.arange(first_image, first_image + n)
-        word = rng.words(seed, rng.Purpose.DROPOUT + stream, step, images, units)
+        word = rng.words(seed, rng.Stream.DROPOUT + stream, step, images, units)
         word = word.reshape(n, *rows, whole)[..., first_channel : first_channel + c]
         return self.asarray(word < np.uint64(threshold(keep)))
 

@@ -53,13 +53,13 @@ def sampled(
     Every image gives as many, drawn by `seed`; where there are more images than rows, `seed` draws
     the images as well. No more than the sample and one batch is in memory.
     """
-    order = rng.permutation(seed, rng.Purpose.RIVALS, 0, len(dataset))[:count]
+    order = rng.permutation(seed, rng.Stream.RIVALS, 0, len(dataset))[:count]
     each = -(-count // len(order))
     rows = []
     for batch in Loader(dataset, size, cache_bytes=0).batches(order, _BATCH):
         for index, image in zip(batch.indices, batch.images, strict=True):
             found = cut(image)
-            chosen = rng.permutation(seed, rng.Purpose.RIVALS, 1 + int(index), len(found))[:each]
+            chosen = rng.permutation(seed, rng.Stream.RIVALS, 1 + int(index), len(found))[:each]
             rows.append(found[np.sort(chosen)].astype(np.float32))
     if not rows:
         raise InputError(f"{dataset.name!r} holds no image that can be read")

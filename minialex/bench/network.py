@@ -16,7 +16,7 @@ from minialex.layers import Mode
 from minialex.models import Model
 from minialex.network import Network
 from minialex.optim import SGD, Rates
-from minialex.parallel import Group
+from minialex.parallel import DeviceGroup
 
 _SIZES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 
@@ -44,7 +44,7 @@ class Row:
 class Run:
     """A network with its parameters on a backend (or several), on one batch of random images."""
 
-    def __init__(self, b: Backend | Group, model: Model, batch: int):
+    def __init__(self, b: Backend | DeviceGroup, model: Model, batch: int):
         from minialex import backends
 
         self.b, self.model, self.batch = b, model, batch
@@ -80,7 +80,7 @@ class Run:
         key = (id(b), first, end)
         if key not in self._placed:
             images = b.asarray(self.images[first:end])
-            self._placed[key] = b.working_copy({"": {"weight": images}})[""]["weight"]
+            self._placed[key] = b.cast_params({"": {"weight": images}})[""]["weight"]
         return self._placed[key]
 
 
@@ -106,7 +106,7 @@ def by_layer(run: Run, rounds: int, training: bool = True) -> list[Row]:
     b, network = run.b, run.model.network
     if not isinstance(b, Backend):
         raise InputError("layers are timed on one device: name one with --devices")
-    x, params = run.input(b, 0, run.batch), b.working_copy(run.params)
+    x, params = run.input(b, 0, run.batch), b.cast_params(run.params)
     forward, backward = _Laps(b), _Laps(b)
     for step in range(1 + rounds):
         if step == 1:  # the first was for warming up
@@ -127,7 +127,7 @@ def by_layer(run: Run, rounds: int, training: bool = True) -> list[Row]:
             backward.start()
             network.backward(b, params, saved, dy, watch=arrived)
             backward(begun[-1])
-    return _rows(network, run.batch, b.storage("float32"), forward.taken, backward.taken)
+    return _rows(network, run.batch, b.compute_dtype("float32"), forward.taken, backward.taken)
 
 
 def _rows(network: Network, batch: int, dtype: str, forward, backward) -> list[Row]:

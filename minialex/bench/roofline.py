@@ -34,7 +34,7 @@ def seconds(b: Backend, run: Callable[[], object]) -> float:
 def product(b: Backend, size: int) -> Callable[[], object]:
     """A square product of 2 size³ operations, in the backend's precision."""
     matrix = b.asarray(np.random.default_rng(0).standard_normal((size, size), np.float32))
-    x = b.working_copy({"": {"weight": matrix}})[""]["weight"]
+    x = b.cast_params({"": {"weight": matrix}})[""]["weight"]
     return lambda: b.dense(x, x, None)
 
 

@@ -46,13 +46,13 @@ def random_draws(
     """
     slack = _slack(stored, crop)
     positions = np.asarray(positions, np.int64)
-    word = rng.words(seed, rng.Purpose.CROP, epoch, positions // crop_chunk, 3)
+    word = rng.words(seed, rng.Stream.CROP, epoch, positions // crop_chunk, 3)
     top, left = rng.integers(word[:, 0], slack + 1), rng.integers(word[:, 1], slack + 1)
     flip = (word[:, 2] >> np.uint32(31)).astype(bool) & mirror
     shift = np.zeros((len(positions), 3), np.float32)
     if colour is not None and colour_noise:
         std, axes = colour
-        alpha = rng.normal(rng.words(seed, rng.Purpose.COLOUR, epoch, positions, 4))[:, :3]
+        alpha = rng.normal(rng.words(seed, rng.Stream.COLOUR, epoch, positions, 4))[:, :3]
         shift = ((colour_noise * alpha * std) @ np.asarray(axes).T).astype(np.float32)
     return Draws(top, left, flip, shift)
 
@@ -75,7 +75,7 @@ def ten_crop_draws(stored: int, crop: int) -> Draws:
 
 def epoch_order(seed: int, epoch: int, n: int) -> np.ndarray:
     """The order in which an epoch visits n images: a permutation of 0 … n-1."""
-    return rng.permutation(seed, rng.Purpose.SHUFFLE, epoch, n)
+    return rng.permutation(seed, rng.Stream.SHUFFLE, epoch, n)
 
 
 def _fixed(top: np.ndarray, left: np.ndarray, flip: np.ndarray | None = None) -> Draws:

@@ -113,7 +113,7 @@ def split(dataset: Dataset, val_fraction: float, seed: int) -> Splits:
     for label in np.unique(dataset.labels):
         members = np.flatnonzero(dataset.labels == label)
         count = min(max(round(val_fraction * len(members)), 1), len(members) - 1)
-        order = rng.permutation(seed, rng.Purpose.SPLIT, int(label), len(members))
+        order = rng.permutation(seed, rng.Stream.SPLIT, int(label), len(members))
         held_out[members[order[:count]]] = True
     how = f"{dataset.layout}, {val_fraction:.0%} of each class held out by seed {seed}"
     train, val = np.flatnonzero(~held_out), np.flatnonzero(held_out)

@@ -161,7 +161,7 @@ def part(dataset: Dataset, count: int | None) -> Dataset:
 def spread_out(dataset: Dataset, count: int) -> np.ndarray:
     """Indices of `count` images: each class in turn, in an order that is the same every time."""
     labels = dataset.labels
-    order = rng.permutation(0, rng.Purpose.SPLIT, 1 << 20, len(labels))
+    order = rng.permutation(0, rng.Stream.SPLIT, 1 << 20, len(labels))
     turn = np.empty(len(labels), np.int64)
     for label in np.unique(labels):
         members = order[labels[order] == label]

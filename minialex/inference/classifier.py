@@ -18,7 +18,7 @@ from minialex.inference.evaluation import Evaluation, evaluate_network, probabil
 from minialex.models import Model
 from minialex.models.recipe import Recipe
 from minialex.network import Tree
-from minialex.parallel import Group, open_devices, place
+from minialex.parallel import DeviceGroup, open_devices, place
 from minialex.utils import checkpoint
 
 Image = Any  # a path, a Pillow image or a uint8 array (H, W, 3)
@@ -45,7 +45,7 @@ class Classifier:
     preprocessing: Preprocessing
     class_names: tuple[str, ...]
     class_ids: tuple[str, ...]
-    backend: Backend | Group
+    backend: Backend | DeviceGroup
     data: dict[str, Any]
     dtype: str = "float32"
 

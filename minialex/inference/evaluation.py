@@ -50,7 +50,7 @@ def scores(
     """The network's output, or layer `stop`'s, for one view of every image: float64 (N, ...)."""
 
     def inputs(b, first: int, end: int):
-        return preprocessing.test_input(b, images[first:end], view, b.storage(dtype))
+        return preprocessing.test_input(b, images[first:end], view, b.compute_dtype(dtype))
 
     y = parallel.infer(b, network, params, inputs, len(images), stop)
     return y.astype(np.float64)

@@ -1,8 +1,8 @@
 """The same network over several devices of one process: towers, replicas, or both.
 
-`open_devices` gives a backend for one device and a `Group` for several; `gradients` and `infer`
-run a batch on either. `plan` says who computes what, `moves` what happens on the way, `exchange`
-what is sent.
+`open_devices` gives a backend for one device and a `DeviceGroup` for several; `gradients` and
+`infer` run a batch on either. `partition` says who computes what, `schedule` what runs in which
+order, `collectives` what is sent.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,25 +15,25 @@ from minialex.backends import Backend
 from minialex.errors import InputError
 from minialex.layers import Mode
 from minialex.network import Network, Tree
-from minialex.parallel.device_group import Group, Inputs
+from minialex.parallel.device_group import DeviceGroup, Inputs
 
 __all__ = ["Group", "Inputs", "gradients", "infer", "open_devices", "place", "whole"]
 
 
 def open_devices(
     network: Network,
-    backend: str | Backend | Group = "auto",
+    backend: str | Backend | DeviceGroup = "auto",
     devices: int | Sequence[int] | None = None,
     parallel: str | None = None,
     precision: str = "fp32",
     threads: int | None = None,
-) -> Backend | Group:
+) -> Backend | DeviceGroup:
     """A backend on one device, or the network over several; a device may be named twice.
 
     `parallel` is "towers", "data" or "hybrid" (see `plan`); None chooses towers for a network with
     as many groups as there are devices, else data.
     """
-    if isinstance(backend, Group):
+    if isinstance(backend, DeviceGroup):
         return backend
     if devices is None or isinstance(devices, int):
         return backends.get(backend, devices, precision, threads)
@@ -42,10 +42,10 @@ def open_devices(
     if len(devices) == 1:
         return backends.get(backend, devices[0], precision, threads)
     made = [backends.get(backend, d, precision, threads) for d in devices]
-    return Group(network, made, parallel)
+    return DeviceGroup(network, made, parallel)
 
 
-def place(b: Backend | Group, params: Tree) -> Tree:
+def place(b: Backend | DeviceGroup, params: Tree) -> Tree:
     """Whole parameters on the host, to where they are computed with."""
     return {
         layer: {name: _placed(b, value, layer, name) for name, value in of_layer.items()}
@@ -53,17 +53,17 @@ def place(b: Backend | Group, params: Tree) -> Tree:
     }
 
 
-def _placed(b: Backend | Group, value: np.ndarray, layer: str, name: str):
-    return b.parameter(value, layer, name) if isinstance(b, Group) else b.asarray(value)
+def _placed(b: Backend | DeviceGroup, value: np.ndarray, layer: str, name: str):
+    return b.parameter(value, layer, name) if isinstance(b, DeviceGroup) else b.asarray(value)
 
 
-def whole(b: Backend | Group, params: Tree) -> tuple[Backend, Tree]:
+def whole(b: Backend | DeviceGroup, params: Tree) -> tuple[Backend, Tree]:
     """A single backend with all parameters on it."""
-    return b.single(params) if isinstance(b, Group) else (b, params)
+    return b.single(params) if isinstance(b, DeviceGroup) else (b, params)
 
 
 def gradients(
-    b: Backend | Group,
+    b: Backend | DeviceGroup,
     network: Network,
     params: Tree,
     inputs: Inputs,
@@ -77,9 +77,9 @@ def gradients(
     `inputs(backend, first, end)` gives the network's input for those images of the batch. Returns
     the mean loss, as a function that waits for it, and the gradients times `scale`.
     """
-    if isinstance(b, Group):
+    if isinstance(b, DeviceGroup):
         return b.gradients(params, inputs, labels, loss, mode, scale)
-    own = b.working_copy(params)
+    own = b.cast_params(params)
     scores, saved = network.forward(b, own, inputs(b, 0, len(labels)), mode)
     value, dscores = loss(b, scores, b.asarray(labels), None, scale)
     grads = network.backward(b, own, saved, dscores)
@@ -87,7 +87,7 @@ def gradients(
 
 
 def infer(
-    b: Backend | Group,
+    b: Backend | DeviceGroup,
     network: Network,
     params: Tree,
     inputs: Inputs,
@@ -95,7 +95,7 @@ def infer(
     stop: str | None = None,
 ) -> Any:
     """The network's output at test time for `count` images, on the host: (N, ...)."""
-    if isinstance(b, Group):
+    if isinstance(b, DeviceGroup):
         return b.infer(params, inputs, count, stop)
-    y = network.infer(b, b.working_copy(params), inputs(b, 0, count), stop=stop)
+    y = network.infer(b, b.cast_params(params), inputs(b, 0, count), stop=stop)
     return b.to_numpy(y)

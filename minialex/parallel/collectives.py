@@ -15,7 +15,7 @@ _SMALL = 1 << 16  # gradients of fewer numbers are summed on one device
 
 
 @dataclass(frozen=True)
-class Spread:
+class ShardedActivation:
     """An activation over the devices: `axis` is divided as `ranges` say, or None: each has all.
 
     The part of a device that has nothing of it is None.
@@ -26,22 +26,26 @@ class Spread:
     ranges: tuple[Range, ...] = ()
 
 
-def gather(backends: Sequence[Backend], x: Spread, receivers: Sequence[int]) -> Spread:
+def gather(
+    backends: Sequence[Backend], x: ShardedActivation, receivers: Sequence[int]
+) -> ShardedActivation:
     """The whole of a divided activation on each of the receivers."""
     copies = {d: receive_all(backends, x, d) for d in receivers}
     whole: list[Any] = [None] * len(backends)
     for d, received in copies.items():
         b = backends[d]
-        with b.here():
+        with b.device_context():
             for _, event in received:
                 b.wait(event)
             parts = [part for part, _ in received]
             assert x.axis is not None
             whole[d] = b.concat(parts, x.axis) if len(parts) > 1 else parts[0]
-    return Spread(tuple(whole))
+    return ShardedActivation(tuple(whole))
 
 
-def receive_all(backends: Sequence[Backend], x: Spread, to: int) -> list[tuple[Any, Any]]:
+def receive_all(
+    backends: Sequence[Backend], x: ShardedActivation, to: int
+) -> list[tuple[Any, Any]]:
     """(copy, event) on device `to` of every part of x there is."""
     return [
         backends[to].receive(part, backends[sender]) if sender != to else (part, None)
@@ -50,9 +54,9 @@ def receive_all(backends: Sequence[Backend], x: Spread, to: int) -> list[tuple[A
     ]
 
 
-def scatter_sum(
+def reduce_scatter(
     backends: Sequence[Backend], whole: Sequence[Any], axis: int, ranges: Sequence[Range]
-) -> Spread:
+) -> ShardedActivation:
     """The adjoint of `gather`: each device gets its range of the sum of everybody's `whole`."""
     contributions: list[list[Any]] = [[] for _ in backends]
     for sender, dx in enumerate(whole):
@@ -60,10 +64,10 @@ def scatter_sum(
             continue
         for owner, (low, high) in enumerate(ranges):
             if high > low:
-                with backends[sender].here():
-                    part = backends[sender].take(dx, axis, low, high)
+                with backends[sender].device_context():
+                    part = backends[sender].narrow(dx, axis, low, high)
                 contributions[owner].append((part, sender))
-    return Spread(sums(backends, contributions), axis, tuple(ranges))
+    return ShardedActivation(sums(backends, contributions), axis, tuple(ranges))
 
 
 def sums(backends: Sequence[Backend], contributions: list[list[Any]]) -> tuple[Any, ...]:
@@ -78,7 +82,7 @@ def sums(backends: Sequence[Backend], contributions: list[list[Any]]) -> tuple[A
     totals: list[Any] = []
     for owner, copies in enumerate(received):
         b, total = backends[owner], None
-        with b.here():
+        with b.device_context():
             for x, event in copies:
                 b.wait(event)
                 total = x if total is None else b.add(total, x)
@@ -95,49 +99,51 @@ class AllReduce:
 
     def __init__(self, backends: Sequence[Backend]):
         self.backends = tuple(backends)
-        self.lanes = tuple(b.alongside() for b in backends)
+        self.streams = tuple(b.with_own_stream() for b in backends)
 
     def start(self, gradients: Sequence[Any]) -> list[Any]:
         """-> the sum on every lane. `gradients` has one array or None a device."""
         b0 = next(d for d, g in enumerate(gradients) if g is not None)
         shape, size = gradients[b0].shape, _size(gradients[b0])
-        owners = split(size, len(self.lanes) if size >= _SMALL else 1)
+        owners = split(size, len(self.streams) if size >= _SMALL else 1)
         flat: list[Any] = []
-        for b, lane, g in zip(self.backends, self.lanes, gradients, strict=True):
+        for b, stream, g in zip(self.backends, self.streams, gradients, strict=True):
             event = b.record()
-            lane.wait(event)  # the gradient is there, and what the lane used before is free
-            with lane.here():
-                flat.append(None if g is None else lane.xp.reshape(g, (size,)))
-        contributions: list[list[Any]] = [[] for _ in self.lanes]
-        for sender, (lane, g) in enumerate(zip(self.lanes, flat, strict=True)):
+            stream.wait(event)  # the gradient is there, and what the lane used before is free
+            with stream.device_context():
+                flat.append(None if g is None else stream.xp.reshape(g, (size,)))
+        contributions: list[list[Any]] = [[] for _ in self.streams]
+        for sender, (stream, g) in enumerate(zip(self.streams, flat, strict=True)):
             if g is None:
                 continue
-            with lane.here():
+            with stream.device_context():
                 for owner, (low, high) in enumerate(owners):
                     whole = len(owners) == 1
-                    part = g if whole else lane.take(g, 0, low, high)
+                    part = g if whole else stream.narrow(g, 0, low, high)
                     contributions[owner].append((part, sender))
-        totals = sums(self.lanes, contributions)
-        spread = Spread(totals, 0, tuple(owners))
-        everywhere = gather(self.lanes, spread, range(len(self.lanes))).parts
+        totals = sums(self.streams, contributions)
+        spread = ShardedActivation(totals, 0, tuple(owners))
+        everywhere = gather(self.streams, spread, range(len(self.streams))).parts
         results = []
-        for b, lane, g, total in zip(self.backends, self.lanes, gradients, everywhere, strict=True):
+        for b, stream, g, total in zip(
+            self.backends, self.streams, gradients, everywhere, strict=True
+        ):
             if g is not None:
-                b.lend(g, lane.record())
-            with lane.here():
-                results.append(lane.xp.reshape(total, shape))
+                b.record_stream(g, stream.record())
+            with stream.device_context():
+                results.append(stream.xp.reshape(total, shape))
         return results
 
     def finish(self) -> None:
         """Later work of the devices may read the sums."""
-        for b, lane in zip(self.backends, self.lanes, strict=True):
-            b.wait(lane.record())
+        for b, stream in zip(self.backends, self.streams, strict=True):
+            b.wait(stream.record())
 
     def used(self, device: int, arrays: Sequence[Any]) -> None:
         """All that a device was given to do with the sums so far must end before they go."""
         event = self.backends[device].record()
         for x in arrays:
-            self.lanes[device].lend(x, event)
+            self.streams[device].record_stream(x, event)
 
 
 def _size(x: Any) -> int:

@@ -1,8 +1,8 @@
 """A network over several devices of one process, as one thing that trains and infers.
 
-A `Group` stands where a backend stands for one device: it keeps parameters as `Shards`, trees of
-which look as on one device, and runs forward, backward and update over its backends. Nothing here
-computes: layers do, each on its own device, as the plan says.
+A `DeviceGroup` stands where a backend stands for one device: it keeps each parameter as a
+`ShardedParameter`, in trees that look as on one device, and runs forward, backward and update over
+its backends. Nothing here computes: layers do, each on its own device, as the plan says.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from minialex.backends import Backend
 from minialex.layers import Mode
 from minialex.network import Network, Tree
 from minialex.parallel import partition as plans
-from minialex.parallel.collectives import AllReduce, Spread, gather, scatter_sum
+from minialex.parallel.collectives import AllReduce, ShardedActivation, gather, reduce_scatter
 from minialex.parallel.partition import Plan, split
 from minialex.parallel.schedule import moves
 
@@ -24,7 +24,7 @@ Inputs = Callable[[Backend, int, int], Any]
 
 
 @dataclass(frozen=True)
-class Shards:
+class ShardedParameter:
     """One parameter (or its velocity or gradient) over the devices: {array's name: array} each."""
 
     layer: str
@@ -32,13 +32,13 @@ class Shards:
     parts: tuple[dict[str, Any], ...]
 
 
-class Group:
+class DeviceGroup:
     """`network` over `backends` as `scheme` says (see `plan`)."""
 
     def __init__(self, network: Network, backends: Sequence[Backend], scheme: str | None = None):
         self.plan: Plan = plans.make(network, len(backends), scheme)
         self.network = network
-        self.backends = tuple(b.alongside() for b in backends)
+        self.backends = tuple(b.with_own_stream() for b in backends)
         self.name = backends[0].name
         self._reduce = AllReduce(self.backends)
 
@@ -58,18 +58,18 @@ class Group:
 
     # ------------------------------------------------------------------------------ parameters
 
-    def parameter(self, host: np.ndarray, layer: str, name: str) -> Shards:
+    def parameter(self, host: np.ndarray, layer: str, name: str) -> ShardedParameter:
         """A whole parameter on the host, to the devices."""
         parts = []
         for d, b in enumerate(self.backends):
             slots = [s for s in self.plan.slots(layer, d) if s.whole == name]
-            with b.here():
+            with b.device_context():
                 parts.append({s.name: b.asarray(s.cut(host)) for s in slots})
-        return Shards(layer, name, tuple(parts))
+        return ShardedParameter(layer, name, tuple(parts))
 
     def to_numpy(self, x: Any) -> np.ndarray:
         """A parameter whole on the host."""
-        if not isinstance(x, Shards):
+        if not isinstance(x, ShardedParameter):
             return np.asarray(x)
         shape = self.network.parameter_shapes()[x.layer][x.name]
         whole: np.ndarray | None = None
@@ -83,16 +83,16 @@ class Group:
         assert whole is not None
         return whole
 
-    def zeros_like(self, x: Shards) -> Shards:
+    def zeros_like(self, x: ShardedParameter) -> ShardedParameter:
         """Zeros, divided as x is."""
         return self._map(lambda b, array: b.zeros_like(array), x)
 
-    def all_finite(self, *arrays: Shards) -> bool:
+    def all_finite(self, *arrays: ShardedParameter) -> bool:
         """Whether no number of them is NaN or infinite."""
         listed = [[a for x in arrays for a in x.parts[d].values()] for d in self._devices]
         return all(b.all_finite(*own) for b, own in zip(self.backends, listed, strict=True) if own)
 
-    def sum_of_squares(self, x: Shards) -> float:
+    def sum_of_squares(self, x: ShardedParameter) -> float:
         """Σ x²; of a parameter that every device holds, once."""
         holders = len(self.backends) if x.layer in self.plan.shares else 1
         return sum(
@@ -109,7 +109,7 @@ class Group:
             own = [
                 (*(x.parts[d][name] for x in updates[j][:3]), *updates[j][3:]) for j, name in places
             ]
-            with b.here():
+            with b.device_context():
                 new = b.sgd_updates(own, momentum, gradient_scale)
             self._reduce.used(d, [update[2] for update in own])
             for j in range(len(updates)):
@@ -124,16 +124,16 @@ class Group:
     def single(self, params: Tree) -> tuple[Backend, Tree]:
         """The first device with all parameters on it: for looking into the network."""
         b = self.backends[0]
-        with b.here():
+        with b.device_context():
             whole = {
                 layer: {name: b.asarray(self.to_numpy(x)) for name, x in of_layer.items()}
                 for layer, of_layer in params.items()
             }
         return b, whole
 
-    def storage(self, dtype: str) -> str:
+    def compute_dtype(self, dtype: str) -> str:
         """As a backend's."""
-        return self.backends[0].storage(dtype)
+        return self.backends[0].compute_dtype(dtype)
 
     def memory(self) -> int | None:
         """Of the device that has the least."""
@@ -153,10 +153,10 @@ class Group:
     def _devices(self) -> range:
         return range(len(self.backends))
 
-    def _map(self, use, x: Shards) -> Shards:
+    def _map(self, use, x: ShardedParameter) -> ShardedParameter:
         parts = []
         for b, part in zip(self.backends, x.parts, strict=True):
-            with b.here():
+            with b.device_context():
                 parts.append({name: use(b, array) for name, array in part.items()})
         return replace(x, parts=tuple(parts))
 
@@ -168,8 +168,8 @@ class Group:
                 layer: {k: v for x in of_layer.values() for k, v in x.parts[d].items()}
                 for layer, of_layer in params.items()
             }
-            with b.here():
-                trees.append(b.working_copy(tree))
+            with b.device_context():
+                trees.append(b.cast_params(tree))
         return trees
 
     # ------------------------------------------------------------------------------ one step
@@ -199,18 +199,22 @@ class Group:
         ]
         return np.concatenate(parts, axis=y.axis)
 
-    def _input(self, inputs: Inputs, count: int, rows) -> Spread:
+    def _input(self, inputs: Inputs, count: int, rows) -> ShardedActivation:
         """Its own images for each device, or all where the first layer is divided by maps."""
         first = next(iter(self.network.parameter_shapes()), None)
         whole = first in self.plan.shares
         parts: list[Any] = []
         for b, (low, high) in zip(self.backends, rows, strict=True):
-            with b.here():
+            with b.device_context():
                 low, high = (0, count) if whole else (low, high)
                 parts.append(inputs(b, low, high) if high > low else None)
-        return Spread(tuple(parts)) if whole else Spread(tuple(parts), 0, tuple(rows))
+        return (
+            ShardedActivation(tuple(parts))
+            if whole
+            else ShardedActivation(tuple(parts), 0, tuple(rows))
+        )
 
-    def _loss(self, scores: Spread, labels: np.ndarray, rows, loss, scale: float):
+    def _loss(self, scores: ShardedActivation, labels: np.ndarray, rows, loss, scale: float):
         """[(backend, its share of the loss)], and the gradient divided as the scores are."""
         losses, divided = [], scores
         parts: list[Any] = []
@@ -221,18 +225,18 @@ class Group:
             if part is None or high == low:
                 parts.append(None)
                 continue
-            with b.here():
+            with b.device_context():
                 own = b.asarray(labels[low:high])
                 value, dscores = loss(b, part, own, len(labels), scale)
             losses.append((b, value))
             parts.append(dscores)
         if divided.axis == -1:
-            parts = list(scatter_sum(self.backends, parts, -1, divided.ranges).parts)
-        return losses, Spread(tuple(parts), divided.axis, divided.ranges)
+            parts = list(reduce_scatter(self.backends, parts, -1, divided.ranges).parts)
+        return losses, ShardedActivation(tuple(parts), divided.axis, divided.ranges)
 
     # ------------------------------------------------------------------------------ layers
 
-    def _forward(self, own: list[Tree], x: Spread, mode: Mode, stop: str | None = None):
+    def _forward(self, own: list[Tree], x: ShardedActivation, mode: Mode, stop: str | None = None):
         """-> the output, and [(move, what its backward pass needs)]."""
         saved = []
         for move in moves(self.network, self.plan, stop):
@@ -240,7 +244,7 @@ class Group:
             saved.append((move, kept))
         return x, saved
 
-    def _backward(self, own: list[Tree], saved: list, dy: Spread) -> Tree:
+    def _backward(self, own: list[Tree], saved: list, dy: ShardedActivation) -> Tree:
         """Gradients of all parameters; takes `saved` apart as it goes, to free memory."""
         grads: Tree = {}
         first = next(iter(self.network.parameter_shapes()))
@@ -255,16 +259,17 @@ class Group:
                 break
         return grads
 
-    def _shards(self, layer: str, of_layer: list[dict[str, Any]]) -> dict[str, Shards]:
+    def _shards(self, layer: str, of_layer: list[dict[str, Any]]) -> dict[str, ShardedParameter]:
         """A layer's gradients; those of parameters that every device holds are summed."""
         if layer not in self.plan.shares:
             names = next(own for own in of_layer if own)
             summed = {n: self._reduce.start([own.get(n) for own in of_layer]) for n in names}
             return {
-                n: Shards(layer, n, tuple({n: x} for x in arrays)) for n, arrays in summed.items()
+                n: ShardedParameter(layer, n, tuple({n: x} for x in arrays))
+                for n, arrays in summed.items()
             }
         return {
-            whole: Shards(
+            whole: ShardedParameter(
                 layer,
                 whole,
                 tuple(

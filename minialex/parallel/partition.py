@@ -35,7 +35,7 @@ def split(count: int, parts: int) -> list[Range]:
 
 
 @dataclass(frozen=True)
-class Slot:
+class ParameterSlice:
     """A device's own array: numbers `index` of the whole parameter, seen as `view`."""
 
     name: str  # on the device
@@ -54,7 +54,7 @@ class Slot:
 
 
 @dataclass(frozen=True)
-class Piece:
+class PartialSum:
     """One summand of a layer's output: `layer` on the maps that device `sender` has."""
 
     sender: int
@@ -63,12 +63,12 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Share:
+class LayerPartition:
     """A device's part of a layer by maps: its maps, and the pieces that sum to them."""
 
     maps: Range
-    pieces: tuple[Piece, ...]
-    slots: tuple[Slot, ...]
+    pieces: tuple[PartialSum, ...]
+    slots: tuple[ParameterSlice, ...]
 
 
 @dataclass(frozen=True)
@@ -78,15 +78,15 @@ class Plan:
     network: Network
     devices: int
     scheme: str
-    shares: dict[str, tuple[Share, ...]]
+    shares: dict[str, tuple[LayerPartition, ...]]
 
-    def slots(self, layer: str, device: int) -> tuple[Slot, ...]:
+    def slots(self, layer: str, device: int) -> tuple[ParameterSlice, ...]:
         """The arrays of a layer that a device holds."""
         if layer in self.shares:
             return self.shares[layer][device].slots
         shapes = self.network.parameter_shapes()[layer]
         return tuple(
-            Slot(name, name, shape, (slice(None),) * len(shape), shape)
+            ParameterSlice(name, name, shape, (slice(None),) * len(shape), shape)
             for name, shape in shapes.items()
         )
 
@@ -121,7 +121,7 @@ def make(network: Network, devices: int, scheme: str | None = None) -> Plan:
     scheme = scheme or default_scheme(network, devices)
     if scheme not in SCHEMES:
         raise unknown("way to run in parallel", scheme, SCHEMES)
-    shares: dict[str, tuple[Share, ...]] = {}
+    shares: dict[str, tuple[LayerPartition, ...]] = {}
     # which maps of the running layer's input a device has; None: every device has all, or all rows
     held: list[Range] | None = None
     for (name, layer), shape in zip(network.layers, network.shapes(), strict=False):
@@ -140,7 +140,9 @@ def make(network: Network, devices: int, scheme: str | None = None) -> Plan:
     return Plan(network, devices, scheme, shares)
 
 
-def _shares(layer: Any, shape: Shape, devices: int, held: list[Range] | None) -> tuple[Share, ...]:
+def _shares(
+    layer: Any, shape: Shape, devices: int, held: list[Range] | None
+) -> tuple[LayerPartition, ...]:
     outputs = layer.units if isinstance(layer, Dense) else layer.channels
     if outputs < devices:
         raise InputError(f"it has {outputs} outputs")
@@ -154,7 +156,7 @@ def _shares(layer: Any, shape: Shape, devices: int, held: list[Range] | None) ->
 
 def _conv_share(
     layer: Conv2D, shape: Shape, maps: Range, held: list[Range] | None, device: int
-) -> Share:
+) -> LayerPartition:
     """Whole groups from their own input maps, or part of one group from all of the group's."""
     c, (k0, k1) = shape[2], maps
     cg, kg = c // layer.groups, layer.channels // layer.groups
@@ -165,43 +167,43 @@ def _conv_share(
     r, s = layer.kernel, layer.kernel
     own = replace(layer, channels=k1 - k0, groups=groups)
     view = (r, s, cg, layer.channels)
-    bias = Slot("bias", "bias", (layer.channels,), (slice(k0, k1),), (k1 - k0,))
+    bias = ParameterSlice("bias", "bias", (layer.channels,), (slice(k0, k1),), (k1 - k0,))
     if held is None and layer.groups > 1:
         # every device has all input maps: the groups it does not need have no weights here
         raise InputError("its input is not divided yet, and it has groups")
     if held is None or held[device] == needed:
         index = (slice(None), slice(None), slice(None), slice(k0, k1))
-        weight = Slot("weight", "weight", view, index, (r, s, cg, k1 - k0))
-        return Share(maps, (Piece(device, own, "weight"),), (weight, bias))
+        weight = ParameterSlice("weight", "weight", view, index, (r, s, cg, k1 - k0))
+        return LayerPartition(maps, (PartialSum(device, own, "weight"),), (weight, bias))
     if groups > 1:
         raise InputError("its groups need input maps of other devices")
     pieces, slots = [], [bias]
     for sender, (low, high) in _within(held, needed, device):
         name = f"weight.{sender}"
         index = (slice(None), slice(None), slice(low, high), slice(k0, k1))
-        slots.append(Slot(name, "weight", view, index, (r, s, high - low, k1 - k0)))
-        pieces.append(Piece(sender, own, name))
-    return Share(maps, tuple(pieces), tuple(slots))
+        slots.append(ParameterSlice(name, "weight", view, index, (r, s, high - low, k1 - k0)))
+        pieces.append(PartialSum(sender, own, name))
+    return LayerPartition(maps, tuple(pieces), tuple(slots))
 
 
 def _dense_share(
     layer: Dense, shape: Shape, maps: Range, held: list[Range] | None, device: int
-) -> Share:
+) -> LayerPartition:
     c, pixels, (k0, k1) = shape[-1], prod(shape[:-1]), maps
     own = replace(layer, units=k1 - k0)
     view = (pixels, c, layer.units)
-    bias = Slot("bias", "bias", (layer.units,), (slice(k0, k1),), (k1 - k0,))
+    bias = ParameterSlice("bias", "bias", (layer.units,), (slice(k0, k1),), (k1 - k0,))
     if held is None:
         index = (slice(None), slice(None), slice(k0, k1))
-        weight = Slot("weight", "weight", view, index, (pixels * c, k1 - k0))
-        return Share(maps, (Piece(device, own, "weight"),), (weight, bias))
+        weight = ParameterSlice("weight", "weight", view, index, (pixels * c, k1 - k0))
+        return LayerPartition(maps, (PartialSum(device, own, "weight"),), (weight, bias))
     pieces, slots = [], [bias]
     for sender, (low, high) in _within(held, (0, c), device):
         name = f"weight.{sender}"
         index = (slice(None), slice(low, high), slice(k0, k1))
-        slots.append(Slot(name, "weight", view, index, (pixels * (high - low), k1 - k0)))
-        pieces.append(Piece(sender, own, name))
-    return Share(maps, tuple(pieces), tuple(slots))
+        slots.append(ParameterSlice(name, "weight", view, index, (pixels * (high - low), k1 - k0)))
+        pieces.append(PartialSum(sender, own, name))
+    return LayerPartition(maps, tuple(pieces), tuple(slots))
 
 
 def _within(held: list[Range], needed: Range, device: int) -> list[tuple[int, Range]]:

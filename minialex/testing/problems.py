@@ -30,7 +30,7 @@ class Problem:
 
     def _words(self, count: int) -> np.ndarray:
         self._calls += 1
-        return rng.words(0, rng.Purpose.TEST, self.case, [self._calls], count)[0]
+        return rng.words(0, rng.Stream.TEST, self.case, [self._calls], count)[0]
 
     def integers(self, low: int, high: int, count: int = 1) -> np.ndarray:
         """`count` whole numbers, low … high."""
@@ -267,9 +267,9 @@ def concat(p: Problem):
     return p.b.concat(_pair(p), 0), p.b.concat(_pair(p), 1)
 
 
-def take(p: Problem):
+def narrow(p: Problem):
     x, _ = _pair(p)
-    return p.b.take(x, 0, 0, x.shape[0]), p.b.take(x, 1, x.shape[1] // 2, x.shape[1])
+    return p.b.narrow(x, 0, 0, x.shape[0]), p.b.narrow(x, 1, x.shape[1] // 2, x.shape[1])
 
 
 def zeros_like(p: Problem):
@@ -401,7 +401,7 @@ OPS: dict[str, Callable[[Problem], Sequence[Any]]] = {
         scale,
         add,
         concat,
-        take,
+        narrow,
         zeros_like,
         softmax,
         softmax_cross_entropy,

@@ -100,7 +100,7 @@ class CapturedSteps:
             self._record(state, batch)
             self._made_for = arrays
         elif self._outdated:
-            self.b.renew(state.params, self._own)
+            self.b.refresh_params(state.params, self._own)
         self._outdated = False
 
     def _record(self, state: State, batch: Batch) -> None:
@@ -110,7 +110,7 @@ class CapturedSteps:
         kind = self.classifier.dtype
         self._params, self._velocities = state.params, state.velocities
         self._places = [(layer, name) for layer, of in state.params.items() for name in of]
-        self._own = b.working_copy(state.params)
+        self._own = b.cast_params(state.params)
         self._mean = b.asarray(self.classifier.preprocessing.mean, kind)
         self._ring = Ring(b.queue, kind)
         self._inputs = Inputs(
@@ -133,7 +133,7 @@ class CapturedSteps:
         fixed = self.classifier.preprocessing.mean_corner
         corner = (-1, -1) if fixed is None else (fixed, fixed)
         view = (self.recipe.crop, self._mean, corner, at["shift"], at["scale"])
-        kind = b.storage(self.classifier.dtype)
+        kind = b.compute_dtype(self.classifier.dtype)
         channels = input_channels(b, self.network, self.classifier.dtype)
         x = b.crops_at(at["images"], at["place"], *view, kind, channels)
         mode = Mode(training=True, seed=self.seed, step=at["step"])

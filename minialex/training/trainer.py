@@ -25,7 +25,7 @@ from minialex.models.recipe import Recipe
 from minialex.models.vgg import deepen
 from minialex.optim import SGD, LossScale, Rates
 from minialex.optim import schedule as get_schedule
-from minialex.parallel import Group, open_devices, place
+from minialex.parallel import DeviceGroup, open_devices, place
 from minialex.training import captured, diagnostics, run_folder
 from minialex.training import memory_estimate as memory
 from minialex.training.captured import CapturedSteps
@@ -165,7 +165,7 @@ class Trainer:
                 seed=self.seed,
                 epoch=state.epoch,
                 noise=rates.colour_noise,
-                dtype=b.storage(self.classifier.dtype),
+                dtype=b.compute_dtype(self.classifier.dtype),
             )
 
         return of
@@ -216,9 +216,11 @@ class Trainer:
         [view] = classifier.preprocessing.views(1)
         order = epoch_order(self.seed, 0, len(self.splits.train))
         batch = next(self.loader.batches(order, count))
-        x = classifier.preprocessing.test_input(b, batch.images, view, b.storage(classifier.dtype))
+        x = classifier.preprocessing.test_input(
+            b, batch.images, view, b.compute_dtype(classifier.dtype)
+        )
         network, labels = classifier.model.network, b.asarray(batch.labels)
-        params = b.working_copy(params)
+        params = b.cast_params(params)
         table, value = diagnostics.first_look(b, network, params, self.loss, x, labels)
         chance = self.loss.chance(network.classes)
         verdict = f"first loss {value:.3f}, chance {chance:.3f}"
@@ -370,7 +372,9 @@ def train(
     trainer = Trainer(
         *(classifier, loss_function, loader, val_loader, splits, seed, folder, show, steps)
     )
-    for sentence in [b.describe()] if isinstance(b, Group) else [_where(b), *b.remarks([b.device])]:
+    for sentence in (
+        [b.describe()] if isinstance(b, DeviceGroup) else [_where(b), *b.remarks([b.device])]
+    ):
         show.say(sentence)
     try:
         if fresh:
@@ -378,7 +382,7 @@ def train(
             state.save(last, classifier)
         return _run(trainer, state, checkpoint_every, max_steps)
     except MemoryError:
-        count = len(b.backends) if isinstance(b, Group) else 1
+        count = len(b.backends) if isinstance(b, DeviceGroup) else 1
         place_of = (b.memory(), count, b.precision)
         sentence = memory.too_little(planned.network, recipe.batch_size, *place_of)
         raise TrainingError(sentence) from None

@@ -64,7 +64,7 @@ def open_videos(root: str | Path, *, val_fraction: float = 0.3, seed: int = 0) -
     for label in range(len(whole.class_ids)):
         members = np.flatnonzero(whole.labels == label)
         count = min(max(round(val_fraction * len(members)), 1), len(members) - 1)
-        order = rng.permutation(seed, rng.Purpose.SPLIT, label, len(members))
+        order = rng.permutation(seed, rng.Stream.SPLIT, label, len(members))
         held[members[order[:count]]] = True
     return ClipSplits(_part(whole, ~held), _part(whole, held))
 

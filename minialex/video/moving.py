@@ -80,7 +80,7 @@ class Moving:
         """uint8 (FIELDS + 1, size, size, 3)"""
         if not 0 <= index < self.count:
             raise IndexError(f"clip {index} of {self.count}")
-        words = rng.words(self.seed, rng.Purpose.VIDEO, self.part, [index], 12)[0]
+        words = rng.words(self.seed, rng.Stream.VIDEO, self.part, [index], 12)[0]
         what, how = divmod(int(self.labels[index]), len(self.motions))
         inner = self._chosen(what, words[0])
         outer = int(rng.integers(words[1], len(self.photographs)))

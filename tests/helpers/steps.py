@@ -38,7 +38,7 @@ def step_of(network, b, batch, dtype="float32", seed=0):
     def inputs(b, first, end):
         place = rng.integers(0, 10, (3, end - first))
         draws = (place[0], place[1], place[2] > 4, size, mean, None, None, None, 1.0)
-        return b.crops(b.asarray(images[first:end]), *draws, b.storage(dtype))
+        return b.crops(b.asarray(images[first:end]), *draws, b.compute_dtype(dtype))
 
     def step(number):
         mode = Mode(training=True, seed=seed, step=number)

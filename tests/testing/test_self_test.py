@@ -14,9 +14,10 @@ from minialex.testing.problems import OPS, difference
 
 # What a layer may call; the rest of Backend is input, output, and parts of these.
 NOT_OPS = {"asarray", "to_numpy", "im2col", "col2im", "sgd_updates"} | {
-    *("with_precision", "with_threads", "storage", "working_copy"),
+    *("with_precision", "with_threads", "compute_dtype", "cast_params"),
     *("memory", "peak_memory", "remarks"),
-    *("alongside", "here", "synchronize", "receive", "record", "wait", "lend"),
+    *("with_own_stream", "device_context", "synchronize", "receive", "record", "wait"),
+    "record_stream",
 }
 
 

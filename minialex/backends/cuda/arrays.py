@@ -36,11 +36,11 @@ class CudaArrays(Backend):
             return self
         return type(self)(self.device, precision, self.queue.stream is not None)
 
-    def alongside(self) -> "CudaArrays":
+    def with_own_stream(self) -> "CudaArrays":
         return type(self)(self.device, self.precision, own_queue=True)
 
-    def here(self):
-        return self.queue.here()
+    def device_context(self):
+        return self.queue.device_context()
 
     def remarks(self, devices):
         return cuda_device.remarks(devices)
@@ -66,10 +66,10 @@ class CudaArrays(Backend):
         if event is not None:
             self.queue.wait(event)
 
-    def lend(self, x, event) -> None:
+    def record_stream(self, x, event) -> None:
         self.queue.keep(x, event)
 
-    def storage(self, dtype: str) -> str:
+    def compute_dtype(self, dtype: str) -> str:
         return PRECISIONS[self.precision] if dtype == "float32" else dtype
 
     @property
@@ -78,7 +78,7 @@ class CudaArrays(Backend):
         alone = self.queue.stream is None and self.precision != "fp16"
         return alone and cublas.interface() is not None
 
-    def working_copy(self, params):
+    def cast_params(self, params):
         if PRECISIONS[self.precision] == "float32":
             return params
         return {
@@ -90,7 +90,7 @@ class CudaArrays(Backend):
             for layer, of_layer in params.items()
         }
 
-    def renew(self, params, copies) -> None:
+    def refresh_params(self, params, copies) -> None:
         """Make `working_copy(params)` anew, in the arrays of the one before."""
         for layer, of_layer in copies.items():
             for name, copy in of_layer.items():
@@ -136,7 +136,7 @@ class CudaArrays(Backend):
     def zeros_like(self, x):
         return self.queue.zeros(x.shape, x.dtype)
 
-    def take(self, x, axis, start, stop):
+    def narrow(self, x, axis, start, stop):
         index = [slice(None)] * x.ndim
         index[axis] = slice(start, stop)
         out = self._new([len(range(*s.indices(e))) for s, e in zip(index, x.shape, strict=True)], x)

@@ -95,7 +95,7 @@ class CupyBackend(Convolutions, Maps):
         units = prod(rows) * c
         now = (0, step) if isinstance(step, self.xp.ndarray) else (step, None)
         place = (n, units, c, first_channel, channels or c, first_image, *now)
-        key = (rng.Purpose.DROPOUT + stream, seed & 0xFFFFFFFF, seed >> 32)
+        key = (rng.Stream.DROPOUT + stream, seed & 0xFFFFFFFF, seed >> 32)
         arguments = (*arrays, *place, *key, base.threshold(keep), *more)
         self._run("dropout", kernel, arguments, n * -(-units // 4))
 
@@ -143,7 +143,7 @@ class CupyBackend(Convolutions, Maps):
         for start in range(0, len(arrays), _ARRAYS):
             chosen = range(start, min(start + _ARRAYS, len(arrays)))
             kind = arrays[start][0].dtype
-            storage, table = self.storage(kind.name), np.zeros(1, _updates_dtype(kind))
+            storage, table = self.compute_dtype(kind.name), np.zeros(1, _updates_dtype(kind))
             for slot, j in enumerate(chosen):
                 w, v, g, copy = arrays[j]
                 if not w.dtype == v.dtype == g.dtype == kind:

@@ -24,7 +24,7 @@ class Convolutions(CudaArrays):
         able = precision != "fp32" and cuda_device.has_tensor_cores(self.device)
         self._convolution_by = "implicit" if able else "im2col"
 
-    def alongside(self) -> "Convolutions":
+    def with_own_stream(self) -> "Convolutions":
         made = type(self)(self.device, self.precision, own_queue=True)
         made._convolution_by = self._convolution_by
         return made

@@ -40,7 +40,7 @@ class Inputs:
     def __init__(self, queue: Queue, fields: Mapping[str, Field]):
         cuda, size = library().cuda, sum(field.bytes for field in fields.values())
         self._queue, self._turn = queue, 0
-        with queue.here():
+        with queue.device_context():
             self._stream = cuda.Stream(non_blocking=True)
             self._pinned = [cuda.alloc_pinned_memory(size) for _ in range(2)]
             self._slots = [queue.empty((size,), np.uint8) for _ in range(2)]
@@ -67,7 +67,7 @@ class Inputs:
         for name, host in self._hosts[turn].items():
             host[...] = values[name]
         slot, size = self._slots[turn], self._whole.nbytes
-        with self._queue.here():
+        with self._queue.device_context():
             main = library().cuda.get_current_stream()
             if self._free[turn] is None:
                 self._free[turn] = main.record()  # the slots' memory may have been used before
@@ -89,7 +89,7 @@ class Recording:
 
     def __init__(self, queue: Queue, body: Callable[[], None]):
         self._queue, self._body = queue, body
-        with queue.here():
+        with queue.device_context():
             self._stream = library().cuda.Stream(non_blocking=True)
             cublas.share_scratch(self._stream.ptr, library().cuda.get_current_stream().ptr)
         self._pool = library().cuda.MemoryPool()
@@ -105,7 +105,7 @@ class Recording:
         else:
             if self._graph is None:
                 self._graph = self._inside(self._captured)
-            with self._queue.here():
+            with self._queue.device_context():
                 self._graph.launch(library().cuda.get_current_stream())
         self._runs += 1
 
@@ -120,7 +120,7 @@ class Recording:
 
     def _inside(self, work: Callable[[], Any]) -> Any:
         cuda = library().cuda
-        with self._queue.here(), cuda.using_allocator(self._pool.malloc), self._stream:
+        with self._queue.device_context(), cuda.using_allocator(self._pool.malloc), self._stream:
             return work()
 
 
@@ -138,7 +138,7 @@ class Ring:
     def fetch(self, step: int) -> tuple[Any, Callable[[], float]]:
         """An event after which the loss of `step` is here, and a function that then returns it."""
         slot, size = step % self.size, self._host.itemsize
-        with self._queue.here():
+        with self._queue.device_context():
             stream = library().cuda.get_current_stream()
             source = self.losses.data + slot * size
             source.copy_to_host_async(self._host.ctypes.data + slot * size, size, stream)

@@ -52,7 +52,7 @@ class Queue:
         # arrays that a copy may still be reading, with the event that ends it
         self._in_flight: deque[tuple[Any, Any]] = deque()
 
-    def here(self):
+    def device_context(self):
         """The context in which this queue's device and stream are current."""
         if self.stream is not None:
             return _Here(self._device, self.stream)
@@ -61,30 +61,30 @@ class Queue:
     # ------------------------------------------------------------------------------ memory
 
     def empty(self, shape, dtype) -> Any:
-        with self.here():
+        with self.device_context():
             return library().empty(shape, np.dtype(dtype))
 
     def zeros(self, shape, dtype) -> Any:
-        with self.here():
+        with self.device_context():
             array = library().empty(shape, np.dtype(dtype))
             array.data.memset_async(0, array.nbytes)
             return array
 
     def upload(self, host: np.ndarray) -> Any:
         """A host array on the device."""
-        with self.here():
+        with self.device_context():
             array = library().empty(host.shape, host.dtype)
             array.set(np.ascontiguousarray(host))
             return array
 
     def download(self, array: Any) -> np.ndarray:
         """An array of the device on the host; waits for the work so far."""
-        with self.here():
+        with self.device_context():
             return array.get()
 
     def synchronize(self) -> None:
         """Wait until the device has done all work of this queue."""
-        with self.here():
+        with self.device_context():
             library().cuda.get_current_stream().synchronize()
         self._in_flight.clear()
 
@@ -95,7 +95,7 @@ class Queue:
     ) -> None:
         """Run a kernel over `threads` indices, or over an explicit grid."""
         grid = more.pop("grid", None) or kernels.grid_for(threads)
-        with self.here():
+        with self.device_context():
             kernels.launch(self.device, family, kernel, str(storage), arguments, grid, **more)
 
     def product(
@@ -131,7 +131,7 @@ class Queue:
         )
         # cuBLAS stores columns: the rows of out are the columns of outᵀ = Bᵀ Aᵀ
         ta, tb = (_T if flag else _N for flag in transposed)
-        with self.here():
+        with self.device_context():
             # fmt: off
             cublas.gemm_ex(
                 self.device, tb, ta, n, m, k, one.ctypes.data,
@@ -145,12 +145,12 @@ class Queue:
 
     def record(self) -> Any:
         """An event after all work so far."""
-        with self.here():
+        with self.device_context():
             return library().cuda.get_current_stream().record()
 
     def wait(self, event: Any) -> None:
         """Later work waits for `event`."""
-        with self.here():
+        with self.device_context():
             library().cuda.get_current_stream().wait_event(event)
 
     def wait_on(self, stream: Any) -> None:
@@ -175,7 +175,7 @@ class Queue:
         copy = self.empty(array.shape, array.dtype)
         if self._copies is None:
             self.wait(ready)
-            with self.here():
+            with self.device_context():
                 copy.data.copy_from_device_async(array.data, array.nbytes)
             done = self.record()
         else:
@@ -199,7 +199,7 @@ class Queue:
 
     def memory(self) -> int:
         """Bytes that arrays may take: what is free, and what the pool has reserved."""
-        with self.here():
+        with self.device_context():
             pool = library().get_default_memory_pool()
             free, _ = library().cuda.runtime.memGetInfo()
             limit = pool.get_limit()
@@ -208,5 +208,5 @@ class Queue:
 
     def reserved(self) -> int:
         """Bytes the pool has taken from the device; it never gives any back unasked."""
-        with self.here():
+        with self.device_context():
             return library().get_default_memory_pool().total_bytes()

@@ -251,7 +251,7 @@ class NumbaBackend(NumpyBackend):
         c = shape[-1]
         mask = _empty((shape[0], prod(shape[1:])), bool)
         place = (c, first_image, first_channel, channels or c, step)
-        key = (int(rng.Purpose.DROPOUT) + stream, seed & 0xFFFFFFFF, seed >> 32)
+        key = (int(rng.Stream.DROPOUT) + stream, seed & 0xFFFFFFFF, seed >> 32)
         self._run(numbers.dropout_mask, mask, *place, *key, np.uint64(base.threshold(keep)))
         return mask.reshape(shape)
 

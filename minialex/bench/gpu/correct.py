@@ -17,7 +17,7 @@ def correctness(precision: str, way: str | None = None) -> dict[str, str]:
     generic = backends.get("numpy")
     if way is not None:
         b.convolution_by = way
-    draw, dtype, found = np.random.default_rng(0), b.storage("float32"), {}
+    draw, dtype, found = np.random.default_rng(0), b.compute_dtype("float32"), {}
     limit = {"fp32": 1e-5, "tf32": 2e-3, "fp16": 4e-3, "bf16": 2e-2}[precision]
     for name, c, k, kernel, stride, pad, groups in _SMALL:
         place = ((stride, stride), ((pad, pad), (pad, pad)), groups)

@@ -40,7 +40,7 @@ def moves(precision: str, measured: dict[str, float], plan: Plan) -> list[dict[s
 
 def _listed(b: Any, plan: Plan) -> Iterator[tuple[str, int, Run]]:
     """(name, fewest bytes, run) of a step's kernels at the suite's batch."""
-    model, n, kind = models.get(plan.model), plan.kernel_batch, b.storage("float32")
+    model, n, kind = models.get(plan.model), plan.kernel_batch, b.compute_dtype("float32")
     network, recipe = model.network, model.recipe
     shapes, draw = network.shapes(), np.random.default_rng(0)
 

@@ -35,7 +35,7 @@ class Plan:
 def rates(precision: str, plan: Plan) -> dict[str, float]:
     """Operations a second of a large product, bytes a second (read and written) of a copy."""
     b: Any = backends.get("cupy", 0, precision)
-    n, draw, dtype = plan.product, np.random.default_rng(0), b.storage("float32")
+    n, draw, dtype = plan.product, np.random.default_rng(0), b.compute_dtype("float32")
     x, w = (b.asarray(draw.normal(size=(n, n)).astype("float32"), dtype) for _ in range(2))
     seconds = timed(b, {"product": lambda: b.dense(x, w, None)}, plan)["product"]
     one, other = (b.queue.empty((plan.copy_bytes,), np.uint8) for _ in range(2))

@@ -54,7 +54,11 @@ def products(
     """
     convolutions = ("implicit", "im2col", *(["wgmma"] if wgmma else []))
     b: Any = backends.get("cupy", 0, precision)
-    network, n, dtype = models.get(plan.model).network, plan.kernel_batch, b.storage("float32")
+    network, n, dtype = (
+        models.get(plan.model).network,
+        plan.kernel_batch,
+        b.compute_dtype("float32"),
+    )
     shapes, layers = network.shapes(), dict(network.layers)
     position = {name: i for i, (name, _) in enumerate(network.layers)}
     draw, rows = np.random.default_rng(0), []
@@ -105,7 +109,7 @@ def _call(precision: str, way: str, op: str, layer, x, weight, bias, dy, first: 
         channels = b.channels_to_copy(c, layer.channels, layer.groups, "float32")
         image = np.zeros((n, *size, channels), "float32")
         image[..., :c] = b.to_numpy(x)
-        x = b.asarray(image, b.storage("float32"))
+        x = b.asarray(image, b.compute_dtype("float32"))
     pads = layer._pads(x.shape[1:])
     kernel = (layer.kernel, layer.kernel)
     place = ((layer.stride, layer.stride), pads, layer.groups)

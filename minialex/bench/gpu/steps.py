@@ -78,7 +78,7 @@ def inference(precision: str, plan: Plan) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for batch in plan.views:
         r = Resident(plan.model, b, batch)
-        own, x = b.working_copy(r.params), r.input(b, 0, batch)
+        own, x = b.cast_params(r.params), r.input(b, 0, batch)
         runs: dict[str, Run] = {"op by op": partial(r.network.infer, b, own, x)}
         waits = {}
         for name, (run, its_wait) in peers.inference(plan.model, precision, batch).items():
@@ -120,7 +120,9 @@ class Resident:
     def input(self, b, first: int, end: int):
         """Images on a device, put there once."""
         if (b, first, end) not in self._there:
-            self._there[b, first, end] = b.asarray(self.images[first:end], b.storage("float32"))
+            self._there[b, first, end] = b.asarray(
+                self.images[first:end], b.compute_dtype("float32")
+            )
         return self._there[b, first, end]
 
     def step(self) -> None:
@@ -137,7 +139,7 @@ def captured(model: str, b: Any, batch: int) -> Run:
 
     r = Resident(model, b, batch)
     x, labels = r.input(b, 0, batch), b.asarray(r.labels)
-    own = b.working_copy(r.params)
+    own = b.cast_params(r.params)
     places = [(layer, name) for layer, of in r.params.items() for name in of]
     ring, step = Ring(b.queue, "float32"), b.queue.zeros((1,), np.uint32)
     rates_at = b.asarray(np.full(len(places), 0.01, "float32"))

@@ -57,7 +57,7 @@ class Shapes:
     def image(self, index: int, size: int) -> np.ndarray:
         if not 0 <= index < self.count:
             raise IndexError(f"image {index} of {self.count}")
-        numbers = rng.uniform(rng.words(self.seed, rng.Purpose.SHAPES, self.part, [index], 96)[0])
+        numbers = rng.uniform(rng.words(self.seed, rng.Stream.SHAPES, self.part, [index], 96)[0])
         return _draw(index % len(CLASSES), _Numbers(numbers), size)
 
     def describe(self, index: int) -> str:
@@ -187,7 +187,7 @@ def _light_and_noise(pixels: np.ndarray, numbers: _Numbers) -> np.ndarray:
 @lru_cache(maxsize=1)
 def _noise() -> np.ndarray:
     shape = (_NOISE_SIDE, _NOISE_SIDE)
-    return rng.normal_array(0, rng.Purpose.SHAPES, 2**32 - 1, shape, 1.0, np.float32)
+    return rng.normal_array(0, rng.Stream.SHAPES, 2**32 - 1, shape, 1.0, np.float32)
 
 
 def _rgb(hue: float, saturation: float, value: float) -> tuple[int, int, int]:

@@ -169,7 +169,7 @@ def test_half_precision_changes_what_is_stored_not_what_is_learnt():
             mode, loss = Mode(training=True, step=step), losses.SoftmaxCrossEntropy()
 
             def inputs(b, first, end):
-                return b.asarray(images[first:end], b.storage("float32"))
+                return b.asarray(images[first:end], b.compute_dtype("float32"))
 
             value, grads = parallel.gradients(b, network, params, inputs, labels, loss, mode, scale)
             values.append(value())
@@ -214,7 +214,7 @@ def test_any_layout_on_the_device(b, dtype, start):
         return [
             b.convolution(x, w, None, *place),
             b.convolution_weight_gradient(x, wide, (3, 3), *place),
-            b.convolution_input_gradient(b.take(x, 2, 0, 3), w, other.shape, *place),
+            b.convolution_input_gradient(b.narrow(x, 2, 0, 3), w, other.shape, *place),
             pooled,
             b.max_pool_gradient(pooled, which, x.shape, *window),
             b.average_pool(x, *window),

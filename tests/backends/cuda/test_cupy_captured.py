@@ -124,7 +124,7 @@ def test_who_does_not_capture(tmp_path):
 
     assert backends.get("cupy").captures_steps
     assert not backends.get("cupy", 0, "fp16").captures_steps
-    assert not backends.get("cupy").alongside().captures_steps
+    assert not backends.get("cupy").with_own_stream().captures_steps
     assert not backends.get("numpy").captures_steps
 
 

@@ -173,8 +173,8 @@ def test_implicit_and_im2col_agree(precision):
     for ours, theirs in zip(found[:3], by_columns[:3], strict=True):
         assert_close(ours, theirs, PRECISIONS[precision], 300)
     assert_close(found[3], by_columns[3], "float32", 300)
-    assert b.alongside().convolution_by == "implicit"
-    assert columns.alongside().convolution_by == "im2col"
+    assert b.with_own_stream().convolution_by == "implicit"
+    assert columns.with_own_stream().convolution_by == "im2col"
 
 
 @pytest.mark.parametrize("width", implicit.TILES)
