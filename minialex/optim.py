@@ -10,7 +10,7 @@ from math import cos, pi
 
 from minialex.errors import unknown
 from minialex.models.recipe import Recipe
-from minialex.network import Tree
+from minialex.tree import Tree
 
 
 @dataclass(frozen=True)

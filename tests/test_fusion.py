@@ -13,7 +13,9 @@ from minialex.layers import (
     ReLU,
     ResponseNorm,
 )
+from minialex.models import AlexNet
 from minialex.network import Network
+from minialex.tree import leaves
 
 LAYERS = (
     ("conv1", Conv2D(8, 3, pad=1, weight_std=0.3)),
@@ -31,8 +33,18 @@ LAYERS = (
 NETWORK = Network(LAYERS, (9, 9, 3))
 
 
-def see(name, x):
-    """A watcher: with one, layers run one by one."""
+def run(stages, b, params, x, mode):
+    """Output and gradients of these stages, for a dy that is the output."""
+    saved, grads = [], {}
+    y = x
+    for stage in stages:
+        y, kept = stage.forward(b, params, y, mode)
+        saved.append((stage, kept))
+    dy = y
+    for stage, kept in reversed(saved):
+        dy, own = stage.backward(b, params, kept, dy)
+        grads[stage.name] = own
+    return y, dy, {name: own for name, own in grads.items() if own}
 
 
 @pytest.fixture(params=["numpy", "numba", "cupy"])
@@ -55,15 +67,60 @@ def given(b):
 def test_fused_and_one_by_one(b, given, training):
     params, x = given
     mode = Mode(training=training, seed=3, step=2)
-    y, saved = NETWORK.forward(b, params, x, mode)
-    wanted, kept = NETWORK.forward(b, params, x, mode, watch=see)
+    y, dx, ours = run(NETWORK.stages(training), b, params, x, mode)
+    wanted, wanted_dx, theirs = run(NETWORK.stages(training, fused=False), b, params, x, mode)
     np.testing.assert_array_equal(b.to_numpy(y), b.to_numpy(wanted))
-    assert len(saved) == len(kept) == len(LAYERS)
-    ours = NETWORK.backward(b, params, saved, y)
-    theirs = NETWORK.backward(b, params, kept, y, watch=see)
+    np.testing.assert_array_equal(b.to_numpy(dx), b.to_numpy(wanted_dx))
+    assert ours.keys() == theirs.keys() == params.keys()
     for layer, of in theirs.items():
         for name, value in of.items():
             np.testing.assert_array_equal(b.to_numpy(ours[layer][name]), b.to_numpy(value))
+    y, saved = NETWORK.forward(b, params, x, mode)
+    grads = NETWORK.backward(b, params, saved, y)
+    for layer, name, value in leaves(grads):
+        np.testing.assert_array_equal(b.to_numpy(value), b.to_numpy(ours[layer][name]))
+
+
+def names(stages):
+    return [" ".join(stage.names) for stage in stages]
+
+
+def test_what_is_fused():
+    tail = ["fc3 relu3 drop3", "fc4"]
+    training = ["conv1 relu1", "norm1 pool1", "fc2 relu2 drop2", *tail]
+    assert names(NETWORK.stages(training=True)) == training
+    tail = ["fc3 relu3", "drop3", "fc4"]
+    assert names(NETWORK.stages()) == ["conv1 relu1", "norm1 pool1", "fc2 relu2", "drop2", *tail]
+    assert names(NETWORK.stages(fused=False)) == [name for name, _ in LAYERS]
+    assert len(AlexNet().stages(training=True)) == 11  # of 22 layers
+    for stages in (NETWORK.stages(True), NETWORK.stages(), NETWORK.stages(fused=False)):
+        assert [s.index for s in stages] == [
+            [name for name, _ in LAYERS].index(s.name) for s in stages
+        ]
+
+
+def test_whose_gradient_is_masked_by_the_next_stage():
+    """A ReLU's mask is moved to a convolution or a normalisation that follows, and once only."""
+    layers = (
+        ("conv1", Conv2D(4, 3, pad=1)),
+        ("norm1", ResponseNorm()),
+        ("relu1", ReLU()),  # alone: its mask goes to conv2, which has no ReLU
+        ("conv2", Conv2D(4, 3, pad=1)),
+        ("relu2", ReLU()),
+        ("conv3", Conv2D(4, 3, pad=1)),
+        ("relu3", ReLU()),
+        ("pool3", MaxPool(2, 2)),
+        ("fc4", Dense(3)),
+    )
+    stages = Network(layers, (8, 8, 3)).stages(training=True)
+    kinds = [type(stage.layer).__name__ for stage in stages]
+    assert kinds == [
+        *("Conv2D", "ResponseNorm", "MaskedReLU", "ConvReLU", "ConvReLU", "MaxPool", "Dense")
+    ]
+    masks = [getattr(stage.layer, "masks_dx", False) for stage in stages]
+    assert masks == [False, False, False, True, True, False, False]
+    masked = [getattr(stage.layer, "dy_masked", False) for stage in stages]
+    assert masked == [False, False, False, True, False, False, False]
 
 
 def test_dropout_is_fused_only_where_it_draws(b, given, monkeypatch):
@@ -77,21 +134,23 @@ def test_dropout_is_fused_only_where_it_draws(b, given, monkeypatch):
     assert len(called) == 2
     NETWORK.forward(b, params, x, Mode())
     NETWORK.without_dropout().forward(b, params, x, Mode(training=True))
-    NETWORK.forward(b, params, x, Mode(training=True), stop="relu2")
+    NETWORK.until("relu2").forward(b, params, x, Mode(training=True))
     assert len(called) == 2
 
 
-@pytest.mark.parametrize("stop", [name for name, _ in LAYERS] + [None])
+@pytest.mark.parametrize("stop", [name for name, _ in LAYERS])
 def test_every_place_to_stop(b, given, stop):
     """A network cut off behind a layer gives what the whole one gives there, at test time too."""
     params, x = given
-    position = [name for name, _ in LAYERS].index(stop) if stop else len(LAYERS) - 1
+    position = [name for name, _ in LAYERS].index(stop)
     for training in (True, False):
         mode = Mode(training=training, seed=3)
         wanted = x
         for i, (name, layer) in enumerate(LAYERS[: position + 1]):
             at = Mode(training=training, seed=3, layer=i)
             wanted, _ = layer.forward(b, params.get(name, {}), wanted, at)
-        found = NETWORK.forward(b, params, x, mode, stop=stop)[0]
+        found = NETWORK.until(stop).forward(b, params, x, mode)[0]
         np.testing.assert_array_equal(b.to_numpy(found), b.to_numpy(wanted))
-    np.testing.assert_array_equal(b.to_numpy(NETWORK.infer(b, params, x, stop)), b.to_numpy(wanted))
+    np.testing.assert_array_equal(
+        b.to_numpy(NETWORK.until(stop).infer(b, params, x)), b.to_numpy(wanted)
+    )

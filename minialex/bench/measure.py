@@ -12,7 +12,7 @@ from typing import Any
 from minialex import parallel
 from minialex.backends import Backend
 from minialex.bench import peer
-from minialex.bench.network import Row, Run, by_layer
+from minialex.bench.network import Row, Run, by_stage
 from minialex.bench.roofline import Ceiling, measure, seconds
 from minialex.models import Model
 
@@ -95,7 +95,7 @@ def bench(
     rows = []
     if isinstance(b, Backend):
         say("timing the layers")
-        rows = by_layer(run, rounds, training)
+        rows = by_stage(run, rounds, training)
     theirs = peer.peers(model, batch, used) if compare else []
     timings = []
     for what, work in ours.items():

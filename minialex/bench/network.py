@@ -2,6 +2,8 @@
 
 import time
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from statistics import median
@@ -32,8 +34,7 @@ class Pass:
 
 @dataclass(frozen=True)
 class Row:
-    """A layer's passes, None where it is done with its neighbour, as the ReLU by the product before
-    it, or where only inference is measured."""
+    """A layer's passes: None where it is fused with the layer above, or was not run."""
 
     name: str
     kind: str
@@ -84,65 +85,64 @@ class Run:
         return self._placed[key]
 
 
-class _Laps:
-    """Seconds between calls, each waiting for the device."""
+def by_stage(run: Run, rounds: int, training: bool = True) -> list[Row]:
+    """Medians over `rounds` passes on one device, each stage waited for before the next starts.
 
-    def __init__(self, b: Backend):
-        self.b, self.taken, self.last = b, defaultdict[str, list[float]](list), 0.0
-
-    def start(self) -> None:
-        self.b.synchronize()
-        self.last = time.perf_counter()
-
-    def __call__(self, name: str) -> None:
-        self.b.synchronize()
-        now = time.perf_counter()
-        self.taken[name].append(now - self.last)
-        self.last = now
-
-
-def by_layer(run: Run, rounds: int, training: bool = True) -> list[Row]:
-    """Medians over `rounds` passes on one device, each layer waited for before the next starts."""
+    A row a layer; a stage's numbers stand in the row of its first.
+    """
     b, network = run.b, run.model.network
     if not isinstance(b, Backend):
         raise InputError("layers are timed on one device: name one with --devices")
     x, params = run.input(b, 0, run.batch), b.cast_params(run.params)
-    forward, backward = _Laps(b), _Laps(b)
+    forward, backward = defaultdict[str, list[float]](list), defaultdict[str, list[float]](list)
+    stages = network.stages(training)
     for step in range(1 + rounds):
         if step == 1:  # the first was for warming up
-            forward.taken.clear()
-            backward.taken.clear()
-        forward.start()
-        mode = Mode(training=training, step=step)
-        y, saved = network.forward(b, params, x, mode, watch=lambda name, _: forward(name))
-        if training:
-            begun: list[str] = []
-
-            def arrived(name: str, _, begun=begun) -> None:  # the layer above is done
-                if begun:
-                    backward(begun[-1])
-                begun.append(name)
-
-            dy = b.zeros_like(y)
-            backward.start()
-            network.backward(b, params, saved, dy, watch=arrived)
-            backward(begun[-1])
-    return _rows(network, run.batch, b.compute_dtype("float32"), forward.taken, backward.taken)
+            forward.clear()
+            backward.clear()
+        mode, y, saved = Mode(training=training, step=step), x, []
+        for stage in stages:
+            with _lap(b, forward[stage.name]):
+                y, kept = stage.forward(b, params, y, mode)
+            saved.append((stage, kept))
+        dy = b.zeros_like(y)
+        while training and saved:
+            stage, kept = saved.pop()
+            with _lap(b, backward[stage.name]):
+                dy, _ = stage.backward(b, params, kept, dy, input_gradient=stage.index > 0)
+    return _rows(network, stages, run.batch, b.compute_dtype("float32"), forward, backward)
 
 
-def _rows(network: Network, batch: int, dtype: str, forward, backward) -> list[Row]:
+@contextmanager
+def _lap(b: Backend, seconds: list[float]) -> Iterator[None]:
+    """Append what the block takes, the device's work included."""
+    b.synchronize()
+    start = time.perf_counter()
+    yield
+    b.synchronize()
+    seconds.append(time.perf_counter() - start)
+
+
+def _rows(network: Network, stages, batch: int, dtype: str, forward, backward) -> list[Row]:
     rows, shapes, size = [], network.shapes(), _SIZES[dtype]
+    first_of = {stage.index: stage for stage in stages}
     for i, (name, layer) in enumerate(network.layers):
-        multiplied = 2 * batch * layer.connections(shapes[i])
-        maps = [batch * prod(shape) for shape in shapes[i : i + 2]]
-        weights = sum(prod(shape) for shape in layer.parameter_shapes(shapes[i]).values())
         ahead = back = None
-        if name in forward and not (i and network.pool_follows(i - 1)):
-            ahead = Pass(median(forward[name]), multiplied, size * (sum(maps) + weights))
-        if name in backward:
-            first = i == 0  # its input has no gradient
-            numbers = (1 if first else 2) * maps[0] + maps[1] + 2 * weights
-            flops = (1 if first else 2) * multiplied
-            back = Pass(median(backward[name]), flops, size * numbers)
+        if stage := first_of.get(i):
+            last = i + len(stage.names)
+            of_stage = [network.layers[j][1] for j in range(i, last)]
+            multiplied = (
+                2
+                * batch
+                * sum(one.connections(shapes[j]) for j, one in enumerate(of_stage, start=i))
+            )
+            weights = sum(prod(shape) for shape in layer.parameter_shapes(shapes[i]).values())
+            arriving, leaving = batch * prod(shapes[i]), batch * prod(shapes[last])
+            least = size * (arriving + leaving + weights)
+            ahead = Pass(median(forward[name]), multiplied, least)
+            if backward:
+                both = 1 if i == 0 else 2  # the first layer's input has no gradient
+                least = size * (both * arriving + leaving + 2 * weights)
+                back = Pass(median(backward[name]), both * multiplied, least)
         rows.append(Row(name, type(layer).__name__, ahead, back))
     return rows

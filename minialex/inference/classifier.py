@@ -17,8 +17,8 @@ from minialex.errors import InputError
 from minialex.inference.evaluation import Evaluation, evaluate_network, probabilities, scores
 from minialex.models import Model
 from minialex.models.recipe import Recipe
-from minialex.network import Tree
 from minialex.parallel import DeviceGroup, open_devices, place
+from minialex.tree import Tree
 from minialex.utils import checkpoint
 
 Image = Any  # a path, a Pillow image or a uint8 array (H, W, 3)

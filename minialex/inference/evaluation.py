@@ -8,7 +8,8 @@ import numpy as np
 from minialex import parallel
 from minialex.data.loading.loader import Loader
 from minialex.data.preprocessing import Preprocessing
-from minialex.network import Network, Tree
+from minialex.network import Network
+from minialex.tree import Tree
 
 
 @dataclass(frozen=True)

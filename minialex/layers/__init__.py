@@ -1,15 +1,8 @@
 """What is computed: one layer a file, forward above backward, no backend named.
 
-A layer is a frozen dataclass that holds hyper-parameters only. Shapes in its methods leave the
-batch out: `input_shape` is (H, W, C), or (units,) after a dense layer.
-
-    output_shape(input_shape) -> shape
-    parameter_shapes(input_shape) -> {"weight": shape, "bias": shape} or {}
-    init(b, draw, input_shape, dtype) -> params         (draw: an `InitialDraw`)
-    forward(b, params, x, mode) -> y, saved
-    backward(b, params, saved, dy, *, input_gradient=True) -> dx, grads
-
-`grads` mirrors `params`. With `input_gradient=False` (the network's first layer) dx may be None.
+A layer is a frozen dataclass that holds hyper-parameters only; parameters come from outside, and
+nothing is remembered between passes. `base.Layer` says what each method takes and gives back:
+`output_shape`, `parameter_shapes`, `init`, `forward` -> y, saved, and `backward` -> dx, gradients.
 """
 
 from minialex.layers.activations import ReLU, Tanh

@@ -2,21 +2,24 @@
 
 from dataclasses import dataclass
 
-from minialex.layers.base import Layer
+from minialex.backends.base import Array, Backend
+from minialex.layers.base import Layer, Mode, Params, Saved, Shape
 
 
 @dataclass(frozen=True)
 class ReLU(Layer):
     """y = max(0, x), any shape; the gradient at 0 is 0."""
 
-    def output_shape(self, input_shape):
+    def output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
-    def forward(self, b, params, x, mode):
+    def forward(self, b: Backend, params: Params, x: Array, mode: Mode) -> tuple[Array, Saved]:
         y = b.relu(x)
         return y, y
 
-    def backward(self, b, params, saved, dy, *, input_gradient=True):
+    def backward(
+        self, b: Backend, params: Params, saved: Saved, dy: Array, *, input_gradient: bool = True
+    ) -> tuple[Array | None, Params]:
         y = saved
         return b.relu_gradient(dy, y), {}
 
@@ -25,13 +28,15 @@ class ReLU(Layer):
 class Tanh(Layer):
     """y = tanh(x), any shape."""
 
-    def output_shape(self, input_shape):
+    def output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
-    def forward(self, b, params, x, mode):
+    def forward(self, b: Backend, params: Params, x: Array, mode: Mode) -> tuple[Array, Saved]:
         y = b.tanh(x)
         return y, y
 
-    def backward(self, b, params, saved, dy, *, input_gradient=True):
+    def backward(
+        self, b: Backend, params: Params, saved: Saved, dy: Array, *, input_gradient: bool = True
+    ) -> tuple[Array | None, Params]:
         y = saved
         return b.tanh_gradient(dy, y), {}

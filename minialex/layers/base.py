@@ -1,24 +1,28 @@
-"""What every layer shares: how it runs, how it starts, and what it is without parameters."""
+"""Base class of all layers, the mode of a pass, and weight initialisation."""
 
 from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+from minialex.backends.base import Array, Backend
 from minialex.errors import InputError
 from minialex.rng import InitialDraw
 
 Shape = tuple[int, ...]
-Params = dict[str, Any]
+Params = dict[str, Array]
+Saved = Any  # what a layer's forward pass keeps for its backward pass
+WeightStd = float | str | None  # a standard deviation, "glorot", or None for He's
 
 
 @dataclass(frozen=True)
 class Mode:
     """How a pass runs: training or not, and the counters of its random numbers.
 
-    `first_image` is the place in the whole batch of the first image of this pass, so that a batch
-    in parts draws what the whole would; so is `first_channel` among the `channels` (None: all) of a
-    layer of which only a part is computed; `layer` is set by the network, to the layer's position.
-    `step` is a number, or for a captured step an array of one on the device.
+    `step` is the training step: a number, or in a compiled step an array of one on the device.
+    `layer` is the layer's position in the network, which the network sets. `first_image` is the
+    index in the whole batch of the first image of this pass, so that a batch in parts draws what
+    the whole would; `first_channel` is the same among the `channels` (None: all) of a layer of
+    which only a part is computed.
     """
 
     training: bool = False
@@ -31,21 +35,31 @@ class Mode:
 
 
 class Layer:
-    """A layer without parameters; the ones with parameters override the last three methods."""
+    """A layer without parameters; layers with parameters override the last three methods too.
+
+    Shapes leave the batch out: (H, W, C), or (units,) after a dense layer.
+    """
 
     def output_shape(self, input_shape: Shape) -> Shape:
+        """The shape of y for one image; raises InputError if the layer cannot take the input."""
         raise NotImplementedError
 
-    def forward(self, b, params: Params, x, mode: Mode) -> tuple[Any, Any]:
+    def forward(self, b: Backend, params: Params, x: Array, mode: Mode) -> tuple[Array, Saved]:
+        """-> y, and what `backward` needs of this pass."""
         raise NotImplementedError
 
-    def backward(self, b, params: Params, saved, dy, *, input_gradient: bool = True):
+    def backward(
+        self, b: Backend, params: Params, saved: Saved, dy: Array, *, input_gradient: bool = True
+    ) -> tuple[Array | None, Params]:
+        """-> dx, gradients as `params`; without `input_gradient` dx may be None."""
         raise NotImplementedError
 
     def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
+        """{"weight": shape, "bias": shape}, or {}."""
         return {}
 
-    def init(self, b, draw: InitialDraw, input_shape: Shape, dtype: str) -> Params:
+    def init(self, b: Backend, draw: InitialDraw, input_shape: Shape, dtype: str) -> Params:
+        """Initial parameters, a function of the draw alone."""
         return {}
 
     def connections(self, input_shape: Shape) -> int:
@@ -53,22 +67,29 @@ class Layer:
         return 0
 
 
-WeightStd = float | str | None  # a standard deviation, "glorot", or None for He's
-
-
-def initial_params(b, draw, shapes, weight_std: WeightStd, bias: float, dtype: str) -> Params:
+def initial_params(
+    b: Backend,
+    draw: InitialDraw,
+    shapes: dict[str, Shape],
+    weight_std: WeightStd,
+    bias: float,
+    dtype: str,
+) -> Params:
     """Gaussian weights and constant biases.
 
-    std None is √(2 / inputs) (He et al., 2015), "glorot" √(2 / (inputs + outputs)) of a unit
-    (Glorot & Bengio, 2010), where a map's outputs are its kernel's pixels times the maps.
+    A `weight_std` of None is √(2 / inputs) (He et al., 2015), "glorot" √(2 / (inputs + outputs))
+    of a unit (Glorot & Bengio, 2010), where a convolution's outputs are its channels times the
+    pixels of its kernel.
     """
     if isinstance(weight_std, str):
         require(weight_std == "glorot", f'weight_std is "glorot" or a number, not {weight_std!r}')
         *window, inputs, outputs = shapes["weight"]
-        weight_std = (2.0 / (prod(window) * (inputs + outputs))) ** 0.5
+        std = (2.0 / (prod(window) * (inputs + outputs))) ** 0.5
     elif weight_std is None:
-        weight_std = (2.0 / prod(shapes["weight"][:-1])) ** 0.5
-    weight = b.asarray(draw.normal(shapes["weight"], weight_std, dtype))
+        std = (2.0 / prod(shapes["weight"][:-1])) ** 0.5
+    else:
+        std = weight_std
+    weight = b.asarray(draw.normal(shapes["weight"], std, dtype))
     return {"weight": weight, "bias": b.asarray(draw.constant(shapes["bias"], bias, dtype))}
 
 

@@ -2,18 +2,29 @@
 
 from dataclasses import dataclass
 
+from minialex.backends.base import Array, Backend, Pads, Pair
 from minialex.layers import output_size
-from minialex.layers.base import Layer, WeightStd, initial_params, require
+from minialex.layers.base import (
+    Layer,
+    Mode,
+    Params,
+    Saved,
+    Shape,
+    WeightStd,
+    initial_params,
+    require,
+)
+from minialex.rng import InitialDraw
 
 
 @dataclass(frozen=True)
 class Conv2D(Layer):
     """y = x * W + b with square kernels over x (N, H, W, C) -> y (N, P, Q, K).
 
-    With G groups, map k sees only the C/G channels of its own group; weight is (R, S, C/G, K).
-    `rounding="ceil"` is the original code's edge rule (see `windows`). `weight_std` is the standard
-    deviation of the initial weights, None for √(2 / inputs), "glorot" for
-    √(2 / (inputs + outputs)); `bias` the initial bias.
+    With G groups, output channel k sees only the C/G input channels of its own group; weight is
+    (R, S, C/G, K). `rounding="ceil"` is the original code's edge rule (see `output_size`).
+    `weight_std` is the standard deviation of the initial weights, None for √(2 / inputs), "glorot"
+    for √(2 / (inputs + outputs)); `bias` the initial bias.
     """
 
     channels: int
@@ -25,24 +36,23 @@ class Conv2D(Layer):
     weight_std: WeightStd = 0.01
     bias: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         output_size.check("convolution", self.kernel, self.stride, self.pad, self.rounding)
         require(
             self.groups >= 1 and self.channels % self.groups == 0,
-            f"{self.channels} maps cannot be shared out to {self.groups} groups: "
-            "the number of maps must be a multiple of the number of groups",
+            f"{self.channels} channels cannot be divided into {self.groups} groups: "
+            "the number of channels must be a multiple of the number of groups",
         )
 
-    def output_shape(self, input_shape):
-        return (
-            *output_size.moved(input_shape, self.kernel, self.stride, self._pads(input_shape)),
-            self.channels,
-        )
+    def output_shape(self, input_shape: Shape) -> Shape:
+        _, pads, _ = self.geometry(input_shape)
+        p, q = output_size.windows(input_shape, self.kernel, self.stride, pads)
+        return p, q, self.channels
 
-    def parameter_shapes(self, input_shape):
+    def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
         require(
             input_shape[2] % self.groups == 0,
-            f"{input_shape[2]} input channels cannot be shared out to {self.groups} groups",
+            f"{input_shape[2]} input channels cannot be divided into {self.groups} groups",
         )
         per_group = input_shape[2] // self.groups
         return {
@@ -50,32 +60,31 @@ class Conv2D(Layer):
             "bias": (self.channels,),
         }
 
-    def init(self, b, draw, input_shape, dtype):
+    def init(self, b: Backend, draw: InitialDraw, input_shape: Shape, dtype: str) -> Params:
         shapes = self.parameter_shapes(input_shape)
         return initial_params(b, draw, shapes, self.weight_std, self.bias, dtype)
 
-    def connections(self, input_shape):
+    def connections(self, input_shape: Shape) -> int:
         p, q, k = self.output_shape(input_shape)
         r, s, cg, _ = self.parameter_shapes(input_shape)["weight"]
         return p * q * k * r * s * cg
 
-    def forward(self, b, params, x, mode, relu=False):
-        place = ((self.stride, self.stride), self._pads(x.shape[1:]), self.groups)
-        y = b.convolution(x, params["weight"], params["bias"], *place, relu=relu)
-        return y, x
+    def geometry(self, input_shape: Shape) -> tuple[Pair, Pads, int]:
+        """(stride, pads, groups), as the backend's convolutions take them."""
+        pads = output_size.pads(input_shape, self.kernel, self.stride, self.pad, self.rounding)
+        return (self.stride, self.stride), pads, self.groups
 
-    def backward(self, b, params, saved, dy, *, input_gradient=True, relu=False):
-        """With `relu`, x is a ReLU's output, and dx is the gradient of its input."""
-        x = saved
-        place = ((self.stride, self.stride), self._pads(x.shape[1:]), self.groups)
+    def forward(self, b: Backend, params: Params, x: Array, mode: Mode) -> tuple[Array, Saved]:
+        geometry = self.geometry(x.shape[1:])
+        return b.convolution(x, params["weight"], params["bias"], *geometry), x
+
+    def backward(
+        self, b: Backend, params: Params, saved: Saved, dy: Array, *, input_gradient: bool = True
+    ) -> tuple[Array | None, Params]:
+        x, geometry = saved, self.geometry(saved.shape[1:])
         weight, biased = params["weight"], params["bias"] is not None
-        dw, db = b.convolution_parameter_gradients(x, dy, weight.shape, *place, bias=biased)
+        dw, db = b.convolution_parameter_gradients(x, dy, weight.shape, *geometry, bias=biased)
         dx = None
-        if input_gradient and relu:
-            dx = b.convolution_input_gradient_relu(dy, weight, x, *place)
-        elif input_gradient:
-            dx = b.convolution_input_gradient(dy, weight, x.shape, *place)
+        if input_gradient:
+            dx = b.convolution_input_gradient(dy, weight, x.shape, *geometry)
         return dx, {"weight": dw, "bias": db}
-
-    def _pads(self, input_shape):
-        return output_size.resolve(input_shape, self.kernel, self.stride, self.pad, self.rounding)

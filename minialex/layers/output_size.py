@@ -1,4 +1,4 @@
-"""Where a moving window stops: the two output-size rules, told apart by their padding.
+"""The output size of convolution and pooling: two rules, which differ in their padding.
 
     floor   a window that would leave the padded image is left out (Caffe's and PyTorch's
             convolutions)
@@ -15,27 +15,29 @@ from minialex.errors import InputError
 from minialex.layers.base import Shape
 
 
-def resolve(input_shape: Shape, window: int, stride: int, pad: int, rounding: str) -> Pads:
+def pads(input_shape: Shape, window: int, stride: int, pad: int, rounding: str) -> Pads:
     """Pads ((top, bottom), (left, right)) that make the floor rule give the wanted output."""
     if len(input_shape) != 3:
-        raise InputError(f"a window moves over maps (H, W, C), not over an input of {input_shape}")
-    pads = []
+        raise InputError(
+            f"a window moves over images (H, W, C), not over an input of {input_shape}"
+        )
+    found = []
     for extent in input_shape[:2]:
         room = extent + 2 * pad - window
         if room < 0:
             raise InputError(
                 f"a {window}x{window} window does not fit into {input_shape[0]}x{input_shape[1]} "
-                f"maps with padding {pad}: use larger images or a network for small ones"
+                f"pixels with padding {pad}: use larger images or a network for small ones"
             )
         overhang = -room % stride if rounding == "ceil" else 0
         if room + overhang >= extent + pad:
             overhang = 0  # a last window that would see padding only is left out, as in Caffe
-        pads.append((pad, pad + overhang))
-    return pads[0], pads[1]
+        found.append((pad, pad + overhang))
+    return found[0], found[1]
 
 
-def moved(input_shape: Shape, window: int, stride: int, pads: Pads) -> tuple[int, int]:
-    """(P, Q) for square windows and strides."""
+def windows(input_shape: Shape, window: int, stride: int, pads: Pads) -> tuple[int, int]:
+    """(P, Q): how many square windows stand below and beside each other."""
     size = (input_shape[0], input_shape[1])
     return output_shape(size, (window, window), (stride, stride), pads)
 

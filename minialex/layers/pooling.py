@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
+from minialex.backends.base import Array, Backend, Pads, Pair
 from minialex.layers import output_size
-from minialex.layers.base import Layer, require
+from minialex.layers.base import Layer, Mode, Params, Saved, Shape, require
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class _Pool(Layer):
     pad: int = 0
     rounding: str = "floor"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         output_size.check("pooling", self.window, self.stride, self.pad, self.rounding)
         require(
             self.pad < self.window,
@@ -23,17 +24,14 @@ class _Pool(Layer):
             "pad less than the window",
         )
 
-    def output_shape(self, input_shape):
-        pads = self._pads(input_shape)
-        return (*output_size.moved(input_shape, self.window, self.stride, pads), input_shape[2])
+    def output_shape(self, input_shape: Shape) -> Shape:
+        _, _, pads = self.geometry(input_shape)
+        return (*output_size.windows(input_shape, self.window, self.stride, pads), input_shape[2])
 
-    def place(self, batch_shape):
-        """What the op takes behind x."""
-        pads = self._pads(batch_shape[1:])
+    def geometry(self, input_shape: Shape) -> tuple[Pair, Pair, Pads]:
+        """(window, stride, pads), as the backend's pooling takes them."""
+        pads = output_size.pads(input_shape, self.window, self.stride, self.pad, self.rounding)
         return (self.window, self.window), (self.stride, self.stride), pads
-
-    def _pads(self, input_shape):
-        return output_size.resolve(input_shape, self.window, self.stride, self.pad, self.rounding)
 
 
 @dataclass(frozen=True)
@@ -43,13 +41,15 @@ class MaxPool(_Pool):
     z = 3, s = 2 overlaps (the paper's choice), z = 2, s = 2 does not.
     """
 
-    def forward(self, b, params, x, mode):
-        y, which = b.max_pool(x, *self.place(x.shape))
-        return y, (x.shape, which)
+    def forward(self, b: Backend, params: Params, x: Array, mode: Mode) -> tuple[Array, Saved]:
+        y, argmax = b.max_pool(x, *self.geometry(x.shape[1:]))
+        return y, (x.shape, argmax)
 
-    def backward(self, b, params, saved, dy, *, input_gradient=True):
-        input_shape, which = saved
-        dx = b.max_pool_gradient(dy, which, input_shape, *self.place(input_shape))
+    def backward(
+        self, b: Backend, params: Params, saved: Saved, dy: Array, *, input_gradient: bool = True
+    ) -> tuple[Array | None, Params]:
+        x_shape, argmax = saved
+        dx = b.max_pool_gradient(dy, argmax, x_shape, *self.geometry(x_shape[1:]))
         return dx, {}
 
 
@@ -57,9 +57,11 @@ class MaxPool(_Pool):
 class AveragePool(_Pool):
     """The mean of the pixels under each window, without those outside the image."""
 
-    def forward(self, b, params, x, mode):
-        return b.average_pool(x, *self.place(x.shape)), x.shape
+    def forward(self, b: Backend, params: Params, x: Array, mode: Mode) -> tuple[Array, Saved]:
+        return b.average_pool(x, *self.geometry(x.shape[1:])), x.shape
 
-    def backward(self, b, params, saved, dy, *, input_gradient=True):
-        input_shape = saved
-        return b.average_pool_gradient(dy, input_shape, *self.place(input_shape)), {}
+    def backward(
+        self, b: Backend, params: Params, saved: Saved, dy: Array, *, input_gradient: bool = True
+    ) -> tuple[Array | None, Params]:
+        x_shape = saved
+        return b.average_pool_gradient(dy, x_shape, *self.geometry(x_shape[1:])), {}

@@ -1,21 +1,22 @@
-"""Local response normalisation: across maps (paper, section 3.3) and within a map."""
+"""Local response normalisation: across channels (paper, section 3.3), and within a channel."""
 
 from dataclasses import dataclass
 
-from minialex.layers.base import Layer, require
+from minialex.backends.base import Array, Backend
+from minialex.layers.base import Layer, Mode, Params, Saved, Shape, require
 
 
 def _check(n: int) -> None:
     require(
         n >= 1 and n % 2 == 1,
-        f"response normalisation over n = {n} maps: an even n means three different windows in the "
-        "programs that allow it, so n must be odd",
+        f"response normalisation over n = {n} channels: an even n means three different windows in "
+        "the programs that allow it, so n must be odd",
     )
 
 
 @dataclass(frozen=True)
 class ResponseNorm(Layer):
-    """y_c = x_c / (k + α Σ x_j²)^β over the n maps around c: x (..., C) -> y (..., C).
+    """y_c = x_c / (k + α Σ x_j²)^β over the n channels around c: x (..., C) -> y (..., C).
 
     The window is clipped to c's group, so it never crosses from one tower to the other. α is the
     paper's and not divided by n: Caffe, PyTorch, MXNet and ONNX divide, so that the same function
@@ -28,30 +29,32 @@ class ResponseNorm(Layer):
     beta: float = 0.75
     groups: int = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check(self.n)
 
-    def output_shape(self, input_shape):
+    def output_shape(self, input_shape: Shape) -> Shape:
         require(
             input_shape[-1] % self.groups == 0,
-            f"{input_shape[-1]} maps cannot be shared out to {self.groups} groups",
+            f"{input_shape[-1]} channels cannot be divided into {self.groups} groups",
         )
         return input_shape
 
-    def place(self):
-        """What the op takes behind x."""
-        return (self.n, self.k, self.alpha, self.beta, self.groups)
+    def constants(self) -> tuple[int, float, float, float, int]:
+        """(n, k, α, β, groups), as the backend's normalisation takes them."""
+        return self.n, self.k, self.alpha, self.beta, self.groups
 
-    def forward(self, b, params, x, mode):
-        return b.response_norm(x, *self.place())
+    def forward(self, b: Backend, params: Params, x: Array, mode: Mode) -> tuple[Array, Saved]:
+        return b.response_norm(x, *self.constants())
 
-    def backward(self, b, params, saved, dy, *, input_gradient=True):
-        return b.response_norm_gradient(dy, saved, *self.place()), {}
+    def backward(
+        self, b: Backend, params: Params, saved: Saved, dy: Array, *, input_gradient: bool = True
+    ) -> tuple[Array | None, Params]:
+        return b.response_norm_gradient(dy, saved, *self.constants()), {}
 
 
 @dataclass(frozen=True)
 class SpatialResponseNorm(Layer):
-    """The same over the n x n pixels around each, within one map: x (N, H, W, C) -> y.
+    """The same over the n x n pixels around each, within one channel: x (N, H, W, C) -> y.
 
     The run that made the paper's numbers has one after its second normalisation, which the paper
     does not mention. α is not divided by n².
@@ -62,15 +65,20 @@ class SpatialResponseNorm(Layer):
     alpha: float = 4e-5
     beta: float = 0.75
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check(self.n)
 
-    def output_shape(self, input_shape):
+    def output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
-    def forward(self, b, params, x, mode):
-        return b.spatial_response_norm(x, self.n, self.k, self.alpha, self.beta)
+    def constants(self) -> tuple[int, float, float, float]:
+        """(n, k, α, β), as the backend's normalisation takes them."""
+        return self.n, self.k, self.alpha, self.beta
 
-    def backward(self, b, params, saved, dy, *, input_gradient=True):
-        place = (self.n, self.k, self.alpha, self.beta)
-        return b.spatial_response_norm_gradient(dy, saved, *place), {}
+    def forward(self, b: Backend, params: Params, x: Array, mode: Mode) -> tuple[Array, Saved]:
+        return b.spatial_response_norm(x, *self.constants())
+
+    def backward(
+        self, b: Backend, params: Params, saved: Saved, dy: Array, *, input_gradient: bool = True
+    ) -> tuple[Array | None, Params]:
+        return b.spatial_response_norm_gradient(dy, saved, *self.constants()), {}

@@ -7,7 +7,8 @@ E start from it (`deepen`). Initial values scaled by each layer's inputs do with
 
 from minialex.errors import InputError, unknown
 from minialex.layers import Conv2D, Dense, Dropout, Layer, MaxPool, ReLU
-from minialex.network import Network, Tree
+from minialex.network import Network
+from minialex.tree import Tree
 
 BLOCKS = {"A": (1, 1, 2, 2, 2), "D": (2, 2, 3, 3, 3), "E": (2, 2, 4, 4, 4)}
 _MAPS = (1, 2, 4, 8, 8)  # times `width`

@@ -14,8 +14,9 @@ from minialex import backends
 from minialex.backends import Backend
 from minialex.errors import InputError
 from minialex.layers import Mode
-from minialex.network import Network, Tree
+from minialex.network import Network
 from minialex.parallel.device_group import DeviceGroup, Inputs
+from minialex.tree import Tree
 
 __all__ = ["Group", "Inputs", "gradients", "infer", "open_devices", "place", "whole"]
 
@@ -97,5 +98,6 @@ def infer(
     """The network's output at test time for `count` images, on the host: (N, ...)."""
     if isinstance(b, DeviceGroup):
         return b.infer(params, inputs, count, stop)
-    y = network.infer(b, b.cast_params(params), inputs(b, 0, count), stop=stop)
+    part = network if stop is None else network.until(stop)
+    y = part.infer(b, b.cast_params(params), inputs(b, 0, count))
     return b.to_numpy(y)

@@ -13,11 +13,12 @@ import numpy as np
 
 from minialex.backends import Backend
 from minialex.layers import Mode
-from minialex.network import Network, Tree
+from minialex.network import Network
 from minialex.parallel import partition as plans
 from minialex.parallel.collectives import AllReduce, ShardedActivation, gather, reduce_scatter
 from minialex.parallel.partition import Plan, split
-from minialex.parallel.schedule import moves
+from minialex.parallel.schedule import Step, schedule
+from minialex.tree import Tree
 
 # (backend, first image, past the last) -> the network's input there
 Inputs = Callable[[Backend, int, int], Any]
@@ -48,9 +49,9 @@ class DeviceGroup:
     def describe(self) -> str:
         """What runs where, in a line or two."""
         ways = {
-            "towers": "each device computes its own maps",
+            "towers": "each device computes its own channels",
             "data": "each device takes its own images",
-            "hybrid": "convolutions by images, dense layers by maps",
+            "hybrid": "convolutions by images, dense layers by channels",
         }
         text = f"{len(self.backends)} devices, {self.plan.scheme}: {ways[self.plan.scheme]}"
         remarks = self.backends[0].remarks([b.device for b in self.backends])
@@ -62,9 +63,9 @@ class DeviceGroup:
         """A whole parameter on the host, to the devices."""
         parts = []
         for d, b in enumerate(self.backends):
-            slots = [s for s in self.plan.slots(layer, d) if s.whole == name]
+            slices = [s for s in self.plan.slices(layer, d) if s.whole == name]
             with b.device_context():
-                parts.append({s.name: b.asarray(s.cut(host)) for s in slots})
+                parts.append({s.name: b.asarray(s.cut(host)) for s in slices})
         return ShardedParameter(layer, name, tuple(parts))
 
     def to_numpy(self, x: Any) -> np.ndarray:
@@ -73,13 +74,13 @@ class DeviceGroup:
             return np.asarray(x)
         shape = self.network.parameter_shapes()[x.layer][x.name]
         whole: np.ndarray | None = None
-        holders = len(self.backends) if x.layer in self.plan.shares else 1
+        holders = len(self.backends) if x.layer in self.plan.partitions else 1
         for d, b in enumerate(self.backends[:holders]):
-            for slot in self.plan.slots(x.layer, d):
-                if slot.whole == x.name:
-                    part = b.to_numpy(x.parts[d][slot.name])
+            for piece in self.plan.slices(x.layer, d):
+                if piece.whole == x.name:
+                    part = b.to_numpy(x.parts[d][piece.name])
                     whole = np.empty(shape, part.dtype) if whole is None else whole
-                    slot.paste(whole, part)
+                    piece.paste(whole, part)
         assert whole is not None
         return whole
 
@@ -94,7 +95,7 @@ class DeviceGroup:
 
     def sum_of_squares(self, x: ShardedParameter) -> float:
         """Σ x²; of a parameter that every device holds, once."""
-        holders = len(self.backends) if x.layer in self.plan.shares else 1
+        holders = len(self.backends) if x.layer in self.plan.partitions else 1
         return sum(
             b.sum_of_squares(array)
             for b, part in zip(self.backends[:holders], x.parts[:holders], strict=True)
@@ -187,9 +188,13 @@ class DeviceGroup:
         return lambda: sum(float(b.to_numpy(value)) for b, value in losses), grads
 
     def infer(self, params: Tree, inputs: Inputs, count: int, stop: str | None = None):
-        """The output for `count` images, on the host: (N, ...)."""
+        """The output of the network, or of layer `stop`, for `count` images: host (N, ...)."""
         rows = split(count, len(self.backends))
-        y, _ = self._forward(self._own(params), self._input(inputs, count, rows), Mode(), stop)
+        network = self.network if stop is None else self.network.until(stop)
+        y = self._input(inputs, count, rows)
+        own = self._own(params)
+        for step in schedule(network, self.plan, training=False):
+            y, _ = step.forward(self.backends, own, y, Mode())
         if y.axis is None:
             return self.backends[0].to_numpy(y.parts[0])
         parts = [
@@ -200,9 +205,9 @@ class DeviceGroup:
         return np.concatenate(parts, axis=y.axis)
 
     def _input(self, inputs: Inputs, count: int, rows) -> ShardedActivation:
-        """Its own images for each device, or all where the first layer is divided by maps."""
+        """Its own images for each device, or all where the first layer is divided by channels."""
         first = next(iter(self.network.parameter_shapes()), None)
-        whole = first in self.plan.shares
+        whole = first in self.plan.partitions
         parts: list[Any] = []
         for b, (low, high) in zip(self.backends, rows, strict=True):
             with b.device_context():
@@ -236,12 +241,14 @@ class DeviceGroup:
 
     # ------------------------------------------------------------------------------ layers
 
-    def _forward(self, own: list[Tree], x: ShardedActivation, mode: Mode, stop: str | None = None):
-        """-> the output, and [(move, what its backward pass needs)]."""
+    def _forward(
+        self, own: list[Tree], x: ShardedActivation, mode: Mode
+    ) -> tuple[ShardedActivation, list[tuple[Step, Any]]]:
+        """-> the output, and each step with what its backward pass needs."""
         saved = []
-        for move in moves(self.network, self.plan, stop):
-            x, kept = move.forward(self.backends, own, x, mode)
-            saved.append((move, kept))
+        for step in schedule(self.network, self.plan, mode.training):
+            x, kept = step.forward(self.backends, own, x, mode)
+            saved.append((step, kept))
         return x, saved
 
     def _backward(self, own: list[Tree], saved: list, dy: ShardedActivation) -> Tree:
@@ -249,9 +256,9 @@ class DeviceGroup:
         grads: Tree = {}
         first = next(iter(self.network.parameter_shapes()))
         while saved:
-            move, kept = saved.pop()
-            name = getattr(move, "name", None)
-            dy, of_layer = move.backward(self.backends, own, kept, dy, wanted=name != first)
+            step, kept = saved.pop()
+            name = getattr(step, "name", None)
+            dy, of_layer = step.backward(self.backends, own, kept, dy, name != first)
             if any(of_layer):
                 assert name is not None
                 grads[name] = self._shards(name, of_layer)
@@ -261,7 +268,7 @@ class DeviceGroup:
 
     def _shards(self, layer: str, of_layer: list[dict[str, Any]]) -> dict[str, ShardedParameter]:
         """A layer's gradients; those of parameters that every device holds are summed."""
-        if layer not in self.plan.shares:
+        if layer not in self.plan.partitions:
             names = next(own for own in of_layer if own)
             summed = {n: self._reduce.start([own.get(n) for own in of_layer]) for n in names}
             return {
@@ -273,7 +280,7 @@ class DeviceGroup:
                 layer,
                 whole,
                 tuple(
-                    {s.name: own[s.name] for s in self.plan.slots(layer, d) if s.whole == whole}
+                    {s.name: own[s.name] for s in self.plan.slices(layer, d) if s.whole == whole}
                     for d, own in enumerate(of_layer)
                 ),
             )

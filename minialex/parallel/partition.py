@@ -1,12 +1,14 @@
 """Which part of a network each device computes, and which part of its parameters that takes.
 
-A layer with parameters runs in one of two ways. By rows: every device has all of its parameters and
-some images of the batch. By maps: every device has the parameters of some of its maps and all
-images; what it needs of the input maps comes from the devices that computed them, in pieces.
+A layer with parameters runs in one of two ways. By images: every device has all of its parameters
+and some images of the batch. By channels: every device has the parameters of some of its output
+channels, and all images; the input channels it needs come from the devices that computed them, and
+its output is a sum of one term for each of these devices.
 
-    "towers"  every layer by maps: the paper's two GPUs (section 3.5)
-    "data"    every layer by rows
-    "hybrid"  convolutions by rows, dense layers by maps (Krizhevsky, "One weird trick ...", 2014)
+    "towers"  every layer by channels: the paper's two GPUs (section 3.5)
+    "data"    every layer by images
+    "hybrid"  convolutions by images, dense layers by channels (Krizhevsky, "One weird trick for
+              parallelizing convolutional neural networks", 2014)
 """
 
 from dataclasses import dataclass, replace
@@ -19,7 +21,8 @@ import numpy as np
 from minialex.errors import InputError, unknown
 from minialex.layers import Conv2D, Dense, Layer
 from minialex.layers.base import Shape
-from minialex.network import Network, Tree
+from minialex.network import Network
+from minialex.tree import Tree
 
 SCHEMES = ("towers", "data", "hybrid")
 
@@ -55,7 +58,7 @@ class ParameterSlice:
 
 @dataclass(frozen=True)
 class PartialSum:
-    """One summand of a layer's output: `layer` on the maps that device `sender` has."""
+    """One summand of a layer's output: `layer` on the channels that device `sender` has."""
 
     sender: int
     layer: Layer
@@ -64,26 +67,26 @@ class PartialSum:
 
 @dataclass(frozen=True)
 class LayerPartition:
-    """A device's part of a layer by maps: its maps, and the pieces that sum to them."""
+    """A device's part of a layer by channels: its channels, and the terms that sum to them."""
 
-    maps: Range
-    pieces: tuple[PartialSum, ...]
-    slots: tuple[ParameterSlice, ...]
+    channels: Range
+    terms: tuple[PartialSum, ...]
+    slices: tuple[ParameterSlice, ...]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """`shares[layer]` for the layers by maps, one share a device; all others are by rows."""
+    """`partitions[layer]` for the layers by channels, one a device; all others are by images."""
 
     network: Network
     devices: int
     scheme: str
-    shares: dict[str, tuple[LayerPartition, ...]]
+    partitions: dict[str, tuple[LayerPartition, ...]]
 
-    def slots(self, layer: str, device: int) -> tuple[ParameterSlice, ...]:
+    def slices(self, layer: str, device: int) -> tuple[ParameterSlice, ...]:
         """The arrays of a layer that a device holds."""
-        if layer in self.shares:
-            return self.shares[layer][device].slots
+        if layer in self.partitions:
+            return self.partitions[layer][device].slices
         shapes = self.network.parameter_shapes()[layer]
         return tuple(
             ParameterSlice(name, name, shape, (slice(None),) * len(shape), shape)
@@ -93,7 +96,7 @@ class Plan:
     def cut(self, tree: Tree, device: int) -> Tree:
         """What a device holds of whole parameters on the host."""
         return {
-            layer: {s.name: s.cut(of_layer[s.whole]) for s in self.slots(layer, device)}
+            layer: {s.name: s.cut(of_layer[s.whole]) for s in self.slices(layer, device)}
             for layer, of_layer in tree.items()
         }
 
@@ -103,10 +106,10 @@ class Plan:
         for layer, shapes in self.network.parameter_shapes().items():
             dtype = next(iter(trees[0][layer].values())).dtype
             joined[layer] = {name: np.empty(shape, dtype) for name, shape in shapes.items()}
-            holders = range(self.devices) if layer in self.shares else range(1)
+            holders = range(self.devices) if layer in self.partitions else range(1)
             for device in holders:
-                for slot in self.slots(layer, device):
-                    slot.paste(joined[layer][slot.whole], trees[device][layer][slot.name])
+                for piece in self.slices(layer, device):
+                    piece.paste(joined[layer][piece.whole], trees[device][layer][piece.name])
         return joined
 
 
@@ -121,8 +124,8 @@ def make(network: Network, devices: int, scheme: str | None = None) -> Plan:
     scheme = scheme or default_scheme(network, devices)
     if scheme not in SCHEMES:
         raise unknown("way to run in parallel", scheme, SCHEMES)
-    shares: dict[str, tuple[LayerPartition, ...]] = {}
-    # which maps of the running layer's input a device has; None: every device has all, or all rows
+    partitions: dict[str, tuple[LayerPartition, ...]] = {}
+    # the input channels that each device has; None: every device has all, or its images' all
     held: list[Range] | None = None
     for (name, layer), shape in zip(network.layers, network.shapes(), strict=False):
         if not layer.parameter_shapes(shape):
@@ -130,89 +133,89 @@ def make(network: Network, devices: int, scheme: str | None = None) -> Plan:
         if scheme == "data" or (scheme == "hybrid" and not isinstance(layer, Dense)):
             continue
         try:
-            shares[name] = _shares(layer, shape, devices, held)
+            partitions[name] = _partitions(layer, shape, devices, held)
         except InputError as error:
             raise InputError(
                 f"layer {name!r} cannot be divided over {devices} devices: {error}; use "
                 'parallel="data"'
             ) from None
-        held = [share.maps for share in shares[name]]
-    return Plan(network, devices, scheme, shares)
+        held = [partition.channels for partition in partitions[name]]
+    return Plan(network, devices, scheme, partitions)
 
 
-def _shares(
+def _partitions(
     layer: Any, shape: Shape, devices: int, held: list[Range] | None
 ) -> tuple[LayerPartition, ...]:
     outputs = layer.units if isinstance(layer, Dense) else layer.channels
     if outputs < devices:
         raise InputError(f"it has {outputs} outputs")
     return tuple(
-        _dense_share(layer, shape, maps, held, d)
+        _partition_dense(layer, shape, channels, held, d)
         if isinstance(layer, Dense)
-        else _conv_share(layer, shape, maps, held, d)
-        for d, maps in enumerate(split(outputs, devices))
+        else _partition_conv(layer, shape, channels, held, d)
+        for d, channels in enumerate(split(outputs, devices))
     )
 
 
-def _conv_share(
-    layer: Conv2D, shape: Shape, maps: Range, held: list[Range] | None, device: int
+def _partition_conv(
+    layer: Conv2D, shape: Shape, channels: Range, held: list[Range] | None, device: int
 ) -> LayerPartition:
-    """Whole groups from their own input maps, or part of one group from all of the group's."""
-    c, (k0, k1) = shape[2], maps
+    """Whole groups from their own input channels, or part of one group from all of the group's."""
+    c, (k0, k1) = shape[2], channels
     cg, kg = c // layer.groups, layer.channels // layer.groups
     g0, g1 = k0 // kg, -(-k1 // kg)
     if g1 - g0 > 1 and (k0 % kg or k1 % kg):
-        raise InputError(f"maps {k0} to {k1 - 1} are parts of several groups")
+        raise InputError(f"channels {k0} to {k1 - 1} are parts of several groups")
     needed, groups = (g0 * cg, g1 * cg), g1 - g0
     r, s = layer.kernel, layer.kernel
     own = replace(layer, channels=k1 - k0, groups=groups)
     view = (r, s, cg, layer.channels)
     bias = ParameterSlice("bias", "bias", (layer.channels,), (slice(k0, k1),), (k1 - k0,))
     if held is None and layer.groups > 1:
-        # every device has all input maps: the groups it does not need have no weights here
+        # every device has all input channels: the groups it does not need have no weights here
         raise InputError("its input is not divided yet, and it has groups")
     if held is None or held[device] == needed:
         index = (slice(None), slice(None), slice(None), slice(k0, k1))
         weight = ParameterSlice("weight", "weight", view, index, (r, s, cg, k1 - k0))
-        return LayerPartition(maps, (PartialSum(device, own, "weight"),), (weight, bias))
+        return LayerPartition(channels, (PartialSum(device, own, "weight"),), (weight, bias))
     if groups > 1:
-        raise InputError("its groups need input maps of other devices")
-    pieces, slots = [], [bias]
+        raise InputError("its groups need input channels of other devices")
+    terms, slices = [], [bias]
     for sender, (low, high) in _within(held, needed, device):
         name = f"weight.{sender}"
         index = (slice(None), slice(None), slice(low, high), slice(k0, k1))
-        slots.append(ParameterSlice(name, "weight", view, index, (r, s, high - low, k1 - k0)))
-        pieces.append(PartialSum(sender, own, name))
-    return LayerPartition(maps, tuple(pieces), tuple(slots))
+        slices.append(ParameterSlice(name, "weight", view, index, (r, s, high - low, k1 - k0)))
+        terms.append(PartialSum(sender, own, name))
+    return LayerPartition(channels, tuple(terms), tuple(slices))
 
 
-def _dense_share(
-    layer: Dense, shape: Shape, maps: Range, held: list[Range] | None, device: int
+def _partition_dense(
+    layer: Dense, shape: Shape, channels: Range, held: list[Range] | None, device: int
 ) -> LayerPartition:
-    c, pixels, (k0, k1) = shape[-1], prod(shape[:-1]), maps
+    c, pixels, (k0, k1) = shape[-1], prod(shape[:-1]), channels
     own = replace(layer, units=k1 - k0)
     view = (pixels, c, layer.units)
     bias = ParameterSlice("bias", "bias", (layer.units,), (slice(k0, k1),), (k1 - k0,))
     if held is None:
         index = (slice(None), slice(None), slice(k0, k1))
         weight = ParameterSlice("weight", "weight", view, index, (pixels * c, k1 - k0))
-        return LayerPartition(maps, (PartialSum(device, own, "weight"),), (weight, bias))
-    pieces, slots = [], [bias]
+        return LayerPartition(channels, (PartialSum(device, own, "weight"),), (weight, bias))
+    terms, slices = [], [bias]
     for sender, (low, high) in _within(held, (0, c), device):
         name = f"weight.{sender}"
         index = (slice(None), slice(low, high), slice(k0, k1))
-        slots.append(ParameterSlice(name, "weight", view, index, (pixels * (high - low), k1 - k0)))
-        pieces.append(PartialSum(sender, own, name))
-    return LayerPartition(maps, tuple(pieces), tuple(slots))
+        slices.append(ParameterSlice(name, "weight", view, index, (pixels * (high - low), k1 - k0)))
+        terms.append(PartialSum(sender, own, name))
+    return LayerPartition(channels, tuple(terms), tuple(slices))
 
 
 def _within(held: list[Range], needed: Range, device: int) -> list[tuple[int, Range]]:
-    """Who has the needed maps, and which of the needed ones: the device itself comes first."""
+    """Who has the needed channels, and which of the needed ones: the device itself comes first."""
     found = []
     for sender, (low, high) in enumerate(held):
         if low >= needed[1] or high <= needed[0]:
             continue
         if low < needed[0] or high > needed[1]:
-            raise InputError(f"device {sender} holds maps of two groups")
+            raise InputError(f"device {sender} holds channels of two groups")
         found.append((sender, (low - needed[0], high - needed[0])))
-    return sorted(found, key=lambda piece: piece[0] != device)
+    return sorted(found, key=lambda term: term[0] != device)

@@ -1,7 +1,8 @@
-"""What the devices do one after the other: run a layer, gather, take their own part, sum pieces.
+"""What the devices do one after the other: run a stage, gather, keep a slice, add partial sums.
 
-Each move has a forward and, under it, its backward. `own` are the devices' parameters, `saved` what
-forward keeps; an activation is a `ShardedActivation`.
+A schedule is a list of steps. Each step has a forward and, under it, its backward, over all devices
+at once; `own` are the devices' parameters, `saved` is what forward keeps, and an activation is a
+`ShardedActivation`.
 """
 
 from collections.abc import Sequence
@@ -9,61 +10,63 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from minialex.backends import Backend
+from minialex.fusion import Stage, fuse
 from minialex.layers import Layer, Mode, ResponseNorm
-from minialex.network import Network, Tree
+from minialex.network import Network
 from minialex.parallel.collectives import ShardedActivation, gather, reduce_scatter, sums
 from minialex.parallel.partition import LayerPartition, Plan, Range
+from minialex.tree import Tree
 
 Backends = Sequence[Backend]
 Grads = list[dict[str, Any]]  # one dictionary of arrays a device
 
 
 @dataclass(frozen=True)
-class RunLayer:
-    """Layer `i` on what each device has; `maps` are its outputs where it divides them."""
+class RunStage:
+    """A stage on what each device has; `channels` are its outputs where it divides them."""
 
-    i: int
-    name: str
-    layers: tuple[Layer, ...]  # one a device
-    fused: dict[str, bool]
-    maps: tuple[Range, ...] = ()
+    stages: tuple[Stage, ...]  # one a device, alike but for sizes
+    channels: tuple[Range, ...] = ()
 
-    def forward(self, backends: Backends, own: list[Tree], x: ShardedActivation, mode: Mode):
+    @property
+    def name(self) -> str:
+        """The layer whose parameters the stage has, if any."""
+        return self.stages[0].name
+
+    def forward(
+        self, backends: Backends, own: list[Tree], x: ShardedActivation, mode: Mode
+    ) -> tuple[ShardedActivation, Any]:
         parts: list[Any] = []
         saved: list[Any] = []
+        layout = (-1, self.channels) if self.channels else (x.axis, x.ranges)
         for d, (b, part) in enumerate(zip(backends, x.parts, strict=True)):
-            if part is None:
-                parts.append(None)
-                saved.append(None)
-                continue
-            with b.device_context():
-                here = _mode_of(mode, x, d, self.i)
-                params = own[d].get(self.name, {})
-                y, kept = self.layers[d].forward(b, params, part, here, **self.fused)
+            y, kept = None, None
+            if part is not None:
+                with b.device_context():
+                    local = _mode_of(mode, *layout, d)
+                    y, kept = self.stages[d].forward(b, own[d], part, local)
             parts.append(y)
-            saved.append((kept, y if self.fused else None))
-        place = (-1, self.maps) if self.maps else (x.axis, x.ranges)
-        return ShardedActivation(tuple(parts), *place), (saved, x.axis, x.ranges)
+            saved.append(kept)
+        return ShardedActivation(tuple(parts), *layout), (saved, x.axis, x.ranges)
 
     def backward(
-        self, backends: Backends, own: list[Tree], saved, dy: ShardedActivation, wanted: bool
-    ):
+        self,
+        backends: Backends,
+        own: list[Tree],
+        saved: Any,
+        dy: ShardedActivation,
+        input_gradient: bool,
+    ) -> tuple[ShardedActivation, Grads]:
         kept, axis, ranges = saved
         parts: list[Any] = []
         grads: Grads = []
         for d, (b, part) in enumerate(zip(backends, dy.parts, strict=True)):
-            if part is None:
-                parts.append(None)
-                grads.append({})
-                continue
-            of_layer, y = kept[d]
-            with b.device_context():
-                if self.fused:
-                    part = b.relu_gradient(part, y)
-                params = own[d].get(self.name, {})
-                dx, of_params = self.layers[d].backward(
-                    b, params, of_layer, part, input_gradient=wanted
-                )
+            dx, of_params = None, dict[str, Any]()
+            if part is not None:
+                with b.device_context():
+                    dx, of_params = self.stages[d].backward(
+                        b, own[d], kept[d], part, input_gradient=input_gradient
+                    )
             parts.append(dx)
             grads.append(of_params)
         return ShardedActivation(tuple(parts), axis, ranges), grads
@@ -73,164 +76,222 @@ class RunLayer:
 class AllGather:
     """Every device gets the whole of a divided activation."""
 
-    def forward(self, backends: Backends, own: list[Tree], x: ShardedActivation, mode: Mode):
+    def forward(
+        self, backends: Backends, own: list[Tree], x: ShardedActivation, mode: Mode
+    ) -> tuple[ShardedActivation, Any]:
         return gather(backends, x, range(len(backends))), (x.axis, x.ranges)
 
     def backward(
-        self, backends: Backends, own: list[Tree], saved, dy: ShardedActivation, wanted: bool
-    ):
+        self,
+        backends: Backends,
+        own: list[Tree],
+        saved: Any,
+        dy: ShardedActivation,
+        input_gradient: bool,
+    ) -> tuple[ShardedActivation, Grads]:
         axis, ranges = saved
-        if not wanted:
+        if not input_gradient:
             return ShardedActivation((None,) * len(backends), axis, ranges), []
         return reduce_scatter(backends, dy.parts, axis, ranges), []
 
 
 @dataclass(frozen=True)
 class LocalSlice:
-    """Of maps that every device computed whole, each keeps its own."""
+    """Of channels that every device computed whole, each keeps its own."""
 
-    maps: tuple[Range, ...]
+    channels: tuple[Range, ...]
 
-    def forward(self, backends: Backends, own: list[Tree], x: ShardedActivation, mode: Mode):
+    def forward(
+        self, backends: Backends, own: list[Tree], x: ShardedActivation, mode: Mode
+    ) -> tuple[ShardedActivation, Any]:
         parts = []
-        for b, part, (low, high) in zip(backends, x.parts, self.maps, strict=True):
+        for b, part, (low, high) in zip(backends, x.parts, self.channels, strict=True):
             with b.device_context():
                 parts.append(b.narrow(part, part.ndim - 1, low, high))
-        return ShardedActivation(tuple(parts), -1, self.maps), None
+        return ShardedActivation(tuple(parts), -1, self.channels), None
 
     def backward(
-        self, backends: Backends, own: list[Tree], saved, dy: ShardedActivation, wanted: bool
-    ):
-        parts, end = [], self.maps[-1][1]
-        for b, part, (low, high) in zip(backends, dy.parts, self.maps, strict=True):
+        self,
+        backends: Backends,
+        own: list[Tree],
+        saved: Any,
+        dy: ShardedActivation,
+        input_gradient: bool,
+    ) -> tuple[ShardedActivation, Grads]:
+        parts, end = [], self.channels[-1][1]
+        for b, part, (low, high) in zip(backends, dy.parts, self.channels, strict=True):
             with b.device_context():
                 before, after = (_zeros(b, part, width) for width in (low, end - high))
                 parts.append(b.concat([*before, part, *after], part.ndim - 1))
         return ShardedActivation(tuple(parts)), []
 
 
-def _zeros(b: Backend, like, width: int) -> list:
+def _zeros(b: Backend, like: Any, width: int) -> list[Any]:
     """`width` columns of zeros to put beside an array."""
     return [b.zeros_like(b.narrow(like, like.ndim - 1, 0, 1))] * width
 
 
 @dataclass(frozen=True)
 class PartialSums:
-    """A layer that needs the maps of all devices, as a sum over the devices they come from.
+    """A layer that needs the channels of all devices: a sum over the devices they come from.
 
-    A device starts with its own maps while the others' are on their way, and on the way back with
-    the others' gradients, so that they travel while it computes the rest.
+    A device starts with its own channels while the others' are on their way, and on the way back
+    with the others' gradients, so that they travel while it computes the rest.
     """
 
-    i: int
+    index: int
     name: str
-    shares: tuple[LayerPartition, ...]
+    partitions: tuple[LayerPartition, ...]  # one a device
 
-    def forward(self, backends: Backends, own: list[Tree], x: ShardedActivation, mode: Mode):
+    def forward(
+        self, backends: Backends, own: list[Tree], x: ShardedActivation, mode: Mode
+    ) -> tuple[ShardedActivation, Any]:
         arrived = [
             {
-                piece.sender: (
-                    backends[d].receive(x.parts[piece.sender], backends[piece.sender])
-                    if piece.sender != d
+                term.sender: (
+                    backends[d].receive(x.parts[term.sender], backends[term.sender])
+                    if term.sender != d
                     else (x.parts[d], None)
                 )
-                for piece in share.pieces
+                for term in partition.terms
             }
-            for d, share in enumerate(self.shares)
+            for d, partition in enumerate(self.partitions)
         ]
         parts: list[Any] = [None] * len(backends)
         saved: list[list] = [[] for _ in backends]
-        for turn in range(max(len(share.pieces) for share in self.shares)):
-            for d, (b, share) in enumerate(zip(backends, self.shares, strict=True)):
-                if turn >= len(share.pieces):
+        for turn in range(self._turns):
+            for d, (b, partition) in enumerate(zip(backends, self.partitions, strict=True)):
+                if turn >= len(partition.terms):
                     continue
-                piece = share.pieces[turn]
-                part, event = arrived[d][piece.sender]
-                params = self._params(own[d], turn, piece.weight)
+                term = partition.terms[turn]
+                part, event = arrived[d][term.sender]
+                params = self._params(own[d], turn, term.weight)
                 with b.device_context():
                     b.wait(event)
-                    y, kept = piece.layer.forward(b, params, part, replace(mode, layer=self.i))
+                    y, kept = term.layer.forward(b, params, part, replace(mode, layer=self.index))
                     parts[d] = y if turn == 0 else b.add(parts[d], y)
                 saved[d].append(kept)
-        maps = tuple(share.maps for share in self.shares)
-        return ShardedActivation(tuple(parts), -1, maps), (saved, x.ranges)
+        channels = tuple(partition.channels for partition in self.partitions)
+        return ShardedActivation(tuple(parts), -1, channels), (saved, x.ranges)
 
     def backward(
-        self, backends: Backends, own: list[Tree], saved, dy: ShardedActivation, wanted: bool
-    ):
+        self,
+        backends: Backends,
+        own: list[Tree],
+        saved: Any,
+        dy: ShardedActivation,
+        input_gradient: bool,
+    ) -> tuple[ShardedActivation, Grads]:
         kept, ranges = saved
         grads: Grads = [{} for _ in backends]
         contributions: list[list[tuple[int, Any]]] = [[] for _ in backends]
-        for turn in reversed(range(max(len(share.pieces) for share in self.shares))):
-            for d, (b, share) in enumerate(zip(backends, self.shares, strict=True)):
-                if turn >= len(share.pieces):
+        for turn in reversed(range(self._turns)):
+            for d, (b, partition) in enumerate(zip(backends, self.partitions, strict=True)):
+                if turn >= len(partition.terms):
                     continue
-                piece = share.pieces[turn]
-                params = self._params(own[d], turn, piece.weight)
+                term = partition.terms[turn]
+                params = self._params(own[d], turn, term.weight)
                 with b.device_context():
-                    dx, of_params = piece.layer.backward(
-                        b, params, kept[d][turn], dy.parts[d], input_gradient=wanted
+                    dx, of_params = term.layer.backward(
+                        b, params, kept[d][turn], dy.parts[d], input_gradient=input_gradient
                     )
-                contributions[piece.sender].append((d, dx))
-                grads[d][piece.weight] = of_params["weight"]
+                contributions[term.sender].append((d, dx))
+                grads[d][term.weight] = of_params["weight"]
                 if turn == 0:
                     grads[d]["bias"] = of_params["bias"]
-        if not wanted:
+        if not input_gradient:
             return ShardedActivation((None,) * len(backends), -1, ranges), grads
         in_order = [[(dx, d) for d, dx in sorted(c, key=lambda p: p[0])] for c in contributions]
         return ShardedActivation(sums(backends, in_order), -1, ranges), grads
+
+    @property
+    def _turns(self) -> int:
+        return max(len(partition.terms) for partition in self.partitions)
 
     def _params(self, own: Tree, turn: int, weight: str) -> dict[str, Any]:
         of_layer = own[self.name]
         return {"weight": of_layer[weight], "bias": of_layer["bias"] if turn == 0 else None}
 
 
-Move = RunLayer | AllGather | LocalSlice | PartialSums
+Step = RunStage | AllGather | LocalSlice | PartialSums
 
 
-def _mode_of(mode: Mode, x: ShardedActivation, device: int, layer: int) -> Mode:
-    """What a device's random numbers are drawn for."""
-    here = replace(mode, layer=layer)
-    if x.axis == 0:
-        return replace(here, first_image=mode.first_image + x.ranges[device][0])
-    if x.axis == -1:
-        return replace(here, first_channel=x.ranges[device][0], channels=x.ranges[-1][1])
-    return here
+def _mode_of(mode: Mode, axis: int | None, ranges: tuple[Range, ...], device: int) -> Mode:
+    """What a device's random numbers are drawn for, where an activation is divided so."""
+    if axis == 0:
+        return replace(mode, first_image=mode.first_image + ranges[device][0])
+    if axis == -1:
+        return replace(mode, first_channel=ranges[device][0], channels=ranges[-1][1])
+    return mode
 
 
-def moves(network: Network, plan: Plan, stop: str | None = None) -> list[Move]:
-    """The moves of a forward pass, up to layer `stop`."""
-    shapes, found = network.shapes(), list[Move]()
+class _Builder:
+    """The steps so far, and the layers that run on every device as they are, not yet fused."""
+
+    def __init__(self, devices: int, training: bool):
+        self.steps: list[Step] = []
+        self._devices, self._training = devices, training
+        self._index, self._local = 0, list[tuple[str, tuple[Layer, ...]]]()
+        self._channels: dict[int, tuple[Range, ...]] = {}
+
+    def local(
+        self, index: int, name: str, layers: tuple[Layer, ...], channels: tuple[Range, ...] = ()
+    ) -> None:
+        """Layer `index`, one a device, on what each device has."""
+        if not self._local:
+            self._index = index
+        self._local.append((name, layers))
+        if channels:
+            self._channels[index] = channels
+
+    def then(self, step: Step) -> None:
+        """A step in which devices exchange something, after the layers so far."""
+        self.flush()
+        self.steps.append(step)
+
+    def flush(self) -> None:
+        """Fuse the local layers, alike on every device."""
+        of_device = [
+            fuse([(name, layers[d]) for name, layers in self._local], self._training)
+            for d in range(self._devices)
+        ]
+        for stages in zip(*of_device, strict=True):
+            index = self._index + stages[0].index
+            placed = tuple(replace(stage, index=index) for stage in stages)
+            self.steps.append(RunStage(placed, self._channels.get(index, ())))
+        self._local.clear()
+
+
+def schedule(network: Network, plan: Plan, training: bool) -> list[Step]:
+    """The steps of a pass through the network."""
+    shapes, build = network.shapes(), _Builder(plan.devices, training)
     first = next(iter(network.parameter_shapes()), None)
-    # how the activation lies: by rows, by maps, or whole on every device
-    maps: tuple[Range, ...] | None = None
-    rows = first not in plan.shares
-    for i, name, layer, fused in network.steps(stop):
-        shares = plan.shares.get(name)
-        if shares:
-            if rows:
-                found.append(AllGather())
-                rows = False
-            maps = tuple(share.maps for share in shares)
-            if len(shares[0].pieces) > 1:
-                found.append(PartialSums(i, name, shares))
-                if fused:
-                    relu = network.layers[i + 1][1]
-                    found.append(RunLayer(i + 1, "", (relu,) * plan.devices, {}))
+    # how the activation lies: by images, by channels, or whole on every device
+    channels: tuple[Range, ...] | None = None
+    by_images = first not in plan.partitions
+    for i, (name, layer) in enumerate(network.layers):
+        same = (layer,) * plan.devices
+        partitions = plan.partitions.get(name)
+        if partitions:
+            if by_images:
+                build.then(AllGather())
+                by_images = False
+            channels = tuple(partition.channels for partition in partitions)
+            if len(partitions[0].terms) > 1:
+                build.then(PartialSums(i, name, partitions))
             else:
-                own = tuple(share.pieces[0].layer for share in shares)
-                found.append(RunLayer(i, name, own, fused, maps))
-        elif isinstance(layer, ResponseNorm) and maps:
+                own = tuple(partition.terms[0].layer for partition in partitions)
+                build.local(i, name, own, channels)
+        elif isinstance(layer, ResponseNorm) and channels:
             size = shapes[i][-1] // layer.groups
-            if all(low % size == 0 and high % size == 0 for low, high in maps):
-                own = tuple(replace(layer, groups=(high - low) // size) for low, high in maps)
-                found.append(RunLayer(i, name, own, {}))
+            if all(low % size == 0 and high % size == 0 for low, high in channels):
+                own = tuple(replace(layer, groups=(high - low) // size) for low, high in channels)
+                build.local(i, name, own)
             else:
-                found += [
-                    AllGather(),
-                    RunLayer(i, name, (layer,) * plan.devices, {}),
-                    LocalSlice(maps),
-                ]
+                build.then(AllGather())
+                build.local(i, name, same)
+                build.then(LocalSlice(channels))
         else:
-            found.append(RunLayer(i, name, (layer,) * plan.devices, fused))
-    return found
+            build.local(i, name, same)
+    build.flush()
+    return build.steps

@@ -17,9 +17,10 @@ from minialex.errors import InputError
 from minialex.layers import Layer, Mode
 from minialex.losses import SoftmaxCrossEntropy
 from minialex.models.recipe import Recipe
-from minialex.network import Network, Tree
+from minialex.network import Network
 from minialex.optim import SGD, constant
 from minialex.testing.problems import GENERIC, OPS, Problem, difference
+from minialex.tree import Tree
 
 PROBLEMS = 6  # of each op and dtype
 STEP = 1e-5  # of the central difference, whose relative error is about STEP²

@@ -1,13 +1,13 @@
 """Signs that a run is well: its start, a loss that does not move, a number that is not finite."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from minialex.errors import TrainingError
 from minialex.layers import Mode
-from minialex.network import Network, Tree
+from minialex.network import Network
+from minialex.tree import Tree
 
 
 def first_look(b, network: Network, params: Tree, loss, x, labels) -> tuple[str, float]:
@@ -15,20 +15,19 @@ def first_look(b, network: Network, params: Tree, loss, x, labels) -> tuple[str,
 
     Returns a small table and the loss; x (N, H, W, C) are a few images as the network sees them.
     """
-    outputs, gradients = {}, {}
-    y, saved = x, []
-    for i, (name, layer) in enumerate(network.layers):
-        y, kept = layer.forward(b, params.get(name, {}), y, Mode(layer=i))
-        saved.append(kept)
+    outputs, gradients, saved = {}, {}, []
+    y = x
+    for stage in network.stages(fused=False):
+        y, kept = stage.forward(b, params, y, Mode())
+        saved.append((stage, kept))
         numbers = _on_host(b, y)
-        outputs[name] = (float(numbers.mean()), float(numbers.std()))
+        outputs[stage.name] = (float(numbers.mean()), float(numbers.std()))
     value, dy = loss(b, y, labels)
     between = float(_on_host(b, y).std(axis=0).mean())
-
-    def watch(name, dy):
-        gradients[name] = float(_on_host(b, dy).std())
-
-    network.backward(b, params, saved, dy, watch)
+    while saved:
+        stage, kept = saved.pop()
+        gradients[stage.name] = float(_on_host(b, dy).std())
+        dy, _ = stage.backward(b, params, kept, dy, input_gradient=stage.index > 0)
     lines = ["layer          mean        std   gradient std"]
     for name, (mean, std) in outputs.items():
         lines.append(f"{name:10} {mean:8.3g}   {std:8.3g}   {gradients[name]:12.3g}")
@@ -94,8 +93,8 @@ def _first_bad(b, network: Network, params: Tree, x, mode: Mode) -> str:
     if parameter is not None:
         return f"{parameter} is not finite after the update of step {mode.step - 1}"
     with np.errstate(all="ignore"):
-        for i, (name, layer) in enumerate(network.layers):
-            x, _ = layer.forward(b, params.get(name, {}), x, replace(mode, layer=i))
+        for stage in network.stages(mode.training, fused=False):
+            x, _ = stage.forward(b, params, x, mode)
             if not b.all_finite(x):
-                return f"the output of layer {name} is the first that is not finite"
+                return f"the output of layer {stage.name} is the first that is not finite"
     return "the loss is not finite although every layer's output is"

@@ -66,32 +66,35 @@ def fitting_batch(network: Network, memory: int, devices: int = 1, precision: st
 
 
 def _steps(network: Network, size: int, batch: int, columns: bool) -> list[_Step]:
-    steps, shapes, found = list(network.steps()), network.shapes(), list[_Step]()
-    for at, (i, _, layer, fused) in enumerate(steps):
-        output = prod(shapes[i + len(fused) + 1])
-        follower = steps[at + 1][2] if at + 1 < len(steps) else None
-        # an output is kept once, by the layer that made it or the one that reads it
-        kept = size * output * (bool(fused) or _keeps_output(layer) or _keeps_input(follower))
-        if isinstance(layer, MaxPool):
+    stages, shapes, found = network.stages(training=True), network.shapes(), list[_Step]()
+    for i, stage in enumerate(stages):
+        end = stage.index + len(stage.names)
+        (_, first), (_, last) = network.layers[stage.index], network.layers[end - 1]
+        output = prod(shapes[end])
+        follower = network.layers[end][1] if i + 1 < len(stages) else None
+        # an output is kept once, by the stage that made it or the one that reads it
+        kept = size * output * (_keeps_output(last) or _keeps_input(follower))
+        if isinstance(last, MaxPool):
             kept += 2 * output
-        if isinstance(layer, SpatialResponseNorm):
+        if isinstance(last, SpatialResponseNorm):
             kept += 4 * output
         scratch = 0
-        if isinstance(layer, Conv2D):
-            r, s, cg, k = layer.parameter_shapes(shapes[i])["weight"]
-            numbers = r * s * cg * prod(shapes[i + 1][:2])
+        if isinstance(first, Conv2D):
+            r, s, cg, k = first.parameter_shapes(shapes[stage.index])["weight"]
+            numbers = r * s * cg * prod(shapes[stage.index + 1][:2])
             scratch = min(numbers * size * batch, max(_COLUMNS * 4, numbers * size))
             if not columns:
-                image, pads = (max(1, batch), *shapes[i]), layer._pads(shapes[i])
-                place = ((layer.stride, layer.stride), pads, layer.groups)
-                parts, _ = Convolution.of(image, (r, s), k, *place).parts(size)
+                image, geometry = shapes[stage.index], first.geometry(shapes[stage.index])
+                x_shape = (max(1, batch), *image)
+                parts, _ = Convolution.of(x_shape, (r, s), k, *geometry).parts(size)
                 scratch = parts * r * s * cg * k * 4
-        gradient = sum(4 * prod(s) for s in layer.parameter_shapes(shapes[i]).values())
+        parameters = first.parameter_shapes(shapes[stage.index]).values()
+        gradient = sum(4 * prod(shape) for shape in parameters)
         found.append(_Step(output * size, kept, scratch, gradient))
     return found
 
 
-def _keeps_output(layer: Layer | None) -> bool:
+def _keeps_output(layer: Layer) -> bool:
     return isinstance(layer, (ReLU, Tanh))
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from minialex.errors import InputError, TrainingError
 from minialex.inference.classifier import Classifier, from_checkpoint
-from minialex.network import Tree
 from minialex.optim import LossScale
 from minialex.parallel import place
 from minialex.training.diagnostics import bad_parameter
+from minialex.tree import Tree
 from minialex.utils import checkpoint
 
 _COUNTERS = (

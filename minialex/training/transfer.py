@@ -12,8 +12,9 @@ from typing import Any
 from minialex import backends
 from minialex.errors import InputError
 from minialex.inference.classifier import Classifier, load
-from minialex.network import Network, Tree
+from minialex.network import Network
 from minialex.training import run_folder
+from minialex.tree import Tree
 
 
 def choose_model(settings: dict[str, Any], resumed: Path | None) -> Classifier | None:

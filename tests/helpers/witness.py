@@ -64,5 +64,5 @@ def _layer(layer, params, x, mask):
 
 def _pads(x, layer, window):
     shape = (x.shape[2], x.shape[3], x.shape[1])
-    rows, columns = output_size.resolve(shape, window, layer.stride, layer.pad, layer.rounding)
+    rows, columns = output_size.pads(shape, window, layer.stride, layer.pad, layer.rounding)
     return (*columns, *rows)

@@ -292,16 +292,16 @@ def test_224_with_the_originals_edge_is_227_with_zeros():
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: layers.Conv2D(5, 3, groups=2), "cannot be shared out"),
+        (lambda: layers.Conv2D(5, 3, groups=2), "cannot be divided"),
         (lambda: layers.Conv2D(4, 3, groups=2).parameter_shapes((5, 5, 3)), "input channels"),
         (lambda: layers.Conv2D(4, 0), "at least 1"),
         (lambda: layers.Conv2D(4, 3, rounding="up"), "floor"),
         (lambda: layers.Conv2D(4, 9).output_shape((5, 5, 3)), "does not fit"),
         (lambda: layers.MaxPool(3, 2, pad=3), "pad less than the window"),
-        (lambda: layers.MaxPool(3, 2).output_shape((100,)), "maps"),
+        (lambda: layers.MaxPool(3, 2).output_shape((100,)), "moves over images"),
         (lambda: layers.Dropout(0.0), "share in"),
         (lambda: layers.Dense(0), "at least one unit"),
-        (lambda: layers.ResponseNorm(groups=2).output_shape((4, 4, 3)), "shared out"),
+        (lambda: layers.ResponseNorm(groups=2).output_shape((4, 4, 3)), "divided into"),
     ],
 )
 def test_what_means_nothing_is_one_sentence(make, sentence):

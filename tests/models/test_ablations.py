@@ -82,9 +82,9 @@ def test_separate_towers_meet_in_the_classifier_only():
     b = backends.get("numpy")
     params = network.init(b, seed=1, dtype="float64")
     x = np.random.default_rng(0).normal(size=(2, 64, 64, 3))
-    before = network.infer(b, params, x, stop="relu7")[:, 0, 0]
+    before = network.until("relu7").infer(b, params, x)[:, 0, 0]
     params["conv1"]["weight"][..., :32] *= 1.5
-    after = network.infer(b, params, x, stop="relu7")[:, 0, 0]
+    after = network.until("relu7").infer(b, params, x)[:, 0, 0]
     half = before.shape[1] // 2
     assert np.abs(after[:, :half] - before[:, :half]).max() > 1e-6
     assert np.array_equal(after[:, half:], before[:, half:])

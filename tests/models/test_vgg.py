@@ -45,7 +45,7 @@ def test_scaled_values_keep_the_scores_alive_where_one_small_deviation_loses_the
     spread = {}
     for init in ("he", "glorot", 0.01):
         network = vgg(10, configuration="E", init=init, **{**FEW, "width": 8, "hidden": 64})
-        y = network.infer(b, network.init(b, 0, "float64"), x, stop="fc7")
+        y = network.until("fc7").infer(b, network.init(b, 0, "float64"), x)
         spread[init] = y.std()
     assert spread["he"] > 0.1
     assert spread["glorot"] > 1000 * spread[0.01]

@@ -8,11 +8,13 @@ import numpy as np
 
 from minialex import backends, losses, models, parallel
 from minialex.bench.gpu.plan import Plan, Run, on_device
-from minialex.layers import Dropout, MaxPool, ReLU, ResponseNorm
+from minialex.fusion import Stage
+from minialex.layers import Dropout, Layer, MaxPool, Mode, ReLU
+from minialex.network import Network
 from minialex.optim import SGD
 from minialex.training.captured import input_channels
 
-_WHICH = 2  # bytes of the place of a maximum
+_ARGMAX = 2  # bytes of a maximum's tap
 
 
 def moves(precision: str, measured: dict[str, float], plan: Plan) -> list[dict[str, Any]]:
@@ -56,26 +58,21 @@ def _listed(b: Any, plan: Plan) -> Iterator[tuple[str, int, Run]]:
     # what else they write, zeros of a fourth channel, is no floor
     cut = partial(b.crops_at, squares, place, *view, input_channels(b, network, "float32"))
     yield "crops", x.nbytes + x.size, cut
+    for stage in network.stages(training=True):  # those without weights
+        end = stage.index + len(stage.names)
+        if any(layer.parameter_shapes(shapes[i]) for i, layer in _layers(network, stage)):
+            continue
+        x, dy, mode = device((n, *shapes[stage.index])), device((n, *shapes[end])), Mode(True)
+        _, kept = stage.forward(b, {}, x, mode)
+        last, name = network.layers[end - 1][1], " and ".join(stage.names)
+        small = dy.nbytes + (_ARGMAX * dy.size if isinstance(last, MaxPool) else 0)
+        yield name, x.nbytes + small, partial(stage.forward, b, {}, x, mode)
+        read = 1 if isinstance(stage.layer, MaxPool) else 2  # all but the maxima read x again
+        backward = partial(stage.backward, b, {}, kept, dy)
+        yield f"{name}, backward", read * x.nbytes + small, backward
     for i, (name, layer) in enumerate(network.layers):
         x, dy = device((n, *shapes[i])), device((n, *shapes[i + 1]))
-        if isinstance(layer, ResponseNorm) and network.pool_follows(i):
-            pool = network.layers[i + 1][1]
-            assert isinstance(pool, MaxPool)
-            both, dy = (layer.place(), pool.place(x.shape)), device((n, *shapes[i + 2]))
-            _, kept = b.response_norm_pool(x, *both)
-            small = dy.nbytes + _WHICH * dy.size
-            forward = partial(b.response_norm_pool, x, *both)
-            backward = partial(b.response_norm_pool_gradient, dy, kept, *both, relu=True)
-            yield f"{name} and pooling", x.nbytes + small, forward
-            yield f"{name} and pooling, backward", 2 * x.nbytes + small, backward
-        elif isinstance(layer, MaxPool) and not (i and network.pool_follows(i - 1)):
-            at = layer.place(x.shape)
-            _, which = b.max_pool(x, *at)
-            small = dy.nbytes + _WHICH * dy.size
-            yield name, x.nbytes + small, partial(b.max_pool, x, *at)
-            backward = partial(b.max_pool_gradient, dy, which, x.shape, *at)
-            yield f"{name}, backward", x.nbytes + small, backward
-        elif isinstance(layer, Dropout):
+        if isinstance(layer, Dropout):
             drawn = (layer.keep, 1.0, 0, 0, 0)
             yield name, 2 * x.nbytes, partial(b.dropout, x, *drawn)
             backward = partial(b.relu_dropout_gradient, dy, x, 1.0)
@@ -95,3 +92,8 @@ def _listed(b: Any, plan: Plan) -> Iterator[tuple[str, int, Run]]:
     ]
     count = sum(value.size for value, *_ in triples)
     yield "update", 5 * 4 * count, partial(b.sgd_updates, triples, 0.9)
+
+
+def _layers(network: Network, stage: Stage) -> list[tuple[int, Layer]]:
+    """(position, layer) of a stage's layers."""
+    return [(i, network.layers[i][1]) for i in range(stage.index, stage.index + len(stage.names))]

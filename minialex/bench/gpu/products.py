@@ -110,7 +110,7 @@ def _call(precision: str, way: str, op: str, layer, x, weight, bias, dy, first: 
         image = np.zeros((n, *size, channels), "float32")
         image[..., :c] = b.to_numpy(x)
         x = b.asarray(image, b.compute_dtype("float32"))
-    pads = layer._pads(x.shape[1:])
+    _, pads, _ = layer.geometry(x.shape[1:])
     kernel = (layer.kernel, layer.kernel)
     place = ((layer.stride, layer.stride), pads, layer.groups)
     assert output_shape(x.shape[1:3], kernel, place[0], pads) == dy.shape[1:3]
