@@ -1,8 +1,8 @@
 """The same network over several devices of one process: towers, replicas, or both.
 
-`open_devices` gives a backend for one device and a `DeviceGroup` for several; `gradients` and
-`infer` run a batch on either. `partition` says who computes what, `schedule` what runs in which
-order, `collectives` what is sent.
+`DeviceConfig(...).open(network)` gives a backend for one device and a `DeviceGroup` for several;
+`gradients` and `infer` run a batch on either. `partition` says who computes what, `schedule` what
+runs in which order, `collectives` what is sent.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,15 +10,23 @@ from typing import Any
 
 import numpy as np
 
-from minialex import backends
 from minialex.backends import Backend
-from minialex.errors import InputError
 from minialex.layers import Mode
 from minialex.network import Network
 from minialex.parallel.device_group import DeviceGroup, Inputs
+from minialex.parallel.devices import DeviceConfig
 from minialex.tree import Tree
 
-__all__ = ["Group", "Inputs", "gradients", "infer", "open_devices", "place", "whole"]
+__all__ = [
+    "DeviceConfig",
+    "DeviceGroup",
+    "Inputs",
+    "gradients",
+    "infer",
+    "open_devices",
+    "place",
+    "whole",
+]
 
 
 def open_devices(
@@ -29,21 +37,8 @@ def open_devices(
     precision: str = "fp32",
     threads: int | None = None,
 ) -> Backend | DeviceGroup:
-    """A backend on one device, or the network over several; a device may be named twice.
-
-    `parallel` is "towers", "data" or "hybrid" (see `plan`); None chooses towers for a network with
-    as many groups as there are devices, else data.
-    """
-    if isinstance(backend, DeviceGroup):
-        return backend
-    if devices is None or isinstance(devices, int):
-        return backends.get(backend, devices, precision, threads)
-    if len(devices) == 0:
-        raise InputError("no device was named: name at least one, such as devices=[0]")
-    if len(devices) == 1:
-        return backends.get(backend, devices[0], precision, threads)
-    made = [backends.get(backend, d, precision, threads) for d in devices]
-    return DeviceGroup(network, made, parallel)
+    """`DeviceConfig(...).open(network)`: a backend on one device, or the network over several."""
+    return DeviceConfig(backend, devices, parallel, precision, threads).open(network)
 
 
 def place(b: Backend | DeviceGroup, params: Tree) -> Tree:

@@ -192,7 +192,7 @@ def test_a_full_disk_is_one_line_and_the_last_state_is_kept(refused, tmp_path, m
 LIMITED = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
-from minialex.cli import main
+from minialex.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
 

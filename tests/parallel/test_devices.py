@@ -1,0 +1,46 @@
+"""The value that says what a network runs on: checked when it is made, opened for a network."""
+
+import pytest
+
+from minialex import backends
+from minialex.errors import InputError
+from minialex.layers import Dense
+from minialex.network import Network
+from minialex.parallel import DeviceConfig, DeviceGroup
+
+NETWORK = Network((("fc1", Dense(4)), ("fc2", Dense(2))), (1, 1, 3))
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"devices": []}, "no device was named"),
+        ({"parallel": "tower"}, "unknown way to run in parallel 'tower': did you mean 'towers'"),
+        ({"precision": "fp8"}, "unknown precision 'fp8'"),
+        ({"threads": 0}, "0 threads were asked for"),
+    ],
+)
+def test_a_value_that_no_machine_has_is_refused_at_once(fields, sentence):
+    with pytest.raises(InputError, match=sentence):
+        DeviceConfig("numpy", **fields)
+
+
+def test_one_device_opens_a_backend_and_several_a_group():
+    assert DeviceConfig("numpy").open(NETWORK).name == "numpy"
+    assert DeviceConfig("numpy", [0]).open(NETWORK).name == "numpy"
+    group = DeviceConfig("numpy", [0, 0, 1], "data").open(NETWORK)
+    assert isinstance(group, DeviceGroup)
+    assert len(group.backends) == 3
+    assert group.plan.scheme == "data"
+
+
+def test_what_is_open_already_is_passed_through():
+    b = backends.get("numpy")
+    group = DeviceConfig("numpy", (0, 1)).open(NETWORK)
+    assert DeviceConfig(b).open(NETWORK) is b
+    assert DeviceConfig(group).open(NETWORK) is group
+
+
+def test_equal_configurations_compare_and_hash_alike():
+    assert DeviceConfig("numpy", [0, 1]) == DeviceConfig("numpy", (0, 1))
+    assert hash(DeviceConfig("numpy", [0, 1])) == hash(DeviceConfig("numpy", (0, 1)))
