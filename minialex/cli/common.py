@@ -85,9 +85,10 @@ def load_all(
         chosen = model_files[0] if model_files else None
         return load(chosen, backend, devices, precision, threads)
     from minialex.inference.ensemble import load_ensemble
+    from minialex.parallel import DeviceConfig
 
-    where = {"precision": precision, "threads": threads}
-    return load_ensemble(model_files, weights, backend, devices, **where)
+    chosen_devices = DeviceConfig(backend, devices, None, precision, threads)
+    return load_ensemble(model_files, weights, chosen_devices)
 
 
 def newest_run(root: Path) -> Path:

@@ -371,22 +371,11 @@ class Run:
 def predictions(classifier: Classifier, dataset, crops: int) -> tuple[np.ndarray, np.ndarray]:
     """-> probabilities (N, K), labels (N,) of every readable image, in order."""
     from minialex.data.loading.loader import Loader
-    from minialex.inference import evaluation
 
     loader = Loader(dataset, classifier.preprocessing.recipe.resize)
     rows, labels = [], []
     for batch in loader.batches(np.arange(len(dataset)), 128):
-        rows.append(
-            evaluation.probabilities(
-                classifier.backend,
-                classifier.model.network,
-                classifier.params,
-                classifier.preprocessing,
-                batch.images,
-                crops=crops,
-                dtype=classifier.dtype,
-            )
-        )
+        rows.append(classifier.trained.probabilities(batch.images, crops))
         labels.append(batch.labels)
     return np.concatenate(rows), np.concatenate(labels)
 

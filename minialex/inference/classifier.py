@@ -14,10 +14,11 @@ from minialex.data.preprocessing import Preprocessing
 from minialex.data.sources.open import open_data, open_for_evaluation
 from minialex.data.statistics import Statistics
 from minialex.errors import InputError
-from minialex.inference.evaluation import Evaluation, evaluate_network, probabilities, scores
+from minialex.inference.evaluation import Evaluation, evaluate_model
+from minialex.inference.trained_model import TrainedModel
 from minialex.models import Model
 from minialex.models.recipe import Recipe
-from minialex.parallel import DeviceGroup, open_devices, place
+from minialex.parallel import DeviceConfig, DeviceGroup, place
 from minialex.tree import Tree
 from minialex.utils import checkpoint
 
@@ -50,6 +51,12 @@ class Classifier:
     dtype: str = "float32"
 
     @property
+    def trained(self) -> TrainedModel:
+        """Network, weights, preprocessing and devices, as evaluation takes them."""
+        network = self.model.network
+        return TrainedModel(network, self.params, self.preprocessing, self.backend, self.dtype)
+
+    @property
     def recipe_line(self) -> str:
         """The model and its preprocessing in one line, to stand beside an accuracy."""
         return f"{self.model.name}, {self.preprocessing.recipe.line()}"
@@ -62,30 +69,13 @@ class Classifier:
 
     def probabilities(self, images: Image | Sequence[Image], crops: int = 1) -> np.ndarray:
         """All class probabilities: (N, K)."""
-        return probabilities(
-            self.backend,
-            self.model.network,
-            self.params,
-            self.preprocessing,
-            self._squares(images),
-            crops=crops,
-            dtype=self.dtype,
-        )
+        return self.trained.probabilities(self._resized(images), crops)
 
     def features(self, images: Image | Sequence[Image]) -> np.ndarray:
         """The last hidden layer's outputs on the centre crop (paper, section 6.1): (N, 4096)."""
-        network = self.model.network
-        [view] = self.preprocessing.views(1)
-        y = scores(
-            self.backend,
-            network,
-            self.params,
-            self.preprocessing,
-            self._squares(images),
-            view,
-            self.dtype,
-            network.feature_layer(),
-        )
+        [centre] = self.preprocessing.views(1)
+        layer = self.model.network.feature_layer()
+        y = self.trained.scores(self._resized(images), centre, layer)
         return y.reshape(len(y), -1).astype(self.dtype)
 
     def evaluate(
@@ -107,18 +97,14 @@ class Classifier:
         labels = self._labels(dataset)
         loader = Loader(dataset, self.preprocessing.recipe.resize, workers=workers)
         with Progress(progress).bar("evaluating", len(dataset)) as bar:
-            return evaluate_network(
-                self.backend,
-                self.model.network,
-                self.params,
-                self.preprocessing,
+            return evaluate_model(
+                self.trained,
                 dataset,
                 crops=crops,
                 batch_size=batch_size,
                 labels=labels,
                 loader=loader,
                 recipe_line=f"{self.recipe_line}, {crops} crop{'s' * (crops > 1)}",
-                dtype=self.dtype,
                 on_batch=bar.update,
             )
 
@@ -152,16 +138,16 @@ class Classifier:
         }
         checkpoint.save(Path(path), {**weights, **fixed, **(tensors or {})}, described)
 
-    def _squares(self, images) -> np.ndarray:
+    def _resized(self, images) -> np.ndarray:
         if isinstance(images, (str, Path)) or not isinstance(images, (Sequence, np.ndarray)):
             images = [images]
         elif isinstance(images, np.ndarray) and images.ndim == 3:
             images = images[None]
         if len(images) == 0:
             raise InputError("no image was given: name at least one")
-        return np.stack([self._square(image) for image in images])
+        return np.stack([self._resize(image) for image in images])
 
-    def _square(self, image) -> np.ndarray:
+    def _resize(self, image) -> np.ndarray:
         size = self.preprocessing.recipe.resize
         return load_square(image, size) if isinstance(image, (str, Path)) else square(image, size)
 
@@ -224,20 +210,24 @@ def data_key(data) -> str | None:
 def load(
     path: str | Path,
     backend: str = "auto",
-    devices=None,
+    devices: int | Sequence[int] | None = None,
     parallel: str | None = None,
     precision: str = "fp32",
     threads: int | None = None,
 ) -> Classifier:
     """The classifier in a weight file, or the best one of a run folder.
 
-    `devices`, `parallel`, `precision` and `threads` are as for `train`.
+    `backend` to `threads` are the fields of `DeviceConfig`. Raises InputError for a file that is
+    damaged or holds something else, FileNotFoundError for none.
     """
+    return load_on(path, DeviceConfig(backend, devices, parallel, precision, threads))
+
+
+def load_on(path: str | Path, devices: DeviceConfig) -> Classifier:
+    """`load`, with the devices as one value."""
     path = weight_file(Path(path))
     tensors, described = checkpoint.load(path)
-    return from_checkpoint(
-        path, tensors, described, (backend, devices, parallel, precision, threads)
-    )
+    return from_checkpoint(path, tensors, described, devices)
 
 
 def weight_file(path: Path) -> Path:
@@ -252,11 +242,10 @@ def weight_file(path: Path) -> Path:
     return path
 
 
-def from_checkpoint(path: Path, tensors: dict, described: dict, where: tuple) -> Classifier:
-    """Build the classifier a checkpoint describes; refuses one whose tensors do not fit.
-
-    `where` are `parallel.open_devices`' arguments after the network.
-    """
+def from_checkpoint(
+    path: Path, tensors: dict[str, np.ndarray], described: dict[str, Any], devices: DeviceConfig
+) -> Classifier:
+    """Build the classifier a checkpoint describes; InputError if its tensors do not fit."""
     try:
         model = models.get(
             described["model"]["name"],
@@ -286,7 +275,7 @@ def from_checkpoint(path: Path, tensors: dict, described: dict, where: tuple) ->
         }
         for layer, of in model.network.parameter_shapes().items()
     }
-    b = open_devices(model.network, *where)
+    b = devices.open(model.network)
     if not len(names) == len(ids) == model.classes:
         raise InputError(
             f"{path} names {len(names)} classes and its network has {model.classes} outputs: "

@@ -14,9 +14,15 @@ from minialex.inference.classifier import (
     Prediction,
     best_guesses,
     data_key,
-    load,
+    load_on,
 )
-from minialex.inference.evaluation import Evaluation, judge, probabilities_of, ranks
+from minialex.inference.evaluation import (
+    Evaluation,
+    evaluate_probabilities,
+    predict_dataset,
+    ranks,
+)
+from minialex.parallel import DeviceConfig
 
 STEP = 0.05  # of the search for weights, and its most passes, as the original's
 PASSES = 5
@@ -115,7 +121,7 @@ class Ensemble:
         known = self._known(data, crops, batch_size, workers, progress)
         line = f"{self.recipe_line}, {crops} crop{'s' * (crops > 1)}"
         p = self._mean(known.probabilities)
-        return judge(p, known.labels, crops, line, known.skipped)
+        return evaluate_probabilities(p, known.labels, crops, line, known.skipped)
 
     def with_found_weights(self, data=None, crops: int = 1, **options) -> "Ensemble":
         """The same networks with the weights that do best on `data`, as the original searched them.
@@ -150,13 +156,15 @@ class Ensemble:
             for m in self.members:
                 loader = loaders[m.preprocessing.recipe.resize]
                 found.append(
-                    probabilities_of(m, loader, crops, batch_size=batch_size, on_batch=bar.update)
+                    predict_dataset(
+                        m.trained, loader, crops, batch_size=batch_size, on_batch=bar.update
+                    )
                 )
                 skipped.update(loader.skipped)
         read = found[0].indices
         for each in found[1:]:  # an image that is read at one size only is left out
             read = np.intersect1d(read, each.indices)
-        kept = [each.p[np.isin(each.indices, read)] for each in found]
+        kept = [each.probabilities[np.isin(each.indices, read)] for each in found]
         return _Known(self._aligned(kept), labels[read], skipped)
 
     def _require_unseen(self, data, dataset) -> None:
@@ -193,10 +201,12 @@ class _Known:
 
 
 def load_ensemble(
-    paths: Sequence[str | Path], weights: Sequence[float] | None = None, *where, **options
+    paths: Sequence[str | Path],
+    weights: Sequence[float] | None = None,
+    devices: DeviceConfig = DeviceConfig(),  # noqa: B008  frozen
 ) -> Ensemble:
-    """The networks in weight files or run folders; `where` as for `load`, after the path."""
-    members = tuple(load(path, *where, **options) for path in paths)
+    """The networks in weight files or run folders, all on the same devices."""
+    members = tuple(load_on(path, devices) for path in paths)
     return Ensemble(members, tuple(weights or ()))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from minialex.errors import InputError, TrainingError
 from minialex.inference.classifier import Classifier, from_checkpoint
 from minialex.optim import LossScale
-from minialex.parallel import place
+from minialex.parallel import DeviceConfig, place
 from minialex.training.diagnostics import bad_parameter
 from minialex.tree import Tree
 from minialex.utils import checkpoint
@@ -60,10 +60,10 @@ class State:
             )
 
 
-def restore(path: Path, where: tuple) -> tuple[State, Classifier]:
-    """The state and the classifier in a checkpoint; `where` as for `from_checkpoint`."""
+def restore(path: Path, devices: DeviceConfig) -> tuple[State, Classifier]:
+    """The state and the classifier in a checkpoint, on `devices`."""
     tensors, described = checkpoint.load(path)
-    classifier = from_checkpoint(path, tensors, described, where)
+    classifier = from_checkpoint(path, tensors, described, devices)
     velocities: Tree = {}
     for layer, of_layer in classifier.params.items():
         for name in of_layer:

@@ -4,7 +4,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,13 @@ from minialex.data.sources.open import open_data
 from minialex.data.statistics import measure, supplied
 from minialex.errors import TrainingError
 from minialex.inference.classifier import Classifier, data_key, load
-from minialex.inference.evaluation import evaluate_network
+from minialex.inference.evaluation import evaluate_model
 from minialex.layers import Mode
 from minialex.models.recipe import Recipe
 from minialex.models.vgg import deepen
 from minialex.optim import SGD, LossScale, Rates
 from minialex.optim import schedule as get_schedule
-from minialex.parallel import DeviceGroup, open_devices, place
+from minialex.parallel import DeviceConfig, DeviceGroup, place
 from minialex.training import captured, diagnostics, run_folder
 from minialex.training import memory_estimate as memory
 from minialex.training.captured import CapturedSteps
@@ -174,15 +174,11 @@ class Trainer:
         """Validate on centre crops and add the epoch's row to the history."""
         start = time.monotonic()
         classifier, recipe = self.classifier, self.recipe
-        evaluation = evaluate_network(
-            classifier.backend,
-            classifier.model.network,
-            state.params,
-            classifier.preprocessing,
+        evaluation = evaluate_model(
+            replace(classifier.trained, params=state.params),
             self.splits.val,
             batch_size=recipe.batch_size,
             loader=self.val_loader,
-            dtype=classifier.dtype,
         )
         state.seconds += time.monotonic() - start
         state.epoch += 1
@@ -297,7 +293,7 @@ def train(
     settings["shallow"] = None if shallow is None else str(shallow)
     source = choose_model(settings, Path(str(out)) if resume else None)
     show = Progress(progress)
-    where = (backend, devices, parallel, precision, threads)
+    device_config = DeviceConfig(backend, devices, parallel, precision, threads)
     loss_function = losses.get(loss, margin)
     if resume:
         check_same(out, settings)
@@ -316,7 +312,7 @@ def train(
             seed=seed,
             dtype=dtype,
         )
-    b = open_devices(planned.network, *where)
+    b = device_config.open(planned.network)
     folder = (
         Path(str(out))
         if resume
@@ -350,7 +346,7 @@ def train(
         state = State(params, SGD(recipe).start(b, params))
         preprocessing = Preprocessing(recipe, statistics)
     else:
-        state, stored = restore(last, (b,))
+        state, stored = restore(last, DeviceConfig(b))
         preprocessing = Preprocessing(recipe, stored.preprocessing.statistics)
         if state.epoch >= recipe.epochs:
             show.say(

@@ -1,7 +1,7 @@
 """Two networks, one on frames and one on motion, and the mean of what they say (late fusion)."""
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from minialex.data.preprocessing import Preprocessing
 from minialex.errors import InputError
 from minialex.inference.classifier import Classifier
-from minialex.inference.evaluation import probabilities, ranks
+from minialex.inference.evaluation import ranks
 from minialex.models import get
 from minialex.training.trainer import train
 from minialex.utils.cores import usable_cores
@@ -120,6 +120,7 @@ def _answers(
         raise InputError(f"pieces is {pieces}: a clip is judged by at least 1")
     clips, of_classifier = view.clips, classifier.preprocessing
     preprocessing = kind(of_classifier.recipe, of_classifier.statistics)
+    model = replace(classifier.trained, preprocessing=preprocessing)
     size = preprocessing.recipe.resize
     preprocessing.views(crops)  # refuses a number of crops that is not known
     total = np.zeros((len(clips), classifier.model.classes))
@@ -131,15 +132,8 @@ def _answers(
         step = max(1, _BATCH // pieces)
         for start in range(0, len(clips), step):
             found = list(threads.map(inputs, range(start, min(start + step, len(clips)))))
-            p = probabilities(
-                classifier.backend,
-                classifier.model.network,
-                classifier.params,
-                preprocessing,
-                np.stack([square for of_clip in found for square in of_clip]),
-                crops=crops,
-                dtype=classifier.dtype,
-            )
+            images = np.stack([image for of_clip in found for image in of_clip])
+            p = model.probabilities(images, crops)
             ends = np.cumsum([len(of_clip) for of_clip in found])[:-1]
             total[start : start + step] = [part.mean(axis=0) for part in np.split(p, ends)]
     return total

@@ -11,6 +11,7 @@ from minialex.data.sources.open import open_data
 from minialex.errors import InputError
 from minialex.inference.ensemble import Ensemble, find_weights, load_ensemble
 from minialex.inference.evaluation import ranks
+from minialex.parallel import DeviceConfig
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +174,6 @@ def test_from_weight_files(members, images, tmp_path):
     for i, member in enumerate(members):
         paths.append(tmp_path / f"{i}.safetensors")
         member.save(paths[-1])
-    loaded = load_ensemble(paths, [1, 3], "numpy")
+    loaded = load_ensemble(paths, [1, 3], DeviceConfig("numpy"))
     wanted = Ensemble(members, (1, 3)).probabilities(images[:2])
     np.testing.assert_allclose(loaded.probabilities(images[:2]), wanted)

@@ -16,7 +16,7 @@ from minialex.data.sources.open import open_data
 from minialex.data.statistics import measure
 from minialex.errors import InputError
 from minialex.inference.classifier import Classifier, load
-from minialex.inference.evaluation import evaluate_network, probabilities, ranks
+from minialex.inference.evaluation import evaluate_model, ranks
 from minialex.utils import checkpoint
 
 
@@ -79,15 +79,7 @@ def test_ten_crops_are_the_mean_over_corners_centre_and_mirrors(classifier, spli
         view = x[top : top + 64, left : left + 64]
         views += [view, view[:, ::-1]]
     wanted = b.softmax(network.infer(b, classifier.params, np.stack(views))).mean(axis=0)
-    ours = probabilities(
-        b,
-        network,
-        classifier.params,
-        classifier.preprocessing,
-        square[None],
-        crops=10,
-        dtype="float32",
-    )
+    ours = classifier.trained.probabilities(square[None], crops=10)
     np.testing.assert_allclose(ours[0], wanted, rtol=1e-4)
     assert len(set(classifier.preprocessing.views(10))) == 10
 
@@ -215,11 +207,5 @@ def test_a_subset_of_the_classes_is_translated(classifier, splits, tmp_path):
 def test_the_loss_of_an_impossible_label_stays_finite(classifier, splits):
     params = {k: dict(v) for k, v in classifier.params.items()}
     params["fc8"]["bias"] = params["fc8"]["bias"] + np.linspace(0, 1e4, 12, dtype=np.float32)
-    evaluation = evaluate_network(
-        classifier.backend,
-        classifier.model.network,
-        params,
-        classifier.preprocessing,
-        splits.val,
-    )
+    evaluation = evaluate_model(replace(classifier.trained, params=params), splits.val)
     assert math.isfinite(evaluation.loss)
