@@ -30,7 +30,7 @@ class Stream(IntEnum):
     COLOUR = 4
     SHAPES = 5
     TEST = 6
-    RIVALS = 0x40
+    BASELINES = 0x40
     VIDEO = 0x41
     INIT = 0x100  # + the layer's position in its network
     DROPOUT = 0x10000  # + the layer's position in its network

@@ -1,4 +1,4 @@
-"""The rivals of the paper's tables, made of well-kept libraries: the extra `baselines`.
+"""The baselines of the paper's tables, built from established libraries (extra `baselines`).
 
-`sift_fisher.run` and `sparse_coding.run` learn from one data set and are judged on another.
+`sift_fisher.run` and `sparse_coding.run` train on one data set and are evaluated on another.
 """

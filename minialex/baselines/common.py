@@ -1,4 +1,4 @@
-"""What both rivals share: images in batches, a linear classifier, and how they are judged."""
+"""What both baselines share: sampling features, linear SVMs, and evaluation."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ Encode = Callable[[np.ndarray], np.ndarray]  # uint8 (S, S, 3) -> float32 (D,)
 
 @dataclass(frozen=True)
 class Outcome:
-    """Errors are shares in 0 … 1 over the readable images of the validation set."""
+    """The result of a baseline; errors in 0 … 1 over the readable validation images."""
 
-    method: str  # what was done, in a line to stand beside the errors
+    method: str  # in a line
     top1_error: float
     top5_error: float
-    scores: np.ndarray  # float64 (N, K), of the images judged
+    scores: np.ndarray  # float64 (N, K), of the validation images
     labels: np.ndarray  # int64 (N,)
-    skipped: dict[str, str]  # unreadable images, of both sets, and why
+    skipped: dict[str, str]  # {unreadable image of either set: reason}
 
     def __str__(self) -> str:
         return (
@@ -37,7 +37,7 @@ class Outcome:
 
 
 def require(*modules: str) -> None:
-    """Raise InputError unless the packages of the extra are there."""
+    """Raise InputError unless these packages of the extra are installed."""
     if missing := [name for name in modules if find_spec(name) is None]:
         raise InputError(
             f"this needs {', '.join(missing)}, which is not installed: "
@@ -48,21 +48,21 @@ def require(*modules: str) -> None:
 def sampled(
     dataset: Dataset, size: int, cut: Callable[[np.ndarray], np.ndarray], count: int, seed: int
 ) -> np.ndarray:
-    """About `count` of the rows that `cut` finds in images: float32 (M, D).
+    """About `count` of the rows that `cut` extracts from images: float32 (M, D).
 
-    Every image gives as many, drawn by `seed`; where there are more images than rows, `seed` draws
-    the images as well. No more than the sample and one batch is in memory.
+    Each image gives the same number, drawn by `seed`; if there are more images than rows, `seed`
+    draws the images too. Only the sample and one batch are in memory.
     """
-    order = rng.permutation(seed, rng.Stream.RIVALS, 0, len(dataset))[:count]
+    order = rng.permutation(seed, rng.Stream.BASELINES, 0, len(dataset))[:count]
     each = -(-count // len(order))
     rows = []
     for batch in Loader(dataset, size, cache_bytes=0).batches(order, _BATCH):
         for index, image in zip(batch.indices, batch.images, strict=True):
             found = cut(image)
-            chosen = rng.permutation(seed, rng.Stream.RIVALS, 1 + int(index), len(found))[:each]
+            chosen = rng.permutation(seed, rng.Stream.BASELINES, 1 + int(index), len(found))[:each]
             rows.append(found[np.sort(chosen)].astype(np.float32))
     if not rows:
-        raise InputError(f"{dataset.name!r} holds no image that can be read")
+        raise InputError(f"{dataset.name!r} has no readable image")
     return np.concatenate(rows)
 
 
@@ -76,11 +76,11 @@ def linear(
     seed: int,
     show: Progress,
 ) -> Outcome:
-    """Linear support vector machines, one for each kind of features, judged on `splits.val`.
+    """One-vs-rest linear SVMs for each kind of features, evaluated on `splits.val`.
 
-    One against all; the scores of the kinds are averaged.
+    The scores of the kinds are averaged.
     """
-    found = [_one(splits, size, encode, penalty, seed, show) for encode in encoders]
+    found = [_scores(splits, size, encode, penalty, seed, show) for encode in encoders]
     scores = np.mean([scores for scores, _, _ in found], axis=0)
     _, labels, skipped = found[0]
     rank = ranks(scores, labels)
@@ -88,26 +88,31 @@ def linear(
     return Outcome(method, wrong1, wrong5, scores, labels, skipped)
 
 
-def _one(splits: Splits, size: int, encode: Encode, penalty: float, seed: int, show: Progress):
-    """Scores (N, K) by one kind of features, labels (N,), and what could not be read."""
+def _scores(
+    splits: Splits, size: int, encode: Encode, penalty: float, seed: int, show: Progress
+) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
+    """-> scores (N, K) by one kind of features, labels (N,), and the unreadable images."""
     from sklearn.svm import LinearSVC
 
     classes = len(splits.train.class_ids)
-    x, y, skipped = _encoded(splits.train, size, encode, show, "encoding, training images")
+    x, y, skipped = _encoded(splits.train, size, encode, show, "encoding training images")
     if len(np.unique(y)) < 2:
-        raise InputError(f"{splits.train.name!r} has readable images of fewer than two classes")
+        raise InputError(f"{splits.train.name!r} has readable images of only one class")
     machine = LinearSVC(C=penalty, dual=True, random_state=seed, max_iter=5000).fit(x, y)
     del x
-    x, labels, more = _encoded(splits.val, size, encode, show, "encoding, validation images")
+    x, labels, more = _encoded(splits.val, size, encode, show, "encoding validation images")
     found = machine.decision_function(x)
     if found.ndim == 1:  # two classes: one column, positive for the second
         found = np.stack([-found, found], axis=1)
-    scores = np.full((len(x), classes), -np.inf)  # a class without training images comes last
+    scores = np.full((len(x), classes), -np.inf)  # classes without training images rank last
     scores[:, machine.classes_] = found
     return scores, labels, {**skipped, **more}
 
 
-def _encoded(dataset: Dataset, size: int, encode: Encode, show: Progress, title: str):
+def _encoded(
+    dataset: Dataset, size: int, encode: Encode, show: Progress, title: str
+) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
+    """-> features (N, D), labels (N,), and the unreadable images."""
     loader, rows, labels = Loader(dataset, size, cache_bytes=0), [], []
     with show.bar(title, len(dataset)) as bar:
         for batch in _batches(loader):
@@ -115,7 +120,7 @@ def _encoded(dataset: Dataset, size: int, encode: Encode, show: Progress, title:
             labels.append(batch.labels)
             bar.update(len(batch))
     if not rows:
-        raise InputError(f"{dataset.name!r} holds no image that can be read")
+        raise InputError(f"{dataset.name!r} has no readable image")
     return np.stack(rows), np.concatenate(labels), loader.skipped
 
 

@@ -1,12 +1,12 @@
-"""SIFT, Fisher vectors and linear classifiers: the paper's strongest rival in table 1.
+"""SIFT, Fisher vectors and linear SVMs: the strongest baseline of the paper's table 1.
 
 Sánchez & Perronnin, "High-dimensional signature compression for large-scale image classification"
-(2011), made small: two kinds of descriptors, of form and of colour, on a dense grid at several
-scales; for each kind PCA, the place in the image, a mixture of Gaussians, one improved Fisher
-vector an image, one linear support vector machine a class; the two kinds' scores averaged.
+(2011), at a smaller size: two kinds of descriptors, of shape and of colour, on a dense grid at
+several scales; for each kind PCA, the position in the image, a mixture of Gaussians, one improved
+Fisher vector per image and one linear SVM per class; the scores of the two kinds are averaged.
 
-scikit-image has the Fisher vectors. Its SIFT describes only the points that it detects, few on a
-small picture; OpenCV's describes points that are given, which a dense grid needs.
+Fisher vectors are scikit-image's. SIFT is OpenCV's, which describes given points: scikit-image's
+describes only those it detects, few in a small image.
 """
 
 from collections.abc import Callable
@@ -33,15 +33,15 @@ def run(
     seed: int = 0,
     progress: bool = True,
 ) -> Outcome:
-    """Learn from `splits.train` and judge on `splits.val`.
+    """Train on `splits.train`, evaluate on `splits.val`.
 
-    size        images are scaled to squares of so many pixels
-    step        pixels between descriptors; `scales` are the diameters of their keypoints, whose
-                descriptors cover about six times as much
-    components  numbers that PCA keeps of a descriptor, before its place is added
-    gaussians   K of the mixture: a vector has 2 K (components + 2) + K numbers
-    sample      descriptors that PCA and the mixture are learnt from
-    penalty     C of the support vector machines
+    size        images are resized to size x size pixels
+    step        pixels between descriptors
+    scales      diameters of the keypoints; a descriptor covers about six times as much
+    components  components that PCA keeps of a descriptor, before its position is appended
+    gaussians   K of the mixture: a Fisher vector has 2 K (components + 2) + K elements
+    sample      descriptors that PCA and the mixture are fitted on
+    penalty     C of the SVMs
     """
     common.require("cv2", "skimage", "sklearn")
 
@@ -49,7 +49,9 @@ def run(
     encoders = []
     for kind in (sift, colours):
         describe = partial(kind, step=step, scales=scales)
-        show.say(f"Fisher vectors: {gaussians} Gaussians from {sample:,} of {kind.__name__}")
+        show.say(
+            f"Fisher vectors: {gaussians} Gaussians from {sample:,} {kind.__name__} descriptors"
+        )
         rows = common.sampled(splits.train, size, describe, sample, seed)
         encoders.append(_encoder(describe, rows, components, gaussians, seed))
     method = (
@@ -62,7 +64,7 @@ def run(
 def _encoder(
     describe: Callable[[np.ndarray], np.ndarray], rows, components: int, gaussians: int, seed: int
 ) -> common.Encode:
-    """From images to Fisher vectors, with PCA and mixture of the sampled descriptors `rows`."""
+    """A function from images to Fisher vectors; PCA and mixture are fitted on `rows`."""
     from skimage.feature import learn_gmm
     from sklearn.decomposition import PCA
 
@@ -73,10 +75,9 @@ def _encoder(
 
 
 def sift(image: np.ndarray, step: int, scales: tuple[float, ...]) -> np.ndarray:
-    """Upright SIFT on a grid, uint8 (S, S, 3) -> float32 (M, 130): 128 numbers, then y and x.
+    """Upright RootSIFT on a grid, uint8 (S, S, 3) -> float32 (M, 130): 128 elements, then y and x.
 
-    The numbers are the square roots of the histogram's shares ("RootSIFT"); y and x run from -0.5
-    to 0.5.
+    RootSIFT is the square root of the histogram scaled to sum 1; y and x run from -0.5 to 0.5.
     """
     import cv2
 
@@ -90,37 +91,37 @@ def sift(image: np.ndarray, step: int, scales: tuple[float, ...]) -> np.ndarray:
     ]
     detector = cv2.SIFT_create()  # type: ignore[attr-defined]
     _, found = detector.compute(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), points)
-    shares = found / np.maximum(found.sum(axis=1, keepdims=True), 1e-6)
-    places = np.array([(point.pt[1], point.pt[0]) for point in points]) / side - 0.5
-    return np.concatenate([np.sqrt(shares), places], axis=1).astype(np.float32)
+    histograms = found / np.maximum(found.sum(axis=1, keepdims=True), 1e-6)
+    positions = np.array([(point.pt[1], point.pt[0]) for point in points]) / side - 0.5
+    return np.concatenate([np.sqrt(histograms), positions], axis=1).astype(np.float32)
 
 
 def colours(image: np.ndarray, step: int, scales: tuple[float, ...]) -> np.ndarray:
-    """Means and deviations of R, G and B in the 4 x 4 cells that SIFT has, y and x: (M, 98)."""
+    """Mean and deviation of R, G, B in SIFT's 4 x 4 cells, then y and x: float32 (M, 98)."""
     import cv2
 
     side, pixels = len(image), image.astype(np.float32) / 255
     grid = np.arange(step / 2, side, step)
-    y, x = (places.ravel() for places in np.meshgrid(grid, grid, indexing="ij"))
+    y, x = (axis.ravel() for axis in np.meshgrid(grid, grid, indexing="ij"))
     found = []
     for diameter in scales:
         cell = 1.5 * diameter
         window = (max(1, round(cell)),) * 2
         mean = cv2.blur(pixels, window)
-        spread = np.sqrt(np.maximum(cv2.blur(pixels * pixels, window) - mean * mean, 0))
-        maps = np.concatenate([mean, spread], axis=2)  # (S, S, 6)
+        deviation = np.sqrt(np.maximum(cv2.blur(pixels * pixels, window) - mean * mean, 0))
+        channels = np.concatenate([mean, deviation], axis=2)  # (S, S, 6)
         offsets = (np.arange(4) - 1.5) * cell
         rows, columns = (
             np.clip(centre[:, None] + offsets, 0, side - 1).astype(int) for centre in (y, x)
         )
-        cells = maps[rows[:, :, None], columns[:, None, :]]  # (M, 4, 4, 6)
-        places = np.stack([y, x], axis=1) / side - 0.5
-        found.append(np.concatenate([cells.reshape(len(y), -1), places], axis=1))
+        cells = channels[rows[:, :, None], columns[:, None, :]]  # (M, 4, 4, 6)
+        positions = np.stack([y, x], axis=1) / side - 0.5
+        found.append(np.concatenate([cells.reshape(len(y), -1), positions], axis=1))
     return np.concatenate(found).astype(np.float32)
 
 
 def fisher(rows: np.ndarray, gmm) -> np.ndarray:
-    """One improved Fisher vector, signed roots of length 1: (M, D) -> float32 (2 K D + K,)."""
+    """The improved Fisher vector (signed square root, L2 norm): (M, D) -> float32 (2 K D + K,)."""
     from skimage.feature import fisher_vector
 
     vector = np.asarray(fisher_vector(rows, gmm, improved=True, alpha=0.5), np.float32)

@@ -1,8 +1,9 @@
-"""Sparse coding of patches, max-pooled over a spatial pyramid, with linear classifiers.
+"""Sparse coding of patches, max-pooled over a spatial pyramid, with linear SVMs.
 
-The family of the other rival in table 1 (Lin et al., 2011, who average six such models): patches
-are whitened, a dictionary is learnt that builds each from few atoms, and an image is the largest
-response to each atom in each cell of a pyramid (Yang et al., 2009; Coates & Ng, 2011).
+The kind of model behind the other baseline of table 1 (Lin et al., 2011, who average six): patches
+are whitened, a dictionary is learned that reconstructs each from a few atoms, and an image is
+represented by the largest response to each atom in each cell of a pyramid (Yang et al., 2009;
+Coates & Ng, 2011).
 """
 
 import warnings
@@ -21,14 +22,14 @@ _CODES = ("threshold", "omp")
 
 @dataclass(frozen=True)
 class Whitening:
-    """Patches less their mean, over their deviation, with equal variance in all directions."""
+    """Contrast normalisation of patches, then ZCA: equal variance in all directions."""
 
     mean: np.ndarray  # float32 (D,)
     matrix: np.ndarray  # float32 (D, D)
 
     def __call__(self, patches: np.ndarray) -> np.ndarray:
         """float32 (M, D) -> (M, D)"""
-        return (_even(patches) - self.mean) @ self.matrix
+        return (_normalised(patches) - self.mean) @ self.matrix
 
 
 def run(
@@ -46,17 +47,17 @@ def run(
     seed: int = 0,
     progress: bool = True,
 ) -> Outcome:
-    """Learn from `splits.train` and judge on `splits.val`.
+    """Train on `splits.train`, evaluate on `splits.val`.
 
-    size      images are scaled to squares of so many pixels, and cut into colour patches of `patch`
-              pixels every `step`
+    size      images are resized to size x size pixels
+    patch     side of a colour patch in pixels; `step` pixels lie between patches
     atoms     patches in the dictionary
-    code      "threshold": products with the atoms less `alpha`; "omp": orthogonal matching pursuit
-              with a tenth as many atoms as a patch has numbers, far slower
-    alpha     weight of the penalty on codes while the dictionary is learnt
-    pyramid   cells along each axis at each level; positive and negative codes are pooled apart
-    sample    patches that the dictionary is learnt from
-    penalty   C of the support vector machines
+    code      "threshold": products with the atoms, soft-thresholded by `alpha`; "omp": orthogonal
+              matching pursuit with a tenth as many atoms as a patch has elements, far slower
+    alpha     L1 penalty on codes while the dictionary is learned
+    pyramid   cells along each axis at each level; positive and negative codes are pooled separately
+    sample    patches that the dictionary is learned from
+    penalty   C of the SVMs
     """
     common.require("sklearn")
     if code not in _CODES:
@@ -75,7 +76,7 @@ def run(
     learning = MiniBatchDictionaryLearning(
         atoms, alpha=alpha, fit_algorithm="cd", batch_size=512, max_iter=10, random_state=seed
     )
-    with warnings.catch_warnings():  # the codes of a batch on the way need not be exact
+    with warnings.catch_warnings():  # codes of intermediate batches need not be exact
         warnings.simplefilter("ignore", ConvergenceWarning)
         learning.fit(whiten(rows).astype(np.float64))
     dictionary = learning.components_.astype(np.float32)
@@ -103,10 +104,10 @@ def patches(image: np.ndarray, patch: int, step: int) -> np.ndarray:
 
 
 def whitening(rows: np.ndarray) -> Whitening:
-    """ZCA of patches (M, D), whose weakest directions, mostly noise, are not blown up."""
-    even = _even(rows)
-    mean = even.mean(axis=0)
-    values, axes = np.linalg.eigh(np.cov(even.T.astype(np.float64)))
+    """ZCA of patches (M, D), regularised so that weak directions, mostly noise, stay weak."""
+    normalised = _normalised(rows)
+    mean = normalised.mean(axis=0)
+    values, axes = np.linalg.eigh(np.cov(normalised.T.astype(np.float64)))
     matrix = (axes / np.sqrt(values + 0.1)) @ axes.T
     return Whitening(mean, matrix.astype(np.float32))
 
@@ -120,6 +121,6 @@ def pool(codes: np.ndarray, pyramid: tuple[int, ...]) -> np.ndarray:
     return np.concatenate(cells).astype(np.float32)
 
 
-def _even(rows: np.ndarray) -> np.ndarray:
+def _normalised(rows: np.ndarray) -> np.ndarray:
     centred = rows - rows.mean(axis=1, keepdims=True)
     return centred / np.sqrt(centred.var(axis=1, keepdims=True) + 10.0)

@@ -1,6 +1,7 @@
-"""run the paper's experiments and report them beside the published numbers
+"""run the paper's experiments and write a report with the published numbers
 
-Every experiment is a file of experiments/paper; what is done is not done again.
+Each experiment is a module of minialex.experiments.paper. Finished results are kept in --out and
+reused.
 """
 
 import argparse
@@ -20,29 +21,31 @@ EXAMPLES = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("names", nargs="*", metavar="EXPERIMENT", help="which (default: all)")
-    parser.add_argument("--list", action="store_true", help="name the experiments and end")
+    parser.add_argument("names", nargs="*", metavar="EXPERIMENT", help="(default: all)")
+    parser.add_argument("--list", action="store_true", help="list the experiments and exit")
     parser.add_argument(
         "--data",
         action="append",
         default=[],
-        help="images of classes; may be given twice, CIFAR-10 beside photographs (default: drawn)",
+        help="a data set; repeat it for photographs and CIFAR-10 (default: built-in drawings)",
     )
     parser.add_argument(
         "--scale",
         default="small",
-        help="small (hours on a CPU, less on a GPU), full (the paper's), or tiny (a minute: a "
-        "rehearsal that shows nothing)",
+        help="small (default; hours on a CPU, less on a GPU), full (as in the paper), or tiny (two "
+        "minutes, only to test the programs)",
     )
     parser.add_argument(
         "--out", type=Path, default=Path("runs/paper"), metavar="DIR", help="(default: runs/paper)"
     )
-    parser.add_argument("--seeds", type=at_least(1), metavar="N", help="runs of each variant")
-    parser.add_argument("--epochs", type=at_least(1), metavar="N", help="in place of the scale's")
+    parser.add_argument("--seeds", type=at_least(1), metavar="N", help="seeds for each variant")
+    parser.add_argument("--epochs", type=at_least(1), metavar="N", help="instead of the scale's")
     parser.add_argument(
-        "--pretrain", metavar="PATH", help="more classes to pre-train on (default: drawn ones)"
+        "--pretrain",
+        metavar="PATH",
+        help="more classes to pre-train on (default: built-in drawings)",
     )
-    parser.add_argument("--report-only", action="store_true", help="compute nothing: report anew")
+    parser.add_argument("--report-only", action="store_true", help="only write the report again")
     add_backend(parser)
 
 
@@ -63,44 +66,45 @@ def run(
 ) -> int:
     from minialex.data.sources.open import existing_folder, is_builtin
     from minialex.experiments import runner
-    from minialex.experiments.context import Asked
-    from minialex.experiments.registry import chosen
+    from minialex.experiments.options import Options
+    from minialex.experiments.registry import select
 
     if list:
-        for one in chosen(names):
+        for one in select(names):
             print(f"{one.name:20} {one.about}")
         return 0
-    _needs_matplotlib()
+    _require_packages()
     if report_only:
         print(f"report: {runner.report(out)}")
         return 0
     if scale == "full" and not data:
-        raise InputError("--scale full is the paper's own: name its images with --data")
+        raise InputError("--scale full has no built-in data: name its images with --data")
 
     def source(one: str) -> str:
         return one if is_builtin(one) else str(existing_folder(one))
 
     sources = tuple(source(one) for one in data)
     more = None if pretrain is None else source(pretrain)
-    where = {"backend": backend, "devices": devices, "precision": precision, "threads": threads}
-    asked = Asked(sources, scale, seeds, epochs, more, where)
-    path, stopped = runner.reproduce(names, asked, out)
+    device = {"backend": backend, "devices": devices, "precision": precision, "threads": threads}
+    options = Options(sources, scale, seeds, epochs, more, device)
+    path, stopped = runner.reproduce(names, options, out)
     print(f"report: {path}")
     if stopped is None:
         return 0
-    options = [("--data", one) for one in data]
-    options += [("--scale", scale), ("--seeds", seeds), ("--epochs", epochs)]
-    options += [("--pretrain", pretrain), ("--out", out)]
-    given = [str(word) for pair in options if pair[1] is not None for word in pair]
-    line = shlex.join(["minialex", "reproduce", *names, *given])
-    print(f"stopped by {stopped}, state saved; go on with: {line}")
+    given = [("--data", one) for one in data]
+    given += [("--scale", scale), ("--seeds", seeds), ("--epochs", epochs)]
+    given += [("--pretrain", pretrain), ("--out", out)]
+    words = [str(word) for pair in given if pair[1] is not None for word in pair]
+    line = shlex.join(["minialex", "reproduce", *names, *words])
+    print(f"stopped by {stopped}, state saved; continue with: {line}")
     return 128 + signal.Signals[stopped]
 
 
-def _needs_matplotlib() -> None:
+def _require_packages() -> None:
     from importlib.util import find_spec
 
-    if find_spec("matplotlib") is None:
+    missing = [name for name in ("matplotlib", "jinja2") if find_spec(name) is None]
+    if missing:
         raise InputError(
-            "the report needs Matplotlib: install it with pip install 'minialex[figures]'"
+            f"the report needs {' and '.join(missing)}: pip install 'minialex[figures]'"
         )

@@ -1,7 +1,7 @@
-"""What has been computed, on disk: one folder a cell, found again by the settings it came from.
+"""Results on disk, one folder each, looked up by the settings that produced them.
 
-OUT/cells/NAME-HASH/cell.json   settings, result and seconds; there only when the cell is finished
-OUT/cells/NAME-HASH/run/        the run folder of a cell that trains
+OUT/cells/NAME-HASH/cell.json   settings, result and seconds; written once the result is complete
+OUT/cells/NAME-HASH/run/        the run folder, if the result is a training run
 """
 
 import hashlib
@@ -14,13 +14,13 @@ from typing import Any
 from minialex.utils import checkpoint
 
 
-class NotRun(Exception):
-    """A cell is asked for that is not on disk, while only a report is to be made."""
+class NotCached(Exception):
+    """A report needs a result that has not been computed yet."""
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One piece of work: a name for people, and all the settings its result depends on."""
+class CachedResult:
+    """The folder of one result: a readable name, and every setting the result depends on."""
 
     root: Path
     name: str
@@ -28,35 +28,35 @@ class Cell:
 
     @property
     def folder(self) -> Path:
-        """Other settings, another folder."""
+        """OUT/cells/NAME-HASH; different settings give a different folder."""
         digest = hashlib.sha256(canonical(self.settings).encode()).hexdigest()[:10]
         slug = re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
         return self.root / f"{slug}-{digest}"
 
     def load(self) -> dict[str, Any] | None:
-        """What cell.json holds, or None if the cell is not finished (or its file is damaged)."""
+        """The contents of cell.json; None if there is no complete, undamaged result."""
         try:
-            found = json.loads((self.folder / "cell.json").read_text(encoding="utf-8"))
+            stored = json.loads((self.folder / "cell.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        same = isinstance(found, dict) and found.get("settings") == json.loads(
+        same = isinstance(stored, dict) and stored.get("settings") == json.loads(
             canonical(self.settings)
         )
-        return found if same and "result" in found else None
+        return stored if same and "result" in stored else None
 
     def save(self, result: Any, seconds: float) -> dict[str, Any]:
-        """Finish the cell."""
+        """Write cell.json; -> its contents."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        found = {
+        stored = {
             "name": self.name,
             "settings": json.loads(canonical(self.settings)),
             "result": result,
             "seconds": round(seconds, 3),
         }
-        checkpoint.write_json(self.folder / "cell.json", found)
-        return found
+        checkpoint.write_json(self.folder / "cell.json", stored)
+        return stored
 
 
 def canonical(settings: dict[str, Any]) -> str:
-    """The same text for the same settings, in whatever order they were given."""
+    """JSON with sorted keys: equal settings give equal text."""
     return json.dumps(settings, sort_keys=True)

@@ -1,4 +1,4 @@
-"""The images of an experiment: which of the data given, and how many of them."""
+"""The images of an experiment: a balanced part of a data set, and two data sets joined."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -10,62 +10,63 @@ import numpy as np
 from minialex import rng
 from minialex.data.dataset import Dataset, Splits, Subset, subset
 
-DRAWN_AT_MOST = 4000  # built-in training images where an experiment would take all there are
+MAX_DRAWINGS = 4000  # built-in training images where an experiment would take "all"
 
 
 @dataclass(frozen=True)
 class Data:
-    """Images to train on and to judge by, and the description that results are kept under."""
+    """Training and validation images, and the description that goes into a result's cache key."""
 
     splits: Splits
-    described: dict[str, Any]
+    key: dict[str, Any]
 
     @property
     def line(self) -> str:
-        """The data in words."""
-        name, train, val = (self.described[k] for k in ("name", "train", "val"))
+        """The data set and its size in one line."""
+        name, train, val = (self.key[k] for k in ("name", "train", "val"))
         classes = len(self.splits.train.class_ids)
-        return f"{name}: {train:,} training and {val:,} validation images of {classes} classes"
+        return f"{name}: {train:,} training and {val:,} validation images, {classes} classes"
 
-    def judged_on_training(self, count: int) -> "Data":
-        """The training images in both places: what "validation" says is then training error."""
+    def evaluated_on_training(self, count: int) -> "Data":
+        """With `count` training images for validation: every "validation" error is then a
+        training error."""
         train = self.splits.train
-        some = subset(train, spread_out(train, count))
-        key = {**self.described, "val": len(some), "judged_on": "training images"}
+        some = subset(train, balanced_indices(train, count))
+        key = {**self.key, "val": len(some), "judged_on": "training images"}
         return Data(Splits(train, some), key)
 
-    def kept(self) -> Splits:
-        """The same images, in memory once they have been read."""
+    def in_memory(self) -> Splits:
+        """The same images, kept in memory once they have been read."""
 
-        def keep(dataset: Dataset) -> Kept:
-            return Kept(dataset, np.arange(len(dataset)), dataset.layout)
+        def keep(dataset: Dataset) -> InMemory:
+            return InMemory(dataset, np.arange(len(dataset)), dataset.layout)
 
         return Splits(keep(self.splits.train), keep(self.splits.val))
 
-    def with_more(self, other: "Data") -> "Data":
-        """The images of both, told apart by the classes of both."""
+    def joined_with(self, other: "Data") -> "Data":
+        """The images and the classes of both."""
         train = Joined(self.splits.train, other.splits.train)
         val = Joined(self.splits.val, other.splits.val)
         key = {
-            **self.described,
-            "name": f"{self.described['name']} and {other.described['name']}",
+            **self.key,
+            "name": f"{self.key['name']} and {other.key['name']}",
             "train": len(train),
             "val": len(val),
-            "more": other.described,
+            "more": other.key,
         }
         return Data(Splits(train, val), key)
 
 
 @dataclass(frozen=True)
-class Kept(Subset):
-    """Images that stay in memory once read, for runs that are taken up again every epoch."""
+class InMemory(Subset):
+    """Images that stay in memory once read, for runs that are resumed after every epoch."""
 
-    squares: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
+    images: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
 
     def image(self, index: int, size: int) -> np.ndarray:
-        if (index, size) not in self.squares:
-            self.squares[index, size] = super().image(index, size)
-        return self.squares[index, size]
+        if (index, size) not in self.images:
+            self.images[index, size] = super().image(index, size)
+        return self.images[index, size]
 
 
 @dataclass(frozen=True)
@@ -100,9 +101,9 @@ class Joined:
 
     @cached_property
     def labels(self) -> np.ndarray:
-        place = {name: k for k, name in enumerate(self._classes)}
+        joined_label = {name: k for k, name in enumerate(self._classes)}
         parts = [
-            np.array([place[name] for name in d.class_ids], np.int64)[d.labels]
+            np.array([joined_label[name] for name in d.class_ids], np.int64)[d.labels]
             for d in (self.first, self.second)
         ]
         return np.concatenate(parts)
@@ -115,51 +116,52 @@ class Joined:
         return len(self.first) + len(self.second)
 
     def image(self, index: int, size: int) -> np.ndarray:
-        dataset, index = self._place(index)
+        dataset, index = self._locate(index)
         return dataset.image(index, size)
 
     def describe(self, index: int) -> str:
-        dataset, index = self._place(index)
+        dataset, index = self._locate(index)
         return dataset.describe(index)
 
-    def _place(self, index: int) -> tuple[Dataset, int]:
+    def _locate(self, index: int) -> tuple[Dataset, int]:
+        """The data set of an image, and its index there."""
         n = len(self.first)
         return (self.first, index) if index < n else (self.second, index - n)
 
 
-def open_part(source: str | None, train: int | None, val: int | None) -> Data:
-    """At most `train` and `val` images of `source`, evenly from all classes; None is all of them.
+def open_subset(source: str | None, train: int | None, val: int | None) -> Data:
+    """At most `train` and `val` images of `source`, balanced over the classes; None for all.
 
     The choice does not depend on a run's seed: all seeds see the same images.
     """
     from minialex.data.sources.open import is_builtin, open_data
     from minialex.inference.classifier import data_key
 
-    if source is None or source == "shapes":  # drawn as many as are wanted
-        wanted = max(train or DRAWN_AT_MOST, 4 * (val or 0))
+    if source is None or source == "shapes":  # drawn on demand, as many as are asked for
+        wanted = max(train or MAX_DRAWINGS, 4 * (val or 0))
         source = f"shapes:{wanted}"
     splits = open_data(source, seed=0)
-    some = Splits(part(splits.train, train), part(splits.val, val))
+    some = Splits(balanced_subset(splits.train, train), balanced_subset(splits.val, val))
     ids = " ".join(splits.train.class_ids)
-    described = {
+    key = {
         "data": source if is_builtin(source) else data_key(source),
         "name": "built-in images" if is_builtin(source) else splits.train.name,
         "train": len(some.train),
         "val": len(some.val),
         "classes": hashlib.sha256(ids.encode("utf-8", "backslashreplace")).hexdigest()[:10],
     }
-    return Data(some, described)
+    return Data(some, key)
 
 
-def part(dataset: Dataset, count: int | None) -> Dataset:
-    """`count` images of `dataset`, or all of it."""
+def balanced_subset(dataset: Dataset, count: int | None) -> Dataset:
+    """`count` images, as many of each class as possible; all of them for None."""
     if count is None or count >= len(dataset):
         return dataset
-    return subset(dataset, spread_out(dataset, count))
+    return subset(dataset, balanced_indices(dataset, count))
 
 
-def spread_out(dataset: Dataset, count: int) -> np.ndarray:
-    """Indices of `count` images: each class in turn, in an order that is the same every time."""
+def balanced_indices(dataset: Dataset, count: int) -> np.ndarray:
+    """Sorted indices of `count` images, one class after the other in turn, always the same ones."""
     labels = dataset.labels
     order = rng.permutation(0, rng.Stream.SPLIT, 1 << 20, len(labels))
     turn = np.empty(len(labels), np.int64)

@@ -1,16 +1,18 @@
-"""What has been published: every number that the report sets beside its own, with its source.
+"""All published numbers that reports and figures show, each with its source.
 
-Errors and differences of errors are in percent. "Notes" are the hand-written notes at the end of
-the parameter files (layers/layer-params-*.cfg) that the Computer History Museum released with the
-original code; they agree with the paper's figures to the digits printed there.
+Errors and differences of errors are in percent. "Notes" are the authors' hand-written notes at the
+end of the parameter files (layers/layer-params-*.cfg) that the Computer History Museum released
+with the original code; they agree with the paper's figures to the digits printed there.
 """
 
 from dataclasses import dataclass
 
+from minialex.plots.timeline import ChallengeResult
+
 
 @dataclass(frozen=True)
 class Published:
-    """One published result: top-1 and top-5 in percent, or another number in `value`."""
+    """A published result: top-1 and top-5 in percent, or another number in `value`."""
 
     what: str
     data: str
@@ -32,12 +34,12 @@ _TWO_STREAM = "Simonyan and Zisserman (2014), UCF-101, mean of three splits"
 PUBLISHED: dict[str, Published] = {
     # section 3.1
     "relu": Published(
-        "epochs tanh takes to 25 % training error, in those of ReLU",
+        "epochs to 25 % training error, tanh divided by ReLU",
         "CIFAR-10, four layers, no regularisation",
         _S + "3.1, figure 1",
         value=6.0,
     ),
-    # differences when a part is changed, top-1 and top-5
+    # ablations: differences in top-1 and top-5 error
     "half": Published(
         "half the kernels, one tower", _TEST, _S + "3.2; notes: 1.70, 1.23", 1.7, 1.2
     ),
@@ -46,8 +48,8 @@ PUBLISHED: dict[str, Published] = {
     ),
     "norm": Published("no normalisation", _VAL, _S + "3.3; notes: 1.37, 1.15", 1.4, 1.2),
     "pooling": Published("2 x 2 pooling", _VAL, _S + "3.4; notes: 0.39, 0.30", 0.4, 0.3),
-    "colour": Published("no colour shift", "ILSVRC", _S + "4.1", 1.0, bound="more than"),
-    "dropout": Published("no dropout: substantial overfitting", "ILSVRC", _S + "4.2"),
+    "colour": Published("no colour augmentation", "ILSVRC", _S + "4.1", 1.0, bound="more than"),
+    "dropout": Published("substantial overfitting without dropout", "ILSVRC", _S + "4.2"),
     "depth": Published("any middle convolution removed", "ILSVRC", _S + "7", 2.0, bound="about"),
     # tables 1 and 2: errors
     "table1 sparse": Published("Sparse coding", "ILSVRC-2010 test", "table 1", 47.1, 28.2),
@@ -68,8 +70,52 @@ PUBLISHED: dict[str, Published] = {
     "vgg-19": Published(
         "VGG, configuration E", "ILSVRC-2012 validation, one scale", _VGG, 27.3, 9.0, 143_667_240
     ),
-    # the two-stream network: errors, that is 100 less the accuracies
+    # the two-stream network: errors, 100 minus the published accuracies
     "ucf spatial": Published("spatial stream", _UCF, _TWO_STREAM, 27.0),
     "ucf temporal": Published("temporal stream", _UCF, _TWO_STREAM, 16.3),
     "ucf fused": Published("both, averaged", _UCF, _TWO_STREAM, 13.1),
+    "vgg challenge": Published(
+        "VGG, 7 networks", "ILSVRC-2014 test", "Simonyan and Zisserman (2015)", top5_test=7.3
+    ),
 }
+
+
+def top1(key: str) -> float:
+    """The published top-1 error or difference, where there is one."""
+    value = PUBLISHED[key].top1
+    assert value is not None, key
+    return value
+
+
+def change(before: str, after: str) -> str:
+    """The step from one published top-1 error to another, as "-1.5, from 39.0 to 37.5"."""
+    a, b = top1(before), top1(after)
+    return f"{b - a:+.1f}, from {a} to {b}"
+
+
+TABLE_COLUMNS = ("Table 1: top-1", "top-5", "Table 2: top-1", "top-5", "top-5 test")
+
+
+def table_values(table1: str | None, table2: str | None) -> tuple[float | None, ...]:
+    """The values under TABLE_COLUMNS: keys of a row of table 1 and of one of table 2, or None."""
+    first, second = (PUBLISHED[key] if key else None for key in (table1, table2))
+    return (
+        *((first.top1, first.top5) if first else (None, None)),
+        *((second.top1, second.top5, second.top5_test) if second else (None, None, None)),
+    )
+
+
+def _challenge(year: int, system: str, deep: bool, key: str) -> ChallengeResult:
+    published = PUBLISHED[key]
+    error = published.top5_test or published.top5
+    assert error is not None, key
+    return ChallengeResult(year, system, error, deep, published.source)
+
+
+CHALLENGE = (
+    _challenge(2010, "sparse coding", False, "table1 sparse"),
+    _challenge(2011, "SIFT + Fisher vectors", False, "table1 fisher"),
+    _challenge(2012, "SIFT + Fisher vectors", False, "table2 fisher"),
+    _challenge(2012, "7 CNNs* (AlexNet)", True, "table2 seven"),
+    _challenge(2014, "VGG, 7 networks", True, "vgg challenge"),
+)

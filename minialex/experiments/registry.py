@@ -1,65 +1,56 @@
-"""The experiments: one file each, found by being in the folder.
+"""The experiments: the modules of minialex.experiments.paper.
 
-A file of `experiments/paper/` has TITLE, ORDER (its place in the report) and
-`run(context) -> Section`; a new file with these is a new experiment.
+Each has TITLE, ORDER (its position in the report) and `run(context) -> Section`. A new module with
+these is a new experiment.
 """
 
-import importlib.util
+import importlib
+import pkgutil
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
+from types import ModuleType
 
 from minialex.errors import unknown
+from minialex.experiments import paper
 from minialex.experiments.context import Context
 from minialex.experiments.report.section import Section
+
+# Earlier names; `minialex reproduce` and the folders of earlier reports may still use them.
+ALIASES = {"rivals": "baselines"}
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """One file: `about` is the first line of its docstring."""
+    """One experiment: `about` is the first line of its module's docstring."""
 
     name: str
     title: str
     order: int
     about: str
-    path: Path
+    module: ModuleType
 
     def run(self, context: Context) -> Section:
-        return _module(self.path).run(context)
-
-
-def folder() -> Path:
-    """Where the experiments are."""
-    return Path(__file__).parent / "paper"
+        """Compute what is missing; -> the experiment's part of the report."""
+        return self.module.run(context)
 
 
 def experiments() -> dict[str, Experiment]:
-    """All experiments by name, in the report's order."""
+    """{name: experiment}, in the report's order."""
     found = []
-    for path in folder().glob("[a-z]*.py"):
-        module = _module(path)
+    for info in pkgutil.iter_modules(paper.__path__):
+        module = importlib.import_module(f"{paper.__name__}.{info.name}")
         if not hasattr(module, "run"):
             continue
-        about = (module.__doc__ or path.stem).splitlines()[0]
-        name = path.stem.replace("_", "-")
-        found.append(Experiment(name, module.TITLE, module.ORDER, about, path))
+        about = (module.__doc__ or info.name).splitlines()[0]
+        name = info.name.replace("_", "-")
+        found.append(Experiment(name, module.TITLE, module.ORDER, about, module))
     return {one.name: one for one in sorted(found, key=lambda one: (one.order, one.name))}
 
 
-def chosen(names: list[str]) -> list[Experiment]:
-    """The experiments called `names`, or all; InputError names the nearest for another."""
+def select(names: list[str]) -> list[Experiment]:
+    """The experiments called `names`, or all; InputError for an unknown name, with a suggestion."""
     known = experiments()
-    for name in names:
+    wanted = [ALIASES.get(name, name) for name in names]
+    for name in wanted:
         if name not in known:
             raise unknown("experiment", name, known)
-    return [one for name, one in known.items() if not names or name in names]
-
-
-@cache
-def _module(path: Path):
-    spec = importlib.util.spec_from_file_location(f"minialex.experiments.paper.{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return [one for name, one in known.items() if not wanted or name in wanted]

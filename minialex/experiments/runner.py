@@ -1,16 +1,17 @@
-"""Order: run the experiments asked for, then make the report from all that is on disk."""
+"""`minialex reproduce`: run experiments, and make the report from all results on disk."""
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from minialex.errors import InputError
 from minialex.experiments import registry
-from minialex.experiments.context import Asked, Context, Stopped
+from minialex.experiments.context import Context
+from minialex.experiments.options import Options
 from minialex.experiments.registry import Experiment
 from minialex.experiments.report.section import Section
+from minialex.experiments.training import Stopped
 from minialex.utils import checkpoint
 from minialex.utils.interrupt import Interrupt
 
@@ -19,80 +20,89 @@ _FILE = "reproduce.json"
 
 @dataclass(frozen=True)
 class Chapter:
-    """An experiment's section and how it came about."""
+    """One experiment in the report: its section, its options, and what it is still lacking."""
 
     experiment: Experiment
     section: Section
-    asked: Asked
-    missing: int
-    unmet: tuple[str, ...]
+    options: Options
+    not_run: int
+    not_installed: tuple[str, ...]
     seconds: float
 
 
 def reproduce(
-    names: list[str], asked: Asked, out: Path, say: Callable[[str], None] = print
+    names: list[str], options: Options, out: Path, log: Callable[[str], None] = print
 ) -> tuple[Path, str | None]:
-    """Run experiments (none named: all), skipping what is done; -> the report, and a signal's name
-    if one ended the work before its time.
+    """Run experiments (all if none is named), reusing the results in `out`; -> the report's path,
+    and the name of the signal that stopped the work, if one did.
 
-    Raises InputError for a name that does not exist or an `out` that is not a folder.
+    Raises InputError for an unknown name, or if `out` is not a folder.
     """
-    wanted = registry.chosen(names)
+    wanted = registry.select(names)
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file: choose a folder for the report")
-    remembered = _remembered(out)
+    known = _load_options(out)
     out.mkdir(parents=True, exist_ok=True)
     stopped = None
     with Interrupt() as interrupt:
-        for one in wanted:
-            remembered[one.name] = asked
-            _remember(out, remembered)
-            say(f"{one.name}: {one.title}")
+        for experiment in wanted:
+            known[experiment.name] = options
+            _save_options(out, known)
+            log(f"{experiment.name}: {experiment.title}")
             try:
-                one.run(Context(asked, out, say=say, interrupt=interrupt))
+                experiment.run(Context(options, out, log=log, interrupt=interrupt))
             except Stopped as signal:
                 stopped = str(signal)
                 break
-    return report(out, say), stopped
+    return report(out, log), stopped
 
 
-def report(out: Path, say: Callable[[str], None] = print) -> Path:
-    """The report of what is on disk in `out`, computing nothing."""
+def report(out: Path, log: Callable[[str], None] = print) -> Path:
+    """Make the report from the results in `out`, computing none; -> its path."""
     from minialex.experiments.report import markdown, page
 
-    remembered = _remembered(out)
-    if not remembered:
+    known = _load_options(out)
+    if not known:
         raise InputError(
-            f"{out} holds no {_FILE}: there is nothing to report before "
-            f"`minialex reproduce --out {out}` has run"
+            f"{out} holds no {_FILE}, so there is nothing to report: "
+            f"run `minialex reproduce --out {out}` first"
         )
     chapters = []
-    for one in registry.experiments().values():
-        if one.name in remembered:
-            context = Context(remembered[one.name], out, report_only=True, say=say)
-            section = one.run(context)
-            lacking = tuple(context.unmet)
+    for experiment in registry.experiments().values():
+        if experiment.name in known:
+            context = Context(known[experiment.name], out, report_only=True, log=log)
+            section = experiment.run(context)
             chapters.append(
-                Chapter(one, section, context.asked, context.missing, lacking, context.seconds)
+                Chapter(
+                    experiment,
+                    section,
+                    context.options,
+                    context.not_run,
+                    tuple(context.not_installed),
+                    context.seconds,
+                )
             )
     markdown.write(out, chapters)
     return page.write(out, chapters)
 
 
-def _remembered(out: Path) -> dict[str, Asked]:
-    """What each experiment in `out` was last asked for."""
+def _load_options(out: Path) -> dict[str, Options]:
+    """The options that each experiment in `out` was last run with."""
     path = out / _FILE
     if not path.exists():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        stored = json.loads(path.read_text(encoding="utf-8"))
         return {
-            name: Asked(**{**asked, "data": tuple(asked["data"])}) for name, asked in found.items()
+            registry.ALIASES.get(name, name): Options.from_json(options)
+            for name, options in stored.items()
         }
     except (ValueError, TypeError, KeyError, AttributeError):
-        raise InputError(f"{path} is damaged: remove it, what was computed stays") from None
+        raise InputError(
+            f"{path} is damaged: delete it and run again, finished results are kept"
+        ) from None
 
 
-def _remember(out: Path, remembered: dict[str, Asked]) -> None:
-    known: dict[str, Any] = {name: asdict(asked) for name, asked in remembered.items()}
-    checkpoint.write_json(out / _FILE, known)
+def _save_options(out: Path, known: dict[str, Options]) -> None:
+    stored = {name: options.to_json() for name, options in known.items()}
+    checkpoint.write_json(out / _FILE, stored)

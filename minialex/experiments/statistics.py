@@ -1,15 +1,14 @@
-"""Numbers measured with several seeds: their mean and spread, and differences of pairs."""
+"""Results over several seeds: mean and standard deviation, and paired differences."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
 
 import numpy as np
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The same quantity with several seeds; `spread` is the standard deviation over them."""
+    """The same quantity measured with several seeds."""
 
     values: tuple[float, ...]
 
@@ -18,57 +17,66 @@ class Measured:
         return float(np.mean(self.values))
 
     @property
-    def spread(self) -> float | None:
+    def std(self) -> float | None:
+        """Standard deviation over seeds; None with one seed."""
         return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else None
 
-    def text(self, digits: int = 1, sign: bool = False) -> str:
-        """The mean, and after ± the standard deviation over seeds."""
-        plus = "+" if sign else ""
-        text = f"{self.mean:{plus}z.{digits}f}"  # z: no minus before zeros
-        return text if self.spread is None else f"{text} ± {self.spread:.{digits}f}"
+    def text(self, digits: int = 1) -> str:
+        """mean ± standard deviation"""
+        text = f"{self.mean:z.{digits}f}"  # z: no minus before zeros
+        return text if self.std is None else f"{text} ± {self.std:.{digits}f}"
 
 
 @dataclass(frozen=True)
 class Difference(Measured):
-    """A variant minus what it is compared with, seed by seed."""
+    """A variant's results minus those of its reference, seed by seed."""
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The 95 % interval of the mean by Student's t over the pairs; None for a single one."""
-        if self.spread is None:
+        """95 % confidence interval of the mean (paired t-test); None with one seed."""
+        if self.std is None:
             return None
-        from scipy.stats import t
+        if self.std < 1e-9:  # rounding alone: the t statistic would be 0/0 or meaningless
+            return self.mean, self.mean
+        from scipy.stats import ttest_rel
 
-        n = len(self.values)
-        half = float(t.ppf(0.975, n - 1)) * self.spread / sqrt(n)
-        return self.mean - half, self.mean + half
+        reference = np.zeros(len(self.values))  # `values` are differences already
+        low, high = ttest_rel(self.values, reference).confidence_interval(0.95)
+        return float(low), float(high)
 
-    def text(self, digits: int = 1, sign: bool = True) -> str:
-        """The mean, and in brackets its 95 % interval."""
+    def text(self, digits: int = 1) -> str:
+        """mean [95 % confidence interval]"""
         text = f"{self.mean:+.{digits}f}"
         if self.interval is None:
             return text
         low, high = self.interval
         return f"{text} [{low:+.{digits}f}, {high:+.{digits}f}]"
 
-    def verdict(self, expected: int = 1) -> str:
-        """Whether a difference of the sign `expected` shows, in words, by the interval alone."""
+    @property
+    def sign(self) -> int | None:
+        """1 or -1 if the interval lies above or below 0, 0 if it includes 0; None with one seed."""
         if self.interval is None:
-            return "With one seed there is no spread, so no verdict"
+            return None
         low, high = self.interval
-        if low <= 0 <= high:
-            return "It did not show: the interval includes 0"
-        return "It shows" if (low > 0) == (expected > 0) else "It is the other way round here"
+        return 0 if low <= 0 <= high else 1 if low > 0 else -1
+
+    def verdict(self, expected: int = 1) -> str:
+        """What the interval says of a difference that should have the sign `expected`."""
+        if self.sign is None:
+            return "one seed, so no interval"
+        if self.sign == 0:
+            return "inconclusive, the interval includes 0"
+        return "agrees with the paper" if self.sign == expected else "opposite of the paper"
 
 
 def paired(values: Mapping[int, float], reference: Mapping[int, float]) -> Difference | None:
-    """values - reference over the seeds that both have; None if there is none."""
+    """values - reference for the seeds that both have; None if there is none."""
     seeds = sorted(set(values) & set(reference))
     return Difference(tuple(values[s] - reference[s] for s in seeds)) if seeds else None
 
 
 def measured(values: Mapping[int, float] | Sequence[float]) -> Measured | None:
-    """All of `values`; None if there is none."""
+    """All of `values`; None if there are none."""
     numbers = values.values() if isinstance(values, Mapping) else values
     found = tuple(float(v) for v in numbers)
     return Measured(found) if found else None

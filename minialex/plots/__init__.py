@@ -1,17 +1,16 @@
-"""Pictures by Matplotlib without a display; each function writes one file, PNG, SVG or PDF.
+"""Figures by Matplotlib, without a display: each function writes one PNG, SVG or PDF file.
 
-All are drawn on an opaque white card, so that they look the same on a light and on a dark page.
+The background is opaque white, so that a figure looks the same on a light and on a dark page.
 """
 
-from minialex.plots.drawing import require_picture
-from minialex.plots.kernels import kernels
-from minialex.plots.photographs import neighbors, predictions, sample_predictions
-from minialex.plots.runs import curves, learning_curves
-from minialex.plots.timeline import PUBLISHED, Published, timeline
+from minialex.plots.curves import curves, learning_curves
+from minialex.plots.figure import require_picture
+from minialex.plots.filters import kernels
+from minialex.plots.images import neighbors, predictions, sample_predictions
+from minialex.plots.timeline import ChallengeResult, timeline
 
 __all__ = [
-    "PUBLISHED",
-    "Published",
+    "ChallengeResult",
     "curves",
     "kernels",
     "learning_curves",

@@ -1,34 +1,28 @@
-"""The challenge's best errors over the years, from published numbers alone."""
+"""The best errors of the ImageNet challenge over the years."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from minialex.plots.drawing import SERIES, WRONG, pyplot, write
+from minialex.plots.figure import SERIES, WRONG, pyplot, write
 
 
 @dataclass(frozen=True)
-class Published:
-    """A published top-5 error in per cent on a challenge's test images, and where it stands."""
+class ChallengeResult:
+    """A published top-5 error, in percent, on the challenge's test images."""
 
-    year: int  # of the challenge, or of publication where the result is later
+    year: int  # of the challenge
     system: str
     top5_error: float
     deep: bool
     source: str
 
 
-PUBLISHED = (
-    Published(2010, "sparse coding", 28.2, False, "the paper, table 1 (ILSVRC-2010 test)"),
-    Published(2011, "SIFT + Fisher vectors", 25.7, False, "the paper, table 1 (ILSVRC-2010 test)"),
-    Published(2012, "SIFT + Fisher vectors", 26.2, False, "the paper, table 2 (ILSVRC-2012 test)"),
-    Published(2012, "7 CNNs* (AlexNet)", 15.3, True, "the paper, table 2 (ILSVRC-2012 test)"),
-    Published(2014, "VGG, 7 networks", 7.3, True, "Simonyan and Zisserman (ILSVRC-2014 test)"),
-)
+def timeline(path: str | Path, results: Iterable[ChallengeResult]) -> Path:
+    """A bar for each result by year, deep networks in blue and hand-crafted features in grey.
 
-
-def timeline(path: str | Path, results: Iterable[Published] = PUBLISHED) -> Path:
-    """A bar for each result, in order of years; networks in blue, hand-made features in grey."""
+    `minialex.experiments.published.CHALLENGE` has the published results from 2010 to 2014.
+    """
     plt = pyplot()
     results = sorted(results, key=lambda r: (r.year, -r.top5_error))
     figure, axes = plt.subplots(figsize=(7.5, 0.5 * len(results) + 1.2), layout="constrained")
@@ -45,6 +39,6 @@ def timeline(path: str | Path, results: Iterable[Published] = PUBLISHED) -> Path
         plt.Rectangle((0, 0), 1, 1, color=WRONG),
     ]
     axes.legend(
-        handles, ["deep networks", "features made by hand"], frameon=False, loc="lower right"
+        handles, ["deep networks", "hand-crafted features"], frameon=False, loc="lower right"
     )
     return write(plt, figure, path)

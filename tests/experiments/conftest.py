@@ -1,10 +1,11 @@
-"""Experiments that take no time, in the place of those of experiments/paper."""
+"""An experiment that takes no time, in place of those of minialex.experiments.paper."""
 
+import sys
 import textwrap
 
 import pytest
 
-from minialex.experiments import registry
+from minialex.experiments import paper
 
 QUICK = '''
 """An experiment that counts how often it computes."""
@@ -23,7 +24,7 @@ def run(context):
                 file.write(f"{name} {seed}\\n")
             error = {"whole": 40.0, "part": 42.0 + seed / 10}[name]
             return error + seed ** 2 / 10
-        return context.cell(f"{name}, seed {seed}", {"name": name, "seed": seed,
+        return context.cached(f"{name}, seed {seed}", {"name": name, "seed": seed,
                             "epochs": context.epochs(tiny=1, small=2, full=3)}, compute)
 
     found = context.by_seed(["whole", "part"], context.seeds(), one)
@@ -39,12 +40,14 @@ def run(context):
 
 @pytest.fixture
 def quick(tmp_path, monkeypatch):
-    """A folder of one experiment, `quick`, as the only one there is."""
+    """`quick`, as the only experiment there is."""
     folder = tmp_path / "experiments"
     folder.mkdir()
     (folder / "quick.py").write_text(textwrap.dedent(QUICK))
-    monkeypatch.setattr(registry, "folder", lambda: folder)
-    return folder
+    monkeypatch.setattr(paper, "__path__", [str(folder)])
+    monkeypatch.delitem(sys.modules, "minialex.experiments.paper.quick", raising=False)
+    yield folder
+    sys.modules.pop("minialex.experiments.paper.quick", None)
 
 
 @pytest.fixture

@@ -4,28 +4,28 @@ import numpy as np
 from helpers.cli_tools import photos
 
 from minialex.data.sources.open import open_data
-from minialex.experiments.data import open_part, part
+from minialex.experiments.data import balanced_subset, open_subset
 
 
 def test_a_part_has_as_many_of_each_class_and_is_always_the_same():
     whole = open_data("shapes:120").train
-    some = part(whole, 26)
+    some = balanced_subset(whole, 26)
     assert sorted(np.bincount(some.labels, minlength=12)) == [2] * 10 + [3] * 2
-    assert np.array_equal(some.indices, part(whole, 26).indices)
-    assert part(whole, 500) is whole
+    assert np.array_equal(some.indices, balanced_subset(whole, 26).indices)
+    assert balanced_subset(whole, 500) is whole
 
 
 def test_training_images_judge_themselves():
-    data = open_part("shapes:48", None, None).judged_on_training(24)
+    data = open_subset("shapes:48", None, None).evaluated_on_training(24)
     index = int(data.splits.val.indices[5])
     assert np.array_equal(data.splits.val.image(5, 16), data.splits.train.image(index, 16))
-    assert (data.described["val"], data.described["judged_on"]) == (24, "training images")
+    assert (data.key["val"], data.key["judged_on"]) == (24, "training images")
 
 
 def test_two_sets_are_one_with_the_classes_of_both(tmp_path):
-    first = open_part(str(photos(tmp_path / "pets")), None, None)
-    second = open_part("shapes:48", None, 12)
-    both = first.with_more(second)
+    first = open_subset(str(photos(tmp_path / "pets")), None, None)
+    second = open_subset("shapes:48", None, 12)
+    both = first.joined_with(second)
     train = both.splits.train
     assert len(train.class_ids) == 14
     assert list(train.class_ids) == sorted(train.class_ids)
@@ -35,13 +35,13 @@ def test_two_sets_are_one_with_the_classes_of_both(tmp_path):
             train.class_ids[train.labels[i]] == of.splits.train.class_ids[of.splits.train.labels[j]]
         )
         assert np.array_equal(train.image(i, 32), of.splits.train.image(j, 32))
-    assert both.described != first.described
-    assert first.with_more(first).splits.train.class_ids == first.splits.train.class_ids
+    assert both.key != first.key
+    assert first.joined_with(first).splits.train.class_ids == first.splits.train.class_ids
 
 
 def test_kept_images_are_the_same_and_read_once():
-    data = open_part("shapes:48", None, 12)
-    kept = data.kept().train
+    data = open_subset("shapes:48", None, 12)
+    kept = data.in_memory().train
     assert np.array_equal(kept.image(7, 24), data.splits.train.image(7, 24))
     assert kept.image(7, 24) is kept.image(7, 24)
     assert kept.image(7, 16).shape == (16, 16, 3)

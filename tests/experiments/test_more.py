@@ -1,6 +1,7 @@
-"""Rivals, pictures, two streams and VGG at the tiny scale, end to end in one report."""
+"""Baselines, pictures, two streams and VGG at the tiny scale, end to end in one report."""
 
 import csv
+import importlib
 import re
 import shutil
 
@@ -12,19 +13,19 @@ from PIL import Image
 from minialex.baselines import common
 from minialex.cli import main
 from minialex.errors import InputError
-from minialex.experiments import Asked, Context, Difference, registry, runner
+from minialex.experiments import Context, Difference, Options, runner
 
 needs = "not installed: pip install 'minialex[baselines]'"
 pytest.importorskip("sklearn", reason=f"scikit-learn is {needs}")
 pytest.importorskip("skimage", reason=f"scikit-image is {needs}")
 pytest.importorskip("cv2", reason=f"OpenCV is {needs}")
 
-NAMES = ["rivals", "pictures", "two-stream", "vgg"]
-TINY = Asked(scale="tiny", where={"backend": "numpy", "threads": 1})
+NAMES = ["baselines", "pictures", "two-stream", "vgg"]
+TINY = Options(scale="tiny", device={"backend": "numpy", "threads": 1})
 
 
 def module(name):
-    return registry._module(registry.folder() / f"{name}.py")
+    return importlib.import_module(f"minialex.experiments.paper.{name}")
 
 
 @pytest.fixture(scope="module")
@@ -46,22 +47,22 @@ def test_the_report_is_whole_and_needs_nothing_from_elsewhere(out):
     assert parser.open == []
     assert len(parser.ids) == len(set(parser.ids))
     assert re.findall(r'(?:src|href)="(?!#|data:)([^"]*)"', page) == []
-    assert "Not finished" not in page
-    assert [title in page for title in ("rivals", "network sees", "Two streams", "VGG")]
+    assert "Incomplete" not in page
+    assert [title in page for title in ("Baselines", "network sees", "Two streams", "VGG")]
 
 
 def test_nothing_is_computed_twice_and_a_report_needs_no_device(out):
     """As where a report of runs on a GPU is made anew on a laptop."""
     said = []
-    elsewhere = Asked(scale="tiny", where={"backend": "of another machine"})
+    elsewhere = Options(scale="tiny", device={"backend": "of another machine"})
     path, _ = runner.reproduce(NAMES, elsewhere, out, said.append)
     assert [line for line in said if line.startswith("  ")] == []
-    assert "Not finished" not in path.read_text()
+    assert "Incomplete" not in path.read_text()
 
 
-def test_rivals_stand_beside_the_network_and_the_published(out):
-    rows = {row[0]: row for row in table(out, "rivals", "rivals")[1:]}
-    assert list(rows) == list(module("rivals").KNOWN)
+def test_baselines_beside_the_network_and_the_published_numbers(out):
+    rows = {row[0]: row for row in table(out, "baselines", "baselines")[1:]}
+    assert list(rows) == list(module("baselines").KNOWN)
     assert rows["Sparse coding"][7:9] == ["47.1", "28.2"]
     assert rows["SIFT + Fisher vectors"][11] == "26.2"
     assert float(rows["SIFT + Fisher vectors"][1]) < 90  # chance is 91.7, and drawings are easy
@@ -74,16 +75,16 @@ def test_what_is_not_installed_is_left_out_and_said(out, tmp_path, monkeypatch):
     monkeypatch.setattr(common, "require", lacking)
     shutil.copytree(out / "cells", tmp_path / "cells")
     said = []
-    path, _ = runner.reproduce(["rivals"], TINY, tmp_path, said.append)
-    assert "Not finished" not in path.read_text()  # what is on disk needs no package
+    path, _ = runner.reproduce(["baselines"], TINY, tmp_path, said.append)
+    assert "Incomplete" not in path.read_text()  # what is on disk needs no package
     for folder in [*(tmp_path / "cells").glob("sift-*"), *(tmp_path / "cells").glob("sparse-*")]:
         shutil.rmtree(folder)
-    path, _ = runner.reproduce(["rivals"], TINY, tmp_path, said.append)
-    assert sum("left out: this needs sklearn" in line for line in said) == 1
+    path, _ = runner.reproduce(["baselines"], TINY, tmp_path, said.append)
+    assert sum("skipped: this needs sklearn" in line for line in said) == 1
     page = path.read_text()
-    assert "Not finished: 2 parts" in page
-    assert "Left out: this needs sklearn, which is not installed." in page
-    rows = {row[0]: row for row in table(tmp_path, "rivals", "rivals")[1:]}
+    assert "Incomplete: 2 results" in page
+    assert "Skipped: this needs sklearn, which is not installed." in page
+    rows = {row[0]: row for row in table(tmp_path, "baselines", "baselines")[1:]}
     assert rows["Sparse coding"][1] == ""
     assert float(rows["CNN, ten crops"][1]) > 0
 
@@ -91,14 +92,14 @@ def test_what_is_not_installed_is_left_out_and_said(out, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ((5.0, 5.2, 5.1), "The network wins"),
-        ((-5.0, -5.2, -5.1), "The rival wins here"),
-        ((5.0, -5.2, 0.1), "Neither is better"),
-        ((5.0,), "no verdict"),
+        ((5.0, 5.2, 5.1), "the network wins"),
+        ((-5.0, -5.2, -5.1), "opposite of the paper, SIFT wins"),
+        ((5.0, -5.2, 0.1), "inconclusive"),
+        ((5.0,), "no interval"),
     ],
 )
 def test_who_wins_follows_from_the_interval(values, words):
-    assert words in module("rivals").worse(Difference(values))
+    assert words in module("baselines").winner("SIFT", Difference(values))
 
 
 def test_pictures_are_drawn_and_kernels_measured(out):
@@ -140,7 +141,7 @@ def test_the_nearest_are_the_nearest_and_their_classes_are_counted(monkeypatch):
 
     paper = module("pictures")
     monkeypatch.setattr(paper, "NEAREST", 2)
-    found = paper.alike(untrained(), Flat([10, 200, 30, 120, 210, 135]), Flat([12, 208, 140]))
+    found = paper.nearest(untrained(), Flat([10, 200, 30, 120, 210, 135]), Flat([12, 208, 140]))
     assert found["pixels"]["queries"] == [0, 1, 2]
     assert found["pixels"]["nearest"] == [[0, 2], [4, 1], [5, 3]]
     assert found["pixels"]["same"] == pytest.approx(100 * 5 / 6)
@@ -157,25 +158,31 @@ def test_streams_are_judged_on_both_sets(out):
 
 def test_streams_in_words_follow_the_numbers():
     paper = module("two_stream")
-    of = {seed: (80.0 + seed, 60.0 + seed / 2, 40.0, 12, "line") for seed in range(3)}
-    said = paper.report([], {paper.MIXED: of}).findings
-    assert [sentence.endswith("It shows.") for sentence in said] == [True, True]
-    of = {seed: (40.0, 60.0 + seed / 2, 50.0 + seed, 12, "line") for seed in range(3)}
-    said = paper.report([], {paper.MIXED: of}).findings
-    assert "other way round" in said[0]
-    assert "It shows" in said[1]
+
+    def findings(*errors):
+        outcomes = {
+            seed: paper.Outcome(dict(zip(paper.STREAMS, of_seed, strict=True)), 12, "line")
+            for seed, of_seed in enumerate(errors)
+        }
+        return paper.report([], {paper.MIXED: outcomes}).findings
+
+    said = findings(*((80.0 + seed, 60.0 + seed / 2, 40.0) for seed in range(3)))
+    assert [sentence.endswith("agrees with the paper.") for sentence in said] == [True, True]
+    said = findings(*((40.0, 60.0 + seed / 2, 50.0 + seed) for seed in range(3)))
+    assert "opposite of the paper" in said[0]
+    assert "agrees with the paper" in said[1]
 
 
 def test_vgg_has_the_published_parameters(out):
     rows = table(out, "vgg", "sizes")[1:]
     assert [row[1] for row in rows] == ["138357544", "143667240"]
     assert [row[1] for row in rows] == [row[2] for row in rows]
-    assert [row[0] for row in table(out, "vgg", "starts")[1:]] == list(module("vgg").WAYS)
+    assert [row[0] for row in table(out, "vgg", "starts")[1:]] == list(module("vgg").STARTS)
 
 
 def test_the_deep_network_is_kept_under_what_it_started_from(tmp_path):
     """Another shallow network, another cell; and its weights are where it started."""
-    context = Context(TINY, tmp_path, say=lambda text: None)
+    context = Context(TINY, tmp_path, log=lambda text: None)
     data = context.data(24, 12)
     some = {"epochs": 1, "batch_size": 12, "model_options": {"width": 2, "hidden": 8}}
     folders = []
@@ -192,19 +199,19 @@ def test_the_deep_network_is_kept_under_what_it_started_from(tmp_path):
 
 def test_a_start_that_diverges_is_a_row(tmp_path, monkeypatch):
     paper, wild = module("vgg"), "D, wild"
-    ways = {wild: ("D", {"init": 1.0}), paper.SCALED: ("D", {})}
-    monkeypatch.setattr(paper, "WAYS", ways)
-    section = paper.run(Context(TINY, tmp_path, say=lambda text: None))
-    assert section.findings[0] == "D, wild: the loss was not finite in any of 1 runs."
+    starts = {wild: paper.Start(wild, "D", {"init": 1.0}), paper.HE: paper.Start("he", "D", {})}
+    monkeypatch.setattr(paper, "STARTS", starts)
+    section = paper.run(Context(TINY, tmp_path, log=lambda text: None))
+    assert section.findings[0] == "D, wild: the run diverged."
     assert [row[3] for row in section.tables[1].rows] == ["0 of 1", "0 of 1"]
     assert section.tables[1].rows[0][2] is None
 
 
 def test_vgg_in_words_follows_the_losses():
-    sentence = module("vgg").sentence
-    assert "not finite in any of 3" in sentence("D", 3, 0, 0)
-    assert sentence("D", 3, 3, 0) == "D: did not leave the loss of chance in 3 runs."
-    assert "in 1 of 3 runs; 1 ended with a loss" in sentence("D", 3, 2, 1)
+    sentence = module("vgg").finding
+    assert "all 3 runs diverged" in sentence("D", 3, 0, 0)
+    assert sentence("D", 3, 3, 0) == "D: stayed at the loss of random guessing in 3 of 3 runs."
+    assert "learned in 1 of 3 runs; 1 diverged" in sentence("D", 3, 2, 1)
 
 
 def test_all_are_listed(capsys):

@@ -10,8 +10,9 @@ import pytest
 from helpers.html import Balanced
 from PIL import Image
 
-from minialex.experiments import Asked, Difference, Measured, Table, measured, paired, runner
-from minialex.experiments.report.page import _csv, text
+from minialex.experiments import Difference, Measured, Options, Table, measured, paired, runner
+from minialex.experiments.report.table_csv import table_csv
+from minialex.experiments.report.text import value_text
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -19,7 +20,7 @@ BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 @pytest.fixture
 def page(quick, tmp_path):
     path, _ = runner.reproduce(
-        [], Asked(scale="tiny", seeds=3), tmp_path / "out", lambda text: None
+        [], Options(scale="tiny", seeds=3), tmp_path / "out", lambda text: None
     )
     return path
 
@@ -27,7 +28,7 @@ def page(quick, tmp_path):
 def test_numbers_come_with_their_spread(page):
     """By hand: differences 2.0, 2.1, 2.2; t(0.975, 2) = 4.303; 4.303 x 0.1 / √3 = 0.248."""
     content = page.read_text()
-    assert "+2.1 [+1.9, +2.3]. It shows." in content
+    assert "+2.1 [+1.9, +2.3]. agrees with the paper." in content
     rows = list(csv.reader((page.parent / "quick" / "numbers.csv").open()))
     assert rows[0][:4] == ["name", "error mean", "error standard deviation", "error runs"]
     found = [float(value) for value in rows[2][4:]]
@@ -75,10 +76,11 @@ def test_a_drawing_takes_its_ink_from_the_page(page):
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ((1.0, 1.2, 1.1), "It shows"),
-        ((1.0, -1.2, 0.1), "It did not show: the interval includes 0"),
-        ((-1.0, -1.2, -1.1), "It is the other way round here"),
-        ((1.0,), "With one seed there is no spread, so no verdict"),
+        ((1.0, 1.2, 1.1), "agrees with the paper"),
+        ((1.0, -1.2, 0.1), "inconclusive, the interval includes 0"),
+        ((-1.0, -1.2, -1.1), "opposite of the paper"),
+        ((1.0, 1.0), "agrees with the paper"),
+        ((1.0,), "one seed, so no interval"),
     ],
 )
 def test_a_verdict_follows_from_the_interval(values, sentence):
@@ -92,10 +94,11 @@ def test_pairs_are_of_the_same_seed():
 
 
 def test_values_in_words():
-    shown = [text(v) for v in (None, -1.25, 12345, "word", Measured((1.0, 2.0)), Measured((3.0,)))]
+    of_seeds = Measured((1.0, 2.0))
+    shown = [value_text(v) for v in (None, -1.25, 12345, "word", of_seeds, Measured((3.0,)))]
     assert shown == ["–", "−1.2", "12,345", "word", "1.5 ± 0.7", "3.0"]
-    assert [text(v, 2) for v in (-1.254, 7, Measured((1.0, 2.0)))] == ["−1.25", "7", "1.50 ± 0.71"]
-    assert _csv(Table("t", "", ("a", "b"), [])) == "a,b\n"
+    assert [value_text(v, 2) for v in (-1.254, 7, of_seeds)] == ["−1.25", "7", "1.50 ± 0.71"]
+    assert table_csv(Table("t", "", ("a", "b"), [])) == "a,b\n"
 
 
 @pytest.mark.skipif(BROWSER is None, reason="there is no chromium on this machine")
@@ -129,7 +132,7 @@ def test_a_browser_shows_it_without_complaint(page, tmp_path, scheme):
 
 def test_the_report_is_there_as_markdown_too(quick, tmp_path):
     path, _ = runner.reproduce(
-        [], Asked(scale="tiny", seeds=2), tmp_path / "out", lambda text: None
+        [], Options(scale="tiny", seeds=2), tmp_path / "out", lambda text: None
     )
     text = path.with_suffix(".md").read_text()
     rows = [line for line in text.splitlines() if line.startswith("| ")]

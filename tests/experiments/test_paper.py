@@ -1,6 +1,7 @@
 """The paper's experiments at the tiny scale, end to end, and what they compute from numbers."""
 
 import csv
+import importlib
 import inspect
 from types import SimpleNamespace
 
@@ -8,13 +9,13 @@ import numpy as np
 import pytest
 
 import minialex
-from minialex.experiments import PUBLISHED, Asked, Context, registry, runner
+from minialex.experiments import PUBLISHED, Context, Options, runner
 
-TINY = Asked(scale="tiny", where={"backend": "numpy", "threads": 1})
+TINY = Options(scale="tiny", device={"backend": "numpy", "threads": 1})
 
 
 def module(name):
-    return registry._module(registry.folder() / f"{name}.py")
+    return importlib.import_module(f"minialex.experiments.paper.{name}")
 
 
 def table(path, experiment, name):
@@ -24,7 +25,7 @@ def table(path, experiment, name):
 def test_relu_and_tanh_end_to_end(tmp_path):
     path, stopped = runner.reproduce(["relu-and-tanh"], TINY, tmp_path, lambda text: None)
     assert stopped is None
-    assert "The paper&#x27;s ratio is 6" in path.read_text()
+    assert "there is no ratio (paper: 6)" in path.read_text()
     assert len(table(path, "relu-and-tanh", "epochs")) == 4
     assert (path.parent / "relu-and-tanh" / "curves.png").exists()
 
@@ -42,8 +43,8 @@ def test_ablations_and_tables_share_their_runs(tmp_path, monkeypatch):
     after = {p.name for p in (tmp_path / "cells").glob("the-whole-network-seed-0*")}
     assert len(after) == len(before) + 1  # ten crops; the run itself and one crop were there
     names = [row[0] for row in table(path, "tables", "tables")[1:]]
-    assert "2 CNNs, plain mean, 10 crops" in names
-    assert "Parts taken away" in path.read_text()
+    assert "2 CNNs, mean, 10 crops" in names
+    assert "Ablations" in path.read_text()
 
 
 @pytest.mark.skipif(
@@ -52,7 +53,7 @@ def test_ablations_and_tables_share_their_runs(tmp_path, monkeypatch):
 )
 def test_the_rate_that_counts():
     """The lowest mean over seeds; a seed that diverged speaks against its rate."""
-    lowest = module("ablations").lowest
+    lowest = module("ablations").best_rate
 
     def runs(*losses):
         found = [SimpleNamespace(history=[{"val_loss": 9.0}, {"val_loss": x}]) for x in losses]
@@ -79,13 +80,13 @@ def test_epochs_to_a_target_lie_between_two_epochs():
 
 
 def test_the_ratio_in_words_follows_the_numbers():
-    sentence = module("relu_and_tanh").sentence
+    sentence = module("relu_and_tanh").ratio_finding
     from minialex.experiments import measured
 
-    assert "so more" in sentence(measured([4.0, 5.0]), {}, PUBLISHED["relu"])
-    assert "not more" in sentence(measured([0.8, 0.9]), {}, PUBLISHED["relu"])
+    assert "agrees with the paper" in sentence(measured([4.0, 5.0]), {}, PUBLISHED["relu"])
+    assert "opposite of the paper" in sentence(measured([0.8, 0.9]), {}, PUBLISHED["relu"])
     none = sentence(None, {"relu": {0: 3.0}, "tanh": {0: None}}, PUBLISHED["relu"])
-    assert "ReLU reached" in none
+    assert "only ReLU reached" in none
 
 
 def test_weights_leave_out_a_network_that_misleads():
@@ -95,7 +96,7 @@ def test_weights_leave_out_a_network_that_misleads():
     right[np.arange(40), labels] = 0.5
     wrong = np.full((40, 10), 0.12)
     wrong[np.arange(40), labels] = 0.0
-    found = module("tables").weights(np.stack([right * 0.1, wrong]), labels)
+    found = module("tables").fit_weights(np.stack([right * 0.1, wrong]), labels)
     assert found[0] > 0
     p = np.tensordot(found, np.stack([right * 0.1, wrong]), 1)
     assert np.array_equal(p.argmax(axis=1), labels)
@@ -112,19 +113,19 @@ def test_published_numbers_hold_together():
 
 
 def test_a_rate_that_is_too_high_ends_its_run_and_not_the_experiment(tmp_path):
-    context = Context(TINY, tmp_path, say=lambda text: None)
-    data = context.data(48, 12).judged_on_training(12)
+    context = Context(TINY, tmp_path, log=lambda text: None)
+    data = context.data(48, 12).evaluated_on_training(12)
     settings = {"model": "cifar10", "epochs": 3, "batch_size": 16, "allow_upscaling": True}
     run = context.train("too fast", data, seed=0, until=0.0, lr=1e6, **settings)
     assert run.history == []
-    assert module("relu_and_tanh").soonest(run.history) == (float("inf"), 1.0)
+    assert module("relu_and_tanh").speed(run.history) == (float("inf"), 1.0)
 
 
 def test_a_run_that_diverges_is_left_out_and_not_run_again(tmp_path):
     """A network without normalisation at the whole network's rate is such a run."""
     for report_only in (False, True):
         said = []
-        context = Context(TINY, tmp_path, report_only, say=said.append)
+        context = Context(TINY, tmp_path, report_only, log=said.append)
 
         def one(name, seed, context=context):
             return context.train(
@@ -132,5 +133,5 @@ def test_a_run_that_diverges_is_left_out_and_not_run_again(tmp_path):
             )
 
         assert context.by_seed(["wild"], range(1), one) == {"wild": {}}
-        assert context.missing == 0
+        assert context.not_run == 0
         assert "not finite" in said[-1]

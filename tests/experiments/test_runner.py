@@ -4,7 +4,6 @@ import json
 import shlex
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
@@ -12,55 +11,55 @@ from helpers.cli_tools import COMMAND
 
 from minialex.cli import main
 from minialex.errors import InputError
-from minialex.experiments import Asked, runner
-from minialex.experiments.cache import Cell
+from minialex.experiments import Options, runner
+from minialex.experiments.cache import CachedResult
 
-QUIET = {"say": lambda text: None}
+QUIET = {"log": lambda text: None}
 
 
-def test_each_cell_is_computed_once_seed_by_seed(quick, computed, tmp_path):
+def test_each_result_is_computed_once_seed_by_seed(quick, computed, tmp_path):
     out = tmp_path / "out"
     for _ in range(2):
-        runner.reproduce([], Asked(scale="tiny", seeds=2), out, **QUIET)
+        runner.reproduce([], Options(scale="tiny", seeds=2), out, **QUIET)
         assert computed(out) == ["whole 0", "part 0", "whole 1", "part 1"]
 
 
 def test_more_seeds_add_theirs_alone(quick, computed, tmp_path):
     out = tmp_path / "out"
-    runner.reproduce([], Asked(scale="tiny"), out, **QUIET)
-    runner.reproduce([], Asked(scale="tiny", seeds=2), out, **QUIET)
+    runner.reproduce([], Options(scale="tiny"), out, **QUIET)
+    runner.reproduce([], Options(scale="tiny", seeds=2), out, **QUIET)
     assert computed(out) == ["whole 0", "part 0", "whole 1", "part 1"]
 
 
 def test_changed_settings_run_anew_and_the_old_are_kept(quick, computed, tmp_path):
     out = tmp_path / "out"
-    runner.reproduce([], Asked(scale="tiny"), out, **QUIET)
-    runner.reproduce([], Asked(scale="tiny", epochs=7), out, **QUIET)
+    runner.reproduce([], Options(scale="tiny"), out, **QUIET)
+    runner.reproduce([], Options(scale="tiny", epochs=7), out, **QUIET)
     assert computed(out) == ["whole 0", "part 0"] * 2
-    runner.reproduce([], Asked(scale="tiny"), out, **QUIET)
+    runner.reproduce([], Options(scale="tiny"), out, **QUIET)
     assert len(computed(out)) == 4
 
 
 def test_where_it_runs_changes_no_result(quick, computed, tmp_path):
     out = tmp_path / "out"
-    runner.reproduce([], Asked(scale="tiny"), out, **QUIET)
+    runner.reproduce([], Options(scale="tiny"), out, **QUIET)
     runner.reproduce(
-        [], Asked(scale="tiny", where={"backend": "numpy", "threads": 1}), out, **QUIET
+        [], Options(scale="tiny", device={"backend": "numpy", "threads": 1}), out, **QUIET
     )
     assert len(computed(out)) == 2
 
 
-def test_a_damaged_cell_is_computed_again(quick, computed, tmp_path):
+def test_a_damaged_result_is_computed_again(quick, computed, tmp_path):
     out = tmp_path / "out"
-    runner.reproduce([], Asked(scale="tiny"), out, **QUIET)
+    runner.reproduce([], Options(scale="tiny"), out, **QUIET)
     next((out / "cells").glob("whole*/cell.json")).write_text('{"settings": ')
-    runner.reproduce([], Asked(scale="tiny"), out, **QUIET)
+    runner.reproduce([], Options(scale="tiny"), out, **QUIET)
     assert computed(out) == ["whole 0", "part 0", "whole 0"]
 
 
 def test_report_only_computes_nothing_and_gives_the_same_page(quick, computed, tmp_path):
     out = tmp_path / "out"
-    path, _ = runner.reproduce([], Asked(scale="tiny", seeds=3), out, **QUIET)
+    path, _ = runner.reproduce([], Options(scale="tiny", seeds=3), out, **QUIET)
     before = path.read_bytes()
     path.unlink()
     assert runner.report(out, **QUIET).read_bytes() == before
@@ -69,29 +68,29 @@ def test_report_only_computes_nothing_and_gives_the_same_page(quick, computed, t
 
 def test_a_report_of_half_the_work_says_what_is_missing(quick, computed, tmp_path):
     out = tmp_path / "out"
-    runner.reproduce([], Asked(scale="tiny", seeds=3), out, **QUIET)
+    runner.reproduce([], Options(scale="tiny", seeds=3), out, **QUIET)
     for folder in (out / "cells").glob("part-seed-*"):
         (folder / "cell.json").unlink()
     page = runner.report(out, **QUIET).read_text()
-    assert "Not finished: 3 parts" in page
+    assert "Incomplete: 3 results" in page
     assert "40.2&nbsp;±&nbsp;0.2" in page
     assert len(computed(out)) == 6
 
 
-def test_the_same_settings_in_another_order_are_the_same_cell(tmp_path):
-    one = Cell(tmp_path, "A", {"x": 1, "y": [2, 3]})
+def test_the_same_settings_in_another_order_are_the_same_result(tmp_path):
+    one = CachedResult(tmp_path, "A", {"x": 1, "y": [2, 3]})
     one.save(5, 1.0)
-    assert Cell(tmp_path, "A", {"y": (2, 3), "x": 1}).load()["result"] == 5
-    assert Cell(tmp_path, "A", {"x": 1, "y": [2, 4]}).load() is None
+    assert CachedResult(tmp_path, "A", {"y": (2, 3), "x": 1}).load()["result"] == 5
+    assert CachedResult(tmp_path, "A", {"x": 1, "y": [2, 4]}).load() is None
 
 
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda out: runner.reproduce(["quikc"], Asked(), out), "did you mean 'quick'"),
+        (lambda out: runner.reproduce(["quikc"], Options(), out), "did you mean 'quick'"),
         (lambda out: runner.report(out), "nothing to report"),
-        (lambda out: Asked(scale="smal"), "unknown scale 'smal'"),
-        (lambda out: Asked(seeds=0), "seeds is 0"),
+        (lambda out: Options(scale="smal"), "unknown scale 'smal'"),
+        (lambda out: Options(seeds=0), "seeds is 0"),
     ],
 )
 def test_a_mistake_is_one_sentence(quick, tmp_path, call, sentence):
@@ -135,7 +134,7 @@ LINE = "reproduce relu-and-tanh --scale tiny --epochs 300 --backend numpy --thre
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_within_a_cell_saves_it_and_the_same_command_goes_on(tmp_path, number, code):
+def test_a_signal_saves_the_state_and_the_same_command_continues(tmp_path, number, code):
     """Killed while training, the run goes on from its step, and ends as one never stopped."""
     out = tmp_path / "out"
     with subprocess.Popen(
@@ -147,10 +146,12 @@ def test_a_signal_within_a_cell_saves_it_and_the_same_command_goes_on(tmp_path, 
         run.send_signal(number)
         output = run.communicate(timeout=60)[0].decode()
     assert run.returncode == code
-    assert f"stopped by {signal.Signals(number).name}, state saved; go on with: minialex" in output
+    assert (
+        f"stopped by {signal.Signals(number).name}, state saved; continue with: minialex" in output
+    )
     assert (out / "report.html").exists()
     assert list(out.glob("cells/*/cell.json")) == []
-    words = shlex.split(output.rpartition("go on with: minialex ")[2])
+    words = shlex.split(output.rpartition("continue with: minialex ")[2])
     assert [*words[:2], "--out", str(out)] == ["reproduce", "relu-and-tanh", *words[-2:]]
 
 
@@ -171,12 +172,3 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path):
                 for cell in cells]  # fmt: skip
 
     assert outcome(tmp_path / "broken") == outcome(tmp_path / "whole") != []
-
-
-def test_an_experiment_runs_alone(tmp_path):
-    from minialex.experiments.registry import folder
-
-    line = [sys.executable, folder() / "relu_and_tanh.py", "--scale", "tiny", "--epochs", "1"]
-    more = ["--backend", "numpy", "--threads", "1", "--out", tmp_path]
-    ended = subprocess.run([*line, *more], capture_output=True, check=True)
-    assert f"report: {tmp_path / 'report.html'}" in ended.stdout.decode()

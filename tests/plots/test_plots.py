@@ -10,8 +10,9 @@ from PIL import Image
 from minialex import plots
 from minialex.data.sources.open import open_data
 from minialex.errors import InputError
+from minialex.experiments.published import CHALLENGE
 from minialex.inference.ensemble import Ensemble
-from minialex.plots import drawing
+from minialex.plots.figure import shortened
 
 ROW = {"train_loss": 2, "val_loss": 2.2, "val_top1_error": 0.5, "val_top5_error": 0.2}
 
@@ -99,14 +100,14 @@ def test_eight_images_with_the_right_label_marked(classifier, drawn, tmp_path):
     squares = [val.image(0, 72)]
     best = classifier.predict(squares)[0][2].name
     words = drawn(plots.predictions, classifier, squares, tmp_path / "q.png", [best])
-    assert f"{best} (right)" in words
+    assert f"{best} (correct)" in words
     assert len(words) == 6
 
 
 def test_long_labels_are_shortened():
-    assert drawing.shortened("tench, Tinca tinca, a fish", 24) == "tench"
-    assert drawing.shortened("x" * 40, 10) == "x" * 9 + "…"
-    assert drawing.shortened("cat, cat", 24) == "cat, cat"
+    assert shortened("tench, Tinca tinca, a fish", 24) == "tench"
+    assert shortened("x" * 40, 10) == "x" * 9 + "…"
+    assert shortened("cat, cat", 24) == "cat, cat"
 
 
 def test_neighbours_stand_beside_their_query(drawn, tmp_path):
@@ -116,14 +117,14 @@ def test_neighbours_stand_beside_their_query(drawn, tmp_path):
     rows = [images[2:5], images[5:8]]
     words = drawn(plots.neighbors, images[:2], rows, tmp_path / "n.png", "alike", labels)
     assert {"query", "nearest", "alike", "an image with a…"} <= set(words)
-    with pytest.raises(InputError, match="no query"):
+    with pytest.raises(InputError, match="no neighbours"):
         plots.neighbors([], [], tmp_path / "n.png")
 
 
 def test_published_errors_are_the_papers(drawn, tmp_path):
-    words = drawn(plots.timeline, tmp_path / "t.png")
+    words = drawn(plots.timeline, tmp_path / "t.png", CHALLENGE)
     assert {"28.2 %", "25.7 %", "26.2 %", "15.3 %", "7.3 %"} <= set(words)
-    assert all(result.source for result in plots.PUBLISHED)
+    assert all(result.source for result in CHALLENGE)
 
 
 def test_several_runs_with_their_spread(drawn, tmp_path):
@@ -154,13 +155,13 @@ def test_the_band_goes_from_least_to_most_around_the_mean(monkeypatch, tmp_path)
 
 @pytest.mark.parametrize("kind", ["svg", "pdf", "png"])
 def test_the_same_picture_is_the_same_file(tmp_path, kind):
-    one, two = (plots.timeline(tmp_path / f"{i}.{kind}") for i in range(2))
+    one, two = (plots.timeline(tmp_path / f"{i}.{kind}", CHALLENGE) for i in range(2))
     assert one.read_bytes() == two.read_bytes()
     if kind == "svg":
         assert "<svg" in one.read_text()
 
 
 def test_another_kind_of_file_is_one_sentence(tmp_path):
-    with pytest.raises(InputError, match=r"unknown kind of picture '\.txt'"):
+    with pytest.raises(InputError, match=r"unknown file type '\.txt'"):
         plots.curves(history(0.5), tmp_path / "c.txt")
     assert not list(tmp_path.iterdir())

@@ -12,8 +12,7 @@ from minialex.data.preprocessing import Preprocessing  # noqa: E402
 from minialex.data.sources.open import open_data  # noqa: E402
 from minialex.data.statistics import Statistics, measure  # noqa: E402
 from minialex.errors import InputError  # noqa: E402
-from minialex.experiments.paper import two_stream  # noqa: E402
-from minialex.video import flow  # noqa: E402
+from minialex.video import __main__, flow  # noqa: E402
 from minialex.video.clips import FIELDS, ClipSplits, Flows, Frames, temporal  # noqa: E402
 from minialex.video.files import open_videos  # noqa: E402
 from minialex.video.moving import MOTIONS, Moving, mixed, motions_only  # noqa: E402
@@ -212,18 +211,17 @@ def test_the_temporal_stream_wins_where_only_motion_differs(tmp_path):
     assert judgement.temporal <= judgement.fused < judgement.spatial
 
 
-def test_the_example_on_files(tmp_path, capsys):
-    videos = two_stream.videos
+def test_the_command_on_files(tmp_path, capsys):
     still = texture(64)
     for name, sign in (("left", -1), ("right", 1)):
         for number in range(3):
             frames = [np.roll(still, sign * i + number, axis=1) for i in range(14)]
             write_video(tmp_path / "clips" / name / f"{number}.avi", np.stack(frames))
     options = ["--epochs", "1", "--pieces", "3", "--out", str(tmp_path / "runs")]
-    videos(["--videos", str(tmp_path / "clips"), *options])
+    __main__.main([str(tmp_path / "clips"), *options])
     assert "error over 2 clips" in capsys.readouterr().out
     with pytest.raises(SystemExit):
-        videos(["--videos", str(tmp_path / "none")])
+        __main__.main([str(tmp_path / "none")])
     assert "give a folder of classes" in capsys.readouterr().err
 
 

@@ -1,24 +1,43 @@
-"""What each part of the network is worth: towers, normalisation, pooling, dropout, depth.
+"""Ablations: two towers, LRN, overlapping pooling, colour augmentation, dropout and depth.
 
     minialex reproduce ablations --data imagenette
 
-Every variant is trained with every seed, and compared with the whole network of the same seed. At
-small scale each is trained with several learning rates, and the one counts whose loss on the
-validation images, averaged over the seeds, is lowest: one rate would favour the network that it was
-found for. Dropout is against learning images by heart, so there it is also taken away in a training
-three times as long. Sections 3.2 to 3.4, 4 and 7 of the paper.
+Each variant is trained with every seed and compared with the whole network of the same seed. At
+the small scale each is trained with several learning rates, and the one with the lowest validation
+loss, averaged over the seeds, counts: a single rate would favour the network it was chosen for.
+Dropout is there to prevent overfitting, so it is also removed from a training three times as long.
+Sections 3.2 to 3.4, 4 and 7 of the paper.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
-from minialex.experiments import PUBLISHED, Context, Figure, Section, Table, alone, measured, paired
+from minialex.experiments import (
+    PUBLISHED,
+    Context,
+    Difference,
+    Figure,
+    Measured,
+    Published,
+    Run,
+    Section,
+    Table,
+    measured,
+    paired,
+)
+from minialex.experiments.data import Data
+from minialex.experiments.report.figures import COLOURS
+from minialex.experiments.report.section import Value
 
 ORDER = 2
-TITLE = "Parts taken away"
+TITLE = "Ablations: towers, LRN, pooling, dropout, depth"
 WHOLE = "the whole network"
 
-# What is changed, the published difference beside it, and the options that change it.
-VARIANTS = {
+# {variant: (key of the published difference, model options)}
+Variants = dict[str, tuple[str | None, dict[str, Any]]]
+VARIANTS: Variants = {
     WHOLE: (None, {}),
     "half the kernels, one tower": ("half", {"half": True}),
     "towers that never communicate": ("communication", {"communication": False}),
@@ -29,107 +48,128 @@ VARIANTS = {
     **{f"without convolution {i}": ("depth", {"without": f"conv{i}"}) for i in range(1, 6)},
 }
 
-# The same in a longer training, which pictures.py shares, at the usual rate.
+# In a longer training, at the usual learning rate; pictures.py shares the first of them.
 LONGER = "trained longer"
-VARIANTS_LONGER = {
+VARIANTS_LONGER: Variants = {
     LONGER: (None, {}),
     "no dropout, trained longer": ("dropout", {"dropout": False}),
 }
 
+Rate = float | None  # None: the recipe's own
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One run, evaluated: errors in percent, losses after the last epoch."""
+
+    top1: float
+    top5: float
+    train_loss: float
+    val_loss: float
+    recipe_line: str
+
+
+Outcomes = dict[int, Outcome]  # by seed
+
 
 def run(context: Context) -> Section:
-    """Train each variant with every seed and rate, and let each variant's best rate count."""
+    """Train each variant with every seed and learning rate; each variant's best rate counts."""
     data = context.photographs()
     crops = context.pick(tiny=1, small=1, full=10)
-    usual = context.network().get("lr")
-    rates = context.pick(tiny=(usual,), small=(0.001, usual, 0.01), full=(usual,))
+    usual: Rate = context.network().get("lr")
+    rates: tuple[Rate, ...] = context.pick(tiny=(usual,), small=(0.001, usual, 0.01), full=(usual,))
     cases = [(name, rate) for name in VARIANTS for rate in rates]
-    if context.asked.scale != "full":  # there training is long enough
+    if context.options.scale != "full":  # where training is long enough anyway
         cases += [(name, usual) for name in VARIANTS_LONGER]
 
-    def train(case: tuple[str, float | None], seed: int):
+    def train(case: tuple[str, Rate], seed: int) -> Run:
         name, rate = case
         longer = name in VARIANTS_LONGER
         key, options = (VARIANTS_LONGER if longer else VARIANTS)[name]
-        more = context.longer() if longer else context.network()
+        settings = context.longer() if longer else context.network()
         if rate != usual:
-            more["lr"] = rate
+            settings["lr"] = rate
         if key == "colour":
-            more["colour_noise"] = 0.0
-        if key == "half" and context.asked.scale == "full":
-            more |= {"schedule": "2012-half", "epochs": context.epochs(full=96)}
+            settings["colour_noise"] = 0.0
+        if key == "half" and context.options.scale == "full":
+            settings |= {"schedule": "2012-half", "epochs": context.epochs(full=96)}
         if options:
-            more["model_options"] = options
-        return context.train(name, data, seed=seed, **more)
+            settings["model_options"] = options
+        return context.train(name, data, seed=seed, **settings)
 
     runs = context.by_seed(cases, context.seeds(), train)
-    best = {name: lowest({rate: runs[name, rate] for rate in rates}) for name in VARIANTS}
+    best = {name: best_rate({rate: runs[name, rate] for rate in rates}) for name in VARIANTS}
     best |= {name: rate for name, rate in cases if name in VARIANTS_LONGER}
 
-    def judged(run):
-        losses = run.history[-1]["train_loss"], run.history[-1]["val_loss"]
-        return *run.errors(crops), *losses, run.recipe_line()
+    def evaluate(run: Run) -> Outcome:
+        last = run.history[-1]
+        return Outcome(*run.errors(crops), last["train_loss"], last["val_loss"], run.recipe_line())
 
-    found = {}
+    outcomes: dict[str, Outcomes] = {}
     for name in best:
-        counted = runs.get((name, best[name]), {})
-        values = {seed: context.found(lambda r=r: judged(r)) for seed, r in counted.items()}
-        found[name] = {seed: value for seed, value in values.items() if value is not None}
-    return report(data, crops, best, found)
+        by_seed = runs.get((name, best[name]), {})
+        values = {seed: context.attempt(evaluate, run) for seed, run in by_seed.items()}
+        outcomes[name] = {seed: value for seed, value in values.items() if value is not None}
+    return report(data, crops, best, outcomes)
 
 
-def lowest(by_rate):
-    """The rate of {rate: {seed: run}} with the lowest mean validation loss; None without runs.
+def best_rate(runs: Mapping[Rate, Mapping[int, Any]]) -> Rate:
+    """The learning rate of {rate: {seed: run}} with the lowest mean validation loss.
 
-    Of rates at which a different number of seeds diverged, only those with the fewest are compared.
+    Only the rates at which the fewest seeds diverged are compared. None without any run.
     """
-    most = max(len(of) for of in by_rate.values())
-    steady = {rate: of.values() for rate, of in by_rate.items() if of and len(of) == most}
-    ended = {rate: fmean(r.history[-1]["val_loss"] for r in of) for rate, of in steady.items()}
-    return min(ended, key=ended.__getitem__, default=None)
+    most = max(len(by_seed) for by_seed in runs.values())
+    losses = {
+        rate: fmean(run.history[-1]["val_loss"] for run in by_seed.values())
+        for rate, by_seed in runs.items()
+        if by_seed and len(by_seed) == most
+    }
+    return min(losses, key=losses.__getitem__, default=None)
 
 
-def report(data, crops: int, best, found) -> Section:
-    """A row a variant, with the published difference, and a picture of the differences."""
-    rows, differences, findings = [], {}, []
+def report(
+    data: Data, crops: int, best: Mapping[str, Rate], outcomes: Mapping[str, Outcomes]
+) -> Section:
+    """A row for each variant with the published difference, and a figure of the differences."""
+    rows: list[tuple[Value, ...]] = []
+    differences: dict[str, tuple[Difference, Published]] = {}
+    findings = []
     for whole, variants in ((WHOLE, VARIANTS), (LONGER, VARIANTS_LONGER)):
         for name, (key, _) in variants.items():
-            if name not in found:
+            if name not in outcomes:
                 continue
-            known = PUBLISHED.get(key or "")
-            top1, top5, gap = spread(found[name])
-            usual1, usual5, usual_gap = spread(found[whole])
-            change = None if key is None else paired(top1, usual1)
-            change5 = None if key is None else paired(top5, usual5)
-            rate = f"{best[name]:g}" if best.get(name) else None  # None: the recipe's own
+            top1, top5, gap = _by_seed(outcomes[name])
+            whole_top1, whole_top5, whole_gap = _by_seed(outcomes[whole])
+            known = PUBLISHED[key] if key else None
+            change, change5 = (
+                (paired(top1, whole_top1), paired(top5, whole_top5)) if known else (None, None)
+            )
+            rate = best.get(name)
             rows.append((
-                *(name, rate, measured(top1), measured(top5)),
-                *(change, published(known, "top1"), change5, published(known, "top5")),
+                *(name, f"{rate:g}" if rate else None, measured(top1), measured(top5)),
+                *(change, known.top1 if known else None),
+                *(change5, known.top5 if known else None),
                 measured(gap),
             ))  # fmt: skip
-            if change is not None:
+            if known is not None and change is not None:
                 differences[name] = (change, known)
-                said = "; published: " + in_words(known) if known else ""
+                findings.append(_finding(name, change, known))
                 if key == "dropout":
-                    said += overfitting(measured(usual_gap), measured(gap))
-                findings.append(
-                    f"{name[0].upper()}{name[1:]}: {change.text()} points of top-1 error. "
-                    f"{change.verdict()}{said}."
-                )
+                    findings[-1] += _overfitting(measured(whole_gap), measured(gap))
     columns = (
-        *("variant", "rate", "top-1 error, %", "top-5 error, %"),
+        *("variant", "learning rate", "top-1 error, %", "top-5 error, %"),
         *("top-1 difference", "published", "top-5 difference", "published"),
         "validation minus training loss",
     )
-    sources = "; ".join(dict.fromkeys(
-        f"{known.what}: {known.data}, {known.source}" for _, known in differences.values() if known
-    ))  # fmt: skip
+    sources = "; ".join(
+        dict.fromkeys(f"{k.what}: {k.data}, {k.source}" for _, k in differences.values())
+    )
     caption = (
-        f"Errors on {crops} crop{'s' * (crops > 1)}, and differences from the whole network of the "
-        "same seed, trained as long, in percentage points: above 0 the part helped. "
+        f"Errors on {crops} crop{'s' * (crops > 1)}, and differences in percentage points from the "
+        "whole network, with the same seed and as many epochs: above 0, the part helped. "
         f"Published: {sources}."
     )
-    lines = [values[-1] for values in found[WHOLE].values()]
+    lines = [outcome.recipe_line for outcome in outcomes[WHOLE].values()]
     return Section(
         setting=[data.line, *lines[:1]],
         findings=findings,
@@ -137,9 +177,9 @@ def report(data, crops: int, best, found) -> Section:
         figures=[
             Figure(
                 "differences",
-                "Difference in top-1 error from the whole network: the dot is the mean over seeds, "
-                "the bar its 95 % interval, the cross the published difference.",
-                "A dot with an interval for each variant, about a line at no difference.",
+                "Difference in top-1 error from the whole network: mean over seeds (dot), 95 % "
+                "interval (bar) and published difference (cross).",
+                "A dot with an interval for each variant, beside a line at zero difference.",
                 lambda figure: draw(figure, differences),
                 (7.0, 0.6 + 0.34 * (1 + len(differences))),
             )
@@ -147,53 +187,49 @@ def report(data, crops: int, best, found) -> Section:
     )
 
 
-def spread(of) -> tuple[dict, dict, dict]:
-    """By seed: top-1 error, top-5 error, and validation loss minus training loss."""
+def _by_seed(
+    outcomes: Outcomes,
+) -> tuple[dict[int, float], dict[int, float], dict[int, float]]:
+    """{seed: value} of top-1 error, of top-5 error, and of validation minus training loss."""
     return (
-        {seed: values[0] for seed, values in of.items()},
-        {seed: values[1] for seed, values in of.items()},
-        {seed: values[3] - values[2] for seed, values in of.items()},
+        {seed: outcome.top1 for seed, outcome in outcomes.items()},
+        {seed: outcome.top5 for seed, outcome in outcomes.items()},
+        {seed: outcome.val_loss - outcome.train_loss for seed, outcome in outcomes.items()},
     )
 
 
-def overfitting(usual, without) -> str:
-    """The sign that section 4.2 speaks of: how far the validation loss is above the training's."""
-    if usual is None or without is None:
+def _finding(name: str, change: Difference, known: Published) -> str:
+    published = known.what if known.top1 is None else f"{known.bound} {known.top1:+.1f}".strip()
+    return (
+        f"{name[0].upper()}{name[1:]}: {change.text()} points of top-1 error (published: "
+        f"{published}): {change.verdict()}."
+    )
+
+
+def _overfitting(whole: Measured | None, without: Measured | None) -> str:
+    """Section 4.2's sign of overfitting: how far the validation loss is above the training loss."""
+    if whole is None or without is None:
         return ""
     return (
-        f". Validation minus training loss: {without.mean:.2f} without dropout, {usual.mean:.2f} "
-        "with it (on in the training loss)"
+        f" Validation minus training loss: {without.mean:.2f} without dropout, {whole.mean:.2f} "
+        "with it (active in the training loss)."
     )
 
 
-def in_words(known) -> str:
-    """The published difference, or what the paper says in place of one."""
-    if known.top1 is None:
-        return known.what
-    return f"{known.bound} {known.top1:+.1f}".strip()
-
-
-def published(known, which: str) -> float | None:
-    return None if known is None else getattr(known, which)
-
-
-def draw(figure, differences) -> None:
-    """A dot and an interval a variant, the published value as a cross."""
+def draw(figure: Any, differences: Mapping[str, tuple[Difference, Published]]) -> None:
+    """A dot and an interval for each variant, the published value as a cross."""
     axes = figure.subplots()
     for y, (change, known) in enumerate(differences.values()):
         if change.interval is not None:
-            axes.plot(change.interval, (y, y), color="#4477aa", linewidth=2)
+            axes.plot(change.interval, (y, y), color=COLOURS[0], linewidth=2)
         label = "this run" if y == 0 else None
-        axes.plot([change.mean], [y], "o", color="#4477aa", label=label)
-        if known is not None and known.top1 is not None:
-            axes.plot([known.top1], [y], "x", color="#cc6677", label="published" if not y else None)
+        axes.plot([change.mean], [y], "o", color=COLOURS[0], label=label)
+        if known.top1 is not None:
+            label = "published" if y == 0 else None
+            axes.plot([known.top1], [y], "x", color=COLOURS[1], label=label)
     axes.axvline(0, color="#888888", linewidth=0.8)
     axes.set_yticks(range(len(differences)), list(differences))
     axes.set(xlabel="difference in top-1 error, percentage points")
     axes.invert_yaxis()
     if differences:
         axes.legend()
-
-
-if __name__ == "__main__":
-    raise SystemExit(alone(__file__))

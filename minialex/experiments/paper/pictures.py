@@ -1,28 +1,35 @@
-"""The pictures: kernels by tower, images with their best labels, nearest images, the timeline.
+"""What the network sees: first-layer kernels by tower, best labels, nearest images (figs. 3, 4).
 
     minialex reproduce pictures --data imagenette
 
-Figures 3 and 4 of the paper, and the slide's question after figure 3: does each tower come to have
-colours or none, and do the halves of a network that is not split? The networks are those of
-ablations.py and rivals.py, and one in a single tower.
+Beside the pictures two measurements: do the towers specialise, one in colours and one in none, more
+than the halves of a network that is not split? And are the nearest images by the last hidden layer
+of the query's class? The networks are those of ablations.py and baselines.py, and one with a single
+tower.
 """
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from minialex import plots
+from minialex.data.dataset import Dataset
 from minialex.data.loading.loader import Loader
-from minialex.experiments import Context, Picture, Section, Table, alone, measured, paired
-from minialex.experiments.data import part
+from minialex.experiments import Context, Picture, Run, Section, Table, measured, paired
+from minialex.experiments.data import Data, balanced_subset
+from minialex.experiments.published import CHALLENGE
+from minialex.experiments.report.section import Value
 from minialex.inference import filters, neighbors
+from minialex.inference.classifier import Classifier
 
 ORDER = 6
 TITLE = "What the network sees"
 WHOLE, LONGER, SINGLE = "two towers", "two towers, trained longer", "one tower, trained longer"
 SEPARATE, HALF = "towers that never communicate", "one tower, half the kernels"
 
-# The name each run is kept under, and what is asked of the network.
+# {name: (the name its run is cached under, model options)}
 NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     WHOLE: ("the whole network", {}),
     SEPARATE: ("towers that never communicate", {"communication": False}),
@@ -33,165 +40,186 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
 NEAREST = 6
 SHOWN = 5  # queries in the picture
 
+# a run, and: median colourfulness of the less and of the more colourful tower, separation; percent
+Coloured = tuple[Run, tuple[float, float, float]]
+
 
 def run(context: Context) -> Section:
     """Measure the kernels of every network, and show what one of them makes of images."""
     data = context.photographs()
-    full = context.asked.scale == "full"
+    full = context.options.scale == "full"
     names = [name for name in NETWORKS if not full or name not in (LONGER, SINGLE)]
     best = WHOLE if full else LONGER
 
-    def train(name: str, seed: int):
+    def train(name: str, seed: int) -> Run:
         title, options = NETWORKS[name]
-        more = context.longer() if name in (LONGER, SINGLE) else context.network()
+        settings = context.longer() if name in (LONGER, SINGLE) else context.network()
         if name == HALF and full:
-            more |= {"schedule": "2012-half", "epochs": context.epochs(full=96)}
+            settings |= {"schedule": "2012-half", "epochs": context.epochs(full=96)}
         if options:
-            more["model_options"] = options
-        return context.train(title, data, seed=seed, **more)
+            settings["model_options"] = options
+        return context.train(title, data, seed=seed, **settings)
 
-    def colours(name: str, seed: int):
+    def colours(name: str, seed: int) -> Coloured:
         run = train(name, seed)
 
-        def compute(_folder):
-            found = filters.colours(run.on_host(), towers=2)
-            medians = sorted(100 * tower.median for tower in found.towers)
-            assert found.separation is not None
-            return *medians, 100 * max(found.separation, 1 - found.separation)
+        def compute(_folder: Path) -> tuple[float, float, float]:
+            result = filters.colours(run.numpy_classifier(), towers=2)
+            less, more = sorted(100 * tower.median for tower in result.towers)
+            assert result.separation is not None
+            return less, more, 100 * max(result.separation, 1 - result.separation)
 
-        key = {"colours by halves": run.cell.settings}
-        return run, context.cell(f"kernels of {name}, seed {seed}", key, compute)
+        key = {"colours by halves": run.settings}
+        less, more, apart = context.cached(f"kernels of {name}, seed {seed}", key, compute)
+        return run, (less, more, apart)
 
-    found = context.by_seed(names, context.seeds(), colours)
-    searched = part(data.splits.train, context.pick(tiny=24, small=1500, full=20_000))
-    queries = part(data.splits.val, context.pick(tiny=12, small=60, full=200))
+    coloured = context.by_seed(names, context.seeds(), colours)
+    searched = balanced_subset(data.splits.train, context.pick(tiny=24, small=1500, full=20_000))
+    queries = balanced_subset(data.splits.val, context.pick(tiny=12, small=60, full=200))
 
-    def near():
+    def search() -> tuple[Run, dict[str, Any]]:
         run = train(best, 0)
 
-        def compute(_folder):
-            return alike(run.classifier(), searched, queries)
+        def compute(_folder: Path) -> dict[str, Any]:
+            return nearest(run.classifier(), searched, queries)
 
-        key = {"near": len(searched), "queries": len(queries), "of": run.cell.settings}
-        return run, context.cell(f"nearest images, {best}, seed 0", key, compute)
+        key = {"near": len(searched), "queries": len(queries), "of": run.settings}
+        return run, context.cached(f"nearest images, {best}, seed 0", key, compute)
 
-    return report(data, found, context.found(near), searched, queries)
+    return report(data, coloured, context.attempt(search), searched, queries)
 
 
-def alike(classifier, searched, queries) -> dict[str, Any]:
-    """The nearest of `searched` to the first queries, and how many of all are of the same class."""
+def nearest(classifier: Classifier, searched: Dataset, queries: Dataset) -> dict[str, Any]:
+    """The images of `searched` nearest to the first queries, and how many share the query's class.
+
+    -> {"features" | "pixels": {"same": percent over all queries, "queries": indices, "nearest":
+    indices, a row for each query}}
+    """
     size = classifier.preprocessing.recipe.resize
-    rows = [squares(dataset, size) for dataset in (searched, queries)]
+    candidates, images = read(searched, size)
+    asked, query_images = read(queries, size)
     result: dict[str, Any] = {}
     for by in ("features", "pixels"):
-        (places, there), (asked, here) = (
-            (indices, neighbors.vectors(classifier, images, by)) for indices, images in rows
+        distances = neighbors.distances(
+            neighbors.vectors(classifier, query_images, by),
+            neighbors.vectors(classifier, images, by),
         )
-        order = np.argsort(neighbors.distances(here, there), axis=1, kind="stable")[:, :NEAREST]
-        same = searched.labels[places][order] == queries.labels[asked][:, None]
+        order = np.argsort(distances, axis=1, kind="stable")[:, :NEAREST]
+        same = searched.labels[candidates][order] == queries.labels[asked][:, None]
         shown = np.linspace(0, len(asked) - 1, min(SHOWN, len(asked))).astype(int)
         result[by] = {
             "same": 100 * float(same.mean()),
             "queries": asked[shown].tolist(),
-            "nearest": places[order[shown]].tolist(),
+            "nearest": candidates[order[shown]].tolist(),
         }
     return result
 
 
-def squares(dataset, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices (N,) and squares (N, S, S, 3) of the images that can be read."""
+def read(dataset: Dataset, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices (N,) and resized images (N, S, S, 3) of all images that can be read."""
     batches = list(Loader(dataset, size, cache_bytes=0).batches(np.arange(len(dataset)), 128))
-    return tuple(np.concatenate([getattr(b, name) for b in batches]) for name in (
-        "indices", "images"
-    ))  # fmt: skip
+    return (
+        np.concatenate([batch.indices for batch in batches]),
+        np.concatenate([batch.images for batch in batches]),
+    )
 
 
-def report(data, found, near, searched, queries) -> Section:
-    """The measure of colour, the pictures, and what came of both."""
-    rows, findings, pictures = [], [], []
-    for name, of in found.items():
-        values = [value for _, value in of.values()]
+def report(
+    data: Data,
+    coloured: Mapping[str, Mapping[int, Coloured]],
+    search: tuple[Run, dict[str, Any]] | None,
+    searched: Dataset,
+    queries: Dataset,
+) -> Section:
+    """The colours by tower, the pictures, and what both say."""
+    rows: list[tuple[Value, ...]] = []
+    findings: list[str] = []
+    pictures: list[Picture] = []
+    for name, by_seed in coloured.items():
+        values = [colours for _, colours in by_seed.values()]
         rows.append((name, *(measured([value[i] for value in values]) for i in range(3))))
     for name, control in ((LONGER, SINGLE), (SEPARATE, HALF)):
-        apart = [
-            {seed: value[2] for seed, (_, value) in found.get(key, {}).items()}
-            for key in (name, control)
-        ]
-        change = paired(*apart)
+        change = paired(_separation(coloured.get(name, {})), _separation(coloured.get(control, {})))
         if change is not None:
             findings.append(
-                f"Colour in one tower and none in the other ({name} beside the halves of {control})"
-                f": {change.text()} points of separation. {change.verdict()}."
+                f"Specialisation in colour ({name}, compared with the halves of {control}): "
+                f"{change.text()} points of separation: {change.verdict()}."
             )
-    for name, of in found.items():
-        pictures += [
-            kernels_of(run, name, seed) for seed, (run, _) in of.items() if name in (LONGER, SINGLE)
-        ] or [kernels_of(run, name, seed) for seed, (run, _) in list(of.items())[:1]]
-    if near is not None:
-        run, result = near
+    for name, by_seed in coloured.items():
+        every_seed = name in (LONGER, SINGLE)
+        for seed, (run, _) in list(by_seed.items())[: None if every_seed else 1]:
+            pictures.append(kernels_of(run, name, seed))
+    if search is not None:
+        run, result = search
         same = {by: result[by]["same"] for by in ("features", "pixels")}
         chance = 100 / len(data.splits.train.class_ids)
         findings.append(
-            f"Of the {NEAREST} images nearest by the last hidden layer {same['features']:.0f} % "
-            f"are of the query's class, by pixels {same['pixels']:.0f} %, by chance {chance:.0f} % "
-            f"({len(queries):,} queries among {len(searched):,} training images)."
+            f"Of the {NEAREST} nearest images, {same['features']:.0f} % by the last hidden layer "
+            f"and {same['pixels']:.0f} % by pixels are of the query's class (chance: {chance:.0f} "
+            f"%; {len(queries):,} queries among {len(searched):,} training images)."
         )
-        pictures += [labels_of(run, data), *(
-            near_of(result[by], by, searched, queries) for by in ("features", "pixels")
-        )]  # fmt: skip
+        pictures.append(labels_of(run, data))
+        pictures += [nearest_of(result[by], by, searched, queries) for by in ("features", "pixels")]
     pictures.append(
         Picture(
             "timeline",
             "The challenge's best top-5 errors as published: the paper's tables 1 and 2, and VGG's "
             "text.",
-            "Bars from 28.2 % in 2010 down to 7.3 % in 2014, the networks' apart in colour.",
-            plots.timeline,
+            "Bars from 28.2 % in 2010 down to 7.3 % in 2014, networks in another colour.",
+            lambda path: plots.timeline(path, CHALLENGE),
         )
     )
     caption = (
-        "Colour share: the part of a kernel's energy off the grey axis, 67 for noise. The towers, "
-        "or halves of one tower, stand with the greyer first. Separation: how often a kernel of "
-        "one has more colour than one of the other; 50 if they are alike, 100 if they share none."
+        "Colourfulness: share of a kernel's energy off the grey axis (random noise: 67 %). The "
+        "less colourful tower, or half of a single tower, comes first. Separation: how often a "
+        "kernel of one is more colourful than one of the other (50 %: no difference)."
     )
     columns = (
-        *("network", "median colour share of the greyer, %", "of the other, %"),
+        *("network", "median colourfulness, less colourful tower, %", "the other, %"),
         "separation, %",
     )
     lines = dict.fromkeys(
-        run.recipe_line() for of in found.values() for run, _ in list(of.values())[:1]
+        run.recipe_line() for by_seed in coloured.values() for run, _ in list(by_seed.values())[:1]
     )
     table = Table("colours", caption, columns, rows)
     return Section([data.line, *lines], findings, [table], pictures)
 
 
-def kernels_of(run, name: str, seed: int) -> Picture:
+def _separation(by_seed: Mapping[int, Coloured]) -> dict[int, float]:
+    return {seed: separation for seed, (_, (_, _, separation)) in by_seed.items()}
+
+
+def kernels_of(run: Run, name: str, seed: int) -> Picture:
+    """The first-layer kernels."""
     return Picture(
         f"kernels-{name.replace(', ', '-').replace(' ', '-')}-{seed}",
-        f"First-layer kernels of {name}, seed {seed}, each scaled to its largest number.",
+        f"First-layer kernels of {name}, seed {seed}, each scaled to its largest weight.",
         f"Small coloured squares in rows, one for each kernel of {name}.",
-        lambda path: plots.kernels(run.on_host(), path),
+        lambda path: plots.kernels(run.numpy_classifier(), path),
     )
 
 
-def labels_of(run, data) -> Picture:
+def labels_of(run: Run, data: Data) -> Picture:
+    """Images with the network's best labels."""
     return Picture(
         "labels",
-        "Eight validation images with the network's five best labels; the right one is green.",
-        "Eight photographs, each over five bars with the labels' probabilities.",
-        lambda path: plots.sample_predictions(run.on_host(), data.splits.val, path),
+        "Eight validation images with the network's top five labels; the correct one is green.",
+        "Eight photographs, each above five bars with the labels' probabilities.",
+        lambda path: plots.sample_predictions(run.numpy_classifier(), data.splits.val, path),
     )
 
 
-def near_of(result, by: str, searched, queries) -> Picture:
+def nearest_of(result: Mapping[str, Any], by: str, searched: Dataset, queries: Dataset) -> Picture:
+    """Queries with their nearest images."""
     words = "the last hidden layer" if by == "features" else "pixels"
 
-    def make(path):
-        columns: list[list] = [[], [], []]
+    def make(path: Path) -> Path:
+        shown, rows, labels = [], [], []
         for query, row in zip(result["queries"], result["nearest"], strict=True):
-            columns[0].append(queries.image(query, 128))
-            columns[1].append([searched.image(i, 128) for i in row])
-            columns[2].append([name_of(queries, query), *(name_of(searched, i) for i in row)])
-        shown, rows, labels = columns
+            shown.append(queries.image(query, 128))
+            rows.append([searched.image(i, 128) for i in row])
+            names = [class_name(queries, query), *(class_name(searched, i) for i in row)]
+            labels.append(names)
         return plots.neighbors(shown, rows, path, f"nearest by {words}", labels)
 
     return Picture(
@@ -202,9 +230,5 @@ def near_of(result, by: str, searched, queries) -> Picture:
     )
 
 
-def name_of(dataset, index: int) -> str:
+def class_name(dataset: Dataset, index: int) -> str:
     return dataset.class_names[dataset.labels[index]]
-
-
-if __name__ == "__main__":
-    raise SystemExit(alone(__file__))

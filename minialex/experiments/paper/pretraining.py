@@ -1,31 +1,39 @@
-"""Table 2's star: a sixth convolution, pre-trained on more classes, then fine-tuned.
+"""Pre-training on more classes: table 2's networks with a star and a sixth convolution.
 
     minialex reproduce pretraining --data imagenette --pretrain clothing
 
-The larger class set is the data's own classes together with those that --pretrain names, as
-ImageNet's whole release holds the challenge's. The networks without a star are those of tables.py.
+The larger data set is the data joined with what --pretrain names, just as ImageNet's Fall 2011
+release contains the challenge's classes. The networks without a star are those of tables.py.
 """
+
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from minialex.experiments import PUBLISHED, Context, Section, Table, alone, errors, measured, paired
+from minialex.experiments import PUBLISHED, Context, Section, Table, errors, measured, paired
+from minialex.experiments.data import Data
+from minialex.experiments.published import change
+from minialex.experiments.report.section import Value
 
 ORDER = 4
-TITLE = "Pre-trained on more classes"
+TITLE = "Pre-training on more classes"
+
+Outcome = tuple[np.ndarray, np.ndarray, str]  # probabilities, labels, the recipe in a line
 
 
 def run(context: Context) -> Section:
-    """Train the sixth-layer network on the larger set, fine-tune it, and average it with others."""
+    """Pre-train the network with six convolutions, fine-tune it, and average it with others."""
     data = context.photographs()
     larger = context.larger(data)
     if larger is None:
-        return Section(findings=["Not run: name a larger class set with --pretrain."])
+        return Section(findings=["Not run: name a data set with more classes with --pretrain."])
     plain = context.network()
-    six = {**plain, "model": context.pick(tiny="alexnet-64-six", small="alexnet-64-six",
-                                          full="alexnet-six")}  # fmt: skip
+    model = context.pick(tiny="alexnet-64-six", small="alexnet-64-six", full="alexnet-six")
+    six = {**plain, "model": model}
     tuned = {**six, "lr": plain.get("lr", 0.01) / 5, "epochs": max(1, plain["epochs"] // 2)}
 
-    def one(name: str, seed: int):
+    def one(name: str, seed: int) -> Outcome:
         if name == "plain":
             run = context.train("the whole network", data, seed=seed, **plain)
         else:
@@ -38,45 +46,46 @@ def run(context: Context) -> Section:
     return report(data, larger, starred, others)
 
 
-def report(data, larger, starred, others) -> Section:
-    """The two rows with a star, beside the ones without."""
-    rows, findings = [], []
-    for name, of, key in (("1 CNN", others, "table2 one"), ("1 CNN*", starred, "table2 one*")):
-        at = {seed: errors(p, labels) for seed, (p, labels, _) in of.items()}
-        top1, top5 = (measured([e[i] for e in at.values()]) for i in (0, 1))
-        rows.append((name, top1, top5, PUBLISHED[key].top1, PUBLISHED[key].top5))
-    change = paired(*({s: errors(p, l)[0] for s, (p, l, _) in of.items()}
-                      for of in (starred, others)))  # fmt: skip
-    if change is not None:
-        before, after = PUBLISHED["table2 one"].top1, PUBLISHED["table2 one*"].top1
+def report(
+    data: Data, larger: Data, starred: Mapping[int, Outcome], others: Mapping[int, Outcome]
+) -> Section:
+    """The rows with a star beside those without."""
+    rows: list[tuple[Value, ...]] = []
+    findings = []
+    for name, outcomes, key in (
+        ("1 CNN", others, "table2 one"),
+        ("1 CNN*", starred, "table2 one*"),
+    ):
+        of_seeds = [errors(p, labels) for p, labels, _ in outcomes.values()]
+        top1, top5 = (measured([e[i] for e in of_seeds]) for i in (0, 1))
+        rows.append((name, top1, top5, *_published(key)))
+    difference = paired(_top1(starred), _top1(others))
+    if difference is not None:
+        published, verdict = change("table2 one", "table2 one*"), difference.verdict(expected=-1)
         findings.append(
-            f"Pre-trained, with a sixth convolution: {change.text()} points of top-1 error, "
-            f"published {after - before:+.1f}. {change.verdict(expected=-1)}."
+            f"Pre-trained, with a sixth convolution: {difference.text()} points of top-1 error "
+            f"(published: {published}): {verdict}."
         )
     if starred and len(others) > 1:
         labels = next(iter(others.values()))[1]
-        for some, key in (
-            (others, "table2 five"),
-            ({**others, **shifted(starred)}, "table2 seven"),
-        ):
-            p = np.mean([p for p, _, _ in some.values()], axis=0)
-            star = "*" if len(some) > len(others) else ""
-            published = PUBLISHED[key].top1, PUBLISHED[key].top5
-            rows.append((f"{len(some)} CNNs{star}", *errors(p, labels), *published))
+        plain = [p for p, _, _ in others.values()]
+        with_stars = [*plain, *(p for p, _, _ in starred.values())]
+        for star, members, key in (("", plain, "table2 five"), ("*", with_stars, "table2 seven")):
+            mean = np.mean(members, axis=0)
+            rows.append((f"{len(members)} CNNs{star}", *errors(mean, labels), *_published(key)))
     columns = ("model", "top-1 error, %", "top-5 error, %", "published top-1", "top-5")
     caption = "Ten crops. Published: the paper's table 2, ILSVRC-2012 validation."
     lines = [
         data.line,
         f"pre-training on {larger.line}",
-        *(values[-1] for values in starred.values()),
+        *(outcome[-1] for outcome in starred.values()),
     ]
     return Section(lines[:3], findings, [Table("pretraining", caption, columns, rows)])
 
 
-def shifted(starred) -> dict:
-    """Keys of their own beside the other networks' seeds."""
-    return {f"star {seed}": values for seed, values in starred.items()}
+def _top1(outcomes: Mapping[int, Outcome]) -> dict[int, float]:
+    return {seed: errors(p, labels)[0] for seed, (p, labels, _) in outcomes.items()}
 
 
-if __name__ == "__main__":
-    raise SystemExit(alone(__file__))
+def _published(key: str) -> tuple[Any, Any]:
+    return PUBLISHED[key].top1, PUBLISHED[key].top5

@@ -1,13 +1,15 @@
-"""Tables 1 and 2: one network, several averaged, one crop and ten, softmax and hinge loss.
+"""Tables 1 and 2: one network and ensembles, one crop and ten, softmax and hinge loss.
 
     minialex reproduce tables --data imagenette
 
-The networks are those of ablations.py, with more seeds: what has been trained there is not trained
-again. The weights of the weighted average are found on one half of the validation images, and both
-averages are judged on the other half.
+The networks are those of ablations.py, with more seeds; what has been trained there is not trained
+again. The weights of the weighted ensemble are fitted on half of the validation images, and both
+ensembles are evaluated on the other half.
 """
 
+from collections.abc import Mapping
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
@@ -17,42 +19,48 @@ from minialex.experiments import (
     Figure,
     Section,
     Table,
-    alone,
     errors,
     measured,
     paired,
 )
+from minialex.experiments.data import Data
+from minialex.experiments.published import TABLE_COLUMNS, change, table_values
+from minialex.experiments.report.figures import COLOURS
+from minialex.experiments.report.section import Value
 
 ORDER = 3
 TITLE = "Tables 1 and 2"
 
+# probabilities (N, K) on one crop and on ten, labels (N,), the recipe in a line
+Outcome = tuple[np.ndarray, np.ndarray, np.ndarray, str]
+
 
 def run(context: Context) -> Section:
-    """Train the networks; average what they say of the validation images."""
+    """Train the networks, and average their probabilities on the validation images."""
     data = context.photographs()
     count = context.pick(tiny=2, small=5, full=5)
     seeds = context.seeds()
     networks = range(max(count, len(seeds)))
 
-    def one(name: str, seed: int):
-        more = context.network()
-        if name == "hinge":  # its gradient is a sum over the classes: a smaller rate
+    def one(name: str, seed: int) -> Outcome:
+        settings = context.network()
+        if name == "hinge":  # its gradient is a sum over the classes: a lower learning rate
             rate = context.pick(tiny=0.001, small=0.003, full=0.0001)
-            more |= {"loss": "hinge", "lr": rate}
+            settings |= {"loss": "hinge", "lr": rate}
         title = "the whole network" if name == "softmax" else "hinge loss"
-        run = context.train(title, data, seed=seed, **more)
+        run = context.train(title, data, seed=seed, **settings)
         return run.predictions(1)[0], *run.predictions(10), run.recipe_line()
 
-    found = context.by_seed(["softmax"], networks, one)
-    found |= context.by_seed(["hinge"], seeds, one)
-    return report(data, found["softmax"], found["hinge"])
+    outcomes = context.by_seed(["softmax"], networks, one)
+    outcomes |= context.by_seed(["hinge"], seeds, one)
+    return report(data, outcomes["softmax"], outcomes["hinge"])
 
 
-def weights(p: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """A coefficient a network, as the original found them: (M, N, K) -> (M,).
+def fit_weights(p: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The weight of each network in an ensemble, as the authors' code found them: (M, N, K) -> (M,)
 
-    One coefficient at a time goes through 0, 0.05 ... 1 and keeps what gives the lowest top-5
-    error, from 0.5 each, in at most five rounds.
+    Coordinate descent on the top-5 error: one weight at a time takes the best of 0, 0.05 ... 1,
+    starting from 0.5 each, for at most five rounds.
     """
     best = np.full(len(p), 0.5)
     lowest = errors(np.tensordot(best, p, 1), labels)[1]
@@ -72,129 +80,115 @@ def weights(p: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return best
 
 
-def report(data, softmax, hinge) -> Section:
-    """The table, the two averages, and the error by the number of networks."""
-    rows, findings, tables, figures = [], [], [], []
-    for name, of in (("softmax", softmax), ("hinge", hinge)):
+def report(data: Data, softmax: Mapping[int, Outcome], hinge: Mapping[int, Outcome]) -> Section:
+    """The paper's tables, the two ensembles, and the error by the number of networks."""
+    rows: list[tuple[Value, ...]] = []
+    findings: list[str] = []
+    tables: list[Table] = []
+    figures: list[Figure] = []
+    known: tuple[str | None, str | None]
+    for name, outcomes in (("softmax", softmax), ("hinge", hinge)):
         for crops in (1, 10):
-            at = {
-                seed: errors(values[0] if crops == 1 else values[1], values[2])
-                for seed, values in of.items()
-            }
-            key = {1: ("table1 centre", None), 10: ("table1 cnn", "table2 one")}[crops]
-            rows.append(
-                row(
-                    f"1 CNN, {name}, {crops} crop{'s' * (crops > 1)}",
-                    measured({seed: e[0] for seed, e in at.items()}),
-                    measured({seed: e[1] for seed, e in at.items()}),
-                    *(key if name == "softmax" else (None, None)),
-                )
-            )
-    change = paired(top1(hinge), top1(softmax))
-    if change is not None:
+            of_seeds = [
+                errors(one if crops == 1 else ten, labels)
+                for one, ten, labels, _ in outcomes.values()
+            ]
+            known = ("table1 centre", None) if crops == 1 else ("table1 cnn", "table2 one")
+            rows.append((
+                f"1 CNN, {name}, {crops} crop{'s' * (crops > 1)}",
+                measured([e[0] for e in of_seeds]),
+                measured([e[1] for e in of_seeds]),
+                *(table_values(*known) if name == "softmax" else table_values(None, None)),
+            ))  # fmt: skip
+    difference = paired(_top1(hinge), _top1(softmax))
+    if difference is not None:
+        meaning = {None: difference.verdict(), 0: difference.verdict(), 1: "softmax is better"}
         findings.append(
-            f"Hinge in place of softmax loss: {change.text()} points of top-1 error on ten crops. "
-            f"{change.verdict()}."
+            f"Hinge instead of softmax loss: {difference.text()} points of top-1 error on ten "
+            f"crops: {meaning.get(difference.sign, 'hinge is better')}."
         )
-    change = paired(top1(softmax), top1(softmax, ten=False))
-    if change is not None:
+    difference = paired(_top1(softmax), _top1(softmax, crops=1))
+    if difference is not None:
         findings.append(
-            f"Ten crops in place of one: {change.text()} points of top-1 error, published "
-            f"{step('table1 centre', 'table1 cnn')}. {change.verdict(expected=-1)}."
+            f"Ten crops instead of one: {difference.text()} points of top-1 error (published: "
+            f"{change('table1 centre', 'table1 cnn')}): {difference.verdict(expected=-1)}."
         )
     if len(softmax) > 1:
-        p = np.stack([values[1] for values in softmax.values()])
+        p = np.stack([ten for _, ten, _, _ in softmax.values()])
         labels = next(iter(softmax.values()))[2]
         both = errors(p.mean(axis=0), labels)
-        rows.append(row(f"{len(p)} CNNs, plain mean, 10 crops", *both, None, "table2 five"))
+        rows.append((f"{len(p)} CNNs, mean, 10 crops", *both, *table_values(None, "table2 five")))
         gain = both[0] - float(np.mean([errors(one, labels)[0] for one in p]))
         findings.append(
-            f"The mean of {len(p)} networks has {gain:+.1f} points of top-1 error beside its "
-            f"members' mean; published {step('table2 one', 'table2 five')}."
+            f"Ensemble of {len(p)} networks: {gain:+.1f} points of top-1 error, compared with the "
+            f"mean of its members (published: {change('table2 one', 'table2 five')})."
         )
-        tables.append(averages(p, labels))
-        figures.append(by_number(p, labels))
-    known = [row(PUBLISHED[key].what, None, None, *keys) for key, *keys in (
-        ("table1 sparse", "table1 sparse", None),
-        ("table1 fisher", "table1 fisher", "table2 fisher"),
-        ("table2 one*", None, "table2 one*"),
-        ("table2 seven", None, "table2 seven"),
-    )]  # fmt: skip
-    columns = (
-        *("model", "top-1 error, %", "top-5 error, %"),
-        *("Table 1: top-1", "top-5", "Table 2: top-1", "top-5", "top-5 test"),
-    )
+        tables.append(ensembles(p, labels))
+        figures.append(by_size(p, labels))
+    rows += [
+        (PUBLISHED[key].what, None, None, *table_values(*known))
+        for key, *known in (
+            ("table1 sparse", "table1 sparse", None),
+            ("table1 fisher", "table1 fisher", "table2 fisher"),
+            ("table2 one*", None, "table2 one*"),
+            ("table2 seven", None, "table2 seven"),
+        )
+    ]
     caption = (
         "Errors of this run, and of the paper's tables 1 (ILSVRC-2010 test; one crop from section "
-        "4.1) and 2 (ILSVRC-2012 validation, and test). A star: pre-trained on a larger set."
+        "4.1) and 2 (ILSVRC-2012 validation, and test). A star: pre-trained on more classes."
     )
-    lines = [values[3] for values in softmax.values()][:1]
-    table = Table("tables", caption, columns, [*rows, *known])
+    columns = ("model", "top-1 error, %", "top-5 error, %", *TABLE_COLUMNS)
+    lines = [line for *_, line in softmax.values()][:1]
+    table = Table("tables", caption, columns, rows)
     return Section([data.line, *lines], findings, [table, *tables], figures)
 
 
-def row(name: str, first, fifth, one: str | None, two: str | None) -> tuple:
-    """A row of the table; `one` and `two` name the published numbers of tables 1 and 2."""
-    of_1, of_2 = (PUBLISHED[key] if key else None for key in (one, two))
-    return (
-        *(name, first, fifth),
-        *((of_1.top1, of_1.top5) if of_1 else (None, None)),
-        *((of_2.top1, of_2.top5, of_2.top5_test) if of_2 else (None, None, None)),
-    )
+def _top1(outcomes: Mapping[int, Outcome], crops: int = 10) -> dict[int, float]:
+    return {
+        seed: errors(one if crops == 1 else ten, labels)[0]
+        for seed, (one, ten, labels, _) in outcomes.items()
+    }
 
 
-def step(before: str, after: str) -> str:
-    """From one published top-1 error to another."""
-    a, b = PUBLISHED[before].top1, PUBLISHED[after].top1
-    return f"{b - a:+.1f} ({a} to {b})"
-
-
-def top1(of, ten: bool = True) -> dict[int, float]:
-    return {seed: errors(v[1] if ten else v[0], v[2])[0] for seed, v in of.items()}
-
-
-def averages(p: np.ndarray, labels: np.ndarray) -> Table:
-    """The plain mean and the weighted one, both on the images the weights have not seen."""
-    seen = np.arange(len(labels)) % 2 == 0
-    found = weights(p[:, seen], labels[seen])
-    rest = labels[~seen]
-    text = ", ".join(f"{value:.2f}" for value in found)
+def ensembles(p: np.ndarray, labels: np.ndarray) -> Table:
+    """The mean and the weighted mean, both on the images that the weights were not fitted on."""
+    fitted = np.arange(len(labels)) % 2 == 0
+    weights = fit_weights(p[:, fitted], labels[fitted])
+    rest = labels[~fitted]
+    text = ", ".join(f"{value:.2f}" for value in weights)
     return Table(
         "averages",
-        f"Plain and weighted mean of {len(p)} networks on ten crops, over the {len(rest):,} "
-        "validation images that the weights were not found on.",
-        ("average", "weights", "top-1 error, %", "top-5 error, %"),
+        f"Mean and weighted mean of {len(p)} networks on ten crops, on the {len(rest):,} "
+        "validation images that the weights were not fitted on.",
+        ("ensemble", "weights", "top-1 error, %", "top-5 error, %"),
         [
-            ("plain mean", "equal", *errors(p[:, ~seen].mean(axis=0), rest)),
-            ("weights found", text, *errors(np.tensordot(found, p[:, ~seen], 1), rest)),
+            ("mean", "equal", *errors(p[:, ~fitted].mean(axis=0), rest)),
+            ("weighted mean", text, *errors(np.tensordot(weights, p[:, ~fitted], 1), rest)),
         ],
     )
 
 
-def by_number(p: np.ndarray, labels: np.ndarray) -> Figure:
-    """Top-1 error by how many networks are averaged, over all choices of so many."""
-    counts = range(1, len(p) + 1)
-    found = [
+def by_size(p: np.ndarray, labels: np.ndarray) -> Figure:
+    """Top-1 error by the size of the ensemble, over all choices of its members."""
+    sizes = range(1, len(p) + 1)
+    values = [
         [errors(p[list(some)].mean(axis=0), labels)[0] for some in combinations(range(len(p)), n)]
-        for n in counts
+        for n in sizes
     ]
 
-    def draw(figure) -> None:
+    def draw(figure: Any) -> None:
         axes = figure.subplots()
-        for n, values in zip(counts, found, strict=True):
-            axes.plot([n] * len(values), values, "o", color="#4477aa", alpha=0.5)
-        axes.plot(counts, [np.mean(values) for values in found], color="#cc6677", label="mean")
-        axes.set(xlabel="networks averaged", ylabel="top-1 error on ten crops, %")
-        axes.set_xticks(list(counts))
+        for n, of_size in zip(sizes, values, strict=True):
+            axes.plot([n] * len(of_size), of_size, "o", color=COLOURS[0], alpha=0.5)
+        axes.plot(sizes, [np.mean(of_size) for of_size in values], color=COLOURS[1], label="mean")
+        axes.set(xlabel="networks in the ensemble", ylabel="top-1 error on ten crops, %")
+        axes.set_xticks(list(sizes))
         axes.legend()
 
     return Figure(
         "ensemble",
-        "Top-1 error by the number of networks averaged: a dot a choice of networks.",
-        "Dots for each number of networks from one up, and a line through their means.",
+        "Top-1 error by the number of networks in the ensemble, a dot for each choice of networks.",
+        "Dots for each number of networks, and a line through their means.",
         draw,
     )
-
-
-if __name__ == "__main__":
-    raise SystemExit(alone(__file__))

@@ -1,15 +1,16 @@
-"""VGG-16 and VGG-19: their exact sizes, and how a deep network must start to be trained at all.
+"""VGG-16 and VGG-19: parameter counts, and which initialisations let deep networks train.
 
     minialex reproduce vgg --data imagenette
 
-Configuration D is trained from weights that all have one deviation, from weights scaled by each
-layer's inputs, and from a trained configuration A as its authors did (Simonyan & Zisserman, 2015,
-section 3.1). At the small scale it has an eighth of the maps and sees 64 x 64 pixels, and starts
-from A at a lower rate too.
+Configuration D is trained from weights with one standard deviation in all layers, from He
+initialisation, and from a trained configuration A as its authors did (Simonyan & Zisserman, 2015,
+section 3.1). At the small scale it has an eighth of the channels and 64 x 64 inputs, and is also
+trained from A with a lower learning rate.
 """
 
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from minialex import models
 from minialex.experiments import (
@@ -17,113 +18,133 @@ from minialex.experiments import (
     Context,
     Diverged,
     Figure,
+    Run,
     Section,
     Table,
-    alone,
     measured,
 )
-from minialex.experiments.report.plots import COLOURS
+from minialex.experiments.data import Data
+from minialex.experiments.report.figures import COLOURS
+from minialex.experiments.report.section import Value
 
 ORDER = 8
 TITLE = "VGG: deeper networks"
-SHALLOW, SCALED = "A, 11 layers", "D, scaled by each layer's inputs"
-FROM_A, SLOWER = "D, started from the trained A", "D, started from the trained A, rate 0.003"
-WAYS: dict[str, tuple[str, dict[str, Any]]] = {
-    "D, deviation 0.1 as in their text": ("D", {"init": 0.1}),
-    "D, deviation 0.01": ("D", {"init": 0.01}),
-    SCALED: ("D", {}),
-    SHALLOW: ("A", {}),
-    FROM_A: ("D", {}),
-    SLOWER: ("D", {}),  # what A has learnt is not to be lost to the layers between that are new
+
+
+class Start(NamedTuple):
+    """An initialisation: the name its run is cached under, the configuration, model options."""
+
+    cached_as: str
+    configuration: str
+    options: dict[str, Any]
+
+
+SHALLOW, HE = "A, He initialisation", "D, He initialisation"
+FROM_A, SLOWER = "D, from the trained A", "D, from the trained A, learning rate 0.003"
+STARTS = {
+    "D, std 0.1 as in their paper": Start("D, deviation 0.1 as in their text", "D", {"init": 0.1}),
+    "D, std 0.01": Start("D, deviation 0.01", "D", {"init": 0.01}),
+    HE: Start("D, scaled by each layer's inputs", "D", {}),
+    SHALLOW: Start("A, 11 layers", "A", {}),
+    FROM_A: Start("D, started from the trained A", "D", {}),
+    # lower, so that what A has learned is not lost to the new layers in between
+    SLOWER: Start("D, started from the trained A, rate 0.003", "D", {}),
 }
-LEFT_CHANCE = 0.1  # below the loss of chance, in nats: what a network that learns has passed soon
+MARGIN = 0.1  # nats below the loss of random guessing: a network that learns is soon past it
+
+
+class Outcome(NamedTuple):
+    """A run's history (empty if it diverged), top-1 and top-5 error, and the recipe in a line."""
+
+    history: list[dict[str, Any]]
+    errors: tuple[float, float] | None
+    recipe_line: str | None
 
 
 def run(context: Context) -> Section:
-    """Count the parameters; train each way with every seed."""
+    """Count the parameters; train from each initialisation with every seed."""
     data = context.photographs()
-    full = context.asked.scale == "full"
+    full = context.options.scale == "full"
     names = {"A": "vgg-11", "D": "vgg-16"} if full else {"A": "vgg-11-64", "D": "vgg-16-64"}
-    small = {} if full else context.pick(
-        tiny={"width": 2, "hidden": 16}, small={"width": 8, "hidden": 256}, full={}
-    )  # fmt: skip
+    small: dict[str, Any] = {}
     settings: dict[str, Any] = {"epochs": context.epochs(tiny=1, small=20, full=74), "lr": 0.01}
     if not full:
-        settings |= {"batch_size": context.pick(tiny=16, small=32, full=256)}
-        settings |= {"allow_upscaling": True}
+        small = context.pick(tiny={"width": 2, "hidden": 16}, small={"width": 8, "hidden": 256})
+        settings |= {"batch_size": context.pick(tiny=16, small=32), "allow_upscaling": True}
 
-    def train(way: str, seed: int):
-        configuration, options = WAYS[way]
-        rate = {"lr": 0.003} if way == SLOWER else {}
+    def train(name: str, seed: int) -> Run:
+        start = STARTS[name]
+        rate = {"lr": 0.003} if name == SLOWER else {}
         return context.train(
-            f"VGG {way}",
+            f"VGG {start.cached_as}",
             data,
             seed=seed,
-            shallow=train(SHALLOW, seed) if way in (FROM_A, SLOWER) else None,
-            model=names[configuration],
-            model_options={**small, **options},
+            shallow=train(SHALLOW, seed) if name in (FROM_A, SLOWER) else None,
+            model=names[start.configuration],
+            model_options={**small, **start.options},
             **{**settings, **rate},
         )
 
-    def one(way: str, seed: int):
+    def one(name: str, seed: int) -> Outcome:
         try:
-            run = train(way, seed)
+            run = train(name, seed)
         except Diverged:
-            return [], None, None
-        return run.history, run.errors(), run.recipe_line()
+            return Outcome([], None, None)
+        return Outcome(run.history, run.errors(), run.recipe_line())
 
-    ways = [way for way in WAYS if way != SLOWER or not full]
-    found = context.by_seed(ways, context.seeds(tiny=1, small=2, full=1), one)
-    return report(data, settings["epochs"], found)
+    starts = [name for name in STARTS if name != SLOWER or not full]
+    outcomes = context.by_seed(starts, context.seeds(tiny=1, small=2, full=1), one)
+    return report(data, settings["epochs"], outcomes)
 
 
-def report(data, epochs: int, found) -> Section:
-    """The sizes, what came of each way, and the losses by epoch."""
+def report(data: Data, epochs: int, outcomes: Mapping[str, Mapping[int, Outcome]]) -> Section:
+    """The parameter counts, what became of each initialisation, and the losses by epoch."""
     chance = math.log(len(data.splits.train.class_ids))
-    rows, findings = [], []
-    for way, of in found.items():
-        histories = {seed: values[0] for seed, values in of.items()}
-        whole = {seed: h for seed, h in histories.items() if len(h) == epochs}
-        errors = [values[1] for seed, values in of.items() if seed in whole]
-        out = [h for h in whole.values() if h[-1]["train_loss"] < chance - LEFT_CHANCE]
+    rows: list[tuple[Value, ...]] = []
+    findings = []
+    for name, by_seed in outcomes.items():
+        begun = [outcome for outcome in by_seed.values() if outcome.history]
+        finished = [outcome for outcome in begun if len(outcome.history) == epochs]
+        errors = [outcome.errors for outcome in finished if outcome.errors]
+        learned = [o for o in finished if o.history[-1]["train_loss"] < chance - MARGIN]
         rows.append((
-            way,
-            measured([h[0]["train_loss"] for h in histories.values() if h]),
-            measured([h[-1]["train_loss"] for h in whole.values()]),
-            f"{len(out)} of {len(of)}" if of else None,
+            name,
+            measured([outcome.history[0]["train_loss"] for outcome in begun]),
+            measured([outcome.history[-1]["train_loss"] for outcome in finished]),
+            f"{len(learned)} of {len(by_seed)}" if by_seed else None,
             measured([top1 for top1, _ in errors]),
             measured([top5 for _, top5 in errors]),
         ))  # fmt: skip
-        if of:
-            findings.append(sentence(way, len(of), len(whole), len(out)))
+        if by_seed:
+            findings.append(finding(name, len(by_seed), len(finished), len(learned)))
     columns = (
-        *("start", "training loss, first epoch", "last epoch", "left chance"),
+        *("initialisation", "training loss, first epoch", "last epoch", "learned"),
         *("top-1 error, %", "top-5 error, %"),
     )
     caption = (
-        f"Training loss with dropout, and errors on one crop. Left chance: a loss {LEFT_CHANCE} "
-        f"below that of equal guesses, {chance:.2f}."
+        f"Training loss with dropout, and errors on one crop. Learned: a loss {MARGIN} below that "
+        f"of random guessing, {chance:.2f}."
     )
-    lines = [data.line, *[v[2] for v in found[SCALED].values() if v[2]][:1]]
+    recipes = [outcome.recipe_line for outcome in outcomes[HE].values() if outcome.recipe_line]
     return Section(
-        lines,
+        [data.line, *recipes[:1]],
         findings,
-        [sizes(), Table("starts", caption, columns, rows, digits=2)],
+        [parameter_counts(), Table("starts", caption, columns, rows, digits=2)],
         [
             Figure(
                 "losses",
-                "Training loss by epoch, a line a seed; the dotted line is the loss of equal "
-                "guesses.",
-                "Training losses of each way to start, some of which stay at the loss of chance.",
-                lambda figure: draw(figure, found, chance),
+                "Training loss by epoch, a line for each seed; the dotted line is the loss of "
+                "random guessing.",
+                "Training losses from each initialisation; some stay at that of random guessing.",
+                lambda figure: draw(figure, outcomes, chance),
             )
         ],
     )
 
 
-def sizes() -> Table:
-    """Parameters of the full networks, counted layer by layer."""
-    rows = []
+def parameter_counts() -> Table:
+    """Parameters and multiply-adds of the full networks, counted layer by layer."""
+    rows: list[tuple[Value, ...]] = []
     for name in ("vgg-16", "vgg-19"):
         network, published = models.get(name, 1000).network, PUBLISHED[name]
         assert published.value is not None
@@ -132,30 +153,30 @@ def sizes() -> Table:
             *(sum(row.connections for row in network.rows()), published.top1, published.top5),
         ))  # fmt: skip
     columns = (
-        *("network", "parameters", "published", "multiplications an image"),
+        *("network", "parameters", "published", "multiply-adds per image"),
         *("published top-1 error, %", "top-5"),
     )
-    return Table(
-        "sizes", f"Counted from the networks. {PUBLISHED['vgg-16'].source}.", columns, rows
-    )
+    caption = f"Counted from the networks. {PUBLISHED['vgg-16'].source}."
+    return Table("sizes", caption, columns, rows)
 
 
-def sentence(way: str, runs: int, whole: int, out: int) -> str:
-    """What came of one way to start, by the numbers."""
-    if whole == 0:
-        return f"{way}: the loss was not finite in any of {runs} runs."
-    broken = f"; {runs - whole} ended with a loss that was not finite" if whole < runs else ""
-    if out == 0:
-        return f"{way}: did not leave the loss of chance in {whole} runs{broken}."
-    return f"{way}: left the loss of chance in {out} of {runs} runs{broken}."
+def finding(name: str, runs: int, finished: int, learned: int) -> str:
+    """What became of one initialisation, in a sentence."""
+    if finished == 0:
+        return f"{name}: all {runs} runs diverged." if runs > 1 else f"{name}: the run diverged."
+    diverged = f"; {runs - finished} diverged" if finished < runs else ""
+    if learned == 0:
+        stayed = f"{finished} of {runs} runs"
+        return f"{name}: stayed at the loss of random guessing in {stayed}{diverged}."
+    return f"{name}: learned in {learned} of {runs} runs{diverged}."
 
 
-def draw(figure, found, chance: float) -> None:
-    """A colour a way, a line a seed."""
+def draw(figure: Any, outcomes: Mapping[str, Mapping[int, Outcome]], chance: float) -> None:
+    """A colour for each initialisation, a line for each seed."""
     axes = figure.subplots()
-    for (way, of), colour in zip(found.items(), COLOURS, strict=False):
-        label = way
-        for history, _, _ in of.values():
+    for (name, by_seed), colour in zip(outcomes.items(), COLOURS, strict=False):
+        label: str | None = name
+        for history, _, _ in by_seed.values():
             if history:
                 epochs, losses = ([row[key] for row in history] for key in ("epoch", "train_loss"))
                 axes.plot(epochs, losses, ".-", color=colour, label=label, markersize=3)
@@ -164,7 +185,3 @@ def draw(figure, found, chance: float) -> None:
     axes.set(xlabel="epoch", ylabel="training loss")
     if axes.lines[1:]:
         axes.legend()
-
-
-if __name__ == "__main__":
-    raise SystemExit(alone(__file__))

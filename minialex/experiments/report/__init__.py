@@ -1,1 +1,1 @@
-"""The report: sections, Markdown, the HTML page and its figures."""
+"""The report of `minialex reproduce`: report.html, report.md, CSV tables and PNG figures."""

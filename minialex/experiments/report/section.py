@@ -1,7 +1,7 @@
-"""What an experiment hands back: sentences, tables and figures for the report."""
+"""What an experiment returns: sentences, tables and figures for the report."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,9 @@ Value = str | float | int | Measured | None
 
 @dataclass(frozen=True)
 class Table:
-    """`rows` under `columns`; a `Measured` shows its spread, None is a dash.
+    """`rows` under `columns`; None is shown as a dash, a `Measured` with its deviation.
 
-    `digits` stand after the point on the page; the CSV file has numbers whole.
+    The page shows `digits` after the point, the CSV file unrounded numbers.
     """
 
     name: str  # of the CSV file
@@ -26,9 +26,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture: `draw(figure)` fills a Matplotlib figure of `size` inches.
+    """A diagram: `draw` fills a Matplotlib figure of `size` inches.
 
-    `alt` says in words what is to be seen. With `raster` it stays pixels in the report.
+    `alt` describes it for readers who cannot see it. With `raster` the page has it as PNG instead
+    of SVG.
     """
 
     name: str  # of the PNG file
@@ -41,9 +42,9 @@ class Figure:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that `make(path)` writes as a PNG."""
+    """A picture: `make(path)` writes it as PNG."""
 
-    name: str
+    name: str  # of the PNG file
     caption: str
     alt: str
     make: Callable[[Path], Any]
@@ -53,10 +54,10 @@ class Picture:
 class Section:
     """An experiment's part of the report.
 
-    `setting` names data and recipe, a line each; `findings` are sentences made from the numbers.
+    `setting` describes data and training, a line each; `findings` are sentences with the results.
     """
 
     setting: Sequence[str] = ()
     findings: Sequence[str] = ()
     tables: Sequence[Table] = ()
-    figures: Sequence[Figure | Picture] = field(default_factory=tuple)
+    figures: Sequence[Figure | Picture] = ()

@@ -1,13 +1,14 @@
-"""How runs went: one run's losses and errors, or several side by side with their spread."""
+"""Losses and errors by epoch: of one run, or of several with their range over seeds."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from minialex.errors import InputError, unknown
-from minialex.plots.drawing import DASHES, SERIES, TRAIN, VAL, pyplot, write
+from minialex.plots.figure import DASHES, SERIES, TRAIN, VAL, pyplot, write
 
 _COLUMNS = {
     "train_loss": "training loss",
@@ -17,14 +18,14 @@ _COLUMNS = {
 }
 
 
-def curves(history: list[dict], path: str | Path, title: str = "") -> Path:
+def curves(history: list[dict[str, Any]], path: str | Path, title: str = "") -> Path:
     """Loss and errors by epoch, from `Result.history` or the rows of history.csv."""
     if not history:
-        raise InputError("the history has no finished epoch yet: train for at least one")
+        raise InputError("the history has no finished epoch: train for at least one")
     plt = pyplot()
     epochs = [int(row["epoch"]) for row in history]
 
-    def column(name):
+    def column(name: str) -> list[float]:
         return [float(row[name]) for row in history]
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
@@ -42,21 +43,20 @@ def curves(history: list[dict], path: str | Path, title: str = "") -> Path:
 
 
 def learning_curves(
-    runs: dict[str, list[list[dict]]],
+    runs: dict[str, list[list[dict[str, Any]]]],
     path: str | Path,
     column: str = "val_top1_error",
     title: str = "",
 ) -> Path:
-    """One line for each kind of run, its mean over repetitions, and a band from least to most.
+    """A line for each variant, the mean over its runs, and a band from minimum to maximum.
 
-    `runs` maps a name in plain words to the histories of its repetitions (with several seeds, say);
-    `column` is one of history.csv. Where repetitions end at different epochs, the line goes on over
-    those that are left.
+    `runs` maps a variant's name to the histories of its runs, one for each seed; `column` is one of
+    history.csv. Where runs end at different epochs, the line goes on with those that are left.
     """
     if column not in _COLUMNS:
         raise unknown("column", column, _COLUMNS)
     if not runs or not all(history for repeated in runs.values() for history in repeated or [[]]):
-        raise InputError("each kind of run needs at least one history with a finished epoch")
+        raise InputError("each variant needs at least one history with a finished epoch")
     plt = pyplot()
     scale = 100 if column.endswith("error") else 1
     figure, axes = plt.subplots(figsize=(6.5, 3.8), layout="constrained")

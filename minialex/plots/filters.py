@@ -1,4 +1,4 @@
-"""The first layer's kernels by tower (paper, figure 3)."""
+"""First-layer kernels by tower (figure 3 of the paper)."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from minialex.inference.filters import colours, first_kernels
-from minialex.plots.drawing import pyplot, write
+from minialex.plots.figure import pyplot, write
 
 if TYPE_CHECKING:
     from minialex.inference.classifier import Classifier
 
 _COLUMNS = 16
-_LEAST = 3.4  # inches, that the words over a tower take
+_MIN_WIDTH = 3.4  # inches, the width of the title above a tower
 
 
 def kernels(classifier: Classifier, path: str | Path, towers: int | None = None) -> Path:
-    """Each kernel as a small picture, grey where it is zero; tower 1 above, tower 2 below.
+    """Each kernel as a small image, grey where it is zero; tower 1 above tower 2.
 
-    `towers` as for `inference.filters.colours`, whose median colour share stands over each tower.
+    `towers` is as for `inference.filters.colours`, whose median is printed above each tower.
     """
     found = colours(classifier, towers)
     weight = first_kernels(classifier)
@@ -28,7 +28,7 @@ def kernels(classifier: Classifier, path: str | Path, towers: int | None = None)
     count = len(found.towers)
     parts = np.split(weight, count, axis=3)
     rows = -(-parts[0].shape[3] // _COLUMNS)
-    width = max(_LEAST, 0.5 * min(_COLUMNS, parts[0].shape[3]) + 0.2)
+    width = max(_MIN_WIDTH, 0.5 * min(_COLUMNS, parts[0].shape[3]) + 0.2)
     figure, grid = plt.subplots(
         count,
         1,
@@ -40,13 +40,13 @@ def kernels(classifier: Classifier, path: str | Path, towers: int | None = None)
         axes.imshow(_sheet(part), interpolation="nearest")
         axes.set_anchor("W")
         name = f"tower {tower.number}" if count > 1 else "all kernels"
-        axes.set_title(f"{name}: median colour share {tower.median:.0%}", fontsize=9, loc="left")
+        axes.set_title(f"{name}: median colourfulness {tower.median:.0%}", fontsize=9, loc="left")
         axes.set_axis_off()
     return write(plt, figure, path)
 
 
 def _sheet(weight: np.ndarray) -> np.ndarray:
-    """Kernels (R, S, C, K) side by side on white, each scaled to its largest number."""
+    """Kernels (R, S, C, K) side by side on white, each scaled to its largest weight."""
     r, s, _, k = weight.shape
     columns = min(_COLUMNS, k)
     rows = -(-k // columns)

@@ -1,27 +1,34 @@
-"""Photographs with what a network makes of them (paper, figure 4)."""
+"""Images with predicted labels, and with their nearest images (figure 4 of the paper)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from minialex.errors import InputError
-from minialex.plots.drawing import RIGHT, WRONG, pyplot, shortened, write
+from minialex.plots.figure import RIGHT, WRONG, pyplot, shortened, write
 
 if TYPE_CHECKING:
     from minialex.data.dataset import Dataset
     from minialex.inference.classifier import Classifier
     from minialex.inference.ensemble import Ensemble
 
-_LABEL = 24  # characters of a label that fit beside its bar
+_LABEL = 24  # characters that fit beside a bar
 
 
 def predictions(
-    classifier: Classifier | Ensemble, images, path: str | Path, titles: list[str] | None = None
+    classifier: Classifier | Ensemble,
+    images: Sequence[Any],
+    path: str | Path,
+    titles: list[str] | None = None,
 ) -> Path:
-    """Images with their five best labels as bars; the one that is the title is green and marked."""
+    """Images with their top five labels as bars; the one equal to the title is green and marked.
+
+    `images` are arrays (H, W, 3) or paths.
+    """
     plt = pyplot()
     guesses = classifier.predict(images, top=5)
     columns = min(4, len(guesses))
@@ -47,7 +54,7 @@ def predictions(
         bars.set(xlim=(0, 1), ylim=(max(5, len(best)) - 0.5, -0.5))
         for y, (guess, is_right) in enumerate(zip(best, right, strict=True)):
             text = shortened(guess.name, _LABEL)
-            text = f"{text} (right)" if is_right else text
+            text = f"{text} (correct)" if is_right else text
             weight = "bold" if is_right else "normal"
             bars.text(0.02, y, text, va="center", fontsize=8, fontweight=weight, color="black")
     return write(plt, figure, path)
@@ -56,9 +63,9 @@ def predictions(
 def sample_predictions(
     classifier: Classifier | Ensemble, dataset: Dataset, path: str | Path, count: int = 8
 ) -> Path:
-    """`predictions` of so many images of `dataset`, evenly spaced over it and hence its classes."""
+    """`predictions` of `count` images, evenly spaced over `dataset` and so over its classes."""
     if len(dataset) == 0:
-        raise InputError(f"{dataset.name} holds no image to show")
+        raise InputError(f"{dataset.name} has no images")
     chosen = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int)
     images = [dataset.image(int(i), 256) for i in chosen]
     titles = [dataset.class_names[dataset.labels[i]] for i in chosen]
@@ -66,14 +73,19 @@ def sample_predictions(
 
 
 def neighbors(
-    queries: list, rows: list[list], path: str | Path, title: str = "", labels: list | None = None
+    queries: list[Any],
+    rows: list[list[Any]],
+    path: str | Path,
+    title: str = "",
+    labels: list[list[str]] | None = None,
 ) -> Path:
-    """A row for each query, on the left, and its nearest images, the nearest first.
+    """A row for each query: the query on the left, then its nearest images, the nearest first.
 
-    `queries` and `rows` hold images; `labels`, if given, has [query, neighbour, ...] for each row.
+    `queries` and `rows` hold arrays (H, W, 3) or paths; `labels` has [query, neighbour, ...] for
+    each row.
     """
     if not queries or not rows[0]:
-        raise InputError("there is no query with neighbours to draw")
+        raise InputError("there are no neighbours to draw")
     plt = pyplot()
     columns = 1 + max(map(len, rows))
     figure, grid = plt.subplots(
@@ -96,7 +108,7 @@ def neighbors(
     return write(plt, figure, path)
 
 
-def _square(image, size: int = 224) -> np.ndarray:
+def _square(image: Any, size: int = 224) -> np.ndarray:
     from minialex.data.decode.images import load_rgb, square
 
     return square(load_rgb(image) if isinstance(image, str | Path) else image, size)

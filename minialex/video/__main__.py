@@ -1,0 +1,49 @@
+"""Train the two-stream network on video files: `python -m minialex.video FOLDER`.
+
+FOLDER has a folder of video files for each class, or train/ and val/ with such folders each;
+without those, 30 % of each class is held out. Needs `pip install 'minialex[video]'`.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from minialex.errors import InputError
+from minialex.video.files import open_videos
+from minialex.video.two_stream import judge, train_streams
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train both streams, and print their errors on the held-out videos."""
+    parser = argparse.ArgumentParser(
+        prog="python -m minialex.video",
+        description="Train the two-stream network (Simonyan & Zisserman, 2014) on video files.",
+    )
+    parser.add_argument("folder", metavar="FOLDER", help="a folder of video files for each class")
+    parser.add_argument("--model", default="stream-48", help="stream-48 (default) or cnn-m-2048")
+    parser.add_argument("--epochs", type=int, default=15, help="(default: 15)")
+    parser.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
+    parser.add_argument(
+        "--pieces", type=int, default=25, help="pieces of each video to average (default: 25)"
+    )
+    parser.add_argument(
+        "--mirrored",
+        action="store_true",
+        help="average mirrored crops too: only if a mirrored clip is of the same class",
+    )
+    parser.add_argument("--out", type=Path, default=Path("runs/two-stream"), help="run folder")
+    options = parser.parse_args(arguments)
+
+    try:
+        splits = open_videos(options.folder, seed=options.seed)
+        streams = train_streams(
+            splits, model=options.model, out=options.out, epochs=options.epochs, seed=options.seed
+        )
+        crops = 10 if options.mirrored else 5
+        print(judge(streams, splits.val, crops=crops, pieces=options.pieces))
+    except (InputError, FileNotFoundError) as error:
+        parser.error(str(error))
+
+
+if __name__ == "__main__":
+    main()
