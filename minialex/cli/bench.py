@@ -116,7 +116,7 @@ def _run_suite(json: str | None) -> None:
 
 
 def _print(text: str, document: dict | list, json: str | None) -> None:
-    from minialex.utils.checkpoint import write_json
+    from minialex.utils.atomic import write_json
 
     if json == "-":
         print(json_format.dumps(document, indent=2))

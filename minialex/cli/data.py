@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(action: str, data: str, figure: Path | None, workers: int | None, json: bool) -> None:
     from minialex.data.inspect.info import contact_sheet, inspect
-    from minialex.utils.checkpoint import write_bytes
+    from minialex.utils.atomic import write_bytes
 
     if figure is not None and figure.suffix.lower() not in (".png", ".jpg"):
         raise unknown("kind of picture", figure.suffix or str(figure), (".png", ".jpg"))

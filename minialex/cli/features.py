@@ -40,7 +40,7 @@ def run(
     threads: int | None,
     out: Path,
 ) -> None:
-    from minialex.utils.checkpoint import write_bytes
+    from minialex.utils.atomic import write_bytes
 
     if out.suffix not in _WRITERS:
         raise unknown("kind of file", out.suffix or str(out), _WRITERS)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minialex.utils import checkpoint
+from minialex.utils import atomic
 
 
 class NotCached(Exception):
@@ -53,7 +53,7 @@ class CachedResult:
             "result": result,
             "seconds": round(seconds, 3),
         }
-        checkpoint.write_json(self.folder / "cell.json", stored)
+        atomic.write_json(self.folder / "cell.json", stored)
         return stored
 
 

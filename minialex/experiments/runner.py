@@ -12,7 +12,7 @@ from minialex.experiments.options import Options
 from minialex.experiments.registry import Experiment
 from minialex.experiments.report.section import Section
 from minialex.experiments.training import Stopped
-from minialex.utils import checkpoint
+from minialex.utils import atomic
 from minialex.utils.interrupt import Interrupt
 
 _FILE = "reproduce.json"
@@ -105,4 +105,4 @@ def _load_options(out: Path) -> dict[str, Options]:
 
 def _save_options(out: Path, known: dict[str, Options]) -> None:
     stored = {name: options.to_json() for name, options in known.items()}
-    checkpoint.write_json(out / _FILE, stored)
+    atomic.write_json(out / _FILE, stored)

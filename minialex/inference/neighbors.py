@@ -35,7 +35,7 @@ class Index:
 
     def save(self, path: Path) -> None:
         """Write an .npz file, whole or not at all."""
-        from minialex.utils.checkpoint import write_bytes
+        from minialex.utils.atomic import write_bytes
 
         file = io.BytesIO()
         np.savez(

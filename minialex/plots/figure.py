@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from minialex.errors import InputError, unknown
-from minialex.utils.checkpoint import write_bytes
+from minialex.utils.atomic import write_bytes
 
 KINDS = (".png", ".svg", ".pdf")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from minialex.errors import InputError
-from minialex.utils import checkpoint
+from minialex.utils import atomic
 
 COLUMNS = (
     "epoch",
@@ -69,8 +69,8 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def write_config(folder: Path, config: dict[str, Any], class_names) -> None:
     """Write config.json and classes.txt."""
-    checkpoint.write_json(folder / "config.json", config)
-    checkpoint.write_text(folder / "classes.txt", "".join(f"{name}\n" for name in class_names))
+    atomic.write_json(folder / "config.json", config)
+    atomic.write_text(folder / "classes.txt", "".join(f"{name}\n" for name in class_names))
 
 
 def write_history(folder: Path, history: list[dict[str, Any]]) -> None:
@@ -79,4 +79,4 @@ def write_history(folder: Path, history: list[dict[str, Any]]) -> None:
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(history)
-    checkpoint.write_text(folder / "history.csv", text.getvalue())
+    atomic.write_text(folder / "history.csv", text.getvalue())

@@ -1,29 +1,23 @@
-"""State to and from disk: safetensors, whole or not at all.
+"""Weight files: arrays and JSON metadata in one safetensors file. Loading executes nothing.
 
-A file is written beside its place, flushed to the disk, and renamed into it, so that a kill at any
-moment leaves the old file or the new one. Nothing in a file is ever executed.
-
-The safetensors library reads, but does not write: it would first copy all arrays in memory, twice
-(1 GB for the paper's weights and velocities), where writing needs no copy at all.
+The safetensors library reads them; writing is ours. To save the paper's weights and velocities
+(488 MB), the library before 0.8 needs another 488 MB of memory, and 0.8 and this module under 1 MB
+(`python tests/utils/saving_memory.py` measures both). But 0.8 makes files that only their owner can
+read, whatever the umask, and a full disk reaches us as a text without its error number.
 """
 
-import errno
 import json
-import os
-import time
-from contextlib import suppress
-from glob import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from minialex.errors import InputError
+from minialex.utils.atomic import write_blocks
 
 FORMAT = 1
 
 _KEY = "minialex"
-_STALE = 600.0  # seconds; a part file untouched for so long was left by a killed process
 _DTYPES = {
     "bool": "BOOL",
     "uint8": "U8",
@@ -39,31 +33,31 @@ _DTYPES = {
 
 
 def save(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, Any]) -> None:
-    """Write arrays and JSON-able metadata as one safetensors file.
+    """Write arrays and JSON-able metadata as one safetensors file, atomically.
 
-    Raises OSError, in a sentence, if that fails: then the file that was there is as it was.
+    Raises OSError with a sentence if that fails, and leaves the old file as it was.
     """
     header: dict[str, Any] = {
         "__metadata__": {_KEY: json.dumps({"format": FORMAT, **metadata})},
     }
-    # wide numbers first, as the library does: each array then starts at a multiple of its itemsize
+    # wide types first, as in the library: each array then starts at a multiple of its itemsize
     names = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
-    numbers, end = [], 0
+    blocks, end = [], 0
     for name in names:
         array = np.asarray(tensors[name], tensors[name].dtype.newbyteorder("<"), order="C")
         start, end = end, end + array.nbytes
-        kind = _DTYPES[array.dtype.name]
-        header[name] = {"dtype": kind, "shape": array.shape, "data_offsets": [start, end]}
-        numbers.append(array.reshape(-1).view(np.uint8).data)
+        dtype = _DTYPES[array.dtype.name]
+        header[name] = {"dtype": dtype, "shape": array.shape, "data_offsets": [start, end]}
+        blocks.append(array.reshape(-1).view(np.uint8).data)
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    _write(Path(path), [len(text).to_bytes(8, "little"), text, *numbers])
+    write_blocks(path, [len(text).to_bytes(8, "little"), text, *blocks])
 
 
 def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The arrays and the metadata of a file that `save` wrote.
 
-    Raises InputError for anything else, FileNotFoundError if there is nothing.
+    Raises InputError for any other content, FileNotFoundError if there is no file.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -72,7 +66,7 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         raise InputError(f"{path} is a folder, not a weight file")
     if not path.exists():
         raise FileNotFoundError(f"no weight file {path}")
-    path.open("rb").close()  # a file that may not be read is not damaged
+    path.open("rb").close()  # a file without read permission is not damaged
     try:
         with safe_open(path, framework="numpy") as file:
             text = (file.metadata() or {}).get(_KEY)
@@ -84,64 +78,7 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         raise
     except (SafetensorError, ValueError, LookupError, TypeError, RecursionError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"{path} is damaged or no weight file ({reason})") from None
+        raise InputError(f"{path} is damaged or not a weight file ({reason})") from None
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
-        raise InputError(f"{path} has a format this version of minialex does not know: update it")
+        raise InputError(f"{path} has a format that this version of minialex cannot read: upgrade")
     return tensors, metadata
-
-
-def write_bytes(path: Path, content: bytes | memoryview) -> None:
-    """Write any file, whole or not at all; raises OSError in a sentence."""
-    _write(Path(path), [content])
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all; bytes of file names that are no text are spelt."""
-    write_bytes(path, text.encode("utf-8", "backslashreplace"))
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file, whole or not at all."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
-
-
-def _write(path: Path, blocks: list[bytes | memoryview]) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        _sweep(path)
-        with open(part, "wb") as file:
-            for block in blocks:
-                file.write(block)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            size = sum(map(len, blocks))
-            raise OSError(error.errno, _sentence(path, size, error)) from None
-        raise
-    if os.name == "posix":  # the rename itself must reach the disk; Windows has no such call
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-def _sweep(path: Path) -> None:
-    """Remove what killed processes left of earlier attempts at this file."""
-    for part in path.parent.glob(f".{escape(path.name)}.*.part"):
-        with suppress(OSError):
-            if time.time() - part.stat().st_mtime > _STALE:
-                part.unlink()
-
-
-def _sentence(path: Path, size: int, error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", None)):
-        return (
-            f"no room to write {path}: it takes {size:,} bytes ({error.strerror}); what was there "
-            "is intact, so free some space and go on"
-        )
-    return f"cannot write {path} ({error.strerror}): choose a folder that can be written to"

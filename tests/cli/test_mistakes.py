@@ -46,7 +46,7 @@ from minialex.utils import checkpoint
         ("train --resume runs/tiny --out other", "leave out --out"),
         ("evaluate --model-file runs/none", "runs/none: name a run folder or a weight file"),
         ("evaluate --model-file empty", "not a run folder"),
-        ("evaluate --model-file photo.jpg", "damaged or no weight file"),
+        ("evaluate --model-file photo.jpg", "damaged or not a weight file"),
         ("evaluate --model-file foreign.safetensors", "not one of minialex"),
         ("evaluate --model-file other.safetensors", "the file holds another network"),
         ("evaluate --model-file cut.safetensors", "damaged"),
@@ -71,7 +71,7 @@ from minialex.utils import checkpoint
         ("bench alexnat", "did you mean 'alexnet'"),
         ("bench --data nowhere", "nowhere"),
         ("train --from runs/none", "runs/none: name a run folder or a weight file"),
-        ("train --from photo.jpg", "damaged or no weight file"),
+        ("train --from photo.jpg", "damaged or not a weight file"),
         ("train --from runs/tiny --data pets", "draw a fresh last layer (--replace-classifier)"),
         ("evaluate --weights 1,2", "goes with several --model-file"),
         ("evaluate --model-file runs/tiny --weights 1,x", "invalid numbers value: '1,x'"),
@@ -182,7 +182,7 @@ def test_a_full_disk_is_one_line_and_the_last_state_is_kept(refused, tmp_path, m
     monkeypatch.setattr(os, "fsync", full)
     sentence = refused(f"train --resume {folder} --quiet --max-steps 100")
     assert "no room to write" in sentence
-    assert re.search(r"takes [\d,]+ bytes", sentence)
+    assert re.search(r"needs [\d,]+ bytes", sentence)
     assert (folder / "last.safetensors").read_bytes() == before
     assert list(folder.glob(".*")) == []
     monkeypatch.undo()

@@ -146,9 +146,9 @@ def test_killed_before_any_file_of_an_epoch_nothing_is_lost(
     tmp_path, unbroken, monkeypatch, write_number
 ):
     """After config.json, classes.txt and the first state: history, best, state of an epoch."""
-    from minialex.utils import checkpoint
+    from minialex.utils import atomic, checkpoint
 
-    write, written = checkpoint._write, []
+    write, written = atomic.write_blocks, []
 
     def dies(path, blocks):
         written.append(path.name)
@@ -156,7 +156,8 @@ def test_killed_before_any_file_of_an_epoch_nothing_is_lost(
             raise KeyboardInterrupt
         write(path, blocks)
 
-    monkeypatch.setattr(checkpoint, "_write", dies)
+    for module in (atomic, checkpoint):
+        monkeypatch.setattr(module, "write_blocks", dies)
     with pytest.raises(KeyboardInterrupt):
         train(out=tmp_path / "run")
     monkeypatch.undo()

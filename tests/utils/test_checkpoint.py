@@ -1,4 +1,4 @@
-"""A file on disk is always whole, and what was not written here is refused in a sentence."""
+"""Weight files: round trips, foreign files refused in a sentence, failures and kills survived."""
 
 import errno
 import json
@@ -18,7 +18,7 @@ from hypothesis.extra import numpy as hnp
 from safetensors.numpy import load_file, save_file
 
 from minialex.errors import InputError
-from minialex.utils import checkpoint
+from minialex.utils import atomic, checkpoint
 
 TENSORS = {
     "conv1.weight": np.arange(24, dtype=np.float32).reshape(2, 3, 4),
@@ -72,10 +72,10 @@ def test_any_arrays_make_the_round_trip(tmp_path_factory, tensors, transpose):
     assert_same(checkpoint.load(path)[0], tensors)
 
 
-def test_text_and_json_replace_what_was_there(tmp_path):
+def test_text_and_json_replace_the_old_file(tmp_path):
     path = tmp_path / "config.json"
-    checkpoint.write_text(path, "old")
-    checkpoint.write_json(path, {"seed": 3})
+    atomic.write_text(path, "old")
+    atomic.write_json(path, {"seed": 3})
     assert json.loads(path.read_text()) == {"seed": 3}
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
@@ -127,16 +127,16 @@ def test_mutated_files_load_or_are_refused_but_never_raise_anything_else(saved):
     for _ in range(3000):
         mutated = bytearray(content)
         for _ in range(draw.randint(1, 4)):
-            place = draw.randrange(header if draw.random() < 0.9 else len(mutated))
+            at = draw.randrange(header if draw.random() < 0.9 else len(mutated))
             match draw.randrange(4):
                 case 0:
-                    mutated[place] ^= 1 << draw.randrange(8)
+                    mutated[at] ^= 1 << draw.randrange(8)
                 case 1:
-                    mutated[place] = draw.choice(b'0123456789"{}[],:')
+                    mutated[at] = draw.choice(b'0123456789"{}[],:')
                 case 2:
-                    del mutated[place : place + draw.randint(1, 8)]
+                    del mutated[at : at + draw.randint(1, 8)]
                 case 3:
-                    mutated[place:place] = draw.randbytes(draw.randint(1, 8))
+                    mutated[at:at] = draw.randbytes(draw.randint(1, 8))
         saved.write_bytes(mutated)
         try:
             checkpoint.load(saved)
@@ -161,14 +161,14 @@ def test_a_failing_write_leaves_the_old_file_and_nothing_else(saved, monkeypatch
         checkpoint.save(saved, {"a": np.zeros(1000)}, {})
     assert caught.value.errno == number
     assert str(saved) in caught.value.strerror
-    assert ("8,1" in caught.value.strerror) == (number == errno.ENOSPC)  # bytes that were needed
+    assert ("8,1" in caught.value.strerror) == (number == errno.ENOSPC)  # bytes it needs
     assert saved.read_bytes() == before
     assert [path.name for path in saved.parent.iterdir()] == [saved.name]
 
 
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="choose a folder"):
-        checkpoint.write_text(tmp_path / "none" / "x.txt", "x")
+        atomic.write_text(tmp_path / "none" / "x.txt", "x")
 
 
 def test_an_interrupt_while_writing_leaves_nothing(saved, monkeypatch):
@@ -198,7 +198,7 @@ def test_what_killed_processes_left_is_removed_in_time(saved):
 WRITER = """
 import sys, numpy as np
 from pathlib import Path
-from minialex import checkpoint
+from minialex.utils import atomic, checkpoint
 path, number = Path(sys.argv[1]), int(sys.argv[2])
 print("ready", flush=True)
 while True:
@@ -210,14 +210,14 @@ while True:
 
 IN_PLACE = """
 import time
-from minialex import checkpoint
+from minialex.utils import atomic, checkpoint
 def write(path, blocks):
     with open(path, "wb") as file:
         for block in blocks:
             file.write(block)
             file.flush()
             time.sleep(0.001)
-checkpoint._write = write
+atomic.write_blocks = write
 """
 
 
@@ -240,7 +240,7 @@ def kill_while_saving(path, kills, seed, before=""):
     return number
 
 
-def test_killed_at_any_moment_the_file_is_whole(tmp_path):
+def test_killed_at_any_moment_the_file_is_complete(tmp_path):
     assert kill_while_saving(tmp_path / "w.safetensors", kills=25, seed=1) > 25
 
 
@@ -250,5 +250,5 @@ def test_killing_finds_a_writer_that_writes_in_place(tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_four_hundred_times_the_file_is_whole(tmp_path):
+def test_killed_four_hundred_times_the_file_is_complete(tmp_path):
     assert kill_while_saving(tmp_path / "w.safetensors", kills=400, seed=2) > 400

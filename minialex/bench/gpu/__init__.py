@@ -15,7 +15,7 @@ from minialex.backends.cuda.backend import CupyBackend
 from minialex.backends.cuda.device import library
 from minialex.bench.gpu import correct, moves, peers, products, steps, tables, whole
 from minialex.bench.gpu.plan import Plan, rates
-from minialex.utils import checkpoint
+from minialex.utils import atomic
 
 __all__ = ["Plan", "run_suite"]
 
@@ -52,8 +52,8 @@ def _release() -> None:
 
 
 def _write(path: Path, found: dict[str, Any]) -> None:
-    checkpoint.write_json(path, found)
-    checkpoint.write_text(path.with_suffix(".md"), tables.markdown(found))
+    atomic.write_json(path, found)
+    atomic.write_text(path.with_suffix(".md"), tables.markdown(found))
 
 
 def _parts(plan: Plan, found: dict[str, Any]) -> Iterator[tuple[str, Callable[[], Any]]]:

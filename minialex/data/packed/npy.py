@@ -25,7 +25,7 @@ def header(kind: str, shape: tuple[int, ...]) -> bytes:
 
 def write_array(path: Path, array: np.ndarray, kind: str) -> dict[str, Any]:
     """Write `array` as `kind`, whole or not at all; returns its entry for a manifest."""
-    from minialex.utils.checkpoint import write_bytes
+    from minialex.utils.atomic import write_bytes
 
     content = header(kind, array.shape) + np.ascontiguousarray(array, kind).tobytes()
     write_bytes(path, content)

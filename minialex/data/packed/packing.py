@@ -19,7 +19,7 @@ from minialex.data.packed.npy import write_array
 from minialex.data.packed.shards import STATE, PartState, PrepareState
 from minialex.data.statistics import from_sums
 from minialex.errors import InputError
-from minialex.utils import checkpoint
+from minialex.utils import atomic
 
 
 def finish(folder: Path, state: PrepareState, splits: Splits, root: Path | None) -> None:
@@ -51,8 +51,8 @@ def finish(folder: Path, state: PrepareState, splits: Splits, root: Path | None)
         },
     }
     report = packing_report.text(values, state, splits, names)
-    checkpoint.write_bytes(folder / packing_report.NAME, report.encode("utf-8", "backslashreplace"))
-    checkpoint.write_json(folder / MANIFEST, {**values, "checksum": checksum(values)})
+    atomic.write_bytes(folder / packing_report.NAME, report.encode("utf-8", "backslashreplace"))
+    atomic.write_json(folder / MANIFEST, {**values, "checksum": checksum(values)})
     (folder / STATE).unlink()
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from minialex.data.dataset import Splits
 from minialex.data.packed.manifest import PARTS
 from minialex.data.packed.shards import PrepareState
-from minialex.utils import checkpoint
+from minialex.utils import atomic
 
 NAME = "report.txt"
 
@@ -48,7 +48,7 @@ def text(values: dict[str, Any], state: PrepareState, splits: Splits, names) -> 
 def write_left_out(folder: Path, left_out: dict[str, str]) -> None:
     """The report on a set that is given up because too many images are left out."""
     content = "\n".join(_left_out(left_out)) + "\n"
-    checkpoint.write_bytes(folder / NAME, content.encode("utf-8", "backslashreplace"))
+    atomic.write_bytes(folder / NAME, content.encode("utf-8", "backslashreplace"))
 
 
 def _left_out(left_out: dict[str, str]) -> list[str]:

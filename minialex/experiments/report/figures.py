@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from minialex.experiments.report.section import Figure
-from minialex.utils import checkpoint
+from minialex.utils import atomic
 
 COLOURS = ("#4477aa", "#cc6677", "#2f9e44", "#b8860b", "#8e6bbf", "#777777")
 _INK = "#010203"  # a placeholder that becomes the page's text colour
@@ -15,7 +15,7 @@ _INK = "#010203"  # a placeholder that becomes the page's text colour
 
 def draw(figure: Figure, png: Path) -> str:
     """Write the PNG, black on white; -> the SVG: text colour of the page, no background."""
-    checkpoint.write_bytes(png, _render(figure, "#000000"))
+    atomic.write_bytes(png, _render(figure, "#000000"))
     return page_svg(_render(figure, _INK).decode(), figure)
 
 

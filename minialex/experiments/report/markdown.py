@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minialex.experiments.report import text
-from minialex.utils import checkpoint, table
+from minialex.utils import atomic, table
 
 if TYPE_CHECKING:
     from minialex.experiments.runner import Chapter
@@ -18,7 +18,7 @@ def write(out: Path, chapters: "Sequence[Chapter]") -> Path:
     for chapter in chapters:
         parts += _chapter(chapter)
     path = out / "report.md"
-    checkpoint.write_text(path, "\n\n".join(parts) + "\n")
+    atomic.write_text(path, "\n\n".join(parts) + "\n")
     return path
 
 

@@ -11,7 +11,7 @@ from minialex.experiments.report.figures import draw
 from minialex.experiments.report.section import Figure, Picture, Table, Value
 from minialex.experiments.report.table_csv import table_csv
 from minialex.experiments.statistics import Measured
-from minialex.utils import checkpoint
+from minialex.utils import atomic
 
 if TYPE_CHECKING:
     from minialex.experiments.registry import Experiment
@@ -48,7 +48,7 @@ def write(out: Path, chapters: "Sequence[Chapter]") -> Path:
         folder = out / chapter.experiment.name
         folder.mkdir(exist_ok=True)
         for table in chapter.section.tables:
-            checkpoint.write_text(folder / f"{table.name}.csv", table_csv(table))
+            atomic.write_text(folder / f"{table.name}.csv", table_csv(table))
     environment = Environment(
         loader=FileSystemLoader(_HERE),
         autoescape=True,
@@ -69,7 +69,7 @@ def write(out: Path, chapters: "Sequence[Chapter]") -> Path:
         picture=picture,
     )
     path = out / "report.html"
-    checkpoint.write_text(path, html)
+    atomic.write_text(path, html)
     return path
 
 

@@ -1,0 +1,15 @@
+"""Saving copies nothing: the peak of a process does not grow by the size of what it saves."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
+def test_saving_needs_no_memory_of_its_own():
+    """A copy of the state would be 488 MB, of its largest array alone 151 MB."""
+    script = Path(__file__).with_name("saving_memory.py")
+    out = subprocess.run([sys.executable, str(script), "minialex"], capture_output=True, check=True)
+    assert float(out.stdout) < 16
