@@ -9,9 +9,10 @@ from importlib import import_module
 from importlib.metadata import entry_points
 
 from minialex.backends.base import Backend
+from minialex.backends.generic.backend import GenericBackend
 from minialex.errors import InputError, unknown
 
-__all__ = ["Backend", "available", "get", "register"]
+__all__ = ["Backend", "GenericBackend", "available", "get", "register"]
 
 Factory = Callable[..., Backend]
 

@@ -13,8 +13,9 @@ from array_api_compat import numpy as host
 
 from minialex import rng
 from minialex.backends.base import Backend, Pads, Pair, output_shape
+from minialex.backends.generic.backend import GenericBackend
 
-GENERIC = Backend("generic", host)
+GENERIC = GenericBackend("generic", host)
 
 
 class Problem:
@@ -335,9 +336,9 @@ def dropout_gradient(p: Problem):
 def _passed(p: Problem):
     """The output of dense, ReLU and dropout."""
     n, i, o, first = p.integer(1, 4), p.integer(1, 9), p.integer(1, 9), p.integer(0, 9)
-    given = [p.given(p.normal(shape)) for shape in ((n, i), (i, o), (o,))]
+    x, weight, bias = (p.given(p.normal(shape)) for shape in ((n, i), (i, o), (o,)))
     draw = (p.integer(0, 2**31), p.integer(0, 20), 3, p.integer(0, 9), first, first + o + p.case)
-    return p.b.dense_relu_dropout(*given, 0.6, 1.5, *draw)
+    return p.b.dense_relu_dropout(x, weight, bias, 0.6, 1.5, *draw)
 
 
 def dense_relu_dropout(p: Problem):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minialex import backends
-from minialex.backends.base import Backend
+from minialex.backends import GenericBackend
 from reference import convolution, crops, dropout, losses, pooling, response_norm, sgd
 
 
@@ -62,7 +62,7 @@ def test_convolution_in_blocks_of_images(b, monkeypatch):
     arrays = b.asarray(dy), b.asarray(weight)
     dx = b.to_numpy(b.convolution_input_gradient(*arrays, x.shape, *place))
     dw = b.to_numpy(b.convolution_weight_gradient(b.asarray(x), arrays[0], (3, 3), *place))
-    monkeypatch.setattr("minialex.backends.base._COLUMN_NUMBERS", 2 * 6 * 2 * 9 * 2)
+    monkeypatch.setattr("minialex.backends.generic.convolution._COLUMN_NUMBERS", 2 * 6 * 2 * 9 * 2)
     assert_close(b.to_numpy(b.convolution(b.asarray(x), arrays[1], None, *place)), whole, "float64")
     parts = b.to_numpy(b.convolution_input_gradient(*arrays, x.shape, *place))
     assert_close(parts, dx, "float64")
@@ -253,7 +253,7 @@ def test_tuned_crops_have_the_bits_of_the_generic_ones(fixed):
     shift = rng.normal(0, 10, (40, 3)).astype(np.float32)
     arguments = (images, top, left, flip, 17, mean, *fixed, shift, 1 / 1.1, "float32")
     b = backends.get("numpy")
-    generic = Backend.crops(b, *arguments)
+    generic = GenericBackend.crops(b, *arguments)
     assert b.crops(*arguments).tobytes() == generic.tobytes()
 
 

@@ -3,12 +3,12 @@
 import array_api_strict
 import numpy as np
 
-from minialex.backends import Backend
+from minialex.backends import GenericBackend
 
 ELSEWHERE = array_api_strict.Device("device1")  # NumPy cannot read it, arrays do not mix with it
 
 
-class Strict(Backend):
+class Strict(GenericBackend):
     """On the library's default device, or on another one as a GPU would be."""
 
     def __init__(self, device=None):

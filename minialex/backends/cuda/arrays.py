@@ -1,14 +1,15 @@
 """Arrays of one CUDA device: where they live, how they come and go, how kernels run on them."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from minialex.backends.base import Array, Backend
+from minialex.backends.base import Array
 from minialex.backends.cuda import cublas, kernels
 from minialex.backends.cuda import device as cuda_device
 from minialex.backends.cuda.queue import Queue
+from minialex.backends.generic.backend import GenericBackend
 from minialex.errors import unknown
 
 PRECISIONS = {"fp32": "float32", "tf32": "float32", "bf16": "bfloat16", "fp16": "float16"}
@@ -16,7 +17,7 @@ PRECISIONS = {"fp32": "float32", "tf32": "float32", "bf16": "bfloat16", "fp16": 
 _SHARE = 1 << 14  # numbers whose squares one block sums, at least
 
 
-class CudaArrays(Backend):
+class CudaArrays(GenericBackend):
     """What the backend's ops stand on: `CupyBackend` is made of them."""
 
     def __init__(self, device: int | None = None, precision: str = "fp32", own_queue: bool = False):
@@ -31,12 +32,12 @@ class CudaArrays(Backend):
 
     # ------------------------------------------------------------------------------ how it runs
 
-    def with_precision(self, precision: str) -> "CudaArrays":
+    def with_precision(self, precision: str) -> Self:
         if precision == self.precision:
             return self
         return type(self)(self.device, precision, self.queue.stream is not None)
 
-    def with_own_stream(self) -> "CudaArrays":
+    def with_own_stream(self) -> Self:
         return type(self)(self.device, self.precision, own_queue=True)
 
     def device_context(self):

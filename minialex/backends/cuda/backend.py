@@ -10,11 +10,11 @@ from math import prod
 import numpy as np
 
 from minialex import rng
-from minialex.backends import base
 from minialex.backends.base import Array
 from minialex.backends.cuda import kernels
 from minialex.backends.cuda.convolutions import Convolutions
 from minialex.backends.cuda.maps import Maps
+from minialex.backends.generic.dropout import threshold
 
 _ARRAYS = 32  # parameter arrays one SGD launch takes; ARRAYS in sgd.cu
 
@@ -77,9 +77,22 @@ class CupyBackend(Convolutions, Maps):
         self._draw("dropout", (dy, dx), draw, (factor,))
         return dx
 
-    def dense_relu_dropout(self, x, weight, bias, keep, factor, *place):
+    def dense_relu_dropout(
+        self,
+        x,
+        weight,
+        bias,
+        keep,
+        factor,
+        seed,
+        stream,
+        step,
+        first_image=0,
+        first_channel=0,
+        channels=None,
+    ):
         y = self.dense(x, weight, None)
-        draw = (keep, *place, *(0, 0, None)[len(place) - 3 :])
+        draw = (keep, seed, stream, step, first_image, first_channel, channels)
         self._draw("bias_relu_dropout", (y,), draw, (factor, bias))
         return y
 
@@ -96,7 +109,7 @@ class CupyBackend(Convolutions, Maps):
         now = (0, step) if isinstance(step, self.xp.ndarray) else (step, None)
         place = (n, units, c, first_channel, channels or c, first_image, *now)
         key = (rng.Stream.DROPOUT + stream, seed & 0xFFFFFFFF, seed >> 32)
-        arguments = (*arrays, *place, *key, base.threshold(keep), *more)
+        arguments = (*arrays, *place, *key, threshold(keep), *more)
         self._run("dropout", kernel, arguments, n * -(-units // 4))
 
     def crops(self, images, top, left, flip, crop, mean, mean_top, mean_left, shift, scale, dtype):

@@ -4,6 +4,7 @@ Letters: N batch, H W input, C channels in, K channels out, R S kernel, P Q outp
 """
 
 from math import prod
+from typing import Self
 
 import numpy as np
 
@@ -24,7 +25,7 @@ class Convolutions(CudaArrays):
         able = precision != "fp32" and cuda_device.has_tensor_cores(self.device)
         self._convolution_by = "implicit" if able else "im2col"
 
-    def with_own_stream(self) -> "Convolutions":
+    def with_own_stream(self) -> Self:
         made = type(self)(self.device, self.precision, own_queue=True)
         made._convolution_by = self._convolution_by
         return made
@@ -72,7 +73,7 @@ class Convolutions(CudaArrays):
         for images in self._blocks(n, p * q * length):
             start, rows = images.start * p * q, (images.stop - images.start) * p * q
             for g in range(groups):
-                cols = self._im2col(x[images], g * cg, cg, (r, s), stride, pads, (p, q))
+                cols = self._group_columns(x[images], g * cg, cg, (r, s), stride, pads, (p, q))
                 shape, steps = (rows, length, kg), (length, k, k)
                 self.queue.product(cols, weight, y, shape, steps, (0, g * kg, start * k + g * kg))
         return self._biased(y, bias, relu)
@@ -155,7 +156,7 @@ class Convolutions(CudaArrays):
         for images in self._blocks(n, p * q * length):
             start, rows = images.start * p * q, (images.stop - images.start) * p * q
             for g in range(groups):
-                cols = self._im2col(x[images], g * cg, cg, (r, s), stride, pads, (p, q))
+                cols = self._group_columns(x[images], g * cg, cg, (r, s), stride, pads, (p, q))
                 shape, steps = (length, rows, kg), (length, k, k)
                 offsets = (0, start * k + g * kg, g * kg)
                 more = images.start > 0
@@ -199,7 +200,7 @@ class Convolutions(CudaArrays):
         self._run("elementwise", "add_channels", (x, out, out.size, c, wanted), out.size)
         return out, sizes.with_channels(wanted)
 
-    def _im2col(self, x, first, width, window, stride, pads, output) -> Array:
+    def _group_columns(self, x, first, width, window, stride, pads, output) -> Array:
         n, h, w, c = x.shape
         rows, length = n * prod(output), prod(window) * width
         cols = self._new((rows, length), x)

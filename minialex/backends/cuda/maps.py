@@ -53,17 +53,17 @@ class Maps(CudaArrays):
             )
         output = output_shape((h, w), window, stride, pads)
         y = self._new((n, *output, c), x)
-        which = self._new(y.shape, "uint16")
+        argmax = self._new(y.shape, "uint16")
         place = (h, w, c, *window, *output, *stride, pads[0][0], pads[1][0])
-        self._pool("max_pool", (x, y, which), n * prod(output), c, place)
-        return y, which
+        self._pool("max_pool", (x, y, argmax), n * prod(output), c, place)
+        return y, argmax
 
-    def max_pool_gradient(self, dy, which, input_shape, window, stride, pads):
+    def max_pool_gradient(self, dy, argmax, input_shape, window, stride, pads):
         dy = self._packed(dy)
         n, h, w, c = input_shape
         dx = self._new(input_shape, dy)
         place = (h, w, c, *window, *dy.shape[1:3], *stride, pads[0][0], pads[1][0])
-        self._pool("max_pool_gradient", (dy, which, dx), n * h * w, c, place)
+        self._pool("max_pool_gradient", (dy, argmax, dx), n * h * w, c, place)
         return dx
 
     def _pool(self, kernel, arrays, pixels, c, place) -> None:
@@ -130,17 +130,17 @@ class Maps(CudaArrays):
         parts = -(-q // across)
         across = -(-q // parts)
         y = self._new((images, p, q, c), x)
-        which = self._new(y.shape, "uint16")
+        argmax = self._new(y.shape, "uint16")
         place = (images, h, w, c, *window, p, q, *stride, pads[0][0], pads[1][0], across)
-        arguments = (x, y, which, *place, c // groups, n, k, alpha, beta)
+        arguments = (x, y, argmax, *place, c // groups, n, k, alpha, beta)
         held = 2 * window[0] * ((across - 1) * stride[1] + window[1]) * c * x.itemsize
         grid = (max(1, min(images * p * parts, 1 << 20)),)
         self._run("norm_pool", "norm_pool", arguments, grid=grid, shared=held)
-        return y, (x, x, which)
+        return y, (x, x, argmax)
 
     def response_norm_pool_gradient(self, dy, saved, norm, pool, relu=False):
         (n, k, alpha, beta, groups), (window, stride, pads) = norm, pool
-        dy, (x, _, which) = self._packed(dy), saved
+        dy, (x, _, argmax) = self._packed(dy), saved
         images, h, w, c = x.shape
         wide = np.dtype(kernels.accumulator(x.dtype.name)).itemsize
         pixel_bytes = c * (2 * x.itemsize + wide)
@@ -149,7 +149,7 @@ class Maps(CudaArrays):
             return super().response_norm_pool_gradient(dy, saved, norm, pool, relu)
         dx, pixels = self._new(x.shape, x), images * h * w
         place = (h, w, c, *window, *dy.shape[1:3], *stride, pads[0][0], pads[1][0], tile)
-        arguments = (dy, which, x, dx, pixels, *place, c // groups, n, k, alpha, beta, relu)
+        arguments = (dy, argmax, x, dx, pixels, *place, c // groups, n, k, alpha, beta, relu)
         grid, shared = (min(-(-pixels // tile), 1 << 16),), tile * pixel_bytes
         self._run("norm_pool", "norm_pool_gradient", arguments, grid=grid, shared=shared)
         return dx

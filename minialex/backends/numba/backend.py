@@ -13,8 +13,8 @@ import numba
 import numpy as np
 
 from minialex import rng
-from minialex.backends import base
 from minialex.backends.base import output_shape
+from minialex.backends.generic.dropout import threshold
 from minialex.backends.numba import convolution, dense, maps, winograd
 from minialex.backends.numba import elementwise as numbers
 from minialex.backends.numba.allocator import MEMORY
@@ -26,7 +26,7 @@ from minialex.utils.jit import is_kept
 _empty, _packed = MEMORY.empty, np.ascontiguousarray
 _ONE_AT_A_TIME = threading.Lock()  # each kernel takes all threads, and not every pool can be shared
 _TOGETHER = 72  # tiles that a thread multiplies at once: they stay in its cache
-_FEW = 64  # tiles below which making the weights' costs more than is saved
+_FEW = 64  # tiles below argmax making the weights' costs more than is saved
 _SAVED, _SAVED_OF_WEIGHTS = 40, 60  # multiplications a number; weight gradients move more of them
 _ROWS = 512  # of im2col that a thread multiplies at once: a block of them stays in the cache
 
@@ -47,7 +47,7 @@ class NumbaBackend(NumpyBackend):
         cpu_threads.load_blas()
 
     def with_threads(self, threads):
-        return self if threads is None else NumbaBackend(self.device, threads)
+        return self if threads is None else type(self)(self.device, threads)
 
     def remarks(self, devices):
         if is_kept(convolution.forward):
@@ -200,14 +200,14 @@ class NumbaBackend(NumpyBackend):
         output = output_shape(x.shape[1:3], window, stride, pads)
         y = _empty((len(x), *output, x.shape[3]), x.dtype)
         kind = np.uint8 if prod(window) <= 256 else np.int32
-        which = _empty(y.shape, kind)
-        self._run(maps.max_pool, x, y, which, window, stride, (pads[0][0], pads[1][0]))
-        return y, which
+        argmax = _empty(y.shape, kind)
+        self._run(maps.max_pool, x, y, argmax, window, stride, (pads[0][0], pads[1][0]))
+        return y, argmax
 
-    def max_pool_gradient(self, dy, which, input_shape, window, stride, pads):
+    def max_pool_gradient(self, dy, argmax, input_shape, window, stride, pads):
         dx = _empty(input_shape, dy.dtype)
         corner = (pads[0][0], pads[1][0])
-        self._run(maps.max_pool_gradient, _packed(dy), _packed(which), dx, window, stride, corner)
+        self._run(maps.max_pool_gradient, _packed(dy), _packed(argmax), dx, window, stride, corner)
         return dx
 
     def response_norm(self, x, n, k, alpha, beta, groups):
@@ -252,7 +252,7 @@ class NumbaBackend(NumpyBackend):
         mask = _empty((shape[0], prod(shape[1:])), bool)
         place = (c, first_image, first_channel, channels or c, step)
         key = (int(rng.Stream.DROPOUT) + stream, seed & 0xFFFFFFFF, seed >> 32)
-        self._run(numbers.dropout_mask, mask, *place, *key, np.uint64(base.threshold(keep)))
+        self._run(numbers.dropout_mask, mask, *place, *key, np.uint64(threshold(keep)))
         return mask.reshape(shape)
 
     def crops(self, images, top, left, flip, crop, mean, mean_top, mean_left, shift, scale, dtype):

@@ -8,13 +8,13 @@ whole rows of pixels, twice as fast as over pixels.
 import numpy as np
 from array_api_compat import numpy as xp
 
-from minialex.backends.base import Backend
+from minialex.backends.generic.backend import GenericBackend
 from minialex.utils.threads import choose
 
 _BLOCK = 1 << 16  # numbers; weight, velocity and gradient blocks share a 1 MiB second-level cache
 
 
-class NumpyBackend(Backend):
+class NumpyBackend(GenericBackend):
     """NumPy arrays on the CPU; its devices are all the same memory."""
 
     def __init__(self, device=None):
@@ -27,7 +27,7 @@ class NumpyBackend(Backend):
             ThreadpoolController().limit(limits=choose(threads))
         return self
 
-    def im2col(self, x, window, stride, output):
+    def _im2col(self, x, window, stride, output):
         (n, _, _, c), (dn, dh, dw, dc) = x.shape, x.strides
         shape = (n, *output, *window, c)  # (N, P, Q, R, S, C)
         strides = (dn, dh * stride[0], dw * stride[1], dh, dw, dc)

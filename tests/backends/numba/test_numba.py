@@ -223,7 +223,7 @@ def test_memory_that_is_not_there_is_a_memory_error():
 def test_a_forked_process_has_its_own_memory():
     code = """
 import os
-from minialex.backends.cpu.memory import Memory
+from minialex.backends.numba.allocator import Memory
 array = Memory().empty((1 << 20,), "float32")
 array[:] = 1
 if os.fork() == 0:
@@ -307,7 +307,7 @@ def test_threads_follow_the_cores_of_the_process():
         pytest.skip("this system binds no process to cores")
     code = (
         "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
-        "from minialex.cores import usable_cores; print(usable_cores())"
+        "from minialex.utils.cores import usable_cores; print(usable_cores())"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout == "1\n"
@@ -371,8 +371,8 @@ assert not bad
 def test_a_second_start_does_not_compile(tmp_path):
     code = """
 import numpy as np
-from minialex import jit
-from minialex.backends.cpu import numbers
+from minialex.backends.numba import elementwise as numbers
+from minialex.utils import jit
 kept = jit.is_kept(numbers.relu)
 x = np.ones(5, np.float32)
 numbers.relu(x, x)

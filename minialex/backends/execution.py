@@ -1,0 +1,88 @@
+"""How a backend runs: its precision, threads, streams, events and memory."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Self
+
+Array = Any  # an array of the backend's own library
+
+
+class Execution(ABC):
+    """The part of the contract (see `base.Backend`) that is about the device, not the numbers.
+
+    Two backends of one device may have streams of their own: an array goes from one to the other
+    with `receive`, or with `record`, `wait` and `record_stream`.
+    """
+
+    name: str
+    xp: Any
+    device: Any
+    precision: str  # "fp32", "tf32", "bf16" or "fp16"
+
+    captures_steps = False  # whether it can be given a whole training step as one (see `captured`)
+
+    def __init__(self, name: str, xp: Any, device: Any = None):
+        self.name = name
+        self.xp = xp
+        self.device = device
+        self.precision = "fp32"
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}>"
+
+    @abstractmethod
+    def with_precision(self, precision: str) -> Self:
+        """This backend computing in "fp32", "tf32", "bf16" or "fp16"; InputError if it cannot."""
+
+    @abstractmethod
+    def with_threads(self, threads: int | None) -> Self:
+        """This backend on so many CPU threads (None: as many as it chooses)."""
+
+    @abstractmethod
+    def with_own_stream(self) -> Self:
+        """This backend with a stream of its own, to run beside others on its device."""
+
+    @abstractmethod
+    def device_context(self) -> AbstractContextManager:
+        """The context in which this backend's device and stream are current for its library."""
+
+    @abstractmethod
+    def remarks(self, devices: Sequence) -> list[str]:
+        """Warnings to print before a run: unequal devices, or kernels still to be compiled."""
+
+    @abstractmethod
+    def memory(self) -> int | None:
+        """Bytes that arrays may take on the device; None where they are in host memory."""
+
+    @abstractmethod
+    def peak_memory(self) -> int | None:
+        """Bytes that the device's memory pool has reserved; None on the host."""
+
+    @abstractmethod
+    def synchronize(self) -> None:
+        """Wait until the device has finished all work."""
+
+    @abstractmethod
+    def receive(self, x: Array, sender: Self) -> tuple[Array, Any]:
+        """A copy of the sender's array on this device, and an event to wait for before reading."""
+
+    @abstractmethod
+    def record(self) -> Any:
+        """An event after all work so far, for another backend of the device to wait for."""
+
+    @abstractmethod
+    def wait(self, event: Any) -> None:
+        """Make later work wait for an event (None: no wait)."""
+
+    @abstractmethod
+    def record_stream(self, x: Array, event: Any) -> None:
+        """Keep the memory of x, which another backend reads, until the event."""
+
+    @abstractmethod
+    def compute_dtype(self, dtype: str) -> str:
+        """The type of the activations of a network of `dtype` at this precision."""
+
+    @abstractmethod
+    def cast_params(self, params: dict) -> dict:
+        """The parameters in the type that the layers compute with (fp32: the same arrays)."""

@@ -1,0 +1,24 @@
+"""ReLU and tanh (paper, section 3.1)."""
+
+from minialex.backends.base import Array
+from minialex.backends.generic.arrays import GenericArrays
+
+
+class GenericActivations(GenericArrays):
+    """Activations."""
+
+    def relu(self, x) -> Array:
+        """max(0, x) (paper, section 3.1)."""
+        return self.xp.maximum(x, self.xp.zeros((), dtype=x.dtype, device=self.device))
+
+    def relu_gradient(self, dy, y) -> Array:
+        """dx = dy where y > 0, else 0."""
+        return dy * self.xp.astype(y > 0, dy.dtype)
+
+    def tanh(self, x) -> Array:
+        """tanh(x)."""
+        return self.xp.tanh(x)
+
+    def tanh_gradient(self, dy, y) -> Array:
+        """dx = dy (1 - y²)."""
+        return dy * (1.0 - y * y)

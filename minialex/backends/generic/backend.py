@@ -1,0 +1,30 @@
+"""The generic backend: every op over any array library of the Python array API standard.
+
+`GenericBackend("mine", xp)` runs a network on whatever `xp` is. A tuned backend is a subclass that
+overrides the ops it can do better and nothing else; the tests hold every override to this one, and
+this one to the loops of `reference/`.
+"""
+
+from minialex.backends.generic.activations import GenericActivations
+from minialex.backends.generic.convolution import GenericConvolution
+from minialex.backends.generic.crops import GenericCrops
+from minialex.backends.generic.dense import GenericDense
+from minialex.backends.generic.dropout import GenericDropout
+from minialex.backends.generic.losses import GenericLosses
+from minialex.backends.generic.pooling import GenericPooling
+from minialex.backends.generic.response_norm import GenericResponseNorm
+from minialex.backends.generic.sgd import GenericSGD
+
+
+class GenericBackend(
+    GenericConvolution,
+    GenericDense,
+    GenericActivations,
+    GenericPooling,
+    GenericResponseNorm,
+    GenericDropout,
+    GenericLosses,
+    GenericCrops,
+    GenericSGD,
+):
+    """The generic backend over the array namespace `xp` (an array-API namespace)."""

@@ -1,0 +1,32 @@
+"""From stored images to network input (paper, sections 2 and 4.1)."""
+
+from minialex.backends.base import Array
+from minialex.backends.generic.arrays import GenericArrays
+
+
+class GenericCrops(GenericArrays):
+    """Augmentation."""
+
+    def crops(
+        self, images, top, left, flip, crop: int, mean, mean_top, mean_left, shift, scale, dtype
+    ) -> Array:
+        """Raw squares to network input: cut, subtract the mean, mirror, shift the colour, scale.
+
+        images uint8 (N, S, S, C); top, left, flip host arrays (N,); mean (S, S, C) on the host,
+        read where the crop lies, or at (mean_top, mean_left) if these are given; shift (N, C) or
+        None, in grey levels -> (N, crop, crop, C) of `dtype`.
+        """
+        kind = getattr(self.xp, dtype)
+        mean = self.asarray(mean, dtype)
+        shift = None if shift is None else self.asarray(shift, dtype)
+        out = self.xp.empty((len(top), crop, crop, images.shape[3]), dtype=kind, device=self.device)
+        for i, (t, l, mirrored) in enumerate(zip(top, left, flip, strict=True)):
+            window = images[i, int(t) : int(t) + crop, int(l) : int(l) + crop, :]
+            mt, ml = (int(t), int(l)) if mean_top is None else (mean_top, mean_left)
+            x = self.xp.astype(window, kind) - mean[mt : mt + crop, ml : ml + crop, :]
+            if mirrored:
+                x = self.xp.flip(x, axis=1)
+            if shift is not None:
+                x = x + shift[i, :]
+            out[i, ...] = x if scale == 1.0 else x * scale
+        return out

@@ -1,0 +1,71 @@
+"""How a backend runs: precision, threads, streams, events and memory; here, on one host."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Self
+
+from minialex.backends.base import Array, Backend
+from minialex.errors import InputError
+
+
+class GenericExecution(Backend):
+    """A library without devices, streams or precisions to choose."""
+
+    def with_precision(self, precision: str) -> Self:
+        """This backend computing in "fp32", "tf32", "bf16" or "fp16", if it can."""
+        if precision == "fp32":
+            return self
+        raise InputError(
+            f'backend "{self.name}" computes in fp32 only, not in {precision}: leave the precision '
+            'out, or use backend="cupy"'
+        )
+
+    def with_threads(self, threads: int | None) -> Self:
+        """This backend on so many threads of the CPU (None: as many as it chooses)."""
+        if threads is None:
+            return self
+        raise InputError(f'backend "{self.name}" has no threads to choose: leave the number out')
+
+    def with_own_stream(self) -> Self:
+        """This backend with a queue of its own, to run beside others on its device."""
+        return self
+
+    def device_context(self) -> AbstractContextManager:
+        """The context in which this backend's device is current for its array library."""
+        return nullcontext()
+
+    def remarks(self, devices: Sequence) -> list[str]:
+        """Sentences to say before a run: unequal devices, or kernels still to be compiled."""
+        return []
+
+    def memory(self) -> int | None:
+        """Bytes that arrays may take on the device, None where that is the host's memory."""
+        return None
+
+    def peak_memory(self) -> int | None:
+        """Bytes that the device's memory pool has reserved, None on the host."""
+        return None
+
+    def synchronize(self) -> None:
+        """Wait until all work given to the device is done."""
+
+    def receive(self, x: Array, sender: Self) -> tuple[Array, Any]:
+        """A copy of the sender's array here, and an event to `wait` for before it is read."""
+        return x, None
+
+    def record(self) -> Any:
+        """An event after all work so far, for another backend of the device to `wait` for."""
+
+    def wait(self, event: Any) -> None:
+        """Later work waits for an event."""
+
+    def record_stream(self, x: Array, event: Any) -> None:
+        """Keep the memory of x, which another backend reads, until the event."""
+
+    def compute_dtype(self, dtype: str) -> str:
+        """The type that activations of a network of `dtype` are kept in at this precision."""
+        return dtype
+
+    def cast_params(self, params: dict) -> dict:
+        """The parameters as the layers compute with them: at full precision, themselves."""
+        return params
