@@ -1,0 +1,93 @@
+"""A run that version 0.1.0 stored after 8 of its 12 steps still loads, evaluates and resumes.
+
+`stored_run_finished.safetensors` is what the same version had at the end of the same run.
+"""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import minialex
+from minialex.cli import main
+from minialex.layers import Conv2D, Dense, Dropout, MaxPool, ReLU, ResponseNorm
+from minialex.models import registry
+from minialex.models.recipe import Recipe
+from minialex.network import Network
+
+STORED = Path(__file__).parent / "stored_run"
+FINISHED = Path(__file__).parent / "stored_run_finished.safetensors"
+
+
+def tiny(classes: int) -> Network:
+    """The network of the stored run: one layer of each kind that has a state or random numbers."""
+    return Network(
+        (
+            ("conv1", Conv2D(4, kernel=5, stride=2, weight_std=0.05)),
+            ("relu1", ReLU()),
+            ("norm1", ResponseNorm()),
+            ("pool1", MaxPool(3, 2)),
+            ("conv2", Conv2D(4, kernel=3, pad=1, groups=2, weight_std=0.1, bias=0.1)),
+            ("relu2", ReLU()),
+            ("fc6", Dense(8, weight_std=0.1, bias=0.1)),
+            ("relu6", ReLU()),
+            ("drop6", Dropout()),
+            ("fc8", Dense(classes, weight_std=0.1)),
+        ),
+        (12, 12, 3),
+    )
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch) -> Path:
+    """A copy of the stored run, beside the network it needs."""
+    variant = registry.Variant(tiny, Recipe(resize=16, crop=12, batch_size=16), "a stored run's")
+    monkeypatch.setitem(registry._VARIANTS, "tiny", variant)
+    return Path(shutil.copytree(STORED, tmp_path / "run"))
+
+
+def assert_finished(run: Path) -> None:
+    """The run is at its last step, with the parameters and velocities of the stored end."""
+    assert [row.split(",")[:2] for row in (run / "history.csv").read_text().splitlines()[1:]] == [
+        ["1", "6"],
+        ["2", "12"],
+    ]
+    found, wanted = load_file(run / "last.safetensors"), load_file(FINISHED)
+    assert found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        # four steps of float32 on another machine's matrix products
+        np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def test_it_loads_with_its_weights_class_names_and_recipe(run):
+    classifier = minialex.load(run)
+    stored = load_file(run / "best.safetensors")
+    for layer, of_layer in classifier.params.items():
+        for name, value in of_layer.items():
+            np.testing.assert_array_equal(
+                classifier.backend.to_numpy(value), stored[f"{layer}.{name}"]
+            )
+    assert list(classifier.class_names) == (STORED / "classes.txt").read_text().splitlines()
+    assert classifier.recipe_line.startswith("tiny, ")
+    for words in ("16", "crop 12"):
+        assert words in classifier.recipe_line
+
+
+def test_it_evaluates_to_the_errors_it_stored(run):
+    found = minialex.load(run, backend="numpy").evaluate()
+    assert found.images == 24
+    assert found.top1_error == pytest.approx(0.9166666, abs=1e-6)
+    assert found.top5_error == pytest.approx(0.625)
+
+
+def test_it_resumes_from_python_to_the_stored_end(run):
+    settings = {"model": "tiny", "epochs": 2, "lr": 0.01, "backend": "numpy", "progress": False}
+    minialex.train("shapes:96", out=run, resume=True, **settings)
+    assert_finished(run)
+
+
+def test_it_resumes_from_the_command_line_to_the_stored_end(run):
+    assert main.main(["train", "--resume", str(run), "--max-steps", "12", "--quiet"]) == 0
+    assert_finished(run)
