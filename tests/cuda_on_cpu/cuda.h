@@ -51,11 +51,20 @@ static inline float float_of(unsigned u) {
 }
 // IEEE half precision by the compiler's own type
 struct float16_t;
-static inline float widen_half(unsigned short bits) {
-    _Float16 h;
-    memcpy(&h, &bits, 2);
-    return (float)h;
-}
+// widened by a table: without an instruction for it the conversion is a library call
+struct Halves {
+    float of[65536];
+    Halves() {
+        for (unsigned bits = 0; bits < 65536; ++bits) {
+            const unsigned short half = (unsigned short)bits;
+            _Float16 h;
+            memcpy(&h, &half, 2);
+            of[bits] = (float)h;
+        }
+    }
+};
+static const Halves halves;
+static inline float widen_half(unsigned short bits) { return halves.of[bits]; }
 static inline unsigned short narrow_half(float x) {
     const _Float16 h = (_Float16)x;
     unsigned short bits;

@@ -16,7 +16,7 @@ import ml_dtypes
 import numpy as np
 
 from cuda_on_cpu import compiler
-from cuda_on_cpu.machine import Block, Machine, OutOfMemory
+from cuda_on_cpu.machine import Block, Machine, OutOfMemory, Pool, Queue
 
 _TYPES = {0: np.float32, 1: np.float64, 2: np.float16, 14: ml_dtypes.bfloat16}
 
@@ -80,11 +80,10 @@ def build(machine: Machine) -> types.ModuleType:
     class Stream:
         def __init__(self, null=False, non_blocking=False):
             self.device_id = state.device
-            self._queue = machine.queue(state.device)
+            self._queue = Queue(state.device)
             self._before: list = []
             self._blocking = not non_blocking
-            machine.handles.append(self)
-            self.ptr = 0 if null else len(machine.handles)
+            self.ptr = 0 if null else machine.handle()
 
         def begin_capture(self, mode=None) -> None:
             if self._blocking or self._queue.captured is not None:
@@ -329,7 +328,7 @@ def build(machine: Machine) -> types.ModuleType:
 
     # -------------------------------------------------------------------------- memory pools
 
-    class MemoryPool:
+    class MemoryPool(Pool):
         def malloc(self, size: int) -> MemoryPointer:
             state.pool, before = self, state.pool
             try:

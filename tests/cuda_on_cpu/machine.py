@@ -42,23 +42,41 @@ class Marker:
     done: bool = False
 
 
-@dataclass
+@dataclass(eq=False)
 class Queue:
-    """One stream's work, in order: (action or None, marker to wait for or None, marker reached)."""
+    """One stream's work, in order: (action or None, marker to wait for or None, marker reached).
+
+    The machine holds a queue while it has work. Freed blocks lie in `freed` until the stream takes
+    them again, and go with it.
+    """
 
     device: int
     work: deque = field(default_factory=deque)
     captured: list | None = None  # what a graph is made of, while one is
+    freed: dict[int, list[np.ndarray]] = field(default_factory=lambda: defaultdict(list))  # by size
+
+
+class Pool:
+    """Memory of its own, by stream and size: what is freed is reused from this pool alone."""
+
+    def __init__(self) -> None:
+        self.freed: dict[Queue, dict[int, list]] = defaultdict(lambda: defaultdict(list))
 
 
 class Block:
     """A piece of device memory; gives itself back when nothing refers to it any more."""
 
     def __init__(
-        self, machine: "Machine", device: int, queue: Queue, size: int, whole: np.ndarray, pool
+        self,
+        machine: "Machine",
+        device: int,
+        queue: Queue,
+        size: int,
+        whole: np.ndarray,
+        freed: list,
     ):
         self.machine, self.device, self.queue, self.size = machine, device, queue, size
-        self.pool, self.graph = pool, queue.captured
+        self.freed, self.graph = freed, queue.captured
         self.whole, self.counted_only = whole, machine.dry
         self.memory = whole[_RIM : _RIM + size]
         self.pointer = self.memory.ctypes.data if size else whole.ctypes.data + _RIM
@@ -76,20 +94,24 @@ class Machine:
         self.names = [f"Stand-in {i}" for i in range(devices)]
         self.dry = False  # allocate and count, but compute nothing
         self.random = random.Random(0)
-        self.queues: list[Queue] = []
+        self._busy: list[Queue] = []  # queues with work
         self.used: dict[int, int] = defaultdict(int)
         self.peak: dict[int, int] = defaultdict(int)
         self.to_device = self.to_host = self.peer = self.launches = 0  # counts, copies in bytes
-        self._free: dict[tuple, list[np.ndarray]] = defaultdict(list)
         self._pinned: list[np.ndarray] = []
-        self.handles: list = []  # of streams
+        self._streams = 0  # how many there were
 
     # ------------------------------------------------------------------------------ work
 
-    def queue(self, device: int) -> Queue:
-        made = Queue(device)
-        self.queues.append(made)
-        return made
+    def handle(self) -> int:
+        """A number for a new stream that no other had."""
+        self._streams += 1
+        return self._streams
+
+    def _add(self, queue: Queue, action=None, wait_for=None, reached=None) -> None:
+        if not queue.work:
+            self._busy.append(queue)
+        queue.work.append((action, wait_for, reached))
 
     def submit(self, queue: Queue, action) -> None:
         if self.dry:
@@ -97,7 +119,7 @@ class Machine:
         if queue.captured is not None:
             queue.captured.append(action)
             return
-        queue.work.append((action, None, None))
+        self._add(queue, action)
         if self.random.random() < 0.05:  # a device does not wait until it is asked
             for _ in range(self.random.randrange(8)):
                 self._advance()
@@ -106,15 +128,16 @@ class Machine:
         """Give a queue the work of a graph."""
         assert queue.captured is None
         if not self.dry:
-            queue.work.extend((action, None, None) for action in actions)
+            for action in actions:
+                self._add(queue, action)
 
     def record(self, queue: Queue) -> Marker:
         marker = Marker(done=self.dry)
-        queue.work.append((None, None, marker))
+        self._add(queue, reached=marker)
         return marker
 
     def wait(self, queue: Queue, marker: Marker) -> None:
-        queue.work.append((None, marker, None))
+        self._add(queue, wait_for=marker)
 
     def finish(self, done) -> None:
         """Run until `done()`."""
@@ -127,10 +150,13 @@ class Machine:
             pass
 
     def _advance(self) -> bool:
-        ready = [q for q in self.queues if q.work and (q.work[0][1] is None or q.work[0][1].done)]
+        ready = [q for q in self._busy if q.work[0][1] is None or q.work[0][1].done]
         if not ready:
             return False
-        action, _, marker = self.random.choice(ready).work.popleft()
+        queue = self.random.choice(ready)
+        action, _, marker = queue.work.popleft()
+        if not queue.work:
+            self._busy.remove(queue)
         if action is not None:
             action()
         if marker is not None:
@@ -149,15 +175,15 @@ class Machine:
         starts = [(x.ctypes.data, x.ctypes.data + x.size) for x in self._pinned]
         return any(low <= address and address + size <= high for low, high in starts)
 
-    def allocate(self, device: int, queue: Queue, size: int, pool=None) -> Block:
+    def allocate(self, device: int, queue: Queue, size: int, pool: Pool | None = None) -> Block:
         rounded = max(512, -(-size // 512) * 512)
         if self.used[device] + rounded > self.memory[device]:
             raise OutOfMemory(size, self.memory[device])
         self.used[device] += rounded
         self.peak[device] = max(self.peak[device], self.used[device])
-        kept = self._free[pool, id(queue), rounded]
-        whole = kept.pop() if kept else np.empty(rounded + 2 * _RIM, np.uint8)
-        block = Block(self, device, queue, size, whole, pool)
+        freed = (queue.freed if pool is None else pool.freed[queue])[rounded]
+        whole = freed.pop() if freed else np.empty(rounded + 2 * _RIM, np.uint8)
+        block = Block(self, device, queue, size, whole, freed)
 
         def prepare() -> None:
             _guard(whole, False)
@@ -168,7 +194,7 @@ class Machine:
         if queue.captured is not None and not self.dry:
             queue.captured.append(prepare)  # a replay finds what others left, and writes NaN too
         elif not self.dry:
-            queue.work.append((prepare, None, None))
+            self._add(queue, prepare)
         return block
 
     def free(self, block: Block) -> None:
@@ -188,5 +214,5 @@ class Machine:
         if block.graph is not None and block.graph is block.queue.captured:
             block.graph.append(retire)
         else:
-            block.queue.work.append((retire, None, None))
-        self._free[block.pool, id(block.queue), rounded].append(whole)
+            self._add(block.queue, retire)
+        block.freed.append(whole)

@@ -54,7 +54,7 @@ def step_of(network, b, batch, dtype="float32", seed=0):
 def step_peak(network, devices, precision: str, batch: int) -> int:
     """Bytes that the arrays of a training step hold at most, on the device that holds the most."""
     machine = cuda_on_cpu.machine
-    cublas._scratch.cache_clear()  # so that it is counted
+    cublas._scratch.clear()  # so that it is counted
     gc.collect()
     before = dict(machine.used)
     machine.peak.clear()

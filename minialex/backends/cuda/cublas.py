@@ -51,10 +51,20 @@ def share_scratch(captured: int, stream: int) -> None:
     _same[captured] = stream
 
 
-@cache
-def _scratch(device: int, stream: int) -> Any:
-    # of a stream's own: products of two streams may run at the same time
-    return library().cuda.alloc(_SCRATCH)
+_scratch: dict[tuple[int, int], Any] = {}  # by device and stream, which may run side by side
+
+
+def _scratch_of(device: int, stream: int) -> Any:
+    key = device, _same.get(stream, stream)
+    if key not in _scratch:
+        _scratch[key] = library().cuda.alloc(_SCRATCH)
+    return _scratch[key]
+
+
+def forget(device: int, stream: int) -> None:
+    """A stream has ended: give its scratch memory back; CUDA may use its number again."""
+    _scratch.pop((device, stream), None)
+    _same.pop(stream, None)
 
 
 def gemm_ex(device: int, *arguments) -> None:
@@ -64,7 +74,7 @@ def gemm_ex(device: int, *arguments) -> None:
     if found is None:
         cuda.cublas.gemmEx(handle, *arguments)
         return
-    scratch = _scratch(device, _same.get(stream, stream))
+    scratch = _scratch_of(device, stream)
     for name, given in (
         ("cublasSetStream_v2", (stream,)),
         ("cublasSetWorkspace_v2", (scratch.ptr, _SCRATCH)),  # setting a stream takes it away

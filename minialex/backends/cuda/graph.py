@@ -7,6 +7,7 @@ device   slots[0], slots[1]
 device   inputs   <- read by the captured kernels, always at the same addresses
 """
 
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -92,6 +93,7 @@ class Recording:
         with queue.device_context():
             self._stream = library().cuda.Stream(non_blocking=True)
             cublas.share_scratch(self._stream.ptr, library().cuda.get_current_stream().ptr)
+        weakref.finalize(self, cublas.forget, queue.device, self._stream.ptr).atexit = False
         self._pool = library().cuda.MemoryPool()
         self._graph: Any = None
         self._runs = 0

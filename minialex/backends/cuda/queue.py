@@ -4,6 +4,7 @@ Everything the CuPy backend does to a device goes through here, so this is where
 are made current and where arrays of another device are refused.
 """
 
+import weakref
 from collections import deque
 from contextlib import nullcontext
 from typing import Any
@@ -49,6 +50,7 @@ class Queue:
             with self._device:
                 self.stream = cuda.Stream(non_blocking=True)
                 self._copies = cuda.Stream(non_blocking=True)
+            weakref.finalize(self, cublas.forget, device, self.stream.ptr).atexit = False
         # arrays that a copy may still be reading, with the event that ends it
         self._in_flight: deque[tuple[Any, Any]] = deque()
 
