@@ -1,9 +1,9 @@
-"""Bring a report of `minialex reproduce` into docs/paper.md, below what is written there by hand.
+"""Copy a report of `minialex reproduce` into docs/paper.md, below the hand-written part.
 
     python docs/paper.py runs/paper
 
-Photographs stay out, as their owners may not allow others to pass them on; so do the times, which
-say little about work that was stopped and gone on with.
+Photographs are left out, as their licences may not allow publishing them; so are the times, which
+mean little for runs that were stopped and resumed.
 """
 
 import re
@@ -14,7 +14,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 MARK = "What follows is the report that the command wrote, without its photographs.\n"
 
-# Figures without photographs; the others are left out.
+# The figures to copy: those without photographs.
 FIGURES = (
     "relu-and-tanh/curves.png",
     "ablations/differences.png",
@@ -29,7 +29,7 @@ _FIGURE = re.compile(r"!\[(.*?)\]\((\S+?\.png)\)\n\n(.*?)\n\n")
 
 
 def main(report: Path) -> None:
-    """Write docs/paper.md and docs/paper/*.png anew."""
+    """Rewrite docs/paper.md and docs/paper/*.png."""
     page, pictures = HERE / "paper.md", HERE / "paper"
     written, mark, _ = page.read_text(encoding="utf-8").partition(MARK)
     if not mark:
@@ -46,7 +46,7 @@ def main(report: Path) -> None:
     shutil.rmtree(pictures, ignore_errors=True)
     pictures.mkdir()
     _, _, body = (report / "report.md").read_text(encoding="utf-8").partition("\n")
-    body = re.sub(r"\nTook .*? in all\.\n", "\n", _FIGURE.sub(figure, body))
+    body = re.sub(r"\nComputed in .*?\.\n", "\n", _FIGURE.sub(figure, body))
     page.write_text(f"{written}{MARK}{body.rstrip()}\n", encoding="utf-8")
 
 

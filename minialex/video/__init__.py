@@ -1,5 +1,6 @@
-"""The two-stream video network (Simonyan & Zisserman, 2014): the extra `video`.
+"""The two-stream video network (Simonyan & Zisserman, 2014); needs the extra `video`.
 
-`clips` says what a clip is, `moving` generates some, `files` reads some; `flow` measures motion;
-`two_stream` trains a network on frames and one on motion, and averages their answers.
+`clips` defines a clip, `moving` generates clips, `files` reads them from video files, `flow`
+computes optical flow, `two_stream` trains one network on frames and one on flow and averages their
+predictions. `python -m minialex.video FOLDER` does it for a folder of video files.
 """

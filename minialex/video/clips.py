@@ -1,4 +1,4 @@
-"""Labelled clips, and the two data sets that the streams learn from: a frame, and a flow stack."""
+"""Labelled clips, and the streams' data sets made of them: single frames, and flow stacks."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
@@ -9,11 +9,11 @@ from minialex.data.dataset import Splits
 from minialex.errors import InputError
 from minialex.video import flow
 
-FIELDS = 10  # L, the fields of a stack (their section 3.1); a clip has a frame more
+FIELDS = 10  # L, flow fields in a stack (their section 3.1); a clip has one frame more
 
 
 class Clips(Protocol):
-    """Short pieces of video with a class each; the first six are as for `Dataset`."""
+    """Short videos with a class each; all but `frames` and `pieces` are as for `Dataset`."""
 
     @property
     def name(self) -> str: ...
@@ -35,15 +35,15 @@ class Clips(Protocol):
     def __len__(self) -> int: ...
 
     def frames(self, index: int, size: int) -> np.ndarray:
-        """Consecutive frames, centre squares: uint8 (FIELDS + 1, size, size, 3), RGB."""
+        """Consecutive frames, resized and cropped: uint8 (FIELDS + 1, size, size, 3), RGB."""
 
     def pieces(self, index: int, size: int, count: int) -> np.ndarray:
-        """As many such stretches, evenly spaced, fewer of a short clip: (P, FIELDS + 1, ...)."""
+        """Up to `count` such pieces, evenly spaced over the clip: (P, FIELDS + 1, ...)."""
 
 
 @dataclass(frozen=True)
 class ClipSplits:
-    """Clips to learn from and clips to be judged by, with the same classes."""
+    """Training and validation clips with the same classes."""
 
     train: Clips
     val: Clips
@@ -85,7 +85,7 @@ class _View:
 
 @dataclass(frozen=True)
 class Frames(_View):
-    """The spatial stream's images: the middle frame of each clip."""
+    """The spatial stream's data set: the middle frame of each clip."""
 
     channels: ClassVar[int] = 3
 
@@ -94,38 +94,38 @@ class Frames(_View):
         return self.of(self.clips.frames(index, size))
 
     def of(self, frames: np.ndarray) -> np.ndarray:
-        """What the stream sees of consecutive frames (FIELDS + 1, S, S, 3)."""
+        """The stream's input from consecutive frames (FIELDS + 1, S, S, 3)."""
         return frames[FIELDS // 2]
 
 
 @dataclass(frozen=True)
 class Flows(_View):
-    """The temporal stream's images: the motion between the frames of each clip."""
+    """The temporal stream's data set: the optical flow between the frames of each clip."""
 
     channels: ClassVar[int] = 2 * FIELDS
     method: str = "farneback"
 
     def image(self, index: int, size: int) -> np.ndarray:
-        """uint8 (size, size, 20): x and y of each field in turn"""
+        """uint8 (size, size, 20): x and y of each flow field in turn"""
         return self.of(self.clips.frames(index, size))
 
     def of(self, frames: np.ndarray) -> np.ndarray:
-        """What the stream sees of consecutive frames (FIELDS + 1, S, S, 3)."""
+        """The stream's input from consecutive frames (FIELDS + 1, S, S, 3)."""
         return flow.stack(frames, self.method)
 
 
 def spatial(splits: ClipSplits) -> Splits:
-    """The frames of both parts."""
+    """The spatial stream's data sets."""
     return Splits(Frames(splits.train), Frames(splits.val))
 
 
 def temporal(splits: ClipSplits, method: str = "farneback") -> Splits:
-    """The flow stacks of both parts."""
+    """The temporal stream's data sets."""
     return Splits(Flows(splits.train, method), Flows(splits.val, method))
 
 
 def require_opencv() -> None:
-    """Raise InputError unless OpenCV is there."""
+    """Raise InputError unless OpenCV is installed."""
     try:
         import cv2  # noqa: F401
     except ImportError:

@@ -16,7 +16,7 @@ SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 
 @dataclass(frozen=True)
 class VideoFiles:
-    """One clip a file; `frames` are the FIELDS + 1 consecutive ones about its middle."""
+    """One clip per file; `frames` are the FIELDS + 1 frames in its middle."""
 
     name: str
     layout: str
@@ -35,30 +35,33 @@ class VideoFiles:
         return str(self.paths[index])
 
     def frames(self, index: int, size: int) -> np.ndarray:
-        """uint8 (FIELDS + 1, size, size, 3); InputError for no video, or a short one."""
+        """uint8 (FIELDS + 1, size, size, 3); InputError for an unreadable or too short file."""
         return self.pieces(index, size, 1)[0]
 
     def pieces(self, index: int, size: int, count: int) -> np.ndarray:
-        """uint8 (P, FIELDS + 1, size, size, 3), from the file's beginning to its end."""
+        """uint8 (P, FIELDS + 1, size, size, 3), evenly spaced over the file."""
         return read_pieces(self.paths[index], size, FIELDS + 1, count)
 
 
 def open_videos(root: str | Path, *, val_fraction: float = 0.3, seed: int = 0) -> ClipSplits:
-    """The video files under `root`; without train/ and val/, a share of each class is held out.
+    """The video files under `root`; without train/ and val/, `val_fraction` of each class is held
+    out.
 
-    Raises FileNotFoundError for a path that is no folder, InputError for one without two classes.
+    Raises FileNotFoundError for a missing folder, InputError for one with fewer than two classes.
     """
     require_opencv()
     root = Path(root).expanduser()
     if not root.is_dir():
-        raise FileNotFoundError(f"no folder {str(root)!r}: give a folder of classes of video files")
+        raise FileNotFoundError(
+            f"no folder {str(root)!r}: give a folder of classes with video files"
+        )
     if (root / "train").is_dir() and (root / "val").is_dir():
         train, val = _read(root / "train", root.name), _read(root / "val", root.name)
         if train.class_ids != val.class_ids:
-            raise InputError(f"{root}: train/ and val/ hold different classes: give both the same")
+            raise InputError(f"{root}: train/ and val/ have different classes: both need the same")
         return ClipSplits(train, val)
     if not 0 < val_fraction < 1:
-        raise InputError(f"val_fraction is {val_fraction}: give a share between 0 and 1")
+        raise InputError(f"val_fraction is {val_fraction}: it must be between 0 and 1")
     whole = _read(root, root.name)
     held = np.zeros(len(whole), bool)
     for label in range(len(whole.class_ids)):
@@ -72,29 +75,29 @@ def open_videos(root: str | Path, *, val_fraction: float = 0.3, seed: int = 0) -
 def read_pieces(path: Path, size: int, length: int, count: int) -> np.ndarray:
     """`count` pieces of `length` consecutive frames, evenly spaced: uint8 (P, length, S, S, 3).
 
-    One piece is that about the middle; of a short file there are fewer, none twice. Frames are
-    counted by reading them: a file's own count is often a guess.
+    A single piece is the middle one; a short file has fewer pieces, all different. Frames are
+    counted by reading them, as the count in a file's header is often wrong.
     """
     total = sum(1 for _ in _frames(path))
     if total < length:
         raise InputError(
-            f"{path} holds {total} frames that can be read, and a clip takes {length}: "
-            "use a longer video file, or leave this one out"
+            f"{path} has {total} readable frames and a clip needs {length}: "
+            "use a longer video, or remove this one"
         )
     spare = total - length
     starts = [spare // 2] if count == 1 else np.unique(np.linspace(0, spare, count).astype(int))
-    places = np.asarray(starts)[:, None] + np.arange(length)  # (P, length)
-    wanted, found = set(places.ravel().tolist()), {}
+    frames = np.asarray(starts)[:, None] + np.arange(length)  # (P, length)
+    wanted, found = set(frames.ravel().tolist()), {}
     for i, frame in enumerate(_frames(path, wanted)):
         if frame is not None:
             found[i] = square(frame, size)
     if len(found) < len(wanted):
-        raise InputError(f"{path}: a frame within it cannot be read: leave this file out")
-    return np.stack([[found[i] for i in piece] for piece in places.tolist()])
+        raise InputError(f"{path} has an unreadable frame: remove this file")
+    return np.stack([[found[i] for i in piece] for piece in frames.tolist()])
 
 
 def _frames(path: Path, wanted: Container[int] = ()) -> Iterator[np.ndarray | None]:
-    """All frames of a file in turn: RGB (H, W, 3) where it is wanted, else None."""
+    """The frames of a file in turn: RGB (H, W, 3) if its number is in `wanted`, else None."""
     import cv2
 
     capture = cv2.VideoCapture(str(path))
@@ -118,7 +121,7 @@ def _read(folder: Path, name: str) -> VideoFiles:
     if len(classes) < 2:
         raise InputError(
             f"{folder} has {len(classes)} folder(s) with video files ({', '.join(SUFFIXES)}), and "
-            "a classifier needs at least two: put the files of each class into a folder of its own"
+            "at least two are needed: put the files of each class into a folder of its own"
         )
     paths = tuple(path for found in classes.values() for path in found)
     counts = [len(found) for found in classes.values()]

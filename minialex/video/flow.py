@@ -1,8 +1,8 @@
 """Optical flow, stored as 8-bit numbers (Simonyan & Zisserman, 2014, sections 3.1 and 5).
 
-A field says where each pixel of a frame is in the next one. Its mean, mostly the camera's own
-motion, is taken away; what remains is clipped to ±`BOUND` of the image's side and scaled to
-0 … 255, as they stored it in JPEG files, so that stacks pass through the loader as images do.
+A flow field has the displacement of each pixel between a frame and the next. Its mean, mostly
+camera motion, is subtracted; the rest is clipped to ±`BOUND` times the image's side and scaled to
+0 … 255, as they did to store it in JPEG files, so that the loader treats stacks as images.
 """
 
 from itertools import pairwise
@@ -12,11 +12,11 @@ import numpy as np
 from minialex.errors import unknown
 
 METHODS = ("dis", "farneback")
-BOUND = 1 / 16  # the largest displacement that is told apart, in sides of the image
+BOUND = 1 / 16  # largest displacement, as a fraction of the image's side
 
 
 def stack(frames: np.ndarray, method: str = "farneback") -> np.ndarray:
-    """Fields between consecutive frames: uint8 (L + 1, S, S, 3) -> uint8 (S, S, 2 L), x y x y …"""
+    """Flow between consecutive frames: uint8 (L + 1, S, S, 3) -> uint8 (S, S, 2 L), x y x y …"""
     import cv2
 
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
@@ -43,7 +43,7 @@ def field(before: np.ndarray, after: np.ndarray, method: str = "farneback") -> n
 
 
 def quantised(displacement: np.ndarray, bound: float) -> np.ndarray:
-    """-bound … bound to 1 … 255, zero to 128; what is beyond is clipped."""
+    """Map -bound … bound to 1 … 255 and zero to 128, clipping larger displacements."""
     levels = np.clip(displacement / bound, -1, 1) * 127 + 128
     return np.rint(levels).astype(np.uint8)
 

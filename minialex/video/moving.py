@@ -1,8 +1,8 @@
-"""Generated clips: a disc cut from one photograph moves before another one, darker.
+"""Generated clips: a disc cut from one photograph moves in front of another, darkened one.
 
-What the middle frame shows is drawn before the motion is known, so that in `motions_only` sets no
-frame taken from the middle tells the classes apart. The camera drifts in each clip at random, as in
-hand-held video: its motion says nothing of the class.
+The content of the middle frame is drawn independently of the motion, so in `motions_only` sets the
+middle frames do not tell the classes apart. The camera drifts at random in each clip, as in
+hand-held video, independently of the class.
 
 A clip is a function of (photographs, seed, part, index) alone.
 """
@@ -18,8 +18,9 @@ from minialex.data.dataset import Dataset, Splits
 from minialex.errors import InputError, unknown
 from minialex.video.clips import FIELDS, ClipSplits
 
-# x, y in sides of the image a frame; logarithm of the scale, and radians clockwise, a frame
-MOTIONS = {
+# per frame: x and y as fractions of the side, logarithm of the scale, radians clockwise
+Motion = tuple[int, int, int, int]
+MOTIONS: dict[str, Motion] = {
     "left": (-1, 0, 0, 0),
     "right": (1, 0, 0, 0),
     "up": (0, -1, 0, 0),
@@ -30,18 +31,18 @@ MOTIONS = {
     "anticlockwise": (0, 0, 0, -1),
 }
 _SPEED = np.array([0.022, 0.022, 0.05, 0.09])
-_DRIFT = 0.012  # of the camera, the largest, in sides a frame
-_BEHIND = 0.45  # brightness of the background
+_DRIFT = 0.012  # largest camera motion per frame, as a fraction of the side
+_BACKGROUND = 0.45  # brightness of the background
 
 
 @dataclass(frozen=True)
 class Moving:
-    """`count` clips, the classes in turn; see `motions_only` and `mixed`."""
+    """`count` clips, cycling through the classes; see `motions_only` and `mixed`."""
 
     photographs: Dataset
     count: int
     motions: tuple[str, ...] = tuple(MOTIONS)
-    appearances: tuple[int, ...] = ()  # classes of the photographs; none: they tell nothing
+    appearances: tuple[int, ...] = ()  # classes of the photographs; empty: any photograph
     seed: int = 0
     part: int = 0
     name: str = "moving"
@@ -87,16 +88,16 @@ class Moving:
         side = 2 * size  # larger than the frame: the camera drifts
         scene = (
             self.photographs.image(inner, size),
-            (self.photographs.image(outer, side) * _BEHIND).astype(np.uint8),
+            (self.photographs.image(outer, side) * _BACKGROUND).astype(np.uint8),
         )
         return _film(*scene, MOTIONS[self.motions[how]], rng.uniform(words[2:]), size)
 
     def pieces(self, index: int, size: int, count: int) -> np.ndarray:
-        """uint8 (1, FIELDS + 1, size, size, 3): no clip is longer than one piece."""
+        """uint8 (1, FIELDS + 1, size, size, 3): a clip is as long as one piece."""
         return self.frames(index, size)[None]
 
-    def _chosen(self, what: int, word) -> int:
-        """A photograph for the disc: of the clip's appearance, or any."""
+    def _chosen(self, what: int, word: np.ndarray) -> int:
+        """The index of a photograph for the disc: one of the clip's appearance, or any."""
         if not self.appearances:
             return int(rng.integers(word, len(self.photographs)))
         members = self._members[self.appearances[what]]
@@ -107,38 +108,51 @@ class Moving:
         labels = self.photographs.labels
         members = {k: np.flatnonzero(labels == k) for k in self.appearances}
         if empty := [self.photographs.class_names[k] for k, m in members.items() if not len(m)]:
-            raise InputError(f"{self.photographs.name!r} has no photograph of {empty[0]!r}")
+            raise InputError(f"{self.photographs.name!r} has no image of class {empty[0]!r}")
         return members
 
 
 def motions_only(photographs: Splits, count: int, *, seed: int = 0) -> ClipSplits:
-    """`count` clips to learn from and half as many to judge by; only motion tells eight classes."""
+    """`count` training and half as many validation clips; eight classes that differ in motion."""
     return _pair(photographs, count, tuple(MOTIONS), (), seed, "motions")
 
 
 def mixed(photographs: Splits, count: int, *, appearances: int = 3, seed: int = 0) -> ClipSplits:
-    """Classes of appearance and motion together: neither a frame nor the flow tells them apart.
+    """A class is an appearance and a motion: neither a frame nor the flow alone tells it.
 
-    `appearances` of the photographs' classes, spread over their list, times four directions.
+    `appearances` of the photographs' classes, evenly spaced, times four directions.
     """
     known = len(photographs.train.class_ids)
     if not 2 <= appearances <= known:
-        raise InputError(f"appearances is {appearances}: choose 2 to {known}, as there are classes")
+        raise InputError(
+            f"appearances is {appearances}: choose 2 to {known}, the number of classes"
+        )
     chosen = tuple(int(k) for k in np.linspace(0, known - 1, appearances).round())
     return _pair(photographs, count, ("left", "right", "up", "down"), chosen, seed, "mixed")
 
 
-def _pair(photographs: Splits, count: int, motions, appearances, seed: int, name: str):
+def _pair(
+    photographs: Splits,
+    count: int,
+    motions: tuple[str, ...],
+    appearances: tuple[int, ...],
+    seed: int,
+    name: str,
+) -> ClipSplits:
     classes = len(motions) * max(1, len(appearances))
     if count < 4 * classes:
-        raise InputError(f"{count} clips are too few for {classes} classes: ask for {4 * classes}")
+        raise InputError(
+            f"{count} clips are too few for {classes} classes: use at least {4 * classes}"
+        )
     parts = ((photographs.train, count, 0), (photographs.val, count // 2, 1))
     train, val = (Moving(p, n, motions, appearances, seed, k, name) for p, n, k in parts)
     return ClipSplits(train, val)
 
 
-def _film(inner, outer, motion, numbers: np.ndarray, size: int) -> np.ndarray:
-    """The disc of `inner` (S, S, 3) before `outer` (2 S, 2 S, 3), FIELDS + 1 frames."""
+def _film(
+    inner: np.ndarray, outer: np.ndarray, motion: Motion, numbers: np.ndarray, size: int
+) -> np.ndarray:
+    """The disc of `inner` (S, S, 3) in front of `outer` (2 S, 2 S, 3): FIELDS + 1 frames."""
     import cv2
 
     centre = size * (0.5 + 0.3 * (numbers[:2] - 0.5))  # x, y in the middle frame
@@ -152,24 +166,24 @@ def _film(inner, outer, motion, numbers: np.ndarray, size: int) -> np.ndarray:
         t = i - FIELDS // 2
         moved = centre + t * (drift + size * velocity[:2])
         scale = 2 * radius / size * np.exp(t * velocity[2])
-        place = _affine(angle + t * velocity[3], scale, moved, size / 2)
-        behind = _affine(0.0, 1.0, np.array([size / 2, size / 2]) + t * drift, size)
-        back = cv2.warpAffine(outer, behind, (size, size), borderMode=cv2.BORDER_REFLECT)
-        front = cv2.warpAffine(inner, place, (size, size), borderMode=cv2.BORDER_REFLECT)
-        share = cv2.warpAffine(mask, place, (size, size))[:, :, None]
-        frames[i] = np.rint(back * (1 - share) + front * share)
+        disc = _affine(angle + t * velocity[3], scale, moved, size / 2)
+        background = _affine(0.0, 1.0, np.array([size / 2, size / 2]) + t * drift, size)
+        back = cv2.warpAffine(outer, background, (size, size), borderMode=cv2.BORDER_REFLECT)
+        front = cv2.warpAffine(inner, disc, (size, size), borderMode=cv2.BORDER_REFLECT)
+        alpha = cv2.warpAffine(mask, disc, (size, size))[:, :, None]
+        frames[i] = np.rint(back * (1 - alpha) + front * alpha)
     return frames
 
 
 def _disc(size: int) -> np.ndarray:
-    """1 within the largest disc of a square and 0 outside, with a soft edge: float32 (S, S)."""
+    """1 inside the largest disc of a square, 0 outside, with a soft edge: float32 (S, S)."""
     axis = np.arange(size) - (size - 1) / 2
     distance = np.hypot(axis, axis[:, None])
     return np.clip(size / 2 - 1 - distance, 0, 1).astype(np.float32)
 
 
 def _affine(angle: float, scale: float, to: np.ndarray, middle: float) -> np.ndarray:
-    """Turn clockwise and scale about (middle, middle), then bring that point to `to`: (2, 3)."""
+    """Rotate clockwise and scale about (middle, middle), then move that point to `to`: (2, 3)."""
     cos, sin = scale * np.cos(angle), scale * np.sin(angle)
     turn = np.array([[cos, -sin], [sin, cos]])  # y points down: positive angles are clockwise
     return np.concatenate([turn, (to - turn @ [middle, middle])[:, None]], axis=1)

@@ -1,4 +1,4 @@
-"""Two networks, one on frames and one on motion, and the mean of what they say (late fusion)."""
+"""Two networks, one on frames and one on optical flow, and the mean of their predictions."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -16,14 +16,14 @@ from minialex.training.trainer import train
 from minialex.utils.cores import usable_cores
 from minialex.video.clips import Clips, ClipSplits, Flows, Frames, require_opencv, spatial, temporal
 
-# What the temporal stream's network is asked for besides its 20 channels, by model.
+# Model options of the temporal stream besides its 20 input channels.
 _TEMPORAL: dict[str, dict[str, Any]] = {"cnn-m-2048": {"second_norm": False, "keep": 0.1}}
-_BATCH = 64  # stretches of clips that pass the network together
+_BATCH = 64  # pieces of clips in one batch
 
 
 @dataclass(frozen=True)
 class Streams:
-    """The two trained networks, with the method their flow was measured by."""
+    """The two trained networks, and the method that computes their flow."""
 
     spatial: Classifier
     temporal: Classifier
@@ -31,8 +31,8 @@ class Streams:
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """Top-1 errors, shares in 0 … 1, of each stream and of both together on the same clips."""
+class Evaluation:
+    """Top-1 errors (0 … 1) of each stream and of their mean on the same clips."""
 
     spatial: float
     temporal: float
@@ -48,10 +48,12 @@ class Judgement:
 
 
 def temporal_options(model: str) -> dict[str, Any]:
-    """`model_options` of the temporal stream: a channel for x and y of each field, and no more
-    than its text says."""
+    """`model_options` of the temporal stream: input channels for x and y of each flow field, and
+    the differences that the paper describes."""
     options = {"channels": Flows.channels, **_TEMPORAL.get(model, {})}
-    get(model, 2, **options)  # a model that takes no channels is refused before hours of training
+    get(
+        model, 2, **options
+    )  # fails now, not after hours of training, if the model takes no channels
     return options
 
 
@@ -65,12 +67,12 @@ def train_streams(
 ) -> Streams:
     """Train both streams by `minialex.train`, in out/spatial and out/temporal.
 
-    `settings` are its keyword arguments, for both; `resume=True` goes on with both.
+    `settings` are its keyword arguments, for both; `resume=True` resumes both.
     """
     require_opencv()
     out, options = Path(out), temporal_options(model)
     if settings.get("mirror"):
-        raise InputError("training mirrors flow as if it were colour: leave `mirror` out")
+        raise InputError("mirroring would not negate the x components of flow: leave out `mirror`")
     frames, flows = spatial(splits), temporal(splits, method)
     first = train(frames, model=model, out=out / "spatial", **settings)
     if first.interrupted:
@@ -79,22 +81,22 @@ def train_streams(
     return Streams(first.classifier, second.classifier, method)
 
 
-def judge(streams: Streams, clips: Clips, crops: int = 1, pieces: int = 1) -> Judgement:
-    """Both streams' class probabilities for each clip, and their mean.
+def judge(streams: Streams, clips: Clips, crops: int = 1, pieces: int = 1) -> Evaluation:
+    """Evaluate both streams and the mean of their class probabilities.
 
-    Each stream averages over `pieces` stretches spread over a clip (theirs: 25) and over `crops`:
-    the centre, four corners besides (5), or these and their mirror images (10, theirs), which hold
-    only where a mirrored clip is of the same class.
+    Each stream averages over `pieces` pieces of a clip (the paper: 25) and over `crops`: the centre
+    (1), with the four corners (5), or with their mirror images too (10, as in the paper), which is
+    right only if a mirrored clip has the same class.
     """
     seen = _answers(streams.spatial, Frames(clips), crops, pieces, Views)
     moved = _answers(streams.temporal, Flows(clips, streams.method), crops, pieces, FlowViews)
     fused, labels = (seen + moved) / 2, clips.labels
     one, other, both = (float(np.mean(ranks(p, labels) >= 1)) for p in (seen, moved, fused))
-    return Judgement(one, other, both, fused, labels)
+    return Evaluation(one, other, both, fused, labels)
 
 
 class Views(Preprocessing):
-    """Preprocessing with five crops too: the ten without their mirror images."""
+    """Preprocessing that also knows five crops: the ten without their mirror images."""
 
     def views(self, crops: int) -> list[tuple[int, int, bool]]:
         """(top, left, mirrored) of 1, 5 or 10 crops."""
@@ -102,10 +104,10 @@ class Views(Preprocessing):
 
 
 class FlowViews(Views):
-    """The same for flow: in a mirror what moved to the right moves to the left."""
+    """The same for flow: mirroring also negates the x components."""
 
     def test_input(self, b, images, view: tuple[int, int, bool], dtype):
-        """One view of every stack (N, S, S, 20): a mirrored one has its x negated, not its y."""
+        """One view of every stack (N, S, S, 20); a mirrored one has its x components negated."""
         x = super().test_input(b, images, view, dtype)
         if not view[2]:
             return x
@@ -115,14 +117,14 @@ class FlowViews(Views):
 def _answers(
     classifier: Classifier, view: Frames | Flows, crops: int, pieces: int, kind: type[Views]
 ) -> np.ndarray:
-    """Class probabilities of each clip, the mean over its pieces and crops: (N, K)."""
+    """Class probabilities of each clip, averaged over its pieces and crops: (N, K)."""
     if pieces < 1:
-        raise InputError(f"pieces is {pieces}: a clip is judged by at least 1")
+        raise InputError(f"pieces is {pieces}: it must be at least 1")
     clips, of_classifier = view.clips, classifier.preprocessing
     preprocessing = kind(of_classifier.recipe, of_classifier.statistics)
     model = replace(classifier.trained, preprocessing=preprocessing)
     size = preprocessing.recipe.resize
-    preprocessing.views(crops)  # refuses a number of crops that is not known
+    preprocessing.views(crops)  # InputError for an unknown number of crops
     total = np.zeros((len(clips), classifier.model.classes))
 
     def inputs(index: int) -> list[np.ndarray]:

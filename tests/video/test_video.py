@@ -304,8 +304,8 @@ def test_a_wrong_file_or_folder_is_one_sentence(tmp_path):
             with pytest.raises(InputError) as error:
                 part.frames(index, 32)
             sentences.append(str(error.value))
-    assert sum("0 frames" in s for s in sentences) == 3
-    assert sum("y.avi holds 5 frames" in s for s in sentences) == 1
+    assert sum(" has 0 readable frames" in s for s in sentences) == 3
+    assert sum("y.avi has 5 readable frames" in s for s in sentences) == 1
 
 
 def test_wrong_arguments_are_one_sentence(tmp_path):
