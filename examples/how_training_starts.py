@@ -13,14 +13,17 @@ import sys
 import numpy as np
 
 import minialex
-from minialex import backends, losses, models
+from minialex import backends, models
 from minialex.data.augment import epoch_order
 from minialex.data.loading.loader import Loader
 from minialex.data.preprocessing import Preprocessing
 from minialex.data.sources.open import open_data
 from minialex.data.statistics import measure
-from minialex.layers import Mode
+from minialex.losses import SoftmaxCrossEntropy
 from minialex.optim import SGD, Rates
+from minialex.parallel import SingleDevice
+from minialex.training.feed import Photographs
+from minialex.training.step import TrainStep
 
 MODELS = ("alexnet", "alexnet-2012")
 
@@ -58,20 +61,12 @@ def main(arguments: list[str] | None = None) -> dict[str, list[float]]:
 
         # ------------------------------------------------- the first updates, these classes
         model = models.get(name, len(data.class_ids))
-        network, optimiser = model.network, SGD(model.recipe)
-        params = network.init(b)
-        velocities = optimiser.start(b, params)
+        devices, loss = SingleDevice(model.network, b), SoftmaxCrossEntropy()
+        feed = Photographs(preprocessing)
+        step = TrainStep(model.network, devices, loss, SGD(model.recipe), feed=feed)
+        state = step.init(seed=0)
         rates = Rates(0.01, 0.01 * model.recipe.bias_rate, model.recipe.colour_noise)
-        seen = []
-        for step, batch in enumerate(batches):
-            x = preprocessing.training_input(
-                b, batch.images, batch.positions, seed=0, epoch=0, noise=0.1, dtype="float32"
-            )
-            y, saved = network.forward(b, params, x, Mode(training=True, step=step))
-            loss, dy = losses.SoftmaxCrossEntropy()(b, y, b.asarray(batch.labels))
-            seen.append(float(loss))
-            grads = network.backward(b, params, saved, dy)
-            optimiser.update(b, params, velocities, grads, rates)
+        seen = [step(state, batch, rates) for batch in batches]
         for start in range(0, len(seen), options.every):
             part = seen[start : start + options.every]
             print(f"  steps {start:4} to {start + len(part):4}: mean loss {np.mean(part):.4f}")

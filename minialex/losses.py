@@ -6,16 +6,45 @@ rate) and is reported on its own: `SGD.penalty`.
 
 from dataclasses import dataclass
 from math import log
+from typing import Protocol
 
+from minialex.backends.base import Array, Backend
 from minialex.errors import InputError, unknown
+
+
+class Loss(Protocol):
+    """A mean over images, and its gradient."""
+
+    def __call__(
+        self,
+        b: Backend,
+        scores: Array,
+        labels: Array,
+        count: int | None = None,
+        scale: float = 1.0,
+    ) -> tuple[Array, Array]:
+        """-> loss (a number on the device), dscores (N, K).
+
+        With `count` the sum over these images is divided by that instead of N: they are part of a
+        larger batch. `scale` is what the gradient, not the loss, is multiplied by (loss scaling).
+        """
+
+    def chance(self, classes: int) -> float:
+        """The loss of a network that knows nothing."""
 
 
 @dataclass(frozen=True)
 class SoftmaxCrossEntropy:
     """-log softmax(scores)[label] (paper, section 3.5: multinomial logistic regression)."""
 
-    def __call__(self, b, scores, labels, count=None, scale=1.0):
-        """-> loss (a number on the device), dscores (N, K); `count` and `scale`: see the op."""
+    def __call__(
+        self,
+        b: Backend,
+        scores: Array,
+        labels: Array,
+        count: int | None = None,
+        scale: float = 1.0,
+    ) -> tuple[Array, Array]:
         return b.softmax_cross_entropy(scores, labels, count, scale)
 
     def chance(self, classes: int) -> float:
@@ -29,12 +58,18 @@ class Hinge:
 
     margin: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.margin > 0:
             raise InputError(f"the hinge loss needs a margin above 0, not {self.margin}")
 
-    def __call__(self, b, scores, labels, count=None, scale=1.0):
-        """-> loss (a number on the device), dscores (N, K); `count` and `scale`: see the op."""
+    def __call__(
+        self,
+        b: Backend,
+        scores: Array,
+        labels: Array,
+        count: int | None = None,
+        scale: float = 1.0,
+    ) -> tuple[Array, Array]:
         return b.hinge(scores, labels, self.margin, count, scale)
 
     def chance(self, classes: int) -> float:
@@ -42,7 +77,7 @@ class Hinge:
         return (classes - 1) * self.margin
 
 
-def get(name: str, margin: float = 1.0) -> SoftmaxCrossEntropy | Hinge:
+def get(name: str, margin: float = 1.0) -> Loss:
     """The loss called "softmax" or "hinge"."""
     if name == "softmax":
         return SoftmaxCrossEntropy()

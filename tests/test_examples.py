@@ -24,8 +24,8 @@ def test_every_example_is_tested():
 
 def test_overfit_small():
     """On the small network here; on the paper's under the marker `slow`."""
-    arguments = ["--model", "alexnet-64", "--images", "8", "--lr", "0.002"]
-    assert load("overfit_small").main([*arguments, "--backend", "numpy", "--devices", "0"]) < 0.05
+    arguments = ["--model", "alexnet-64", "--backend", "numpy", "--devices", "0"]
+    assert load("overfit_small").main(arguments, lr=0.002) < 0.05
 
 
 @pytest.mark.slow

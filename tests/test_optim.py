@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from minialex import backends, models
+from minialex import backends, models, schedules
 from minialex.errors import InputError
 from minialex.models.recipe import Recipe
-from minialex.optim import SGD, Rates, plateau_drops, schedule
+from minialex.optim import SGD, Rates
+from minialex.schedules import plateau_drops
 
 PAPER = Recipe()
 ORIGINAL = models.get("alexnet-2012").recipe
@@ -56,7 +57,7 @@ def test_plateau_divides_by_ten_three_times_at_most():
     recipe, errors = replace(PAPER, patience=1), []
     rates = []
     for epoch in range(7):
-        rates.append(schedule("plateau")(recipe, epoch, errors).weight)
+        rates.append(schedules.get("plateau")(recipe, epoch, errors).weight)
         errors.append(0.5)
     assert rates == pytest.approx([0.01, 0.01, 1e-3, 1e-4, 1e-5, 1e-5, 1e-5])
 
@@ -74,7 +75,7 @@ def test_plateau_divides_by_ten_three_times_at_most():
     ],
 )
 def test_the_schedule_of_the_2012_run(epoch, weights, conv1, noise):
-    rates = schedule("2012")(ORIGINAL, epoch, [])
+    rates = schedules.get("2012")(ORIGINAL, epoch, [])
     assert rates.of("conv2", "weight") == pytest.approx(weights)
     assert rates.of("conv1", "weight") == pytest.approx(conv1)
     assert rates.of("conv1", "bias") == pytest.approx(0.02)
@@ -83,28 +84,28 @@ def test_the_schedule_of_the_2012_run(epoch, weights, conv1, noise):
 
 def test_a_hand_schedule_stretches_to_other_lengths():
     short = replace(ORIGINAL, epochs=9.1)
-    assert schedule("2012")(short, 2.4, []).weight == pytest.approx(0.01)
-    assert schedule("2012")(short, 2.6, []).weight == pytest.approx(0.001)
+    assert schedules.get("2012")(short, 2.4, []).weight == pytest.approx(0.01)
+    assert schedules.get("2012")(short, 2.6, []).weight == pytest.approx(0.001)
 
 
 def test_the_hands_off_schedule():
-    weights = [schedule("dexp")(ORIGINAL, 91 * t, []).weight for t in (0, 0.26, 0.51, 0.76, 1)]
+    weights = [schedules.get("dexp")(ORIGINAL, 91 * t, []).weight for t in (0, 0.26, 0.51, 0.76, 1)]
     assert weights == pytest.approx([0.01, 0.001587, 0.000252, 0.00004, 0.00004], rel=1e-3)
-    biases = [schedule("dexp")(ORIGINAL, 91 * t, []).bias for t in (0, 0.49, 0.5, 1)]
+    biases = [schedules.get("dexp")(ORIGINAL, 91 * t, []).bias for t in (0, 0.49, 0.5, 1)]
     assert biases == pytest.approx([0.02, 0.02, 0.002, 0.002])
 
 
 def test_step_cosine_constant():
     recipe = replace(PAPER, epochs=9)
-    assert [schedule("step")(recipe, e, []).weight for e in (0, 3, 6, 9)] == pytest.approx(
+    assert [schedules.get("step")(recipe, e, []).weight for e in (0, 3, 6, 9)] == pytest.approx(
         [0.01, 1e-3, 1e-4, 1e-4]
     )
-    assert [schedule("cosine")(recipe, e, []).weight for e in (0, 4.5, 9)] == pytest.approx(
+    assert [schedules.get("cosine")(recipe, e, []).weight for e in (0, 4.5, 9)] == pytest.approx(
         [0.01, 0.005, 0.0]
     )
-    assert schedule("constant")(recipe, 8, []).weight == 0.01
+    assert schedules.get("constant")(recipe, 8, []).weight == 0.01
 
 
 def test_an_unknown_schedule_is_one_sentence():
     with pytest.raises(InputError, match="did you mean 'cosine'"):
-        schedule("cosin")
+        schedules.get("cosin")

@@ -314,6 +314,29 @@ class Backend(Execution):
         """uint8 images (N, S, S, C) -> augmented network input (N, crop, crop, C)."""
 
     @abstractmethod
+    def crops_at(
+        self,
+        images: Array,
+        offsets: Array,
+        crop: int,
+        mean: Array,
+        mean_corner: Pair,
+        shift: Array | None,
+        scale: Array | float,
+        dtype: str,
+        channels: int | None = None,
+    ) -> Array:
+        """`crops` of what lies on the device, for a compiled step: offsets (N, 3) top, left, flip.
+
+        A `mean_corner` of (-1, -1) is where the crop lies. Of `channels` (None: as many as the
+        images have) the last are zeros.
+        """
+
+    @abstractmethod
+    def channels_to_copy(self, channels: int, maps: int, groups: int, dtype: str) -> int:
+        """How many channels images best have for a first convolution, zeros behind their own."""
+
+    @abstractmethod
     def sgd_update(
         self,
         weight: Array,
@@ -327,6 +350,6 @@ class Backend(Execution):
 
     @abstractmethod
     def sgd_updates(
-        self, updates: Sequence[tuple], momentum: float, gradient_scale: float = 1.0
+        self, updates: Sequence[tuple], momentum: float
     ) -> list[tuple[Array, Array]]:
         """`sgd_update` of many (weight, velocity, gradient, rate, decay)."""

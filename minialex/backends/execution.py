@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Self
 
+from minialex.precision import FULL, Precision
+
 Array = Any  # an array of the backend's own library
 
 
@@ -18,21 +20,19 @@ class Execution(ABC):
     name: str
     xp: Any
     device: Any
-    precision: str  # "fp32", "tf32", "bf16" or "fp16"
-
-    captures_steps = False  # whether it can be given a whole training step as one (see `captured`)
+    precision: Precision
 
     def __init__(self, name: str, xp: Any, device: Any = None):
         self.name = name
         self.xp = xp
         self.device = device
-        self.precision = "fp32"
+        self.precision = FULL
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
 
     @abstractmethod
-    def with_precision(self, precision: str) -> Self:
+    def with_precision(self, precision: str | Precision) -> Self:
         """This backend computing in "fp32", "tf32", "bf16" or "fp16"; InputError if it cannot."""
 
     @abstractmethod
@@ -46,6 +46,10 @@ class Execution(ABC):
     @abstractmethod
     def device_context(self) -> AbstractContextManager:
         """The context in which this backend's device and stream are current for its library."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """What a network runs on, in words."""
 
     @abstractmethod
     def remarks(self, devices: Sequence) -> list[str]:
@@ -78,6 +82,16 @@ class Execution(ABC):
     @abstractmethod
     def record_stream(self, x: Array, event: Any) -> None:
         """Keep the memory of x, which another backend reads, until the event."""
+
+    @abstractmethod
+    def compile(self, step: Any) -> Any:
+        """A `training.step.TrainStep` as one piece of work on the device; None: it cannot.
+
+        What is returned has `start(state, batch, rates)`, which gives a function that waits for
+        the loss and a function that says whether it is there; `replay()`, which does the last
+        step's work again; and `lag`, how many losses may be on their way. Its steps change the
+        state's parameters and velocities in place.
+        """
 
     @abstractmethod
     def compute_dtype(self, dtype: str) -> str:

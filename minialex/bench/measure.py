@@ -1,4 +1,4 @@
-"""`minialex bench`: the roofline, the layers, the training step, and PyTorch's in turns."""
+"""The whole of `minialex bench`: the ceiling, the layers, the step, and PyTorch beside it."""
 
 import os
 import platform
@@ -9,19 +9,19 @@ from importlib.metadata import version
 from statistics import median
 from typing import Any
 
-from minialex import parallel
 from minialex.backends import Backend
 from minialex.bench import peer
 from minialex.bench.network import Row, Run, by_stage
-from minialex.bench.roofline import Roofline, measure, seconds
+from minialex.bench.roofline import Ceiling, measure, seconds
 from minialex.models import Model
+from minialex.parallel import DeviceConfig
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Median seconds per batch of a training step or of inference.
+    """Medians of one whole thing, ours and PyTorch's in turns; seconds a batch.
 
-    `peers` has PyTorch's by memory format, empty if it was not asked for.
+    `peers` has PyTorch's by memory format, empty where it was not asked for.
     """
 
     what: str
@@ -31,17 +31,17 @@ class Timing:
 
     @property
     def ratio(self) -> float | None:
-        """PyTorch's best time divided by ours."""
+        """How many times as fast as PyTorch's best."""
         return min(self.peers.values()) / self.seconds if self.peers else None
 
 
 @dataclass(frozen=True)
 class Result:
-    """All measurements.
+    """All that was measured.
 
-    `first_calls` are the seconds of the first training step and inference, including compilation
-    of kernels not yet cached on disk; `peak_memory` is in bytes, after two of each and before
-    PyTorch was loaded.
+    `first_calls` are the seconds of the very first training step and inference, kernels compiled
+    where they were not on disk; `peak_memory` is in bytes, after two of each and before PyTorch
+    was loaded.
     """
 
     model: str
@@ -51,7 +51,7 @@ class Result:
     threads: int | None
     precision: str
     machine: dict[str, str]
-    roofline: Roofline
+    ceiling: Ceiling
     rows: list[Row]
     timings: list[Timing]
     first_calls: float
@@ -71,36 +71,37 @@ def bench(
     rounds: int = 5,
     say: Callable[[str], None] = lambda text: None,
 ) -> Result:
-    """Measure `model` on random images; `say` reports progress.
+    """Measure `model` on random images; `say` is told what is being done.
 
-    Every time is the median of `rounds` rounds. With `compare="torch"`, ours and PyTorch's in each
-    memory format take turns, on the same batch with the same number of threads.
+    Every number is a median of `rounds` rounds in which ours, and with `compare="torch"` PyTorch's
+    in each memory format, take turns on the same batch with the same number of threads.
     """
     if compare:
         peer.require()
-    b = parallel.open_devices(model.network, backend, devices, None, precision, threads)
-    one = b if isinstance(b, Backend) else b.backends[0]
+    where = DeviceConfig(backend, devices, None, precision, threads)
+    opened = where.open(model.network)
+    one = opened.backends[0]
     used = getattr(one, "threads", None)
     say("warming up")
-    run = Run(b, model, batch)
-    ours: dict[str, Callable[[], None]] = {"inference": run.infer}
+    run = Run(opened, model, batch)
+    ours: dict[str, Callable[[], object]] = {"inference": run.infer}
     if training:
         ours = {"training step": run.train} | ours
     first = sum(seconds(one, work) for work in ours.values())
     for work in ours.values():
         work()
     peak = _peak_memory(one)
-    say("measuring the roofline")
-    roofline = measure(one)
-    rows = []
-    if isinstance(b, Backend):
+    say("measuring the ceiling")
+    ceiling = measure(one)
+    rows: list[Row] = []
+    if len(opened.backends) == 1:
         say("timing the layers")
         rows = by_stage(run, rounds, training)
     theirs = peer.peers(model, batch, used) if compare else []
     timings = []
     for what, work in ours.items():
         others = {p.name: p.train if what == "training step" else p.infer for p in theirs}
-        say(f"timing {what}" + (", and PyTorch's" if others else ""))
+        say(f"timing {what}" + (" beside PyTorch's" if others else ""))
         timings.append(_in_turns(one, what, work, others, rounds, _flops(model, batch, what)))
     return Result(
         model=model.name,
@@ -110,7 +111,7 @@ def bench(
         threads=used,
         precision=precision,
         machine=_machine(one, bool(compare)),
-        roofline=roofline,
+        ceiling=ceiling,
         rows=rows,
         timings=timings,
         first_calls=first,
@@ -131,7 +132,7 @@ def _in_turns(b: Backend, what, ours, others, rounds: int, flops: float) -> Timi
 
 
 def _one(b: Backend, work: Callable[[], None], least: float = 0.05) -> float:
-    """Seconds of one call, the median of as many as fit into `least` seconds."""
+    """Seconds of one call; short ones are repeated until `least` seconds have passed."""
     times: list[float] = []
     start = time.perf_counter()
     while not times or time.perf_counter() - start < least:
@@ -140,7 +141,7 @@ def _one(b: Backend, work: Callable[[], None], least: float = 0.05) -> float:
 
 
 def _flops(model: Model, batch: int, what: str) -> float:
-    """Two per multiply-add; backward has twice as many, minus the gradient of the images."""
+    """Two for each multiply-add; backward twice those of forward, less the images' gradient."""
     counts = [row.connections for row in model.network.rows()]
     once = 2.0 * batch * sum(counts)
     first = next(count for count in counts if count)
@@ -160,7 +161,7 @@ def _peak_memory(b: Backend) -> int | None:
 
 
 def _machine(b: Backend, torch: bool) -> dict[str, str]:
-    """The hardware and the versions of the libraries."""
+    """What the numbers were measured on and with."""
     found = {
         "processor": _processor(),
         "cores": str(os.cpu_count()),
@@ -179,7 +180,7 @@ def _machine(b: Backend, torch: bool) -> dict[str, str]:
 
 
 def _blas(b: Backend) -> dict[str, str]:
-    """The OpenBLAS kernels that matrix products use on the CPU."""
+    """The kernels that the CPU's products use: what OpenBLAS chose, or was told to."""
     if b.name != "numba":
         return {}
     from minialex.utils.threads import load_blas

@@ -11,14 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from minialex import losses, parallel
+from minialex import losses
 from minialex.backends import Backend
 from minialex.errors import InputError
 from minialex.layers import Mode
 from minialex.models import Model
 from minialex.network import Network
 from minialex.optim import SGD, Rates
-from minialex.parallel import DeviceGroup
+from minialex.parallel import Devices, Inputs
+from minialex.training.feed import Tensors
+from minialex.training.step import TrainStep
 
 _SIZES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 
@@ -45,36 +47,24 @@ class Row:
 class Run:
     """A network with its parameters on a backend (or several), on one batch of random images."""
 
-    def __init__(self, b: Backend | DeviceGroup, model: Model, batch: int):
-        from minialex import backends
-
-        self.b, self.model, self.batch = b, model, batch
-        self.params = parallel.place(b, model.network.init(backends.get("numpy"), 0))
-        self.sgd = SGD(model.recipe)
-        self.velocities = self.sgd.start(b, self.params)
+    def __init__(self, devices: Devices, model: Model, batch: int):
+        self.devices, self.model, self.batch = devices, model, batch
+        loss, sgd = losses.SoftmaxCrossEntropy(), SGD(model.recipe)
+        self._step = TrainStep(model.network, devices, loss, sgd, feed=_Resident(self.input))
+        self.state = self._step.init()
         drawn = np.random.default_rng(0)
         self.images = drawn.standard_normal((batch, *model.network.input_shape), np.float32)
         self.labels = np.arange(batch) % model.classes
         self._placed: dict[Any, Any] = {}
-        self.step = 0
 
-    def train(self) -> None:
-        """One step: forward, backward, update; waits for the loss."""
-        loss, grads = self._gradients()
+    def train(self) -> float:
+        """One step: forward, backward, update; waits for the loss, which it returns."""
         rate = self.model.recipe.lr
-        self.sgd.update(self.b, self.params, self.velocities, grads, Rates(rate, rate, 0.0))
-        loss()
-
-    def _gradients(self):
-        self.step += 1
-        softmax = losses.SoftmaxCrossEntropy()
-        mode = Mode(training=True, step=self.step)
-        b, network = self.b, self.model.network
-        return parallel.gradients(b, network, self.params, self.input, self.labels, softmax, mode)
+        return self._step(self.state, self.labels, Rates(rate, rate, 0.0))
 
     def infer(self) -> None:
         """The scores of the batch, brought to the host."""
-        parallel.infer(self.b, self.model.network, self.params, self.input, self.batch)
+        self.devices.infer(self.state.params, self.input, self.batch)
 
     def input(self, b: Backend, first: int, end: int):
         """Those images on that device, where they stay: what is timed is the network."""
@@ -85,15 +75,30 @@ class Run:
         return self._placed[key]
 
 
+class _Resident(Tensors):
+    """Batches of labels alone; the images are on the devices."""
+
+    def __init__(self, input: Inputs):
+        super().__init__()
+        self._input = input
+
+    def labels(self, batch: np.ndarray) -> np.ndarray:  # type: ignore[override]
+        return batch
+
+    def inputs(self, batch: Any, epoch: int, noise: float) -> Inputs:
+        return self._input
+
+
 def by_stage(run: Run, rounds: int, training: bool = True) -> list[Row]:
     """Medians over `rounds` passes on one device, each stage waited for before the next starts.
 
     A row a layer; a stage's numbers stand in the row of its first.
     """
-    b, network = run.b, run.model.network
-    if not isinstance(b, Backend):
+    network = run.model.network
+    if len(run.devices.backends) > 1:
         raise InputError("layers are timed on one device: name one with --devices")
-    x, params = run.input(b, 0, run.batch), b.cast_params(run.params)
+    b, params = run.devices.whole(run.state.params)
+    x, params = run.input(b, 0, run.batch), b.cast_params(params)
     forward, backward = defaultdict[str, list[float]](list), defaultdict[str, list[float]](list)
     stages = network.stages(training)
     for step in range(1 + rounds):

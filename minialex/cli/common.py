@@ -125,17 +125,6 @@ def at_least(smallest: int) -> Callable[[str], int]:
     return number
 
 
-def option(text: str) -> tuple[str, Any]:
-    """--option NAME=VALUE for a model's own keyword arguments; numbers and true/false are read."""
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
-
-
 def print_json(value: Any) -> None:
     """One JSON document on standard output."""
     print(json.dumps(value, indent=2))

@@ -73,8 +73,11 @@ class Parser(argparse.ArgumentParser):
         raise InputError(f"{message} (see {self.prog} --help)")
 
 
-def parser() -> Parser:
-    """The whole command line."""
+def parser(only: str | None = None) -> Parser:
+    """The whole command line, or with `only` the options of that command alone.
+
+    Some commands' options come from the library, which takes half a second to import.
+    """
     top = Parser(
         prog="minialex",
         description="AlexNet from scratch: train it, judge it, ask it what is in a photograph.",
@@ -90,7 +93,8 @@ def parser() -> Parser:
             description=summary_line,
             epilog="examples:\n" + "".join(f"  {example}\n" for example in command.EXAMPLES),
         )
-        command.add_arguments(one)
+        if only in (None, name):
+            command.add_arguments(one)
         one.set_defaults(run=command.run)
     return top
 
@@ -101,7 +105,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name no terminal can show is no error
     try:
-        arguments = vars(parser().parse_args(argv))
+        given = sys.argv[1:] if argv is None else list(argv)
+        command = next((word for word in given if not word.startswith("-")), "")
+        arguments = vars(parser(command).parse_args(given))
         del arguments["command"]
         code = arguments.pop("run")(**arguments)
         sys.stdout.flush()

@@ -2,7 +2,8 @@
 
 import argparse
 
-from minialex.cli.common import add_json, at_least, option, print_json
+from minialex.cli.common import add_json, at_least, print_json
+from minialex.utils.options import name_and_value
 
 EXAMPLES = (
     "minialex summary",
@@ -17,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--classes", type=at_least(2), metavar="N")
     parser.add_argument(
         "--option",
-        type=option,
+        type=name_and_value,
         action="append",
         default=[],
         metavar="N=V",

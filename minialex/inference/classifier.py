@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from minialex import models
-from minialex.backends import Backend
 from minialex.data.decode.images import load_square, square
 from minialex.data.preprocessing import Preprocessing
 from minialex.data.sources.open import open_data, open_for_evaluation
@@ -18,7 +17,7 @@ from minialex.inference.evaluation import Evaluation, evaluate_model
 from minialex.inference.trained_model import TrainedModel
 from minialex.models import Model
 from minialex.models.recipe import Recipe
-from minialex.parallel import DeviceConfig, DeviceGroup, place
+from minialex.parallel import DeviceConfig, Devices
 from minialex.tree import Tree
 from minialex.utils import checkpoint
 
@@ -46,7 +45,7 @@ class Classifier:
     preprocessing: Preprocessing
     class_names: tuple[str, ...]
     class_ids: tuple[str, ...]
-    backend: Backend | DeviceGroup
+    backend: Devices
     data: dict[str, Any]
     dtype: str = "float32"
 
@@ -284,7 +283,7 @@ def from_checkpoint(
     first = next(iter(stored.values()))["weight"]
     return Classifier(
         replace(model, recipe=recipe),
-        place(b, stored),
+        b.place(stored),
         preprocessing,
         names,
         ids,

@@ -4,11 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minialex import parallel
-from minialex.backends import Backend
+from minialex.backends.base import Array, Backend
 from minialex.data.preprocessing import Preprocessing
 from minialex.network import Network
-from minialex.parallel import DeviceGroup
+from minialex.parallel import Devices
 from minialex.tree import Tree
 
 
@@ -16,13 +15,13 @@ from minialex.tree import Tree
 class TrainedModel:
     """What it takes to compute a network's outputs for resized images, uint8 (N, S, S, 3).
 
-    `params` are on `backend`, one device or a group; activations are of `dtype`.
+    `params` are on `backend`, which has `network`; activations are of `dtype`.
     """
 
     network: Network
     params: Tree
     preprocessing: Preprocessing
-    backend: Backend | DeviceGroup
+    backend: Devices
     dtype: str = "float32"
 
     def probabilities(self, images: np.ndarray, crops: int = 1) -> np.ndarray:
@@ -41,11 +40,11 @@ class TrainedModel:
         `view` is one of `preprocessing.views`: top, left, mirrored.
         """
 
-        def inputs(b: Backend, first: int, end: int):
+        def inputs(b: Backend, first: int, end: int) -> Array:
             dtype = b.compute_dtype(self.dtype)
             return self.preprocessing.test_input(b, images[first:end], view, dtype)
 
-        y = parallel.infer(self.backend, self.network, self.params, inputs, len(images), layer)
+        y = self.backend.infer(self.params, inputs, len(images), layer)
         return y.astype(np.float64)
 
 

@@ -13,15 +13,14 @@ import numpy as np
 
 from minialex.backends import Backend
 from minialex.layers import Mode
+from minialex.losses import Loss
 from minialex.network import Network
 from minialex.parallel import partition as plans
 from minialex.parallel.collectives import AllReduce, ShardedActivation, gather, reduce_scatter
+from minialex.parallel.devices import Devices, Inputs
 from minialex.parallel.partition import Plan, split
 from minialex.parallel.schedule import Step, schedule
-from minialex.tree import Tree
-
-# (backend, first image, past the last) -> the network's input there
-Inputs = Callable[[Backend, int, int], Any]
+from minialex.tree import Tree, map_tree
 
 
 @dataclass(frozen=True)
@@ -33,21 +32,19 @@ class ShardedParameter:
     parts: tuple[dict[str, Any], ...]
 
 
-class DeviceGroup:
-    """`network` over `backends` as `scheme` says (see `plan`)."""
+class DeviceGroup(Devices):
+    """`network` over `backends` as `scheme` says (see `partition`)."""
 
     def __init__(self, network: Network, backends: Sequence[Backend], scheme: str | None = None):
         self.plan: Plan = plans.make(network, len(backends), scheme)
         self.network = network
         self.backends = tuple(b.with_own_stream() for b in backends)
-        self.name = backends[0].name
         self._reduce = AllReduce(self.backends)
 
     def __repr__(self) -> str:
-        return f"<Group {self.plan.scheme!r} of {list(self.backends)}>"
+        return f"<DeviceGroup {self.plan.scheme!r} of {list(self.backends)}>"
 
-    def describe(self) -> str:
-        """What runs where, in a line or two."""
+    def describe(self) -> list[str]:
         ways = {
             "towers": "each device computes its own channels",
             "data": "each device takes its own images",
@@ -55,12 +52,17 @@ class DeviceGroup:
         }
         text = f"{len(self.backends)} devices, {self.plan.scheme}: {ways[self.plan.scheme]}"
         remarks = self.backends[0].remarks([b.device for b in self.backends])
-        return "\n".join([text, *remarks])
+        return [text, *remarks]
 
     # ------------------------------------------------------------------------------ parameters
 
-    def parameter(self, host: np.ndarray, layer: str, name: str) -> ShardedParameter:
-        """A whole parameter on the host, to the devices."""
+    def place(self, params: Tree) -> Tree:
+        return {
+            layer: {name: self._placed(host, layer, name) for name, host in of_layer.items()}
+            for layer, of_layer in params.items()
+        }
+
+    def _placed(self, host: np.ndarray, layer: str, name: str) -> ShardedParameter:
         parts = []
         for d, b in enumerate(self.backends):
             slices = [s for s in self.plan.slices(layer, d) if s.whole == name]
@@ -69,7 +71,6 @@ class DeviceGroup:
         return ShardedParameter(layer, name, tuple(parts))
 
     def to_numpy(self, x: Any) -> np.ndarray:
-        """A parameter whole on the host."""
         if not isinstance(x, ShardedParameter):
             return np.asarray(x)
         shape = self.network.parameter_shapes()[x.layer][x.name]
@@ -85,16 +86,17 @@ class DeviceGroup:
         return whole
 
     def zeros_like(self, x: ShardedParameter) -> ShardedParameter:
-        """Zeros, divided as x is."""
         return self._map(lambda b, array: b.zeros_like(array), x)
 
+    def scale(self, x: ShardedParameter, factor: float) -> ShardedParameter:
+        return self._map(lambda b, array: b.scale(array, factor), x)
+
     def all_finite(self, *arrays: ShardedParameter) -> bool:
-        """Whether no number of them is NaN or infinite."""
         listed = [[a for x in arrays for a in x.parts[d].values()] for d in self._devices]
         return all(b.all_finite(*own) for b, own in zip(self.backends, listed, strict=True) if own)
 
     def sum_of_squares(self, x: ShardedParameter) -> float:
-        """Σ x²; of a parameter that every device holds, once."""
+        # a parameter that every device holds counts once
         holders = len(self.backends) if x.layer in self.plan.partitions else 1
         return sum(
             b.sum_of_squares(array)
@@ -102,53 +104,32 @@ class DeviceGroup:
             for array in part.values()
         )
 
-    def sgd_updates(self, updates, momentum: float, gradient_scale: float = 1.0) -> list:
-        """As a backend's, each device updating what it holds."""
+    def sgd_updates(self, updates: Sequence[tuple], momentum: float) -> list[tuple[Any, Any]]:
         updated: list[list[tuple[dict, dict]]] = [[] for _ in updates]
         for d, b in enumerate(self.backends):
-            places = [(j, name) for j, update in enumerate(updates) for name in update[0].parts[d]]
+            held = [(j, name) for j, update in enumerate(updates) for name in update[0].parts[d]]
             own = [
-                (*(x.parts[d][name] for x in updates[j][:3]), *updates[j][3:]) for j, name in places
+                (*(x.parts[d][name] for x in updates[j][:3]), *updates[j][3:]) for j, name in held
             ]
             with b.device_context():
-                new = b.sgd_updates(own, momentum, gradient_scale)
+                new = b.sgd_updates(own, momentum)
             self._reduce.used(d, [update[2] for update in own])
             for j in range(len(updates)):
                 updated[j].append(({}, {}))
-            for (j, name), (weight, velocity) in zip(places, new, strict=True):
+            for (j, name), (weight, velocity) in zip(held, new, strict=True):
                 updated[j][d][0][name], updated[j][d][1][name] = weight, velocity
         return [
-            tuple(replace(update[i], parts=tuple(part[i] for part in parts)) for i in range(2))
+            (
+                replace(update[0], parts=tuple(weights for weights, _ in parts)),
+                replace(update[1], parts=tuple(velocities for _, velocities in parts)),
+            )
             for update, parts in zip(updates, updated, strict=True)
         ]
 
-    def single(self, params: Tree) -> tuple[Backend, Tree]:
-        """The first device with all parameters on it: for looking into the network."""
+    def whole(self, params: Tree) -> tuple[Backend, Tree]:
         b = self.backends[0]
         with b.device_context():
-            whole = {
-                layer: {name: b.asarray(self.to_numpy(x)) for name, x in of_layer.items()}
-                for layer, of_layer in params.items()
-            }
-        return b, whole
-
-    def compute_dtype(self, dtype: str) -> str:
-        """As a backend's."""
-        return self.backends[0].compute_dtype(dtype)
-
-    def memory(self) -> int | None:
-        """Of the device that has the least."""
-        found = [memory for b in self.backends if (memory := b.memory()) is not None]
-        return min(found, default=None)
-
-    def peak_memory(self) -> int | None:
-        """Of the device that took the most."""
-        found = [memory for b in self.backends if (memory := b.peak_memory()) is not None]
-        return max(found, default=None)
-
-    @property
-    def precision(self) -> str:
-        return self.backends[0].precision
+            return b, map_tree(lambda x: b.asarray(self.to_numpy(x)), params)
 
     @property
     def _devices(self) -> range:
@@ -176,21 +157,27 @@ class DeviceGroup:
     # ------------------------------------------------------------------------------ one step
 
     def gradients(
-        self, params: Tree, inputs: Inputs, labels: np.ndarray, loss, mode: Mode, scale: float = 1.0
+        self,
+        params: Tree,
+        inputs: Inputs,
+        labels: np.ndarray,
+        loss: Loss,
+        mode: Mode,
+        loss_scale: float = 1.0,
     ) -> tuple[Callable[[], float], Tree]:
-        """The mean loss over the batch (called, it waits for it) and the gradients of all."""
         own, count = self._own(params), len(labels)
         rows = split(count, len(self.backends))
         scores, saved = self._forward(own, self._input(inputs, count, rows), mode)
-        losses, dscores = self._loss(scores, labels, rows, loss, scale)
+        losses, dscores = self._loss(scores, labels, rows, loss, loss_scale)
         grads = self._backward(own, saved, dscores)
         self._reduce.finish()
         return lambda: sum(float(b.to_numpy(value)) for b, value in losses), grads
 
-    def infer(self, params: Tree, inputs: Inputs, count: int, stop: str | None = None):
-        """The output of the network, or of layer `stop`, for `count` images: host (N, ...)."""
+    def infer(
+        self, params: Tree, inputs: Inputs, count: int, until: str | None = None
+    ) -> np.ndarray:
         rows = split(count, len(self.backends))
-        network = self.network if stop is None else self.network.until(stop)
+        network = self.network if until is None else self.network.until(until)
         y = self._input(inputs, count, rows)
         own = self._own(params)
         for step in schedule(network, self.plan, training=False):
@@ -219,7 +206,9 @@ class DeviceGroup:
             else ShardedActivation(tuple(parts), 0, tuple(rows))
         )
 
-    def _loss(self, scores: ShardedActivation, labels: np.ndarray, rows, loss, scale: float):
+    def _loss(
+        self, scores: ShardedActivation, labels: np.ndarray, rows, loss: Loss, loss_scale: float
+    ):
         """[(backend, its share of the loss)], and the gradient divided as the scores are."""
         losses, divided = [], scores
         parts: list[Any] = []
@@ -232,7 +221,7 @@ class DeviceGroup:
                 continue
             with b.device_context():
                 own = b.asarray(labels[low:high])
-                value, dscores = loss(b, part, own, len(labels), scale)
+                value, dscores = loss(b, part, own, len(labels), loss_scale)
             losses.append((b, value))
             parts.append(dscores)
         if divided.axis == -1:

@@ -1,36 +1,252 @@
-"""What a network runs on, as one value: the backend, its devices, the precision, CPU threads."""
+"""Where a network runs: on one device or over several, through one interface.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+`DeviceConfig.open` turns a user's choice into `Devices`: a `SingleDevice`, or a `DeviceGroup` that
+divides the work. Both keep parameters, run passes and update; whoever trains or infers need not
+know which of the two it has.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
 
 from minialex import backends
+from minialex import precision as precisions
 from minialex.backends import Backend
 from minialex.errors import InputError, unknown
+from minialex.layers import Mode
+from minialex.losses import Loss
 from minialex.network import Network
-from minialex.parallel.device_group import DeviceGroup
 from minialex.parallel.partition import SCHEMES
+from minialex.precision import Precision
+from minialex.tree import Tree, map_tree
+from minialex.utils.options import numbers, option
 
-PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+# (backend, first image, past the last) -> the network's input for these images of a batch
+Inputs = Callable[[Backend, int, int], Any]
+
+
+class Devices(ABC):
+    """`network` on `backends`, one a device.
+
+    A parameter here is an array, or for a group of devices a handle to its parts; trees of
+    parameters look the same for both.
+    """
+
+    network: Network
+    backends: tuple[Backend, ...]
+
+    # ------------------------------------------------------------------------------ parameters
+
+    @abstractmethod
+    def place(self, params: Tree) -> Tree:
+        """Whole parameters on the host, to where they are computed with."""
+
+    @abstractmethod
+    def whole(self, params: Tree) -> tuple[Backend, Tree]:
+        """A single backend with all parameters on it: for looking into the network."""
+
+    @abstractmethod
+    def to_numpy(self, x: Any) -> np.ndarray:
+        """A parameter, whole, on the host; waits for the devices."""
+
+    @abstractmethod
+    def zeros_like(self, x: Any) -> Any:
+        """Zeros, placed as the parameter x is."""
+
+    @abstractmethod
+    def scale(self, x: Any, factor: float) -> Any:
+        """A parameter times a number."""
+
+    @abstractmethod
+    def all_finite(self, *parameters: Any) -> bool:
+        """Whether no number of them is NaN or infinite."""
+
+    @abstractmethod
+    def sum_of_squares(self, x: Any) -> float:
+        """Σ x² of a parameter."""
+
+    @abstractmethod
+    def sgd_updates(self, updates: Sequence[tuple], momentum: float) -> list[tuple[Any, Any]]:
+        """Momentum SGD of (weight, velocity, gradient, rate, decay) each: (weight, velocity)."""
+
+    # ------------------------------------------------------------------------------ passes
+
+    @abstractmethod
+    def gradients(
+        self,
+        params: Tree,
+        inputs: Inputs,
+        labels: np.ndarray,
+        loss: Loss,
+        mode: Mode,
+        loss_scale: float = 1.0,
+    ) -> tuple[Callable[[], float], Tree]:
+        """Forward and backward of one batch.
+
+        Returns the mean loss, as a function that waits for it, and the gradients of all parameters
+        times `loss_scale`.
+        """
+
+    @abstractmethod
+    def infer(
+        self, params: Tree, inputs: Inputs, count: int, until: str | None = None
+    ) -> np.ndarray:
+        """The network's output, or layer `until`'s, for `count` images: on the host, (N, ...)."""
+
+    def compile(self, step: Any) -> Any:
+        """A compiled training step (see `Backend.compile`), or None: run it op by op."""
+        return None
+
+    # ------------------------------------------------------------------------------ what they are
+
+    @abstractmethod
+    def describe(self) -> list[str]:
+        """What runs where, in sentences."""
+
+    @property
+    def name(self) -> str:
+        """The backend's name."""
+        return self.backends[0].name
+
+    @property
+    def precision(self) -> Precision:
+        """The same on all devices."""
+        return self.backends[0].precision
+
+    def compute_dtype(self, dtype: str) -> str:
+        """The type of activations of a network of `dtype`."""
+        return self.backends[0].compute_dtype(dtype)
+
+    def memory(self) -> int | None:
+        """Bytes that arrays may take on the device with the least, None in the host's memory."""
+        found = [memory for b in self.backends if (memory := b.memory()) is not None]
+        return min(found, default=None)
+
+    def peak_memory(self) -> int | None:
+        """Bytes reserved on the device that took the most, None in the host's memory."""
+        found = [memory for b in self.backends if (memory := b.peak_memory()) is not None]
+        return max(found, default=None)
+
+    def synchronize(self) -> None:
+        """Wait until all work given to the devices is done."""
+        for b in self.backends:
+            b.synchronize()
+
+
+class SingleDevice(Devices):
+    """`network` on one device."""
+
+    def __init__(self, network: Network, backend: Backend):
+        self.network = network
+        self.backends = (backend,)
+        self.backend = backend
+
+    def __repr__(self) -> str:
+        return f"<SingleDevice {self.backend}>"
+
+    def place(self, params: Tree) -> Tree:
+        return map_tree(self.backend.asarray, params)
+
+    def whole(self, params: Tree) -> tuple[Backend, Tree]:
+        return self.backend, params
+
+    def to_numpy(self, x: Any) -> np.ndarray:
+        return self.backend.to_numpy(x)
+
+    def zeros_like(self, x: Any) -> Any:
+        return self.backend.zeros_like(x)
+
+    def scale(self, x: Any, factor: float) -> Any:
+        return self.backend.scale(x, factor)
+
+    def all_finite(self, *parameters: Any) -> bool:
+        return self.backend.all_finite(*parameters)
+
+    def sum_of_squares(self, x: Any) -> float:
+        return self.backend.sum_of_squares(x)
+
+    def sgd_updates(self, updates: Sequence[tuple], momentum: float) -> list[tuple[Any, Any]]:
+        return self.backend.sgd_updates(updates, momentum)
+
+    def gradients(
+        self,
+        params: Tree,
+        inputs: Inputs,
+        labels: np.ndarray,
+        loss: Loss,
+        mode: Mode,
+        loss_scale: float = 1.0,
+    ) -> tuple[Callable[[], float], Tree]:
+        b, own = self.backend, self.backend.cast_params(params)
+        scores, saved = self.network.forward(b, own, inputs(b, 0, len(labels)), mode)
+        value, dscores = loss(b, scores, b.asarray(labels), None, loss_scale)
+        grads = self.network.backward(b, own, saved, dscores)
+        return lambda: float(b.to_numpy(value)), grads
+
+    def infer(
+        self, params: Tree, inputs: Inputs, count: int, until: str | None = None
+    ) -> np.ndarray:
+        b, network = self.backend, self.network if until is None else self.network.until(until)
+        return b.to_numpy(network.infer(b, b.cast_params(params), inputs(b, 0, count)))
+
+    def compile(self, step: Any) -> Any:
+        return self.backend.compile(step)
+
+    def describe(self) -> list[str]:
+        return [self.backend.describe(), *self.backend.remarks([self.backend.device])]
+
+
+_GROUP = "devices"
 
 
 @dataclass(frozen=True)
 class DeviceConfig:
-    """Where and in which precision a network runs; raises InputError for what no machine has.
+    """Where a network is to run; a resumed run may run elsewhere.
 
-    backend    its name, "auto" for the fastest one here, or one that is already made
-    devices    a device number, or several: the network then runs over all of them together;
-               one may be named twice, to rehearse more devices than there are
-    parallel   how several devices divide the work: "towers", "data" or "hybrid" (see `partition`);
-               None: towers for a network with as many groups as there are devices, else data
-    precision  "fp32"; with CUDA also "tf32", "bf16" or "fp16"
-    threads    CPU threads; None: all cores available to this process
+    Raises InputError for what no machine has; `backend` may be a `Backend` that is already made.
     """
 
-    backend: str | Backend | DeviceGroup = "auto"
-    devices: int | Sequence[int] | None = None
-    parallel: str | None = None
-    precision: str = "fp32"
-    threads: int | None = None
+    backend: str | Backend = option(
+        "auto",
+        "numpy, numba, cupy or an installed one (default: the fastest here)",
+        group=_GROUP,
+        metavar="NAME",
+        free_on_resume=True,
+    )
+    devices: int | Sequence[int] | None = option(
+        None,
+        "device numbers, e.g. 0,1; several train together, and one may be named twice",
+        group=_GROUP,
+        type=numbers,
+        metavar="N,N",
+        free_on_resume=True,
+    )
+    parallel: str | None = option(
+        None,
+        "how several devices share the work: towers (the paper's), data, or hybrid (dense layers "
+        "divided, convolutions by images); default: towers where the network has as many, or data",
+        group=_GROUP,
+        metavar="HOW",
+        free_on_resume=True,
+    )
+    precision: str = option(
+        "fp32",
+        "fp32, tf32, bf16 or fp16 (CUDA)",
+        group=_GROUP,
+        metavar="TYPE",
+        free_on_resume=True,
+    )
+    threads: int | None = option(
+        None,
+        "CPU threads (default: the available cores)",
+        group=_GROUP,
+        type=int,
+        metavar="N",
+        free_on_resume=True,
+    )
 
     def __post_init__(self) -> None:
         if self.devices is not None and not isinstance(self.devices, int):
@@ -39,19 +255,22 @@ class DeviceConfig:
                 raise InputError("no device was named: name at least one, such as devices=[0]")
         if self.parallel is not None and self.parallel not in SCHEMES:
             raise unknown("way to run in parallel", self.parallel, SCHEMES)
-        if self.precision not in PRECISIONS:
-            raise unknown("precision", self.precision, PRECISIONS)
+        precisions.get(self.precision)
         if self.threads is not None and self.threads < 1:
             raise InputError(f"{self.threads} threads were asked for: at least 1 is needed")
 
-    def open(self, network: Network) -> Backend | DeviceGroup:
-        """The backend of one device, or a group of devices that share `network`'s work.
+    def settings(self) -> dict[str, Any]:
+        """The arguments as config.json has them."""
+        found = {one.name: getattr(self, one.name) for one in fields(self)}
+        found["backend"] = str(getattr(self.backend, "name", self.backend))
+        return found
 
-        Raises InputError for a device or precision that this machine's backend does not have, and
-        for a network that cannot be divided over the devices.
-        """
-        if isinstance(self.backend, DeviceGroup):
-            return self.backend
+    def open(self, network: Network) -> Devices:
+        """The network on these devices; raises InputError if they cannot run it."""
+        from minialex.parallel.device_group import DeviceGroup
+
         numbers = self.devices if isinstance(self.devices, tuple) else (self.devices,)
         opened = [backends.get(self.backend, n, self.precision, self.threads) for n in numbers]
-        return opened[0] if len(opened) == 1 else DeviceGroup(network, opened, self.parallel)
+        if len(opened) == 1:
+            return SingleDevice(network, opened[0])
+        return DeviceGroup(network, opened, self.parallel)

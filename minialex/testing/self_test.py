@@ -18,8 +18,11 @@ from minialex.layers import Layer, Mode
 from minialex.losses import SoftmaxCrossEntropy
 from minialex.models.recipe import Recipe
 from minialex.network import Network
-from minialex.optim import SGD, constant
+from minialex.optim import SGD
+from minialex.parallel import SingleDevice
+from minialex.schedules import constant
 from minialex.testing.problems import GENERIC, OPS, Problem, difference
+from minialex.training.step import TrainStep
 from minialex.tree import Tree
 
 PROBLEMS = 6  # of each op and dtype
@@ -191,15 +194,10 @@ def steps(b: Backend) -> tuple[bool, str]:
 
 
 def _train(b: Backend) -> tuple[list[float], Tree]:
-    draw, sgd, loss = Problem(b, case=0), SGD(Recipe()), SoftmaxCrossEntropy()
-    x, labels = b.asarray(draw.normal((4, *NETWORK.input_shape))), b.asarray(np.arange(4) % 3)
-    params = NETWORK.init(b, seed=2, dtype="float64")
-    velocities, losses = sgd.start(b, params), []
-    for step in range(3):
-        mode = Mode(training=True, seed=2, step=step)
-        scores, saved = NETWORK.forward(b, params, x, mode)
-        value, dscores = loss(b, scores, labels)
-        grads = NETWORK.backward(b, params, saved, dscores)
-        sgd.update(b, params, velocities, grads, constant(sgd.recipe, 0.0, ()))
-        losses.append(float(value))
-    return losses, params
+    draw, sgd = Problem(b, case=0), SGD(Recipe())
+    batch = draw.normal((4, *NETWORK.input_shape)), np.arange(4) % 3
+    devices, loss = SingleDevice(NETWORK, b), SoftmaxCrossEntropy()
+    step = TrainStep(NETWORK, devices, loss, sgd, seed=2, dtype="float64")
+    state, rates = step.init(seed=2), constant(sgd.recipe, 0.0, ())
+    losses = [step(state, batch, rates) for _ in range(3)]
+    return losses, state.params

@@ -1,59 +1,229 @@
-"""From the arguments of `train` to a model with its recipe, and what a resumed run may change."""
+"""The arguments of training: what they are, what they mean together, what a resume may change.
 
-from dataclasses import replace
+`TrainConfig` and `parallel.DeviceConfig` hold them; from their fields come the command line's
+options, `train`'s signature and docstring, config.json, and the rules of resuming.
+"""
+
+import inspect
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from minialex import __version__, models
+from minialex import __version__, losses, models, schedules
 from minialex.data.dataset import Splits
-from minialex.errors import InputError
+from minialex.errors import InputError, unknown
+from minialex.inference.classifier import data_key
 from minialex.models import Model
-from minialex.optim import schedule as get_schedule
+from minialex.parallel import DeviceConfig
 from minialex.training import run_folder
+from minialex.utils.options import name_and_value, option, options
 
-# The arguments of `train` that a resumed run may change; all others must be what they were.
-FREE_ON_RESUME = (
-    *("backend", "devices", "parallel", "precision", "threads"),
-    *("checkpoint_every", "epochs", "max_steps", "workers"),
-)
-
-_ADDED = {"replace_classifier": False}  # what runs of older versions were started with
+WHAT, HOW, RUN = "what to train", "training (default: the network's own recipe)", "the run"
 
 
-def plan(settings: dict[str, Any], splits: Splits) -> Model:
-    """The model with the recipe that the arguments of `train` ask for."""
+@dataclass(frozen=True)
+class TrainConfig:
+    """What to train, on which images, and how; None is what the model's recipe says."""
+
+    data: Any = option(
+        None,
+        'images: a folder of class folders, ILSVRC\'s archives, CIFAR-10, a packed set; "shapes" '
+        'or "shapes:N" (default) for built-in drawings',
+        group=WHAT,
+        metavar="PATH",
+    )
+    model: str | None = option(
+        None,
+        "network by name; `minialex summary --variants` lists them (default: alexnet, or the "
+        "network of the weights to start from)",
+        group=WHAT,
+        metavar="NAME",
+    )
+    model_options: dict[str, Any] | None = option(
+        None,
+        "network option, e.g. towers=1",
+        group=WHAT,
+        type=name_and_value,
+        flag="--option",
+        metavar="N=V",
+        action="append",
+    )
+    initial: str | Path | None = option(
+        None,
+        "fine-tune: a weight file or run folder to start from, layer by layer up to where the "
+        "networks differ",
+        group=WHAT,
+        type=Path,
+        flag="--from",
+        metavar="PATH",
+    )
+    replace_classifier: bool = option(
+        False, "with --from: a new last layer, for other classes", group=WHAT, type=bool
+    )
+    val_fraction: float = option(
+        0.1,
+        "fraction held out for validation where the data has no val/ (0.1)",
+        group=WHAT,
+        type=float,
+        metavar="F",
+    )
+    allow_upscaling: bool = option(
+        False,
+        "allow images that are smaller than the network's input (they are enlarged)",
+        group=WHAT,
+        type=bool,
+    )
+    epochs: int | None = option(
+        None,
+        "passes over the training images",
+        group=HOW,
+        type=int,
+        metavar="N",
+        free_on_resume=True,
+    )
+    batch_size: int | None = option(
+        None, "images a step, over all devices together", group=HOW, type=int, metavar="N"
+    )
+    lr: float | None = option(
+        None, "learning rate of the whole batch", group=HOW, type=float, metavar="RATE"
+    )
+    schedule: str | None = option(
+        None,
+        f"learning-rate schedule: {', '.join(schedules.SCHEDULES)}",
+        group=HOW,
+        metavar="NAME",
+    )
+    momentum: float | None = option(None, "SGD momentum (0.9)", group=HOW, type=float, metavar="M")
+    weight_decay: float | None = option(
+        None, "L2 weight decay (0.0005)", group=HOW, type=float, metavar="D"
+    )
+    loss: str = option("softmax", "softmax or hinge", group=HOW, metavar="NAME")
+    margin: float = option(1.0, "margin of the hinge loss", group=HOW, type=float, metavar="M")
+    mirror: bool | None = option(None, "mirror half of the images", group=HOW, type=bool)
+    crops: bool | None = option(
+        None, "random crops (--no-crops: centre crops)", group=HOW, type=bool
+    )
+    colour_noise: float | None = option(
+        None,
+        "strength of the PCA colour shift, in standard deviations (0.1)",
+        group=HOW,
+        type=float,
+        metavar="A",
+    )
+    dropout: bool = option(True, "dropout", group=HOW, type=bool)
+    shallow: str | Path | None = option(
+        None, "a trained vgg-11 to start a deeper VGG from", group=HOW, metavar="PATH"
+    )
+    dtype: str = option("float32", "float32 or float64", group=HOW, metavar="NAME")
+    seed: int = option(0, "random seed", group=HOW, type=int, metavar="N")
+    workers: int | None = option(
+        None, "threads that decode images", group=RUN, type=int, metavar="N", free_on_resume=True
+    )
+    checkpoint_every: float = option(
+        300.0,
+        "seconds between checkpoints (300)",
+        group=RUN,
+        type=float,
+        metavar="S",
+        free_on_resume=True,
+    )
+    max_steps: int | None = option(
+        None,
+        "stop, resumable, after N steps in all",
+        group=RUN,
+        type=int,
+        metavar="N",
+        free_on_resume=True,
+    )
+
+    def __post_init__(self) -> None:
+        losses.get(self.loss, self.margin)
+        if self.dtype not in ("float32", "float64"):
+            raise InputError(f'dtype is "float32" or "float64", not {self.dtype!r}')
+        if self.initial is None and self.replace_classifier:
+            raise InputError(
+                "replace_classifier goes with `initial`: name the weights to start from"
+            )
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments as config.json has them: paths in full, data of Python's own as None."""
+        found = {one.name: getattr(self, one.name) for one in fields(self)}
+        found["data"] = data_key(self.data)
+        found["initial"] = None if self.initial is None else str(Path(self.initial).resolve())
+        found["shallow"] = None if self.shallow is None else str(self.shallow)
+        return found
+
+    @property
+    def data_key(self) -> dict[str, Any]:
+        """What a weight file remembers of its data."""
+        return {"data": data_key(self.data), "seed": self.seed, "val_fraction": self.val_fraction}
+
+
+def parse(arguments: dict[str, Any]) -> tuple[TrainConfig, DeviceConfig]:
+    """The two configurations in the keyword arguments of `train`."""
+    known = {one.name for one in options(TrainConfig, DeviceConfig)}
+    for name in arguments:
+        if name not in known:
+            raise TypeError(f"train: {unknown('argument', name, known)}")
+    own = {one.name for one in fields(TrainConfig)}
+    train = {name: value for name, value in arguments.items() if name in own}
+    where = {name: value for name, value in arguments.items() if name not in own}
+    return TrainConfig(**train), DeviceConfig(**where)
+
+
+def signature(function: Any) -> inspect.Signature:
+    """`function`'s signature with the configurations' fields in the place of **arguments."""
+    own = [p for p in inspect.signature(function).parameters.values() if p.kind != p.VAR_KEYWORD]
+    taken = {p.name for p in own}
+    more = [
+        inspect.Parameter(
+            one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=one.type
+        )
+        for one in options(TrainConfig, DeviceConfig)
+        if one.name not in taken
+    ]
+    return inspect.Signature([*own, *more], return_annotation=function.__annotations__["return"])
+
+
+def plan(config: TrainConfig, splits: Splits) -> Model:
+    """The model with the recipe that a configuration asks for."""
     classes = len(splits.train.class_ids)
-    model = models.get(settings["model"], classes, **(settings["model_options"] or {}))
-    asked = {
-        "epochs": settings["epochs"],
-        "batch_size": settings["batch_size"],
-        "lr": settings["lr"],
-        "schedule": settings["schedule"],
-        "momentum": settings["momentum"],
-        "weight_decay": settings["weight_decay"],
-        "mirror": settings["mirror"],
-        "random_crops": settings["crops"],
-        "colour_noise": settings["colour_noise"],
+    model = models.get(config.model or "alexnet", classes, **(config.model_options or {}))
+    asked: dict[str, Any] = {
+        "epochs": config.epochs,
+        "batch_size": config.batch_size,
+        "lr": config.lr,
+        "schedule": config.schedule,
+        "momentum": config.momentum,
+        "weight_decay": config.weight_decay,
+        "mirror": config.mirror,
+        "random_crops": config.crops,
+        "colour_noise": config.colour_noise,
     }
     recipe = replace(model.recipe, **{k: v for k, v in asked.items() if v is not None})
-    get_schedule(recipe.schedule)
+    schedules.get(recipe.schedule)
     for name in ("epochs", "batch_size", "lr"):
         if not getattr(recipe, name) > 0:
             raise InputError(f"{name} is {getattr(recipe, name)}: it must be above 0")
-    if settings["dtype"] not in ("float32", "float64"):
-        raise InputError(f'dtype is "float32" or "float64", not {settings["dtype"]!r}')
     native = splits.train.native_size
-    if native is not None and 2 * native < recipe.resize and not settings["allow_upscaling"]:
+    if native is not None and 2 * native < recipe.resize and not config.allow_upscaling:
         raise InputError(
             f"{splits.train.name} has images {native} pixels wide and model {model.name!r} takes "
             f"{recipe.crop}x{recipe.crop} crops of {recipe.resize}x{recipe.resize}: choose a "
             "network for smaller images, or allow upscaling (--allow-upscaling)"
         )
-    network = model.network if settings["dropout"] else model.network.without_dropout()
+    network = model.network if config.dropout else model.network.without_dropout()
     return replace(model, network=network, recipe=recipe)
 
 
-def config(settings: dict[str, Any], splits: Splits, folder: Path) -> dict[str, Any]:
+# ------------------------------------------------------------------------------------ config.json
+
+_ADDED = {"replace_classifier": False}  # what runs of older versions were started with
+
+
+def stored_config(
+    config: TrainConfig, where: DeviceConfig, splits: Splits, folder: Path
+) -> dict[str, Any]:
     """What config.json holds; refuses to resume on other data."""
     seen = {
         "train_images": len(splits.train),
@@ -68,22 +238,24 @@ def config(settings: dict[str, Any], splits: Splits, folder: Path) -> dict[str, 
                 f"the data of the run in {folder} has changed since ({', '.join(changed)}): "
                 "restore it, or start a new run"
             )
+    settings = {**config.settings(), **where.settings()}
     return {"version": __version__, "settings": settings, "data": seen}
+
+
+def require_resumable(out: str | Path | None, config: TrainConfig) -> None:
+    """Refuse to resume a run with other settings than it was started with."""
+    if out is None:
+        raise InputError("resume needs the run's folder: give it as `out`")
+    before, now = run_folder.read_config(Path(out))["settings"], config.settings()
+    for one in options(TrainConfig):
+        name, value = one.name, now[one.name]
+        if not one.metadata["free_on_resume"] and before.get(name, _ADDED.get(name)) != value:
+            raise InputError(
+                f"the run in {out} was started with {_said(name, before.get(name))}, not "
+                f"{value!r}: resume it with the same settings, or start a new run"
+            )
 
 
 def _said(name: str, value: Any) -> str:
     """A setting in words; those that were left open are the model's own."""
     return f"the model's own {name}" if value is None else f"{name}={value!r}"
-
-
-def check_same(out, settings: dict[str, Any]) -> None:
-    """Refuse to resume a run with other settings than it was started with."""
-    if out is None:
-        raise InputError("resume needs the run's folder: give it as `out`")
-    before = run_folder.read_config(Path(out))["settings"]
-    for name, value in settings.items():
-        if name not in FREE_ON_RESUME and before.get(name, _ADDED.get(name)) != value:
-            raise InputError(
-                f"the run in {out} was started with {_said(name, before.get(name))}, not "
-                f"{value!r}: resume it with the same settings, or start a new run"
-            )

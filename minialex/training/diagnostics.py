@@ -1,16 +1,20 @@
-"""Signs that a run is well: its start, a loss that does not move, a number that is not finite."""
+"""Diagnostics: layer statistics at the start, plateaus, NaN and Inf."""
 
 from pathlib import Path
 
 import numpy as np
 
+from minialex.backends.base import Array, Backend
 from minialex.errors import TrainingError
 from minialex.layers import Mode
+from minialex.losses import Loss
 from minialex.network import Network
 from minialex.tree import Tree
 
 
-def first_look(b, network: Network, params: Tree, loss, x, labels) -> tuple[str, float]:
+def layer_statistics(
+    b: Backend, network: Network, params: Tree, loss: Loss, x: Array, labels: Array
+) -> tuple[str, float]:
     """Before the first step: each layer's activation and gradient scale, and the loss.
 
     Returns a small table and the loss; x (N, H, W, C) are a few images as the network sees them.

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from math import prod
 
+from minialex import precision as precisions
 from minialex.backends.cuda.implicit import Convolution
 from minialex.layers import (
     Conv2D,
@@ -15,6 +16,8 @@ from minialex.layers import (
     Tanh,
 )
 from minialex.network import Network
+from minialex.parallel import Devices
+from minialex.precision import FULL, Precision
 
 _COLUMNS = 1 << 24  # numbers of im2col that are held at a time
 _PARTS = (
@@ -34,13 +37,13 @@ class _Step:
     gradient: int  # of its parameters
 
 
-def step_bytes(network: Network, batch: int, precision: str = "fp32") -> int:
+def step_bytes(network: Network, batch: int, precision: str | Precision = "fp32") -> int:
     """Bytes that a training step holds at most, on one device: a walk forth and back."""
-    half = precision in ("bf16", "fp16")
-    size = 2 if half else 4
-    steps = _steps(network, size, batch, columns=precision == "fp32")
+    precision = precisions.get(precision)
+    size = 2 if precision.half else 4
+    steps = _steps(network, size, batch, columns=precision == FULL)
     # weights and velocities in float32, and the weights once more in half precision
-    held = network.parameter_count * (10 if half else 8) + _WORKSPACE
+    held = network.parameter_count * (10 if precision.half else 8) + _WORKSPACE
     # the batch as numbers, and as bytes: being read, ready, and on their way
     held += batch * prod(network.input_shape) * (size + 3)
     peak, before = held, 0
@@ -55,7 +58,9 @@ def step_bytes(network: Network, batch: int, precision: str = "fp32") -> int:
     return peak
 
 
-def fitting_batch(network: Network, memory: int, devices: int = 1, precision: str = "fp32") -> int:
+def fitting_batch(
+    network: Network, memory: int, devices: int = 1, precision: str | Precision = "fp32"
+) -> int:
     """The largest batch that fits `memory` bytes on each of so many devices, 0 if none does."""
     low, high = 0, 1 << 20
     while high - low > 1:
@@ -102,14 +107,13 @@ def _keeps_input(layer: Layer | None) -> bool:
     return isinstance(layer, (Conv2D, Dense, ResponseNorm, SpatialResponseNorm))
 
 
-def too_little(
-    network: Network, batch: int, memory: int | None, devices: int, precision: str
-) -> str:
+def too_little(network: Network, batch: int, devices: Devices) -> str:
     """The sentence for a step that ran out of memory."""
+    memory = devices.memory()
     text = f"the memory of the device is too small for a batch of {batch}"
     if memory is None:
         return f"{text}: choose a smaller batch_size"
-    fits = min(fitting_batch(network, memory, devices, precision), batch - 1)
+    fits = min(fitting_batch(network, memory, len(devices.backends), devices.precision), batch - 1)
     text += f" ({memory / 2**30:.2f} GiB can be used)"
     if fits < 1:
         return f"{text}, and for any other: use a smaller network, more devices, or the CPU"

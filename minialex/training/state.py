@@ -1,15 +1,15 @@
 """All that changes in training, and its way to disk and back."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from minialex.errors import InputError, TrainingError
 from minialex.inference.classifier import Classifier, from_checkpoint
-from minialex.optim import LossScale
-from minialex.parallel import DeviceConfig, place
+from minialex.parallel import DeviceConfig
 from minialex.training.diagnostics import bad_parameter
-from minialex.tree import Tree
+from minialex.training.step import StepState
+from minialex.tree import flatten, map_tree, unflatten
 from minialex.utils import checkpoint
 
 _COUNTERS = (
@@ -20,20 +20,14 @@ _VELOCITY = "velocity."
 
 
 @dataclass
-class State:
+class State(StepState):
     """Parameters, velocities and counters; nothing else is needed to resume."""
 
-    params: Tree
-    velocities: Tree
-    step: int = 0  # updates done
-    epoch: int = 0  # epochs finished
     position: int = 0  # place in the running epoch's order where it goes on
     images: int = 0  # images seen in it: fewer, if some could not be read
     loss_sum: float = 0.0  # over those images
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
-    loss_scale: float = LossScale.value  # in half precision (see `LossScale`)
-    good_steps: int = 0
 
     @property
     def errors(self) -> list[float]:
@@ -43,12 +37,10 @@ class State:
     def save(self, path: Path, classifier: Classifier) -> None:
         """Write the checkpoint; one with a number that is not finite is refused."""
         self.require_finite(path, classifier)
-        tensors = {
-            f"{_VELOCITY}{layer}.{name}": classifier.backend.to_numpy(value)
-            for layer, of_layer in self.velocities.items()
-            for name, value in of_layer.items()
-        }
-        classifier.save(path, {name: getattr(self, name) for name in _COUNTERS}, tensors)
+        velocities = map_tree(classifier.backend.to_numpy, self.velocities)
+        counters = {name: getattr(self, name) for name in _COUNTERS}
+        classifier = replace(classifier, params=self.params)
+        classifier.save(path, counters, flatten(velocities, _VELOCITY))
 
     def require_finite(self, path: Path, classifier: Classifier) -> None:
         """Raise TrainingError if a parameter holds a number that is not finite."""
@@ -60,18 +52,16 @@ class State:
             )
 
 
-def restore(path: Path, devices: DeviceConfig) -> tuple[State, Classifier]:
-    """The state and the classifier in a checkpoint, on `devices`."""
+def restore(path: Path, where: DeviceConfig) -> tuple[State, Classifier]:
+    """The state and the classifier in a checkpoint."""
     tensors, described = checkpoint.load(path)
-    classifier = from_checkpoint(path, tensors, described, devices)
-    velocities: Tree = {}
-    for layer, of_layer in classifier.params.items():
-        for name in of_layer:
-            key = f"{_VELOCITY}{layer}.{name}"
-            if key not in tensors:
-                raise InputError(
-                    f"{path} holds weights but no training state: resume from last.safetensors"
-                )
-            velocities.setdefault(layer, {})[name] = tensors[key]
+    classifier = from_checkpoint(path, tensors, described, where)
+    try:
+        velocities = unflatten(tensors, classifier.params, _VELOCITY)
+    except KeyError:
+        raise InputError(
+            f"{path} holds weights but no training state: resume from last.safetensors"
+        ) from None
     counters = described.get("state") or {}
-    return State(classifier.params, place(classifier.backend, velocities), **counters), classifier
+    state = State(classifier.params, classifier.backend.place(velocities), **counters)
+    return state, classifier

@@ -1,4 +1,4 @@
-"""Training: the only place that knows what an epoch is."""
+"""The training loop: what an epoch is, when it is saved, and how a run starts and ends."""
 
 import shlex
 import sys
@@ -8,31 +8,36 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from minialex import backends, losses, parallel
+from minialex import backends, losses, schedules
 from minialex.data.augment import epoch_order
 from minialex.data.dataset import Splits
-from minialex.data.loading.loader import Batch, Loader
+from minialex.data.loading.loader import Loader
 from minialex.data.preprocessing import Preprocessing
 from minialex.data.sources.open import open_data
-from minialex.data.statistics import measure, supplied
+from minialex.data.statistics import Statistics, measure, supplied
 from minialex.errors import TrainingError
-from minialex.inference.classifier import Classifier, data_key, load
+from minialex.inference.classifier import Classifier, load
 from minialex.inference.evaluation import evaluate_model
-from minialex.layers import Mode
+from minialex.models import Model
 from minialex.models.recipe import Recipe
 from minialex.models.vgg import deepen
-from minialex.optim import SGD, LossScale, Rates
-from minialex.optim import schedule as get_schedule
-from minialex.parallel import DeviceConfig, DeviceGroup, place
-from minialex.training import captured, diagnostics, run_folder
-from minialex.training import memory_estimate as memory
-from minialex.training.captured import CapturedSteps
-from minialex.training.config import check_same, config, plan
+from minialex.optim import SGD, Rates
+from minialex.parallel import DeviceConfig, Devices
+from minialex.training import diagnostics, memory_estimate, run_folder
+from minialex.training.config import (
+    TrainConfig,
+    parse,
+    plan,
+    require_resumable,
+    signature,
+    stored_config,
+)
+from minialex.training.feed import Photographs
 from minialex.training.state import State, restore
-from minialex.training.transfer import choose_model, start_from
+from minialex.training.step import Done, TrainStep
+from minialex.training.transfer import Start, choose_model, start_from
 from minialex.utils.interrupt import Interrupt
+from minialex.utils.options import documented
 from minialex.utils.progress import Progress
 
 
@@ -53,28 +58,30 @@ class Result:
 
 @dataclass(frozen=True)
 class Trainer:
-    """What stays the same while a run lasts."""
+    """What stays the same while a run lasts; `initial` is the classifier before the first step."""
 
-    classifier: Classifier
-    loss: losses.SoftmaxCrossEntropy | losses.Hinge
+    step: TrainStep
+    initial: Classifier
     loader: Loader
     val_loader: Loader
     splits: Splits
-    seed: int
     folder: Path
     show: Progress
-    captured: CapturedSteps | None = None
 
     @property
     def recipe(self) -> Recipe:
-        return self.classifier.model.recipe
+        return self.initial.model.recipe
 
-    def steps(self, state: State) -> Iterator[str]:
-        """Run updates from `state` on; yields "step" after each, "epoch" after an epoch's last."""
+    def classifier(self, state: State) -> Classifier:
+        """The classifier that a state's parameters make."""
+        return replace(self.initial, params=state.params)
+
+    def run(self, state: State) -> Iterator[str]:
+        """Make updates from `state` on; yields "step" after each, "epoch" after an epoch's last."""
         recipe, count = self.recipe, len(self.splits.train)
-        schedule = get_schedule(recipe.schedule)
+        schedule = schedules.get(recipe.schedule)
         while state.epoch < recipe.epochs:
-            order = epoch_order(self.seed, state.epoch, count)
+            order = epoch_order(self.step.seed, state.epoch, count)
             rates = schedule(recipe, state.epoch, state.errors)
             clock = start = time.monotonic()
             waited, images = self.loader.wait_seconds, state.images
@@ -82,100 +89,47 @@ class Trainer:
 
             for batch in self.loader.batches(order, recipe.batch_size, first=state.position):
                 rates = schedule(recipe, state.epoch + state.position / count, state.errors)
-                if self.captured is not None and self.captured.takes(batch):
-                    self.captured.start(state, batch, rates)
-                    self.settle(state, wait=False)
-                else:
-                    self.settle(state)
-                    self._learned(state, batch, self.update(state, batch, rates))
-                state.step += 1
+                self.step.start(state, batch, rates)
                 state.position = batch.end
                 state.images += len(batch)
                 state.seconds, clock = state.seconds + time.monotonic() - clock, time.monotonic()
+                self.add_losses(state)
                 if state.position < count:
                     yield "step"
 
-            self.settle(state)
+            self.add_losses(state, wait=True)
             trained = time.monotonic() - start
             images = state.images - images
             waited = self.loader.wait_seconds - waited
             self.show.close()
             if state.epoch + 1 < recipe.epochs:  # images of the next epoch load while validating
-                upcoming = epoch_order(self.seed, state.epoch + 1, count)
+                upcoming = epoch_order(self.step.seed, state.epoch + 1, count)
                 self.loader.read_ahead(upcoming[: 2 * recipe.batch_size])
             self.end_epoch(state, rates, images / trained, waited / trained)
             yield "epoch"
 
-    def settle(self, state: State, wait: bool = True) -> None:
-        """Add the losses of captured steps to the state; with `wait` of all, as before saving."""
-        if self.captured is None:
-            return
-        for done in self.captured.finished(all_of_them=wait):
-            loss = done.loss()
-            if not np.isfinite(loss):  # no update was made since
-                mode = Mode(training=True, seed=self.seed, step=done.step)
-                raise self._non_finite(state, done.batch, done.rates, mode)
-            self._learned(state, done.batch, loss)
+    def add_losses(self, state: State, wait: bool = False) -> None:
+        """Add the losses that are there to the state; with `wait` all, as before saving."""
+        for done in self.step.finished(wait):
+            if not done.finite:
+                raise self._non_finite(state, done)
+            state.loss_sum += done.loss * len(done.batch)
+            self.show.step(len(done.batch), done.loss)
 
-    def _learned(self, state: State, batch: Batch, loss: float) -> None:
-        state.loss_sum += loss * len(batch)
-        self.show.step(len(batch), loss)
-
-    def _non_finite(self, state: State, batch: Batch, rates: Rates, mode: Mode) -> TrainingError:
-        one, params = parallel.whole(self.classifier.backend, state.params)
-        x = self.inputs(state, batch, rates)(one, 0, len(batch))
-        network = self.classifier.model.network
-        return diagnostics.non_finite(one, network, params, x, batch, mode, self.folder)
-
-    def update(self, state: State, batch: Batch, rates: Rates) -> float:
-        """Forward, backward and SGD for one batch; returns the loss before the update."""
-        classifier = self.classifier
-        b, network = classifier.backend, classifier.model.network
-        mode = Mode(training=True, seed=self.seed, step=state.step)
-        inputs = self.inputs(state, batch, rates)
-        scale = LossScale(state.loss_scale, state.good_steps) if b.precision == "fp16" else None
-        factor = 1.0 if scale is None else scale.value
-        with np.errstate(all="ignore"):  # a number that is not finite ends the run by name instead
-            loss, grads = parallel.gradients(
-                b, network, state.params, inputs, batch.labels, self.loss, mode, factor
-            )
-            overflow = scale is not None and not b.all_finite(
-                *(x for of_layer in grads.values() for x in of_layer.values())
-            )
-            if scale is not None:
-                scale = scale.after(overflow)
-                state.loss_scale, state.good_steps = scale.value, scale.good_steps
-            value = loss()
-            if not np.isfinite(value):
-                raise self._non_finite(state, batch, rates, mode)
-            if not overflow:
-                SGD(self.recipe).update(b, state.params, state.velocities, grads, rates, factor)
-        if self.captured is not None:
-            self.captured.outdated()
-        return value
-
-    def inputs(self, state: State, batch: Batch, rates: Rates) -> parallel.Inputs:
-        """The network's input for images first … end - 1 of a batch, on any device."""
-
-        def of(b, first: int, end: int):
-            return self.classifier.preprocessing.training_input(
-                b,
-                batch.images[first:end],
-                batch.positions[first:end],
-                seed=self.seed,
-                epoch=state.epoch,
-                noise=rates.colour_noise,
-                dtype=b.compute_dtype(self.classifier.dtype),
-            )
-
-        return of
+    def _non_finite(self, state: State, done: Done) -> TrainingError:
+        b, params = self.step.devices.whole(state.params)
+        inputs = self.step.feed.inputs(done.batch, state.epoch, done.rates.colour_noise)
+        x, mode = inputs(b, 0, len(done.batch)), self.step.mode(done.step)
+        return diagnostics.non_finite(
+            b, self.step.network, params, x, done.batch, mode, self.folder
+        )
 
     def end_epoch(self, state: State, rates: Rates, rate: float, waited: float) -> None:
         """Validate on centre crops and add the epoch's row to the history."""
         start = time.monotonic()
-        classifier, recipe = self.classifier, self.recipe
+        classifier, recipe = self.classifier(state), self.recipe
         evaluation = evaluate_model(
-            replace(classifier.trained, params=state.params),
+            classifier.trained,
             self.splits.val,
             batch_size=recipe.batch_size,
             loader=self.val_loader,
@@ -205,212 +159,194 @@ class Trainer:
             f"rate {row['learning_rate']:.2g}  {rate:.0f} images/s ({waited:.0%} waiting for data)"
         )
 
-    def first_look(self, state: State, learnt: bool = False) -> None:
-        """Say what the network makes of a few images; one that has `learnt` may know them."""
-        classifier, count = self.classifier, min(16, len(self.splits.train))
-        b, params = parallel.whole(classifier.backend, state.params)
+    def log_layer_statistics(self, state: State, pretrained: bool = False) -> None:
+        """Say what the network makes of a few images; a `pretrained` one may know them."""
+        classifier, count = self.classifier(state), min(16, len(self.splits.train))
+        b, params = classifier.backend.whole(state.params)
         [view] = classifier.preprocessing.views(1)
-        order = epoch_order(self.seed, 0, len(self.splits.train))
+        order = epoch_order(self.step.seed, 0, len(self.splits.train))
         batch = next(self.loader.batches(order, count))
-        x = classifier.preprocessing.test_input(
-            b, batch.images, view, b.compute_dtype(classifier.dtype)
-        )
+        dtype = b.compute_dtype(classifier.dtype)
+        x = classifier.preprocessing.test_input(b, batch.images, view, dtype)
         network, labels = classifier.model.network, b.asarray(batch.labels)
         params = b.cast_params(params)
-        table, value = diagnostics.first_look(b, network, params, self.loss, x, labels)
-        chance = self.loss.chance(network.classes)
+        table, value = diagnostics.layer_statistics(b, network, params, self.step.loss, x, labels)
+        chance = self.step.loss.chance(network.classes)
         verdict = f"first loss {value:.3f}, chance {chance:.3f}"
-        self.show.say(f"{table}\n{verdict if learnt else diagnostics.start_verdict(value, chance)}")
+        self.show.say(
+            f"{table}\n{verdict if pretrained else diagnostics.start_verdict(value, chance)}"
+        )
 
 
 def train(
     data: str | Path | Splits | None = None,
     *,
-    model: str | None = None,
-    model_options: dict[str, Any] | None = None,
-    initial: str | Path | None = None,
-    replace_classifier: bool = False,
-    backend: str = "auto",
-    devices=None,
-    parallel: str | None = None,
-    precision: str = "fp32",
-    threads: int | None = None,
-    epochs: int | None = None,
-    batch_size: int | None = None,
-    lr: float | None = None,
-    schedule: str | None = None,
-    momentum: float | None = None,
-    weight_decay: float | None = None,
-    loss: str = "softmax",
-    margin: float = 1.0,
-    mirror: bool | None = None,
-    crops: bool | None = None,
-    colour_noise: float | None = None,
-    dropout: bool = True,
-    shallow: str | Path | None = None,
     out: str | Path | None = None,
     resume: bool = False,
-    seed: int = 0,
-    workers: int | None = None,
-    val_fraction: float = 0.1,
-    checkpoint_every: float = 300.0,
-    max_steps: int | None = None,
-    allow_upscaling: bool = False,
-    dtype: str = "float32",
     progress: bool = True,
+    **arguments: Any,
 ) -> Result:
-    """Train a network and keep the run in a folder.
-
-    data         a folder that `open_data` knows: photographs, ILSVRC's archives, CIFAR-10, a packed
-                 set; "shapes" or "shapes:N" for built-in images (also the default); or `Splits`
-    model        a name of `minialex.models.names()` (None: "alexnet", or the network of `initial`);
-                 `model_options` go to its function
-    initial      a weight file or run folder whose weights to start from, layer by layer up to where
-                 the two networks differ; `replace_classifier=True` draws the last layer anew, for
-                 other classes; statistics of the images are the new data's (see `starting`)
-    backend      "auto" (the fastest here), "numpy", "cupy" ...; `devices` numbers its devices, one
-                 or several, such as [0, 1]
-    parallel     over several devices: "towers", the paper's way, "data", or "hybrid" (dense layers
-                 divided, convolutions by images); None: towers where the network has as many
-    precision    "fp32"; with CUDA also "tf32", "bf16" or "fp16"
-    epochs, batch_size, lr, schedule, momentum, weight_decay, mirror, crops, colour_noise
-                 None is what the model's recipe says; `batch_size` and `lr` mean the whole batch on
-                 any number of devices; `crops=False` takes centre crops only
-    out          the run folder, a new one under runs/ by default; `resume=True` goes on from the
-                 newest state in it, to the same bits as if it had never stopped
-    shallow      a weight file or run folder of a trained vgg-11 (or vgg-11-64): a deeper VGG starts
-                 from its first four convolutions and its dense layers
-    threads      of the CPU for the network itself, None: the cores this process may use
-    workers      decoding threads; checkpoint_every: seconds between saved states
-    max_steps    stop, resumable, after so many updates in all
-
-    SIGINT and SIGTERM save the state and end training. Raises InputError or FileNotFoundError for
-    what cannot be used and TrainingError for a loss that is not finite.
-    """
-    settings = {k: v for k, v in locals().items() if k not in ("out", "resume", "progress")}
-    settings["data"] = data_key(data)
-    settings["initial"] = None if initial is None else str(Path(initial).resolve())
-    settings["shallow"] = None if shallow is None else str(shallow)
-    source = choose_model(settings, Path(str(out)) if resume else None)
+    config, where = parse({"data": data, **arguments})
     show = Progress(progress)
-    device_config = DeviceConfig(backend, devices, parallel, precision, threads)
-    loss_function = losses.get(loss, margin)
+    config, source = choose_model(config, Path(str(out)) if resume else None)
     if resume:
-        check_same(out, settings)
-    if isinstance(data, Splits):
-        splits = data
-    else:
-        splits = open_data(data, seed=seed, val_fraction=val_fraction)
-    planned = plan(settings, splits)
-    start = None
-    if source is not None:
-        start = start_from(
-            source,
-            planned.network,
-            class_names=splits.train.class_names,
-            replace_classifier=replace_classifier,
-            seed=seed,
-            dtype=dtype,
-        )
-    b = device_config.open(planned.network)
-    folder = (
-        Path(str(out))
-        if resume
-        else run_folder.new_folder(out, f"{planned.name}-{splits.train.name}")
-    )
-    run_folder.write_config(folder, config(settings, splits, folder), splits.train.class_names)
+        require_resumable(out, config)
+    splits = data if isinstance(data, Splits) else _open_data(config)
+    model = plan(config, splits)
+    start = None if source is None else _transfer(config, source, model, splits)
+    devices = where.open(model.network)
+    name = f"{model.name}-{splits.train.name}"
+    folder = Path(str(out)) if resume else run_folder.new_folder(out, name)
+    stored = stored_config(config, where, splits, folder)
+    run_folder.write_config(folder, stored, splits.train.class_names)
 
-    recipe, last = planned.recipe, folder / "last.safetensors"
-    loader = Loader(splits.train, recipe.resize, workers=workers)
-    val_loader = Loader(splits.val, recipe.resize, workers=workers)
+    recipe, last = model.recipe, folder / "last.safetensors"
+    loader = Loader(splits.train, recipe.resize, workers=config.workers)
+    val_loader = Loader(splits.val, recipe.resize, workers=config.workers)
     fresh = not (resume and last.exists())
     if fresh:
-        statistics = supplied(splits.train, recipe.resize)
-        try:
-            if statistics is None:
-                with show.bar("mean image", len(splits.train)) as bar:
-                    statistics = measure(
-                        splits.train, recipe.resize, progress=bar.update, loader=loader
-                    )
-        except KeyboardInterrupt:
-            show.say(f"stopped before the first step; go on with: {_resume_command(folder)}")
-            raise
-        if start is None:
-            drawn = planned.network.init(backends.get("numpy"), seed, dtype)
-            if shallow is not None:
-                drawn = deepen(load(shallow, "numpy").params, drawn)
-            params = place(b, drawn)
-        else:
-            params = place(b, start.params)
-            show.say(f"starting from {initial}: {start.said}")
-        state = State(params, SGD(recipe).start(b, params))
-        preprocessing = Preprocessing(recipe, statistics)
+        statistics = _statistics(splits, loader, recipe, folder, show)
+        params = _initial_params(config, model, devices, start, show)
+        state = State(params, SGD(recipe).start(devices, params))
     else:
-        state, stored = restore(last, DeviceConfig(b))
-        preprocessing = Preprocessing(recipe, stored.preprocessing.statistics)
+        state, before = restore(last, where)
+        statistics = before.preprocessing.statistics
         if state.epoch >= recipe.epochs:
             show.say(
                 f"{folder} has all its {recipe.epochs} epochs: for more, ask for more --epochs"
             )
         else:
             show.say(f"resuming {folder} in epoch {state.epoch + 1}, after step {state.step}")
+    preprocessing = Preprocessing(recipe, statistics)
     classifier = Classifier(
-        planned,
+        model,
         state.params,
         preprocessing,
         splits.train.class_names,
         splits.train.class_ids,
-        b,
-        {k: settings[k] for k in ("data", "seed", "val_fraction")},
-        dtype,
+        devices,
+        config.data_key,
+        config.dtype,
     )
-    steps = captured.possible(classifier, loss_function, seed)
-    trainer = Trainer(
-        *(classifier, loss_function, loader, val_loader, splits, seed, folder, show, steps)
-    )
-    for sentence in (
-        [b.describe()] if isinstance(b, DeviceGroup) else [_where(b), *b.remarks([b.device])]
-    ):
+    for sentence in devices.describe():
         show.say(sentence)
     try:
+        step = _step(config, classifier)
+        trainer = Trainer(step, classifier, loader, val_loader, splits, folder, show)
         if fresh:
-            trainer.first_look(state, learnt=start is not None)
+            trainer.log_layer_statistics(state, pretrained=start is not None)
             state.save(last, classifier)
-        return _run(trainer, state, checkpoint_every, max_steps)
+        return _run(trainer, state, config.checkpoint_every, config.max_steps)
     except MemoryError:
-        count = len(b.backends) if isinstance(b, DeviceGroup) else 1
-        place_of = (b.memory(), count, b.precision)
-        sentence = memory.too_little(planned.network, recipe.batch_size, *place_of)
-        raise TrainingError(sentence) from None
+        raise TrainingError(
+            memory_estimate.too_little(model.network, recipe.batch_size, devices)
+        ) from None
+
+
+train.__signature__ = signature(train)  # type: ignore[attr-defined]
+train.__doc__ = f"""Train a network and keep the run in a folder.
+
+    out                 run folder, a new one under runs/ by default
+    resume              go on from the newest state in `out`, to the same bits as if the run had
+                        never stopped
+    progress            print what happens, with a progress bar
+{documented(TrainConfig, DeviceConfig)}
+
+    `data` may be `Splits` made in Python. SIGINT and SIGTERM save the state and end training.
+    Raises InputError or FileNotFoundError for what cannot be used, and TrainingError for a loss
+    that is not finite.
+    """
+
+
+# ------------------------------------------------------------------------------------ the start
+
+
+def _open_data(config: TrainConfig) -> Splits:
+    return open_data(config.data, seed=config.seed, val_fraction=config.val_fraction)
+
+
+def _transfer(config: TrainConfig, source: Classifier, model: Model, splits: Splits) -> Start:
+    return start_from(
+        source,
+        model.network,
+        class_names=splits.train.class_names,
+        replace_classifier=config.replace_classifier,
+        seed=config.seed,
+        dtype=config.dtype,
+    )
+
+
+def _statistics(
+    splits: Splits, loader: Loader, recipe: Recipe, folder: Path, show: Progress
+) -> Statistics:
+    """The training images' mean and colour axes, as the data set has them or measured."""
+    found = supplied(splits.train, recipe.resize)
+    if found is not None:
+        return found
+    try:
+        with show.bar("mean image", len(splits.train)) as bar:
+            return measure(splits.train, recipe.resize, progress=bar.update, loader=loader)
+    except KeyboardInterrupt:
+        show.say(f"stopped before the first step; go on with: {_resume_command(folder)}")
+        raise
+
+
+def _initial_params(
+    config: TrainConfig, model: Model, devices: Devices, start: Start | None, show: Progress
+) -> Any:
+    if start is not None:
+        show.say(f"starting from {config.initial}: {start.said}")
+        return devices.place(start.params)
+    drawn = model.network.init(backends.get("numpy"), config.seed, config.dtype)
+    if config.shallow is not None:
+        drawn = deepen(load(config.shallow, "numpy").params, drawn)
+    return devices.place(drawn)
+
+
+def _step(config: TrainConfig, classifier: Classifier) -> TrainStep:
+    model, loss = classifier.model, losses.get(config.loss, config.margin)
+    return TrainStep(
+        model.network,
+        classifier.backend,
+        loss,
+        SGD(model.recipe),
+        feed=Photographs(classifier.preprocessing, config.seed, config.dtype),
+        batch_size=model.recipe.batch_size,
+        seed=config.seed,
+        dtype=config.dtype,
+    )
+
+
+# ------------------------------------------------------------------------------------ the run
 
 
 def _run(trainer: Trainer, state: State, checkpoint_every: float, max_steps: int | None) -> Result:
     """Train to the end, a signal or `max_steps`, saving on the way."""
-    classifier, folder, show = trainer.classifier, trainer.folder, trainer.show
+    folder, show = trainer.folder, trainer.show
     last, advised = folder / "last.safetensors", False
     with Interrupt() as interrupt:
         saved = time.monotonic()
         enough = max_steps is not None and state.step >= max_steps
-        for event in () if enough else trainer.steps(state):
+        for event in () if enough else trainer.run(state):
             stop = interrupt.requested or (max_steps is not None and state.step >= max_steps)
             due = time.monotonic() - saved > checkpoint_every
             if event == "epoch":
                 # before the state: a run killed in between does this epoch's end again
-                state.require_finite(last, classifier)
+                state.require_finite(last, trainer.initial)
                 run_folder.write_history(folder, state.history)
                 if state.errors[-1] < min(state.errors[:-1], default=2.0):
-                    classifier.save(folder / "best.safetensors")
+                    trainer.classifier(state).save(folder / "best.safetensors")
                 if not advised:
                     advised = _advise(trainer, state)
             if event == "epoch" or stop or due:
-                trainer.settle(state)
-                state.save(last, classifier)
+                trainer.add_losses(state, wait=True)
+                state.save(last, trainer.initial)
                 saved = time.monotonic()
             if stop:
                 break
         interrupted = interrupt.requested  # also one that came while the last state was saved
     show.close()
-    show.say(_closing_line(state, folder, classifier.backend.peak_memory()))
+    show.say(_closing_line(state, folder, trainer.initial.backend.peak_memory()))
     skipped = {**trainer.loader.skipped, **trainer.val_loader.skipped}
     if skipped:
         show.say(f"left out, because unreadable: {len(skipped)} of the images")
@@ -420,16 +356,7 @@ def _run(trainer: Trainer, state: State, checkpoint_every: float, max_steps: int
         show.say(f"stopped by {interrupted}, state saved; go on with: {_resume_command(folder)}")
     elif max_steps is not None and state.epoch < trainer.recipe.epochs:
         show.say(f"{state.step} steps are done; go on with: {_resume_command(folder)}")
-    return Result(state.history, classifier, folder, interrupted, skipped)
-
-
-def _where(b) -> str:
-    """What the network runs on, in words."""
-    threads = getattr(b, "threads", None)
-    if threads is not None:
-        return f"on the {b.name} backend, {threads} thread{'s' * (threads > 1)}"
-    device = "" if b.device is None else f", device {b.device}, {b.precision}"
-    return f"on the {b.name} backend{device}"
+    return Result(state.history, trainer.classifier(state), folder, interrupted, skipped)
 
 
 def _resume_command(folder: Path) -> str:
@@ -452,7 +379,7 @@ def _closing_line(state: State, folder: Path, on_device: int | None) -> str:
 def _advise(trainer: Trainer, state: State) -> bool:
     """Name a plateau, once; True if it was named."""
     losses_so_far = [row["train_loss"] for row in state.history]
-    chance = trainer.loss.chance(trainer.classifier.model.network.classes)
+    chance = trainer.step.loss.chance(trainer.step.network.classes)
     advice = diagnostics.plateau_advice(losses_so_far, chance, state.step, trainer.recipe.lr)
     if advice:
         trainer.show.say(advice)

@@ -5,41 +5,38 @@ new data, as in any other run: what the first layer sees is then centred on the 
 trained and judged on, and a run's preprocessing never hangs on where its weights came from.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from minialex import backends
 from minialex.errors import InputError
 from minialex.inference.classifier import Classifier, load
 from minialex.network import Network
 from minialex.training import run_folder
+from minialex.training.config import TrainConfig
 from minialex.tree import Tree
 
 
-def choose_model(settings: dict[str, Any], resumed: Path | None) -> Classifier | None:
-    """Fill in the model that `settings` leave open; returns the classifier to start from, if any.
+def choose_model(
+    config: TrainConfig, resumed: Path | None
+) -> tuple[TrainConfig, Classifier | None]:
+    """The configuration with its model filled in, and the classifier to start from, if any.
 
     A run that is resumed has its weights in its own folder: what it started from is not read again.
     """
-    wanted = settings["initial"]
-    if wanted is None and settings["replace_classifier"]:
-        raise InputError("replace_classifier goes with `initial`: name the weights to start from")
     if resumed is not None and (resumed / "last.safetensors").exists():
-        if wanted is not None and settings["model"] is None:
+        if config.initial is not None and config.model is None:
             before = run_folder.read_config(resumed)["settings"]
-            settings.update(model=before["model"], model_options=before["model_options"])
-        settings["model"] = settings["model"] or "alexnet"
-        return None
-    if wanted is None:
-        settings["model"] = settings["model"] or "alexnet"
-        return None
-    source = load(wanted, "numpy")
-    if settings["model"] is None:
-        settings["model"] = source.model.name
-        merged = {**source.model.options, **(settings["model_options"] or {})}
-        settings["model_options"] = merged or None
-    return source
+            model, model_options = before["model"], before["model_options"]
+            return replace(config, model=model, model_options=model_options), None
+        return replace(config, model=config.model or "alexnet"), None
+    if config.initial is None:
+        return replace(config, model=config.model or "alexnet"), None
+    source = load(config.initial, "numpy")
+    if config.model is not None:
+        return config, source
+    merged = {**source.model.options, **(config.model_options or {})}
+    return replace(config, model=source.model.name, model_options=merged or None), source
 
 
 @dataclass(frozen=True)
@@ -71,15 +68,15 @@ def start_from(
     shapes, given = network.parameter_shapes(), source.model.network.parameter_shapes()
     if not replace_classifier and network.classes != source.model.classes:
         raise InputError(
-            f"the weights to start from tell {source.model.classes} classes apart and the new data "
-            f"has {network.classes}: draw a fresh last layer (--replace-classifier)"
+            f"the checkpoint has {source.model.classes} output classes, the data set "
+            f"{network.classes}: use --replace-classifier to train a new last layer"
         )
     if not replace_classifier and class_names not in (None, source.class_names):
         pairs = zip(source.class_names, class_names or (), strict=True)
         theirs, ours = next(pair for pair in pairs if pair[0] != pair[1])
         raise InputError(
-            f"the weights to start from know a class {theirs!r} where the new data has {ours!r}: "
-            "draw a fresh last layer (--replace-classifier)"
+            f"the checkpoint has a class {theirs!r} where the data set has {ours!r}: "
+            "use --replace-classifier to train a new last layer"
         )
     names = list(shapes)
     kept = 0

@@ -24,16 +24,16 @@ def here(devices):
     return devices % count if isinstance(devices, int) else [d % count for d in devices]
 
 
-def step_of(network, b, batch, dtype="float32", seed=0):
+def step_of(network, devices, batch, dtype="float32", seed=0):
     """A function that runs training steps on raw images of random bytes."""
     rng = np.random.default_rng(seed)
     size = network.input_shape[0]
     images = rng.integers(0, 256, (batch, size + 9, size + 9, 3), np.uint8)
     mean = rng.uniform(90, 150, images.shape[1:]).astype("float32")
     labels = rng.integers(0, network.classes, batch)
-    params = parallel.place(b, network.init(reference, 1, dtype))
+    params = devices.place(network.init(reference, 1, dtype))
     sgd = SGD(Recipe())
-    velocities = sgd.start(b, params)
+    velocities = sgd.start(devices, params)
 
     def inputs(b, first, end):
         place = rng.integers(0, 10, (3, end - first))
@@ -42,10 +42,8 @@ def step_of(network, b, batch, dtype="float32", seed=0):
 
     def step(number):
         mode = Mode(training=True, seed=seed, step=number)
-        loss, grads = parallel.gradients(
-            b, network, params, inputs, labels, losses.SoftmaxCrossEntropy(), mode
-        )
-        sgd.update(b, params, velocities, grads, Rates(0.01, 0.02, 0.0))
+        loss, grads = devices.gradients(params, inputs, labels, losses.SoftmaxCrossEntropy(), mode)
+        sgd.update(devices, params, velocities, grads, Rates(0.01, 0.02, 0.0))
         return loss
 
     return step, params
@@ -59,8 +57,8 @@ def step_peak(network, devices, precision: str, batch: int) -> int:
     before = dict(machine.used)
     machine.peak.clear()
     with cuda_on_cpu.dry_run():  # nothing is computed, only allocated
-        b = parallel.open_devices(network, "cupy", devices, precision=precision)
-        step, _ = step_of(network, b, batch)
+        opened = parallel.open_devices(network, "cupy", devices, precision=precision)
+        step, _ = step_of(network, opened, batch)
         step(0)
         step(1)
         return max(peak - before.get(d, 0) for d, peak in machine.peak.items())

@@ -5,6 +5,7 @@ from minialex.data.preprocessing import Preprocessing
 from minialex.data.sources.open import open_data
 from minialex.data.statistics import measure
 from minialex.inference.classifier import Classifier
+from minialex.parallel import SingleDevice
 
 
 def untrained(seed: int = 0, name: str = "alexnet-64", **options) -> Classifier:
@@ -18,4 +19,5 @@ def untrained(seed: int = 0, name: str = "alexnet-64", **options) -> Classifier:
     preprocessing = Preprocessing(model.recipe, measure(splits.train, model.recipe.resize))
     names = splits.train.class_names, splits.train.class_ids
     data = {"data": "shapes:48", "seed": 0, "val_fraction": 0.1}
-    return Classifier(model, params, preprocessing, *names, b, data)
+    devices = SingleDevice(model.network, b)
+    return Classifier(model, params, preprocessing, *names, devices, data)

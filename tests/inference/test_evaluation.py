@@ -17,6 +17,7 @@ from minialex.data.statistics import measure
 from minialex.errors import InputError
 from minialex.inference.classifier import Classifier, load
 from minialex.inference.evaluation import evaluate_model, ranks
+from minialex.parallel import SingleDevice
 from minialex.utils import checkpoint
 
 
@@ -35,7 +36,8 @@ def classifier(splits):
     preprocessing = Preprocessing(model.recipe, measure(splits.train, 72))
     names = splits.train.class_names, splits.train.class_ids
     data = {"data": "shapes:48", "seed": 0, "val_fraction": 0.1}
-    return Classifier(model, params, preprocessing, *names, b, data)
+    devices = SingleDevice(model.network, b)
+    return Classifier(model, params, preprocessing, *names, devices, data)
 
 
 @given(st.integers(2, 7), st.integers(0, 2**32 - 1))
@@ -73,7 +75,7 @@ def test_every_image_counts_once_for_any_batch_size(classifier, splits, batch_si
 def test_ten_crops_are_the_mean_over_corners_centre_and_mirrors(classifier, splits):
     square = splits.val.image(0, 72)
     x = square.astype(np.float32) - classifier.preprocessing.statistics.mean
-    b, network = classifier.backend, classifier.model.network
+    b, network = classifier.backend.backends[0], classifier.model.network
     views = []
     for top, left in ((0, 0), (0, 8), (4, 4), (8, 0), (8, 8)):
         view = x[top : top + 64, left : left + 64]
@@ -127,7 +129,7 @@ def test_features_are_the_last_hidden_layer(classifier, splits):
     features = classifier.features([splits.val.image(i, 72) for i in range(3)])
     assert features.shape == (3, 1024)
     assert (features >= 0).all()
-    b = classifier.backend
+    b = classifier.backend.backends[0]
     last = classifier.params["fc8"]
     p = b.softmax(features * 0.5 @ last["weight"] + last["bias"])
     wanted = classifier.probabilities([splits.val.image(i, 72) for i in range(3)])
@@ -137,7 +139,7 @@ def test_features_are_the_last_hidden_layer(classifier, splits):
 def test_to_disk_and_back(classifier, splits, tmp_path):
     classifier.save(tmp_path / "best.safetensors")
     for path in (tmp_path, tmp_path / "best.safetensors"):
-        again = minialex.load(path, classifier.backend)
+        again = minialex.load(path, classifier.backend.backends[0])
         assert again.recipe_line == classifier.recipe_line
         assert again.class_names == classifier.class_names
         square = splits.val.image(0, 72)

@@ -6,7 +6,7 @@ from minialex import backends
 from minialex.errors import InputError
 from minialex.layers import Dense
 from minialex.network import Network
-from minialex.parallel import DeviceConfig, DeviceGroup
+from minialex.parallel import DeviceConfig, DeviceGroup, SingleDevice
 
 NETWORK = Network((("fc1", Dense(4)), ("fc2", Dense(2))), (1, 1, 3))
 
@@ -25,20 +25,19 @@ def test_a_value_that_no_machine_has_is_refused_at_once(fields, sentence):
         DeviceConfig("numpy", **fields)
 
 
-def test_one_device_opens_a_backend_and_several_a_group():
-    assert DeviceConfig("numpy").open(NETWORK).name == "numpy"
-    assert DeviceConfig("numpy", [0]).open(NETWORK).name == "numpy"
+def test_one_device_or_a_group():
+    for config in (DeviceConfig("numpy"), DeviceConfig("numpy", [0])):
+        assert isinstance(config.open(NETWORK), SingleDevice)
+        assert config.open(NETWORK).name == "numpy"
     group = DeviceConfig("numpy", [0, 0, 1], "data").open(NETWORK)
     assert isinstance(group, DeviceGroup)
     assert len(group.backends) == 3
     assert group.plan.scheme == "data"
 
 
-def test_what_is_open_already_is_passed_through():
+def test_a_backend_that_is_made_already_is_used():
     b = backends.get("numpy")
-    group = DeviceConfig("numpy", (0, 1)).open(NETWORK)
-    assert DeviceConfig(b).open(NETWORK) is b
-    assert DeviceConfig(group).open(NETWORK) is group
+    assert DeviceConfig(b).open(NETWORK).backends == (b,)
 
 
 def test_equal_configurations_compare_and_hash_alike():

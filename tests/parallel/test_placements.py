@@ -91,7 +91,7 @@ def run(network, batch, where, loss=None, steps=SGD_STEPS) -> Outcome:
     labels = rng.integers(0, network.classes, batch)
     name, *rest = where
     b = parallel.open_devices(network, name, here(rest[0]) if rest else None, *rest[1:])
-    params = parallel.place(b, network.init(backends.get("numpy"), 3, "float64"))
+    params = b.place(network.init(backends.get("numpy"), 3, "float64"))
     sgd, found = SGD(Recipe(weight_decay=0.01)), Outcome([], {}, {}, np.empty(0))
     velocities = sgd.start(b, params)
 
@@ -100,15 +100,15 @@ def run(network, batch, where, loss=None, steps=SGD_STEPS) -> Outcome:
 
     for step in range(steps):
         mode = Mode(training=True, seed=2**40 + 5, step=step)
-        value, grads = parallel.gradients(
-            b, network, params, inputs, labels, loss or losses.SoftmaxCrossEntropy(), mode
+        value, grads = b.gradients(
+            params, inputs, labels, loss or losses.SoftmaxCrossEntropy(), mode
         )
         found.losses.append(value())
         if step == 0:
             found.gradients = flat(b, grads)
         sgd.update(b, params, velocities, grads, RATES)
     found.params = flat(b, params)
-    found.scores = parallel.infer(b, network, params, inputs, batch)
+    found.scores = b.infer(params, inputs, batch)
     return found
 
 
@@ -199,12 +199,10 @@ def test_the_same_devices_give_the_same_bits():
 
 def test_replicas_stay_equal_to_the_bit():
     group = parallel.open_devices(NETWORK, "cupy", here([0, 1, 0]), "data")
-    params = parallel.place(group, NETWORK.init(backends.get("numpy"), 1))
+    params = group.place(NETWORK.init(backends.get("numpy"), 1))
     rng = np.random.default_rng(0)
     images, labels = rng.normal(size=(5, 11, 9, 3)).astype("float32"), rng.integers(0, 4, 5)
-    _, grads = parallel.gradients(
-        group,
-        NETWORK,
+    _, grads = group.gradients(
         params,
         lambda b, i, j: b.asarray(images[i:j]),
         labels,

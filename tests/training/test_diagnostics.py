@@ -17,11 +17,11 @@ def network():
     return models.get("cifar10", 10).network
 
 
-def test_the_first_look_measures_what_each_layer_gives_and_gets(network):
+def test_layer_statistics(network):
     params = network.init(b, 0, "float64")
     x = np.random.default_rng(0).normal(0, 60, (4, 32, 32, 3))
     labels = np.arange(4)
-    table, value = diagnostics.first_look(
+    table, value = diagnostics.layer_statistics(
         b, network, params, losses.SoftmaxCrossEntropy(), x, labels
     )
     rows = {line.split()[0]: line.split()[1:] for line in table.splitlines()[1:-1]}

@@ -229,7 +229,7 @@ def test_unreadable_images_are_left_out_counted_and_named(tmp_path, capsys):
     assert "image 17 is truncated" in output
 
 
-def test_the_first_look_shows_every_layer(tmp_path, capsys):
+def test_layer_statistics_are_shown_before_the_first_step(tmp_path, capsys):
     train("shapes:48", epochs=1, out=tmp_path / "run", progress=True)
     output = capsys.readouterr().out
     assert "as it should be" in output

@@ -128,7 +128,7 @@ def test_it_resumes_to_the_same_bits_without_the_first_weights(before, tmp_path,
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({}, "12 classes apart and the new data has 2: draw a fresh last layer"),
+        ({}, "12 output classes, the data set 2: use --replace-classifier"),
         ({"model": "cifar10", "replace_classifier": True}, "do not fit the first layer"),
         ({"initial": None, "replace_classifier": True}, "goes with `initial`"),
     ],
@@ -152,5 +152,5 @@ def test_as_many_other_classes_are_not_taken_for_the_same(before):
     network = before.classifier.model.network
     start_from(before.classifier, network, class_names=names)
     start_from(before.classifier, network, class_names=others, replace_classifier=True)
-    with pytest.raises(InputError, match=f"{names[3]!r} where the new data has 'another'"):
+    with pytest.raises(InputError, match=f"{names[3]!r} where the data set has 'another'"):
         start_from(before.classifier, network, class_names=others)

@@ -10,9 +10,9 @@ from minialex.backends.cuda import cublas, kernels
 from minialex.backends.cuda import device as cuda_device
 from minialex.backends.cuda.queue import Queue
 from minialex.backends.generic.backend import GenericBackend
-from minialex.errors import unknown
-
-PRECISIONS = {"fp32": "float32", "tf32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+from minialex.backends.cuda.compiled_step import CompiledStep
+from minialex.precision import Precision
+from minialex import precision as precisions
 
 _SHARE = 1 << 14  # numbers whose squares one block sums, at least
 
@@ -20,19 +20,23 @@ _SHARE = 1 << 14  # numbers whose squares one block sums, at least
 class CudaArrays(GenericBackend):
     """What the backend's ops stand on: `CupyBackend` is made of them."""
 
-    def __init__(self, device: int | None = None, precision: str = "fp32", own_queue: bool = False):
-        if precision not in PRECISIONS:
-            raise unknown("precision", precision, PRECISIONS)
+    def __init__(
+        self,
+        device: int | None = None,
+        precision: str | Precision = "fp32",
+        own_queue: bool = False,
+    ):
         index = 0 if device is None else int(device)
         cuda_device.check(index)
         super().__init__("cupy", cuda_device.library(), index)
-        self.precision = precision
-        self.queue = Queue(index, own_queue, tf32=precision == "tf32")
+        self.precision = precisions.get(precision)
+        self.queue = Queue(index, own_queue, tf32=self.precision.tf32)
         self._constants: dict[int, tuple[np.ndarray, Array]] = {}
 
     # ------------------------------------------------------------------------------ how it runs
 
-    def with_precision(self, precision: str) -> Self:
+    def with_precision(self, precision: str | Precision) -> Self:
+        precision = precisions.get(precision)
         if precision == self.precision:
             return self
         return type(self)(self.device, precision, self.queue.stream is not None)
@@ -70,17 +74,13 @@ class CudaArrays(GenericBackend):
     def record_stream(self, x, event) -> None:
         self.queue.keep(x, event)
 
-    def compute_dtype(self, dtype: str) -> str:
-        return PRECISIONS[self.precision] if dtype == "float32" else dtype
-
-    @property
-    def captures_steps(self) -> bool:  # type: ignore[override]
-        """On one device; in fp16 the host looks at every step's gradients."""
-        alone = self.queue.stream is None and self.precision != "fp16"
-        return alone and cublas.interface() is not None
+    def compile(self, step: Any) -> Any:
+        """On one device; with loss scaling the host looks at every step's gradients."""
+        alone = self.queue.stream is None and not self.precision.loss_scaling
+        return CompiledStep(self, step) if alone and cublas.interface() is not None else None
 
     def cast_params(self, params):
-        if PRECISIONS[self.precision] == "float32":
+        if not self.precision.half:
             return params
         return {
             # biases are added to sums, which are float32
@@ -92,7 +92,7 @@ class CudaArrays(GenericBackend):
         }
 
     def refresh_params(self, params, copies) -> None:
-        """Make `working_copy(params)` anew, in the arrays of the one before."""
+        """Make `cast_params(params)` anew, in the arrays of the one before."""
         for layer, of_layer in copies.items():
             for name, copy in of_layer.items():
                 x = params[layer][name]
@@ -187,7 +187,7 @@ class CudaArrays(GenericBackend):
 
     def _stored(self, x, dtype: str | None = None) -> Array:
         """Float32 numbers at half precision."""
-        out = self._new(x.shape, dtype or PRECISIONS[self.precision])
+        out = self._new(x.shape, dtype or self.precision.compute)
         self._run("elementwise", "from_float", (x, out, x.size), x.size, storage=out.dtype)
         return out
 

@@ -114,16 +114,16 @@ class CupyBackend(Convolutions, Maps):
 
     def crops(self, images, top, left, flip, crop, mean, mean_top, mean_left, shift, scale, dtype):
         wide = kernels.accumulator(dtype)
-        place = self.asarray(np.stack((top, left, flip), axis=1), "int32")
+        offsets = self.asarray(np.stack((top, left, flip), axis=1), "int32")
         mean = self._constant(mean, wide)
         shift = None if shift is None else self.asarray(shift, wide)
         corner = (-1, -1) if mean_top is None else (mean_top, mean_left)
-        return self.crops_at(images, place, crop, mean, corner, shift, scale, dtype)
+        return self.crops_at(images, offsets, crop, mean, corner, shift, scale, dtype)
 
     def crops_at(
-        self, images, place, crop, mean, corner, shift, scale, dtype, channels=None
+        self, images, offsets, crop, mean, mean_corner, shift, scale, dtype, channels=None
     ) -> Array:
-        """`crops` of what lies on the device: place (N, 3), mean, shift, scale (or a number).
+        """`crops` of what lies on the device: offsets (N, 3), mean, shift, scale (or a number).
 
         Of `channels` (None: as many as the images have) the last are zeros.
         """
@@ -132,16 +132,16 @@ class CupyBackend(Convolutions, Maps):
         out = self._new((n, crop, crop, channels or c), dtype)
         scales = (1.0, scale) if isinstance(scale, self.xp.ndarray) else (scale, None)
         sizes = (n, size, c, channels or c, crop)
-        arguments = (images, place, mean, shift, out, *sizes, *corner, *scales)
+        arguments = (images, offsets, mean, shift, out, *sizes, *mean_corner, *scales)
         self._run("augment", "crops", arguments, out.size, storage=dtype)
         return out
 
     def sgd_update(self, weight, velocity, gradient, rate, momentum, decay):
         return self.sgd_updates([(weight, velocity, gradient, rate, decay)], momentum)[0]
 
-    def sgd_updates(self, updates, momentum, gradient_scale=1.0):
+    def sgd_updates(self, updates, momentum):
         arrays = [(*map(self._packed, update[:3]), None) for update in updates]
-        self._sgd(arrays, [u[3:] for u in updates], momentum, gradient_scale)
+        self._sgd(arrays, [u[3:] for u in updates], momentum, 1.0)
         return [(w, v) for w, v, *_ in arrays]
 
     def captured_updates(self, arrays, decays, momentum, rates, halted) -> None:

@@ -11,8 +11,9 @@ import numpy as np
 from minialex.backends.base import Array, Pads, Pair, output_shape
 from minialex.backends.cuda import device as cuda_device
 from minialex.backends.cuda import implicit, kernels
-from minialex.backends.cuda.arrays import PRECISIONS, CudaArrays
+from minialex.backends.cuda.arrays import CudaArrays
 from minialex.errors import InputError, unknown
+from minialex.precision import FULL, Precision
 
 _CHUNK = 1024  # rows whose column sums one block takes
 
@@ -20,9 +21,14 @@ _CHUNK = 1024  # rows whose column sums one block takes
 class Convolutions(CudaArrays):
     """The layers with weights."""
 
-    def __init__(self, device: int | None = None, precision: str = "fp32", own_queue: bool = False):
+    def __init__(
+        self,
+        device: int | None = None,
+        precision: str | Precision = "fp32",
+        own_queue: bool = False,
+    ):
         super().__init__(device, precision, own_queue)
-        able = precision != "fp32" and cuda_device.has_tensor_cores(self.device)
+        able = self.precision != FULL and cuda_device.has_tensor_cores(self.device)
         self._convolution_by = "implicit" if able else "im2col"
 
     def with_own_stream(self) -> Self:
@@ -50,8 +56,7 @@ class Convolutions(CudaArrays):
     @property
     def has_warpgroup_products(self) -> bool:
         """Whether `convolution_by` may be "wgmma"."""
-        halves = self.precision in ("bf16", "fp16")
-        return halves and cuda_device.has_warpgroup_products(self.device)
+        return self.precision.half and cuda_device.has_warpgroup_products(self.device)
 
     # ------------------------------------------------------------------------------ convolution
 
@@ -179,7 +184,7 @@ class Convolutions(CudaArrays):
 
     def channels_to_copy(self, channels: int, maps: int, groups: int, dtype: str) -> int:
         """How many channels images best have for a first convolution, zeros behind their own."""
-        stored = np.dtype("uint16" if PRECISIONS[self.precision] != "float32" else dtype)
+        stored = np.dtype("uint16" if self.precision.half else dtype)
         if self.convolution_by == "im2col" or dtype == "float64":
             return channels
         least = ((0, 0), (0, 0))

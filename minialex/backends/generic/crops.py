@@ -30,3 +30,24 @@ class GenericCrops(GenericArrays):
                 x = x + shift[i, :]
             out[i, ...] = x if scale == 1.0 else x * scale
         return out
+
+    def crops_at(
+        self, images, offsets, crop, mean, mean_corner, shift, scale, dtype, channels=None
+    ) -> Array:
+        """No compiled step here; its input is that of `crops`."""
+        top, left, flip = self.to_numpy(offsets).T
+        corner = (None, None) if mean_corner == (-1, -1) else mean_corner
+        mean = self.to_numpy(mean)
+        shift = None if shift is None else self.to_numpy(shift)
+        if not isinstance(scale, float):
+            scale = float(self.to_numpy(scale)[0])
+        x = self.crops(images, top, left, flip > 0, crop, mean, *corner, shift, scale, dtype)
+        missing = (channels or x.shape[3]) - x.shape[3]
+        if missing == 0:
+            return x
+        zeros = self.xp.zeros((*x.shape[:3], missing), dtype=x.dtype, device=self.device)
+        return self.concat((x, zeros), 3)
+
+    def channels_to_copy(self, channels: int, maps: int, groups: int, dtype: str) -> int:
+        """As many as there are."""
+        return channels

@@ -5,15 +5,24 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Self
 
 from minialex.backends.base import Array, Backend
+from minialex import precision as precisions
 from minialex.errors import InputError
+from minialex.precision import FULL, Precision
 
 
 class GenericExecution(Backend):
     """A library without devices, streams or precisions to choose."""
 
-    def with_precision(self, precision: str) -> Self:
+    def describe(self) -> str:
+        device = "" if self.device is None else f", device {self.device}, {self.precision}"
+        return f"on the {self.name} backend{device}"
+
+    def compile(self, step: Any) -> None:
+        return None
+
+    def with_precision(self, precision: str | Precision) -> Self:
         """This backend computing in "fp32", "tf32", "bf16" or "fp16", if it can."""
-        if precision == "fp32":
+        if precisions.get(precision) == FULL:
             return self
         raise InputError(
             f'backend "{self.name}" computes in fp32 only, not in {precision}: leave the precision '
@@ -64,7 +73,7 @@ class GenericExecution(Backend):
 
     def compute_dtype(self, dtype: str) -> str:
         """The type that activations of a network of `dtype` are kept in at this precision."""
-        return dtype
+        return self.precision.compute_dtype(dtype)
 
     def cast_params(self, params: dict) -> dict:
         """The parameters as the layers compute with them: at full precision, themselves."""

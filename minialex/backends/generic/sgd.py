@@ -14,17 +14,8 @@ class GenericSGD(GenericArrays):
         velocity = momentum * velocity - (decay * rate) * weight - rate * gradient
         return weight + velocity, velocity
 
-    def sgd_updates(
-        self, updates: Sequence[tuple], momentum: float, gradient_scale: float = 1.0
-    ) -> list[tuple[Array, Array]]:
-        """`sgd_update` of many arrays, each (weight, velocity, gradient, rate, decay).
-
-        All gradients are first multiplied by `gradient_scale`.
-        """
+    def sgd_updates(self, updates: Sequence[tuple], momentum: float) -> list[tuple[Array, Array]]:
+        """`sgd_update` of many arrays, each (weight, velocity, gradient, rate, decay)."""
         return [
-            self.sgd_update(
-                *(w, v, g if gradient_scale == 1.0 else self.scale(g, gradient_scale)),
-                *(rate, momentum, decay),
-            )
-            for w, v, g, rate, decay in updates
+            self.sgd_update(w, v, g, rate, momentum, decay) for w, v, g, rate, decay in updates
         ]

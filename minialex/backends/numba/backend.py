@@ -49,6 +49,9 @@ class NumbaBackend(NumpyBackend):
     def with_threads(self, threads):
         return self if threads is None else type(self)(self.device, threads)
 
+    def describe(self) -> str:
+        return f"on the {self.name} backend, {self.threads} thread{'s' * (self.threads > 1)}"
+
     def remarks(self, devices):
         if is_kept(convolution.forward):
             return []

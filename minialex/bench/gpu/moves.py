@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from minialex import backends, losses, models, parallel
+from minialex import backends, losses, models
 from minialex.bench.gpu.plan import Plan, Run, on_device
 from minialex.fusion import Stage
 from minialex.layers import Dropout, Layer, MaxPool, Mode, ReLU
 from minialex.network import Network
 from minialex.optim import SGD
-from minialex.training.captured import input_channels
+from minialex.parallel import SingleDevice
+from minialex.training.feed import input_channels
 
 _ARGMAX = 2  # bytes of a maximum's tap
 
@@ -83,7 +84,7 @@ def _listed(b: Any, plan: Plan) -> Iterator[tuple[str, int, Run]]:
     scores, labels = device((n, network.classes)), b.asarray(np.arange(n) % network.classes)
     loss = losses.SoftmaxCrossEntropy()
     yield "loss", 2 * scores.nbytes, partial(loss, b, scores, labels, None, 1.0)
-    params = parallel.place(b, network.init(backends.get("numpy"), 0))
+    params = SingleDevice(network, b).place(network.init(backends.get("numpy"), 0))
     velocities = SGD(recipe).start(b, params)
     triples = [
         (value, velocities[layer][name], velocities[layer][name], 0.0, 0.0)

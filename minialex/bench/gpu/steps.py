@@ -5,12 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from minialex import backends, losses, models, parallel
+from minialex import backends, losses, models
 from minialex.bench.gpu import peers
 from minialex.bench.gpu.plan import Plan, Run, timed
 from minialex.bench.gpu.whole import Whole
 from minialex.layers import Mode
+from minialex.network import Network
 from minialex.optim import SGD, Rates
+from minialex.parallel import DeviceConfig, Devices, SingleDevice
 
 
 def steps(precision: str, batch: int, plan: Plan, wgmma: bool = False) -> list[dict[str, Any]]:
@@ -33,25 +35,24 @@ def steps(precision: str, batch: int, plan: Plan, wgmma: bool = False) -> list[d
     few = batch <= plan.all_up_to
     if few:
         network = models.get(plan.model).network
-        towers: Any = parallel.open_devices(network, "cupy", [0, 0], precision=precision)
+        towers = DeviceConfig("cupy", [0, 0], precision=precision).open(network)
         columns = _convolving_by("im2col", precision)
         runs |= {
             "captured": captured(plan.model, b, batch),
-            f"op by op, {b.convolution_by}": Resident(plan.model, b, batch).step,
-            "op by op, im2col": Resident(plan.model, columns, batch).step,
+            f"op by op, {b.convolution_by}": Resident(plan.model, _on(network, b), batch).step,
+            "op by op, im2col": Resident(plan.model, _on(network, columns), batch).step,
             "two towers on one device": Resident(plan.model, towers, batch).step,
         }
         if wgmma:
             runs["captured, wgmma"] = captured(plan.model, by_warpgroups, batch)
-
-        def wait() -> None:
-            for one in towers.backends:
-                one.synchronize()
-
-        waits["two towers on one device"] = wait
+        waits["two towers on one device"] = towers.synchronize
     for name, (run, its_wait) in peers.eager(plan.model, precision, batch, few).items():
         runs[name], waits[name] = run, its_wait
     return _rows(precision, batch, timed(b, runs, plan, waits))
+
+
+def _on(network: Network, b: Any) -> Devices:
+    return SingleDevice(network, b)
 
 
 def _convolving_by(way: str, precision: str) -> Any:
@@ -77,7 +78,7 @@ def inference(precision: str, plan: Plan) -> list[dict[str, Any]]:
     b: Any = backends.get("cupy", 0, precision)
     rows: list[dict[str, Any]] = []
     for batch in plan.views:
-        r = Resident(plan.model, b, batch)
+        r = Resident(plan.model, _on(models.get(plan.model).network, b), batch)
         own, x = b.cast_params(r.params), r.input(b, 0, batch)
         runs: dict[str, Run] = {"op by op": partial(r.network.infer, b, own, x)}
         waits = {}
@@ -108,11 +109,11 @@ def _images(shape: tuple[int, ...]) -> np.ndarray:
 class Resident:
     """Parameters, velocities, a batch on the device, and a step over them."""
 
-    def __init__(self, model: str, b: Any, batch: int):
+    def __init__(self, model: str, devices: Devices, batch: int):
         found = models.get(model)
-        self.b, self.network, self.sgd = b, found.network, SGD(found.recipe)
-        self.params = parallel.place(b, found.network.init(backends.get("numpy"), 0))
-        self.velocities = self.sgd.start(b, self.params)
+        self.devices, self.network, self.sgd = devices, found.network, SGD(found.recipe)
+        self.params = devices.place(found.network.init(backends.get("numpy"), 0))
+        self.velocities = self.sgd.start(devices, self.params)
         self.images = _images((batch, *found.network.input_shape))
         self.labels = np.arange(batch) % found.network.classes
         self._there: dict[Any, Any] = {}
@@ -128,16 +129,15 @@ class Resident:
     def step(self) -> None:
         """Forward, backward, update."""
         mode, loss = Mode(training=True), losses.SoftmaxCrossEntropy()
-        of = (self.params, self.input, self.labels, loss, mode)
-        _, grads = parallel.gradients(self.b, self.network, *of)
-        self.sgd.update(self.b, self.params, self.velocities, grads, Rates(0.01, 0.01, 0.0))
+        _, grads = self.devices.gradients(self.params, self.input, self.labels, loss, mode)
+        self.sgd.update(self.devices, self.params, self.velocities, grads, Rates(0.01, 0.01, 0.0))
 
 
 def captured(model: str, b: Any, batch: int) -> Run:
     """The same step as one CUDA graph, with a working copy that the update writes."""
     from minialex.backends.cuda.graph import Recording, Ring
 
-    r = Resident(model, b, batch)
+    r = Resident(model, _on(models.get(model).network, b), batch)
     x, labels = r.input(b, 0, batch), b.asarray(r.labels)
     own = b.cast_params(r.params)
     places = [(layer, name) for layer, of in r.params.items() for name in of]

@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from minialex import backends, losses, models, parallel
+from minialex import backends, losses, models
 from minialex.bench.gpu.plan import Plan, timed
 from minialex.data.loading.loader import Batch, Loader
 from minialex.data.packed.prepare import prepare
 from minialex.data.preprocessing import Preprocessing
 from minialex.data.sources.open import open_data
 from minialex.data.statistics import Statistics
-from minialex.inference.classifier import Classifier
 from minialex.optim import SGD, Rates
-from minialex.training.captured import CapturedSteps
-from minialex.training.state import State
+from minialex.parallel import SingleDevice
+from minialex.training.feed import Photographs
+from minialex.training.step import TrainStep
 
 _RATES = Rates(1e-4, 1e-4, 0.1)  # so low that the loss of drawn labels stays finite
 
@@ -28,35 +28,36 @@ class Whole:
     def __init__(self, model: str, b: Any, batch: int):
         found = models.get(model)
         size, classes = found.recipe.resize, found.network.classes
-        params = parallel.place(b, found.network.init(backends.get("numpy"), 0))
-        self.state = State(params, SGD(found.recipe).start(b, params))
         mean = np.full((size, size, 3), 120, np.float32)
         statistics = Statistics(mean, np.array([3.0, 9.0, 60.0]), np.eye(3), 1)
-        names = tuple(map(str, range(classes)))
-        view = Preprocessing(found.recipe, statistics)
-        self._steps = CapturedSteps(
-            Classifier(found, params, view, names, names, b, {}), losses.SoftmaxCrossEntropy(), 0
+        self._step = TrainStep(
+            found.network,
+            SingleDevice(found.network, b),
+            losses.SoftmaxCrossEntropy(),
+            SGD(found.recipe),
+            feed=Photographs(Preprocessing(found.recipe, statistics)),
+            batch_size=batch,
         )
+        self.state = self._step.init()
         places = np.arange(batch)
         images = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), np.uint8)
         self._batch = Batch(images, places % classes, places, places, batch)
 
     def fed(self, batch: Batch | None = None) -> None:
         """One step on bytes of the host."""
-        self._steps.start(self.state, self._batch if batch is None else batch, _RATES)
-        self.state.step += 1
-        for _ in self._steps.finished():
+        self._step.start(self.state, self._batch if batch is None else batch, _RATES)
+        for _ in self._step.finished():
             pass
 
     def resident(self) -> None:
         """One step on the bytes that are there."""
         if self.state.step == 0:
             self.fed()
-        self._steps.again()
+        self._step.replay()
 
     def end(self) -> None:
         """Wait for all losses."""
-        for _ in self._steps.finished(all_of_them=True):
+        for _ in self._step.finished(wait=True):
             pass
 
 

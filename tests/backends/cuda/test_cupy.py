@@ -14,9 +14,11 @@ from minialex import backends, losses, models, parallel
 from minialex.backends.base import Backend
 from minialex.backends.cuda import kernels
 from minialex.errors import InputError
-from minialex.layers import Mode
 from minialex.models.recipe import Recipe
 from minialex.optim import SGD, Rates
+from minialex.parallel import SingleDevice
+from minialex.training.step import TrainStep
+from minialex.tree import leaves
 
 HALF = ("float16", "bfloat16")
 reference = backends.get("numpy")
@@ -160,27 +162,16 @@ def test_half_precision_changes_what_is_stored_not_what_is_learnt():
     found = {}
     for precision in ("fp32", "tf32", "bf16", "fp16"):
         b = backends.get("cupy", 0, precision)
-        params = parallel.place(b, network.init(reference, 1))
-        sgd = SGD(Recipe())
-        velocities = sgd.start(b, params)
-        scale = 512.0 if precision == "fp16" else 1.0
-        values = []
-        for step in range(4):
-            mode, loss = Mode(training=True, step=step), losses.SoftmaxCrossEntropy()
-
-            def inputs(b, first, end):
-                return b.asarray(images[first:end], b.compute_dtype("float32"))
-
-            value, grads = parallel.gradients(b, network, params, inputs, labels, loss, mode, scale)
-            values.append(value())
-            kinds = {
-                str(a.dtype)
-                for tree in (params, grads)
-                for of in tree.values()
-                for a in of.values()
-            }
-            assert kinds == {"float32"}
-            sgd.update(b, params, velocities, grads, Rates(0.01, 0.01, 0.0), scale)
+        devices, loss = SingleDevice(network, b), losses.SoftmaxCrossEntropy()
+        step = TrainStep(network, devices, loss, SGD(Recipe()))
+        state, values = step.init(seed=1), []
+        for _ in range(4):
+            values.append(step(state, (images, labels), Rates(0.01, 0.01, 0.0)))
+            for tree in (state.params, state.velocities):
+                assert {str(x.dtype) for *_, x in leaves(tree)} == {"float32"}
+        inputs, mode = step.feed.inputs((images, labels), 0, 0.0), step.mode(4)
+        _, grads = devices.gradients(state.params, inputs, labels, loss, mode)
+        assert {str(x.dtype) for *_, x in leaves(grads)} == {"float32"}
         found[precision] = values
     np.testing.assert_allclose(found["tf32"], found["fp32"], rtol=1e-5)
     np.testing.assert_allclose(found["fp16"], found["fp32"], rtol=1e-3)
@@ -326,7 +317,7 @@ def test_a_step_of_the_whole_network_agrees():
     outcomes = []
     for name in ("numpy", "cupy"):
         b: Backend = backends.get(name)
-        step, params = step_of(network, b, 2)
+        step, params = step_of(network, SingleDevice(network, b), 2)
         value = step(0)()
         outcomes.append((value, {k: b.to_numpy(v["weight"]) for k, v in params.items()}))
     (theirs, wanted), (ours, found) = outcomes
@@ -339,7 +330,7 @@ def test_ten_steps_of_a_small_network_agree():
     network = models.get("cifar10", 10).network
     values = []
     for name in ("numpy", "cupy"):
-        step, _ = step_of(network, backends.get(name), 6, "float64")
+        step, _ = step_of(network, SingleDevice(network, backends.get(name)), 6, "float64")
         values.append([step(i)() for i in range(10)])
     np.testing.assert_allclose(values[1], values[0], rtol=1e-9)
 

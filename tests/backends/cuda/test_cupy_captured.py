@@ -9,6 +9,7 @@ import pytest
 import minialex
 from minialex import models
 from minialex.backends.cuda.backend import CupyBackend
+from minialex.backends.cuda.compiled_step import CompiledStep
 from minialex.errors import TrainingError
 from minialex.layers import Conv2D, Dense, Dropout, MaxPool, ReLU, ResponseNorm
 from minialex.network import Network
@@ -54,7 +55,7 @@ SETTINGS = {
 def train(out, captured: bool = True, **more):
     with pytest.MonkeyPatch.context() as patch:
         if not captured:
-            patch.setattr(CupyBackend, "captures_steps", False)
+            patch.setattr(CupyBackend, "compile", lambda self, step: None)
         return minialex.train(**{**SETTINGS, **more}, out=out)
 
 
@@ -90,17 +91,16 @@ def test_stopped_and_resumed(tmp_path):
 @pytest.mark.standin
 def test_one_launch_a_step(tmp_path, monkeypatch):
     """After the first step, which runs op by op, and the second, which is captured."""
-    from minialex.training.captured import CapturedSteps
-
-    counts, start = [], CapturedSteps.start
+    counts, start = [], CompiledStep.start
 
     def counted(self, *given):
         machine = cuda_on_cpu.machine
         before = machine.launches, machine.to_host
-        start(self, *given)
+        started = start(self, *given)
         counts.append((machine.launches - before[0], machine.to_host - before[1]))
+        return started
 
-    monkeypatch.setattr(CapturedSteps, "start", counted)
+    monkeypatch.setattr(CompiledStep, "start", counted)
     train(tmp_path / "run", max_steps=3)
     assert counts[0][0] > 20
     assert counts[1:] == [(1, 4)] * 2  # a launch, and the loss's four bytes
@@ -118,14 +118,14 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_any_update(tmp_path):
     assert "step" in ours
 
 
-def test_who_does_not_capture(tmp_path):
+def test_who_does_not_compile():
     """fp16 looks at its gradients on the host; two devices have streams of their own."""
     from minialex import backends
 
-    assert backends.get("cupy").captures_steps
-    assert not backends.get("cupy", 0, "fp16").captures_steps
-    assert not backends.get("cupy").with_own_stream().captures_steps
-    assert not backends.get("numpy").captures_steps
+    assert backends.get("cupy").compile(None) is not None
+    assert backends.get("cupy", 0, "fp16").compile(None) is None
+    assert backends.get("cupy").with_own_stream().compile(None) is None
+    assert backends.get("numpy").compile(None) is None
 
 
 @pytest.mark.standin

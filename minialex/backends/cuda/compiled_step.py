@@ -1,0 +1,82 @@
+"""Whole training steps as one CUDA graph each: the same bits as op by op.
+
+Augmentation, forward, backward and update are captured once. What differs from step to step
+(images, labels, where to crop, rates, the number of the step) goes to fixed addresses in the
+device's memory first. The loss comes back a few steps later, so that the host never waits for it;
+a loss that is not finite stops all updates after it, on the device, until the host sees it.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from minialex.backends.cuda.graph import Field, Inputs, Recording, Ring
+from minialex.tree import Tree, leaves
+
+
+class CompiledStep:
+    """Steps of `step` (a `training.step.TrainStep`) on the CUDA backend `b`."""
+
+    lag = 4  # steps whose losses may be on their way
+
+    def __init__(self, b: Any, step: Any):
+        self.b, self.step = b, step
+        self._captured_for: list[Any] = []
+        self._last = -1  # the step that was made here last
+
+    def start(
+        self, state: Any, batch: Any, rates: Any
+    ) -> tuple[Callable[[], float], Callable[[], bool]]:
+        """Give the device one step: its loss, which waits for it, and whether it is there."""
+        values = self.step.host_arrays(state, batch, rates)
+        self._prepare(state, values)
+        self._inputs.give(values)
+        self._recording.run()
+        self._last = state.step
+        event, loss = self._ring.fetch(state.step)
+
+        def wait() -> float:
+            event.synchronize()
+            return loss()
+
+        return wait, lambda: event.done
+
+    def replay(self) -> None:
+        """The last step's work once more, on the batch that is there: for measuring."""
+        self._recording.run()
+
+    # ------------------------------------------------------------------------------ the graph
+
+    def _prepare(self, state: Any, values: dict[str, Any]) -> None:
+        """Capture again if the arrays are others than before; refresh what others changed."""
+        arrays = [x for tree in (state.params, state.velocities) for *_, x in leaves(tree)]
+        if len(arrays) != len(self._captured_for) or any(
+            a is not b for a, b in zip(arrays, self._captured_for, strict=True)
+        ):
+            self._capture(state.params, state.velocities, values)
+            self._captured_for = arrays
+        elif state.step != self._last + 1:
+            self.b.refresh_params(state.params, self._cast)
+
+    def _capture(self, params: Tree, velocities: Tree, values: dict[str, Any]) -> None:
+        b = self.b
+        self._params, self._velocities = params, velocities
+        self._cast = b.cast_params(params)
+        self._constants = self.step.feed.constants(b)
+        self._ring = Ring(b.queue, self.step.dtype)
+        fields = {name: Field(x.shape, x.dtype.name) for name, x in values.items()}
+        self._inputs = Inputs(b.queue, fields)
+        self._recording = Recording(b.queue, self._body)
+
+    def _body(self) -> None:
+        """Everything between a batch's bytes and the new parameters, from device memory alone."""
+        b, step = self.b, self.step
+        arrays = {**self._inputs.arrays, **self._constants}
+        loss, grads = step.device_gradients(b, self._cast, arrays)
+        b.keep_loss(loss, arrays["step"], self._ring)
+        updates = []
+        for layer, name, weight in leaves(self._params):
+            cast = self._cast[layer][name]
+            copy = None if cast is weight else cast
+            updates.append((weight, self._velocities[layer][name], grads[layer][name], copy))
+        decays, momentum = step.decays(self._params), step.optimizer.recipe.momentum
+        b.captured_updates(updates, decays, momentum, arrays["rates"], self._ring.halted)

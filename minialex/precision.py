@@ -1,0 +1,78 @@
+"""Precision as a policy: what a network's numbers are kept in, and multiplied in.
+
+It stands below the backends, which compute with it; parameters are cast once a step (`TrainStep`),
+and nothing else asks which precision is in force.
+"""
+
+from dataclasses import dataclass
+
+from minialex.errors import unknown
+
+
+@dataclass(frozen=True)
+class Precision:
+    """`parameters`, their gradients and all sums; `compute`: activations and factors of products.
+
+    `tf32` multiplies float32 numbers by tensor cores, which keep ten bits of the fraction.
+    `loss_scaling` multiplies the loss, so that small gradients do not vanish in float16.
+    """
+
+    name: str = "fp32"
+    parameters: str = "float32"
+    compute: str = "float32"
+    tf32: bool = False
+    loss_scaling: bool = False
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def half(self) -> bool:
+        """Whether activations take two bytes."""
+        return self.compute != self.parameters
+
+    def compute_dtype(self, dtype: str) -> str:
+        """What a network of `dtype` computes in: float64 networks always in float64."""
+        return self.compute if dtype == self.parameters else dtype
+
+
+PRECISIONS = {
+    one.name: one
+    for one in (
+        Precision(),
+        Precision("tf32", tf32=True),
+        Precision("bf16", compute="bfloat16"),
+        Precision("fp16", compute="float16", loss_scaling=True),
+    )
+}
+FULL = PRECISIONS["fp32"]
+
+
+def get(name: str | Precision) -> Precision:
+    """The precision called "fp32", "tf32", "bf16" or "fp16"."""
+    if isinstance(name, Precision):
+        return name
+    if name not in PRECISIONS:
+        raise unknown("precision", name, PRECISIONS)
+    return PRECISIONS[name]
+
+
+@dataclass(frozen=True)
+class LossScale:
+    """Dynamic loss scaling: what the loss is multiplied by before the backward pass in fp16.
+
+    Small gradients would otherwise become zero. A step whose gradients overflow is left out and the
+    scale halved; after `patience` good steps in a row it is doubled.
+    """
+
+    value: float = 2.0**15
+    good_steps: int = 0
+    patience: int = 1000
+
+    def after(self, overflow: bool) -> "LossScale":
+        """The scale for the next step."""
+        if overflow:
+            return LossScale(max(1.0, self.value / 2), 0, self.patience)
+        if self.good_steps + 1 < self.patience:
+            return LossScale(self.value, self.good_steps + 1, self.patience)
+        return LossScale(min(2.0**24, self.value * 2), 0, self.patience)

@@ -1,0 +1,110 @@
+"""Learning-rate schedules: pure functions of the recipe, the epoch, and the errors so far.
+
+So a resumed run needs no schedule state. A new schedule is a function here and an entry in
+`SCHEDULES`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import cos, pi
+
+from minialex.errors import unknown
+from minialex.models.recipe import Recipe
+from minialex.optim import Rates
+
+# (recipe, epochs done with their fraction, validation top-1 error of each epoch) -> rates
+Schedule = Callable[[Recipe, float, Sequence[float]], Rates]
+
+
+def _uniform(recipe: Recipe, factor: float) -> Rates:
+    rate = recipe.lr * factor
+    return Rates(rate, rate * recipe.bias_rate, recipe.colour_noise)
+
+
+def constant(recipe: Recipe, epoch: float, errors: Sequence[float]) -> Rates:
+    """The same rate throughout."""
+    return _uniform(recipe, 1.0)
+
+
+def plateau(recipe: Recipe, epoch: float, errors: Sequence[float]) -> Rates:
+    """Divided by ten when the validation error stops improving, three times at most (section 5)."""
+    return _uniform(recipe, 0.1 ** min(3, plateau_drops(errors, recipe.patience)))
+
+
+def plateau_drops(errors: Sequence[float], patience: int) -> int:
+    """How often `patience` epochs in a row brought no new best error."""
+    drops, waited, best = 0, 0, float("inf")
+    for error in errors:
+        waited = 0 if error < best else waited + 1
+        best = min(best, error)
+        if waited == patience:
+            drops, waited = drops + 1, 0
+    return drops
+
+
+def step(recipe: Recipe, epoch: float, errors: Sequence[float]) -> Rates:
+    """Divided by ten after each third of the epochs."""
+    return _uniform(recipe, 0.1 ** int(min(2, 3 * epoch // recipe.epochs)))
+
+
+def cosine(recipe: Recipe, epoch: float, errors: Sequence[float]) -> Rates:
+    """Half a cosine from the full rate to zero."""
+    return _uniform(recipe, 0.5 * (1 + cos(pi * min(1.0, epoch / recipe.epochs))))
+
+
+@dataclass(frozen=True)
+class HandSchedule:
+    """The changes made by hand in the runs behind the paper's tables, by epoch.
+
+    From `first` the weights' rate is a tenth, from `second` a hundredth; from `slow` the first
+    layer's weights have a thousandth and the colour noise is off; from `freeze` the first layer's
+    weights stand still; from `third` all weights have a thousandth. Biases start at twice the rate
+    and keep it, or end at `last_bias` of it (the notes do not say from when: here, from `third`).
+    A run of other than `epochs` epochs stretches the epochs in proportion.
+    """
+
+    epochs: int
+    first: int
+    second: int
+    slow: int
+    freeze: int
+    third: int | None
+    last_bias: float = 1.0
+
+    def __call__(self, recipe: Recipe, epoch: float, errors: Sequence[float]) -> Rates:
+        at = epoch * self.epochs / recipe.epochs
+        ended = self.third is not None and at >= self.third
+        factor = 0.001 if ended else 0.01 if at >= self.second else 0.1 if at >= self.first else 1
+        layers = {}
+        if at >= self.slow:
+            layers["conv1"] = 0.0 if at >= self.freeze else 0.001 * recipe.lr
+        bias = recipe.lr * recipe.bias_rate * (self.last_bias if ended else 1.0)
+        noise = 0.0 if at >= self.slow else recipe.colour_noise
+        return Rates(recipe.lr * factor, bias, noise, layers)
+
+
+def dexp(recipe: Recipe, epoch: float, errors: Sequence[float]) -> Rates:
+    """The later hands-off schedule: four plateaus down to 1/250, biases two down to 1/10."""
+    progress = min(epoch / recipe.epochs, 1 - 1e-9)
+    weight = recipe.lr * 250 ** (-int(progress * 4) / 3)
+    bias = recipe.lr * recipe.bias_rate * 10.0 ** -int(progress * 2)
+    return Rates(weight, bias, recipe.colour_noise)
+
+
+SCHEDULES: dict[str, Schedule] = {
+    "constant": constant,
+    "plateau": plateau,
+    "step": step,
+    "cosine": cosine,
+    "2010": HandSchedule(93, 23, 51, 68, 72, 78, last_bias=0.1),
+    "2012": HandSchedule(91, 25, 51, 67, 72, 79),
+    "2012-half": HandSchedule(96, 20, 48, 66, 72, None),
+    "dexp": dexp,
+}
+
+
+def get(name: str) -> Schedule:
+    """The schedule called `name`."""
+    if name not in SCHEDULES:
+        raise unknown("schedule", name, SCHEDULES)
+    return SCHEDULES[name]

@@ -1,0 +1,188 @@
+"""A training step: the one place where forward, loss, backward and update meet.
+
+    step = TrainStep(network, devices, loss, SGD(recipe))
+    state = step.init(seed=0)
+    loss = step(state, (images, labels), rates)
+
+Steps are started one after the other, and their losses come back when they are there, which on a
+GPU is some steps later: `start` and `finished`; calling the step does both. Where a backend can
+compile steps, full batches run compiled, to the same bits.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minialex import backends
+from minialex.backends.base import Array, Backend
+from minialex.errors import InputError
+from minialex.layers import Mode
+from minialex.losses import Loss
+from minialex.network import Network
+from minialex.optim import SGD, Rates
+from minialex.parallel import Devices
+from minialex.precision import LossScale
+from minialex.training.feed import Feed, Tensors
+from minialex.tree import Tree, leaves, map_tree
+
+
+@dataclass
+class StepState:
+    """Parameters, velocities and counters: all that a step changes."""
+
+    params: Tree
+    velocities: Tree
+    step: int = 0  # updates done
+    epoch: int = 0  # epochs finished
+    loss_scale: float = LossScale.value  # in half precision (see `LossScale`)
+    good_steps: int = 0
+
+
+@dataclass(frozen=True)
+class Done:
+    """A step that was made, and its loss before the update.
+
+    Of a loss that is not finite no update was made, nor any after it.
+    """
+
+    step: int
+    batch: Any
+    rates: Rates
+    loss: float
+
+    @property
+    def finite(self) -> bool:
+        """Whether the loss is a number."""
+        return bool(np.isfinite(self.loss))
+
+
+@dataclass(frozen=True)
+class _Pending:
+    step: int
+    batch: Any
+    rates: Rates
+    loss: Callable[[], float]
+    ready: Callable[[], bool]
+
+
+class TrainStep:
+    """Steps of `network` on `devices`.
+
+    `loss` is minimised by `optimizer`; `feed` turns batches into inputs, by default host arrays as
+    they are. `batch_size` is the size of full batches, which may run compiled; None: none does.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        devices: Devices,
+        loss: Loss,
+        optimizer: SGD,
+        *,
+        feed: Feed | None = None,
+        batch_size: int | None = None,
+        seed: int = 0,
+        dtype: str = "float32",
+    ):
+        self.network, self.devices, self.loss, self.optimizer = network, devices, loss, optimizer
+        self.feed: Feed = feed or Tensors(dtype)
+        self.batch_size, self.seed, self.dtype = batch_size, seed, dtype
+        self._pending: deque[_Pending] = deque()
+        compilable = batch_size is not None and self.feed.compilable
+        self._compiled = devices.compile(self) if compilable else None
+
+    def init(self, seed: int = 0) -> StepState:
+        """The state before the first step."""
+        params = self.devices.place(self.network.init(backends.get("numpy"), seed, self.dtype))
+        return StepState(params, self.optimizer.start(self.devices, params))
+
+    def __call__(self, state: StepState, batch: Any, rates: Rates) -> float:
+        """Make a step and wait for it: the loss before the update."""
+        self.start(state, batch, rates)
+        *_, done = self.finished(wait=True)
+        return done.loss
+
+    def start(self, state: StepState, batch: Any, rates: Rates) -> None:
+        """Give the devices one step; `state` holds the new parameters, `state.step` goes on."""
+        compiled = self._compiled
+        if compiled is not None and self._is_full(batch):
+            loss, ready = compiled.start(state, batch, rates)
+            self._pending.append(_Pending(state.step, batch, rates, loss, ready))
+        elif all(np.isfinite(pending.loss()) for pending in self._pending):
+            value = self._run(state, batch, rates)
+            self._pending.append(_Pending(state.step, batch, rates, lambda: value, lambda: True))
+        state.step += 1
+
+    def finished(self, wait: bool = False) -> Iterator[Done]:
+        """Steps whose losses are here, in order; with `wait` all that were started."""
+        lag = 0 if self._compiled is None else self._compiled.lag
+        while self._pending:
+            first = self._pending[0]
+            if not (wait or len(self._pending) > lag or first.ready()):
+                return
+            self._pending.popleft()
+            yield Done(first.step, first.batch, first.rates, first.loss())
+
+    def replay(self) -> None:
+        """The last compiled step's work once more, on the batch that is there: for measuring."""
+        if self._compiled is None:
+            raise InputError("this step is not compiled")
+        self._compiled.replay()
+
+    def mode(self, step: Any) -> Mode:
+        """The mode of the pass of `step`."""
+        return Mode(training=True, seed=self.seed, step=step)
+
+    # ------------------------------------------------------------------------------ compiled
+    # What a backend that compiles steps needs: the host's half of a step, and the device's.
+
+    def host_arrays(self, state: StepState, batch: Any, rates: Rates) -> dict[str, np.ndarray]:
+        """All that differs from step to step: images, labels, rates in the order of parameters."""
+        of_parameters = [self.optimizer.rate(rates, *key[:2]) for key in leaves(state.params)]
+        return {
+            **self.feed.host_arrays(batch, state.epoch, rates.colour_noise),
+            "labels": np.asarray(self.feed.labels(batch), np.int64),
+            "rates": np.array(of_parameters, self.dtype),
+            "step": np.array([state.step], np.uint32),
+        }
+
+    def device_gradients(
+        self, b: Backend, params: Tree, arrays: dict[str, Array]
+    ) -> tuple[Array, Tree]:
+        """-> loss, gradients, from the host's arrays where they lie on the device."""
+        x = self.feed.device_input(b, arrays, self.network)
+        scores, saved = self.network.forward(b, params, x, self.mode(arrays["step"]))
+        loss, dscores = self.loss(b, scores, arrays["labels"])
+        return loss, self.network.backward(b, params, saved, dscores)
+
+    def decays(self, params: Tree) -> list[float]:
+        """The weight decay of each parameter, in order."""
+        return [self.optimizer.decay(layer, name) for layer, name, _ in leaves(params)]
+
+    # ------------------------------------------------------------------------------ op by op
+
+    def _run(self, state: StepState, batch: Any, rates: Rates) -> float:
+        scaling = self.devices.precision.loss_scaling
+        scale = LossScale(state.loss_scale, state.good_steps) if scaling else LossScale(1.0)
+        inputs = self.feed.inputs(batch, state.epoch, rates.colour_noise)
+        labels, mode = self.feed.labels(batch), self.mode(state.step)
+        with np.errstate(all="ignore"):  # a loss that is not finite is reported, not warned of
+            loss, grads = self.devices.gradients(
+                state.params, inputs, labels, self.loss, mode, scale.value
+            )
+            overflow = scaling and not self.devices.all_finite(*(x for *_, x in leaves(grads)))
+            value = loss()
+            if np.isfinite(value) and not overflow:
+                if scaling:
+                    grads = map_tree(lambda x: self.devices.scale(x, 1 / scale.value), grads)
+                self.optimizer.update(self.devices, state.params, state.velocities, grads, rates)
+        if scaling:
+            after = scale.after(overflow)
+            state.loss_scale, state.good_steps = after.value, after.good_steps
+        return value
+
+    def _is_full(self, batch: Any) -> bool:
+        return len(self.feed.labels(batch)) == self.batch_size
