@@ -349,7 +349,5 @@ class Backend(Execution):
         """The new (weight, velocity), perhaps in the same memory."""
 
     @abstractmethod
-    def sgd_updates(
-        self, updates: Sequence[tuple], momentum: float
-    ) -> list[tuple[Array, Array]]:
+    def sgd_updates(self, updates: Sequence[tuple], momentum: float) -> list[tuple[Array, Array]]:
         """`sgd_update` of many (weight, velocity, gradient, rate, decay)."""

@@ -17,7 +17,7 @@ NOT_OPS = {"asarray", "to_numpy", "sgd_updates"} | {
     *("with_precision", "with_threads", "compute_dtype", "cast_params"),
     *("memory", "peak_memory", "remarks"),
     *("with_own_stream", "device_context", "synchronize", "receive", "record", "wait"),
-    "record_stream",
+    *("record_stream", "describe", "compile", "crops_at", "channels_to_copy"),
 }
 
 

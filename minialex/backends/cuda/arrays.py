@@ -5,14 +5,14 @@ from typing import Any, Self
 
 import numpy as np
 
+from minialex import precision as precisions
 from minialex.backends.base import Array
 from minialex.backends.cuda import cublas, kernels
 from minialex.backends.cuda import device as cuda_device
+from minialex.backends.cuda.compiled_step import CompiledStep
 from minialex.backends.cuda.queue import Queue
 from minialex.backends.generic.backend import GenericBackend
-from minialex.backends.cuda.compiled_step import CompiledStep
 from minialex.precision import Precision
-from minialex import precision as precisions
 
 _SHARE = 1 << 14  # numbers whose squares one block sums, at least
 

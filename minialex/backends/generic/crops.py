@@ -36,12 +36,14 @@ class GenericCrops(GenericArrays):
     ) -> Array:
         """No compiled step here; its input is that of `crops`."""
         top, left, flip = self.to_numpy(offsets).T
-        corner = (None, None) if mean_corner == (-1, -1) else mean_corner
+        at_crop = mean_corner == (-1, -1)
+        down, across = (None, None) if at_crop else mean_corner
         mean = self.to_numpy(mean)
         shift = None if shift is None else self.to_numpy(shift)
         if not isinstance(scale, float):
             scale = float(self.to_numpy(scale)[0])
-        x = self.crops(images, top, left, flip > 0, crop, mean, *corner, shift, scale, dtype)
+        draws = (images, top, left, flip > 0)
+        x = self.crops(*draws, crop, mean, down, across, shift, scale, dtype)
         missing = (channels or x.shape[3]) - x.shape[3]
         if missing == 0:
             return x

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Self
 
-from minialex.backends.base import Array, Backend
 from minialex import precision as precisions
+from minialex.backends.base import Array, Backend
 from minialex.errors import InputError
 from minialex.precision import FULL, Precision
 

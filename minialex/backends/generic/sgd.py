@@ -16,6 +16,4 @@ class GenericSGD(GenericArrays):
 
     def sgd_updates(self, updates: Sequence[tuple], momentum: float) -> list[tuple[Array, Array]]:
         """`sgd_update` of many arrays, each (weight, velocity, gradient, rate, decay)."""
-        return [
-            self.sgd_update(w, v, g, rate, momentum, decay) for w, v, g, rate, decay in updates
-        ]
+        return [self.sgd_update(w, v, g, rate, momentum, decay) for w, v, g, rate, decay in updates]
