@@ -1,4 +1,4 @@
-"""The rivals learn the drawings, repeat to the bit by seed, and say what they lack."""
+"""The baselines learn the drawings, repeat bit for bit, and name the packages they lack."""
 
 from pathlib import Path
 
@@ -53,14 +53,14 @@ def test_it_repeats_by_seed(method, options):
 
 
 class Shuffled(Shapes):
-    """The drawings with labels that say nothing of them."""
+    """The drawings with random labels."""
 
     labels = np.random.default_rng(0).integers(0, 12, 96)
 
 
 @pytest.mark.parametrize(("method", "options"), METHODS)
-def test_labels_that_mean_nothing_leave_chance(method, options):
-    """What a validation image's own label would leak, this would show."""
+def test_random_labels_give_random_guessing(method, options):
+    """A leak of the validation labels would show here."""
     outcome = method.run(Splits(Shuffled(96), Shuffled(96, part=1)), **options)
     assert outcome.top1_error > CHANCE - 0.15
 

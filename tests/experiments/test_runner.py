@@ -11,7 +11,7 @@ from helpers.cli_tools import COMMAND
 
 from minialex.cli import main
 from minialex.errors import InputError
-from minialex.experiments import Options, runner
+from minialex.experiments import Options, registry, runner
 from minialex.experiments.cache import CachedResult
 
 QUIET = {"log": lambda text: None}
@@ -122,6 +122,20 @@ def test_a_mistake_on_the_command_line(line, words, tmp_path, monkeypatch, capsy
     assert main.main(shlex.split(line)) == 2
     [sentence] = capsys.readouterr().err.splitlines()
     assert words in sentence
+
+
+def test_a_former_name_still_names_its_experiment(tmp_path):
+    [experiment] = registry.select(["rivals"])
+    assert experiment.name == "baselines"
+    (tmp_path / "reproduce.json").write_text(
+        '{"rivals": {"data": ["a"], "scale": "tiny", "seeds": 2, "epochs": null, "pretrain": null,'
+        ' "where": {"backend": "numpy", "devices": null, "precision": "fp32", "threads": 1}}}'
+    )
+    device = {"backend": "numpy", "devices": None, "precision": "fp32", "threads": 1}
+    known = runner._load_options(tmp_path)
+    assert known == {"baselines": Options(("a",), "tiny", seeds=2, device=device)}
+    runner._save_options(tmp_path, known)
+    assert runner._load_options(tmp_path) == known
 
 
 def test_the_list_names_every_experiment(capsys):

@@ -1,4 +1,4 @@
-"""Pictures are written whole, on a white card, with their words, and nothing over anything else."""
+"""Figures are on white, with all their words, none of which overlap."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ def drawn(monkeypatch):
 
 
 def on_white(path) -> bool:
-    """Whether a PNG looks the same on black and on white, and something is drawn."""
+    """Whether a PNG is opaque and white at its corners, and not empty."""
     if path.suffix != ".png":
         return path.stat().st_size > 1000
     with Image.open(path) as image:

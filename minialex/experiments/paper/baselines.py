@@ -53,6 +53,7 @@ def run(context: Context) -> Section:
     options = {FISHER: fisher, SPARSE: sparse}
 
     def baseline(name: str, seed: int) -> Outcome:
+        # "rival" is the key that earlier results are cached under
         settings = {"rival": name, "data": train_data.key, "seed": seed, **options[name]}
 
         def compute(_folder: Path) -> Outcome:

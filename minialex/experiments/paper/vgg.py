@@ -32,7 +32,7 @@ TITLE = "VGG: deeper networks"
 
 
 class Start(NamedTuple):
-    """An initialisation: the name its run is cached under, the configuration, model options."""
+    """An initialisation: its name in the cache of results, the configuration, model options."""
 
     cached_as: str
     configuration: str
