@@ -59,7 +59,7 @@ def test_it_works_where_nothing_can_be_cached(tmp_path):
         "def none(*a): raise RuntimeError('no locator available')\n"
         "c.CacheImpl.__init__ = none\n"
         "import numpy as np\n"
-        "from minialex.data import resize\n"
+        "from minialex.data.decode import resize\n"
         "print(resize.square(np.full((9, 7, 3), 5, np.uint8), 4).mean())"
     )
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

@@ -330,8 +330,9 @@ def test_a_program_that_was_suspended_blames_no_file():
 
 HANGS = """
 import sys, threading
-from minialex import cli
-from minialex.data import images, workers
+from minialex.cli.main import main
+from minialex.data.decode import images
+from minialex.data.loading import workers
 workers.PATIENCE = 1.0
 load = images.load_square
 def stuck(source, size, name=""):
@@ -339,7 +340,7 @@ def stuck(source, size, name=""):
         threading.Event().wait()
     return load(source, size, name)
 images.load_square = stuck
-sys.exit(cli.main(sys.argv[1:]))
+sys.exit(main(sys.argv[1:]))
 """
 
 

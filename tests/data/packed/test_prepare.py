@@ -239,7 +239,7 @@ def test_a_killed_process_goes_on(tmp_path, number, monkeypatch):
     pack("shapes:400", tmp_path / "whole", size=64)
     target = tmp_path / "packed"
     script = (
-        "import sys; from minialex.data import shards; from minialex.cli import main\n"
+        "import sys; from minialex.data.packed import shards; from minialex.cli.main import main\n"
         "shards.SHARD_BYTES = 60 * 64 * 64 * 3\n"
         "sys.exit(main(sys.argv[1:]))"
     )
