@@ -12,8 +12,8 @@ import numpy as np
 
 from minialex.bench import peer
 from minialex.data.augment import epoch_order
+from minialex.data.dataset import Dataset
 from minialex.data.loading.loader import Loader
-from minialex.data.sources.folder import ImageFolder
 from minialex.data.sources.open import open_data
 from minialex.data.statistics import Statistics, supplied
 from minialex.errors import InputError
@@ -105,15 +105,15 @@ def _count(run: Callable[[], Iterable[int]]) -> tuple[float, float]:
     return count / spent[0], count / max(spent[1], 1e-9)
 
 
-def _paths(train, order: np.ndarray) -> list[Path]:
-    whole = getattr(train, "whole", train)
-    if not isinstance(whole, ImageFolder):
+def _paths(train: Dataset, order: np.ndarray) -> list[Path]:
+    paths = [train.path(index) for index in order.tolist()]
+    found = [path for path in paths if path is not None]
+    if len(found) < len(paths):
         raise InputError(
             f"only a folder of image files can be read by PyTorch too, not {train.name}"
         )
     peer.require()
-    indices = getattr(train, "indices", np.arange(len(train)))[order]
-    return [whole.folder / whole.files[i] for i in indices]
+    return found
 
 
 def _float_input(train, size: int, batches) -> Iterable[int]:

@@ -26,7 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(action: str, data: str, figure: Path | None, workers: int | None, json: bool) -> None:
-    from minialex.data.inspect.info import contact_sheet, inspect
+    from minialex.data.inspect.contact_sheet import contact_sheet
+    from minialex.data.inspect.info import inspect
     from minialex.utils.atomic import write_bytes
 
     if figure is not None and figure.suffix.lower() not in (".png", ".jpg"):

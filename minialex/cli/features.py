@@ -46,9 +46,9 @@ def run(
         raise unknown("kind of file", out.suffix or str(out), _WRITERS)
     classifier = load(model_file, backend, devices, precision, threads)
     names, rows = [], []
-    for more, squares in batches(photos, classifier.preprocessing.recipe.resize):
+    for more, resized in batches(photos, classifier.preprocessing.recipe.resize):
         names += more
-        rows.append(classifier.features(squares))
+        rows.append(classifier.features(resized))
     features = np.concatenate(rows)
     write_bytes(out, _WRITERS[out.suffix](names, features))
     print(f"{out}: {features.shape[0]:,} images, {features.shape[1]:,} numbers each")

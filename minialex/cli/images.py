@@ -25,19 +25,19 @@ class Item:
 
 
 def batches(names: list[str], size: int) -> Iterator[tuple[list[str], np.ndarray]]:
-    """Names and squares, uint8 (n, size, size, 3), of all images behind `names`.
+    """Names and resized images, uint8 (n, size, size, 3), of all images behind `names`.
 
     A file that was named and cannot be read is an error; one found in a folder is left out, and
     told on standard error.
     """
-    for found, squares in batches_at(names, (size,)):
-        yield found, squares[size]
+    for found, resized in batches_at(names, (size,)):
+        yield found, resized[size]
 
 
 def batches_at(
     names: list[str], sizes: Sequence[int]
 ) -> Iterator[tuple[list[str], dict[int, np.ndarray]]]:
-    """The same with the squares at several sizes, by size."""
+    """The same with the images resized to several sizes, by size."""
     items = [item for name in names for item in listed(name)]
     any_read = False
     for start in range(0, len(items), _BATCH):
@@ -59,7 +59,7 @@ def batches_at(
 
 def listed(name: str) -> list[Item]:
     """The images behind one name on the command line."""
-    from minialex.data.decode.images import load_square, suffixes
+    from minialex.data.decode.images import load_resized, suffixes
     from minialex.data.sources.open import is_builtin
 
     if is_builtin(name):
@@ -74,13 +74,13 @@ def listed(name: str) -> list[Item]:
         ]
         if not found:
             raise InputError(f"no image in folder {name}: name photographs, or a folder of them")
-        return [Item(str(entry), partial(load_square, entry), False) for entry in found]
+        return [Item(str(entry), partial(load_resized, entry), False) for entry in found]
     if not path.exists():
         siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         near = difflib.get_close_matches(path.name, siblings, n=1)
         hint = f"did you mean {str(path.parent / near[0])!r}?" if near else "check the path"
         raise FileNotFoundError(f"no image at {name!r}: {hint}")
-    return [Item(name, partial(load_square, path), True)]
+    return [Item(name, partial(load_resized, path), True)]
 
 
 def _drawn(name: str) -> list[Item]:

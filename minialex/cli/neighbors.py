@@ -65,8 +65,8 @@ def run(
         require_picture(figure)
     classifier = load(model_file, backend, devices, precision, threads)
     size = classifier.preprocessing.recipe.resize
-    asked, squares = _all(photos, size)
-    queries = neighbors.vectors(classifier, squares, by)
+    asked, resized = _all(photos, size)
+    queries = neighbors.vectors(classifier, resized, by)
     names, found = _distances(classifier, where, queries, by, index, not json)
     itself = {_full(name) for name in asked}
     left_out = [name for name in names if _full(name) in itself]
@@ -89,17 +89,17 @@ def run(
         read = {item.name: item.read(size) for item in listed(where) if item.name in chosen}
         pictures = [[read[n.name] for n in row] for row in rows]
         title = "nearest by " + ("the last hidden layer" if by == "features" else "pixels")
-        plots.neighbors(list(squares), pictures, figure, title)
+        plots.neighbors(list(resized), pictures, figure, title)
         if not json:
             print(f"{figure}: each query and its nearest images")
 
 
 def _all(photos: list[str], size: int) -> tuple[list[str], np.ndarray]:
-    names, squares = [], []
+    names, resized = [], []
     for more, found in batches(photos, size):
         names += more
-        squares.append(found)
-    return names, np.concatenate(squares)
+        resized.append(found)
+    return names, np.concatenate(resized)
 
 
 def _distances(classifier, where: str, queries, by: str, path: Path | None, show: bool):
@@ -119,8 +119,8 @@ def _distances(classifier, where: str, queries, by: str, path: Path | None, show
     names: list[str] = []
     found, kept = [], []
     with Progress(show).bar("searching", len(items)) as bar:
-        for more, squares in batches([where], classifier.preprocessing.recipe.resize):
-            rows = neighbors.vectors(classifier, squares, by)
+        for more, resized in batches([where], classifier.preprocessing.recipe.resize):
+            rows = neighbors.vectors(classifier, resized, by)
             names += more
             found.append(neighbors.distances(queries, rows))
             if path is not None:

@@ -43,8 +43,8 @@ def run(
     network = load_all(model_file, weights, backend, devices, precision, threads)
     ensemble = network if isinstance(network, Ensemble) else Ensemble((network,))
     documents = []
-    for names, squares in batches_at(photos, ensemble.sizes):
-        p = ensemble.probabilities_at(squares, crops)
+    for names, resized in batches_at(photos, ensemble.sizes):
+        p = ensemble.probabilities_at(resized, crops)
         for name, guesses in zip(names, best_guesses(p, ensemble.class_names, top), strict=True):
             if json:
                 rows = [{"class": g.name, "probability": g.probability} for g in guesses]

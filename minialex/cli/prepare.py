@@ -1,4 +1,4 @@
-"""pack a data set once, so that training reads finished squares instead of decoding files"""
+"""decode and resize a data set once, so that training need not decode its files"""
 
 import argparse
 import shlex
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=at_least(8),
         default=256,
         metavar="N",
-        help="shorter side of the images, whose central square is kept (default: 256)",
+        help="shorter side of the resized, centre-cropped images (default: 256)",
     )
     parser.add_argument(
         "--jpeg", action="store_true", help="keep JPEG: about a tenth of the space, decoded later"

@@ -1,64 +1,122 @@
-"""What the trainer asks of a data set, and the few things every data set shares."""
+"""The interface of a data set, and training and validation parts of one."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from minialex import rng
 from minialex.errors import InputError
 
+if TYPE_CHECKING:
+    from minialex.data.statistics import Statistics
 
-class Dataset(Protocol):
-    """Labelled images, read one at a time; `image` may be called from several threads at once."""
 
-    @property
-    def name(self) -> str:
-        """A short name for logs: the folder's name, `shapes`, ..."""
+class Dataset(ABC):
+    """Base class of all data sets: labelled images, read one at a time.
 
-    @property
-    def layout(self) -> str:
-        """One phrase: what was recognised, and how it was split."""
+    A subclass has six attributes (`name` to `native_size`, as fields or properties) and three
+    methods (`__len__`, `image`, `describe`); everything else has a default. A dataclass that
+    overrides such a default with a field gives the field a default too. `image` may be called from
+    several threads at once.
+    """
 
-    @property
-    def class_ids(self) -> tuple[str, ...]:
-        """Folder names or wnids, sorted; a label is a position here."""
+    if TYPE_CHECKING:  # at run time a dataclass would take these for its fields' defaults
 
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """What a person calls the classes, in the same order."""
+        @property
+        def name(self) -> str:
+            """A short name for logs: the folder's name, `shapes`, ..."""
 
-    @property
-    def labels(self) -> np.ndarray:
-        """int64 (N,)"""
+        @property
+        def layout(self) -> str:
+            """The format that was recognised and how it was split, in one phrase."""
 
-    @property
-    def native_size(self) -> int | None:
-        """The typical shorter side of the images in pixels, or None where it can be chosen."""
+        @property
+        def class_ids(self) -> tuple[str, ...]:
+            """Folder names or wnids, sorted; a label is an index into these."""
 
+        @property
+        def class_names(self) -> tuple[str, ...]:
+            """Readable class names, in the same order."""
+
+        @property
+        def labels(self) -> np.ndarray:
+            """int64 (N,)"""
+
+        @property
+        def native_size(self) -> int | None:
+            """The typical shorter side of the images in pixels; None where they are drawn."""
+
+    @abstractmethod
     def __len__(self) -> int: ...
 
+    @abstractmethod
     def image(self, index: int, size: int) -> np.ndarray:
-        """Shorter side scaled to `size`, centre cut out: uint8 (size, size, 3), RGB.
+        """Shorter side resized to `size`, centre cropped: uint8 (size, size, channels), RGB.
 
         Raises InputError or OSError for an image that cannot be read.
         """
 
+    @abstractmethod
     def describe(self, index: int) -> str:
         """Where the image comes from, for messages: its path, or file and record."""
+
+    @property
+    def channels(self) -> int:
+        """Channels of an image; a stack of optical flow fields has more than 3."""
+        return 3
+
+    @property
+    def stored_size(self) -> int | None:
+        """The side of the stored images if all are squares of one size."""
+        return None
+
+    @property
+    def mapped_size(self) -> int | None:
+        """The size at which `copy_mapped` can deliver images, from a memory-mapped file."""
+        return None
+
+    def copy_mapped(self, indices: np.ndarray, out: np.ndarray) -> None:
+        """Copy the mapped images at `indices` into `out`, uint8 (n, S, S, 3), S = mapped_size."""
+        raise NotImplementedError(f"{self.name} is not memory-mapped")
+
+    @property
+    def statistics(self) -> "Statistics | None":
+        """Mean and colour statistics of these images, if they came with the data."""
+        return None
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """Entries of an archive that are not image files, links for example."""
+        return ()
+
+    def dimensions(self, index: int) -> tuple[int, int] | None:
+        """(width, height) of the stored image by its header; None if it is drawn at any size."""
+        return None if self.stored_size is None else (self.stored_size, self.stored_size)
+
+    def path(self, index: int) -> Path | None:
+        """The file that holds this image and nothing else, if there is one."""
+        return None
 
 
 @dataclass(frozen=True)
 class Splits:
-    """A data set to learn from and one to be judged by, with the same classes."""
+    """A training and a validation set with the same classes."""
 
     train: Dataset
     val: Dataset
 
+    @property
+    def parts(self) -> dict[str, Dataset]:
+        """Both by name: "train" and "val"."""
+        return {"train": self.train, "val": self.val}
+
 
 @dataclass(frozen=True)
-class Subset:
-    """Some images of another data set, by their indices; the classes stay all the same."""
+class Subset(Dataset):
+    """Some images of another data set, by their indices, with all of its classes."""
 
     whole: Dataset
     indices: np.ndarray  # int64 (N,)
@@ -86,7 +144,15 @@ class Subset:
 
     @property
     def channels(self) -> int:
-        return getattr(self.whole, "channels", 3)
+        return self.whole.channels
+
+    @property
+    def stored_size(self) -> int | None:
+        return self.whole.stored_size
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        return self.whole.ignored
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -97,14 +163,20 @@ class Subset:
     def describe(self, index: int) -> str:
         return self.whole.describe(int(self.indices[index]))
 
+    def dimensions(self, index: int) -> tuple[int, int] | None:
+        return self.whole.dimensions(int(self.indices[index]))
 
-def subset(dataset: Dataset, indices, layout: str | None = None) -> Subset:
+    def path(self, index: int) -> Path | None:
+        return self.whole.path(int(self.indices[index]))
+
+
+def subset(dataset: Dataset, indices: np.ndarray | list[int], layout: str | None = None) -> Subset:
     """The images of `dataset` at `indices`, in that order."""
     return Subset(dataset, np.asarray(indices, np.int64), layout or dataset.layout)
 
 
 def split(dataset: Dataset, val_fraction: float, seed: int) -> Splits:
-    """Hold out a share of each class, drawn by `seed`: at least one image if a class has two."""
+    """Hold out `val_fraction` of each class, drawn by `seed`: at least one image of two or more."""
     if not 0 < val_fraction < 1:
         raise InputError(
             f"val_fraction is {val_fraction}: give the share of images to hold out, between 0 and 1"

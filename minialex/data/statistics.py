@@ -1,4 +1,4 @@
-"""The mean image that is subtracted, and the colour axes along which the training set varies."""
+"""The mean image and the principal components of colour of a training set."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of a training set, in grey levels 0 … 255 (paper, sections 2 and 4.1)."""
+    """Of a training set with values 0 to 255 (paper, sections 2 and 4.1)."""
 
     mean: np.ndarray  # float32 (S, S, C): C is 3, but 20 for stacks of optical flow
     colour_std: np.ndarray  # float64 (C,), ascending: square roots of the covariance's eigenvalues
-    colour_axes: np.ndarray  # float64 (C, C), eigenvectors in columns, rows R G B
+    colour_axes: np.ndarray  # float64 (C, C), eigenvectors in columns; rows are channels
     count: int  # images measured
 
 
@@ -32,12 +32,12 @@ def measure(
 ) -> Statistics:
     """Mean image and principal components of the RGB values of all readable images.
 
-    All sums are of integers and exact, so that neither order nor number of threads can change a
-    bit. `progress` is called with the number of images just measured (a bar's `update`); a `loader`
-    of the same data keeps what it decodes here for the first epoch.
+    The sums are exact, in integers, so that the result does not depend on the order or on the
+    number of threads. `progress` is called with the number of images just measured; a `loader` of
+    the same data keeps what it decodes here for the first epoch.
     """
     loader = loader or Loader(dataset, size, workers=workers, cache_bytes=0)
-    channels = getattr(dataset, "channels", 3)
+    channels = dataset.channels
     total = np.zeros((size, size, channels), np.int64)
     # 2^63 / 255^2 pixels: 2 billion images of 256 x 256
     products = np.zeros((channels, channels), np.int64)
@@ -55,8 +55,8 @@ def measure(
 
 
 def supplied(dataset: Dataset, size: int) -> Statistics | None:
-    """The statistics that came with `dataset`, if they are of squares of `size`."""
-    found = getattr(dataset, "statistics", None)
+    """The statistics that came with `dataset`, if they are for images of `size`."""
+    found = dataset.statistics
     return found if found is not None and found.mean.shape == (size, size, 3) else None
 
 
@@ -73,9 +73,11 @@ def from_sums(total: np.ndarray, products: np.ndarray, count: int) -> Statistics
     return Statistics((total / count).astype(np.float32), std, axes, count)
 
 
-def _principal_components(sums, products, pixels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Deviations, ascending, and axes in columns of n RGB (or other) values with these sums."""
-    s, p = sums.tolist(), products.tolist()  # Python's integers: n·Σxy - Σx·Σy cancels exactly
+def _principal_components(
+    sums: np.ndarray, products: np.ndarray, pixels: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Standard deviations, ascending, and axes in columns, of pixels with these sums."""
+    s, p = sums.tolist(), products.tolist()  # Python's integers: n·Σxy - Σx·Σy is exact
     covariance = np.array(
         [
             [(pixels * p[i][j] - s[i] * s[j]) / pixels**2 for j in range(len(s))]

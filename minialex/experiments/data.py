@@ -70,7 +70,7 @@ class InMemory(Subset):
 
 
 @dataclass(frozen=True)
-class Joined:
+class Joined(Dataset):
     """Two data sets as one; classes with the same id are one class."""
 
     first: Dataset

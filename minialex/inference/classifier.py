@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from minialex import models
-from minialex.data.decode.images import load_square, square
+from minialex.data.dataset import Splits
+from minialex.data.decode.images import load_resized, resize_and_crop
 from minialex.data.preprocessing import Preprocessing
 from minialex.data.sources.open import open_data, open_for_evaluation
 from minialex.data.statistics import Statistics
@@ -148,11 +149,12 @@ class Classifier:
 
     def _resize(self, image) -> np.ndarray:
         size = self.preprocessing.recipe.resize
-        return load_square(image, size) if isinstance(image, (str, Path)) else square(image, size)
+        load = load_resized if isinstance(image, (str, Path)) else resize_and_crop
+        return load(image, size)
 
     def _dataset(self, data):
         if data is not None and not isinstance(data, (str, Path)):
-            return getattr(data, "val", data)
+            return data.val if isinstance(data, Splits) else data
         seen = self.data.get("data")
         if data is None and seen is None:
             raise InputError(

@@ -80,7 +80,7 @@ class Ensemble:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """The sides of the squares that the members take, each once."""
+        """The image sizes that the members take, each once."""
         return tuple(dict.fromkeys(m.preprocessing.recipe.resize for m in self.members))
 
     @property
@@ -96,11 +96,11 @@ class Ensemble:
         """Class probabilities (N, K), classes in the first member's order."""
         return self._mean(self._aligned([m.probabilities(images, crops) for m in self.members]))
 
-    def probabilities_at(self, squares: dict[int, np.ndarray], crops: int = 1) -> np.ndarray:
-        """The same from squares that were read at each of `sizes`."""
+    def probabilities_at(self, resized: dict[int, np.ndarray], crops: int = 1) -> np.ndarray:
+        """The same from images that were resized to each of `sizes`."""
         found = []
         for member in self.members:
-            found.append(member.probabilities(squares[member.preprocessing.recipe.resize], crops))
+            found.append(member.probabilities(resized[member.preprocessing.recipe.resize], crops))
         return self._mean(self._aligned(found))
 
     def predict(

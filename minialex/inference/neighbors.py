@@ -82,15 +82,15 @@ def _no_index(path: Path) -> InputError:
     return InputError(f"{path} is damaged or no index of minialex: remove it, or name another")
 
 
-def vectors(classifier: Classifier, squares: np.ndarray, by: str) -> np.ndarray:
+def vectors(classifier: Classifier, resized: np.ndarray, by: str) -> np.ndarray:
     """What distances are measured between: (N, S, S, 3) -> (N, D).
 
     `by` is "features", the last hidden layer's on the centre crop, or "pixels", 0 to 255.
     """
     if by == "features":
-        return classifier.features(squares)
+        return classifier.features(resized)
     if by == "pixels":
-        return squares.reshape(len(squares), -1)
+        return resized.reshape(len(resized), -1)
     raise unknown("kind of distance", by, ("features", "pixels"))
 
 

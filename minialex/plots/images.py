@@ -46,7 +46,7 @@ def predictions(
     for i, (image, best) in enumerate(zip(images, guesses, strict=True)):
         picture, bars = grid[2 * (i // columns) : 2 * (i // columns) + 2, i % columns]
         title = titles[i] if titles else ""
-        picture.imshow(_square(image))
+        picture.imshow(_resized(image))
         picture.set_title(shortened(title, _LABEL + 2), fontsize=9, color="black")
         right = [guess.name == title for guess in best]
         probabilities = [guess.probability for guess in best]
@@ -99,7 +99,7 @@ def neighbors(
         axes.set(xticks=[], yticks=[], frame_on=False)
     for i, (query, row) in enumerate(zip(queries, rows, strict=True)):
         for j, image in enumerate([query, *row]):
-            grid[i, j].imshow(_square(image, 128))
+            grid[i, j].imshow(_resized(image, 128))
             if labels:
                 grid[i, j].set_xlabel(shortened(labels[i][j], 16), fontsize=7, color="black")
     grid[0, 0].set_title("query", fontsize=9, color="black")
@@ -108,7 +108,8 @@ def neighbors(
     return write(plt, figure, path)
 
 
-def _square(image: Any, size: int = 224) -> np.ndarray:
-    from minialex.data.decode.images import load_rgb, square
+def _resized(image: Any, size: int = 224) -> np.ndarray:
+    from minialex.data.decode.images import load_rgb, resize_and_crop
 
-    return square(load_rgb(image) if isinstance(image, str | Path) else image, size)
+    pixels = load_rgb(image) if isinstance(image, str | Path) else image
+    return resize_and_crop(pixels, size)

@@ -5,7 +5,7 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
-from minialex.data.dataset import Splits
+from minialex.data.dataset import Dataset, Splits
 from minialex.errors import InputError
 from minialex.video import flow
 
@@ -50,7 +50,7 @@ class ClipSplits:
 
 
 @dataclass(frozen=True)
-class _View:
+class _View(Dataset):
     """Clips as a data set of images."""
 
     clips: Clips
@@ -86,8 +86,6 @@ class _View:
 @dataclass(frozen=True)
 class Frames(_View):
     """The spatial stream's data set: the middle frame of each clip."""
-
-    channels: ClassVar[int] = 3
 
     def image(self, index: int, size: int) -> np.ndarray:
         """uint8 (size, size, 3)"""

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from minialex import rng
-from minialex.data.decode.images import square
+from minialex.data.decode.images import resize_and_crop
 from minialex.errors import InputError
 from minialex.video.clips import FIELDS, ClipSplits, require_opencv
 
@@ -90,7 +90,7 @@ def read_pieces(path: Path, size: int, length: int, count: int) -> np.ndarray:
     wanted, found = set(frames.ravel().tolist()), {}
     for i, frame in enumerate(_frames(path, wanted)):
         if frame is not None:
-            found[i] = square(frame, size)
+            found[i] = resize_and_crop(frame, size)
     if len(found) < len(wanted):
         raise InputError(f"{path} has an unreadable frame: remove this file")
     return np.stack([[found[i] for i in piece] for piece in frames.tolist()])

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from minialex.data.dataset import Dataset
 from minialex.errors import InputError
 
 
-class Numbered:
+class Numbered(Dataset):
     """Image i is all i % 256, of class i % 3; those in `broken` cannot be read."""
 
     name, layout, native_size = "numbered", "numbers", None

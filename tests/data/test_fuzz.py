@@ -101,7 +101,7 @@ def test_mutated_images(kind, options, count):
     before = peak_memory()
     for _ in range(count):
         data = mutated(whole, rng)
-        pixels, sentence = complaint(images.load_square, data, 16, "it")
+        pixels, sentence = complaint(images.load_resized, data, 16, "it")
         if sentence is not None:
             assert sentence.startswith("it ")
             continue
@@ -137,9 +137,11 @@ def test_mutated_archives(tmp_path, count):
             opened += 1
             for part in (splits.train, splits.val):
                 assert 0 <= part.labels.min() <= part.labels.max() < len(part.class_ids)
-                assert (part.offsets + part.sizes <= part.path.stat().st_size).all()
+                assert (part.offsets + part.sizes <= part.archive.stat().st_size).all()
                 pixels, sentence = complaint(part.image, int(rng.integers(len(part))), 8)
-                assert str(part.path) in sentence if pixels is None else pixels.shape == (8, 8, 3)
+                assert (
+                    str(part.archive) in sentence if pixels is None else pixels.shape == (8, 8, 3)
+                )
         paths[which].write_bytes(whole[which])
     assert 0 < opened < count
 

@@ -1,7 +1,7 @@
-"""Image files from strangers to uint8 RGB arrays, or to one sentence that says why not.
+"""Decodes untrusted image files to uint8 RGB arrays, or raises an error that says why not.
 
-Whatever Pillow reads becomes RGB: grey is repeated, palettes and CMYK are converted, transparency
-is laid over white, more than 8 bits are scaled down, and a camera's rotation is undone.
+Everything that Pillow reads becomes RGB: grey is repeated, palettes and CMYK are converted,
+transparency is blended over white, 16 bits are scaled to 8, and the Exif rotation is applied.
 """
 
 import functools
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Source = str | os.PathLike[str] | bytes | BinaryIO
 
-PIXEL_LIMIT = 178_000_000  # a small file can claim any size: decoding it would fill the memory
+PIXEL_LIMIT = 178_000_000  # a small file can claim any size and exhaust the memory
 
-BYTE_LIMIT = 256 << 20  # of an encoded image that is read whole
+BYTE_LIMIT = 256 << 20  # of an encoded image
 
 # EPS starts Ghostscript, and for the others Pillow has no decoder.
 _REFUSED_FORMATS = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"}
@@ -52,38 +52,40 @@ def suffixes() -> frozenset[str]:
 def load_rgb(source: Source, name: str = "the image") -> np.ndarray:
     """The image in a file, an open binary file or bytes, called `name`, as uint8 (H, W, 3).
 
-    Raises InputError for what is no image, damaged, or larger than 178 million pixels, and the
-    usual OSError where the file cannot be opened at all.
+    Raises InputError for a file that is not an image, damaged, or larger than 178 million pixels,
+    and the usual OSError where the file cannot be opened at all.
     """
 
-    def whole(image: "Image", file: BinaryIO) -> np.ndarray:
+    def full(image: "Image", file: BinaryIO) -> np.ndarray:
         pixels = jpeg.decode(image, file)
         return np.array(to_rgb(image)) if pixels is None else pixels
 
-    pixels = _straight(source)
-    return _load(source, whole, name) if pixels is None else pixels
+    pixels = _load_plain_jpeg(source)
+    return _load(source, full, name) if pixels is None else pixels
 
 
-def load_square(source: Source, size: int, name: str = "the image") -> np.ndarray:
-    """`square(load_rgb(source), size)`, faster: uint8 (size, size, 3).
+def load_resized(source: Source, size: int, name: str = "the image") -> np.ndarray:
+    """`resize_and_crop(load_rgb(source), size)`, faster: uint8 (size, size, 3).
 
-    `name` is what messages call bytes that have no path. Where a JPEG is large,
-    only as many of its frequencies are decoded as an image of at least twice `size` needs; the
-    filter of the final step then still decides what is seen.
+    `name` is what messages call bytes that have no path. A large JPEG is decoded at a reduced
+    resolution, as long as that is at least twice `size`; the quality of the result is then still
+    that of the final filter.
     """
 
     def reduced(image: "Image", file: BinaryIO) -> np.ndarray:
         stored = image.size
         image.draft(None, (2 * size, 2 * size))  # type: ignore[arg-type]
         pixels = jpeg.decode(image, file) if image.size == stored else None
-        return square(image if pixels is None else pixels, size)
+        return resize_and_crop(image if pixels is None else pixels, size)
 
-    pixels = _straight(source, 4 * size)
-    return _load(source, reduced, name) if pixels is None else square(pixels, size)
+    pixels = _load_plain_jpeg(source, 4 * size)
+    if pixels is None:
+        return _load(source, reduced, name)
+    return resize_and_crop(pixels, size)
 
 
-def _straight(source: Source, below: int = PIXEL_LIMIT) -> np.ndarray | None:
-    """The pixels of a plain JPEG, its shorter side below `below`, by the shortest way there is."""
+def _load_plain_jpeg(source: Source, below: int = PIXEL_LIMIT) -> np.ndarray | None:
+    """The pixels of a plain JPEG whose shorter side is below `below`; None for all others."""
     if jpeg.simplejpeg() is None or not isinstance(source, bytes | str | os.PathLike):
         return None
     if not isinstance(source, bytes):
@@ -93,9 +95,9 @@ def _straight(source: Source, below: int = PIXEL_LIMIT) -> np.ndarray | None:
                     return None
                 file.seek(0)
                 source = file.read()
-        except OSError:  # told when it is opened for Pillow
+        except OSError:  # reported when it is opened for Pillow
             return None
-    return jpeg.straight(source, lambda h, w: h * w <= PIXEL_LIMIT and min(h, w) < below)
+    return jpeg.decode_plain(source, lambda h, w: h * w <= PIXEL_LIMIT and min(h, w) < below)
 
 
 def refuse_large(size: int, name: str) -> None:
@@ -107,7 +109,7 @@ def refuse_large(size: int, name: str) -> None:
 
 
 def probe(source: Source) -> tuple[str, int, int]:
-    """Pillow's mode, width and height as stored, of an image that was decoded to its end."""
+    """Pillow's mode, width and height as stored, of an image that can be decoded completely."""
 
     def facts(image: "Image", _) -> tuple[str, int, int]:
         stored = image.mode, image.width, image.height
@@ -118,12 +120,12 @@ def probe(source: Source) -> tuple[str, int, int]:
 
 
 def dimensions(source: Source, name: str = "the image") -> tuple[int, int]:
-    """Width and height by the header alone; what follows it may still be damaged."""
+    """Width and height by the header alone; the pixels may still be damaged."""
     return _load(source, lambda image, _: image.size, name)
 
 
-def square(image: "np.ndarray | Image", size: int) -> np.ndarray:
-    """Shorter side to `size`, then the central square (paper, section 2): uint8 (size, size, 3).
+def resize_and_crop(image: "np.ndarray | Image", size: int) -> np.ndarray:
+    """Shorter side to `size`, then a centre crop (paper, section 2): uint8 (size, size, 3).
 
     `image` is a Pillow image or a uint8 array (H, W), (H, W, 3) or (H, W, 4).
     """
@@ -135,7 +137,7 @@ def square(image: "np.ndarray | Image", size: int) -> np.ndarray:
     if min(height, width) == size:
         left, top = (width - size) // 2, (height - size) // 2
         return np.array(rgb[top : top + size, left : left + size])
-    return resize.square(rgb, size)
+    return resize.resize_and_crop(rgb, size)
 
 
 def _is_rgb(array: np.ndarray) -> bool:
@@ -169,7 +171,7 @@ def _upright(image: "Image") -> "Image":
         if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
             return image
         return ImageOps.exif_transpose(image)
-    except Exception:  # a damaged note about the picture does not make the picture unreadable
+    except Exception:  # damaged Exif data does not make the image unreadable
         return image
 
 

@@ -1,9 +1,9 @@
 """Pillow's bicubic filter on whole rows of pixels, several times as fast.
 
-The arithmetic is Pillow's: weights of 22 bits, along the rows first, rounded to bytes in between.
-Before version 13 the bits are Pillow's too; since then it takes some tall images the other way
-round. Only filtering down the columns keeps a processor's vectors filled, so images are turned
-over, filtered, and turned back.
+The arithmetic is Pillow's: weights of 22 bits, horizontally first, rounded to bytes in between.
+The result is bit for bit that of Pillow before version 13, which filters some tall images
+vertically first. Only the vertical filter vectorises well, so an image is transposed, filtered, and
+transposed back.
 """
 
 import functools
@@ -14,13 +14,13 @@ from minialex.utils.jit import compiled
 
 _BITS = 22
 _SUPPORT = 2.0  # of the bicubic filter, in output pixels where an image is made smaller
-_TILE = 16  # pixels on a side; what is turned over at once stays in the first-level cache
+_TILE = 16  # pixels on a side of a tile that is transposed within the L1 cache
 
 
-def square(pixels: np.ndarray, size: int) -> np.ndarray:
-    """The central square of uint8 (H, W, 3), scaled to uint8 (size, size, 3).
+def resize_and_crop(pixels: np.ndarray, size: int) -> np.ndarray:
+    """Shorter side to `size`, then a centre crop: uint8 (H, W, 3) -> uint8 (size, size, 3).
 
-    The square limits what is shown, not what the filter reads: the same as scaling before cutting.
+    The filter reads pixels beyond the crop, as if the whole image had been resized before.
     """
     height, width, _ = pixels.shape
     side = min(height, width)
@@ -29,13 +29,13 @@ def square(pixels: np.ndarray, size: int) -> np.ndarray:
     y_first, *down = _weights(height, top, top + side, size)
     columns = slice(int(x_first[0]), int(x_first[-1] + across[0][-1]))
     rows = slice(int(y_first[0]), int(y_first[-1] + down[0][-1]))
-    turned = _filter(_turn(pixels[rows, columns]), x_first - columns.start, *across)
-    return _filter(_turn(turned), y_first - rows.start, *down)
+    transposed = _filter(_transpose(pixels[rows, columns]), x_first - columns.start, *across)
+    return _filter(_transpose(transposed), y_first - rows.start, *down)
 
 
 @functools.lru_cache(maxsize=256)
 def _weights(length: int, low: float, high: float, size: int):
-    """For each output pixel: its first input pixel, how many it sees, and their weights."""
+    """For each output pixel: its first input pixel, how many it reads, and their weights."""
     scale = (high - low) / size
     stretch = max(scale, 1.0)
     support = _SUPPORT * stretch
@@ -59,7 +59,7 @@ def _weights(length: int, low: float, high: float, size: int):
 
 
 @compiled
-def _turn(source):
+def _transpose(source):
     """uint8 (H, W, 3) -> (W, H, 3)."""
     height, width, _ = source.shape
     out = np.empty((width, height, 3), np.uint8)
@@ -75,7 +75,7 @@ def _turn(source):
 
 @compiled
 def _filter(source, first, count, weight):
-    """Down the columns: uint8 (H, W, 3) -> (rows, W, 3)."""
+    """Vertically: uint8 (H, W, 3) -> (rows, W, 3)."""
     height, width, _ = source.shape
     lines, n = source.reshape(height, width * 3), width * 3
     out = np.empty((len(first), n), np.uint8)

@@ -1,29 +1,25 @@
-"""What a data set holds, in a page and a picture: `minialex data info PATH`."""
+"""What is in a data set: `minialex data info PATH`."""
 
 import os
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from minialex.data.dataset import Dataset
+from minialex.data.inspect import sections
 from minialex.data.loading.loader import Loader
 from minialex.data.sources.open import open_data
-from minialex.data.statistics import Statistics
 from minialex.errors import InputError
 
 _SAMPLE = 500  # images that are opened for sizes and colour; all of ILSVRC takes an hour
 _ROWS = 40  # a longer table shows the smallest and the largest classes
-_SHEET_CLASSES, _SHEET_IMAGES, _SHEET_SIDE, _SHEET_TEXT = 20, 8, 96, 220
 
 
 @dataclass(frozen=True)
 class Info:
-    """Colour is of the training images, in grey levels 0 … 255; sides are in pixels."""
+    """Colour is that of the training images, 0 to 255; sides are in pixels."""
 
     name: str
     layout: str
@@ -33,7 +29,7 @@ class Info:
     shorter_sides: tuple[int, int, int] | None  # smallest, median, largest
     mean_colour: tuple[float, float, float] | None  # RGB
     colour_std: float | None
-    measured: int  # training images behind sizes and colour
+    measured: int  # training images that sizes and colour were measured on
     unreadable: dict[str, str]
 
     def as_dict(self) -> dict[str, Any]:
@@ -59,10 +55,7 @@ class Info:
     def _lines(self) -> Iterator[str]:
         yield f"{self.name}: {self.layout}"
         for part, counts in self.counts.items():
-            yield (
-                f"{part}: {sum(counts):,} images in {len(counts):,} classes, {min(counts):,} to "
-                f"{max(counts):,} a class (median {np.median(counts):,.0f})"
-            )
+            yield sections.class_sizes(part, counts)
         of = f"of {self.measured:,} training images"
         if self.shorter_sides is not None:
             low, median, high = self.shorter_sides
@@ -79,27 +72,20 @@ class Info:
         yield from self._table()
 
     def _table(self) -> Iterator[str]:
-        order = list(range(len(self.class_ids)))
-        if len(order) > _ROWS:
-            order.sort(key=lambda k: self.counts["train"][k])
-            order = order[: _ROWS // 4] + order[-_ROWS // 4 :]
-            yield f"the {_ROWS // 4} smallest and {_ROWS // 4} largest classes:"
-        ids = [self.class_ids[k] for k in order]
-        names = [
-            n if n != i else ""
-            for n, i in ((self.class_names[k], self.class_ids[k]) for k in order)
-        ]
-        width, text = max(5, *map(len, ids)), max(0, *map(len, names))
-        yield f"  {'class':<{width}}" + "".join(f"{part:>9}" for part in self.counts)
-        for k, i, n in zip(order, ids, names, strict=True):
-            numbers = "".join(f"{counts[k]:>9,}" for counts in self.counts.values())
-            yield f"  {i:<{width}}{numbers}  {n:<{text}}".rstrip()
+        each = zip(*self.counts.values(), strict=True)
+        rows = dict(zip(self.class_ids, each, strict=True))
+        names = dict(zip(self.class_ids, self.class_names, strict=True))
+        return sections.class_table(list(self.counts), rows, names, _ROWS)
 
 
 def inspect(
-    data: str | os.PathLike[str], *, seed: int = 0, val_fraction: float = 0.1, workers=None
+    data: str | os.PathLike[str],
+    *,
+    seed: int = 0,
+    val_fraction: float = 0.1,
+    workers: int | None = None,
 ) -> Info:
-    """Counts of all images; sizes and colour of a sample, or of all where they came with the set.
+    """Counts of all images, sizes and colour of a sample; colour of all if it came with the data.
 
     Raises what `open_data` raises.
     """
@@ -107,12 +93,11 @@ def inspect(
     train = splits.train
     counts = {
         part: np.bincount(of_part.labels, minlength=len(of_part.class_ids)).tolist()
-        for part, of_part in (("train", train), ("val", splits.val))
+        for part, of_part in splits.parts.items()
     }
     chosen = np.linspace(0, len(train) - 1, min(len(train), _SAMPLE)).astype(np.int64)
-    statistics: Statistics | None = getattr(train, "statistics", None)
     colour, measured, unreadable = None, len(chosen), {}
-    if statistics is not None:
+    if (statistics := train.statistics) is not None:
         mean = statistics.mean.mean(axis=(0, 1), dtype=np.float64)
         colour = mean, float(np.sqrt(np.mean(statistics.colour_std**2)))
         measured = statistics.count
@@ -138,83 +123,33 @@ def _rounded(red, green, blue) -> tuple[float, float, float]:
 
 
 def _colour(train: Dataset, chosen: np.ndarray, workers: int | None):
-    """Mean RGB and standard deviation of the central squares of some images."""
+    """Mean RGB and standard deviation of some images, centre cropped."""
     loader = Loader(train, 64, workers=workers, cache_bytes=0)
-    means, squares = [], []
+    means, mean_squares = [], []
     try:
         for batch in loader.batches(chosen, 64):
             pixels = batch.images.astype(np.float64)
             means.append(pixels.mean(axis=(1, 2)))  # (n, 3)
-            squares.append((pixels**2).mean(axis=(1, 2)))
+            mean_squares.append((pixels**2).mean(axis=(1, 2)))
     except InputError:
         if 2 * len(loader.skipped) <= len(chosen):
             raise  # a read got stuck, or there was no memory for it
         return None, loader.skipped  # most are unreadable: the list of them says so
     if not means:
         return None, loader.skipped
-    mean, square = np.concatenate(means).mean(axis=0), np.concatenate(squares).mean(axis=0)
-    return (mean, float(np.sqrt((square - mean**2).mean()))), loader.skipped
+    mean = np.concatenate(means).mean(axis=0)
+    variance = np.concatenate(mean_squares).mean(axis=0) - mean**2
+    return (mean, float(np.sqrt(variance.mean()))), loader.skipped
 
 
 def _sides(train: Dataset, chosen: np.ndarray) -> list[int]:
-    """Shorter sides by the images' headers; one number where all are of a size."""
-    whole, indices = getattr(train, "whole", train), getattr(train, "indices", None)
-    if not hasattr(whole, "dimensions"):
-        stored = getattr(train, "size", train.native_size)
-        return [] if stored is None else [stored]
+    """Shorter sides of some images, by their headers."""
     sides = []
     for index in chosen.tolist():
         try:
-            sides.append(min(whole.dimensions(index if indices is None else int(indices[index]))))
+            dimensions = train.dimensions(index)
         except (InputError, OSError):
             continue
+        if dimensions is not None:
+            sides.append(min(dimensions))
     return sides
-
-
-def contact_sheet(data: str | os.PathLike[str], *, seed: int = 0, val_fraction: float = 0.1):
-    """A picture, PIL.Image, of a few training images of up to 20 classes, a row each."""
-    from PIL import Image, ImageDraw
-
-    train = open_data(data, seed=seed, val_fraction=val_fraction).train
-    present = np.unique(train.labels)
-    rows = present[np.linspace(0, len(present) - 1, min(len(present), _SHEET_CLASSES)).astype(int)]
-    side, step = _SHEET_SIDE, _SHEET_SIDE + 4
-    size = _SHEET_TEXT + _SHEET_IMAGES * step, len(rows) * step
-    sheet = Image.new("RGB", size, "white")
-    draw, (font, spelt) = ImageDraw.Draw(sheet), _lettering()
-    for row, label in enumerate(rows.tolist()):
-        name = spelt(train.class_names[label])[:34]
-        draw.text((4, row * step + side // 2 - 6), name, fill="black", font=font)
-        members = np.flatnonzero(train.labels == label)
-        spread = np.linspace(0, len(members) - 1, min(len(members), _SHEET_IMAGES)).astype(int)
-        for column, index in enumerate(members[spread].tolist()):
-            place = _SHEET_TEXT + column * step, row * step
-            try:
-                sheet.paste(Image.fromarray(train.image(index, side)), place)
-            except (InputError, OSError):
-                x, y = place
-                draw.rectangle((x, y, x + side - 1, y + side - 1), outline="red")
-                draw.text((x + 8, y + side // 2 - 6), "unreadable", fill="red")
-    return sheet
-
-
-def _lettering():
-    """-> a font of Pillow's, and how a name is spelt in it.
-
-    Matplotlib brings a font of most alphabets; Pillow's own has little beside English.
-    """
-    from PIL import ImageFont
-
-    found = find_spec("matplotlib")
-    if found is not None and found.origin is not None:
-        path = Path(found.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf"
-        if path.exists():
-            return ImageFont.truetype(path, 11), str
-    return ImageFont.load_default(11), _in_ascii
-
-
-def _in_ascii(name: str) -> str:
-    """`name` without its accents, a question mark for what is no letter of ours."""
-    apart = unicodedata.normalize("NFKD", name)
-    kept = (c for c in apart if not unicodedata.combining(c))
-    return "".join(c if c.isascii() else "?" for c in kept)

@@ -1,9 +1,9 @@
-"""Batches of decoded images, read by threads ahead of the training step that will want them."""
+"""Batches of decoded images, read by threads ahead of the training step that uses them."""
 
 import os
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,18 +15,18 @@ from minialex.data.loading.workers import Workers
 from minialex.errors import InputError
 from minialex.utils.cores import usable_cores
 
-_STRETCH = 32  # mapped images that a thread copies at a time: it has the patience for one
+_SLICE = 32  # mapped images that a thread copies at a time: the timeout is for one task
 _GIB = 1 << 30
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The readable images of one stretch of an epoch's order."""
+    """The readable images of one slice of an epoch's order."""
 
     images: np.ndarray  # uint8 (n, S, S, C)
     labels: np.ndarray  # int64 (n,)
-    positions: np.ndarray  # int64 (n,), places in the order: what random draws are keyed by
-    indices: np.ndarray  # int64 (n,), places in the data set
+    positions: np.ndarray  # int64 (n,), in the epoch's order: the counters of random draws
+    indices: np.ndarray  # int64 (n,), indices in the data set
     end: int  # the first position after this batch: where a resumed epoch continues
 
     def __len__(self) -> int:
@@ -34,15 +34,15 @@ class Batch:
 
 
 class Loader:
-    """Decodes the images of `dataset` to squares of `size`, and keeps what fits in memory.
+    """Decodes the images of `dataset`, resized to `size`, and caches what fits in memory.
 
-    `workers` threads (default: one a core) stay up to `ahead` images (default: two batches) before
-    the consumer; Pillow lets go of Python's lock while it decodes. The first squares decoded stay
+    `workers` threads (default: one per core) stay up to `ahead` images (default: two batches)
+    ahead of the consumer; Pillow releases the GIL while it decodes. The first images decoded stay
     in a cache of `cache_bytes` (default: 2 GiB or a quarter of the memory, whichever is less; 0
-    for none). Neither changes what is delivered. Squares that the data set holds as they are, in
-    mapped memory, are copied from there, a batch at a time.
+    for none). Neither changes what is delivered. Images that are memory-mapped at this size are
+    copied from there, a batch at a time.
 
-    An image that takes more than `patience` seconds (default: 30) to read, or more memory than
+    An image that takes more than `timeout` seconds (default: 30) to read, or more memory than
     there is, ends the iteration with an InputError that names it. `skipped` maps each image that
     could not be read to the reason; `wait_seconds` adds up how long consumers had to wait.
     """
@@ -55,7 +55,7 @@ class Loader:
         workers: int | None = None,
         ahead: int | None = None,
         cache_bytes: int | None = None,
-        patience: float | None = None,
+        timeout: float | None = None,
     ):
         if workers is not None and workers < 1:
             raise InputError(f"workers is {workers}: decoding images takes at least 1 thread")
@@ -63,7 +63,7 @@ class Loader:
         self.size = size
         self.workers = workers or usable_cores()
         self.ahead = ahead
-        self.patience = patience
+        self.timeout = timeout
         self.skipped: dict[str, str] = {}
         self.wait_seconds = 0.0
         self._labels = dataset.labels
@@ -71,15 +71,14 @@ class Loader:
         self._running: dict[int, tuple[int, float]] = {}
         self._cache: dict[int, np.ndarray] = {}
         space = default_cache_bytes() if cache_bytes is None else cache_bytes
-        self._channels = getattr(dataset, "channels", 3)  # a stack of flow fields has 20
-        self._cache_limit = space // (size * size * self._channels)
+        self._cache_limit = space // (size * size * dataset.channels)
 
-    def batches(self, order, batch_size: int, first: int = 0) -> Iterator[Batch]:
+    def batches(self, order: np.ndarray, batch_size: int, first: int = 0) -> Iterator[Batch]:
         """Batches of the images `order[first:]`, cut every `batch_size` positions from `first`.
 
-        An image that cannot be read is left out of its batch, and a batch without images is left
-        out too. Raises InputError once more than half of `order` cannot be read. The threads end
-        with the iterator, whether it is exhausted, closed or forgotten.
+        An image that cannot be read is left out of its batch, and so is a batch without images.
+        Raises InputError once more than half of `order` cannot be read. The threads end with the
+        iterator, whether it is exhausted, closed or garbage-collected.
         """
         order = np.asarray(order, np.int64)
         ahead = 2 * batch_size if self.ahead is None else self.ahead
@@ -89,10 +88,10 @@ class Loader:
             else:
                 yield from self._decoded(workers, order, batch_size, first, ahead)
 
-    def read_ahead(self, indices) -> None:
+    def read_ahead(self, indices: np.ndarray) -> None:
         """Start to read these images now, for the next `batches` that delivers them.
 
-        What is read in vain stays in memory until it is delivered: name no more than a few batches.
+        They stay in memory until they are delivered, so ask for a few batches at most.
         """
         if self._mapped:
             return
@@ -102,13 +101,15 @@ class Loader:
         workers.finish()
 
     def _start_workers(self) -> Workers:
-        return Workers(self.workers, self.dataset.describe, self.patience, self._running)
+        return Workers(self.workers, self.dataset.describe, self.timeout, self._running)
 
     @property
     def _mapped(self) -> bool:
-        return getattr(self.dataset, "mapped_size", None) == self.size
+        return self.dataset.mapped_size == self.size
 
-    def _decoded(self, workers: Workers, order, batch_size: int, first: int, ahead: int):
+    def _decoded(
+        self, workers: Workers, order: np.ndarray, batch_size: int, first: int, ahead: int
+    ) -> Iterator[Batch]:
         pending: deque[Future] = deque()
         submitted = first
         unreadable = 0
@@ -128,8 +129,10 @@ class Loader:
             if len(batch):
                 yield batch
 
-    def _copied(self, workers: Workers, order, batch_size: int, first: int, ahead: int):
-        """The same for squares in mapped memory: each thread copies a stretch of the batch."""
+    def _copied(
+        self, workers: Workers, order: np.ndarray, batch_size: int, first: int, ahead: int
+    ) -> Iterator[Batch]:
+        """The same for memory-mapped images: each thread copies a slice of the batch."""
         pending: deque[tuple[np.ndarray, list[Future]]] = deque()
         submitted = first
         for start in range(first, len(order), batch_size):
@@ -147,20 +150,19 @@ class Loader:
             yield Batch(images, self._labels[indices], np.arange(start, end), indices, end)
 
     def _start_copy(self, workers: Workers, indices) -> tuple[np.ndarray, list[Future]]:
-        images = np.empty((len(indices), self.size, self.size, self._channels), np.uint8)
-        pieces = min(len(indices), max(self.workers, -(-len(indices) // _STRETCH)))
+        images = np.empty((len(indices), self.size, self.size, self.dataset.channels), np.uint8)
+        pieces = min(len(indices), max(self.workers, -(-len(indices) // _SLICE)))
         cuts = np.linspace(0, len(indices), pieces + 1).astype(int)
 
-        def stretch(low: int, high: int):
-            copy = self.dataset.copy_squares  # type: ignore[attr-defined]
-            return lambda _: copy(indices[low:high], images[low:high])
+        def copy(low: int, high: int) -> Callable[[int], None]:
+            return lambda _: self.dataset.copy_mapped(indices[low:high], images[low:high])
 
         spans = zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True)
-        jobs = [workers.submit(stretch(*span), int(indices[span[0]])) for span in spans]
+        jobs = [workers.submit(copy(*span), int(indices[span[0]])) for span in spans]
         return images, jobs
 
     def _read(self, index: int) -> np.ndarray | str:
-        """One square, from the cache or the file; or the reason why there is none."""
+        """One image, from the cache or the file; or the reason why it cannot be read."""
         if (image := self._cache.get(index)) is not None:
             return image
         try:
@@ -178,7 +180,7 @@ class Loader:
                 self.skipped[self.dataset.describe(int(order[position]))] = image
             else:
                 kept.append(position)
-        images = np.empty((len(kept), self.size, self.size, self._channels), np.uint8)
+        images = np.empty((len(kept), self.size, self.size, self.dataset.channels), np.uint8)
         for row, position in enumerate(kept):
             images[row] = found[position - start]
         positions = np.array(kept, np.int64)

@@ -1,8 +1,8 @@
-"""Threads that read images ahead, and a named, prompt end where one of them gets stuck.
+"""Threads that read images ahead, with a timeout that names the image that hangs.
 
-Threads, not processes: the decoders let go of Python's lock while they work, nothing is copied
-between address spaces, and no process can outlive a run. They are daemons, so that a read which
-never returns cannot keep the program from ending.
+Threads, not processes: the decoders release the GIL, nothing is copied between address spaces, and
+no process can outlive a run. They are daemon threads, so that a read that never returns cannot keep
+the program from exiting.
 """
 
 import queue
@@ -14,32 +14,32 @@ from typing import Any
 
 from minialex.errors import InputError
 
-PATIENCE = 30.0  # seconds for one image, from a slow disk too
-_LOOK = 0.2  # seconds between looks at how long the running reads have taken
-_FAREWELL = 5.0  # seconds that closing waits for reads which are still under way
+TIMEOUT = 30.0  # seconds for one image, enough for a slow disk
+_POLL = 0.2  # seconds between checks of how long the running reads have taken
+_CLOSE_WAIT = 5.0  # seconds that closing waits for reads that are still running
 
 
 class Workers:
     """`count` threads for jobs `task(index)`; `describe(index)` names what a job reads.
 
-    A job that takes more than `patience` seconds (default: 30), or for which the memory does not
-    suffice, ends the wait for any result with an InputError that names it. A context manager.
-    Several may share `running`, so that each sees when a job of another is stuck.
+    A job that takes more than `timeout` seconds (default: 30), or more memory than there is, ends
+    the wait for any result with an InputError that names it. A context manager. Several may share
+    `running`, so that each notices when a job of another hangs.
     """
 
     def __init__(
         self,
         count: int,
         describe: Callable[[int], str],
-        patience: float | None = None,
+        timeout: float | None = None,
         running: dict[int, tuple[int, float]] | None = None,
     ):
         self.describe = describe
-        self.patience = PATIENCE if patience is None else patience
+        self.timeout = TIMEOUT if timeout is None else timeout
         self._jobs: queue.SimpleQueue = queue.SimpleQueue()
-        self._running = {} if running is None else running  # thread -> (index, since when)
+        self._running = {} if running is None else running  # thread -> (index, start time)
         self._closed = False
-        self._looked: float | None = None
+        self._checked: float | None = None
         self._threads = [
             threading.Thread(target=self._work, name=f"minialex-loader-{i}", daemon=True)
             for i in range(count)
@@ -64,14 +64,14 @@ class Workers:
         """What the job returned; raises what it raised, with a note of what it was reading."""
         while True:
             try:
-                return future.result(timeout=_LOOK)
+                return future.result(timeout=_POLL)
             except TimeoutError:
-                if future.done():  # the job itself ran into a time limit of its own
+                if future.done():  # the job itself raised it
                     raise
-            self._check_patience()
+            self._check_timeout()
 
     def close(self) -> None:
-        """Drop what is queued, wait for what runs, but not for what is stuck."""
+        """Drop queued jobs and wait for running ones, but not for those that hang."""
         self._closed = True
         while True:
             try:
@@ -80,13 +80,13 @@ class Workers:
                 break
         for _ in self._threads:
             self._jobs.put(None)
-        deadline = time.monotonic() + min(_FAREWELL, self.patience)
+        deadline = time.monotonic() + min(_CLOSE_WAIT, self.timeout)
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join(max(0.0, deadline - time.monotonic()))
 
     def finish(self) -> None:
-        """Let the threads end by themselves once all that is queued is done."""
+        """Let the threads end by themselves once all queued jobs are done."""
         for _ in self._threads:
             self._jobs.put(None)
 
@@ -117,19 +117,19 @@ class Workers:
                 future.set_exception(error)
             finally:
                 self._running.pop(me, None)
-                del job, future, task  # the result belongs to who waits for it
+                del job, future, task  # or the thread would keep the result alive
 
-    def _check_patience(self) -> None:
+    def _check_timeout(self) -> None:
         now = time.monotonic()
-        if self._looked is not None and now - self._looked > 2 + 2 * _LOOK:
-            # the program was suspended, and no read could go on: they all begin anew
+        if self._checked is not None and now - self._checked > 2 + 2 * _POLL:
+            # the program was suspended: restart the clock of every read
             for thread, (index, _) in list(self._running.items()):
                 self._running[thread] = index, now
-        self._looked = now
+        self._checked = now
         for index, since in list(self._running.values()):
-            if now - since > self.patience:
+            if now - since > self.timeout:
                 raise InputError(
-                    f"{self.describe(index)} has been read for {now - since:.0f} s without an end: "
+                    f"{self.describe(index)} is still being read after {now - since:.0f} s: "
                     "the disk or the file is damaged, so remove the file or copy the data elsewhere"
                 )
         if not any(thread.is_alive() for thread in self._threads):

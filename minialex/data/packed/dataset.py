@@ -1,11 +1,11 @@
-"""A data set that `minialex prepare` packed: shards of squares, mapped into memory in training.
+"""A data set that `minialex prepare` packed: shards of resized images, memory-mapped in training.
 
     manifest.json        classes, parts, shards, counts, sizes, checksums, colour statistics
     mean.npy             float32 (S, S, 3), the training images' mean
     train-00000.npy      uint8 (n, S, S, 3), RGB; or train-00000.jpegs, JPEG files end to end
-    train-labels.npy     int64 (N,), positions in the manifest's classes
-    train-names.npy      bytes (N,), where each image came from
-    train-places.npy     int64 (N, 2), for JPEG: first byte and length within the shard
+    train-labels.npy     int64 (N,), indices into the manifest's classes
+    train-names.npy      bytes (N,), each image's path in the source
+    train-places.npy     int64 (N, 2), of JPEG only: byte offset in the shard, and length
     report.txt           what was left out, and why
 
 Opening reads the manifest, which carries its own checksum, and compares every file's size and
@@ -13,20 +13,22 @@ header with it; `verify` reads everything.
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from minialex.data.dataset import Splits
+from minialex.data.dataset import Dataset, Splits
 from minialex.data.decode import images
 from minialex.data.packed.manifest import MANIFEST, PARTS, Manifest
+from minialex.data.sources.records import locate, starts
 from minialex.data.statistics import Statistics
 from minialex.errors import InputError
 
 
 @dataclass(frozen=True)
-class Packed:
+class Packed(Dataset):
     """One part of a packed data set."""
 
     folder: Path
@@ -42,31 +44,33 @@ class Packed:
     shards: tuple[np.ndarray, ...]  # uint8 (n, S, S, 3) each, or (bytes,) of JPEG
     files: tuple[str, ...]  # the shards' names
     first: np.ndarray  # int64 (shards + 1,), index of each shard's first image
-    places: np.ndarray | None  # int64 (N, 2) of JPEG
-    statistics: Statistics | None  # of the training part
+    byte_ranges: np.ndarray | None  # int64 (N, 2): offset and length of each JPEG in its shard
+    statistics: Statistics | None = None  # of the training part
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @property
     def mapped_size(self) -> int | None:
-        """The side of squares that `copy_squares` copies; None where they must be decoded."""
-        return None if self.places is not None else self.size
+        return None if self.byte_ranges is not None else self.size
+
+    @property
+    def stored_size(self) -> int:
+        return self.size
 
     def image(self, index: int, size: int) -> np.ndarray:
-        shard, row = self._place(index)
-        if self.places is None:
-            square = np.array(self.shards[shard][row])
+        shard, row = locate(index, self.first)
+        if self.byte_ranges is None:
+            image = np.array(self.shards[shard][row])
         else:
-            start, length = (int(v) for v in self.places[index])
+            start, length = (int(v) for v in self.byte_ranges[index])
             content = self.shards[shard][start : start + length].tobytes()
-            square = images.load_rgb(content, self.describe(index))
-            if square.shape != (self.size, self.size, 3):
-                raise InputError(f"{self.describe(index)} has the wrong size: {square.shape[:2]}")
-        return square if size == self.size else images.square(square, size)
+            image = images.load_rgb(content, self.describe(index))
+            if image.shape != (self.size, self.size, 3):
+                raise InputError(f"{self.describe(index)} has the wrong size: {image.shape[:2]}")
+        return image if size == self.size else images.resize_and_crop(image, size)
 
-    def copy_squares(self, indices, out: np.ndarray) -> None:
-        """The stored squares at `indices` into `out`, uint8 (n, S, S, 3)."""
+    def copy_mapped(self, indices: np.ndarray, out: np.ndarray) -> None:
         indices = np.asarray(indices, np.int64)
         shards = np.searchsorted(self.first, indices, side="right") - 1
         rows = indices - self.first[shards]
@@ -74,15 +78,9 @@ class Packed:
             target[...] = self.shards[shard][row]
 
     def describe(self, index: int) -> str:
-        shard, row = self._place(index)
+        shard, row = locate(index, self.first)
         name = self.names[index].decode("utf-8", "surrogateescape")
         return f"{self.folder / self.files[shard]}, image {row} ({name})"
-
-    def _place(self, index: int) -> tuple[int, int]:
-        if not 0 <= index < len(self):
-            raise IndexError(f"image {index} of {len(self)}")
-        shard = int(np.searchsorted(self.first, index, side="right")) - 1
-        return shard, int(index - self.first[shard])
 
 
 def is_packed(root: Path) -> bool:
@@ -126,7 +124,7 @@ def _open_part(manifest: Manifest, part: str) -> Packed:
         native = min(manifest.number(manifest.values, "native_size", 1, 1 << 40), manifest.size)
     source = manifest.of(manifest.values, "source", str)
     kind, side = "JPEG" if manifest.jpeg else "pixels", manifest.size
-    first = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
+    first = starts(counts)
     return Packed(
         folder=manifest.root,
         part=part,
@@ -141,24 +139,24 @@ def _open_part(manifest: Manifest, part: str) -> Packed:
         shards=tuple(shards),
         files=tuple(files),
         first=first,
-        places=_places(manifest, of_part, part, first, shards) if manifest.jpeg else None,
+        byte_ranges=_byte_ranges(manifest, of_part, part, first, shards) if manifest.jpeg else None,
         statistics=manifest.statistics if part == "train" else None,
     )
 
 
-def _places(
+def _byte_ranges(
     manifest: Manifest, of_part: dict, part: str, first: np.ndarray, shards: list
 ) -> np.ndarray:
-    """First byte and length of each JPEG, all of them inside their shard."""
-    places = manifest.map(manifest.of(of_part, "places", dict), "<i8", (int(first[-1]), 2))
+    """Offset and length of each JPEG, all of them inside their shard."""
+    ranges = manifest.map(manifest.of(of_part, "places", dict), "<i8", (int(first[-1]), 2))
     sizes = np.repeat([len(shard) for shard in shards], np.diff(first))
-    start, length = places[:, 0], places[:, 1]
+    start, length = ranges[:, 0], ranges[:, 1]
     if (start < 0).any() or (length < 1).any() or (start > sizes - length).any():
         raise manifest.wrong(f"an image of {part} lies outside its shard")
-    return places
+    return ranges
 
 
-def verify(root: Path, progress=None) -> list[str]:
+def verify(root: Path, progress: Callable[[int], object] | None = None) -> list[str]:
     """Read every file of the packed set and name those whose checksum is wrong."""
     manifest = Manifest(root)
     for part in PARTS:

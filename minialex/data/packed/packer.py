@@ -51,7 +51,7 @@ class Packer:
 
     def run(self, part_name: str, workers: int, interrupt: Interrupt) -> None:
         """All shards of one part that are not there yet."""
-        dataset: Dataset = getattr(self.splits, part_name)
+        dataset = self.splits.parts[part_name]
         part, size = self.state.parts[part_name], self.state.request["size"]
         per_shard, total = images_per_shard(size), len(dataset)
         with (

@@ -29,7 +29,7 @@ def finish(folder: Path, state: PrepareState, splits: Splits, root: Path | None)
             raise InputError(f"no image of {name} can be used: see {folder / packing_report.NAME}")
     request = state.request
     statistics = from_sums(state.total, state.products, len(state.parts["train"].kept))
-    names = {p: _names(getattr(splits, p), state.parts[p], root) for p in PARTS}
+    names = {p: _names(splits.parts[p], state.parts[p], root) for p in PARTS}
     values: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
@@ -66,7 +66,7 @@ def fingerprint(splits: Splits, root: Path | None) -> str:
     """SHA-256 of all names, labels and classes: what must not change while packing goes on."""
     digest = hashlib.sha256()
     for part in PARTS:
-        dataset: Dataset = getattr(splits, part)
+        dataset = splits.parts[part]
         digest.update(
             "\0".join((part, *dataset.class_ids, *dataset.class_names, "")).encode(
                 "utf-8", "surrogateescape"
@@ -110,7 +110,7 @@ def _names(dataset: Dataset, part: PartState, root: Path | None) -> np.ndarray:
 def _part(
     folder: Path, name: str, part: PartState, splits: Splits, names: np.ndarray, request: dict
 ) -> dict[str, Any]:
-    labels = getattr(splits, name).labels[np.array(part.kept, np.int64)]
+    labels = splits.parts[name].labels[np.array(part.kept, np.int64)]
     width = names.dtype.itemsize
     written = write_array(folder / f"{name}-names.npy", names, f"|S{width}")
     values: dict[str, Any] = {

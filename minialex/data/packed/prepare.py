@@ -164,7 +164,7 @@ def _needed(splits: Splits, state: PrepareState, size: int, quality: int | None)
             except (InputError, OSError):
                 continue
         each = 1.1 * float(np.mean(sizes)) if sizes else each
-    left = sum(len(getattr(splits, name)) - part.done for name, part in state.parts.items())
+    left = sum(len(splits.parts[name]) - part.done for name, part in state.parts.items())
     return int(left * (each + 128)) + size * size * 12 * 3
 
 

@@ -38,7 +38,7 @@ def text(values: dict[str, Any], state: PrepareState, splits: Splits, names) -> 
     left_out = {k: v for p in PARTS for k, v in state.parts[p].left_out.items()}
     lines += _left_out(left_out)
     lines += _same(state, splits, names)
-    ignored = [name for p in PARTS for name in _ignored(getattr(splits, p))]
+    ignored = [name for dataset in splits.parts.values() for name in dataset.ignored]
     if ignored:
         lines.append(f"entries of the archives that are no images, ignored: {len(ignored):,}")
         lines += _some(dict.fromkeys(ignored))
@@ -58,24 +58,20 @@ def _left_out(left_out: dict[str, str]) -> list[str]:
     return [f"left out, because unreadable or mislabelled: {len(left_out):,}", *listed]
 
 
-def _ignored(dataset) -> tuple[str, ...]:
-    return getattr(getattr(dataset, "whole", dataset), "ignored", ())
-
-
 def _same(state: PrepareState, splits: Splits, names) -> Iterator[str]:
     """Images that are the same pixel for pixel, with two labels or in both parts; all are kept."""
     parts = [np.repeat(i, len(state.parts[p].kept)) for i, p in enumerate(PARTS)]
     digests = np.concatenate([np.array(state.parts[p].digests, np.uint64) for p in PARTS])
     labels = np.concatenate(
-        [getattr(splits, p).labels[np.array(state.parts[p].kept, np.int64)] for p in PARTS]
+        [splits.parts[p].labels[np.array(state.parts[p].kept, np.int64)] for p in PARTS]
     )
-    part, place = np.concatenate(parts), np.concatenate([np.arange(len(p)) for p in parts])
+    part, index = np.concatenate(parts), np.concatenate([np.arange(len(p)) for p in parts])
     order = np.argsort(digests, kind="stable")
     equal = np.flatnonzero(digests[order[1:]] == digests[order[:-1]])
     two_labels, both_parts = [], []
     for a, b in zip(order[equal], order[equal + 1], strict=True):
         one, other = (
-            f"{names[PARTS[part[i]]][place[i]].decode('utf-8', 'backslashreplace')}" for i in (a, b)
+            f"{names[PARTS[part[i]]][index[i]].decode('utf-8', 'backslashreplace')}" for i in (a, b)
         )
         if labels[a] != labels[b]:
             classes = (splits.train.class_ids[labels[i]] for i in (a, b))
@@ -86,7 +82,7 @@ def _same(state: PrepareState, splits: Splits, names) -> Iterator[str]:
         yield f"the same image under two labels, so one is mislabelled: {len(two_labels):,}"
         yield from _some(two_labels)
     if both_parts:
-        yield f"the same image in train and val, which flatters the error: {len(both_parts):,}"
+        yield f"train/val leakage, the same image in train and val: {len(both_parts):,}"
         yield from _some(both_parts)
 
 

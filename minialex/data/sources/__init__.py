@@ -1,1 +1,1 @@
-"""Where images come from: one file a format."""
+"""Where images come from: one file for each format, found by its SOURCE (see `source.py`)."""

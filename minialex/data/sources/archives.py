@@ -17,21 +17,21 @@ from minialex.data.dataset import Dataset, Splits, split
 from minialex.data.decode import images
 from minialex.data.sources import devkit
 from minialex.data.sources.folder import short_names, typical_side
+from minialex.data.sources.source import Source
 from minialex.data.sources.tar import Member, members
 from minialex.errors import InputError
 
 TRAIN, VAL = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
-NAMES = (TRAIN, VAL, devkit.ARCHIVE)
 
 _CLASS_TAR = re.compile(r"(?:\./)?(n\d{8})\.tar")
 _VAL_IMAGE = re.compile(r"(?:.*/)?ILSVRC2012_val_(\d{8})\.JPEG")
 
 
 @dataclass(frozen=True)
-class TarImages:
-    """Images that lie in one tar; `ignored` are its entries that are none, links for example."""
+class TarImages(Dataset):
+    """Images in one tar, read in place."""
 
-    path: Path
+    archive: Path
     name: str
     layout: str
     class_ids: tuple[str, ...]
@@ -46,24 +46,23 @@ class TarImages:
         return len(self.names)
 
     def image(self, index: int, size: int) -> np.ndarray:
-        return images.load_square(self.read(index), size, self.describe(index))
+        return images.load_resized(self.read(index), size, self.describe(index))
 
     def read(self, index: int) -> bytes:
         """The image file as it is in the archive."""
         offset, size = int(self.offsets[index]), int(self.sizes[index])
         images.refuse_large(size, self.describe(index))
-        if hasattr(os, "pread"):  # several threads, one file: the place is not shared
+        if hasattr(os, "pread"):  # several threads read one file
             return os.pread(self._file.fileno(), size, offset)
-        with self.path.open("rb") as file:
+        with self.archive.open("rb") as file:
             file.seek(offset)
             return file.read(size)
 
     def dimensions(self, index: int) -> tuple[int, int]:
-        """Width and height of the image."""
         return images.dimensions(self.read(index), self.describe(index))
 
     def describe(self, index: int) -> str:
-        return f"{self.path}:{self.names[index]}"
+        return f"{self.archive}:{self.names[index]}"
 
     @cached_property
     def native_size(self) -> int | None:
@@ -72,7 +71,7 @@ class TarImages:
 
     @cached_property
     def _file(self) -> BinaryIO:
-        return self.path.open("rb")
+        return self.archive.open("rb")
 
 
 def is_archives(root: Path) -> bool:
@@ -97,13 +96,23 @@ def open_archives(root: Path, *, seed: int, val_fraction: float) -> Splits:
 
 
 def open_validation(root: Path) -> Dataset:
-    """What to judge a network by: the validation archive, or else all of the training archive."""
+    """The validation archive, or else all of the training archive."""
     kit_path = devkit.find(root)
     kit = devkit.read(kit_path) if kit_path else None
     if not (root / VAL).is_file():
         return _open_train(root, kit)
     ids = tuple(sorted(kit.wnids.values())) if kit else ()
     return _open_val(root, kit, ids)
+
+
+SOURCE = Source(
+    "ILSVRC-2012 archives",
+    30,
+    is_archives,
+    open_archives,
+    open_validation,
+    file_names=(TRAIN, VAL, devkit.ARCHIVE),
+)
 
 
 def _open_train(root: Path, kit: devkit.Devkit | None) -> TarImages:
@@ -119,7 +128,7 @@ def _open_train(root: Path, kit: devkit.Devkit | None) -> TarImages:
             inside = f"{path}:{outer.name}"
             inner = members(file, inside, outer.offset, outer.offset + outer.size)
             if match[1] in found:
-                raise InputError(f"{path} holds {outer.name} twice: it is no ILSVRC archive")
+                raise InputError(f"{path} holds {outer.name} twice: it is not an ILSVRC archive")
             found[match[1]] = []
             for member in inner:
                 if member.plain:
@@ -143,7 +152,7 @@ def _open_train(root: Path, kit: devkit.Devkit | None) -> TarImages:
     counts = [len(found[class_id]) for class_id in class_ids]
     layout = f"ILSVRC-2012 archives, {len(class_ids):,} classes"
     return TarImages(
-        path=path,
+        archive=path,
         name=root.name,
         layout=layout if kit else f"{layout}, no development kit",
         class_ids=class_ids,
@@ -191,7 +200,7 @@ def _open_val(root: Path, kit: devkit.Devkit | None, class_ids: tuple[str, ...])
         layout += f" and {len(kept):,} of {total:,} validation images, those of these classes"
     kept.sort(key=lambda pair: pair[0].name)
     return TarImages(
-        path=path,
+        archive=path,
         name=root.name,
         layout=layout,
         class_ids=class_ids,

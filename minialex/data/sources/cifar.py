@@ -1,17 +1,17 @@
 """CIFAR-10 in its official binary layout: records of one label byte and 3 x 32 x 32 pixels."""
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from minialex.data.dataset import Splits, split
-from minialex.data.decode import images
+from minialex.data.sources.records import PlanarImages
+from minialex.data.sources.source import Source
 from minialex.errors import InputError
 
-SIDE = 32
-_RECORD = 1 + 3 * SIDE * SIDE
+_SIDE = 32
+_RECORD = 1 + 3 * _SIDE * _SIDE  # bytes
 _CLASSES = (
     "airplane",
     "automobile",
@@ -26,45 +26,6 @@ _CLASSES = (
 )
 
 
-@dataclass(frozen=True)
-class Cifar:
-    """Records in one or more memory-mapped files; the operating system keeps what is in use."""
-
-    paths: tuple[Path, ...]
-    records: tuple[np.ndarray, ...]  # uint8 (n, 3073) each
-    labels: np.ndarray  # int64 (N,)
-    class_ids: tuple[str, ...]
-    layout: str
-    name: str = "cifar-10"
-    native_size: int = SIDE
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        return self.class_ids
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def image(self, index: int, size: int) -> np.ndarray:
-        file, record = self._place(index)
-        planes = self.records[file][record, 1:].reshape(3, SIDE, SIDE)
-        pixels = np.ascontiguousarray(planes.transpose(1, 2, 0))  # (32, 32, 3)
-        return pixels if size == SIDE else images.square(pixels, size)
-
-    def describe(self, index: int) -> str:
-        file, record = self._place(index)
-        return f"{self.paths[file]}, record {record}"
-
-    def _place(self, index: int) -> tuple[int, int]:
-        if not 0 <= index < len(self):
-            raise IndexError(f"image {index} of {len(self)}")
-        file = 0
-        while index >= len(self.records[file]):
-            index -= len(self.records[file])
-            file += 1
-        return file, int(index)
-
-
 def is_cifar(root: Path) -> bool:
     """Whether `root` looks like the binary layout."""
     return (root / "test_batch.bin").is_file() or bool(_training_files(root))
@@ -73,7 +34,7 @@ def is_cifar(root: Path) -> bool:
 def open_cifar(root: Path, *, seed: int, val_fraction: float) -> Splits:
     """The training batches and the test batch in `root`; without the latter, a split by seed.
 
-    Raises InputError for a file whose size is no multiple of 3,073 or whose labels exceed 9.
+    Raises InputError for a file whose size is not a multiple of 3,073 or whose labels exceed 9.
     """
     paths = _training_files(root)
     if not paths:
@@ -89,6 +50,9 @@ def open_cifar(root: Path, *, seed: int, val_fraction: float) -> Splits:
     return Splits(train, _read([test], names, train.layout))
 
 
+SOURCE = Source("CIFAR-10, binary version", 10, is_cifar, open_cifar)
+
+
 def _training_files(root: Path) -> list[Path]:
     numbered = [
         (int(match[1]), path)
@@ -98,25 +62,33 @@ def _training_files(root: Path) -> list[Path]:
     return [path for _, path in sorted(numbered)]
 
 
-def _read(paths: list[Path], names: tuple[str, ...], layout: str) -> Cifar:
-    records = tuple(_map(path) for path in paths)
-    labels = np.concatenate([r[:, 0] for r in records]).astype(np.int64)
-    return Cifar(tuple(paths), records, labels, names, layout)
+def _read(paths: list[Path], names: tuple[str, ...], layout: str) -> PlanarImages:
+    records = [_map(path) for path in paths]
+    return PlanarImages(
+        paths=tuple(paths),
+        planes=tuple(r[:, 1:].reshape(-1, 3, _SIDE, _SIDE) for r in records),
+        labels=np.concatenate([r[:, 0] for r in records]).astype(np.int64),
+        class_ids=names,
+        layout=layout,
+        name="cifar-10",
+        record_name="record",
+    )
 
 
 def _map(path: Path) -> np.ndarray:
+    """The records of a file, memory-mapped: uint8 (n, 3073)."""
     size = path.stat().st_size
     if size == 0 or size % _RECORD:
         raise InputError(
             f"{str(path)!r} has {size:,} bytes, not a multiple of the {_RECORD:,} of a CIFAR-10 "
-            "record: the file is incomplete or is not CIFAR-10's binary version"
+            "record: the file is incomplete or not CIFAR-10's binary version"
         )
     records = np.memmap(path, np.uint8, "r").reshape(-1, _RECORD)
-    worst = int(records[:, 0].max())
-    if worst >= len(_CLASSES):
+    largest = int(records[:, 0].max())
+    if largest >= len(_CLASSES):
         raise InputError(
-            f"{str(path)!r} has a record labelled {worst}, and CIFAR-10's labels are 0 to 9: "
-            "the file is damaged or is not CIFAR-10's binary version"
+            f"{str(path)!r} has a record labelled {largest}, and CIFAR-10's labels are 0 to 9: "
+            "the file is damaged or not CIFAR-10's binary version"
         )
     return records
 

@@ -7,56 +7,18 @@ cuda-convnet's files and a row in CIFAR-10's: planes of red, green and blue. Cla
 
 import math
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from minialex.data.dataset import Splits, split
-from minialex.data.decode import images
 from minialex.data.sources.plain_pickle import load
+from minialex.data.sources.records import PlanarImages
+from minialex.data.sources.source import Source
 from minialex.errors import InputError
 
 _META, _TEST = "batches.meta", "test_batch"
 _VALIDATION_FROM = 1000  # cuda-convnet2 numbers validation batches from here on
-
-
-@dataclass(frozen=True)
-class Batches:
-    """The images of some batches, in memory."""
-
-    paths: tuple[Path, ...]
-    planes: tuple[np.ndarray, ...]  # uint8 (n, 3, side, side) each
-    labels: np.ndarray  # int64 (N,)
-    class_ids: tuple[str, ...]
-    layout: str
-    name: str
-    native_size: int
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        return self.class_ids
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def image(self, index: int, size: int) -> np.ndarray:
-        file, row = self._place(index)
-        pixels = np.ascontiguousarray(self.planes[file][row].transpose(1, 2, 0))  # (S, S, 3)
-        return pixels if size == self.native_size else images.square(pixels, size)
-
-    def describe(self, index: int) -> str:
-        file, row = self._place(index)
-        return f"{self.paths[file]}, image {row}"
-
-    def _place(self, index: int) -> tuple[int, int]:
-        if not 0 <= index < len(self):
-            raise IndexError(f"image {index} of {len(self)}")
-        file = 0
-        while index >= len(self.planes[file]):
-            index -= len(self.planes[file])
-            file += 1
-        return file, int(index)
 
 
 def is_convnet(root: Path) -> bool:
@@ -65,8 +27,10 @@ def is_convnet(root: Path) -> bool:
 
 
 def open_convnet(root: Path, *, seed: int, val_fraction: float) -> Splits:
-    """The batches in `root`: for validation `test_batch`, or those from 1000 on, or the sixth of
-    six, as cuda-convnet's own examples have it; without any, a split by `seed`.
+    """The batches in `root`, split as cuda-convnet's own examples are.
+
+    Validation is `test_batch`, or the batches from 1000 on, or the sixth of six; without any of
+    these, a split by `seed`.
 
     Raises InputError for a batch that is damaged, or holds anything but images and labels.
     """
@@ -88,12 +52,15 @@ def open_convnet(root: Path, *, seed: int, val_fraction: float) -> Splits:
     return Splits(data, _read(val, data.class_ids, layout, root.name))
 
 
+SOURCE = Source("cuda-convnet batches, CIFAR-10 for Python", 20, is_convnet, open_convnet)
+
+
 def _numbered(root: Path) -> list[tuple[int, Path]]:
     found = ((re.fullmatch(r"data_batch_(\d{1,9})", path.name), path) for path in root.iterdir())
     return sorted((int(match[1]), path) for match, path in found if match and path.is_file())
 
 
-def _read(paths: list[Path], names: tuple[str, ...] | None, layout: str, name: str) -> Batches:
+def _read(paths: list[Path], names: tuple[str, ...] | None, layout: str, name: str) -> PlanarImages:
     planes, labels = zip(*(_batch(path) for path in paths), strict=True)
     sides = {p.shape[2] for p in planes}
     if len(sides) > 1:
@@ -106,7 +73,7 @@ def _read(paths: list[Path], names: tuple[str, ...] | None, layout: str, name: s
             raise InputError(
                 f"{str(path)!r} has labels beyond the {len(names)} classes: it is damaged"
             )
-    return Batches(tuple(paths), planes, every, names, layout, name, sides.pop())
+    return PlanarImages(tuple(paths), planes, every, names, layout, name)
 
 
 def _batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -125,9 +92,11 @@ def _batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
             f"{str(path)!r} holds no uint8 array `data` with `labels`: it is none of "
             "cuda-convnet's batches of pixels"
         )
-    numbers = next((n for n, count in (data.shape, data.shape[::-1]) if count == len(labels)), 0)
-    side = math.isqrt(numbers // 3)
-    if numbers == 0 or 3 * side * side != numbers:
+    values_each = next(
+        (n for n, count in (data.shape, data.shape[::-1]) if count == len(labels)), 0
+    )
+    side = math.isqrt(values_each // 3)
+    if values_each == 0 or 3 * side * side != values_each:
         raise InputError(
             f"{str(path)!r} has {len(labels)} labels and `data` of shape {data.shape}: expected an "
             "image of three square planes a column, or a row"
@@ -150,5 +119,5 @@ def _class_names(path: Path) -> tuple[str, ...] | None:
     return names
 
 
-def _text(value) -> str:
+def _text(value: object) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -1,7 +1,7 @@
 """Photographs in class folders: ILSVRC's train/<class>/ and val/<class>/, or <class>/ alone."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +10,7 @@ import numpy as np
 
 from minialex.data.dataset import Dataset, Splits, split
 from minialex.data.decode import images
+from minialex.data.sources.source import Source
 from minialex.errors import InputError
 
 _TRAIN_NAMES = ("train", "training")
@@ -20,7 +21,7 @@ _TRIED_FILES = 8  # a class whose first eight files are all unreadable counts as
 
 
 @dataclass(frozen=True)
-class ImageFolder:
+class ImageFolder(Dataset):
     """One folder of class folders; `files` are relative to it, class by class."""
 
     folder: Path
@@ -35,24 +36,26 @@ class ImageFolder:
         return len(self.files)
 
     def image(self, index: int, size: int) -> np.ndarray:
-        return images.load_square(self.folder / self.files[index], size)
+        return images.load_resized(self.path(index), size)
+
+    def path(self, index: int) -> Path:
+        return self.folder / self.files[index]
 
     def dimensions(self, index: int) -> tuple[int, int]:
-        """Width and height of the file's image."""
-        return images.dimensions(self.folder / self.files[index])
+        return images.dimensions(self.path(index))
 
     def describe(self, index: int) -> str:
-        return str(self.folder / self.files[index])
+        return str(self.path(index))
 
     @cached_property
     def native_size(self) -> int | None:
         """The median shorter side of a few files, by their headers; None if none can be read."""
-        return typical_side(len(self), lambda i: self.folder / self.files[i])
+        return typical_side(len(self), self.path)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the classes of each part lie; without `val` it is split off from `train`."""
+    """The folders of each part's classes; without `val`, it is split off from `train`."""
 
     root: Path
     train: Path
@@ -77,7 +80,7 @@ def typical_side(count: int, source: Callable[[int], images.Source]) -> int | No
 
 
 def find_layout(root: Path) -> Layout:
-    """Which of the known layouts `root` has. Raises InputError if it has none."""
+    """The layout of `root`. Raises InputError if it has none of those known."""
     inside = {name.lower(): root / name for name in subfolders(root)}
     val = next((inside[name] for name in _VAL_NAMES if name in inside), None)
     train = next((inside[name] for name in _TRAIN_NAMES if name in inside), None)
@@ -104,7 +107,7 @@ def subfolders(folder: Path) -> list[str]:
 
 
 def image_files(folder: Path) -> list[str]:
-    """Names of the files directly inside whose suffix says image, sorted, hidden ones not."""
+    """Names of the image files directly inside, by their suffix, sorted, without hidden ones."""
     known = images.suffixes()
     with os.scandir(folder) as entries:
         names = [e.name for e in entries if not e.name.startswith(".") and e.is_file()]
@@ -112,10 +115,10 @@ def image_files(folder: Path) -> list[str]:
 
 
 def open_folder(root: Path, *, seed: int, val_fraction: float) -> Splits:
-    """The training and validation photographs under `root`, in any layout that is known.
+    """The training and validation photographs under `root`, in any known layout.
 
-    Raises InputError where there are fewer than two classes, where a class has no readable image,
-    and where val/ has a class that train/ has not.
+    Raises InputError if there are fewer than two classes, if a class has no readable image, and if
+    val/ has a class that train/ lacks.
     """
     layout = find_layout(root)
     train = read_folder(layout.train, name=root.name, layout=str(layout), names_from=root)
@@ -127,6 +130,23 @@ def open_folder(root: Path, *, seed: int, val_fraction: float) -> Splits:
     if layout.val is None:
         return split(train, val_fraction, seed)
     return Splits(train, read_folder(layout.val, like=train))
+
+
+def open_validation(root: Path) -> Dataset:
+    """The images of val/, or all of them if there is no such folder."""
+    layout = find_layout(root)
+    return read_folder(layout.val or layout.train, name=root.name, names_from=root)
+
+
+def _check(
+    root: Path, size: int, workers: int | None, progress: Callable[[int], object] | None
+) -> Iterable[str]:
+    from minialex.data.inspect import class_folders  # which lists them by this module
+
+    return class_folders.check(root, size, workers, progress)
+
+
+SOURCE = Source("class folders", 1000, lambda _: True, open_folder, open_validation, _check)
 
 
 def read_folder(
@@ -184,7 +204,7 @@ def _require_readable(folder: Path, names: list[str]) -> None:
     reasons = []
     for name in names[:_TRIED_FILES]:
         try:
-            images.load_square(folder / name, 8)
+            images.load_resized(folder / name, 8)
         except (InputError, OSError) as error:
             reasons.append(str(error))
         else:

@@ -7,6 +7,7 @@ import numpy as np
 
 from minialex.data.dataset import Dataset, Splits, split
 from minialex.data.sources import folder
+from minialex.data.sources.source import Source
 from minialex.errors import InputError
 
 IMAGES = Path("ILSVRC", "Data", "CLS-LOC")
@@ -24,12 +25,7 @@ def open_kaggle(root: Path, *, seed: int, val_fraction: float) -> Splits:
     Raises InputError where there is no training folder, where validation images have no table, and
     for a table that does not fit them.
     """
-    train = folder.read_folder(
-        _existing(root / IMAGES / "train"),
-        name=root.name,
-        layout="Kaggle's ILSVRC layout",
-        names_from=root,
-    )
+    train = _open_train(root)
     if not (root / IMAGES / "val").is_dir():
         return split(train, val_fraction, seed)
     return Splits(train, _open_val(root, train))
@@ -37,14 +33,20 @@ def open_kaggle(root: Path, *, seed: int, val_fraction: float) -> Splits:
 
 def open_validation(root: Path) -> Dataset:
     """The validation images, or all training images where there are none."""
-    splits = open_kaggle(root, seed=0, val_fraction=0.5)
-    return getattr(splits.val, "whole", splits.val)
+    train = _open_train(root)
+    return _open_val(root, train) if (root / IMAGES / "val").is_dir() else train
 
 
-def _existing(path: Path) -> Path:
+SOURCE = Source("ILSVRC-2012 from Kaggle", 40, is_kaggle, open_kaggle, open_validation)
+
+
+def _open_train(root: Path) -> folder.ImageFolder:
+    path = root / IMAGES / "train"
     if not path.is_dir():
         raise InputError(f"there is no {str(path)!r}: unpack the whole Kaggle archive there")
-    return path
+    return folder.read_folder(
+        path, name=root.name, layout="Kaggle's ILSVRC layout", names_from=root
+    )
 
 
 def _open_val(root: Path, train: Dataset) -> folder.ImageFolder:

@@ -1,13 +1,13 @@
-"""From what the user calls the data to a training and a validation set."""
+"""Opens a data set by what the user calls it: a folder in any known format, or built-in images."""
 
 import difflib
 import os
 from pathlib import Path
 
 from minialex.data.dataset import Dataset, Splits
+from minialex.data.sources.shapes import is_shapes, named_count, open_shapes
+from minialex.data.sources.source import all_sources, source_of
 from minialex.errors import InputError
-
-DEFAULT_SHAPES = 2400
 
 
 def open_data(
@@ -18,70 +18,46 @@ def open_data(
     None or "shapes" is the built-in set (2,400 + 600 images), "shapes:N" makes N + N // 4 of it,
     and anything else is the path of a folder: train/<class>/ and val/<class>/, or <class>/ alone,
     or ILSVRC-2012's archives as they are downloaded, or its Kaggle layout, or CIFAR-10's files, or
-    cuda-convnet's batches, or what `minialex prepare` packed. Where there is no validation part,
+    cuda-convnet's batches, or what `minialex prepare` packed. Without a validation part,
     `val_fraction` of each class is held out by `seed`. Write "./shapes" for a folder of that name.
 
-    Raises FileNotFoundError for a path that does not exist and InputError, in a sentence, for a
-    folder that cannot be used.
+    Raises FileNotFoundError for a path that does not exist and InputError for a folder that cannot
+    be used.
     """
-    from minialex.data.packed import dataset
-    from minialex.data.sources import archives, cifar, convnet, folder, kaggle, shapes
-
     if data is None or is_builtin(data):
-        return shapes.open_shapes(_count(str(data or "shapes")), seed=seed)
+        return open_shapes(named_count(str(data or "shapes")), seed=seed)
     root = existing_folder(data)
-    if dataset.is_packed(root):
-        return dataset.open_packed(root)
-    if cifar.is_cifar(root):
-        return cifar.open_cifar(root, seed=seed, val_fraction=val_fraction)
-    if convnet.is_convnet(root):
-        return convnet.open_convnet(root, seed=seed, val_fraction=val_fraction)
-    if archives.is_archives(root):
-        return archives.open_archives(root, seed=seed, val_fraction=val_fraction)
-    if kaggle.is_kaggle(root):
-        return kaggle.open_kaggle(root, seed=seed, val_fraction=val_fraction)
-    return folder.open_folder(root, seed=seed, val_fraction=val_fraction)
+    return source_of(root).open(root, seed=seed, val_fraction=val_fraction)
 
 
 def open_for_evaluation(data: str | os.PathLike[str]) -> Dataset:
-    """The images of `data` to judge a network by: its validation part, or all if it has none."""
-    from minialex.data.packed import dataset
-    from minialex.data.sources import archives, cifar, convnet, folder, kaggle
-
-    if isinstance(data, str) and data.partition(":")[0] == "shapes":
+    """The images of `data` to evaluate a network on: the validation part, or all without one."""
+    if is_builtin(data):
         return open_data(data).val
     root = existing_folder(data)
-    if dataset.is_packed(root) or cifar.is_cifar(root) or convnet.is_convnet(root):
-        return open_data(root).val
-    if archives.is_archives(root):
-        return archives.open_validation(root)
-    if kaggle.is_kaggle(root):
-        return kaggle.open_validation(root)
-    layout = folder.find_layout(root)
-    return folder.read_folder(layout.val or layout.train, name=root.name, names_from=root)
+    source = source_of(root)
+    return source.validation(root) if source.validation is not None else open_data(root).val
 
 
 def is_builtin(data: str | os.PathLike[str]) -> bool:
     """Whether `data` names the drawn images: "shapes" or "shapes:N"."""
-    return isinstance(data, str) and data.partition(":")[0] == "shapes"
+    return is_shapes(data)
 
 
 def existing_folder(data: str | os.PathLike[str]) -> Path:
-    """`data` as a folder that exists, or FileNotFoundError that suggests its nearest neighbour.
+    """`data` as a folder that exists; one of ILSVRC's archives stands for the folder it is in.
 
-    One of ILSVRC's archives stands for the folder it lies in, beside the others.
+    Raises FileNotFoundError, which suggests the nearest name, or InputError for another file.
     """
-    from minialex.data.sources import archives
-
     root = Path(data).expanduser()
-    if root.name in archives.NAMES and root.is_file():
+    if root.is_file() and any(root.name in source.file_names for source in all_sources()):
         root = root.parent
     if root.is_dir():
         return root.resolve()
     if root.exists():
         raise InputError(
-            f"data {str(root)!r} is a file: give a folder of class folders (archives other than "
-            "ILSVRC's are unpacked first)"
+            f"data {str(root)!r} is a file: give a folder of class folders (unpack archives other "
+            "than ILSVRC's first)"
         )
     missing = root
     while not missing.parent.is_dir():
@@ -95,12 +71,3 @@ def existing_folder(data: str | os.PathLike[str]) -> Path:
     raise FileNotFoundError(
         f"no data at {str(root)!r}: {hint} (give a folder, or 'shapes' for the built-in images)"
     )
-
-
-def _count(data: str) -> int:
-    _, colon, number = data.partition(":")
-    if not colon:
-        return DEFAULT_SHAPES
-    if not number.isdecimal():
-        raise InputError(f"data {data!r}: expected 'shapes' or 'shapes:N' with a number of images")
-    return int(number)

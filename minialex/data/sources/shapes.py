@@ -1,10 +1,10 @@
-"""Built-in images, drawn when asked for: one class for each colour, form and texture.
+"""Built-in images, drawn on demand: one class for each combination of colour, texture and shape.
 
-2 colours x 2 textures x 3 forms = 12 classes. Each cue alone leaves four or six classes open, so a
-network must see all three. Place, size, tilt, texture scale, the many-coloured background with
-its plain distractors, lighting and noise vary from image to image and say nothing of the class.
+2 colours x 2 textures x 3 shapes = 12 classes. Each cue alone leaves four or six classes open, so a
+network must use all three. Position, size, tilt, texture scale, the multicoloured background with
+its plain distractors, lighting and noise vary from image to image, independently of the class.
 
-An image is a function of (seed, split, index) alone, and looks the same at every size.
+An image is a function of (seed, part, index) alone, and looks the same at every size.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from minialex import rng
-from minialex.data.dataset import Splits
+from minialex.data.dataset import Dataset, Splits
 from minialex.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,13 +26,14 @@ TEXTURES = ("dotted", "striped")
 FORMS = ("cross", "disc", "triangle")
 CLASSES = tuple(" ".join(words) for words in product(COLOURS, TEXTURES, FORMS))
 
+DEFAULT_COUNT = 2400  # training images of "shapes"
 _HUES = {"blue": 0.61, "red": 0.99}
-_OVERSAMPLING = 2  # forms are drawn larger and averaged down: smooth edges
-_NOISE_SIDE = 512  # one tile of noise serves all images, each from a place of its own
+_OVERSAMPLING = 2  # shapes are drawn larger and averaged down: smooth edges
+_NOISE_SIDE = 512  # one tile of noise serves all images, each at its own offset
 
 
 @dataclass(frozen=True)
-class Shapes:
+class Shapes(Dataset):
     """`count` drawn images, the classes in turn; `part` 0 is for training, 1 for validation."""
 
     count: int
@@ -64,6 +65,21 @@ class Shapes:
         return f"shapes:{('train', 'val')[self.part]}/{index} (seed {self.seed})"
 
 
+def is_shapes(data: object) -> bool:
+    """Whether `data` names these images: "shapes" or "shapes:N"."""
+    return isinstance(data, str) and data.partition(":")[0] == "shapes"
+
+
+def named_count(data: str) -> int:
+    """The number of training images that "shapes" or "shapes:N" asks for."""
+    _, colon, number = data.partition(":")
+    if not colon:
+        return DEFAULT_COUNT
+    if not number.isdecimal():
+        raise InputError(f"data {data!r}: expected 'shapes' or 'shapes:N' with a number of images")
+    return int(number)
+
+
 def open_shapes(count: int, *, seed: int) -> Splits:
     """`count` training images and a quarter as many for validation."""
     if count < 4 * len(CLASSES):
@@ -77,13 +93,13 @@ def open_shapes(count: int, *, seed: int) -> Splits:
 class _Numbers:
     """Hands out an image's random numbers one after the other."""
 
-    def __init__(self, uniform: np.ndarray):
-        self._uniform, self._next = uniform, 0
+    def __init__(self, drawn: np.ndarray):
+        self._drawn, self._next = drawn, 0
 
-    def take(self, low, high, count: int | None = None):
+    def uniform(self, low, high, count: int | None = None):
         """One number in (low, high), or an array of `count`."""
         start, self._next = self._next, self._next + (count or 1)
-        drawn = self._uniform[start : self._next]
+        drawn = self._drawn[start : self._next]
         return low + (high - low) * (float(drawn[0]) if count is None else drawn)
 
 
@@ -93,11 +109,11 @@ def _draw(label: int, numbers: _Numbers, size: int) -> np.ndarray:
     colour, texture, form = CLASSES[label].split()
     picture = _background(numbers, size)
     mask, ink = _object_masks(form, texture, numbers, size)
-    hue = _HUES[colour] + numbers.take(-0.04, 0.04)
-    saturation = numbers.take(0.65, 0.95)
-    # Ground and ink differ in lightness either way round, so lightness tells nothing.
-    dark, light = numbers.take(0.3, 0.5), numbers.take(0.85, 1.0)
-    if numbers.take(0, 1) < 0.5:
+    hue = _HUES[colour] + numbers.uniform(-0.04, 0.04)
+    saturation = numbers.uniform(0.65, 0.95)
+    # Either the ground or the ink is darker, so that lightness does not give the texture away.
+    dark, light = numbers.uniform(0.3, 0.5), numbers.uniform(0.85, 1.0)
+    if numbers.uniform(0, 1) < 0.5:
         dark, light = light, dark
     ground, pattern = _rgb(hue, saturation, dark), _rgb(hue, saturation * 0.6, light)
     fill = Image.composite(
@@ -108,16 +124,16 @@ def _draw(label: int, numbers: _Numbers, size: int) -> np.ndarray:
 
 
 def _background(numbers: _Numbers, size: int) -> "Image":
-    """A soft patchwork of colours with a few plain blobs, which may be red or blue too."""
+    """A blurred patchwork of colours with a few plain ellipses, which may be red or blue too."""
     from PIL import Image, ImageDraw
 
     grid = np.stack(
         [
             _rgb(*hsv)
             for hsv in zip(
-                numbers.take(0, 1, 9),
-                numbers.take(0.05, 0.75, 9),
-                numbers.take(0.25, 0.95, 9),
+                numbers.uniform(0, 1, 9),
+                numbers.uniform(0.05, 0.75, 9),
+                numbers.uniform(0.25, 0.95, 9),
                 strict=True,
             )
         ]
@@ -126,22 +142,22 @@ def _background(numbers: _Numbers, size: int) -> "Image":
     picture = patches.resize((size, size), Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(picture)
     for _ in range(4):
-        x, y = numbers.take(0, size, 2)
-        rx, ry = numbers.take(0.04, 0.13, 2) * size
-        fill = _rgb(numbers.take(0, 1), numbers.take(0.3, 0.95), numbers.take(0.4, 1.0))
+        x, y = numbers.uniform(0, size, 2)
+        rx, ry = numbers.uniform(0.04, 0.13, 2) * size
+        fill = _rgb(numbers.uniform(0, 1), numbers.uniform(0.3, 0.95), numbers.uniform(0.4, 1.0))
         draw.ellipse((x - rx, y - ry, x + rx, y + ry), fill=fill)
     return picture
 
 
 def _object_masks(form: str, texture: str, numbers: _Numbers, size: int) -> tuple["Image", "Image"]:
-    """Where the object is, and where on it the texture's ink is: two mode L images."""
+    """Masks of the object and of the texture on it: two images of mode L."""
     from PIL import Image, ImageDraw
 
     side = size * _OVERSAMPLING
-    radius = numbers.take(0.32, 0.44) * side
-    centre = numbers.take(radius, side - radius, 2)
-    # Tilts beyond this make the first epochs long: a small network then needs many more images.
-    form_turn, texture_turn = (_rotation(angle) for angle in numbers.take(-0.4, 0.4, 2))
+    radius = numbers.uniform(0.32, 0.44) * side
+    centre = numbers.uniform(radius, side - radius, 2)
+    # With larger tilts a small network needs many more images before it starts to learn.
+    form_turn, texture_turn = (_rotation(angle) for angle in numbers.uniform(-0.4, 0.4, 2))
 
     mask = Image.new("L", (side, side))
     outline = ImageDraw.Draw(mask)
@@ -154,8 +170,8 @@ def _object_masks(form: str, texture: str, numbers: _Numbers, size: int) -> tupl
 
     ink = Image.new("L", (side, side))
     pattern = ImageDraw.Draw(ink)
-    period = numbers.take(0.38, 0.52)
-    offset = numbers.take(0, period, 2)
+    period = numbers.uniform(0.38, 0.52)
+    offset = numbers.uniform(0, period, 2)
     lines = np.arange(-1.5, 1.5, period)
     if texture == "striped":
         for y in lines + offset[1]:
@@ -171,16 +187,16 @@ def _object_masks(form: str, texture: str, numbers: _Numbers, size: int) -> tupl
 
 
 def _light_and_noise(pixels: np.ndarray, numbers: _Numbers) -> np.ndarray:
-    """A slanted light, a tint of the lamp, and grain: float32 (S, S, 3) to uint8."""
+    """Uneven lighting, a colour cast and noise: float32 (S, S, 3) to uint8."""
     size = len(pixels)
-    slope = numbers.take(-0.3, 0.3, 2)
+    slope = numbers.uniform(-0.3, 0.3, 2)
     ramp = np.linspace(-1, 1, size, dtype=np.float32)
     light = 1 + np.float32(slope[0]) * ramp[:, None] + np.float32(slope[1]) * ramp
-    tint = numbers.take(0.75, 1.05) * numbers.take(0.92, 1.08, 3)
+    tint = numbers.uniform(0.75, 1.05) * numbers.uniform(0.92, 1.08, 3)
     pixels *= light[:, :, None] * tint.astype(np.float32)
-    y, x = (int(v) for v in numbers.take(0, _NOISE_SIDE, 2))
+    y, x = (int(v) for v in numbers.uniform(0, _NOISE_SIDE, 2))
     rows, columns = (np.arange(size) + y) % _NOISE_SIDE, (np.arange(size) + x) % _NOISE_SIDE
-    pixels += (_noise()[rows][:, columns] * np.float32(numbers.take(2, 9)))[:, :, None]
+    pixels += (_noise()[rows][:, columns] * np.float32(numbers.uniform(2, 9)))[:, :, None]
     return np.clip(pixels, 0, 255, out=pixels).astype(np.uint8)
 
 

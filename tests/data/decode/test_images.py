@@ -121,7 +121,7 @@ def test_an_image_bomb_is_refused_before_it_is_decoded(tmp_path, monkeypatch, pi
         images.load_rgb(tmp_path / "bomb.png")
 
 
-@pytest.mark.parametrize("load", [images.load_rgb, lambda path: images.load_square(path, 8)])
+@pytest.mark.parametrize("load", [images.load_rgb, lambda path: images.load_resized(path, 8)])
 def test_a_truncated_file_is_named_with_the_reason(tmp_path, photo, load):
     path = photo(tmp_path / "cut.jpg", size=(200, 200))
     path.write_bytes(path.read_bytes()[:-2000])
@@ -172,7 +172,7 @@ def test_square_of_any_image(height, width, size):
     along = 1 if width >= height else 0
     ramp = np.linspace(0, 255, max(width, height)).astype(np.uint8)
     pixels = np.broadcast_to(np.expand_dims(ramp, 1 - along)[..., None], (height, width, 3))
-    out = images.square(np.ascontiguousarray(pixels), size)
+    out = images.resize_and_crop(np.ascontiguousarray(pixels), size)
     assert out.shape == (size, size, 3)
     middle = (int(ramp[(len(ramp) - 1) // 2]) + int(ramp[len(ramp) // 2])) / 2
     step = 255 / max(len(ramp) - 1, 1)
@@ -181,26 +181,26 @@ def test_square_of_any_image(height, width, size):
 
 def test_square_keeps_pixels_that_need_no_scaling():
     pixels = np.random.default_rng(0).integers(0, 256, (20, 31, 3), np.uint8)
-    np.testing.assert_array_equal(images.square(pixels, 20), pixels[:, 5:25])
+    np.testing.assert_array_equal(images.resize_and_crop(pixels, 20), pixels[:, 5:25])
 
 
 def test_square_is_scaling_then_cutting():
     wide = Image.effect_mandelbrot((160, 80), (-2, -1, 1, 1), 50).convert("RGB")
     scaled = wide.resize((80, 40), Image.Resampling.BICUBIC)
-    np.testing.assert_array_equal(images.square(wide, 40), np.asarray(scaled)[:, 20:60])
+    np.testing.assert_array_equal(images.resize_and_crop(wide, 40), np.asarray(scaled)[:, 20:60])
 
 
 def test_large_jpegs_are_reduced_without_a_visible_difference(tmp_path):
     image = Image.effect_mandelbrot((1600, 1200), (-2, -1.2, 1, 1.2), 80).convert("RGB")
     image.save(tmp_path / "large.jpg", quality=90)
-    quick = images.load_square(tmp_path / "large.jpg", 64).astype(int)
-    exact = images.square(images.load_rgb(tmp_path / "large.jpg"), 64).astype(int)
+    quick = images.load_resized(tmp_path / "large.jpg", 64).astype(int)
+    exact = images.resize_and_crop(images.load_rgb(tmp_path / "large.jpg"), 64).astype(int)
     assert np.abs(quick - exact).mean() < 2
     small = images.load_rgb(tmp_path / "large.jpg")[:90, :90]
     Image.fromarray(small).save(tmp_path / "small.jpg")
     np.testing.assert_array_equal(
-        images.load_square(tmp_path / "small.jpg", 64),
-        images.square(images.load_rgb(tmp_path / "small.jpg"), 64),
+        images.load_resized(tmp_path / "small.jpg", 64),
+        images.resize_and_crop(images.load_rgb(tmp_path / "small.jpg"), 64),
     )
 
 
@@ -210,6 +210,6 @@ def test_large_jpegs_are_reduced_without_a_visible_difference(tmp_path):
 )
 def test_arrays_of_another_kind_are_refused(array):
     with pytest.raises(InputError, match=r"give uint8 \(H, W\)"):
-        images.square(array, 4)
+        images.resize_and_crop(array, 4)
     with pytest.raises(InputError, match="no pixel"):
-        images.square(np.zeros((0, 4, 3), np.uint8), 4)
+        images.resize_and_crop(np.zeros((0, 4, 3), np.uint8), 4)

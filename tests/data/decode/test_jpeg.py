@@ -52,7 +52,7 @@ def test_the_pixels_are_pillows(monkeypatch, tmp_path, content):
     for source in (content, tmp_path / "a.jpg"):
         fast, slow = both(monkeypatch, images.load_rgb, source)
         np.testing.assert_array_equal(fast, slow)
-        fast, slow = both(monkeypatch, images.load_square, source, 40)
+        fast, slow = both(monkeypatch, images.load_resized, source, 40)
         np.testing.assert_array_equal(fast, slow)
 
 

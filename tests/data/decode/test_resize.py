@@ -27,7 +27,7 @@ def by_pillow(pixels: np.ndarray, size: int) -> np.ndarray:
 @given(st.integers(1, 150), st.integers(1, 150), st.integers(1, 120), st.integers(0, 2**32))
 def test_every_bit(height, width, size, seed):
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-    np.testing.assert_array_equal(resize.square(pixels, size), by_pillow(pixels, size))
+    np.testing.assert_array_equal(resize.resize_and_crop(pixels, size), by_pillow(pixels, size))
 
 
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 50), st.integers(0, 99))
@@ -35,9 +35,13 @@ def test_what_is_no_plain_array_is_read_right(height, width, size, seed):
     whole = np.random.default_rng(seed).integers(0, 256, (2 * height, width + 3, 3), np.uint8)
     view = whole[::2, 3:]
     copy = np.ascontiguousarray(view)
-    np.testing.assert_array_equal(resize.square(view, size), resize.square(copy, size))
+    np.testing.assert_array_equal(
+        resize.resize_and_crop(view, size), resize.resize_and_crop(copy, size)
+    )
     copy.setflags(write=False)
-    np.testing.assert_array_equal(resize.square(view, size), resize.square(copy, size))
+    np.testing.assert_array_equal(
+        resize.resize_and_crop(view, size), resize.resize_and_crop(copy, size)
+    )
 
 
 @pytest.mark.parametrize("size", [64, 72, 256, 300])
@@ -49,7 +53,7 @@ def test_photographs_are_as_pillow_has_them_in_one_go(size):
         left, top = (shape[0] - side) / 2, (shape[1] - side) / 2
         box = (left, top, left + side, top + side)
         pillow = np.array(wide.resize((size, size), BICUBIC, box=box)).astype(int)
-        ours = images.square(wide, size)
+        ours = images.resize_and_crop(wide, size)
         assert np.abs(ours - pillow).mean() < 0.2
 
 
@@ -60,7 +64,7 @@ def test_it_works_where_nothing_can_be_cached(tmp_path):
         "c.CacheImpl.__init__ = none\n"
         "import numpy as np\n"
         "from minialex.data.decode import resize\n"
-        "print(resize.square(np.full((9, 7, 3), 5, np.uint8), 4).mean())"
+        "print(resize.resize_and_crop(np.full((9, 7, 3), 5, np.uint8), 4).mean())"
     )
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert ended.stdout == "5.0\n", ended.stderr

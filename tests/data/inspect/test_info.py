@@ -1,13 +1,10 @@
 import numpy as np
-import pytest
 from helpers import ilsvrc
 from PIL import Image
 
 from minialex.data.inspect import info
-from minialex.data.inspect.info import _SHEET_SIDE, _SHEET_TEXT, contact_sheet, inspect
-from minialex.data.inspect.report import check_data
+from minialex.data.inspect.info import inspect
 from minialex.data.packed.prepare import prepare
-from minialex.data.sources.open import open_data
 
 
 def test_a_folder(photos, photo):
@@ -19,7 +16,7 @@ def test_a_folder(photos, photo):
     assert found.shorter_sides == (20, 30, 30)
     assert list(found.unreadable) == [str(cut)]
     text = str(found)
-    assert "train: 11 images in 2 classes, 5 to 6 a class (median 6)" in text
+    assert "train: 11 images in 2 classes, 5 to 6 per class (median 6)" in text
     assert "shorter sides: 20 to 30 pixels (median 30), of 11 training images" in text
     assert "unreadable of 11 training images: 1" in text
     assert f"  {cut} cannot be read as an image" in text
@@ -68,47 +65,3 @@ def test_all_unreadable(photos):
     found = inspect(photos)
     assert found.mean_colour is None
     assert "unreadable" in str(found)
-
-
-def test_the_contact_sheet(photos, photo):
-    for name, colour in (("cat", "red"), ("dog", "blue")):
-        for path in (photos / "train" / name).iterdir():
-            Image.new("RGB", (40, 40), colour).save(path)
-    (photos / "train" / "dog" / "2.JPEG").write_bytes(b"no photograph")
-    sheet = np.asarray(contact_sheet(photos))
-    assert sheet.shape == (2 * 100, 220 + 8 * 100, 3)
-    for row, channel in ((0, 0), (1, 2)):
-        tile = sheet[row * 100 + 48, 220 + 48]
-        assert tile[channel] > 250
-        assert tile.sum() < 270
-    assert (sheet[148, 220 + 200 + 90] == 255).all()  # the unreadable one is an outline
-    assert (sheet[48, 220 + 700] == 255).all()  # and there are no more than five
-
-
-@pytest.mark.parametrize("write", [ilsvrc.write_archives, ilsvrc.write_kaggle])
-def test_check_reads_every_image_of_an_archive(tmp_path, write):
-    root = write(tmp_path / "imagenet")
-    assert check_data(root).endswith("no problems found")
-    data = open_data(root).train
-    place = data.path if hasattr(data, "path") else data.folder / data.files[4]
-    content = bytearray(place.read_bytes())
-    start = int(data.offsets[4]) if hasattr(data, "offsets") else 0
-    content[start : start + 200] = bytes(200)
-    place.write_bytes(content)
-    report = check_data(root)
-    assert "files that cannot be read, which training leaves out: 1" in report
-    assert "n02012849_11.JPEG is not an image" in report
-
-
-@pytest.mark.parametrize("alphabets", [True, False])
-def test_the_contact_sheet_spells_names(photos, alphabets, monkeypatch):
-    """Not as escapes, several times as long; without accents where the font has none."""
-    if not alphabets:
-        monkeypatch.setattr(info, "find_spec", lambda name: None)
-    plain = np.asarray(contact_sheet(photos))
-    for part in ("train", "val"):
-        (photos / part / "cat").rename(photos / part / "cät")
-    sheet = np.asarray(contact_sheet(photos))
-    ink = [(255 - s[:_SHEET_SIDE, :_SHEET_TEXT].astype(int)).sum() for s in (plain, sheet)]
-    assert 1 <= ink[1] / ink[0] < 1.5
-    assert info._in_ascii("Hüte 靴") == "Hute ?"

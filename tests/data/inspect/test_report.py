@@ -2,9 +2,11 @@ import shutil
 
 import numpy as np
 import pytest
+from helpers import ilsvrc
 from PIL import Image
 
 from minialex.data.inspect.report import check_data
+from minialex.data.sources.open import open_data
 
 
 def test_a_healthy_folder(photos):
@@ -12,12 +14,12 @@ def test_a_healthy_folder(photos):
     text = check_data(photos, 30, progress=told.append)
     assert text.splitlines() == [
         f"{photos}: class folders in train/ and val/",
-        "train: 10 images in 2 classes, 5 to 5 a class (median 5)",
-        "val: 4 images in 2 classes, 2 to 2 a class (median 2)",
+        "train: 10 images in 2 classes, 5 to 5 per class (median 5)",
+        "val: 4 images in 2 classes, 2 to 2 per class (median 2)",
         "  class    train      val",
         "  cat          5        2",
         "  dog          5        2",
-        "stored as: 14 RGB; all are read as RGB",
+        "colour modes: 14 RGB",
         "shorter sides: 30 to 30 pixels (median 30)",
         "no problems found",
     ]
@@ -38,17 +40,17 @@ def test_everything_that_can_be_wrong(photos):
     (train / "dog" / "notes.txt").write_text("mine")
     text = check_data(photos, 32)
     for line in (
-        "ignored inside class folders, being no images: 1",
-        "14 RGB, 1 L (grey), 1 CMYK (print colours)",
+        "files in class folders that are not images, ignored: 1",
+        "colour modes: 14 RGB, 1 grey (converted to RGB), 1 CMYK (converted to RGB)",
         f"{train / 'dog' / 'print.tif'} (7 x 40)",
         "class ant of train is empty",
         "class bee of train has no readable image",
         "class elk of val is not in train",
         "class ant of train is not in val",
-        "files that cannot be read, which training leaves out: 2",
+        "unreadable files, which training skips: 2",
         f"{cut} cannot be read as an image: image file is truncated",
         f"{train / 'bee' / '0.jpg'} is not an image",
-        "images of val that are also in train, byte for byte: 1",
+        "train/val leakage, images of val that are also in train: 1",
         f"{val / 'elk' / 'again.jpg'} = {train / 'cat' / '1.JPEG'}",
     ):
         assert line in text
@@ -76,7 +78,7 @@ def test_records_and_drawings(tmp_path):
     (tmp_path / "test_batch.bin").write_bytes(records[:1].tobytes())
     text = check_data(tmp_path)
     assert "sizes: 32 x 32, enlarged to 256 x 256" in text
-    assert "images of val that are also in train, byte for byte: 1" in text
+    assert "train/val leakage, images of val that are also in train: 1" in text
     assert "no problems found" in check_data("shapes:48")
 
 
@@ -97,3 +99,19 @@ def test_a_packed_set_is_read_to_its_last_byte(photos, tmp_path):
     content[-1] ^= 1
     shard.write_bytes(content)
     assert f"{shard} has changed since it was written" in check_data(tmp_path / "packed")
+
+
+@pytest.mark.parametrize("write", [ilsvrc.write_archives, ilsvrc.write_kaggle])
+def test_check_reads_every_image_of_an_archive(tmp_path, write):
+    root = write(tmp_path / "imagenet")
+    assert check_data(root).endswith("no problems found")
+    data = open_data(root).train
+    path, start = data.path(4), 0
+    if path is None:
+        path, start = data.archive, int(data.offsets[4])
+    content = bytearray(path.read_bytes())
+    content[start : start + 200] = bytes(200)
+    path.write_bytes(content)
+    report = check_data(root)
+    assert "unreadable files, which training skips: 1" in report
+    assert "n02012849_11.JPEG is not an image" in report

@@ -204,12 +204,12 @@ def held(numbered, index=6):
 @pytest.mark.parametrize("early", [False, True])
 def test_a_read_that_hangs_ends_the_run_with_its_name(numbered, workers, early):
     dataset, release = held(numbered)
-    load = Loader(dataset, SIZE, workers=workers, patience=0.3)
+    load = Loader(dataset, SIZE, workers=workers, timeout=0.3)
     start = time.monotonic()
     try:
         if early:
             load.read_ahead(np.arange(8))
-        with pytest.raises(InputError, match="number 6 has been read for 0 s without an end"):
+        with pytest.raises(InputError, match="number 6 is still being read after 0 s"):
             list(load.batches(np.arange(40), 4))
         assert time.monotonic() - start < 3
     finally:
@@ -264,7 +264,7 @@ def test_threads_that_the_system_refuses_are_said(numbered, monkeypatch):
 
 
 class Mapped:
-    """The numbered images as squares in mapped memory."""
+    """The numbered images as images, memory-mapped."""
 
     mapped_size = SIZE
 
@@ -277,7 +277,7 @@ class Mapped:
     def __len__(self):
         return len(self.whole)
 
-    def copy_squares(self, indices, out):
+    def copy_mapped(self, indices, out):
         for row, index in zip(out, indices, strict=True):
             row[...] = self.whole.image(int(index), SIZE)
 
@@ -289,7 +289,7 @@ class Mapped:
     st.none() | st.integers(0, 80),
     st.integers(0, 5),
 )
-def test_mapped_squares_come_as_decoded_ones_do(numbered, count, batch_size, workers, ahead, skip):
+def test_mapped_images_come_as_decoded_ones_do(numbered, count, batch_size, workers, ahead, skip):
     order = np.random.default_rng(count).permutation(count)
     options = {"workers": workers, "ahead": ahead}
     first = min(skip * batch_size, count)
@@ -307,9 +307,9 @@ def test_mapped_squares_of_another_size_are_decoded(numbered):
 
 def test_a_copy_that_hangs_ends_the_run_with_its_name(numbered):
     dataset, release = held(numbered)
-    load = Loader(Mapped(dataset), SIZE, workers=2, patience=0.3)
+    load = Loader(Mapped(dataset), SIZE, workers=2, timeout=0.3)
     try:
-        with pytest.raises(InputError, match=r"number \d has been read"):
+        with pytest.raises(InputError, match=r"number \d is still being read"):
             list(load.batches(np.arange(40), 4))
     finally:
         release.set()
@@ -318,14 +318,14 @@ def test_a_copy_that_hangs_ends_the_run_with_its_name(numbered):
 
 
 def test_a_program_that_was_suspended_blames_no_file():
-    with Workers(1, lambda index: f"number {index}", patience=5.0) as workers:
+    with Workers(1, lambda index: f"number {index}", timeout=5.0) as workers:
         long_ago = time.monotonic() - 100
-        workers._running[1], workers._looked = (3, long_ago), long_ago
-        workers._check_patience()  # nobody looked for 100 seconds: they do not count
-        workers._check_patience()
+        workers._running[1], workers._checked = (3, long_ago), long_ago
+        workers._check_timeout()  # nobody looked for 100 seconds: they do not count
+        workers._check_timeout()
         workers._running[1] = 3, long_ago
-        with pytest.raises(InputError, match="number 3 has been read for 100 s"):
-            workers._check_patience()
+        with pytest.raises(InputError, match="number 3 is still being read after 100 s"):
+            workers._check_timeout()
 
 
 HANGS = """
@@ -333,13 +333,13 @@ import sys, threading
 from minialex.cli.main import main
 from minialex.data.decode import images
 from minialex.data.loading import workers
-workers.PATIENCE = 1.0
-load = images.load_square
+workers.TIMEOUT = 1.0
+load = images.load_resized
 def stuck(source, size, name=""):
     if size > 8 and str(source).endswith("dog/3.JPEG"):
         threading.Event().wait()
     return load(source, size, name)
-images.load_square = stuck
+images.load_resized = stuck
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -353,4 +353,4 @@ def test_a_process_with_a_read_that_hangs_ends(photos, tmp_path, command):
     line = [sys.executable, "-c", HANGS, name, *where, *options]
     ended = subprocess.run(line, capture_output=True, text=True, timeout=30)
     assert ended.returncode == 2, ended.stderr
-    assert "dog/3.JPEG has been read for 1 s without an end" in ended.stderr
+    assert "dog/3.JPEG is still being read after 1 s" in ended.stderr

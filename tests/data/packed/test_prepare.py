@@ -64,7 +64,7 @@ def test_every_source_is_packed_as_it_is(source, tmp_path):
             assert Path(old.describe(i)).name in new.describe(i)
         squares = np.empty((len(new), SIZE, SIZE, 3), np.uint8)
         order = np.random.default_rng(0).permutation(len(new))
-        new.copy_squares(order, squares)
+        new.copy_mapped(order, squares)
         for row, i in enumerate(order):
             np.testing.assert_array_equal(squares[row], old.image(int(i), SIZE))
         assert new.name == old.name
@@ -163,7 +163,7 @@ def test_what_cannot_be_used_is_left_out_and_listed(photos, photo, tmp_path):
     assert f"its name says {dog.name}, and it lies in {cat.name}" in report
     assert "the same image under two labels, so one is mislabelled: 1" in report
     assert f"1.JPEG = train/{dog.name}/copy.JPEG, as {cat.name} and {dog.name}" in report
-    assert "the same image in train and val, which flatters the error: 1" in report
+    assert "train/val leakage, the same image in train and val: 1" in report
     train = open_data(tmp_path / "packed").train
     assert train.labels.tolist() == [0] * 3 + [1] * 6
     whole = open_data(photos).train

@@ -1,0 +1,26 @@
+"""Data sets that `minialex prepare` packed, as a source (the format is in `data/packed/`)."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from minialex.data.dataset import Splits
+from minialex.data.inspect import sections
+from minialex.data.packed.dataset import is_packed, open_packed, verify
+from minialex.data.sources.source import Source
+
+
+def _open(root: Path, *, seed: int, val_fraction: float) -> Splits:
+    return open_packed(root)  # it has a validation part, split when it was packed
+
+
+def _check(
+    root: Path, size: int, workers: int | None, progress: Callable[[int], object] | None
+) -> Iterator[str]:
+    """Class sizes, and whether every byte is still what was written."""
+    splits = open_packed(root)
+    yield f"{root}: {splits.train.layout}"
+    yield from sections.label_counts(splits)
+    yield from sections.verdict(verify(root))
+
+
+SOURCE = Source("packed by minialex prepare", 0, is_packed, _open, check=_check)

@@ -1,0 +1,64 @@
+"""Images of one size stored as planes of red, green and blue: CIFAR's and cuda-convnet's files."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from minialex.data.dataset import Dataset
+from minialex.data.decode import images
+
+
+@dataclass(frozen=True)
+class PlanarImages(Dataset):
+    """The images of one or more files, in memory or memory-mapped."""
+
+    paths: tuple[Path, ...]
+    planes: tuple[np.ndarray, ...]  # uint8 (n, 3, S, S) for each file
+    labels: np.ndarray  # int64 (N,)
+    class_ids: tuple[str, ...]
+    layout: str
+    name: str
+    record_name: str = "image"  # for messages
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.class_ids
+
+    @property
+    def native_size(self) -> int:
+        return self.planes[0].shape[2]
+
+    @property
+    def stored_size(self) -> int:
+        return self.native_size
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def image(self, index: int, size: int) -> np.ndarray:
+        file, row = locate(index, self._starts)
+        pixels = np.ascontiguousarray(self.planes[file][row].transpose(1, 2, 0))  # (S, S, 3)
+        return pixels if size == self.native_size else images.resize_and_crop(pixels, size)
+
+    def describe(self, index: int) -> str:
+        file, row = locate(index, self._starts)
+        return f"{self.paths[file]}, {self.record_name} {row}"
+
+    @cached_property
+    def _starts(self) -> np.ndarray:
+        return starts([len(of_file) for of_file in self.planes])
+
+
+def starts(counts: list[int]) -> np.ndarray:
+    """The index of each file's first image, and the number of all: int64 (files + 1,)."""
+    return np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
+
+
+def locate(index: int, starts: np.ndarray) -> tuple[int, int]:
+    """The file that image `index` is in, and its row there; raises IndexError beyond the last."""
+    if not 0 <= index < starts[-1]:
+        raise IndexError(f"image {index} of {starts[-1]}")
+    file = int(np.searchsorted(starts, index, side="right")) - 1
+    return file, int(index - starts[file])

@@ -1,0 +1,76 @@
+"""What a data format consists of, and the list of all formats.
+
+Every module of this folder that has a SOURCE is a format: adding one takes a new file here and
+nothing else.
+"""
+
+import pkgutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol
+
+from minialex.data import sources
+from minialex.data.dataset import Dataset, Splits
+
+
+class Open(Protocol):
+    """Opens the data set in a folder that matches; raises InputError where it cannot be used.
+
+    Without a validation part, `val_fraction` of each class is held out by `seed`.
+    """
+
+    def __call__(self, root: Path, *, seed: int, val_fraction: float) -> Splits: ...
+
+
+class Check(Protocol):
+    """The lines of `minialex check --data` for a folder that matches.
+
+    `size` is the side that images will be resized to; `progress` is called with the number of
+    files just read.
+    """
+
+    def __call__(
+        self,
+        root: Path,
+        size: int,
+        workers: int | None,
+        progress: Callable[[int], object] | None,
+    ) -> Iterable[str]: ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """One data format.
+
+    rank       formats are asked in ascending order, and the first that matches is used
+    matches    whether a folder holds this format
+    validation   the images to evaluate a network on: by default the validation part; a format that
+               would have to hold images out returns all of them instead
+    check      by default, reads every image of the data set that was opened
+    file_names   files of this name stand for the folder they are in
+    """
+
+    name: str
+    rank: int
+    matches: Callable[[Path], bool]
+    open: Open
+    validation: Callable[[Path], Dataset] | None = None
+    check: Check | None = None
+    file_names: tuple[str, ...] = ()
+
+
+@cache
+def all_sources() -> tuple[Source, ...]:
+    """The formats, in the order in which they are asked."""
+    names = [module.name for module in pkgutil.iter_modules(sources.__path__)]
+    modules = [import_module(f"{sources.__name__}.{name}") for name in names]
+    found = [module.SOURCE for module in modules if hasattr(module, "SOURCE")]
+    return tuple(sorted(found, key=lambda source: source.rank))
+
+
+def source_of(root: Path) -> Source:
+    """The format of a folder; the last one, class folders, matches every folder."""
+    return next(source for source in all_sources() if source.matches(root))
