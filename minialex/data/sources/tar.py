@@ -1,97 +1,121 @@
-"""Where the files inside a tar archive lie, by their headers alone: nothing is ever unpacked.
+"""Where the files in a tar archive lie, so that they can be read in place: nothing is unpacked.
 
-Names inside an archive are labels here and never become paths, so no `..`, absolute name or link
-can lead anywhere; what is no plain file is told apart and left where it is.
+Names in an archive are labels here and never become paths, so no `..`, absolute name or link can
+lead outside; entries that are not plain files are reported as such and left alone.
+
+Headers are parsed by `tarfile`. What it forgives is checked here: it takes a damaged header for
+the end of the archive, and does not mind a file that is cut short.
 """
 
 import io
+import tarfile
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
 from minialex.errors import InputError
 
-_BLOCK = 512
-_LONGEST_NOTE = 1 << 20  # bytes of a long name or of pax fields; real ones have a few hundred
-_PLAIN = b"0\x007"
-_EMPTY = bytes(_BLOCK)
+_BLOCK = tarfile.BLOCKSIZE
+_LONGEST_HEADER = 1 << 20  # bytes of one entry's headers, pax fields included; usually 512
 
 
 class Member(NamedTuple):
-    """One entry: its name, and where its bytes lie in the archive's file."""
+    """One entry: its name, and where its bytes are in the archive's file."""
 
     name: str
     offset: int
     size: int
-    plain: bool  # a file; False for folders, links, devices and what else tar knows
+    plain: bool  # a file; False for folders, links, devices and sparse files
 
 
 def members(file: BinaryIO, name: str, start: int = 0, end: int | None = None) -> Iterator[Member]:
     """The entries of the archive that fills bytes `start` to `end` of `file`.
 
-    `name` is for messages. Raises InputError, with the place, where the archive is damaged or ends
-    too soon.
+    `name` is for messages. Raises InputError, with the offset, where the archive is damaged or
+    truncated.
     """
     if end is None:
         end = file.seek(0, io.SEEK_END)
+    headers = _Headers(file, name, start, end)
+    archive: tarfile.TarFile | None = None
     position = start
-    long_name: str | None = None
-    fields: dict[str, str] = {}
-    while position + _BLOCK <= end:
-        file.seek(position)
-        header = file.read(_BLOCK)
-        if header == _EMPTY:
-            return
-        kind = header[156:157]
-        size = _size(header, name, position)
-        if kind not in b"xgLK" and fields.get("size", "").isdecimal():
-            if len(fields["size"]) > 20:
-                raise _damaged(name, position, "a size of more than 20 digits")
-            size = int(fields["size"])  # pax, where a size has more than eleven octal digits
-        data = position + _BLOCK
-        if data + size > end:
+    while True:
+        headers.start_entry(position)
+        try:
+            if archive is None:
+                archive = tarfile.TarFile(
+                    fileobj=headers,  # type: ignore[arg-type]
+                    encoding="utf-8",
+                    errors="surrogateescape",
+                )
+            entry = archive.next()
+        except (InputError, OSError):
+            raise
+        except Exception:  # tarfile raises half a dozen types on damaged headers
+            break
+        if entry is None:
+            break
+        archive.members.clear()  # type: ignore[attr-defined]  # or it would keep every entry
+        position = archive.offset
+        yield _member(entry, position, name, end)
+    if position < end or position == start:
+        headers.require_end(position)
+
+
+class _Headers:
+    """A file for `tarfile` that is limited to one archive and to headers of a sensible length."""
+
+    def __init__(self, file: BinaryIO, name: str, start: int, end: int):
+        self.file, self.name, self.start, self.end = file, name, start, end
+        self.start_entry(start)
+
+    def start_entry(self, position: int) -> None:
+        """Go to an entry's first header."""
+        self.entry = self.position = position
+        self.left = _LONGEST_HEADER
+
+    def tell(self) -> int:
+        return self.position
+
+    def seek(self, position: int) -> None:
+        self.position = position
+
+    def read(self, count: int) -> bytes:
+        if not 0 <= count <= self.left:
+            raise _damaged(self.name, self.entry, "the length of its headers is over 1 MiB")
+        self.left -= count
+        self.file.seek(self.position)
+        content = self.file.read(max(0, min(count, self.end - self.position)))
+        self.position += len(content)
+        return content
+
+    def require_end(self, position: int) -> None:
+        """Raise InputError unless the archive's end is marked at `position`, by zeros."""
+        self.file.seek(position)
+        block = self.file.read(max(0, min(_BLOCK, self.end - position)))
+        if len(block) < _BLOCK:
             raise InputError(
-                f"{name} ends before its member {_name(header)!r} does "
-                f"({end - data:,} bytes of {size:,}): the file is incomplete, fetch it again"
+                f"{self.name} ends in the middle of a tar header, after "
+                f"{self.end - self.start:,} bytes: the file is incomplete or no tar archive, "
+                "fetch it again"
             )
-        position = data + -(-size // _BLOCK) * _BLOCK
-        if kind in b"xgLK":
-            if size > _LONGEST_NOTE:
-                raise _damaged(name, data - _BLOCK, f"{size:,} bytes of notes on one member")
-            note = file.read(size)
-            if kind == b"L":
-                long_name = _text(note)
-            elif kind == b"x":
-                fields = _pax(note)
-            continue
-        yield Member(
-            fields.get("path") or long_name or _name(header),
-            data,
-            size,
-            bool(kind) and kind in _PLAIN and "GNU.sparse.major" not in fields,
-        )
-        long_name, fields = None, {}
-    if position == start or position < end:
+        if block.strip(b"\0"):
+            raise _damaged(self.name, position, "its checksum or a number in it is wrong")
+
+
+def _member(entry: tarfile.TarInfo, following: int, name: str, end: int) -> Member:
+    """`entry`, whose successor is at `following`; raises InputError where its size is wrong."""
+    size = entry.pax_headers.get("size", "0")
+    if entry.size < 0 or not size.isdecimal() or len(size) > 20:
+        raise _damaged(name, entry.offset, "its size is no number, or has more than 20 digits")
+    plain = entry.isreg() and not entry.issparse() and "GNU.sparse.major" not in entry.pax_headers
+    if following - _BLOCK >= end or (plain and entry.offset_data + entry.size > end):
         raise InputError(
-            f"{name} ends in the middle of a tar header, after {end - start:,} bytes: "
-            "the file is incomplete or no tar archive, fetch it again"
+            f"{name} ends before its member {entry.name!r} does "
+            f"({end - entry.offset_data:,} bytes of {entry.size:,}): the file is incomplete, "
+            "fetch it again"
         )
-
-
-def _size(header: bytes, name: str, position: int) -> int:
-    """The size of the member, once the header's checksum is right."""
-    try:
-        expected = int(header[148:156].strip(b" \0") or b"0", 8)
-        if sum(header) - sum(header[148:156]) + 8 * ord(" ") != expected:
-            raise ValueError
-        digits = header[124:136]
-        if digits[0] == 0x80:  # GNU: big-endian bytes
-            return int.from_bytes(digits[1:], "big")
-        size = int(digits.strip(b" \0") or b"0", 8)
-        if size < 0:
-            raise ValueError
-    except ValueError:
-        raise _damaged(name, position, "its checksum or size is wrong") from None
-    return size
+    label = f"{entry.name}/" if entry.isdir() else entry.name
+    return Member(label, entry.offset_data, entry.size if plain else 0, plain)
 
 
 def _damaged(name: str, position: int, reason: str) -> InputError:
@@ -99,25 +123,3 @@ def _damaged(name: str, position: int, reason: str) -> InputError:
         f"{name} has no valid tar header at byte {position:,} ({reason}): "
         "the file is damaged or no tar archive, fetch it again"
     )
-
-
-def _name(header: bytes) -> str:
-    name, prefix = _text(header[:100]), _text(header[345:500])
-    return f"{prefix}/{name}" if prefix and header[257:262] == b"ustar" else name
-
-
-def _text(field: bytes) -> str:
-    return field.partition(b"\0")[0].decode("utf-8", "surrogateescape")
-
-
-def _pax(note: bytes) -> dict[str, str]:
-    """Records `<length> <key>=<value>\\n`; what does not look like one ends the list."""
-    fields = {}
-    while note:
-        digits, space, _ = note.partition(b" ")
-        if not (space and digits.isdigit() and len(digits) < 8 and 0 < int(digits) <= len(note)):
-            break
-        record, note = note[len(digits) + 1 : int(digits) - 1], note[int(digits) :]
-        key, _, value = record.partition(b"=")
-        fields[key.decode("utf-8", "replace")] = value.decode("utf-8", "surrogateescape")
-    return fields
