@@ -6,12 +6,130 @@ adds the bias and applies the ReLU while all of it is in its cache; the columns 
 exist at once.
 """
 
+from math import prod
+
 import numpy as np
 from numba import prange
 
+from minialex.backends.base import output_shape
+from minialex.backends.numba import winograd
 from minialex.backends.numba.blas import multiply, multiply_by_turned, multiply_turned
 from minialex.backends.numba.elementwise import copy, finish
+from minialex.backends.numba.execution import NumbaExecution
 from minialex.utils.jit import compiled, threaded
+
+_ROWS = 512  # of im2col that a thread multiplies at once: a block of them stays in the cache
+_TOGETHER = 72  # tiles that a thread multiplies at once: they stay in its cache
+_FEW = 64  # tiles below which making the weights' costs more than is saved
+_SAVED, _SAVED_OF_WEIGHTS = 40, 60  # multiplications a number; weight gradients move more of them
+
+
+class NumbaConvolution(NumbaExecution):
+    """Convolution, by blocks of columns or by Winograd's tiles."""
+
+    def convolution(self, x, weight, bias, stride, pads, groups, relu=False):
+        x = np.ascontiguousarray(x)
+        r, s, _, k = weight.shape
+        n, h, w, _ = x.shape
+        output = output_shape((h, w), (r, s), stride, pads)
+        y = self._new((n, *output, k), x)
+        if bias is None:
+            bias = np.zeros(k, x.dtype)
+        corner, rows = (pads[0][0], pads[1][0]), n * prod(output)
+        if self._by_tiles(n, weight.shape, output, stride, groups):
+            self._tiles(x, weight, bias, y, stride[0], corner, groups, relu)
+            return y
+        place = ((r, s), stride, corner, output, groups, relu, self.threads)
+        weights, bias = np.ascontiguousarray(weight).reshape(-1, k), np.ascontiguousarray(bias)
+        block = self._block(rows, groups)
+        self._run(forward, x, weights, bias, y.reshape(-1, k), *place, block)
+        return y
+
+    def convolution_weight_gradient(self, x, dy, kernel, stride, pads, groups):
+        x, dy = np.ascontiguousarray(x), np.ascontiguousarray(dy)
+        c, k, length = x.shape[3], dy.shape[3], prod(kernel) * x.shape[3] // groups
+        corner, shape = (pads[0][0], pads[1][0]), (*kernel, c // groups, k)
+        if self._by_tiles(len(x), shape, dy.shape[1:3], stride, groups, _SAVED_OF_WEIGHTS):
+            return self._weight_gradient_by_tiles(x, dy, shape, stride[0], corner, groups)
+        dw = self._new((self.threads, length, k), x)
+        rows = dy.size // k
+        block = 2 * self._block(rows, groups)
+        place = (kernel, stride, corner, dy.shape[1:3], groups, self.threads, block)
+        self._run(weight_gradient, x, dy.reshape(-1, k), dw, *place)
+        total = dw[0]
+        for part in dw[1:]:
+            total += part
+        return total.reshape(shape)
+
+    def convolution_input_gradient(self, dy, weight, input_shape, stride, pads, groups):
+        dy = np.ascontiguousarray(dy)
+        k, output = dy.shape[3], dy.shape[1:3]
+        dx = self._new(input_shape, dy)
+        whole = tuple(stride) == (1, 1)
+        if whole and self._by_tiles(len(dy), weight.shape, input_shape[1:3], stride, groups):
+            r, _, cg, _ = weight.shape
+            turned = weight[::-1, ::-1].reshape(r, r, cg, groups, k // groups)
+            turned = turned.transpose(0, 1, 4, 3, 2).reshape(r, r, k // groups, groups * cg)
+            corner = (r - 1 - pads[0][0], r - 1 - pads[1][0])
+            self._tiles(dy, turned, np.zeros(groups * cg, dy.dtype), dx, 1, corner, groups, False)
+            return dx
+        weights = np.ascontiguousarray(weight).reshape(-1, k)
+        together = max(1, min(_ROWS // prod(output), -(-len(dy) // self.threads)))
+        place = (weight.shape[:2], stride, (pads[0][0], pads[1][0]), output, groups)
+        self._run(
+            input_gradient,
+            dy.reshape(-1, k),
+            weights,
+            dx,
+            *place,
+            self.threads,
+            together,
+        )
+        return dx
+
+    def _by_tiles(self, images: int, weight_shape, output, stride, groups, least=_SAVED) -> bool:
+        """Whether tiles pay: they save `least` multiplications for each number in them, or more."""
+        r, s, cg, k = weight_shape
+        taps, channels = -(-r // stride[0]), cg * stride[0] ** 2
+        if r != s or stride[0] != stride[1] or taps not in (3, 4, 5):
+            return False
+        tiles = prod(-(-extent // winograd.outputs(taps)) for extent in output)
+        saved = prod(output) * r * s * cg / (tiles * winograd.PLACES * channels) - 1
+        numbers = 1 / channels + groups / k  # for each multiplication
+        return images * tiles >= _FEW and saved >= least * numbers
+
+    def _tiles(self, x, weight, bias, y, stride, corner, groups, relu) -> None:
+        """The convolution of x by tiles, into y."""
+        weight = winograd.over_phases(weight, stride)
+        size = winograd.outputs(len(weight))
+        a, g, b = winograd.matrices(len(weight), x.dtype.name)
+        u = self._new((winograd.PLACES, *weight.shape[2:]), x)
+        self._run(winograd.weights, np.ascontiguousarray(weight), g, u)
+        together = self._together(y.shape, size, groups)
+        how = (stride, corner, size, groups, relu, self.threads, together)
+        self._run(winograd.forward, x, u, a, b, np.ascontiguousarray(bias), y, *how)
+
+    def _weight_gradient_by_tiles(self, x, dy, shape, stride, corner, groups):
+        taps, k = -(-shape[0] // stride), shape[3]
+        size, channels = winograd.outputs(taps), stride * stride * shape[2]
+        a, g, b = winograd.matrices(size, x.dtype.name)  # the tiles of dy are the kernels here
+        du = self._new((winograd.PLACES, channels, k), x)
+        dw = self._new((taps, taps, channels, k), x)
+        together = self.threads * self._together(dy.shape, size, groups)
+        how = (stride, corner, size, groups, self.threads, together)
+        self._run(winograd.weight_gradient, x, dy, b, g, du, *how)
+        self._run(winograd.gathered, du, a, dw)
+        return winograd.of_phases(dw, stride, shape)
+
+    def _together(self, output_shape, size: int, groups: int) -> int:
+        """Rows of tiles that a thread multiplies at once, so that each thread has some."""
+        n, p, q, _ = output_shape
+        lines, columns = n * -(-p // size), -(-q // size)
+        return max(1, min(-(-_TOGETHER // columns), lines * groups // self.threads))
+
+    def _block(self, rows: int, groups: int) -> int:
+        """Rows of a block: few enough for the cache, and for every thread to have some."""
+        return max(1, min(_ROWS, -(-rows * groups // self.threads)))
 
 
 @compiled

@@ -9,9 +9,40 @@ from numba import prange
 
 from minialex.backends.numba.blas import multiply, multiply_by_turned, multiply_turned
 from minialex.backends.numba.elementwise import finish
+from minialex.backends.numba.execution import NumbaExecution
 from minialex.utils.jit import compiled, threaded
 
 FEW = 4  # images up to which reading the weights takes longer than multiplying
+
+
+class NumbaDense(NumbaExecution):
+    """Dense layers, and the gradient of every layer's bias."""
+
+    def dense(self, x, weight, bias, relu=False):
+        x = np.ascontiguousarray(x).reshape(len(x), -1)
+        y = self._new((len(x), weight.shape[1]), x)
+        bias = np.zeros(y.shape[1], x.dtype) if bias is None else np.ascontiguousarray(bias)
+        self._run(forward, x, np.ascontiguousarray(weight), bias, y, relu, self.threads)
+        return y
+
+    def dense_input_gradient(self, dy, weight, input_shape):
+        dx = self._new((len(dy), weight.shape[0]), dy)
+        if dx.size:
+            dy, weight = np.ascontiguousarray(dy), np.ascontiguousarray(weight)
+            self._run(input_gradient, dy, weight, dx, self.threads)
+        return dx.reshape(input_shape)
+
+    def dense_weight_gradient(self, x, dy):
+        x = np.ascontiguousarray(x).reshape(len(x), -1)
+        dw = self._new((x.shape[1], dy.shape[1]), x)
+        self._run(weight_gradient, x, np.ascontiguousarray(dy), dw, self.threads)
+        return dw
+
+    def bias_gradient(self, dy):
+        k = dy.shape[-1]
+        partial = self._new((self.threads, k), dy)
+        self._run(row_sums, np.ascontiguousarray(dy).reshape(-1, k), partial)
+        return partial.sum(axis=0)
 
 
 @threaded
@@ -72,3 +103,17 @@ def weight_gradient(x, dy, dw, threads):
         first, end = inputs * t // threads, inputs * (t + 1) // threads
         if end > first:
             multiply_turned(x[:, first:end], dy, dw[first:end])
+
+
+@threaded
+def row_sums(x, partial):
+    """partial (threads, K): each thread's share of the rows of x (M, K), in order."""
+    threads, k_size = partial.shape
+    rows = x.shape[0]
+    for t in prange(threads):
+        total = partial[t]
+        for k in range(k_size):
+            total[k] = 0
+        for i in range(rows * t // threads, rows * (t + 1) // threads):
+            for k in range(k_size):
+                total[k] += x[i, k]

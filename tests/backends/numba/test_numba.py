@@ -14,7 +14,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from minialex import backends
-from minialex.backends.numba import backend, blas
+from minialex.backends.numba import backend, blas, execution
+from minialex.backends.numba import convolution as convolution_by_tiles
 from minialex.backends.numba.allocator import Memory
 from minialex.errors import InputError
 from minialex.utils import cores, jit, threads
@@ -107,7 +108,7 @@ def by_tiles():
     """Tiles wherever they can be, and several blocks of them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backend.NumbaBackend, "_by_tiles", lambda *_: True)
-        patch.setattr(backend, "_TOGETHER", 4)
+        patch.setattr(convolution_by_tiles, "_TOGETHER", 4)
         yield
 
 
@@ -286,7 +287,7 @@ def test_memory_grows_with_the_batch_and_not_with_the_steps():
     for batch in (32, 64, 96):
         memory = Memory()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(backend, "_empty", memory.empty)
+            patch.setattr(execution, "MEMORY", memory)
             run = Run(backends.get("numba"), models.get("alexnet-64"), batch)
             run.train()
             first = memory.most
@@ -371,13 +372,13 @@ assert not bad
 def test_a_second_start_does_not_compile(tmp_path):
     code = """
 import numpy as np
-from minialex.backends.numba import elementwise as numbers
+from minialex.backends.numba.activations import relu
 from minialex.utils import jit
-kept = jit.is_kept(numbers.relu)
+kept = jit.is_kept(relu)
 x = np.ones(5, np.float32)
-numbers.relu(x, x)
-print(kept, jit.is_kept(numbers.relu), end=" ")
-print(sum(numbers.relu.stats.cache_hits.values()), sum(numbers.relu.stats.cache_misses.values()))
+relu(x, x)
+print(kept, jit.is_kept(relu), end=" ")
+print(sum(relu.stats.cache_hits.values()), sum(relu.stats.cache_misses.values()))
 """
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
     for wanted in ("False True 0 1\n", "True True 1 0\n"):

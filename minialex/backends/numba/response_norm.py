@@ -1,73 +1,29 @@
-"""Pooling and response normalisation, one pass over memory each."""
+"""Local response normalisation across channels, one pass over memory (paper, section 3.3)."""
 
 import numpy as np
 from numba import prange
 
+from minialex.backends.numba.execution import NumbaExecution
 from minialex.utils.jit import compiled, threaded
 
-# ------------------------------------------------------------------------------------ pooling
 
+class NumbaResponseNorm(NumbaExecution):
+    """Response normalisation."""
 
-@threaded
-def max_pool(x, y, which, window, stride, pad):
-    """y, which (N, P, Q, C): the first maximum wins, a NaN over all, padding never."""
-    n_size, p_size, q_size, c_size = y.shape
-    h_size, w_size = x.shape[1], x.shape[2]
-    for item in prange(n_size * p_size):
-        n, p = item // p_size, item % p_size
-        for q in range(q_size):
-            best, tap = y[n, p, q], which[n, p, q]
-            for c in range(c_size):
-                best[c] = -np.inf
-                tap[c] = 0
-            found = False
-            for r in range(window[0]):
-                h = p * stride[0] - pad[0] + r
-                if h < 0 or h >= h_size:
-                    continue
-                for s in range(window[1]):
-                    w = q * stride[1] - pad[1] + s
-                    if w < 0 or w >= w_size:
-                        continue
-                    here, number = x[n, h, w], r * window[1] + s
-                    if not found:
-                        for c in range(c_size):
-                            best[c] = here[c]
-                            tap[c] = number
-                        found = True
-                        continue
-                    for c in range(c_size):
-                        v, b = here[c], best[c]
-                        wins = v > b or (v != v and b == b)
-                        best[c] = v if wins else b
-                        tap[c] = number if wins else tap[c]
+    def response_norm(self, x, n, k, alpha, beta, groups):
+        x = np.ascontiguousarray(x)
+        y, c = self._new(x.shape, x), x.shape[-1]
+        constants = (c // groups, n, *map(x.dtype.type, (k, alpha, beta)), self.threads)
+        self._run(response_norm, x.reshape(-1, c), y.reshape(-1, c), *constants)
+        return y, x
 
-
-@threaded
-def max_pool_gradient(dy, which, dx, window, stride, pad):
-    """Each dy to its window's maximum; an image at a time, so that sums have one order."""
-    n_size, p_size, q_size, c_size = dy.shape
-    h_size, w_size = dx.shape[1], dx.shape[2]
-    zero = dy.dtype.type(0)
-    for n in prange(n_size):
-        dx[n] = zero
-        for p in range(p_size):
-            for q in range(q_size):
-                slope, tap = dy[n, p, q], which[n, p, q]
-                for r in range(window[0]):
-                    h = p * stride[0] - pad[0] + r
-                    if h < 0 or h >= h_size:
-                        continue
-                    for s in range(window[1]):
-                        w = q * stride[1] - pad[1] + s
-                        if w < 0 or w >= w_size:
-                            continue
-                        there, number = dx[n, h, w], r * window[1] + s
-                        for c in range(c_size):
-                            there[c] += slope[c] if tap[c] == number else zero
-
-
-# ------------------------------------------------------------------------------------ normalisation
+    def response_norm_gradient(self, dy, saved, n, k, alpha, beta, groups):
+        x = saved
+        dx, c = self._new(x.shape, x), x.shape[-1]
+        constants = (c // groups, n, *map(x.dtype.type, (k, alpha, beta)), self.threads)
+        arrays = (np.ascontiguousarray(dy), x, dx)
+        self._run(response_norm_gradient, *(a.reshape(-1, c) for a in arrays), *constants)
+        return dx
 
 
 @compiled

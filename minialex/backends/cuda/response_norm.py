@@ -1,95 +1,16 @@
-"""Activations, pooling and response normalisation on a CUDA device."""
+"""Local response normalisation (paper, section 3.3): response_norm.cu, norm_pool.cu."""
 
 from math import prod
 
 import numpy as np
 
-from minialex.backends.base import Array, output_shape
+from minialex.backends.base import output_shape
 from minialex.backends.cuda import kernels
-from minialex.backends.cuda.arrays import CudaArrays
-from minialex.errors import InputError
+from minialex.backends.cuda.execution import CudaExecution
 
 
-class Maps(CudaArrays):
-    """The layers without weights."""
-
-    # ------------------------------------------------------------------------------ activations
-
-    def relu(self, x):
-        return self._each("relu", x)
-
-    def relu_gradient(self, dy, y):
-        return self._each("relu_gradient", dy, y)
-
-    def tanh(self, x):
-        return self._each("tanh_forward", x)
-
-    def tanh_gradient(self, dy, y):
-        return self._each("tanh_gradient", dy, y)
-
-    def scale(self, x, factor):
-        return self._each("scale", x, more=(factor,))
-
-    def add(self, x, y):
-        return self._each("add", x, y)
-
-    def _each(self, kernel: str, *arrays, more=()) -> Array:
-        arrays = tuple(map(self._packed, arrays))
-        out = self._new(arrays[0].shape, arrays[0])
-        wide = self._wide(out.size, arrays=(*arrays, out))
-        threads = out.size * out.itemsize // 16 if wide else out.size
-        name = kernel + "_wide" * wide
-        self._run("elementwise", name, (*arrays, out, out.size, *more), threads)
-        return out
-
-    # ------------------------------------------------------------------------------ pooling
-
-    def max_pool(self, x, window, stride, pads):
-        x = self._packed(x)
-        n, h, w, c = x.shape
-        if prod(window) > 1 << 16:
-            raise InputError(
-                f"max pooling: a window of {window} has too many taps for this backend"
-            )
-        output = output_shape((h, w), window, stride, pads)
-        y = self._new((n, *output, c), x)
-        argmax = self._new(y.shape, "uint16")
-        place = (h, w, c, *window, *output, *stride, pads[0][0], pads[1][0])
-        self._pool("max_pool", (x, y, argmax), n * prod(output), c, place)
-        return y, argmax
-
-    def max_pool_gradient(self, dy, argmax, input_shape, window, stride, pads):
-        dy = self._packed(dy)
-        n, h, w, c = input_shape
-        dx = self._new(input_shape, dy)
-        place = (h, w, c, *window, *dy.shape[1:3], *stride, pads[0][0], pads[1][0])
-        self._pool("max_pool_gradient", (dy, argmax, dx), n * h * w, c, place)
-        return dx
-
-    def _pool(self, kernel, arrays, pixels, c, place) -> None:
-        wide = self._wide(c, arrays=[a for a in arrays if a.dtype != np.uint16])
-        width = 16 // arrays[0].itemsize if wide else 1
-        name = kernel + "_wide" * wide
-        self._run("pooling", name, (*arrays, pixels, *place), pixels * c // width)
-
-    def average_pool(self, x, window, stride, pads):
-        x = self._packed(x)
-        n, h, w, c = x.shape
-        output = output_shape((h, w), window, stride, pads)
-        y = self._new((n, *output, c), x)
-        place = (h, w, c, *window, *output, *stride, pads[0][0], pads[1][0])
-        self._run("pooling", "average_pool", (x, y, n * prod(output), *place), y.size)
-        return y
-
-    def average_pool_gradient(self, dy, input_shape, window, stride, pads):
-        dy = self._packed(dy)
-        n, h, w, c = input_shape
-        dx = self._new(input_shape, dy)
-        place = (h, w, c, *window, *dy.shape[1:3], *stride, pads[0][0], pads[1][0])
-        self._run("pooling", "average_pool_gradient", (dy, dx, n * h * w, *place), dx.size)
-        return dx
-
-    # ------------------------------------------------------------------------------ normalisation
+class CudaResponseNorm(CudaExecution):
+    """Response normalisation, alone and with the max pooling after it."""
 
     def response_norm(self, x, n, k, alpha, beta, groups):
         x = self._packed(x)

@@ -1,0 +1,19 @@
+"""ReLU and tanh (paper, section 3.1): elementwise.cu."""
+
+from minialex.backends.cuda.arrays import CudaArrays
+
+
+class CudaActivations(CudaArrays):
+    """Activations."""
+
+    def relu(self, x):
+        return self._each("relu", x)
+
+    def relu_gradient(self, dy, y):
+        return self._each("relu_gradient", dy, y)
+
+    def tanh(self, x):
+        return self._each("tanh_forward", x)
+
+    def tanh_gradient(self, dy, y):
+        return self._each("tanh_gradient", dy, y)

@@ -1,0 +1,46 @@
+"""From stored images to network input (paper, sections 2 and 4.1): augment.cu."""
+
+import numpy as np
+
+from minialex.backends.base import Array
+from minialex.backends.cuda import kernels
+from minialex.backends.cuda.execution import CudaExecution
+
+
+class CudaCrops(CudaExecution):
+    """Augmentation."""
+
+    _constants: dict[int, tuple[np.ndarray, Array]]
+
+    def crops(self, images, top, left, flip, crop, mean, mean_top, mean_left, shift, scale, dtype):
+        wide = kernels.accumulator(dtype)
+        offsets = self.asarray(np.stack((top, left, flip), axis=1), "int32")
+        mean = self._constant(mean, wide)
+        shift = None if shift is None else self.asarray(shift, wide)
+        corner = (-1, -1) if mean_top is None else (mean_top, mean_left)
+        return self.crops_at(images, offsets, crop, mean, corner, shift, scale, dtype)
+
+    def crops_at(
+        self, images, offsets, crop, mean, mean_corner, shift, scale, dtype, channels=None
+    ) -> Array:
+        """`crops` of what lies on the device: offsets (N, 3), mean, shift, scale (or a number).
+
+        Of `channels` (None: as many as the images have) the last are zeros.
+        """
+        images = self._packed(images)
+        n, _, size, c = images.shape
+        out = self._new((n, crop, crop, channels or c), dtype)
+        scales = (1.0, scale) if isinstance(scale, self.xp.ndarray) else (scale, None)
+        sizes = (n, size, c, channels or c, crop)
+        arguments = (images, offsets, mean, shift, out, *sizes, *mean_corner, *scales)
+        self._run("augment", "crops", arguments, out.size, storage=dtype)
+        return out
+
+    def _constant(self, host: np.ndarray, dtype: str) -> Array:
+        """A host array that does not change, uploaded once."""
+        kept = self._constants.get(id(host))
+        if kept is None or kept[0] is not host or kept[1].dtype != dtype:
+            if len(self._constants) > 7:
+                self._constants.clear()
+            kept = self._constants[id(host)] = (host, self.asarray(host, dtype))
+        return kept[1]

@@ -1,0 +1,66 @@
+"""Dropout, whose mask is a function of counters (paper, section 4.2): dropout.cu."""
+
+from math import prod
+
+from minialex import rng
+from minialex.backends.cuda.execution import CudaExecution
+from minialex.backends.generic.dropout import threshold
+
+
+class CudaDropout(CudaExecution):
+    """Dropout, alone and with the dense layer before it."""
+
+    def dropout_mask(
+        self, shape, keep, seed, stream, step, first_image=0, first_channel=0, channels=None
+    ):
+        mask = self._new(shape, "bool")
+        draw = (keep, seed, stream, step, first_image, first_channel, channels)
+        self._draw("dropout_mask", (mask,), draw)
+        return mask
+
+    def dropout(
+        self, x, keep, factor, seed, stream, step, first_image=0, first_channel=0, channels=None
+    ):
+        saved = (keep, seed, stream, step, first_image, first_channel, channels), factor
+        return self.dropout_gradient(x, saved), saved
+
+    def dropout_gradient(self, dy, saved):
+        dy, (draw, factor) = self._packed(dy), saved
+        dx = self._new(dy.shape, dy)
+        self._draw("dropout", (dy, dx), draw, (factor,))
+        return dx
+
+    def dense_relu_dropout(
+        self,
+        x,
+        weight,
+        bias,
+        keep,
+        factor,
+        seed,
+        stream,
+        step,
+        first_image=0,
+        first_channel=0,
+        channels=None,
+    ):
+        y = self.dense(x, weight, None)
+        draw = (keep, seed, stream, step, first_image, first_channel, channels)
+        self._draw("bias_relu_dropout", (y,), draw, (factor, bias))
+        return y
+
+    def relu_dropout_gradient(self, dy, y, factor):
+        dy, y = self._packed(dy), self._packed(y)
+        dx = self._new(dy.shape, dy)
+        self._run("dropout", "relu_dropout_gradient", (dy, y, dx, dy.size, factor), dy.size)
+        return dx
+
+    def _draw(self, kernel, arrays, draw, more=()) -> None:
+        keep, seed, stream, step, first_image, first_channel, channels = draw
+        n, *rows, c = arrays[0].shape
+        units = prod(rows) * c
+        now = (0, step) if isinstance(step, self.xp.ndarray) else (step, None)
+        place = (n, units, c, first_channel, channels or c, first_image, *now)
+        key = (rng.Stream.DROPOUT + stream, seed & 0xFFFFFFFF, seed >> 32)
+        arguments = (*arrays, *place, *key, threshold(keep), *more)
+        self._run("dropout", kernel, arguments, n * -(-units // 4))

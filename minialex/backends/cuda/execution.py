@@ -1,0 +1,145 @@
+"""How the CUDA backend runs: its device, precision and stream, and how kernels are launched."""
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from minialex import precision as precisions
+from minialex.backends.base import Array
+from minialex.backends.cuda import cublas, kernels
+from minialex.backends.cuda import device as cuda_device
+from minialex.backends.cuda.compiled_step import CompiledStep
+from minialex.backends.cuda.queue import Queue
+from minialex.backends.generic.backend import GenericBackend
+from minialex.precision import Precision
+
+
+class CudaExecution(GenericBackend):
+    """One device, one stream, and the helpers that all families launch kernels with."""
+
+    def __init__(
+        self,
+        device: int | None = None,
+        precision: str | Precision = "fp32",
+        own_queue: bool = False,
+    ):
+        index = 0 if device is None else int(device)
+        cuda_device.check(index)
+        super().__init__("cupy", cuda_device.library(), index)
+        self.precision = precisions.get(precision)
+        self.queue = Queue(index, own_queue, tf32=self.precision.tf32)
+        self._constants: dict[int, tuple[np.ndarray, Array]] = {}
+
+    def with_precision(self, precision: str | Precision) -> Self:
+        precision = precisions.get(precision)
+        if precision == self.precision:
+            return self
+        return type(self)(self.device, precision, self.queue.stream is not None)
+
+    def with_own_stream(self) -> Self:
+        return type(self)(self.device, self.precision, own_queue=True)
+
+    def device_context(self):
+        return self.queue.device_context()
+
+    def remarks(self, devices):
+        return cuda_device.remarks(devices)
+
+    def memory(self):
+        return self.queue.memory()
+
+    def peak_memory(self):
+        return self.queue.reserved()
+
+    def synchronize(self) -> None:
+        self.queue.synchronize()
+
+    def receive(self, x, sender):
+        if sender is self:
+            return x, None
+        return self.queue.receive(self._packed(x), sender.queue)
+
+    def record(self):
+        return self.queue.record()
+
+    def wait(self, event) -> None:
+        if event is not None:
+            self.queue.wait(event)
+
+    def record_stream(self, x, event) -> None:
+        self.queue.keep(x, event)
+
+    def compile(self, step: Any) -> Any:
+        """On one device; with loss scaling the host looks at every step's gradients."""
+        alone = self.queue.stream is None and not self.precision.loss_scaling
+        return CompiledStep(self, step) if alone and cublas.interface() is not None else None
+
+    def cast_params(self, params):
+        if not self.precision.half:
+            return params
+        return {
+            # biases are added to sums, which are float32
+            layer: {
+                name: value if name == "bias" else self._stored(value)
+                for name, value in of_layer.items()
+            }
+            for layer, of_layer in params.items()
+        }
+
+    def refresh_params(self, params, copies) -> None:
+        """Make `cast_params(params)` anew, in the arrays of the one before."""
+        for layer, of_layer in copies.items():
+            for name, copy in of_layer.items():
+                x = params[layer][name]
+                if copy is not x:
+                    self._run("elementwise", "from_float", (x, copy, x.size), x.size, copy.dtype)
+
+    # ------------------------------------------------------------------------------ helpers
+
+    def _new(self, shape, like) -> Array:
+        """An array on the device; `like` is a type, or an array of that type."""
+        return self.queue.empty(shape, getattr(like, "dtype", like))
+
+    def _run(self, family, kernel, arguments, threads=0, storage=None, **more) -> None:
+        """Launch a kernel; its T is the type of the first argument unless `storage` says."""
+        kind = np.dtype(storage if storage is not None else arguments[0].dtype).name
+        kind = kind if kind in kernels.STORAGES else "float32"
+        self.queue.launch(family, kernel, kind, arguments, threads, **more)
+
+    def _packed(self, x) -> Array:
+        """x itself if it is contiguous, else a copy that is."""
+        if x.flags.c_contiguous:
+            return x
+        out = self._new(x.shape, x)
+        self._copy(x, out)
+        return out
+
+    def _copy(self, x, out) -> None:
+        if x.ndim > 5:
+            raise TypeError(f"copies have at most 5 axes, not {x.ndim}")
+        front = 5 - x.ndim
+        sizes = ((1,) * front + tuple(x.shape))[1:]
+        steps = [(0,) * front + tuple(s // a.itemsize for s in a.strides) for a in (x, out)]
+        ends = [self.xp.ndarray((_reach(a),), a.dtype, a.data) for a in (x, out)]
+        arguments = (*ends, x.size, *sizes, *steps[0], *steps[1])
+        self._run("elementwise", "copy_strided", arguments, x.size)
+
+    def _stored(self, x, dtype: str | None = None) -> Array:
+        """Float32 numbers at half precision."""
+        out = self._new(x.shape, dtype or self.precision.compute)
+        self._run("elementwise", "from_float", (x, out, x.size), x.size, storage=out.dtype)
+        return out
+
+    @staticmethod
+    def _wide(*counts: int, arrays: Sequence[Array]) -> bool:
+        """Whether 16 bytes at a time divide all `counts` and every array starts at a multiple."""
+        width = 16 // arrays[0].itemsize
+        return all(count % width == 0 for count in counts) and all(
+            array.data.ptr % 16 == 0 for array in arrays
+        )
+
+
+def _reach(x: Array) -> int:
+    """How many numbers from its first to its last an array with positive steps spans."""
+    return 1 + sum((e - 1) * s for e, s in zip(x.shape, x.strides, strict=True)) // x.itemsize

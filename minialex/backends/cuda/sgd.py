@@ -1,0 +1,59 @@
+"""The paper's update (section 5), of many arrays in one launch: sgd.cu."""
+
+import numpy as np
+
+from minialex.backends.cuda.execution import CudaExecution
+
+_ARRAYS = 32  # parameter arrays one SGD launch takes; ARRAYS in sgd.cu
+
+
+class CudaSGD(CudaExecution):
+    """Updates."""
+
+    def sgd_update(self, weight, velocity, gradient, rate, momentum, decay):
+        return self.sgd_updates([(weight, velocity, gradient, rate, decay)], momentum)[0]
+
+    def sgd_updates(self, updates, momentum):
+        arrays = [(*map(self._packed, update[:3]), None) for update in updates]
+        self._sgd(arrays, [u[3:] for u in updates], momentum, 1.0)
+        return [(w, v) for w, v, *_ in arrays]
+
+    def captured_updates(self, arrays, decays, momentum, rates, halted) -> None:
+        """`sgd_updates` for a captured step: the rates are numbers on the device.
+
+        Each of `arrays` is (weight, velocity, gradient, copy); a copy gets the new weight as it is
+        stored at this precision, None is none. Nothing changes where `halted` is not zero.
+        """
+        self._sgd(arrays, [(0.0, decay) for decay in decays], momentum, 1.0, rates, halted)
+
+    def _sgd(self, arrays, rates_and_decays, momentum, scale, rates=None, halted=None) -> None:
+        for start in range(0, len(arrays), _ARRAYS):
+            chosen = range(start, min(start + _ARRAYS, len(arrays)))
+            kind = arrays[start][0].dtype
+            storage, table = self.compute_dtype(kind.name), np.zeros(1, _updates_dtype(kind))
+            for slot, j in enumerate(chosen):
+                w, v, g, copy = arrays[j]
+                if not w.dtype == v.dtype == g.dtype == kind:
+                    raise TypeError("parameters, velocities and gradients must share one type")
+                if copy is not None and copy.dtype != storage:
+                    raise TypeError(f"a copy is of {copy.dtype}, expected {storage}")
+                pointers = (
+                    w.data.ptr,
+                    v.data.ptr,
+                    g.data.ptr,
+                    0 if copy is None else copy.data.ptr,
+                )
+                table["of"][0, slot] = (*pointers, w.size, *rates_and_decays[j])
+            largest = max(arrays[j][0].size for j in chosen)
+            own = None if rates is None else rates[start : chosen.stop]
+            arguments = (table, len(chosen), momentum, scale, own, halted)
+            self._run("sgd", "sgd", arguments, largest, storage=storage)
+
+
+def _updates_dtype(kind) -> np.dtype:
+    """The structure `Updates` of sgd.cu for parameters of a type."""
+    names = ["weight", "velocity", "gradient", "copy", "size", "rate", "decay"]
+    update = np.dtype(
+        list(zip(names, [np.uint64] * 4 + [np.int64, kind, kind], strict=True)), align=True
+    )
+    return np.dtype([("of", update, (_ARRAYS,))], align=True)

@@ -1,0 +1,55 @@
+"""How the Numba backend runs: threads, one kernel at a time, and memory used again."""
+
+import os
+import threading
+from contextlib import nullcontext
+
+import numba
+import numpy as np
+
+from minialex.backends.numba.allocator import MEMORY
+from minialex.backends.numpy.backend import NumpyBackend
+from minialex.errors import InputError
+from minialex.utils import threads as cpu_threads
+
+_ONE_AT_A_TIME = threading.Lock()  # each kernel takes all threads, and not every pool can be shared
+
+
+def _most_threads() -> int:
+    return numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+
+
+class NumbaExecution(NumpyBackend):
+    """Compiled kernels on `threads` threads (None: the cores this process may use)."""
+
+    threads: int
+    _process: int | None = None  # where the kernels' threads are
+
+    def __init__(self, device=None, threads: int | None = None):
+        super().__init__(device)
+        self.name = "numba"
+        self.threads = cpu_threads.choose(threads, _most_threads())
+        cpu_threads.load_blas()
+
+    def with_threads(self, threads):
+        return self if threads is None else type(self)(self.device, threads)
+
+    def describe(self) -> str:
+        return f"on the {self.name} backend, {self.threads} thread{'s' * (self.threads > 1)}"
+
+    def _run(self, kernel, *arguments) -> None:
+        first = NumbaExecution._process is None
+        NumbaExecution._process = NumbaExecution._process or os.getpid()
+        if os.getpid() != NumbaExecution._process:
+            raise InputError(
+                "this process was forked from one that had used the numba backend, whose threads "
+                'are not here: start processes with multiprocessing\'s "spawn", or use "numpy"'
+            )
+        with _ONE_AT_A_TIME, cpu_threads.short_waits() if first else nullcontext():
+            numba.set_num_threads(self.threads)  # of the Python thread that calls
+            kernel(*arguments)
+
+    @staticmethod
+    def _new(shape, like) -> np.ndarray:
+        """An array with anything in it; `like` is a type, or an array of that type."""
+        return MEMORY.empty(shape, like.dtype if isinstance(like, np.ndarray) else like)

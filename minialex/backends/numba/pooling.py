@@ -1,0 +1,88 @@
+"""Max pooling and its gradient, one pass over memory each (paper, section 3.4)."""
+
+from math import prod
+
+import numpy as np
+from numba import prange
+
+from minialex.backends.base import output_shape
+from minialex.backends.numba.execution import NumbaExecution
+from minialex.utils.jit import threaded
+
+
+class NumbaPooling(NumbaExecution):
+    """Pooling."""
+
+    def max_pool(self, x, window, stride, pads):
+        x = np.ascontiguousarray(x)
+        output = output_shape(x.shape[1:3], window, stride, pads)
+        y = self._new((len(x), *output, x.shape[3]), x)
+        kind = np.uint8 if prod(window) <= 256 else np.int32
+        argmax = self._new(y.shape, kind)
+        self._run(max_pool, x, y, argmax, window, stride, (pads[0][0], pads[1][0]))
+        return y, argmax
+
+    def max_pool_gradient(self, dy, argmax, input_shape, window, stride, pads):
+        dx = self._new(input_shape, dy)
+        dy, argmax = np.ascontiguousarray(dy), np.ascontiguousarray(argmax)
+        self._run(max_pool_gradient, dy, argmax, dx, window, stride, (pads[0][0], pads[1][0]))
+        return dx
+
+
+@threaded
+def max_pool(x, y, argmax, window, stride, pad):
+    """y, argmax (N, P, Q, C): the first maximum wins, a NaN over all, padding never."""
+    n_size, p_size, q_size, c_size = y.shape
+    h_size, w_size = x.shape[1], x.shape[2]
+    for item in prange(n_size * p_size):
+        n, p = item // p_size, item % p_size
+        for q in range(q_size):
+            best, tap = y[n, p, q], argmax[n, p, q]
+            for c in range(c_size):
+                best[c] = -np.inf
+                tap[c] = 0
+            found = False
+            for r in range(window[0]):
+                h = p * stride[0] - pad[0] + r
+                if h < 0 or h >= h_size:
+                    continue
+                for s in range(window[1]):
+                    w = q * stride[1] - pad[1] + s
+                    if w < 0 or w >= w_size:
+                        continue
+                    here, number = x[n, h, w], r * window[1] + s
+                    if not found:
+                        for c in range(c_size):
+                            best[c] = here[c]
+                            tap[c] = number
+                        found = True
+                        continue
+                    for c in range(c_size):
+                        v, b = here[c], best[c]
+                        wins = v > b or (v != v and b == b)
+                        best[c] = v if wins else b
+                        tap[c] = number if wins else tap[c]
+
+
+@threaded
+def max_pool_gradient(dy, argmax, dx, window, stride, pad):
+    """Each dy to its window's maximum; an image at a time, so that sums have one order."""
+    n_size, p_size, q_size, c_size = dy.shape
+    h_size, w_size = dx.shape[1], dx.shape[2]
+    zero = dy.dtype.type(0)
+    for n in prange(n_size):
+        dx[n] = zero
+        for p in range(p_size):
+            for q in range(q_size):
+                slope, tap = dy[n, p, q], argmax[n, p, q]
+                for r in range(window[0]):
+                    h = p * stride[0] - pad[0] + r
+                    if h < 0 or h >= h_size:
+                        continue
+                    for s in range(window[1]):
+                        w = q * stride[1] - pad[1] + s
+                        if w < 0 or w >= w_size:
+                            continue
+                        there, number = dx[n, h, w], r * window[1] + s
+                        for c in range(c_size):
+                            there[c] += slope[c] if tap[c] == number else zero

@@ -1,0 +1,21 @@
+"""The paper's update in place, in blocks that stay in the cache."""
+
+from minialex.backends.generic.backend import GenericBackend
+
+_BLOCK = 1 << 16  # numbers; weight, velocity and gradient blocks share a 1 MiB second-level cache
+
+
+class NumpySGD(GenericBackend):
+    """Updates."""
+
+    def sgd_update(self, weight, velocity, gradient, rate, momentum, decay):
+        if not (weight.flags.c_contiguous and velocity.flags.c_contiguous):
+            # flat they would be copies, and an update in place would be lost
+            return super().sgd_update(weight, velocity, gradient, rate, momentum, decay)
+        w, v, g = (a.reshape(-1) for a in (weight, velocity, gradient))
+        for start in range(0, w.size, _BLOCK):
+            block = slice(start, start + _BLOCK)
+            v[block] *= momentum
+            v[block] -= (decay * rate) * w[block] + rate * g[block]
+            w[block] += v[block]
+        return weight, velocity
