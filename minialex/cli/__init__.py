@@ -1,6 +1,6 @@
-"""The subcommands, a file each.
+"""The command line: one file per subcommand.
 
-The docstring's first line is the help, EXAMPLES are command lines that work as printed,
-`add_arguments(parser)` declares, and `run(**arguments)` calls the library and prints. Each imports
-the library only when it runs, so that `minialex --help` is immediate.
+Each file's docstring starts with the command's help line; EXAMPLES are command lines that work as
+printed; `add_arguments(parser)` declares the options; `run(**arguments)` calls the library and
+prints. The library is imported in `run` only, so that `minialex --help` is immediate.
 """

@@ -1,12 +1,15 @@
-"""time a network layer by layer, or the reading of images, with PyTorch beside it if wanted"""
+"""time a network layer by layer, or image loading, optionally against PyTorch"""
 
 import argparse
 import json as json_format
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from minialex.cli.common import add_backend, at_least
-from minialex.utils.options import name_and_value
+from minialex.cli.common import add_device_options, add_option, add_workers, at_least
+
+if TYPE_CHECKING:
+    from minialex.parallel import DeviceConfig
 
 EXAMPLES = (
     "minialex bench alexnet-64 --batch-size 8 --rounds 1",
@@ -16,46 +19,47 @@ EXAMPLES = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", nargs="?", default="alexnet", metavar="MODEL")
     parser.add_argument(
-        "--option",
-        type=name_and_value,
-        action="append",
-        default=[],
-        metavar="N=V",
-        help="of the network, such as response_norm=false",
+        "model", nargs="?", default="alexnet", metavar="MODEL", help="network (default: alexnet)"
     )
-    parser.add_argument("--batch-size", type=at_least(1), default=128, metavar="N")
+    add_option(parser)
     parser.add_argument(
-        "--inference", action="store_true", help="only that, and not a training step"
+        "--batch-size", type=at_least(1), default=128, metavar="N", help="images (default: 128)"
     )
     parser.add_argument(
-        "--compare", choices=("torch",), help="PyTorch in turns with ours, if it is installed"
+        "--inference", action="store_true", help="time inference, not a training step"
+    )
+    parser.add_argument(
+        "--compare", choices=("torch",), help="also time PyTorch, alternating with minialex"
     )
     parser.add_argument(
         "--suite",
         choices=("gpu",),
-        help="every CUDA kernel checked and timed beside its floor, whole steps, PyTorch",
+        help="check and time every CUDA kernel, training steps and PyTorch's; needs --json FILE",
     )
+    parser.add_argument("--data", metavar="DATA", help="time loading these images, not a network")
     parser.add_argument(
-        "--data", metavar="DATA", help="time the reading of these images instead of a network"
+        "--size",
+        type=at_least(8),
+        default=256,
+        metavar="N",
+        help="with --data: side of the resized images (default: 256)",
     )
+    add_workers(parser)
     parser.add_argument(
-        "--size", type=at_least(8), default=256, metavar="N", help="of the squares that are read"
+        "--rounds",
+        type=at_least(1),
+        default=5,
+        metavar="N",
+        help="repeat N times and take the median (default: 5)",
     )
-    parser.add_argument(
-        "--workers", type=at_least(1), metavar="N", help="threads that read (default: all cores)"
-    )
-    parser.add_argument(
-        "--rounds", type=at_least(1), default=5, metavar="N", help="the median of so many counts"
-    )
-    add_backend(parser)
+    add_device_options(parser)
     parser.add_argument(
         "--json",
         nargs="?",
         const="-",
         metavar="FILE",
-        help="JSON for other programs, into FILE or instead of the table",
+        help="JSON, in FILE or instead of the table",
     )
 
 
@@ -70,10 +74,7 @@ def run(
     size: int,
     workers: int | None,
     rounds: int,
-    backend: str,
-    devices: list[int] | None,
-    precision: str,
-    threads: int | None,
+    device_config: "DeviceConfig",
     json: str | None,
 ) -> None:
     if suite is not None:
@@ -93,10 +94,10 @@ def run(
     result = measure.bench(
         models.get(model, **dict(option)),
         batch_size,
-        backend=backend,
-        devices=devices,
-        precision=precision,
-        threads=threads,
+        backend=str(device_config.backend),
+        devices=device_config.devices,
+        precision=device_config.precision,
+        threads=device_config.threads,
         training=not inference,
         compare=compare,
         rounds=rounds,
@@ -111,7 +112,7 @@ def _run_suite(json: str | None) -> None:
     from minialex.errors import InputError
 
     if json in (None, "-"):
-        raise InputError("the suite takes minutes and writes its tables to a file: add --json FILE")
+        raise InputError("the suite takes minutes and needs a file for its tables: add --json FILE")
     device.check(0)
     gpu.run_suite(Path(str(json)))
 

@@ -1,4 +1,4 @@
-"""prove on this machine that gradients are right and backends agree, or look into a data folder"""
+"""check gradients and backends on this machine, or check a data set for problems"""
 
 import argparse
 
@@ -11,12 +11,18 @@ EXAMPLES = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--backend", help="check this one (default: all that run here)")
+    parser.add_argument("--backend", metavar="NAME", help="check one only (default: all available)")
     parser.add_argument(
-        "--data", metavar="PATH", help="look for what is wrong with this folder of images instead"
+        "--data",
+        metavar="PATH",
+        help="check this data set instead",
     )
     parser.add_argument(
-        "--size", type=at_least(1), default=256, metavar="N", help="side that images will have"
+        "--size",
+        type=at_least(1),
+        default=256,
+        metavar="N",
+        help="with --data: side of the resized images (default: 256)",
     )
     add_json(parser)
 

@@ -1,4 +1,4 @@
-"""What several subcommands share: their common options, and where a trained network is found."""
+"""What several subcommands share: options, argument types, and finding a trained network."""
 
 import argparse
 import json
@@ -8,123 +8,160 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minialex.errors import InputError
+from minialex.utils.options import name_and_value
 
 if TYPE_CHECKING:
     from minialex.inference.classifier import Classifier
     from minialex.inference.ensemble import Ensemble
+    from minialex.parallel import DeviceConfig
+
+PHOTOS = "image files, folders of images, or shapes:N for N built-in drawings"
+
+_MODEL_FILE = "run folder or weight file (default: the newest run in runs/)"
 
 
-def add_backend(parser: argparse.ArgumentParser) -> None:
-    """--backend and --devices."""
-    parser.add_argument("--backend", default="auto", help="numpy, ... (default: the fastest here)")
-    parser.add_argument("--devices", type=devices, metavar="N,N", help="which of its devices")
-    parser.add_argument("--precision", default="fp32", help="fp32, tf32, bf16 or fp16 (CUDA)")
-    parser.add_argument("--threads", type=at_least(1), metavar="N", help="of the CPU")
+def add_device_options(parser: argparse.ArgumentParser) -> None:
+    """--backend, --devices, --precision and --threads; `run` gets them as `device_config`."""
+    parser.set_defaults(has_device_options=True)
+    group = parser.add_argument_group("device")
+    group.add_argument(
+        "--backend", default="auto", metavar="NAME", help="numpy, numba or cupy (default: fastest)"
+    )
+    group.add_argument(
+        "--devices", type=devices, metavar="N,N", help="device numbers, e.g. 0,1 (default: 0)"
+    )
+    group.add_argument(
+        "--precision",
+        default="fp32",
+        metavar="TYPE",
+        help="fp32; on CUDA also tf32, bf16 or fp16 (default: fp32)",
+    )
+    group.add_argument(
+        "--threads", type=at_least(1), metavar="N", help="CPU threads (default: available cores)"
+    )
+
+
+def with_device_config(arguments: dict[str, Any]) -> dict[str, Any]:
+    """`arguments` with the options of `add_device_options`, if it has them, as one value."""
+    if not arguments.pop("has_device_options", False):
+        return arguments
+    from minialex.parallel import DeviceConfig
+
+    fields = {name: arguments.pop(name) for name in ("backend", "devices", "precision", "threads")}
+    return {**arguments, "device_config": DeviceConfig(**fields)}
+
+
+def add_model_path(parser: argparse.ArgumentParser) -> None:
+    """PATH, optional, for `load`."""
+    parser.add_argument("model_file", nargs="?", type=Path, metavar="PATH", help=_MODEL_FILE)
 
 
 def add_model_file(parser: argparse.ArgumentParser) -> None:
-    """--model-file, --backend and --devices: all it takes to load a classifier."""
-    parser.add_argument(
-        "--model-file",
-        type=Path,
-        metavar="PATH",
-        help="a run folder or a weight file (default: the newest run under runs/)",
-    )
-    add_backend(parser)
+    """--model-file for `load`."""
+    parser.add_argument("--model-file", type=Path, metavar="PATH", help=_MODEL_FILE)
 
 
 def add_model_files(parser: argparse.ArgumentParser) -> None:
-    """--model-file, once or several times, --weights, and the backend: for `load_all`."""
+    """--model-file, repeatable, and --weights, for `load_all`."""
     parser.add_argument(
         "--model-file",
         type=Path,
         action="append",
         metavar="PATH",
-        help="a run folder or a weight file (default: the newest run under runs/); several, each "
-        "with its own --model-file, are judged as one by the mean of their probabilities",
+        help=f"{_MODEL_FILE}; repeat to average several models",
     )
     parser.add_argument(
-        "--weights", type=numbers, metavar="W,W", help="of several networks (default: equal ones)"
+        "--weights",
+        type=numbers,
+        metavar="W,W",
+        help="weights of several models in the average (default: equal)",
     )
-    add_backend(parser)
+
+
+def add_option(parser: argparse.ArgumentParser) -> None:
+    """--option NAME=VALUE, repeatable."""
+    parser.add_argument(
+        "--option",
+        type=name_and_value,
+        action="append",
+        default=[],
+        metavar="N=V",
+        help="network option, e.g. towers=1 (repeatable)",
+    )
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """--workers."""
+    parser.add_argument(
+        "--workers",
+        type=at_least(1),
+        metavar="N",
+        help="threads that read images (default: available cores)",
+    )
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
     """--json."""
-    parser.add_argument("--json", action="store_true", help="print JSON for other programs")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 
-def load(
-    model_file: Path | None,
-    backend: str,
-    devices: list[int] | None,
-    precision: str,
-    threads: int | None,
-) -> "Classifier":
+def load(model_file: Path | None, device_config: "DeviceConfig") -> "Classifier":
     """The classifier in `model_file`, or of the newest run."""
-    import minialex
+    from minialex.inference.classifier import load_on
 
     if model_file is None:
         model_file = newest_run(Path("runs"))
         print(f"using the newest run, {model_file}", file=sys.stderr)
-    return minialex.load(model_file, backend, devices, precision=precision, threads=threads)
+    return load_on(model_file, device_config)
 
 
 def load_all(
-    model_files: list[Path] | None,
-    weights: list[float] | None,
-    backend: str,
-    devices: list[int] | None,
-    precision: str,
-    threads: int | None,
+    model_files: list[Path] | None, weights: list[float] | None, device_config: "DeviceConfig"
 ) -> "Classifier | Ensemble":
-    """A classifier, or of several weight files an ensemble."""
+    """One classifier, or an ensemble of several."""
+    if model_files is None and weights is not None:
+        raise InputError("--weights needs several --model-file: name the networks to average")
     if model_files is None or (len(model_files) == 1 and weights is None):
-        if weights is not None:
-            raise InputError("--weights goes with several --model-file: name the networks")
-        chosen = model_files[0] if model_files else None
-        return load(chosen, backend, devices, precision, threads)
+        return load(model_files[0] if model_files else None, device_config)
     from minialex.inference.ensemble import load_ensemble
-    from minialex.parallel import DeviceConfig
 
-    chosen_devices = DeviceConfig(backend, devices, None, precision, threads)
-    return load_ensemble(model_files, weights, chosen_devices)
+    return load_ensemble(model_files, weights, device_config)
 
 
 def newest_run(root: Path) -> Path:
-    """The run folder under `root` with the newest weights."""
+    """The run folder in `root` with the newest weights."""
     weights = list(root.glob("*/last.safetensors"))
     if not weights:
         raise InputError(
-            f"there is no run under {root}/ here: name a run folder or a weight file with "
-            "--model-file, or make one with `minialex train`"
+            f"no run in {root}/: name a run folder or a weight file with --model-file, or train a "
+            "network with `minialex train`"
         )
     return max(weights, key=lambda path: path.stat().st_mtime_ns).parent
 
 
 def devices(text: str) -> list[int]:
-    """--devices: numbers with commas between them."""
+    """The type of --devices: numbers separated by commas."""
     return [int(part) for part in text.split(",")]
 
 
 def numbers(text: str) -> list[float]:
-    """--weights: numbers with commas between them."""
+    """The type of --weights: numbers separated by commas."""
     return [float(part) for part in text.split(",")]
 
 
 def at_least(smallest: int) -> Callable[[str], int]:
-    """An argument type: a whole number that is not below `smallest`."""
+    """An argument type: an integer of at least `smallest`."""
 
     def number(text: str) -> int:
         value = int(text)
         if value < smallest:
-            raise argparse.ArgumentTypeError(f"{value} is below {smallest}")
+            raise argparse.ArgumentTypeError(f"{value} is less than {smallest}")
         return value
 
-    number.__name__ = "whole number"  # argparse names it when `int` fails
+    number.__name__ = "integer"  # argparse prints it when `int` fails
     return number
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on standard output."""
+    """Print one JSON document."""
     print(json.dumps(value, indent=2))

@@ -1,10 +1,10 @@
-"""say what a data set holds: classes and their sizes, image sizes, mean colour, a contact sheet"""
+"""describe a data set: classes, image sizes, mean colour; optionally a contact sheet"""
 
 import argparse
 import io
 from pathlib import Path
 
-from minialex.cli.common import add_json, at_least, print_json
+from minialex.cli.common import add_json, add_workers, print_json
 from minialex.errors import unknown
 
 EXAMPLES = (
@@ -14,14 +14,14 @@ EXAMPLES = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=("info",), help="what to do with it")
+    parser.add_argument("action", choices=("info",), help="what to do")
     parser.add_argument(
-        "data", metavar="PATH", help="a folder, archives, or a packed set; shapes:N (built in)"
+        "data", metavar="PATH", help="a folder, archives, a packed data set, or shapes:N"
     )
     parser.add_argument(
-        "--figure", type=Path, metavar="PNG", help="also draw a few images of each class"
+        "--figure", type=Path, metavar="PNG", help="contact sheet: a few images of each class"
     )
-    parser.add_argument("--workers", type=at_least(1), metavar="N", help="threads that decode")
+    add_workers(parser)
     add_json(parser)
 
 

@@ -1,11 +1,23 @@
-"""measure the errors of a trained network"""
+"""measure the top-1 and top-5 error of a trained network, or of several averaged"""
 
 import argparse
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from minialex.cli.common import add_json, add_model_files, at_least, load_all, print_json
+from minialex.cli.common import (
+    add_device_options,
+    add_json,
+    add_model_files,
+    add_workers,
+    at_least,
+    load_all,
+    print_json,
+)
 from minialex.errors import InputError
+
+if TYPE_CHECKING:
+    from minialex.parallel import DeviceConfig
 
 EXAMPLES = (
     "minialex evaluate --model-file runs/shapes --crops both",
@@ -17,32 +29,34 @@ EXAMPLES = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_files(parser)
     parser.add_argument(
-        "--data", help="judge on these images (default: the validation images of its training)"
+        "--data",
+        metavar="DATA",
+        help="images to evaluate on (default: the validation images of the training run)",
     )
     parser.add_argument(
         "--crops",
         choices=("1", "10", "both"),
         default="1",
-        help="the centre crop, the average of the paper's ten, or one after the other",
+        help="the centre crop, the average of the paper's ten crops, or both (default: 1)",
     )
     parser.add_argument(
         "--find-weights",
         metavar="DATA",
-        help="search the weights of several networks for the least top-5 error on these images, "
-        "which should be others than the ones to judge on (the original did)",
+        help="find the weights of several models that minimise the top-5 error on these images; "
+        "evaluate on other images",
     )
-    parser.add_argument("--batch-size", type=at_least(1), default=128, metavar="N")
-    parser.add_argument("--workers", type=at_least(1), help="threads that read images", metavar="N")
+    parser.add_argument(
+        "--batch-size", type=at_least(1), default=128, metavar="N", help="images (default: 128)"
+    )
+    add_workers(parser)
+    add_device_options(parser)
     add_json(parser)
 
 
 def run(
     model_file: list[Path] | None,
     weights: list[float] | None,
-    backend: str,
-    devices: list[int] | None,
-    precision: str,
-    threads: int | None,
+    device_config: "DeviceConfig",
     data: str | None,
     crops: str,
     find_weights: str | None,
@@ -52,15 +66,15 @@ def run(
 ) -> None:
     from minialex.inference.ensemble import Ensemble
 
-    classifier = load_all(model_file, weights, backend, devices, precision, threads)
+    classifier = load_all(model_file, weights, device_config)
     if find_weights is not None:
         if not isinstance(classifier, Ensemble) or weights is not None:
             raise InputError(
-                "--find-weights goes with several --model-file and without --weights: it finds them"
+                "--find-weights needs several --model-file, and no --weights: it finds them"
             )
-        searching = {"batch_size": batch_size, "workers": workers, "progress": not json}
-        one = 10 if crops == "10" else 1
-        classifier = classifier.with_found_weights(find_weights, one, **searching)
+        options = {"batch_size": batch_size, "workers": workers, "progress": not json}
+        search_crops = 10 if crops == "10" else 1
+        classifier = classifier.with_found_weights(find_weights, search_crops, **options)
     results = []
     for count in (1, 10) if crops == "both" else (int(crops),):
         result = classifier.evaluate(
@@ -78,6 +92,6 @@ def run(
         )
     skipped = results[0].skipped
     if skipped:
-        print(f"left out, because unreadable: {len(skipped)} of the images")
+        print(f"skipped {len(skipped)} unreadable images:")
     for name, reason in sorted(skipped.items()):
         print(f"  {name}: {reason}")

@@ -1,16 +1,20 @@
-"""write the last hidden layer's numbers for photographs (paper, section 6.1)"""
+"""extract features: the outputs of the last hidden layer (paper, section 6.1)"""
 
 import argparse
 import csv
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from minialex.cli.common import add_model_file, load
-from minialex.cli.images import HELP, batches
+from minialex.cli.common import PHOTOS, add_device_options, add_model_file, load
+from minialex.cli.images import batches
 from minialex.errors import unknown
+
+if TYPE_CHECKING:
+    from minialex.parallel import DeviceConfig
 
 EXAMPLES = (
     "minialex features shapes:8 --model-file runs/shapes --out features.npz",
@@ -19,39 +23,37 @@ EXAMPLES = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("photos", nargs="+", metavar="PHOTO", help=HELP)
+    parser.add_argument("photos", nargs="+", metavar="PHOTO", help=PHOTOS)
     add_model_file(parser)
     parser.add_argument(
         "--out",
         type=Path,
         default=Path("features.npz"),
         metavar="FILE",
-        help=".npz with arrays `names` and `features` (the default, features.npz), .npy with the "
-        "features alone, or .csv",
+        help=".npz (arrays `names` and `features`), .npy (features only) or .csv "
+        "(default: features.npz)",
     )
+    add_device_options(parser)
 
 
 def run(
     photos: list[str],
     model_file: Path | None,
-    backend: str,
-    devices: list[int] | None,
-    precision: str,
-    threads: int | None,
+    device_config: "DeviceConfig",
     out: Path,
 ) -> None:
     from minialex.utils.atomic import write_bytes
 
     if out.suffix not in _WRITERS:
         raise unknown("kind of file", out.suffix or str(out), _WRITERS)
-    classifier = load(model_file, backend, devices, precision, threads)
+    classifier = load(model_file, device_config)
     names, rows = [], []
-    for more, resized in batches(photos, classifier.preprocessing.recipe.resize):
+    for more, images in batches(photos, classifier.preprocessing.recipe.resize):
         names += more
-        rows.append(classifier.features(resized))
+        rows.append(classifier.features(images))
     features = np.concatenate(rows)
     write_bytes(out, _WRITERS[out.suffix](names, features))
-    print(f"{out}: {features.shape[0]:,} images, {features.shape[1]:,} numbers each")
+    print(f"{out}: {features.shape[0]:,} images, {features.shape[1]:,} features each")
 
 
 def _npz(names: list[str], features: np.ndarray) -> memoryview:

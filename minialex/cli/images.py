@@ -1,4 +1,4 @@
-"""The images that `predict` and `features` are given: files, folders, or drawn ones."""
+"""Images named on the command line: files, folders, or built-in drawings."""
 
 import difflib
 import sys
@@ -11,13 +11,12 @@ import numpy as np
 
 from minialex.errors import InputError
 
-HELP = "a photograph, a folder of them, or shapes:N for N drawn images"
 _BATCH = 64
 
 
 @dataclass(frozen=True)
 class Item:
-    """One image: its name for people, how to read it at a size, and whether it was asked for."""
+    """One image: its name in the output, how to read it, and whether it must be readable."""
 
     name: str
     read: Callable[[int], np.ndarray]  # size -> uint8 (size, size, 3)
@@ -25,19 +24,19 @@ class Item:
 
 
 def batches(names: list[str], size: int) -> Iterator[tuple[list[str], np.ndarray]]:
-    """Names and resized images, uint8 (n, size, size, 3), of all images behind `names`.
+    """All images behind `names`, in batches: their names, and uint8 (n, size, size, 3).
 
-    A file that was named and cannot be read is an error; one found in a folder is left out, and
-    told on standard error.
+    An unreadable file is an error if it was named; one found in a folder is skipped, with a line on
+    standard error.
     """
-    for found, resized in batches_at(names, (size,)):
-        yield found, resized[size]
+    for found, images in batches_at(names, (size,)):
+        yield found, images[size]
 
 
 def batches_at(
     names: list[str], sizes: Sequence[int]
 ) -> Iterator[tuple[list[str], dict[int, np.ndarray]]]:
-    """The same with the images resized to several sizes, by size."""
+    """The same at several sizes: {size: images}."""
     items = [item for name in names for item in listed(name)]
     any_read = False
     for start in range(0, len(items), _BATCH):
@@ -48,13 +47,13 @@ def batches_at(
             except InputError as error:
                 if item.required:
                     raise
-                print(f"left out: {error}", file=sys.stderr)
+                print(f"skipped: {error}", file=sys.stderr)
         if read:
             any_read = True
             columns = zip(*read.values(), strict=True)
             yield list(read), {s: np.stack(c) for s, c in zip(sizes, columns, strict=True)}
     if not any_read:
-        raise InputError(f"none of the {len(items)} images in {', '.join(names)} can be read")
+        raise InputError(f"none of the {len(items)} images in {', '.join(names)} is readable")
 
 
 def listed(name: str) -> list[Item]:
@@ -73,7 +72,7 @@ def listed(name: str) -> list[Item]:
             if entry.suffix.lower() in known and not entry.name.startswith(".")
         ]
         if not found:
-            raise InputError(f"no image in folder {name}: name photographs, or a folder of them")
+            raise InputError(f"no images in folder {name}: name image files, or a folder of them")
         return [Item(str(entry), partial(load_resized, entry), False) for entry in found]
     if not path.exists():
         siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
@@ -84,17 +83,17 @@ def listed(name: str) -> list[Item]:
 
 
 def _drawn(name: str) -> list[Item]:
-    """`shapes:N`: N validation images, which no training has seen, named by what they show."""
+    """`shapes:N`: N drawings that are in no training set, named by their class."""
     from minialex.data.sources.open import open_data
 
     _, _, number = name.partition(":")
     count = int(number) if number.isdecimal() else 0
     if count < 1:
-        raise InputError(f"{name!r}: expected shapes:N with a number of images, such as shapes:3")
+        raise InputError(f"{name!r}: expected shapes:N with a number of images, e.g. shapes:3")
     drawn = open_data(f"shapes:{max(4 * count, 400)}").val
     return [
         Item(
-            f"drawn image {i}: {drawn.class_names[drawn.labels[i]]}",
+            f"drawing {i}: {drawn.class_names[drawn.labels[i]]}",
             partial(drawn.image, i),
             True,
         )

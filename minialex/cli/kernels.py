@@ -1,10 +1,21 @@
-"""draw the first layer's kernels by tower, and measure their colour (paper, figure 3)"""
+"""draw the first layer's kernels and measure their colourfulness (paper, figure 3)"""
 
 import argparse
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from minialex.cli.common import add_backend, add_json, at_least, load, print_json
+from minialex.cli.common import (
+    add_device_options,
+    add_json,
+    add_model_path,
+    at_least,
+    load,
+    print_json,
+)
+
+if TYPE_CHECKING:
+    from minialex.parallel import DeviceConfig
 
 EXAMPLES = (
     "minialex kernels runs/shapes --out kernels.png",
@@ -13,18 +24,15 @@ EXAMPLES = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_model_path(parser)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="picture to write, .png or .svg")
     parser.add_argument(
-        "model_file",
-        nargs="?",
-        type=Path,
-        metavar="PATH",
-        help="a run folder or a weight file (default: the newest run under runs/)",
+        "--towers",
+        type=at_least(1),
+        metavar="N",
+        help="split the kernels into N groups (default: the network's towers)",
     )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="draw them here: .png or .svg")
-    parser.add_argument(
-        "--towers", type=at_least(1), metavar="N", help="split the maps so (default: the network's)"
-    )
-    add_backend(parser)
+    add_device_options(parser)
     add_json(parser)
 
 
@@ -32,19 +40,17 @@ def run(
     model_file: Path | None,
     out: Path | None,
     towers: int | None,
-    backend: str,
-    devices: list[int] | None,
-    precision: str,
-    threads: int | None,
+    device_config: "DeviceConfig",
     json: bool,
 ) -> None:
     from minialex.inference.filters import colours
+    from minialex.utils.table import plain
 
     if out is not None:
         from minialex.plots import require_picture
 
         require_picture(out)
-    classifier = load(model_file, backend, devices, precision, threads)
+    classifier = load(model_file, device_config)
     found = colours(classifier, towers)
     if out is not None:
         from minialex import plots
@@ -53,18 +59,15 @@ def run(
     if json:
         print_json(asdict(found))
         return
-    print(f"{'tower':>5} {'kernels':>8} {'colour, median':>15} {'middle half':>16}")
+    rows = []
     for t in found.towers:
-        middle = f"{t.lower_quartile:.1%} - {t.upper_quartile:.1%}"
-        print(f"{t.number:5} {t.kernels:8} {t.median:15.1%} {middle:>16}")
+        quartiles = f"{t.lower_quartile:.1%} - {t.upper_quartile:.1%}"
+        rows.append((f"{t.number}", f"{t.kernels}", f"{t.median:.1%}", quartiles))
+    print(plain(("tower", "kernels", "median colourfulness", "quartiles"), rows, ">>>>"))
+    print("Colourfulness is 0-100% (random noise: 67%).")
     if found.separation is not None:
         print(
-            f"a kernel of tower 2 has more colour than one of tower 1 in {found.separation:.0%} of "
-            "all pairs (50% if the towers are alike)"
+            f"Tower 2 is more colourful in {found.separation:.0%} of pairs (50% = no difference)."
         )
-    print(
-        "colour: the share of a kernel's energy off the grey axis, its mean removed; "
-        "noise has 66.7%"
-    )
     if out is not None:
-        print(f"{out}: the kernels by tower")
+        print(f"picture: {out}")

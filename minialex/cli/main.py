@@ -1,7 +1,7 @@
-"""The `minialex` command: arguments in, calls out; each subcommand is a file in `commands/`.
+"""The `minialex` command: the parser, exit codes, and errors in one line.
 
-Exit codes: 0 done; 1 a check failed or a loss was not finite; 2 something the user gave cannot be
-used, told in one line; 130 and 143 ended by Ctrl-C and SIGTERM. A traceback is a defect.
+Exit codes: 0 success; 1 a check failed or the loss was NaN or infinite; 2 bad input; 130 and 143
+stopped by Ctrl-C and SIGTERM. A traceback is a bug.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from minialex.cli import (
     summary,
     train,
 )
+from minialex.cli.common import with_device_config
 from minialex.errors import InputError, TrainingError
 
 COMMANDS = {
@@ -44,8 +45,8 @@ COMMANDS = {
     "bench": bench,
 }
 
-# What the system refuses because of what it was asked for; other OSErrors are defects.
-_OF_THE_USER = {
+# System errors that a user can cause and cure; any other OSError is a bug.
+_USER_ERRORS = {
     errno.EACCES,
     errno.EDQUOT if hasattr(errno, "EDQUOT") else errno.ENOSPC,
     errno.EEXIST,
@@ -62,7 +63,7 @@ _OF_THE_USER = {
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose complaint is one InputError; options are never abbreviated."""
+    """An argument parser that raises InputError; options cannot be abbreviated."""
 
     def __init__(self, **options):
         options.setdefault("allow_abbrev", False)
@@ -80,8 +81,8 @@ def parser(only: str | None = None) -> Parser:
     """
     top = Parser(
         prog="minialex",
-        description="AlexNet from scratch: train it, judge it, ask it what is in a photograph.",
-        epilog="a first run, on built-in images, in minutes:\n  " + train.EXAMPLES[0],
+        description="AlexNet from scratch: train it, evaluate it, classify images with it.",
+        epilog="first run, on built-in images, in a few minutes:\n  " + train.EXAMPLES[0],
     )
     top.add_argument("--version", action="version", version=f"minialex {__version__}")
     subparsers = top.add_subparsers(metavar="COMMAND", dest="command", required=True)
@@ -103,15 +104,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a name no terminal can show is no error
+            stream.reconfigure(errors="backslashreplace")  # for file names that are not valid text
     try:
         given = sys.argv[1:] if argv is None else list(argv)
         command = next((word for word in given if not word.startswith("-")), "")
         arguments = vars(parser(command).parse_args(given))
         del arguments["command"]
-        code = arguments.pop("run")(**arguments)
+        code = arguments.pop("run")(**with_device_config(arguments))
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader, `head` say, has seen enough
+    except BrokenPipeError:  # the reader, e.g. `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except KeyboardInterrupt:
@@ -132,12 +133,12 @@ def _complain(sentence: str, code: int) -> int:
 
 
 def _sentence(error: Exception) -> str | None:
-    """What went wrong in words for the user; None if the error is a defect."""
+    """What went wrong, in words for the user; None if the error is a bug."""
     if isinstance(error, MemoryError):
-        return f"not enough memory ({error or 'no more to be had'}): use a smaller --batch-size"
+        return f"not enough memory ({error or 'allocation failed'}): use a smaller --batch-size"
     if not isinstance(error, OSError) or error.errno is None:
         return str(error)
-    if error.errno not in _OF_THE_USER:
+    if error.errno not in _USER_ERRORS:
         return None
     reason = error.strerror or os.strerror(error.errno)
     return reason if error.filename is None else f"{error.filename}: {reason.lower()}"

@@ -1,13 +1,26 @@
-"""find the images that a network finds most alike (paper, figure 4)"""
+"""find the images most similar to a query, by features or pixels (paper, figure 4)"""
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from minialex.cli.common import add_json, add_model_file, at_least, load, print_json
-from minialex.cli.images import HELP, batches, listed
+from minialex.cli.common import (
+    PHOTOS,
+    add_device_options,
+    add_json,
+    add_model_file,
+    at_least,
+    load,
+    print_json,
+)
+from minialex.cli.images import batches, listed
 from minialex.errors import InputError
+
+if TYPE_CHECKING:
+    from minialex.inference.classifier import Classifier
+    from minialex.parallel import DeviceConfig
 
 EXAMPLES = (
     "minialex neighbors photo.jpg shapes:2 --in shapes:40 --model-file runs/shapes",
@@ -17,25 +30,34 @@ EXAMPLES = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("photos", nargs="+", metavar="QUERY", help=HELP)
+    parser.add_argument("photos", nargs="+", metavar="QUERY", help=PHOTOS)
     parser.add_argument(
-        "--in", dest="where", required=True, metavar="FOLDER", help="where to search, all below it"
+        "--in",
+        dest="where",
+        required=True,
+        metavar="FOLDER",
+        help="folder to search, with its subfolders, or shapes:N",
     )
-    parser.add_argument("--count", type=at_least(1), default=6, metavar="N", help="neighbours each")
+    parser.add_argument(
+        "--count", type=at_least(1), default=6, metavar="N", help="neighbours to list (default: 6)"
+    )
     parser.add_argument(
         "--by",
         choices=("features", "pixels"),
         default="features",
-        help="the last hidden layer's numbers, or the pixels themselves, for comparison",
+        help="compare the last hidden layer's outputs, or raw pixels (default: features)",
     )
     parser.add_argument(
         "--index",
         type=Path,
         metavar="NPZ",
-        help="keep the folder's features in this file, and use it if it is there",
+        help="file that keeps the folder's features between calls",
     )
-    parser.add_argument("--figure", type=Path, metavar="FILE", help="also draw them: .png or .svg")
+    parser.add_argument(
+        "--figure", type=Path, metavar="FILE", help="picture to write, .png or .svg"
+    )
     add_model_file(parser)
+    add_device_options(parser)
     add_json(parser)
 
 
@@ -47,26 +69,23 @@ def run(
     index: Path | None,
     figure: Path | None,
     model_file: Path | None,
-    backend: str,
-    devices: list[int] | None,
-    precision: str,
-    threads: int | None,
+    device_config: "DeviceConfig",
     json: bool,
 ) -> None:
     from minialex.inference import neighbors
 
     if index is not None and by == "pixels":
-        raise InputError("--index keeps features, and --by pixels needs none: leave one out")
+        raise InputError("--index stores features, which --by pixels does not use: leave one out")
     if index is not None and index.suffix != ".npz":
         raise InputError(f"--index {index}: the file's name must end in .npz")
     if figure is not None:
         from minialex.plots import require_picture
 
         require_picture(figure)
-    classifier = load(model_file, backend, devices, precision, threads)
+    classifier = load(model_file, device_config)
     size = classifier.preprocessing.recipe.resize
-    asked, resized = _all(photos, size)
-    queries = neighbors.vectors(classifier, resized, by)
+    asked, images = _all(photos, size)
+    queries = neighbors.vectors(classifier, images, by)
     names, found = _distances(classifier, where, queries, by, index, not json)
     itself = {_full(name) for name in asked}
     left_out = [name for name in names if _full(name) in itself]
@@ -88,30 +107,37 @@ def run(
         chosen = {n.name for row in rows for n in row}
         read = {item.name: item.read(size) for item in listed(where) if item.name in chosen}
         pictures = [[read[n.name] for n in row] for row in rows]
-        title = "nearest by " + ("the last hidden layer" if by == "features" else "pixels")
-        plots.neighbors(list(resized), pictures, figure, title)
+        title = f"nearest by {by}"
+        plots.neighbors(list(images), pictures, figure, title)
         if not json:
-            print(f"{figure}: each query and its nearest images")
+            print(f"picture: {figure}")
 
 
 def _all(photos: list[str], size: int) -> tuple[list[str], np.ndarray]:
-    names, resized = [], []
+    names, images = [], []
     for more, found in batches(photos, size):
         names += more
-        resized.append(found)
-    return names, np.concatenate(resized)
+        images.append(found)
+    return names, np.concatenate(images)
 
 
-def _distances(classifier, where: str, queries, by: str, path: Path | None, show: bool):
-    """Names of the images of `where` that can be read, and each query's distance to them."""
+def _distances(
+    classifier: "Classifier",
+    where: str,
+    queries: np.ndarray,
+    by: str,
+    path: Path | None,
+    show: bool,
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """Names of the readable images in `where` (N), and the queries' distances to them (Q, N)."""
     from minialex.inference import neighbors
     from minialex.utils.progress import Progress
 
     items = listed(where)
     network = files = ""
     if path is not None:
-        network = neighbors.network_print(classifier)
-        files = neighbors.files_print(item.name for item in items)
+        network = neighbors.network_fingerprint(classifier)
+        files = neighbors.files_fingerprint(item.name for item in items)
         if path.exists():
             index = neighbors.Index.load(path)
             index.require(path, network, files)
@@ -119,8 +145,8 @@ def _distances(classifier, where: str, queries, by: str, path: Path | None, show
     names: list[str] = []
     found, kept = [], []
     with Progress(show).bar("searching", len(items)) as bar:
-        for more, resized in batches([where], classifier.preprocessing.recipe.resize):
-            rows = neighbors.vectors(classifier, resized, by)
+        for more, images in batches([where], classifier.preprocessing.recipe.resize):
+            rows = neighbors.vectors(classifier, images, by)
             names += more
             found.append(neighbors.distances(queries, rows))
             if path is not None:
@@ -132,5 +158,5 @@ def _distances(classifier, where: str, queries, by: str, path: Path | None, show
 
 
 def _full(name: str) -> str:
-    """A file by its full path, anything else by its name."""
+    """The full path of a file, the name of anything else."""
     return str(Path(name).expanduser().resolve()) if Path(name).expanduser().exists() else name

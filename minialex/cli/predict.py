@@ -1,11 +1,23 @@
-"""say what is in photographs"""
+"""classify images"""
 
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from minialex.cli.common import add_json, add_model_files, at_least, load_all, print_json
-from minialex.cli.images import HELP, batches_at
+from minialex.cli.common import (
+    PHOTOS,
+    add_device_options,
+    add_json,
+    add_model_files,
+    at_least,
+    load_all,
+    print_json,
+)
+from minialex.cli.images import batches_at
+
+if TYPE_CHECKING:
+    from minialex.parallel import DeviceConfig
 
 EXAMPLES = (
     "minialex predict shapes:3 --model-file runs/shapes",
@@ -16,12 +28,23 @@ _BAR = 24
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("photos", nargs="+", metavar="PHOTO", help=HELP)
+    parser.add_argument("photos", nargs="+", metavar="PHOTO", help=PHOTOS)
     add_model_files(parser)
-    parser.add_argument("--top", type=at_least(1), default=5, metavar="N", help="guesses each")
     parser.add_argument(
-        "--crops", type=int, choices=(1, 10), default=1, help="the centre crop, or the paper's ten"
+        "--top",
+        type=at_least(1),
+        default=5,
+        metavar="N",
+        help="classes to list per image (default: 5)",
     )
+    parser.add_argument(
+        "--crops",
+        type=int,
+        choices=(1, 10),
+        default=1,
+        help="the centre crop, or the average of the paper's ten crops (default: 1)",
+    )
+    add_device_options(parser)
     add_json(parser)
 
 
@@ -29,36 +52,33 @@ def run(
     photos: list[str],
     model_file: list[Path] | None,
     weights: list[float] | None,
-    backend: str,
-    devices: list[int] | None,
-    precision: str,
-    threads: int | None,
+    device_config: "DeviceConfig",
     top: int,
     crops: int,
     json: bool,
 ) -> None:
-    from minialex.inference.classifier import best_guesses
+    from minialex.inference.classifier import top_classes
     from minialex.inference.ensemble import Ensemble
 
-    network = load_all(model_file, weights, backend, devices, precision, threads)
+    network = load_all(model_file, weights, device_config)
     ensemble = network if isinstance(network, Ensemble) else Ensemble((network,))
     documents = []
-    for names, resized in batches_at(photos, ensemble.sizes):
-        p = ensemble.probabilities_at(resized, crops)
-        for name, guesses in zip(names, best_guesses(p, ensemble.class_names, top), strict=True):
+    for names, images in batches_at(photos, ensemble.sizes):
+        found = top_classes(ensemble.probabilities_at(images, crops), ensemble.class_names, top)
+        for name, predictions in zip(names, found, strict=True):
             if json:
-                rows = [{"class": g.name, "probability": g.probability} for g in guesses]
+                rows = [{"class": p.name, "probability": p.probability} for p in predictions]
                 documents.append({"image": name, "predictions": rows})
                 continue
             print(name)
-            for guess in guesses:
-                print(f"  {guess.probability:6.1%}  {_bar(guess.probability)}  {guess.name}")
+            for one in predictions:
+                print(f"  {one.probability:6.1%}  {_bar(one.probability)}  {one.name}")
     if json:
         print_json(documents)
 
 
 def _bar(share: float) -> str:
-    """A bar of at most _BAR blocks, padded; of # where the output has no blocks."""
+    """A bar, padded to _BAR characters; of # where the output's encoding has no block character."""
     try:
         block = "█"
         block.encode(sys.stdout.encoding or "ascii")

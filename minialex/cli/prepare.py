@@ -5,7 +5,7 @@ import shlex
 import signal
 from pathlib import Path
 
-from minialex.cli.common import add_json, at_least, print_json
+from minialex.cli.common import add_json, add_workers, at_least, print_json
 
 EXAMPLES = (
     "minialex prepare shapes:400 packed/shapes --size 72",
@@ -17,9 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        help="a folder with ILSVRC-2012's archives, its Kaggle layout, class folders or CIFAR-10",
+        help="folder with ILSVRC-2012 archives, its Kaggle layout, class folders or CIFAR-10",
     )
-    parser.add_argument("dest", type=Path, metavar="DEST", help="a new folder for the packed set")
+    parser.add_argument("dest", type=Path, metavar="DEST", help="new folder for the packed data")
     parser.add_argument(
         "--size",
         type=at_least(8),
@@ -28,31 +28,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="shorter side of the resized, centre-cropped images (default: 256)",
     )
     parser.add_argument(
-        "--jpeg", action="store_true", help="keep JPEG: about a tenth of the space, decoded later"
+        "--jpeg",
+        action="store_true",
+        help="store JPEG: a tenth of the space, slower to read",
     )
     parser.add_argument(
-        "--quality", type=at_least(1), default=90, metavar="N", help="of --jpeg (default: 90)"
+        "--quality", type=at_least(1), default=90, metavar="N", help="JPEG quality (default: 90)"
     )
-    parser.add_argument(
-        "--workers", type=at_least(1), metavar="N", help="threads that decode (default: all cores)"
-    )
+    add_workers(parser)
     parser.add_argument(
         "--val-fraction",
         type=float,
         default=0.1,
         metavar="F",
-        help="share held out where the source has no validation images (default: 0.1)",
+        help="fraction held out if the source has no validation images (default: 0.1)",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of what is held out")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="random seed of the held-out images"
+    )
     parser.add_argument(
         "--max-left-out",
         type=float,
         default=0.05,
         metavar="F",
-        help="share of unreadable or mislabelled images at which to give up (default: 0.05)",
+        help="stop if more than this fraction is unreadable or mislabelled (default: 0.05)",
     )
     add_json(parser)
-    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    parser.add_argument("--quiet", action="store_true", help="print errors only")
 
 
 def run(source: str, dest: Path, json: bool, quiet: bool, **options) -> int:
@@ -74,9 +76,9 @@ def run(source: str, dest: Path, json: bool, quiet: bool, **options) -> int:
         counts = " and ".join(f"{count:,} {part}" for part, count in done.images.items())
         print(f"{done.folder}: {counts} images, {done.bytes / 1e6:,.1f} MB")
         if done.left_out:
-            print(f"left out: {len(done.left_out):,}, listed in {done.folder / NAME}")
+            print(f"skipped {len(done.left_out):,} images, listed in {done.folder / NAME}")
         model = "" if options["size"] >= 227 else " --model alexnet-64"  # the paper's crops are 227
-        print(f"train on it: minialex train --data {shlex.quote(str(done.folder))}{model}")
+        print(f"next: minialex train --data {shlex.quote(str(done.folder))}{model}")
     if done.interrupted:
         return 128 + signal.Signals[done.interrupted]
     return 0

@@ -8,10 +8,13 @@ import argparse
 import shlex
 import signal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from minialex.cli.common import add_backend, at_least
+from minialex.cli.common import add_device_options, at_least
 from minialex.errors import InputError
+
+if TYPE_CHECKING:
+    from minialex.parallel import DeviceConfig
 
 EXAMPLES = (
     "minialex reproduce --list",
@@ -46,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="more classes to pre-train on (default: built-in drawings)",
     )
     parser.add_argument("--report-only", action="store_true", help="only write the report again")
-    add_backend(parser)
+    add_device_options(parser)
 
 
 def run(
@@ -59,10 +62,7 @@ def run(
     epochs: int | None,
     pretrain: str | None,
     report_only: bool,
-    backend: str,
-    devices: Any,
-    precision: str,
-    threads: int | None,
+    device_config: "DeviceConfig",
 ) -> int:
     from minialex.data.sources.open import existing_folder, is_builtin
     from minialex.experiments import runner
@@ -85,7 +85,8 @@ def run(
 
     sources = tuple(source(one) for one in data)
     more = None if pretrain is None else source(pretrain)
-    device = {"backend": backend, "devices": devices, "precision": precision, "threads": threads}
+    names_of = ("backend", "devices", "precision", "threads")
+    device = {name: getattr(device_config, name) for name in names_of}
     options = Options(sources, scale, seeds, epochs, more, device)
     path, stopped = runner.reproduce(names, options, out)
     print(f"report: {path}")

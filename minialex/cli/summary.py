@@ -1,9 +1,12 @@
-"""print a network layer by layer, or all the named ones"""
+"""print a network layer by layer, or list all networks"""
 
 import argparse
+from typing import TYPE_CHECKING, Any
 
-from minialex.cli.common import add_json, at_least, print_json
-from minialex.utils.options import name_and_value
+from minialex.cli.common import add_json, add_option, at_least, print_json
+
+if TYPE_CHECKING:
+    from minialex.models import Model
 
 EXAMPLES = (
     "minialex summary",
@@ -13,17 +16,14 @@ EXAMPLES = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", nargs="?", default="alexnet", metavar="MODEL")
-    parser.add_argument("--variants", action="store_true", help="all networks in one table")
-    parser.add_argument("--classes", type=at_least(2), metavar="N")
     parser.add_argument(
-        "--option",
-        type=name_and_value,
-        action="append",
-        default=[],
-        metavar="N=V",
-        help="of the network, such as towers=1",
+        "model", nargs="?", default="alexnet", metavar="MODEL", help="network (default: alexnet)"
     )
+    parser.add_argument("--variants", action="store_true", help="list all networks in a table")
+    parser.add_argument(
+        "--classes", type=at_least(2), metavar="N", help="number of classes (default: the paper's)"
+    )
+    add_option(parser)
     add_json(parser)
 
 
@@ -43,8 +43,8 @@ def run(model: str, variants: bool, classes: int | None, option: list, json: boo
             print(summary.summary(chosen))
 
 
-def _document(model) -> dict:
-    """The table of one network for other programs."""
+def _document(model: "Model") -> dict[str, Any]:
+    """The table of one network as JSON."""
     rows = model.network.rows()
     return {
         "model": model.name,

@@ -1,1 +1,1 @@
-"""Trained networks: load, predict, evaluate, ensembles, neighbours and first-layer filters."""
+"""Trained networks: prediction, evaluation, ensembles, nearest images, first-layer filters."""

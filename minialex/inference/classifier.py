@@ -1,4 +1,4 @@
-"""A trained network with all it takes to use it: preprocessing, class names, backend."""
+"""A trained network with everything needed to use it: preprocessing, class names, backend."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,7 +19,7 @@ from minialex.inference.trained_model import TrainedModel
 from minialex.models import Model
 from minialex.models.recipe import Recipe
 from minialex.parallel import DeviceConfig, Devices
-from minialex.tree import Tree
+from minialex.tree import Tree, flatten, map_tree
 from minialex.utils import checkpoint
 
 Image = Any  # a path, a Pillow image or a uint8 array (H, W, 3)
@@ -27,7 +27,7 @@ Image = Any  # a path, a Pillow image or a uint8 array (H, W, 3)
 
 @dataclass(frozen=True)
 class Prediction:
-    """One guess: the class and its probability in 0 … 1."""
+    """A class and its probability in 0 … 1."""
 
     name: str
     probability: float
@@ -35,10 +35,10 @@ class Prediction:
 
 @dataclass
 class Classifier:
-    """`predict`, `features` and `evaluate` of one trained network.
+    """A trained network: `predict`, `features`, `evaluate` and `save`.
 
-    `data` is what it was trained on ({"data", "seed", "val_fraction"}), so that `evaluate` on the
-    same folder uses the images that training did not see.
+    `data` says what it was trained on ({"data", "seed", "val_fraction"}), so that `evaluate` uses
+    the images that were held out.
     """
 
     model: Model
@@ -58,14 +58,17 @@ class Classifier:
 
     @property
     def recipe_line(self) -> str:
-        """The model and its preprocessing in one line, to stand beside an accuracy."""
+        """Model and preprocessing in one line, to print beside an accuracy."""
         return f"{self.model.name}, {self.preprocessing.recipe.line()}"
 
     def predict(
         self, images: Image | Sequence[Image], top: int = 5, crops: int = 1
     ) -> list[list[Prediction]]:
-        """The `top` most probable classes of each image, the best first."""
-        return best_guesses(self.probabilities(images, crops=crops), self.class_names, top)
+        """The `top` most probable classes of each image, most probable first.
+
+        Images are paths, Pillow images or uint8 arrays (H, W, 3), one or several.
+        """
+        return top_classes(self.probabilities(images, crops=crops), self.class_names, top)
 
     def probabilities(self, images: Image | Sequence[Image], crops: int = 1) -> np.ndarray:
         """All class probabilities: (N, K)."""
@@ -86,9 +89,9 @@ class Classifier:
         workers: int | None = None,
         progress: bool = False,
     ) -> Evaluation:
-        """Errors on the validation images of `data` (None: of the data it was trained on).
+        """Errors on the validation images of `data` (None: of the training data).
 
-        A folder of class folders that training did not split is used whole.
+        Of a folder of class folders other than the training data, all images are used.
         """
         from minialex.data.loading.loader import Loader
         from minialex.utils.progress import Progress
@@ -109,13 +112,9 @@ class Classifier:
             )
 
     def save(self, path: str | Path, state: dict | None = None, tensors: dict | None = None):
-        """Write a weight file; `state` and more `tensors` make it a checkpoint to resume from."""
+        """Write a weight file; with a training `state` and `tensors`, one to resume from."""
         statistics = self.preprocessing.statistics
-        weights = {
-            f"{layer}.{name}": self.backend.to_numpy(value)
-            for layer, of_layer in self.params.items()
-            for name, value in of_layer.items()
-        }
+        weights = flatten(map_tree(self.backend.to_numpy, self.params))
         described = {
             "model": {
                 "name": self.model.name,
@@ -144,7 +143,7 @@ class Classifier:
         elif isinstance(images, np.ndarray) and images.ndim == 3:
             images = images[None]
         if len(images) == 0:
-            raise InputError("no image was given: name at least one")
+            raise InputError("no image was given: give at least one")
         return np.stack([self._resize(image) for image in images])
 
     def _resize(self, image) -> np.ndarray:
@@ -158,7 +157,7 @@ class Classifier:
         seen = self.data.get("data")
         if data is None and seen is None:
             raise InputError(
-                "this network was trained on data given from Python: name the data to judge it by"
+                "this network was trained on data given from Python: name data to evaluate it on"
             )
         if data is None or (seen is not None and data_key(data) == seen):
             fraction = self.data.get("val_fraction", 0.1)
@@ -166,22 +165,22 @@ class Classifier:
         return open_for_evaluation(data)
 
     def _labels(self, dataset) -> np.ndarray | None:
-        """The network's number for each of the data set's classes; None if they are the same."""
+        """The network's index of each of the data set's classes; None if they are the same."""
         if tuple(dataset.class_ids) == tuple(self.class_ids):
             return None
         known = {name: k for k, name in enumerate(self.class_ids)}
-        strange = [name for name in dataset.class_ids if name not in known]
-        if strange:
+        other = [name for name in dataset.class_ids if name not in known]
+        if other:
             raise InputError(
                 f"{dataset.name} has classes this network was not trained on "
-                f"({', '.join(strange[:3])}{', ...' if len(strange) > 3 else ''}): it knows "
+                f"({', '.join(other[:3])}{', ...' if len(other) > 3 else ''}): its classes are "
                 f"{', '.join(self.class_ids[:3])}{', ...' if len(self.class_ids) > 3 else ''}"
             )
         return np.array([known[name] for name in dataset.class_ids])
 
 
-def best_guesses(p: np.ndarray, names: Sequence[str], top: int) -> list[list[Prediction]]:
-    """The `top` classes of each row of probabilities (N, K), the best first."""
+def top_classes(p: np.ndarray, names: Sequence[str], top: int) -> list[list[Prediction]]:
+    """The `top` most probable classes of each row of probabilities (N, K), most probable first."""
     best = np.argsort(-p, axis=1, kind="stable")[:, :top]
     return [
         [Prediction(names[k], float(row[k])) for k in order]
@@ -200,7 +199,7 @@ def evaluate(path: str | Path, data=None, crops: int = 1, **options) -> Evaluati
 
 
 def data_key(data) -> str | None:
-    """How a run remembers its data: a folder by its full path, built-in images by their name."""
+    """How a run records its data: a folder's full path, the name of built-in images, else None."""
     if data is None:
         return "shapes"
     if not isinstance(data, (str, Path)):
@@ -232,12 +231,12 @@ def load_on(path: str | Path, devices: DeviceConfig) -> Classifier:
 
 
 def weight_file(path: Path) -> Path:
-    """`path` itself, or in a run folder the best weights, or else the last."""
+    """`path` itself, or the best weights in a run folder, or else the last ones."""
     if path.is_dir():
         for name in ("best.safetensors", "last.safetensors"):
             if (path / name).exists():
                 return path / name
-        raise InputError(f"{path} holds no best.safetensors or last.safetensors: not a run folder")
+        raise InputError(f"{path} has no best.safetensors or last.safetensors: not a run folder")
     if not path.exists():
         raise FileNotFoundError(f"no file or folder {path}: name a run folder or a weight file")
     return path
@@ -264,10 +263,10 @@ def from_checkpoint(
         )
         names, ids = (tuple(map(str, described[key])) for key in ("class_names", "class_ids"))
         preprocessing = Preprocessing(recipe, statistics)
-        preprocessing.views(10)  # refuses a crop that does not fit
+        preprocessing.views(10)  # raises for a crop larger than the image
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
-            f"{path} is not a weight file of minialex: its description is missing or wrong "
+            f"{path} is not a weight file of minialex: its metadata are missing or wrong "
             f"({type(error).__name__}: {error})"
         ) from None
     stored = {

@@ -1,4 +1,4 @@
-"""Several networks as one: the weighted mean of their class probabilities (paper, table 2)."""
+"""Ensembles: the weighted mean of several networks' class probabilities (paper, table 2)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,9 +12,9 @@ from minialex.inference.classifier import (
     Classifier,
     Image,
     Prediction,
-    best_guesses,
     data_key,
     load_on,
+    top_classes,
 )
 from minialex.inference.evaluation import (
     Evaluation,
@@ -24,16 +24,16 @@ from minialex.inference.evaluation import (
 )
 from minialex.parallel import DeviceConfig
 
-STEP = 0.05  # of the search for weights, and its most passes, as the original's
+STEP = 0.05  # of the search for weights; both as in the original
 PASSES = 5
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """`predict` and `evaluate` of networks that know the same classes.
+    """`predict` and `evaluate` of several networks with the same classes, averaged.
 
-    `weights` (None: equal ones) are kept with a sum of 1. A member whose classes stand in another
-    order is put into the first's.
+    `weights` (default: equal) are normalised to a sum of 1. Members may have their classes in
+    different orders; results are in the first member's.
     """
 
     members: tuple[Classifier, ...]
@@ -42,33 +42,33 @@ class Ensemble:
 
     def __post_init__(self):
         if not self.members:
-            raise InputError("an ensemble needs at least one network: name its weight files")
+            raise InputError("an ensemble needs at least one network: give its weight files")
         weights = self.weights or (1.0,) * len(self.members)
         if len(weights) != len(self.members):
             raise InputError(
-                f"{len(weights)} weights were given for {len(self.members)} networks: give one each"
+                f"{len(weights)} weights for {len(self.members)} networks: give one each"
             )
         total = sum(weights)
         if not (np.isfinite(total) and total > 0 and min(weights) >= 0):
             raise InputError(
                 f"the weights {', '.join(f'{w:g}' for w in weights)} cannot be used: give numbers "
-                "from 0 on that are not all 0"
+                "of at least 0, not all of them 0"
             )
         object.__setattr__(self, "weights", tuple(w / total for w in weights))
         object.__setattr__(self, "_columns", tuple(map(self._order, self.members)))
 
     def _order(self, member: Classifier) -> np.ndarray:
-        """Where the first member's classes stand in `member`'s."""
+        """The index in `member` of each of the first member's classes."""
         ours, theirs = self.class_ids, member.class_ids
         if set(ours) != set(theirs):
             odd = sorted(set(ours) ^ set(theirs))
             raise InputError(
-                f"the networks do not know the same classes: {', '.join(odd[:3])}"
-                f"{', ...' if len(odd) > 3 else ''} {'are' if len(odd) > 1 else 'is'} not known to "
-                "all, so choose networks that were trained on the same ones"
+                f"the networks have different classes ({', '.join(odd[:3])}"
+                f"{', ...' if len(odd) > 3 else ''} {'are' if len(odd) > 1 else 'is'} not in all): "
+                "choose networks that were trained on the same classes"
             )
-        place = {name: k for k, name in enumerate(theirs)}
-        return np.array([place[name] for name in ours])
+        index = {name: k for k, name in enumerate(theirs)}
+        return np.array([index[name] for name in ours])
 
     @property
     def class_ids(self) -> tuple[str, ...]:
@@ -80,12 +80,12 @@ class Ensemble:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """The image sizes that the members take, each once."""
+        """The sizes to which the members resize images, each once."""
         return tuple(dict.fromkeys(m.preprocessing.recipe.resize for m in self.members))
 
     @property
     def recipe_line(self) -> str:
-        """The members and their weights in one line, to stand beside an accuracy."""
+        """Members and weights in one line, to print beside an accuracy."""
         lines = list(dict.fromkeys(member.recipe_line for member in self.members))
         how = "equal weights"
         if len(set(self.weights)) > 1:
@@ -96,18 +96,18 @@ class Ensemble:
         """Class probabilities (N, K), classes in the first member's order."""
         return self._mean(self._aligned([m.probabilities(images, crops) for m in self.members]))
 
-    def probabilities_at(self, resized: dict[int, np.ndarray], crops: int = 1) -> np.ndarray:
-        """The same from images that were resized to each of `sizes`."""
+    def probabilities_at(self, images: dict[int, np.ndarray], crops: int = 1) -> np.ndarray:
+        """The same from images that were resized to each of `sizes`: {size: (N, size, size, 3)}."""
         found = []
         for member in self.members:
-            found.append(member.probabilities(resized[member.preprocessing.recipe.resize], crops))
+            found.append(member.probabilities(images[member.preprocessing.recipe.resize], crops))
         return self._mean(self._aligned(found))
 
     def predict(
         self, images: Image | Sequence[Image], top: int = 5, crops: int = 1
     ) -> list[list[Prediction]]:
-        """The `top` most probable classes of each image, the best first."""
-        return best_guesses(self.probabilities(images, crops), self.class_names, top)
+        """As `Classifier.predict`."""
+        return top_classes(self.probabilities(images, crops), self.class_names, top)
 
     def evaluate(
         self,
@@ -117,31 +117,30 @@ class Ensemble:
         workers: int | None = None,
         progress: bool = False,
     ) -> Evaluation:
-        """As `Classifier.evaluate`; images that one of the members was trained on are refused."""
+        """As `Classifier.evaluate`; raises InputError if a member was trained on these images."""
         known = self._known(data, crops, batch_size, workers, progress)
         line = f"{self.recipe_line}, {crops} crop{'s' * (crops > 1)}"
         p = self._mean(known.probabilities)
         return evaluate_probabilities(p, known.labels, crops, line, known.skipped)
 
     def with_found_weights(self, data=None, crops: int = 1, **options) -> "Ensemble":
-        """The same networks with the weights that do best on `data`, as the original searched them.
+        """The same networks with the weights that minimise the top-5 error on `data`.
 
-        Errors on the images that weights were found on flatter the ensemble: find them on one part
-        of the images and judge it by another.
+        Evaluate on other images: the error on the ones used here is too optimistic.
         """
         options = {"batch_size": 128, "workers": None, "progress": False, **options}
         known = self._known(data, crops, **options)
         return Ensemble(self.members, find_weights(known.probabilities, known.labels))
 
     def _aligned(self, found: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Each member's probabilities with the classes in the first's order."""
+        """Each member's probabilities, with the classes in the first member's order."""
         return [p[:, columns] for p, columns in zip(found, self._columns, strict=True)]
 
     def _mean(self, aligned: Sequence[np.ndarray]) -> np.ndarray:
         return weighted_sum(self.weights, aligned)
 
     def _known(self, data, crops, batch_size, workers, progress) -> "_Known":
-        """What each member says of the readable images of `data`."""
+        """Each member's probabilities for the readable images of `data`."""
         from minialex.data.loading.loader import Loader
         from minialex.utils.progress import Progress
 
@@ -162,13 +161,13 @@ class Ensemble:
                 )
                 skipped.update(loader.skipped)
         read = found[0].indices
-        for each in found[1:]:  # an image that is read at one size only is left out
+        for each in found[1:]:  # readable at every size
             read = np.intersect1d(read, each.indices)
         kept = [each.probabilities[np.isin(each.indices, read)] for each in found]
         return _Known(self._aligned(kept), labels[read], skipped)
 
     def _require_unseen(self, data, dataset) -> None:
-        """Refuse images that the first member was not trained on, but another was."""
+        """Raise InputError if a member was trained on images that the first member held out."""
         first = self.members[0].data
         for number, member in enumerate(self.members[1:], 2):
             seen, what = member.data, member.data.get("data")
@@ -179,7 +178,7 @@ class Ensemble:
             if data is None and what != first.get("data"):
                 raise InputError(
                     f"network {number} was trained on other data ({what}) than the first "
-                    f"({first.get('data')}): name the data to judge them by"
+                    f"({first.get('data')}): name the data to evaluate them on"
                 )
             whole = open_data(
                 what, seed=seen.get("seed", 0), val_fraction=seen.get("val_fraction", 0.1)
@@ -187,16 +186,16 @@ class Ensemble:
             held_out = {dataset.describe(i) for i in range(len(dataset))}
             if any(whole.describe(i) in held_out for i in range(len(whole))):
                 raise InputError(
-                    f"network {number} was trained on some of the images of {what} that the first "
-                    "held out, as their seeds or shares differ: judge them by images that none has "
-                    "seen (a val/ beside the training images, or other data)"
+                    f"network {number} was trained on images of {what} that the first one held out "
+                    "(train/val leakage; their seeds or --val-fraction differ): evaluate them on "
+                    "images that none was trained on"
                 )
 
 
 @dataclass(frozen=True)
 class _Known:
     probabilities: list[np.ndarray]  # of each member, in the first's order: (N, K)
-    labels: np.ndarray  # in the first member's numbers, (N,)
+    labels: np.ndarray  # in the first member's order, (N,)
     skipped: dict[str, str]
 
 
@@ -211,11 +210,11 @@ def load_ensemble(
 
 
 def find_weights(probabilities: Sequence[np.ndarray], labels: np.ndarray) -> tuple[float, ...]:
-    """A weight for each network's class probabilities (N, K) that makes the top-5 error least.
+    """Weights of the networks' class probabilities (N, K) that minimise the top-5 error.
 
-    The original's search: all start at 0.5; one after the other takes the best of 0, 0.05 … 1 with
-    the others fixed; up to five passes, until one changes nothing. Where several values give the
-    same top-5 error, ours takes the lowest top-1 error, and then the value that stands. Not scaled.
+    The original's coordinate descent: all weights start at 0.5; each in turn takes the best of
+    0, 0.05 … 1 with the others fixed; up to five passes, until one changes nothing. Ties in top-5
+    error are decided by top-1 error, then by keeping the current value. Not normalised.
     """
     weights = np.full(len(probabilities), 0.5)
     grid = np.arange(0, round(1 / STEP) + 1) * STEP

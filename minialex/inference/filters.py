@@ -1,7 +1,7 @@
-"""The first layer's kernels by tower, and how much colour each tower has (paper, figure 3).
+"""The first layer's kernels by tower, and how colourful each tower is (paper, figure 3).
 
-On the paper's two GPUs one tower's kernels came out largely without colour and the other's largely
-with it, in every run. `colour_share` measures that, kernel by kernel.
+In every run of the paper's authors, one GPU's kernels became largely colour-agnostic and the
+other's largely colour-specific. `colour_share` measures that for each kernel.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from minialex.layers import Conv2D
 
 @dataclass(frozen=True)
 class Tower:
-    """The colour shares of one tower's kernels: the median, and where the middle half lies."""
+    """Colour shares of one tower's kernels: median and quartiles."""
 
     number: int
     kernels: int
@@ -26,10 +26,11 @@ class Tower:
 
 @dataclass(frozen=True)
 class Colours:
-    """Shares of all kernels in map order, and what they come to in each tower.
+    """Colour shares of all kernels, in the order of channels, and their statistics by tower.
 
-    `separation` is the chance that a kernel of tower 2 has more colour than one of tower 1 (None
-    without exactly two towers): 0.5 if the towers are alike, near 0 or 1 if each has its own part.
+    `separation` is the probability that a random kernel of tower 2 is more colourful than one of
+    tower 1: 0.5 if the towers do not differ, near 0 or 1 if one has all the colour; None unless
+    there are two towers.
     """
 
     shares: tuple[float, ...]
@@ -38,31 +39,31 @@ class Colours:
 
 
 def first_kernels(classifier: Classifier) -> np.ndarray:
-    """The first convolution's weights on the host: (R, S, 3, K)."""
+    """The first convolution's weights on the host: (R, S, 3, K); InputError if not over RGB."""
     for name, layer in classifier.model.network.layers:
         if isinstance(layer, Conv2D):
             found = np.asarray(classifier.backend.to_numpy(classifier.params[name]["weight"]))
             if found.shape[2] != 3:
                 raise InputError(
-                    f"the first kernels of this {classifier.model.name} look at {found.shape[2]} "
-                    "channels, not at red, green and blue: they have no colours to be shown in"
+                    f"the first kernels of this {classifier.model.name} have {found.shape[2]} "
+                    "input channels, not red, green and blue: they cannot be shown in colour"
                 )
             return found
-    raise InputError(f"{classifier.model.name} has no convolution, hence no kernels to look at")
+    raise InputError(f"{classifier.model.name} has no convolution, so there are no kernels to show")
 
 
 def tower_count(classifier: Classifier) -> int:
-    """1 or 2 ...: the most groups that a convolution of the network has."""
+    """The number of towers: the most groups that a convolution of the network has."""
     layers = [layer for _, layer in classifier.model.network.layers]
     return max((layer.groups for layer in layers if isinstance(layer, Conv2D)), default=1)
 
 
 def colour_share(kernels: np.ndarray) -> np.ndarray:
-    """The share of each kernel's energy off the grey axis, its mean removed: (R, S, 3, K) -> (K,).
+    """The fraction of each kernel's energy that is colour: (R, S, 3, K) -> (K,) in 0 … 1.
 
-    A kernel's mean over all its numbers, which is grey, is taken off; of the sum of squares that is
-    left, this is the part that is not the same in R, G and B. 0 is a kernel in black and white, 1
-    one whose brightness is the same all over; three channels of independent noise give 2/3.
+    The kernel's mean over all its weights is subtracted first. Of the remaining sum of squares,
+    this is the part that differs between R, G and B: 0 for a black-and-white kernel, 1 for one of
+    constant brightness, 2/3 for independent noise in the three channels.
     """
     w = np.asarray(kernels, np.float64)
     w = w - w.mean(axis=(0, 1, 2))
@@ -75,13 +76,13 @@ def colour_share(kernels: np.ndarray) -> np.ndarray:
 def colours(classifier: Classifier, towers: int | None = None) -> Colours:
     """`colour_share` of the first layer's kernels by tower.
 
-    `towers` (None: the network's own) splits the maps otherwise, to compare the halves of a network
-    in one tower with the towers of another.
+    `towers` (None: the network's own) splits the channels into another number of groups, to compare
+    the halves of a single-tower network with the towers of another.
     """
     shares = colour_share(first_kernels(classifier))
     count = tower_count(classifier) if towers is None else towers
     if not 1 <= count <= len(shares) or len(shares) % count:
-        raise InputError(f"{len(shares)} kernels cannot be shared out evenly to {count} towers")
+        raise InputError(f"{len(shares)} kernels cannot be divided evenly into {count} towers")
     parts = shares.reshape(count, -1)
     rows = []
     for number, part in enumerate(parts, 1):

@@ -1,7 +1,7 @@
-"""The images nearest to a query, by what a network makes of them or by their pixels (figure 4).
+"""Nearest images to a query, by features or by pixels (paper, section 6.1 and figure 4).
 
-Two images with features close to each other are alike to the network (paper, section 6.1); by their
-pixels the same images are mostly far apart. Distances are Euclidean, computed in float64.
+The network considers two images similar if their features are close, even where their pixels are
+far apart. Distances are Euclidean, in float64.
 """
 
 import hashlib
@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.spatial.distance import cdist
 
 from minialex.errors import InputError, unknown
 from minialex.inference.classifier import Classifier
+from minialex.tree import leaves
 
 
 @dataclass(frozen=True)
 class Neighbor:
-    """An image near to a query, and how far from it."""
+    """An image and its distance from a query."""
 
     name: str
     distance: float
@@ -26,7 +28,7 @@ class Neighbor:
 
 @dataclass(frozen=True)
 class Index:
-    """Features of named images. `network` and `files` say what it was made of."""
+    """Features of named images, with fingerprints of the network and the files they come from."""
 
     names: tuple[str, ...]
     features: np.ndarray  # (N, D)
@@ -34,7 +36,7 @@ class Index:
     files: str
 
     def save(self, path: Path) -> None:
-        """Write an .npz file, whole or not at all."""
+        """Write an .npz file, atomically."""
         from minialex.utils.atomic import write_bytes
 
         file = io.BytesIO()
@@ -58,7 +60,7 @@ class Index:
             if error.errno is not None:
                 raise
             raise _no_index(path) from None
-        except Exception:  # whatever a damaged file makes NumPy's readers raise
+        except Exception:  # a damaged file may raise anything in NumPy's readers
             raise _no_index(path) from None
         if index.features.ndim != 2 or len(index.features) != len(names):
             raise _no_index(path)
@@ -68,53 +70,49 @@ class Index:
         """Refuse an index of another network or of other files."""
         if self.network != network:
             raise InputError(
-                f"{path} holds features of another network: name another --index for this one, or "
-                "remove it to have it made anew"
+                f"{path} holds features of another network: choose another --index, or delete it "
+                "to build it again"
             )
         if self.files != files:
             raise InputError(
-                f"{path} was made of other files: some were added, removed or changed since, so "
-                "remove it to have it made anew"
+                f"{path} was built from other files (some were added, removed or changed): delete "
+                "it to build it again"
             )
 
 
 def _no_index(path: Path) -> InputError:
-    return InputError(f"{path} is damaged or no index of minialex: remove it, or name another")
+    return InputError(f"{path} is damaged or not a minialex index: delete it, or choose another")
 
 
-def vectors(classifier: Classifier, resized: np.ndarray, by: str) -> np.ndarray:
-    """What distances are measured between: (N, S, S, 3) -> (N, D).
+def vectors(classifier: Classifier, images: np.ndarray, by: str) -> np.ndarray:
+    """The vectors to compare, of resized images: (N, S, S, 3) -> (N, D).
 
-    `by` is "features", the last hidden layer's on the centre crop, or "pixels", 0 to 255.
+    `by` is "features", the last hidden layer's outputs on the centre crop, or "pixels", 0 to 255.
     """
     if by == "features":
-        return classifier.features(resized)
+        return classifier.features(images)
     if by == "pixels":
-        return resized.reshape(len(resized), -1)
+        return images.reshape(len(images), -1)
     raise unknown("kind of distance", by, ("features", "pixels"))
 
 
 def distances(queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Euclidean distances, exact in float64: (Q, D), (N, D) -> (Q, N)."""
-    found = np.empty((len(queries), len(rows)))
-    for i, query in enumerate(queries):
-        difference = rows.astype(np.float64) - query
-        found[i] = np.sqrt(np.einsum("nd,nd->n", difference, difference))
-    return found
+    """Euclidean distances in float64: (Q, D), (N, D) -> (Q, N)."""
+    return cdist(queries, rows)
 
 
 def nearest(
     found: np.ndarray, names: tuple[str, ...], count: int, left_out: Iterable[str] = ()
 ) -> list[list[Neighbor]]:
-    """The `count` nearest by distances (Q, N), the nearest first; of equal ones the first named.
+    """The `count` nearest images by distances (Q, N), nearest first; ties in the order of `names`.
 
-    Images named in `left_out` are nobody's neighbours: the queries themselves, where they lie in
-    the folder that is searched.
+    Images named in `left_out` are no candidates: the queries themselves, if they are in the folder
+    that is searched.
     """
     leave = set(left_out)
     allowed = np.array([i for i, name in enumerate(names) if name not in leave], np.int64)
     if not len(allowed):
-        raise InputError("there is no image to compare with but the queries: name another folder")
+        raise InputError("no images to compare with except the queries: name another folder")
     best = allowed[np.argsort(found[:, allowed], axis=1, kind="stable")[:, :count]]
     return [
         [Neighbor(names[k], float(row[k])) for k in order]
@@ -122,23 +120,22 @@ def nearest(
     ]
 
 
-def network_print(classifier: Classifier) -> str:
-    """A fingerprint of the weights and the preprocessing: equal ones give equal features."""
+def network_fingerprint(classifier: Classifier) -> str:
+    """A hash of weights and preprocessing: networks with equal ones give equal features."""
     digest = hashlib.sha256(repr(classifier.preprocessing.recipe).encode())
-    for layer, of_layer in sorted(classifier.params.items()):
-        for name, value in sorted(of_layer.items()):
-            digest.update(f"{layer}.{name}".encode())
-            digest.update(np.ascontiguousarray(classifier.backend.to_numpy(value)).data)
+    for layer, name, value in sorted(leaves(classifier.params), key=lambda leaf: leaf[:2]):
+        digest.update(f"{layer}.{name}".encode())
+        digest.update(np.ascontiguousarray(classifier.backend.to_numpy(value)).data)
     digest.update(classifier.preprocessing.statistics.mean.tobytes())
     return digest.hexdigest()
 
 
-def files_print(names: Iterable[str]) -> str:
-    """A fingerprint of names, sizes and times of change; a name that is no file counts alone."""
+def files_fingerprint(names: Iterable[str]) -> str:
+    """A hash of names, sizes and modification times; of names alone where they are no files."""
     digest = hashlib.sha256()
     for name in names:
         path = Path(name)
-        said = path.stat() if path.is_file() else None
-        about = (said.st_size, said.st_mtime_ns) if said else ()
-        digest.update(repr((name, *about)).encode("utf-8", "backslashreplace"))
+        stat = path.stat() if path.is_file() else None
+        details = (stat.st_size, stat.st_mtime_ns) if stat else ()
+        digest.update(repr((name, *details)).encode("utf-8", "backslashreplace"))
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""The named networks: what each is built of, and the recipe it is trained by."""
+"""The named networks: their layers, and the recipes that train them."""
 
 from minialex.models.alexnet import AlexNet
 from minialex.models.registry import Model, Variant, get, names, variants

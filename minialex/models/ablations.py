@@ -1,8 +1,8 @@
-"""The paper's comparisons: from any of the networks to the one it is compared with.
+"""The paper's ablations: from a network to the one it is compared with.
 
-Options of `minialex.models.get` for every named network (where a network's own function has an
-option of the same name, that one holds). Sizes behind a change follow from the layers; what a
-change needs besides is told with each function.
+They are options of `minialex.models.get` for every named network; a network's own option of the
+same name takes precedence. Shapes after a change follow from the layers; what else a change needs
+is documented with each function.
 """
 
 import inspect
@@ -43,18 +43,18 @@ def compared(
 ) -> Network:
     """`network` with the changes that differ from the defaults.
 
-    activation        "tanh" in the place of every ReLU (section 3.1)
+    activation        "tanh" instead of every ReLU (section 3.1)
     response_norm     False: no normalisation of any kind (section 3.3)
-    overlapping_pool  False: 2 x 2 windows, 2 apart (section 3.4); see `plain_pooling`
-    dropout           False: every unit always present (section 4.2)
-    half              True: one tower with half the maps (section 3.2); see `half_network`
-    communication     False: two towers that meet in the classifier only; see `separate_towers`
+    overlapping_pool  False: 2 x 2 windows with stride 2 (section 3.4); see `plain_pooling`
+    dropout           False: no dropout layers (section 4.2)
+    half              True: one tower with half the channels (section 3.2); see `half_network`
+    communication     False: two towers that share only the classifier; see `separate_towers`
     without           "conv3": one convolution removed (section 7); see `without_convolution`
     """
     if activation not in ("relu", "tanh"):
         raise unknown("activation", activation, ("relu", "tanh"))
     if half and not communication:
-        raise InputError("half the network is one tower: it cannot be without communication")
+        raise InputError("half the network has one tower: communication=False needs two")
     if without is not None:
         network = without_convolution(network, without)
     if half:
@@ -76,7 +76,7 @@ OPTIONS = tuple(inspect.signature(compared).parameters)[1:]
 
 
 def build(function: Callable[..., Network], classes: int, options: dict) -> Network:
-    """`function(classes, ...)` with its own options, then `compared` with the others."""
+    """`function(classes, ...)` with its own options, then `compared` with the rest."""
     named = inspect.Parameter.VAR_KEYWORD
     own = [p.name for p in inspect.signature(function).parameters.values() if p.kind != named]
     other = {name: options[name] for name in OPTIONS if name in options and name not in own}
@@ -89,9 +89,10 @@ def build(function: Callable[..., Network], classes: int, options: dict) -> Netw
 
 
 def half_network(network: Network) -> Network:
-    """One tower, half the maps in all convolutions but the last; the dense layers stay.
+    """One tower, half the channels in all convolutions but the last; dense layers unchanged.
 
-    With "alexnet-2012" these are the 48, 128, 192, 192 and 256 maps of the original's comparison.
+    For "alexnet-2012" that gives the 48, 128, 192, 192 and 256 channels of the original's
+    comparison.
     """
     convolutions = [name for name, layer in network.layers if isinstance(layer, Conv2D)]
     layers = []
@@ -108,9 +109,9 @@ def half_network(network: Network) -> Network:
 def separate_towers(network: Network) -> Network:
     """Two towers that never communicate, as in the original's run without any (#150).
 
-    Every convolution but the first reads its own tower, and so do the hidden dense layers (as
-    convolutions whose kernel is the whole map). To make up for it, the second convolution has a
-    quarter more maps and the first hidden dense layer twice as many units.
+    Every convolution but the first reads only its own tower, and so do the hidden dense layers (as
+    convolutions whose kernel covers the whole input). To compensate, the second convolution has a
+    quarter more channels and the first hidden dense layer twice as many units.
     """
     dense = [name for name, layer in network.layers if isinstance(layer, Dense)]
     layers: list[tuple[str, Layer]] = []
@@ -132,11 +133,11 @@ def separate_towers(network: Network) -> Network:
 
 
 def plain_pooling(network: Network) -> Network:
-    """Windows of 2 x 2, 2 apart, in every pooling layer, so that they do not overlap.
+    """2 x 2 windows with stride 2 in every pooling layer, so that they do not overlap.
 
-    Where that changes the size of the map which the dense layers read, the padding of the second
-    convolution is one less, and then that of the last one too: with "alexnet-2012" the changes of
-    the original's run (#147), whose maps measure 28, 26, 13, 11 and 6.
+    If that changes the size of the dense layers' input, the padding of the second convolution is
+    reduced by one, and then that of the last one too. For "alexnet-2012" these are the changes of
+    the original's run (#147), with feature maps of 28, 26, 13, 11 and 6 pixels.
     """
     wanted = _read_by_dense(network)
     layers = tuple(
@@ -154,7 +155,7 @@ def plain_pooling(network: Network) -> Network:
 
 
 def _padded_less(network: Network, names: list[str]) -> Network:
-    """`network` with one pixel of padding less in the convolutions `names`."""
+    """`network` with the padding of the convolutions `names` reduced by one."""
     layers = tuple(
         (n, replace(l, pad=l.pad - 1) if isinstance(l, Conv2D) and n in names else l)
         for n, l in network.layers
@@ -163,10 +164,10 @@ def _padded_less(network: Network, names: list[str]) -> Network:
 
 
 def without_convolution(network: Network, name: str) -> Network:
-    """One convolution less: its nonlinearity and normalisation go with it, its pooling stays.
+    """One convolution removed with its nonlinearity and normalisation; its pooling stays.
 
-    Without the first, the second takes its place at the image, with the first's window and stride
-    and its own number of maps.
+    If it is the first, the second takes over its kernel size and stride, with its own number of
+    channels.
     """
     names = [found for found, layer in network.layers if isinstance(layer, Conv2D)]
     if name not in names:
@@ -190,6 +191,6 @@ def without_convolution(network: Network, name: str) -> Network:
 
 
 def _read_by_dense(network: Network) -> tuple[int, ...]:
-    """The height and width of the map that the first dense layer reads (or its stand-in)."""
+    """Height and width of the first dense layer's input (or that of its replacement)."""
     last_pool = max(i for i, (_, layer) in enumerate(network.layers) if isinstance(layer, _POOLS))
     return network.shapes()[last_pool + 1][:2]

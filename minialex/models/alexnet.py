@@ -15,9 +15,9 @@ def AlexNet(
 ) -> Network:
     """Five convolutional and three dense layers (paper, sections 3 to 5 and figure 2).
 
-    `towers=2` keeps convolutions 2, 4 and 5 and the normalisations within each half of the maps, as
-    on the paper's two GPUs. `input_size` is 227, or 224 with three zeros read beyond the right and
-    bottom edge, as the original code has it. The other options are those of `compared`.
+    `towers=2` keeps convolutions 2, 4 and 5 and the normalisations within each half of the
+    channels, as on the paper's two GPUs. `input_size` is 227, or 224 with three zeros beyond the
+    right and bottom edge, as in the original code. For the other options see `ablations.compared`.
     """
     if towers not in (1, 2):
         raise InputError(f"the paper's network has 1 or 2 towers, not {towers}")

@@ -1,8 +1,8 @@
 """The network of the run behind the paper's tables: "alexnet-2012", and its one-GPU half.
 
-It differs from the paper's text in its normalisations (five times weaker, and the first before the
-ReLU), a third one within each map after layer 2, larger initial weights in convolutions 3 to 5,
-biases that learn twice as fast without decay, and a 224 x 224 input with zeros beyond two edges.
+It differs from the paper's text in its response normalisations (five times weaker, the first before
+the ReLU), a third one within each channel after layer 2, larger initial weights in convolutions 3
+to 5, biases with twice the learning rate and no decay, and a 224 x 224 input padded at two edges.
 """
 
 from minialex.layers import (
@@ -23,7 +23,7 @@ def original(
     towers: int = 2,
     widths: tuple[int, int, int, int, int] = (96, 256, 384, 384, 256),
 ) -> Network:
-    """The original's layers 1 to 8 with `widths` maps in the convolutions, over `towers` towers."""
+    """The original's eight layers; `widths` are the convolutions' channels over all towers."""
     across = ResponseNorm(n=5, k=2.0, alpha=2e-5, beta=0.75, groups=towers)
     within = SpatialResponseNorm(n=5, k=1.0, alpha=4e-5, beta=0.75)
     pool = MaxPool(3, 2, rounding="ceil")
@@ -57,5 +57,5 @@ def original(
 
 
 def half(classes: int = 1000) -> Network:
-    """The one-GPU comparison: half the maps in convolutions 1 to 4, the full fifth and dense."""
+    """The one-GPU comparison: half the channels in convolutions 1 to 4, the rest unchanged."""
     return original(classes, towers=1, widths=(48, 128, 192, 192, 256))

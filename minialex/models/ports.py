@@ -1,4 +1,4 @@
-"""The best-known re-implementations: "bvlc-alexnet", "caffenet" and "alexnet-torchvision"."""
+"""AlexNet in other frameworks: "bvlc-alexnet", "caffenet" and "alexnet-torchvision"."""
 
 from minialex.layers import Conv2D, Dense, Dropout, MaxPool, ReLU, ResponseNorm
 from minialex.network import Network
@@ -7,12 +7,12 @@ _CAFFE_NORM = ResponseNorm(n=5, k=1.0, alpha=2e-5, beta=0.75)  # Caffe's alpha 1
 
 
 def bvlc_alexnet(classes: int = 1000) -> Network:
-    """Caffe's bvlc_alexnet: biases of 0.1, small dense weights, windows that cross the towers."""
+    """Caffe's bvlc_alexnet: biases 0.1, small dense weights, LRN across both towers."""
     return _caffe(classes, bias=0.1, pool_first=False)
 
 
 def caffenet(classes: int = 1000) -> Network:
-    """Caffe's CaffeNet: as bvlc_alexnet with pooling before normalisation and biases of 1."""
+    """Caffe's CaffeNet: bvlc_alexnet with pooling before normalisation and biases 1."""
     return _caffe(classes, bias=1.0, pool_first=True)
 
 
@@ -51,8 +51,8 @@ def _caffe(classes: int, bias: float, pool_first: bool) -> Network:
 def torchvision(classes: int = 1000) -> Network:
     """torchvision's alexnet: one narrower tower, no normalisation, dropout before dense layers.
 
-    Convolutions 2 to 5 and the dense layers start from √(2 / inputs) instead of PyTorch's uniform
-    defaults.
+    Convolutions 2 to 5 and the hidden dense layers have He initialisation instead of PyTorch's
+    uniform default.
     """
     layers = (
         ("conv1", Conv2D(64, 11, stride=4, pad=2)),

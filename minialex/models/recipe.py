@@ -1,6 +1,6 @@
-"""The paper's numbers, each with the section it comes from, in one frozen dataclass.
+"""A model's hyper-parameters for images and training, each with the section of the paper.
 
-The defaults are the paper as printed; a model's recipe says only what differs from it.
+The defaults are the paper as printed; a model's recipe gives only what differs.
 """
 
 from collections.abc import Mapping
@@ -12,17 +12,17 @@ MeanWindow = Literal["crop", "centre", "colour"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How images become network input, and how the network is trained."""
+    """Preprocessing, augmentation and training of one model."""
 
     # Images (sections 2 and 4.1)
-    resize: int = 256  # the shorter side, then the central square
-    crop: int = 227  # 224 in the paper's words; see layers/windows.py for the three pixels
-    mean_window: MeanWindow = "crop"  # the mean image where the crop lies, central, or its colour
+    resize: int = 256  # of the shorter side; the central square is kept
+    crop: int = 227  # 224 in the paper's text; layers/output_size.py explains the difference
+    mean_window: MeanWindow = "crop"  # mean image cut as the crop, cut centrally, or its colour
     random_crops: bool = True  # section 4.1, first form of augmentation
-    crop_chunk: int = 1  # images in a row that share one crop position and mirroring
+    crop_chunk: int = 1  # consecutive images that share one crop position and mirroring
     mirror: bool = True
-    colour_noise: float = 0.1  # standard deviation of the PCA shift, in standard deviations
-    colour_divide: bool = False  # training images are divided by 1 + colour_noise
+    colour_noise: float = 0.1  # standard deviation of the PCA factors (section 4.1)
+    colour_divide: bool = False  # divide training images by 1 + colour_noise
 
     # Learning (section 5)
     batch_size: int = 128
@@ -30,15 +30,14 @@ class Recipe:
     weight_decay: float = 0.0005
     lr: float = 0.01
     schedule: str = "plateau"  # divided by ten when the validation error stops improving
-    patience: int = 5  # epochs without improvement before that; the paper leaves it to judgement
+    patience: int = 5  # epochs without improvement before that; the paper adjusted by hand
     epochs: int = 90
-    bias_rate: float = 1.0  # times the rate of the weights
+    bias_rate: float = 1.0  # times the learning rate of the weights
     bias_decay: float = 1.0  # times the decay of the weights
-    layer_rates: Mapping[str, float] = field(default_factory=dict)  # times the rate, by layer
-    layer_decays: Mapping[str, float] = field(default_factory=dict)  # times the decay, by layer
+    layer_rates: Mapping[str, float] = field(default_factory=dict)  # times the rate, per layer
+    layer_decays: Mapping[str, float] = field(default_factory=dict)  # times the decay, per layer
 
     def line(self) -> str:
-        """The evaluation half of the recipe, to stand beside an accuracy."""
-        means = {"crop": "pixel mean", "centre": "central pixel mean", "colour": "mean colour"}
-        mean = means[self.mean_window]
-        return f"shorter side {self.resize}, centre square, RGB minus {mean}, crop {self.crop}"
+        """The preprocessing, to print beside an accuracy (with the number of crops)."""
+        means = {"crop": "mean image", "centre": "central mean image", "colour": "mean colour"}
+        return f"resize {self.resize}, crop {self.crop}, minus {means[self.mean_window]}"

@@ -1,4 +1,4 @@
-"""The networks by name, each with the recipe it is trained by."""
+"""The named networks, each with the recipe that trains it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ from minialex.network import Network
 
 @dataclass(frozen=True)
 class Model:
-    """A network, how it is trained, and the name and options it was made from."""
+    """A network and its recipe, with the name and options it was built from."""
 
     name: str
     network: Network
@@ -30,7 +30,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Variant:
-    """One named network: its builder, its recipe, and in words what sets it apart."""
+    """A named network: builder, recipe, and what is special about it in a few words."""
 
     build: Callable[..., Network]
     recipe: Recipe
@@ -52,7 +52,7 @@ CAFFE = Recipe(
     colour_noise=0.0, batch_size=256, bias_rate=2.0, bias_decay=0.0, schedule="step", epochs=90
 )
 VGG = replace(PAPER, crop=224, mean_window="colour", batch_size=256, epochs=74)
-STREAM = replace(PAPER, mirror=False, colour_noise=0.0)  # mirrored, left would be right
+STREAM = replace(PAPER, mirror=False, colour_noise=0.0)  # a mirrored clip can be another class
 VGG_SMALL = replace(VGG, resize=72, crop=64, batch_size=128, schedule="cosine", epochs=30)
 
 _VARIANTS: dict[str, Variant] = {
@@ -60,12 +60,12 @@ _VARIANTS: dict[str, Variant] = {
     "alexnet-2012": Variant(
         original,
         ORIGINAL,
-        "the run behind the paper's tables: weaker LRN before ReLU, a second LRN",
+        "the run behind the paper's tables: weaker LRN before ReLU, another LRN",
     ),
     "alexnet-single": Variant(
         lambda classes=1000, **options: AlexNet(classes, towers=1, **options),
         PAPER,
-        "the paper without the split into towers",
+        "the paper's network as one tower",
     ),
     "alexnet-half": Variant(
         half,
@@ -75,7 +75,7 @@ _VARIANTS: dict[str, Variant] = {
     "alexnet-six": Variant(
         alexnet_six,
         ORIGINAL,
-        "alexnet-2012 with a sixth convolution over the last pooling, for pre-training",
+        "alexnet-2012 with a sixth convolution after the last pooling, for pre-training",
     ),
     "bvlc-alexnet": Variant(bvlc_alexnet, CAFFE, "Caffe's port: biases 0.1, LRN with k = 1"),
     "caffenet": Variant(caffenet, CAFFE, "Caffe's variant: pooling before LRN, biases 1"),
@@ -87,12 +87,12 @@ _VARIANTS: dict[str, Variant] = {
     "alexnet-64": Variant(
         alexnet_64,
         replace(PAPER, resize=72, crop=64, schedule="cosine", epochs=30),
-        "for small images: AlexNet's plan at 64 x 64",
+        "AlexNet for small images, 64 x 64",
     ),
     "alexnet-64-six": Variant(
         alexnet_64_six,
         replace(PAPER, resize=72, crop=64, schedule="cosine", epochs=30),
-        "alexnet-64 with a sixth convolution over the last pooling, for pre-training",
+        "alexnet-64 with a sixth convolution after the last pooling, for pre-training",
     ),
     "cifar10": Variant(
         cifar10,
@@ -111,7 +111,9 @@ _VARIANTS: dict[str, Variant] = {
         "the four-layer CIFAR-10 network of the paper's figure 1",
     ),
     "vgg-11": Variant(
-        partial(vgg, configuration="A"), VGG, "VGG's configuration A, which D and E can start from"
+        partial(vgg, configuration="A"),
+        VGG,
+        "VGG's configuration A, which can initialise D and E",
     ),
     "vgg-16": Variant(
         partial(vgg, configuration="D"), VGG, "VGG's configuration D: 13 convolutions of 3 x 3"
@@ -120,10 +122,10 @@ _VARIANTS: dict[str, Variant] = {
         partial(vgg, configuration="E"), VGG, "VGG's configuration E: 16 convolutions of 3 x 3"
     ),
     "vgg-11-64": Variant(
-        partial(vgg_64, configuration="A"), VGG_SMALL, "A at 64 x 64, a quarter of the maps"
+        partial(vgg_64, configuration="A"), VGG_SMALL, "A at 64 x 64, a quarter of the channels"
     ),
     "vgg-16-64": Variant(
-        partial(vgg_64, configuration="D"), VGG_SMALL, "D at 64 x 64, a quarter of the maps"
+        partial(vgg_64, configuration="D"), VGG_SMALL, "D at 64 x 64, a quarter of the channels"
     ),
     "cnn-m-2048": Variant(
         cnn_m,
@@ -149,10 +151,10 @@ def variants() -> dict[str, Variant]:
 
 
 def get(name: str, classes: int | None = None, **options) -> Model:
-    """The model called `name` for `classes` classes (its paper's number if None).
+    """The model called `name` for `classes` classes (None: the number in its paper).
 
     `options` are keyword arguments of the model's own function, such as `towers` or `input_size`,
-    and the paper's comparisons, such as `half` or `without` (see `comparisons.compared`).
+    and the paper's ablations, such as `half` or `without` (see `ablations.compared`).
     """
     if name not in _VARIANTS:
         raise unknown("model", name, _VARIANTS)

@@ -5,9 +5,9 @@ from minialex.network import Network
 
 
 def alexnet_64(classes: int = 1000, *, towers: int = 2) -> Network:
-    """AlexNet's plan for 64 x 64 crops: smaller kernels in the first layers, fewer maps and units.
+    """AlexNet for 64 x 64 crops: smaller kernels in the first layers, fewer channels and units.
 
-    Our own design: weights of convolutions 2 to 5 and the hidden dense layers from √(2 / inputs).
+    Our own design; He initialisation in convolutions 2 to 5 and the hidden dense layers.
     """
     norm = ResponseNorm(groups=towers)
     layers = (
@@ -42,10 +42,10 @@ def cifar10(
 ) -> Network:
     """Four layers for 32 x 32 images (paper, section 3.1 and figure 1).
 
-    The paper does not print this network; these are the sizes of the CIFAR-10 example that its
-    authors shipped with their code: three convolutions and one dense layer. `response_norm` adds
-    the normalisation of the same authors' 11 % network after layers 1 and 2; `towers=2` keeps
-    convolution 2 within each half of the maps, and `dropout` drops inputs of the dense layer.
+    The paper does not specify this network; these are the sizes of the CIFAR-10 example in its
+    authors' code: three convolutions and one dense layer. `response_norm` adds the normalisation of
+    the same authors' network with 11 % error after layers 1 and 2; `towers=2` keeps convolution 2
+    within each half of the channels; `dropout` is applied to the dense layer's input.
     """
     norm = ResponseNorm(n=9, k=1.0, alpha=0.001 / 9, beta=0.75, groups=towers)
     layers = (

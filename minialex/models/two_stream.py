@@ -1,4 +1,4 @@
-"""The networks of the two streams: "cnn-m-2048" at full size, and the small "stream-48"."""
+"""The two-stream video networks: "cnn-m-2048" as published, and the small "stream-48"."""
 
 from minialex.layers import Conv2D, Dense, Dropout, MaxPool, ReLU, ResponseNorm
 from minialex.network import Network
@@ -15,8 +15,8 @@ def cnn_m(
 ) -> Network:
     """CNN-M-2048 (Chatfield et al., 2014), both streams of Simonyan & Zisserman (2014, figure 1).
 
-    The temporal stream has `channels=20`, ten fields of x and y, no second normalisation and, from
-    scratch, `keep=0.1`. Weights start from √(2 / inputs), but for the first and the last layer: our
+    The temporal stream has `channels=20` (x and y of ten flow fields), no second normalisation and,
+    trained from scratch, `keep=0.1`. He initialisation except in the first and last layer is our
     choice.
     """
     pool = MaxPool(3, 2, rounding="ceil")
@@ -50,7 +50,7 @@ def cnn_m(
 
 
 def stream_48(classes: int = 1000, *, channels: int = 3) -> Network:
-    """Three convolutions and two dense layers for 48 x 48 crops, minutes on a CPU; our design."""
+    """Three convolutions and two dense layers for 48 x 48 crops; trains in minutes on a CPU."""
     layers = (
         ("conv1", Conv2D(32, 5, stride=2, pad=2)),
         ("relu1", ReLU()),

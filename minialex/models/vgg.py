@@ -1,8 +1,8 @@
 """VGG (Simonyan & Zisserman, 2015): configurations A, D and E, "vgg-11", "vgg-16" and "vgg-19".
 
-Only 3 x 3 kernels, in blocks between poolings. Their text starts all weights from N(0, 0.01), a
-deviation of 0.1, which they found too unstable for the deep ones: they train A first and let D and
-E start from it (`deepen`). Initial values scaled by each layer's inputs do without A.
+Only 3 x 3 kernels, in blocks between max poolings. The authors draw all weights from N(0, 0.01), a
+standard deviation of 0.1, which is too unstable for the deep networks: they train A first and
+initialise D and E from it (`deepen`). With He or Glorot initialisation A is not needed.
 """
 
 from minialex.errors import InputError, unknown
@@ -11,9 +11,9 @@ from minialex.network import Network
 from minialex.tree import Tree
 
 BLOCKS = {"A": (1, 1, 2, 2, 2), "D": (2, 2, 3, 3, 3), "E": (2, 2, 4, 4, 4)}
-_MAPS = (1, 2, 4, 8, 8)  # times `width`
+_CHANNELS = (1, 2, 4, 8, 8)  # times `width`
 
-# The first four convolutions of A, and the dense layers: what D and E take over.
+# The layers that D and E take over from A: the first four convolutions and the dense layers.
 SHARED = ("conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8")
 
 
@@ -28,20 +28,21 @@ def vgg(
 ) -> Network:
     """`configuration` A, D or E: 8, 13 or 16 convolutions and three dense layers.
 
-    `width` is the number of maps in the first block and `hidden` the units of the first two dense
-    layers: fewer make a small sibling. `init` is how weights start: "he" for √(2 / inputs),
-    "glorot" for √(2 / (inputs + outputs)), or one standard deviation for all (theirs is 0.1). With
-    the first two, the first layer has 0.01 and the last 0.001, so that scores start near zero.
+    `width` is the number of channels in the first block and `hidden` the units of the first two
+    dense layers. `init` is the weight initialisation: "he", "glorot", or one standard deviation for
+    all layers (the paper's is 0.1). "he" and "glorot" have 0.01 in the first layer and 0.001 in the
+    last, so that scores start near zero.
     """
     if configuration not in BLOCKS:
         raise unknown("configuration", configuration, BLOCKS)
     first, std, last = _deviations(init)
     layers: list[tuple[str, Layer]] = []
-    for block, (count, maps) in enumerate(zip(BLOCKS[configuration], _MAPS, strict=True), start=1):
+    blocks = zip(BLOCKS[configuration], _CHANNELS, strict=True)
+    for block, (count, factor) in enumerate(blocks, start=1):
         for i in range(1, count + 1):
             start = std if layers else first
             layers += [
-                (f"conv{block}_{i}", Conv2D(maps * width, 3, pad=1, weight_std=start)),
+                (f"conv{block}_{i}", Conv2D(factor * width, 3, pad=1, weight_std=start)),
                 (f"relu{block}_{i}", ReLU()),
             ]
         layers.append((f"pool{block}", MaxPool(2, 2)))
@@ -65,22 +66,21 @@ def vgg_64(
     hidden: int = 512,
     init: str | float = "he",
 ) -> Network:
-    """A sibling for 64 x 64 crops with a quarter of the maps and 512 hidden units; our design."""
+    """For 64 x 64 crops, with a quarter of the channels and 512 hidden units; our own design."""
     sizes = {"input_size": 64, "width": width, "hidden": hidden}
     return vgg(classes, configuration=configuration, init=init, **sizes)
 
 
 def deepen(shallow: Tree, params: Tree) -> Tree:
-    """Initial parameters of D or E with those of a trained A in the layers they share.
+    """`params` of D or E with the layers `SHARED` copied from a trained A.
 
-    The first four convolutions and the dense layers are A's, the rest of `params` stays. Arrays are
-    on the host; raises InputError where a layer is missing or of another shape.
+    Arrays are on the host. Raises InputError if a layer is missing or of another shape.
     """
     for layer in SHARED:
         if layer not in shallow or layer not in params:
             raise InputError(
-                f"a network that starts from a shallower one shares {', '.join(SHARED)} with it, "
-                f"but {layer} is missing: both must be VGG networks, the shallow one vgg-11"
+                f"initialising from a shallower network copies {', '.join(SHARED)}, but {layer} "
+                "is missing: both must be VGG networks, the shallow one vgg-11"
             )
         for name, value in params[layer].items():
             found = shallow[layer][name].shape

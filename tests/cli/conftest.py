@@ -27,7 +27,7 @@ def refused(command):
     def run(line: str, code: int = 2) -> str:
         found, _, err = command(line)
         *before, last = err.splitlines()
-        assert all(text.startswith(("using the newest run", "left out: ")) for text in before)
+        assert all(text.startswith(("using the newest run", "skipped: ")) for text in before)
         assert last.startswith("minialex: error: ")
         assert found == code
         return last

@@ -20,7 +20,7 @@ def test_evaluate_shows_both_crops_with_the_recipe(here, command):
     assert header.split()[:2] == ["crops", "images"]
     assert one.split()[0] == "1"
     assert ten.split()[0] == "10"
-    assert "alexnet-64, shorter side 72" in one
+    assert "alexnet-64, resize 72" in one
     code, output, _ = command("evaluate --json --model-file runs/tiny")
     [result] = json.loads(output)
     assert result["images"] == 12
@@ -35,7 +35,7 @@ def test_predict_shows_probabilities_and_bars(here, command):
     assert len(lines) == 3 * (1 + 3)
     assert lines[0] == "photo.jpg"
     assert re.fullmatch(r" +\d+\.\d% +[█#]* +\w+ \w+ \w+", lines[1])
-    assert lines[4].startswith("drawn image 0: blue dotted cross")
+    assert lines[4].startswith("drawing 0: blue dotted cross")
     code, output, _ = command("predict photo.jpg --json --top 12 --crops 10")
     [document] = json.loads(output)
     assert document["image"] == "photo.jpg"
@@ -59,8 +59,8 @@ def test_features_in_each_format(here, command, tmp_path):
     line = f"features photo.jpg {tmp_path / 'many'} --out "
     code, output, err = command(line + f"{tmp_path}/f.npz")
     assert code == 0
-    assert "5 images, 1,024 numbers each" in output
-    assert re.search(r"^left out: .*broken\.jpg", err, re.MULTILINE)
+    assert "5 images, 1,024 features each" in output
+    assert re.search(r"^skipped: .*broken\.jpg", err, re.MULTILINE)
     archive = np.load(tmp_path / "f.npz")
     assert archive["features"].shape == (5, 1024)
     assert archive["names"][0] == "photo.jpg"

@@ -89,13 +89,13 @@ def test_an_index_is_made_once_and_gives_the_same(here, command, refused, pets, 
     assert "<svg" in (here / "near.svg").read_text()
     assert "another network" in refused(f"{line} {other.name}")
     photos(here / pets, 4)
-    assert "made of other files" in refused(f"{line} runs/tiny")
+    assert "built from other files" in refused(f"{line} runs/tiny")
 
 
 def test_kernels_are_drawn_and_measured(here, command):
     code, output, err = command("kernels runs/tiny --out kernels.png")
     assert code == 0, err
-    assert "50% if the towers are alike" in output
+    assert "50% = no difference" in output
     assert (here / "kernels.png").stat().st_size > 1000
     code, output, _ = command("kernels runs/tiny --json")
     document = json.loads(output)

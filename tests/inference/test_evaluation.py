@@ -93,7 +93,7 @@ def test_other_numbers_of_crops_are_refused(classifier):
 
 def test_the_recipe_line_stands_beside_the_accuracy(classifier, splits):
     text = str(classifier.evaluate(splits, crops=10))
-    for part in ("alexnet-64", "shorter side 72", "crop 64", "pixel mean", "10 crops", "12 images"):
+    for part in ("alexnet-64", "resize 72", "crop 64", "minus mean image", "10 crops", "12 images"):
         assert part in text
 
 
@@ -189,7 +189,7 @@ def test_classes_it_was_not_trained_on_are_refused(classifier, tmp_path):
 
 def test_without_the_data_it_was_trained_on_none_is_guessed(classifier, splits):
     unknown = replace(classifier, data={})
-    with pytest.raises(InputError, match="name the data"):
+    with pytest.raises(InputError, match="name data"):
         unknown.evaluate()
     assert unknown.evaluate(splits).images == 12
 

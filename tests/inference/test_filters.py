@@ -62,7 +62,7 @@ def test_one_tower_is_measured_whole_or_by_halves():
     assert [tower.kernels for tower in found.towers] == [64]
     assert found.separation is None
     assert colours(classifier, towers=2).separation == 1
-    with pytest.raises(InputError, match="64 kernels cannot be shared out evenly to 3"):
+    with pytest.raises(InputError, match="64 kernels cannot be divided evenly into 3"):
         colours(classifier, towers=3)
 
 
@@ -76,5 +76,5 @@ def test_the_first_kernels_are_found_under_any_name():
 
 
 def test_kernels_over_flow_have_no_colours():
-    with pytest.raises(InputError, match="look at 20 channels"):
+    with pytest.raises(InputError, match="have 20 input channels"):
         colours(untrained(name="stream-48", channels=20))

@@ -11,9 +11,9 @@ from minialex.errors import InputError
 from minialex.inference.neighbors import (
     Index,
     distances,
-    files_print,
+    files_fingerprint,
     nearest,
-    network_print,
+    network_fingerprint,
     vectors,
 )
 
@@ -33,24 +33,24 @@ def test_nearest_first_and_queries_left_out():
     assert [(n.name, n.distance) for n in row] == [("c", 1.0), ("d", 1.0), ("b", 2.0)]
     [row] = nearest(np.array([[0.0, 2.0, 1.0, 1.0]]), names, 9)
     assert len(row) == 4
-    with pytest.raises(InputError, match="no image to compare"):
+    with pytest.raises(InputError, match="no images to compare"):
         nearest(np.zeros((1, 1)), ("a",), 1, ["a"])
 
 
 def test_vectors_are_the_last_hidden_layer_or_the_pixels():
     classifier = untrained()
-    squares = np.random.default_rng(0).integers(0, 256, (2, 72, 72, 3), np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (2, 72, 72, 3), np.uint8)
     np.testing.assert_array_equal(
-        vectors(classifier, squares, "features"), classifier.features(squares)
+        vectors(classifier, images, "features"), classifier.features(images)
     )
-    np.testing.assert_array_equal(vectors(classifier, squares, "pixels"), squares.reshape(2, -1))
+    np.testing.assert_array_equal(vectors(classifier, images, "pixels"), images.reshape(2, -1))
     with pytest.raises(InputError, match="did you mean 'pixels'"):
-        vectors(classifier, squares, "pixel")
+        vectors(classifier, images, "pixel")
 
 
 def test_an_index_to_disk_and_back_belongs_to_its_network_and_files(tmp_path):
     photo = write_photo(tmp_path / "a.jpg")
-    network, files = network_print(untrained(1)), files_print([str(photo)])
+    network, files = network_fingerprint(untrained(1)), files_fingerprint([str(photo)])
     index = Index((str(photo),), np.ones((1, 5), np.float32), network, files)
     path = tmp_path / "index.npz"
     index.save(path)
@@ -58,12 +58,12 @@ def test_an_index_to_disk_and_back_belongs_to_its_network_and_files(tmp_path):
     np.testing.assert_array_equal(again.features, index.features)
     assert (again.names, again.network, again.files) == (index.names, network, files)
     again.require(path, network, files)
-    assert network_print(untrained(1)) == network
+    assert network_fingerprint(untrained(1)) == network
     with pytest.raises(InputError, match="another network"):
-        again.require(path, network_print(untrained(2)), files)
+        again.require(path, network_fingerprint(untrained(2)), files)
     os.utime(photo, ns=(1, 1))
-    with pytest.raises(InputError, match="made of other files"):
-        again.require(path, network, files_print([str(photo)]))
+    with pytest.raises(InputError, match="built from other files"):
+        again.require(path, network, files_fingerprint([str(photo)]))
 
 
 @pytest.mark.parametrize("cut", [0, 10, 300, -30])
@@ -71,15 +71,15 @@ def test_a_damaged_index_is_one_sentence(tmp_path, cut):
     path = tmp_path / "index.npz"
     Index(("a",), np.ones((1, 5)), "n", "f").save(path)
     path.write_bytes(path.read_bytes()[:cut])
-    with pytest.raises(InputError, match="damaged or no index"):
+    with pytest.raises(InputError, match="damaged or not a minialex index"):
         Index.load(path)
 
 
 def test_an_index_without_its_parts_is_one_sentence(tmp_path):
     path = tmp_path / "index.npz"
     np.savez(path, names=np.array(["a"]), features=np.ones((2, 5)), network="n", files="f")
-    with pytest.raises(InputError, match="damaged or no index"):
+    with pytest.raises(InputError, match="damaged or not a minialex index"):
         Index.load(path)
     np.savez(path, names=np.array(["a", None], object))
-    with pytest.raises(InputError, match="damaged or no index"):
+    with pytest.raises(InputError, match="damaged or not a minialex index"):
         Index.load(path)

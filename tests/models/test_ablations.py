@@ -23,8 +23,8 @@ def sizes(name, **options):
     return {row.name: row for row in models.get(name, **options).network.rows()}
 
 
-def conv(kernel, inputs, maps):
-    return kernel * kernel * inputs * maps + maps
+def conv(kernel, inputs, channels):
+    return kernel * kernel * inputs * channels + channels
 
 
 # The dense layers of the full network, and what each comparison is by hand:
@@ -48,7 +48,7 @@ COUNTS = {
     "without 2": WHOLE[0] + conv(3, 96, 384) + sum(WHOLE[3:]) + DENSE,
     "without 3": sum(WHOLE[:2]) + conv(3, 128, 384) + WHOLE[4] + DENSE,
     "without 4": sum(WHOLE[:3]) + conv(3, 192, 256) + DENSE,
-    "without 5": sum(WHOLE[:4]) + DENSE + 36 * 128 * 4096,  # 384 maps reach the dense layers
+    "without 5": sum(WHOLE[:4]) + DENSE + 36 * 128 * 4096,  # 384 channels reach the dense layers
 }
 
 
@@ -77,7 +77,7 @@ def test_plain_pooling_keeps_what_the_dense_layers_read(name):
 
 
 def test_separate_towers_meet_in_the_classifier_only():
-    """What one tower's half of the first maps says does not reach the other's features."""
+    """What one tower's half of the first channels says does not reach the other's features."""
     network = models.get("alexnet-64", 7, communication=False).network
     b = backends.get("numpy")
     params = network.init(b, seed=1, dtype="float64")

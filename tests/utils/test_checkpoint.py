@@ -198,7 +198,7 @@ def test_what_killed_processes_left_is_removed_in_time(saved):
 WRITER = """
 import sys, numpy as np
 from pathlib import Path
-from minialex.utils import atomic, checkpoint
+from minialex.utils import checkpoint
 path, number = Path(sys.argv[1]), int(sys.argv[2])
 print("ready", flush=True)
 while True:
@@ -210,7 +210,7 @@ while True:
 
 IN_PLACE = """
 import time
-from minialex.utils import atomic, checkpoint
+from minialex.utils import checkpoint
 def write(path, blocks):
     with open(path, "wb") as file:
         for block in blocks:
