@@ -31,7 +31,7 @@ def run(action: str, data: str, figure: Path | None, workers: int | None, json: 
     from minialex.utils.atomic import write_bytes
 
     if figure is not None and figure.suffix.lower() not in (".png", ".jpg"):
-        raise unknown("kind of picture", figure.suffix or str(figure), (".png", ".jpg"))
+        raise unknown("file type", figure.suffix or str(figure), (".png", ".jpg"))
     found = inspect(data, workers=workers)
     if figure is not None:
         content = io.BytesIO()

@@ -45,7 +45,7 @@ def run(
     from minialex.utils.atomic import write_bytes
 
     if out.suffix not in _WRITERS:
-        raise unknown("kind of file", out.suffix or str(out), _WRITERS)
+        raise unknown("file type", out.suffix or str(out), _WRITERS)
     classifier = load(model_file, device_config)
     names, rows = [], []
     for more, images in batches(photos, classifier.preprocessing.recipe.resize):

@@ -25,7 +25,9 @@ EXAMPLES = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_path(parser)
-    parser.add_argument("--out", type=Path, metavar="FILE", help="picture to write, .png or .svg")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="picture to write: .png, .svg or .pdf"
+    )
     parser.add_argument(
         "--towers",
         type=at_least(1),

@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="file that keeps the folder's features between calls",
     )
     parser.add_argument(
-        "--figure", type=Path, metavar="FILE", help="picture to write, .png or .svg"
+        "--figure", type=Path, metavar="FILE", help="picture to write: .png, .svg or .pdf"
     )
     add_model_file(parser)
     add_device_options(parser)

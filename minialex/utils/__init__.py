@@ -1,1 +1,1 @@
-"""Small things every part uses: files written atomically, cores, progress, signals."""
+"""Helpers: atomic files, weight files, cores, threads, compilation, progress, signals, tables."""

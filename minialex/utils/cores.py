@@ -1,11 +1,11 @@
-"""The processor cores that are there for this process."""
+"""How many CPU cores this process may use."""
 
 import os
 from pathlib import Path
 
 
 def usable_cores() -> int:
-    """Cores by affinity and by the limit of the container, at least one."""
+    """The smaller of CPU affinity and the container's CPU limit, at least 1."""
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
     else:
@@ -14,7 +14,7 @@ def usable_cores() -> int:
 
 
 def _quota(root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """Whole cores of a control group's limit, if there is one."""
+    """The CPU limit of the control group (cgroup v2) in cores, or None."""
     try:
         quota, period = (root / "cpu.max").read_text(encoding="ascii").split()[:2]
     except (OSError, ValueError):

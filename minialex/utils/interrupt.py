@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request to save and stop."""
+"""Turns Ctrl-C and SIGTERM into a request to save and stop."""
 
 import signal
 import threading
@@ -6,10 +6,10 @@ from typing import Any
 
 
 class Interrupt:
-    """In its `with` block the first SIGINT or SIGTERM only sets `requested` to the signal's name.
+    """A context in which the first SIGINT or SIGTERM only sets `requested` to the signal's name.
 
-    The second raises KeyboardInterrupt at once. Outside the main thread, where Python handles no
-    signals, it does nothing.
+    The second one raises KeyboardInterrupt. Does nothing outside the main thread, where Python
+    cannot handle signals.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -23,12 +23,12 @@ class Interrupt:
             self._before = {number: signal.signal(number, self._on) for number in self.SIGNALS}
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         for number, handler in self._before.items():
-            # None stands for a handler that was not set from Python and cannot be put back
+            # None: a handler that was not installed from Python and cannot be restored
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
-    def _on(self, number, frame) -> None:
+    def _on(self, number: int, frame: object) -> None:
         if self.requested is not None:
             raise KeyboardInterrupt
         self.requested = signal.Signals(number).name

@@ -1,4 +1,4 @@
-"""What a person sees while training runs: lines that stay, and one bar that does not."""
+"""Progress of a run in the terminal: lines of text, and one bar below them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ if TYPE_CHECKING:
 
 
 class Progress:
-    """Lines on standard output, and a bar on standard error if that is a terminal."""
+    """Lines on standard output; a bar on standard error if that is a terminal."""
 
     def __init__(self, enabled: bool = True):
         self.enabled = enabled
         self._bar: tqdm | None = None
 
     def say(self, text: str) -> None:
-        """Print lines without tearing the bar."""
+        """Print text above the bar."""
         if self.enabled:
             from tqdm import tqdm
 
@@ -24,7 +24,7 @@ class Progress:
                 print(text, flush=True)
 
     def bar(self, title: str, images: int, done: int = 0) -> tqdm:
-        """A bar over so many images; it is a context manager with an `update(images)`."""
+        """A bar over `images` images: a context manager with `update(images)`."""
         from tqdm import tqdm
 
         return tqdm(
@@ -37,18 +37,18 @@ class Progress:
         )
 
     def epoch(self, number: int, epochs: int, images: int, done: int) -> None:
-        """Start the bar of one epoch, `done` images in."""
+        """Start the bar of an epoch of which `done` images are done."""
         self.close()
         self._bar = self.bar(f"epoch {number}/{epochs}", images, done)
 
     def step(self, images: int, loss: float) -> None:
-        """Move the bar on by one batch."""
+        """Advance the bar by one batch."""
         if self._bar is not None:
             self._bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
             self._bar.update(images)
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None

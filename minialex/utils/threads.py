@@ -1,4 +1,4 @@
-"""How many threads, how they wait, and no BLAS threads inside ours."""
+"""CPU threads: how many, how long idle ones spin, and single-threaded BLAS inside them."""
 
 import os
 from collections.abc import Iterator
@@ -11,14 +11,14 @@ from minialex.utils.cores import usable_cores
 
 
 def choose(threads: int | None, most: int | None = None) -> int:
-    """`threads`, or as many as there are usable cores; raises InputError for none or too many."""
+    """`threads` if given, else the usable cores; InputError if below 1 or above `most`."""
     if threads is None:
         return min(usable_cores(), most or usable_cores())
     if threads < 1:
         raise InputError(f"{threads} threads were asked for: at least 1 is needed")
     if most is not None and threads > most:
         raise InputError(
-            f"{threads} threads were asked for, and this process may use {most} cores: ask for at "
+            f"{threads} threads were asked for, but this process may use {most} cores: ask for at "
             f"most {most}"
         )
     return threads
@@ -26,17 +26,17 @@ def choose(threads: int | None, most: int | None = None) -> int:
 
 @cache
 def load_blas() -> str:
-    """Load SciPy's BLAS, which our compiled products use, for one thread; its kernels' name.
+    """Load SciPy's BLAS, which compiled code calls, with one thread; returns its kernels' name.
 
-    One, because our own threads call it side by side; NumPy's is another library and keeps its
-    threads.
+    One thread, because several of our threads call it at the same time. NumPy brings its own BLAS,
+    which keeps its threads.
     """
     import scipy.linalg.cython_blas  # noqa: F401  loads the library
     from threadpoolctl import ThreadpoolController
 
     found = ThreadpoolController().select(user_api="blas")
     own = [lib for lib in found.lib_controllers if _is_scipys(Path(lib.filepath))]
-    own = own or found.lib_controllers  # one library for all
+    own = own or found.lib_controllers  # NumPy and SciPy share one BLAS
     for lib in own:
         lib.set_num_threads(1)
     return ", ".join(sorted({str(lib.info().get("architecture")) for lib in own}))
@@ -44,15 +44,17 @@ def load_blas() -> str:
 
 @contextmanager
 def short_waits() -> Iterator[None]:
-    """The threads that are started within wait briefly for work before they leave their core.
+    """OpenMP threads started in this context spin only briefly when they wait for work.
 
-    GNU's OpenMP lets them wait for milliseconds, in which a second program on the same cores gets
-    no further. It reads this once, when it is loaded; whoever has set it is left alone.
+    By default GNU's OpenMP spins for milliseconds, which stalls other programs on the same cores.
+    It reads the variable once, when it is loaded; a value that the user has set is kept.
     """
     if {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
         yield
         return
-    os.environ["GOMP_SPINCOUNT"] = "2000"  # some microseconds, as a thread takes to be woken
+    os.environ["GOMP_SPINCOUNT"] = (
+        "2000"  # some microseconds, about the time it takes to wake a thread
+    )
     try:
         yield
     finally:
@@ -60,5 +62,5 @@ def short_waits() -> Iterator[None]:
 
 
 def _is_scipys(library: Path) -> bool:
-    """Whether SciPy brought it, by the folder it lies in: the files' names are alike."""
+    """Whether it is SciPy's, by its folder; the file names do not tell."""
     return any(part.startswith("scipy") for part in library.parts[:-1])

@@ -130,8 +130,8 @@ def test_found_weights_make_an_ensemble(members):
 @pytest.mark.parametrize(
     ("weights", "sentence"),
     [
-        ((1.0,), "1 weights were given for 2 networks"),
-        ((0.0, 0.0), "not all 0"),
+        ((1.0,), "1 weights for 2 networks"),
+        ((0.0, 0.0), "not all of them 0"),
         ((1.0, -1.0), "at least 0"),
         ((1.0, float("nan")), "cannot be used"),
     ],
