@@ -121,6 +121,21 @@ class Backend(Execution):
     ) -> tuple[Array, Array | None]:
         """dW of `weight_shape` (R, S, C/G, K), and db (K,), or None without `bias`."""
 
+    @property
+    @abstractmethod
+    def convolution_by(self) -> str:
+        """How convolutions multiply: "im2col", or on tensor cores "implicit" or "wgmma"."""
+
+    @convolution_by.setter
+    @abstractmethod
+    def convolution_by(self, way: str) -> None:
+        """InputError for what this backend cannot do."""
+
+    @property
+    @abstractmethod
+    def has_warpgroup_products(self) -> bool:
+        """Whether `convolution_by` may be "wgmma"."""
+
     # ------------------------------------------------------------------------------ dense
 
     @abstractmethod

@@ -2,7 +2,7 @@
 
 Random numbers are the published ones; the gradient of each layer is the slope of its function; on
 each backend the ops, and training steps of a small network, give what the generic ops of
-`backends.base` give in float64. Seconds on a CPU, and without the project's tests.
+`backends/generic/` give in float64. Seconds on a CPU, and without the project's tests.
 """
 
 from collections.abc import Iterator
@@ -21,11 +21,11 @@ from minialex.network import Network
 from minialex.optim import SGD
 from minialex.parallel import SingleDevice
 from minialex.schedules import constant
+from minialex.testing.contract import compare_op
 from minialex.testing.problems import GENERIC, OPS, Problem, difference
 from minialex.training.step import TrainStep
 from minialex.tree import Tree
 
-PROBLEMS = 6  # of each op and dtype
 STEP = 1e-5  # of the central difference, whose relative error is about STEP²
 GRADIENT_TOLERANCE = 1e-7
 
@@ -55,7 +55,7 @@ def run_checks(backend: str | Backend | None = None) -> Iterator[Proof]:
             yield _proof(f"{b.name}: gradient of {_short(layer)}", gradient, b, layer, input_shape)
         for op in OPS:
             for dtype in ("float64", "float32"):
-                yield _proof(f"{b.name}: {op}, {dtype}", agreement, b, op, dtype)
+                yield _proof(f"{b.name}: {op}, {dtype}", compare_op, b, op, dtype)
         yield _proof(f"{b.name}: three training steps", steps, b)
 
 
@@ -144,22 +144,7 @@ def gradient(b: Backend, layer: Layer, input_shape: tuple[int, ...]) -> tuple[bo
     return True, f"{analytic:.6f}, central difference {error:.0e} apart"
 
 
-# ------------------------------------------------------------------------------------ ops and steps
-
-
-def agreement(b: Backend, op: str, dtype: str) -> tuple[bool, str]:
-    """An op on drawn problems, with inputs and sums in `dtype`, against the generic in float64."""
-    largest, tolerance = 0.0, 64 * float(np.finfo(dtype).eps)
-    for case in range(PROBLEMS):
-        found = OPS[op](Problem(b, case, dtype, dtype))
-        expected = OPS[op](Problem(GENERIC, case, dtype, "float64"))
-        for output, (ours, theirs) in enumerate(zip(found, expected, strict=True)):
-            error, where = difference(b.to_numpy(ours), GENERIC.to_numpy(theirs))
-            if not error <= tolerance:
-                return False, f"output {output} of problem {case} differs: {where}"
-            largest = max(largest, error)
-    apart = f"at most {largest:.0e} apart" if largest else "the same bits"
-    return True, f"{PROBLEMS} problems, {apart}"
+# ------------------------------------------------------------------------------------ steps
 
 
 NETWORK = Network(

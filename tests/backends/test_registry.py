@@ -1,13 +1,11 @@
 """Backends by name: built in, registered, brought by a package, misspelt."""
 
-import inspect
 from importlib.metadata import EntryPoint
 
 import pytest
 from helpers.standard import Strict
 
 from minialex import backends
-from minialex.backends import Backend
 from minialex.errors import InputError
 
 
@@ -20,16 +18,6 @@ def test_a_registered_backend_is_found(monkeypatch):
     backends.register("mine", Strict)
     assert type(backends.get("mine")) is Strict
     assert "mine" in backends.available()
-
-
-def test_every_backend_has_the_signatures_of_the_generic_one():
-    generic = dict(inspect.getmembers(Backend, inspect.isfunction))
-    assert "convolution" in generic
-    for name in backends._BUILT_IN:
-        for method, ours in inspect.getmembers(type(backends.get(name)), inspect.isfunction):
-            if method in generic and method != "__init__":
-                theirs = inspect.signature(generic[method]).parameters
-                assert list(inspect.signature(ours).parameters) == list(theirs), f"{name}.{method}"
 
 
 def test_an_installed_package_brings_its_own(monkeypatch):

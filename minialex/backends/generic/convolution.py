@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from minialex.backends.base import Array, Pads, Pair, output_shape
 from minialex.backends.generic.windows import GenericWindows, taps
+from minialex.errors import InputError
 
 # im2col copies each input number R·S times; blocks of images keep the copy within 64 MiB.
 _COLUMN_NUMBERS = 1 << 24
@@ -83,6 +84,21 @@ class GenericConvolution(GenericWindows):
         """dW of `weight_shape` (R, S, C/G, K), and db (K,), or None without `bias`."""
         dw = self.convolution_weight_gradient(x, dy, weight_shape[:2], stride, pads, groups)
         return dw, self.bias_gradient(dy) if bias else None
+
+    @property
+    def convolution_by(self) -> str:
+        """Always "im2col"."""
+        return "im2col"
+
+    @convolution_by.setter
+    def convolution_by(self, way: str) -> None:
+        if way != "im2col":
+            raise InputError(f'backend "{self.name}" convolves by im2col only, not by {way}')
+
+    @property
+    def has_warpgroup_products(self) -> bool:
+        """Never: they are a GPU's."""
+        return False
 
     def _im2col(self, x, window: Pair, stride: Pair, output: Pair) -> Array:
         """Each output pixel's window as a row: x (N, H, W, C) -> (N·P·Q, R·S·C)."""
