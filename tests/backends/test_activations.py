@@ -1,0 +1,30 @@
+"""ReLU and tanh, on every backend, against the loops of `reference/`."""
+
+import numpy as np
+from helpers.strategies import DTYPES, LAYOUTS, grid, laid_out
+from helpers.tolerance import assert_close, exact
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reference import activations
+
+
+@given(
+    st.tuples(st.integers(1, 5), st.integers(1, 9)),
+    st.sampled_from(DTYPES),
+    st.sampled_from(LAYOUTS),
+    st.integers(0, 99),
+)
+def test_activations(b, shape, dtype, layout, seed):
+    x, dy = (laid_out(grid(shape, seed + i).astype(dtype), layout) for i in (0, 1))
+    for name in ("relu", "tanh"):
+        wanted = getattr(activations, name)(exact(x))
+        y = getattr(b, name)(b.asarray(x))
+        assert_close(b.to_numpy(y), wanted, dtype, 1, name)
+        wanted = getattr(activations, f"{name}_gradient")(exact(x), exact(dy))
+        dx = getattr(b, f"{name}_gradient")(b.asarray(dy), y)
+        assert_close(b.to_numpy(dx), wanted, dtype, 4, f"{name} gradient")
+
+
+def test_a_nan_is_not_lost_in_relu(b):
+    assert np.isnan(b.to_numpy(b.relu(b.asarray(np.array([np.nan, 1.0]))))[0])

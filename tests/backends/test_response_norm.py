@@ -1,0 +1,62 @@
+"""Response normalisation, on every backend, against the loops of `reference/`."""
+
+import numpy as np
+from helpers.strategies import laid_out, norms, windows
+from helpers.tolerance import assert_close, exact
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reference import response_norm
+
+
+@given(problem=norms())
+def test_response_norm(b, problem):
+    x, f = problem.x(), problem
+    wanted, wanted_scale = response_norm.forward(exact(x), f.n, f.k, f.alpha, f.beta, f.groups)
+    norm = (f.n, f.k, f.alpha, f.beta, f.groups)
+    y, saved = b.response_norm(b.asarray(x), *norm)
+    assert_close(b.to_numpy(y), wanted, f.dtype, f.n, "y")
+    dy = f.laid_out(x.shape, 1)
+    dx = b.response_norm_gradient(b.asarray(dy), saved, *norm)
+    wanted = response_norm.gradient(
+        exact(dy), exact(x), wanted, wanted_scale, f.n, f.alpha, f.beta, f.groups
+    )
+    assert_close(b.to_numpy(dx), wanted, f.dtype, 4 * f.n, "dx")
+
+
+@given(problem=norms(), windows=windows(pooling=True), relu=st.booleans())
+@settings(max_examples=40)
+def test_response_norm_and_max_pool_as_one(b, problem, windows, relu):
+    """The same as one after the other, and so the same as the loops."""
+    f, (n, h, w, _) = problem, windows.shape
+    pool = (windows.window, windows.stride, windows.pads)
+    norm = (f.n, f.k, f.alpha, f.beta, f.groups)
+    shape = (n, h, w, f.shape[3])
+    x = f.laid_out(shape, 0)
+    x = laid_out(np.maximum(x, 0), f.layout) if relu else x
+    z, kept = b.response_norm(b.asarray(x), *norm)
+    wanted, wanted_argmax = b.max_pool(z, *pool)
+    y, saved = b.response_norm_pool(b.asarray(x), norm, pool)
+    np.testing.assert_array_equal(b.to_numpy(y), b.to_numpy(wanted))
+    np.testing.assert_array_equal(b.to_numpy(saved[2]), b.to_numpy(wanted_argmax))
+    dy = f.laid_out(y.shape, 1)
+    dz = b.max_pool_gradient(b.asarray(dy), wanted_argmax, shape, *pool)
+    dx = b.response_norm_gradient(dz, kept, *norm)
+    dx = b.relu_gradient(dx, b.asarray(x)) if relu else dx
+    found = b.response_norm_pool_gradient(b.asarray(dy), saved, norm, pool, relu)
+    assert_close(b.to_numpy(found), b.to_numpy(dx), f.dtype, f.n, "dx")
+
+
+@given(problem=norms())
+def test_spatial_response_norm(b, problem):
+    x, f = problem.x(), problem
+    wanted, wanted_scale = response_norm.spatial_forward(exact(x), f.n, f.k, f.alpha, f.beta)
+    norm = (f.n, f.k, f.alpha, f.beta)
+    y, saved = b.spatial_response_norm(b.asarray(x), *norm)
+    assert_close(b.to_numpy(y), wanted, f.dtype, f.n**2, "y")
+    dy = f.laid_out(x.shape, 1)
+    dx = b.spatial_response_norm_gradient(b.asarray(dy), saved, *norm)
+    wanted = response_norm.spatial_gradient(
+        exact(dy), exact(x), wanted, wanted_scale, f.n, f.alpha, f.beta
+    )
+    assert_close(b.to_numpy(dx), wanted, f.dtype, 4 * f.n**2, "dx")
