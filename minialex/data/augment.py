@@ -1,7 +1,7 @@
-"""Where an image is cropped, whether it is mirrored, how its colour shifts: pure functions.
+"""Random crops, mirroring and colour shifts, and the fixed crops of evaluation: pure functions.
 
-Training draws are keyed by the position of the image in the epoch's order, so batches may be cut
-anywhere, on any number of devices, and a resumed run sees the same pictures (DESIGN, decision 4).
+Random draws depend on the position of the image in the epoch's order, so that they do not change
+with the batch size, the number of devices, or when a run is resumed.
 """
 
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from minialex.errors import InputError
 
 @dataclass(frozen=True)
 class Draws:
-    """One row an image: what turns a stored square into the network's input."""
+    """How each of n resized images becomes the network's input."""
 
-    top: np.ndarray  # int64 (n,), 0 … stored - crop
+    top: np.ndarray  # int64 (n,), offset of the crop, 0 to stored - crop
     left: np.ndarray  # int64 (n,)
     flip: np.ndarray  # bool (n,), mirrored left to right after cropping
-    shift: np.ndarray  # float32 (n, 3), added to every pixel, in grey levels
+    shift: np.ndarray  # float32 (n, 3), added to every pixel, on a scale of 0 to 255
 
     def __len__(self) -> int:
         return len(self.top)
@@ -40,14 +40,15 @@ def random_draws(
     """The draws for the images at `positions` of an epoch's order (paper, section 4.1).
 
     `colour` is (standard deviations (3,), axes in columns (3, 3)) of the training set's RGB values;
-    the shift is axes @ (colour_noise * normal * deviations), as in the original code, where the
-    paper prints eigenvalues. `crop_chunk` images in a row share one crop and one mirroring: the
-    original's 32. Its 33 offsets an axis include both edges; the paper counts 32.
+    the shift is axes @ (colour_noise * normal * deviations), as in the original code; the paper
+    has eigenvalues in place of deviations. `crop_chunk` consecutive images share one crop and one
+    mirroring; the original code's chunks are of 32. Its 33 offsets per axis include both edges; the
+    paper counts 32.
     """
-    slack = _slack(stored, crop)
+    largest = _largest_offset(stored, crop)
     positions = np.asarray(positions, np.int64)
     word = rng.words(seed, rng.Stream.CROP, epoch, positions // crop_chunk, 3)
-    top, left = rng.integers(word[:, 0], slack + 1), rng.integers(word[:, 1], slack + 1)
+    top, left = rng.integers(word[:, 0], largest + 1), rng.integers(word[:, 1], largest + 1)
     flip = (word[:, 2] >> np.uint32(31)).astype(bool) & mirror
     shift = np.zeros((len(positions), 3), np.float32)
     if colour is not None and colour_noise:
@@ -58,8 +59,9 @@ def random_draws(
 
 
 def centre_draws(n: int, stored: int, crop: int) -> Draws:
-    """The central crop of each of n images, as it is."""
-    return _fixed(np.full(n, _slack(stored, crop) // 2), np.full(n, _slack(stored, crop) // 2))
+    """The centre crop of each of n images, not mirrored."""
+    offset = np.full(n, _largest_offset(stored, crop) // 2)
+    return _fixed(offset, offset)
 
 
 def ten_crop_draws(stored: int, crop: int) -> Draws:
@@ -67,7 +69,7 @@ def ten_crop_draws(stored: int, crop: int) -> Draws:
 
     Upper left, upper right, centre, lower left, lower right, and the same five mirrored.
     """
-    end = _slack(stored, crop)
+    end = _largest_offset(stored, crop)
     top = np.array([0, 0, end // 2, end, end] * 2)
     left = np.array([0, end, end // 2, 0, end] * 2)
     return _fixed(top, left, np.arange(10) >= 5)
@@ -84,10 +86,10 @@ def _fixed(top: np.ndarray, left: np.ndarray, flip: np.ndarray | None = None) ->
     return Draws(top.astype(np.int64), left.astype(np.int64), flip, shift)
 
 
-def _slack(stored: int, crop: int) -> int:
+def _largest_offset(stored: int, crop: int) -> int:
     if not 0 < crop <= stored:
         raise InputError(
-            f"a crop of {crop} pixels does not fit stored images of {stored}: "
+            f"a crop of {crop} pixels does not fit images of {stored}: "
             f"choose a size of at least {crop}"
         )
     return stored - crop

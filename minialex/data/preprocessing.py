@@ -1,6 +1,6 @@
-"""From stored squares to network input: what training and evaluation must agree on.
+"""From resized images to network input, the same in training and evaluation.
 
-It travels inside every weight file, so that a classifier sees images as its training did.
+It is stored in every weight file, so that a classifier preprocesses images as its training did.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from minialex.models.recipe import Recipe
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """A recipe's image half with the statistics of one training set; RGB, 0 to 255."""
+    """The preprocessing of a recipe with the statistics of one training set; RGB, 0 to 255."""
 
     recipe: Recipe
     statistics: Statistics
@@ -26,20 +26,20 @@ class Preprocessing:
         if self.statistics.mean.shape[:2] != (size, size):
             raise InputError(
                 f"the mean image is {self.statistics.mean.shape} but the recipe resizes to {size}: "
-                "the weight file does not fit together"
+                "the weight file is inconsistent"
             )
 
     def training_input(self, b, images, positions, *, seed: int, epoch: int, noise: float, dtype):
         """Crops, mirrors and colour shifts (section 4.1): (N, S, S, 3) -> (N, crop, crop, 3).
 
-        `positions` are the images' places in the epoch's order, `noise` the colour shift now in
-        force; the draws depend on these, the seed and the epoch alone.
+        `positions` are the images' positions in the epoch's order, `noise` the strength of the
+        colour shift; the draws depend on these, the seed and the epoch alone.
         """
         draws, scale = self.training_draws(positions, seed=seed, epoch=epoch, noise=noise)
         return self._crops(b, images, draws, scale, dtype)
 
     def training_draws(self, positions, *, seed: int, epoch: int, noise: float):
-        """What is drawn for training images, and what their numbers are multiplied by."""
+        """The random draws for training images, and the factor that scales their values."""
         recipe = self.recipe
         draws = random_draws(
             seed,
@@ -78,13 +78,13 @@ class Preprocessing:
 
     @property
     def mean_corner(self) -> int | None:
-        """Where the mean image is read, down and across; None: where the crop lies."""
+        """Offset of the mean image's crop, both ways; None: that of the image's crop."""
         margin = (self.recipe.resize - self.recipe.crop) // 2
         return margin if self.recipe.mean_window == "centre" else None
 
     @cached_property
     def mean(self) -> np.ndarray:
-        """What is subtracted, (S, S, 3): the mean image, or its mean colour alone."""
+        """The mean image that is subtracted, (S, S, 3), or its mean colour everywhere."""
         mean = self.statistics.mean
         if self.recipe.mean_window == "colour":
             return np.full_like(mean, mean.mean(axis=(0, 1)))

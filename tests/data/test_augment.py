@@ -120,5 +120,5 @@ def test_a_crop_that_does_not_fit(crop):
         lambda: augment.centre_draws(1, 64, crop),
         lambda: augment.ten_crop_draws(64, crop),
     ):
-        with pytest.raises(InputError, match="does not fit stored images of 64"):
+        with pytest.raises(InputError, match="does not fit images of 64"):
             draw()

@@ -1,4 +1,4 @@
-"""manifest.json of a packed data set: what is in it, checked before it is believed."""
+"""manifest.json of a packed data set, validated."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ _LARGEST_SIDE = 8192
 
 
 class Manifest:
-    """manifest.json, read with suspicion: each value is checked before it is used."""
+    """manifest.json; every value is checked before it is used."""
 
     def __init__(self, root: Path):
         self.root = root

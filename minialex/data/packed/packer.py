@@ -1,7 +1,7 @@
-"""The shards of a packed data set, from the images of another.
+"""Packs the images of a data set into shards.
 
-Threads decode; one consumer takes the images in the source's order and writes them, so the bytes
-are the same for any number of threads and after any number of interruptions.
+Threads decode; one consumer writes the images in the source's order, so that the bytes depend
+neither on the number of threads nor on interruptions.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ class Read(NamedTuple):
     """One image, read and measured."""
 
     content: bytes | memoryview  # what is stored
-    square: np.ndarray  # what training will see: uint8 (S, S, 3)
+    image: np.ndarray  # as training will see it: uint8 (S, S, 3)
     products: np.ndarray
     digest: int
 
@@ -50,7 +50,7 @@ class Packer:
     show: Progress
 
     def run(self, part_name: str, workers: int, interrupt: Interrupt) -> None:
-        """All shards of one part that are not there yet."""
+        """Write the shards of one part that are missing."""
         dataset = self.splits.parts[part_name]
         part, size = self.state.parts[part_name], self.state.request["size"]
         per_shard, total = images_per_shard(size), len(dataset)
@@ -67,12 +67,12 @@ class Packer:
                 with ShardWriter(path, None if self.quality else size, expected) as shard:
                     for _ in range(expected):
                         index, read = next(found)
-                        self._take(index, read, part_name, dataset, new, shard, sums)
+                        self._add(index, read, part_name, dataset, new, shard, sums)
                         bar.update(1)
                         if interrupt.requested:
                             return
                     entry = shard.finish()
-                self._merge(part, new, entry, shard.places)
+                self._merge(part, new, entry, shard.byte_ranges)
                 self.state.total += sums[0]
                 self.state.products += sums[1]
                 self.state.save(self.folder)
@@ -86,20 +86,20 @@ class Packer:
             if wrong := report.mislabelled(name, class_ids[labels[index]]):
                 return wrong
             try:
-                square = dataset.image(index, size)
+                image = dataset.image(index, size)
             except (InputError, OSError) as error:
                 return str(error) if root is None else str(error).replace(f"{root}{os.sep}", "")
-            content: bytes | memoryview = square.data.cast("B")
+            content: bytes | memoryview = image.data.cast("B")
             if quality is not None:
-                content = encode(square, quality)
-                square = images.load_rgb(content)
+                content = encode(image, quality)
+                image = images.load_rgb(content)
             digest = hashlib.sha256(content).digest()[:8]
-            return Read(content, square, channel_products(square), int.from_bytes(digest, "big"))
+            return Read(content, image, channel_products(image), int.from_bytes(digest, "big"))
 
         return read
 
-    def _take(self, index, read, part_name, dataset, new, shard, sums) -> None:
-        """One image's place in the shard, or among those left out."""
+    def _add(self, index, read, part_name, dataset, new, shard, sums) -> None:
+        """Add one image to the shard, or to those left out."""
         new.done += 1
         if isinstance(read, str):
             new.left_out[source_name(dataset, index, self.root)] = read
@@ -109,17 +109,23 @@ class Packer:
         new.kept.append(index)
         new.digests.append(read.digest)
         if part_name == "train":
-            np.add(sums[0], read.square, out=sums[0])
+            np.add(sums[0], read.image, out=sums[0])
             np.add(sums[1], read.products, out=sums[1])
 
-    def _merge(self, part: PartState, new: PartState, entry, places) -> None:
+    def _merge(
+        self,
+        part: PartState,
+        new: PartState,
+        entry: dict | None,
+        byte_ranges: list[tuple[int, int]],
+    ) -> None:
         part.done = new.done
         part.left_out.update(new.left_out)
         part.kept += new.kept
         part.digests += new.digests
         if entry is not None:
             part.shards.append(entry)
-            part.places += places
+            part.byte_ranges += byte_ranges
 
     def _require_usable(self, new: PartState) -> None:
         left_out = [*(part.left_out for part in self.state.parts.values()), new.left_out]
@@ -140,12 +146,12 @@ class Packer:
         return f"{part_name}-{number:05d}.{'jpegs' if self.quality else 'npy'}"
 
 
-def encode(square: np.ndarray, quality: int) -> bytes:
+def encode(image: np.ndarray, quality: int) -> bytes:
     """A JPEG file of uint8 (S, S, 3)."""
     from PIL import Image
 
     content = io.BytesIO()
-    Image.fromarray(square).save(content, "JPEG", quality=quality)
+    Image.fromarray(image).save(content, "JPEG", quality=quality)
     return content.getvalue()
 
 

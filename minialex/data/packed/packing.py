@@ -1,4 +1,4 @@
-"""What `minialex prepare` does besides the shards: names, lock, statistics and the manifest."""
+"""The rest of a packed data set beside its shards: names, labels, statistics and the manifest."""
 
 import errno
 import hashlib
@@ -23,7 +23,7 @@ from minialex.utils import atomic
 
 
 def finish(folder: Path, state: PrepareState, splits: Splits, root: Path | None) -> None:
-    """Write what the shards lack; the manifest comes last and makes the set complete."""
+    """Write all other files; the manifest comes last and makes the set complete."""
     for name in PARTS:
         if not state.parts[name].kept:
             raise InputError(f"no image of {name} can be used: see {folder / packing_report.NAME}")
@@ -63,7 +63,7 @@ def source_name(dataset: Dataset, index: int, root: Path | None) -> str:
 
 
 def fingerprint(splits: Splits, root: Path | None) -> str:
-    """SHA-256 of all names, labels and classes: what must not change while packing goes on."""
+    """SHA-256 of all names, labels and classes, which must not change before packing is resumed."""
     digest = hashlib.sha256()
     for part in PARTS:
         dataset = splits.parts[part]
@@ -80,7 +80,7 @@ def fingerprint(splits: Splits, root: Path | None) -> str:
 
 @contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Refuse to pack into a folder that another process packs into, where the system can tell."""
+    """Keep other processes from packing into the same folder, if the file system has locks."""
     if sys.platform == "win32":
         yield
         return
@@ -122,8 +122,8 @@ def _part(
         "shards": part.shards,
     }
     if request["quality"] is not None:
-        places = np.array(part.places, np.int64).reshape(-1, 2)
-        values["places"] = write_array(folder / f"{name}-places.npy", places, "<i8")
+        byte_ranges = np.array(part.byte_ranges, np.int64).reshape(-1, 2)
+        values["places"] = write_array(folder / f"{name}-places.npy", byte_ranges, "<i8")
     return values
 
 

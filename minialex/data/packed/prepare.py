@@ -1,4 +1,4 @@
-"""`minialex prepare`: any data set into a packed one, once, so that training need not decode."""
+"""`minialex prepare`: decodes and resizes a data set once, so that training need not."""
 
 import os
 import shutil
@@ -49,15 +49,15 @@ def prepare(
 ) -> Prepared:
     """Pack the data set `source` into `folder`, for `open_data` and `minialex train --data`.
 
-    size          shorter side in pixels; the central square of it is kept (paper, section 2)
-    jpeg          keep JPEG of `quality` in the shards, decoded while training, not pixels
-    workers       threads that decode, one a core by default; the bytes do not depend on it
-    seed, val_fraction   which share of each class to hold out where the source has no such part
+    size          shorter side in pixels, before a centre crop (paper, section 2)
+    jpeg          store JPEG of `quality`, to be decoded in training, instead of pixels
+    workers       threads that decode, one per core by default; the bytes do not depend on it
+    seed, val_fraction   the share of each class to hold out if the source has no validation part
     max_left_out  the share of images that may be unreadable or mislabelled; they are left out and
                   listed in report.txt
 
-    Given again after it was interrupted, it goes on. Raises InputError for what cannot be used,
-    and where there is not enough room on the disk.
+    Called again after an interruption, it continues. Raises InputError for data or options that
+    cannot be used, and if there is not enough room on the disk.
     """
     _check(size, quality, max_left_out, workers)
     show = Progress(progress)

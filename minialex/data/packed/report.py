@@ -1,4 +1,4 @@
-"""report.txt of a packed data set: what was left out, and what looks wrong but was kept."""
+"""report.txt of a packed data set: images left out, and suspicious ones that were kept."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Writing the shards of a packed data set, one after the other, each whole or not at all."""
+"""Writes the shards of a packed data set atomically, and the state to resume from."""
 
 import hashlib
 import os
@@ -16,18 +16,18 @@ from minialex.utils import checkpoint
 
 STATE = "unfinished.safetensors"
 SHARD_BYTES = 256 << 20  # of pixels, so about 1,300 images of 256 x 256
-_MOST_IMAGES = 2048  # so that a kill costs seconds where images are small
+_MOST_IMAGES = 2048  # so that a kill loses seconds of work even if images are small
 
 
 def images_per_shard(size: int) -> int:
-    """How many images of the source go into one shard, less those that are left out."""
+    """How many images of the source go into one shard, including those that are left out."""
     return min(_MOST_IMAGES, max(1, SHARD_BYTES // (size * size * 3)))
 
 
 class ShardWriter:
     """One shard under way: `add` images, then `finish`; a context manager that drops the rest.
 
-    It is written beside its place, flushed and renamed. `size` None is for JPEG.
+    It is written to a temporary file, flushed and renamed. `size` None is for JPEG.
     """
 
     def __init__(self, path: Path, size: int | None, expected: int):
@@ -36,7 +36,7 @@ class ShardWriter:
         self.expected = expected
         self.count = 0
         self.bytes = 0
-        self.places: list[tuple[int, int]] = []
+        self.byte_ranges: list[tuple[int, int]] = []
         self._part = path.with_name(f"{path.name}.part")
         self._file = self._part.open("w+b")
         self._digest = hashlib.sha256()
@@ -44,12 +44,12 @@ class ShardWriter:
 
     def add(self, content: memoryview | bytes) -> None:
         """Append one image."""
-        self.places.append((self.bytes, len(content)))
+        self.byte_ranges.append((self.bytes, len(content)))
         self._write(content)
         self.count += 1
 
     def finish(self) -> dict[str, Any] | None:
-        """Put the shard in its place; returns its entry for the manifest, None if it is empty."""
+        """Rename the shard to its path; returns its entry for the manifest, None if it is empty."""
         if not self.count:
             return None
         with self._room():
@@ -73,7 +73,7 @@ class ShardWriter:
         return self
 
     def __exit__(self, *exception) -> None:
-        with suppress(OSError):  # of a full disk, which has been told
+        with suppress(OSError):  # of a full disk, which has been reported
             self._file.close()
         self._part.unlink(missing_ok=True)
 
@@ -87,8 +87,8 @@ class ShardWriter:
         except OSError as error:
             raise OSError(
                 error.errno,
-                f"no room to write {self.path} ({error.strerror}); what is finished is kept, so "
-                "free some space and give the same command again",
+                f"no room to write {self.path} ({error.strerror}); finished shards are kept, so "
+                "free some space and run the same command again",
             ) from None
 
     def _write(self, content: memoryview | bytes) -> None:
@@ -100,19 +100,19 @@ class ShardWriter:
 
 @dataclass
 class PartState:
-    """What is known of one part's images so far."""
+    """Progress on one part."""
 
     shards: list[dict[str, Any]] = field(default_factory=list)
     done: int = 0  # images of the source, read or left out
     left_out: dict[str, str] = field(default_factory=dict)  # name -> reason
     kept: list[int] = field(default_factory=list)  # indices in the source
     digests: list[int] = field(default_factory=list)  # of the kept images' pixels
-    places: list[tuple[int, int]] = field(default_factory=list)
+    byte_ranges: list[tuple[int, int]] = field(default_factory=list)
 
 
 @dataclass
 class PrepareState:
-    """All that a killed `prepare` needs to go on: saved after each shard."""
+    """Everything that a killed `prepare` needs to continue, saved after each shard."""
 
     request: dict[str, Any]
     parts: dict[str, PartState]
@@ -120,13 +120,13 @@ class PrepareState:
     products: np.ndarray  # int64 (3, 3), of the channels, over all their pixels
 
     def save(self, folder: Path) -> None:
-        """Write it, whole or not at all."""
+        """Write it, atomically."""
         tensors = {"total": self.total, "products": self.products}
         described: dict[str, Any] = {}
         for name, part in self.parts.items():
             tensors[f"{name}.kept"] = np.array(part.kept, np.int64)
             tensors[f"{name}.digests"] = np.array(part.digests, np.uint64)
-            tensors[f"{name}.places"] = np.array(part.places, np.int64).reshape(-1, 2)
+            tensors[f"{name}.places"] = np.array(part.byte_ranges, np.int64).reshape(-1, 2)
             described[name] = {k: getattr(part, k) for k in ("shards", "done", "left_out")}
         metadata = {"request": self.request, "parts": described}
         checkpoint.save(folder / STATE, tensors, metadata)
@@ -141,7 +141,7 @@ class PrepareState:
                     **described,
                     kept=tensors[f"{name}.kept"].tolist(),
                     digests=tensors[f"{name}.digests"].tolist(),
-                    places=[(a, b) for a, b in tensors[f"{name}.places"].tolist()],
+                    byte_ranges=[(a, b) for a, b in tensors[f"{name}.places"].tolist()],
                 )
                 for name, described in metadata["parts"].items()
             }

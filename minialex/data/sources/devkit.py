@@ -1,7 +1,7 @@
-"""ILSVRC-2012's development kit: which class a number stands for, and the validation labels.
+"""ILSVRC-2012's development kit: the classes by number, and the validation labels.
 
-The kit numbers the 1,000 classes 1 … 1000 in an order of its own. Labels here are positions in the
-sorted list of wnids, as in Caffe's, torchvision's and every later tool's files.
+The kit numbers the 1,000 classes from 1 in an order of its own. Labels here are indices into the
+sorted list of wnids, as in Caffe, torchvision and all later tools.
 """
 
 import gzip

@@ -1,8 +1,8 @@
-"""Pickles that hold plain values and number arrays; whatever else a pickle can do is refused.
+"""A restricted unpickler for plain values and numeric arrays; everything else is refused.
 
-A pickle is a program. This reader first looks through its instructions and stops at the first that
-plain data does not need; the few classes that NumPy's arrays name are stand-ins defined here, so
-nothing in the file chooses what is called.
+A pickle is a program. This reader first scans its instructions and stops at the first that plain
+data does not need; the few classes that NumPy's arrays refer to are stand-ins defined here, so that
+nothing in the file decides what is called.
 """
 
 import io
@@ -49,7 +49,7 @@ def load(path: Path) -> Any:
 
 
 def _inspect(content: bytes) -> None:
-    """Refuse instructions that plain data does not need, and places that would take memory."""
+    """Refuse instructions that plain data does not need, and memo indices that exhaust memory."""
     file, number, name = io.BytesIO(content), 0, ""
     while name != "STOP":
         number, code = number + 1, file.read(1)
@@ -62,7 +62,7 @@ def _inspect(content: bytes) -> None:
         elif opcode.arg is not None:
             argument = opcode.arg.reader(file)  # type: ignore[assignment, call-arg]
         if name in ("PUT", "LONG_BINPUT") and not 0 <= argument <= number:
-            raise ValueError(f"it remembers a value at place {argument:,}")
+            raise ValueError(f"it has a memo index of {argument:,}")
 
 
 class _Reader(pickle.Unpickler):

@@ -127,7 +127,7 @@ def stacked(module: str, name: str, *arguments: bytes) -> bytes:
         (b"(ios\nmkdir\n.", r"uses the instruction b'i'"),
         (b"\x80\x04cnumpy\nndarray\n)\x81.", r"uses the instruction b'\\x81'"),
         (b"\x80\x05\x96" + struct.pack("<Q", 1 << 60) + b".", "."),
-        (b"\x80\x02]r\xff\xff\xff\x7f.", "remembers a value at place"),
+        (b"\x80\x02]r\xff\xff\xff\x7f.", "a memo index of"),
         (b"\x80\x02]p2147483647\n.", "."),
         (b"I" + b"9" * 100_000 + b"\n.", "."),
         (b"", "."),
