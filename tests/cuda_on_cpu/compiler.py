@@ -7,10 +7,17 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+
+try:
+    import fcntl
+except ImportError:  # Windows, where the stand-in does not run
+    fcntl = None
 
 _KERNEL = re.compile(
     r'extern "C" __global__ void\s+(?:__launch_bounds__\([\w, ]+\)\s+)?(\w+)\(([^)]*)\)'
@@ -87,6 +94,15 @@ def _waits(source: str, kernel: str) -> bool:
     return any(f"{name}(" in text for name in waiting)
 
 
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """While another process compiles the same, wait for it: two would only take longer."""
+    with path.with_suffix(".lock").open("w") as file:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 @cache
 def library(source: str, flags: tuple[str, ...]) -> ctypes.CDLL:
     """The compiled library of a source."""
@@ -105,7 +121,9 @@ def library(source: str, flags: tuple[str, ...]) -> ctypes.CDLL:
         "\0".join((text, (here / "cuda.h").read_text(), *command)).encode()
     ).hexdigest()[:20]
     path = folder() / f"{key}.so"
-    if not path.exists():
+    with _alone(path):
+        if path.exists():
+            return ctypes.CDLL(str(path))
         part = path.with_suffix(f".{os.getpid()}.part")
         done = subprocess.run(
             [*command, "-x", "c++", "-", "-o", str(part)],
