@@ -33,6 +33,16 @@ def test_overfit_the_papers_network():
     assert load("overfit_small").main([]) < 0.05
 
 
+def test_write_a_layer(capsys):
+    assert load("write_a_layer").main() < 0.1
+    assert "the gradient is right" in capsys.readouterr().out
+
+
+def test_write_a_backend(capsys):
+    assert load("write_a_backend").main() < 0.1
+    assert "every op agrees" in capsys.readouterr().out
+
+
 def test_train_shapes(tmp_path, capsys):
     arguments = ["--data", "shapes:48", "--epochs", "1", "--out", str(tmp_path / "run")]
     error = load("train_shapes").main(arguments)

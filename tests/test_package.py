@@ -14,10 +14,11 @@ PACKAGE = Path(minialex.__file__).parent
 ROOT = PACKAGE.parent
 
 
-def imported(path: Path) -> set[str]:
-    """Full names of all modules that a file imports, anywhere in it."""
+def imported(path: Path, top: bool = False) -> set[str]:
+    """Full names of all modules that a file imports: anywhere in it, or only at its top level."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in tree.body if top else ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -30,22 +31,53 @@ def test_a_layer_names_no_backend(path):
     assert not re.search(r"numpy|cupy|numba", path.read_text(encoding="utf-8"))
 
 
-# cli -> training, evaluation -> parallel -> network -> layers -> backends; data and rng beside
-@pytest.mark.parametrize(
-    ("lower", "upper"),
-    [
-        ("backends/**/*.py", ("layers", "network", "models", "training", "inference", "cli")),
-        ("layers/*.py", ("network", "models", "training", "inference", "data", "cli")),
-        ("network.py", ("models", "training", "inference", "data", "cli")),
-        ("data/**/*.py", ("backends", "layers", "network", "training", "inference", "cli")),
-        ("training/*.py", ("cli",)),
-        ("inference/*.py", ("training", "cli")),
-    ],
+# What each part of the package may import: only parts that stand before it.
+ORDER = (
+    *("errors", "rng", "precision", "tree", "utils", "backends", "layers", "fusion", "losses"),
+    *("network", "models", "optim", "schedules", "data", "parallel", "inference", "training"),
+    *("testing", "plots", "baselines", "video", "bench", "experiments", "cli", "__main__"),
 )
-def test_imports_point_one_way(lower, upper):
-    for path in PACKAGE.glob(lower):
-        forbidden = {f"minialex.{name}" for name in upper}
-        assert not forbidden & imported(path), path
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def test_every_part_has_its_place():
+    parts = {part_of(path) for path in PACKAGE.rglob("*.py")} - {"__init__"}
+    assert parts == set(ORDER)
+
+
+@pytest.mark.parametrize("part", ORDER)
+def test_imports_point_one_way(part):
+    later = {f"minialex.{name}" for name in ORDER[ORDER.index(part) + 1 :]}
+    for path in PACKAGE.rglob("*.py"):
+        if part_of(path) == part:
+            wrong = {name for name in imported(path) if ".".join(name.split(".")[:2]) in later}
+            assert not wrong, f"{path}: {wrong}"
+
+
+def test_modules_import_no_circle():
+    """Among what is imported when a module is: imports inside functions may point back."""
+    edges = {}
+    for path in PACKAGE.rglob("*.py"):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        edges[name] = imported(path, top=True)
+    edges = {  # not of a module's own packages, which are there before it
+        name: {n for n in found if n in edges and not f"{name}.".startswith(f"{n}.")}
+        for name, found in edges.items()
+    }
+    while edges:
+        free = {name for name, found in edges.items() if not found}
+        assert free, f"a circle among {sorted(edges)}"
+        edges = {n: found - free for n, found in edges.items() if n not in free}
+
+
+def test_cuda_is_known_to_its_backend_and_its_benchmark():
+    measures = PACKAGE / "cli" / "bench.py"
+    for path in PACKAGE.rglob("*.py"):
+        if part_of(path) not in ("backends", "bench") and path != measures:
+            assert not any(n.startswith("minialex.backends.cuda") for n in imported(path)), path
 
 
 def test_the_reference_stands_alone():

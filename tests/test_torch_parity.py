@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 from helpers.strategies import grid
-from helpers.tolerance import assert_close
 
 from minialex import backends, models
 from minialex.layers import Dropout, Mode
 from minialex.optim import SGD, Rates
+from minialex.testing.tolerance import assert_close
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
 witness = pytest.importorskip("helpers.witness")

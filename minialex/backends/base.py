@@ -154,6 +154,12 @@ class Backend(Execution):
     def bias_gradient(self, dy: Array) -> Array:
         """dy (..., K) -> db (K,)."""
 
+    @abstractmethod
+    def convolution_workspace(
+        self, x_shape: Shape, weight_shape: Shape, stride: Pair, pads: Pads, groups: int
+    ) -> int:
+        """Bytes that a convolution's passes take beside their arguments and results, at most."""
+
     # ------------------------------------------------------------------------------ activations
 
     @abstractmethod

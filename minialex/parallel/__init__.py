@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 from minialex.backends import Backend
 from minialex.network import Network
+from minialex.parallel.config import DeviceConfig
 from minialex.parallel.device_group import DeviceGroup
-from minialex.parallel.devices import DeviceConfig, Devices, Inputs, SingleDevice
+from minialex.parallel.devices import Devices, Inputs, SingleDevice
 
 __all__ = ["DeviceConfig", "DeviceGroup", "Devices", "Inputs", "SingleDevice", "open_devices"]
 

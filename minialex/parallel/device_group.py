@@ -18,7 +18,7 @@ from minialex.network import Network
 from minialex.parallel import partition as plans
 from minialex.parallel.collectives import AllReduce, ShardedActivation, gather, reduce_scatter
 from minialex.parallel.devices import Devices, Inputs
-from minialex.parallel.partition import Plan, split
+from minialex.parallel.partition import Plan, Range, split
 from minialex.parallel.schedule import Step, schedule
 from minialex.tree import Tree, map_tree
 
@@ -135,7 +135,7 @@ class DeviceGroup(Devices):
     def _devices(self) -> range:
         return range(len(self.backends))
 
-    def _map(self, use, x: ShardedParameter) -> ShardedParameter:
+    def _map(self, use: Callable[[Backend, Any], Any], x: ShardedParameter) -> ShardedParameter:
         parts = []
         for b, part in zip(self.backends, x.parts, strict=True):
             with b.device_context():
@@ -191,7 +191,7 @@ class DeviceGroup(Devices):
         ]
         return np.concatenate(parts, axis=y.axis)
 
-    def _input(self, inputs: Inputs, count: int, rows) -> ShardedActivation:
+    def _input(self, inputs: Inputs, count: int, rows: list[Range]) -> ShardedActivation:
         """Its own images for each device, or all where the first layer is divided by channels."""
         first = next(iter(self.network.parameter_shapes()), None)
         whole = first in self.plan.partitions
@@ -207,8 +207,13 @@ class DeviceGroup(Devices):
         )
 
     def _loss(
-        self, scores: ShardedActivation, labels: np.ndarray, rows, loss: Loss, loss_scale: float
-    ):
+        self,
+        scores: ShardedActivation,
+        labels: np.ndarray,
+        rows: list[Range],
+        loss: Loss,
+        loss_scale: float,
+    ) -> tuple[list[tuple[Backend, Any]], ShardedActivation]:
         """[(backend, its share of the loss)], and the gradient divided as the scores are."""
         losses, divided = [], scores
         parts: list[Any] = []

@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 
 from minialex.backends.base import Array, Backend
+from minialex.data.loading.loader import Batch
 from minialex.errors import TrainingError
 from minialex.layers import Mode
 from minialex.losses import Loss
 from minialex.network import Network
+from minialex.parallel import Devices
 from minialex.tree import Tree
 
 
@@ -39,39 +41,39 @@ def layer_statistics(
     return "\n".join(lines), float(b.to_numpy(value))
 
 
-def _on_host(b, x) -> np.ndarray:
+def _on_host(b: Backend, x: Array) -> np.ndarray:
     """Numbers to take means of: at least of float32, which holds the sums of half ones."""
     numbers = b.to_numpy(x)
     return numbers.astype(np.promote_types(numbers.dtype, np.float32), copy=False)
 
 
 def start_verdict(value: float, chance: float) -> str:
-    """One sentence on the first loss beside that of a network that knows nothing."""
-    text = f"first loss {value:.3f}, chance {chance:.3f}"
+    """One sentence on the initial loss beside that of random guessing."""
+    text = f"initial loss {value:.3f} (random guessing: {chance:.3f})"
     if not np.isfinite(value) or value > 1.5 * chance + 0.5:
         return (
-            f"{text}: far too high, the initial scores are too large; check that the images are in "
+            f"{text}: far too high. The initial scores are too large: check that images are in "
             "0..255 with the mean subtracted, or start from smaller weights"
         )
     if value < 0.5 * chance:
-        return f"{text}: lower than an untrained network can know, so the labels may leak"
-    return f"{text}: as it should be"
+        return f"{text}: lower than an untrained network can reach, so the labels may leak"
+    return f"{text}: ok"
 
 
 def plateau_advice(losses: list[float], chance: float, steps: int, rate: float) -> str | None:
-    """A sentence if training has not left the loss of chance by now, else None."""
+    """A sentence if the loss is still at random guessing by now, else None."""
     if steps < 500 or not losses or losses[-1] < 0.97 * chance:
         return None
     return (
-        f"the loss is still {losses[-1]:.3f} after {steps} steps, where chance is {chance:.3f}: "
-        "the weights of the paper's text can stay there for some thousand steps before they "
-        f"move; if they do not, try a rate below {rate:g}, biases of 0.1 instead of 1, "
-        'or model="alexnet-2012", whose larger initial weights start at once'
+        f"not learning yet: after {steps} steps the loss is {losses[-1]:.3f} (random guessing: "
+        f"{chance:.3f}). The paper's initial weights can need some thousand steps to start; if the "
+        f"loss does not move, restart with --lr {rate / 5:g}, or with --model alexnet-2012, whose "
+        "larger initial weights start at once"
     )
 
 
 def non_finite(
-    b, network: Network, params: Tree, x, batch, mode: Mode, folder: Path
+    b: Backend, network: Network, params: Tree, x: Array, batch: Batch, mode: Mode, folder: Path
 ) -> TrainingError:
     """The error for a loss that is not finite: names layer and step, and saves the batch."""
     path = folder / f"nonfinite-step-{mode.step}.npz"
@@ -79,11 +81,11 @@ def non_finite(
     where = _first_bad(b, network, params, x, mode)
     return TrainingError(
         f"step {mode.step}: {where}; the batch is in {path}, the last good state in "
-        f"{folder / 'last.safetensors'}; a lower learning rate is the usual cure"
+        f"{folder / 'last.safetensors'}; a lower learning rate usually helps"
     )
 
 
-def bad_parameter(b, params: Tree) -> str | None:
+def bad_parameter(b: Devices | Backend, params: Tree) -> str | None:
     """The first "layer.parameter" that holds a number that is not finite, or None."""
     for layer, of_layer in params.items():
         for name, value in of_layer.items():
@@ -92,7 +94,7 @@ def bad_parameter(b, params: Tree) -> str | None:
     return None
 
 
-def _first_bad(b, network: Network, params: Tree, x, mode: Mode) -> str:
+def _first_bad(b: Backend, network: Network, params: Tree, x: Array, mode: Mode) -> str:
     parameter = bad_parameter(b, params)
     if parameter is not None:
         return f"{parameter} is not finite after the update of step {mode.step - 1}"

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from math import prod
 
-from minialex import precision as precisions
-from minialex.backends.cuda.implicit import Convolution
+from minialex.backends import Backend
 from minialex.layers import (
     Conv2D,
     Dense,
@@ -17,12 +16,7 @@ from minialex.layers import (
 )
 from minialex.network import Network
 from minialex.parallel import Devices
-from minialex.precision import FULL, Precision
 
-_COLUMNS = 1 << 24  # numbers of im2col that are held at a time
-_PARTS = (
-    528 * 128 * 128 * 4
-)  # bytes of a weight gradient's partial sums, where there are no columns
 _WORKSPACE = 64 << 20  # bytes: 32 MiB for cuBLAS, and what is small
 _MARGIN = 0.8  # of the memory: an estimate, and blocks of the pool larger than what they hold
 
@@ -37,13 +31,13 @@ class _Step:
     gradient: int  # of its parameters
 
 
-def step_bytes(network: Network, batch: int, precision: str | Precision = "fp32") -> int:
-    """Bytes that a training step holds at most, on one device: a walk forth and back."""
-    precision = precisions.get(precision)
-    size = 2 if precision.half else 4
-    steps = _steps(network, size, batch, columns=precision == FULL)
+def step_bytes(network: Network, batch: int, b: Backend) -> int:
+    """Bytes that a training step on `b` holds at most: a walk forth and back."""
+    half = b.precision.half
+    size = 2 if half else 4
+    steps = _steps(network, size, batch, b)
     # weights and velocities in float32, and the weights once more in half precision
-    held = network.parameter_count * (10 if precision.half else 8) + _WORKSPACE
+    held = network.parameter_count * (10 if half else 8) + _WORKSPACE
     # the batch as numbers, and as bytes: being read, ready, and on their way
     held += batch * prod(network.input_shape) * (size + 3)
     peak, before = held, 0
@@ -58,24 +52,22 @@ def step_bytes(network: Network, batch: int, precision: str | Precision = "fp32"
     return peak
 
 
-def fitting_batch(
-    network: Network, memory: int, devices: int = 1, precision: str | Precision = "fp32"
-) -> int:
+def fitting_batch(network: Network, memory: int, b: Backend, devices: int = 1) -> int:
     """The largest batch that fits `memory` bytes on each of so many devices, 0 if none does."""
     low, high = 0, 1 << 20
     while high - low > 1:
         middle = (low + high) // 2
-        fits = step_bytes(network, -(-middle // devices), precision) <= _MARGIN * memory
+        fits = step_bytes(network, -(-middle // devices), b) <= _MARGIN * memory
         low, high = (middle, high) if fits else (low, middle)
     return low
 
 
-def _steps(network: Network, size: int, batch: int, columns: bool) -> list[_Step]:
+def _steps(network: Network, size: int, batch: int, b: Backend) -> list[_Step]:
     stages, shapes, found = network.stages(training=True), network.shapes(), list[_Step]()
     for i, stage in enumerate(stages):
         end = stage.index + len(stage.names)
         (_, first), (_, last) = network.layers[stage.index], network.layers[end - 1]
-        output = prod(shapes[end])
+        shape, output = shapes[stage.index], prod(shapes[end])
         follower = network.layers[end][1] if i + 1 < len(stages) else None
         # an output is kept once, by the stage that made it or the one that reads it
         kept = size * output * (_keeps_output(last) or _keeps_input(follower))
@@ -83,18 +75,11 @@ def _steps(network: Network, size: int, batch: int, columns: bool) -> list[_Step
             kept += 2 * output
         if isinstance(last, SpatialResponseNorm):
             kept += 4 * output
-        scratch = 0
+        parameters, scratch = first.parameter_shapes(shape), 0
         if isinstance(first, Conv2D):
-            r, s, cg, k = first.parameter_shapes(shapes[stage.index])["weight"]
-            numbers = r * s * cg * prod(shapes[stage.index + 1][:2])
-            scratch = min(numbers * size * batch, max(_COLUMNS * 4, numbers * size))
-            if not columns:
-                image, geometry = shapes[stage.index], first.geometry(shapes[stage.index])
-                x_shape = (max(1, batch), *image)
-                parts, _ = Convolution.of(x_shape, (r, s), k, *geometry).parts(size)
-                scratch = parts * r * s * cg * k * 4
-        parameters = first.parameter_shapes(shapes[stage.index]).values()
-        gradient = sum(4 * prod(shape) for shape in parameters)
+            x_shape, geometry = (max(1, batch), *shape), first.geometry(shape)
+            scratch = b.convolution_workspace(x_shape, parameters["weight"], *geometry)
+        gradient = sum(4 * prod(one) for one in parameters.values())
         found.append(_Step(output * size, kept, scratch, gradient))
     return found
 
@@ -113,7 +98,9 @@ def too_little(network: Network, batch: int, devices: Devices) -> str:
     text = f"the memory of the device is too small for a batch of {batch}"
     if memory is None:
         return f"{text}: choose a smaller batch_size"
-    fits = min(fitting_batch(network, memory, len(devices.backends), devices.precision), batch - 1)
+    fits = min(
+        fitting_batch(network, memory, devices.backends[0], len(devices.backends)), batch - 1
+    )
     text += f" ({memory / 2**30:.2f} GiB can be used)"
     if fits < 1:
         return f"{text}, and for any other: use a smaller network, more devices, or the CPU"

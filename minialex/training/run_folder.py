@@ -10,6 +10,7 @@ classes.txt           class names in label order
 import csv
 import io
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def write_config(folder: Path, config: dict[str, Any], class_names) -> None:
+def write_config(folder: Path, config: dict[str, Any], class_names: Iterable[str]) -> None:
     """Write config.json and classes.txt."""
     atomic.write_json(folder / "config.json", config)
     atomic.write_text(folder / "classes.txt", "".join(f"{name}\n" for name in class_names))

@@ -48,7 +48,7 @@ class State(StepState):
         if bad is not None:
             raise TrainingError(
                 f"{bad} is not finite after step {self.step - 1}; {path} holds the last good "
-                "state, and a lower learning rate is the usual cure"
+                "state, and a lower learning rate usually helps"
             )
 
 

@@ -172,7 +172,7 @@ class Trainer:
         params = b.cast_params(params)
         table, value = diagnostics.layer_statistics(b, network, params, self.step.loss, x, labels)
         chance = self.step.loss.chance(network.classes)
-        verdict = f"first loss {value:.3f}, chance {chance:.3f}"
+        verdict = f"initial loss {value:.3f} (random guessing: {chance:.3f})"
         self.show.say(
             f"{table}\n{verdict if pretrained else diagnostics.start_verdict(value, chance)}"
         )
@@ -287,7 +287,7 @@ def _statistics(
         with show.bar("mean image", len(splits.train)) as bar:
             return measure(splits.train, recipe.resize, progress=bar.update, loader=loader)
     except KeyboardInterrupt:
-        show.say(f"stopped before the first step; go on with: {_resume_command(folder)}")
+        show.say(f"stopped before the first step; continue with: {_resume_command(folder)}")
         raise
 
 
@@ -349,13 +349,13 @@ def _run(trainer: Trainer, state: State, checkpoint_every: float, max_steps: int
     show.say(_closing_line(state, folder, trainer.initial.backend.peak_memory()))
     skipped = {**trainer.loader.skipped, **trainer.val_loader.skipped}
     if skipped:
-        show.say(f"left out, because unreadable: {len(skipped)} of the images")
+        show.say(f"skipped {len(skipped)} unreadable images:")
         for name, reason in sorted(skipped.items()):
             show.say(f"  {reason if name in reason else f'{name}: {reason}'}")
     if interrupted:
-        show.say(f"stopped by {interrupted}, state saved; go on with: {_resume_command(folder)}")
+        show.say(f"stopped by {interrupted}, state saved; continue with: {_resume_command(folder)}")
     elif max_steps is not None and state.epoch < trainer.recipe.epochs:
-        show.say(f"{state.step} steps are done; go on with: {_resume_command(folder)}")
+        show.say(f"stopped after {state.step} steps; continue with: {_resume_command(folder)}")
     return Result(state.history, trainer.classifier(state), folder, interrupted, skipped)
 
 

@@ -1,9 +1,9 @@
 """Convolution and its gradients, on every backend, against the loops of `reference/`."""
 
 from helpers.strategies import grid, windows
-from helpers.tolerance import assert_close, exact
 from hypothesis import given
 
+from minialex.testing.tolerance import assert_close, exact
 from reference import convolution
 
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 from helpers.strategies import DTYPES
-from helpers.tolerance import assert_close, exact
 from hypothesis import given
 from hypothesis import strategies as st
 
 from minialex import backends
 from minialex.backends import GenericBackend
+from minialex.testing.tolerance import assert_close, exact
 from reference import crops
 
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 from helpers.strategies import DTYPES, LAYOUTS, grid, laid_out
-from helpers.tolerance import assert_close, exact
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minialex.testing.tolerance import assert_close, exact
 from reference import dense
 
 

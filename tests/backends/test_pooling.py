@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from helpers.strategies import grid, windows
-from helpers.tolerance import assert_close, exact
 from hypothesis import given
 
+from minialex.testing.tolerance import assert_close, exact
 from reference import pooling
 
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 from helpers.strategies import laid_out, norms, windows
-from helpers.tolerance import assert_close, exact
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minialex.testing.tolerance import assert_close, exact
 from reference import response_norm
 
 

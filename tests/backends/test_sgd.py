@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from helpers.strategies import DTYPES, grid, laid_out
-from helpers.tolerance import assert_close, exact
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minialex.testing.tolerance import assert_close, exact
 from reference import sgd
 
 

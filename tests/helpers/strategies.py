@@ -5,15 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from hypothesis import strategies as st
 
+from minialex.testing.gradients import grid
+
 DTYPES = ("float64", "float32")
 LAYOUTS = ("contiguous", "transposed", "strided")
-
-
-def grid(shape, seed: int) -> np.ndarray:
-    """Numbers all different and none at zero, in random order: no kink, no tie, by construction."""
-    size = int(np.prod(shape))
-    values = (np.arange(size) - size // 2 + 0.5) * (4.0 / max(size, 4))
-    return np.random.default_rng(seed).permutation(values).reshape(shape)
 
 
 def laid_out(x: np.ndarray, layout: str) -> np.ndarray:

@@ -4,16 +4,16 @@ import dataclasses
 
 import numpy as np
 import pytest
-from helpers.gradients import check_layer
 from helpers.standard import ELSEWHERE, Strict
 from helpers.strategies import grid
-from helpers.tolerance import assert_close
 from hypothesis import given
 from hypothesis import strategies as st
 
 from minialex import backends, layers
 from minialex.errors import InputError
 from minialex.layers import InitialDraw, Layer, Mode
+from minialex.testing.gradients import check_layer
+from minialex.testing.tolerance import assert_close
 from reference import activations, dense, dropout, response_norm
 
 b = backends.get("numpy")
@@ -56,18 +56,18 @@ def test_the_contract_covers_every_layer():
 @every_layer
 @pytest.mark.parametrize("batch", [1, 3])
 def test_gradient(layer, shape, batch):
-    check_layer(b, layer, shape, batch)
+    check_layer(layer, shape, b, batch=batch)
 
 
 @every_layer
 def test_a_layer_uses_the_standard_alone(layer, shape):
     """So it runs on any array library, and leaves its arrays on their device."""
-    check_layer(Strict(ELSEWHERE), layer, shape)
+    check_layer(layer, shape, Strict(ELSEWHERE))
 
 
 @every_layer
 def test_gradient_at_test_time(layer, shape):
-    check_layer(b, layer, shape, mode=Mode())
+    check_layer(layer, shape, b, mode=Mode())
 
 
 @every_layer
@@ -152,7 +152,7 @@ class _Shifted(layers.MaxPool):
 )
 def test_the_gradient_check_catches_a_planted_bug(broken, shape):
     with pytest.raises(AssertionError, match="backward says"):
-        check_layer(b, broken, shape)
+        check_layer(broken, shape, b)
 
 
 @given(st.integers(0, 99))

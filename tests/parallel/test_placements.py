@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from helpers.steps import here
-from helpers.tolerance import assert_close
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -28,6 +27,7 @@ from minialex.models.recipe import Recipe
 from minialex.network import Network
 from minialex.optim import SGD, Rates
 from minialex.parallel import collectives, partition
+from minialex.testing.tolerance import assert_close
 
 RATES = Rates(0.05, 0.1, 0.0)
 SGD_STEPS = 3

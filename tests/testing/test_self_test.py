@@ -18,6 +18,7 @@ NOT_OPS = {"asarray", "to_numpy", "sgd_updates"} | {
     *("memory", "peak_memory", "remarks"),
     *("with_own_stream", "device_context", "synchronize", "receive", "record", "wait"),
     *("record_stream", "describe", "compile", "crops_at", "channels_to_copy"),
+    "convolution_workspace",
 }
 
 

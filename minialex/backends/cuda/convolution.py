@@ -180,6 +180,15 @@ class CudaConvolution(CudaDense):
             found = found.with_channels(image[3])
         return found if found.pixels and implicit.pays(found) else None
 
+    def convolution_workspace(self, x_shape, weight_shape, stride, pads, groups) -> int:
+        """Columns, or on tensor cores the partial sums of a weight gradient."""
+        if self.convolution_by == "im2col":
+            return super().convolution_workspace(x_shape, weight_shape, stride, pads, groups)
+        r, s, _, k = weight_shape
+        sizes = implicit.Convolution.of(x_shape, (r, s), k, stride, pads, groups)
+        parts, _ = sizes.parts(2 if self.precision.half else 4)
+        return parts * prod(weight_shape) * 4
+
     def channels_to_copy(self, channels: int, maps: int, groups: int, dtype: str) -> int:
         """How many channels images best have for a first convolution, zeros behind their own."""
         stored = np.dtype("uint16" if self.precision.half else dtype)

@@ -1,8 +1,9 @@
 """Convolution with groups, and its gradients, as products with im2col (paper, section 3.5)."""
 
+import math
 from collections.abc import Iterator
 
-from minialex.backends.base import Array, Pads, Pair, output_shape
+from minialex.backends.base import Array, Pads, Pair, Shape, output_shape
 from minialex.backends.generic.windows import GenericWindows, taps
 from minialex.errors import InputError
 
@@ -117,6 +118,16 @@ class GenericConvolution(GenericWindows):
         for i, j, rows, columns in taps((r, s), stride, (p, q)):
             padded[:, rows, columns, :] += cols[:, :, :, i, j, :]
         return padded[:, top : top + h, left : left + w, :]
+
+    def convolution_workspace(
+        self, x_shape: Shape, weight_shape: Shape, stride: Pair, pads: Pads, groups: int
+    ) -> int:
+        """The columns of a block of images."""
+        n, h, w, _ = x_shape
+        r, s, cg, _ = weight_shape
+        columns = r * s * cg * math.prod(output_shape((h, w), (r, s), stride, pads))
+        size = 2 if self.precision.half else 4
+        return min(columns * size * n, max(_COLUMN_NUMBERS * 4, columns * size))
 
     @staticmethod
     def _blocks(n: int, numbers: int) -> Iterator[slice]:

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from helpers.steps import here, step_of, step_peak
 from helpers.strategies import grid, norms, windows
-from helpers.tolerance import assert_close
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from minialex.errors import InputError
 from minialex.models.recipe import Recipe
 from minialex.optim import SGD, Rates
 from minialex.parallel import SingleDevice
+from minialex.testing.tolerance import assert_close
 from minialex.training.step import TrainStep
 from minialex.tree import leaves
 

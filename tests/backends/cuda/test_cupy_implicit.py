@@ -7,13 +7,13 @@ import ml_dtypes
 import numpy as np
 import pytest
 from helpers.strategies import grid
-from helpers.tolerance import assert_close
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minialex import backends
 from minialex.backends.cuda import implicit, kernels
 from minialex.errors import InputError
+from minialex.testing.tolerance import assert_close
 
 reference = backends.get("numpy")
 PRECISIONS = {"bf16": "bfloat16", "fp16": "float16", "tf32": "float32"}

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from helpers.tolerance import assert_close
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -18,6 +17,7 @@ from minialex.backends.numba import backend, blas, execution
 from minialex.backends.numba import convolution as convolution_by_tiles
 from minialex.backends.numba.allocator import Memory
 from minialex.errors import InputError
+from minialex.testing.tolerance import assert_close
 from minialex.utils import cores, jit, threads
 from reference import convolution
 
