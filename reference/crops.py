@@ -1,4 +1,4 @@
-"""From stored squares to network input (paper, sections 2 and 4.1)."""
+"""From stored images to network input (paper, sections 2 and 4.1)."""
 
 import numpy as np
 

@@ -10,23 +10,23 @@ def max_forward(x, window, stride, pads):
     n_count, height, width, channels = x.shape
     p_count, q_count = output_size((height, width), window, stride, pads)
     y = np.zeros((n_count, p_count, q_count, channels))
-    which = np.zeros(y.shape, int)
+    argmax = np.zeros(y.shape, int)
     for n, p, q, c in np.ndindex(y.shape):
         best = None
         for r, s, h, w in taps(p, q, (height, width), window, stride, pads):
             if best is None or x[n, h, w, c] > best:
                 best = x[n, h, w, c]
-                which[n, p, q, c] = r * window[1] + s
+                argmax[n, p, q, c] = r * window[1] + s
         y[n, p, q, c] = best
-    return y, which
+    return y, argmax
 
 
-def max_gradient(dy, which, input_shape, window, stride, pads):
+def max_gradient(dy, argmax, input_shape, window, stride, pads):
     """Each dy goes to the pixel that was the maximum."""
     dx = np.zeros(input_shape)
     for n, p, q, c in np.ndindex(dy.shape):
         for r, s, h, w in taps(p, q, input_shape[1:3], window, stride, pads):
-            if which[n, p, q, c] == r * window[1] + s:
+            if argmax[n, p, q, c] == r * window[1] + s:
                 dx[n, h, w, c] += dy[n, p, q, c]
     return dx
 

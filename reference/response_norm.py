@@ -1,4 +1,4 @@
-"""Local response normalisation across maps (paper, section 3.3) and within a map.
+"""Local response normalisation across channels (paper, section 3.3) and within a channel.
 
 s_i = k + α Σ x_j² over the window around i,    y_i = x_i s_i^-β
 dL/dx_j = dy_j s_j^-β - 2αβ x_j Σ dy_i y_i / s_i over the i whose window holds j
@@ -17,25 +17,25 @@ def across(channel, channels, n, groups):
 def forward(x, n, k, alpha, beta, groups):
     """y and the scale s: x (..., C); α is not divided by n."""
     y, scale = np.zeros(x.shape), np.zeros(x.shape)
-    for place in np.ndindex(x.shape[:-1]):
+    for pixel in np.ndindex(x.shape[:-1]):
         for c in range(x.shape[-1]):
             window = across(c, x.shape[-1], n, groups)
-            scale[place][c] = k + alpha * sum(x[place][j] ** 2 for j in window)
-            y[place][c] = x[place][c] * scale[place][c] ** -beta
+            scale[pixel][c] = k + alpha * sum(x[pixel][j] ** 2 for j in window)
+            y[pixel][c] = x[pixel][c] * scale[pixel][c] ** -beta
     return y, scale
 
 
 def gradient(dy, x, y, scale, n, alpha, beta, groups):
     """dx by the formula above; the window of an odd n is symmetric."""
     dx = np.zeros(x.shape)
-    for place in np.ndindex(x.shape[:-1]):
+    for pixel in np.ndindex(x.shape[:-1]):
         for j in range(x.shape[-1]):
             spread = sum(
-                dy[place][i] * y[place][i] / scale[place][i]
+                dy[pixel][i] * y[pixel][i] / scale[pixel][i]
                 for i in across(j, x.shape[-1], n, groups)
             )
-            direct = dy[place][j] * scale[place][j] ** -beta
-            dx[place][j] = direct - 2 * alpha * beta * x[place][j] * spread
+            direct = dy[pixel][j] * scale[pixel][j] ** -beta
+            dx[pixel][j] = direct - 2 * alpha * beta * x[pixel][j] * spread
     return dx
 
 
@@ -47,7 +47,7 @@ def around(h, w, height, width, n):
 
 
 def spatial_forward(x, n, k, alpha, beta):
-    """The same with an n x n window in one map: x (N, H, W, C)."""
+    """The same with an n x n window in one channel: x (N, H, W, C)."""
     y, scale = np.zeros(x.shape), np.zeros(x.shape)
     _, height, width, _ = x.shape
     for m, h, w, c in np.ndindex(x.shape):

@@ -100,11 +100,11 @@ class CudaConvolution(CudaDense):
                 shape, steps = (rows, kg, length), (k, k, length)
                 offsets = (start * k + g * kg, g * kg, 0)
                 self.queue.product(dy, weight, cols, shape, steps, offsets, (False, True))
-                place = self._place((h, w, c), g * cg, cg, (r, s), stride, pads, (p, q))
+                geometry = self._geometry((h, w, c), g * cg, cg, (r, s), stride, pads, (p, q))
                 pixels = count * h * w
                 wide = self._wide(c, cg, g * cg, arrays=(cols, dx))
                 name, width = ("col2im_wide", 16 // dy.itemsize) if wide else ("col2im", 1)
-                arguments = (cols, dx[images], pixels, *place)
+                arguments = (cols, dx[images], pixels, *geometry)
                 self._run("im2col", name, arguments, pixels * cg // width, storage=dy.dtype)
         return dx
 
@@ -119,9 +119,9 @@ class CudaConvolution(CudaDense):
 
     def _input_gradient(self, dy, weight, relu_of, dx, sizes: implicit.Convolution) -> None:
         vector, family = sizes.vector_of_maps(dy.itemsize), "conv_input_gradient"
-        place = (prod(dx.shape[:3]), sizes.cg, sizes.groups, vector, (dy, weight))
+        tiling = (prod(dx.shape[:3]), sizes.cg, sizes.groups, vector, (dy, weight))
         arguments = (dy, weight, relu_of, dx, sizes.place())
-        self._run(family, family, arguments, **self._tiles(*place))
+        self._run(family, family, arguments, **self._tiles(*tiling))
 
     def convolution_weight_gradient(self, x, dy, kernel, stride, pads, groups):
         shape = (*kernel, x.shape[3] // groups, dy.shape[3])
@@ -216,13 +216,13 @@ class CudaConvolution(CudaDense):
         n, h, w, c = x.shape
         rows, length = n * prod(output), prod(window) * width
         cols = self._new((rows, length), x)
-        place = self._place((h, w, c), first, width, window, stride, pads, output)
+        geometry = self._geometry((h, w, c), first, width, window, stride, pads, output)
         wide = self._wide(c, width, first, arrays=(x, cols))
         name, threads = "im2col_wide" if wide else "im2col", 128 if length > 64 else 32
         grid = (min(rows, 1 << 20),)
-        self._run("im2col", name, (x, cols, rows, *place), grid=grid, block=(threads,))
+        self._run("im2col", name, (x, cols, rows, *geometry), grid=grid, block=(threads,))
         return cols
 
     @staticmethod
-    def _place(image, first, width, window, stride, pads: Pads, output: Pair) -> tuple[int, ...]:
+    def _geometry(image, first, width, window, stride, pads: Pads, output: Pair) -> tuple[int, ...]:
         return (*image, first, width, *window, *output, *stride, pads[0][0], pads[1][0])

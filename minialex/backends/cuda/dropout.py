@@ -60,7 +60,7 @@ class CudaDropout(CudaExecution):
         n, *rows, c = arrays[0].shape
         units = prod(rows) * c
         now = (0, step) if isinstance(step, self.xp.ndarray) else (step, None)
-        place = (n, units, c, first_channel, channels or c, first_image, *now)
+        counters = (n, units, c, first_channel, channels or c, first_image, *now)
         key = (rng.Stream.DROPOUT + stream, seed & 0xFFFFFFFF, seed >> 32)
-        arguments = (*arrays, *place, *key, threshold(keep), *more)
+        arguments = (*arrays, *counters, *key, threshold(keep), *more)
         self._run("dropout", kernel, arguments, n * -(-units // 4))

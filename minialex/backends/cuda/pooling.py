@@ -22,37 +22,37 @@ class CudaPooling(CudaExecution):
         output = output_shape((h, w), window, stride, pads)
         y = self._new((n, *output, c), x)
         argmax = self._new(y.shape, "uint16")
-        place = (h, w, c, *window, *output, *stride, pads[0][0], pads[1][0])
-        self._pool("max_pool", (x, y, argmax), n * prod(output), c, place)
+        geometry = (h, w, c, *window, *output, *stride, pads[0][0], pads[1][0])
+        self._pool("max_pool", (x, y, argmax), n * prod(output), c, geometry)
         return y, argmax
 
     def max_pool_gradient(self, dy, argmax, input_shape, window, stride, pads):
         dy = self._packed(dy)
         n, h, w, c = input_shape
         dx = self._new(input_shape, dy)
-        place = (h, w, c, *window, *dy.shape[1:3], *stride, pads[0][0], pads[1][0])
-        self._pool("max_pool_gradient", (dy, argmax, dx), n * h * w, c, place)
+        geometry = (h, w, c, *window, *dy.shape[1:3], *stride, pads[0][0], pads[1][0])
+        self._pool("max_pool_gradient", (dy, argmax, dx), n * h * w, c, geometry)
         return dx
 
-    def _pool(self, kernel, arrays, pixels, c, place) -> None:
+    def _pool(self, kernel, arrays, pixels, c, geometry) -> None:
         wide = self._wide(c, arrays=[a for a in arrays if a.dtype != np.uint16])
         width = 16 // arrays[0].itemsize if wide else 1
         name = kernel + "_wide" * wide
-        self._run("pooling", name, (*arrays, pixels, *place), pixels * c // width)
+        self._run("pooling", name, (*arrays, pixels, *geometry), pixels * c // width)
 
     def average_pool(self, x, window, stride, pads):
         x = self._packed(x)
         n, h, w, c = x.shape
         output = output_shape((h, w), window, stride, pads)
         y = self._new((n, *output, c), x)
-        place = (h, w, c, *window, *output, *stride, pads[0][0], pads[1][0])
-        self._run("pooling", "average_pool", (x, y, n * prod(output), *place), y.size)
+        geometry = (h, w, c, *window, *output, *stride, pads[0][0], pads[1][0])
+        self._run("pooling", "average_pool", (x, y, n * prod(output), *geometry), y.size)
         return y
 
     def average_pool_gradient(self, dy, input_shape, window, stride, pads):
         dy = self._packed(dy)
         n, h, w, c = input_shape
         dx = self._new(input_shape, dy)
-        place = (h, w, c, *window, *dy.shape[1:3], *stride, pads[0][0], pads[1][0])
-        self._run("pooling", "average_pool_gradient", (dy, dx, n * h * w, *place), dx.size)
+        geometry = (h, w, c, *window, *dy.shape[1:3], *stride, pads[0][0], pads[1][0])
+        self._run("pooling", "average_pool_gradient", (dy, dx, n * h * w, *geometry), dx.size)
         return dx

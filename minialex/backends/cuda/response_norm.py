@@ -52,8 +52,8 @@ class CudaResponseNorm(CudaExecution):
         across = -(-q // parts)
         y = self._new((images, p, q, c), x)
         argmax = self._new(y.shape, "uint16")
-        place = (images, h, w, c, *window, p, q, *stride, pads[0][0], pads[1][0], across)
-        arguments = (x, y, argmax, *place, c // groups, n, k, alpha, beta)
+        geometry = (images, h, w, c, *window, p, q, *stride, pads[0][0], pads[1][0], across)
+        arguments = (x, y, argmax, *geometry, c // groups, n, k, alpha, beta)
         held = 2 * window[0] * ((across - 1) * stride[1] + window[1]) * c * x.itemsize
         grid = (max(1, min(images * p * parts, 1 << 20)),)
         self._run("norm_pool", "norm_pool", arguments, grid=grid, shared=held)
@@ -69,8 +69,8 @@ class CudaResponseNorm(CudaExecution):
         if tile < 1:
             return super().response_norm_pool_gradient(dy, saved, norm, pool, relu)
         dx, pixels = self._new(x.shape, x), images * h * w
-        place = (h, w, c, *window, *dy.shape[1:3], *stride, pads[0][0], pads[1][0], tile)
-        arguments = (dy, argmax, x, dx, pixels, *place, c // groups, n, k, alpha, beta, relu)
+        geometry = (h, w, c, *window, *dy.shape[1:3], *stride, pads[0][0], pads[1][0], tile)
+        arguments = (dy, argmax, x, dx, pixels, *geometry, c // groups, n, k, alpha, beta, relu)
         grid, shared = (min(-(-pixels // tile), 1 << 16),), tile * pixel_bytes
         self._run("norm_pool", "norm_pool_gradient", arguments, grid=grid, shared=shared)
         return dx
@@ -79,13 +79,13 @@ class CudaResponseNorm(CudaExecution):
         x = self._packed(x)
         y = self._new(x.shape, x)
         scale = self._new(x.shape, kernels.accumulator(x.dtype.name))
-        place = (x.size // x.shape[3], *x.shape[1:], n, k, alpha, beta)
-        self._run("response_norm", "spatial_norm", (x, y, scale, *place), x.size)
+        geometry = (x.size // x.shape[3], *x.shape[1:], n, k, alpha, beta)
+        self._run("response_norm", "spatial_norm", (x, y, scale, *geometry), x.size)
         return y, (x, scale)
 
     def spatial_response_norm_gradient(self, dy, saved, n, k, alpha, beta):
         dy, (x, scale) = self._packed(dy), saved
         dx = self._new(x.shape, x)
-        place = (x.size // x.shape[3], *x.shape[1:], n, alpha, beta)
-        self._run("response_norm", "spatial_norm_gradient", (dy, x, scale, dx, *place), x.size)
+        geometry = (x.size // x.shape[3], *x.shape[1:], n, alpha, beta)
+        self._run("response_norm", "spatial_norm_gradient", (dy, x, scale, dx, *geometry), x.size)
         return dx

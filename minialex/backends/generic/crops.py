@@ -10,7 +10,7 @@ class GenericCrops(GenericArrays):
     def crops(
         self, images, top, left, flip, crop: int, mean, mean_top, mean_left, shift, scale, dtype
     ) -> Array:
-        """Raw squares to network input: cut, subtract the mean, mirror, shift the colour, scale.
+        """Resized images to network input: cut, subtract the mean, mirror, shift the colour, scale.
 
         images uint8 (N, S, S, C); top, left, flip host arrays (N,); mean (S, S, C) on the host,
         read where the crop lies, or at (mean_top, mean_left) if these are given; shift (N, C) or

@@ -32,7 +32,7 @@ class GenericResponseNorm(GenericArrays):
     def spatial_response_norm(
         self, x, n: int, k: float, alpha: float, beta: float
     ) -> tuple[Array, Any]:
-        """The same within each map, over n x n pixels clipped to the image: x (N, H, W, C)."""
+        """The same within each channel, over n x n pixels clipped to the image: x (N, H, W, C)."""
         scale = alpha * self._spatial_sums(x * x, n) + k
         y = x / _power(self.xp, scale, beta)
         return y, (x, y, scale)

@@ -1,6 +1,6 @@
 """The compiled CPU: Numba kernels around single-threaded BLAS products.
 
-Kernels are compiled at first use and kept on disk. All of them release Python's lock, so images
-load while they run. Work is dealt out to threads by hand, thread t taking items t, t + threads and
-so on, so that results do not depend on which thread is faster.
+Kernels are compiled at first use and cached on disk. They release the GIL, so that images load
+while they run. Work is assigned to threads statically: thread t takes items t, t + threads, ..., so
+that results do not depend on timing.
 """

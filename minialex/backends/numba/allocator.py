@@ -1,7 +1,7 @@
-"""Memory that is used again: fresh pages cost more than what is computed in them.
+"""A caching allocator: page faults on fresh memory cost more than the computation in it.
 
-An array from here is an ordinary NumPy array; when the last view of it is gone, its memory waits
-for the next array of about its size.
+It returns ordinary NumPy arrays; when the last view of one is gone, its block is kept for the next
+array of about the same size.
 """
 
 import mmap
@@ -12,14 +12,14 @@ from math import prod
 import numpy as np
 
 _SMALL = 1 << 20  # bytes below which NumPy's own allocation is as good
-_LATELY = 1000  # arrays
+_LATELY = 1000  # arrays over which the peak is taken
 _STEPS = 8  # sizes in a doubling: at most an eighth is left unused
 
 
 class Memory:
-    """Blocks in use and free; in all never more than `slack` times what was in use at once.
+    """Blocks in use and free, together at most `slack` times the recent peak of those in use.
 
-    "At once" is within the last thousand arrays or two: what training took is given up after it.
+    The peak is over the last one to two thousand arrays, so memory is freed after training.
     """
 
     def __init__(self, slack: float = 2.0):
@@ -31,7 +31,7 @@ class Memory:
         self._lock = threading.RLock()  # a finalizer may run while it is held
 
     def empty(self, shape, dtype) -> np.ndarray:
-        """An array of this shape with anything in it."""
+        """An uninitialised array."""
         kind, count = np.dtype(dtype), prod(shape)
         if count * kind.itemsize < _SMALL:
             return np.empty(shape, kind)
@@ -42,11 +42,11 @@ class Memory:
 
     @property
     def most(self) -> int:
-        """Bytes that were in use at once, lately."""
+        """The recent peak of bytes in use."""
         return max(self._most, self._most_before)
 
     def _take(self, size: int) -> tuple[int, mmap.mmap]:
-        """The smallest free block that holds `size`, if it is not more than twice that, or new."""
+        """The smallest free block of `size` to twice `size` bytes, or else a new one."""
         with self._lock:
             fitting = [i for i, (s, _) in enumerate(self._blocks) if size <= s <= 2 * size]
             if fitting:
@@ -64,7 +64,7 @@ class Memory:
         return size, block
 
     def _mapped(self, size: int) -> mmap.mmap:
-        """New memory from the system, at the cost of what is free if need be."""
+        """A new block from the system; frees the cached blocks if there is no memory left."""
         try:
             return _mapped(size)
         except OSError:
@@ -83,7 +83,7 @@ class Memory:
 
 
 def _mapped(size: int) -> mmap.mmap:
-    """New memory from the system, in large pages where there are any."""
+    """A new block from the system, in huge pages where the system has them."""
     if not hasattr(mmap, "MAP_PRIVATE"):  # Windows
         return mmap.mmap(-1, size)
     # private: shared memory has no large pages, and a forked process would write into ours
@@ -94,7 +94,7 @@ def _mapped(size: int) -> mmap.mmap:
 
 
 def _rounded(size: int) -> int:
-    """The next size of block; sizes are apart by an eighth of the power of two below them."""
+    """The next block size: eight sizes to each power of two."""
     step = (1 << (size.bit_length() - 1)) // _STEPS
     return -(-size // step) * step
 

@@ -39,10 +39,10 @@ class NumbaConvolution(NumbaExecution):
         if self._by_tiles(n, weight.shape, output, stride, groups):
             self._tiles(x, weight, bias, y, stride[0], corner, groups, relu)
             return y
-        place = ((r, s), stride, corner, output, groups, relu, self.threads)
+        geometry = ((r, s), stride, corner, output, groups, relu, self.threads)
         weights, bias = np.ascontiguousarray(weight).reshape(-1, k), np.ascontiguousarray(bias)
         block = self._block(rows, groups)
-        self._run(forward, x, weights, bias, y.reshape(-1, k), *place, block)
+        self._run(forward, x, weights, bias, y.reshape(-1, k), *geometry, block)
         return y
 
     def convolution_weight_gradient(self, x, dy, kernel, stride, pads, groups):
@@ -54,8 +54,8 @@ class NumbaConvolution(NumbaExecution):
         dw = self._new((self.threads, length, k), x)
         rows = dy.size // k
         block = 2 * self._block(rows, groups)
-        place = (kernel, stride, corner, dy.shape[1:3], groups, self.threads, block)
-        self._run(weight_gradient, x, dy.reshape(-1, k), dw, *place)
+        geometry = (kernel, stride, corner, dy.shape[1:3], groups, self.threads, block)
+        self._run(weight_gradient, x, dy.reshape(-1, k), dw, *geometry)
         total = dw[0]
         for part in dw[1:]:
             total += part
@@ -75,13 +75,13 @@ class NumbaConvolution(NumbaExecution):
             return dx
         weights = np.ascontiguousarray(weight).reshape(-1, k)
         together = max(1, min(_ROWS // prod(output), -(-len(dy) // self.threads)))
-        place = (weight.shape[:2], stride, (pads[0][0], pads[1][0]), output, groups)
+        geometry = (weight.shape[:2], stride, (pads[0][0], pads[1][0]), output, groups)
         self._run(
             input_gradient,
             dy.reshape(-1, k),
             weights,
             dx,
-            *place,
+            *geometry,
             self.threads,
             together,
         )

@@ -17,10 +17,10 @@ class NumbaCrops(NumbaExecution):
         mean = np.ascontiguousarray(mean, dtype)
         shift = np.zeros((n, c), dtype) if shift is None else np.ascontiguousarray(shift, dtype)
         corner = (-1, -1) if mean_top is None else (mean_top, mean_left)
-        for place, array in ((top, images[0]), (left, images[0].swapaxes(0, 1)), (corner, mean)):
-            if n and not -1 <= min(place) <= max(place) <= len(array) - crop:
+        for offsets, array in ((top, images[0]), (left, images[0].swapaxes(0, 1)), (corner, mean)):
+            if n and not -1 <= min(offsets) <= max(offsets) <= len(array) - crop:
                 raise ValueError(
-                    f"a crop of {crop} at {max(place)} leaves an image of {len(array)}"
+                    f"a crop of {crop} at {max(offsets)} leaves an image of {len(array)}"
                 )
         where = np.asarray(top, np.int64), np.asarray(left, np.int64), np.asarray(flip, bool)
         self._run(
@@ -41,7 +41,7 @@ class NumbaCrops(NumbaExecution):
 
 @threaded
 def crops(images, top, left, flip, mean, mean_top, mean_left, shift, scale, out):
-    """Raw squares to network input: cut, subtract the mean, mirror, shift the colour, scale.
+    """Resized images to network input: cut, subtract the mean, mirror, shift the colour, scale.
 
     A row of pixels is one run of numbers, so that vectors are filled; mirrored ones are turned.
     """

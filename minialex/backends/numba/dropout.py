@@ -19,9 +19,9 @@ class NumbaDropout(NumbaExecution):
     ):
         c = shape[-1]
         mask = self._new((shape[0], prod(shape[1:])), bool)
-        place = (c, first_image, first_channel, channels or c, step)
+        counters = (c, first_image, first_channel, channels or c, step)
         key = (int(rng.Stream.DROPOUT) + stream, seed & 0xFFFFFFFF, seed >> 32)
-        self._run(dropout_mask, mask, *place, *key, np.uint64(threshold(keep)))
+        self._run(dropout_mask, mask, *counters, *key, np.uint64(threshold(keep)))
         return mask.reshape(shape)
 
 

@@ -1,4 +1,4 @@
-"""How the Numba backend runs: threads, one kernel at a time, and memory used again."""
+"""How the Numba backend runs: its threads, kernel launches and memory allocation."""
 
 import os
 import threading
@@ -51,5 +51,5 @@ class NumbaExecution(NumpyBackend):
 
     @staticmethod
     def _new(shape, like) -> np.ndarray:
-        """An array with anything in it; `like` is a type, or an array of that type."""
+        """An uninitialised array; `like` is a type, or an array of that type."""
         return MEMORY.empty(shape, like.dtype if isinstance(like, np.ndarray) else like)

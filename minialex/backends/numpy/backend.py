@@ -1,4 +1,4 @@
-"""The CPU by NumPy: short and readable, the yardstick for every other backend.
+"""The NumPy backend: short and readable, the baseline for every other backend.
 
 Requires nothing but NumPy. What is not in a file here is the generic backend's.
 """
