@@ -1,1 +1,1 @@
-"""How fast it is: `minialex bench`, beside what PyTorch gets on the same machine."""
+"""`minialex bench`: how fast training, inference and data loading are, compared with PyTorch."""

@@ -1,8 +1,8 @@
-"""How many images a second come out of a data set, beside what PyTorch's DataLoader gets."""
+"""Images per second read from a data set, compared with PyTorch's DataLoader."""
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -13,21 +13,20 @@ import numpy as np
 from minialex.bench import peer
 from minialex.data.augment import epoch_order
 from minialex.data.dataset import Dataset
-from minialex.data.loading.loader import Loader
+from minialex.data.loading.loader import Batch, Loader
 from minialex.data.sources.open import open_data
 from minialex.data.statistics import Statistics, supplied
 from minialex.errors import InputError
 from minialex.utils.cores import usable_cores
 
 IMAGENET = 1_281_167  # training images of ILSVRC-2012
-RECORD = 89_000  # images/s: its 100 epochs in 24 minutes
 _BATCH = 128
 
 
 @dataclass(frozen=True)
 class Rate:
-    """Medians. `per_core_second` counts a processor's time over all threads, None where other
-    processes did the work."""
+    """Medians; `per_core_second` is per second of CPU time of all threads, None if the work was
+    done in other processes."""
 
     what: str
     images_per_second: float
@@ -43,24 +42,24 @@ def rates(
     compare: bool = False,
     images: int = 2000,
 ) -> list[Rate]:
-    """Squares of `size` from the first `images` of an epoch, then the paper's float input of them.
+    """Rates of reading resized images (the first `images` of an epoch), and of augmenting them too.
 
-    With `compare` also what torchvision-style code gets with as many workers from a folder of
-    files: Pillow, shorter side scaled, centre cut out, collated by a DataLoader. All take turns.
+    With `compare`, also that of torchvision-style code in a DataLoader with as many workers, from a
+    folder of files: Pillow, shorter side resized, centre crop. All take turns.
     """
     train, workers = open_data(data).train, workers or usable_cores()
     order = epoch_order(0, 0, len(train))[:images]
 
-    def squares():
+    def resized() -> Iterator[Batch]:
         return Loader(train, size, workers=workers, cache_bytes=0).batches(order, _BATCH)
 
     runs: dict[str, Callable[[], Iterable[int]]] = {
-        f"squares of {size}, {workers} threads": lambda: map(len, squares()),
-        f"float input, {workers} threads": lambda: _float_input(train, size, squares()),
+        f"resized to {size}, {workers} threads": lambda: map(len, resized()),
+        f"resized and augmented, {workers} threads": lambda: _float_input(train, size, resized()),
     }
     if compare:
         paths = _paths(train, order)
-        runs[f"squares of {size}, DataLoader, {workers} processes"] = lambda: _data_loader(
+        runs[f"resized to {size}, DataLoader, {workers} processes"] = lambda: _data_loader(
             paths, size, workers
         )
     taken: dict[str, list[tuple[float, float]]] = {what: [] for what in runs}
@@ -75,30 +74,28 @@ def rates(
 
 
 def text(found: list[Rate]) -> str:
-    """A line each, with what it means for all of ILSVRC-2012."""
+    """A line for each rate, with the minutes an epoch of ILSVRC-2012 takes at it."""
     lines = []
     for rate in found:
         line = f"{rate.what:44} {rate.images_per_second:9,.0f} images/s"
         if rate.per_core_second is not None:
-            line += f" {rate.per_core_second:9,.0f} a core"
-        line += f"   ILSVRC-2012: {IMAGENET / rate.images_per_second / 60:5.1f} min an epoch"
-        if rate.per_core_second is not None:
-            line += f", {RECORD / rate.per_core_second:5.0f} cores for {RECORD:,}/s"
+            line += f" {rate.per_core_second:9,.0f} per core"
+        line += f"   ILSVRC-2012: {IMAGENET / rate.images_per_second / 60:5.1f} min per epoch"
         lines.append(line)
     theirs = [rate for rate in found if rate.per_core_second is None]
     if theirs:
         ratio = found[0].images_per_second / theirs[0].images_per_second
-        lines.append(f"{ratio:.2f} times the DataLoader's squares")
+        lines.append(f"{ratio:.2f} times the DataLoader's rate")
     return "\n".join(lines)
 
 
 def document(found: list[Rate]) -> list[dict[str, Any]]:
-    """The same for programs."""
+    """The rates as JSON."""
     return [asdict(rate) for rate in found]
 
 
 def _count(run: Callable[[], Iterable[int]]) -> tuple[float, float]:
-    """Images a second, and a second of a core."""
+    """-> images per second, and per second of CPU time."""
     start, cpu = time.perf_counter(), time.process_time()
     count = sum(run())
     spent = time.perf_counter() - start, time.process_time() - cpu
@@ -110,14 +107,14 @@ def _paths(train: Dataset, order: np.ndarray) -> list[Path]:
     found = [path for path in paths if path is not None]
     if len(found) < len(paths):
         raise InputError(
-            f"only a folder of image files can be read by PyTorch too, not {train.name}"
+            f"only a folder of image files can be compared with PyTorch, not {train.name}"
         )
     peer.require()
     return found
 
 
-def _float_input(train, size: int, batches) -> Iterable[int]:
-    """Random crops, mirrored and with shifted colours, less the mean image: the paper's input."""
+def _float_input(train: Dataset, size: int, batches: Iterable[Batch]) -> Iterator[int]:
+    """The paper's input: random crops, mirrored and colour-augmented, minus the mean image."""
     from minialex import backends, models
     from minialex.data.preprocessing import Preprocessing
 
@@ -136,7 +133,7 @@ def _float_input(train, size: int, batches) -> Iterable[int]:
 
 
 class _Files:
-    """What torchvision's ImageFolder, Resize and CenterCrop do, in a DataLoader's processes."""
+    """What torchvision's ImageFolder, Resize and CenterCrop do."""
 
     def __init__(self, paths: list[Path], size: int):
         self.paths, self.size = paths, size

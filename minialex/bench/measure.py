@@ -1,4 +1,4 @@
-"""The whole of `minialex bench`: the ceiling, the layers, the step, and PyTorch beside it."""
+"""`minialex bench`: the roofline, the layers, the training step, and PyTorch's in turns."""
 
 import os
 import platform
@@ -12,16 +12,16 @@ from typing import Any
 from minialex.backends import Backend
 from minialex.bench import peer
 from minialex.bench.network import Row, Run, by_stage
-from minialex.bench.roofline import Ceiling, measure, seconds
+from minialex.bench.roofline import Roofline, measure, seconds
 from minialex.models import Model
 from minialex.parallel import DeviceConfig
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Medians of one whole thing, ours and PyTorch's in turns; seconds a batch.
+    """Median seconds per batch of a training step or of inference.
 
-    `peers` has PyTorch's by memory format, empty where it was not asked for.
+    `peers` has PyTorch's by memory format, empty if it was not asked for.
     """
 
     what: str
@@ -31,17 +31,17 @@ class Timing:
 
     @property
     def ratio(self) -> float | None:
-        """How many times as fast as PyTorch's best."""
+        """PyTorch's best time divided by ours."""
         return min(self.peers.values()) / self.seconds if self.peers else None
 
 
 @dataclass(frozen=True)
 class Result:
-    """All that was measured.
+    """All measurements.
 
-    `first_calls` are the seconds of the very first training step and inference, kernels compiled
-    where they were not on disk; `peak_memory` is in bytes, after two of each and before PyTorch
-    was loaded.
+    `first_calls` are the seconds of the first training step and inference, including compilation
+    of kernels not yet cached on disk; `peak_memory` is in bytes, after two of each and before
+    PyTorch was loaded.
     """
 
     model: str
@@ -51,7 +51,7 @@ class Result:
     threads: int | None
     precision: str
     machine: dict[str, str]
-    ceiling: Ceiling
+    roofline: Roofline
     rows: list[Row]
     timings: list[Timing]
     first_calls: float
@@ -71,10 +71,10 @@ def bench(
     rounds: int = 5,
     say: Callable[[str], None] = lambda text: None,
 ) -> Result:
-    """Measure `model` on random images; `say` is told what is being done.
+    """Measure `model` on random images; `say` reports progress.
 
-    Every number is a median of `rounds` rounds in which ours, and with `compare="torch"` PyTorch's
-    in each memory format, take turns on the same batch with the same number of threads.
+    Every time is the median of `rounds` rounds. With `compare="torch"`, ours and PyTorch's in each
+    memory format take turns, on the same batch with the same number of threads.
     """
     if compare:
         peer.require()
@@ -91,8 +91,8 @@ def bench(
     for work in ours.values():
         work()
     peak = _peak_memory(one)
-    say("measuring the ceiling")
-    ceiling = measure(one)
+    say("measuring the roofline")
+    roofline = measure(one)
     rows: list[Row] = []
     if len(opened.backends) == 1:
         say("timing the layers")
@@ -101,7 +101,7 @@ def bench(
     timings = []
     for what, work in ours.items():
         others = {p.name: p.train if what == "training step" else p.infer for p in theirs}
-        say(f"timing {what}" + (" beside PyTorch's" if others else ""))
+        say(f"timing {what}" + (", and PyTorch's" if others else ""))
         timings.append(_in_turns(one, what, work, others, rounds, _flops(model, batch, what)))
     return Result(
         model=model.name,
@@ -111,7 +111,7 @@ def bench(
         threads=used,
         precision=precision,
         machine=_machine(one, bool(compare)),
-        ceiling=ceiling,
+        roofline=roofline,
         rows=rows,
         timings=timings,
         first_calls=first,
@@ -132,7 +132,7 @@ def _in_turns(b: Backend, what, ours, others, rounds: int, flops: float) -> Timi
 
 
 def _one(b: Backend, work: Callable[[], None], least: float = 0.05) -> float:
-    """Seconds of one call; short ones are repeated until `least` seconds have passed."""
+    """Seconds of one call, the median of as many as fit into `least` seconds."""
     times: list[float] = []
     start = time.perf_counter()
     while not times or time.perf_counter() - start < least:
@@ -141,7 +141,7 @@ def _one(b: Backend, work: Callable[[], None], least: float = 0.05) -> float:
 
 
 def _flops(model: Model, batch: int, what: str) -> float:
-    """Two for each multiply-add; backward twice those of forward, less the images' gradient."""
+    """Two per multiply-add; backward has twice as many, minus the gradient of the images."""
     counts = [row.connections for row in model.network.rows()]
     once = 2.0 * batch * sum(counts)
     first = next(count for count in counts if count)
@@ -161,7 +161,7 @@ def _peak_memory(b: Backend) -> int | None:
 
 
 def _machine(b: Backend, torch: bool) -> dict[str, str]:
-    """What the numbers were measured on and with."""
+    """The hardware and the versions of the libraries."""
     found = {
         "processor": _processor(),
         "cores": str(os.cpu_count()),
@@ -180,7 +180,7 @@ def _machine(b: Backend, torch: bool) -> dict[str, str]:
 
 
 def _blas(b: Backend) -> dict[str, str]:
-    """The kernels that the CPU's products use: what OpenBLAS chose, or was told to."""
+    """The OpenBLAS kernels that matrix products use on the CPU."""
     if b.name != "numba":
         return {}
     from minialex.utils.threads import load_blas

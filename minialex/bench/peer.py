@@ -1,4 +1,4 @@
-"""The same network in PyTorch, as its user would write it: what the speed is compared with."""
+"""The same network in PyTorch, as a user would write it, to compare speeds."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from minialex.models import Model
 from minialex.network import Network
 
 FORMATS = ("default", "channels_last")
-_INSTALL = "PyTorch is not installed here: `pip install torch`, or leave --compare out"
+_INSTALL = "PyTorch is not installed: `pip install torch`, or leave out --compare"
 
 
 def network_in_torch(network: Network):
-    """The network as `torch.nn` modules over N C H W, with weights of its own.
+    """The network as `torch.nn` modules (N C H W), with PyTorch's own initial weights.
 
-    Its normalisations run over all maps, without the split into towers, and windows that hang over
-    the edge are PyTorch's: the arithmetic is the same to a few parts in a thousand.
+    LRN runs over all channels, not by tower, and pooling at the edges is PyTorch's: the number of
+    operations is equal to within a few parts in a thousand.
     """
     import torch
 
@@ -29,8 +29,8 @@ def network_in_torch(network: Network):
     for (_, layer), shape in zip(network.layers, shapes, strict=False):
         match layer:
             case Conv2D():
-                place = (layer.kernel, layer.stride, layer.pad, 1, layer.groups)
-                made.append(torch.nn.Conv2d(shape[2], layer.channels, *place))
+                geometry = (layer.kernel, layer.stride, layer.pad, 1, layer.groups)
+                made.append(torch.nn.Conv2d(shape[2], layer.channels, *geometry))
             case Dense():
                 if len(shape) == 3:
                     made.append(torch.nn.Flatten())
@@ -50,13 +50,13 @@ def network_in_torch(network: Network):
                 made.append(pool(layer.window, layer.stride, layer.pad, ceil_mode=ceil))
             case _:
                 kind = type(layer).__name__
-                raise InputError(f"PyTorch has no layer for {kind}: compare another network")
+                raise InputError(f"PyTorch has no layer like {kind}: compare another network")
     return torch.nn.Sequential(*made)
 
 
 @dataclass(frozen=True)
 class Peer:
-    """PyTorch's training step and inference on random images, one of each memory format."""
+    """PyTorch's training step and inference on random images, in one memory format."""
 
     name: str
     train: Callable[[], None]
@@ -64,7 +64,7 @@ class Peer:
 
 
 def require() -> None:
-    """Raise InputError where PyTorch is not installed."""
+    """Raise InputError if PyTorch is not installed."""
     if find_spec("torch") is None:
         raise InputError(_INSTALL)
 
@@ -80,7 +80,7 @@ def peers(model: Model, batch: int, threads: int | None) -> list[Peer]:
 
 
 def version() -> str:
-    """PyTorch's, if it is installed."""
+    """The version of PyTorch, which must be installed."""
     import torch
 
     return torch.__version__

@@ -1,35 +1,34 @@
-"""What `minialex bench` prints: a table of layers, totals, and PyTorch beside them."""
+"""The output of `minialex bench`: a table of layers, totals, and PyTorch's for comparison."""
 
 from typing import Any
 
 from minialex.bench.measure import Result, Timing
 from minialex.bench.network import Pass, Row
-from minialex.bench.roofline import Ceiling
+from minialex.bench.roofline import Roofline
 
 _LEGEND = (
-    "share: the time that the operations of plain sums would take at the rate of the large "
-    "product, or the\nbytes that cannot but be moved at the rate of the large update, over the "
-    "time measured: convolution\nby tiles does with fewer operations and can pass 100%; what has "
-    "no numbers is done with its neighbour"
+    "share: of the roofline, the time for the direct method's operations at the rate of the large "
+    "product, or for\nthe minimum memory traffic at the rate of the large update; Winograd needs "
+    "fewer operations and can exceed\n100%; fused layers, such as a ReLU, count in the row above"
 )
 
 
 def text(result: Result) -> str:
-    """The whole report for people."""
+    """The report as text."""
     options = "".join(f", {name}={value}" for name, value in result.options.items())
     threads = "" if result.threads is None else f", {result.threads} threads"
     on = f"{result.backend}, {result.precision}{threads}"
     lines = [
         f"{result.model}{options}, batch {result.batch}, {on}",
         "; ".join(f"{name} {value}" for name, value in result.machine.items()),
-        f"ceiling: {result.ceiling.flops / 1e9:,.0f} GFLOP/s (large product), "
-        f"{result.ceiling.bytes / 1e9:,.1f} GB/s (large update)",
+        f"roofline: {result.roofline.flops / 1e9:,.0f} GFLOP/s (large product), "
+        f"{result.roofline.bytes / 1e9:,.1f} GB/s (large update)",
         "",
     ]
     if result.rows:
         lines += [*_table(result), "", _LEGEND, ""]
     lines += [_total(result, timing) for timing in result.timings]
-    lines.append(f"first call of each: {result.first_calls:.1f} s together")
+    lines.append(f"first calls, with compilation: {result.first_calls:.1f} s")
     if result.peak_memory is not None:
         lines.append(f"peak memory: {result.peak_memory / 1e9:.2f} GB")
     return "\n".join(lines)
@@ -44,12 +43,12 @@ def _table(result: Result) -> list[str]:
     for row in result.rows:
         if row.forward is None and row.backward is None:
             continue
-        cells = [_cell(row.forward, result.ceiling) or blank]
+        cells = [_cell(row.forward, result.roofline) or blank]
         if both:
-            cells.append(_cell(row.backward, result.ceiling))
+            cells.append(_cell(row.backward, result.roofline))
         lines.append(f"{row.name:10} {'   '.join(cells)}".rstrip())
     sums = [_sum(result.rows, way) for way in ("forward", "backward")[: 1 + both]]
-    lines.append(f"{'sum':10} " + "   ".join(_cell(one, result.ceiling) for one in sums))
+    lines.append(f"{'sum':10} " + "   ".join(_cell(one, result.roofline) for one in sums))
     return lines
 
 
@@ -60,11 +59,11 @@ def _sum(rows: list[Row], way: str) -> Pass:
     )
 
 
-def _cell(one: Pass | None, ceiling: Ceiling) -> str:
+def _cell(one: Pass | None, roofline: Roofline) -> str:
     if one is None:
         return ""
     flops = f"{one.flops / one.seconds / 1e9:8,.0f}" if one.flops else " " * 8
-    share = ceiling.floor(one.flops, one.bytes) / one.seconds
+    share = roofline.least_seconds(one.flops, one.bytes) / one.seconds
     return f"{one.seconds * 1e3:9.2f} {flops} {one.bytes / one.seconds / 1e9:6.1f} {share:6.0%}"
 
 
@@ -72,7 +71,7 @@ def _total(result: Result, timing: Timing) -> str:
     rate = timing.flops / timing.seconds
     line = (
         f"{timing.what}: {timing.seconds * 1e3:,.1f} ms, {result.batch / timing.seconds:,.1f} "
-        f"images/s, {rate / 1e9:,.0f} GFLOP/s, {rate / result.ceiling.flops:.0%} of the product's"
+        f"images/s, {rate / 1e9:,.0f} GFLOP/s, {rate / result.roofline.flops:.0%} of the product's"
     )
     for name, seconds in timing.peers.items():
         rate = result.batch / seconds
@@ -83,7 +82,7 @@ def _total(result: Result, timing: Timing) -> str:
 
 
 def document(result: Result) -> dict[str, Any]:
-    """The whole report for programs; seconds, bytes and operations."""
+    """The report as JSON; times in seconds, rates per second, memory in bytes."""
     return {
         "model": result.model,
         "options": result.options,
@@ -92,13 +91,13 @@ def document(result: Result) -> dict[str, Any]:
         "threads": result.threads,
         "precision": result.precision,
         "machine": result.machine,
-        "ceiling": {"flops": result.ceiling.flops, "bytes": result.ceiling.bytes},
+        "roofline": {"flops": result.roofline.flops, "bytes": result.roofline.bytes},
         "layers": [
             {
                 "name": row.name,
                 "kind": row.kind,
-                "forward": _pass(row.forward, result.ceiling),
-                "backward": _pass(row.backward, result.ceiling),
+                "forward": _pass(row.forward, result.roofline),
+                "backward": _pass(row.backward, result.roofline),
             }
             for row in result.rows
         ],
@@ -108,7 +107,7 @@ def document(result: Result) -> dict[str, Any]:
                 "seconds": timing.seconds,
                 "images_per_second": result.batch / timing.seconds,
                 "flops": timing.flops / timing.seconds,
-                "share_of_product": timing.flops / timing.seconds / result.ceiling.flops,
+                "share_of_product": timing.flops / timing.seconds / result.roofline.flops,
                 "torch_seconds": timing.peers,
                 "times_torch": timing.ratio,
             }
@@ -119,12 +118,12 @@ def document(result: Result) -> dict[str, Any]:
     }
 
 
-def _pass(one: Pass | None, ceiling: Ceiling) -> dict[str, float] | None:
+def _pass(one: Pass | None, roofline: Roofline) -> dict[str, float] | None:
     if one is None:
         return None
     return {
         "seconds": one.seconds,
         "flops": one.flops / one.seconds,
         "bytes": one.bytes / one.seconds,
-        "share_of_ceiling": ceiling.floor(one.flops, one.bytes) / one.seconds,
+        "share_of_roofline": roofline.least_seconds(one.flops, one.bytes) / one.seconds,
     }

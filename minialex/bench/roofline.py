@@ -1,4 +1,4 @@
-"""What the machine can do, measured through the backend: the floor under every layer's time."""
+"""The roofline: the least time of a layer, from the measured rates of compute and of memory."""
 
 import time
 from collections.abc import Callable
@@ -11,19 +11,19 @@ from minialex.backends import Backend
 
 
 @dataclass(frozen=True)
-class Ceiling:
-    """`flops` of a large product and `bytes` moved in place, both a second."""
+class Roofline:
+    """Rates of the device: FLOP/s of a large matrix product, bytes/s of a large update in place."""
 
     flops: float
     bytes: float
 
-    def floor(self, flops: float, moved: float) -> float:
-        """The least seconds for so many operations and bytes, one hidden behind the other."""
+    def least_seconds(self, flops: float, moved: float) -> float:
+        """The least time for `flops` operations and `moved` bytes, which overlap perfectly."""
         return max(flops / self.flops, moved / self.bytes)
 
 
 def seconds(b: Backend, run: Callable[[], object]) -> float:
-    """How long `run` takes on the backend's device, until all of it is done."""
+    """Seconds that `run` takes, until the device has finished."""
     b.synchronize()
     start = time.perf_counter()
     run()
@@ -32,14 +32,14 @@ def seconds(b: Backend, run: Callable[[], object]) -> float:
 
 
 def product(b: Backend, size: int) -> Callable[[], object]:
-    """A square product of 2 size³ operations, in the backend's precision."""
+    """A square matrix product of 2 size³ operations, in the backend's precision."""
     matrix = b.asarray(np.random.default_rng(0).standard_normal((size, size), np.float32))
     x = b.cast_params({"": {"weight": matrix}})[""]["weight"]
     return lambda: b.dense(x, x, None)
 
 
-def measure(b: Backend, size: int = 3072, numbers: int = 1 << 24, rounds: int = 5) -> Ceiling:
-    """Medians of a product of `size` and of an update in place, after one of each to warm up."""
+def measure(b: Backend, size: int = 3072, numbers: int = 1 << 24, rounds: int = 5) -> Roofline:
+    """Medians of a product of `size` and of an update of `numbers` weights, after a warm-up."""
     multiply = product(b, size)
     w, v, g = (b.asarray(np.zeros(numbers, np.float32)) for _ in range(3))
 
@@ -50,4 +50,4 @@ def measure(b: Backend, size: int = 3072, numbers: int = 1 << 24, rounds: int = 
     update()
     products = median(seconds(b, multiply) for _ in range(rounds))
     updates = median(seconds(b, update) for _ in range(rounds))
-    return Ceiling(2 * size**3 / products, 5 * w.dtype.itemsize * numbers / updates)
+    return Roofline(2 * size**3 / products, 5 * w.dtype.itemsize * numbers / updates)

@@ -3,6 +3,8 @@
 import argparse
 import json as json_format
 import sys
+from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +39,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("gpu",),
         help="check and time every CUDA kernel, training steps and PyTorch's; needs --json FILE",
     )
-    parser.add_argument("--data", metavar="DATA", help="time loading these images, not a network")
+    parser.add_argument(
+        "--checks",
+        action="store_true",
+        help="in the suite also run the GPU tests, overfit eight images in each precision, and "
+        "run compute-sanitizer; needs a checkout of the repository",
+    )
+    parser.add_argument(
+        "--data",
+        metavar="DATA",
+        help="time loading these images, not a network; with --suite, train on them",
+    )
     parser.add_argument(
         "--size",
         type=at_least(8),
@@ -70,16 +82,16 @@ def run(
     inference: bool,
     compare: str | None,
     suite: str | None,
+    checks: bool,
     data: str | None,
     size: int,
     workers: int | None,
     rounds: int,
     device_config: "DeviceConfig",
     json: str | None,
-) -> None:
+) -> int:
     if suite is not None:
-        _run_suite(json)
-        return
+        return _run_suite(json, checks, data)
     if data is not None:
         from minialex.bench import data as reading
 
@@ -87,7 +99,7 @@ def run(
             data, size=size, workers=workers, rounds=rounds, compare=compare is not None
         )
         _print(reading.text(found), reading.document(found), json)
-        return
+        return 0
     from minialex import models
     from minialex.bench import measure, report
 
@@ -104,9 +116,10 @@ def run(
         say=lambda text: print(f"{text} ...", file=sys.stderr),
     )
     _print(report.text(result), report.document(result), json)
+    return 0
 
 
-def _run_suite(json: str | None) -> None:
+def _run_suite(json: str | None, checks: bool, data: str | None) -> int:
     from minialex.backends.cuda import device
     from minialex.bench import gpu
     from minialex.errors import InputError
@@ -114,7 +127,12 @@ def _run_suite(json: str | None) -> None:
     if json in (None, "-"):
         raise InputError("the suite takes minutes and needs a file for its tables: add --json FILE")
     device.check(0)
-    gpu.run_suite(Path(str(json)))
+    plan = gpu.Plan(checks=checks, data=data)
+    if checks or data is not None:  # these take as long as they take
+        plan = replace(plan, precisions=gpu.checks.PRECISIONS, budget=inf)
+    found = gpu.run_suite(Path(str(json)), plan)
+    failed = any(isinstance(part, dict) and "failed" in part for part in found.values())
+    return 1 if failed else 0
 
 
 def _print(text: str, document: dict | list, json: str | None) -> None:

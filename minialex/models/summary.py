@@ -3,58 +3,66 @@
 from itertools import groupby
 
 from minialex import models
-from minialex.layers import Conv2D, Dense, Dropout, MaxPool, ResponseNorm, SpatialResponseNorm
+from minialex.layers import (
+    Conv2D,
+    Dense,
+    Dropout,
+    Layer,
+    MaxPool,
+    ResponseNorm,
+    SpatialResponseNorm,
+)
 from minialex.layers.base import WeightStd
 from minialex.models import Model
 from minialex.network import Row
+from minialex.utils import table
 
 _NOTES = """
-Neurons are the outputs of convolutional and dense layers; connections are multiply-adds, biases
-left out. The paper's 60 million parameters and 650,000 neurons are these; the 253,440 neurons of
-its figure 2 for layer 1 are a slip for 290,400, and the 630 million connections sometimes quoted
-fit an earlier network of the same authors. Without weight sharing the first layer alone would have
-290,400 x (11 x 11 x 3 + 1) = 105,705,600 parameters; it has 34,944.
+Neurons are the outputs of convolutional and dense layers; connections are multiply-adds, without
+biases. These are the paper's 60 million parameters and 650,000 neurons. Its figure 2 gives layer 1
+253,440 neurons, a slip for 290,400, and the 630 million connections sometimes quoted fit an earlier
+network of the same authors. Without weight sharing the first layer alone would have 290,400 x
+(11 x 11 x 3 + 1) = 105,705,600 parameters; it has 34,944.
 """
 
 _LEGEND = """
-maps: of the convolutions; groups: of the convolutions, 2 are the two towers; LRN: what stands
-before the first normalisation, with k and alpha as in the paper's formula (not divided by n);
-start: standard deviation of the initial weights of conv1/conv3/last (He: the root of 2/inputs);
-biases: initial values; 64*2: twice in a row; dropout: test = outputs scaled at test time (the
-paper), train = inverted.
+channels: output channels of the convolutions; groups: of the convolutions (2: the two towers);
+LRN: the layer before the first one, with k and alpha as in the paper's formula (alpha is not
+divided by n); std: of the initial weights of conv1/conv3/last layer (He: √(2 / inputs)); biases:
+initial values; 64*2: twice in a row; dropout: test = outputs scaled at test time (the paper),
+train = inverted.
 """
 
 
 def summary(model: Model) -> str:
-    """What a reader would check against the paper: a row a layer, and totals."""
+    """A row for each layer, and totals, to compare with the paper."""
     rows = model.network.rows()
     lines = [f"{model.name}: {models.variants()[model.name].summary}"]
     lines.append(f"input {_shape(model.network.input_shape)}, {model.classes} classes\n")
-    lines.append(_line("layer", "what", "output", "parameters", "neurons", "connections"))
-    lines += [
-        _line(row.name, _what(row), _shape(row.output_shape), *map(_number, _counts(row)))
+    header = ("layer", "what", "output", "parameters", "neurons", "connections")
+    cells = [
+        (row.name, _what(row), _shape(row.output_shape), *map(_number, _counts(row)))
         for row in rows
     ]
     totals = [sum(column) for column in zip(*map(_counts, rows), strict=True)]
-    lines.append(_line("total", "", "", *map(_number, totals)))
+    cells.append(("total", "", "", *map(_number, totals)))
+    lines.append(table.plain(header, cells, "<<>>>>"))
     if model.network.parameter_count == 60_965_224:
         lines.append(_NOTES.rstrip())
     return "\n".join(lines)
 
 
 def variants() -> str:
-    """The named networks and what tells them apart, a row each."""
-    header = ("name", "input", "maps", "groups", "LRN", "k", "alpha", "start", "biases", "dropout")
-    rows: list[tuple[str, ...]] = [(*header, "parameters", "Mconn.")]
-    notes = []
+    """A row for each named network, with what distinguishes them."""
+    header = (
+        *("name", "input", "channels", "groups", "LRN", "k", "alpha", "std", "biases", "dropout"),
+        *("parameters", "Mconn."),
+    )
+    rows, notes = [], []
     for name, variant in models.variants().items():
         rows.append(_variant_row(models.get(name)))
         notes.append(f"{name:20} {variant.summary}")
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
-    return "\n".join([*lines, "", *notes, _LEGEND.rstrip()])
+    return "\n".join([table.plain(header, rows), "", *notes, _LEGEND.rstrip()])
 
 
 def _variant_row(model: Model) -> tuple[str, ...]:
@@ -96,20 +104,20 @@ def _runs(values: list[str]) -> str:
     return "-".join(value if count == 1 else f"{value}*{count}" for value, count in runs)
 
 
-def _kind(layer) -> str:
+def _kind(layer: Layer) -> str:
     return {"MaxPool": "pool", "Conv2D": "conv"}.get(type(layer).__name__, type(layer).__name__)
 
 
 def _what(row: Row) -> str:
     match row.layer:
         case Conv2D(channels=k, kernel=r, stride=s, pad=pad, groups=g):
-            return f"{k} maps {r}x{r}/{s} pad {pad}" + (f", {g} groups" if g > 1 else "")
+            return f"{k} channels {r}x{r}/{s} pad {pad}" + (f", {g} groups" if g > 1 else "")
         case Dense(units=units):
             return f"{units} units"
         case ResponseNorm(n=n, k=k, alpha=alpha, beta=beta, groups=g):
             return f"LRN n={n} k={k:g} a={alpha:g} b={beta:g}" + (f", {g} groups" if g > 1 else "")
         case SpatialResponseNorm(n=n, k=k, alpha=alpha, beta=beta):
-            return f"LRN in map {n}x{n} k={k:g} a={alpha:g} b={beta:g}"
+            return f"LRN in channel {n}x{n} k={k:g} a={alpha:g} b={beta:g}"
         case Dropout(keep=keep):
             return f"dropout, keep {keep:g}"
         case MaxPool(window=z, stride=s):
@@ -122,13 +130,9 @@ def _counts(row: Row) -> tuple[int, int, int]:
     return row.parameters, row.neurons, row.connections
 
 
-def _shape(shape) -> str:
+def _shape(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
 
 
 def _number(value: int) -> str:
     return f"{value:,}" if value else ""
-
-
-def _line(name, what, output, parameters, neurons, connections) -> str:
-    return f"{name:10}{what:38}{output:>12}{parameters:>14}{neurons:>11}{connections:>15}".rstrip()

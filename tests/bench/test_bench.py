@@ -10,15 +10,15 @@ from minialex import models
 from minialex.bench import data, measure, report
 from minialex.bench.measure import Timing
 from minialex.bench.network import Run, by_stage
-from minialex.bench.roofline import Ceiling
+from minialex.bench.roofline import Roofline
 from minialex.cli import main
 from minialex.errors import InputError
 from minialex.parallel import SingleDevice
 
 
 @pytest.fixture(autouse=True)
-def small_ceiling(monkeypatch):
-    """The product and the update that set the ceiling, at a size for tests."""
+def small_roofline(monkeypatch):
+    """The product and the update that set the roofline, at a size for tests."""
     monkeypatch.setattr(
         measure, "measure", lambda b, m=measure.measure: m(b, size=64, numbers=4096, rounds=1)
     )
@@ -66,9 +66,9 @@ def test_the_step_that_is_timed_trains():
 
 
 def test_shares_and_ratios():
-    ceiling = Ceiling(flops=100.0, bytes=10.0)
-    assert ceiling.floor(50, 1) == 0.5
-    assert ceiling.floor(50, 20) == 2.0
+    roofline = Roofline(flops=100.0, bytes=10.0)
+    assert roofline.least_seconds(50, 1) == 0.5
+    assert roofline.least_seconds(50, 20) == 2.0
     assert Timing("training step", 2.0, 1.0, {"default": 5.0, "channels_last": 3.0}).ratio == 1.5
     assert Timing("inference", 2.0, 1.0, {}).ratio is None
 
@@ -116,8 +116,8 @@ def test_reading_is_measured_beside_a_data_loader(tmp_path):
     assert [rate.per_core_second is None for rate in found] == [False, False, True]
     assert all(rate.images_per_second > 0 for rate in found)
     text = data.text(found)
-    assert text.count("min an epoch") == 3
-    assert "times the DataLoader's squares" in text
+    assert text.count("min per epoch") == 3
+    assert "times the DataLoader's rate" in text
     assert len(data.document(found)) == 3
 
 

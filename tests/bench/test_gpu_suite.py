@@ -1,12 +1,15 @@
 """The GPU suite runs to its end on the stand-in, small, so that a rare machine is not lost."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from minialex.bench import gpu
-from minialex.bench.gpu import correct, peers, products
+from minialex.bench.gpu import checks, correct, peers, products
 
 SMALL = gpu.Plan(
     model="cifar10",
@@ -90,7 +93,7 @@ def test_wrong_warpgroup_products_are_not_timed(tmp_path, monkeypatch):
 def test_what_the_time_does_not_allow_is_named(tmp_path):
     found = gpu.run_suite(tmp_path / "gpu.json", replace(SMALL, budget=-1.0))
     assert found["left out"][0] == "correct bf16"
-    assert "Left out for want of time: correct bf16" in (tmp_path / "gpu.md").read_text()
+    assert "Not run for lack of time: correct bf16" in (tmp_path / "gpu.md").read_text()
 
 
 def test_pytorchs_step_learns():
@@ -117,9 +120,62 @@ def test_a_wrong_kernel_is_not_timed(tmp_path, monkeypatch):
 def test_the_operations_of_the_papers_network():
     from minialex import models
 
-    listed = list(products.floors(models.get("alexnet").network, 1, 2))
+    listed = list(products.costs(models.get("alexnet").network, 1, 2))
     forward = sum(operations for _, op, operations, _ in listed if op == "forward")
     assert forward == 2 * sum(row.connections for row in models.get("alexnet").network.rows())
     table = products.predictions(1e12, 1e12, batch=1)
     assert table.count("\n") == 2 + len(listed)
     assert ("conv1", "input gradient") not in {(name, op) for name, op, _, _ in listed}
+
+
+@pytest.mark.standin
+def test_the_checks_and_the_training_are_parts_too(tmp_path, monkeypatch):
+    """With the programs they start replaced: these take minutes."""
+    started = []
+
+    def run(command, needed, environment=None):
+        started.append(command)
+        assert (checks._ROOT / needed).exists()
+        return subprocess.CompletedProcess(command, 0, "step 9  loss 0.04\nERROR SUMMARY: 0", "")
+
+    monkeypatch.setattr(checks, "_run", run)
+    monkeypatch.setattr(checks.shutil, "which", lambda program: program)
+    small = {"precisions": (), "checks": True, "data": "shapes:60", "train_model": "cifar10"}
+    small |= {"train_precisions": ("bf16",), "train_epochs": 1}
+    found = gpu.run_suite(tmp_path / "gpu.json", replace(SMALL, **small))
+    assert {name: part for name, part in found.items() if "failed" in part} == {}
+    assert found["overfit two towers"] == {"summary": "step 9  loss 0.04"}
+    assert found["sanitizer racecheck"] == {"summary": "ERROR SUMMARY: 0"}
+    assert found["training bf16"][0]["epoch"] == 1
+    assert len(started) == 1 + 5 + 3
+    assert "## overfit fp16" in (tmp_path / "gpu.md").read_text()
+
+
+def test_a_check_that_fails_says_what_the_program_said(monkeypatch):
+    def run(command, needed, environment=None):
+        return subprocess.CompletedProcess(command, 1, "2 failed, 3 passed", "")
+
+    monkeypatch.setattr(checks, "_run", run)
+    for check in (checks.tests, partial(checks.overfit, "fp32")):
+        with pytest.raises(RuntimeError, match="2 failed"):
+            check()
+
+
+def test_the_example_takes_the_options_that_the_suite_gives_it():
+    command = [sys.executable, "examples/overfit_small.py", "--help"]
+    words = checks._run(command, command[1]).stdout
+    assert all(option in words for option in ("--backend", "--precision", "--devices"))
+    with pytest.raises(FileNotFoundError, match="checkout"):
+        checks._run(command, "examples/none.py")
+
+
+def test_pytorchs_network_is_the_same():
+    torch = pytest.importorskip("torch")
+    from minialex import models
+    from minialex.bench.peer import network_in_torch
+
+    network = models.get("alexnet-torchvision").network
+    theirs = network_in_torch(network)
+    assert sum(p.numel() for p in theirs.parameters()) == network.parameter_count
+    size = network.input_shape[0]
+    assert theirs(torch.zeros(1, 3, size, size)).shape == (1, 1000)

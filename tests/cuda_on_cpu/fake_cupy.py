@@ -437,6 +437,8 @@ def build(machine: Machine) -> types.ModuleType:
         CUDARuntimeError=CUDARuntimeError,
         getDeviceCount=lambda: machine.devices,
         getDeviceProperties=properties,
+        runtimeGetVersion=lambda: 0,
+        driverGetVersion=lambda: 0,
         deviceCanAccessPeer=lambda a, b: 1,
         memGetInfo=lambda: (
             machine.memory[state.device] - machine.used[state.device],

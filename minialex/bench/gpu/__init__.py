@@ -1,7 +1,7 @@
-"""What a CUDA device does with the paper's network: every kernel beside its floor, whole steps.
+"""The GPU suite: checks and times every kernel and the training step of the paper's network.
 
-`run_suite(out)` checks the kernels against the generic backend first, times nothing that is wrong,
-and writes JSON and Markdown after each part, so that a run cut short leaves what it has measured.
+`run_suite(out)` checks the kernels against the generic backend first and times only correct ones.
+It writes JSON and Markdown after each part, so that an interrupted run keeps what it has measured.
 """
 
 import gc
@@ -13,21 +13,22 @@ from typing import Any
 
 from minialex.backends.cuda.backend import CupyBackend
 from minialex.backends.cuda.device import library
-from minialex.bench.gpu import correct, moves, peers, products, steps, tables, whole
+from minialex.bench.gpu import checks, correct, moves, peers, products, steps, tables, whole
 from minialex.bench.gpu.plan import Plan, rates
 from minialex.utils import atomic
 
-__all__ = ["Plan", "run_suite"]
+__all__ = ["Plan", "checks", "run_suite"]
 
 
 def run_suite(out: Path | str, plan: Plan | None = None) -> dict[str, Any]:
-    """Everything, as {part: result}; written to `out` as JSON, and beside it as Markdown.
+    """Run all parts; -> {part: result}, also written to `out` as JSON and as Markdown beside it.
 
-    A part that raises is {"failed": sentence}, and the others go on; what the time did not allow is
-    listed under "left out".
+    A part that raises becomes {"failed": message} and the others continue; parts for which there
+    was no time are listed under "left out".
     """
     plan, path, begun = plan or Plan(), Path(out), time.monotonic()
-    found: dict[str, Any] = {"suite": "gpu", "device": _device(), "seconds": {}, "left out": []}
+    found: dict[str, Any] = {"suite": "gpu", "device": checks.environment()}
+    found |= {"seconds": {}, "left out": []}
     for name, measure in _parts(plan, found):
         start = time.monotonic()
         if start - begun > plan.budget:
@@ -35,8 +36,8 @@ def run_suite(out: Path | str, plan: Plan | None = None) -> dict[str, Any]:
             continue
         try:
             found[name] = measure()
-        except Exception as error:  # the other parts are worth having all the same
-            found[name] = {"failed": f"{type(error).__name__}: {error}"[:500]}
+        except Exception as error:  # one failure does not cost the other parts
+            found[name] = {"failed": f"{type(error).__name__}: {error}"[:2000]}
         found["seconds"][name] = round(time.monotonic() - start, 1)
         _release()
         _write(path, found)
@@ -45,7 +46,7 @@ def run_suite(out: Path | str, plan: Plan | None = None) -> dict[str, Any]:
 
 
 def _release() -> None:
-    """Give the device's memory back, for the next part to have all of it."""
+    """Free the device's memory for the next part."""
     gc.collect()
     library().get_default_memory_pool().free_all_blocks()
     peers.release()
@@ -57,7 +58,7 @@ def _write(path: Path, found: dict[str, Any]) -> None:
 
 
 def _parts(plan: Plan, found: dict[str, Any]) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """(name, measurement) in the order of their worth; nothing after what is wrong."""
+    """(name, function) in order of importance; kernels that are wrong are not timed."""
 
     def right(what: str) -> bool:
         return "failed" not in found.get(f"correct {what}", {"failed": "not checked"})
@@ -84,11 +85,13 @@ def _parts(plan: Plan, found: dict[str, Any]) -> Iterator[tuple[str, Callable[[]
     for p in good:  # compiling takes PyTorch a minute each time
         for n in plan.batches:
             yield f"compiled {p} {n}", partial(steps.compiled, p, n, plan)
-
-
-def _device() -> dict[str, Any]:
-    import cupy
-
-    from minialex.backends.cuda import device
-
-    return {**device.describe(0), "cupy": cupy.__version__}
+    if plan.checks:
+        yield "tests", checks.tests
+        for precision in checks.PRECISIONS:
+            yield f"overfit {precision}", partial(checks.overfit, precision)
+        yield "overfit two towers", partial(checks.overfit, "fp32", towers=True)
+        for tool in checks.SANITIZERS:
+            yield f"sanitizer {tool}", partial(checks.sanitizer, tool)
+    if plan.data is not None:
+        for p in plan.train_precisions:
+            yield f"training {p}", partial(checks.training, p, plan)

@@ -1,4 +1,4 @@
-"""Nothing that is wrong is timed."""
+"""Convolution kernels compared with float64 before they are timed."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ from minialex import backends
 
 
 def correctness(precision: str, way: str | None = None) -> dict[str, str]:
-    """Every layer's three products on drawn numbers, against float64: the relative error.
+    """Relative errors of the forward pass and both gradients, on random inputs.
 
-    `way` is a `CupyBackend.convolution_by`, None the usual one. Raises AssertionError for an error
-    that is larger than the precision explains.
+    `way` is a value of `CupyBackend.convolution_by`, None the default. Raises AssertionError for an
+    error larger than the precision explains.
     """
     b: Any = backends.get("cupy", 0, precision)
     generic = backends.get("numpy")
@@ -20,21 +20,21 @@ def correctness(precision: str, way: str | None = None) -> dict[str, str]:
     draw, dtype, found = np.random.default_rng(0), b.compute_dtype("float32"), {}
     limit = {"fp32": 1e-5, "tf32": 2e-3, "fp16": 4e-3, "bf16": 2e-2}[precision]
     for name, c, k, kernel, stride, pad, groups in _SMALL:
-        place = ((stride, stride), ((pad, pad), (pad, pad)), groups)
+        geometry = ((stride, stride), ((pad, pad), (pad, pad)), groups)
         x = draw.normal(size=(2, 15, 14, c))
         weight = draw.normal(size=(kernel, kernel, c // groups, k))
-        y = generic.convolution(x, weight, None, *place)
+        y = generic.convolution(x, weight, None, *geometry)
         dy = draw.normal(size=y.shape)
         ours = [b.asarray(a, dtype) for a in (x, weight, dy)]
         pairs = {
-            "forward": (b.convolution(ours[0], ours[1], None, *place), y),
+            "forward": (b.convolution(ours[0], ours[1], None, *geometry), y),
             "input gradient": (
-                b.convolution_input_gradient(ours[2], ours[1], x.shape, *place),
-                generic.convolution_input_gradient(dy, weight, x.shape, *place),
+                b.convolution_input_gradient(ours[2], ours[1], x.shape, *geometry),
+                generic.convolution_input_gradient(dy, weight, x.shape, *geometry),
             ),
             "weight gradient": (
-                b.convolution_weight_gradient(ours[0], ours[2], (kernel, kernel), *place),
-                generic.convolution_weight_gradient(x, dy, (kernel, kernel), *place),
+                b.convolution_weight_gradient(ours[0], ours[2], (kernel, kernel), *geometry),
+                generic.convolution_weight_gradient(x, dy, (kernel, kernel), *geometry),
             ),
         }
         for what, (found_array, wanted) in pairs.items():

@@ -1,7 +1,7 @@
-"""PyTorch on the same device, as well as it can: channels last, cuDNN's choice, CUDA graphs.
+"""PyTorch on the same device at its best: channels last, cuDNN autotuning, CUDA graphs.
 
-Each function gives {name: (run, wait)}, {} where PyTorch or its device is missing. The augmentation
-is not counted against it: its steps begin with the network's input.
+Each function returns {name: (run, wait)}, {} if PyTorch or its CUDA device is missing. Its steps
+start from the network's input: no augmentation is included.
 """
 
 import sys
@@ -15,7 +15,7 @@ Peers = dict[str, tuple[Run, Run]]
 
 
 def eager(model: str, precision: str, batch: int, without: bool = True) -> Peers:
-    """The step as written, and as a captured CUDA graph; also `without` normalisation."""
+    """The training step, eager and as a captured CUDA graph; with `without` also without LRN."""
     if (torch := _torch(precision)) is None:
         return {}
     found: dict[str, Run] = {}
@@ -33,7 +33,7 @@ def eager(model: str, precision: str, batch: int, without: bool = True) -> Peers
 
 
 def compiled(model: str, precision: str, batch: int) -> Peers:
-    """The step of torch.compile, its own CUDA graphs included."""
+    """The training step by torch.compile, with its CUDA graphs."""
     if (torch := _torch(precision)) is None:
         return {}
     step = _step(torch, model, precision, batch, {}, compiled=True)
@@ -41,7 +41,7 @@ def compiled(model: str, precision: str, batch: int) -> Peers:
 
 
 def inference(model: str, precision: str, batch: int) -> Peers:
-    """Scores as written, and as a captured CUDA graph."""
+    """Inference, eager and as a captured CUDA graph."""
     if (torch := _torch(precision)) is None:
         return {}
     network, x, _, context = _made(torch, model, precision, batch, {})
@@ -56,7 +56,7 @@ def inference(model: str, precision: str, batch: int) -> Peers:
 
 
 def release() -> None:
-    """Give back what PyTorch keeps of the device's memory."""
+    """Free the device memory in PyTorch's cache."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -75,7 +75,7 @@ def _torch(precision: str) -> Any | None:
 
 
 def _made(torch: Any, model: str, precision: str, batch: int, options: dict, device="cuda"):
-    """-> network, images, labels, the context of its precision."""
+    """-> network, images, labels, the autocast context."""
     from minialex.bench.peer import network_in_torch
 
     found, kind = models.get(model, **options), _kind(torch, precision)
@@ -122,13 +122,13 @@ def _step(
 
 
 def _graph(torch: Any, work: Run) -> Run:
-    """`work` as one launch; what it reads and writes stays where it is."""
-    beside = torch.cuda.Stream()
-    beside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(beside):  # PyTorch's manual: some runs before the capture
+    """`work` as one graph launch; its inputs and outputs must stay in place."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):  # PyTorch's manual: some runs before the capture
         for _ in range(3):
             work()
-    torch.cuda.current_stream().wait_stream(beside)
+    torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         work()

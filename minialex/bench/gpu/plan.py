@@ -1,4 +1,4 @@
-"""What the suite measures and how: its sizes, its clock, its two ceilings."""
+"""The suite's sizes, its clock, and the measured rates that make its roofline."""
 
 import statistics
 import time
@@ -15,25 +15,30 @@ Run = Callable[[], Any]
 
 @dataclass(frozen=True)
 class Plan:
-    """What is timed; the defaults are the whole suite, a test takes less."""
+    """What is timed; the defaults are the full suite, tests use less."""
 
     model: str = "alexnet"
     precisions: tuple[str, ...] = ("tf32", "bf16")
     batches: tuple[int, ...] = (128, 512, 2048)
-    all_up_to: int = 512  # the largest batch that every program is timed with
+    all_up_to: int = 512  # larger batches are timed with the fastest programs only
     kernel_batch: int = 128
     rounds: int = 5
-    steps: int = 10  # a round
-    repeats: int = 10  # of a kernel within one launch
-    product: int = 8192  # rows and columns of the product that the rate is measured with
+    steps: int = 10  # per round
+    repeats: int = 10  # of a kernel in one launch
+    product: int = 8192  # rows and columns of the matrix product that measures the compute rate
     copy_bytes: int = 4 << 30
-    packed: int = 2048  # images of the packed set that is made to be trained from
-    views: tuple[int, ...] = (1, 128, 1024)  # batches of inference
-    budget: float = 540.0  # seconds after which no further part is begun
+    packed: int = 2048  # images of the packed data set for end-to-end training
+    views: tuple[int, ...] = (1, 128, 1024)  # batch sizes of inference
+    budget: float = 540.0  # seconds after which no further part is started
+    checks: bool = False  # also the GPU tests, overfitting, compute-sanitizer
+    data: str | None = None  # photographs to train alexnet-64 on
+    train_model: str = "alexnet-64"
+    train_precisions: tuple[str, ...] = ("fp32", "bf16")
+    train_epochs: int = 10
 
 
 def rates(precision: str, plan: Plan) -> dict[str, float]:
-    """Operations a second of a large product, bytes a second (read and written) of a copy."""
+    """Operations/s of a large matrix product, bytes/s (read plus written) of a copy."""
     b: Any = backends.get("cupy", 0, precision)
     n, draw, dtype = plan.product, np.random.default_rng(0), b.compute_dtype("float32")
     x, w = (b.asarray(draw.normal(size=(n, n)).astype("float32"), dtype) for _ in range(2))
@@ -49,10 +54,12 @@ def rates(precision: str, plan: Plan) -> dict[str, float]:
     }
 
 
-def timed(b, runs: dict[str, Run], plan: Plan, waits: dict[str, Run] | None = None):
-    """{name: median seconds of one call}, the runs taking turns.
+def timed(
+    b: Any, runs: dict[str, Run], plan: Plan, waits: dict[str, Run] | None = None
+) -> dict[str, float]:
+    """{name: median seconds per call}; the runs take turns.
 
-    The device is waited for at the end of a round, by `waits` where b does not know of the work.
+    A round ends when the device is idle: by `waits[name]`, by default `b.synchronize`.
     """
     waits = waits or {}
     seconds: dict[str, list[float]] = {name: [] for name in runs}
@@ -71,8 +78,8 @@ def timed(b, runs: dict[str, Run], plan: Plan, waits: dict[str, Run] | None = No
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def on_device(b, runs: dict[str, Run], plan: Plan) -> dict[str, float]:
-    """As `timed`, without the host's part: each run several times within one captured graph."""
+def on_device(b: Any, runs: dict[str, Run], plan: Plan) -> dict[str, float]:
+    """As `timed`, without the host's share: each run is repeated within one captured graph."""
     if b.compile(None) is None:  # it cannot capture
         return timed(b, runs, plan)
     from minialex.backends.cuda.graph import Recording

@@ -1,4 +1,4 @@
-"""The products of a training step, each beside its floor."""
+"""The matrix products of a training step, each compared with its roofline."""
 
 from collections.abc import Iterator
 from math import prod
@@ -13,8 +13,8 @@ from minialex.layers import Conv2D, Dense
 from minialex.network import Network
 
 
-def floors(network: Network, batch: int, itemsize: int) -> Iterator[tuple[str, str, int, int]]:
-    """(layer, op, operations, fewest bytes) of the products of a training step."""
+def costs(network: Network, batch: int, itemsize: int) -> Iterator[tuple[str, str, int, int]]:
+    """(layer, op, operations, minimum memory traffic in bytes) of a training step's products."""
     shapes = network.shapes()
     for i, (name, layer) in enumerate(network.layers):
         if not isinstance(layer, (Conv2D, Dense)):
@@ -31,26 +31,27 @@ def floors(network: Network, batch: int, itemsize: int) -> Iterator[tuple[str, s
 def predictions(
     operations_per_second: float, bytes_per_second: float, batch: int = 128, itemsize: int = 2
 ) -> str:
-    """The floors of the paper's network in microseconds, as a table with columns to fill."""
-    lines = ["| layer | op | 10⁹ operations | 10⁶ bytes | floor, µs | implicit | wgmma | im2col |"]
+    """Rooflines of the paper's network in microseconds, as a table with columns to fill in."""
+    lines = [
+        "| layer | op | 10⁹ operations | 10⁶ bytes | roofline, µs | implicit | wgmma | im2col |"
+    ]
     lines += ["|---|---|---|---|---|---|---|---|"]
-    whole = 0.0
-    for name, op, operations, least in floors(models.get("alexnet").network, batch, itemsize):
-        floor = 1e6 * max(operations / operations_per_second, least / bytes_per_second)
-        whole += floor
-        counts = f"{operations / 1e9:.1f} | {least / 1e6:.1f} | {floor:.1f}"
+    total = 0.0
+    for name, op, operations, least in costs(models.get("alexnet").network, batch, itemsize):
+        roofline = 1e6 * max(operations / operations_per_second, least / bytes_per_second)
+        total += roofline
+        counts = f"{operations / 1e9:.1f} | {least / 1e6:.1f} | {roofline:.1f}"
         lines.append(f"| {name} | {op} | {counts} | | | |")
-    lines.append(f"| all products | | | | {whole:.0f} | | | |")
+    lines.append(f"| all products | | | | {total:.0f} | | | |")
     return "\n".join(lines)
 
 
 def products(
     precision: str, measured: dict[str, float], plan: Plan, wgmma: bool = False
 ) -> list[dict[str, Any]]:
-    """Each product of a step: its time each way there is, its floor at the measured rates.
+    """Each product of a step: its time with each kernel, and its roofline at the measured rates.
 
-    With a convolution's weight gradient goes the bias's: within it or after it, as the way is. With
-    `wgmma`, convolutions by it too.
+    The weight gradient of a convolution includes that of its bias. `wgmma` adds that kernel.
     """
     convolutions = ("implicit", "im2col", *(["wgmma"] if wgmma else []))
     b: Any = backends.get("cupy", 0, precision)
@@ -66,7 +67,7 @@ def products(
     def device(shape, kind=dtype):
         return b.asarray(draw.normal(size=shape).astype("float32"), kind)
 
-    for name, op, operations, least in floors(network, n, np.dtype(_bytes(dtype)).itemsize):
+    for name, op, operations, least in costs(network, n, np.dtype(_bytes(dtype)).itemsize):
         layer, at = layers[name], position[name]
         x, dy = device((n, *shapes[at])), device((n, *shapes[at + 1]))
         sizes = layer.parameter_shapes(shapes[at])
@@ -74,7 +75,7 @@ def products(
         runs: dict[str, Run] = {}
         for way in convolutions if isinstance(layer, Conv2D) else ("cublas",):
             runs[way] = _call(precision, way, op, layer, x, weight, bias, dy, first=at == 0)
-        floor = max(
+        roofline = max(
             operations / measured["operations_per_second"], least / measured["bytes_per_second"]
         )
         seconds = on_device(b, runs, plan)
@@ -84,7 +85,7 @@ def products(
                 "op": op,
                 "operations": operations,
                 "bytes": least,
-                "floor_us": 1e6 * floor,
+                "roofline_us": 1e6 * roofline,
                 **{f"{way}_us": 1e6 * value for way, value in seconds.items()},
             }
         )
@@ -104,7 +105,7 @@ def _call(precision: str, way: str, op: str, layer, x, weight, bias, dy, first: 
             "weight gradient": lambda: b.dense_weight_gradient(x, dy),
         }[op]
     b.convolution_by = way
-    if first:  # as captured steps cut images, perhaps with zeros behind their colours
+    if first:  # cropped as in captured steps, perhaps with a fourth channel of zeros
         n, *size, c = x.shape
         channels = b.channels_to_copy(c, layer.channels, layer.groups, "float32")
         image = np.zeros((n, *size, channels), "float32")
@@ -112,10 +113,12 @@ def _call(precision: str, way: str, op: str, layer, x, weight, bias, dy, first: 
         x = b.asarray(image, b.compute_dtype("float32"))
     _, pads, _ = layer.geometry(x.shape[1:])
     kernel = (layer.kernel, layer.kernel)
-    place = ((layer.stride, layer.stride), pads, layer.groups)
-    assert output_shape(x.shape[1:3], kernel, place[0], pads) == dy.shape[1:3]
+    geometry = ((layer.stride, layer.stride), pads, layer.groups)
+    assert output_shape(x.shape[1:3], kernel, geometry[0], pads) == dy.shape[1:3]
     return {
-        "forward": lambda: b.convolution(x, weight, bias, *place, relu=True),
-        "input gradient": lambda: b.convolution_input_gradient(dy, weight, x.shape, *place),
-        "weight gradient": lambda: b.convolution_parameter_gradients(x, dy, weight.shape, *place),
+        "forward": lambda: b.convolution(x, weight, bias, *geometry, relu=True),
+        "input gradient": lambda: b.convolution_input_gradient(dy, weight, x.shape, *geometry),
+        "weight gradient": lambda: b.convolution_parameter_gradients(
+            x, dy, weight.shape, *geometry
+        ),
     }[op]

@@ -1,33 +1,37 @@
-"""What the suite found, as Markdown for docs/performance-gpu.md."""
+"""The suite's results as Markdown, for docs/performance-gpu.md."""
 
 from typing import Any
 
+from minialex.utils import table
+
+_PAIRS = ("rates", "end", "tests", "overfit", "sanitizer")  # parts that are one {name: value}
+
 
 def markdown(found: dict[str, Any]) -> str:
-    """A table a part; what failed or was left out is named first."""
+    """A table for each part; what failed or was left out comes first."""
     device = found["device"]
     lines: list[str] = [
-        f"{device['name']}, compute capability {device['capability']}, CuPy {device['cupy']}",
+        f"{device['name']}, compute capability {device['capability']}, CuPy {device['cupy']}, "
+        f"CUDA runtime {device['cuda_runtime']}, driver {device['cuda_driver']}",
         "",
     ]
     for name, part in found.items():
         if isinstance(part, dict) and "failed" in part:
             lines += [f"FAILED: {name}: {part['failed']}", ""]
     if found["left out"]:
-        lines += ["Left out for want of time: " + ", ".join(found["left out"]), ""]
+        lines += ["Not run for lack of time: " + ", ".join(found["left out"]), ""]
     for name, part in found.items():
         if isinstance(part, list) and part and isinstance(part[0], dict):
-            lines += [f"## {name}", "", *_table(part), ""]
-        elif name.split()[0] in ("rates", "end") and "failed" not in part:
-            lines += [f"## {name}", "", *_table([part]), ""]
+            lines += [f"## {name}", "", _table(part), ""]
+        elif name.split()[0] in _PAIRS and "failed" not in part:
+            lines += [f"## {name}", "", _table([part]), ""]
     return "\n".join(lines)
 
 
-def _table(rows: list[dict[str, Any]]) -> list[str]:
+def _table(rows: list[dict[str, Any]]) -> str:
     columns = list(dict.fromkeys(key for row in rows for key in row))
     cells = [[_text(row.get(column)) for column in columns] for row in rows]
-    heads = [column.replace("_", " ") for column in columns]
-    return [f"| {' | '.join(row)} |" for row in (heads, ["---"] * len(columns), *cells)]
+    return table.markdown([column.replace("_", " ") for column in columns], cells)
 
 
 def _text(value: Any) -> str:

@@ -1,0 +1,109 @@
+"""Checks of whole programs on a CUDA device: tests, overfitting, compute-sanitizer, training.
+
+All but the training need a checkout of the repository, with its tests and examples.
+"""
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import minialex
+from minialex.backends.cuda import device
+from minialex.bench.gpu.plan import Plan
+
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+SANITIZERS = ("memcheck", "racecheck", "initcheck")
+_ROOT = Path(minialex.__file__).parents[1]
+_TAIL = 2000  # characters of a failed program's output
+
+
+def environment() -> dict[str, Any]:
+    """The device, its driver, and the versions of the libraries."""
+    runtime = device.library().cuda.runtime
+    return {
+        **device.describe(0),
+        "devices": device.count(),
+        "cupy": device.library().__version__,
+        "cuda_runtime": runtime.runtimeGetVersion(),
+        "cuda_driver": runtime.driverGetVersion(),
+        "python": platform.python_version(),
+        "numpy": version("numpy"),
+    }
+
+
+def tests() -> dict[str, str]:
+    """pytest's summary of `pytest -m gpu`; RuntimeError if a test fails."""
+    done = _run([sys.executable, "-m", "pytest", "-q", "-m", "gpu"], "tests")
+    if done.returncode:
+        raise RuntimeError(done.stdout[-_TAIL:])
+    return {"summary": done.stdout.strip().splitlines()[-1]}
+
+
+def overfit(precision: str, towers: bool = False) -> dict[str, str]:
+    """The last line of examples/overfit_small.py; RuntimeError if it does not reach its loss.
+
+    With `towers` the network is split over two devices, both of them device 0.
+    """
+    devices = ["--devices", "0,0"] if towers else []
+    example = ["examples/overfit_small.py", "--backend", "cupy", "--precision", precision, *devices]
+    done = _run([sys.executable, *example], example[0])
+    if done.returncode:
+        raise RuntimeError((done.stdout + done.stderr)[-_TAIL:])
+    return {"summary": [line for line in done.stdout.splitlines() if line.startswith("step")][-1]}
+
+
+def sanitizer(tool: str) -> dict[str, str]:
+    """The error summary of compute-sanitizer on the tests of all ops."""
+    program = shutil.which("compute-sanitizer")
+    if program is None:
+        return {"summary": "compute-sanitizer is not installed"}
+    tests = "tests/backends/test_ops.py"
+    pytest = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", tests]
+    done = _run(
+        [program, "--tool", tool, "--error-exitcode", "9", *pytest],
+        tests,
+        {"HYPOTHESIS_PROFILE": "short"},
+    )
+    if done.returncode:
+        raise RuntimeError(done.stdout[-_TAIL:])
+    errors = re.findall(r"ERROR SUMMARY: .*|RACECHECK SUMMARY: .*", done.stdout)
+    return {"summary": errors[-1] if errors else done.stdout[-300:]}
+
+
+def training(precision: str, plan: Plan) -> list[dict[str, Any]]:
+    """The history of a training on the photographs of `plan.data`."""
+    assert plan.data is not None
+    with tempfile.TemporaryDirectory() as folder:
+        result = minialex.train(
+            plan.data,
+            model=plan.train_model,
+            backend="cupy",
+            precision=precision,
+            epochs=plan.train_epochs,
+            out=Path(folder) / "run",
+            progress=False,
+        )
+    columns = ("epoch", "train_loss", "val_top1_error", "images_per_second")
+    return [{name: row[name] for name in columns} for row in result.history]
+
+
+def _run(
+    command: list[str], needed: str, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in the repository's root; FileNotFoundError if `needed` is not there."""
+    if not (_ROOT / needed).exists():
+        raise FileNotFoundError(f"{needed} is not there: run this in a checkout of the repository")
+    return subprocess.run(
+        command,
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **(environment or {})},
+    )
