@@ -37,7 +37,7 @@ def test_the_slides_hinge_example():
     assert float(value) == pytest.approx(2.9)
 
 
-def test_a_misspelt_loss_or_a_margin_of_nothing_is_one_sentence():
+def test_a_misspelt_loss_or_a_margin_of_nothing_is_refused():
     with pytest.raises(InputError, match="did you mean 'softmax'"):
         losses.get("softmx")
     with pytest.raises(InputError, match="margin above 0"):

@@ -106,6 +106,6 @@ def test_step_cosine_constant():
     assert schedules.get("constant")(recipe, 8, []).weight == 0.01
 
 
-def test_an_unknown_schedule_is_one_sentence():
+def test_an_unknown_schedule_is_refused():
     with pytest.raises(InputError, match="did you mean 'cosine'"):
         schedules.get("cosin")

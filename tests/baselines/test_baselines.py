@@ -126,7 +126,7 @@ def test_an_unreadable_image_is_left_out(tmp_path: Path):
     assert len(outcome.skipped) == 1
 
 
-def test_what_is_missing_or_unknown_is_one_sentence():
+def test_what_is_missing_or_unknown_is_refused():
     with pytest.raises(InputError, match=r"no_such_package.*minialex\[baselines\]"):
         common.require("sklearn", "no_such_package")
     with pytest.raises(InputError, match="unknown code 'lasso'"):

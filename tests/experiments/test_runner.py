@@ -93,12 +93,12 @@ def test_the_same_settings_in_another_order_are_the_same_result(tmp_path):
         (lambda out: Options(seeds=0), "seeds is 0"),
     ],
 )
-def test_a_mistake_is_one_sentence(quick, tmp_path, call, sentence):
+def test_a_mistake_is_refused(quick, tmp_path, call, sentence):
     with pytest.raises(InputError, match=sentence):
         call(tmp_path / "out")
 
 
-def test_a_damaged_memory_is_one_sentence(quick, tmp_path):
+def test_a_damaged_memory_is_refused(quick, tmp_path):
     (tmp_path / "reproduce.json").write_text('{"quick": 3}')
     with pytest.raises(InputError, match="is damaged"):
         runner.report(tmp_path)

@@ -136,12 +136,12 @@ def test_found_weights_make_an_ensemble(members):
         ((1.0, float("nan")), "cannot be used"),
     ],
 )
-def test_weights_that_cannot_be_used_are_one_sentence(members, weights, sentence):
+def test_weights_that_cannot_be_used_are_refused(members, weights, sentence):
     with pytest.raises(InputError, match=sentence):
         Ensemble(members, weights)
 
 
-def test_other_classes_are_one_sentence(members):
+def test_other_classes_are_refused(members):
     other = replace(members[0], class_ids=("cat", *members[0].class_ids[1:]))
     with pytest.raises(InputError, match=r"have different classes .*cat"):
         Ensemble((members[0], other))

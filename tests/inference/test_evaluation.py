@@ -120,7 +120,7 @@ def test_predict_takes_paths_pillow_images_and_arrays(classifier, splits, tmp_pa
         ([], "no image was given"),
     ],
 )
-def test_what_is_no_image_is_one_sentence(classifier, image, sentence):
+def test_what_is_no_image_is_refused(classifier, image, sentence):
     with pytest.raises(InputError, match=sentence):
         classifier.predict(image)
 
@@ -149,7 +149,7 @@ def test_to_disk_and_back(classifier, splits, tmp_path):
     assert len(minialex.predict(tmp_path, square)[0]) == 5
 
 
-def test_a_file_of_another_network_is_one_sentence(classifier, tmp_path):
+def test_a_file_of_another_network_is_refused(classifier, tmp_path):
     path = tmp_path / "w.safetensors"
     classifier.save(path)
     tensors, described = checkpoint.load(path)
@@ -172,7 +172,7 @@ def test_a_file_of_another_network_is_one_sentence(classifier, tmp_path):
         load(path)
 
 
-def test_a_missing_file_is_one_sentence(tmp_path):
+def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="name a run folder"):
         load(tmp_path / "none.safetensors")
     with pytest.raises(InputError, match="not a run folder"):

@@ -67,7 +67,7 @@ def test_an_index_to_disk_and_back_belongs_to_its_network_and_files(tmp_path):
 
 
 @pytest.mark.parametrize("cut", [0, 10, 300, -30])
-def test_a_damaged_index_is_one_sentence(tmp_path, cut):
+def test_a_damaged_index_is_refused(tmp_path, cut):
     path = tmp_path / "index.npz"
     Index(("a",), np.ones((1, 5)), "n", "f").save(path)
     path.write_bytes(path.read_bytes()[:cut])
@@ -75,7 +75,7 @@ def test_a_damaged_index_is_one_sentence(tmp_path, cut):
         Index.load(path)
 
 
-def test_an_index_without_its_parts_is_one_sentence(tmp_path):
+def test_an_index_without_its_parts_is_refused(tmp_path):
     path = tmp_path / "index.npz"
     np.savez(path, names=np.array(["a"]), features=np.ones((2, 5)), network="n", files="f")
     with pytest.raises(InputError, match="damaged or not a minialex index"):

@@ -304,6 +304,6 @@ def test_224_with_the_originals_edge_is_227_with_zeros():
         (lambda: layers.ResponseNorm(groups=2).output_shape((4, 4, 3)), "divided into"),
     ],
 )
-def test_what_means_nothing_is_one_sentence(make, sentence):
+def test_what_means_nothing_is_refused(make, sentence):
     with pytest.raises(InputError, match=sentence):
         make()

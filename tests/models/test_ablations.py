@@ -137,7 +137,7 @@ def test_cifar10_in_two_towers_with_normalisation():
         ({"halve": True}, "did you mean 'half'"),
     ],
 )
-def test_a_comparison_that_does_not_exist_is_one_sentence(options, sentence):
+def test_a_comparison_that_does_not_exist_is_refused(options, sentence):
     with pytest.raises(InputError, match=sentence):
         models.get("alexnet-64", **options)
 

@@ -125,6 +125,6 @@ def test_variants_table_has_a_row_for_each():
         ("alexnet", {"classes": 1}, "at least two classes"),
     ],
 )
-def test_a_wrong_name_or_option_is_one_sentence(name, options, sentence):
+def test_a_wrong_name_or_option_is_refused(name, options, sentence):
     with pytest.raises(InputError, match=sentence):
         models.get(name, **options)

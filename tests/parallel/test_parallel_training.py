@@ -178,7 +178,7 @@ def test_devices_that_differ_are_named(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.standin
-def test_mistakes_in_where_to_run_are_one_sentence(tmp_path):
+def test_mistakes_in_where_to_run_are_refused(tmp_path):
     for options, words in (
         ({"backend": "cupy", "devices": [0, 9]}, "no CUDA device 9"),
         ({"backend": "cupy", "precision": "fp8"}, "unknown precision 'fp8'"),

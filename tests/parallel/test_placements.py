@@ -267,7 +267,7 @@ def test_only_what_a_tower_needs_leaves_the_other():
     assert pieces == {"conv1": 1, "conv2": 1, "conv3": 2, "fc4": 2, "fc5": 2}
 
 
-def test_what_cannot_be_divided_is_one_sentence():
+def test_what_cannot_be_divided_is_refused():
     with pytest.raises(InputError, match="unknown way to run in parallel 'tower'"):
         parallel.open_devices(NETWORK, "numpy", [0, 1], "tower")
     with pytest.raises(InputError, match="'conv2' cannot be divided over 3 devices"):

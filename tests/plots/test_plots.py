@@ -161,7 +161,7 @@ def test_the_same_picture_is_the_same_file(tmp_path, kind):
         assert "<svg" in one.read_text()
 
 
-def test_another_kind_of_file_is_one_sentence(tmp_path):
+def test_another_kind_of_file_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"unknown file type '\.txt'"):
         plots.curves(history(0.5), tmp_path / "c.txt")
     assert not list(tmp_path.iterdir())

@@ -133,7 +133,7 @@ def test_it_resumes_to_the_same_bits_without_the_first_weights(before, tmp_path,
         ({"initial": None, "replace_classifier": True}, "goes with `initial`"),
     ],
 )
-def test_what_does_not_fit_is_one_sentence(before, two_classes, tmp_path, options, sentence):
+def test_what_does_not_fit_is_refused(before, two_classes, tmp_path, options, sentence):
     given = {**SMALL, "initial": before.run_dir, "allow_upscaling": True, **options}
     with pytest.raises(InputError, match=sentence):
         minialex.train(two_classes, **given, out=tmp_path / "run")

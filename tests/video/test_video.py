@@ -117,15 +117,26 @@ def test_stacks_pass_through_loader_and_statistics():
     np.testing.assert_allclose(statistics.colour_std, np.sqrt(values), rtol=1e-6)
 
 
-def test_only_motion_tells_and_both_tell_more(tmp_path):
-    """Four directions and two appearances at the smallest scale that shows it."""
-    photographs = open_data("shapes:240")
-    splits = mixed(photographs, 192, appearances=2)
-    settings = {"epochs": 8, "progress": False, "backend": "numpy"}
-    streams = train_streams(splits, out=tmp_path, **settings)
-    judgement = judge(streams, splits.val)
-    assert judgement.fused < min(judgement.spatial, judgement.temporal) - 0.1
-    assert judgement.spatial > 0.6  # one of four directions, at the best
+def test_each_stream_knows_its_half_and_both_together_know_the_class(tmp_path):
+    """Two directions and two appearances: four classes, of which a stream can tell two apart."""
+    drawn = open_data("shapes:240")
+    motions, appearances = ("left", "right"), (0, 11)
+    splits = ClipSplits(
+        Moving(drawn.train, 96, motions, appearances, name="mixed"),
+        Moving(drawn.val, 64, motions, appearances, part=1, name="mixed"),
+    )
+    settings = {"epochs": 6, "progress": False, "backend": "numpy"}
+    judgement = judge(train_streams(splits, out=tmp_path, **settings), splits.val)
+    # The other half of the class is a guess: no training brings a stream far below 1/2.
+    # Over six seeds: 0.45 to 0.58 and 0.45 to 0.56.
+    assert judgement.spatial > 0.3
+    assert judgement.temporal > 0.3
+    # What both together say of each half, where chance is 1/2. Over six seeds: appearance wrong in
+    # 0 to 0.23 (mean 0.07, deviation 0.09), motion in 0 to 0.14 (mean 0.07, deviation 0.06).
+    fused = judgement.probabilities.reshape(-1, len(appearances), len(motions))
+    labels = judgement.labels
+    assert np.mean(fused.sum(axis=2).argmax(axis=1) != labels // 2) < 0.4
+    assert np.mean(fused.sum(axis=1).argmax(axis=1) != labels % 2) < 0.4
     assert judgement.fused == np.mean(judgement.probabilities.argmax(1) != judgement.labels)
     assert "fused" in str(judgement)
 
@@ -287,7 +298,7 @@ def test_video_files_are_read(tmp_path, suffix, codec):
     assert Frames(splits.val).image(0, 32).shape == (32, 32, 3)
 
 
-def test_a_wrong_file_or_folder_is_one_sentence(tmp_path):
+def test_a_wrong_file_or_folder_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="give a folder of classes"):
         open_videos(tmp_path / "none")
     (tmp_path / "a").mkdir()
@@ -308,7 +319,7 @@ def test_a_wrong_file_or_folder_is_one_sentence(tmp_path):
     assert sum("y.avi has 5 readable frames" in s for s in sentences) == 1
 
 
-def test_wrong_arguments_are_one_sentence(tmp_path):
+def test_wrong_arguments_are_refused(tmp_path):
     with pytest.raises(InputError, match="too few"):
         motions_only(PHOTOGRAPHS, 10)
     with pytest.raises(InputError, match="choose 2 to 12"):
