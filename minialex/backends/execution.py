@@ -22,7 +22,7 @@ class Execution(ABC):
     device: Any
     precision: Precision
     threads: int | None = None  # of the CPU, where they can be chosen
-    queue: Any = None  # of a CUDA device's work
+    stream: Any = None  # of a CUDA device's work
 
     def __init__(self, name: str, xp: Any, device: Any = None):
         self.name = name

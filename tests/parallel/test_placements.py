@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from minialex import backends, losses, parallel
-from minialex.backends.cuda.queue import Queue
+from minialex.backends.cuda.device_stream import DeviceStream
 from minialex.errors import InputError
 from minialex.layers import (
     AveragePool,
@@ -233,7 +233,7 @@ def test_a_forgotten_event_is_seen(monkeypatch, method, scheme):
 
     one = run(NETWORK, 4, ("numpy",))
     several_times()
-    monkeypatch.setattr(Queue, method, lambda *arguments: None)
+    monkeypatch.setattr(DeviceStream, method, lambda *arguments: None)
     with pytest.raises(AssertionError):
         several_times()
 

@@ -1,19 +1,20 @@
 """ReLU and tanh (paper, section 3.1): elementwise.cu."""
 
+from minialex.backends.base import Array
 from minialex.backends.cuda.arrays import CudaArrays
 
 
 class CudaActivations(CudaArrays):
     """Activations."""
 
-    def relu(self, x):
+    def relu(self, x: Array) -> Array:
         return self._each("relu", x)
 
-    def relu_gradient(self, dy, y):
+    def relu_gradient(self, dy: Array, y: Array) -> Array:
         return self._each("relu_gradient", dy, y)
 
-    def tanh(self, x):
+    def tanh(self, x: Array) -> Array:
         return self._each("tanh_forward", x)
 
-    def tanh_gradient(self, dy, y):
+    def tanh_gradient(self, dy: Array, y: Array) -> Array:
         return self._each("tanh_gradient", dy, y)

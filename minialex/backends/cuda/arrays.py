@@ -1,5 +1,6 @@
 """Arrays of one CUDA device: in and out, cut and joined, tested and summed."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,50 +15,50 @@ _SHARE = 1 << 14  # numbers whose squares one block sums, at least
 class CudaArrays(CudaExecution):
     """Arrays, and ops number by number."""
 
-    def asarray(self, x, dtype=None):
+    def asarray(self, x: Any, dtype: str | None = None) -> Array:
         """A host array on the device; whole numbers become int64, bytes stay bytes."""
         if isinstance(x, self.xp.ndarray):
             return x
         host = np.asarray(x)
         if dtype in ("float16", "bfloat16"):
-            return self._stored(self.queue.upload(host.astype(np.float32)), dtype)
+            return self._stored(self.stream.upload(host.astype(np.float32)), dtype)
         if dtype is not None:
             host = host.astype(dtype)
         elif host.dtype.kind in "iu" and host.dtype != np.uint8:
             host = host.astype(np.int64)
-        return self.queue.upload(host)
+        return self.stream.upload(host)
 
-    def to_numpy(self, x):
+    def to_numpy(self, x: Array) -> np.ndarray:
         if isinstance(x, np.ndarray):
             return x
-        return self.queue.download(self._packed(x) if x.dtype.name in kernels.STORAGES else x)
+        return self.stream.download(self._packed(x) if x.dtype.name in kernels.STORAGES else x)
 
-    def all_finite(self, *arrays):
-        bad = self.queue.zeros((1,), np.int32)
+    def all_finite(self, *arrays: Any) -> bool:
+        bad = self.stream.zeros((1,), np.int32)
         for x in map(self._packed, arrays):
             self._run("reduce", "find_bad", (x, bad, x.size), x.size)
-        return not self.queue.download(bad)[0]
+        return not self.stream.download(bad)[0]
 
-    def sum_of_squares(self, x):
+    def sum_of_squares(self, x: Array) -> float:
         x = self._packed(x)
         share = max(_SHARE, -(-x.size // 1024))
         blocks = -(-x.size // share)
         sums, total = self._new((blocks,), "float64"), self._new((1,), "float64")
         self._run("reduce", "squares", (x, sums, x.size, share), grid=(blocks,))
         self._run("reduce", "square_total", (sums, total, blocks), grid=(1,), storage=x.dtype)
-        return float(self.queue.download(total)[0])
+        return float(self.stream.download(total)[0])
 
-    def zeros_like(self, x):
-        return self.queue.zeros(x.shape, x.dtype)
+    def zeros_like(self, x: Array) -> Array:
+        return self.stream.zeros(x.shape, x.dtype)
 
-    def narrow(self, x, axis, start, stop):
+    def narrow(self, x: Array, axis: int, start: int, stop: int) -> Array:
         index = [slice(None)] * x.ndim
         index[axis] = slice(start, stop)
         out = self._new([len(range(*s.indices(e))) for s, e in zip(index, x.shape, strict=True)], x)
         self._copy(x[tuple(index)], out)
         return out
 
-    def concat(self, parts, axis):
+    def concat(self, parts: Sequence[Array], axis: int) -> Array:
         shape = list(parts[0].shape)
         shape[axis] = sum(part.shape[axis] for part in parts)
         out, start = self._new(shape, parts[0]), 0
@@ -68,13 +69,13 @@ class CudaArrays(CudaExecution):
             start += part.shape[axis]
         return out
 
-    def scale(self, x, factor):
+    def scale(self, x: Array, factor: float) -> Array:
         return self._each("scale", x, more=(factor,))
 
-    def add(self, x, y):
+    def add(self, x: Array, y: Array) -> Array:
         return self._each("add", x, y)
 
-    def _each(self, kernel: str, *arrays, more=()) -> Array:
+    def _each(self, kernel: str, *arrays: Any, more: Any = ()) -> Array:
         arrays = tuple(map(self._packed, arrays))
         out = self._new(arrays[0].shape, arrays[0])
         wide = self._wide(out.size, arrays=(*arrays, out))

@@ -62,10 +62,10 @@ class CompiledStep:
         self._params, self._velocities = params, velocities
         self._cast = b.cast_params(params)
         self._constants = self.step.feed.constants(b)
-        self._ring = Ring(b.queue, self.step.dtype)
+        self._ring = Ring(b.stream, self.step.dtype)
         fields = {name: Field(x.shape, x.dtype.name) for name, x in values.items()}
-        self._inputs = Inputs(b.queue, fields)
-        self._recording = Recording(b.queue, self._body)
+        self._inputs = Inputs(b.stream, fields)
+        self._recording = Recording(b.stream, self._body)
 
     def _body(self) -> None:
         """Everything between a batch's bytes and the new parameters, from device memory alone."""

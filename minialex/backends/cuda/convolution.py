@@ -4,11 +4,11 @@ Letters: N batch, H W input, C channels in, K channels out, R S kernel, P Q outp
 """
 
 from math import prod
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
-from minialex.backends.base import Array, Pads, Pair, output_shape
+from minialex.backends.base import Array, Pads, Pair, Shape, output_shape
 from minialex.backends.cuda import device as cuda_device
 from minialex.backends.cuda import implicit, kernels
 from minialex.backends.cuda.dense import CudaDense
@@ -23,14 +23,14 @@ class CudaConvolution(CudaDense):
         self,
         device: int | None = None,
         precision: str | Precision = "fp32",
-        own_queue: bool = False,
+        own_stream: bool = False,
     ):
-        super().__init__(device, precision, own_queue)
+        super().__init__(device, precision, own_stream)
         able = self.precision != FULL and cuda_device.has_tensor_cores(self.device)
         self._convolution_by = "implicit" if able else "im2col"
 
     def with_own_stream(self) -> Self:
-        made = type(self)(self.device, self.precision, own_queue=True)
+        made = type(self)(self.device, self.precision, own_stream=True)
         made._convolution_by = self._convolution_by
         return made
 
@@ -58,7 +58,16 @@ class CudaConvolution(CudaDense):
 
     # ------------------------------------------------------------------------------ convolution
 
-    def convolution(self, x, weight, bias, stride, pads, groups, relu=False):
+    def convolution(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        stride: Pair,
+        pads: Pads,
+        groups: int,
+        relu: bool = False,
+    ) -> Array:
         x, weight = self._packed(x), self._packed(weight)
         n, h, w, _ = x.shape
         r, s, cg, k = weight.shape
@@ -78,10 +87,12 @@ class CudaConvolution(CudaDense):
             for g in range(groups):
                 cols = self._group_columns(x[images], g * cg, cg, (r, s), stride, pads, (p, q))
                 shape, steps = (rows, length, kg), (length, k, k)
-                self.queue.product(cols, weight, y, shape, steps, (0, g * kg, start * k + g * kg))
+                self.stream.product(cols, weight, y, shape, steps, (0, g * kg, start * k + g * kg))
         return self._biased(y, bias, relu)
 
-    def convolution_input_gradient(self, dy, weight, input_shape, stride, pads, groups):
+    def convolution_input_gradient(
+        self, dy: Array, weight: Array, input_shape: Shape, stride: Pair, pads: Pads, groups: int
+    ) -> Array:
         dy, weight = self._packed(dy), self._packed(weight)
         n, h, w, c = input_shape
         r, s, cg, k = weight.shape
@@ -99,7 +110,7 @@ class CudaConvolution(CudaDense):
                 cols = self._new((rows, length), dy)
                 shape, steps = (rows, kg, length), (k, k, length)
                 offsets = (start * k + g * kg, g * kg, 0)
-                self.queue.product(dy, weight, cols, shape, steps, offsets, (False, True))
+                self.stream.product(dy, weight, cols, shape, steps, offsets, (False, True))
                 geometry = self._geometry((h, w, c), g * cg, cg, (r, s), stride, pads, (p, q))
                 pixels = count * h * w
                 wide = self._wide(c, cg, g * cg, arrays=(cols, dx))
@@ -108,7 +119,9 @@ class CudaConvolution(CudaDense):
                 self._run("im2col", name, arguments, pixels * cg // width, storage=dy.dtype)
         return dx
 
-    def convolution_input_gradient_relu(self, dy, weight, x, stride, pads, groups):
+    def convolution_input_gradient_relu(
+        self, dy: Array, weight: Array, x: Array, stride: Pair, pads: Pads, groups: int
+    ) -> Array:
         dy, weight, x = self._packed(dy), self._packed(weight), self._packed(x)
         sizes = self._implicit(dy, weight.dtype, x.shape, weight.shape, stride, pads, groups)
         if sizes is None or x.dtype != dy.dtype:
@@ -117,17 +130,35 @@ class CudaConvolution(CudaDense):
         self._input_gradient(dy, weight, x, dx, sizes)
         return dx
 
-    def _input_gradient(self, dy, weight, relu_of, dx, sizes: implicit.Convolution) -> None:
+    def _input_gradient(
+        self,
+        dy: Array,
+        weight: Array,
+        relu_of: Array | None,
+        dx: Array,
+        sizes: implicit.Convolution,
+    ) -> None:
         vector, family = sizes.vector_of_maps(dy.itemsize), "conv_input_gradient"
         tiling = (prod(dx.shape[:3]), sizes.cg, sizes.groups, vector, (dy, weight))
         arguments = (dy, weight, relu_of, dx, sizes.place())
         self._run(family, family, arguments, **self._tiles(*tiling))
 
-    def convolution_weight_gradient(self, x, dy, kernel, stride, pads, groups):
+    def convolution_weight_gradient(
+        self, x: Array, dy: Array, kernel: Pair, stride: Pair, pads: Pads, groups: int
+    ) -> Array:
         shape = (*kernel, x.shape[3] // groups, dy.shape[3])
         return self.convolution_parameter_gradients(x, dy, shape, stride, pads, groups, False)[0]
 
-    def convolution_parameter_gradients(self, x, dy, weight_shape, stride, pads, groups, bias=True):
+    def convolution_parameter_gradients(
+        self,
+        x: Array,
+        dy: Array,
+        weight_shape: Shape,
+        stride: Pair,
+        pads: Pads,
+        groups: int,
+        bias: bool = True,
+    ) -> tuple[Array, Array | None]:
         x, dy = self._packed(x), self._packed(dy)
         i = self._implicit(x, dy.dtype, x.shape, weight_shape, stride, pads, groups)
         if i is None:
@@ -151,7 +182,9 @@ class CudaConvolution(CudaDense):
             return dw, None
         return dw, totals[-1] if ones else self.bias_gradient(dy)
 
-    def _weight_gradient_by_columns(self, x, dy, weight_shape, stride, pads, groups) -> Array:
+    def _weight_gradient_by_columns(
+        self, x: Array, dy: Array, weight_shape: Shape, stride: Pair, pads: Pads, groups: int
+    ) -> Array:
         r, s, cg, k = weight_shape
         n, (p, q) = x.shape[0], dy.shape[1:3]
         kg, length = k // groups, r * s * cg
@@ -163,10 +196,19 @@ class CudaConvolution(CudaDense):
                 shape, steps = (length, rows, kg), (length, k, k)
                 offsets = (0, start * k + g * kg, g * kg)
                 more = images.start > 0
-                self.queue.product(cols, dy, dw, shape, steps, offsets, (True, False), add=more)
+                self.stream.product(cols, dy, dw, shape, steps, offsets, (True, False), add=more)
         return dw
 
-    def _implicit(self, x, other, image, weight_shape, stride, pads, groups):
+    def _implicit(
+        self,
+        x: Array,
+        other: Any,
+        image: Shape,
+        weight_shape: Shape,
+        stride: Pair,
+        pads: Pads,
+        groups: int,
+    ) -> implicit.Convolution | None:
         """The convolution's sizes if it runs on tensor cores without columns, else None.
 
         The image may have come with zeros behind its channels (see `channels_to_copy`).
@@ -180,7 +222,9 @@ class CudaConvolution(CudaDense):
             found = found.with_channels(image[3])
         return found if found.pixels and implicit.pays(found) else None
 
-    def convolution_workspace(self, x_shape, weight_shape, stride, pads, groups) -> int:
+    def convolution_workspace(
+        self, x_shape: Shape, weight_shape: Shape, stride: Pair, pads: Pads, groups: int
+    ) -> int:
         """Columns, or on tensor cores the partial sums of a weight gradient."""
         if self.convolution_by == "im2col":
             return super().convolution_workspace(x_shape, weight_shape, stride, pads, groups)
@@ -198,12 +242,16 @@ class CudaConvolution(CudaDense):
         sizes = implicit.Convolution.of((1, 1, 1, channels), (1, 1), maps, (1, 1), least, groups)
         return sizes.channels_to_copy(stored.itemsize)
 
-    def _tiles(self, rows, count, groups, vector, arrays, parts=1) -> dict:
+    def _tiles(
+        self, rows: int, count: Any, groups: int, vector: int, arrays: Any, parts: int = 1
+    ) -> dict:
         """The launch of a product of `rows` x `count` numbers a group."""
         wide = self.convolution_by == "wgmma" and arrays[0].itemsize == 2
         return implicit.launch_shape(rows, count, groups, vector, arrays, parts, warpgroups=wide)
 
-    def _with_channels(self, x, sizes: implicit.Convolution):
+    def _with_channels(
+        self, x: Array, sizes: implicit.Convolution
+    ) -> tuple[Array, implicit.Convolution]:
         """x with zeros behind its channels, where it is then copied faster."""
         wanted, (n, h, w, c) = sizes.channels_to_copy(x.itemsize), x.shape
         if wanted == c:
@@ -212,7 +260,9 @@ class CudaConvolution(CudaDense):
         self._run("elementwise", "add_channels", (x, out, out.size, c, wanted), out.size)
         return out, sizes.with_channels(wanted)
 
-    def _group_columns(self, x, first, width, window, stride, pads, output) -> Array:
+    def _group_columns(
+        self, x: Array, first: int, width: int, window: Pair, stride: Pair, pads: Pads, output: Pair
+    ) -> Array:
         n, h, w, c = x.shape
         rows, length = n * prod(output), prod(window) * width
         cols = self._new((rows, length), x)
@@ -224,5 +274,7 @@ class CudaConvolution(CudaDense):
         return cols
 
     @staticmethod
-    def _geometry(image, first, width, window, stride, pads: Pads, output: Pair) -> tuple[int, ...]:
+    def _geometry(
+        image: Shape, first: int, width: int, window: Pair, stride: Pair, pads: Pads, output: Pair
+    ) -> tuple[int, ...]:
         return (*image, first, width, *window, *output, *stride, pads[0][0], pads[1][0])

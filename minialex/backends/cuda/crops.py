@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from minialex.backends.base import Array
+from minialex.backends.base import Array, Pair
 from minialex.backends.cuda import kernels
 from minialex.backends.cuda.execution import CudaExecution
 
@@ -12,16 +12,38 @@ class CudaCrops(CudaExecution):
 
     _constants: dict[int, tuple[np.ndarray, Array]]
 
-    def crops(self, images, top, left, flip, crop, mean, mean_top, mean_left, shift, scale, dtype):
+    def crops(
+        self,
+        images: Array,
+        top: np.ndarray,
+        left: np.ndarray,
+        flip: np.ndarray,
+        crop: int,
+        mean: np.ndarray,
+        mean_top: int | None,
+        mean_left: int | None,
+        shift: np.ndarray | None,
+        scale: float,
+        dtype: str,
+    ) -> Array:
         wide = kernels.accumulator(dtype)
         offsets = self.asarray(np.stack((top, left, flip), axis=1), "int32")
         mean = self._constant(mean, wide)
         shift = None if shift is None else self.asarray(shift, wide)
-        corner = (-1, -1) if mean_top is None else (mean_top, mean_left)
+        corner = (-1, -1) if mean_top is None or mean_left is None else (mean_top, mean_left)
         return self.crops_at(images, offsets, crop, mean, corner, shift, scale, dtype)
 
     def crops_at(
-        self, images, offsets, crop, mean, mean_corner, shift, scale, dtype, channels=None
+        self,
+        images: Array,
+        offsets: Array,
+        crop: int,
+        mean: Array,
+        mean_corner: Pair,
+        shift: Array | None,
+        scale: Array | float,
+        dtype: str,
+        channels: int | None = None,
     ) -> Array:
         """`crops` of what lies on the device: offsets (N, 3), mean, shift, scale (or a number).
 

@@ -67,7 +67,7 @@ def forget(device: int, stream: int) -> None:
     _same.pop(stream, None)
 
 
-def gemm_ex(device: int, *arguments) -> None:
+def gemm_ex(device: int, *arguments: Any) -> None:
     """cublasGemmEx on the current stream; `arguments` as its own after the handle."""
     found, cuda = interface(), library().cuda
     handle, stream = cuda.device.get_cublas_handle(), cuda.get_current_stream().ptr

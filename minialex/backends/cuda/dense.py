@@ -1,6 +1,6 @@
 """Dense layers as products of cuBLAS, and biases: bias.cu."""
 
-from minialex.backends.base import Array
+from minialex.backends.base import Array, Shape
 from minialex.backends.cuda import kernels
 from minialex.backends.cuda.execution import CudaExecution
 
@@ -10,34 +10,34 @@ _CHUNK = 1024  # rows whose column sums one block takes
 class CudaDense(CudaExecution):
     """Dense layers, and what every layer does with its bias."""
 
-    def dense(self, x, weight, bias, relu=False):
+    def dense(self, x: Array, weight: Array, bias: Array | None, relu: bool = False) -> Array:
         x, weight = self._packed(x), self._packed(weight)
         n, (i, o) = x.shape[0], weight.shape
         y = self._new((n, o), x)
-        self.queue.product(x, weight, y, (n, i, o), (i, o, o))
+        self.stream.product(x, weight, y, (n, i, o), (i, o, o))
         return self._biased(y, bias, relu)
 
-    def dense_input_gradient(self, dy, weight, input_shape):
+    def dense_input_gradient(self, dy: Array, weight: Array, input_shape: Shape) -> Array:
         dy, weight = self._packed(dy), self._packed(weight)
         n, (i, o) = dy.shape[0], weight.shape
         dx = self._new(input_shape, dy)
-        self.queue.product(dy, weight, dx, (n, o, i), (o, o, i), transposed=(False, True))
+        self.stream.product(dy, weight, dx, (n, o, i), (o, o, i), transposed=(False, True))
         return dx
 
-    def dense_weight_gradient(self, x, dy):
+    def dense_weight_gradient(self, x: Array, dy: Array) -> Array:
         x, dy = self._packed(x), self._packed(dy)
         n, o = dy.shape
         i = x.size // n
         dw = self._new((i, o), kernels.accumulator(x.dtype.name))
-        self.queue.product(x, dy, dw, (i, n, o), (i, o, o), transposed=(True, False))
+        self.stream.product(x, dy, dw, (i, n, o), (i, o, o), transposed=(True, False))
         return dw
 
-    def _biased(self, y, bias, relu: bool) -> Array:
+    def _biased(self, y: Array, bias: Array | None, relu: bool) -> Array:
         if bias is not None or relu:
             self._run("bias", "bias_relu", (y, bias, y.size, y.shape[-1], relu), y.size)
         return y
 
-    def bias_gradient(self, dy):
+    def bias_gradient(self, dy: Array) -> Array:
         dy = self._packed(dy)
         k, rows = dy.shape[-1], dy.size // dy.shape[-1]
         chunks = -(-rows // _CHUNK)

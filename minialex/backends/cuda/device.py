@@ -1,5 +1,6 @@
 """CuPy and the CUDA devices of this machine; a sentence for everything that may be missing."""
 
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
@@ -76,7 +77,7 @@ def has_warpgroup_products(index: int) -> bool:
     return (properties["major"], properties["minor"]) == (9, 0)
 
 
-def remarks(indices) -> list[str]:
+def remarks(indices: Sequence[int]) -> list[str]:
     """What to know about these devices together: unequal ones, copies that take a detour."""
     found = {i: describe(i) for i in sorted(set(indices))}
     said = []

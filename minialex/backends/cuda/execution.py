@@ -1,6 +1,7 @@
 """How the CUDA backend runs: its device, precision and stream, and how kernels are launched."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Self
 
 import numpy as np
@@ -10,7 +11,7 @@ from minialex.backends.base import Array
 from minialex.backends.cuda import cublas, kernels
 from minialex.backends.cuda import device as cuda_device
 from minialex.backends.cuda.compiled_step import CompiledStep
-from minialex.backends.cuda.queue import Queue
+from minialex.backends.cuda.device_stream import DeviceStream
 from minialex.backends.generic.backend import GenericBackend
 from minialex.precision import Precision
 
@@ -22,60 +23,60 @@ class CudaExecution(GenericBackend):
         self,
         device: int | None = None,
         precision: str | Precision = "fp32",
-        own_queue: bool = False,
+        own_stream: bool = False,
     ):
         index = 0 if device is None else int(device)
         cuda_device.check(index)
         super().__init__("cupy", cuda_device.library(), index)
         self.precision = precisions.get(precision)
-        self.queue = Queue(index, own_queue, tf32=self.precision.tf32)
+        self.stream = DeviceStream(index, own_stream, tf32=self.precision.tf32)
         self._constants: dict[int, tuple[np.ndarray, Array]] = {}
 
     def with_precision(self, precision: str | Precision) -> Self:
         precision = precisions.get(precision)
         if precision == self.precision:
             return self
-        return type(self)(self.device, precision, self.queue.stream is not None)
+        return type(self)(self.device, precision, self.stream.own is not None)
 
     def with_own_stream(self) -> Self:
-        return type(self)(self.device, self.precision, own_queue=True)
+        return type(self)(self.device, self.precision, own_stream=True)
 
-    def device_context(self):
-        return self.queue.device_context()
+    def device_context(self) -> AbstractContextManager:
+        return self.stream.device_context()
 
-    def remarks(self, devices):
+    def remarks(self, devices: Sequence) -> list[str]:
         return cuda_device.remarks(devices)
 
-    def memory(self):
-        return self.queue.memory()
+    def memory(self) -> int | None:
+        return self.stream.memory()
 
-    def peak_memory(self):
-        return self.queue.reserved()
+    def peak_memory(self) -> int | None:
+        return self.stream.reserved()
 
     def synchronize(self) -> None:
-        self.queue.synchronize()
+        self.stream.synchronize()
 
-    def receive(self, x, sender):
+    def receive(self, x: Array, sender: Self) -> tuple[Array, Any]:
         if sender is self:
             return x, None
-        return self.queue.receive(self._packed(x), sender.queue)
+        return self.stream.receive(self._packed(x), sender.stream)
 
-    def record(self):
-        return self.queue.record()
+    def record(self) -> Any:
+        return self.stream.record()
 
-    def wait(self, event) -> None:
+    def wait(self, event: Any) -> None:
         if event is not None:
-            self.queue.wait(event)
+            self.stream.wait(event)
 
-    def record_stream(self, x, event) -> None:
-        self.queue.keep(x, event)
+    def record_stream(self, x: Array, event: Any) -> None:
+        self.stream.keep(x, event)
 
     def compile(self, step: Any) -> Any:
         """On one device; with loss scaling the host looks at every step's gradients."""
-        alone = self.queue.stream is None and not self.precision.loss_scaling
+        alone = self.stream.own is None and not self.precision.loss_scaling
         return CompiledStep(self, step) if alone and cublas.interface() is not None else None
 
-    def cast_params(self, params):
+    def cast_params(self, params: dict) -> dict:
         if not self.precision.half:
             return params
         return {
@@ -87,7 +88,7 @@ class CudaExecution(GenericBackend):
             for layer, of_layer in params.items()
         }
 
-    def refresh_params(self, params, copies) -> None:
+    def refresh_params(self, params: dict, copies: dict) -> None:
         """Make `cast_params(params)` anew, in the arrays of the one before."""
         for layer, of_layer in copies.items():
             for name, copy in of_layer.items():
@@ -97,17 +98,25 @@ class CudaExecution(GenericBackend):
 
     # ------------------------------------------------------------------------------ helpers
 
-    def _new(self, shape, like) -> Array:
+    def _new(self, shape: Sequence[int], like: Any) -> Array:
         """An array on the device; `like` is a type, or an array of that type."""
-        return self.queue.empty(shape, getattr(like, "dtype", like))
+        return self.stream.empty(shape, getattr(like, "dtype", like))
 
-    def _run(self, family, kernel, arguments, threads=0, storage=None, **more) -> None:
+    def _run(
+        self,
+        family: str,
+        kernel: str,
+        arguments: Any,
+        threads: int = 0,
+        storage: Any = None,
+        **more: Any,
+    ) -> None:
         """Launch a kernel; its T is the type of the first argument unless `storage` says."""
         kind = np.dtype(storage if storage is not None else arguments[0].dtype).name
         kind = kind if kind in kernels.STORAGES else "float32"
-        self.queue.launch(family, kernel, kind, arguments, threads, **more)
+        self.stream.launch(family, kernel, kind, arguments, threads, **more)
 
-    def _packed(self, x) -> Array:
+    def _packed(self, x: Array) -> Array:
         """x itself if it is contiguous, else a copy that is."""
         if x.flags.c_contiguous:
             return x
@@ -115,7 +124,7 @@ class CudaExecution(GenericBackend):
         self._copy(x, out)
         return out
 
-    def _copy(self, x, out) -> None:
+    def _copy(self, x: Array, out: Array) -> None:
         if x.ndim > 5:
             raise TypeError(f"copies have at most 5 axes, not {x.ndim}")
         front = 5 - x.ndim
@@ -125,7 +134,7 @@ class CudaExecution(GenericBackend):
         arguments = (*ends, x.size, *sizes, *steps[0], *steps[1])
         self._run("elementwise", "copy_strided", arguments, x.size)
 
-    def _stored(self, x, dtype: str | None = None) -> Array:
+    def _stored(self, x: Array, dtype: str | None = None) -> Array:
         """Float32 numbers at half precision."""
         out = self._new(x.shape, dtype or self.precision.compute)
         self._run("elementwise", "from_float", (x, out, x.size), x.size, storage=out.dtype)

@@ -17,7 +17,7 @@ import numpy as np
 
 from minialex.backends.cuda import cublas
 from minialex.backends.cuda.device import library
-from minialex.backends.cuda.queue import Queue
+from minialex.backends.cuda.device_stream import DeviceStream
 
 _ALIGNED = 256  # bytes
 
@@ -38,14 +38,14 @@ class Field:
 class Inputs:
     """What a captured step reads and the host changes: arrays at addresses that stay."""
 
-    def __init__(self, queue: Queue, fields: Mapping[str, Field]):
+    def __init__(self, stream: DeviceStream, fields: Mapping[str, Field]):
         cuda, size = library().cuda, sum(field.bytes for field in fields.values())
-        self._queue, self._turn = queue, 0
-        with queue.device_context():
-            self._stream = cuda.Stream(non_blocking=True)
+        self._stream, self._turn = stream, 0
+        with stream.device_context():
+            self._copying = cuda.Stream(non_blocking=True)
             self._pinned = [cuda.alloc_pinned_memory(size) for _ in range(2)]
-            self._slots = [queue.empty((size,), np.uint8) for _ in range(2)]
-            self._whole = queue.empty((size,), np.uint8)
+            self._slots = [stream.empty((size,), np.uint8) for _ in range(2)]
+            self._whole = stream.empty((size,), np.uint8)
             self._free: list[Any] = [None, None]  # when a slot may be filled again
             self._copied: list[Any] = [None, None]  # when a pinned block may be filled again
         self.arrays: dict[str, Any] = {}
@@ -61,21 +61,21 @@ class Inputs:
             start += field.bytes
 
     def give(self, values: Mapping[str, Any]) -> None:
-        """Later work of the queue finds these values in `arrays`; the host does not wait."""
+        """Later work of the stream finds these values in `arrays`; the host does not wait."""
         turn, self._turn = self._turn, 1 - self._turn
         if self._copied[turn] is not None:
             self._copied[turn].synchronize()  # of two steps ago
         for name, host in self._hosts[turn].items():
             host[...] = values[name]
         slot, size = self._slots[turn], self._whole.nbytes
-        with self._queue.device_context():
+        with self._stream.device_context():
             main = library().cuda.get_current_stream()
             if self._free[turn] is None:
                 self._free[turn] = main.record()  # the slots' memory may have been used before
-            self._stream.wait_event(self._free[turn])
+            self._copying.wait_event(self._free[turn])
             address = np.frombuffer(self._pinned[turn], np.uint8).ctypes.data
-            slot.data.copy_from_host_async(address, size, self._stream)
-            self._copied[turn] = self._stream.record()
+            slot.data.copy_from_host_async(address, size, self._copying)
+            self._copied[turn] = self._copying.record()
             main.wait_event(self._copied[turn])
             self._whole.data.copy_from_device_async(slot.data, size)
             self._free[turn] = main.record()
@@ -88,51 +88,55 @@ class Recording:
     first run frees the captured run takes, and every replay writes there again.
     """
 
-    def __init__(self, queue: Queue, body: Callable[[], None]):
-        self._queue, self._body = queue, body
-        with queue.device_context():
-            self._stream = library().cuda.Stream(non_blocking=True)
-            cublas.share_scratch(self._stream.ptr, library().cuda.get_current_stream().ptr)
-        weakref.finalize(self, cublas.forget, queue.device, self._stream.ptr).atexit = False
+    def __init__(self, stream: DeviceStream, body: Callable[[], None]):
+        self._stream, self._body = stream, body
+        with stream.device_context():
+            self._capturing = library().cuda.Stream(non_blocking=True)
+            cublas.share_scratch(self._capturing.ptr, library().cuda.get_current_stream().ptr)
+        weakref.finalize(self, cublas.forget, stream.device, self._capturing.ptr).atexit = False
         self._pool = library().cuda.MemoryPool()
         self._graph: Any = None
         self._runs = 0
 
     def run(self) -> None:
-        """Do the work of `body` in the order of the queue."""
+        """Do the work of `body` in the order of the stream."""
         if self._runs == 0:  # compiles kernels, fills the pool
-            self._queue.wait_on(self._stream)
+            self._stream.wait_on(self._capturing)
             self._inside(self._body)
-            self._queue.wait_for(self._stream)
+            self._stream.wait_for(self._capturing)
         else:
             if self._graph is None:
                 self._graph = self._inside(self._captured)
-            with self._queue.device_context():
+            with self._stream.device_context():
                 self._graph.launch(library().cuda.get_current_stream())
         self._runs += 1
 
     def _captured(self) -> Any:
-        self._stream.begin_capture()
+        self._capturing.begin_capture()
         try:
             self._body()
         except BaseException:
-            self._stream.end_capture()
+            self._capturing.end_capture()
             raise
-        return self._stream.end_capture()
+        return self._capturing.end_capture()
 
     def _inside(self, work: Callable[[], Any]) -> Any:
         cuda = library().cuda
-        with self._queue.device_context(), cuda.using_allocator(self._pool.malloc), self._stream:
+        with (
+            self._stream.device_context(),
+            cuda.using_allocator(self._pool.malloc),
+            self._capturing,
+        ):
             return work()
 
 
 class Ring:
     """The last losses, on the device and, a little later, in the host's memory."""
 
-    def __init__(self, queue: Queue, dtype: str, size: int = 64):
-        self._queue, self.size = queue, size
-        self.losses = queue.zeros((size,), dtype)
-        self.halted = queue.zeros((1,), np.int32)
+    def __init__(self, stream: DeviceStream, dtype: str, size: int = 64):
+        self._stream, self.size = stream, size
+        self.losses = stream.zeros((size,), dtype)
+        self.halted = stream.zeros((1,), np.int32)
         kind = np.dtype(dtype)
         self._pinned = library().cuda.alloc_pinned_memory(size * kind.itemsize)
         self._host = np.frombuffer(self._pinned, kind, size)
@@ -140,7 +144,7 @@ class Ring:
     def fetch(self, step: int) -> tuple[Any, Callable[[], float]]:
         """An event after which the loss of `step` is here, and a function that then returns it."""
         slot, size = step % self.size, self._host.itemsize
-        with self._queue.device_context():
+        with self._stream.device_context():
             stream = library().cuda.get_current_stream()
             source = self.losses.data + slot * size
             source.copy_to_host_async(self._host.ctypes.data + slot * size, size, stream)

@@ -42,7 +42,9 @@ class Convolution:
     cx: int
 
     @classmethod
-    def of(cls, image, kernel: Pair, maps: int, stride: Pair, pads: Pads, groups: int):
+    def of(
+        cls, image: Any, kernel: Pair, maps: int, stride: Pair, pads: Pads, groups: int
+    ) -> "Convolution":
         """For x of shape `image` as it lies in memory."""
         output = output_shape(image[1:3], kernel, stride, pads)
         cg = image[3] // groups
@@ -123,7 +125,7 @@ def launch_shape(
     count: int,
     groups: int,
     vector: int,
-    arrays,
+    arrays: Any,
     parts: int = 1,
     warpgroups: bool = False,
 ) -> dict[str, Any]:

@@ -172,7 +172,9 @@ def launch(
     function(grid, block, passed, shared_mem=shared)
 
 
-def _passed(kernel: str, p: Parameter, value, storage: str, wide_index: bool, device: int):
+def _passed(
+    kernel: str, p: Parameter, value: Any, storage: str, wide_index: bool, device: int
+) -> Any:
     kind = {"T": storage, "A": accumulator(storage)}.get(p.kind)
     if p.pointer:
         if value is None:

@@ -1,5 +1,7 @@
 """The losses over scores (N, K) and labels: loss.cu."""
 
+from typing import Any
+
 from minialex.backends.base import Array
 from minialex.backends.cuda import kernels
 from minialex.backends.cuda.execution import CudaExecution
@@ -8,13 +10,24 @@ from minialex.backends.cuda.execution import CudaExecution
 class CudaLosses(CudaExecution):
     """Losses."""
 
-    def softmax_cross_entropy(self, scores, labels, count=None, scale=1.0):
+    def softmax_cross_entropy(
+        self, scores: Array, labels: Array, count: int | None = None, scale: float = 1.0
+    ) -> tuple[Array, Array]:
         return self._loss("softmax_cross_entropy", scores, labels, (), count, scale)
 
-    def hinge(self, scores, labels, margin, count=None, scale=1.0):
+    def hinge(
+        self,
+        scores: Array,
+        labels: Array,
+        margin: float,
+        count: int | None = None,
+        scale: float = 1.0,
+    ) -> tuple[Array, Array]:
         return self._loss("hinge", scores, labels, (margin,), count, scale)
 
-    def _loss(self, kernel, scores, labels, more, count, scale) -> tuple[Array, Array]:
+    def _loss(
+        self, kernel: str, scores: Array, labels: Array, more: tuple, count: Any, scale: Any
+    ) -> tuple[Array, Array]:
         scores = self._packed(scores)
         n, k = scores.shape
         factor = 1 / (count or n)
@@ -27,12 +40,12 @@ class CudaLosses(CudaExecution):
         self._run("loss", "row_total", arguments, grid=(1,), block=(128,), storage=scores.dtype)
         return total, dscores
 
-    def keep_loss(self, loss, step, ring) -> None:
+    def keep_loss(self, loss: Array, step: Any, ring: Any) -> None:
         """For a captured step: the loss of `step` to its place in the ring (see `graph.Ring`)."""
         arguments = (loss, step, ring.losses, ring.size, ring.halted)
         self._run("loss", "keep_loss", arguments, grid=(1,), block=(32,), storage=loss.dtype)
 
-    def softmax(self, logits):
+    def softmax(self, logits: Array) -> Array:
         logits = self._packed(logits)
         p = self._new(logits.shape, logits)
         n, k = logits.shape

@@ -1,10 +1,11 @@
 """Local response normalisation (paper, section 3.3): response_norm.cu, norm_pool.cu."""
 
 from math import prod
+from typing import Any
 
 import numpy as np
 
-from minialex.backends.base import output_shape
+from minialex.backends.base import Array, output_shape
 from minialex.backends.cuda import kernels
 from minialex.backends.cuda.execution import CudaExecution
 
@@ -12,19 +13,23 @@ from minialex.backends.cuda.execution import CudaExecution
 class CudaResponseNorm(CudaExecution):
     """Response normalisation, alone and with the max pooling after it."""
 
-    def response_norm(self, x, n, k, alpha, beta, groups):
+    def response_norm(
+        self, x: Array, n: int, k: float, alpha: float, beta: float, groups: int
+    ) -> tuple[Array, Any]:
         x = self._packed(x)
         y = self._new(x.shape, x)
         self._norm("response_norm", (x, y), 1, groups, (n, k, alpha, beta))
         return y, x
 
-    def response_norm_gradient(self, dy, saved, n, k, alpha, beta, groups):
+    def response_norm_gradient(
+        self, dy: Array, saved: Any, n: int, k: float, alpha: float, beta: float, groups: int
+    ) -> Array:
         dy, x = self._packed(dy), saved
         dx = self._new(x.shape, x)
         self._norm("response_norm_gradient", (dy, x, dx), 2, groups, (n, k, alpha, beta))
         return dx
 
-    def _norm(self, kernel, arrays, tables: int, groups: int, constants) -> None:
+    def _norm(self, kernel: str, arrays: Any, tables: int, groups: int, constants: tuple) -> None:
         """`tables` rows of C numbers a pixel lie in shared memory, where they fit."""
         c = arrays[0].shape[-1]
         pixels = arrays[0].size // c
@@ -38,7 +43,7 @@ class CudaResponseNorm(CudaExecution):
         grid = (min(-(-pixels // tile), 1 << 16),)
         self._run("response_norm", kernel, arguments, grid=grid, shared=tile * pixel_bytes)
 
-    def response_norm_pool(self, x, norm, pool):
+    def response_norm_pool(self, x: Array, norm: tuple, pool: tuple) -> tuple[Array, Any]:
         (n, k, alpha, beta, groups), (window, stride, pads) = norm, pool
         x = self._packed(x)
         images, h, w, c = x.shape
@@ -59,7 +64,9 @@ class CudaResponseNorm(CudaExecution):
         self._run("norm_pool", "norm_pool", arguments, grid=grid, shared=held)
         return y, (x, x, argmax)
 
-    def response_norm_pool_gradient(self, dy, saved, norm, pool, relu=False):
+    def response_norm_pool_gradient(
+        self, dy: Array, saved: Any, norm: tuple, pool: tuple, relu: bool = False
+    ) -> Array:
         (n, k, alpha, beta, groups), (window, stride, pads) = norm, pool
         dy, (x, _, argmax) = self._packed(dy), saved
         images, h, w, c = x.shape
@@ -75,7 +82,9 @@ class CudaResponseNorm(CudaExecution):
         self._run("norm_pool", "norm_pool_gradient", arguments, grid=grid, shared=shared)
         return dx
 
-    def spatial_response_norm(self, x, n, k, alpha, beta):
+    def spatial_response_norm(
+        self, x: Array, n: int, k: float, alpha: float, beta: float
+    ) -> tuple[Array, Any]:
         x = self._packed(x)
         y = self._new(x.shape, x)
         scale = self._new(x.shape, kernels.accumulator(x.dtype.name))
@@ -83,7 +92,9 @@ class CudaResponseNorm(CudaExecution):
         self._run("response_norm", "spatial_norm", (x, y, scale, *geometry), x.size)
         return y, (x, scale)
 
-    def spatial_response_norm_gradient(self, dy, saved, n, k, alpha, beta):
+    def spatial_response_norm_gradient(
+        self, dy: Array, saved: Any, n: int, k: float, alpha: float, beta: float
+    ) -> Array:
         dy, (x, scale) = self._packed(dy), saved
         dx = self._new(x.shape, x)
         geometry = (x.size // x.shape[3], *x.shape[1:], n, alpha, beta)

@@ -1,7 +1,11 @@
 """The paper's update (section 5), of many arrays in one launch: sgd.cu."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
+from minialex.backends.base import Array
 from minialex.backends.cuda.execution import CudaExecution
 
 _ARRAYS = 32  # parameter arrays one SGD launch takes; ARRAYS in sgd.cu
@@ -10,15 +14,25 @@ _ARRAYS = 32  # parameter arrays one SGD launch takes; ARRAYS in sgd.cu
 class CudaSGD(CudaExecution):
     """Updates."""
 
-    def sgd_update(self, weight, velocity, gradient, rate, momentum, decay):
+    def sgd_update(
+        self,
+        weight: Array,
+        velocity: Array,
+        gradient: Array,
+        rate: float,
+        momentum: float,
+        decay: float,
+    ) -> tuple[Array, Array]:
         return self.sgd_updates([(weight, velocity, gradient, rate, decay)], momentum)[0]
 
-    def sgd_updates(self, updates, momentum):
+    def sgd_updates(self, updates: Sequence[tuple], momentum: float) -> list[tuple[Array, Array]]:
         arrays = [(*map(self._packed, update[:3]), None) for update in updates]
         self._sgd(arrays, [u[3:] for u in updates], momentum, 1.0)
         return [(w, v) for w, v, *_ in arrays]
 
-    def captured_updates(self, arrays, decays, momentum, rates, halted) -> None:
+    def captured_updates(
+        self, arrays: Any, decays: Sequence[float], momentum: float, rates: Any, halted: Any
+    ) -> None:
         """`sgd_updates` for a captured step: the rates are numbers on the device.
 
         Each of `arrays` is (weight, velocity, gradient, copy); a copy gets the new weight as it is
@@ -26,7 +40,15 @@ class CudaSGD(CudaExecution):
         """
         self._sgd(arrays, [(0.0, decay) for decay in decays], momentum, 1.0, rates, halted)
 
-    def _sgd(self, arrays, rates_and_decays, momentum, scale, rates=None, halted=None) -> None:
+    def _sgd(
+        self,
+        arrays: Any,
+        rates_and_decays: Sequence[tuple],
+        momentum: float,
+        scale: Any,
+        rates: Any = None,
+        halted: Any = None,
+    ) -> None:
         for start in range(0, len(arrays), _ARRAYS):
             chosen = range(start, min(start + _ARRAYS, len(arrays)))
             kind = arrays[start][0].dtype
@@ -50,7 +72,7 @@ class CudaSGD(CudaExecution):
             self._run("sgd", "sgd", arguments, largest, storage=storage)
 
 
-def _updates_dtype(kind) -> np.dtype:
+def _updates_dtype(kind: Any) -> np.dtype:
     """The structure `Updates` of sgd.cu for parameters of a type."""
     names = ["weight", "velocity", "gradient", "copy", "size", "rate", "decay"]
     update = np.dtype(

@@ -1,6 +1,7 @@
 """Arrays in and out of a backend, cut and joined, and tests and sums of their numbers."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from minialex.backends.generic.execution import GenericExecution
 class GenericArrays(GenericExecution):
     """Arrays of the namespace `xp` on `device`."""
 
-    def asarray(self, x, dtype: str | None = None) -> Array:
+    def asarray(self, x: Any, dtype: str | None = None) -> Array:
         """A host array (or a number) as an array of this backend; `dtype` by name."""
         kind = None if dtype is None else getattr(self.xp, dtype)
         return self.xp.asarray(np.asarray(x, dtype), dtype=kind, device=self.device)
@@ -42,16 +43,16 @@ class GenericArrays(GenericExecution):
         """Arrays joined along an axis."""
         return self.xp.concat(tuple(parts), axis=axis)
 
-    def scale(self, x, factor: float) -> Array:
+    def scale(self, x: Array, factor: float) -> Array:
         """x times a number."""
         return x * factor
 
-    def add(self, x, y) -> Array:
+    def add(self, x: Array, y: Array) -> Array:
         """x + y."""
         return x + y
 
-    def _empty(self, shape, like: Array) -> Array:
+    def _empty(self, shape: Sequence[int], like: Array) -> Array:
         return self.xp.empty(shape, dtype=like.dtype, device=self.device)
 
-    def _zeros(self, shape, like: Array) -> Array:
+    def _zeros(self, shape: Sequence[int], like: Array) -> Array:
         return self.xp.zeros(shape, dtype=like.dtype, device=self.device)

@@ -15,7 +15,14 @@ class GenericConvolution(GenericWindows):
     """Convolution."""
 
     def convolution(
-        self, x, weight, bias, stride: Pair, pads: Pads, groups: int, relu: bool = False
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        stride: Pair,
+        pads: Pads,
+        groups: int,
+        relu: bool = False,
     ) -> Array:
         """y = im2col(x) W + b within each group (paper, section 3.5), then max(0, y) if `relu`.
 
@@ -38,7 +45,7 @@ class GenericConvolution(GenericWindows):
         return self.relu(y) if relu else y
 
     def convolution_input_gradient(
-        self, dy, weight, input_shape, stride: Pair, pads: Pads, groups: int
+        self, dy: Array, weight: Array, input_shape: Shape, stride: Pair, pads: Pads, groups: int
     ) -> Array:
         """dx = col2im(dy Wᵀ): dy (N, P, Q, K) -> dx of `input_shape` (N, H, W, C)."""
         n, h, w, c = input_shape
@@ -56,14 +63,14 @@ class GenericConvolution(GenericWindows):
         return dx
 
     def convolution_input_gradient_relu(
-        self, dy, weight, x, stride: Pair, pads: Pads, groups: int
+        self, dy: Array, weight: Array, x: Array, stride: Pair, pads: Pads, groups: int
     ) -> Array:
         """The same where x, the convolution's input, is a ReLU's output: its gradient as well."""
         dx = self.convolution_input_gradient(dy, weight, x.shape, stride, pads, groups)
         return self.relu_gradient(dx, x)
 
     def convolution_weight_gradient(
-        self, x, dy, kernel: Pair, stride: Pair, pads: Pads, groups: int
+        self, x: Array, dy: Array, kernel: Pair, stride: Pair, pads: Pads, groups: int
     ) -> Array:
         """dW = im2col(x)ᵀ dy: x (N, H, W, C), dy (N, P, Q, K) -> dW (R, S, C/G, K)."""
         n, c, k = x.shape[0], x.shape[3], dy.shape[3]
@@ -80,10 +87,19 @@ class GenericConvolution(GenericWindows):
         return dw
 
     def convolution_parameter_gradients(
-        self, x, dy, weight_shape, stride: Pair, pads: Pads, groups: int, bias: bool = True
+        self,
+        x: Array,
+        dy: Array,
+        weight_shape: Shape,
+        stride: Pair,
+        pads: Pads,
+        groups: int,
+        bias: bool = True,
     ) -> tuple[Array, Array | None]:
         """dW of `weight_shape` (R, S, C/G, K), and db (K,), or None without `bias`."""
-        dw = self.convolution_weight_gradient(x, dy, weight_shape[:2], stride, pads, groups)
+        dw = self.convolution_weight_gradient(
+            x, dy, (weight_shape[0], weight_shape[1]), stride, pads, groups
+        )
         return dw, self.bias_gradient(dy) if bias else None
 
     @property
@@ -101,7 +117,7 @@ class GenericConvolution(GenericWindows):
         """Never: they are a GPU's."""
         return False
 
-    def _im2col(self, x, window: Pair, stride: Pair, output: Pair) -> Array:
+    def _im2col(self, x: Array, window: Pair, stride: Pair, output: Pair) -> Array:
         """Each output pixel's window as a row: x (N, H, W, C) -> (N·P·Q, R·S·C)."""
         n, c = x.shape[0], x.shape[3]
         cols = self._empty((n, *output, *window, c), x)  # (N, P, Q, R, S, C)
@@ -109,7 +125,7 @@ class GenericConvolution(GenericWindows):
             cols[:, :, :, r, s, :] = x[:, rows, columns, :]
         return self.xp.reshape(cols, (-1, window[0] * window[1] * c))
 
-    def _col2im(self, cols, size: Pair, stride: Pair, pads: Pads) -> Array:
+    def _col2im(self, cols: Array, size: Pair, stride: Pair, pads: Pads) -> Array:
         """The adjoint of padding and im2col: (N, P, Q, R, S, C) -> (N, H, W, C), summed."""
         n, p, q, r, s, c = cols.shape
         (top, bottom), (left, right) = pads

@@ -1,6 +1,8 @@
 """From stored images to network input (paper, sections 2 and 4.1)."""
 
-from minialex.backends.base import Array
+import numpy as np
+
+from minialex.backends.base import Array, Pair
 from minialex.backends.generic.arrays import GenericArrays
 
 
@@ -8,7 +10,18 @@ class GenericCrops(GenericArrays):
     """Augmentation."""
 
     def crops(
-        self, images, top, left, flip, crop: int, mean, mean_top, mean_left, shift, scale, dtype
+        self,
+        images: Array,
+        top: np.ndarray,
+        left: np.ndarray,
+        flip: np.ndarray,
+        crop: int,
+        mean: np.ndarray,
+        mean_top: int | None,
+        mean_left: int | None,
+        shift: np.ndarray | None,
+        scale: float,
+        dtype: str,
     ) -> Array:
         """Resized images to network input: cut, subtract the mean, mirror, shift the colour, scale.
 
@@ -22,7 +35,9 @@ class GenericCrops(GenericArrays):
         out = self.xp.empty((len(top), crop, crop, images.shape[3]), dtype=kind, device=self.device)
         for i, (t, l, mirrored) in enumerate(zip(top, left, flip, strict=True)):
             window = images[i, int(t) : int(t) + crop, int(l) : int(l) + crop, :]
-            mt, ml = (int(t), int(l)) if mean_top is None else (mean_top, mean_left)
+            mt, ml = (
+                (int(t), int(l)) if mean_top is None or mean_left is None else (mean_top, mean_left)
+            )
             x = self.xp.astype(window, kind) - mean[mt : mt + crop, ml : ml + crop, :]
             if mirrored:
                 x = self.xp.flip(x, axis=1)
@@ -32,7 +47,16 @@ class GenericCrops(GenericArrays):
         return out
 
     def crops_at(
-        self, images, offsets, crop, mean, mean_corner, shift, scale, dtype, channels=None
+        self,
+        images: Array,
+        offsets: Array,
+        crop: int,
+        mean: Array,
+        mean_corner: Pair,
+        shift: Array | None,
+        scale: Array | float,
+        dtype: str,
+        channels: int | None = None,
     ) -> Array:
         """No compiled step here; its input is that of `crops`."""
         top, left, flip = self.to_numpy(offsets).T

@@ -39,7 +39,7 @@ class GenericDropout(GenericArrays):
 
     def dropout(
         self,
-        x,
+        x: Array,
         keep: float,
         factor: float,
         seed: int,
@@ -58,15 +58,15 @@ class GenericDropout(GenericArrays):
         factors = self.xp.astype(mask, x.dtype) * factor
         return x * factors, factors
 
-    def dropout_gradient(self, dy, saved) -> Array:
+    def dropout_gradient(self, dy: Array, saved: Any) -> Array:
         """dx = dy times the same factors."""
         return dy * saved
 
     def dense_relu_dropout(
         self,
-        x,
-        weight,
-        bias,
+        x: Array,
+        weight: Array,
+        bias: Array,
         keep: float,
         factor: float,
         seed: int,
@@ -81,7 +81,7 @@ class GenericDropout(GenericArrays):
         counters = (seed, stream, step, first_image, first_channel, channels)
         return self.dropout(y, keep, factor, *counters)[0]
 
-    def relu_dropout_gradient(self, dy, y, factor: float) -> Array:
+    def relu_dropout_gradient(self, dy: Array, y: Array, factor: float) -> Array:
         """dx through a ReLU and the dropout after it, whose output y says which units passed."""
         return dy * (self.xp.astype(y > 0, dy.dtype) * factor)
 

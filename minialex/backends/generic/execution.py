@@ -36,7 +36,7 @@ class GenericExecution(Backend):
         raise InputError(f'backend "{self.name}" has no threads to choose: leave the number out')
 
     def with_own_stream(self) -> Self:
-        """This backend with a queue of its own, to run beside others on its device."""
+        """This backend with a stream of its own, to run beside others on its device."""
         return self
 
     def device_context(self) -> AbstractContextManager:

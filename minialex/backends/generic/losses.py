@@ -8,7 +8,7 @@ class GenericLosses(GenericArrays):
     """Losses."""
 
     def softmax_cross_entropy(
-        self, scores, labels, count: int | None = None, scale: float = 1.0
+        self, scores: Array, labels: Array, count: int | None = None, scale: float = 1.0
     ) -> tuple[Array, Array]:
         """Mean of -log softmax(scores)[label] and its gradient: scores (N, K), labels (N,).
 
@@ -24,7 +24,12 @@ class GenericLosses(GenericArrays):
         return loss, (powers / sums - target) * (scale / n)
 
     def hinge(
-        self, scores, labels, margin: float, count: int | None = None, scale: float = 1.0
+        self,
+        scores: Array,
+        labels: Array,
+        margin: float,
+        count: int | None = None,
+        scale: float = 1.0,
     ) -> tuple[Array, Array]:
         """Multiclass hinge: mean of Σ_{j≠y} max(0, s_j - s_y + Δ) and its gradient."""
         xp, n = self.xp, count or scores.shape[0]
@@ -36,11 +41,11 @@ class GenericLosses(GenericArrays):
         per_label = xp.sum(violated, axis=1, keepdims=True)
         return loss, (violated - target * per_label) * (scale / n)
 
-    def softmax(self, logits) -> Array:
+    def softmax(self, logits: Array) -> Array:
         """Probabilities along the last axis."""
         powers = self.xp.exp(logits - self.xp.max(logits, axis=-1, keepdims=True))
         return powers / self.xp.sum(powers, axis=-1, keepdims=True)
 
-    def _one_hot(self, scores, labels) -> Array:
+    def _one_hot(self, scores: Array, labels: Array) -> Array:
         classes = self.xp.arange(scores.shape[1], dtype=labels.dtype, device=self.device)
         return self.xp.astype(labels[:, None] == classes[None, :], scores.dtype)

@@ -1,17 +1,18 @@
 """Maximum and average pooling, and their gradients (paper, section 3.4)."""
 
 import math
+from typing import Any
 
 import numpy as np
 
-from minialex.backends.base import Array, Pads, Pair, output_shape
+from minialex.backends.base import Array, Pads, Pair, Shape, output_shape
 from minialex.backends.generic.windows import GenericWindows, taps
 
 
 class GenericPooling(GenericWindows):
     """Pooling."""
 
-    def max_pool(self, x, window: Pair, stride: Pair, pads: Pads) -> tuple[Array, Array]:
+    def max_pool(self, x: Array, window: Pair, stride: Pair, pads: Pads) -> tuple[Array, Array]:
         """Maxima of windows (paper, section 3.4): x (N, H, W, C) -> y, argmax (N, P, Q, C).
 
         `argmax` is the tap r·S + s of the first maximum in scan order; a NaN wins, padding never.
@@ -32,7 +33,7 @@ class GenericPooling(GenericWindows):
         return y, argmax
 
     def max_pool_gradient(
-        self, dy, argmax, input_shape, window: Pair, stride: Pair, pads: Pads
+        self, dy: Array, argmax: Array, input_shape: Shape, window: Pair, stride: Pair, pads: Pads
     ) -> Array:
         """Each dy goes to its window's first maximum: dy (N, P, Q, C) -> dx (N, H, W, C)."""
         n, h, w, c = input_shape
@@ -43,7 +44,7 @@ class GenericPooling(GenericWindows):
             padded[:, rows, columns, :] += self.xp.where(argmax == r * window[1] + s, dy, none)
         return padded[:, top : top + h, left : left + w, :]
 
-    def average_pool(self, x, window: Pair, stride: Pair, pads: Pads) -> Array:
+    def average_pool(self, x: Array, window: Pair, stride: Pair, pads: Pads) -> Array:
         """Means over the part of each window inside the image: x (N, H, W, C) -> (N, P, Q, C)."""
         output = output_shape(x.shape[1:3], window, stride, pads)
         padded = self._pad(x, pads, 0.0)
@@ -53,7 +54,7 @@ class GenericPooling(GenericWindows):
         return y / self._areas(x, x.shape[1:3], window, stride, pads)
 
     def average_pool_gradient(
-        self, dy, input_shape, window: Pair, stride: Pair, pads: Pads
+        self, dy: Array, input_shape: Shape, window: Pair, stride: Pair, pads: Pads
     ) -> Array:
         """Each dy spread evenly over its window: dy (N, P, Q, C) -> dx (N, H, W, C)."""
         n, h, w, c = input_shape
@@ -64,7 +65,7 @@ class GenericPooling(GenericWindows):
             padded[:, rows, columns, :] += share
         return padded[:, top : top + h, left : left + w, :]
 
-    def _areas(self, like, size: Pair, window: Pair, stride: Pair, pads: Pads) -> Array:
+    def _areas(self, like: Any, size: Pair, window: Pair, stride: Pair, pads: Pads) -> Array:
         """How many pixels of the image each window covers: (1, P, Q, 1)."""
         inside = [
             [min(i * step + reach, before + extent) - max(i * step, before) for i in range(count)]

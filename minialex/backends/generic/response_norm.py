@@ -10,7 +10,7 @@ class GenericResponseNorm(GenericArrays):
     """Response normalisation, alone and with the max pooling after it."""
 
     def response_norm(
-        self, x, n: int, k: float, alpha: float, beta: float, groups: int
+        self, x: Array, n: int, k: float, alpha: float, beta: float, groups: int
     ) -> tuple[Array, Any]:
         """Local response normalisation across channels (paper, section 3.3).
 
@@ -22,7 +22,7 @@ class GenericResponseNorm(GenericArrays):
         return y, (x, y, scale)
 
     def response_norm_gradient(
-        self, dy, saved, n: int, k: float, alpha: float, beta: float, groups: int
+        self, dy: Array, saved: Any, n: int, k: float, alpha: float, beta: float, groups: int
     ) -> Array:
         """dx_c = dy_c s_c^-β - 2αβ x_c Σ dy_j y_j / s_j over the same window, n odd."""
         x, y, scale = saved
@@ -30,7 +30,7 @@ class GenericResponseNorm(GenericArrays):
         return dy / _power(self.xp, scale, beta) - (2 * alpha * beta) * x * spread
 
     def spatial_response_norm(
-        self, x, n: int, k: float, alpha: float, beta: float
+        self, x: Array, n: int, k: float, alpha: float, beta: float
     ) -> tuple[Array, Any]:
         """The same within each channel, over n x n pixels clipped to the image: x (N, H, W, C)."""
         scale = alpha * self._spatial_sums(x * x, n) + k
@@ -38,21 +38,21 @@ class GenericResponseNorm(GenericArrays):
         return y, (x, y, scale)
 
     def spatial_response_norm_gradient(
-        self, dy, saved, n: int, k: float, alpha: float, beta: float
+        self, dy: Array, saved: Any, n: int, k: float, alpha: float, beta: float
     ) -> Array:
         """As `response_norm_gradient`, with the n x n window."""
         x, y, scale = saved
         spread = self._spatial_sums(dy * y / scale, n)
         return dy / _power(self.xp, scale, beta) - (2 * alpha * beta) * x * spread
 
-    def response_norm_pool(self, x, norm: tuple, pool: tuple) -> tuple[Array, Any]:
+    def response_norm_pool(self, x: Array, norm: tuple, pool: tuple) -> tuple[Array, Any]:
         """`response_norm(x, *norm)`, then `max_pool(…, *pool)`: y, and what the gradient needs."""
         z, kept = self.response_norm(x, *norm)
         y, argmax = self.max_pool(z, *pool)
         return y, (x, kept, argmax)
 
     def response_norm_pool_gradient(
-        self, dy, saved, norm: tuple, pool: tuple, relu: bool = False
+        self, dy: Array, saved: Any, norm: tuple, pool: tuple, relu: bool = False
     ) -> Array:
         """dx of both; with `relu`, x was a ReLU's output, and its gradient is taken as well."""
         x, kept, argmax = saved
@@ -60,16 +60,16 @@ class GenericResponseNorm(GenericArrays):
         dx = self.response_norm_gradient(dz, kept, *norm)
         return self.relu_gradient(dx, x) if relu else dx
 
-    def _channel_sums(self, x, n: int, groups: int) -> Array:
+    def _channel_sums(self, x: Array, n: int, groups: int) -> Array:
         """Sums over the n channels around each, clipped to its group."""
         grouped = self.xp.reshape(x, (*x.shape[:-1], groups, x.shape[-1] // groups))
         return self.xp.reshape(self._window_sums(grouped, n, -1), x.shape)
 
-    def _spatial_sums(self, x, n: int) -> Array:
+    def _spatial_sums(self, x: Array, n: int) -> Array:
         """Sums over the n x n pixels around each: a square window is two line windows."""
         return self._window_sums(self._window_sums(x, n, 1), n, 2)
 
-    def _window_sums(self, x, n: int, axis: int) -> Array:
+    def _window_sums(self, x: Array, n: int, axis: int) -> Array:
         """Sums over the n neighbours along `axis`, clipped at both ends."""
         axis %= x.ndim
         total = self.xp.asarray(x, copy=True)
@@ -82,7 +82,7 @@ class GenericResponseNorm(GenericArrays):
         return total
 
 
-def _power(xp, scale, beta: float) -> Array:
+def _power(xp: Any, scale: Any, beta: float) -> Array:
     """scale^β; the paper's β = 3/4 by two square roots, several times faster than a power."""
     if beta == 0.75:
         root = xp.sqrt(scale)

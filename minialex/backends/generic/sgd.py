@@ -9,7 +9,15 @@ from minialex.backends.generic.arrays import GenericArrays
 class GenericSGD(GenericArrays):
     """Updates."""
 
-    def sgd_update(self, weight, velocity, gradient, rate: float, momentum: float, decay: float):
+    def sgd_update(
+        self,
+        weight: Array,
+        velocity: Array,
+        gradient: Array,
+        rate: float,
+        momentum: float,
+        decay: float,
+    ) -> tuple[Array, Array]:
         """v <- momentum v - decay rate w - rate g; w <- w + v (paper, section 5): (w, v)."""
         velocity = momentum * velocity - (decay * rate) * weight - rate * gradient
         return weight + velocity, velocity

@@ -9,7 +9,7 @@ from minialex.backends.generic.arrays import GenericArrays
 class GenericWindows(GenericArrays):
     """Padding."""
 
-    def _pad(self, x, pads: Pads, value: float) -> Array:
+    def _pad(self, x: Array, pads: Pads, value: float) -> Array:
         """x (N, H, W, C) with `value` around it."""
         (top, bottom), (left, right) = pads
         if top == bottom == left == right == 0:

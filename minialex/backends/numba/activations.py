@@ -3,6 +3,7 @@
 import numpy as np
 from numba import prange
 
+from minialex.backends.base import Array
 from minialex.backends.numba.execution import NumbaExecution
 from minialex.utils.jit import threaded
 
@@ -10,13 +11,13 @@ from minialex.utils.jit import threaded
 class NumbaActivations(NumbaExecution):
     """Activations."""
 
-    def relu(self, x):
+    def relu(self, x: Array) -> Array:
         x = np.ascontiguousarray(x)
         y = self._new(x.shape, x)
         self._run(relu, x.reshape(-1), y.reshape(-1))
         return y
 
-    def relu_gradient(self, dy, y):
+    def relu_gradient(self, dy: Array, y: Array) -> Array:
         dy, y = np.ascontiguousarray(dy), np.ascontiguousarray(y)
         dx = self._new(dy.shape, dy)
         self._run(relu_gradient, dy.reshape(-1), y.reshape(-1), dx.reshape(-1))

@@ -3,6 +3,8 @@
 Requires Numba. Arrays are NumPy's; what has no kernel here is the NumPy backend's.
 """
 
+from collections.abc import Sequence
+
 from minialex.backends.numba import convolution
 from minialex.backends.numba.activations import NumbaActivations
 from minialex.backends.numba.convolution import NumbaConvolution
@@ -27,7 +29,7 @@ class NumbaBackend(
 ):
     """Compiled kernels on `threads` threads (None: the cores this process may use)."""
 
-    def remarks(self, devices):
+    def remarks(self, devices: Sequence) -> list[str]:
         if is_kept(convolution.forward):
             return []
         return ["compiling for this machine, once: about half a minute"]

@@ -11,7 +11,7 @@ from math import prod
 import numpy as np
 from numba import prange
 
-from minialex.backends.base import output_shape
+from minialex.backends.base import Array, Pads, Pair, Shape, output_shape
 from minialex.backends.numba import winograd
 from minialex.backends.numba.blas import multiply, multiply_by_turned, multiply_turned
 from minialex.backends.numba.elementwise import copy, finish
@@ -27,7 +27,16 @@ _SAVED, _SAVED_OF_WEIGHTS = 40, 60  # multiplications a number; weight gradients
 class NumbaConvolution(NumbaExecution):
     """Convolution, by blocks of columns or by Winograd's tiles."""
 
-    def convolution(self, x, weight, bias, stride, pads, groups, relu=False):
+    def convolution(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        stride: Pair,
+        pads: Pads,
+        groups: int,
+        relu: bool = False,
+    ) -> Array:
         x = np.ascontiguousarray(x)
         r, s, _, k = weight.shape
         n, h, w, _ = x.shape
@@ -45,7 +54,9 @@ class NumbaConvolution(NumbaExecution):
         self._run(forward, x, weights, bias, y.reshape(-1, k), *geometry, block)
         return y
 
-    def convolution_weight_gradient(self, x, dy, kernel, stride, pads, groups):
+    def convolution_weight_gradient(
+        self, x: Array, dy: Array, kernel: Pair, stride: Pair, pads: Pads, groups: int
+    ) -> Array:
         x, dy = np.ascontiguousarray(x), np.ascontiguousarray(dy)
         c, k, length = x.shape[3], dy.shape[3], prod(kernel) * x.shape[3] // groups
         corner, shape = (pads[0][0], pads[1][0]), (*kernel, c // groups, k)
@@ -61,7 +72,9 @@ class NumbaConvolution(NumbaExecution):
             total += part
         return total.reshape(shape)
 
-    def convolution_input_gradient(self, dy, weight, input_shape, stride, pads, groups):
+    def convolution_input_gradient(
+        self, dy: Array, weight: Array, input_shape: Shape, stride: Pair, pads: Pads, groups: int
+    ) -> Array:
         dy = np.ascontiguousarray(dy)
         k, output = dy.shape[3], dy.shape[1:3]
         dx = self._new(input_shape, dy)

@@ -3,6 +3,7 @@
 import numpy as np
 from numba import prange
 
+from minialex.backends.base import Array
 from minialex.backends.numba.execution import NumbaExecution
 from minialex.utils.jit import threaded
 
@@ -10,13 +11,26 @@ from minialex.utils.jit import threaded
 class NumbaCrops(NumbaExecution):
     """Augmentation."""
 
-    def crops(self, images, top, left, flip, crop, mean, mean_top, mean_left, shift, scale, dtype):
+    def crops(
+        self,
+        images: Array,
+        top: np.ndarray,
+        left: np.ndarray,
+        flip: np.ndarray,
+        crop: int,
+        mean: np.ndarray,
+        mean_top: int | None,
+        mean_left: int | None,
+        shift: np.ndarray | None,
+        scale: float,
+        dtype: str,
+    ) -> Array:
         images, kind = np.ascontiguousarray(images), np.dtype(dtype).type
         n, c = len(top), images.shape[3]
         out = self._new((n, crop, crop, c), dtype)
         mean = np.ascontiguousarray(mean, dtype)
         shift = np.zeros((n, c), dtype) if shift is None else np.ascontiguousarray(shift, dtype)
-        corner = (-1, -1) if mean_top is None else (mean_top, mean_left)
+        corner = (-1, -1) if mean_top is None or mean_left is None else (mean_top, mean_left)
         for offsets, array in ((top, images[0]), (left, images[0].swapaxes(0, 1)), (corner, mean)):
             if n and not -1 <= min(offsets) <= max(offsets) <= len(array) - crop:
                 raise ValueError(

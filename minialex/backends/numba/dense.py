@@ -7,6 +7,7 @@ row by row; many are a product.
 import numpy as np
 from numba import prange
 
+from minialex.backends.base import Array, Shape
 from minialex.backends.numba.blas import multiply, multiply_by_turned, multiply_turned
 from minialex.backends.numba.elementwise import finish
 from minialex.backends.numba.execution import NumbaExecution
@@ -18,27 +19,27 @@ FEW = 4  # images up to which reading the weights takes longer than multiplying
 class NumbaDense(NumbaExecution):
     """Dense layers, and the gradient of every layer's bias."""
 
-    def dense(self, x, weight, bias, relu=False):
+    def dense(self, x: Array, weight: Array, bias: Array | None, relu: bool = False) -> Array:
         x = np.ascontiguousarray(x).reshape(len(x), -1)
         y = self._new((len(x), weight.shape[1]), x)
         bias = np.zeros(y.shape[1], x.dtype) if bias is None else np.ascontiguousarray(bias)
         self._run(forward, x, np.ascontiguousarray(weight), bias, y, relu, self.threads)
         return y
 
-    def dense_input_gradient(self, dy, weight, input_shape):
+    def dense_input_gradient(self, dy: Array, weight: Array, input_shape: Shape) -> Array:
         dx = self._new((len(dy), weight.shape[0]), dy)
         if dx.size:
             dy, weight = np.ascontiguousarray(dy), np.ascontiguousarray(weight)
             self._run(input_gradient, dy, weight, dx, self.threads)
         return dx.reshape(input_shape)
 
-    def dense_weight_gradient(self, x, dy):
+    def dense_weight_gradient(self, x: Array, dy: Array) -> Array:
         x = np.ascontiguousarray(x).reshape(len(x), -1)
         dw = self._new((x.shape[1], dy.shape[1]), x)
         self._run(weight_gradient, x, np.ascontiguousarray(dy), dw, self.threads)
         return dw
 
-    def bias_gradient(self, dy):
+    def bias_gradient(self, dy: Array) -> Array:
         k = dy.shape[-1]
         partial = self._new((self.threads, k), dy)
         self._run(row_sums, np.ascontiguousarray(dy).reshape(-1, k), partial)

@@ -6,6 +6,7 @@ import numpy as np
 from numba import prange
 
 from minialex import rng
+from minialex.backends.base import Array, Shape
 from minialex.backends.generic.dropout import threshold
 from minialex.backends.numba.execution import NumbaExecution
 from minialex.utils.jit import compiled, threaded
@@ -15,8 +16,16 @@ class NumbaDropout(NumbaExecution):
     """Dropout."""
 
     def dropout_mask(
-        self, shape, keep, seed, stream, step, first_image=0, first_channel=0, channels=None
-    ):
+        self,
+        shape: Shape,
+        keep: float,
+        seed: int,
+        stream: int,
+        step: int,
+        first_image: int = 0,
+        first_channel: int = 0,
+        channels: int | None = None,
+    ) -> Array:
         c = shape[-1]
         mask = self._new((shape[0], prod(shape[1:])), bool)
         counters = (c, first_image, first_channel, channels or c, step)

@@ -3,6 +3,7 @@
 import os
 import threading
 from contextlib import nullcontext
+from typing import Any, Self
 
 import numba
 import numpy as np
@@ -25,13 +26,13 @@ class NumbaExecution(NumpyBackend):
     threads: int
     _process: int | None = None  # where the kernels' threads are
 
-    def __init__(self, device=None, threads: int | None = None):
+    def __init__(self, device: Any = None, threads: int | None = None):
         super().__init__(device)
         self.name = "numba"
         self.threads = cpu_threads.choose(threads, _most_threads())
         cpu_threads.load_blas()
 
-    def with_threads(self, threads):
+    def with_threads(self, threads: int | None) -> Self:
         return self if threads is None else type(self)(self.device, threads)
 
     def describe(self) -> str:

@@ -5,7 +5,7 @@ from math import prod
 import numpy as np
 from numba import prange
 
-from minialex.backends.base import output_shape
+from minialex.backends.base import Array, Pads, Pair, Shape, output_shape
 from minialex.backends.numba.execution import NumbaExecution
 from minialex.utils.jit import threaded
 
@@ -13,7 +13,7 @@ from minialex.utils.jit import threaded
 class NumbaPooling(NumbaExecution):
     """Pooling."""
 
-    def max_pool(self, x, window, stride, pads):
+    def max_pool(self, x: Array, window: Pair, stride: Pair, pads: Pads) -> tuple[Array, Array]:
         x = np.ascontiguousarray(x)
         output = output_shape(x.shape[1:3], window, stride, pads)
         y = self._new((len(x), *output, x.shape[3]), x)
@@ -22,7 +22,9 @@ class NumbaPooling(NumbaExecution):
         self._run(max_pool, x, y, argmax, window, stride, (pads[0][0], pads[1][0]))
         return y, argmax
 
-    def max_pool_gradient(self, dy, argmax, input_shape, window, stride, pads):
+    def max_pool_gradient(
+        self, dy: Array, argmax: Array, input_shape: Shape, window: Pair, stride: Pair, pads: Pads
+    ) -> Array:
         dx = self._new(input_shape, dy)
         dy, argmax = np.ascontiguousarray(dy), np.ascontiguousarray(argmax)
         self._run(max_pool_gradient, dy, argmax, dx, window, stride, (pads[0][0], pads[1][0]))

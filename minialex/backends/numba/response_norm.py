@@ -1,8 +1,11 @@
 """Local response normalisation across channels, one pass over memory (paper, section 3.3)."""
 
+from typing import Any
+
 import numpy as np
 from numba import prange
 
+from minialex.backends.base import Array
 from minialex.backends.numba.execution import NumbaExecution
 from minialex.utils.jit import compiled, threaded
 
@@ -10,14 +13,18 @@ from minialex.utils.jit import compiled, threaded
 class NumbaResponseNorm(NumbaExecution):
     """Response normalisation."""
 
-    def response_norm(self, x, n, k, alpha, beta, groups):
+    def response_norm(
+        self, x: Array, n: int, k: float, alpha: float, beta: float, groups: int
+    ) -> tuple[Array, Any]:
         x = np.ascontiguousarray(x)
         y, c = self._new(x.shape, x), x.shape[-1]
         constants = (c // groups, n, *map(x.dtype.type, (k, alpha, beta)), self.threads)
         self._run(response_norm, x.reshape(-1, c), y.reshape(-1, c), *constants)
         return y, x
 
-    def response_norm_gradient(self, dy, saved, n, k, alpha, beta, groups):
+    def response_norm_gradient(
+        self, dy: Array, saved: Any, n: int, k: float, alpha: float, beta: float, groups: int
+    ) -> Array:
         x = saved
         dx, c = self._new(x.shape, x), x.shape[-1]
         constants = (c // groups, n, *map(x.dtype.type, (k, alpha, beta)), self.threads)

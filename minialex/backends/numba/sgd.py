@@ -2,6 +2,7 @@
 
 from numba import prange
 
+from minialex.backends.base import Array
 from minialex.backends.numba.execution import NumbaExecution
 from minialex.utils.jit import threaded
 
@@ -9,7 +10,15 @@ from minialex.utils.jit import threaded
 class NumbaSGD(NumbaExecution):
     """Updates."""
 
-    def sgd_update(self, weight, velocity, gradient, rate, momentum, decay):
+    def sgd_update(
+        self,
+        weight: Array,
+        velocity: Array,
+        gradient: Array,
+        rate: float,
+        momentum: float,
+        decay: float,
+    ) -> tuple[Array, Array]:
         arrays = (weight, velocity, gradient)
         if not all(a.flags.c_contiguous for a in arrays):
             return super().sgd_update(*arrays, rate, momentum, decay)

@@ -3,6 +3,8 @@
 Requires nothing but NumPy. What is not in a file here is the generic backend's.
 """
 
+from typing import Any, Self
+
 from array_api_compat import numpy as xp
 
 from minialex.backends.numpy.convolution import NumpyConvolution
@@ -14,10 +16,10 @@ from minialex.utils.threads import choose
 class NumpyBackend(NumpyConvolution, NumpyCrops, NumpySGD):
     """NumPy arrays on the CPU; its devices are all the same memory."""
 
-    def __init__(self, device=None):
+    def __init__(self, device: Any = None):
         super().__init__("numpy", xp)
 
-    def with_threads(self, threads):
+    def with_threads(self, threads: int | None) -> Self:
         if threads is not None:
             from threadpoolctl import ThreadpoolController
 

@@ -2,13 +2,27 @@
 
 import numpy as np
 
+from minialex.backends.base import Array
 from minialex.backends.generic.backend import GenericBackend
 
 
 class NumpyCrops(GenericBackend):
     """Augmentation."""
 
-    def crops(self, images, top, left, flip, crop, mean, mean_top, mean_left, shift, scale, dtype):
+    def crops(
+        self,
+        images: Array,
+        top: np.ndarray,
+        left: np.ndarray,
+        flip: np.ndarray,
+        crop: int,
+        mean: np.ndarray,
+        mean_top: int | None,
+        mean_left: int | None,
+        shift: np.ndarray | None,
+        scale: float,
+        dtype: str,
+    ) -> Array:
         images = np.ascontiguousarray(images)
         n, height, width, c = images.shape
         rows = images.reshape(n, height, width * c)
@@ -19,7 +33,7 @@ class NumpyCrops(GenericBackend):
         backward = np.ascontiguousarray(mean[:, ::-1]).reshape(height, width * c)
         out = np.empty((len(top), crop, crop * c), dtype)
         for i, (t, l) in enumerate(zip(top, left, strict=True)):
-            mt, ml = (t, l) if mean_top is None else (mean_top, mean_left)
+            mt, ml = (t, l) if mean_top is None or mean_left is None else (mean_top, mean_left)
             if flip[i]:
                 mirrored[...] = pixels[i, t : t + crop, l : l + crop][:, ::-1]
                 window = mirrored.view(images.dtype).reshape(crop, crop * c)

@@ -1,5 +1,6 @@
 """The paper's update in place, in blocks that stay in the cache."""
 
+from minialex.backends.base import Array
 from minialex.backends.generic.backend import GenericBackend
 
 _BLOCK = 1 << 16  # numbers; weight, velocity and gradient blocks share a 1 MiB second-level cache
@@ -8,7 +9,15 @@ _BLOCK = 1 << 16  # numbers; weight, velocity and gradient blocks share a 1 MiB 
 class NumpySGD(GenericBackend):
     """Updates."""
 
-    def sgd_update(self, weight, velocity, gradient, rate, momentum, decay):
+    def sgd_update(
+        self,
+        weight: Array,
+        velocity: Array,
+        gradient: Array,
+        rate: float,
+        momentum: float,
+        decay: float,
+    ) -> tuple[Array, Array]:
         if not (weight.flags.c_contiguous and velocity.flags.c_contiguous):
             # flat they would be copies, and an update in place would be lost
             return super().sgd_update(weight, velocity, gradient, rate, momentum, decay)

@@ -43,7 +43,7 @@ def rates(precision: str, plan: Plan) -> dict[str, float]:
     n, draw, dtype = plan.product, np.random.default_rng(0), b.compute_dtype("float32")
     x, w = (b.asarray(draw.normal(size=(n, n)).astype("float32"), dtype) for _ in range(2))
     seconds = timed(b, {"product": lambda: b.dense(x, w, None)}, plan)["product"]
-    one, other = (b.queue.empty((plan.copy_bytes,), np.uint8) for _ in range(2))
+    one, other = (b.stream.empty((plan.copy_bytes,), np.uint8) for _ in range(2))
 
     def copy() -> None:
         other.data.copy_from_device_async(one.data, one.nbytes)
@@ -89,7 +89,7 @@ def on_device(b: Any, runs: dict[str, Run], plan: Plan) -> dict[str, float]:
             for _ in range(plan.repeats):
                 run()
 
-        return Recording(b.queue, body).run
+        return Recording(b.stream, body).run
 
     found = timed(b, {name: repeated(run) for name, run in runs.items()}, plan)
     return {name: value / plan.repeats for name, value in found.items()}

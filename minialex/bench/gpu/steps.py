@@ -141,7 +141,7 @@ def captured(model: str, b: Any, batch: int) -> Run:
     x, labels = r.input(b, 0, batch), b.asarray(r.labels)
     own = b.cast_params(r.params)
     places = [(layer, name) for layer, of in r.params.items() for name in of]
-    ring, step = Ring(b.queue, "float32"), b.queue.zeros((1,), np.uint32)
+    ring, step = Ring(b.stream, "float32"), b.stream.zeros((1,), np.uint32)
     rates_at = b.asarray(np.full(len(places), 0.01, "float32"))
     decays = [r.sgd.decay(*place) for place in places]
 
@@ -161,4 +161,4 @@ def captured(model: str, b: Any, batch: int) -> Run:
             )
         b.captured_updates(arrays, decays, 0.9, rates_at, ring.halted)
 
-    return Recording(b.queue, body).run
+    return Recording(b.stream, body).run

@@ -99,7 +99,7 @@ def _bus(b: Any, plan: Plan) -> dict[str, float]:
     from minialex.backends.cuda.device import library
 
     size = min(plan.copy_bytes, 1 << 28)
-    there = b.queue.empty((size,), np.uint8)
+    there = b.stream.empty((size,), np.uint8)
     pinned = library().cuda.alloc_pinned_memory(size)
     host, source = np.frombuffer(pinned, np.uint8, size), np.ones(size, np.uint8)
 

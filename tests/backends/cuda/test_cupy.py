@@ -284,7 +284,7 @@ def test_the_normalisation_for_very_many_maps(b, problem, wide):
 
 def test_a_launch_refuses_what_a_kernel_cannot_take(b):
     x, y = b.asarray(grid((4,), 0)), b.asarray(grid((4,), 1).astype("float32"))
-    launch = b.queue.launch
+    launch = b.stream.launch
     with pytest.raises(TypeError, match="takes 3 arguments, not 2"):
         launch("elementwise", "relu", "float64", (x, x), 4)
     with pytest.raises(TypeError, match="relu: y is float32, expected float64"):
@@ -296,7 +296,7 @@ def test_a_launch_refuses_what_a_kernel_cannot_take(b):
 @pytest.mark.standin
 def test_arrays_of_another_device_are_refused(b):
     x, elsewhere = b.asarray(grid((4,), 0)), backends.get("cupy", 1)
-    launch = b.queue.launch
+    launch = b.stream.launch
     with pytest.raises(TypeError, match="relu: x is on device 1, not 0"):
         launch("elementwise", "relu", "float64", (elsewhere.asarray(grid((4,), 0)), x, 4), 4)
     with pytest.raises(TypeError, match="a product on device 0"):

@@ -6,7 +6,8 @@ are made current and where arrays of another device are refused.
 
 import weakref
 from collections import deque
-from contextlib import nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -27,46 +28,46 @@ class _Here:
     def __init__(self, device: Any, stream: Any):
         self._device, self._stream = device, stream
 
-    def __enter__(self):
+    def __enter__(self) -> None:
         self._device.__enter__()
         self._stream.__enter__()
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: Any) -> None:
         self._stream.__exit__(*error)
         self._device.__exit__(*error)
 
 
-class Queue:
-    """Work on one device; with `own_streams` beside other queues, else on the current stream."""
+class DeviceStream:
+    """Work on one device; with `own` beside other streams, else on the current stream."""
 
-    def __init__(self, device: int, own_streams: bool = False, tf32: bool = False):
+    def __init__(self, device: int, own: bool = False, tf32: bool = False):
         self.device = device
         self.tf32 = tf32
         cuda = library().cuda
         self._device = cuda.Device(device)
-        self.stream: Any = None
+        self.own: Any = None
         self._copies: Any = None
-        if own_streams:
+        if own:
             with self._device:
-                self.stream = cuda.Stream(non_blocking=True)
+                self.own = cuda.Stream(non_blocking=True)
                 self._copies = cuda.Stream(non_blocking=True)
-            weakref.finalize(self, cublas.forget, device, self.stream.ptr).atexit = False
+            weakref.finalize(self, cublas.forget, device, self.own.ptr).atexit = False
         # arrays that a copy may still be reading, with the event that ends it
         self._in_flight: deque[tuple[Any, Any]] = deque()
 
-    def device_context(self):
-        """The context in which this queue's device and stream are current."""
-        if self.stream is not None:
-            return _Here(self._device, self.stream)
+    def device_context(self) -> AbstractContextManager:
+        """The context in which this stream's device and stream are current."""
+        if self.own is not None:
+            return _Here(self._device, self.own)
         return self._device if self.device else nullcontext()
 
     # ------------------------------------------------------------------------------ memory
 
-    def empty(self, shape, dtype) -> Any:
+    def empty(self, shape: Sequence[int], dtype: Any) -> Any:
         with self.device_context():
             return library().empty(shape, np.dtype(dtype))
 
-    def zeros(self, shape, dtype) -> Any:
+    def zeros(self, shape: Sequence[int], dtype: Any) -> Any:
         with self.device_context():
             array = library().empty(shape, np.dtype(dtype))
             array.data.memset_async(0, array.nbytes)
@@ -85,7 +86,7 @@ class Queue:
             return array.get()
 
     def synchronize(self) -> None:
-        """Wait until the device has done all work of this queue."""
+        """Wait until the device has done all work of this stream."""
         with self.device_context():
             library().cuda.get_current_stream().synchronize()
         self._in_flight.clear()
@@ -93,7 +94,13 @@ class Queue:
     # ------------------------------------------------------------------------------ kernels
 
     def launch(
-        self, family: str, kernel: str, storage, arguments: tuple, threads=0, **more
+        self,
+        family: str,
+        kernel: str,
+        storage: Any,
+        arguments: tuple,
+        threads: int = 0,
+        **more: Any,
     ) -> None:
         """Run a kernel over `threads` indices, or over an explicit grid."""
         grid = more.pop("grid", None) or kernels.grid_for(threads)
@@ -156,21 +163,21 @@ class Queue:
             library().cuda.get_current_stream().wait_event(event)
 
     def wait_on(self, stream: Any) -> None:
-        """Work of `stream` from here on waits for the work of this queue so far."""
+        """Work of `stream` from here on waits for the work of this stream so far."""
         event = self.record()
         with self._device:
             stream.wait_event(event)
 
     def wait_for(self, stream: Any) -> None:
-        """Later work of this queue waits for the work of `stream` so far."""
+        """Later work of this stream waits for the work of `stream` so far."""
         with self._device:
             event = stream.record()
         self.wait(event)
 
-    def receive(self, array: Any, sender: "Queue") -> tuple[Any, Any]:
-        """A copy of another queue's contiguous `array` here, and the event that ends the copy.
+    def receive(self, array: Any, sender: "DeviceStream") -> tuple[Any, Any]:
+        """A copy of another stream's contiguous `array` here, and the event that ends the copy.
 
-        The copy runs beside the work of both queues: whoever reads the copy waits for the event.
+        The copy runs beside the work of both streams: whoever reads the copy waits for the event.
         The sender keeps the array's memory until the copy is over.
         """
         ready = sender.record()
@@ -192,7 +199,7 @@ class Queue:
         return copy, done
 
     def keep(self, array: Any, until: Any) -> None:
-        """Keep the memory of an array that another queue reads until the event."""
+        """Keep the memory of an array that another stream reads until the event."""
         while self._in_flight and self._in_flight[0][1].done:
             self._in_flight.popleft()
         self._in_flight.append((array, until))
