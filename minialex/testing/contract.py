@@ -9,6 +9,7 @@ import numpy as np
 
 from minialex.backends.base import Backend
 from minialex.testing.problems import GENERIC, OPS, Problem, difference
+from minialex.testing.tolerance import require
 
 PROBLEMS = 6  # of each op and dtype
 # what the CUDA backend's compiled step alone calls
@@ -22,14 +23,14 @@ def check_backend(b: Backend) -> None:
     for op in OPS:
         for dtype in ("float64", "float32"):
             passed, detail = compare_op(b, op, dtype)
-            assert passed, f"{b.name}: {op}, {dtype}: {detail}"
+            require(passed, f"{b.name}: {op}, {dtype}: {detail}")
 
 
 def check_names(b: Backend) -> None:
     """Raise AssertionError for a public name of `b` that `Backend` does not declare."""
     names = {name for name in (*dir(type(b)), *vars(b)) if not name.startswith("_")}
     more = sorted(names - declared() - _OF_COMPILED_STEPS)
-    assert not more, f"{b.name}: {', '.join(more)} not declared in Backend: make it private"
+    require(not more, f"{b.name}: {', '.join(more)} not declared in Backend: make it private")
 
 
 def check_signatures(backend: type[Backend]) -> None:
@@ -38,7 +39,7 @@ def check_signatures(backend: type[Backend]) -> None:
         if name.startswith("_"):
             continue
         expected, found = (_arguments(f) for f in (method, getattr(backend, name)))
-        assert found == expected, f"{backend.__name__}.{name} takes {found}, expected {expected}"
+        require(found == expected, f"{backend.__name__}.{name} takes {found}, expected {expected}")
 
 
 def declared() -> set[str]:

@@ -74,10 +74,10 @@ def difference(found: np.ndarray, expected: np.ndarray) -> tuple[float, str]:
         return 0.0, "nothing"
     ours, theirs = found.astype(np.float64), expected.astype(np.float64)
     apart = np.nan_to_num(np.abs(ours - theirs), nan=np.inf, posinf=np.inf)
-    place = np.unravel_index(np.argmax(apart), apart.shape)
-    error = float(apart[place] / max(float(np.max(np.abs(theirs))), 1e-30))
-    at = tuple(map(int, place))
-    return error, f"{ours[place]:.9g} at {at} of {found.shape}, not {theirs[place]:.9g}"
+    index = np.unravel_index(np.argmax(apart), apart.shape)
+    error = float(apart[index] / max(float(np.max(np.abs(theirs))), 1e-30))
+    at = tuple(map(int, index))
+    return error, f"{ours[index]:.9g} at {at} of {found.shape}, not {theirs[index]:.9g}"
 
 
 # ------------------------------------------------------------------------------------ convolution
@@ -94,31 +94,31 @@ def _convolution(p: Problem):
 
 
 def convolution(p: Problem):
-    x, weight, bias, _, place = _convolution(p)
+    x, weight, bias, _, geometry = _convolution(p)
     x, weight, bias = p.given(x), p.given(weight), p.given(bias)
-    return p.b.convolution(x, weight, bias, *place), p.b.convolution(x, weight, None, *place)
+    return p.b.convolution(x, weight, bias, *geometry), p.b.convolution(x, weight, None, *geometry)
 
 
 def convolution_input_gradient(p: Problem):
-    x, weight, _, dy, place = _convolution(p)
-    return (p.b.convolution_input_gradient(p.given(dy), p.given(weight), x.shape, *place),)
+    x, weight, _, dy, geometry = _convolution(p)
+    return (p.b.convolution_input_gradient(p.given(dy), p.given(weight), x.shape, *geometry),)
 
 
 def convolution_input_gradient_relu(p: Problem):
-    x, weight, _, dy, place = _convolution(p)
+    x, weight, _, dy, geometry = _convolution(p)
     given = [p.given(a) for a in (dy, weight, x)]
-    return (p.b.convolution_input_gradient_relu(*given, *place),)
+    return (p.b.convolution_input_gradient_relu(*given, *geometry),)
 
 
 def convolution_weight_gradient(p: Problem):
-    x, weight, _, dy, place = _convolution(p)
+    x, weight, _, dy, geometry = _convolution(p)
     kernel = weight.shape[:2]
-    return (p.b.convolution_weight_gradient(p.given(x), p.given(dy), kernel, *place),)
+    return (p.b.convolution_weight_gradient(p.given(x), p.given(dy), kernel, *geometry),)
 
 
 def convolution_parameter_gradients(p: Problem):
-    x, weight, _, dy, place = _convolution(p)
-    return p.b.convolution_parameter_gradients(p.given(x), p.given(dy), weight.shape, *place)
+    x, weight, _, dy, geometry = _convolution(p)
+    return p.b.convolution_parameter_gradients(p.given(x), p.given(dy), weight.shape, *geometry)
 
 
 # ------------------------------------------------------------------------------------ pooling
@@ -132,24 +132,24 @@ def _pooling(p: Problem):
 
 
 def max_pool(p: Problem):
-    x, _, place = _pooling(p)
-    return p.b.max_pool(p.given(x), *place)
+    x, _, geometry = _pooling(p)
+    return p.b.max_pool(p.given(x), *geometry)
 
 
 def max_pool_gradient(p: Problem):
-    x, dy, place = _pooling(p)
-    which = p.b.max_pool(p.given(x), *place)[1]
-    return (p.b.max_pool_gradient(p.given(dy), which, x.shape, *place),)
+    x, dy, geometry = _pooling(p)
+    argmax = p.b.max_pool(p.given(x), *geometry)[1]
+    return (p.b.max_pool_gradient(p.given(dy), argmax, x.shape, *geometry),)
 
 
 def average_pool(p: Problem):
-    x, _, place = _pooling(p)
-    return (p.b.average_pool(p.given(x), *place),)
+    x, _, geometry = _pooling(p)
+    return (p.b.average_pool(p.given(x), *geometry),)
 
 
 def average_pool_gradient(p: Problem):
-    x, dy, place = _pooling(p)
-    return (p.b.average_pool_gradient(p.given(dy), x.shape, *place),)
+    x, dy, geometry = _pooling(p)
+    return (p.b.average_pool_gradient(p.given(dy), x.shape, *geometry),)
 
 
 # ------------------------------------------------------------------------------------ normalisation
@@ -163,39 +163,39 @@ def _norm(p: Problem):
 
 
 def response_norm(p: Problem):
-    x, _, *place = _norm(p)
-    return (p.b.response_norm(p.given(x), *place)[0],)
+    x, _, *constants = _norm(p)
+    return (p.b.response_norm(p.given(x), *constants)[0],)
 
 
 def response_norm_gradient(p: Problem):
-    x, dy, *place = _norm(p)
-    _, saved = p.b.response_norm(p.given(x), *place)
-    return (p.b.response_norm_gradient(p.given(dy), saved, *place),)
+    x, dy, *constants = _norm(p)
+    _, saved = p.b.response_norm(p.given(x), *constants)
+    return (p.b.response_norm_gradient(p.given(dy), saved, *constants),)
 
 
 _NORM = (3, 2.0, 1.0, 0.75, 1)
 
 
 def response_norm_pool(p: Problem):
-    x, _, place = _pooling(p)
-    return (p.b.response_norm_pool(p.given(x), _NORM, place)[0],)
+    x, _, geometry = _pooling(p)
+    return (p.b.response_norm_pool(p.given(x), _NORM, geometry)[0],)
 
 
 def response_norm_pool_gradient(p: Problem):
-    x, dy, place = _pooling(p)
-    _, saved = p.b.response_norm_pool(p.given(x), _NORM, place)
-    return (p.b.response_norm_pool_gradient(p.given(dy), saved, _NORM, place, relu=True),)
+    x, dy, geometry = _pooling(p)
+    _, saved = p.b.response_norm_pool(p.given(x), _NORM, geometry)
+    return (p.b.response_norm_pool_gradient(p.given(dy), saved, _NORM, geometry, relu=True),)
 
 
 def spatial_response_norm(p: Problem):
-    x, _, *place, _ = _norm(p)
-    return (p.b.spatial_response_norm(p.given(x), *place)[0],)
+    x, _, *constants, _ = _norm(p)
+    return (p.b.spatial_response_norm(p.given(x), *constants)[0],)
 
 
 def spatial_response_norm_gradient(p: Problem):
-    x, dy, *place, _ = _norm(p)
-    _, saved = p.b.spatial_response_norm(p.given(x), *place)
-    return (p.b.spatial_response_norm_gradient(p.given(dy), saved, *place),)
+    x, dy, *constants, _ = _norm(p)
+    _, saved = p.b.spatial_response_norm(p.given(x), *constants)
+    return (p.b.spatial_response_norm_gradient(p.given(dy), saved, *constants),)
 
 
 # ------------------------------------------------------------------------------------ dense

@@ -78,7 +78,9 @@ class CudaConvolution(CudaDense):
             x, c = self._with_channels(x, c)
             vector = c.vector(x.itemsize)
             how = self._tiles(n * p * q, c.kg, groups, vector, (x, weight))
-            self._run("conv_forward", "conv_forward", (x, weight, bias, y, c.place(), relu), **how)
+            self._run(
+                "conv_forward", "conv_forward", (x, weight, bias, y, c.as_struct(), relu), **how
+            )
             return y
         if x.shape[3] != groups * cg:
             raise TypeError(f"{x.shape[3]} channels for weights of {groups} x {cg}")
@@ -140,7 +142,7 @@ class CudaConvolution(CudaDense):
     ) -> None:
         vector, family = sizes.vector_of_maps(dy.itemsize), "conv_input_gradient"
         tiling = (prod(dx.shape[:3]), sizes.cg, sizes.groups, vector, (dy, weight))
-        arguments = (dy, weight, relu_of, dx, sizes.place())
+        arguments = (dy, weight, relu_of, dx, sizes.as_struct())
         self._run(family, family, arguments, **self._tiles(*tiling))
 
     def convolution_weight_gradient(
@@ -173,7 +175,7 @@ class CudaConvolution(CudaDense):
         sums = totals if parts == 1 else self._new((parts, *totals.shape), totals)
         how = self._tiles(i.rows + ones, i.kg, groups, i.vector(x.itemsize), (x, dy), parts)
         family = "conv_weight_gradient"
-        self._run(family, family, (x, dy, sums, i.place(), share, ones), **how)
+        self._run(family, family, (x, dy, sums, i.as_struct(), share, ones), **how)
         if parts > 1:
             arguments = (sums, totals, parts, totals.size)
             self._run(family, "part_totals", arguments, totals.size, storage=x.dtype)

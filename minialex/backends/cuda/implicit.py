@@ -70,7 +70,7 @@ class Convolution:
         """Pixels of the output."""
         return self.image[0] * prod(self.output)
 
-    def place(self) -> np.ndarray:
+    def as_struct(self) -> np.ndarray:
         """The structure `Place` of tensor.cuh."""
         n, h, w, c = self.image
         # fmt: off

@@ -107,7 +107,7 @@ class NumbaConvolution(NumbaExecution):
         if r != s or stride[0] != stride[1] or taps not in (3, 4, 5):
             return False
         tiles = prod(-(-extent // winograd.outputs(taps)) for extent in output)
-        saved = prod(output) * r * s * cg / (tiles * winograd.PLACES * channels) - 1
+        saved = prod(output) * r * s * cg / (tiles * winograd.POINTS * channels) - 1
         numbers = 1 / channels + groups / k  # for each multiplication
         return images * tiles >= _FEW and saved >= least * numbers
 
@@ -116,7 +116,7 @@ class NumbaConvolution(NumbaExecution):
         weight = winograd.over_phases(weight, stride)
         size = winograd.outputs(len(weight))
         a, g, b = winograd.matrices(len(weight), x.dtype.name)
-        u = self._new((winograd.PLACES, *weight.shape[2:]), x)
+        u = self._new((winograd.POINTS, *weight.shape[2:]), x)
         self._run(winograd.weights, np.ascontiguousarray(weight), g, u)
         together = self._together(y.shape, size, groups)
         how = (stride, corner, size, groups, relu, self.threads, together)
@@ -126,7 +126,7 @@ class NumbaConvolution(NumbaExecution):
         taps, k = -(-shape[0] // stride), shape[3]
         size, channels = winograd.outputs(taps), stride * stride * shape[2]
         a, g, b = winograd.matrices(size, x.dtype.name)  # the tiles of dy are the kernels here
-        du = self._new((winograd.PLACES, channels, k), x)
+        du = self._new((winograd.POINTS, channels, k), x)
         dw = self._new((taps, taps, channels, k), x)
         together = self.threads * self._together(dy.shape, size, groups)
         how = (stride, corner, size, groups, self.threads, together)

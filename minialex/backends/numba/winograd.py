@@ -1,7 +1,7 @@
 """Convolution with fewer multiplications, by tiles of 7 x 7 (Winograd).
 
 A tile of 7 x 7 inputs gives 5 x 5 outputs of a 3 x 3 kernel, or 3 x 3 outputs of a 5 x 5 kernel,
-with 49 multiplications in place of 225 (Lavin & Gray, 2015):
+with 49 multiplications instead of 225 (Lavin & Gray, 2015):
 
     Y = A [ (G g Gᵀ) * (B d Bᵀ) ] Aᵀ
 
@@ -31,7 +31,7 @@ from minialex.backends.numba.elementwise import copy, finish
 from minialex.utils.jit import compiled, contracted, threaded
 
 TILE = 7
-PLACES = TILE * TILE
+POINTS = TILE * TILE
 _POINTS = tuple(map(Fraction, ("0", "1", "-1", "-1/2", "-2", "3/2")))  # and infinity
 
 
@@ -123,8 +123,8 @@ def forward(x, u, a, b, bias, y, stride, pad, size, groups, relu, threads, toget
     blocks = (lines + together - 1) // together
     for t in prange(threads):
         strip = np.empty((TILE, size * (columns - 1) + TILE, cg), x.dtype)
-        v = np.empty((PLACES, together * columns, cg), x.dtype)
-        m = np.empty((PLACES, together * columns, kg), x.dtype)
+        v = np.empty((POINTS, together * columns, cg), x.dtype)
+        m = np.empty((POINTS, together * columns, kg), x.dtype)
         room = np.empty(max(TILE * strip[0].size, size * TILE * columns * kg), x.dtype)
         for item in range(t, blocks * groups, threads):
             group, first = item % groups, item // groups * together
@@ -133,11 +133,11 @@ def forward(x, u, a, b, bias, y, stride, pad, size, groups, relu, threads, toget
                 n, row = (first + i) // high, (first + i) % high
                 _cut(x, n, row * size, stride, pad, group, groups, strip)
                 _input(strip, size, columns, b, v, i * columns, room)
-            for place in range(PLACES):
+            for point in range(POINTS):
                 multiply(
-                    v[place, : count * columns],
-                    u[place, :, group * kg : (group + 1) * kg],
-                    m[place, : count * columns],
+                    v[point, : count * columns],
+                    u[point, :, group * kg : (group + 1) * kg],
+                    m[point, : count * columns],
                 )
             for i in range(count):
                 n, row = (first + i) // high, (first + i) % high
@@ -155,8 +155,8 @@ def weight_gradient(x, dy, b, g, du, stride, pad, size, groups, threads, togethe
     cg, kg = du.shape[1], k_size // groups
     high, columns = (p_size + size - 1) // size, (q_size + size - 1) // size
     lines = n_size * high
-    v = np.empty((groups, PLACES, together * columns, cg), x.dtype)
-    w = np.empty((groups, PLACES, together * columns, kg), x.dtype)
+    v = np.empty((groups, POINTS, together * columns, cg), x.dtype)
+    w = np.empty((groups, POINTS, together * columns, kg), x.dtype)
     for block in range((lines + together - 1) // together):
         first = block * together
         count = min(together, lines - first)
@@ -172,12 +172,12 @@ def weight_gradient(x, dy, b, g, du, stride, pad, size, groups, threads, togethe
                 _cut(dy, n, row * size, 1, (0, 0), group, groups, below)
                 _input(below, size, columns, g, w[group], i * columns, room)
         for t in prange(threads):
-            for item in range(t, PLACES * groups, threads):
-                group, place = item % groups, item // groups
+            for item in range(t, POINTS * groups, threads):
+                group, point = item % groups, item // groups
                 multiply_turned(
-                    v[group, place, : count * columns],
-                    w[group, place, : count * columns],
-                    du[place, :, group * kg : (group + 1) * kg],
+                    v[group, point, : count * columns],
+                    w[group, point, : count * columns],
+                    du[point, :, group * kg : (group + 1) * kg],
                     block > 0,
                 )
 
@@ -190,8 +190,8 @@ def gathered(du, a, dw):
     for row in prange(rows):
         room = np.empty(TILE * columns, du.dtype)
         for r in range(taps):
-            for place in range(TILE):
-                at, to = place * plane + row * columns, place * columns
+            for point in range(TILE):
+                at, to = point * plane + row * columns, point * columns
                 _sum(numbers, at, TILE * plane, TILE, a, r, room, to, columns)
             for s in range(taps):
                 to = (taps * r + s) * plane + row * columns
