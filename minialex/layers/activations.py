@@ -10,6 +10,8 @@ from minialex.layers.base import Layer, Mode, Params, Saved, Shape
 class ReLU(Layer):
     """y = max(0, x), any shape; the gradient at 0 is 0."""
 
+    saves_input = False
+
     def output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
@@ -27,6 +29,8 @@ class ReLU(Layer):
 @dataclass(frozen=True)
 class Tanh(Layer):
     """y = tanh(x), any shape."""
+
+    saves_input = False
 
     def output_shape(self, input_shape: Shape) -> Shape:
         return input_shape

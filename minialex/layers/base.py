@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 from minialex.backends.base import Array, Backend
 from minialex.errors import InputError
@@ -39,6 +39,9 @@ class Layer:
 
     Shapes leave the batch out: (H, W, C), or (units,) after a dense layer.
     """
+
+    saves_input: ClassVar[bool] = True  # whether `saved` holds x,
+    saves_output: ClassVar[bool] = True  # or y: what training needs memory for
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """The shape of y for one image; raises InputError if the layer cannot take the input."""

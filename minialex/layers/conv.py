@@ -27,6 +27,8 @@ class Conv2D(Layer):
     for √(2 / (inputs + outputs)); `bias` the initial bias.
     """
 
+    saves_output = False
+
     channels: int
     kernel: int
     stride: int = 1

@@ -24,6 +24,8 @@ class Dense(Layer):
     weight is (I, units). `weight_std` and `bias` as for `Conv2D`.
     """
 
+    saves_output = False
+
     units: int
     weight_std: WeightStd = 0.01
     bias: float = 0.0

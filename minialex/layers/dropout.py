@@ -15,6 +15,9 @@ class Dropout(Layer):
     time. The mask is a function of seed, step, layer, image and unit (see `minialex.rng`).
     """
 
+    saves_input = False
+    saves_output = False
+
     keep: float = 0.5
     inverted: bool = False
 

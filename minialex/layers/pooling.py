@@ -11,6 +11,9 @@ from minialex.layers.base import Layer, Mode, Params, Saved, Shape, require
 class _Pool(Layer):
     """A z x z window that moves s pixels at a time over x (N, H, W, C) -> y (N, P, Q, C)."""
 
+    saves_input = False
+    saves_output = False
+
     window: int = 3
     stride: int = 2
     pad: int = 0

@@ -23,6 +23,8 @@ class ResponseNorm(Layer):
     has `alpha=α * n` there (the paper's 1e-4 is their 5e-4); `alpha=2e-5` here is Caffe's 1e-4.
     """
 
+    saves_output = False
+
     n: int = 5
     k: float = 2.0
     alpha: float = 1e-4
@@ -59,6 +61,8 @@ class SpatialResponseNorm(Layer):
     The run that made the paper's numbers has one after its second normalisation, which the paper
     does not mention. α is not divided by n².
     """
+
+    saves_output = False
 
     n: int = 5
     k: float = 1.0

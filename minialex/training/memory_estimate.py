@@ -6,13 +6,8 @@ from math import prod
 from minialex.backends import Backend
 from minialex.layers import (
     Conv2D,
-    Dense,
-    Layer,
     MaxPool,
-    ReLU,
-    ResponseNorm,
     SpatialResponseNorm,
-    Tanh,
 )
 from minialex.network import Network
 from minialex.parallel import Devices
@@ -70,7 +65,8 @@ def _steps(network: Network, size: int, batch: int, b: Backend) -> list[_Step]:
         shape, output = shapes[stage.index], prod(shapes[end])
         follower = network.layers[end][1] if i + 1 < len(stages) else None
         # an output is kept once, by the stage that made it or the one that reads it
-        kept = size * output * (_keeps_output(last) or _keeps_input(follower))
+        read_again = follower is not None and follower.saves_input
+        kept = size * output * (last.saves_output or read_again)
         if isinstance(last, MaxPool):
             kept += 2 * output
         if isinstance(last, SpatialResponseNorm):
@@ -82,14 +78,6 @@ def _steps(network: Network, size: int, batch: int, b: Backend) -> list[_Step]:
         gradient = sum(4 * prod(one) for one in parameters.values())
         found.append(_Step(output * size, kept, scratch, gradient))
     return found
-
-
-def _keeps_output(layer: Layer) -> bool:
-    return isinstance(layer, (ReLU, Tanh))
-
-
-def _keeps_input(layer: Layer | None) -> bool:
-    return isinstance(layer, (Conv2D, Dense, ResponseNorm, SpatialResponseNorm))
 
 
 def too_little(network: Network, batch: int, devices: Devices) -> str:
