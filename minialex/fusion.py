@@ -81,7 +81,7 @@ class ConvReLU(Fused):
     def forward(self, b: Backend, params: Params, x: Array, mode: Mode) -> tuple[Array, Saved]:
         geometry = self.conv.geometry(x.shape[1:])
         y = b.convolution(x, params["weight"], params["bias"], *geometry, relu=True)
-        return y, (x, y)
+        return y, (x, None if self.dy_masked else y)
 
     def backward(
         self, b: Backend, params: Params, saved: Saved, dy: Array, *, input_gradient: bool = True
@@ -134,7 +134,7 @@ class DenseReLU(Fused):
 
     def forward(self, b: Backend, params: Params, x: Array, mode: Mode) -> tuple[Array, Saved]:
         y = b.dense(x, params["weight"], params["bias"], relu=True)
-        return y, (x, y)
+        return y, (x, None if self.dy_masked else y)
 
     def backward(
         self, b: Backend, params: Params, saved: Saved, dy: Array, *, input_gradient: bool = True

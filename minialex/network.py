@@ -69,7 +69,7 @@ class Network:
     def infer(self, b: Backend, params: Tree, x: Array) -> Array:
         """The output at test time; nothing is kept for a backward pass."""
         for stage in self.stages():
-            x, _ = stage.forward(b, params, x, Mode())
+            x = stage.forward(b, params, x, Mode())[0]  # no name keeps what training would
         return x
 
     def stages(self, training: bool = False, fused: bool = True) -> tuple[Stage, ...]:

@@ -1,5 +1,7 @@
 """Layers that a network runs as one: the same numbers as one after the other, on every backend."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -79,6 +81,24 @@ def test_fused_and_one_by_one(b, given, training):
     grads = NETWORK.backward(b, params, saved, y)
     for layer, name, value in leaves(grads):
         np.testing.assert_array_equal(b.to_numpy(value), b.to_numpy(ours[layer][name]))
+
+
+def test_inference_keeps_nothing_for_a_backward_pass():
+    """Its peak is far below a training pass's, whose outputs all stay."""
+    b = backends.get("numpy")
+    layers = [(f"relu{i}", ReLU()) for i in range(12)]
+    network = Network(tuple(layers), (64, 64, 16))
+    x = np.ones((8, 64, 64, 16))
+    peaks = []
+    for run in (network.infer, lambda *given: network.forward(*given, Mode())):
+        tracemalloc.start()
+        kept = run(b, {}, x)
+        peaks.append(tracemalloc.get_traced_memory()[1] / x.nbytes)
+        tracemalloc.stop()
+        del kept
+    inference, training = peaks
+    assert inference < 4  # arrays of x's size: an input, an output, and what an op needs
+    assert training > 10
 
 
 def names(stages):

@@ -2,8 +2,9 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -108,10 +109,44 @@ class Splits:
     train: Dataset
     val: Dataset
 
+    def __post_init__(self) -> None:
+        for name, part in self.parts.items():
+            object.__setattr__(self, name, complete(part))
+
     @property
     def parts(self) -> dict[str, Dataset]:
         """Both by name: "train" and "val"."""
         return {"train": self.train, "val": self.val}
+
+
+def complete(dataset: Any) -> Dataset:
+    """The data set, or one made without the base class with the defaults of what it lacks."""
+    if isinstance(dataset, Dataset):
+        return dataset
+    has = [name for name in dir(Dataset) if name[0] != "_" and hasattr(dataset, name)]
+    own = {name: property(attrgetter(f"_dataset.{name}")) for name in has}
+    return type(type(dataset).__name__, (_Completed,), own)(dataset)
+
+
+class _Completed(Dataset):
+    """Attributes that the class does not have are those of a data set of another class."""
+
+    def __init__(self, dataset: Any):
+        self._dataset = dataset
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_dataset":
+            raise AttributeError(name)
+        return getattr(self._dataset, name)
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def image(self, index: int, size: int) -> np.ndarray:
+        return self._dataset.image(index, size)
+
+    def describe(self, index: int) -> str:
+        return self._dataset.describe(index)
 
 
 @dataclass(frozen=True)

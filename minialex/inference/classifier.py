@@ -243,7 +243,10 @@ def weight_file(path: Path) -> Path:
 
 
 def from_checkpoint(
-    path: Path, tensors: dict[str, np.ndarray], described: dict[str, Any], devices: DeviceConfig
+    path: Path,
+    tensors: dict[str, np.ndarray],
+    described: dict[str, Any],
+    devices: DeviceConfig | Devices,
 ) -> Classifier:
     """Build the classifier a checkpoint describes; InputError if its tensors do not fit."""
     try:

@@ -89,7 +89,10 @@ class DeviceGroup(Devices):
         return self._map(lambda b, array: b.zeros_like(array), x)
 
     def scale(self, x: ShardedParameter, factor: float) -> ShardedParameter:
-        return self._map(lambda b, array: b.scale(array, factor), x)
+        scaled = self._map(lambda b, array: b.scale(array, factor), x)
+        for d in self._devices:  # x may be a sum that other streams still give away
+            self._reduce.used(d, list(x.parts[d].values()))
+        return scaled
 
     def all_finite(self, *arrays: ShardedParameter) -> bool:
         listed = [[a for x in arrays for a in x.parts[d].values()] for d in self._devices]
@@ -181,7 +184,7 @@ class DeviceGroup(Devices):
         y = self._input(inputs, count, rows)
         own = self._own(params)
         for step in schedule(network, self.plan, training=False):
-            y, _ = step.forward(self.backends, own, y, Mode())
+            y = step.forward(self.backends, own, y, Mode())[0]
         if y.axis is None:
             return self.backends[0].to_numpy(y.parts[0])
         parts = [

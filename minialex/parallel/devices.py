@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from minialex.backends import Backend
+from minialex.errors import InputError
 from minialex.layers import Mode
 from minialex.losses import Loss
 from minialex.network import Network
@@ -94,6 +95,12 @@ class Devices(ABC):
         return None
 
     # ------------------------------------------------------------------------------ what they are
+
+    def open(self, network: Network) -> "Devices":
+        """These devices, for who takes a `DeviceConfig` or what it has opened already."""
+        if network != self.network:
+            raise InputError("these devices were opened for another network")
+        return self
 
     @abstractmethod
     def describe(self) -> list[str]:

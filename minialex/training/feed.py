@@ -69,7 +69,11 @@ class Photographs:
     preprocessing: Preprocessing
     seed: int = 0
     dtype: str = "float32"
-    compilable = True
+
+    @property
+    def compilable(self) -> bool:
+        """Of RGB images; stacks of optical flow have no colour to shift on the device."""
+        return self.preprocessing.statistics.mean.shape[2] == 3
 
     def labels(self, batch: Batch) -> np.ndarray:
         return batch.labels

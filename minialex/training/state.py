@@ -6,7 +6,7 @@ from typing import Any
 
 from minialex.errors import InputError, TrainingError
 from minialex.inference.classifier import Classifier, from_checkpoint
-from minialex.parallel import DeviceConfig
+from minialex.parallel import Devices
 from minialex.training.diagnostics import bad_parameter
 from minialex.training.step import StepState
 from minialex.tree import flatten, map_tree, unflatten
@@ -52,10 +52,10 @@ class State(StepState):
             )
 
 
-def restore(path: Path, where: DeviceConfig) -> tuple[State, Classifier]:
+def restore(path: Path, devices: Devices) -> tuple[State, Classifier]:
     """The state and the classifier in a checkpoint."""
     tensors, described = checkpoint.load(path)
-    classifier = from_checkpoint(path, tensors, described, where)
+    classifier = from_checkpoint(path, tensors, described, devices)
     try:
         velocities = unflatten(tensors, classifier.params, _VELOCITY)
     except KeyError:

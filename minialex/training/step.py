@@ -26,7 +26,7 @@ from minialex.optim import SGD, Rates
 from minialex.parallel import Devices
 from minialex.precision import LossScale
 from minialex.training.feed import Feed, Tensors
-from minialex.tree import Tree, leaves, map_tree
+from minialex.tree import Tree, leaves
 
 
 @dataclass
@@ -177,7 +177,8 @@ class TrainStep:
             value = loss()
             if np.isfinite(value) and not overflow:
                 if scaling:
-                    grads = map_tree(lambda x: self.devices.scale(x, 1 / scale.value), grads)
+                    for layer, name, x in leaves(grads):  # in turn, so that each old one goes
+                        grads[layer][name] = self.devices.scale(x, 1 / scale.value)
                 self.optimizer.update(self.devices, state.params, state.velocities, grads, rates)
         if scaling:
             after = scale.after(overflow)

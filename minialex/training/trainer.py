@@ -209,7 +209,7 @@ def train(
         params = _initial_params(config, model, devices, start, show)
         state = State(params, SGD(recipe).start(devices, params))
     else:
-        state, before = restore(last, where)
+        state, before = restore(last, devices)
         statistics = before.preprocessing.statistics
         if state.epoch >= recipe.epochs:
             show.say(

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from minialex import backends
 from minialex.data.dataset import Splits
 from minialex.data.sources.open import open_data
 from minialex.errors import InputError, TrainingError
+from minialex.parallel import DeviceConfig
 
 # Dropout, normalisation, crops, mirrors and colour shifts: all that could break a resumed run.
 SMALL = {"model": "alexnet-64", "batch_size": 16, "seed": 3, "lr": 0.02, "progress": False}
@@ -286,3 +288,17 @@ def test_small_images_are_not_enlarged_silently(tmp_path):
     with pytest.raises(InputError, match="choose a network for smaller images, or allow upscaling"):
         train(tiny, epochs=1, out=tmp_path / "run")
     train(tiny, epochs=1, out=tmp_path / "run", allow_upscaling=True)
+
+
+def test_a_resumed_run_opens_its_devices_once(tmp_path, monkeypatch):
+    settings = {"data": "shapes:48", "model": "cifar10", "epochs": 1, "batch_size": 16}
+    train = partial(
+        minialex.train, **settings, backend="numpy", devices=[0, 1], parallel="data", progress=False
+    )
+    train(out=tmp_path / "run", max_steps=1)
+    opened, open_devices = [], DeviceConfig.open
+    monkeypatch.setattr(
+        DeviceConfig, "open", lambda self, network: opened.append(1) or open_devices(self, network)
+    )
+    train(out=tmp_path / "run", resume=True)
+    assert len(opened) == 1

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minialex.data.dataset import Dataset
+from minialex.data.dataset import Dataset, complete
 from minialex.data.loading.workers import Workers
 from minialex.errors import InputError
 from minialex.utils.cores import usable_cores
@@ -59,7 +59,7 @@ class Loader:
     ):
         if workers is not None and workers < 1:
             raise InputError(f"workers is {workers}: decoding images takes at least 1 thread")
-        self.dataset = dataset
+        self.dataset = dataset = complete(dataset)
         self.size = size
         self.workers = workers or usable_cores()
         self.ahead = ahead

@@ -48,7 +48,7 @@ def members(file: BinaryIO, name: str, start: int = 0, end: int | None = None) -
                     errors="surrogateescape",
                 )
             entry = archive.next()
-        except (InputError, OSError):
+        except (InputError, OSError, MemoryError):
             raise
         except Exception:  # tarfile raises half a dozen types on damaged headers
             break

@@ -10,9 +10,13 @@ import minialex
 from minialex import models
 from minialex.backends.cuda.backend import CupyBackend
 from minialex.backends.cuda.compiled_step import CompiledStep
+from minialex.data.preprocessing import Preprocessing
+from minialex.data.statistics import Statistics
 from minialex.errors import TrainingError
 from minialex.layers import Conv2D, Dense, Dropout, MaxPool, ReLU, ResponseNorm
+from minialex.models import registry
 from minialex.network import Network
+from minialex.training.feed import Photographs
 
 
 def tiny(classes: int = 10) -> Network:
@@ -35,9 +39,9 @@ def tiny(classes: int = 10) -> Network:
 @pytest.fixture(autouse=True)
 def model(monkeypatch):
     """The model "tiny", with all augmentation and a rate that changes between steps."""
-    paper = models._VARIANTS["alexnet"]
+    paper = registry._VARIANTS["alexnet"]
     recipe = replace(paper.recipe, resize=24, colour_divide=True, bias_rate=2.0, bias_decay=0.0)
-    monkeypatch.setitem(models._VARIANTS, "tiny", models.Variant(tiny, recipe, "for tests"))
+    monkeypatch.setitem(registry._VARIANTS, "tiny", models.Variant(tiny, recipe, "for tests"))
 
 
 SETTINGS = {
@@ -126,6 +130,16 @@ def test_who_does_not_compile():
     assert backends.get("cupy", 0, "fp16").compile(None) is None
     assert backends.get("cupy").with_own_stream().compile(None) is None
     assert backends.get("numpy").compile(None) is None
+
+
+def test_stacks_of_flow_run_op_by_op():
+    """Their colour is not shifted, and the compiled step's shift has three numbers an image."""
+    mean = np.zeros((24, 24, 20), np.float32)
+    statistics = Statistics(mean, np.ones(3), np.eye(3), 1)
+    recipe = registry._VARIANTS["tiny"].recipe
+    assert not Photographs(Preprocessing(recipe, statistics)).compilable
+    statistics = replace(statistics, mean=mean[..., :3])
+    assert Photographs(Preprocessing(recipe, statistics)).compilable
 
 
 @pytest.mark.standin

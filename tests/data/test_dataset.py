@@ -1,0 +1,49 @@
+"""The interface of a data set, and data sets that users make without its base class."""
+
+import numpy as np
+
+import minialex
+from minialex.data.dataset import Dataset, Splits, complete
+
+
+class Plain:
+    """A data set with the required members alone, and no base class."""
+
+    name, layout, native_size = "plain", "made in Python", None
+    class_ids = class_names = ("dark", "light")
+    labels = np.arange(24) % 2
+
+    def __len__(self):
+        return len(self.labels)
+
+    def image(self, index, size):
+        shade = 200 * self.labels[index] + 20
+        return np.full((size, size, 3), shade, np.uint8) + np.uint8(index % 7)
+
+    def describe(self, index):
+        return f"image {index}"
+
+
+class WithMore(Plain):
+    channels = 20
+
+
+def test_a_data_set_without_the_base_class_gets_its_defaults():
+    found = complete(Plain())
+    assert isinstance(found, Dataset)
+    assert (found.channels, found.statistics, found.mapped_size, found.path(0)) == (3, *[None] * 3)
+    assert found.describe(3) == "image 3"
+    assert found.name == "plain"
+    assert len(found) == 24
+    assert complete(found) is found
+
+
+def test_what_it_has_itself_is_kept():
+    assert complete(WithMore()).channels == 20
+
+
+def test_training_on_such_a_data_set(tmp_path):
+    splits = Splits(Plain(), Plain())
+    settings = {"model": "cifar10", "epochs": 1, "batch_size": 8, "backend": "numpy"}
+    result = minialex.train(splits, **settings, out=tmp_path / "run", progress=False)
+    assert result.classifier.evaluate(Plain()).images == 24
