@@ -200,7 +200,7 @@ def _drops(layer: Layer) -> bool:
 
 # ------------------------------------------------------------------------------------ the pass
 
-# In the order of trying: the longest pattern wins.
+# The first match wins, so longer patterns stand first.
 FUSED: tuple[type[Fused], ...] = (DenseReLUDropout, ConvReLU, DenseReLU, ResponseNormMaxPool)
 
 

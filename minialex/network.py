@@ -39,7 +39,7 @@ class Network:
         names = [name for name, _ in self.layers]
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
-            raise InputError(f"layer names must differ, but {', '.join(repeated)} stand twice")
+            raise InputError(f"layer names must differ, but {', '.join(repeated)} are used twice")
         self.shapes()  # a network whose layers do not fit together is refused here
 
     # ------------------------------------------------------------------------------ passes
@@ -69,7 +69,7 @@ class Network:
     def infer(self, b: Backend, params: Tree, x: Array) -> Array:
         """The output at test time; nothing is kept for a backward pass."""
         for stage in self.stages():
-            x = stage.forward(b, params, x, Mode())[0]  # no name keeps what training would
+            x = stage.forward(b, params, x, Mode())[0]  # what it saves goes at once
         return x
 
     def stages(self, training: bool = False, fused: bool = True) -> tuple[Stage, ...]:
@@ -145,7 +145,7 @@ class Network:
         return replace(self, layers=kept)
 
     def feature_layer(self) -> str:
-        """The layer whose output are "the features": the last before the classifier's dropout."""
+        """The layer whose output is "the features": the last before the classifier's dropout."""
         last_dense = max(i for i, (_, layer) in enumerate(self.layers) if isinstance(layer, Dense))
         i = last_dense - 1
         while i > 0 and isinstance(self.layers[i][1], Dropout):

@@ -84,7 +84,7 @@ class HandSchedule:
 
 
 def dexp(recipe: Recipe, epoch: float, errors: Sequence[float]) -> Rates:
-    """The later hands-off schedule: four plateaus down to 1/250, biases two down to 1/10."""
+    """The later hands-off schedule: four levels down to 1/250, biases two down to 1/10."""
     progress = min(epoch / recipe.epochs, 1 - 1e-9)
     weight = recipe.lr * 250 ** (-int(progress * 4) / 3)
     bias = recipe.lr * recipe.bias_rate * 10.0 ** -int(progress * 2)

@@ -1,4 +1,4 @@
-"""The contract of a backend: every public name that any backend has, and what it means.
+"""The contract of a backend: every public name that layers and training use, and its meaning.
 
 What each op computes is written out in `backends/generic/`, one file an op family, over any array
 library of the Python array API standard; `backends/numpy/`, `numba/` and `cuda/` override what
@@ -100,7 +100,7 @@ class Backend(Execution):
     def convolution_input_gradient_relu(
         self, dy: Array, weight: Array, x: Array, stride: Pair, pads: Pads, groups: int
     ) -> Array:
-        """The same through the ReLU before the convolution, whose output x is."""
+        """dx, also masked by the ReLU before the convolution: x is that ReLU's output."""
 
     @abstractmethod
     def convolution_weight_gradient(
@@ -355,7 +355,7 @@ class Backend(Execution):
 
     @abstractmethod
     def channels_to_copy(self, channels: int, maps: int, groups: int, dtype: str) -> int:
-        """How many channels images best have for a first convolution, zeros behind their own."""
+        """How many channels to pad images to, with zeros, for the fastest first convolution."""
 
     @abstractmethod
     def sgd_update(

@@ -37,13 +37,13 @@ def pads(input_shape: Shape, window: int, stride: int, pad: int, rounding: str) 
 
 
 def windows(input_shape: Shape, window: int, stride: int, pads: Pads) -> tuple[int, int]:
-    """(P, Q): how many square windows stand below and beside each other."""
+    """(P, Q), the height and width of the output."""
     size = (input_shape[0], input_shape[1])
     return output_shape(size, (window, window), (stride, stride), pads)
 
 
 def check(kind: str, window: int, stride: int, pad: int, rounding: str) -> None:
-    """Refuse hyper-parameters that mean nothing, in one sentence."""
+    """Refuse invalid hyper-parameters, in one sentence."""
     if window < 1 or stride < 1 or pad < 0:
         raise InputError(
             f"{kind}: window {window}, stride {stride} and padding {pad} were given; "

@@ -94,7 +94,7 @@ class AllReduce:
     """Sums of parameter gradients over the devices, beside the rest of the backward pass.
 
     Each device owns a part of every gradient: it receives that part from all, sums in order, and
-    sends the sum to all. The work runs on queues of its own, the lanes.
+    sends the sum to all. The work runs on queues of its own, the streams.
     """
 
     def __init__(self, backends: Sequence[Backend]):
@@ -102,14 +102,14 @@ class AllReduce:
         self.streams = tuple(b.with_own_stream() for b in backends)
 
     def start(self, gradients: Sequence[Any]) -> list[Any]:
-        """-> the sum on every lane. `gradients` has one array or None a device."""
-        b0 = next(d for d, g in enumerate(gradients) if g is not None)
-        shape, size = gradients[b0].shape, _size(gradients[b0])
+        """-> the sum on every stream. `gradients` has one array or None a device."""
+        first_device = next(d for d, g in enumerate(gradients) if g is not None)
+        shape, size = gradients[first_device].shape, _size(gradients[first_device])
         owners = split(size, len(self.streams) if size >= _SMALL else 1)
         flat: list[Any] = []
         for b, stream, g in zip(self.backends, self.streams, gradients, strict=True):
             event = b.record()
-            stream.wait(event)  # the gradient is there, and what the lane used before is free
+            stream.wait(event)  # the gradient is there, and what the stream used before is free
             with stream.device_context():
                 flat.append(None if g is None else stream.xp.reshape(g, (size,)))
         contributions: list[list[Any]] = [[] for _ in self.streams]

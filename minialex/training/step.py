@@ -37,7 +37,7 @@ class StepState:
     velocities: Tree
     step: int = 0  # updates done
     epoch: int = 0  # epochs finished
-    loss_scale: float = LossScale.value  # in half precision (see `LossScale`)
+    loss_scale: float = LossScale.value  # of fp16 (see `LossScale`)
     good_steps: int = 0
 
 
@@ -45,7 +45,7 @@ class StepState:
 class Done:
     """A step that was made, and its loss before the update.
 
-    Of a loss that is not finite no update was made, nor any after it.
+    If the loss is not finite, neither this step nor any later one updated the parameters.
     """
 
     step: int

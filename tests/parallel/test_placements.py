@@ -263,8 +263,8 @@ def test_the_default_is_towers_where_there_are_as_many_groups():
 def test_only_what_a_tower_needs_leaves_the_other():
     """Convolution 2 stays in its tower; 3 and the dense layers sum over both."""
     made = partition.make(NETWORK, 2, "towers")
-    pieces = {name: len(shares[0].pieces) for name, shares in made.shares.items()}
-    assert pieces == {"conv1": 1, "conv2": 1, "conv3": 2, "fc4": 2, "fc5": 2}
+    terms = {name: len(parts[0].terms) for name, parts in made.partitions.items()}
+    assert terms == {"conv1": 1, "conv2": 1, "conv3": 2, "fc4": 2, "fc5": 2}
 
 
 def test_what_cannot_be_divided_is_refused():

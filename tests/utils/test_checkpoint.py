@@ -217,7 +217,7 @@ def write(path, blocks):
             file.write(block)
             file.flush()
             time.sleep(0.001)
-atomic.write_blocks = write
+checkpoint.write_blocks = write
 """
 
 

@@ -115,7 +115,7 @@ extern "C" __global__ void max_pool_gradient_wide(const T* __restrict__ dy,
     to_maxima<WIDE>(dy, which, dx, pixels, o);
 }
 
-// How many pixels of a line of `extent` the window that starts at `start` covers, at least 1.
+// How many pixels of a line of `extent` the window that starts at `start` covers; may be 0.
 __device__ __forceinline__ int inside(int start, int reach, int extent) {
     const int low = start < 0 ? 0 : start, end = start + reach;
     const int high = end < extent ? end : extent;

@@ -64,8 +64,9 @@ def sanitizer(tool: str) -> dict[str, str]:
     program = shutil.which("compute-sanitizer")
     if program is None:
         return {"summary": "compute-sanitizer is not installed"}
-    tests = "tests/backends/test_ops.py"
-    pytest = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", tests]
+    tests = "tests/backends"
+    of_ops = [tests, f"--ignore={tests}/cuda", f"--ignore={tests}/numba"]
+    pytest = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", *of_ops]
     done = _run(
         [program, "--tool", tool, "--error-exitcode", "9", *pytest],
         tests,

@@ -282,13 +282,15 @@ assert after - before < 20_000, (before, after)
 def test_memory_grows_with_the_batch_and_not_with_the_steps():
     from minialex import models
     from minialex.bench.network import Run
+    from minialex.parallel import SingleDevice
 
     peaks = []
     for batch in (32, 64, 96):
         memory = Memory()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(execution, "MEMORY", memory)
-            run = Run(backends.get("numba"), models.get("alexnet-64"), batch)
+            model = models.get("alexnet-64")
+            run = Run(SingleDevice(model.network, backends.get("numba")), model, batch)
             run.train()
             first = memory.most
             for _ in range(3):
