@@ -1,4 +1,4 @@
-"""A trained network with everything needed to use it: preprocessing, class names, backend."""
+"""A trained network with everything needed to use it: preprocessing, class names, devices."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -46,7 +46,7 @@ class Classifier:
     preprocessing: Preprocessing
     class_names: tuple[str, ...]
     class_ids: tuple[str, ...]
-    backend: Devices
+    devices: Devices
     data: dict[str, Any]
     dtype: str = "float32"
 
@@ -54,7 +54,7 @@ class Classifier:
     def trained(self) -> TrainedModel:
         """Network, weights, preprocessing and devices, as evaluation takes them."""
         network = self.model.network
-        return TrainedModel(network, self.params, self.preprocessing, self.backend, self.dtype)
+        return TrainedModel(network, self.params, self.preprocessing, self.devices, self.dtype)
 
     @property
     def recipe_line(self) -> str:
@@ -114,7 +114,7 @@ class Classifier:
     def save(self, path: str | Path, state: dict | None = None, tensors: dict | None = None):
         """Write a weight file; with a training `state` and `tensors`, one to resume from."""
         statistics = self.preprocessing.statistics
-        weights = flatten(map_tree(self.backend.to_numpy, self.params))
+        weights = flatten(map_tree(self.devices.to_numpy, self.params))
         described = {
             "model": {
                 "name": self.model.name,

@@ -42,7 +42,7 @@ def first_kernels(classifier: Classifier) -> np.ndarray:
     """The first convolution's weights on the host: (R, S, 3, K); InputError if not over RGB."""
     for name, layer in classifier.model.network.layers:
         if isinstance(layer, Conv2D):
-            found = np.asarray(classifier.backend.to_numpy(classifier.params[name]["weight"]))
+            found = np.asarray(classifier.devices.to_numpy(classifier.params[name]["weight"]))
             if found.shape[2] != 3:
                 raise InputError(
                     f"the first kernels of this {classifier.model.name} have {found.shape[2]} "

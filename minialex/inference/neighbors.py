@@ -125,7 +125,7 @@ def network_fingerprint(classifier: Classifier) -> str:
     digest = hashlib.sha256(repr(classifier.preprocessing.recipe).encode())
     for layer, name, value in sorted(leaves(classifier.params), key=lambda leaf: leaf[:2]):
         digest.update(f"{layer}.{name}".encode())
-        digest.update(np.ascontiguousarray(classifier.backend.to_numpy(value)).data)
+        digest.update(np.ascontiguousarray(classifier.devices.to_numpy(value)).data)
     digest.update(classifier.preprocessing.statistics.mean.tobytes())
     return digest.hexdigest()
 

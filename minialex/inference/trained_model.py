@@ -15,13 +15,13 @@ from minialex.tree import Tree
 class TrainedModel:
     """What it takes to compute a network's outputs for resized images, uint8 (N, S, S, 3).
 
-    `params` are on `backend`, which has `network`; activations are of `dtype`.
+    `params` are on `devices`, which have `network`; activations are of `dtype`.
     """
 
     network: Network
     params: Tree
     preprocessing: Preprocessing
-    backend: Devices
+    devices: Devices
     dtype: str = "float32"
 
     def probabilities(self, images: np.ndarray, crops: int = 1) -> np.ndarray:
@@ -44,7 +44,7 @@ class TrainedModel:
             dtype = b.compute_dtype(self.dtype)
             return self.preprocessing.test_input(b, images[first:end], view, dtype)
 
-        y = self.backend.infer(self.params, inputs, len(images), layer)
+        y = self.devices.infer(self.params, inputs, len(images), layer)
         return y.astype(np.float64)
 
 

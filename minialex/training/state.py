@@ -37,14 +37,14 @@ class State(StepState):
     def save(self, path: Path, classifier: Classifier) -> None:
         """Write the checkpoint; one with a number that is not finite is refused."""
         self.require_finite(path, classifier)
-        velocities = map_tree(classifier.backend.to_numpy, self.velocities)
+        velocities = map_tree(classifier.devices.to_numpy, self.velocities)
         counters = {name: getattr(self, name) for name in _COUNTERS}
         classifier = replace(classifier, params=self.params)
         classifier.save(path, counters, flatten(velocities, _VELOCITY))
 
     def require_finite(self, path: Path, classifier: Classifier) -> None:
         """Raise TrainingError if a parameter holds a number that is not finite."""
-        bad = bad_parameter(classifier.backend, self.params)
+        bad = bad_parameter(classifier.devices, self.params)
         if bad is not None:
             raise TrainingError(
                 f"{bad} is not finite after step {self.step - 1}; {path} holds the last good "
@@ -63,5 +63,5 @@ def restore(path: Path, devices: Devices) -> tuple[State, Classifier]:
             f"{path} holds weights but no training state: resume from last.safetensors"
         ) from None
     counters = described.get("state") or {}
-    state = State(classifier.params, classifier.backend.place(velocities), **counters)
+    state = State(classifier.params, classifier.devices.place(velocities), **counters)
     return state, classifier

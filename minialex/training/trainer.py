@@ -143,7 +143,7 @@ class Trainer:
             "images_per_second": round(rate, 2),
             "learning_rate": rates.weight,
             "train_loss": state.loss_sum / max(1, state.images),
-            "l2_loss": SGD(recipe).penalty(classifier.backend, state.params),
+            "l2_loss": SGD(recipe).penalty(classifier.devices, state.params),
             "val_loss": evaluation.loss,
             "val_top1_error": evaluation.top1_error,
             "val_top5_error": evaluation.top5_error,
@@ -162,7 +162,7 @@ class Trainer:
     def log_layer_statistics(self, state: State, pretrained: bool = False) -> None:
         """Say what the network makes of a few images; a `pretrained` one may know them."""
         classifier, count = self.classifier(state), min(16, len(self.splits.train))
-        b, params = classifier.backend.whole(state.params)
+        b, params = classifier.devices.whole(state.params)
         [view] = classifier.preprocessing.views(1)
         order = epoch_order(self.step.seed, 0, len(self.splits.train))
         batch = next(self.loader.batches(order, count))
@@ -307,7 +307,7 @@ def _step(config: TrainConfig, classifier: Classifier) -> TrainStep:
     model, loss = classifier.model, losses.get(config.loss, config.margin)
     return TrainStep(
         model.network,
-        classifier.backend,
+        classifier.devices,
         loss,
         SGD(model.recipe),
         feed=Photographs(classifier.preprocessing, config.seed, config.dtype),
@@ -346,7 +346,7 @@ def _run(trainer: Trainer, state: State, checkpoint_every: float, max_steps: int
                 break
         interrupted = interrupt.requested  # also one that came while the last state was saved
     show.close()
-    show.say(_closing_line(state, folder, trainer.initial.backend.peak_memory()))
+    show.say(_closing_line(state, folder, trainer.initial.devices.peak_memory()))
     skipped = {**trainer.loader.skipped, **trainer.val_loader.skipped}
     if skipped:
         show.say(f"skipped {len(skipped)} unreadable images:")

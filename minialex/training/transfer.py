@@ -95,7 +95,7 @@ def start_from(
         )
     for name in names[:kept]:
         params[name] = {
-            key: source.backend.to_numpy(value).astype(dtype)
+            key: source.devices.to_numpy(value).astype(dtype)
             for key, value in source.params[name].items()
         }
     anew = names[kept:]

@@ -75,7 +75,7 @@ def test_every_image_counts_once_for_any_batch_size(classifier, splits, batch_si
 def test_ten_crops_are_the_mean_over_corners_centre_and_mirrors(classifier, splits):
     square = splits.val.image(0, 72)
     x = square.astype(np.float32) - classifier.preprocessing.statistics.mean
-    b, network = classifier.backend.backends[0], classifier.model.network
+    b, network = classifier.devices.backends[0], classifier.model.network
     views = []
     for top, left in ((0, 0), (0, 8), (4, 4), (8, 0), (8, 8)):
         view = x[top : top + 64, left : left + 64]
@@ -129,7 +129,7 @@ def test_features_are_the_last_hidden_layer(classifier, splits):
     features = classifier.features([splits.val.image(i, 72) for i in range(3)])
     assert features.shape == (3, 1024)
     assert (features >= 0).all()
-    b = classifier.backend.backends[0]
+    b = classifier.devices.backends[0]
     last = classifier.params["fc8"]
     p = b.softmax(features * 0.5 @ last["weight"] + last["bias"])
     wanted = classifier.probabilities([splits.val.image(i, 72) for i in range(3)])
@@ -139,7 +139,7 @@ def test_features_are_the_last_hidden_layer(classifier, splits):
 def test_to_disk_and_back(classifier, splits, tmp_path):
     classifier.save(tmp_path / "best.safetensors")
     for path in (tmp_path, tmp_path / "best.safetensors"):
-        again = minialex.load(path, classifier.backend.backends[0])
+        again = minialex.load(path, classifier.devices.backends[0])
         assert again.recipe_line == classifier.recipe_line
         assert again.class_names == classifier.class_names
         square = splits.val.image(0, 72)

@@ -27,7 +27,7 @@ def weights(result):
     """All parameters, whole and on the host."""
     classifier = result.classifier
     return {
-        f"{layer}.{name}": np.array(classifier.backend.to_numpy(value))
+        f"{layer}.{name}": np.array(classifier.devices.to_numpy(value))
         for layer, of_layer in classifier.params.items()
         for name, value in of_layer.items()
     }

@@ -67,7 +67,7 @@ def test_it_loads_with_its_weights_class_names_and_recipe(run):
     for layer, of_layer in classifier.params.items():
         for name, value in of_layer.items():
             np.testing.assert_array_equal(
-                classifier.backend.to_numpy(value), stored[f"{layer}.{name}"]
+                classifier.devices.to_numpy(value), stored[f"{layer}.{name}"]
             )
     assert list(classifier.class_names) == (STORED / "classes.txt").read_text().splitlines()
     assert classifier.recipe_line.startswith("tiny, ")

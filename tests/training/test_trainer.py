@@ -186,7 +186,7 @@ def test_a_third_party_backend_trains(tmp_path):
     ours = train(**settings, out=tmp_path / "numpy")
     theirs = train(**settings, out=tmp_path / "strict", backend="strict")
     for layer, of_layer in ours.classifier.params.items():
-        other = theirs.classifier.backend.to_numpy(theirs.classifier.params[layer]["weight"])
+        other = theirs.classifier.devices.to_numpy(theirs.classifier.params[layer]["weight"])
         np.testing.assert_allclose(other, of_layer["weight"], rtol=1e-7, atol=1e-12)
 
 

@@ -189,8 +189,8 @@ def test_pieces_and_crops_are_averaged(tmp_path):
                 plain = stream.preprocessing
                 plain = kind(plain.recipe, plain.statistics)
                 for view in plain.views(10):
-                    x = plain.test_input(stream.backend.backends[0], square[None], view, "float32")
-                    y = stream.model.network.infer(stream.backend.backends[0], stream.params, x)[0]
+                    x = plain.test_input(stream.devices.backends[0], square[None], view, "float32")
+                    y = stream.model.network.infer(stream.devices.backends[0], stream.params, x)[0]
                     of_pieces.append(np.exp(y) / np.exp(y).sum())
         rows.append(np.mean(of_pieces, axis=0))
     np.testing.assert_allclose(found.probabilities, rows, rtol=1e-4)

@@ -67,7 +67,7 @@ def assert_same_bits(ours, theirs):
     for one, other in zip(ours.history, theirs.history, strict=True):
         for name in ("step", "train_loss", "l2_loss", "val_loss", "val_top1_error"):
             assert one[name] == other[name], name
-    b, c = ours.classifier.backend, theirs.classifier.backend
+    b, c = ours.classifier.devices, theirs.classifier.devices
     for layer, of_layer in ours.classifier.params.items():
         for name, value in of_layer.items():
             wanted = c.to_numpy(theirs.classifier.params[layer][name])
