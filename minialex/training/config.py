@@ -154,7 +154,7 @@ class TrainConfig:
         return found
 
     @property
-    def data_key(self) -> dict[str, Any]:
+    def trained_on(self) -> dict[str, Any]:
         """What a weight file remembers of its data."""
         return {"data": data_key(self.data), "seed": self.seed, "val_fraction": self.val_fraction}
 
@@ -185,7 +185,7 @@ def signature(function: Any) -> inspect.Signature:
     return inspect.Signature([*own, *more], return_annotation=function.__annotations__["return"])
 
 
-def plan(config: TrainConfig, splits: Splits) -> Model:
+def resolve_model(config: TrainConfig, splits: Splits) -> Model:
     """The model with the recipe that a configuration asks for."""
     classes = len(splits.train.class_ids)
     model = models.get(config.model or "alexnet", classes, **(config.model_options or {}))

@@ -27,8 +27,8 @@ from minialex.training import diagnostics, memory_estimate, run_folder
 from minialex.training.config import (
     TrainConfig,
     parse,
-    plan,
     require_resumable,
+    resolve_model,
     signature,
     stored_config,
 )
@@ -192,7 +192,7 @@ def train(
     if resume:
         require_resumable(out, config)
     splits = data if isinstance(data, Splits) else _open_data(config)
-    model = plan(config, splits)
+    model = resolve_model(config, splits)
     start = None if source is None else _transfer(config, source, model, splits)
     devices = where.open(model.network)
     name = f"{model.name}-{splits.train.name}"
@@ -225,7 +225,7 @@ def train(
         splits.train.class_names,
         splits.train.class_ids,
         devices,
-        config.data_key,
+        config.trained_on,
         config.dtype,
     )
     for sentence in devices.describe():
