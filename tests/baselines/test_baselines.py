@@ -7,8 +7,8 @@ import pytest
 
 from minialex.baselines import common
 from minialex.data.dataset import Splits
+from minialex.data.sources.drawings import Drawings
 from minialex.data.sources.open import open_data
-from minialex.data.sources.shapes import Shapes
 from minialex.errors import InputError
 
 needs = "not installed: pip install 'minialex[baselines]'"
@@ -52,7 +52,7 @@ def test_it_repeats_by_seed(method, options):
     assert not np.array_equal(other.scores, one.scores)
 
 
-class Shuffled(Shapes):
+class Shuffled(Drawings):
     """The drawings with random labels."""
 
     labels = np.random.default_rng(0).integers(0, 12, 96)
@@ -110,10 +110,10 @@ def test_a_sample_takes_as_many_from_every_image():
     def cut(image):
         return np.repeat(image.mean(axis=(0, 1))[None], 50, axis=0)
 
-    rows = common.sampled(Shapes(24), 32, cut, 240, seed=0)
+    rows = common.sampled(Drawings(24), 32, cut, 240, seed=0)
     assert rows.shape == (240, 3)
     assert len(np.unique(rows, axis=0)) == 24
-    assert len(common.sampled(Shapes(24), 32, cut, 10, seed=0)) == 10
+    assert len(common.sampled(Drawings(24), 32, cut, 10, seed=0)) == 10
 
 
 def test_an_unreadable_image_is_left_out(tmp_path: Path):

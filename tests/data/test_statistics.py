@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minialex.data.loading.loader import Loader
-from minialex.data.sources.shapes import Shapes
+from minialex.data.sources.drawings import Drawings
 from minialex.data.statistics import measure
 from minialex.errors import InputError
 
@@ -17,7 +17,7 @@ def naive(dataset, size):
 
 @pytest.mark.parametrize("size", [8, 24])
 def test_equals_a_naive_computation(size):
-    dataset = Shapes(50)
+    dataset = Drawings(50)
     mean, covariance = naive(dataset, size)
     found = measure(dataset, size)
     assert found.count == 50

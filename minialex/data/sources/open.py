@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from minialex.data.dataset import Dataset, Splits
-from minialex.data.sources.shapes import is_shapes, named_count, open_shapes
+from minialex.data.sources.drawings import is_drawings, named_count, open_drawings
 from minialex.data.sources.source import all_sources, source_of
 from minialex.errors import InputError
 
@@ -25,7 +25,7 @@ def open_data(
     be used.
     """
     if data is None or is_builtin(data):
-        return open_shapes(named_count(str(data or "shapes")), seed=seed)
+        return open_drawings(named_count(str(data or "shapes")), seed=seed)
     root = existing_folder(data)
     return source_of(root).open(root, seed=seed, val_fraction=val_fraction)
 
@@ -41,7 +41,7 @@ def open_for_evaluation(data: str | os.PathLike[str]) -> Dataset:
 
 def is_builtin(data: str | os.PathLike[str]) -> bool:
     """Whether `data` names the drawn images: "shapes" or "shapes:N"."""
-    return is_shapes(data)
+    return is_drawings(data)
 
 
 def existing_folder(data: str | os.PathLike[str]) -> Path:

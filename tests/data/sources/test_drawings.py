@@ -3,21 +3,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minialex.data.sources.shapes import CLASSES, Shapes, open_shapes
+from minialex.data.sources.drawings import CLASSES, Drawings, open_drawings
 from minialex.errors import InputError
 
 
 @given(st.integers(0, 2**64 - 1), st.integers(0, 1), st.integers(0, 99), st.integers(1, 80))
 def test_an_image_is_a_function_of_its_name(seed, part, index, size):
-    image = Shapes(100, seed, part).image(index, size)
+    image = Drawings(100, seed, part).image(index, size)
     assert image.shape == (size, size, 3)
     assert image.dtype == np.uint8
-    np.testing.assert_array_equal(Shapes(5000, seed, part).image(index, size), image)
+    np.testing.assert_array_equal(Drawings(5000, seed, part).image(index, size), image)
 
 
 def test_images_differ_by_index_split_and_seed():
     images = [
-        Shapes(100, seed, part).image(index, 16)
+        Drawings(100, seed, part).image(index, 16)
         for seed in (0, 1)
         for part in (0, 1)
         for index in (0, 12, 24)
@@ -26,13 +26,13 @@ def test_images_differ_by_index_split_and_seed():
 
 
 def test_sizes_show_the_same_scene():
-    small = Shapes(12).image(5, 32).astype(float)
-    large = Shapes(12).image(5, 128).astype(float).reshape(32, 4, 32, 4, 3).mean(axis=(1, 3))
+    small = Drawings(12).image(5, 32).astype(float)
+    large = Drawings(12).image(5, 128).astype(float).reshape(32, 4, 32, 4, 3).mean(axis=(1, 3))
     assert np.abs(small - large).mean() < 12
 
 
 def test_classes_are_even_and_in_step_with_their_names():
-    splits = open_shapes(240, seed=3)
+    splits = open_drawings(240, seed=3)
     for data, each in ((splits.train, 20), (splits.val, 5)):
         assert np.bincount(data.labels).tolist() == [each] * 12
         assert len(data.class_names) == len(data.class_ids) == 12
@@ -42,10 +42,10 @@ def test_classes_are_even_and_in_step_with_their_names():
     with pytest.raises(IndexError):
         splits.train.image(240, 8)
     with pytest.raises(InputError, match="shapes:47 is too few"):
-        open_shapes(47, seed=0)
+        open_drawings(47, seed=0)
 
 
-def histograms(data: Shapes, bins: int = 6) -> np.ndarray:
+def histograms(data: Drawings, bins: int = 6) -> np.ndarray:
     """Square roots of a joint RGB histogram of each image, and a constant: (N, bins^3 + 1)."""
     rows = []
     for index in range(len(data)):
@@ -57,7 +57,7 @@ def histograms(data: Shapes, bins: int = 6) -> np.ndarray:
 
 def test_colour_tells_the_colour_and_nothing_else():
     """A linear classifier on colour histograms finds red or blue, and then has to guess."""
-    splits = open_shapes(1200, seed=0)
+    splits = open_drawings(1200, seed=0)
     x, y = histograms(splits.train), np.eye(12)[splits.train.labels]
     weight = np.linalg.solve(x.T @ x + 0.1 * np.eye(x.shape[1]), x.T @ y)
     guess, truth = (histograms(splits.val) @ weight).argmax(axis=1), splits.val.labels

@@ -33,7 +33,7 @@ _NOISE_SIDE = 512  # one tile of noise serves all images, each at its own offset
 
 
 @dataclass(frozen=True)
-class Shapes(Dataset):
+class Drawings(Dataset):
     """`count` drawn images, the classes in turn; `part` 0 is for training, 1 for validation."""
 
     count: int
@@ -65,7 +65,7 @@ class Shapes(Dataset):
         return f"shapes:{('train', 'val')[self.part]}/{index} (seed {self.seed})"
 
 
-def is_shapes(data: object) -> bool:
+def is_drawings(data: object) -> bool:
     """Whether `data` names these images: "shapes" or "shapes:N"."""
     return isinstance(data, str) and data.partition(":")[0] == "shapes"
 
@@ -80,14 +80,14 @@ def named_count(data: str) -> int:
     return int(number)
 
 
-def open_shapes(count: int, *, seed: int) -> Splits:
+def open_drawings(count: int, *, seed: int) -> Splits:
     """`count` training images and a quarter as many for validation."""
     if count < 4 * len(CLASSES):
         raise InputError(
             f"shapes:{count} is too few images: ask for at least {4 * len(CLASSES)}, "
             "so that validation sees every class"
         )
-    return Splits(Shapes(count, seed, 0), Shapes(count // 4, seed, 1))
+    return Splits(Drawings(count, seed, 0), Drawings(count // 4, seed, 1))
 
 
 class _Numbers:
