@@ -40,15 +40,15 @@ def run(backend: str | None, data: str | None, size: int, json: bool) -> int:
         return 1 if wrong else 0
     from minialex.testing.self_test import run_checks
 
-    proofs = []
-    for proof in run_checks(backend):
-        proofs.append(proof)
+    results = []
+    for result in run_checks(backend):
+        results.append(result)
         if not json:
-            mark = {True: "ok", False: "FAILED", None: "skipped"}[proof.passed]
-            print(f"{mark:8}{proof.name:76}  {proof.detail}", flush=True)
-    failed = [proof.name for proof in proofs if proof.passed is False]
+            mark = {True: "ok", False: "FAILED", None: "skipped"}[result.passed]
+            print(f"{mark:8}{result.name:76}  {result.detail}", flush=True)
+    failed = [result.name for result in results if result.passed is False]
     if json:
-        print_json([proof._asdict() for proof in proofs])
+        print_json([result._asdict() for result in results])
     else:
-        print(f"{len(proofs)} checks, {len(failed)} failed" + "".join(f"; {n}" for n in failed))
+        print(f"{len(results)} checks, {len(failed)} failed" + "".join(f"; {n}" for n in failed))
     return 1 if failed else 0

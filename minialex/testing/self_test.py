@@ -1,4 +1,4 @@
-"""Proofs to run on the user's own machine: `minialex check`.
+"""Checks to run on the user's own machine: `minialex check`.
 
 Random numbers are the published ones; the gradient of each layer is the slope of its function; on
 each backend the ops, and training steps of a small network, give what the generic ops of
@@ -28,7 +28,7 @@ from minialex.training.step import TrainStep
 from minialex.tree import Tree
 
 
-class Proof(NamedTuple):
+class CheckResult(NamedTuple):
     """One line of `minialex check`; `passed` is None for what this machine cannot run."""
 
     name: str
@@ -36,7 +36,7 @@ class Proof(NamedTuple):
     detail: str
 
 
-def run_checks(backend: str | Backend | None = None) -> Iterator[Proof]:
+def run_checks(backend: str | Backend | None = None) -> Iterator[CheckResult]:
     """Prove random numbers, gradients, ops and training steps; None is every backend there is.
 
     Raises InputError for a named backend that is unknown or cannot run here.
@@ -47,14 +47,16 @@ def run_checks(backend: str | Backend | None = None) -> Iterator[Proof]:
         try:
             b = backends.get(one)
         except InputError as error:
-            yield Proof(f"{one}: all", None, str(error))
+            yield CheckResult(f"{one}: all", None, str(error))
             continue
         for layer, input_shape in LAYERS:
-            yield _proof(f"{b.name}: gradient of {_short(layer)}", gradient, b, layer, input_shape)
+            yield _checked(
+                f"{b.name}: gradient of {_short(layer)}", gradient, b, layer, input_shape
+            )
         for op in OPS:
             for dtype in ("float64", "float32"):
-                yield _proof(f"{b.name}: {op}, {dtype}", compare_op, b, op, dtype)
-        yield _proof(f"{b.name}: three training steps", steps, b)
+                yield _checked(f"{b.name}: {op}, {dtype}", compare_op, b, op, dtype)
+        yield _checked(f"{b.name}: three training steps", steps, b)
 
 
 def _short(layer: Layer) -> str:
@@ -67,12 +69,12 @@ def _short(layer: Layer) -> str:
     return f"{type(layer).__name__}({', '.join(said)})"
 
 
-def _proof(name: str, check, *arguments) -> Proof:
+def _checked(name: str, check, *arguments) -> CheckResult:
     """What `check` finds; whatever it raises is a finding too, and the other checks go on."""
     try:
-        return Proof(name, *check(*arguments))
+        return CheckResult(name, *check(*arguments))
     except Exception as error:
-        return Proof(name, False, f"raised {type(error).__name__}: {error}")
+        return CheckResult(name, False, f"raised {type(error).__name__}: {error}")
 
 
 # ------------------------------------------------------------------------------------ the generator
@@ -89,13 +91,15 @@ KNOWN = (
 )
 
 
-def philox() -> Proof:
+def philox() -> CheckResult:
     """The generator gives the published numbers."""
     for counter, key, expected in KNOWN:
         found = " ".join(f"{int(word):08x}" for word in rng.philox4x32(*counter, key))
         if found != expected:
-            return Proof("random numbers", False, f"{found} for counter {counter}, not {expected}")
-    return Proof("random numbers", True, "Philox4x32-10 gives its three published answers")
+            return CheckResult(
+                "random numbers", False, f"{found} for counter {counter}, not {expected}"
+            )
+    return CheckResult("random numbers", True, "Philox4x32-10 gives its three published answers")
 
 
 # ------------------------------------------------------------------------------------ gradients

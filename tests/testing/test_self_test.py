@@ -23,14 +23,14 @@ NOT_OPS = {"asarray", "to_numpy", "sgd_updates"} | {
 
 
 def failures(backend):
-    return [proof for proof in self_test.run_checks(backend) if proof.passed is not True]
+    return [result for result in self_test.run_checks(backend) if result.passed is not True]
 
 
 def test_all_backends_here_pass():
-    proofs = list(self_test.run_checks())
-    assert [proof for proof in proofs if proof.passed is False] == []
+    results = list(self_test.run_checks())
+    assert [result for result in results if result.passed is False] == []
     for name in backends.available():
-        assert any(proof.name.startswith(f"{name}: ") for proof in proofs)
+        assert any(result.name.startswith(f"{name}: ") for result in results)
 
 
 def test_another_array_library_passes():
@@ -91,9 +91,9 @@ PAIRS = {
 def test_a_planted_mistake_is_found_and_named(op):
     for output in range(1 + (op in PAIRS)):
         found = failures(planted(op, output))
-        names = {proof.name for proof in found}
+        names = {result.name for result in found}
         assert {f"planted: {op}, float64", f"planted: {op}, float32"} <= names
-        assert all(proof.passed is False and proof.detail for proof in found)
+        assert all(result.passed is False and result.detail for result in found)
 
 
 def test_a_wrong_gradient_of_a_layer_is_found():
@@ -116,7 +116,7 @@ def test_an_op_that_raises_or_changes_the_shape_is_a_finding():
             loss, dscores = super().hinge(scores, labels, margin, count, scale)
             return loss, dscores[None]
 
-    details = {proof.name: proof.detail for proof in failures(Raising("raising", host))}
+    details = {result.name: result.detail for result in failures(Raising("raising", host))}
     assert details["raising: softmax, float32"] == "raised ZeroDivisionError: planted"
     assert "shape" in details["raising: hinge, float64"]
     assert len(details) == 4
@@ -132,9 +132,9 @@ def test_a_backend_that_cannot_run_here_is_skipped_unless_it_was_named(monkeypat
         raise InputError("no such device here")
 
     monkeypatch.setitem(backends._registered, "absent", factory)
-    [proof] = [p for p in self_test.run_checks() if p.name.startswith("absent")]
-    assert proof.passed is None
-    assert "no such device" in proof.detail
+    [result] = [p for p in self_test.run_checks() if p.name.startswith("absent")]
+    assert result.passed is None
+    assert "no such device" in result.detail
     with pytest.raises(InputError, match="no such device"):
         list(self_test.run_checks("absent"))
 
