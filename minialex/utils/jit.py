@@ -17,12 +17,12 @@ def threaded(function: Callable) -> Any:
     return _compiled(function, parallel=True)
 
 
-def contracted(function: Callable) -> Any:
+def compiled_with_fma(function: Callable) -> Any:
     """The same, with fused multiply-adds, which round once."""
     return _compiled(function, parallel=False, fastmath={"contract"})
 
 
-def is_kept(function: Any) -> bool:
+def is_cached(function: Any) -> bool:
     """Whether the disk cache has a compiled version of it."""
     folder = function.stats.cache_path
     name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}-*.nbi"

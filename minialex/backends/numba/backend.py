@@ -14,7 +14,7 @@ from minialex.backends.numba.dropout import NumbaDropout
 from minialex.backends.numba.pooling import NumbaPooling
 from minialex.backends.numba.response_norm import NumbaResponseNorm
 from minialex.backends.numba.sgd import NumbaSGD
-from minialex.utils.jit import is_kept
+from minialex.utils.jit import is_cached
 
 
 class NumbaBackend(
@@ -30,6 +30,6 @@ class NumbaBackend(
     """Compiled kernels on `threads` threads (None: the cores this process may use)."""
 
     def remarks(self, devices: Sequence) -> list[str]:
-        if is_kept(convolution.forward):
+        if is_cached(convolution.forward):
             return []
         return ["compiling for this machine, once: about half a minute"]

@@ -28,7 +28,7 @@ from numba import prange
 
 from minialex.backends.numba.blas import multiply, multiply_turned
 from minialex.backends.numba.elementwise import copy, finish
-from minialex.utils.jit import compiled, contracted, threaded
+from minialex.utils.jit import compiled, compiled_with_fma, threaded
 
 TILE = 7
 POINTS = TILE * TILE
@@ -264,7 +264,7 @@ def _place(room, y, n, size, row, columns, kg, group, a, bias, relu):
                 finish(out, to, kg, bias, group * kg, relu)
 
 
-@contracted
+@compiled_with_fma
 def _sum(x, start, step, terms, factors, row, out, to, count):
     """out[to:] = the sum of factors[row, i] x[start + i step:] over the first `terms`, up to 7.
 

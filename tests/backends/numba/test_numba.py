@@ -376,10 +376,10 @@ def test_a_second_start_does_not_compile(tmp_path):
 import numpy as np
 from minialex.backends.numba.activations import relu
 from minialex.utils import jit
-kept = jit.is_kept(relu)
+cached = jit.is_cached(relu)
 x = np.ones(5, np.float32)
 relu(x, x)
-print(kept, jit.is_kept(relu), end=" ")
+print(cached, jit.is_cached(relu), end=" ")
 print(sum(relu.stats.cache_hits.values()), sum(relu.stats.cache_misses.values()))
 """
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
