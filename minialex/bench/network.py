@@ -132,7 +132,7 @@ def _rows(network: Network, stages, batch: int, dtype: str, forward, backward) -
     rows, shapes, size = [], network.shapes(), _SIZES[dtype]
     first_of = {stage.index: stage for stage in stages}
     for i, (name, layer) in enumerate(network.layers):
-        ahead = back = None
+        forward_pass = backward_pass = None
         if stage := first_of.get(i):
             last = i + len(stage.names)
             of_stage = [network.layers[j][1] for j in range(i, last)]
@@ -144,10 +144,10 @@ def _rows(network: Network, stages, batch: int, dtype: str, forward, backward) -
             weights = sum(prod(shape) for shape in layer.parameter_shapes(shapes[i]).values())
             arriving, leaving = batch * prod(shapes[i]), batch * prod(shapes[last])
             least = size * (arriving + leaving + weights)
-            ahead = Pass(median(forward[name]), multiplied, least)
+            forward_pass = Pass(median(forward[name]), multiplied, least)
             if backward:
                 both = 1 if i == 0 else 2  # the first layer's input has no gradient
                 least = size * (both * arriving + leaving + 2 * weights)
-                back = Pass(median(backward[name]), both * multiplied, least)
-        rows.append(Row(name, type(layer).__name__, ahead, back))
+                backward_pass = Pass(median(backward[name]), both * multiplied, least)
+        rows.append(Row(name, type(layer).__name__, forward_pass, backward_pass))
     return rows

@@ -40,7 +40,7 @@ def test_the_suite(tmp_path):
     ours = {"op by op, implicit", "captured", "captured, whole", "two towers on one device"}
     ours |= {"captured, wgmma", "captured, whole, wgmma"}
     assert ours <= programs
-    moved = {row["kernel"] for row in found["moves bf16"]}
+    moved = {row["kernel"] for row in found["memory-bound bf16"]}
     assert {"crops", "pool1", "act1, backward", "loss", "update"} <= moved
     assert found["end to end bf16"]["share"] > 0
     assert "FAILED" not in (text := (tmp_path / "gpu.md").read_text())
@@ -78,7 +78,7 @@ def test_wrong_warpgroup_products_are_not_timed(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu, "rates", lambda *given: {"operations_per_second": 1.0})
     monkeypatch.setattr(gpu.steps, "steps", lambda *given: told.append(given[-1]))
     monkeypatch.setattr(gpu.products, "products", lambda *given: told.append(given[-1]))
-    for module, name in ((gpu.moves, "moves"), (gpu.whole, "end_to_end")):
+    for module, name in ((gpu.memory_bound, "memory_bound"), (gpu.whole, "end_to_end")):
         monkeypatch.setattr(module, name, lambda *given: [])
     for name in ("inference", "compiled"):
         monkeypatch.setattr(gpu.steps, name, lambda *given: [])

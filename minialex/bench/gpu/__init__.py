@@ -13,7 +13,7 @@ from typing import Any
 
 from minialex.backends.cuda.backend import CupyBackend
 from minialex.backends.cuda.device import library
-from minialex.bench.gpu import checks, correct, moves, peers, products, steps, tables, whole
+from minialex.bench.gpu import checks, correct, memory_bound, peers, products, steps, tables, whole
 from minialex.bench.gpu.plan import Plan, rates
 from minialex.utils import atomic
 
@@ -80,7 +80,7 @@ def _parts(plan: Plan, found: dict[str, Any]) -> Iterator[tuple[str, Callable[[]
                 f"products {p}",
                 partial(products.products, p, measured, plan, right(f"{p} wgmma")),
             )
-            yield f"moves {p}", partial(moves.moves, p, measured, plan)
+            yield f"memory-bound {p}", partial(memory_bound.memory_bound, p, measured, plan)
         yield f"inference {p}", partial(steps.inference, p, plan)
     for p in good:  # compiling takes PyTorch a minute each time
         for n in plan.batches:

@@ -1,4 +1,4 @@
-"""What only moves memory: normalisation, pooling, dropout, sums over rows, crops, the update."""
+"""Memory-bound kernels: normalisation, pooling, dropout, sums over rows, crops, the update."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -18,7 +18,7 @@ from minialex.training.feed import input_channels
 _ARGMAX = 2  # bytes of a maximum's tap
 
 
-def moves(precision: str, measured: dict[str, float], plan: Plan) -> list[dict[str, Any]]:
+def memory_bound(precision: str, measured: dict[str, float], plan: Plan) -> list[dict[str, Any]]:
     """Each by itself: the bytes that it cannot but move, its time, its share of the copy's rate.
 
     Some of them a step does on the way of others: dropout after a dense layer with its bias, and in
