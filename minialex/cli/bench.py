@@ -8,7 +8,7 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minialex.cli.common import add_device_options, add_option, add_workers, at_least
+from minialex.cli.common import add_device_options, add_model_option, add_workers, at_least
 
 if TYPE_CHECKING:
     from minialex.parallel import DeviceConfig
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model", nargs="?", default="alexnet", metavar="MODEL", help="network (default: alexnet)"
     )
-    add_option(parser)
+    add_model_option(parser)
     parser.add_argument(
         "--batch-size", type=at_least(1), default=128, metavar="N", help="images (default: 128)"
     )

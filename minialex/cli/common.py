@@ -78,7 +78,7 @@ def add_model_files(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_option(parser: argparse.ArgumentParser) -> None:
+def add_model_option(parser: argparse.ArgumentParser) -> None:
     """--option NAME=VALUE, repeatable."""
     parser.add_argument(
         "--option",

@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from minialex.cli.common import add_json, add_option, at_least, print_json
+from minialex.cli.common import add_json, add_model_option, at_least, print_json
 
 if TYPE_CHECKING:
     from minialex.models import Model
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--classes", type=at_least(2), metavar="N", help="number of classes (default: the paper's)"
     )
-    add_option(parser)
+    add_model_option(parser)
     add_json(parser)
 
 

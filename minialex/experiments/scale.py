@@ -61,12 +61,12 @@ class Scaled:
             "allow_upscaling": True,
         }
 
-    def longer(self) -> dict[str, Any]:
+    def long_training(self) -> dict[str, Any]:
         """`network` with more epochs, where the small scale's few are too few to tell."""
         settings = self.network()
         return {**settings, "epochs": settings["epochs"] * self.pick(tiny=2, small=3, full=1)}
 
-    def larger(self, data: Data) -> Data | None:
+    def pretraining_data(self, data: Data) -> Data | None:
         """A data set with more classes to pre-train on: `data` joined with --pretrain.
 
         --pretrain defaults to the built-in drawings; at full scale it has no default, and without

@@ -86,7 +86,7 @@ def run(context: Context) -> Section:
         name, rate = case
         longer = name in VARIANTS_LONGER
         key, options = (VARIANTS_LONGER if longer else VARIANTS)[name]
-        settings = context.longer() if longer else context.network()
+        settings = context.long_training() if longer else context.network()
         if rate != usual:
             settings["lr"] = rate
         if key == "colour":

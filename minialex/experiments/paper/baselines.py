@@ -74,7 +74,7 @@ def run(context: Context) -> Section:
         if name in METHODS:
             return baseline(name, seed)
         if name == LONGER:  # the baselines have all the time they need, too
-            run = context.train("trained longer", data, seed=seed, **context.longer())
+            run = context.train("trained longer", data, seed=seed, **context.long_training())
         else:
             run = context.train("the whole network", data, seed=seed, **context.network())
         return *run.errors(1 if name == ONE else 10), run.recipe_line()

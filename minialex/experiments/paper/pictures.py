@@ -53,7 +53,7 @@ def run(context: Context) -> Section:
 
     def train(name: str, seed: int) -> Run:
         title, options = NETWORKS[name]
-        settings = context.longer() if name in (LONGER, SINGLE) else context.network()
+        settings = context.long_training() if name in (LONGER, SINGLE) else context.network()
         if name == HALF and full:
             settings |= {"schedule": "2012-half", "epochs": context.epochs(full=96)}
         if options:

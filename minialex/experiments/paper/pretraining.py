@@ -25,7 +25,7 @@ Outcome = tuple[np.ndarray, np.ndarray, str]  # probabilities, labels, the recip
 def run(context: Context) -> Section:
     """Pre-train the network with six convolutions, fine-tune it, and average it with others."""
     data = context.photographs()
-    larger = context.larger(data)
+    larger = context.pretraining_data(data)
     if larger is None:
         return Section(findings=["Not run: name a data set with more classes with --pretrain."])
     plain = context.network()
