@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minialex.errors import InputError
-from minialex.utils.options import name_and_value
+from minialex.utils.options import list_of, name_and_value
 
 if TYPE_CHECKING:
     from minialex.inference.classifier import Classifier
@@ -28,7 +28,7 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
         "--backend", default="auto", metavar="NAME", help="numpy, numba or cupy (default: fastest)"
     )
     group.add_argument(
-        "--devices", type=devices, metavar="N,N", help="device numbers, e.g. 0,1 (default: 0)"
+        "--devices", type=list_of(int), metavar="N,N", help="device numbers, e.g. 0,1 (default: 0)"
     )
     group.add_argument(
         "--precision",
@@ -72,7 +72,7 @@ def add_model_files(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--weights",
-        type=numbers,
+        type=list_of(float),
         metavar="W,W",
         help="weights of several models in the average (default: equal)",
     )
@@ -137,16 +137,6 @@ def newest_run(root: Path) -> Path:
             "network with `minialex train`"
         )
     return max(weights, key=lambda path: path.stat().st_mtime_ns).parent
-
-
-def devices(text: str) -> list[int]:
-    """The type of --devices: numbers separated by commas."""
-    return [int(part) for part in text.split(",")]
-
-
-def numbers(text: str) -> list[float]:
-    """The type of --weights: numbers separated by commas."""
-    return [float(part) for part in text.split(",")]
 
 
 def at_least(smallest: int) -> Callable[[str], int]:

@@ -12,7 +12,7 @@ from minialex.network import Network
 from minialex.parallel.device_group import DeviceGroup
 from minialex.parallel.devices import Devices, SingleDevice
 from minialex.parallel.partition import SCHEMES
-from minialex.utils.options import numbers, option
+from minialex.utils.options import list_of, option
 
 _GROUP = "devices"
 
@@ -35,7 +35,7 @@ class DeviceConfig:
         None,
         "device numbers, e.g. 0,1; several train together, and one may be named twice",
         group=_GROUP,
-        type=numbers,
+        type=list_of(int),
         metavar="N,N",
         free_on_resume=True,
     )

@@ -36,9 +36,14 @@ def option(
     return field(default=default, metadata=metadata)
 
 
-def numbers(text: str) -> list[int]:
-    """Whole numbers with commas between them."""
-    return [int(part) for part in text.split(",")]
+def list_of(type: Callable[[str], Any]) -> Callable[[str], list]:
+    """An argument type: values separated by commas."""
+
+    def read(text: str) -> list:
+        return [type(part) for part in text.split(",")]
+
+    read.__name__ = "list"  # argparse prints it when `type` fails
+    return read
 
 
 def name_and_value(text: str) -> tuple[str, Any]:
