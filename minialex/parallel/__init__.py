@@ -1,7 +1,7 @@
 """A network on one device or over several of one process: towers, replicas, or both.
 
 `open_devices` gives `Devices`, which hold parameters and run passes. For several, `partition` says
-who computes what, `schedule` what runs in which order, `collectives` what is sent.
+who computes what, `sharded_stages` what runs in which order, `collectives` what is sent.
 """
 
 from collections.abc import Sequence

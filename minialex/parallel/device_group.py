@@ -19,7 +19,7 @@ from minialex.parallel import partition as plans
 from minialex.parallel.collectives import AllReduce, ShardedActivation, gather, reduce_scatter
 from minialex.parallel.devices import Devices, Inputs
 from minialex.parallel.partition import Plan, Range, split
-from minialex.parallel.schedule import Step, schedule
+from minialex.parallel.sharded_stages import ShardedStage, sharded_stages
 from minialex.tree import Tree, map_tree
 
 
@@ -183,8 +183,8 @@ class DeviceGroup(Devices):
         network = self.network if until is None else self.network.until(until)
         y = self._input(inputs, count, rows)
         own = self._own(params)
-        for step in schedule(network, self.plan, training=False):
-            y = step.forward(self.backends, own, y, Mode())[0]
+        for stage in sharded_stages(network, self.plan, training=False):
+            y = stage.forward(self.backends, own, y, Mode())[0]
         if y.axis is None:
             return self.backends[0].to_numpy(y.parts[0])
         parts = [
@@ -240,12 +240,12 @@ class DeviceGroup(Devices):
 
     def _forward(
         self, own: list[Tree], x: ShardedActivation, mode: Mode
-    ) -> tuple[ShardedActivation, list[tuple[Step, Any]]]:
-        """-> the output, and each step with what its backward pass needs."""
+    ) -> tuple[ShardedActivation, list[tuple[ShardedStage, Any]]]:
+        """-> the output, and each stage with what its backward pass needs."""
         saved = []
-        for step in schedule(self.network, self.plan, mode.training):
-            x, kept = step.forward(self.backends, own, x, mode)
-            saved.append((step, kept))
+        for stage in sharded_stages(self.network, self.plan, mode.training):
+            x, kept = stage.forward(self.backends, own, x, mode)
+            saved.append((stage, kept))
         return x, saved
 
     def _backward(self, own: list[Tree], saved: list, dy: ShardedActivation) -> Tree:
@@ -253,9 +253,9 @@ class DeviceGroup(Devices):
         grads: Tree = {}
         first = next(iter(self.network.parameter_shapes()))
         while saved:
-            step, kept = saved.pop()
-            name = getattr(step, "name", None)
-            dy, of_layer = step.backward(self.backends, own, kept, dy, name != first)
+            stage, kept = saved.pop()
+            name = getattr(stage, "name", None)
+            dy, of_layer = stage.backward(self.backends, own, kept, dy, name != first)
             if any(of_layer):
                 assert name is not None
                 grads[name] = self._shards(name, of_layer)

@@ -1,8 +1,7 @@
-"""What the devices do one after the other: run a stage, gather, keep a slice, add partial sums.
+"""A network's stages over several devices: run a stage, gather, keep a slice, add partial sums.
 
-A schedule is a list of steps. Each step has a forward and, under it, its backward, over all devices
-at once; `own` are the devices' parameters, `saved` is what forward keeps, and an activation is a
-`ShardedActivation`.
+Each has a forward and, under it, its backward, over all devices at once; `own` are the devices'
+parameters, `saved` is what forward keeps, and an activation is a `ShardedActivation`.
 """
 
 from collections.abc import Sequence
@@ -213,7 +212,7 @@ class PartialSums:
         return {"weight": of_layer[weight], "bias": of_layer["bias"] if turn == 0 else None}
 
 
-Step = RunStage | AllGather | LocalSlice | PartialSums
+ShardedStage = RunStage | AllGather | LocalSlice | PartialSums
 
 
 def _mode_of(mode: Mode, axis: int | None, ranges: tuple[Range, ...], device: int) -> Mode:
@@ -226,10 +225,10 @@ def _mode_of(mode: Mode, axis: int | None, ranges: tuple[Range, ...], device: in
 
 
 class _Builder:
-    """The steps so far, and the layers that run on every device as they are, not yet fused."""
+    """The stages so far, and the layers that run on every device as they are, not yet fused."""
 
     def __init__(self, devices: int, training: bool):
-        self.steps: list[Step] = []
+        self.stages: list[ShardedStage] = []
         self._devices, self._training = devices, training
         self._index, self._local = 0, list[tuple[str, tuple[Layer, ...]]]()
         self._channels: dict[int, tuple[Range, ...]] = {}
@@ -244,10 +243,10 @@ class _Builder:
         if channels:
             self._channels[index] = channels
 
-    def then(self, step: Step) -> None:
-        """A step in which devices exchange something, after the layers so far."""
+    def then(self, stage: ShardedStage) -> None:
+        """A stage in which devices exchange something, after the layers so far."""
         self.flush()
-        self.steps.append(step)
+        self.stages.append(stage)
 
     def flush(self) -> None:
         """Fuse the local layers, alike on every device."""
@@ -258,12 +257,12 @@ class _Builder:
         for stages in zip(*of_device, strict=True):
             index = self._index + stages[0].index
             placed = tuple(replace(stage, index=index) for stage in stages)
-            self.steps.append(RunStage(placed, self._channels.get(index, ())))
+            self.stages.append(RunStage(placed, self._channels.get(index, ())))
         self._local.clear()
 
 
-def schedule(network: Network, plan: Plan, training: bool) -> list[Step]:
-    """The steps of a pass through the network."""
+def sharded_stages(network: Network, plan: Plan, training: bool) -> list[ShardedStage]:
+    """The stages of a pass through the network, in order."""
     shapes, build = network.shapes(), _Builder(plan.devices, training)
     first = next(iter(network.parameter_shapes()), None)
     # how the activation lies: by images, by channels, or whole on every device
@@ -294,4 +293,4 @@ def schedule(network: Network, plan: Plan, training: bool) -> list[Step]:
         else:
             build.local(i, name, same)
     build.flush()
-    return build.steps
+    return build.stages
