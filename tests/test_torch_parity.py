@@ -48,7 +48,7 @@ CASES = [
 ]
 CASES += [pytest.param(name, True) for name in ("alexnet", "alexnet-64", "caffenet")]
 
-# VGG-16 at full size is 21 times AlexNet's work: the same layers over fewer maps and pixels.
+# VGG-16 at full size is 21 times AlexNet's work: the same layers over fewer channels and pixels.
 _FEW = {"input_size": 64, "width": 8, "hidden": 64, "init": "glorot"}
 REDUCED: dict[str, dict] = {name: _FEW for name in ("vgg-11", "vgg-16", "vgg-19")}
 REDUCED["cnn-m-2048"] = {"input_size": 96, "hidden": (64, 48), "channels": 20}

@@ -354,8 +354,11 @@ class Backend(Execution):
         """
 
     @abstractmethod
-    def channels_to_copy(self, channels: int, maps: int, groups: int, dtype: str) -> int:
-        """How many channels to pad images to, with zeros, for the fastest first convolution."""
+    def channels_to_copy(self, channels: int, outputs: int, groups: int, dtype: str) -> int:
+        """How many channels to pad images to, with zeros, for the fastest first convolution.
+
+        It has `outputs` output channels.
+        """
 
     @abstractmethod
     def sgd_update(

@@ -11,8 +11,8 @@ from reference import convolution
 def test_convolution(b, problem):
     x, pads, g = problem.x(), problem.pads, problem.groups
     r, s = problem.window
-    weight = problem.laid_out((r, s, problem.shape[3] // g, problem.maps), 1)
-    bias = grid((problem.maps,), 2).astype(problem.dtype)
+    weight = problem.laid_out((r, s, problem.shape[3] // g, problem.channels), 1)
+    bias = grid((problem.channels,), 2).astype(problem.dtype)
     geometry = (problem.stride, pads, g)
     wanted = convolution.forward(exact(x), exact(weight), exact(bias), *geometry)
     length = weight[..., 0].size
@@ -24,7 +24,7 @@ def test_convolution(b, problem):
     dy = problem.laid_out(wanted.shape, 3)
     dx = b.convolution_input_gradient(b.asarray(dy), b.asarray(weight), x.shape, *geometry)
     wanted = convolution.input_gradient(exact(dy), exact(weight), x.shape, *geometry)
-    assert_close(b.to_numpy(dx), wanted, problem.dtype, length * problem.maps, "dx")
+    assert_close(b.to_numpy(dx), wanted, problem.dtype, length * problem.channels, "dx")
     dw = b.convolution_weight_gradient(b.asarray(x), b.asarray(dy), (r, s), *geometry)
     wanted = convolution.weight_gradient(exact(x), exact(dy), (r, s), *geometry)
     assert_close(b.to_numpy(dw), wanted, problem.dtype, dy[..., 0].size, "dW")

@@ -40,14 +40,14 @@ class Problem:
 
 @dataclass(frozen=True)
 class Windows(Problem):
-    """A window moving over maps: what convolution and pooling share."""
+    """A window moving over images: what convolution and pooling share."""
 
     shape: tuple[int, int, int, int]  # N H W C
     window: tuple[int, int]
     stride: tuple[int, int]
     pads: tuple[tuple[int, int], tuple[int, int]]
     groups: int
-    maps: int  # K
+    channels: int  # K
     dtype: str
     layout: str
     seed: int
@@ -94,7 +94,7 @@ class Norm(Problem):
 
 @st.composite
 def norms(draw):
-    """n from 1 to 7, beyond the number of maps too; α around 1; β the paper's and others."""
+    """n from 1 to 7, beyond the number of channels too; α around 1; β the paper's and others."""
     groups = draw(st.sampled_from([1, 2]))
     shape = (
         draw(st.integers(1, 2)),

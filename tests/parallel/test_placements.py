@@ -238,7 +238,7 @@ def test_a_forgotten_event_is_seen(monkeypatch, method, scheme):
         several_times()
 
 
-def test_maps_are_cut_and_joined_without_loss():
+def test_parameters_are_cut_and_joined_without_loss():
     for devices in (1, 2, 3):
         for scheme in ("towers", "hybrid", "data") if devices < 3 else ("hybrid", "data"):
             made = partition.make(NETWORK, devices, scheme)

@@ -140,7 +140,7 @@ class CudaConvolution(CudaDense):
         dx: Array,
         sizes: implicit.Convolution,
     ) -> None:
-        vector, family = sizes.vector_of_maps(dy.itemsize), "conv_input_gradient"
+        vector, family = sizes.vector_of_outputs(dy.itemsize), "conv_input_gradient"
         tiling = (prod(dx.shape[:3]), sizes.cg, sizes.groups, vector, (dy, weight))
         arguments = (dy, weight, relu_of, dx, sizes.as_struct())
         self._run(family, family, arguments, **self._tiles(*tiling))
@@ -235,13 +235,13 @@ class CudaConvolution(CudaDense):
         parts, _ = sizes.parts(2 if self.precision.half else 4)
         return parts * prod(weight_shape) * 4
 
-    def channels_to_copy(self, channels: int, maps: int, groups: int, dtype: str) -> int:
-        """How many channels images best have for a first convolution, zeros behind their own."""
+    def channels_to_copy(self, channels: int, outputs: int, groups: int, dtype: str) -> int:
+        """How many channels images should have before a first convolution, the last of them zeros."""
         stored = np.dtype("uint16" if self.precision.half else dtype)
         if self.convolution_by == "im2col" or dtype == "float64":
             return channels
         least = ((0, 0), (0, 0))
-        sizes = implicit.Convolution.of((1, 1, 1, channels), (1, 1), maps, (1, 1), least, groups)
+        sizes = implicit.Convolution.of((1, 1, 1, channels), (1, 1), outputs, (1, 1), least, groups)
         return sizes.channels_to_copy(stored.itemsize)
 
     def _tiles(

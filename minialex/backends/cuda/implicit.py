@@ -34,7 +34,7 @@ class Convolution:
     image: tuple[int, int, int, int]  # N H W C
     kernel: Pair
     output: Pair
-    maps: int
+    channels: int  # K
     stride: Pair
     corner: Pair  # top and left padding
     groups: int
@@ -43,13 +43,13 @@ class Convolution:
 
     @classmethod
     def of(
-        cls, image: Any, kernel: Pair, maps: int, stride: Pair, pads: Pads, groups: int
+        cls, image: Any, kernel: Pair, channels: int, stride: Pair, pads: Pads, groups: int
     ) -> "Convolution":
         """For x of shape `image` as it lies in memory."""
         output = output_shape(image[1:3], kernel, stride, pads)
         cg = image[3] // groups
         corner = (pads[0][0], pads[1][0])
-        return cls(tuple(image), kernel, output, maps, stride, corner, groups, cg, cg)
+        return cls(tuple(image), kernel, output, channels, stride, corner, groups, cg, cg)
 
     def with_channels(self, cx: int) -> "Convolution":
         """The same where x has come with zeros behind its channels, cx in all."""
@@ -57,8 +57,8 @@ class Convolution:
 
     @property
     def kg(self) -> int:
-        """Maps of a group."""
-        return self.maps // self.groups
+        """Output channels of a group."""
+        return self.channels // self.groups
 
     @property
     def rows(self) -> int:
@@ -75,7 +75,7 @@ class Convolution:
         n, h, w, c = self.image
         # fmt: off
         return np.array(
-            [(n, h, w, c, *self.kernel, *self.output, self.maps, *self.stride, *self.corner,
+            [(n, h, w, c, *self.kernel, *self.output, self.channels, *self.stride, *self.corner,
               self.groups, self.cg, self.kg, self.cx)], _PLACE,
         )
         # fmt: on
@@ -87,14 +87,14 @@ class Convolution:
         return self.cg + -self.cg % 4
 
     def vector(self, itemsize: int) -> int:
-        """Numbers that are copied as one where x and the maps are read."""
+        """Numbers that are copied as one where x and the output channels are read."""
         most = 16 // itemsize
         if self.kg % most:
             return 1
         return next(v for v in (most, 4, 1) if self.cx % v == 0)
 
-    def vector_of_maps(self, itemsize: int) -> int:
-        """Numbers that are copied as one where only maps are read."""
+    def vector_of_outputs(self, itemsize: int) -> int:
+        """Numbers that are copied as one where only output channels are read."""
         return next(v for v in (16 // itemsize, 4, 1) if self.kg % v == 0)
 
     def parts(self, itemsize: int) -> tuple[int, int]:

@@ -74,6 +74,6 @@ class GenericCrops(GenericArrays):
         zeros = self.xp.zeros((*x.shape[:3], missing), dtype=x.dtype, device=self.device)
         return self.concat((x, zeros), 3)
 
-    def channels_to_copy(self, channels: int, maps: int, groups: int, dtype: str) -> int:
+    def channels_to_copy(self, channels: int, outputs: int, groups: int, dtype: str) -> int:
         """As many as there are."""
         return channels

@@ -192,8 +192,8 @@ def forward(x, weights, bias, y, size, stride, pad, output, groups, relu, thread
             g, first = item % groups, item // groups * block
             count = min(block, rows - first)
             _fill(x, cols, first, count, g * cg, cg, size, stride, pad, output)
-            maps = y[first : first + count, g * kg : (g + 1) * kg]
-            multiply(cols[:count], weights[:, g * kg : (g + 1) * kg], maps)
+            y_group = y[first : first + count, g * kg : (g + 1) * kg]
+            multiply(cols[:count], weights[:, g * kg : (g + 1) * kg], y_group)
             for i in range(first, first + count):
                 finish(numbers, i * k_size + g * kg, kg, bias, g * kg, relu)
 
@@ -212,8 +212,8 @@ def weight_gradient(x, dy, dw, size, stride, pad, output, groups, threads, block
             g, first = item % groups, item // groups * block
             count = min(block, rows - first)
             _fill(x, cols, first, count, g * cg, cg, size, stride, pad, output)
-            maps = dy[first : first + count, g * kg : (g + 1) * kg]
-            multiply_turned(cols[:count], maps, dw[t, :, g * kg : (g + 1) * kg], True)
+            dy_group = dy[first : first + count, g * kg : (g + 1) * kg]
+            multiply_turned(cols[:count], dy_group, dw[t, :, g * kg : (g + 1) * kg], True)
 
 
 @threaded
@@ -233,9 +233,9 @@ def input_gradient(dy, weights, dx, size, stride, pad, output, groups, threads, 
             count = min(images, n_size - first)
             dx[first : first + count] = 0
             for g in range(groups):
-                maps = dy[first * pixels : (first + count) * pixels, g * kg : (g + 1) * kg]
+                dy_group = dy[first * pixels : (first + count) * pixels, g * kg : (g + 1) * kg]
                 own = weights[:, g * kg : (g + 1) * kg]
-                multiply_by_turned(maps, own, cols[: count * pixels])
+                multiply_by_turned(dy_group, own, cols[: count * pixels])
                 for i in range(count * pixels):
                     n, p, q = first + i // pixels, i // q_size % p_size, i % q_size
                     h0, w0 = p * stride[0] - pad[0], q * stride[1] - pad[1]

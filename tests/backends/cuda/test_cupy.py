@@ -50,8 +50,8 @@ def test_convolution_in_half_precision(b, dtype, problem):
     """Products of half numbers, sums and weight gradients in float32."""
     r, s = problem.window
     x = rounded(grid(problem.shape, 0), dtype)
-    weight = rounded(grid((r, s, problem.shape[3] // problem.groups, problem.maps), 1), dtype)
-    bias = grid((problem.maps,), 2).astype("float32")
+    weight = rounded(grid((r, s, problem.shape[3] // problem.groups, problem.channels), 1), dtype)
+    bias = grid((problem.channels,), 2).astype("float32")
     place = (problem.stride, problem.pads, problem.groups)
     y = b.convolution(b.asarray(x, dtype), b.asarray(weight, dtype), b.asarray(bias), *place)
     wanted = reference.convolution(x, weight, bias.astype("float64"), *place)
@@ -105,7 +105,7 @@ def test_response_norms_in_half_precision(b, dtype, problem):
 @pytest.mark.parametrize("dtype", HALF)
 @pytest.mark.parametrize("shape", [(2, 9, 11, 96), (1, 7, 13, 256)])
 def test_normalisation_and_pooling_as_one_in_half_precision(b, dtype, shape):
-    """The paper's maps, so that rows of windows are cut; rounded as the separate kernels do."""
+    """The paper's channels, so that rows of windows are cut; rounded as the separate kernels do."""
     x = b.asarray(np.maximum(grid(shape, 0), 0), dtype)
     norm, pool = (5, 2.0, 1.0, 0.75, 2), ((3, 3), (2, 2), ((0, 0), (0, 0)))
     z, kept = b.response_norm(x, *norm)
@@ -265,7 +265,7 @@ def test_a_result_does_not_depend_on_the_launch(b, monkeypatch):
 
 @given(problem=norms(), wide=st.booleans())
 @settings(max_examples=30)
-def test_the_normalisation_for_very_many_maps(b, problem, wide):
+def test_the_normalisation_for_very_many_channels(b, problem, wide):
     """Maps that do not fit shared memory take the plain kernels."""
     x, dy = grid(problem.shape, 0), grid(problem.shape, 1)
     place = (problem.n, problem.k, problem.alpha, problem.beta, problem.groups)

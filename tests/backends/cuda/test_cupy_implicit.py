@@ -36,7 +36,7 @@ def as_stored(x, precision: str) -> np.ndarray:
 
 @st.composite
 def convolutions(draw, channels):
-    """(image, kernel, maps, stride, pads, groups), some of `channels` in and out of each group."""
+    """(image, kernel, outputs, stride, pads, groups): some of `channels` in and out of each group."""
     kernel = draw(st.integers(1, 4)), draw(st.integers(1, 4))
     stride = draw(st.integers(1, 3)), draw(st.integers(1, 3))
     pads = tuple((draw(st.integers(0, k)), draw(st.integers(0, k))) for k in kernel)
@@ -50,10 +50,10 @@ def convolutions(draw, channels):
 
 def all_three(b, dtype, problem, seed=0):
     """y, dx and dW on the device, and what they should be."""
-    image, kernel, maps, stride, pads, groups = problem
+    image, kernel, outputs, stride, pads, groups = problem
     x = as_stored(grid(image, seed), b.precision)
-    weight = as_stored(grid((*kernel, image[3] // groups, maps), seed + 1), b.precision)
-    bias = grid((maps,), seed + 2).astype("float32")
+    weight = as_stored(grid((*kernel, image[3] // groups, outputs), seed + 1), b.precision)
+    bias = grid((outputs,), seed + 2).astype("float32")
     place = (stride, pads, groups)
     wanted = reference.convolution(x, weight, bias.astype(float), *place)
     dy = as_stored(grid(wanted.shape, seed + 3), b.precision)
@@ -82,8 +82,8 @@ def all_three(b, dtype, problem, seed=0):
 
 def check(b, precision, problem, seed=0):
     dtype = PRECISIONS[precision]
-    image, kernel, maps, _, _, groups = problem
-    length = kernel[0] * kernel[1] * max(image[3], maps) // groups
+    image, kernel, outputs, _, _, groups = problem
+    length = kernel[0] * kernel[1] * max(image[3], outputs) // groups
     found, wanted = all_three(b, dtype, problem, seed)
     for name, ours, theirs in zip(("y", "relu", "dx"), found, wanted, strict=False):
         assert_close(ours, theirs, dtype, length if dtype == "float32" else 1, name)

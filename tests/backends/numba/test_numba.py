@@ -80,10 +80,10 @@ def test_one_and_several_threads_agree():
     st.sampled_from(["float32", "float64"]),
     st.integers(1, min(3, MOST)),
 )
-def test_tiles_are_the_convolution(n, kernel, size, pads, maps, relu, dtype, threads_used):
+def test_tiles_are_the_convolution(n, kernel, size, pads, channels, relu, dtype, threads_used):
     """Winograd's sums against the loops of the reference, forward and both gradients."""
     (taps, stride), (top, bottom, left, right) = kernel, pads
-    (h, w), (c, k, groups) = size, maps
+    (h, w), (c, k, groups) = size, channels
     assume(h + top + bottom >= taps and w + left + right >= taps)
     rng = np.random.default_rng(h + w)
     x, weight = rng.normal(size=(n, h, w, c)), rng.normal(size=(taps, taps, c // groups, k))
