@@ -47,9 +47,14 @@ def _on_host(b: Backend, x: Array) -> np.ndarray:
     return numbers.astype(np.promote_types(numbers.dtype, np.float32), copy=False)
 
 
-def start_verdict(value: float, chance: float) -> str:
-    """One sentence on the initial loss beside that of random guessing."""
+def start_verdict(value: float, chance: float, pretrained: bool = False) -> str:
+    """One sentence on the initial loss beside that of random guessing.
+
+    A `pretrained` network may have any.
+    """
     text = f"initial loss {value:.3f} (random guessing: {chance:.3f})"
+    if pretrained:
+        return text
     if not np.isfinite(value) or value > 1.5 * chance + 0.5:
         return (
             f"{text}: far too high. The initial scores are too large: check that images are in "

@@ -172,10 +172,7 @@ class Trainer:
         params = b.cast_params(params)
         table, value = diagnostics.layer_statistics(b, network, params, self.step.loss, x, labels)
         chance = self.step.loss.chance(network.classes)
-        verdict = f"initial loss {value:.3f} (random guessing: {chance:.3f})"
-        self.show.say(
-            f"{table}\n{verdict if pretrained else diagnostics.start_verdict(value, chance)}"
-        )
+        self.show.say(f"{table}\n{diagnostics.start_verdict(value, chance, pretrained)}")
 
 
 def train(

@@ -36,7 +36,7 @@ def as_stored(x, precision: str) -> np.ndarray:
 
 @st.composite
 def convolutions(draw, channels):
-    """(image, kernel, outputs, stride, pads, groups): some of `channels` in and out of each group."""
+    """(image, kernel, outputs, stride, pads, groups); `channels` are what a group may have."""
     kernel = draw(st.integers(1, 4)), draw(st.integers(1, 4))
     stride = draw(st.integers(1, 3)), draw(st.integers(1, 3))
     pads = tuple((draw(st.integers(0, k)), draw(st.integers(0, k))) for k in kernel)
