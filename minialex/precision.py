@@ -1,7 +1,7 @@
-"""Precision as a policy: what a network's numbers are kept in, and multiplied in.
+"""Precision as a policy: the types that parameters are kept in and products are computed in.
 
-It stands below the backends, which compute with it; parameters are cast once a step (`TrainStep`),
-and nothing else asks which precision is in force.
+Backends are given one and compute with it; parameters are cast once a step (`TrainStep`), and
+nothing else asks which precision is in force.
 """
 
 from dataclasses import dataclass
@@ -62,7 +62,8 @@ class LossScale:
     """Dynamic loss scaling: what the loss is multiplied by before the backward pass in fp16.
 
     Small gradients would otherwise become zero. A step whose gradients overflow is left out and the
-    scale halved; after `patience` good steps in a row it is doubled.
+    scale halved; after `patience` good steps in a row it is doubled. Whether a step is left out is
+    decided on the host, so fp16 steps run op by op: no backend compiles them.
     """
 
     value: float = 2.0**15

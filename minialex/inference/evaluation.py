@@ -1,4 +1,4 @@
-"""Top-1 and top-5 error over a data set, by the centre crop or by ten crops' mean probabilities (section 4.1)."""
+"""Top-1 and top-5 error over a data set, on the centre crop or on ten crops (section 4.1)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

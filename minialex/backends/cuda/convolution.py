@@ -236,7 +236,7 @@ class CudaConvolution(CudaDense):
         return parts * prod(weight_shape) * 4
 
     def channels_to_copy(self, channels: int, outputs: int, groups: int, dtype: str) -> int:
-        """How many channels to pad images to: what a chunk copied by a first convolution holds."""
+        """More than there are where a pixel is then copied as 8 or 16 bytes at once."""
         stored = np.dtype("uint16" if self.precision.half else dtype)
         if self.convolution_by == "im2col" or dtype == "float64":
             return channels

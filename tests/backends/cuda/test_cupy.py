@@ -73,13 +73,13 @@ def test_convolution_in_half_precision(b, dtype, problem):
 def test_pooling_in_half_precision(b, dtype, problem):
     place = (problem.window, problem.stride, problem.pads)
     x = rounded(grid(problem.shape, 0), dtype)
-    y, which = b.max_pool(b.asarray(x, dtype), *place)
-    wanted, wanted_which = reference.max_pool(x, *place)
+    y, argmax = b.max_pool(b.asarray(x, dtype), *place)
+    wanted, wanted_argmax = reference.max_pool(x, *place)
     np.testing.assert_array_equal(b.to_numpy(y).astype("float64"), wanted)
-    np.testing.assert_array_equal(b.to_numpy(which), wanted_which)
+    np.testing.assert_array_equal(b.to_numpy(argmax), wanted_argmax)
     dy = rounded(grid(wanted.shape, 1), dtype)
-    dx = b.max_pool_gradient(b.asarray(dy, dtype), which, x.shape, *place)
-    wanted = reference.max_pool_gradient(dy, wanted_which, x.shape, *place)
+    dx = b.max_pool_gradient(b.asarray(dy, dtype), argmax, x.shape, *place)
+    wanted = reference.max_pool_gradient(dy, wanted_argmax, x.shape, *place)
     close(b.to_numpy(dx), wanted, dtype, 1, "dx")
     y = b.average_pool(b.asarray(x, dtype), *place)
     close(b.to_numpy(y), reference.average_pool(x, *place), dtype, 1, "mean")
@@ -109,12 +109,12 @@ def test_normalisation_and_pooling_as_one_in_half_precision(b, dtype, shape):
     x = b.asarray(np.maximum(grid(shape, 0), 0), dtype)
     norm, pool = (5, 2.0, 1.0, 0.75, 2), ((3, 3), (2, 2), ((0, 0), (0, 0)))
     z, kept = b.response_norm(x, *norm)
-    wanted, which = b.max_pool(z, *pool)
+    wanted, argmax = b.max_pool(z, *pool)
     y, saved = b.response_norm_pool(x, norm, pool)
     np.testing.assert_array_equal(b.to_numpy(y), b.to_numpy(wanted))
-    np.testing.assert_array_equal(b.to_numpy(saved[2]), b.to_numpy(which))
+    np.testing.assert_array_equal(b.to_numpy(saved[2]), b.to_numpy(argmax))
     dy = b.asarray(grid(y.shape, 1), dtype)
-    dx = b.response_norm_gradient(b.max_pool_gradient(dy, which, shape, *pool), kept, *norm)
+    dx = b.response_norm_gradient(b.max_pool_gradient(dy, argmax, shape, *pool), kept, *norm)
     dx = b.to_numpy(b.relu_gradient(dx, x)).astype("float64")
     found = b.to_numpy(b.response_norm_pool_gradient(dy, saved, norm, pool, relu=True))
     close(found, dx, dtype, 1, "dx")
@@ -201,13 +201,13 @@ def test_any_layout_on_the_device(b, dtype, start):
     w, wide = b.asarray(weight), b.convolution(plain, b.asarray(weight), None, *place)
 
     def everything(x):
-        pooled, which = b.max_pool(x, *window)
+        pooled, argmax = b.max_pool(x, *window)
         return [
             b.convolution(x, w, None, *place),
             b.convolution_weight_gradient(x, wide, (3, 3), *place),
             b.convolution_input_gradient(b.narrow(x, 2, 0, 3), w, other.shape, *place),
             pooled,
-            b.max_pool_gradient(pooled, which, x.shape, *window),
+            b.max_pool_gradient(pooled, argmax, x.shape, *window),
             b.average_pool(x, *window),
             b.relu(x),
             b.relu_gradient(x, other),
@@ -234,9 +234,9 @@ def test_indices_of_64_bits_give_the_same(b, monkeypatch):
 
     def everything():
         y = b.convolution(b.asarray(x), b.asarray(weight), None, *place)
-        pooled, which = b.max_pool(y, *window)
+        pooled, argmax = b.max_pool(y, *window)
         norm = b.response_norm(pooled, 3, 2.0, 1.0, 0.75, 2)[0]
-        back = b.max_pool_gradient(norm, which, y.shape, *window)
+        back = b.max_pool_gradient(norm, argmax, y.shape, *window)
         dx = b.convolution_input_gradient(back, b.asarray(weight), x.shape, *place)
         return [b.to_numpy(a) for a in (pooled, norm, dx, b.dropout(dx, 0.5, 1.0, 1, 2, 3)[0])]
 
