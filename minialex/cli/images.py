@@ -58,7 +58,8 @@ def batches_at(
 
 def listed(name: str) -> list[Item]:
     """The images behind one name on the command line."""
-    from minialex.data.decode.images import load_resized, suffixes
+    from minialex.data.decode.images import load_resized
+    from minialex.data.decode.kinds import suffixes
     from minialex.data.sources.open import is_builtin
 
     if is_builtin(name):

@@ -4,16 +4,15 @@ Everything that Pillow reads becomes RGB: grey is repeated, palettes and CMYK ar
 transparency is blended over white, 16 bits are scaled to 8, and the Exif rotation is applied.
 """
 
-import functools
 import io
 import os
+import stat
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 import numpy as np
 
-from minialex.data.decode import jpeg
+from minialex.data.decode import depth, jpeg, kinds
 from minialex.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,27 +25,7 @@ PIXEL_LIMIT = 178_000_000  # a small file can claim any size and exhaust the mem
 
 BYTE_LIMIT = 256 << 20  # of an encoded image
 
-# EPS starts Ghostscript, and for the others Pillow has no decoder.
-_REFUSED_FORMATS = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"}
 _ALPHA_MODES = {"LA", "La", "PA", "RGBA", "RGBa"}
-
-
-@functools.cache
-def formats() -> tuple[str, ...]:
-    """The formats that are opened, whatever a file's suffix says; they are tried in this order."""
-    from PIL import Image
-
-    Image.init()
-    readable = [name for name in Image.ID if name not in _REFUSED_FORMATS]
-    return tuple(sorted(readable, key=lambda name: name != "JPEG"))
-
-
-def suffixes() -> frozenset[str]:
-    """Lower-case file name endings, with the dot, of the formats that are opened."""
-    from PIL import Image
-
-    known, readable = Image.registered_extensions(), set(formats())
-    return frozenset(suffix.lower() for suffix, name in known.items() if name in readable)
 
 
 def load_rgb(source: Source, name: str = "the image") -> np.ndarray:
@@ -57,8 +36,7 @@ def load_rgb(source: Source, name: str = "the image") -> np.ndarray:
     """
 
     def full(image: "Image", file: BinaryIO) -> np.ndarray:
-        pixels = jpeg.decode(image, file)
-        return np.array(to_rgb(image)) if pixels is None else pixels
+        return np.require(_pixels(image, file), requirements=["C", "W"])
 
     pixels = _load_plain_jpeg(source)
     return _load(source, full, name) if pixels is None else pixels
@@ -73,10 +51,9 @@ def load_resized(source: Source, size: int, name: str = "the image") -> np.ndarr
     """
 
     def reduced(image: "Image", file: BinaryIO) -> np.ndarray:
-        stored = image.size
-        image.draft(None, (2 * size, 2 * size))  # type: ignore[arg-type]
-        pixels = jpeg.decode(image, file) if image.size == stored else None
-        return resize_and_crop(image if pixels is None else pixels, size)
+        if not jpeg.is_lossless(file):
+            image.draft(None, (2 * size, 2 * size))  # type: ignore[arg-type]
+        return resize_and_crop(_pixels(image, file), size)
 
     pixels = _load_plain_jpeg(source, 4 * size)
     if pixels is None:
@@ -89,15 +66,30 @@ def _load_plain_jpeg(source: Source, below: int = PIXEL_LIMIT) -> np.ndarray | N
     if jpeg.simplejpeg() is None or not isinstance(source, bytes | str | os.PathLike):
         return None
     if not isinstance(source, bytes):
-        try:
-            with open(source, "rb") as file:
-                if os.fstat(file.fileno()).st_size > BYTE_LIMIT or file.read(3) != jpeg.START:
-                    return None
-                file.seek(0)
-                source = file.read()
-        except OSError:  # reported when it is opened for Pillow
-            return None
+        with open_file(source) as file:
+            if os.fstat(file.fileno()).st_size > BYTE_LIMIT or file.read(3) != jpeg.START:
+                return None
+            file.seek(0)
+            source = file.read()
     return jpeg.decode_plain(source, lambda h, w: h * w <= PIXEL_LIMIT and min(h, w) < below)
+
+
+def open_file(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open an image file for reading; raises InputError for a pipe or device, else OSError."""
+    try:
+        file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115
+    except FileNotFoundError:
+        what = "the link leads nowhere" if os.path.islink(path) else "check the path"
+        raise FileNotFoundError(f"no image file {str(path)!r}: {what}") from None
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    file.close()
+    raise InputError(f"{path} is a pipe or a device: name an image file")
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Opening a pipe would wait for a writer."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def refuse_large(size: int, name: str) -> None:
@@ -111,9 +103,9 @@ def refuse_large(size: int, name: str) -> None:
 def probe(source: Source) -> tuple[str, int, int]:
     """Pillow's mode, width and height as stored, of an image that can be decoded completely."""
 
-    def facts(image: "Image", _) -> tuple[str, int, int]:
+    def facts(image: "Image", file: BinaryIO) -> tuple[str, int, int]:
         stored = image.mode, image.width, image.height
-        to_rgb(image)
+        _pixels(image, file)
         return stored
 
     return _load(source, facts)
@@ -144,39 +136,71 @@ def _is_rgb(array: np.ndarray) -> bool:
     return array.dtype == np.uint8 and array.shape[2:] == (3,) and array.size > 0
 
 
-def to_rgb(image: "np.ndarray | Image") -> "Image":
-    """Any Pillow image or uint8 array as an upright Pillow image of mode RGB."""
+def _pixels(image: "Image", file: BinaryIO) -> np.ndarray:
+    """The upright pixels of an image that was opened from `file`: uint8 (H, W, 3)."""
+    pixels = jpeg.decode(image, file)
+    if pixels is not None:
+        return np.ascontiguousarray(_TURNS[_orientation(image)](pixels))
+    wide_colour, white = depth.has_wide_colour(image), None
+    if depth.is_wide(image):
+        white = depth.stated_white(image, file)
+    pixels = np.asarray(to_rgb(image, white))
+    if wide_colour:
+        depth.require_visible(pixels)
+    return pixels
+
+
+def to_rgb(image: "np.ndarray | Image", white: float | None = None) -> "Image":
+    """Any Pillow image or uint8 array as an upright Pillow image of mode RGB.
+
+    `white` is the largest value of an image of more than eight bits. Raises InputError where it is
+    not given and cannot be told from the values.
+    """
     from PIL import Image
 
     if isinstance(image, np.ndarray):
         image = _from_array(image)
     image.load()
     image = _upright(image)
-    if image.mode.startswith("I"):  # 16 bits; 65535 = 257 * 255
-        image = Image.fromarray(_bytes(np.asarray(image, np.float64) / 257))
-    elif image.mode == "F":
-        values = np.nan_to_num(np.asarray(image, np.float64))
-        image = Image.fromarray(_bytes(values * 255 if values.max() <= 1 else values))
+    if depth.is_wide(image):
+        image = Image.fromarray(depth.to_bytes(image, white))
     if image.mode in _ALPHA_MODES or "transparency" in image.info:
         straight = image.convert("RGBA")
-        white = Image.new("RGBA", straight.size, "white")
-        image = Image.alpha_composite(white, straight)
+        paper = Image.new("RGBA", straight.size, "white")
+        image = Image.alpha_composite(paper, straight)
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _upright(image: "Image") -> "Image":
-    from PIL import ExifTags, ImageOps
+    from PIL import ImageOps
 
+    if _orientation(image) == 1:
+        return image
     try:
-        if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
-            return image
         return ImageOps.exif_transpose(image)
-    except Exception:  # damaged Exif data does not make the image unreadable
+    except Exception:  # as below
         return image
 
 
-def _bytes(values: np.ndarray) -> np.ndarray:
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+def _orientation(image: "Image") -> int:
+    """How the camera was turned, 1 to 8 by Exif; 1 is upright."""
+    try:
+        found = image.getexif().get(jpeg.ORIENTATION, 1)
+    except Exception:  # damaged Exif data does not make the image unreadable
+        return 1
+    return found if found in _TURNS else 1
+
+
+_TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    1: lambda pixels: pixels,
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: np.rot90(pixels, -1),
+    7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
+    8: lambda pixels: np.rot90(pixels),
+}
 
 
 def _from_array(array: np.ndarray) -> "Image":
@@ -200,11 +224,8 @@ def _load(source: Source, convert: "Callable[[Image, BinaryIO], T]", name: str =
         return _decode(io.BytesIO(source), name, convert)
     if not isinstance(source, str | os.PathLike):
         return _decode(source, str(getattr(source, "name", name)), convert)
-    path = Path(source)
-    if not path.exists():
-        raise FileNotFoundError(f"no image file {str(path)!r}: check the path")
-    with path.open("rb") as file:  # an OSError here says that the file cannot be opened
-        return _decode(file, str(path), convert)
+    with open_file(source) as file:
+        return _decode(file, str(source), convert)
 
 
 def _decode(file: BinaryIO, name: str, convert: "Callable[[Image, BinaryIO], T]") -> T:
@@ -212,18 +233,27 @@ def _decode(file: BinaryIO, name: str, convert: "Callable[[Image, BinaryIO], T]"
 
     too_large = f"more than the {PIXEL_LIMIT // 10**6} million allowed: make it smaller"
     try:
-        with Image.open(file, formats=formats()) as image:  # reads the header only
+        with Image.open(file, formats=kinds.formats()) as image:  # reads the header only
             if image.width * image.height > PIXEL_LIMIT:
                 raise InputError(
                     f"{name} claims {image.width} x {image.height} pixels, {too_large}"
                 )
             return convert(image, file)
+    except depth.UnknownRange as error:
+        raise InputError(f"{name} cannot be read as an image: {error}") from None
     except InputError:
         raise
     except Image.DecompressionBombError as error:
         raise InputError(f"{name} claims too many pixels, {too_large}") from error
     except UnidentifiedImageError as error:
-        raise InputError(f"{name} is not an image that Pillow can read") from error
+        what = f"{name} is not an image that Pillow can read"
+        file.seek(0)
+        known = kinds.what_else(file.read(kinds.HEAD))
+        raise InputError(f"{what}: {known}" if known else what) from error
     except Exception as error:  # Pillow's decoders raise a dozen types on damaged files
+        if isinstance(error, OSError) and error.errno is not None:
+            raise OSError(
+                error.errno, error.strerror, name
+            ) from error  # the drive's, not the file's
         reason = str(error) or type(error).__name__
         raise InputError(f"{name} cannot be read as an image: {reason}") from error

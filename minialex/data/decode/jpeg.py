@@ -1,11 +1,14 @@
-"""A faster JPEG decoder, if it is installed: `pip install 'minialex[fast]'`.
+"""A faster and stricter JPEG decoder, if it is installed: `pip install 'minialex[fast]'`.
 
 simplejpeg calls the same library as Pillow, libjpeg-turbo, without Pillow's intermediate four bytes
-a pixel; the pixels are the same. Everything it cannot decode is left to Pillow, and so are the
-messages about damaged files.
+a pixel; the pixels are the same. It also passes on the library's warnings: Pillow fills what is
+missing after damage in the middle of a file with grey and does not say so. What it cannot decode is
+left to Pillow.
 """
 
 import functools
+import re
+import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -15,27 +18,38 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 START = b"\xff\xd8\xff"  # of a JPEG file
-_ORIENTATION = 0x0112  # Exif tag: 1 is upright
+ORIENTATION = 0x0112  # Exif tag: 1 is upright
 _METADATA = 1 << 17  # bytes at the front, where Exif is
+
+_EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker")
+_PADDING = 64  # bytes between the picture and its end mark that some writers leave
+_LOSSLESS = {0xC3, 0xC7, 0xCB, 0xCF}  # frame headers
+
+
+class Damaged(ValueError):
+    """The file's data are damaged, although some pixels can be made of them."""
 
 
 def decode(image: "Image", file: BinaryIO) -> np.ndarray | None:
     """The pixels of an opened image, uint8 (H, W, 3), if it is a JPEG that simplejpeg decodes.
 
-    `file` is what Pillow opened `image` from; its position is kept.
+    `file` is what Pillow opened `image` from; its position is kept. The pixels are as stored: the
+    camera's rotation is not undone. A size that `draft` chose is kept. Raises Damaged.
     """
     library = simplejpeg()
-    if library is None or image.format != "JPEG" or image.mode not in ("RGB", "L"):
+    if library is None or image.format not in ("JPEG", "MPO"):
         return None
+    position = file.tell()
+    file.seek(0)
+    content = file.read()
+    file.seek(position)
+    colours = "CMYK" if image.mode == "CMYK" else "RGB"
     try:
-        if image.getexif().get(_ORIENTATION, 1) != 1:
-            return None
-        position = file.tell()
-        file.seek(0)
-        content = file.read()
-        file.seek(position)
-        pixels = library.decode_jpeg(content, "RGB", strict=True)
-    except Exception:  # it raises no type of its own; Pillow tells what is wrong
+        pixels = library.decode_jpeg(
+            content, colours, min_height=image.height, min_width=image.width, min_factor=1
+        )
+    except Exception as error:  # it raises no type of its own; Pillow tells of all other faults
+        _require_sound(content, str(error))
         return None
     return pixels if pixels.shape == (image.height, image.width, 3) else None
 
@@ -59,6 +73,24 @@ def decode_plain(content: bytes, wanted: Callable[[int, int], bool]) -> np.ndarr
         return None
 
 
+def is_lossless(file: BinaryIO) -> bool:
+    """Whether this is a lossless JPEG, which cannot be decoded at a reduced size."""
+    position = file.tell()
+    file.seek(2)
+    try:
+        while True:
+            mark, kind, length = struct.unpack(">BBH", file.read(4))
+            if mark != 0xFF or kind == 0xDA:  # the scan
+                return False
+            if kind in _LOSSLESS:
+                return True
+            file.seek(length - 2, 1)
+    except (struct.error, OSError):  # damaged: found when it is decoded
+        return False
+    finally:
+        file.seek(position)
+
+
 @functools.cache
 def simplejpeg() -> Any | None:
     """The library, or None where it is not installed."""
@@ -67,3 +99,15 @@ def simplejpeg() -> Any | None:
     except ImportError:
         return None
     return library
+
+
+def _require_sound(content: bytes, warning: str) -> None:
+    """Raise Damaged if libjpeg's `warning` means that pixels are missing."""
+    extraneous = _EXTRANEOUS.search(warning)
+    if "premature end of data segment" in warning or "bad Huffman code" in warning:
+        raise Damaged(warning)
+    if extraneous is not None and int(extraneous[1]) > _PADDING:
+        raise Damaged(warning)
+    zeros = len(content) - len(content.rstrip(b"\0"))
+    if "Premature end of JPEG file" in warning and zeros > _PADDING:
+        raise Damaged(f"its last {zeros:,} bytes are zeros, so the file is incomplete")

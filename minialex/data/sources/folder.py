@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from minialex.data.dataset import Dataset, Splits, split
-from minialex.data.decode import images
+from minialex.data.decode import images, kinds
 from minialex.data.sources.source import Source
 from minialex.errors import InputError
 
@@ -108,7 +108,7 @@ def subfolders(folder: Path) -> list[str]:
 
 def image_files(folder: Path) -> list[str]:
     """Names of the image files directly inside, by their suffix, sorted, without hidden ones."""
-    known = images.suffixes()
+    known = kinds.suffixes()
     with os.scandir(folder) as entries:
         names = [e.name for e in entries if not e.name.startswith(".") and e.is_file()]
     return sorted(name for name in names if os.path.splitext(name)[1].lower() in known)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from minialex.data.decode import images
+from minialex.data.decode import images, kinds
 from minialex.errors import InputError
 
 
@@ -143,8 +143,8 @@ def test_postscript_is_never_run():
     data = saved(Image.new("RGB", (6, 4)), "EPS")
     with pytest.raises(InputError, match="is not an image"):
         images.load_rgb(data)
-    assert {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif"} <= images.suffixes()
-    assert not {".eps", ".ps", ".wmf", ".pdf"} & images.suffixes()
+    assert {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif"} <= kinds.suffixes()
+    assert not {".eps", ".ps", ".wmf", ".pdf"} & kinds.suffixes()
 
 
 PHOTO = saved(Image.effect_mandelbrot((64, 48), (-2, -1, 1, 1), 50).convert("RGB"), "JPEG")

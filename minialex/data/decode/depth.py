@@ -1,0 +1,119 @@
+"""Pixels of more than eight bits: which value is white, where that can be known.
+
+A file of 16 bits a pixel may hold 12 bits of a camera, and one of 32 bits may hold anything. Read
+by the wrong range a picture comes out black, so one whose range cannot be known is refused.
+"""
+
+import struct
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+
+from minialex.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_BITS_PER_SAMPLE, _LARGEST_SAMPLE, _S_LARGEST_SAMPLE = 258, 281, 341  # TIFF tags
+_DIM = 4096  # a picture of 16 bits that stays below is one of 12 bits, or black to the eye
+
+
+class UnknownRange(InputError):
+    """The picture's range of values cannot be known."""
+
+
+def stated_white(image: "Image", file: BinaryIO) -> float | None:
+    """The largest value that a pixel can have, if the file says so (PNG's sBIT, TIFF's tags)."""
+    if image.format == "PNG":
+        bits = _png_bits(file)
+        return None if bits is None else 2**bits - 1
+    tags = getattr(image, "tag_v2", None)
+    if tags is None:
+        return None
+    for tag in (_LARGEST_SAMPLE, _S_LARGEST_SAMPLE):
+        if (value := _first(tags.get(tag))) is not None and value > 0:
+            return float(value)
+    bits = _first(tags.get(_BITS_PER_SAMPLE))
+    return 2**bits - 1 if bits is not None and 8 < bits < 16 else None
+
+
+def has_wide_colour(image: "Image") -> bool:
+    """Whether Pillow will keep only the upper eight of 16 bits a channel when it reads pixels."""
+    return any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())) and not is_wide(image)
+
+
+def is_wide(image: "Image") -> bool:
+    """Whether a pixel is one number of more than eight bits."""
+    return image.mode == "F" or image.mode.startswith("I")
+
+
+def to_bytes(image: "Image", white: float | None = None) -> np.ndarray:
+    """A picture of one wide number a pixel as uint8 (H, W); `white` becomes 255.
+
+    Raises UnknownRange where `white` is None and the values do not tell their range.
+    """
+    values = np.nan_to_num(np.asarray(image, np.float64), posinf=0, neginf=0)
+    if white is None:
+        white = _white(image.mode, float(values.min()), float(values.max()))
+    return np.clip(np.rint(values * (255 / white)), 0, 255).astype(np.uint8)
+
+
+def require_visible(pixels: np.ndarray) -> None:
+    """Refuse colours of 16 bits that use the lowest 12 only: uint8, the upper eight bits."""
+    if 0 < int(pixels.max(initial=0)) < _DIM >> 8:
+        raise UnknownRange(
+            "its colours of 16 bits a channel stay below 4,096 of 65,535, " + _ADVICE
+        )
+
+
+_ADVICE = (
+    "so the picture would come out black: scale its values to the full range, or save it with 8 "
+    "bits"
+)
+
+
+def _white(mode: str, low: float, high: float) -> float:
+    """The value that stands for white among values from `low` to `high`."""
+    if high <= 0:
+        return 255.0  # all black
+    if mode == "F":
+        if high <= 1.5:  # a filter may overshoot 1
+            return 1.0
+        if 32 <= high < 512:
+            return 255.0
+    elif mode == "I" and high <= 255:
+        return 255.0
+    if _DIM <= high < 65536 + 4096 and low > -4096:
+        return 65535.0
+    if mode.startswith("I;16"):
+        raise UnknownRange(f"its values of 16 bits reach {high:,.0f} of 65,535 only, {_ADVICE}")
+    raise UnknownRange(
+        f"its values go from {low:,.5g} to {high:,.5g}, which is none of the ranges 1, 255 or "
+        "65,535: save it with 8 or 16 bits"
+    )
+
+
+def _png_bits(file: BinaryIO) -> int | None:
+    """Significant bits of a PNG file's first channel, by its sBIT chunk."""
+    position = file.tell()
+    file.seek(8)
+    try:
+        while True:
+            length, kind = struct.unpack(">I4s", file.read(8))
+            if kind == b"sBIT" and length:
+                bits = file.read(1)[0]
+                return bits if 8 < bits < 16 else None
+            if kind in (b"IDAT", b"IEND"):
+                return None
+            file.seek(length + 4, 1)
+    except (struct.error, IndexError):  # damaged: found when it is decoded
+        return None
+    finally:
+        file.seek(position)
+
+
+def _first(value: object) -> int | None:
+    """A TIFF tag's number, or the first of several."""
+    if isinstance(value, tuple):
+        value = value[0] if value else None
+    return int(value) if isinstance(value, int) else None
