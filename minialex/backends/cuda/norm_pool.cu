@@ -1,6 +1,6 @@
 // Response normalisation and max pooling in one pass over memory each way (paper, sections 3.3, 3.4).
 //
-//   forward:  x -> z = x s^-beta -> y = maxima of z over windows, and which tap each came from
+//   forward:  x -> z = x s^-beta -> y = maxima of z over windows, with argmax, the tap of each
 //   backward: dy -> dz at the taps that were chosen -> dx as in response_norm.cu; with `relu`, dx is
 //             zero where x, the output of a ReLU, is
 //
@@ -10,9 +10,9 @@
 //      |  |  |  |  |  |  |  |      ->   | | | |      its windows cover in shared memory, as x and,
 //      +--+--+--+--+--+--+--+                        normalised, as z: both of type T
 //
-// Forward reads x (R / stride times, the repeats from cache) and writes y and which; z, written and
+// Forward reads x (R / stride times, the repeats from cache) and writes y and argmax; z, written and
 // read again by the separate kernels, never leaves the chip. Backward: a block takes `tile` whole
-// pixels; it reads x once, dy and which R S / stride^2 times (from cache), writes dx once.
+// pixels; it reads x once, dy and argmax R S / stride^2 times (from cache), writes dx once.
 // Every number is rounded where the separate kernels round it, so forward gives their bits.
 // Tested against max_pool(response_norm(x)) and its gradients, backend by backend.
 
@@ -39,7 +39,7 @@ __device__ __forceinline__ A power(A s, A beta) {
 }
 
 extern "C" __global__ void norm_pool(const T* __restrict__ x, T* __restrict__ y,
-                                     unsigned short* __restrict__ which, int N, int H, int W, int C,
+                                     unsigned short* __restrict__ argmax, int N, int H, int W, int C,
                                      int R, int S, int P, int Q, int stride_h, int stride_w, int top,
                                      int left, int across, int group, int n, A k, A alpha, A beta) {
     extern __shared__ T held[];  // (2, R, width, C): x, then z
@@ -89,13 +89,13 @@ extern "C" __global__ void norm_pool(const T* __restrict__ x, T* __restrict__ y,
             }
             const index_t at = ((image * P + p) * Q + q) * C + c;
             y[at] = store(best);
-            which[at] = tap;
+            argmax[at] = tap;
         }
     }
 }
 
 extern "C" __global__ void norm_pool_gradient(const T* __restrict__ dy,
-                                              const unsigned short* __restrict__ which,
+                                              const unsigned short* __restrict__ argmax,
                                               const T* __restrict__ x, T* __restrict__ dx,
                                               index_t pixels, int H, int W, int C, int R, int S, int P,
                                               int Q, int stride_h, int stride_w, int top, int left,
@@ -120,7 +120,7 @@ extern "C" __global__ void norm_pool_gradient(const T* __restrict__ dy,
                     const int q = (w - s) / stride_w;
                     if (q >= Q) continue;
                     const index_t at = ((image * P + p) * Q + q) * C + c;
-                    if (which[at] == r * S + s) sum += load(dy[at]);
+                    if (argmax[at] == r * S + s) sum += load(dy[at]);
                 }
             }
             dz[i] = store(sum);

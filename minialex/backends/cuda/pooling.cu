@@ -2,12 +2,14 @@
 //
 // Letters: N batch, H W input, C channels, R S window, P Q output.
 //
-// max_pool: a thread takes V channels of one output pixel; reads R·S·V numbers, writes V maxima and
-//   their taps r·S + s. Of equal maxima the first in scan order wins, a NaN wins over all numbers,
-//   and padding never wins.
-// max_pool_gradient: a thread takes V channels of one input pixel and sums, in scan order, the
-//   windows that cover it and chose it: the same bits each time.
+// max_pool: a thread computes V channels of one output pixel; reads R·S·V elements, writes V maxima
+//   and their argmax, the tap r·S + s. Of equal maxima the first in scan order wins, a NaN wins over
+//   all numbers, and padding never wins.
+// max_pool_gradient: a thread computes V channels of one input pixel: the sum, in scan order, over the
+//   windows that cover it and chose it, so the bits never change.
 // average_pool and its gradient: means over the part of the window inside the image.
+//
+// Max pooling that follows response normalisation, as in AlexNet, is in norm_pool.cu.
 // Tested against reference/pooling.py.
 
 struct Window {
@@ -15,7 +17,7 @@ struct Window {
 };
 
 template <int V>
-__device__ void maxima(const T* __restrict__ x, T* __restrict__ y, unsigned short* __restrict__ which,
+__device__ void maxima(const T* __restrict__ x, T* __restrict__ y, unsigned short* __restrict__ argmax,
                        index_t outputs, Window o) {
     const int packs = o.C / V;
     EACH(i, outputs * packs) {
@@ -48,13 +50,13 @@ __device__ void maxima(const T* __restrict__ x, T* __restrict__ y, unsigned shor
         }
         for (int j = 0; j < V; ++j) {
             y[output * o.C + c * V + j] = store(best[j]);
-            which[output * o.C + c * V + j] = tap[j];
+            argmax[output * o.C + c * V + j] = tap[j];
         }
     }
 }
 
 template <int V>
-__device__ void to_maxima(const T* __restrict__ dy, const unsigned short* __restrict__ which,
+__device__ void to_maxima(const T* __restrict__ dy, const unsigned short* __restrict__ argmax,
                           T* __restrict__ dx, index_t pixels, Window o) {
     const int packs = o.C / V;
     EACH(i, pixels * packs) {
@@ -72,7 +74,7 @@ __device__ void to_maxima(const T* __restrict__ dy, const unsigned short* __rest
                 if (q >= o.Q) continue;
                 const index_t at = ((n * o.P + p) * o.Q + q) * o.C + c * V;
                 for (int j = 0; j < V; ++j)
-                    if (which[at + j] == r * o.S + s) sum[j] += load(dy[at + j]);
+                    if (argmax[at + j] == r * o.S + s) sum[j] += load(dy[at + j]);
             }
         }
         Pack<V> v;
@@ -82,37 +84,37 @@ __device__ void to_maxima(const T* __restrict__ dy, const unsigned short* __rest
 }
 
 extern "C" __global__ void max_pool(const T* __restrict__ x, T* __restrict__ y,
-                                    unsigned short* __restrict__ which, index_t outputs, int H,
+                                    unsigned short* __restrict__ argmax, index_t outputs, int H,
                                     int W, int C, int R, int S, int P, int Q, int stride_h,
                                     int stride_w, int top, int left) {
     const Window o = {H, W, C, R, S, P, Q, stride_h, stride_w, top, left};
-    maxima<1>(x, y, which, outputs, o);
+    maxima<1>(x, y, argmax, outputs, o);
 }
 
 extern "C" __global__ void max_pool_wide(const T* __restrict__ x, T* __restrict__ y,
-                                         unsigned short* __restrict__ which, index_t outputs, int H,
+                                         unsigned short* __restrict__ argmax, index_t outputs, int H,
                                          int W, int C, int R, int S, int P, int Q, int stride_h,
                                          int stride_w, int top, int left) {
     const Window o = {H, W, C, R, S, P, Q, stride_h, stride_w, top, left};
-    maxima<WIDE>(x, y, which, outputs, o);
+    maxima<WIDE>(x, y, argmax, outputs, o);
 }
 
 extern "C" __global__ void max_pool_gradient(const T* __restrict__ dy,
-                                             const unsigned short* __restrict__ which,
+                                             const unsigned short* __restrict__ argmax,
                                              T* __restrict__ dx, index_t pixels, int H, int W, int C,
                                              int R, int S, int P, int Q, int stride_h, int stride_w,
                                              int top, int left) {
     const Window o = {H, W, C, R, S, P, Q, stride_h, stride_w, top, left};
-    to_maxima<1>(dy, which, dx, pixels, o);
+    to_maxima<1>(dy, argmax, dx, pixels, o);
 }
 
 extern "C" __global__ void max_pool_gradient_wide(const T* __restrict__ dy,
-                                                  const unsigned short* __restrict__ which,
+                                                  const unsigned short* __restrict__ argmax,
                                                   T* __restrict__ dx, index_t pixels, int H, int W,
                                                   int C, int R, int S, int P, int Q, int stride_h,
                                                   int stride_w, int top, int left) {
     const Window o = {H, W, C, R, S, P, Q, stride_h, stride_w, top, left};
-    to_maxima<WIDE>(dy, which, dx, pixels, o);
+    to_maxima<WIDE>(dy, argmax, dx, pixels, o);
 }
 
 // How many pixels of a line of `extent` the window that starts at `start` covers; may be 0.
