@@ -1,14 +1,14 @@
-// Raw squares to network input (paper, section 4.1): cut, subtract the mean, mirror, shift the
-// colour, scale; from bytes to numbers in one pass.
+// Resized images to network input in one pass (paper, section 4.1): crop, subtract the mean, mirror,
+// shift the colour, scale; from uint8 to T.
 //
-// A thread takes one number of the output: reads a byte and a mean, writes a number. place holds
-// (top, left, mirrored) of each image; the mean is read where the crop lies, or at (mean_top,
-// mean_left) if these are not negative; a captured step reads the scale from memory. Of the K
-// channels of the output those behind the C of the images are zeros. Tested against
-// reference/crops.py.
+// A thread computes one element of the output: reads a byte and a mean, writes one element. offsets
+// holds (top, left, mirrored) of each image. The mean is cropped at the same offsets, or at (mean_top,
+// mean_left) unless these are negative. A captured step passes the scale in memory (scale_at). The
+// output has K channels, of which those beyond the images' C are zeros.
+// Tested against reference/crops.py.
 
 extern "C" __global__ void crops(const unsigned char* __restrict__ images,
-                                 const int* __restrict__ place, const A* __restrict__ mean,
+                                 const int* __restrict__ offsets, const A* __restrict__ mean,
                                  const A* __restrict__ shift, T* __restrict__ out, index_t n, int S,
                                  int C, int K, int crop, int mean_top, int mean_left, A scale,
                                  const A* __restrict__ scale_at) {
@@ -20,8 +20,8 @@ extern "C" __global__ void crops(const unsigned char* __restrict__ images,
             continue;
         }
         const index_t image = i / ((index_t)K * crop * crop);
-        const int top = place[image * 3], left = place[image * 3 + 1];
-        const int column = place[image * 3 + 2] ? crop - 1 - w : w;
+        const int top = offsets[image * 3], left = offsets[image * 3 + 1];
+        const int column = offsets[image * 3 + 2] ? crop - 1 - w : w;
         const int mh = (mean_top < 0 ? top : mean_top) + h;
         const int mw = (mean_left < 0 ? left : mean_left) + column;
         A v = (A)images[((image * S + top + h) * S + left + column) * C + c];

@@ -1,9 +1,10 @@
-// Biases: added in place after a product, with ReLU on the way; and their gradient.
+// Bias and ReLU in place after a matrix product, and the gradient of the bias.
 //
-// bias_relu: a thread takes one number; reads and writes y once. Tested against reference/dense.py.
-// column_sums: block (i, j) sums 32 columns of one chunk of rows, a thread every eighth row, then
-//   the eight in order through shared memory; the partial sums of the chunks are summed the same way
-//   by column_totals. Which rows make a chunk depends on the shape alone, so the bits never change.
+// bias_relu: a thread computes one element; reads and writes y once.
+// column_sums: block (i, j) sums 32 columns of one chunk of rows: each thread every eighth row, then
+//   the eight sums in order through shared memory. column_totals adds the partial sums of all chunks
+//   the same way. The chunks depend on the shape alone, so the bits never change. Reads x once.
+// Tested against reference/dense.py.
 
 #define COLUMNS 32
 #define LINES 8

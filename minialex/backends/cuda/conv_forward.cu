@@ -1,18 +1,18 @@
-// Convolution as one product whose left matrix is never stored (implicit GEMM), with its bias and ReLU:
+// Convolution as one product whose left matrix is never stored (implicit GEMM), with bias and ReLU:
 //
 //   y[m, k] = max(0, b[k] + sum over l of x[m, l] W[l, k])      m = (n, p, q), l = (r, s, c)
 //
-//        W: l = (r, s, c) x k                   a block: 128 pixels of y x TILE_N maps of one group
-//           +--+--+--+                          (see tensor.cuh); x's numbers are gathered pixel by
-//           |  |##|  |                          pixel, C lies innermost, so that a chunk of 16 bytes
-//   x: m x l|  |##|  |                          is one copy where a group's channels allow it
+//        W: l = (r, s, c) x k                   a block: 128 pixels of y x TILE_N channels of a group
+//           +--+--+--+                          (see tensor.cuh). x is gathered pixel by pixel; C is
+//           |  |##|  |                          innermost, so a chunk of 16 bytes is one copy where
+//   x: m x l|  |##|  |                          the group's channels allow it
 //   +-----+ +--+--+--+
-//   |#####|    |##|      2 N P Q K R S C/G operations. Each number of x is read from device memory
-//   +-----+ y: +--+      about once, from the L2 cache R S / stride^2 times for each column of blocks;
-//   |     |              W as often as there are rows of blocks, from the L2 cache. y is written once.
+//   |#####|    |##|      2 N P Q K R S C/G operations. x is read about once from device memory, and
+//   +-----+ y: +--+      R S / stride^2 times from the L2 cache for each column of blocks; W is read
+//   |     |              from the L2 cache once for each row of blocks. y is written once.
 //   +-----+
 //
-// In float16 and bfloat16 with sums in float32; float32 numbers are rounded to tf32.
+// float16 and bfloat16 are summed in float32; float32 is rounded to tf32.
 // Tested against Backend.convolution.
 
 #if TENSOR_CORES
@@ -21,12 +21,12 @@
 struct Windows {
     static constexpr bool ALONG = true;
     const T* x;
-    Place o;
+    Sizes o;
     int r, s, c;  // where this thread's chunk begins
-    index_t at[4];
-    int h[4], w[4];  // upper left corner of the windows of its four rows, and where it lies
+    int h[4], w[4];  // top left corners of the windows of its four rows
+    index_t at[4];   // and their offsets in x
 
-    __device__ Windows(const T* x, const Place& o, const Tile& tile) : x(x), o(o) {
+    __device__ Windows(const T* x, const Sizes& o, const Tile& tile) : x(x), o(o) {
         const int l = threadIdx.x % 4 * PER_CHUNK;
         c = l % o.cx, s = l / o.cx % o.S, r = l / o.cx / o.S;
         const index_t pixels = (index_t)o.N * o.P * o.Q;
@@ -70,7 +70,7 @@ struct Windows {
 
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
     conv_forward(const T* __restrict__ x, const T* __restrict__ weight, const A* __restrict__ bias,
-                 T* __restrict__ y, Place o, int relu) {
+                 T* __restrict__ y, Sizes o, int relu) {
     const index_t pixels = (index_t)o.N * o.P * o.Q;
     const Tile tile = tile_of((o.kg + TILE_N - 1) / TILE_N, o.groups, (pixels + TILE_M - 1) / TILE_M);
     const int length = o.R * o.S * o.cx, first = tile.group * o.kg + tile.column;

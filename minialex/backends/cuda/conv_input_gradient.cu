@@ -3,19 +3,19 @@
 //   dx[m, c] = sum over l of dy[m, l] W[l, c]      m = (n, h, w), l = (r, s, k)
 //
 // where dy[m, l] is dy at the output pixel whose window has input pixel m at its tap (r, s), if there
-// is one. If `input` (the convolution's x, a ReLU's output) is given, dx is zero where it is.
+// is one. With `input` (the convolution's x, a ReLU's output), dx is zero wherever `input` is.
 //
 //        W: c x l, rows along l                 a block: 128 pixels of dx x TILE_N channels of a group
-//           +-----------+                       (see tensor.cuh); maps lie innermost in dy and in W, so
-//           |###########|                       that both are copied 16 bytes at a time where a
-//   dy: m x l           |                       group's maps allow it
+//           +-----------+                       (see tensor.cuh). K is innermost in dy and in W, so both
+//           |###########|                       are copied 16 bytes at a time where the group's
+//   dy: m x l           |                       channels allow it
 //   +-----------+ ------+
 //   |###########|  dx: +--+    2 N H W C R S K/G operations: with a stride, stride^2 times as many as
 //   +-----------+      |##|    the forward pass, most of them on zeros. (The only strided layer of the
 //   |           |      +--+    paper's network is the first, whose input has no gradient.)
 //   +-----------+              dx is written once; dy is read about once from device memory.
 //
-// Each dx is one sum in a fixed order: no atomics, no columns in between.
+// Each dx is one sum in a fixed order: no atomics, and no im2col matrix in memory.
 // Tested against Backend.convolution_input_gradient.
 
 #if TENSOR_CORES
@@ -24,14 +24,14 @@
 struct Tap {
     int r, s, k;
 };
-__device__ __forceinline__ void advance(Tap& at, const Place& o, int numbers) {
+__device__ __forceinline__ void advance(Tap& at, const Sizes& o, int numbers) {
     at.k += numbers;
     while (at.k >= o.kg) {
         at.k -= o.kg;
         if (++at.s == o.S) at.s = 0, ++at.r;
     }
 }
-__device__ __forceinline__ Tap first_tap(const Place& o) {
+__device__ __forceinline__ Tap first_tap(const Sizes& o) {
     const int l = threadIdx.x % 4 * PER_CHUNK;
     return Tap{l / o.kg / o.S, l / o.kg % o.S, l % o.kg};
 }
@@ -39,12 +39,12 @@ __device__ __forceinline__ Tap first_tap(const Place& o) {
 struct Outputs {
     static constexpr bool ALONG = true;
     const T* dy;
-    Place o;
+    Sizes o;
     Tap tap;
-    index_t image[4];  // where dy of this row's image lies
-    int h[4], w[4];    // of its four pixels, counted from the padding's corner
+    index_t image[4];  // offset in dy of each row's image
+    int h[4], w[4];    // of its four pixels, counted from the corner of the padding
 
-    __device__ Outputs(const T* dy, const Place& o, const Tile& tile)
+    __device__ Outputs(const T* dy, const Sizes& o, const Tile& tile)
         : dy(dy), o(o), tap(first_tap(o)) {
         const index_t pixels = (index_t)o.N * o.H * o.W;
 #pragma unroll
@@ -84,8 +84,8 @@ struct Outputs {
 
 struct Weights {
     static constexpr bool ALONG = true;
-    const T* weight;  // at this group's maps
-    Place o;
+    const T* weight;  // at this group's channels
+    Sizes o;
     Tap tap;
     int column;
 
@@ -111,7 +111,7 @@ struct Weights {
 
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
     conv_input_gradient(const T* __restrict__ dy, const T* __restrict__ weight,
-                        const T* __restrict__ input, T* __restrict__ dx, Place o) {
+                        const T* __restrict__ input, T* __restrict__ dx, Sizes o) {
     const index_t pixels = (index_t)o.N * o.H * o.W;
     const Tile tile = tile_of((o.cg + TILE_N - 1) / TILE_N, o.groups, (pixels + TILE_M - 1) / TILE_M);
     Outputs left(dy, o, tile);

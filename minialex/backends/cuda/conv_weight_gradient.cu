@@ -2,18 +2,18 @@
 //
 //   dW[l, k] = sum over m of x[m, l] dy[m, k]      m = (n, p, q), l = (r, s, c)
 //
-//        dy: m x k                              a block: 128 rows l x TILE_N maps of one group, over
+//        dy: m x k                              a block: 128 rows l x TILE_N channels of a group, over
 //           +--+--+--+                          one part of the pixels m (see tensor.cuh; both tiles
 //           |  |##|  |  part 0                  run across m)
 //   x: l x m|  |##|  |
-//   +-----+ +--+--+--+                          dW is small and m long, so there are more blocks to
-//   |#####| |  |  |  |  part 1 ...              make by cutting m into parts than dW into tiles. Each
-//   +-----+ +--+--+--+                          part writes its own sums; part_totals adds them in
-//   |     |                                     order. The parts depend on the shape alone: the same
-//   +-----+                                     bits each time, on every card.
+//   +-----+ +--+--+--+                          dW is small and m is long, so m is cut into parts to
+//   |#####| |  |  |  |  part 1 ...              make enough blocks for the card (split-K). Each part
+//   +-----+ +--+--+--+                          writes its own sums; part_totals adds them in order.
+//   |     |                                     The parts depend on the shape alone: the same bits
+//   +-----+                                     each time, on every card.
 //
-// With `bias`, x has one row l more, all ones, and dW's last row is the gradient of the bias: it takes
-// the place of a row of zeros in the last tile.
+// With `bias`, x gets one more row l, all ones, and dW's last row is the gradient of the bias; the row
+// of ones replaces a row of zeros in the last tile.
 //
 // 2 N P Q K R S C/G operations; reads x and dy about once from device memory for each column (row) of
 // tiles, writes parts * R S C/G K floats and reads them again. Sums and dW are float32.
@@ -21,26 +21,26 @@
 
 #if TENSOR_CORES
 
-// What is copied where the row of ones begins: 1, and zeros, as T (of 16 bits).
+// The chunk at the start of the row of ones: a 1 and zeros, as T of 16 bits.
 #if defined(STORAGE_float16)
 __device__ const Chunk ONE = {{0x3c00u, 0, 0, 0}};
 #else
 __device__ const Chunk ONE = {{0x3f80u, 0, 0, 0}};
 #endif
 
-// The windows of DEPTH pixels a step as a tile across m: TILE_M numbers l.
+// A tile across m: of the windows of DEPTH pixels a step, TILE_M rows l.
 struct WindowsAcross {
     static constexpr bool ALONG = false;
     static constexpr int ROW_CHUNKS = TILE_M / PER_CHUNK, ROWS = THREADS / ROW_CHUNKS;
     const T* x;
-    Place o;
+    Sizes o;
     index_t m, end, n;
     int p, q;        // of pixel m, this thread's first of a step
     int r, s, c;     // where its chunk begins
     int offset;
     bool bias;
 
-    __device__ WindowsAcross(const T* x, const Place& o, const Tile& tile, index_t first, index_t end,
+    __device__ WindowsAcross(const T* x, const Sizes& o, const Tile& tile, index_t first, index_t end,
                              bool bias)
         : x(x),
           o(o),
@@ -90,14 +90,14 @@ struct WindowsAcross {
 
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
     conv_weight_gradient(const T* __restrict__ x, const T* __restrict__ dy, A* __restrict__ sums_of,
-                         Place o, index_t share, bool bias) {
+                         Sizes o, index_t share, bool bias) {
     const index_t pixels = (index_t)o.N * o.P * o.Q;
     const int length = o.R * o.S * o.cx, rows = length + bias;
     const Tile tile = tile_of((o.kg + TILE_N - 1) / TILE_N, o.groups, (rows + TILE_M - 1) / TILE_M);
     const index_t first = tile.part * share, end = pixels - first < share ? pixels : first + share;
-    const int maps = tile.group * o.kg + tile.column;
+    const int first_k = tile.group * o.kg + tile.column;
     WindowsAcross left(x, o, tile, first, end, bias);
-    Rows right = {dy + maps, first, end, o.K, o.kg - tile.column, 1, 1};
+    Rows right = {dy + first_k, first, end, o.K, o.kg - tile.column, 1, 1};
     Sums sums;
     multiply_tiles(sums, left, right, (int)((end - first + DEPTH - 1) / DEPTH));
     A* out = sums_of + (index_t)tile.part * (o.R * o.S * o.cg + bias) * o.K;
@@ -105,7 +105,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2)
         const int l = (int)tile.row + row, k = tile.column + column;
         const int tap = l / o.cx, c = l % o.cx;
         if (l >= rows || c >= o.cg || k >= o.kg) return;  // row `length` is tap R S, c 0
-        const index_t at = ((index_t)tap * o.cg + c) * o.K + maps + column;
+        const index_t at = ((index_t)tap * o.cg + c) * o.K + first_k + column;
         out[at] = v0;
         if (k + 1 < o.kg) out[at + 1] = v1;
     });

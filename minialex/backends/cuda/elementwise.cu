@@ -1,7 +1,7 @@
-// What is done number by number, and copies between layouts.
+// Elementwise operations, and copies between layouts.
 //
-// Each thread takes 16 bytes at a time where the arrays allow it (the _wide kernels), else one
-// number. Bytes: each array read or written once. Tested against the generic backend.
+// A thread computes 16 bytes of elements at a time where sizes and addresses allow it (the _wide
+// kernels), else one element. Each array is read or written once. Tested against the generic backend.
 
 struct Relu {
     __device__ A operator()(A x, A) const { return x < 0 ? (A)0 : x; }  // a NaN stays one
@@ -81,7 +81,7 @@ extern "C" __global__ void scale_wide(const T* x, T* y, index_t n, A factor) {
     map_each<WIDE>(x, y, n, Times{factor});
 }
 
-// Between the numbers stored here and floats: weights to half precision, results back.
+// Conversions between T and float: weights to half precision, results back.
 extern "C" __global__ void from_float(const float* __restrict__ x, T* __restrict__ y, index_t n) {
     EACH(i, n) y[i] = store((A)x[i]);
 }
@@ -89,7 +89,7 @@ extern "C" __global__ void to_float(const T* __restrict__ x, float* __restrict__
     EACH(i, n) y[i] = (float)load(x[i]);
 }
 
-// Copy between arrays of one shape (d0 … d4) with any steps, counted in numbers.
+// Copy between arrays of one shape (d0 … d4) with any strides, counted in elements.
 extern "C" __global__ void copy_strided(const T* __restrict__ x, T* __restrict__ y, index_t n, int d1,
                                         int d2, int d3, int d4, long long a0, long long a1,
                                         long long a2, long long a3, long long a4, long long b0,
@@ -109,7 +109,7 @@ extern "C" __global__ void copy_strided(const T* __restrict__ x, T* __restrict__
     }
 }
 
-// Pixels of C channels to pixels of `wanted`, zeros behind; reads x, writes y once.
+// Pixels of C channels, padded with zeros to `wanted` channels; reads x and writes y once.
 extern "C" __global__ void add_channels(const T* __restrict__ x, T* __restrict__ y, index_t n, int C,
                                         int wanted) {
     EACH(i, n) {

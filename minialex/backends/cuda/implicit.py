@@ -24,7 +24,7 @@ _NAMES = (
     "cg", "kg", "cx",
 )
 # fmt: on
-_PLACE = np.dtype([(name, np.int32) for name in _NAMES])
+_STRUCT = np.dtype([(name, np.int32) for name in _NAMES])
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,12 @@ class Convolution:
         return self.image[0] * prod(self.output)
 
     def as_struct(self) -> np.ndarray:
-        """The structure `Place` of tensor.cuh."""
+        """The structure `Sizes` of tensor.cuh."""
         n, h, w, c = self.image
         # fmt: off
         return np.array(
             [(n, h, w, c, *self.kernel, *self.output, self.channels, *self.stride, *self.corner,
-              self.groups, self.cg, self.kg, self.cx)], _PLACE,
+              self.groups, self.cg, self.kg, self.cx)], _STRUCT,
         )
         # fmt: on
 

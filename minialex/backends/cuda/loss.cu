@@ -1,30 +1,31 @@
-// The losses over scores (N, K) and their gradients, one pass each, a block a row.
+// Losses over scores (N, K) and their gradients, in one pass each, a block per row.
 //
 // softmax_cross_entropy: reads a row three times (from cache), writes (p - target) / count and the
-//   row's loss. hinge: the multiclass hinge of the slides. softmax: probabilities alone.
+//   row's loss. hinge: the multiclass hinge loss, as softmax_cross_entropy. softmax: probabilities.
 // row_total: one block sums the N row losses in a fixed order.
-// keep_loss: a captured step's loss to its place among the last `size`; raises the flag `halted` if
-//   it is not finite.
+// keep_loss: stores a captured step's loss in a ring buffer of `size`; sets the flag `halted` if it is
+//   not finite.
 // Tested against reference/losses.py.
 
 #define THREADS 128
 
-// The reduction of one value a thread over the block, in a fixed tree, given to all threads.
+// Reduces one value per thread over the block, in a fixed tree; every thread gets the result.
 template <class Op>
 __device__ A block_reduce(A value, Op op) {
     __shared__ A values[THREADS];
-    __syncthreads();  // the reduction before is done with
+    __syncthreads();  // the result of the previous reduction has been read
     values[threadIdx.x] = value;
     for (int half = THREADS / 2; half > 0; half /= 2) {
         __syncthreads();
-        if (threadIdx.x < half) values[threadIdx.x] = op(values[threadIdx.x], values[threadIdx.x + half]);
+        if (threadIdx.x < half)
+            values[threadIdx.x] = op(values[threadIdx.x], values[threadIdx.x + half]);
     }
     __syncthreads();
     return values[0];
 }
 
 struct Max {
-    // a NaN wins, so that a bad score is seen in the loss
+    // a NaN wins, so that a bad score shows in the loss
     __device__ A operator()(A a, A b) const { return a != a || a > b ? a : b; }
 };
 struct Plus {

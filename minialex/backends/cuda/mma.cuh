@@ -1,4 +1,4 @@
-// Products of tiles warp by warp (mma.sync): see tensor.cuh.
+// Products of tiles, warp by warp (mma.sync): see tensor.cuh.
 //
 //                 N: TILE_N numbers, two warps across
 //               +---------------+---------------+
@@ -26,19 +26,20 @@ struct Fragments {
     unsigned a[M_TILES][4], b[N_TILES][2];
 };
 
-// ---------------------------------------------------------------- what the hardware does
+// ---------------------------------------------------------------- tensor core instructions
 
 #ifdef __CUDACC_RTC__
 
-// Four 8 x 8 matrices of 16-bit numbers, a row of 16 bytes at each lane's address: matrix i's rows at
-// lanes 8 i ... 8 i + 7. Lane 4 g + t gets of each the word t of row g, or (turned) of column g.
+// Loads four 8 x 8 matrices of 16-bit elements, a row of 16 bytes at each lane's address: rows of
+// matrix i at lanes 8 i ... 8 i + 7. Of each, lane 4 g + t gets word t of row g, or (transposed) of
+// column g.
 __device__ __forceinline__ void load_matrices(unsigned (&out)[4], const Chunk* row) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
                  : "r"(shared_address(row))
                  : "memory");
 }
-__device__ __forceinline__ void load_turned(unsigned (&out)[4], const Chunk* row) {
+__device__ __forceinline__ void load_transposed(unsigned (&out)[4], const Chunk* row) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
                  : "r"(shared_address(row))
@@ -51,7 +52,7 @@ __device__ __forceinline__ unsigned to_tf32(unsigned x) {
     return y;
 }
 
-// sums += a b for 16 x 8 outputs; where the numbers lie: see the plain version below.
+// sums += a b for 16 x 8 outputs; the plain version below has the layout of the registers.
 __device__ __forceinline__ void multiply_add(float (&c)[4], const unsigned (&a)[4],
                                              const unsigned (&b)[2]) {
 #if defined(STORAGE_float16)
@@ -92,7 +93,7 @@ __device__ __forceinline__ void multiply_fragments(Sums& sums, Fragments& f) {
         for (int n = 0; n < N_TILES; ++n) multiply_add(sums.v[m][n], f.a[m], f.b[n]);
 }
 
-#else  // publish and published are the stand-in's: lanes read what lanes of a warp wrote
+#else  // off the GPU: publish and published let the lanes of a warp read each other's values
 
 __device__ void load_matrices(unsigned (&out)[4], const Chunk* row) {
     const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
@@ -101,7 +102,7 @@ __device__ void load_matrices(unsigned (&out)[4], const Chunk* row) {
     for (int i = 0; i < 4; ++i) out[i] = published<const Chunk*>(8 * i + g)->w[t];
     __syncwarp();
 }
-__device__ void load_turned(unsigned (&out)[4], const Chunk* row) {
+__device__ void load_transposed(unsigned (&out)[4], const Chunk* row) {
     const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
     publish(row);
     __syncwarp();
@@ -161,11 +162,11 @@ __device__ void multiply_fragments(Sums& sums, Fragments& f) {
 // ---------------------------------------------------------------- tiles in shared memory
 
 __device__ __forceinline__ int across(int k, int chunk, int columns) {
-    const int turn = sizeof(T) == 2 ? k & 7 : (k & 3) << 1;
-    return k * (PITCH(columns) / PER_CHUNK) + (chunk ^ turn);
+    const int swizzle = sizeof(T) == 2 ? k & 7 : (k & 3) << 1;
+    return k * (PITCH(columns) / PER_CHUNK) + (chunk ^ swizzle);
 }
 
-// A 32-bit number of a tile across.
+// A 32-bit element of a tile across.
 __device__ __forceinline__ unsigned word_across(const Chunk* tile, int k, int column, int columns) {
     return tile[across(k, column / 4, columns)].w[column % 4];
 }
@@ -183,7 +184,7 @@ __device__ __forceinline__ void load_fragments(Fragments& f, const Chunk* left, 
             load_matrices(f.a[m], left + along(row + lane % 16, 2 * slice + lane / 16));
         } else if (sizeof(T) == 2) {
             const int k = slice * 16 + lane % 8 + lane / 16 * 8;
-            load_turned(f.a[m], left + across(k, row / 8 + lane / 8 % 2, TILE_M));
+            load_transposed(f.a[m], left + across(k, row / 8 + lane / 8 % 2, TILE_M));
         } else {
 #pragma unroll
             for (int i = 0; i < 4; ++i)
@@ -199,7 +200,7 @@ __device__ __forceinline__ void load_fragments(Fragments& f, const Chunk* left, 
             load_matrices(four, right + along(row, 2 * slice + lane / 8 % 2));
         } else if (sizeof(T) == 2) {
             const int k = slice * 16 + lane % 16;
-            load_turned(four, right + across(k, column / 8 + lane / 16, TILE_N));
+            load_transposed(four, right + across(k, column / 8 + lane / 16, TILE_N));
         } else {
 #pragma unroll
             for (int i = 0; i < 4; ++i)
@@ -211,8 +212,8 @@ __device__ __forceinline__ void load_fragments(Fragments& f, const Chunk* left, 
     }
 }
 
-// sums = left right over `steps` steps of DEPTH. `left.fetch(tile)` and `right.fetch(tile)` start to
-// copy the next step's tile and move on.
+// sums = left right over `steps` steps of DEPTH. `left.fetch(tile)` and `right.fetch(tile)` start the
+// copy of the next step's tile and advance.
 template <class Left, class Right>
 __device__ void multiply_tiles(Sums& sums, Left& left, Right& right, int steps) {
     __shared__ Chunk tiles[STAGES * STAGE_CHUNKS];
@@ -232,7 +233,7 @@ __device__ void multiply_tiles(Sums& sums, Left& left, Right& right, int steps) 
     int reading = 0, writing = STAGES - 1;
     for (int step = 0; step < steps; ++step) {
         wait_copies<STAGES - 2>();
-        __syncthreads();  // this stage has come, and all are done with the one before
+        __syncthreads();  // this stage has arrived, and all warps are done with the previous one
         if (step + STAGES - 1 < steps) {
             left.fetch(tiles + writing * STAGE_CHUNKS);
             right.fetch(tiles + writing * STAGE_CHUNKS + LEFT_CHUNKS);

@@ -14,7 +14,7 @@
 // read again by the separate kernels, never leaves the chip. Backward: a block takes `tile` whole
 // pixels; it reads x once, dy and argmax R S / stride^2 times (from cache), writes dx once.
 // Every number is rounded where the separate kernels round it, so forward gives their bits.
-// Tested against max_pool(response_norm(x)) and its gradients, backend by backend.
+// Tested against max_pool(response_norm(x)) and its gradients.
 
 struct Span {
     int low, high;
@@ -50,7 +50,7 @@ extern "C" __global__ void norm_pool(const T* __restrict__ x, T* __restrict__ y,
         const int q0 = (int)(block % parts) * across, p = (int)(block / parts % P);
         const index_t image = block / parts / P;
         const int h0 = p * stride_h - top, w0 = q0 * stride_w - left;
-        __syncthreads();  // the windows before are done with
+        __syncthreads();  // the previous windows have been read
         for (int i = threadIdx.x; i < R * width * C; i += blockDim.x) {
             const int c = i % C, h = h0 + i / C / width, w = w0 + i / C % width;
             const bool inside = h >= 0 && h < H && w >= 0 && w < W;

@@ -1,8 +1,8 @@
-// Numbers as they are stored (T) and as they are computed with (A), chosen by one -DSTORAGE_... flag,
-// and the index type, chosen by -DINDEX: int where all arrays have fewer than 2^30 elements.
+// The element types, T in memory and A in arithmetic, chosen by one -DSTORAGE_... flag; and the index
+// type, chosen by -DINDEX: int where all arrays have fewer than 2^30 elements.
 //
-// This file stands before every .cu file of the folder. It needs no header, so that kernels compile
-// wherever NVRTC is; of its lines, the half-precision conversions alone differ off the GPU.
+// This file is put before every .cu file of the folder. It includes no header, so that kernels compile
+// wherever NVRTC is; only the half-precision conversions differ off the GPU.
 
 #ifndef INDEX
 #define INDEX long long
@@ -67,7 +67,7 @@ __device__ __forceinline__ A load(T x) { return x; }
 __device__ __forceinline__ T store(A x) { return x; }
 #endif
 
-// V numbers that travel in one memory transaction; the address must be a multiple of their size.
+// V elements that are loaded or stored at once; the address must be a multiple of their total size.
 template <int V>
 struct alignas(V * sizeof(T)) Pack {
     T v[V];

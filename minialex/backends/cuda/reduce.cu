@@ -1,8 +1,9 @@
-// Questions about a whole array: is every number finite, and the sum of squares.
+// Reductions of a whole array: whether every element is finite, and the sum of squares.
 //
 // find_bad: any thread that meets a NaN or an infinity sets the flag; all write the same value.
 // squares: block j sums its share of the array, in doubles and in a fixed order; the shares depend
-//   on the size alone, so the bits do not depend on the launch. square_total sums the blocks' sums.
+//   on the size alone, so the bits do not depend on the launch. square_total adds the blocks' sums.
+// The array is read once. Tested against the generic backend.
 
 #define THREADS 256
 

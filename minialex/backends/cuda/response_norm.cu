@@ -1,14 +1,15 @@
 // Local response normalisation across channels (paper, section 3.3), forward and backward, one pass
-// over memory each; and the variant within each map.
+// over memory each; and the spatial variant, within each channel.
 //
 //   s_c = k + alpha * sum of x_j^2,  y_c = x_c s_c^-beta,  j over the n channels around c in its group
 //   dx_c = dy_c s_c^-beta - 2 alpha beta x_c * sum of dy_j x_j s_j^(-beta - 1) over the same window
 //
 // A block keeps the squares (backward: and the ratios dy x s^(-beta-1)) of `tile` whole pixels in
 // shared memory, so that the window slides over channels there: forward reads x and writes y,
-// backward reads x and dy and writes dx; s is computed again rather than stored.
-// The kernels ending in _plain do the same from global memory, for maps too many for shared memory;
-// they are the naive version the others are tested against, beside reference/response_norm.py.
+// backward reads x and dy and writes dx; s is recomputed rather than stored.
+// The kernels ending in _plain do the same from global memory, for more channels than shared memory
+// holds; they are the naive version that the others are tested against, as all are against
+// reference/response_norm.py.
 
 // s^-beta; the paper's 3/4 by two square roots.
 __device__ __forceinline__ A power(A s, A beta) {
@@ -38,7 +39,7 @@ extern "C" __global__ void response_norm(const T* __restrict__ x, T* __restrict_
     for (index_t first = (index_t)blockIdx.x * tile; first < pixels;
          first += (index_t)gridDim.x * tile) {
         const int count = (int)(pixels - first < tile ? pixels - first : tile) * C;
-        __syncthreads();  // the pixels before are done with
+        __syncthreads();  // the previous pixels have been read
         for (int i = threadIdx.x; i < count; i += blockDim.x) {
             const A v = load(x[first * C + i]);
             squares[i] = v * v;
@@ -123,7 +124,7 @@ extern "C" __global__ void response_norm_gradient_plain(const T* __restrict__ dy
     }
 }
 
-// Within each map: the window is n x n pixels clipped to the image. Forward keeps s for backward,
+// Within each channel: the window is n x n pixels clipped to the image. Forward keeps s for backward,
 // which then reads dy, x and s around each pixel (from cache) and writes dx.
 
 extern "C" __global__ void spatial_norm(const T* __restrict__ x, T* __restrict__ y,

@@ -2,11 +2,11 @@
 //
 //   v <- momentum v - decay rate w - rate g,   w <- w + v
 //
-// A thread takes one number of one array; reads w, v, g, writes w, v: 20 bytes a float parameter.
-// Master weights, velocities and gradients are of type A whatever the network stores; gradients are
-// first multiplied by gradient_scale, which undoes the loss scale of half precision. A captured step
-// reads the rates from memory, writes the weights as the layers read them (type T) on the way, and
-// leaves everything as it is once a loss was not finite (`halted`).
+// A thread updates one element of each array: reads w, v, g, writes w, v: 20 bytes a float parameter.
+// Master weights, velocities and gradients are of type A whatever the layers compute in; gradients
+// are first multiplied by gradient_scale, which undoes the loss scale of fp16. A captured step reads
+// the rates from memory, also writes the weights in type T, as the layers read them, and changes
+// nothing once a loss was not finite (`halted`).
 // Tested against reference/sgd.py.
 
 #define ARRAYS 32

@@ -1,7 +1,7 @@
-// Products of tiles on tensor cores, for the kernels that stand after this file: out = left right,
+// Products of tiles on tensor cores, for the kernels that this file is put before: out = left right,
 // left (M, L), right (L, N), sums in float32. This file has what both ways to multiply share: copies
-// to shared memory, and which numbers a block works on. mma.cuh multiplies warp by warp, on every
-// card from compute capability 8.0 on; wgmma.cuh four warps at a time, on 9.0 alone.
+// to shared memory, and which tile a block computes. mma.cuh multiplies warp by warp, on every card
+// from compute capability 8.0; wgmma.cuh four warps at a time, on 9.0 only.
 //
 //                 N: TILE_N numbers
 //               +-------------------+     a block: 4 warps, 128 threads
@@ -9,17 +9,17 @@
 //      M: 128   |  out, in the      |     left tile    128 x DEPTH
 //      numbers  |  registers of     |     right tile   DEPTH x TILE_N
 //               |  the block        |     of STAGES stages each: while one is multiplied, the next
-//               +-------------------+     two are on their way from device memory (cp.async)
+//               +-------------------+     two are being copied from device memory (cp.async)
 //
-// DEPTH is 64 bytes of numbers: 32 of 16 bits, 16 of 32 bits, which tensor cores read as tf32.
+// DEPTH is 64 bytes of elements: 32 of 16 bits, or 16 of 32 bits, which tensor cores read as tf32.
 //
 // Shared memory holds 16-byte chunks. Tiles whose rows run along L ("along") have rows of 4 chunks,
-// tiles whose rows run across L ("across") have rows of up to 128 numbers. Chunks are swizzled so that
-// the rows or columns that are read together fall into different banks.
+// tiles whose rows run across L ("across") have rows of up to 128 elements. Chunks are swizzled so
+// that rows or columns read together fall into different banks.
 //
-// Everything that only an NVIDIA GPU of compute capability 8.0 can do stands in a function of its
-// own; beside it the same in plain C for the tests' stand-in, lane by lane as the PTX manual defines
-// the instruction. Older cards, and float64, do not compile what follows.
+// Each instruction that needs an NVIDIA GPU of compute capability 8.0 has a function of its own; beside
+// it is the same in plain C++ for the tests' stand-in, lane by lane as the PTX manual defines the
+// instruction. Older cards, and float64, do not compile what follows.
 
 #if defined(STORAGE_float64) || (defined(__CUDACC_RTC__) && __CUDA_ARCH__ < 800)
 #define TENSOR_CORES 0
@@ -33,7 +33,7 @@
 #define TILE_N 128
 #endif
 #ifndef VECTOR
-#define VECTOR 1  // numbers that are neighbours, and aligned, wherever a thread copies from
+#define VECTOR 1  // elements that are contiguous and aligned wherever a thread copies from
 #endif
 #define TILE_M 128
 #define THREADS 128
@@ -51,8 +51,8 @@ __device__ __forceinline__ unsigned shared_address(const void* p) {
     return (unsigned)__cvta_generic_to_shared(p);
 }
 
-// BYTES bytes to shared memory, or as many zeros; they are there after commit_copies, wait_copies
-// and a barrier.
+// Starts to copy BYTES bytes, or as many zeros, to shared memory; they have arrived after
+// commit_copies, wait_copies and a barrier.
 template <int BYTES>
 __device__ __forceinline__ void copy_later(void* to, const void* from, bool there) {
     const int size = there ? BYTES : 0;
@@ -72,7 +72,7 @@ __device__ __forceinline__ void copy_later(void* to, const void* from, bool ther
         *(unsigned short*)to = there ? *(const unsigned short*)from : (unsigned short)0;
 }
 __device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-// Waits until at most LEFT of this thread's groups of copies are on their way.
+// Waits until at most LEFT of this thread's groups of copies are in flight.
 template <int LEFT>
 __device__ __forceinline__ void wait_copies() {
     asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory");
@@ -100,18 +100,19 @@ __device__ void wait_copies() {
 // The chunk of a row of 64 bytes, in a tile whose rows run along L.
 __device__ __forceinline__ int along(int row, int chunk) { return row * 4 + (chunk ^ (row >> 1 & 3)); }
 
-// The chunk of row k in a tile whose rows run across L, `columns` numbers each: see each way.
+// The chunk of row k in a tile whose rows run across L, `columns` elements each; mma.cuh and wgmma.cuh
+// lay it out differently.
 __device__ __forceinline__ int across(int k, int chunk, int columns);
 
 // ---------------------------------------------------------------- what is multiplied
 
-// A convolution's sizes, as everywhere: N H W C in, R S kernel, N P Q K out. Of C and K, cg and kg
-// belong to a group. Where x has come with zeros behind its channels, cx of them are a group's.
-struct Place {
+// A convolution's sizes: N H W C in, R S kernel, N P Q K out; cg and kg are the channels of a group.
+// Where x is padded with channels of zeros, a group has cx of them in memory.
+struct Sizes {
     int N, H, W, C, R, S, P, Q, K, stride_h, stride_w, top, left, groups, cg, kg, cx;
 };
 
-// Which tile a block makes: columns run fastest, so that blocks beside each other share rows.
+// The tile that a block computes; columns run fastest, so that neighbouring blocks share rows.
 struct Tile {
     index_t row;
     int column, group, part;
@@ -128,7 +129,7 @@ __device__ __forceinline__ Tile tile_of(int column_tiles, int groups, index_t ro
     return tile;
 }
 
-// Rows `first` ... `end` - 1 of a matrix with `pitch` numbers a row, `columns` of them from `from` on,
+// Rows `first` ... `end` - 1 of a matrix with `pitch` elements a row, `columns` of them from `from` on,
 // as a tile across: TILE_N columns. With cx > cg, row (tap, c < cx) is the matrix's row
 // (tap, c < cg), or zeros.
 struct Rows {
@@ -142,8 +143,8 @@ struct Rows {
         static_assert(DEPTH * row_chunks % THREADS == 0, "each thread copies as many chunks");
 #pragma unroll
         for (int i = 0; i < DEPTH * row_chunks / THREADS; ++i) {
-            const int place = threadIdx.x + i * THREADS;
-            const int k = place / row_chunks, chunk = place % row_chunks;
+            const int j = threadIdx.x + i * THREADS;
+            const int k = j / row_chunks, chunk = j % row_chunks;
             index_t row = first + k;
             bool there = row < end;
             if (cx != cg) {
@@ -165,7 +166,7 @@ struct Rows {
     }
 };
 
-// Two neighbouring numbers to memory, as one where their place is even.
+// Stores two neighbouring elements, as one where the address allows it.
 __device__ __forceinline__ void store_pair(T* to, float v0, float v1, bool both) {
     if (both && (unsigned long long)to % (2 * sizeof(T)) == 0) {
         Pack<2> pair;

@@ -2,18 +2,18 @@
 // capability 9.0: see tensor.cuh. Compiled with -DWARPGROUPS, for the architecture sm_90a.
 //
 //                 N: TILE_N numbers
-//               +-------------------+     The tensor cores read both tiles where they lie in shared
-//      M: 128   |  warp 0: 16 rows  |     memory, 16 of DEPTH at a time, while the threads go on: they
-//      numbers, |  warp 1           |     start to copy the tiles of two steps later. Of four stages
-//      half 0   |  warp 2           |     two are being copied, one is multiplied, and one may still be
-//               |  warp 3           |     read by the products of the step before.
+//               +-------------------+     The tensor cores read both tiles from shared memory, 16 of
+//      M: 128   |  warp 0: 16 rows  |     DEPTH at a time, while the threads go on: they start to copy
+//      numbers, |  warp 1           |     the tiles of two steps later. Of four stages two are being
+//      half 0   |  warp 2           |     copied, one is multiplied, and one may still be read by the
+//               |  warp 3           |     products of the previous step.
 //               +-------------------+
 //      half 1   |  warp 0, ...      |     A step reads (64 + TILE_N) * 64 bytes of shared memory for
 //               +-------------------+     each half, for 64 * TILE_N * DEPTH multiply-adds.
 //
-// The layouts are those that the instruction knows (PTX manual, "wgmma: matrix layout"): rows of 64
-// bytes along L, turned within 512 bytes; across L, columns of 64 numbers (of 32, where 64 do not
-// divide TILE_N), DEPTH rows of each together, turned within 8 rows.
+// The layouts are those that the instruction reads (PTX manual, "wgmma: matrix layout"): rows of 64
+// bytes along L, swizzled within 512 bytes; across L, strips of 64 columns (32 where 64 does not divide
+// TILE_N), the DEPTH rows of a strip together, swizzled within 8 rows.
 
 #if TENSOR_CORES && defined(WARPGROUPS)
 
@@ -30,35 +30,35 @@ struct Sums {
 };
 typedef unsigned long long Descriptor;
 
-extern __shared__ Chunk shared_tiles[];  // STAGES stages, and what aligning the first may take
+extern __shared__ Chunk shared_tiles[];  // STAGES stages, and room to align the first
 
 __device__ __forceinline__ int across(int k, int chunk, int columns) {
-    const int strip = STRIP(columns), turn = strip == 8 ? k & 7 : k >> 1 & 3;
-    return (chunk / strip * DEPTH + k) * strip + (chunk % strip ^ turn);
+    const int strip = STRIP(columns), swizzle = strip == 8 ? k & 7 : k >> 1 & 3;
+    return (chunk / strip * DEPTH + k) * strip + (chunk % strip ^ swizzle);
 }
 
-// ---------------------------------------------------------------- what the hardware does
+// ---------------------------------------------------------------- tensor core instructions
 
 #ifdef __CUDACC_RTC__
 
-// What this thread's copies brought is there for the tensor cores too, after a barrier.
+// Makes what this thread copied visible to the tensor cores, after a barrier.
 __device__ __forceinline__ void show_copies() {
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
-// Products follow; close_products ends a group of them.
+// Opens a group of products, which close_products ends.
 __device__ __forceinline__ void open_products() {
     asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 }
 __device__ __forceinline__ void close_products() {
     asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 }
-// Waits until at most LEFT groups of products are on their way.
+// Waits until at most LEFT groups of products are in flight.
 template <int LEFT>
 __device__ __forceinline__ void wait_products() {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(LEFT) : "memory");
 }
 
-// Keeps the compiler from reading a sum before the wait that stands before this.
+// Keeps the compiler from reading a sum before the preceding wait.
 __device__ __forceinline__ void settle(float& sum) { asm volatile("" : "+f"(sum)::"memory"); }
 
 #if defined(STORAGE_float16)
@@ -77,14 +77,14 @@ __device__ __forceinline__ void settle(float& sum) { asm volatile("" : "+f"(sum)
     NAMES_32 ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47"
 #define NAMES_64 \
     NAMES_48 ", %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
-#define PRODUCT(shape, names, left, right, turned, ...)                                       \
+#define PRODUCT(shape, names, left, right, transposed, ...)                                   \
     asm volatile("{ .reg .pred add; setp.eq.u32 add, 0, 0; "                                  \
                  "wgmma.mma_async.sync.aligned." shape "." NUMBERS " {" names "}, " left ", " \
-                 right ", add, 1, 1, " turned "; }"                                           \
+                 right ", add, 1, 1, " transposed "; }"                                       \
                  : __VA_ARGS__                                                                \
                  : "l"(a), "l"(b), "n"(LEFT_ALONG ? 0 : 1), "n"(RIGHT_ALONG ? 0 : 1))
 
-// sums += a b for 64 x TILE_N outputs over 16 of L, later; where the sums lie: see each_pair.
+// Starts sums += a b for 64 x TILE_N outputs over 16 of L; each_pair has the layout of the sums.
 template <bool LEFT_ALONG, bool RIGHT_ALONG>
 __device__ __forceinline__ void multiply_later(float (&c)[N_TILES][4], Descriptor a, Descriptor b) {
 #if TILE_N == 64
@@ -97,7 +97,7 @@ __device__ __forceinline__ void multiply_later(float (&c)[N_TILES][4], Descripto
 #endif
 }
 
-#else  // off the GPU: products read their tiles both when they start and when they are waited for
+#else  // off the GPU: products read their tiles when they start and again when they are waited for
 
 __device__ unsigned shared_address(const Chunk* p) { return (unsigned)(p - shared_tiles) * 16; }
 
@@ -109,9 +109,9 @@ struct Product {
 };
 static thread_local std::vector<std::vector<Product>> products_of[THREADS];  // groups, last one open
 
-// A matrix of shared memory as its descriptor says it lies.
+// A matrix in shared memory, laid out as its descriptor says.
 struct Matrix {
-    int start, leading, stride, bits;  // 2^bits bytes are turned together
+    int start, leading, stride, bits;  // the swizzle repeats every 2^bits bytes
     bool along;
 
     Matrix(Descriptor d, bool along)
@@ -169,7 +169,7 @@ __device__ void wait_products() {
             float now[N_TILES][4];
             product_of(p, now);
             for (int n = 0; n < N_TILES; ++n)
-                for (int j = 0; j < 4; ++j)  // a tile that was overwritten meanwhile is a mistake
+                for (int j = 0; j < 4; ++j)  // a NaN shows a tile overwritten meanwhile
                     p.sums[n][j] += memcmp(&now[n][j], &p.started[n][j], 4) ? NAN : now[n][j];
         }
         groups.erase(groups.begin());
@@ -181,8 +181,8 @@ __device__ void wait_products() {
 
 // ---------------------------------------------------------------- tiles in shared memory
 
-// Where slice `slice` (16 of DEPTH) of 64 (or TILE_N) rows or columns lies, and how: the start, the
-// steps to the next strip and to the next 8 rows in memory, and how many bytes are turned together.
+// The descriptor of slice `slice` (16 of DEPTH) of 64 (or TILE_N) rows or columns: its start, the
+// strides to the next strip and to the next 8 rows, and the swizzle.
 template <bool ALONG>
 __device__ __forceinline__ Descriptor descriptor(const Chunk* tile, int columns, int slice) {
     const int strip = ALONG ? 4 : STRIP(columns);
@@ -191,11 +191,11 @@ __device__ __forceinline__ Descriptor descriptor(const Chunk* tile, int columns,
     return (start & 0x3fff) | leading << 16 | stride << 32 | (Descriptor)(strip == 8 ? 1 : 2) << 62;
 }
 
-// sums = left right over `steps` steps of DEPTH. `left.fetch(tile)` and `right.fetch(tile)` start to
-// copy the next step's tile and move on.
+// sums = left right over `steps` steps of DEPTH. `left.fetch(tile)` and `right.fetch(tile)` start the
+// copy of the next step's tile and advance.
 template <class Left, class Right>
 __device__ void multiply_tiles(Sums& sums, Left& left, Right& right, int steps) {
-    // tiles that are turned start at multiples of 1024 bytes
+    // swizzled tiles start at multiples of 1024 bytes
     Chunk* tiles = shared_tiles + (64 - shared_address(shared_tiles) / 16 % 64) % 64;
 #pragma unroll
     for (int half = 0; half < HALVES; ++half)
@@ -213,7 +213,7 @@ __device__ void multiply_tiles(Sums& sums, Left& left, Right& right, int steps) 
     for (int step = 0; step < steps; ++step) {
         wait_copies<AHEAD - 1>();
         show_copies();
-        __syncthreads();  // this step's tiles have come; all are done with those of two steps before
+        __syncthreads();  // this step's tiles have arrived; all are done with those of two steps before
         const Chunk* tile = tiles + step % STAGES * STAGE_CHUNKS;
         open_products();
 #pragma unroll
@@ -231,7 +231,7 @@ __device__ void multiply_tiles(Sums& sums, Left& left, Right& right, int steps) 
             right.fetch(next + LEFT_CHUNKS);
         }
         commit_copies();
-        wait_products<1>();  // those of the step before
+        wait_products<1>();  // those of the previous step
     }
     wait_products<0>();
 #pragma unroll
