@@ -19,7 +19,7 @@ from minialex.parallel import partition as plans
 from minialex.parallel.collectives import AllReduce, ShardedActivation, gather, reduce_scatter
 from minialex.parallel.devices import Devices, Inputs
 from minialex.parallel.partition import Plan, Range, split
-from minialex.parallel.sharded_stages import ShardedStage, sharded_stages
+from minialex.parallel.sharded_stages import ShardedStage, Shards, sharded_stages
 from minialex.tree import Tree, map_tree
 
 
@@ -145,8 +145,8 @@ class DeviceGroup(Devices):
                 parts.append({name: use(b, array) for name, array in part.items()})
         return replace(x, parts=tuple(parts))
 
-    def _own(self, params: Tree) -> list[Tree]:
-        """What each device computes with: {layer: {array's name: array}}."""
+    def _own(self, params: Tree) -> Shards:
+        """What each device computes with."""
         trees = []
         for d, b in enumerate(self.backends):
             tree = {
@@ -155,7 +155,7 @@ class DeviceGroup(Devices):
             }
             with b.device_context():
                 trees.append(b.cast_params(tree))
-        return trees
+        return Shards(self.backends, trees)
 
     # ------------------------------------------------------------------------------ one step
 
@@ -184,7 +184,7 @@ class DeviceGroup(Devices):
         y = self._input(inputs, count, rows)
         own = self._own(params)
         for stage in sharded_stages(network, self.plan, training=False):
-            y = stage.forward(self.backends, own, y, Mode())[0]
+            y = stage.forward(own, y, Mode())[0]
         if y.axis is None:
             return self.backends[0].to_numpy(y.parts[0])
         parts = [
@@ -239,23 +239,23 @@ class DeviceGroup(Devices):
     # ------------------------------------------------------------------------------ layers
 
     def _forward(
-        self, own: list[Tree], x: ShardedActivation, mode: Mode
+        self, own: Shards, x: ShardedActivation, mode: Mode
     ) -> tuple[ShardedActivation, list[tuple[ShardedStage, Any]]]:
         """-> the output, and each stage with what its backward pass needs."""
         saved = []
         for stage in sharded_stages(self.network, self.plan, mode.training):
-            x, kept = stage.forward(self.backends, own, x, mode)
+            x, kept = stage.forward(own, x, mode)
             saved.append((stage, kept))
         return x, saved
 
-    def _backward(self, own: list[Tree], saved: list, dy: ShardedActivation) -> Tree:
+    def _backward(self, own: Shards, saved: list, dy: ShardedActivation) -> Tree:
         """Gradients of all parameters; takes `saved` apart as it goes, to free memory."""
         grads: Tree = {}
         first = next(iter(self.network.parameter_shapes()))
         while saved:
             stage, kept = saved.pop()
-            name = getattr(stage, "name", None)
-            dy, of_layer = stage.backward(self.backends, own, kept, dy, name != first)
+            name = stage.name
+            dy, of_layer = stage.backward(own, kept, dy, name != first)
             if any(of_layer):
                 assert name is not None
                 grads[name] = self._shards(name, of_layer)

@@ -1,9 +1,10 @@
 """A network's stages over several devices: run a stage, gather, keep a slice, add partial sums.
 
-Each has a forward and, under it, its backward, over all devices at once; `own` are the devices'
-parameters, `saved` is what forward keeps, and an activation is a `ShardedActivation`.
+Each has a forward and, under it, its backward, over all devices at once; an activation is a
+`ShardedActivation`.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,55 +17,71 @@ from minialex.parallel.collectives import ShardedActivation, gather, reduce_scat
 from minialex.parallel.partition import LayerPartition, Plan, Range
 from minialex.tree import Tree
 
-Backends = Sequence[Backend]
 Grads = list[dict[str, Any]]  # one dictionary of arrays a device
+Forward = tuple[ShardedActivation, Any]  # y, and what backward needs
+Backward = tuple[ShardedActivation, Grads]  # dx, and the gradients of the parameters
 
 
 @dataclass(frozen=True)
-class RunStage:
+class Shards:
+    """The devices, and the parameters that each has: {layer: {array's name: array}}."""
+
+    backends: Sequence[Backend]
+    params: list[Tree]
+
+    def __len__(self) -> int:
+        return len(self.backends)
+
+
+class ShardedStage(ABC):
+    """A stage over several devices."""
+
+    name: str | None  # the layer whose parameters it has, if any
+
+    @abstractmethod
+    def forward(self, own: Shards, x: ShardedActivation, mode: Mode) -> Forward:
+        """The output, and what backward needs."""
+
+    @abstractmethod
+    def backward(self, own: Shards, saved: Any, dy: ShardedActivation, need_dx: bool) -> Backward:
+        """dx, whose parts are None unless `need_dx`, and the parameters' gradients or nothing."""
+
+
+@dataclass(frozen=True)
+class RunStage(ShardedStage):
     """A stage on what each device has; `channels` are its outputs where it divides them."""
 
     stages: tuple[Stage, ...]  # one a device, alike but for sizes
     channels: tuple[Range, ...] = ()
 
     @property
-    def name(self) -> str:
-        """The layer whose parameters the stage has, if any."""
+    def name(self) -> str:  # type: ignore[override]
         return self.stages[0].name
 
-    def forward(
-        self, backends: Backends, own: list[Tree], x: ShardedActivation, mode: Mode
-    ) -> tuple[ShardedActivation, Any]:
+    def forward(self, own: Shards, x: ShardedActivation, mode: Mode) -> Forward:
         parts: list[Any] = []
         saved: list[Any] = []
         layout = (-1, self.channels) if self.channels else (x.axis, x.ranges)
-        for d, (b, part) in enumerate(zip(backends, x.parts, strict=True)):
+        for d, (b, part) in enumerate(zip(own.backends, x.parts, strict=True)):
             y, kept = None, None
             if part is not None:
                 with b.device_context():
                     local = _mode_of(mode, *layout, d)
-                    y, kept = self.stages[d].forward(b, own[d], part, local)
+                    y, kept = self.stages[d].forward(b, own.params[d], part, local)
             parts.append(y)
             saved.append(kept)
         return ShardedActivation(tuple(parts), *layout), (saved, x.axis, x.ranges)
 
-    def backward(
-        self,
-        backends: Backends,
-        own: list[Tree],
-        saved: Any,
-        dy: ShardedActivation,
-        input_gradient: bool,
-    ) -> tuple[ShardedActivation, Grads]:
+    def backward(self, own: Shards, saved: Any, dy: ShardedActivation, need_dx: bool) -> Backward:
         kept, axis, ranges = saved
         parts: list[Any] = []
         grads: Grads = []
-        for d, (b, part) in enumerate(zip(backends, dy.parts, strict=True)):
+        for d, (b, part) in enumerate(zip(own.backends, dy.parts, strict=True)):
             dx, of_params = None, dict[str, Any]()
             if part is not None:
                 with b.device_context():
                     dx, of_params = self.stages[d].backward(
-                        b, own[d], kept[d], part, input_gradient=input_gradient
+                        b, own.params[d], kept[d], part, input_gradient=need_dx
                     )
             parts.append(dx)
             grads.append(of_params)
@@ -72,53 +89,38 @@ class RunStage:
 
 
 @dataclass(frozen=True)
-class AllGather:
+class AllGather(ShardedStage):
     """Every device gets the whole of a divided activation."""
 
-    def forward(
-        self, backends: Backends, own: list[Tree], x: ShardedActivation, mode: Mode
-    ) -> tuple[ShardedActivation, Any]:
-        return gather(backends, x, range(len(backends))), (x.axis, x.ranges)
+    name = None
 
-    def backward(
-        self,
-        backends: Backends,
-        own: list[Tree],
-        saved: Any,
-        dy: ShardedActivation,
-        input_gradient: bool,
-    ) -> tuple[ShardedActivation, Grads]:
+    def forward(self, own: Shards, x: ShardedActivation, mode: Mode) -> Forward:
+        return gather(own.backends, x, range(len(own))), (x.axis, x.ranges)
+
+    def backward(self, own: Shards, saved: Any, dy: ShardedActivation, need_dx: bool) -> Backward:
         axis, ranges = saved
-        if not input_gradient:
-            return ShardedActivation((None,) * len(backends), axis, ranges), []
-        return reduce_scatter(backends, dy.parts, axis, ranges), []
+        if not need_dx:
+            return ShardedActivation((None,) * len(own), axis, ranges), []
+        return reduce_scatter(own.backends, dy.parts, axis, ranges), []
 
 
 @dataclass(frozen=True)
-class LocalSlice:
+class LocalSlice(ShardedStage):
     """Of channels that every device computed whole, each keeps its own."""
 
+    name = None
     channels: tuple[Range, ...]
 
-    def forward(
-        self, backends: Backends, own: list[Tree], x: ShardedActivation, mode: Mode
-    ) -> tuple[ShardedActivation, Any]:
+    def forward(self, own: Shards, x: ShardedActivation, mode: Mode) -> Forward:
         parts = []
-        for b, part, (low, high) in zip(backends, x.parts, self.channels, strict=True):
+        for b, part, (low, high) in zip(own.backends, x.parts, self.channels, strict=True):
             with b.device_context():
                 parts.append(b.narrow(part, part.ndim - 1, low, high))
         return ShardedActivation(tuple(parts), -1, self.channels), None
 
-    def backward(
-        self,
-        backends: Backends,
-        own: list[Tree],
-        saved: Any,
-        dy: ShardedActivation,
-        input_gradient: bool,
-    ) -> tuple[ShardedActivation, Grads]:
+    def backward(self, own: Shards, saved: Any, dy: ShardedActivation, need_dx: bool) -> Backward:
         parts, end = [], self.channels[-1][1]
-        for b, part, (low, high) in zip(backends, dy.parts, self.channels, strict=True):
+        for b, part, (low, high) in zip(own.backends, dy.parts, self.channels, strict=True):
             with b.device_context():
                 before, after = (_zeros(b, part, width) for width in (low, end - high))
                 parts.append(b.concat([*before, part, *after], part.ndim - 1))
@@ -131,7 +133,7 @@ def _zeros(b: Backend, like: Any, width: int) -> list[Any]:
 
 
 @dataclass(frozen=True)
-class PartialSums:
+class PartialSums(ShardedStage):
     """A layer that needs the channels of all devices: a sum over the devices they come from.
 
     A device starts with its own channels while the others' are on their way, and on the way back
@@ -142,9 +144,8 @@ class PartialSums:
     name: str
     partitions: tuple[LayerPartition, ...]  # one a device
 
-    def forward(
-        self, backends: Backends, own: list[Tree], x: ShardedActivation, mode: Mode
-    ) -> tuple[ShardedActivation, Any]:
+    def forward(self, own: Shards, x: ShardedActivation, mode: Mode) -> Forward:
+        backends = own.backends
         arrived = [
             {
                 term.sender: (
@@ -164,7 +165,7 @@ class PartialSums:
                     continue
                 term = partition.terms[turn]
                 part, event = arrived[d][term.sender]
-                params = self._params(own[d], turn, term.weight)
+                params = self._params(own.params[d], turn, term.weight)
                 with b.device_context():
                     b.wait(event)
                     y, kept = term.layer.forward(b, params, part, replace(mode, layer=self.index))
@@ -173,15 +174,8 @@ class PartialSums:
         channels = tuple(partition.channels for partition in self.partitions)
         return ShardedActivation(tuple(parts), -1, channels), (saved, x.ranges)
 
-    def backward(
-        self,
-        backends: Backends,
-        own: list[Tree],
-        saved: Any,
-        dy: ShardedActivation,
-        input_gradient: bool,
-    ) -> tuple[ShardedActivation, Grads]:
-        kept, ranges = saved
+    def backward(self, own: Shards, saved: Any, dy: ShardedActivation, need_dx: bool) -> Backward:
+        backends, (kept, ranges) = own.backends, saved
         grads: Grads = [{} for _ in backends]
         contributions: list[list[tuple[int, Any]]] = [[] for _ in backends]
         for turn in reversed(range(self._turns)):
@@ -189,17 +183,17 @@ class PartialSums:
                 if turn >= len(partition.terms):
                     continue
                 term = partition.terms[turn]
-                params = self._params(own[d], turn, term.weight)
+                params = self._params(own.params[d], turn, term.weight)
                 with b.device_context():
                     dx, of_params = term.layer.backward(
-                        b, params, kept[d][turn], dy.parts[d], input_gradient=input_gradient
+                        b, params, kept[d][turn], dy.parts[d], input_gradient=need_dx
                     )
                 contributions[term.sender].append((d, dx))
                 grads[d][term.weight] = of_params["weight"]
                 if turn == 0:
                     grads[d]["bias"] = of_params["bias"]
-        if not input_gradient:
-            return ShardedActivation((None,) * len(backends), -1, ranges), grads
+        if not need_dx:
+            return ShardedActivation((None,) * len(own), -1, ranges), grads
         in_order = [[(dx, d) for d, dx in sorted(c, key=lambda p: p[0])] for c in contributions]
         return ShardedActivation(sums(backends, in_order), -1, ranges), grads
 
@@ -210,9 +204,6 @@ class PartialSums:
     def _params(self, own: Tree, turn: int, weight: str) -> dict[str, Any]:
         of_layer = own[self.name]
         return {"weight": of_layer[weight], "bias": of_layer["bias"] if turn == 0 else None}
-
-
-ShardedStage = RunStage | AllGather | LocalSlice | PartialSums
 
 
 def _mode_of(mode: Mode, axis: int | None, ranges: tuple[Range, ...], device: int) -> Mode:
