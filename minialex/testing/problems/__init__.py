@@ -1,0 +1,37 @@
+"""Drawn problems for every op of a backend: a file an op family, as in `backends/generic/`.
+
+Each public function there is an op: from a `Problem` to the op's results. Run on two backends with
+the same case number it computes the same thing twice.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from minialex.testing.problems import (
+    activations,
+    arrays,
+    convolution,
+    crops,
+    dense,
+    dropout,
+    losses,
+    pooling,
+    response_norm,
+    sgd,
+)
+from minialex.testing.problems.problem import GENERIC, Problem, difference
+
+__all__ = ["GENERIC", "OPS", "Problem", "difference"]
+
+_FAMILIES = (
+    *(convolution, pooling, response_norm, dense, activations),
+    *(arrays, losses, dropout, crops, sgd),
+)
+
+OPS: dict[str, Callable[[Problem], Sequence[Any]]] = {
+    name: op
+    for family in _FAMILIES
+    for name, op in vars(family).items()
+    if inspect.isfunction(op) and op.__module__ == family.__name__ and not name.startswith("_")
+}

@@ -1,0 +1,43 @@
+"""Dropout, its mask, and with the dense layer and ReLU before it."""
+
+from minialex.testing.problems.problem import Problem
+
+
+def dropout_mask(p: Problem):
+    shape = (p.integer(1, 4), p.integer(1, 40))
+    seed, stream, step = p.integer(0, 2**31), p.integer(0, 20), p.integer(0, 2**31)
+    return (p.b.dropout_mask(shape, 0.3 + 0.1 * p.case, seed, stream, step, p.integer(0, 1000)),)
+
+
+def _dropped(p: Problem):
+    """Of some of a layer's channels."""
+    c = p.integer(1, 9)
+    x, first = p.normal((p.integer(1, 3), p.integer(1, 4), c)), p.integer(0, 9)
+    draw = (p.integer(0, 2**31), p.integer(0, 20), 3, p.integer(0, 9), first, first + c + p.case)
+    return p.b.dropout(p.given(x), 0.6, 1.5, *draw), x.shape
+
+
+def dropout(p: Problem):
+    return (_dropped(p)[0][0],)
+
+
+def dropout_gradient(p: Problem):
+    (_, saved), shape = _dropped(p)
+    return (p.b.dropout_gradient(p.given(p.normal(shape)), saved),)
+
+
+def _passed(p: Problem):
+    """The output of dense, ReLU and dropout."""
+    n, i, o, first = p.integer(1, 4), p.integer(1, 9), p.integer(1, 9), p.integer(0, 9)
+    x, weight, bias = (p.given(p.normal(shape)) for shape in ((n, i), (i, o), (o,)))
+    draw = (p.integer(0, 2**31), p.integer(0, 20), 3, p.integer(0, 9), first, first + o + p.case)
+    return p.b.dense_relu_dropout(x, weight, bias, 0.6, 1.5, *draw)
+
+
+def dense_relu_dropout(p: Problem):
+    return (_passed(p),)
+
+
+def relu_dropout_gradient(p: Problem):
+    y = _passed(p)
+    return (p.b.relu_dropout_gradient(p.given(p.normal(y.shape)), y, 1.5),)
