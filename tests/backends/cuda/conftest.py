@@ -1,0 +1,9 @@
+import pytest
+
+from minialex import backends
+
+
+@pytest.fixture(scope="session")
+def b():
+    """The CUDA backend, on the stand-in where there is no GPU."""
+    return backends.get("cupy")

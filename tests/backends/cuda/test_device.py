@@ -1,0 +1,27 @@
+"""What may be missing to run on CUDA."""
+
+import pytest
+
+from minialex import backends
+from minialex.errors import InputError
+
+
+@pytest.mark.standin
+def test_what_is_missing_is_one_sentence(monkeypatch):
+    cupy = backends.get("cupy").xp
+    with pytest.raises(InputError, match=r"no CUDA device 7: this machine has 2 \(number 0, 1\)"):
+        backends.get("cupy", 7)
+    monkeypatch.setattr(cupy.cuda.runtime, "getDeviceCount", lambda: 0)
+    with pytest.raises(InputError, match="finds no GPU"):
+        backends.get("cupy")
+
+    def no_driver():
+        raise cupy.cuda.runtime.CUDARuntimeError("cudaErrorInsufficientDriver: too old")
+
+    monkeypatch.setattr(cupy.cuda.runtime, "getDeviceCount", no_driver)
+    with pytest.raises(InputError, match=r"no usable CUDA driver \(cudaErrorInsufficientDriver"):
+        backends.get("cupy")
+    monkeypatch.setitem(__import__("sys").modules, "cupy", None)
+    with pytest.raises(InputError, match=r'install "minialex\[gpu\]" for CUDA 12'):
+        backends.get("cupy")
+    assert backends.get("auto").name != "cupy"

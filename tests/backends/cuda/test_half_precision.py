@@ -1,0 +1,166 @@
+"""Half precision: what is rounded where, op by op, and that learning hardly notices."""
+
+import ml_dtypes
+import numpy as np
+import pytest
+from helpers.strategies import grid, norms, windows
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minialex import backends, losses, models
+from minialex.models.recipe import Recipe
+from minialex.optim import SGD, Rates
+from minialex.parallel import SingleDevice
+from minialex.testing.tolerance import assert_close
+from minialex.training.step import TrainStep
+from minialex.tree import leaves
+
+HALF = ("float16", "bfloat16")
+reference = backends.get("numpy")
+
+
+def rounded(x, dtype: str) -> np.ndarray:
+    """The numbers that are left of x in half precision, in float64."""
+    kind = np.float16 if dtype == "float16" else ml_dtypes.bfloat16
+    return np.asarray(x).astype(kind).astype(np.float64)
+
+
+def close(ours, theirs, dtype, length, what):
+    """As `assert_close`; also the type that the backend promises."""
+    assert_close(np.asarray(ours), theirs, dtype, length, what)
+
+
+@pytest.mark.parametrize("dtype", HALF)
+@given(problem=windows())
+@settings(max_examples=40)
+def test_convolution_in_half_precision(b, dtype, problem):
+    """Products of half numbers, sums and weight gradients in float32."""
+    r, s = problem.window
+    x = rounded(grid(problem.shape, 0), dtype)
+    weight = rounded(grid((r, s, problem.shape[3] // problem.groups, problem.channels), 1), dtype)
+    bias = grid((problem.channels,), 2).astype("float32")
+    place = (problem.stride, problem.pads, problem.groups)
+    y = b.convolution(b.asarray(x, dtype), b.asarray(weight, dtype), b.asarray(bias), *place)
+    wanted = reference.convolution(x, weight, bias.astype("float64"), *place)
+    close(b.to_numpy(y), wanted, dtype, 1, "y")
+    dy = rounded(grid(wanted.shape, 3), dtype)
+    dx = b.convolution_input_gradient(
+        b.asarray(dy, dtype), b.asarray(weight, dtype), x.shape, *place
+    )
+    wanted = reference.convolution_input_gradient(dy, weight, x.shape, *place)
+    close(b.to_numpy(dx), wanted, dtype, r * s, "dx")  # columns are stored before they are summed
+    dw = b.convolution_weight_gradient(b.asarray(x, dtype), b.asarray(dy, dtype), (r, s), *place)
+    wanted = reference.convolution_weight_gradient(x, dy, (r, s), *place)
+    close(b.to_numpy(dw), wanted, "float32", dy.size, "dW")
+
+
+@pytest.mark.parametrize("dtype", HALF)
+@given(problem=windows(pooling=True))
+@settings(max_examples=40)
+def test_pooling_in_half_precision(b, dtype, problem):
+    place = (problem.window, problem.stride, problem.pads)
+    x = rounded(grid(problem.shape, 0), dtype)
+    y, argmax = b.max_pool(b.asarray(x, dtype), *place)
+    wanted, wanted_argmax = reference.max_pool(x, *place)
+    np.testing.assert_array_equal(b.to_numpy(y).astype("float64"), wanted)
+    np.testing.assert_array_equal(b.to_numpy(argmax), wanted_argmax)
+    dy = rounded(grid(wanted.shape, 1), dtype)
+    dx = b.max_pool_gradient(b.asarray(dy, dtype), argmax, x.shape, *place)
+    wanted = reference.max_pool_gradient(dy, wanted_argmax, x.shape, *place)
+    close(b.to_numpy(dx), wanted, dtype, 1, "dx")
+    y = b.average_pool(b.asarray(x, dtype), *place)
+    close(b.to_numpy(y), reference.average_pool(x, *place), dtype, 1, "mean")
+    dx = b.average_pool_gradient(b.asarray(dy, dtype), x.shape, *place)
+    close(b.to_numpy(dx), reference.average_pool_gradient(dy, x.shape, *place), dtype, 1, "dx")
+
+
+@pytest.mark.parametrize("dtype", HALF)
+@given(problem=norms())
+@settings(max_examples=40)
+def test_response_norms_in_half_precision(b, dtype, problem):
+    x, dy = (rounded(grid(problem.shape, i), dtype) for i in (0, 1))
+    place = (problem.n, problem.k, problem.alpha, problem.beta)
+    for op, more in (("response_norm", (problem.groups,)), ("spatial_response_norm", ())):
+        y, saved = getattr(b, op)(b.asarray(x, dtype), *place, *more)
+        wanted, kept = getattr(reference, op)(x, *place, *more)
+        close(b.to_numpy(y), wanted, dtype, 1, op)
+        dx = getattr(b, f"{op}_gradient")(b.asarray(dy, dtype), saved, *place, *more)
+        wanted = getattr(reference, f"{op}_gradient")(dy, kept, *place, *more)
+        close(b.to_numpy(dx), wanted, dtype, 1, f"{op} gradient")
+
+
+@pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.parametrize("shape", [(2, 9, 11, 96), (1, 7, 13, 256)])
+def test_normalisation_and_pooling_as_one_in_half_precision(b, dtype, shape):
+    """The paper's channels, so that rows of windows are cut; rounded as the separate kernels do."""
+    x = b.asarray(np.maximum(grid(shape, 0), 0), dtype)
+    norm, pool = (5, 2.0, 1.0, 0.75, 2), ((3, 3), (2, 2), ((0, 0), (0, 0)))
+    z, kept = b.response_norm(x, *norm)
+    wanted, argmax = b.max_pool(z, *pool)
+    y, saved = b.response_norm_pool(x, norm, pool)
+    np.testing.assert_array_equal(b.to_numpy(y), b.to_numpy(wanted))
+    np.testing.assert_array_equal(b.to_numpy(saved[2]), b.to_numpy(argmax))
+    dy = b.asarray(grid(y.shape, 1), dtype)
+    dx = b.response_norm_gradient(b.max_pool_gradient(dy, argmax, shape, *pool), kept, *norm)
+    dx = b.to_numpy(b.relu_gradient(dx, x)).astype("float64")
+    found = b.to_numpy(b.response_norm_pool_gradient(dy, saved, norm, pool, relu=True))
+    close(found, dx, dtype, 1, "dx")
+
+
+@pytest.mark.parametrize("dtype", HALF)
+@given(st.integers(1, 5), st.integers(1, 9), st.integers(1, 9), st.integers(0, 99))
+@settings(max_examples=40)
+def test_dense_and_losses_in_half_precision(b, dtype, n, i, o, seed):
+    x, weight, dy = (rounded(grid(s, seed), dtype) for s in ((n, i), (i, o), (n, o)))
+    bias = grid((o,), seed).astype("float32")
+    ours = [b.asarray(a, dtype) for a in (x, weight, dy)]
+    y = b.dense(ours[0], ours[1], b.asarray(bias), relu=True)
+    close(b.to_numpy(y), np.maximum(x @ weight + bias, 0), dtype, 1, "y")
+    dx = b.dense_input_gradient(ours[2], ours[1], x.shape)
+    close(b.to_numpy(dx), dy @ weight.T, dtype, 1, "dx")
+    close(b.to_numpy(b.dense_weight_gradient(ours[0], ours[2])), x.T @ dy, "float32", n, "dW")
+    close(b.to_numpy(b.bias_gradient(ours[2])), dy.sum(0), "float32", n, "db")
+    labels = np.random.default_rng(seed).integers(0, o, n)
+    for loss in (losses.SoftmaxCrossEntropy(), losses.Hinge()):
+        value, dscores = loss(b, ours[2], b.asarray(labels), None, 512.0)
+        wanted, gradient = loss(reference, dy, labels, None, 512.0)
+        assert_close(float(b.to_numpy(value)), float(wanted), "float32", n * o, "loss")
+        close(b.to_numpy(dscores), gradient, dtype, 1, "dscores")
+
+
+@pytest.mark.parametrize("dtype", HALF)
+def test_every_number_is_rounded_as_ieee_says(b, dtype):
+    """Through all exponents, ties, infinities, subnormal numbers and a NaN."""
+    exponents = np.ldexp(1.0, np.arange(-26, 18))[:, None]
+    x = np.concatenate(((exponents * np.linspace(1, 2, 65)).ravel(), [np.inf, -np.inf, 0.0, 1e30]))
+    x = np.concatenate((x, -x, [np.nan])).astype("float32")
+    kind = np.float16 if dtype == "float16" else ml_dtypes.bfloat16
+    with np.errstate(over="ignore"):
+        wanted = x.astype(kind)
+    found = b.to_numpy(b.asarray(x, dtype))
+    np.testing.assert_array_equal(found.astype("float32"), wanted.astype("float32"))
+
+
+def test_half_precision_changes_what_is_stored_not_what_is_learnt():
+    """Activations in half precision; parameters, gradients and updates in float32."""
+    network = models.get("cifar10", 10).network
+    images = np.random.default_rng(0).normal(size=(4, 32, 32, 3)).astype("float32")
+    labels = np.arange(4) % 10
+    found = {}
+    for precision in ("fp32", "tf32", "bf16", "fp16"):
+        b = backends.get("cupy", 0, precision)
+        devices, loss = SingleDevice(network, b), losses.SoftmaxCrossEntropy()
+        step = TrainStep(network, devices, loss, SGD(Recipe()))
+        state, values = step.init(seed=1), []
+        for _ in range(4):
+            values.append(step(state, (images, labels), Rates(0.01, 0.01, 0.0)))
+            for tree in (state.params, state.velocities):
+                assert {str(x.dtype) for *_, x in leaves(tree)} == {"float32"}
+        inputs, mode = step.feed.inputs((images, labels), 0, 0.0), step.mode(4)
+        _, grads = devices.gradients(state.params, inputs, labels, loss, mode)
+        assert {str(x.dtype) for *_, x in leaves(grads)} == {"float32"}
+        found[precision] = values
+    np.testing.assert_allclose(found["tf32"], found["fp32"], rtol=1e-5)
+    np.testing.assert_allclose(found["fp16"], found["fp32"], rtol=1e-3)
+    np.testing.assert_allclose(found["bf16"], found["fp32"], rtol=1e-2)
+    assert found["fp16"] != found["fp32"] != found["bf16"]

@@ -1,0 +1,136 @@
+"""Alignment, strides, index width and launch shape change no bit; wrong arguments are refused."""
+
+import numpy as np
+import pytest
+from helpers.steps import here
+from helpers.strategies import grid, norms
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minialex import backends
+from minialex.backends.cuda import kernels
+from minialex.testing.tolerance import assert_close
+
+
+def views(b, x, start: int):
+    """The same numbers on the device: not aligned, every other column, transposed."""
+    flat = np.concatenate((np.zeros(start, x.dtype), x.ravel()))
+    yield b.asarray(flat)[start:].reshape(x.shape)
+    yield b.asarray(np.repeat(x, 2, axis=-1))[..., ::2]
+    yield b.asarray(np.ascontiguousarray(x.T)).T
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("start", [1, 3, 4])
+def test_any_layout_on_the_device(b, dtype, start):
+    """Channels by fours, so that aligned arrays take the wide kernels and others must not."""
+    x = grid((2, 6, 5, 8), 0).astype(dtype)
+    weight, other = grid((3, 3, 4, 8), 1).astype(dtype), b.asarray(grid(x.shape, 2).astype(dtype))
+    window, place = ((3, 3), (2, 1), ((1, 1), (0, 1))), ((1, 2), ((1, 1), (1, 0)), 2)
+    plain = b.asarray(x)
+    w, wide = b.asarray(weight), b.convolution(plain, b.asarray(weight), None, *place)
+
+    def everything(x):
+        pooled, argmax = b.max_pool(x, *window)
+        return [
+            b.convolution(x, w, None, *place),
+            b.convolution_weight_gradient(x, wide, (3, 3), *place),
+            b.convolution_input_gradient(b.narrow(x, 2, 0, 3), w, other.shape, *place),
+            pooled,
+            b.max_pool_gradient(pooled, argmax, x.shape, *window),
+            b.average_pool(x, *window),
+            b.relu(x),
+            b.relu_gradient(x, other),
+            b.relu_gradient(other, x),
+            b.add(x, other),
+            b.response_norm(x, 5, 2.0, 1.0, 0.75, 2)[0],
+            b.spatial_response_norm(x, 3, 2.0, 1.0, 0.75)[0],
+            b.bias_gradient(x),
+            b.dropout(x, 0.5, 1.0, 1, 2, 3)[0],
+            b.concat([x, other], 3),
+            b.dense_weight_gradient(x, b.asarray(grid((2, 3), 0).astype(dtype))),
+        ]
+
+    wanted = [b.to_numpy(y) for y in everything(plain)]
+    for view in views(b, x, start):
+        for ours, theirs in zip(everything(view), wanted, strict=True):
+            np.testing.assert_array_equal(b.to_numpy(ours), theirs)
+
+
+def test_indices_of_64_bits_give_the_same(b, monkeypatch):
+    """Arrays of 2^30 numbers and more take them; here all do."""
+    x, weight = grid((2, 7, 6, 8), 0), grid((3, 3, 4, 8), 1)
+    place, window = ((1, 1), ((1, 1), (1, 0)), 2), ((3, 3), (2, 2), ((0, 0), (0, 0)))
+
+    def everything():
+        y = b.convolution(b.asarray(x), b.asarray(weight), None, *place)
+        pooled, argmax = b.max_pool(y, *window)
+        norm = b.response_norm(pooled, 3, 2.0, 1.0, 0.75, 2)[0]
+        back = b.max_pool_gradient(norm, argmax, y.shape, *window)
+        dx = b.convolution_input_gradient(back, b.asarray(weight), x.shape, *place)
+        return [b.to_numpy(a) for a in (pooled, norm, dx, b.dropout(dx, 0.5, 1.0, 1, 2, 3)[0])]
+
+    wanted = everything()
+    monkeypatch.setattr(kernels, "_INDEX_LIMIT", 0)
+    for ours, theirs in zip(everything(), wanted, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_result_does_not_depend_on_the_launch(b, monkeypatch):
+    x = grid((3, 7, 6, 8), 0)
+
+    def everything():
+        y, saved = b.response_norm(b.asarray(x), 3, 2.0, 1.0, 0.75, 2)
+        dx = b.response_norm_gradient(y, saved, 3, 2.0, 1.0, 0.75, 2)
+        pooled, _ = b.max_pool(dx, (3, 3), (2, 2), ((0, 0), (0, 0)))
+        dropped = b.dropout(pooled, 0.5, 1.0, 1, 2, 3)[0]
+        return [b.to_numpy(a) for a in (y, dx, dropped, b.bias_gradient(dx))]
+
+    wanted = everything()
+    monkeypatch.setattr(kernels, "_GRID", 2)
+    monkeypatch.setattr(kernels, "BLOCK", 64)
+    for ours, theirs in zip(everything(), wanted, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@given(problem=norms(), wide=st.booleans())
+@settings(max_examples=30)
+def test_the_normalisation_for_very_many_channels(b, problem, wide):
+    """Channels that do not fit shared memory take the plain kernels."""
+    x, dy = grid(problem.shape, 0), grid(problem.shape, 1)
+    place = (problem.n, problem.k, problem.alpha, problem.beta, problem.groups)
+    y, saved = b.response_norm(b.asarray(x), *place)
+    dx = b.response_norm_gradient(b.asarray(dy), saved, *place)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("minialex.backends.cuda.kernels.SHARED", 0)
+        plain, saved = b.response_norm(b.asarray(x), *place)
+        plain_dx = b.response_norm_gradient(b.asarray(dy), saved, *place)
+    assert_close(b.to_numpy(plain), b.to_numpy(y), "float64", 9)
+    assert_close(b.to_numpy(plain_dx), b.to_numpy(dx), "float64", 9)
+
+
+def test_a_launch_refuses_what_a_kernel_cannot_take(b):
+    x, y = b.asarray(grid((4,), 0)), b.asarray(grid((4,), 1).astype("float32"))
+    launch = b.stream.launch
+    with pytest.raises(TypeError, match="takes 3 arguments, not 2"):
+        launch("elementwise", "relu", "float64", (x, x), 4)
+    with pytest.raises(TypeError, match="relu: y is float32, expected float64"):
+        launch("elementwise", "relu", "float64", (x, y, 4), 4)
+    with pytest.raises(TypeError, match="relu: x is not contiguous"):
+        launch("elementwise", "relu", "float64", (x[::2], x, 4), 4)
+
+
+@pytest.mark.standin
+def test_arrays_of_another_device_are_refused(b):
+    x, elsewhere = b.asarray(grid((4,), 0)), backends.get("cupy", 1)
+    launch = b.stream.launch
+    with pytest.raises(TypeError, match="relu: x is on device 1, not 0"):
+        launch("elementwise", "relu", "float64", (elsewhere.asarray(grid((4,), 0)), x, 4), 4)
+    with pytest.raises(TypeError, match="a product on device 0"):
+        b.dense(elsewhere.asarray(grid((2, 3), 0)), b.asarray(grid((3, 2), 0)), None)
+
+
+def test_a_module_belongs_to_its_device():
+    for device in here([0, 1, 0]):
+        b = backends.get("cupy", device)
+        np.testing.assert_array_equal(b.to_numpy(b.relu(b.asarray([-1.0, 2.0]))), [0.0, 2.0])

@@ -1,0 +1,65 @@
+"""A training step on CUDA: what it computes, copies and takes."""
+
+import cuda_on_cpu
+import numpy as np
+import pytest
+from helpers.steps import step_of, step_peak
+
+from minialex import backends, models, parallel
+from minialex.backends.base import Backend
+from minialex.parallel import SingleDevice
+from minialex.testing.tolerance import assert_close
+
+
+def test_a_step_of_the_whole_network_agrees():
+    network = models.get("alexnet", 10).network
+    outcomes = []
+    for name in ("numpy", "cupy"):
+        b: Backend = backends.get(name)
+        step, params = step_of(network, SingleDevice(network, b), 2)
+        value = step(0)()
+        outcomes.append((value, {k: b.to_numpy(v["weight"]) for k, v in params.items()}))
+    (theirs, wanted), (ours, found) = outcomes
+    assert ours == pytest.approx(theirs, rel=1e-5)
+    for layer, weight in wanted.items():
+        assert_close(found[layer], weight, "float32", 3000, layer)
+
+
+def test_ten_steps_of_a_small_network_agree():
+    network = models.get("cifar10", 10).network
+    values = []
+    for name in ("numpy", "cupy"):
+        step, _ = step_of(network, SingleDevice(network, backends.get(name)), 6, "float64")
+        values.append([step(i)() for i in range(10)])
+    np.testing.assert_allclose(values[1], values[0], rtol=1e-9)
+
+
+@pytest.mark.standin
+@pytest.mark.parametrize("devices", [0, [0, 1]])
+@pytest.mark.parametrize("scheme", [None, "data", "hybrid"])
+def test_a_step_reads_back_nothing_but_the_loss(devices, scheme):
+    """What goes to the device are the images, where to crop them, and the labels."""
+    machine = cuda_on_cpu.machine
+    network, batch = models.get("cifar10", 10).network, 6
+    b = parallel.open_devices(network, "cupy", devices, scheme)
+    step, _ = step_of(network, b, batch)
+    step(0)()
+    before = machine.to_host, machine.to_device
+    loss = step(1)
+    copies = 1 if devices == 0 or scheme != "towers" else 2
+    assert machine.to_host == before[0]
+    numbers = batch * (41 * 41 * 3 + 3 * 4 + 8)
+    assert machine.to_device - before[1] <= copies * numbers
+    loss()
+    assert machine.to_host - before[0] <= 2 * 4
+
+
+@pytest.mark.standin
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_batch_128_trains_in_the_memory_of_a_gtx_580(precision):
+    """3 GB (paper, section 3.2), on one device, and in half of it on two."""
+    network = models.get("alexnet").network
+    one, two = (step_peak(network, devices, precision, 128) for devices in (0, [0, 1]))
+    print(f"{precision}: {one / 1e9:.3f} GB on one device, {two / 1e9:.3f} GB on each of two")
+    assert one < 1.5e9
+    assert two < 0.9e9

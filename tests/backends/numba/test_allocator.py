@@ -1,0 +1,164 @@
+"""The caching allocator: memory is used again, bounded, and shared by threads."""
+
+import gc
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from minialex import backends
+from minialex.backends.numba import execution
+from minialex.backends.numba.allocator import Memory
+
+
+def test_memory_is_used_again_when_the_last_view_is_gone():
+    memory = Memory()
+    array = memory.empty((3, 1 << 20), "float32")
+    array[:] = 1
+    view, address = array[1:, ::2].T, array.ctypes.data
+    del array
+    other = memory.empty((3, 1 << 20), "float32")
+    assert other.ctypes.data != address  # the view still reads the first
+    other[:] = 2
+    assert (view == 1).all()
+    del view
+    gc.collect()
+    assert memory.empty((3 << 20,), "float32").ctypes.data == address
+
+
+def test_free_memory_is_bounded_by_what_was_in_use_at_once():
+    memory = Memory(slack=1.5)
+    for megabytes in (64, 8, 32, 4, 16, 64, 2, 128, 1):
+        array = memory.empty((megabytes << 20,), "uint8")
+        assert array.nbytes == megabytes << 20
+        assert memory.used + memory.free <= 1.5 * memory.most
+        del array
+    assert memory.used == 0
+    assert memory.most <= 128 << 20
+
+
+def test_a_block_that_is_too_large_is_not_wasted_on_a_small_array():
+    memory = Memory(slack=10)
+    memory.empty((64 << 20,), "uint8")
+    memory.empty((2 << 20,), "uint8")
+    assert memory.free == 66 << 20
+
+
+def test_memory_is_shared_by_threads():
+    memory, wrong = Memory(), []
+
+    def work(value):
+        for _ in range(200):
+            arrays = [memory.empty((1 << 20,), "uint8") for _ in range(3)]
+            for array in arrays:
+                array[::4096] = value
+            wrong.extend(1 for array in arrays if (array[::4096] != value).any())
+
+    workers = [threading.Thread(target=work, args=(value,)) for value in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not wrong
+    assert memory.used == 0
+
+
+def test_what_was_taken_long_ago_is_given_up():
+    memory = Memory()
+    memory.empty((400 << 20,), "uint8")
+    for _ in range(2100):
+        memory.empty((2 << 20,), "uint8")
+    assert memory.free <= 4 << 20
+
+
+def test_memory_that_is_not_there_is_a_memory_error():
+    memory = Memory()
+    memory.empty((2 << 20,), "uint8")
+    with pytest.raises(MemoryError, match="MiB for one array"):
+        memory.empty((1 << 46,), "uint8")
+    assert memory.used == 0
+    assert memory.most == 2 << 20
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_process_has_its_own_memory():
+    code = """
+import os
+from minialex.backends.numba.allocator import Memory
+array = Memory().empty((1 << 20,), "float32")
+array[:] = 1
+if os.fork() == 0:
+    array[:] = 7
+    os._exit(0)
+os.wait()
+assert (array == 1).all()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_process_forked_after_use_is_told():
+    code = """
+import os, numpy as np
+from minialex import backends
+from minialex.errors import InputError
+b, x = backends.get("numba"), np.ones(9, np.float32)
+b.relu(x)
+if os.fork() == 0:
+    try:
+        b.relu(x)
+    except InputError as error:
+        os._exit(42 if "forked" in str(error) else 1)
+assert os.waitstatus_to_exitcode(os.wait()[1]) == 42
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_small_arrays_are_numpys():
+    memory = Memory()
+    assert memory.empty((3, 4), "float64").shape == (3, 4)
+    assert memory.empty((0, 4), "float32").size == 0
+    assert memory.most == 0
+
+
+@pytest.mark.slow
+def test_ten_thousand_steps_need_no_more_memory_than_a_hundred():
+    code = """
+import resource
+from minialex import backends, models
+from minialex.bench.network import Run
+run = Run(backends.get("numba"), models.get("cifar10"), 16)
+for step in range(10_000):
+    run.train()
+    if step == 100:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(before, after)
+assert after - before < 20_000, (before, after)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_memory_grows_with_the_batch_and_not_with_the_steps():
+    from minialex import models
+    from minialex.bench.network import Run
+    from minialex.parallel import SingleDevice
+
+    peaks = []
+    for batch in (32, 64, 96):
+        memory = Memory()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(execution, "MEMORY", memory)
+            model = models.get("alexnet-64")
+            run = Run(SingleDevice(model.network, backends.get("numba")), model, batch)
+            run.train()
+            first = memory.most
+            for _ in range(3):
+                run.train()
+            assert memory.most == first
+            assert memory.used == 0
+            peaks.append(memory.most)
+    # blocks come in sizes an eighth apart
+    assert peaks[2] - peaks[1] == pytest.approx(peaks[1] - peaks[0], rel=0.25)
