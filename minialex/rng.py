@@ -13,8 +13,10 @@ own, on any device, in any order, and a resumed run needs no saved generator.
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 _MULTIPLIER_0, _MULTIPLIER_1 = 0xD2511F53, 0xCD9E8D57
 _WEYL_0, _WEYL_1 = 0x9E3779B9, 0xBB67AE85
@@ -36,7 +38,7 @@ class Stream(IntEnum):
     DROPOUT = 0x10000  # + the layer's position in its network
 
 
-def philox4x32(c0, c1, c2, c3, seed: int) -> tuple[np.ndarray, ...]:
+def philox4x32(c0: Any, c1: Any, c2: Any, c3: Any, seed: int) -> tuple[np.ndarray, ...]:
     """Ten rounds of Philox on counters of any broadcastable shape: four uint32 arrays."""
     c0, c1, c2, c3 = np.broadcast_arrays(*(np.asarray(c, np.uint64) for c in (c0, c1, c2, c3)))
     k0, k1 = seed & _LOW, (seed >> 32) & _LOW
@@ -50,7 +52,9 @@ def philox4x32(c0, c1, c2, c3, seed: int) -> tuple[np.ndarray, ...]:
     return tuple(c.astype(np.uint32) for c in (c0, c1, c2, c3))
 
 
-def words(seed: int, purpose: int, step: int, indices, count: int, first: int = 0) -> np.ndarray:
+def words(
+    seed: int, purpose: int, step: int, indices: ArrayLike, count: int, first: int = 0
+) -> np.ndarray:
     """`count` random uint32 words, from word `first` on, for each of `indices`: (len, count)."""
     indices = np.asarray(indices, np.uint64).reshape(-1, 1)
     start, stop = first // 4, -(-(first + count) // 4)
@@ -60,7 +64,7 @@ def words(seed: int, purpose: int, step: int, indices, count: int, first: int = 
     return row[:, first - 4 * start : first - 4 * start + count]
 
 
-def integers(word: np.ndarray, bound) -> np.ndarray:
+def integers(word: np.ndarray, bound: ArrayLike) -> np.ndarray:
     """Random words to integers 0 … bound-1 (int64) by the high half of a 64-bit product."""
     return ((word.astype(np.uint64) * np.asarray(bound, np.uint64)) >> np.uint64(32)).astype(
         np.int64
@@ -80,7 +84,9 @@ def normal(word: np.ndarray) -> np.ndarray:
     return pairs.reshape(word.shape)
 
 
-def normal_array(seed: int, purpose: int, step: int, shape, std: float, dtype) -> np.ndarray:
+def normal_array(
+    seed: int, purpose: int, step: int, shape: tuple[int, ...], std: float, dtype: DTypeLike
+) -> np.ndarray:
     """An array of N(0, std²), filled in blocks that stay in cache: 61 million take seconds."""
     flat = np.empty(int(np.prod(shape)), dtype)
     block = 1 << 16

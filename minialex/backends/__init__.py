@@ -7,6 +7,7 @@ packages bring theirs through the entry-point group "minialex.backends", one ent
 from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import entry_points
+from typing import Any
 
 from minialex.backends.base import Backend
 from minialex.backends.generic.backend import GenericBackend
@@ -39,7 +40,7 @@ def available() -> tuple[str, ...]:
 
 def get(
     name: str | Backend = "auto",
-    device=None,
+    device: Any = None,
     precision: str = "fp32",
     threads: int | None = None,
 ) -> Backend:
@@ -62,7 +63,7 @@ def _fastest() -> str:
     return "cupy" if device.usable() else "numba"
 
 
-def _make(name: str, device) -> Backend:
+def _make(name: str, device: Any) -> Backend:
     if name in _registered:
         return _registered[name](device)
     if name in _BUILT_IN:

@@ -10,7 +10,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from minialex import __version__
 from minialex.cli import (
@@ -65,7 +65,7 @@ _USER_ERRORS = {
 class Parser(argparse.ArgumentParser):
     """An argument parser that raises InputError; options cannot be abbreviated."""
 
-    def __init__(self, **options):
+    def __init__(self, **options: Any) -> None:
         options.setdefault("allow_abbrev", False)
         options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(**options)

@@ -4,6 +4,7 @@ import argparse
 import shlex
 import signal
 from pathlib import Path
+from typing import Any
 
 from minialex.cli.common import add_json, add_workers, at_least, print_json
 
@@ -57,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="print errors only")
 
 
-def run(source: str, dest: Path, json: bool, quiet: bool, **options) -> int:
+def run(source: str, dest: Path, json: bool, quiet: bool, **options: Any) -> int:
     from minialex.data.packed.prepare import prepare
     from minialex.data.packed.report import NAME
 

@@ -7,6 +7,7 @@ with the batch size, the number of devices, or when a run is resumed.
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from minialex import rng
 from minialex.errors import InputError
@@ -28,7 +29,7 @@ class Draws:
 def random_draws(
     seed: int,
     epoch: int,
-    positions,
+    positions: ArrayLike,
     stored: int,
     crop: int,
     *,

@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from minialex.backends.base import Array, Backend
 from minialex.data.augment import Draws, centre_draws, random_draws, ten_crop_draws
 from minialex.data.statistics import Statistics
 from minialex.errors import InputError
@@ -21,7 +22,7 @@ class Preprocessing:
     recipe: Recipe
     statistics: Statistics
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         size = self.recipe.resize
         if self.statistics.mean.shape[:2] != (size, size):
             raise InputError(
@@ -29,7 +30,17 @@ class Preprocessing:
                 "the weight file is inconsistent"
             )
 
-    def training_input(self, b, images, positions, *, seed: int, epoch: int, noise: float, dtype):
+    def training_input(
+        self,
+        b: Backend,
+        images: np.ndarray,
+        positions: np.ndarray,
+        *,
+        seed: int,
+        epoch: int,
+        noise: float,
+        dtype: str,
+    ) -> Array:
         """Crops, mirrors and colour shifts (section 4.1): (N, S, S, 3) -> (N, crop, crop, 3).
 
         `positions` are the images' positions in the epoch's order, `noise` the strength of the
@@ -38,7 +49,9 @@ class Preprocessing:
         draws, scale = self.training_draws(positions, seed=seed, epoch=epoch, noise=noise)
         return self._crops(b, images, draws, scale, dtype)
 
-    def training_draws(self, positions, *, seed: int, epoch: int, noise: float):
+    def training_draws(
+        self, positions: np.ndarray, *, seed: int, epoch: int, noise: float
+    ) -> tuple[Draws, float]:
         """The random draws for training images, and the factor that scales their values."""
         recipe = self.recipe
         draws = random_draws(
@@ -68,7 +81,9 @@ class Preprocessing:
             for t, l, f in zip(draws.top, draws.left, draws.flip, strict=True)
         ]
 
-    def test_input(self, b, images, view: tuple[int, int, bool], dtype):
+    def test_input(
+        self, b: Backend, images: np.ndarray, view: tuple[int, int, bool], dtype: str
+    ) -> Array:
         """One view of every image: (N, S, S, 3) -> (N, crop, crop, 3)."""
         n = len(images)
         top, left, flip = (np.full(n, value) for value in view)
@@ -90,7 +105,9 @@ class Preprocessing:
             return np.full_like(mean, mean.mean(axis=(0, 1)))
         return mean
 
-    def _crops(self, b, images, draws: Draws, scale: float, dtype):
+    def _crops(
+        self, b: Backend, images: np.ndarray, draws: Draws, scale: float, dtype: str
+    ) -> Array:
         fixed = self.mean_corner
         return b.crops(
             b.asarray(images),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from minialex import models
-from minialex.data.dataset import Splits
+from minialex.data.dataset import Dataset, Splits
 from minialex.data.decode.images import load_resized, resize_and_crop
 from minialex.data.preprocessing import Preprocessing
 from minialex.data.sources.open import open_data, open_for_evaluation
@@ -16,6 +16,7 @@ from minialex.data.statistics import Statistics
 from minialex.errors import InputError
 from minialex.inference.evaluation import Evaluation, evaluate_model
 from minialex.inference.trained_model import TrainedModel
+from minialex.layers.base import Shape
 from minialex.models import Model
 from minialex.models.recipe import Recipe
 from minialex.parallel import DeviceConfig, Devices
@@ -83,7 +84,7 @@ class Classifier:
 
     def evaluate(
         self,
-        data=None,
+        data: Any = None,
         crops: int = 1,
         batch_size: int = 128,
         workers: int | None = None,
@@ -111,7 +112,9 @@ class Classifier:
                 on_batch=bar.update,
             )
 
-    def save(self, path: str | Path, state: dict | None = None, tensors: dict | None = None):
+    def save(
+        self, path: str | Path, state: dict | None = None, tensors: dict | None = None
+    ) -> None:
         """Write a weight file; with a training `state` and `tensors`, one to resume from."""
         statistics = self.preprocessing.statistics
         weights = flatten(map_tree(self.devices.to_numpy, self.params))
@@ -137,7 +140,7 @@ class Classifier:
         }
         checkpoint.save(Path(path), {**weights, **fixed, **(tensors or {})}, described)
 
-    def _resized(self, images) -> np.ndarray:
+    def _resized(self, images: Image | Sequence[Image]) -> np.ndarray:
         if isinstance(images, (str, Path)) or not isinstance(images, (Sequence, np.ndarray)):
             images = [images]
         elif isinstance(images, np.ndarray) and images.ndim == 3:
@@ -146,12 +149,12 @@ class Classifier:
             raise InputError("no image was given: give at least one")
         return np.stack([self._resize(image) for image in images])
 
-    def _resize(self, image) -> np.ndarray:
+    def _resize(self, image: Image) -> np.ndarray:
         size = self.preprocessing.recipe.resize
         load = load_resized if isinstance(image, (str, Path)) else resize_and_crop
         return load(image, size)
 
-    def _dataset(self, data):
+    def _dataset(self, data: Any) -> Dataset:
         if data is not None and not isinstance(data, (str, Path)):
             return data.val if isinstance(data, Splits) else data
         seen = self.data.get("data")
@@ -164,7 +167,7 @@ class Classifier:
             return open_data(seen, seed=self.data.get("seed", 0), val_fraction=fraction).val
         return open_for_evaluation(data)
 
-    def _labels(self, dataset) -> np.ndarray | None:
+    def _labels(self, dataset: Dataset) -> np.ndarray | None:
         """The network's index of each of the data set's classes; None if they are the same."""
         if tuple(dataset.class_ids) == tuple(self.class_ids):
             return None
@@ -188,17 +191,19 @@ def top_classes(p: np.ndarray, names: Sequence[str], top: int) -> list[list[Pred
     ]
 
 
-def predict(path: str | Path, images, top: int = 5, crops: int = 1) -> list[list[Prediction]]:
+def predict(
+    path: str | Path, images: Image | Sequence[Image], top: int = 5, crops: int = 1
+) -> list[list[Prediction]]:
     """`load(path).predict(images)`."""
     return load(path).predict(images, top, crops)
 
 
-def evaluate(path: str | Path, data=None, crops: int = 1, **options) -> Evaluation:
+def evaluate(path: str | Path, data: Any = None, crops: int = 1, **options: Any) -> Evaluation:
     """`load(path).evaluate(data, crops)`."""
     return load(path).evaluate(data, crops, **options)
 
 
-def data_key(data) -> str | None:
+def data_key(data: Any) -> str | None:
     """How a run records its data: a folder's full path, the name of built-in images, else None."""
     if data is None:
         return "shapes"
@@ -297,7 +302,7 @@ def from_checkpoint(
     )
 
 
-def _tensor(path: Path, tensors: dict, key: str, shape) -> np.ndarray:
+def _tensor(path: Path, tensors: dict, key: str, shape: Shape) -> np.ndarray:
     found = tensors[key].shape if key in tensors else None
     if found != tuple(shape):
         raise InputError(

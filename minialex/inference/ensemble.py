@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from minialex.data.dataset import Dataset
 from minialex.data.sources.open import open_data
 from minialex.errors import InputError
 from minialex.inference.classifier import (
@@ -40,7 +42,7 @@ class Ensemble:
     weights: tuple[float, ...] = ()
     _columns: tuple[np.ndarray, ...] = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.members:
             raise InputError("an ensemble needs at least one network: give its weight files")
         weights = self.weights or (1.0,) * len(self.members)
@@ -111,7 +113,7 @@ class Ensemble:
 
     def evaluate(
         self,
-        data=None,
+        data: Any = None,
         crops: int = 1,
         batch_size: int = 128,
         workers: int | None = None,
@@ -123,7 +125,7 @@ class Ensemble:
         p = self._mean(known.probabilities)
         return evaluate_probabilities(p, known.labels, crops, line, known.skipped)
 
-    def with_found_weights(self, data=None, crops: int = 1, **options) -> "Ensemble":
+    def with_found_weights(self, data: Any = None, crops: int = 1, **options: Any) -> "Ensemble":
         """The same networks with the weights that minimise the top-5 error on `data`.
 
         Evaluate on other images: the error on the ones used here is too optimistic.
@@ -139,7 +141,9 @@ class Ensemble:
     def _mean(self, aligned: Sequence[np.ndarray]) -> np.ndarray:
         return weighted_sum(self.weights, aligned)
 
-    def _known(self, data, crops, batch_size, workers, progress) -> "_Known":
+    def _known(
+        self, data: Any, crops: int, batch_size: int, workers: int | None, progress: bool
+    ) -> "_Known":
         """Each member's probabilities for the readable images of `data`."""
         from minialex.data.loading.loader import Loader
         from minialex.utils.progress import Progress
@@ -166,7 +170,7 @@ class Ensemble:
         kept = [each.probabilities[np.isin(each.indices, read)] for each in found]
         return _Known(self._aligned(kept), labels[read], skipped)
 
-    def _require_unseen(self, data, dataset) -> None:
+    def _require_unseen(self, data: Any, dataset: Dataset) -> None:
         """Raise InputError if a member was trained on images that the first member held out."""
         first = self.members[0].data
         for number, member in enumerate(self.members[1:], 2):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from minialex.data.dataset import Dataset
 from minialex.data.loading.loader import Loader
 from minialex.inference.trained_model import TrainedModel
 
@@ -41,7 +42,7 @@ class Predictions:
 
 def evaluate_model(
     model: TrainedModel,
-    dataset,
+    dataset: Dataset,
     *,
     crops: int = 1,
     batch_size: int = 128,

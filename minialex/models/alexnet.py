@@ -1,5 +1,7 @@
 """AlexNet as the paper prints it: "alexnet", and "alexnet-single" without the split."""
 
+from typing import Any
+
 from minialex.errors import InputError
 from minialex.layers import Conv2D, Dense, Dropout, MaxPool, ReLU, ResponseNorm
 from minialex.models.ablations import compared
@@ -11,7 +13,7 @@ def AlexNet(
     *,
     towers: int = 2,
     input_size: int = 227,
-    **comparisons,
+    **comparisons: Any,
 ) -> Network:
     """Five convolutional and three dense layers (paper, sections 3 to 5 and figure 2).
 

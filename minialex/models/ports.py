@@ -1,6 +1,6 @@
 """AlexNet in other frameworks: "bvlc-alexnet", "caffenet" and "alexnet-torchvision"."""
 
-from minialex.layers import Conv2D, Dense, Dropout, MaxPool, ReLU, ResponseNorm
+from minialex.layers import Conv2D, Dense, Dropout, Layer, MaxPool, ReLU, ResponseNorm
 from minialex.network import Network
 
 _CAFFE_NORM = ResponseNorm(n=5, k=1.0, alpha=2e-5, beta=0.75)  # Caffe's alpha 1e-4, divided by n
@@ -19,7 +19,7 @@ def caffenet(classes: int = 1000) -> Network:
 def _caffe(classes: int, bias: float, pool_first: bool) -> Network:
     pool = MaxPool(3, 2, rounding="ceil")
 
-    def shrink(i: int):
+    def shrink(i: int) -> tuple[tuple[str, Layer], ...]:
         norm = (f"norm{i}", _CAFFE_NORM)
         return ((f"pool{i}", pool), norm) if pool_first else (norm, (f"pool{i}", pool))
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from minialex.errors import InputError, unknown
 from minialex.models import ablations
@@ -150,7 +151,7 @@ def variants() -> dict[str, Variant]:
     return dict(_VARIANTS)
 
 
-def get(name: str, classes: int | None = None, **options) -> Model:
+def get(name: str, classes: int | None = None, **options: Any) -> Model:
     """The model called `name` for `classes` classes (None: the number in its paper).
 
     `options` are keyword arguments of the model's own function, such as `towers` or `input_size`,

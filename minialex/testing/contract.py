@@ -4,6 +4,7 @@ For authors of backends: `check_backend(MyBackend())` in a test of theirs.
 """
 
 import inspect
+from collections.abc import Callable
 
 import numpy as np
 
@@ -48,7 +49,7 @@ def declared() -> set[str]:
     return {name for name in names | set(dir(Backend)) if not name.startswith("_")}
 
 
-def _arguments(method) -> list[tuple[str, object]]:
+def _arguments(method: Callable) -> list[tuple[str, object]]:
     return [(p.name, p.default) for p in inspect.signature(method).parameters.values()]
 
 

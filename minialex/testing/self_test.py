@@ -5,7 +5,7 @@ each backend the ops, and training steps of a small network, give what the gener
 `backends/generic/` give in float64. Seconds on a CPU, and without the project's tests.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from typing import Any, NamedTuple, cast
 
@@ -69,7 +69,7 @@ def _short(layer: Layer) -> str:
     return f"{type(layer).__name__}({', '.join(said)})"
 
 
-def _checked(name: str, check, *arguments) -> CheckResult:
+def _checked(name: str, check: Callable[..., tuple[bool, str]], *arguments: Any) -> CheckResult:
     """What `check` finds; whatever it raises is a finding too, and the other checks go on."""
     try:
         return CheckResult(name, *check(*arguments))

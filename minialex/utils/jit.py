@@ -29,7 +29,7 @@ def is_cached(function: Any) -> bool:
     return folder is not None and any(Path(folder).glob(name))
 
 
-def _compiled(function: Callable, **options) -> Any:
+def _compiled(function: Callable, **options: Any) -> Any:
     options = {"nogil": True, "error_model": "numpy", **options}
     try:
         return numba.njit(cache=True, **options)(function)

@@ -11,7 +11,8 @@ of all tiles are 49 matrix products; the weight gradient has the same form, with
 the kernel's place and the kernel in the outputs'.
 
 Each output is a sum of numbers larger than itself, so that float32 rounds about ten times as much
-as in the plain sum, 3e-6 of the outputs' deviation (`tests/backends/numba/test_convolution.py` has the bound).
+as in the plain sum, 3e-6 of the outputs' deviation (tests/backends/numba/test_convolution.py has
+the bound).
 The points are those, of simple fractions, that round least. Letters: N batch, H W input, C channels
 in, K channels out, P Q output, G groups, R the kernel's size, 8 - R that of a tile's output.
 

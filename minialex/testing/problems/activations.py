@@ -3,17 +3,17 @@
 from minialex.testing.problems.problem import Problem
 
 
-def relu(p: Problem):
+def relu(p: Problem) -> tuple:
     return (p.b.relu(p.pair()[0]),)
 
 
-def relu_gradient(p: Problem):
+def relu_gradient(p: Problem) -> tuple:
     return (p.b.relu_gradient(*p.pair()),)
 
 
-def tanh(p: Problem):
+def tanh(p: Problem) -> tuple:
     return (p.b.tanh(p.pair()[0]),)
 
 
-def tanh_gradient(p: Problem):
+def tanh_gradient(p: Problem) -> tuple:
     return (p.b.tanh_gradient(*p.pair()),)

@@ -5,33 +5,33 @@ import numpy as np
 from minialex.testing.problems.problem import Problem
 
 
-def scale(p: Problem):
+def scale(p: Problem) -> tuple:
     return (p.b.scale(p.pair()[0], 0.7),)
 
 
-def add(p: Problem):
+def add(p: Problem) -> tuple:
     return (p.b.add(*p.pair()),)
 
 
-def concat(p: Problem):
+def concat(p: Problem) -> tuple:
     return p.b.concat(p.pair(), 0), p.b.concat(p.pair(), 1)
 
 
-def narrow(p: Problem):
+def narrow(p: Problem) -> tuple:
     x, _ = p.pair()
     return p.b.narrow(x, 0, 0, x.shape[0]), p.b.narrow(x, 1, x.shape[1] // 2, x.shape[1])
 
 
-def zeros_like(p: Problem):
+def zeros_like(p: Problem) -> tuple:
     return (p.b.zeros_like(p.pair()[0]),)
 
 
-def all_finite(p: Problem):
+def all_finite(p: Problem) -> tuple:
     values = p.normal((3, 4))
     bad = values.copy()
     bad[1, 2] = (np.nan, np.inf, -np.inf)[p.case % 3]
     return np.array(p.b.all_finite(p.given(values))), np.array(p.b.all_finite(p.given(bad)))
 
 
-def sum_of_squares(p: Problem):
+def sum_of_squares(p: Problem) -> tuple:
     return (np.array(p.b.sum_of_squares(p.given(p.normal((p.integer(1, 90), p.integer(1, 90)))))),)

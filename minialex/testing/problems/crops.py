@@ -5,7 +5,7 @@ import numpy as np
 from minialex.testing.problems.problem import Problem
 
 
-def crops(p: Problem):
+def crops(p: Problem) -> tuple:
     n, c, crop = p.integer(1, 4), p.integer(1, 3), p.integer(1, 5)
     size = crop + p.integer(0, 4)
     images = p.integers(0, 255, n * size * size * c).reshape(n, size, size, c).astype(np.uint8)

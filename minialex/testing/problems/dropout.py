@@ -1,15 +1,17 @@
 """Dropout, its mask, and with the dense layer and ReLU before it."""
 
+from typing import Any
+
 from minialex.testing.problems.problem import Problem
 
 
-def dropout_mask(p: Problem):
+def dropout_mask(p: Problem) -> tuple:
     shape = (p.integer(1, 4), p.integer(1, 40))
     seed, stream, step = p.integer(0, 2**31), p.integer(0, 20), p.integer(0, 2**31)
     return (p.b.dropout_mask(shape, 0.3 + 0.1 * p.case, seed, stream, step, p.integer(0, 1000)),)
 
 
-def _dropped(p: Problem):
+def _dropped(p: Problem) -> tuple:
     """Of some of a layer's channels."""
     c = p.integer(1, 9)
     x, first = p.normal((p.integer(1, 3), p.integer(1, 4), c)), p.integer(0, 9)
@@ -17,16 +19,16 @@ def _dropped(p: Problem):
     return p.b.dropout(p.given(x), 0.6, 1.5, *draw), x.shape
 
 
-def dropout(p: Problem):
+def dropout(p: Problem) -> tuple:
     return (_dropped(p)[0][0],)
 
 
-def dropout_gradient(p: Problem):
+def dropout_gradient(p: Problem) -> tuple:
     (_, saved), shape = _dropped(p)
     return (p.b.dropout_gradient(p.given(p.normal(shape)), saved),)
 
 
-def _passed(p: Problem):
+def _passed(p: Problem) -> Any:
     """The output of dense, ReLU and dropout."""
     n, i, o, first = p.integer(1, 4), p.integer(1, 9), p.integer(1, 9), p.integer(0, 9)
     x, weight, bias = (p.given(p.normal(shape)) for shape in ((n, i), (i, o), (o,)))
@@ -34,10 +36,10 @@ def _passed(p: Problem):
     return p.b.dense_relu_dropout(x, weight, bias, 0.6, 1.5, *draw)
 
 
-def dense_relu_dropout(p: Problem):
+def dense_relu_dropout(p: Problem) -> tuple:
     return (_passed(p),)
 
 
-def relu_dropout_gradient(p: Problem):
+def relu_dropout_gradient(p: Problem) -> tuple:
     y = _passed(p)
     return (p.b.relu_dropout_gradient(p.given(p.normal(y.shape)), y, 1.5),)

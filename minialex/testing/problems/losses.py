@@ -3,21 +3,21 @@
 from minialex.testing.problems.problem import Problem
 
 
-def _scores(p: Problem):
+def _scores(p: Problem) -> tuple:
     n, k = p.integer(1, 6), p.integer(2, 9)
     return p.given(p.apart((n, k))), p.b.asarray(p.integers(0, k - 1, n))
 
 
-def softmax(p: Problem):
+def softmax(p: Problem) -> tuple:
     return (p.b.softmax(_scores(p)[0]),)
 
 
-def softmax_cross_entropy(p: Problem):
+def softmax_cross_entropy(p: Problem) -> tuple:
     scores, labels = _scores(p)
     whole, part = p.b.softmax_cross_entropy(scores, labels), (scores, labels, 9, 64.0)
     return *whole, *p.b.softmax_cross_entropy(*part)
 
 
-def hinge(p: Problem):
+def hinge(p: Problem) -> tuple:
     scores, labels = _scores(p)
     return *p.b.hinge(scores, labels, 0.9), *p.b.hinge(scores, labels, 0.9, 9, 64.0)

@@ -3,22 +3,22 @@
 from minialex.testing.problems.problem import Problem
 
 
-def max_pool(p: Problem):
+def max_pool(p: Problem) -> tuple:
     x, _, geometry = p.pooling()
     return p.b.max_pool(p.given(x), *geometry)
 
 
-def max_pool_gradient(p: Problem):
+def max_pool_gradient(p: Problem) -> tuple:
     x, dy, geometry = p.pooling()
     argmax = p.b.max_pool(p.given(x), *geometry)[1]
     return (p.b.max_pool_gradient(p.given(dy), argmax, x.shape, *geometry),)
 
 
-def average_pool(p: Problem):
+def average_pool(p: Problem) -> tuple:
     x, _, geometry = p.pooling()
     return (p.b.average_pool(p.given(x), *geometry),)
 
 
-def average_pool_gradient(p: Problem):
+def average_pool_gradient(p: Problem) -> tuple:
     x, dy, geometry = p.pooling()
     return (p.b.average_pool_gradient(p.given(dy), x.shape, *geometry),)

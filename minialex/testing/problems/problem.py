@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from array_api_compat import numpy as host
+from numpy.typing import ArrayLike
 
 from minialex import rng
 from minialex.backends.base import Backend, Pads, Pair, output_shape
@@ -47,7 +48,7 @@ class Problem:
         count = prod(shape)
         return (4 * (np.argsort(self._words(count)) + 0.25) / count - 2).reshape(shape)
 
-    def given(self, values) -> Any:
+    def given(self, values: ArrayLike) -> Any:
         """A host array of reals, rounded, on the backend."""
         return self.b.asarray(np.asarray(values, self.dtype), self.compute)
 

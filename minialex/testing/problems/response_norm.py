@@ -3,19 +3,19 @@
 from minialex.testing.problems.problem import Problem
 
 
-def _norm(p: Problem):
+def _norm(p: Problem) -> tuple:
     """x and dy on the host, the window n, the constants k, alpha and beta, and the groups."""
     groups, n = p.integer(1, 2), 2 * p.integer(0, 3) + 1
     x = p.normal((p.integer(1, 3), p.integer(1, 4), p.integer(1, 5), p.integer(1, 5) * groups))
     return x, p.normal(x.shape), n, 1.5, 1.0, 0.75 if p.case % 2 else 0.6, groups
 
 
-def response_norm(p: Problem):
+def response_norm(p: Problem) -> tuple:
     x, _, *constants = _norm(p)
     return (p.b.response_norm(p.given(x), *constants)[0],)
 
 
-def response_norm_gradient(p: Problem):
+def response_norm_gradient(p: Problem) -> tuple:
     x, dy, *constants = _norm(p)
     _, saved = p.b.response_norm(p.given(x), *constants)
     return (p.b.response_norm_gradient(p.given(dy), saved, *constants),)
@@ -24,23 +24,23 @@ def response_norm_gradient(p: Problem):
 _NORM = (3, 2.0, 1.0, 0.75, 1)
 
 
-def response_norm_pool(p: Problem):
+def response_norm_pool(p: Problem) -> tuple:
     x, _, geometry = p.pooling()
     return (p.b.response_norm_pool(p.given(x), _NORM, geometry)[0],)
 
 
-def response_norm_pool_gradient(p: Problem):
+def response_norm_pool_gradient(p: Problem) -> tuple:
     x, dy, geometry = p.pooling()
     _, saved = p.b.response_norm_pool(p.given(x), _NORM, geometry)
     return (p.b.response_norm_pool_gradient(p.given(dy), saved, _NORM, geometry, relu=True),)
 
 
-def spatial_response_norm(p: Problem):
+def spatial_response_norm(p: Problem) -> tuple:
     x, _, *constants, _ = _norm(p)
     return (p.b.spatial_response_norm(p.given(x), *constants)[0],)
 
 
-def spatial_response_norm_gradient(p: Problem):
+def spatial_response_norm_gradient(p: Problem) -> tuple:
     x, dy, *constants, _ = _norm(p)
     _, saved = p.b.spatial_response_norm(p.given(x), *constants)
     return (p.b.spatial_response_norm_gradient(p.given(dy), saved, *constants),)
