@@ -1,4 +1,4 @@
-"""The one exception type for a user's mistake, and the sentence that helps with a misspelt name."""
+"""The exception for a user's mistake, and suggestions for misspelt names."""
 
 import difflib
 from collections.abc import Iterable

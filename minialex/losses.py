@@ -54,7 +54,7 @@ class SoftmaxCrossEntropy:
 
 @dataclass(frozen=True)
 class Hinge:
-    """Σ_{j≠y} max(0, s_j - s_y + Δ): the multiclass support vector machine of the slides."""
+    """Σ_{j≠y} max(0, s_j - s_y + Δ): the multiclass SVM."""
 
     margin: float = 1.0
 

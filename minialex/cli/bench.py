@@ -26,7 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_model_option(parser)
     parser.add_argument(
-        "--batch-size", type=at_least(1), default=128, metavar="N", help="images (default: 128)"
+        "--batch-size",
+        type=at_least(1),
+        default=128,
+        metavar="N",
+        help="images a step (default: 128)",
     )
     parser.add_argument(
         "--inference", action="store_true", help="time inference, not a training step"

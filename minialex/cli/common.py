@@ -1,4 +1,4 @@
-"""What several subcommands share: options, argument types, and finding a trained network."""
+"""Options, argument types and model loading that several commands share."""
 
 import argparse
 import json

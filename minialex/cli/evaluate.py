@@ -46,7 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "evaluate on other images",
     )
     parser.add_argument(
-        "--batch-size", type=at_least(1), default=128, metavar="N", help="images (default: 128)"
+        "--batch-size",
+        type=at_least(1),
+        default=128,
+        metavar="N",
+        help="images at a time (default: 128)",
     )
     add_workers(parser)
     add_device_options(parser)

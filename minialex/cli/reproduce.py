@@ -39,10 +39,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "minutes, only to test the programs)",
     )
     parser.add_argument(
-        "--out", type=Path, default=Path("runs/paper"), metavar="DIR", help="(default: runs/paper)"
+        "--out",
+        type=Path,
+        default=Path("runs/paper"),
+        metavar="DIR",
+        help="folder of results and report (default: runs/paper)",
     )
     parser.add_argument("--seeds", type=at_least(1), metavar="N", help="seeds for each variant")
-    parser.add_argument("--epochs", type=at_least(1), metavar="N", help="instead of the scale's")
+    parser.add_argument("--epochs", type=at_least(1), metavar="N", help="epochs of each run")
     parser.add_argument(
         "--pretrain",
         metavar="PATH",

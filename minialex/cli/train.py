@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="continue the run in this folder, with the settings it was started with",
     )
     add_json(parser)
-    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    parser.add_argument("--quiet", action="store_true", help="print errors only")
 
 
 def run(json: bool, quiet: bool, resume: Path | None = None, **given: Any) -> int:

@@ -1,4 +1,4 @@
-"""WHAT goes in: labelled images from folders, CIFAR files or drawn, augmented, in batches."""
+"""Labelled images: formats, decoding, augmentation, and batches."""
 
 from minialex.data.dataset import Dataset, Splits, subset
 from minialex.data.sources.open import open_data

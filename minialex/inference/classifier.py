@@ -1,4 +1,4 @@
-"""A trained network with everything needed to use it: preprocessing, class names, devices."""
+"""A trained network with all it takes to use it: preprocessing, class names, devices."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace

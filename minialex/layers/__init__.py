@@ -1,4 +1,4 @@
-"""What is computed: one layer a file, forward above backward, no backend named.
+"""The layers: one a file, forward above backward, no backend named.
 
 A layer is a frozen dataclass that holds hyper-parameters only; parameters come from outside, and
 nothing is remembered between passes. `base.Layer` says what each method takes and gives back:

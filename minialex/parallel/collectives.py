@@ -1,4 +1,4 @@
-"""What devices send each other: parts of an activation, parts of its gradient, parameter gradients.
+"""Exchanges between devices: gather, reduce-scatter and all-reduce, in a fixed order.
 
 Every sum runs in the order of the devices, so the bits do not depend on who is ready first. Copies
 run beside the computation; whoever reads one waits for its event and for nothing else.

@@ -1,4 +1,4 @@
-"""Which part of a network each device computes, and which part of its parameters that takes.
+"""Which part of a network, and of its parameters, each device has.
 
 A layer with parameters runs in one of two ways. By images: every device has all of its parameters
 and some images of the batch. By channels: every device has the parameters of some of its output

@@ -1,4 +1,4 @@
-"""Does a backend keep the contract? Its names and signatures, and every op against the generic one.
+"""Checks that a backend keeps the contract: its names, signatures, and every op.
 
 For authors of backends: `check_backend(MyBackend())` in a test of theirs.
 """

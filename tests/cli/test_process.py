@@ -70,4 +70,4 @@ def test_prepare_stops_and_goes_on(tmp_path, number, code):
         output = run.communicate(timeout=60)[0].decode()
     assert time.monotonic() - start < 5
     assert run.returncode == code
-    assert f"stopped by {signal.Signals(number).name}; the same command goes on" in output
+    assert f"stopped by {signal.Signals(number).name}; run the same command again" in output

@@ -1,4 +1,4 @@
-"""Arrays of one CUDA device: in and out, cut and joined, tested and summed."""
+"""Arrays of one CUDA device: in and out, slices and concatenation, tests and sums."""
 
 from collections.abc import Sequence
 from typing import Any

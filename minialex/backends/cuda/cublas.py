@@ -1,7 +1,7 @@
-"""cuBLAS's product by its C interface: CuPy's own call refuses to run while a stream is captured.
+"""cuBLAS's matrix product through its C interface: CuPy's call refuses a stream under capture.
 
-The library is the one that CuPy has loaded, the handle CuPy's. Its scratch memory is given to it
-explicitly, as captured products need (cuBLAS manual, "CUDA Graphs Support").
+Library and handle are CuPy's. Its workspace is set explicitly, as captured products need (cuBLAS
+manual, "CUDA Graphs Support").
 """
 
 import ctypes

@@ -1,4 +1,4 @@
-"""How a convolution is cut up for the kernels of tensor.cuh: tiles, parts, and copies.
+"""How a convolution is tiled for the kernels of tensor.cuh: tiles, parts, and widths of copies.
 
 Letters: N batch, H W input, C channels in, K channels out, R S kernel, P Q output, G groups.
 """

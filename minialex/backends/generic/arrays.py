@@ -1,4 +1,4 @@
-"""Arrays in and out of a backend, cut and joined, and tests and sums of their numbers."""
+"""Arrays in and out of a backend, slices and concatenation, and tests and sums."""
 
 from collections.abc import Sequence
 from typing import Any

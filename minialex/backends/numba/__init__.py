@@ -1,4 +1,4 @@
-"""The compiled CPU: Numba kernels around single-threaded BLAS products.
+"""The Numba backend: compiled CPU kernels around single-threaded BLAS products.
 
 Kernels are compiled at first use and cached on disk. They release the GIL, so that images load
 while they run. Work is assigned to threads statically: thread t takes items t, t + threads, ..., so

@@ -1,4 +1,4 @@
-"""The fast CPU: Numba kernels around BLAS, several images at once.
+"""The Numba backend as one class: kernels around BLAS, several images at once.
 
 Requires Numba. Arrays are NumPy's; what has no kernel here is the NumPy backend's.
 """

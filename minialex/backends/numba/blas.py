@@ -1,7 +1,7 @@
-"""Matrix products of parts of arrays, by one thread of SciPy's BLAS, from compiled code.
+"""Matrix products of parts of arrays from compiled code, by one thread of SciPy's BLAS.
 
-`np.dot` in Numba wants whole contiguous arrays and fresh ones for its result; this takes rows of
-any distance, adds to what is there, and calls the same function.
+Numba's `np.dot` wants contiguous arrays and returns a new one; this takes rows with any stride, can
+add to its result, and calls the same BLAS function.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Runs of numbers that a kernel copies or finishes, several at a time."""
+"""Vectorised loops over contiguous runs: a copy, and the bias and ReLU after a product."""
 
 import numpy as np
 

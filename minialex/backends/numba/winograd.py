@@ -1,4 +1,4 @@
-"""Convolution with fewer multiplications, by tiles of 7 x 7 (Winograd).
+"""Convolution with fewer multiplications: Winograd tiles of 7 x 7.
 
 A tile of 7 x 7 inputs gives 5 x 5 outputs of a 3 x 3 kernel, or 3 x 3 outputs of a 5 x 5 kernel,
 with 49 multiplications instead of 225 (Lavin & Gray, 2015):
@@ -12,9 +12,10 @@ the kernel's place and the kernel in the outputs'.
 
 Each output is a sum of numbers larger than itself, so that float32 rounds about ten times as much
 as in the plain sum, 3e-6 of the outputs' deviation (tests/backends/numba/test_convolution.py has
-the bound).
-The points are those, of simple fractions, that round least. Letters: N batch, H W input, C channels
-in, K channels out, P Q output, G groups, R the kernel's size, 8 - R that of a tile's output.
+the bound). Of simple fractions, these points round least.
+
+Letters: N batch, H W input, C channels in, K channels out, P Q output, G groups, R the kernel's
+size, 8 - R that of a tile's output.
 
 With a stride of T, the T x T pixels from which every step of the kernel starts are taken as T T C
 channels of one: 11 x 11 kernels that go four pixels at a time are 3 x 3 over 48 channels, with

@@ -1,4 +1,4 @@
-"""Whole training steps by each way there is, PyTorch's among them, taking turns; and inference."""
+"""Training steps by every available path, interleaved with PyTorch's; and inference."""
 
 from functools import lru_cache, partial
 from typing import Any

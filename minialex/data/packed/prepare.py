@@ -70,27 +70,31 @@ def prepare(
     }
     folder = Path(folder).expanduser()
     if root is not None and folder.resolve() == root:
-        raise InputError(f"the packed data would go into its source {str(root)!r}: name another")
+        raise InputError(
+            f"the packed data would be written into its source {str(root)!r}: choose another folder"
+        )
     if (folder / MANIFEST).exists():
         return _done_before(folder, request)
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"{str(folder)!r} is a file: name a new folder for the packed data")
+        raise InputError(f"{str(folder)!r} is a file: choose a new folder for the packed data")
     fresh = not (folder / STATE).exists()
     if fresh and folder.exists() and any(not _is_ours(path) for path in folder.iterdir()):
         raise InputError(
-            f"{str(folder)!r} holds other files: name a new folder for the packed data, or empty it"
+            f"{str(folder)!r} contains other files: choose a new folder for the packed data, or "
+            "empty this one"
         )
     state = _start(request, size) if fresh else PrepareState.load(folder)
     if state.request != request:
         raise InputError(
-            f"{str(folder)!r} was begun with other images or options: repeat them, or remove it"
+            f"{str(folder)!r} was started with other images or options: use the same ones, or "
+            "delete it"
         )
     show.say(f"{splits.train.name}: {splits.train.layout}")
     native = splits.train.native_size
     if native is not None and 2 * native < size:
         show.say(
-            f"the images are {native} pixels wide, and {size} is asked for: --size {native} would "
-            "say as much in less room"
+            f"the images are only {native} pixels wide: --size {native} keeps the same detail in "
+            "less space"
         )
     needed = _needed(splits, state, size, quality if jpeg else None)
     _require_room(folder, needed, show)
@@ -103,7 +107,7 @@ def prepare(
             if not interrupt.requested:
                 packer.run(part_name, workers or usable_cores(), interrupt)
         if interrupt.requested:
-            show.say(f"stopped by {interrupt.requested}; the same command goes on from here")
+            show.say(f"stopped by {interrupt.requested}; run the same command again to continue")
         else:
             finish(folder, state, splits, root)
             open_packed(folder)
@@ -118,13 +122,13 @@ def prepare(
 
 def _check(size: int, quality: int, max_left_out: float, workers: int | None) -> None:
     if workers is not None and workers < 1:
-        raise InputError(f"workers is {workers}: decoding images takes at least 1 thread")
+        raise InputError(f"workers is {workers}: at least 1 thread is needed")
     if not 8 <= size <= 4096:
         raise InputError(f"size is {size}: choose between 8 and 4096 pixels")
     if not 1 <= quality <= 95:
-        raise InputError(f"quality is {quality}: JPEG's goes from 1 to 95")
+        raise InputError(f"quality is {quality}: choose between 1 and 95")
     if not 0 <= max_left_out <= 1:
-        raise InputError(f"max_left_out is {max_left_out}: give a share between 0 and 1")
+        raise InputError(f"max_left_out is {max_left_out}: choose between 0 and 1")
 
 
 def _start(request: dict, size: int) -> PrepareState:
@@ -146,7 +150,8 @@ def _done_before(folder: Path, request: dict) -> Prepared:
     manifest = Manifest(folder)
     if manifest.values.get("request") != request:
         raise InputError(
-            f"{str(folder)!r} holds a packed data set of other images or options: name a new folder"
+            f"{str(folder)!r} holds a packed data set of other images or options: choose a new "
+            "folder"
         )
     (folder / STATE).unlink(missing_ok=True)
     counts = {"train": len(splits.train), "val": len(splits.val)}
@@ -173,11 +178,11 @@ def _require_room(folder: Path, needed: int, show: Progress) -> None:
     while not existing.is_dir():
         existing = existing.parent
     free = shutil.disk_usage(existing).free
-    show.say(f"{folder} takes {_size(needed)} more; {_size(free)} are free there")
+    show.say(f"{folder} needs another {_size(needed)}; {_size(free)} are free there")
     if needed > free:
         raise InputError(
-            f"the packed data takes {_size(needed)} and {str(existing)!r} has {_size(free)} free: "
-            "make room, choose another disk, or use --jpeg, which takes about a tenth"
+            f"the packed data needs {_size(needed)}, but {str(existing)!r} has {_size(free)} free: "
+            "free some space, choose another disk, or use --jpeg, which takes about a tenth"
         )
 
 

@@ -138,15 +138,15 @@ def _open_train(root: Path, kit: devkit.Devkit | None) -> TarImages:
     class_ids = tuple(sorted(found))
     if len(class_ids) < 2:
         raise InputError(
-            f"{str(path)!r} holds {len(class_ids)} class archives such as n01440764.tar: telling "
-            "classes apart takes at least two, so fetch the whole archive"
+            f"{str(path)!r} holds {len(class_ids)} class archives such as n01440764.tar, and at "
+            "least two are needed: download the whole archive"
         )
     for class_id in class_ids:
         if not found[class_id]:
-            raise InputError(f"{path}:{class_id}.tar holds no image: fetch the archive again")
+            raise InputError(f"{path}:{class_id}.tar holds no images: download the archive again")
     if kit and (strange := sorted(set(class_ids) - set(kit.words))):
         raise InputError(
-            f"{path} has a class {strange[0]} that the development kit {kit.path} does not know: "
+            f"{path} has a class {strange[0]} that is not in the development kit {kit.path}: "
             "use the kit of ILSVRC-2012, tasks 1 and 2"
         )
     counts = [len(found[class_id]) for class_id in class_ids]
@@ -170,7 +170,7 @@ def _open_val(root: Path, kit: devkit.Devkit | None, class_ids: tuple[str, ...])
     path = root / VAL
     if kit is None:
         raise InputError(
-            f"the labels of {path} are in {devkit.ARCHIVE}, which is not there: copy it to {root}"
+            f"the labels of {path} are in {devkit.ARCHIVE}, which is missing: copy it to {root}"
         )
     label_of = {class_id: label for label, class_id in enumerate(class_ids)}
     ignored, kept = [], []
@@ -184,20 +184,20 @@ def _open_val(root: Path, kit: devkit.Devkit | None, class_ids: tuple[str, ...])
             wnid = kit.wnid_of(int(match[1]))
             if wnid is None:
                 raise InputError(
-                    f"{path} holds {member.name}, and the development kit has labels for images 1 "
-                    f"to {len(kit.truth):,} only: the two do not belong together"
+                    f"{path} holds {member.name}, but the development kit has labels for images 1 "
+                    f"to {len(kit.truth):,} only: they do not belong together"
                 )
             total += 1
             if wnid in label_of:
                 kept.append((member, label_of[wnid]))
     if not kept:
         raise InputError(
-            f"{str(path)!r} holds no validation image ILSVRC2012_val_….JPEG of the classes to be "
-            "told apart: fetch it again"
+            f"{str(path)!r} holds no validation images (ILSVRC2012_val_….JPEG) of the training "
+            "classes: download it again"
         )
     layout = f"ILSVRC-2012 archives, {len(class_ids):,} classes"
     if len(kept) < total:
-        layout += f" and {len(kept):,} of {total:,} validation images, those of these classes"
+        layout += f", to which {len(kept):,} of {total:,} validation images belong"
     kept.sort(key=lambda pair: pair[0].name)
     return TarImages(
         archive=path,

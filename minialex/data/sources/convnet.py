@@ -42,7 +42,7 @@ def open_convnet(root: Path, *, seed: int, val_fraction: float) -> Splits:
     elif not val and [number for number, _ in numbered] == [1, 2, 3, 4, 5, 6]:
         val = [train.pop()]
     if not train:
-        raise InputError(f"{str(root)!r} holds validation batches only: copy data_batch_1 … there")
+        raise InputError(f"{str(root)!r} holds only validation batches: copy data_batch_1 … there")
     names = _class_names(root / _META)
     layout = f"cuda-convnet batches, {len(train)} for training"
     layout += f", {', '.join(path.name for path in val)} for validation" if val else ""
@@ -71,7 +71,7 @@ def _read(paths: list[Path], names: tuple[str, ...] | None, layout: str, name: s
     for path, of_file in zip(paths, labels, strict=True):
         if of_file.min() < 0 or of_file.max() >= len(names):
             raise InputError(
-                f"{str(path)!r} has labels beyond the {len(names)} classes: it is damaged"
+                f"{str(path)!r} has labels outside 0 to {len(names) - 1}: it is damaged"
             )
     return PlanarImages(tuple(paths), planes, every, names, layout, name)
 
@@ -89,8 +89,8 @@ def _batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
         labels = np.zeros(0, np.int64)
     if not data.size or not len(labels):
         raise InputError(
-            f"{str(path)!r} holds no uint8 array `data` with `labels`: it is none of "
-            "cuda-convnet's batches of pixels"
+            f"{str(path)!r} has no uint8 array `data` with `labels`: it is not a "
+            "cuda-convnet batch of images"
         )
     values_each = next(
         (n for n, count in (data.shape, data.shape[::-1]) if count == len(labels)), 0
@@ -99,7 +99,7 @@ def _batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
     if values_each == 0 or 3 * side * side != values_each:
         raise InputError(
             f"{str(path)!r} has {len(labels)} labels and `data` of shape {data.shape}: expected an "
-            "image of three square planes a column, or a row"
+            "image of three square planes per column, or per row"
         )
     rows = data.T if data.shape[1] == len(labels) else data
     return np.ascontiguousarray(rows).reshape(-1, 3, side, side), labels
@@ -112,10 +112,10 @@ def _class_names(path: Path) -> tuple[str, ...] | None:
     values = {_text(k): v for k, v in values.items()} if isinstance(values, dict) else {}
     words = values.get("label_names")
     if not isinstance(words, list) or not all(isinstance(w, str | bytes) for w in words):
-        raise InputError(f"{str(path)!r} holds no list `label_names`: fetch it again")
+        raise InputError(f"{str(path)!r} has no list `label_names`: download it again")
     names = tuple(map(_text, words))
     if len(set(names)) != len(names) or len(names) < 2:
-        raise InputError(f"{str(path)!r} does not name two or more different classes")
+        raise InputError(f"{str(path)!r} names fewer than two different classes")
     return names
 
 

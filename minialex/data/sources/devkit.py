@@ -48,11 +48,11 @@ def read(path: Path) -> Devkit:
     try:
         truth = tuple(int(line) for line in files[_TRUTH].split())
     except ValueError as error:
-        raise InputError(f"{_TRUTH} of {str(path)!r} holds no list of numbers: {error}") from None
+        raise InputError(f"{_TRUTH} of {str(path)!r} is not a list of numbers: {error}") from None
     if strange := sorted(set(truth) - set(wnids)):
         raise InputError(
-            f"{_TRUTH} of {str(path)!r} names class {strange[0]}, and {_META} has none of that "
-            "number: the two are not of one kit, fetch it again"
+            f"{_TRUTH} of {str(path)!r} uses class number {strange[0]}, which {_META} does not "
+            "define: they are from different kits, so download the kit again"
         )
     return Devkit(path, wnids, words, truth)
 
@@ -72,10 +72,12 @@ def _from_archive(path: Path) -> dict[str, bytes]:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise InputError(
-            f"{str(path)!r} is incomplete or no gzip file ({error}): fetch it again"
+            f"{str(path)!r} is incomplete or not a gzip file ({error}): download it again"
         ) from None
     if len(content) > _LARGEST:
-        raise InputError(f"{str(path)!r} unpacks to over {_LARGEST >> 20} MiB: it is not the kit")
+        raise InputError(
+            f"{str(path)!r} unpacks to over {_LARGEST >> 20} MiB: it is not the development kit"
+        )
     files = {}
     for member in members(io.BytesIO(content), str(path)):
         for name in (_META, _TRUTH):
@@ -100,7 +102,7 @@ def _classes(path: Path, meta: bytes) -> tuple[dict[int, str], dict[str, str]]:
         raise InputError(f"{_META} of {str(path)!r} cannot be read: {reason}") from None
     if len(words) != len(leaves) or sorted(wnids) != list(range(1, len(leaves) + 1)):
         raise InputError(
-            f"{_META} of {str(path)!r} does not number its {len(leaves)} classes from 1 on, each "
-            "once: it is damaged or of another kit, fetch it again"
+            f"{_META} of {str(path)!r} does not number its {len(leaves)} classes from 1 to "
+            f"{len(leaves)}: it is damaged or from another kit, so download it again"
         )
     return wnids, words

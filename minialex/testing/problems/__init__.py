@@ -1,4 +1,4 @@
-"""Drawn problems for every op of a backend: a file an op family, as in `backends/generic/`.
+"""Random problems for every op of a backend: a file an op family, as in `backends/generic/`.
 
 Each public function there is an op: from a `Problem` to the op's results. Run on two backends with
 the same case number it computes the same thing twice.

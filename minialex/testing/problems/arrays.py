@@ -1,4 +1,4 @@
-"""What is done with whole arrays: sums, slices, and whether they are finite."""
+"""Whole arrays: sums, slices, and whether they are finite."""
 
 import numpy as np
 

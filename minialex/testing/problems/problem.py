@@ -1,4 +1,4 @@
-"""Sizes and numbers to draw a problem from, and what two answers differ by."""
+"""The sizes and numbers of a random problem, and the difference of two answers."""
 
 from collections.abc import Sequence
 from math import prod

@@ -252,7 +252,7 @@ def test_a_killed_process_goes_on(tmp_path, number, monkeypatch):
         output = run.communicate(timeout=60)
     if number != signal.SIGKILL and run.returncode != 0:
         assert run.returncode == 128 + number
-        assert b"the same command goes on" in output[0]
+        assert b"run the same command again" in output[0]
     subprocess.run(line, check=True, capture_output=True)
     assert contents(target) == contents(tmp_path / "whole")
 
@@ -261,9 +261,9 @@ def test_disk_use_is_stated_and_checked(photos, tmp_path, monkeypatch, capsys):
     usage = shutil.disk_usage(tmp_path)
     prepare(photos, tmp_path / "packed", size=SIZE)
     needed = 14 * (SIZE * SIZE * 3 + 128) + SIZE * SIZE * 36
-    assert f"takes {needed / 1e3:.0f} kB more; " in capsys.readouterr().out
+    assert f"needs another {needed / 1e3:.0f} kB; " in capsys.readouterr().out
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed - 1))
-    with pytest.raises(InputError, match=r"the packed data takes 47 kB and .* has 47 kB free"):
+    with pytest.raises(InputError, match=r"the packed data needs 47 kB, but .* has 47 kB free"):
         pack(photos, tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
@@ -299,9 +299,9 @@ def test_what_cannot_be_prepared_is_said_in_a_sentence(photos, tmp_path):
     refused("quality is 96", jpeg=True, quality=96)
     refused("max_left_out is 2", max_left_out=2)
     refused("workers is 0", workers=0)
-    refused("would go into its source", folder=photos)
-    refused("holds other files", folder=photos / "train")
-    refused("is a file: name a new folder", folder=photos / "train" / "cat" / "0.JPEG")
+    refused("would be written into its source", folder=photos)
+    refused("contains other files", folder=photos / "train")
+    refused("is a file: choose a new folder", folder=photos / "train" / "cat" / "0.JPEG")
     pack(photos, tmp_path / "packed")
     refused("of other images or options", folder=tmp_path / "packed", size=32)
     refused("of other images or options", source="shapes:60", folder=tmp_path / "packed")
@@ -328,7 +328,7 @@ def test_a_changed_source_is_not_mixed_in(photos, photo, tmp_path, monkeypatch):
         with pytest.raises(ZeroDivisionError):
             pack(photos, tmp_path / "packed")
     photo(photos / "train" / "cat" / "new.jpg", 99)
-    with pytest.raises(InputError, match="begun with other images or options"):
+    with pytest.raises(InputError, match="started with other images or options"):
         pack(photos, tmp_path / "packed")
 
 
@@ -358,7 +358,7 @@ def test_the_real_photographs(shared_data, tmp_path):
 
 
 def test_small_images_are_not_enlarged_without_a_word(photos, tmp_path, capsys):
-    for size, word in ((60, ""), (61, "30 pixels wide, and 61 is asked for: --size 30")):
+    for size, word in ((60, ""), (61, "30 pixels wide: --size 30")):
         pack(photos, tmp_path / str(size), size=size, progress=True)
         said = capsys.readouterr().out
         assert ("pixels wide" in said) == bool(word)

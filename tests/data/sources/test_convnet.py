@@ -149,22 +149,22 @@ def test_other_values_are_refused_in_a_sentence(tmp_path):
         with pytest.raises(InputError, match=sentence):
             open_data(tmp_path)
 
-    refused("holds no uint8 array `data`", value=[1, 2])
-    refused("holds no uint8 array `data`", data=np.zeros((48, 7)))
-    refused("holds no uint8 array `data`", data=[b"jpeg"])
-    refused("holds no uint8 array `data`", labels=None)
-    refused("holds no uint8 array `data`", labels=["cat"])
+    refused("has no uint8 array `data`", value=[1, 2])
+    refused("has no uint8 array `data`", data=np.zeros((48, 7)))
+    refused("has no uint8 array `data`", data=[b"jpeg"])
+    refused("has no uint8 array `data`", labels=None)
+    refused("has no uint8 array `data`", labels=["cat"])
     refused(r"has 3 labels and `data` of shape \(48, 7\)", labels=[0, 1, 2])
     refused("of three square planes", data=np.zeros((47, 7), np.uint8))
     write(tmp_path, [1])
-    refused("labels beyond the 3 classes", labels=[0, 1, 2, 3, 0, 0, 0])
-    refused("labels beyond the 3 classes", labels=[0, 1, 2, -1, 0, 0, 0])
+    refused("labels outside 0 to 2", labels=[0, 1, 2, 3, 0, 0, 0])
+    refused("labels outside 0 to 2", labels=[0, 1, 2, -1, 0, 0, 0])
     (tmp_path / "batches.meta").write_bytes(pickle.dumps({"label_names": "abc"}, 2))
-    refused("holds no list `label_names`")
+    refused("has no list `label_names`")
     (tmp_path / "batches.meta").write_bytes(pickle.dumps({"label_names": ["a", "a"]}, 2))
-    refused("two or more different classes")
+    refused("fewer than two different classes")
     (tmp_path / "data_batch_1").rename(tmp_path / "data_batch_1000")
-    with pytest.raises(InputError, match="validation batches only"):
+    with pytest.raises(InputError, match="only validation batches"):
         open_data(tmp_path)
 
 
