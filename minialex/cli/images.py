@@ -1,6 +1,7 @@
 """Images named on the command line: files, folders, or built-in drawings."""
 
 import difflib
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -37,17 +38,24 @@ def batches_at(
     names: list[str], sizes: Sequence[int]
 ) -> Iterator[tuple[list[str], dict[int, np.ndarray]]]:
     """The same at several sizes: {size: images}."""
-    items = [item for name in names for item in listed(name)]
+    from minialex.data.loading.retry import patiently
+
+    def skipped(what: str) -> None:
+        print(f"skipped: {what}", file=sys.stderr)
+
+    items = [item for name in names for item in listed(name, skipped)]
     any_read = False
     for start in range(0, len(items), _BATCH):
         read = {}
         for item in items[start : start + _BATCH]:
             try:
-                read[item.name] = [item.read(size) for size in sizes]
-            except InputError as error:
+                read[item.name] = [patiently(partial(item.read, size)) for size in sizes]
+            except (InputError, OSError) as error:
                 if item.required:
                     raise
-                print(f"skipped: {error}", file=sys.stderr)
+                reason = str(error)
+                said = reason if item.name in reason else f"{item.name}: {reason}"
+                skipped(said)
         if read:
             any_read = True
             columns = zip(*read.values(), strict=True)
@@ -56,26 +64,25 @@ def batches_at(
         raise InputError(f"none of the {len(items)} images in {', '.join(names)} is readable")
 
 
-def listed(name: str) -> list[Item]:
-    """The images behind one name on the command line."""
+def listed(name: str, say: Callable[[str], object] = lambda _: None) -> list[Item]:
+    """The images behind one name on the command line; `say` is told what a folder leaves out."""
     from minialex.data.decode.images import load_resized
-    from minialex.data.decode.kinds import suffixes
+    from minialex.data.remarks import Remarks
+    from minialex.data.sources import walk
     from minialex.data.sources.open import is_builtin
 
     if is_builtin(name):
         return _drawn(name)
     path = Path(name).expanduser()
     if path.is_dir():
-        known = suffixes()
-        found = [
-            entry
-            for entry in sorted(path.rglob("*"))
-            if entry.suffix.lower() in known and not entry.name.startswith(".")
-        ]
+        remarks = Remarks()
+        found = sorted(path / inside for inside in walk.below(path, remarks))
+        for problem in remarks.problems():
+            say(problem.removeprefix("left out: "))
         if not found:
             raise InputError(f"no images in folder {name}: name image files, or a folder of them")
         return [Item(str(entry), partial(load_resized, entry), False) for entry in found]
-    if not path.exists():
+    if not os.path.lexists(path):
         siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         near = difflib.get_close_matches(path.name, siblings, n=1)
         hint = f"did you mean {str(path.parent / near[0])!r}?" if near else "check the path"

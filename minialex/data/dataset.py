@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minialex import rng
+from minialex.data.remarks import NONE, Remarks, every_line
 from minialex.errors import InputError
 
 if TYPE_CHECKING:
@@ -89,9 +90,9 @@ class Dataset(ABC):
         return None
 
     @property
-    def ignored(self) -> tuple[str, ...]:
-        """Entries of an archive that are not image files, links for example."""
-        return ()
+    def remarks(self) -> Remarks:
+        """What its reader left out, and what is missing."""
+        return NONE
 
     def dimensions(self, index: int) -> tuple[int, int] | None:
         """(width, height) of the stored image by its header; None if it is drawn at any size."""
@@ -117,6 +118,10 @@ class Splits:
     def parts(self) -> dict[str, Dataset]:
         """Both by name: "train" and "val"."""
         return {"train": self.train, "val": self.val}
+
+    def remarks(self) -> list[str]:
+        """Lines about what was left out of the parts and what they lack."""
+        return every_line([part.remarks for part in self.parts.values()])
 
 
 def complete(dataset: Any) -> Dataset:
@@ -186,8 +191,8 @@ class Subset(Dataset):
         return self.whole.stored_size
 
     @property
-    def ignored(self) -> tuple[str, ...]:
-        return self.whole.ignored
+    def remarks(self) -> Remarks:
+        return self.whole.remarks
 
     def __len__(self) -> int:
         return len(self.indices)

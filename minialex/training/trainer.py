@@ -189,6 +189,8 @@ def train(
     if resume:
         require_resumable(out, config)
     splits = data if isinstance(data, Splits) else _open_data(config)
+    for line in splits.remarks():
+        show.say(line)
     model = resolve_model(config, splits)
     start = None if source is None else _transfer(config, source, model, splits)
     devices = where.open(model.network)

@@ -38,8 +38,11 @@ def tar_bytes(files: dict[str, bytes], format=tarfile.GNU_FORMAT) -> bytes:
     return content.getvalue()
 
 
-def meta_mat(order=KIT_ORDER) -> bytes:
-    """meta.mat as MATLAB wrote it: a struct array of the classes, and one parent."""
+def meta_mat(order=KIT_ORDER, counts=None) -> bytes:
+    """meta.mat as MATLAB wrote it: a struct array of the classes, and one parent.
+
+    `counts` are the numbers of training images, which the real one has.
+    """
     kind = [
         ("ILSVRC2012_ID", "O"),
         ("WNID", "O"),
@@ -54,6 +57,14 @@ def meta_mat(order=KIT_ORDER) -> bytes:
     synsets = np.zeros((len(rows), 1), kind)
     for row, values in enumerate(rows):
         synsets[row, 0] = values
+    if counts is not None:
+        told = dict(zip(WNIDS, counts, strict=True))
+        wider = np.zeros(synsets.shape, [*kind, ("num_train_images", "O")])
+        for name, _ in kind:
+            wider[name] = synsets[name]
+        for row in wider[:, 0]:
+            row["num_train_images"] = told.get(row["WNID"], 0)
+        synsets = wider
     content = io.BytesIO()
     savemat(content, {"synsets": synsets})
     return content.getvalue()

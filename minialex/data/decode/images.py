@@ -111,9 +111,14 @@ def probe(source: Source) -> tuple[str, int, int]:
     return _load(source, facts)
 
 
+def header(source: Source, name: str = "the image") -> tuple[str, int, int]:
+    """Pillow's mode, width and height by the header alone; the pixels may still be damaged."""
+    return _load(source, lambda image, _: (image.mode, image.width, image.height), name)
+
+
 def dimensions(source: Source, name: str = "the image") -> tuple[int, int]:
     """Width and height by the header alone; the pixels may still be damaged."""
-    return _load(source, lambda image, _: image.size, name)
+    return header(source, name)[1:]
 
 
 def resize_and_crop(image: "np.ndarray | Image", size: int) -> np.ndarray:

@@ -24,6 +24,7 @@ _STARTS = (
     b"MM\0*",
     b"\0\0\0\x0cjP  ",  # JPEG 2000
 )
+PICTURES = {"HEIC", "camera raw", "JPEG XL", "AVIF", "SVG", "PDF"}  # of the above
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _SYSTEM = {
     "@eadir",

@@ -1,27 +1,15 @@
 """Checks folders of images by class, also those that are too broken to be opened."""
 
-import hashlib
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from minialex.data.decode import images
-from minialex.data.inspect.sections import (
-    CheckedFile,
-    class_sizes,
-    class_table,
-    duplicates,
-    examples,
-    file_problems,
-    verdict,
-)
-from minialex.data.sources import folder
-from minialex.errors import InputError
-from minialex.utils.cores import usable_cores
+from minialex.data.inspect import sections
+from minialex.data.inspect.sections import CheckedFile
+from minialex.data.sources.layouts import Layout, Part, find_layout
 
 _MODES = {  # Pillow's, in words
     "RGB": "RGB",
@@ -31,6 +19,9 @@ _MODES = {  # Pillow's, in words
     "P": "palette",
     "RGBA": "RGB with alpha",
     "CMYK": "CMYK",
+    "I;16": "grey of 16 bits",
+    "I": "grey of 32 bits",
+    "F": "grey in floating point",
 }
 
 
@@ -38,55 +29,54 @@ def check(
     root: Path, size: int, workers: int | None, progress: Callable[[int], object] | None
 ) -> Iterator[str]:
     """The report on `root`, after every image in it was read."""
-    layout = folder.find_layout(root)
-    parts = {"train": layout.train} | ({"val": layout.val} if layout.val else {})
-    classes = {part: folder.subfolders(path) for part, path in parts.items()}
-    names = [
-        (part, class_id, path / class_id / name)
-        for part, path in parts.items()
-        for class_id in classes[part]
-        for name in folder.image_files(path / class_id)
-    ]
-    files = []
-    with ThreadPoolExecutor(workers or usable_cores()) as pool:
-        for file in pool.map(lambda name: _read(*name), names):
-            files.append(file)
-            if progress is not None:
-                progress(1)
+    layout = find_layout(root)
+    parts = _parts(layout)
+    files = sections.read_all(
+        [
+            (part, class_id, of_part.folder / name)
+            for part, of_part in parts.items()
+            for name, class_id in zip(of_part.files, of_part.classes, strict=True)
+        ],
+        lambda image: _read(*image, size),
+        workers,
+        progress,
+    )
     yield f"{layout.root}: {layout}"
-    if ignored := sum(_others(path / i) for part, path in parts.items() for i in classes[part]):
-        yield f"files in class folders that are not images, ignored: {ignored:,}"
     if layout.val is None:
         yield "no val/ folder: training will hold out a part of each class, drawn by its seed"
-    yield from _counts(classes, files)
+    yield from _counts(parts)
     yield from _modes(files)
     yield from _sizes(files, size)
-    problems = [*_class_problems(classes, files), *file_problems(files), *duplicates(files)]
-    yield from verdict(problems)
+    remarks = [of_part.remarks for of_part in parts.values()]
+    yield from sections.harmless(remarks)
+    yield from sections.verdict(
+        [
+            *_class_problems(parts, files),
+            *(problem for remark in remarks for problem in remark.problems()),
+            *sections.file_problems(files),
+            *sections.mislabelled_files(files),
+            *sections.doubles(files),
+        ]
+    )
 
 
-def _others(class_folder: Path) -> int:
-    visible = [name for name in os.listdir(class_folder) if not name.startswith(".")]
-    return len(visible) - len(folder.image_files(class_folder))
+def _parts(layout: Layout) -> dict[str, Part]:
+    return {"train": layout.train} | ({"val": layout.val} if layout.val is not None else {})
 
 
-def _read(part: str, class_id: str, path: Path) -> CheckedFile:
-    try:
-        with path.open("rb") as opened:
-            digest = hashlib.file_digest(opened, "sha256").digest()
-        mode, width, height = images.probe(path)
-    except (InputError, OSError) as error:
-        return CheckedFile(part, class_id, path, problem=str(error))
-    return CheckedFile(part, class_id, path, digest, mode, width, height)
+def _read(part: str, class_id: str, path: Path, size: int) -> CheckedFile:
+    """One file as training reads it; `sections.read_all` takes its errors."""
+    digest = sections.fingerprint(images.load_resized(path, size))
+    mode, width, height = images.header(path)
+    return CheckedFile(part, class_id, str(path), digest, mode, width, height)
 
 
-def _counts(classes: dict[str, list[str]], files: list[CheckedFile]) -> Iterator[str]:
-    counts = {part: Counter(f.class_id for f in files if f.part == part) for part in classes}
-    for part, ids in classes.items():
-        yield class_sizes(part, [counts[part][i] for i in ids])
-    every = sorted(set().union(*classes.values()))
-    rows = {i: tuple(counts[part][i] for part in classes) for i in every}
-    yield from class_table(list(classes), rows)
+def _counts(parts: dict[str, Part]) -> Iterator[str]:
+    for part, of_part in parts.items():
+        yield sections.class_sizes(part, [of_part.counts[i] for i in of_part.class_ids])
+    every = sorted(set().union(*(of_part.class_ids for of_part in parts.values())))
+    counts = [of_part.counts for of_part in parts.values()]
+    yield from sections.class_table(list(parts), {i: tuple(c[i] for c in counts) for i in every})
 
 
 def _modes(files: list[CheckedFile]) -> Iterator[str]:
@@ -109,12 +99,15 @@ def _sizes(files: list[CheckedFile], size: int) -> Iterator[str]:
         yield f"  smaller than {size}, will be enlarged: {small:,}"
     if tiny := [f for f in readable if 4 * min(f.width, f.height) < size]:
         yield f"  smaller than a quarter of {size}: {len(tiny):,}"
-        yield from examples(f"{f.path} ({f.width} x {f.height})" for f in tiny)
+        yield from sections.examples(f"{f.name} ({f.width} x {f.height})" for f in tiny)
 
 
-def _class_problems(classes: dict[str, list[str]], files: list[CheckedFile]) -> Iterator[str]:
+def _class_problems(parts: dict[str, Part], files: list[CheckedFile]) -> Iterator[str]:
+    classes = {part: of_part.class_ids for part, of_part in parts.items()}
     if len(classes["train"]) < 2:
         yield f"only {len(classes['train'])} class: a classifier needs at least two"
+    if "val" not in parts and max(parts["train"].counts.values(), default=0) < 2:
+        yield "no class has two images, so none can be held out for validation"
     filled = {(f.part, f.class_id) for f in files}
     readable = {(f.part, f.class_id) for f in files if f.problem is None}
     for part, ids in classes.items():

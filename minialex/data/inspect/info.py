@@ -31,6 +31,7 @@ class Info:
     colour_std: float | None
     measured: int  # training images that sizes and colour were measured on
     unreadable: dict[str, str]
+    remarks: tuple[str, ...] = ()  # what was left out, and what is missing
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -47,6 +48,7 @@ class Info:
             "colour_std": self.colour_std,
             "measured": self.measured,
             "unreadable": self.unreadable,
+            "remarks": list(self.remarks),
         }
 
     def __str__(self) -> str:
@@ -56,6 +58,7 @@ class Info:
         yield f"{self.name}: {self.layout}"
         for part, counts in self.counts.items():
             yield sections.class_sizes(part, counts)
+        yield from self.remarks
         of = f"of {self.measured:,} training images"
         if self.shorter_sides is not None:
             low, median, high = self.shorter_sides
@@ -115,6 +118,7 @@ def inspect(
         colour_std=round(colour[1], 2) if colour else None,
         measured=measured,
         unreadable=unreadable,
+        remarks=tuple(splits.remarks()),
     )
 
 

@@ -1,18 +1,13 @@
 """What is wrong with a data set: `minialex check --data PATH`."""
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from minialex.data.dataset import Dataset, Splits
 from minialex.data.inspect import sections
 from minialex.data.inspect.sections import CheckedFile
 from minialex.data.sources.open import existing_folder, is_builtin, open_data
 from minialex.data.sources.source import source_of
-from minialex.errors import InputError
-from minialex.utils.cores import usable_cores
 
 
 def problems(report: str) -> list[str]:
@@ -58,20 +53,31 @@ def _check_images(
     else:
         yield f"sizes: {side} x {side}" + (f", enlarged to {size} x {size}" if size > side else "")
 
-    def read(image: tuple[str, Dataset, int]) -> CheckedFile:
-        part, dataset, index = image
-        path = Path(dataset.describe(index))
-        try:
-            digest = hashlib.sha256(dataset.image(index, side).tobytes()).digest()
-        except (InputError, OSError) as error:
-            return CheckedFile(part, "", path, problem=str(error))
-        return CheckedFile(part, "", path, digest)
+    files = sections.read_all(
+        [
+            (part, dataset.class_ids[dataset.labels[i]], dataset.describe(i), dataset, i)
+            for part, dataset in splits.parts.items()
+            for i in range(len(dataset))
+        ],
+        lambda image: _read(*image, side),
+        workers,
+        progress,
+    )
+    remarks = [dataset.remarks for dataset in splits.parts.values()]
+    yield from sections.harmless(remarks)
+    problems = dict.fromkeys(problem for remark in remarks for problem in remark.problems())
+    yield from sections.verdict(
+        [
+            *problems,
+            *sections.file_problems(files),
+            *sections.mislabelled_files(files),
+            *sections.doubles(files),
+        ]
+    )
 
-    every = [(part, data, i) for part, data in splits.parts.items() for i in range(len(data))]
-    files = []
-    with ThreadPoolExecutor(workers or usable_cores()) as pool:
-        for file in pool.map(read, every):
-            files.append(file)
-            if progress is not None:
-                progress(1)
-    yield from sections.verdict([*sections.file_problems(files), *sections.duplicates(files)])
+
+def _read(
+    part: str, class_id: str, name: str, dataset: Dataset, index: int, size: int
+) -> CheckedFile:
+    digest = sections.fingerprint(dataset.image(index, size))
+    return CheckedFile(part, class_id, name, digest)

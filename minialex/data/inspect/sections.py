@@ -1,13 +1,22 @@
 """The parts of a report on a data set, as lines of text."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
+from typing import Any, TypeVar
 
 import numpy as np
 
 from minialex.data.dataset import Splits
+from minialex.data.loading.retry import patiently
+from minialex.data.remarks import Remarks, every_line
+from minialex.data.sources.names import mislabelled
+from minialex.errors import InputError
+from minialex.utils.cores import usable_cores
+
+T = TypeVar("T", bound=tuple[Any, ...])
 
 PROBLEMS = "problems:"  # everything after this line of a report
 
@@ -21,7 +30,7 @@ class CheckedFile:
 
     part: str
     class_id: str
-    path: Path
+    name: str
     digest: bytes = b""
     mode: str = ""
     width: int = 0
@@ -78,13 +87,73 @@ def file_problems(files: Iterable[CheckedFile]) -> Iterator[str]:
         yield from (f"  {f.problem}" for f in broken)
 
 
-def duplicates(files: Sequence[CheckedFile]) -> Iterator[str]:
-    """Train/val leakage: validation images whose bytes also occur in the training part."""
-    first = {f.digest: f.path for f in files if f.part == "train" and f.digest}
-    same = [(f.path, first[f.digest]) for f in files if f.part == "val" and f.digest in first]
-    if same:
-        yield f"train/val leakage, images of val that are also in train: {len(same):,}"
-        yield from examples(f"{val} = {train}" for val, train in same)
+def mislabelled_files(files: Iterable[CheckedFile]) -> Iterator[str]:
+    """ILSVRC images whose own name says another class than their folder."""
+    wrong = [(f, reason) for f in files if (reason := mislabelled(f.name, f.class_id))]
+    if wrong:
+        yield f"mislabelled files, which prepare leaves out: {len(wrong):,}"
+        yield from examples(f"{f.name}: {reason}" for f, reason in wrong)
+
+
+def doubles(files: Sequence[CheckedFile]) -> Iterator[str]:
+    """Images that are there more than once, pixel for pixel: two labels, leakage, or repetition."""
+    groups: dict[bytes, list[CheckedFile]] = {}
+    for file in files:
+        if file.digest:
+            groups.setdefault(file.digest, []).append(file)
+    two_labels, leaked, twice = [], [], []
+    for first, *others in groups.values():
+        for other in others:
+            pair = f"{other.name} = {first.name}"
+            if first.class_id != other.class_id:
+                two_labels.append(f"{pair}, as {other.class_id} and {first.class_id}")
+            if first.part != other.part:
+                leaked.append(pair)
+            elif first.class_id == other.class_id:
+                twice.append(pair)
+    for title, pairs in (
+        ("the same image in two classes, so one label is wrong", two_labels),
+        ("train/val leakage, images of val that are also in train", leaked),
+        ("the same image twice in one class", twice),
+    ):
+        if pairs:
+            yield f"{title}: {len(pairs):,}"
+            yield from examples(pairs)
+
+
+def harmless(remarks: Sequence[Remarks]) -> Iterator[str]:
+    """What was left out and is no problem."""
+    problems = {problem for one in remarks for problem in one.problems()}
+    yield from (line for line in every_line(list(remarks)) if line not in problems)
+
+
+def fingerprint(pixels: np.ndarray) -> bytes:
+    """A digest that is the same for the same pixels."""
+    return hashlib.sha256(np.ascontiguousarray(pixels).data).digest()
+
+
+def read_all(
+    todo: Sequence[T],
+    read: Callable[[T], CheckedFile],
+    workers: int | None,
+    progress: Callable[[int], object] | None,
+) -> list[CheckedFile]:
+    """`read` of every (part, class id, name) by threads; its errors become the file's problem."""
+
+    def checked(image: T) -> CheckedFile:
+        try:
+            return patiently(lambda: read(image))
+        except (InputError, OSError) as error:
+            part, class_id, name = image[:3]
+            return CheckedFile(part, class_id, str(name), problem=str(error))
+
+    files = []
+    with ThreadPoolExecutor(workers or usable_cores()) as pool:
+        for file in pool.map(checked, todo):
+            files.append(file)
+            if progress is not None:
+                progress(1)
+    return files
 
 
 def examples(lines: Iterable[str], most: int = _EXAMPLES) -> Iterator[str]:

@@ -22,6 +22,7 @@ from minialex.data.loading.workers import Workers
 from minialex.data.packed import report
 from minialex.data.packed.packing import source_name
 from minialex.data.packed.shards import PartState, PrepareState, ShardWriter, images_per_shard
+from minialex.data.sources.names import mislabelled
 from minialex.data.statistics import channel_products
 from minialex.errors import InputError
 from minialex.utils.interrupt import Interrupt
@@ -83,7 +84,7 @@ class Packer:
 
         def read(index: int) -> Read | str:
             name = source_name(dataset, index, root)
-            if wrong := report.mislabelled(name, class_ids[labels[index]]):
+            if wrong := mislabelled(name, class_ids[labels[index]]):
                 return wrong
             try:
                 image = dataset.image(index, size)

@@ -90,6 +90,8 @@ def prepare(
             "delete it"
         )
     show.say(f"{splits.train.name}: {splits.train.layout}")
+    for line in splits.remarks():
+        show.say(line)
     native = splits.train.native_size
     if native is not None and 2 * native < size:
         show.say(

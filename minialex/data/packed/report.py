@@ -1,6 +1,5 @@
 """report.txt of a packed data set: images left out, and suspicious ones that were kept."""
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,16 +14,6 @@ from minialex.utils import atomic
 NAME = "report.txt"
 
 _EXAMPLES = 100
-_WNID = re.compile(r"n\d{8}")
-_OWN_WNID = re.compile(r"(?:.*[/\\:])?(n\d{8})_\d+\.\w+", re.DOTALL)
-
-
-def mislabelled(name: str, class_id: str) -> str | None:
-    """Why an ILSVRC image cannot be of the class it lies in: its own name says another."""
-    own = _OWN_WNID.fullmatch(name)
-    if own is None or not _WNID.fullmatch(class_id) or own[1] == class_id:
-        return None
-    return f"mislabelled: its name says {own[1]}, and it lies in {class_id}"
 
 
 def text(values: dict[str, Any], state: PrepareState, splits: Splits, names) -> str:
@@ -38,10 +27,8 @@ def text(values: dict[str, Any], state: PrepareState, splits: Splits, names) -> 
     left_out = {k: v for p in PARTS for k, v in state.parts[p].left_out.items()}
     lines += _left_out(left_out)
     lines += _same(state, splits, names)
-    ignored = [name for dataset in splits.parts.values() for name in dataset.ignored]
-    if ignored:
-        lines.append(f"entries of the archives that are no images, ignored: {len(ignored):,}")
-        lines += _some(dict.fromkeys(ignored))
+    reports = (dataset.remarks.report() for dataset in splits.parts.values())
+    lines += dict.fromkeys(line for report in reports for line in report)
     return "\n".join(lines) + "\n"
 
 

@@ -6,6 +6,7 @@ labels are in the development kit.
 
 import os
 import re
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,15 +15,18 @@ from typing import BinaryIO
 import numpy as np
 
 from minialex.data.dataset import Dataset, Splits, split
-from minialex.data.decode import images
-from minialex.data.sources import devkit
-from minialex.data.sources.folder import short_names, typical_side
+from minialex.data.decode import images, kinds
+from minialex.data.remarks import NONE, Reason, Remarks
+from minialex.data.sources import devkit, walk
+from minialex.data.sources.folder import typical_side
+from minialex.data.sources.names import short_names
 from minialex.data.sources.source import Source
 from minialex.data.sources.tar import Member, members
 from minialex.errors import InputError
 
 TRAIN, VAL = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 
+_NO_CLASS = Reason("entries that are no class archives such as n01440764.tar", False)
 _CLASS_TAR = re.compile(r"(?:\./)?(n\d{8})\.tar")
 _VAL_IMAGE = re.compile(r"(?:.*/)?ILSVRC2012_val_(\d{8})\.JPEG")
 
@@ -40,7 +44,7 @@ class TarImages(Dataset):
     offsets: np.ndarray  # int64 (N,), of each image's first byte in the file
     sizes: np.ndarray  # int64 (N,), bytes
     labels: np.ndarray  # int64 (N,)
-    ignored: tuple[str, ...] = ()
+    remarks: Remarks = NONE
 
     def __len__(self) -> int:
         return len(self.names)
@@ -118,12 +122,13 @@ SOURCE = Source(
 def _open_train(root: Path, kit: devkit.Devkit | None) -> TarImages:
     path = root / TRAIN
     found: dict[str, list[Member]] = {}
-    ignored = []
+    remarks = Remarks()
     with path.open("rb", buffering=0) as file:
         for outer in members(file, str(path)):
             match = _CLASS_TAR.fullmatch(outer.name)
             if match is None or not outer.plain:
-                ignored.append(outer.name)
+                reason = _why_left_out(file, outer)
+                remarks.leave_out(_NO_CLASS if reason is None else reason, outer.name)
                 continue
             inside = f"{path}:{outer.name}"
             inner = members(file, inside, outer.offset, outer.offset + outer.size)
@@ -131,10 +136,10 @@ def _open_train(root: Path, kit: devkit.Devkit | None) -> TarImages:
                 raise InputError(f"{path} holds {outer.name} twice: it is not an ILSVRC archive")
             found[match[1]] = []
             for member in inner:
-                if member.plain:
+                if (reason := _why_left_out(file, member)) is None:
                     found[match[1]].append(member)
                 else:
-                    ignored.append(f"{outer.name}:{member.name}")
+                    remarks.leave_out(reason, f"{outer.name}:{member.name}")
     class_ids = tuple(sorted(found))
     if len(class_ids) < 2:
         raise InputError(
@@ -150,6 +155,8 @@ def _open_train(root: Path, kit: devkit.Devkit | None) -> TarImages:
             "use the kit of ILSVRC-2012, tasks 1 and 2"
         )
     counts = [len(found[class_id]) for class_id in class_ids]
+    if kit:
+        remarks.lacking.extend(kit.lacking(Counter(dict(zip(class_ids, counts, strict=True)))))
     layout = f"ILSVRC-2012 archives, {len(class_ids):,} classes"
     return TarImages(
         archive=path,
@@ -161,7 +168,7 @@ def _open_train(root: Path, kit: devkit.Devkit | None) -> TarImages:
         offsets=np.array([m.offset for c in class_ids for m in found[c]], np.int64),
         sizes=np.array([m.size for c in class_ids for m in found[c]], np.int64),
         labels=np.repeat(np.arange(len(class_ids)), counts).astype(np.int64),
-        ignored=tuple(ignored),
+        remarks=remarks,
     )
 
 
@@ -173,13 +180,15 @@ def _open_val(root: Path, kit: devkit.Devkit | None, class_ids: tuple[str, ...])
             f"the labels of {path} are in {devkit.ARCHIVE}, which is missing: copy it to {root}"
         )
     label_of = {class_id: label for label, class_id in enumerate(class_ids)}
-    ignored, kept = [], []
+    remarks = Remarks()
+    kept = []
     total = 0
     with path.open("rb", buffering=0) as file:
         for member in members(file, str(path)):
             match = _VAL_IMAGE.fullmatch(member.name)
             if match is None or not member.plain:
-                ignored.append(member.name)
+                reason = _why_left_out(file, member)
+                remarks.leave_out(walk.UNLABELLED if reason is None else reason, member.name)
                 continue
             wnid = kit.wnid_of(int(match[1]))
             if wnid is None:
@@ -195,6 +204,11 @@ def _open_val(root: Path, kit: devkit.Devkit | None, class_ids: tuple[str, ...])
             f"{str(path)!r} holds no validation images (ILSVRC2012_val_….JPEG) of the training "
             "classes: download it again"
         )
+    if total < len(kit.truth):
+        remarks.lack(
+            f"{len(kit.truth) - total:,} of the {len(kit.truth):,} validation images that the "
+            f"development kit labels are not in {VAL}"
+        )
     layout = f"ILSVRC-2012 archives, {len(class_ids):,} classes"
     if len(kept) < total:
         layout += f", to which {len(kept):,} of {total:,} validation images belong"
@@ -209,5 +223,17 @@ def _open_val(root: Path, kit: devkit.Devkit | None, class_ids: tuple[str, ...])
         offsets=np.array([m.offset for m, _ in kept], np.int64),
         sizes=np.array([m.size for m, _ in kept], np.int64),
         labels=np.array([label for _, label in kept], np.int64),
-        ignored=tuple(ignored),
+        remarks=remarks,
     )
+
+
+def _why_left_out(file: BinaryIO, member: Member) -> Reason | None:
+    """Why a member is not read as an image, None if it is."""
+    if not member.plain:
+        return walk.NOT_PLAIN
+
+    def head() -> bytes:
+        file.seek(member.offset)
+        return file.read(min(member.size, kinds.HEAD))
+
+    return walk.why_left_out(member.name, head)

@@ -7,6 +7,7 @@ sorted list of wnids, as in Caffe, torchvision and all later tools.
 import gzip
 import io
 import zlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from minialex.errors import InputError
 
 ARCHIVE = "ILSVRC2012_devkit_t12.tar.gz"
 _FOLDERS = ("ILSVRC2012_devkit_t12", "ilsvrc2012_devkit", ".")
+TRUTH_NAME = "ILSVRC2012_validation_ground_truth.txt"
 _META = "data/meta.mat"
-_TRUTH = "data/ILSVRC2012_validation_ground_truth.txt"
+_TRUTH = f"data/{TRUTH_NAME}"
 _LARGEST = 64 << 20  # bytes, unpacked in memory; the kit has 3 million
 
 
@@ -28,23 +30,41 @@ class Devkit:
     wnids: dict[int, str]
     words: dict[str, str]  # wnid -> "tench, Tinca tinca"
     truth: tuple[int, ...]  # of ILSVRC2012_val_00000001.JPEG and so on
+    images: dict[str, int]  # wnid -> training images, where the kit says so
 
     def wnid_of(self, number: int) -> str | None:
         """The wnid of validation image `number`, which counts from 1; None beyond the last."""
         return self.wnids[self.truth[number - 1]] if 0 < number <= len(self.truth) else None
 
+    def lacking(self, counts: Mapping[str, int]) -> Iterator[str]:
+        """Sentences about training classes with fewer images than the kit says, or with none."""
+        short = {i: n - counts[i] for i, n in self.images.items() if 0 < counts.get(i, 0) < n}
+        if short:
+            first = min(short)
+            yield (
+                f"{sum(short.values()):,} training images are missing, by the development kit's "
+                f"counts, in {len(short):,} classes: {first} has {counts[first]:,} of "
+                f"{self.images[first]:,}, for example"
+            )
+        absent = sorted(set(self.images) - set(counts))
+        if absent and counts.keys() & self.images.keys():
+            yield (
+                f"{len(absent):,} of the {len(self.images):,} classes of the development kit have "
+                f"no training images: {absent[0]}, for example"
+            )
+
 
 def find(root: Path) -> Path | None:
-    """The kit in `root`: its archive, or a folder with its `data/`."""
+    """The kit in `root`: its archive, a folder with its `data/`, or its two files."""
     if (root / ARCHIVE).is_file():
         return root / ARCHIVE
-    return next((root / f for f in _FOLDERS if (root / f / _META).is_file()), None)
+    return next((root / f for f in _FOLDERS if _file(root / f, _META).is_file()), None)
 
 
 def read(path: Path) -> Devkit:
     """The kit in an archive or a folder; raises InputError where it is incomplete or damaged."""
     files = _from_archive(path) if path.is_file() else _from_folder(path)
-    wnids, words = _classes(path, files[_META])
+    wnids, words, images = _classes(path, files[_META])
     try:
         truth = tuple(int(line) for line in files[_TRUTH].split())
     except ValueError as error:
@@ -54,14 +74,20 @@ def read(path: Path) -> Devkit:
             f"{_TRUTH} of {str(path)!r} uses class number {strange[0]}, which {_META} does not "
             "define: they are from different kits, so download the kit again"
         )
-    return Devkit(path, wnids, words, truth)
+    return Devkit(path, wnids, words, truth, images)
 
 
 def _from_folder(path: Path) -> dict[str, bytes]:
     for name in (_META, _TRUTH):
-        if not (path / name).is_file():
+        if not _file(path, name).is_file():
             raise InputError(f"{str(path)!r} lacks {name}: unpack the whole {ARCHIVE} there")
-    return {name: (path / name).read_bytes() for name in (_META, _TRUTH)}
+    return {name: _file(path, name).read_bytes() for name in (_META, _TRUTH)}
+
+
+def _file(folder: Path, name: str) -> Path:
+    """One of the kit's files in its `data/`, or directly in the folder."""
+    inside = folder / name
+    return inside if inside.is_file() else folder / inside.name
 
 
 def _from_archive(path: Path) -> dict[str, bytes]:
@@ -89,7 +115,8 @@ def _from_archive(path: Path) -> dict[str, bytes]:
     return files
 
 
-def _classes(path: Path, meta: bytes) -> tuple[dict[int, str], dict[str, str]]:
+def _classes(path: Path, meta: bytes) -> tuple[dict[int, str], dict[str, str], dict[str, int]]:
+    """Wnids by number, and words and numbers of training images by wnid."""
     from scipy.io import loadmat
 
     try:
@@ -97,6 +124,8 @@ def _classes(path: Path, meta: bytes) -> tuple[dict[int, str], dict[str, str]]:
         leaves = [s for s in synsets if int(s["num_children"]) == 0]
         wnids = {int(s["ILSVRC2012_ID"]): str(s["WNID"]) for s in leaves}
         words = {str(s["WNID"]): str(s["words"]) for s in leaves}
+        counted = "num_train_images" in (synsets.dtype.names or ())
+        images = {str(s["WNID"]): int(s["num_train_images"]) for s in leaves} if counted else {}
     except Exception as error:  # SciPy's reader raises a dozen types on damaged files
         reason = str(error) or type(error).__name__
         raise InputError(f"{_META} of {str(path)!r} cannot be read: {reason}") from None
@@ -105,4 +134,4 @@ def _classes(path: Path, meta: bytes) -> tuple[dict[int, str], dict[str, str]]:
             f"{_META} of {str(path)!r} does not number its {len(leaves)} classes from 1 to "
             f"{len(leaves)}: it is damaged or from another kit, so download it again"
         )
-    return wnids, words
+    return wnids, words, images

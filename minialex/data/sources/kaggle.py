@@ -1,22 +1,30 @@
-"""ILSVRC-2012 as Kaggle lays it out: class folders for training, flat files and a table for val."""
+"""ILSVRC-2012 as Kaggle lays it out: class folders for training, flat files and a table for val.
 
-import csv
+The tree is ILSVRC/Data/CLS-LOC/{train,val}, with the tables beside ILSVRC/; any of these folders
+may be named.
+"""
+
 from pathlib import Path
-
-import numpy as np
+from typing import NamedTuple
 
 from minialex.data.dataset import Dataset, Splits, split
-from minialex.data.sources import folder
+from minialex.data.sources import folder, labels, layouts
 from minialex.data.sources.source import Source
 from minialex.errors import InputError
 
-IMAGES = Path("ILSVRC", "Data", "CLS-LOC")
-SOLUTION = "LOC_val_solution.csv"
+_INSIDE = (Path("ILSVRC", "Data", "CLS-LOC"), Path("Data", "CLS-LOC"), Path("CLS-LOC"), Path())
+
+
+class _Tree(NamedTuple):
+    """Where the images are, and the folder of the tables."""
+
+    images: Path
+    tables: Path
 
 
 def is_kaggle(root: Path) -> bool:
-    """Whether `root` holds ILSVRC/Data/CLS-LOC."""
-    return (root / IMAGES).is_dir()
+    """Whether `root` holds ILSVRC/Data/CLS-LOC, or is a folder of that path."""
+    return _find(root) is not None
 
 
 def open_kaggle(root: Path, *, seed: int, val_fraction: float) -> Splits:
@@ -25,69 +33,55 @@ def open_kaggle(root: Path, *, seed: int, val_fraction: float) -> Splits:
     Raises InputError where there is no training folder, where validation images have no table, and
     for a table that does not fit them.
     """
-    train = _open_train(root)
-    if not (root / IMAGES / "val").is_dir():
+    tree = _tree(root)
+    train = _open_train(tree)
+    if not (tree.images / "val").is_dir():
         return split(train, val_fraction, seed)
-    return Splits(train, _open_val(root, train))
+    return Splits(train, _open_val(tree, train))
 
 
 def open_validation(root: Path) -> Dataset:
     """The validation images, or all training images where there are none."""
-    train = _open_train(root)
-    return _open_val(root, train) if (root / IMAGES / "val").is_dir() else train
+    tree = _tree(root)
+    train = _open_train(tree)
+    return _open_val(tree, train) if (tree.images / "val").is_dir() else train
 
 
 SOURCE = Source("ILSVRC-2012 from Kaggle", 40, is_kaggle, open_kaggle, open_validation)
 
 
-def _open_train(root: Path) -> folder.ImageFolder:
-    path = root / IMAGES / "train"
+def _find(root: Path) -> _Tree | None:
+    for inside in _INSIDE:
+        images = root / inside
+        if images.name == "CLS-LOC" and images.is_dir():
+            above = (images.parents[2], images.parents[1], images.parents[0], images)
+            tables = next((path for path in above if (path / labels.SOLUTION).is_file()), above[0])
+            return _Tree(images, tables)
+    return None
+
+
+def _tree(root: Path) -> _Tree:
+    tree = _find(root)
+    if tree is None:
+        raise InputError(f"{str(root)!r} does not hold ILSVRC/Data/CLS-LOC")
+    return tree
+
+
+def _open_train(tree: _Tree) -> folder.ImageFolder:
+    path = tree.images / "train"
     if not path.is_dir():
         raise InputError(f"there is no {str(path)!r}: unpack the whole Kaggle archive there")
-    return folder.read_folder(
-        path, name=root.name, layout="Kaggle's ILSVRC layout", names_from=root
+    part = layouts.class_folders(path)
+    layouts.devkit_counts(part, (tree.tables,))
+    return folder.of_part(
+        part, name=tree.tables.name, layout="Kaggle's ILSVRC layout", names_from=tree.tables
     )
 
 
-def _open_val(root: Path, train: Dataset) -> folder.ImageFolder:
-    path = root / IMAGES / "val"
-    files = folder.image_files(path)
-    known = _solution(root / SOLUTION)
-    label_of = {class_id: label for label, class_id in enumerate(train.class_ids)}
-    labels = []
-    for name in files:
-        wnid = known.get(name.partition(".")[0])
-        if wnid is None or wnid not in label_of:
-            found = "does not name it"
-            if wnid is not None:
-                found = f"calls it {wnid}, a class without training images"
-            raise InputError(
-                f"{str(path / name)!r} has no label, because {root / SOLUTION} {found}: remove the "
-                "file, or complete the download"
-            )
-        labels.append(label_of[wnid])
-    if not files:
+def _open_val(tree: _Tree, train: Dataset) -> folder.ImageFolder:
+    path = tree.images / "val"
+    known = labels.solution(tree.tables / labels.SOLUTION)
+    part = layouts.flat_folder(path, known, train.class_ids)
+    if not part.files:
         raise InputError(f"{str(path)!r} holds no image: unpack the whole Kaggle archive there")
-    return folder.ImageFolder(
-        folder=path,
-        name=train.name,
-        layout=train.layout,
-        class_ids=train.class_ids,
-        class_names=train.class_names,
-        files=tuple(files),
-        labels=np.array(labels, np.int64),
-    )
-
-
-def _solution(path: Path) -> dict[str, str]:
-    """Image name without suffix -> wnid; a row is `ImageId,<wnid> x y x y [<wnid> ...]`."""
-    if not path.is_file():
-        raise InputError(f"the validation labels are in {path.name}, which is not there: {path}")
-    with path.open(encoding="utf-8", errors="replace", newline="") as file:
-        try:
-            rows = list(csv.reader(file))
-        except csv.Error as error:
-            raise InputError(f"{path} is no table of labels ({error}): fetch it again") from None
-    if not rows or rows[0][:2] != ["ImageId", "PredictionString"]:
-        raise InputError(f"{path} does not start with ImageId,PredictionString: fetch it again")
-    return {row[0]: row[1].split()[0] for row in rows[1:] if len(row) > 1 and row[1].split()}
+    return folder.of_part(part, like=train)

@@ -5,9 +5,14 @@ import os
 from pathlib import Path
 
 from minialex.data.dataset import Dataset, Splits
+from minialex.data.remarks import Remarks
+from minialex.data.sources import walk
 from minialex.data.sources.drawings import is_drawings, named_count, open_drawings
+from minialex.data.sources.layouts import TRAIN_NAMES, VAL_NAMES
 from minialex.data.sources.source import all_sources, source_of
 from minialex.errors import InputError
+
+_LEVELS = 3  # of folders that hold nothing but one other
 
 
 def open_data(
@@ -47,13 +52,15 @@ def is_builtin(data: str | os.PathLike[str]) -> bool:
 def existing_folder(data: str | os.PathLike[str]) -> Path:
     """`data` as a folder that exists; one of ILSVRC's archives stands for the folder it is in.
 
+    A folder that holds nothing but the data set's own folder stands for that one.
+
     Raises FileNotFoundError, which suggests the nearest name, or InputError for another file.
     """
     root = Path(data).expanduser()
     if root.is_file() and any(root.name in source.file_names for source in all_sources()):
         root = root.parent
     if root.is_dir():
-        return root.resolve()
+        return _inner(root.resolve())
     if root.exists():
         raise InputError(
             f"data {str(root)!r} is a file: give a folder of class folders (unpack archives other "
@@ -71,3 +78,23 @@ def existing_folder(data: str | os.PathLike[str]) -> Path:
     raise FileNotFoundError(
         f"no data at {str(root)!r}: {hint} (give a folder, or 'shapes' for the built-in images)"
     )
+
+
+def _inner(root: Path) -> Path:
+    """The folder of the data set itself, where `root` is one level, or a few, too high."""
+    for _ in range(_LEVELS):
+        inside = walk.listing(root, Remarks())
+        if len(inside.folders) != 1 or inside.images or _is_special(root):
+            break
+        [only] = inside.folders
+        below = walk.listing(root / only, Remarks())
+        classes = below.folders and not below.images and below.folders != ["images"]
+        if only.lower() in (*TRAIN_NAMES, *VAL_NAMES) or not (classes or _is_special(root / only)):
+            break
+        root = root / only
+    return root
+
+
+def _is_special(root: Path) -> bool:
+    """Whether a format other than class folders recognises `root`."""
+    return source_of(root) is not all_sources()[-1]

@@ -3,8 +3,8 @@
 Names in an archive are labels here and never become paths, so no `..`, absolute name or link can
 lead outside; entries that are not plain files are reported as such and left alone.
 
-Headers are parsed by `tarfile`. What it forgives is checked here: it takes a damaged header for
-the end of the archive, and does not mind a file that is cut short.
+Headers are parsed by `tarfile`. What it forgives is checked here: it takes a damaged header, or
+zeros in the middle, for the end of the archive, and does not mind a file that is cut short.
 """
 
 import io
@@ -15,6 +15,7 @@ from typing import BinaryIO, NamedTuple
 from minialex.errors import InputError
 
 _BLOCK = tarfile.BLOCKSIZE
+_CHUNK = 1 << 20
 _LONGEST_HEADER = 1 << 20  # bytes of one entry's headers, pax fields included; usually 512
 
 
@@ -59,6 +60,7 @@ def members(file: BinaryIO, name: str, start: int = 0, end: int | None = None) -
         yield _member(entry, position, name, end)
     if position < end or position == start:
         headers.require_end(position)
+        headers.require_zeros(position)
 
 
 class _Headers:
@@ -100,6 +102,19 @@ class _Headers:
             )
         if block.strip(b"\0"):
             raise _damaged(self.name, position, "its checksum or a number in it is wrong")
+
+    def require_zeros(self, position: int) -> None:
+        """Raise InputError unless only zeros follow the end mark at `position`."""
+        self.file.seek(position)
+        while content := self.file.read(max(0, min(_CHUNK, self.end - position))):
+            if content.count(0) < len(content):
+                other = position + len(content) - len(content.lstrip(b"\0"))
+                raise InputError(
+                    f"{self.name} seems to end at byte {self.entry:,}, and goes on at byte "
+                    f"{other:,}: a part of it is missing (a hole of zeros), or several archives "
+                    "were joined; fetch it again, or unpack and pack them as one"
+                )
+            position += len(content)
 
 
 def _member(entry: tarfile.TarInfo, following: int, name: str, end: int) -> Member:

@@ -40,7 +40,7 @@ def test_everything_that_can_be_wrong(photos):
     (train / "dog" / "notes.txt").write_text("mine")
     text = check_data(photos, 32)
     for line in (
-        "files in class folders that are not images, ignored: 1",
+        "left out: .txt files that are no images: 1 (train/dog/notes.txt)",
         "colour modes: 14 RGB, 1 grey (converted to RGB), 1 CMYK (converted to RGB)",
         f"{train / 'dog' / 'print.tif'} (7 x 40)",
         "class ant of train is empty",
@@ -52,6 +52,7 @@ def test_everything_that_can_be_wrong(photos):
         f"{train / 'bee' / '0.jpg'} is not an image",
         "train/val leakage, images of val that are also in train: 1",
         f"{val / 'elk' / 'again.jpg'} = {train / 'cat' / '1.JPEG'}",
+        "the same image in two classes, so one label is wrong: 1",
     ):
         assert line in text
     assert "no problems found" not in text

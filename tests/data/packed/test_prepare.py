@@ -191,7 +191,7 @@ def test_ignored_entries_of_archives_are_listed(tmp_path):
     (root / "ILSVRC2012_img_train.tar").write_bytes(ilsvrc.tar_bytes(inner))
     pack(root, tmp_path / "packed")
     report = (tmp_path / "packed" / "report.txt").read_text()
-    assert "entries of the archives that are no images, ignored: 1\n  notes.txt" in report
+    assert "left out: .txt files that are no images: 1\n  notes.txt" in report
 
 
 @pytest.mark.usefixtures("small_shards")

@@ -9,6 +9,7 @@ import pytest
 from helpers import ilsvrc
 from scipy.io import loadmat
 
+from minialex.data.inspect.report import check_data
 from minialex.data.sources import devkit
 from minialex.data.sources.open import open_data, open_for_evaluation
 from minialex.data.sources.tar import members
@@ -119,12 +120,67 @@ def test_what_is_no_file_is_left_alone(root, tmp_path):
         "n02012849.tar:/etc/n02012849_6.JPEG",
     ]
     assert [seen(train)[i] for i in of_class] == [1, 1]
-    assert set(train.ignored) == {
+    assert {name for names in train.remarks.names.values() for name in names} == {
         *(f"n02012849.tar:n02012849_{i}.JPEG" for i in range(1, 5)),
         "n02012849.tar:folder/",
         "../n02012850.tar",
     }
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_hole_in_an_archive_and_archives_that_were_joined_are_refused(root):
+    """Both end a tar early by its own rules, and the classes behind would be gone."""
+    train = root / "ILSVRC2012_img_train.tar"
+    whole, inner = train.read_bytes(), ilsvrc.class_tars()
+    joined = b"".join(ilsvrc.tar_bytes({f"{wnid}.tar": tar}) for wnid, tar in inner.items())
+    second = 512 + len(inner["n03710637.tar"])  # the header of the second class
+    image = 512 + 512 * 3  # the header of an image of the first class
+    for damaged, where in (
+        (joined, r"img_train\.tar"),
+        (whole[:second] + bytes(1024) + whole[second + 1024 :], r"img_train\.tar"),
+        (whole[:image] + bytes(1024) + whole[image + 1024 :], r"img_train\.tar:n03710637\.tar"),
+    ):
+        train.write_bytes(damaged)
+        with pytest.raises(InputError, match=rf"{where} seems to end at byte [\d,]+, and goes on"):
+            open_data(root)
+
+
+def test_the_kit_knows_how_many_images_there_are(root):
+    ilsvrc.write_kit(root, counts=(3, 4, 3, 3))
+    train = open_data(root).train
+    [sentence] = train.remarks.problems()
+    assert sentence.startswith("1 training images are missing, by the development kit's counts")
+    assert "n02012849 has 3 of 4" in sentence
+    report = check_data(root)
+    assert "n02012849 has 3 of 4" in report.partition("problems:")[2]
+    files = ilsvrc.val_files()
+    files.pop("ILSVRC2012_val_00000002.JPEG")
+    (root / "ILSVRC2012_img_val.tar").write_bytes(ilsvrc.tar_bytes(files))
+    assert "1 of the 6 validation images" in check_data(root).partition("problems:")[2]
+    ilsvrc.write_archives(root, wnids=ilsvrc.WNIDS[:3])
+    ilsvrc.write_kit(root, counts=(3, 3, 3, 3))
+    [sentence] = open_data(root).train.remarks.problems()
+    assert sentence.startswith("1 of the 4 classes of the development kit have no training images")
+
+
+@pytest.mark.parametrize("prefix", ["._", "__MACOSX/", "@eaDir/"])
+def test_notes_of_a_system_are_no_images(root, prefix):
+    inner = ilsvrc.class_tars()
+    inner["n02012849.tar"] = ilsvrc.tar_bytes(
+        {f"{prefix}n02012849_1.JPEG": b"\0\x05\x16\x07", "n02012849_1.JPEG": ilsvrc.jpeg(1)}
+        | {"n02012849_2.heic": b"", "n02012849_3": ilsvrc.jpeg(1), "list": b"text"}
+    )
+    outer = {"._n02012849.tar": b"\0\x05\x16\x07", **inner}
+    (root / "ILSVRC2012_img_train.tar").write_bytes(ilsvrc.tar_bytes(outer))
+    train = open_data(root).train
+    assert [n for n in train.names if n.startswith("n02012849")] == [
+        "n02012849.tar:n02012849_1.JPEG",
+        "n02012849.tar:n02012849_3",
+    ]
+    lines = "\n".join(train.remarks.lines())
+    assert "notes of a system, such as macOS's ._ files: 2" in lines
+    assert "HEIC files, which are not read (convert them to JPEG): 1" in lines
+    assert "files without a suffix that are no images: 1" in lines
 
 
 def test_long_names(root):

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minialex.data.dataset import Splits, split, subset
-from minialex.data.sources.folder import read_folder
+from minialex.data.sources.folder import of_part
+from minialex.data.sources.layouts import class_folders
 from minialex.data.sources.open import open_data
 from minialex.errors import InputError
 
@@ -112,7 +113,7 @@ def test_readable_names(photos):
 def test_evaluation_data_takes_the_classes_it_is_given(photos):
     train = open_data(photos).train
     shutil.rmtree(photos / "val" / "cat")
-    val = read_folder(photos / "val", like=train)
+    val = of_part(class_folders(photos / "val"), like=train)
     assert val.labels.tolist() == [1, 1]
     assert val.class_ids == ("cat", "dog")
 
@@ -132,7 +133,7 @@ def test_what_cannot_be_used_is_said_in_a_sentence(photos, photo, tmp_path):
     (photos / "train" / "ant").mkdir()
     refused(photos, "ant' holds no image: add images")
     (photos / "train" / "ant" / "0.jpg").write_text("no picture")
-    refused(photos, "ant' holds no readable image: none of the first 1 of 1 files opens")
+    refused(photos, "ant' holds no readable image: none of its 1 files opens")
     shutil.rmtree(photos / "train" / "ant")
 
     shutil.rmtree(photos / "train" / "cat")

@@ -1,0 +1,74 @@
+"""What the reader of a data set left out, and what the set lacks: told by every command."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+_KEPT = 100  # names kept for each reason
+_SHOWN = 3
+
+
+class Reason(NamedTuple):
+    """What is left out, and the advice; `lost` where pictures are missed by it."""
+
+    text: str
+    lost: bool
+
+
+@dataclass(eq=False)
+class Remarks:
+    """Files left out, by reason, and sentences about what is missing."""
+
+    names: dict[Reason, list[str]] = field(default_factory=dict)
+    counts: dict[Reason, int] = field(default_factory=dict)
+    lacking: list[str] = field(default_factory=list)
+
+    def leave_out(self, reason: Reason, name: str) -> None:
+        """Count a file or folder that is not read."""
+        self.counts[reason] = self.counts.get(reason, 0) + 1
+        names = self.names.setdefault(reason, [])
+        if len(names) < _KEPT:
+            names.append(name)
+
+    def lack(self, sentence: str) -> None:
+        """Note what a data set lacks by its own index."""
+        self.lacking.append(sentence)
+
+    def add(self, other: "Remarks") -> None:
+        """Take over the remarks on a part."""
+        for reason, count in other.counts.items():
+            self.counts[reason] = self.counts.get(reason, 0) + count
+            names = self.names.setdefault(reason, [])
+            names += other.names[reason][: _KEPT - len(names)]
+        self.lacking += other.lacking
+
+    def lines(self, shown: int = _SHOWN) -> list[str]:
+        """A line for each reason, with a few names, and one for whatever is lacking."""
+        return [*(self._line(reason, shown) for reason in self.counts), *self.lacking]
+
+    def problems(self) -> list[str]:
+        """The lines that tell of pictures which are probably missed."""
+        lost = [self._line(reason, _SHOWN) for reason in self.counts if reason.lost]
+        return [*lost, *self.lacking]
+
+    def report(self) -> Iterator[str]:
+        """Every reason, with its names on lines of their own."""
+        for reason, count in self.counts.items():
+            yield self._line(reason, 0)
+            yield from (f"  {name}" for name in self.names[reason])
+            if count > len(self.names[reason]):
+                yield "  ..."
+        yield from self.lacking
+
+    def _line(self, reason: Reason, shown: int) -> str:
+        count, names = self.counts[reason], self.names[reason][:shown]
+        more = ", ..." if 0 < len(names) < count else ""
+        return f"left out: {reason.text}: {count:,}" + f" ({', '.join(names)}{more})" * bool(names)
+
+
+NONE = Remarks()  # of a data set that is read completely; nobody adds to it
+
+
+def every_line(remarks: "list[Remarks]") -> list[str]:
+    """The lines of several parts, each once: a set that was split has the same ones twice."""
+    return list(dict.fromkeys(line for one in remarks for line in one.lines()))

@@ -1,0 +1,157 @@
+"""The classes of images that lie flat in one folder, from the files that ILSVRC's users have.
+
+Read are Kaggle's table, the development kit, a list of synsets in the order of the images, and any
+list of file names with classes: Caffe's val.txt, Tiny ImageNet's val_annotations.txt, a .csv.
+"""
+
+import csv
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from minialex.data.sources import devkit
+from minialex.errors import InputError
+
+SOLUTION = "LOC_val_solution.csv"
+
+_PAIRS = (
+    "val_annotations.txt",
+    "val.txt",
+    "val_map.txt",
+    "val_list.txt",
+    "val_labels.txt",
+    "val_labels.csv",
+    "val.csv",
+    "labels.txt",
+    "labels.csv",
+)
+_SYNSETS_IN_ORDER = ("imagenet_2012_validation_synset_labels.txt", "val_synsets.txt")
+_CLASS_ORDER = ("synsets.txt", "synset_words.txt", "LOC_synset_mapping.txt")
+_NUMBERED = re.compile(r"ILSVRC2012_val_(\d{8})(?:_n\d{8})?")
+EXPECTED = f"the development kit, {SOLUTION} or val.txt"
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Class ids by image name without suffix, as a file gives them."""
+
+    path: Path
+    classes: dict[str, str]  # also by the file's whole name; "#5" is ILSVRC's validation image 5
+    images: int  # that it names
+
+    def of(self, name: str) -> str | None:
+        """The class of the image file `name`, None if it is not listed."""
+        stem = name.rpartition("/")[2].partition(".")[0]
+        found = self.classes.get(name.rpartition("/")[2]) or self.classes.get(stem)
+        if found is None and (match := _NUMBERED.fullmatch(stem)):
+            found = self.classes.get(f"#{int(match[1])}")
+        return found
+
+
+def find(folders: Iterable[Path], class_ids: tuple[str, ...]) -> Labels | None:
+    """The labels that a file in one of `folders` gives; None if there is no such file.
+
+    `class_ids` are those of the training images. Raises InputError for a file that makes no sense.
+    """
+    folders = list(folders)
+    for folder in folders:
+        if (folder / SOLUTION).is_file():
+            return solution(folder / SOLUTION)
+        if (kit := devkit.find(folder)) is not None:
+            return _of_kit(devkit.read(kit))
+        for name in _SYNSETS_IN_ORDER:
+            if (folder / name).is_file():
+                return _in_order(folder / name)
+        for name in _PAIRS:
+            if (folder / name).is_file():
+                return _pairs(folder / name, class_ids, folders)
+        if (folder / devkit.TRUTH_NAME).is_file():
+            raise InputError(
+                f"{folder / devkit.TRUTH_NAME} numbers the classes as the development kit does: "
+                "put the kit's meta.mat beside it"
+            )
+    return None
+
+
+def solution(path: Path) -> Labels:
+    """Kaggle's table; a row is `ImageId,<wnid> x y x y [<wnid> ...]`."""
+    if not path.is_file():
+        raise InputError(f"the validation labels are in {path.name}, which is not there: {path}")
+    rows = _rows(path)
+    if not rows or rows[0][:2] != ["ImageId", "PredictionString"]:
+        raise InputError(f"{path} does not start with ImageId,PredictionString: fetch it again")
+    named = (row for row in rows[1:] if len(row) > 1 and row[1].split())
+    classes = {row[0]: row[1].split()[0] for row in named}
+    return Labels(path, classes, len(classes))
+
+
+def _of_kit(kit: devkit.Devkit) -> Labels:
+    numbers = enumerate(kit.truth, 1)
+    classes = {f"#{n}": kit.wnids[number] for n, number in numbers}
+    return Labels(kit.path, classes, len(classes))
+
+
+def _in_order(path: Path) -> Labels:
+    lines = _text(path).split()
+    return Labels(path, {f"#{n}": wnid for n, wnid in enumerate(lines, 1)}, len(lines))
+
+
+def _pairs(path: Path, class_ids: tuple[str, ...], folders: list[Path]) -> Labels:
+    """A list of file names, each with a class id or with a number counted from 0."""
+    pairs = _split(path)
+    known = set(class_ids)
+    if pairs and not (pairs[0][1] in known or pairs[0][1].isdecimal()):
+        wordy = pairs[0][0].rpartition(".")[2] == pairs[0][0]  # a first line of headings
+        pairs = pairs[1:] if wordy else pairs
+    if not pairs:
+        raise InputError(f"{path} lists no images: expected a file name and a class on each line")
+    values = [value for _, value in pairs]
+    if not any(value in known for value in values) and all(v.isdecimal() for v in values):
+        order = _class_order(path, max(map(int, values)), class_ids, folders)
+        values = [order[int(value)] for value in values]
+    classes = {}
+    for (full, _), value in zip(pairs, values, strict=True):
+        name = full.rpartition("/")[2]
+        classes[name] = classes[name.partition(".")[0]] = value
+    return Labels(path, classes, len({name for name, _ in pairs}))
+
+
+def _class_order(
+    path: Path, largest: int, class_ids: tuple[str, ...], folders: list[Path]
+) -> tuple[str, ...]:
+    """The classes in the order in which `path` numbers them from 0 to `largest`."""
+    for folder in folders:
+        for name in _CLASS_ORDER:
+            if (folder / name).is_file():
+                lines = _text(folder / name).splitlines()
+                order = tuple(line.split()[0] for line in lines if line.strip())
+                if largest < len(order):
+                    return order
+    if largest == len(class_ids) - 1:
+        return class_ids
+    raise InputError(
+        f"{path} numbers classes up to {largest}, and the training images have "
+        f"{len(class_ids)}: put a synsets.txt with the order of the classes beside it"
+    )
+
+
+def _split(path: Path) -> list[tuple[str, str]]:
+    """The first two fields of each line; a name may have spaces in it."""
+    if path.suffix == ".csv":
+        return [(row[0].strip(), row[1].strip()) for row in _rows(path) if len(row) > 1]
+    lines = _text(path).splitlines()
+    rows = [line.split("\t") if "\t" in line else line.strip().rsplit(None, 1) for line in lines]
+    return [(row[0].strip(), row[1].strip()) for row in rows if len(row) > 1]
+
+
+def _rows(path: Path) -> list[list[str]]:
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+        try:
+            return list(csv.reader(file))
+        except csv.Error as error:
+            raise InputError(f"{path} is no table of labels ({error}): fetch it again") from None
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace")

@@ -1,0 +1,247 @@
+"""Finds the images and their classes in a folder, in the layouts in which people keep them.
+
+train/<class>/ and val/<class>/        or <class>/ alone
+train/<class>/ and val/ flat           with a file of labels, see labels.py
+<class>/images/                        as Tiny ImageNet has it
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from minialex.data.decode import kinds
+from minialex.data.remarks import Remarks
+from minialex.data.sources import devkit, labels, walk
+from minialex.errors import InputError
+
+TRAIN_NAMES = ("train", "training")
+VAL_NAMES = ("val", "valid", "validation", "test")
+_INNER = "images"  # Tiny ImageNet's folder between a class and its images
+
+
+@dataclass(frozen=True)
+class Part:
+    """The images of one part: `files` are relative to `folder`, `classes` are their ids."""
+
+    folder: Path
+    files: tuple[str, ...]
+    classes: tuple[str, ...]
+    class_ids: tuple[str, ...]  # sorted, also those without an image
+    remarks: Remarks = field(default_factory=Remarks)
+    labels: str = ""  # the name of the file that gives the classes
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Images of each class."""
+        return Counter(self.classes)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a folder holds; without `val`, it is split off from `train`."""
+
+    root: Path
+    train: Part
+    val: Part | None
+
+    def __str__(self) -> str:
+        if self.val is None:
+            inside = self.train.folder != self.root
+            return "class folders" + (f" in {self.train.folder.name}/" if inside else "")
+        if self.val.labels:
+            return (
+                f"class folders in {self.train.folder.name}/, "
+                f"labels of {_name(self.val.folder)}/ from {self.val.labels}"
+            )
+        return f"class folders in {self.train.folder.name}/ and {self.val.folder.name}/"
+
+
+def find_layout(root: Path) -> Layout:
+    """The layout of `root`. Raises InputError if it has none of those known."""
+    beside = walk.listing(root, Remarks())
+    inside = {name.lower(): root / name for name in beside.folders}
+    trains = [inside[name] for name in TRAIN_NAMES if name in inside]
+    folder = next((path for path in trains if has_folders(path)), None)
+    if folder is None:
+        _require_classes(root, set(inside), trains)
+        part = class_folders(root)
+        _note_loose(part.remarks, beside.images)
+        return Layout(root, part, None)
+    train = class_folders(folder)
+    devkit_counts(train, (root, folder))
+    for path in (inside[name] for name in VAL_NAMES if name in inside):
+        val = _validation(path, root, train)
+        if val is not None:
+            return Layout(root, train, val)
+    return Layout(root, train, None)
+
+
+def class_folders(folder: Path) -> Part:
+    """The images of the class folders in `folder`."""
+    remarks = Remarks()
+    prefix = f"{folder.name}/" if folder.name.lower() in (*TRAIN_NAMES, *VAL_NAMES) else ""
+    beside = walk.listing(folder, Remarks())
+    if prefix:
+        _note_loose(remarks, [prefix + name for name in beside.images])
+    files, classes, class_ids = [], [], []
+    for class_id in beside.folders:
+        of_class = Remarks()
+        found = _class_files(folder / class_id, of_class, f"{prefix}{class_id}/")
+        if found is None:
+            remarks.leave_out(walk.OUTPUT, prefix + class_id)
+            continue
+        remarks.add(of_class)
+        class_ids.append(class_id)
+        files += [f"{class_id}/{name}" for name in found]
+        classes += [class_id] * len(found)
+    return Part(folder, tuple(files), tuple(classes), tuple(class_ids), remarks)
+
+
+def flat_folder(folder: Path, known: labels.Labels, class_ids: tuple[str, ...]) -> Part:
+    """The images directly in `folder` with the classes that `known` gives, of `class_ids`."""
+    remarks = Remarks()
+    names = walk.listing(folder, remarks, f"{_name(folder)}/", known.path.name).images
+    files, classes = [], []
+    for name in names:
+        class_id = known.of(name)
+        if class_id is None:
+            raise InputError(
+                f"{str(folder / name)!r} has no label, because {known.path} does not name it: "
+                "remove the file, or complete the download"
+            )
+        if class_id in class_ids:
+            files.append(name)
+            classes.append(class_id)
+        else:
+            remarks.leave_out(walk.OTHER_CLASS, f"{_name(folder)}/{name}")
+    if names and not files:
+        raise InputError(
+            f"{known.path} gives the images in {str(folder)!r} other classes than the training "
+            f"images have, {known.of(names[0])} for example: the two do not belong together"
+        )
+    if missing := known.images - len(names):
+        remarks.lack(
+            f"{missing:,} of the {known.images:,} images that {known.path.name} names are not in "
+            f"{_name(folder)}/"
+        )
+    return Part(folder, tuple(files), tuple(classes), class_ids, remarks, known.path.name)
+
+
+def devkit_counts(train: Part, folders: Iterable[Path]) -> None:
+    """Remark on classes that have fewer images than the development kit says."""
+    path = next((kit for folder in folders if (kit := devkit.find(folder)) is not None), None)
+    if path is None:
+        return
+    try:
+        train.remarks.lacking.extend(devkit.read(path).lacking(train.counts))
+    except InputError as error:  # images in class folders can be used without the kit
+        train.remarks.lack(str(error))
+
+
+def has_folders(folder: Path) -> bool:
+    """Whether there are folders in it that may be classes."""
+    try:
+        return bool(walk.listing(folder, Remarks()).folders)
+    except OSError:
+        return False
+
+
+def require_images(part: Part) -> None:
+    """Raise InputError for a class without an image."""
+    counts = part.counts
+    folders = [part.folder / class_id for class_id in part.class_ids if not counts[class_id]]
+    below = {folder: walk.listing(folder, Remarks()).folders for folder in folders}
+    for folder, inside in below.items():
+        if set(map(str.lower, inside)) & set(TRAIN_NAMES):
+            raise InputError(
+                f"{str(folder)!r} seems to be the data set, and not a class of "
+                f"{str(part.folder)!r}: name that folder"
+            )
+    for folder, inside in below.items():
+        if any(True for name in inside for _ in walk.below(folder / name, Remarks())):
+            raise InputError(
+                f"class folder {str(folder)!r} holds no image directly, only in folders below it: "
+                "move them up, or name a folder of class folders"
+            )
+        raise InputError(
+            f"class folder {str(folder)!r} holds no image: add images directly to it, "
+            "or remove the folder"
+        )
+
+
+def _class_files(folder: Path, remarks: Remarks, prefix: str) -> list[str] | None:
+    """The images of one class, relative to its folder; None if minialex wrote the folder."""
+    try:
+        found = walk.listing(folder, remarks, prefix)
+    except OSError as error:
+        raise InputError(
+            f"class folder {str(folder)!r} cannot be opened ({error.strerror}): make it readable, "
+            "or remove it"
+        ) from None
+    if found.output:
+        return None
+    if not found.images and found.folders == [_INNER]:
+        inner = walk.listing(folder / _INNER, remarks, f"{prefix}{_INNER}/")
+        return [f"{_INNER}/{name}" for name in inner.images]
+    for name in found.folders:
+        if kinds.is_image_name(name):
+            remarks.leave_out(walk.FOLDER, prefix + name)
+        for image in walk.below(folder / name, Remarks()):
+            remarks.leave_out(walk.BELOW, f"{prefix}{name}/{image}")
+    return found.images
+
+
+def _validation(path: Path, root: Path, train: Part) -> Part | None:
+    """The validation images in `path`; None for images without labels in test/."""
+    found = walk.listing(path, Remarks())
+    if found.folders and (found.folders != [_INNER] or _INNER in train.class_ids):
+        return class_folders(path)
+    flat = path / _INNER if found.folders == [_INNER] and not found.images else path
+    names = walk.listing(flat, Remarks()).images
+    if not names:
+        raise InputError(
+            f"{str(path)!r} holds no class folders: put the images of each class into a "
+            f"folder {path.name}/<class>/"
+        )
+    known = labels.find((path, root), train.class_ids)
+    if known is not None:
+        return flat_folder(flat, known, train.class_ids)
+    if path.name.lower() != "test":
+        raise InputError(
+            f"{str(path)!r} holds {len(names):,} images and no file says of which classes: put "
+            f"{labels.EXPECTED} beside it, or sort them into {path.name}/<class>/"
+        )
+    for name in names:
+        train.remarks.leave_out(walk.UNLABELLED, f"{path.name}/{name}")
+    return None
+
+
+def _require_classes(root: Path, inside: set[str], trains: list[Path]) -> None:
+    """Raise InputError if the folders in `root` cannot be classes."""
+    if inside and inside <= {*TRAIN_NAMES, *VAL_NAMES}:
+        if trains:
+            raise InputError(
+                f"{str(trains[0])!r} holds no class folders: put the images of each class into a "
+                f"folder {trains[0].name}/<class>/"
+            )
+        raise InputError(
+            f"{str(root)!r} has a folder {min(inside)}/ but no train/: "
+            "expected train/<class>/ and val/<class>/, or <class>/ folders alone"
+        )
+    if not inside:
+        found = "no class folders" if any(root.iterdir()) else "nothing at all"
+        raise InputError(
+            f"{str(root)!r} holds {found}: expected train/<class>/ and val/<class>/, "
+            "or one folder of images for each class"
+        )
+
+
+def _note_loose(remarks: Remarks, names: list[str]) -> None:
+    for name in names:
+        remarks.leave_out(walk.LOOSE, name)
+
+
+def _name(folder: Path) -> str:
+    """A part's folder, by the name that tells it from the other's."""
+    return f"{folder.parent.name}/{_INNER}" if folder.name == _INNER else folder.name

@@ -1,0 +1,41 @@
+"""Names of ILSVRC: readable class names, and the class that a file's own name says."""
+
+import re
+from pathlib import Path
+
+_FILES = ("synset_words.txt", "LOC_synset_mapping.txt", "words.txt")
+_WNID = re.compile(r"n\d{8}")
+_OWN_WNID = re.compile(r"(?:.*[/\\:])?(n\d{8})_\d+\.\w+", re.DOTALL)
+
+
+def read_names(root: Path, class_ids: tuple[str, ...]) -> tuple[str, ...]:
+    """Readable class names from lines `<id> <name>, <synonym>...` in `root`, or the ids."""
+    path = next((root / name for name in _FILES if (root / name).is_file()), None)
+    if path is None:
+        return class_ids
+    known = {}
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        class_id, *words = line.strip().split(maxsplit=1)[:2] or [""]
+        known[class_id] = words[0] if words else class_id
+    return short_names(class_ids, known)
+
+
+def short_names(class_ids: tuple[str, ...], known: dict[str, str]) -> tuple[str, ...]:
+    """The first synonym of each class, or all where two share it, or these and the id.
+
+    ILSVRC has two maillots, one of them also called a tank suit, and two cranes that share theirs.
+    """
+    full = [known.get(class_id, class_id) for class_id in class_ids]
+    short = [words.split(",")[0].strip() for words in full]
+    return tuple(
+        s if short.count(s) == 1 else w if full.count(w) == 1 else f"{w} ({i})"
+        for i, s, w in zip(class_ids, short, full, strict=True)
+    )
+
+
+def mislabelled(name: str, class_id: str) -> str | None:
+    """Why an ILSVRC image cannot be of the class it lies in: its own name says another."""
+    own = _OWN_WNID.fullmatch(name)
+    if own is None or not _WNID.fullmatch(class_id) or own[1] == class_id:
+        return None
+    return f"mislabelled: its name says {own[1]}, and it lies in {class_id}"

@@ -1,0 +1,143 @@
+"""The one way to list the images in a folder or an archive; it says what it leaves out, and why."""
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from minialex.data.decode import kinds
+from minialex.data.remarks import Reason, Remarks
+
+BELOW = Reason("images in folders below a class (move them up)", True)
+LOOSE = Reason("images beside the class folders", False)
+SYSTEM = Reason("notes of a system, such as macOS's ._ files", False)
+UNLABELLED = Reason("images without a label", False)
+OTHER_CLASS = Reason("images of classes without training images", False)
+OUTPUT = Reason("folders that minialex wrote", False)
+NOT_PLAIN = Reason("entries of an archive that are no files", False)
+FOLDER = Reason("folders called like an image", True)
+_NOWHERE = Reason("links that lead nowhere (fetch or remove them)", True)
+_ANNEX = Reason("links to files that were not fetched (run `git annex get`)", True)
+_CIRCLE = Reason("links in a circle (remove them)", True)
+_SPECIAL = Reason("pipes, sockets or devices called like an image", True)
+
+# their first bytes are not looked at: there may be one beside every image
+_PLAIN = {".csv", ".html", ".json", ".mat", ".md", ".npy", ".npz", ".py", ".txt", ".xml", ".yaml"}
+
+_RUN = {"config.json", "last.safetensors"}
+_PACKED = {"manifest.json", "train-labels.npy"}
+_PACKING = "unfinished.safetensors"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Names directly in a folder, sorted; `output` if minialex wrote the folder."""
+
+    images: list[str]
+    folders: list[str]
+    output: bool = False
+
+
+def listing(folder: Path, remarks: Remarks, prefix: str = "", index: str = "") -> Listing:
+    """The images and folders in `folder`; what is left out goes to `remarks`, behind `prefix`.
+
+    `index` is a file that was read already, and needs no remark. Raises OSError if the folder
+    cannot be opened.
+    """
+    known = kinds.suffixes()
+    splitext = os.path.splitext
+    found, folders, others = [], [], set()
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            name = entry.name
+            suffix = splitext(name)[1].lower()
+            try:
+                if suffix in known and name[0] != "." and entry.is_file():
+                    found.append(name)  # nearly all files of a large set: no call more than needed
+                    continue
+                if kinds.is_system(name) or name == index:
+                    continue
+                if entry.is_file():
+                    others.add(name)
+                    reason = why_left_out(name, partial(_head, entry.path))
+                    if reason is None:
+                        found.append(name)
+                elif entry.is_dir():
+                    folders.append(name)
+                    continue
+                else:
+                    reason = _no_file(entry, suffix in known)
+            except OSError as error:
+                reason = _CIRCLE if error.errno == errno.ELOOP else _unopened(error)
+            if reason is not None:
+                remarks.leave_out(reason, prefix + name)
+    output = others >= _RUN or others >= _PACKED or _PACKING in others
+    output = output or (not found and any(name.endswith(".npy.part") for name in others))
+    return Listing(sorted(found), sorted(folders), output)
+
+
+def below(folder: Path, remarks: Remarks, prefix: str = "") -> Iterator[str]:
+    """Paths, relative to `folder`, of the images in it and in all folders below it.
+
+    Links to folders are followed once.
+    """
+    yield from _below(folder, remarks, prefix, "", set())
+
+
+def _below(
+    folder: Path, remarks: Remarks, prefix: str, inside: str, seen: set[tuple[int, int]]
+) -> Iterator[str]:
+    try:
+        state = os.stat(folder)
+        identity = state.st_dev, state.st_ino
+        if state.st_ino and identity in seen:  # 0 on some network drives
+            remarks.leave_out(_CIRCLE, prefix + inside.rstrip("/"))
+            return
+        seen.add(identity)
+        found = listing(folder, remarks, prefix + inside)
+    except OSError as error:
+        remarks.leave_out(_unopened(error), prefix + inside.rstrip("/"))
+        return
+    yield from (inside + name for name in found.images)
+    for name in found.folders:
+        yield from _below(folder / name, remarks, prefix, f"{inside}{name}/", seen)
+
+
+def why_left_out(name: str, head: Callable[[], bytes]) -> Reason | None:
+    """Why a file of this name is not read as an image, or None if it is.
+
+    `name` may have folders in front; `head` reads the file's first bytes.
+    """
+    parts = [part for part in name.split("/") if part not in ("", ".", "..")]
+    if any(map(kinds.is_system, parts)):
+        return SYSTEM
+    if kinds.is_image_name(name):
+        return None
+    if (kind := kinds.unread(name)) is not None:
+        advice = "convert them to JPEG" if kind in kinds.PICTURES else "unpack or remove them"
+        return Reason(f"{kind} files, which are not read ({advice})", True)
+    suffix = os.path.splitext(name)[1].lower()
+    if suffix not in _PLAIN and kinds.is_image(head()):
+        return None
+    return Reason(f"{suffix} files that are no images" if suffix else _NO_SUFFIX, False)
+
+
+_NO_SUFFIX = "files without a suffix that are no images"
+
+
+def _no_file(entry: os.DirEntry[str], named_like_an_image: bool) -> Reason | None:
+    if entry.is_symlink():
+        target = os.readlink(entry.path)
+        return _ANNEX if "annex/objects" in target.replace("\\", "/") else _NOWHERE
+    return _SPECIAL if named_like_an_image else None
+
+
+def _unopened(error: OSError) -> Reason:
+    return Reason(f"what cannot be opened ({error.strerror})", True)
+
+
+def _head(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(kinds.HEAD)

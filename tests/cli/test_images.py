@@ -1,0 +1,72 @@
+"""Images named on the command line: what cannot be read is skipped by name, and the rest answered."""
+
+import errno
+import os
+
+import pytest
+from helpers.cli_tools import write_photo
+
+from minialex.cli import images
+from minialex.data.loading import retry
+from minialex.errors import InputError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("a/0.jpg", "a/1.jpg", "2.jpg"):
+        write_photo(tmp_path / "photos" / name)
+    return tmp_path / "photos"
+
+
+def found(*names) -> list[str]:
+    return [name for read, _ in images.batches(list(map(str, names)), 8) for name in read]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no pipes here")
+def test_a_folder_is_answered_whatever_else_is_in_it(folder, capsys):
+    (folder / "circle.jpg").symlink_to("circle.jpg")
+    (folder / "lost.jpg").symlink_to("nowhere.jpg")
+    (folder / "a" / "up").symlink_to("..")
+    (folder / "folder.jpg").mkdir()
+    os.mkfifo(folder / "pipe.jpg")
+    (folder / "broken.jpg").write_bytes(b"")
+    (folder / "._2.jpg").write_bytes(b"\0\5\x16\7")
+    (folder / "b.heic").write_bytes(b"")
+    assert found(folder) == [str(folder / name) for name in ("2.jpg", "a/0.jpg", "a/1.jpg")]
+    said = capsys.readouterr().err
+    for what in (
+        "links in a circle (remove them): 2 (",
+        "links that lead nowhere (fetch or remove them): 1 (lost.jpg)",
+        "pipes, sockets or devices called like an image: 1 (pipe.jpg)",
+        "HEIC files, which are not read (convert them to JPEG): 1 (b.heic)",
+        f"{folder / 'broken.jpg'} is not an image that Pillow can read: it is empty",
+    ):
+        assert f"skipped: {what}" in said
+    assert "._2" not in said
+
+
+def test_a_file_that_was_named_must_be_readable(folder):
+    (folder / "lost.jpg").symlink_to("nowhere.jpg")
+    with pytest.raises(FileNotFoundError, match="the link leads nowhere"):
+        found(folder / "lost.jpg", folder)
+    (folder / "b.jpg").write_bytes(b"")
+    with pytest.raises(InputError, match="it is empty"):
+        found(folder, folder / "b.jpg")
+
+
+def test_an_error_of_the_drive_is_waited_for_and_no_answer_is_lost(folder, monkeypatch, capsys):
+    from minialex.data.decode import images as decode
+
+    monkeypatch.setattr(retry, "PAUSES", (0.0, 0.0))
+    opened, failures = decode.open_file, {"0.jpg": 2, "1.jpg": 9}
+
+    def unreliable(path):
+        name = os.path.basename(path)
+        if failures.get(name, 0):
+            failures[name] -= 1
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return opened(path)
+
+    monkeypatch.setattr(decode, "open_file", unreliable)
+    assert found(folder) == [str(folder / "2.jpg"), str(folder / "a/0.jpg")]
+    assert "1.jpg" in capsys.readouterr().err

@@ -1,0 +1,204 @@
+"""ImageNet and its relatives as people have them on their disks."""
+
+import shutil
+
+import numpy as np
+import pytest
+from helpers import ilsvrc
+from PIL import Image
+
+from minialex.data.inspect.report import check_data
+from minialex.data.sources.open import open_data, open_for_evaluation
+from minialex.errors import InputError
+
+WNIDS = ilsvrc.WNIDS
+
+
+def seen(data) -> list[int]:
+    return [ilsvrc.label_of(data.image(i, 16)) for i in range(len(data))]
+
+
+@pytest.fixture
+def root(tmp_path):
+    """train/<wnid>/ and a flat val/, with nothing that says its labels."""
+    kaggle = ilsvrc.write_kaggle(tmp_path / "kaggle") / "ILSVRC" / "Data" / "CLS-LOC"
+    for part in ("train", "val"):
+        shutil.copytree(kaggle / part, tmp_path / "imagenet" / part)
+    shutil.rmtree(tmp_path / "kaggle")
+    return tmp_path / "imagenet"
+
+
+NAMED = zip(sorted(ilsvrc.val_files()), ilsvrc.TRUTH, strict=True)
+VAL = [(name, ilsvrc.KIT_ORDER.index(number)) for name, number in NAMED]
+KIT = "ILSVRC2012_devkit_t12/data"
+
+
+def kit_at(folder, inside):
+    for name, content in ilsvrc.kit_files().items():
+        path = folder / inside / name.removeprefix(f"{KIT}/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def lines(folder, name, rows):
+    (folder / name).write_text("".join(f"{row}\n" for row in rows))
+
+
+LABELS = {
+    "the kit's archive": lambda root: ilsvrc.write_kit(root),
+    "the kit unpacked": lambda root: kit_at(root, KIT),
+    "the kit's data": lambda root: kit_at(root, "data"),
+    "the kit's files": lambda root: kit_at(root, "."),
+    "Kaggle's table": lambda root: lines(
+        root,
+        "LOC_val_solution.csv",
+        ["ImageId,PredictionString", *(f"{n[:-5]},{WNIDS[k]} 1 2 3 4 " for n, k in VAL)],
+    ),
+    "Caffe's val.txt": lambda root: lines(root, "val.txt", [f"{n} {k}" for n, k in VAL]),
+    "val.txt inside": lambda root: lines(root / "val", "val.txt", [f"val/{n} {k}" for n, k in VAL]),
+    "wnids by name": lambda root: lines(root, "val_map.txt", [f"{n}\t{WNIDS[k]}" for n, k in VAL]),
+    "a table": lambda root: lines(
+        root, "val.csv", ["filename,label", *(f"{n},{WNIDS[k]}" for n, k in VAL)]
+    ),
+    "wnids in order": lambda root: lines(
+        root, "imagenet_2012_validation_synset_labels.txt", [WNIDS[k] for _, k in VAL]
+    ),
+}
+
+
+@pytest.mark.parametrize("given", LABELS)
+def test_a_flat_val_opens_where_its_labels_can_be_read(root, given):
+    LABELS[given](root)
+    splits = open_data(root)
+    assert splits.train.class_ids == splits.val.class_ids == WNIDS
+    assert splits.val.labels.tolist() == seen(splits.val) == [2, 1, 1, 3, 0, 0]
+    assert splits.train.labels.tolist() == seen(splits.train)
+    assert splits.val.layout.startswith("class folders in train/, labels of val/ from ")
+    assert splits.remarks() == []
+    assert open_for_evaluation(root).labels.tolist() == [2, 1, 1, 3, 0, 0]
+    assert check_data(root, 16).endswith("no problems found")
+
+
+def test_numbers_may_follow_a_list_of_synsets(root):
+    order = WNIDS[::-1]
+    lines(root, "synsets.txt", order)
+    lines(root, "val.txt", [f"{n} {order.index(WNIDS[k])}" for n, k in VAL])
+    shutil.rmtree(root / "train" / WNIDS[0])  # numbers count classes that are not here
+    val = open_data(root).val
+    assert [val.class_ids[k] for k in val.labels] == [WNIDS[k] for k in seen(val)]
+    assert "images of classes without training images: 2" in val.remarks.lines()[0]
+
+
+def test_what_an_index_names_and_is_not_there_is_a_problem(root):
+    ilsvrc.write_kit(root, counts=(3, 3, 5, 3))
+    (root / "val" / VAL[0][0]).unlink()
+    problems = check_data(root, 16).partition("problems:")[2]
+    assert "2 training images are missing, by the development kit's counts" in problems
+    assert "1 of the 6 images that ILSVRC2012_devkit_t12.tar.gz names are not in val/" in problems
+
+
+def test_labels_that_do_not_fit_are_a_sentence(root):
+    def refused(sentence):
+        with pytest.raises(InputError, match=sentence):
+            open_data(root)
+
+    refused("val' holds 6 images and no file says of which classes: put the development kit, LOC_")
+    truth = root / "ILSVRC2012_validation_ground_truth.txt"
+    truth.write_text("1\n2\n")
+    refused("numbers the classes as the development kit does: put the kit's meta.mat beside it")
+    truth.unlink()
+    lines(root, "val.txt", [f"{n} {k + 1}" for n, k in VAL])
+    refused(r"val\.txt numbers classes up to 4, and the training images have 4: put a synsets\.txt")
+    lines(root, "val.txt", [f"{n} {k}" for n, k in VAL[:-1]] + ["other.JPEG 3"])
+    refused(r"00000006\.JPEG' has no label, because .*val\.txt does not name it")
+    lines(root, "val.txt", [f"{n} n99999999" for n, _ in VAL])
+    refused("other classes than the training images have, n99999999 for example")
+    lines(root, "val.txt", ["nothing"])
+    refused("lists no images: expected a file name and a class on each line")
+
+
+def write_tiny(folder):
+    """Tiny ImageNet's layout."""
+    for label, wnid in enumerate(WNIDS):
+        images = folder / "train" / wnid / "images"
+        images.mkdir(parents=True)
+        for i in range(3):
+            (images / f"{wnid}_{i}.JPEG").write_bytes(ilsvrc.jpeg(label, i))
+        lines(images.parent, f"{wnid}_boxes.txt", [f"{wnid}_0.JPEG\t0\t0\t9\t9"])
+    for part in ("val", "test"):
+        (folder / part / "images").mkdir(parents=True)
+    for i, label in enumerate([2, 0, 1, 3]):
+        (folder / "val" / "images" / f"val_{i}.JPEG").write_bytes(ilsvrc.jpeg(label, 9))
+        (folder / "test" / "images" / f"test_{i}.JPEG").write_bytes(ilsvrc.jpeg(label, 8))
+    rows = [f"val_{i}.JPEG\t{WNIDS[k]}\t0\t32\t44\t62" for i, k in enumerate([2, 0, 1, 3])]
+    lines(folder / "val", "val_annotations.txt", rows)
+    lines(folder, "wnids.txt", WNIDS[::-1])
+    named = zip(WNIDS, ilsvrc.WORDS, strict=True)
+    lines(folder, "words.txt", [f"{wnid}\t{words}" for wnid, words in named])
+    return folder
+
+
+def test_tiny_imagenet(tmp_path):
+    splits = open_data(write_tiny(tmp_path / "tiny-imagenet-200").parent)  # one level too high
+    assert splits.train.name == "tiny-imagenet-200"
+    assert splits.train.labels.tolist() == seen(splits.train) == np.repeat(range(4), 3).tolist()
+    assert splits.val.labels.tolist() == seen(splits.val) == [2, 0, 1, 3]
+    assert splits.train.class_names[0] == "tench"
+    assert splits.val.describe(0).endswith("val/images/val_0.JPEG")
+    assert check_data(tmp_path / "tiny-imagenet-200", 16).endswith("no problems found")
+
+
+def fill(folder, names, count=3, seed=0):
+    for k, name in enumerate(names):
+        (folder / name).mkdir(parents=True)
+        for i in range(count):
+            Image.new("RGB", (20, 16), (50 * k, 9 * i, seed)).save(folder / name / f"{i}.png")
+
+
+def test_classes_may_be_called_like_a_part(tmp_path):
+    fill(tmp_path, ["car", "test", "train"])
+    splits = open_data(tmp_path)
+    assert splits.train.class_ids == ("car", "test", "train")
+    assert splits.train.layout.startswith("class folders, 10%")
+
+
+def test_a_flat_test_folder_is_left_out_with_a_word(tmp_path):
+    fill(tmp_path / "train", ["a", "b"])
+    fill(tmp_path, ["test"])
+    splits = open_data(tmp_path)
+    assert (len(splits.train), len(splits.val)) == (4, 2)
+    assert splits.remarks() == [
+        "left out: images without a label: 3 (test/0.png, test/1.png, test/2.png)"
+    ]
+    fill(tmp_path / "val", ["a", "b"], seed=1)
+    assert len(open_data(tmp_path).val) == 6
+
+
+@pytest.mark.parametrize("inside", [["data"], ["photos", "data"], ["__MACOSX", "data"]])
+def test_a_folder_too_high_is_the_one_inside(tmp_path, inside):
+    path = tmp_path / "x"
+    if inside[0] == "__MACOSX":
+        fill(path, ["__MACOSX"])
+        inside = inside[1:]
+    fill(path.joinpath(*inside), ["a", "b"])
+    splits = open_data(path)
+    assert (splits.train.name, splits.train.class_ids) == ("data", ("a", "b"))
+
+
+def test_of_several_folders_the_data_set_is_named(tmp_path):
+    fill(tmp_path / "x" / "dataset" / "train", ["a", "b"])
+    fill(tmp_path / "x" / "annotations", ["notes"])
+    with pytest.raises(InputError, match=r"x/dataset' seems to be the data set, and not a class"):
+        open_data(tmp_path / "x")
+    fill(tmp_path / "y", ["deep/a", "deep/b", "wide/c"])
+    with pytest.raises(InputError, match="deep' holds no image directly, only in folders below it"):
+        open_data(tmp_path / "y")
+
+
+def test_eight_broken_files_are_not_the_whole_class(tmp_path):
+    fill(tmp_path, ["a", "b"])
+    for number in range(9):
+        (tmp_path / "a" / f"-{number}.png").write_bytes(b"")
+    splits = open_data(tmp_path)
+    assert len(splits.train) + len(splits.val) == 15
+    assert "unreadable files, which training skips: 9" in check_data(tmp_path, 16)

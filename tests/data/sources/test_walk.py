@@ -1,0 +1,143 @@
+"""One walk lists the images of a folder, and says by kind what it leaves out."""
+
+import os
+
+import pytest
+
+from minialex.data.inspect.info import inspect
+from minialex.data.inspect.report import check_data
+from minialex.data.packed.prepare import prepare
+from minialex.data.remarks import Remarks
+from minialex.data.sources import walk
+from minialex.data.sources.open import open_data
+from minialex.errors import InputError
+
+
+@pytest.fixture
+def folder(tmp_path, photo):
+    """Classes a and b of three photographs each."""
+    for number in range(6):
+        photo(tmp_path / "photos" / "ab"[number % 2] / f"{number}.jpg", number)
+    return tmp_path / "photos"
+
+
+def link(path, target):
+    path.symlink_to(target)
+
+
+def write(path, content=b"no image"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+LEFT_OUT = {
+    "HEIC files, which are not read (convert them to JPEG): 1 (a/x.HEIC)": lambda a: write(
+        a / "x.HEIC"
+    ),
+    "camera raw files, which are not read (convert them to JPEG): 1 (a/x.nef)": lambda a: write(
+        a / "x.nef"
+    ),
+    "archive files, which are not read (unpack or remove them): 1 (a/x.zip)": lambda a: write(
+        a / "x.zip"
+    ),
+    "images in folders below a class (move them up): 1 (a/more/still/x.jpg)": lambda a: write(
+        a / "more" / "still" / "x.jpg"
+    ),
+    "folders called like an image: 1 (a/x.jpg)": lambda a: (a / "x.jpg").mkdir(),
+    "links in a circle (remove them): 1 (a/x.jpg)": lambda a: link(a / "x.jpg", "x.jpg"),
+    "links that lead nowhere (fetch or remove them): 1 (a/x.jpg)": lambda a: link(
+        a / "x.jpg", "nowhere"
+    ),
+    "links to files that were not fetched (run `git annex get`): 1 (a/x.jpg)": lambda a: link(
+        a / "x.jpg", "../.git/annex/objects/xx/SHA256E-1"
+    ),
+    "pipes, sockets or devices called like an image: 1 (a/x.jpg)": lambda a: os.mkfifo(a / "x.jpg"),
+}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no pipes here")
+@pytest.mark.parametrize("what", LEFT_OUT)
+def test_pictures_that_are_missed_are_named_by_every_command(folder, tmp_path, capsys, what):
+    LEFT_OUT[what](folder / "a")
+    line = f"left out: {what}"
+    splits = open_data(folder)
+    assert len(splits.train) + len(splits.val) == 6
+    assert splits.remarks() == [line]
+    assert line in str(inspect(folder)).splitlines()
+    assert inspect(folder).as_dict()["remarks"] == [line]
+    report = check_data(folder, 16)
+    assert f"  {line}" in report.partition("problems:")[2].splitlines()
+    prepare(folder, tmp_path / "packed", size=16)
+    assert line in capsys.readouterr().out.splitlines()
+    assert line.rpartition(" (")[0] in (tmp_path / "packed" / "report.txt").read_text()
+
+
+def test_what_is_no_picture_is_counted_and_no_problem(folder):
+    for name in ("notes.txt", "more.txt", "README"):
+        write(folder / "b" / name)
+    write(folder / "loose.jpg")
+    said = "\n".join(open_data(folder).remarks())
+    for line in (
+        "left out: .txt files that are no images: 2 (b/",
+        "left out: files without a suffix that are no images: 1 (b/README)",
+        "left out: images beside the class folders: 1 (loose.jpg)",
+    ):
+        assert line in said
+    assert check_data(folder, 16).endswith("no problems found")
+
+
+@pytest.mark.parametrize("name", ["@eaDir", "__MACOSX", ".ipynb_checkpoints", "$RECYCLE.BIN"])
+def test_folders_of_a_system_are_no_classes(folder, photo, name):
+    photo(folder / name / "0.jpg")
+    photo(folder / "a" / name / "0.jpg")
+    write(folder / "a" / "._1.jpg", b"\0\x05\x16\x07")
+    write(folder / "a" / "Thumbs.db")
+    write(folder / "b" / ".DS_Store")
+    splits = open_data(folder)
+    assert splits.train.class_ids == ("a", "b")
+    assert (len(splits.train) + len(splits.val), splits.remarks()) == (6, [])
+
+
+def test_images_without_their_suffix_are_read(folder, photo):
+    photo(folder / "a" / "scan", 9)
+    photo(folder / "b" / "image.jpg_large", 8)
+    splits = open_data(folder)
+    assert (len(splits.train) + len(splits.val), splits.remarks()) == (8, [])
+
+
+def test_a_packed_set_and_a_run_inside_their_source_are_no_classes(folder):
+    first = prepare(folder, folder / "packed", size=16, progress=False)
+    run = folder / "run"
+    write(run / "config.json")
+    write(run / "last.safetensors")
+    write(run / "curves.png")
+    assert check_data(folder, 16).endswith("no problems found")
+    assert open_data(folder).train.class_ids == ("a", "b")
+    again = prepare(folder, folder / "packed", size=16, progress=False)
+    assert again.images == first.images
+    (folder / "packed" / "manifest.json").rename(folder / "packed" / "unfinished.safetensors")
+    assert open_data(folder).train.class_ids == ("a", "b")
+
+
+def test_a_class_whose_folder_cannot_be_opened_is_named(folder, monkeypatch):
+    scandir = os.scandir
+
+    def closed(path):
+        if str(path).endswith("/b"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    with pytest.raises(InputError, match=r"b' cannot be opened \(Permission denied\)"):
+        open_data(folder)
+    remarks = Remarks()
+    assert sorted(walk.below(folder, remarks)) == ["a/0.jpg", "a/2.jpg", "a/4.jpg"]
+    assert remarks.problems() == ["left out: what cannot be opened (Permission denied): 1 (b)"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no links here")
+def test_folders_that_hold_themselves_end(folder):
+    link(folder / "a" / "again", "..")
+    remarks = Remarks()
+    assert len(list(walk.below(folder, remarks))) == 6
+    assert remarks.problems() == ["left out: links in a circle (remove them): 1 (a/again)"]
