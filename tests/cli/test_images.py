@@ -1,4 +1,4 @@
-"""Images named on the command line: what cannot be read is skipped by name, and the rest answered."""
+"""Images named on the command line: what cannot be read is skipped by name, no answer is lost."""
 
 import errno
 import os
