@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minialex.errors import InputError
-from minialex.utils.options import list_of, name_and_value
+from minialex.utils.arguments import ListOf, Number, Settings, integer
 
 if TYPE_CHECKING:
     from minialex.inference.classifier import Classifier
@@ -28,7 +28,10 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
         "--backend", default="auto", metavar="NAME", help="numpy, numba or cupy (default: fastest)"
     )
     group.add_argument(
-        "--devices", type=list_of(int), metavar="N,N", help="device numbers, e.g. 0,1 (default: 0)"
+        "--devices",
+        type=ListOf(integer(0)),
+        metavar="N,N",
+        help="device numbers, e.g. 0,1 (default: 0)",
     )
     group.add_argument(
         "--precision",
@@ -72,7 +75,7 @@ def add_model_files(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--weights",
-        type=list_of(float),
+        type=ListOf(Number(float)),
         metavar="W,W",
         help="weights of several models in the average (default: equal)",
     )
@@ -82,7 +85,7 @@ def add_model_option(parser: argparse.ArgumentParser) -> None:
     """--option NAME=VALUE, repeatable."""
     parser.add_argument(
         "--option",
-        type=name_and_value,
+        type=Settings(),
         action="append",
         default=[],
         metavar="N=V",

@@ -12,9 +12,31 @@ from minialex.network import Network
 from minialex.parallel.device_group import DeviceGroup
 from minialex.parallel.devices import Devices, SingleDevice
 from minialex.parallel.partition import SCHEMES
-from minialex.utils.options import list_of, option
+from minialex.utils.arguments import ListOf, Text, integer, plain
+from minialex.utils.options import check, option
 
 _GROUP = "devices"
+
+
+@dataclass(frozen=True)
+class _Backend(Text):
+    """A name, or a `Backend` that is already made."""
+
+    def check(self, name: str, value: Any) -> Any:
+        return value if isinstance(value, Backend) else super().check(name, value)
+
+
+@dataclass(frozen=True)
+class _Numbers(ListOf):
+    """One number or several."""
+
+    def check(self, name: str, value: Any) -> Any:
+        found = plain(value)
+        if isinstance(found, int | float):
+            return self.of.check(name, found)
+        if not (numbers := super().check(name, value)):
+            raise InputError("no device was named: name at least one, such as devices=[0]")
+        return numbers
 
 
 @dataclass(frozen=True)
@@ -28,6 +50,7 @@ class DeviceConfig:
         "auto",
         "numpy, numba, cupy or an installed one (default: the fastest here)",
         group=_GROUP,
+        type=_Backend(),
         metavar="NAME",
         free_on_resume=True,
     )
@@ -35,7 +58,7 @@ class DeviceConfig:
         None,
         "device numbers, e.g. 0,1; several train together, and one may be named twice",
         group=_GROUP,
-        type=list_of(int),
+        type=_Numbers(integer(0)),
         metavar="N,N",
         free_on_resume=True,
     )
@@ -58,21 +81,23 @@ class DeviceConfig:
         None,
         "CPU threads (default: the available cores)",
         group=_GROUP,
-        type=int,
+        type=integer(1),
         metavar="N",
         free_on_resume=True,
     )
 
     def __post_init__(self) -> None:
-        if self.devices is not None and not isinstance(self.devices, int):
-            object.__setattr__(self, "devices", tuple(self.devices))
-            if not self.devices:
-                raise InputError("no device was named: name at least one, such as devices=[0]")
-        if self.parallel is not None and self.parallel not in SCHEMES:
-            raise unknown("way to run in parallel", self.parallel, SCHEMES)
+        check(self)
         precisions.get(self.precision)
-        if self.threads is not None and self.threads < 1:
-            raise InputError(f"{self.threads} threads were asked for: at least 1 is needed")
+        if self.parallel is None:
+            return
+        if self.parallel not in SCHEMES:
+            raise unknown("way to run in parallel", self.parallel, SCHEMES)
+        if not isinstance(self.devices, tuple) or len(self.devices) < 2:
+            raise InputError(
+                f"parallel={self.parallel!r} divides the work of several devices: name them, such "
+                "as devices=[0, 1]"
+            )
 
     def settings(self) -> dict[str, Any]:
         """The arguments as config.json has them."""

@@ -5,6 +5,7 @@ options, `train`'s signature and docstring, config.json, and the rules of resumi
 """
 
 import inspect
+import os
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,22 @@ from minialex.inference.classifier import data_key
 from minialex.models import Model
 from minialex.parallel import DeviceConfig
 from minialex.training import run_folder
-from minialex.utils.options import name_and_value, option, options
+from minialex.utils.arguments import FilePath, Flag, Number, Settings, integer, wrong
+from minialex.utils.options import check, option, options
 
 WHAT, HOW, RUN = "what to train", "training (default: the network's own recipe)", "the run"
+
+
+@dataclass(frozen=True)
+class _Images(FilePath):
+    """A path, the built-in drawings, or `Splits` made in Python."""
+
+    def check(self, name: str, value: Any) -> Any:
+        if isinstance(value, Splits):
+            return value
+        if not isinstance(value, str | os.PathLike) or not os.fspath(value):
+            raise wrong(name, value, 'a folder, "shapes" for the built-in drawings, or Splits')
+        return value
 
 
 @dataclass(frozen=True)
@@ -30,6 +44,7 @@ class TrainConfig:
         'images: a folder of class folders, ILSVRC\'s archives, CIFAR-10, a packed set; "shapes" '
         'or "shapes:N" (default) for built-in drawings',
         group=WHAT,
+        type=_Images(),
         metavar="PATH",
     )
     model: str | None = option(
@@ -43,7 +58,7 @@ class TrainConfig:
         None,
         "network option, e.g. towers=1",
         group=WHAT,
-        type=name_and_value,
+        type=Settings(),
         flag="--option",
         metavar="N=V",
         action="append",
@@ -53,39 +68,43 @@ class TrainConfig:
         "fine-tune: a weight file or run folder to start from, layer by layer up to where the "
         "networks differ",
         group=WHAT,
-        type=Path,
+        type=FilePath(),
         flag="--from",
         metavar="PATH",
     )
     replace_classifier: bool = option(
-        False, "with --from: a new last layer, for other classes", group=WHAT, type=bool
+        False, "with --from: a new last layer, for other classes", group=WHAT, type=Flag()
     )
     val_fraction: float = option(
         0.1,
         "fraction held out for validation where the data has no val/ (0.1)",
         group=WHAT,
-        type=float,
+        type=Number(float, at_least=0, below=1),
         metavar="F",
     )
     allow_upscaling: bool = option(
         False,
         "allow images that are smaller than the network's input (they are enlarged)",
         group=WHAT,
-        type=bool,
+        type=Flag(),
     )
     epochs: int | None = option(
         None,
         "passes over the training images",
         group=HOW,
-        type=int,
+        type=integer(1),
         metavar="N",
         free_on_resume=True,
     )
     batch_size: int | None = option(
-        None, "images a step, over all devices together", group=HOW, type=int, metavar="N"
+        None, "images a step, over all devices together", group=HOW, type=integer(1), metavar="N"
     )
     lr: float | None = option(
-        None, "learning rate of the whole batch", group=HOW, type=float, metavar="RATE"
+        None,
+        "learning rate of the whole batch",
+        group=HOW,
+        type=Number(float, above=0),
+        metavar="RATE",
     )
     schedule: str | None = option(
         None,
@@ -93,37 +112,50 @@ class TrainConfig:
         group=HOW,
         metavar="NAME",
     )
-    momentum: float | None = option(None, "SGD momentum (0.9)", group=HOW, type=float, metavar="M")
+    momentum: float | None = option(
+        None, "SGD momentum (0.9)", group=HOW, type=Number(float, at_least=0, below=1), metavar="M"
+    )
     weight_decay: float | None = option(
-        None, "L2 weight decay (0.0005)", group=HOW, type=float, metavar="D"
+        None, "L2 weight decay (0.0005)", group=HOW, type=Number(float, at_least=0), metavar="D"
     )
     loss: str = option("softmax", "softmax or hinge", group=HOW, metavar="NAME")
-    margin: float = option(1.0, "margin of the hinge loss", group=HOW, type=float, metavar="M")
-    mirror: bool | None = option(None, "mirror half of the images", group=HOW, type=bool)
+    margin: float = option(
+        1.0, "margin of the hinge loss", group=HOW, type=Number(float, above=0), metavar="M"
+    )
+    mirror: bool | None = option(None, "mirror half of the images", group=HOW, type=Flag())
     crops: bool | None = option(
-        None, "random crops (--no-crops: centre crops)", group=HOW, type=bool
+        None, "random crops (--no-crops: centre crops)", group=HOW, type=Flag()
     )
     colour_noise: float | None = option(
         None,
         "strength of the PCA colour shift, in standard deviations (0.1)",
         group=HOW,
-        type=float,
+        type=Number(float, at_least=0),
         metavar="A",
     )
-    dropout: bool = option(True, "dropout", group=HOW, type=bool)
+    dropout: bool = option(True, "dropout", group=HOW, type=Flag())
     shallow: str | Path | None = option(
-        None, "a trained vgg-11 to start a deeper VGG from", group=HOW, metavar="PATH"
+        None,
+        "a trained vgg-11 to start a deeper VGG from",
+        group=HOW,
+        type=FilePath(),
+        metavar="PATH",
     )
     dtype: str = option("float32", "float32 or float64", group=HOW, metavar="NAME")
-    seed: int = option(0, "random seed", group=HOW, type=int, metavar="N")
+    seed: int = option(0, "random seed", group=HOW, type=integer(0, 2**64), metavar="N")
     workers: int | None = option(
-        None, "threads that decode images", group=RUN, type=int, metavar="N", free_on_resume=True
+        None,
+        "threads that decode images",
+        group=RUN,
+        type=integer(1),
+        metavar="N",
+        free_on_resume=True,
     )
     checkpoint_every: float = option(
         300.0,
         "seconds between checkpoints (300)",
         group=RUN,
-        type=float,
+        type=Number(float, at_least=0),
         metavar="S",
         free_on_resume=True,
     )
@@ -131,15 +163,18 @@ class TrainConfig:
         None,
         "stop, resumable, after N steps in all",
         group=RUN,
-        type=int,
+        type=integer(0),
         metavar="N",
         free_on_resume=True,
     )
 
     def __post_init__(self) -> None:
+        check(self)
         losses.get(self.loss, self.margin)
         if self.dtype not in ("float32", "float64"):
             raise InputError(f'dtype is "float32" or "float64", not {self.dtype!r}')
+        if self.schedule is not None:
+            schedules.get(self.schedule)
         if self.initial is None and self.replace_classifier:
             raise InputError(
                 "replace_classifier goes with `initial`: name the weights to start from"
@@ -201,10 +236,6 @@ def resolve_model(config: TrainConfig, splits: Splits) -> Model:
         "colour_noise": config.colour_noise,
     }
     recipe = replace(model.recipe, **{k: v for k, v in asked.items() if v is not None})
-    schedules.get(recipe.schedule)
-    for name in ("epochs", "batch_size", "lr"):
-        if not getattr(recipe, name) > 0:
-            raise InputError(f"{name} is {getattr(recipe, name)}: it must be above 0")
     native = splits.train.native_size
     if native is not None and 2 * native < recipe.resize and not config.allow_upscaling:
         raise InputError(

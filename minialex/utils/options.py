@@ -1,10 +1,10 @@
 """Arguments as values: dataclass fields that know their help, their flag, and what may change."""
 
 import argparse
-import json
-from collections.abc import Callable
 from dataclasses import Field, field, fields
 from typing import Any
+
+from minialex.utils.arguments import Argument, Flag, Text
 
 
 def option(
@@ -12,7 +12,7 @@ def option(
     help: str,
     *,
     group: str,
-    type: Callable[[str], Any] | None = None,
+    type: Argument | None = None,
     flag: str | None = None,
     metavar: str | None = None,
     action: str | None = None,
@@ -21,40 +21,19 @@ def option(
     """A field of a frozen dataclass of arguments.
 
     `help` stands in the docstring and on the command line, whose flag is the field's name unless
-    `flag` says otherwise; `type` reads it from text (bool makes --name and --no-name). A resumed
-    run may change it if it is `free_on_resume`.
+    `flag` says otherwise; `type` (default: a name) reads it from text and says what it may be. A
+    resumed run may change it if it is `free_on_resume`.
     """
     metadata = {
         "help": help,
         "group": group,
-        "type": type,
+        "type": type or Text(),
         "flag": flag,
         "metavar": metavar,
         "action": action,
         "free_on_resume": free_on_resume,
     }
     return field(default=default, metadata=metadata)
-
-
-def list_of(type: Callable[[str], Any]) -> Callable[[str], list]:
-    """An argument type: values separated by commas."""
-
-    def read(text: str) -> list:
-        return [type(part) for part in text.split(",")]
-
-    read.__name__ = "list"  # argparse prints it when `type` fails
-    return read
-
-
-def name_and_value(text: str) -> tuple[str, Any]:
-    """NAME=VALUE; numbers and true/false are read."""
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
 
 
 def flag(one: Field) -> str:
@@ -67,6 +46,17 @@ def options(*configs: type) -> list[Field]:
     return [one for config in configs for one in fields(config) if "help" in one.metadata]
 
 
+def check(config: Any) -> None:
+    """Make the fields of a dataclass of arguments plain values; InputError for one out of range.
+
+    None stands for what a field whose default it is leaves open.
+    """
+    for one in options(type(config)):
+        value = getattr(config, one.name)
+        if value is not None or one.default is not None:
+            object.__setattr__(config, one.name, one.metadata["type"].check(one.name, value))
+
+
 def add_options(parser: argparse.ArgumentParser, *configs: type) -> None:
     """A command-line option for each field; one that is not given stays out of the namespace."""
     groups: dict[str, Any] = {}
@@ -77,10 +67,10 @@ def add_options(parser: argparse.ArgumentParser, *configs: type) -> None:
             "default": argparse.SUPPRESS,
             "help": about["help"],
         }
-        if about["type"] is bool:
+        if isinstance(about["type"], Flag):
             more["action"] = argparse.BooleanOptionalAction
         else:
-            more |= {"type": about["type"] or str, "metavar": about["metavar"]}
+            more |= {"type": about["type"], "metavar": about["metavar"]}
         if about["action"] is not None:
             more["action"] = about["action"]
         title = about["group"]

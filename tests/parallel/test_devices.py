@@ -17,7 +17,7 @@ NETWORK = Network((("fc1", Dense(4)), ("fc2", Dense(2))), (1, 1, 3))
         ({"devices": []}, "no device was named"),
         ({"parallel": "tower"}, "unknown way to run in parallel 'tower': did you mean 'towers'"),
         ({"precision": "fp8"}, "unknown precision 'fp8'"),
-        ({"threads": 0}, "0 threads were asked for"),
+        ({"threads": 0}, "threads is 0: it must be a whole number of at least 1"),
     ],
 )
 def test_a_value_that_no_machine_has_is_refused_at_once(fields, sentence):

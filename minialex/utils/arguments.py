@@ -1,0 +1,171 @@
+"""Types of arguments: how each is read from text, and what a value given in Python may be.
+
+A type is called with the text of the command line, as argparse does. Its `check` takes a value from
+Python: scalars of NumPy become plain numbers, and a value out of range is refused in a sentence.
+"""
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from minialex.errors import InputError
+
+
+class Argument(Protocol):
+    """The type of an argument."""
+
+    def __call__(self, text: str) -> Any:
+        """The value in a text; raises ValueError, or argparse's own error with a sentence."""
+
+    def check(self, name: str, value: Any) -> Any:
+        """`value` as a plain one; raises InputError, which calls it `name`, if it cannot be."""
+
+
+def plain(value: Any) -> Any:
+    """A scalar of NumPy, or of another array library, as Python's own; anything else as it is."""
+    return value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
+
+
+def wrong(name: str, value: Any, expected: str) -> InputError:
+    """An error for an argument that is not what it must be."""
+    said = repr(value)
+    said = said if len(said) <= 60 else f"{said[:57]}..."
+    return InputError(f"{name} is {said}: it must be {expected}")
+
+
+@dataclass(frozen=True)
+class Number:
+    """A finite number in a range; `read` is int for whole ones, else float."""
+
+    read: Callable[[Any], Any]
+    at_least: float | None = None
+    above: float | None = None
+    below: float | None = None
+
+    @property
+    def __name__(self) -> str:  # type: ignore[override]
+        """What argparse calls it when it cannot be read."""
+        return self.read.__name__
+
+    def __call__(self, text: str) -> Any:
+        return self.read(text)
+
+    def check(self, name: str, value: Any) -> Any:
+        found = plain(value)
+        if isinstance(found, bool) or not isinstance(found, int | float) or not self._holds(found):
+            raise wrong(name, found, str(self))
+        return self.read(found)
+
+    def _holds(self, value: float) -> bool:
+        return (
+            (isinstance(value, int) or math.isfinite(value))
+            and (self.read is float or value == int(value))
+            and (self.at_least is None or value >= self.at_least)
+            and (self.above is None or value > self.above)
+            and (self.below is None or value < self.below)
+        )
+
+    def __str__(self) -> str:
+        ends = [
+            *([f"of at least {self.at_least:g}"] if self.at_least is not None else []),
+            *([f"above {self.above:g}"] if self.above is not None else []),
+            *([f"below {_power(self.below)}"] if self.below is not None else []),
+        ]
+        return f"a {'whole ' * (self.read is int)}number {' and '.join(ends)}".strip()
+
+
+def _power(number: float) -> str:
+    return f"2**{int(math.log2(number))}" if number > 1e6 else f"{number:g}"
+
+
+def integer(at_least: int, below: int | None = None) -> Number:
+    """Whole numbers from `at_least` on."""
+    return Number(int, at_least=at_least, below=below)
+
+
+@dataclass(frozen=True)
+class Flag:
+    """True or False; --name and --no-name on the command line."""
+
+    def __call__(self, text: str) -> bool:
+        raise NotImplementedError  # argparse.BooleanOptionalAction reads no text
+
+    def check(self, name: str, value: Any) -> bool:
+        found = plain(value)
+        if found not in (True, False):
+            raise wrong(name, found, "True or False")
+        return bool(found)
+
+
+@dataclass(frozen=True)
+class Text:
+    """A word, such as a name."""
+
+    def __call__(self, text: str) -> str:
+        return text
+
+    def check(self, name: str, value: Any) -> str:
+        if not isinstance(value, str) or not value:
+            raise wrong(name, value, "a name")
+        return str(value)
+
+
+@dataclass(frozen=True)
+class FilePath:
+    """A path, as text or as an object that has one."""
+
+    def __call__(self, text: str) -> str:
+        return text
+
+    def check(self, name: str, value: Any) -> str:
+        if not isinstance(value, str | os.PathLike) or not os.fspath(value):
+            raise wrong(name, value, "a path")
+        return os.fspath(value)
+
+
+@dataclass(frozen=True)
+class ListOf:
+    """Values separated by commas; in Python any iterable of them, or such a text."""
+
+    of: Argument
+
+    __name__ = "list"
+
+    def __call__(self, text: str) -> list:
+        return [self.of(part) for part in text.split(",")]
+
+    def check(self, name: str, value: Any) -> tuple:
+        if isinstance(value, str):
+            try:
+                value = self(value)
+            except ValueError:
+                raise wrong(name, value, "a list") from None
+        if not isinstance(value, Iterable):
+            raise wrong(name, value, "a list")
+        return tuple(self.of.check(f"one of {name}", one) for one in value)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """NAME=VALUE of which numbers and true/false are read; in Python a dictionary."""
+
+    __name__ = "NAME=VALUE"
+
+    def __call__(self, text: str) -> tuple[str, Any]:
+        name, equals, value = text.partition("=")
+        if not equals:
+            import argparse
+
+            raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+        try:
+            return name, json.loads(value)
+        except ValueError:
+            return name, value
+
+    def check(self, name: str, value: Any) -> dict[str, Any]:
+        if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+            raise wrong(name, value, 'a dictionary such as {"towers": 1}')
+        return {str(key): plain(one) for key, one in value.items()}
