@@ -98,7 +98,7 @@ from minialex.utils import checkpoint
         ("check --backend nunpy", "did you mean 'numpy'"),
         ("check --data pest", "did you mean 'pets'"),
         ("prepare pest packed", "did you mean 'pets'"),
-        ("prepare pets pets", "would go into its source"),
+        ("prepare pets pets", "would be written into its source"),
         ("prepare pets runs", "holds other files"),
         ("prepare pets photo.jpg", "is a file: name a new folder"),
         ("prepare pets packed --size 4", "4 is less than 8"),
