@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from minialex.data.dataset import Dataset, complete
+from minialex.data.loading.retry import may_pass, patiently
 from minialex.data.loading.workers import Workers
 from minialex.errors import InputError
 from minialex.utils.cores import usable_cores
 
 _SLICE = 32  # mapped images that a thread copies at a time: the timeout is for one task
+_MOST_FAILURES = 32  # images in a row: with the pauses, the drive fails for a minute or more
 _GIB = 1 << 30
 
 
@@ -43,8 +45,10 @@ class Loader:
     copied from there, a batch at a time.
 
     An image that takes more than `timeout` seconds (default: 30) to read, or more memory than
-    there is, ends the iteration with an InputError that names it. `skipped` maps each image that
-    could not be read to the reason; `wait_seconds` adds up how long consumers had to wait.
+    there is, ends the iteration with an InputError that names it. An error of the drive that may
+    pass is tried again after growing pauses, by `sleep`. `skipped` maps each image that could not
+    be read to the reason, and `left_out` counts how often one was left out of a batch, epoch after
+    epoch; `wait_seconds` adds up how long consumers had to wait.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class Loader:
         ahead: int | None = None,
         cache_bytes: int | None = None,
         timeout: float | None = None,
+        sleep: Callable[[float], object] = time.sleep,
     ):
         if workers is not None and workers < 1:
             raise InputError(f"workers is {workers}: decoding images takes at least 1 thread")
@@ -64,9 +69,12 @@ class Loader:
         self.workers = workers or usable_cores()
         self.ahead = ahead
         self.timeout = timeout
+        self.sleep = sleep
         self.skipped: dict[str, str] = {}
+        self.left_out = 0
         self.wait_seconds = 0.0
         self._labels = dataset.labels
+        self._failures = 0  # of the drive, in a row
         self._early: dict[int, Future] = {}
         self._running: dict[int, tuple[int, float]] = {}
         self._cache: dict[int, np.ndarray] = {}
@@ -77,8 +85,9 @@ class Loader:
         """Batches of the images `order[first:]`, cut every `batch_size` positions from `first`.
 
         An image that cannot be read is left out of its batch, and so is a batch without images.
-        Raises InputError once more than half of `order` cannot be read. The threads end with the
-        iterator, whether it is exhausted, closed or garbage-collected.
+        Raises InputError once more than half of `order` cannot be read, or once the drive failed
+        for 32 images in a row. The threads end with the iterator, whether it is exhausted, closed
+        or garbage-collected.
         """
         order = np.asarray(order, np.int64)
         ahead = 2 * batch_size if self.ahead is None else self.ahead
@@ -124,7 +133,8 @@ class Loader:
             self.wait_seconds += time.perf_counter() - waiting
             batch = self._assemble(order, start, end, found)
             unreadable += end - start - len(batch)
-            if 2 * unreadable > len(order):
+            self.left_out += end - start - len(batch)
+            if 2 * unreadable > len(order) or self._failures >= _MOST_FAILURES:
                 raise self._too_many(unreadable, len(order))
             if len(batch):
                 yield batch
@@ -166,9 +176,11 @@ class Loader:
         if (image := self._cache.get(index)) is not None:
             return image
         try:
-            image = self.dataset.image(index, self.size)
+            image = patiently(lambda: self.dataset.image(index, self.size), self.sleep)
         except (InputError, OSError) as error:
+            self._failures = self._failures + 1 if may_pass(error) else 0
             return str(error)
+        self._failures = 0
         if len(self._cache) < self._cache_limit:
             self._cache[index] = image
         return image
@@ -188,6 +200,12 @@ class Loader:
         return Batch(images, self._labels[indices], positions, indices, end)
 
     def _too_many(self, unreadable: int, total: int) -> InputError:
+        *_, example = self.skipped.values()
+        if self._failures >= _MOST_FAILURES:
+            return InputError(
+                f"the drive failed for the last {self._failures} images of {self.dataset.name!r}, "
+                f"{example}: see that it works, then go on"
+            )
         example = next(iter(self.skipped.values()))
         return InputError(
             f"{unreadable} of {total} images of {self.dataset.name!r} cannot be read, the first: "

@@ -18,6 +18,7 @@ import numpy as np
 
 from minialex.data.dataset import Dataset, Splits
 from minialex.data.decode import images
+from minialex.data.loading.retry import may_pass, patiently
 from minialex.data.loading.workers import Workers
 from minialex.data.packed import report
 from minialex.data.packed.packing import source_name
@@ -87,8 +88,15 @@ class Packer:
             if wrong := mislabelled(name, class_ids[labels[index]]):
                 return wrong
             try:
-                image = dataset.image(index, size)
+                image = patiently(lambda: dataset.image(index, size))
             except (InputError, OSError) as error:
+                if isinstance(error, OSError) and may_pass(error):
+                    raise OSError(  # the image is not damaged, and must not be missing for good
+                        error.errno,
+                        f"the drive failed ({error.strerror}); finished shards are kept, so run "
+                        "the same command again",
+                        dataset.describe(index),
+                    ) from None
                 return str(error) if root is None else str(error).replace(f"{root}{os.sep}", "")
             content: bytes | memoryview = image.data.cast("B")
             if quality is not None:
@@ -104,7 +112,6 @@ class Packer:
         new.done += 1
         if isinstance(read, str):
             new.left_out[source_name(dataset, index, self.root)] = read
-            self._require_usable(new)
             return
         shard.add(read.content)
         new.kept.append(index)
@@ -128,8 +135,12 @@ class Packer:
             part.shards.append(entry)
             part.byte_ranges += byte_ranges
 
-    def _require_usable(self, new: PartState) -> None:
-        left_out = [*(part.left_out for part in self.state.parts.values()), new.left_out]
+    def require_usable(self) -> None:
+        """Raise InputError if more images were left out than allowed, once all were read.
+
+        The shards stay: the same command with a larger share has nothing left to read.
+        """
+        left_out = [part.left_out for part in self.state.parts.values()]
         count = sum(map(len, left_out))
         total = len(self.splits.train) + len(self.splits.val)
         if count > self.max_left_out * total:

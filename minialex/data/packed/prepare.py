@@ -111,6 +111,7 @@ def prepare(
         if interrupt.requested:
             show.say(f"stopped by {interrupt.requested}; run the same command again to continue")
         else:
+            packer.require_usable()
             finish(folder, state, splits, root)
             open_packed(folder)
     return Prepared(

@@ -1,3 +1,4 @@
+import errno
 import gc
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minialex.data.loading import loader
+from minialex.data.loading import loader, retry, workers
 from minialex.data.loading.loader import Loader
 from minialex.data.loading.workers import Workers
 from minialex.errors import InputError
@@ -326,6 +327,61 @@ def test_a_program_that_was_suspended_blames_no_file():
         workers._running[1] = 3, long_ago
         with pytest.raises(InputError, match="number 3 is still being read after 100 s"):
             workers._check_timeout()
+
+
+class Unreliable:
+    """A data set on a drive that fails `failures[index]` times with the error `number`."""
+
+    def __init__(self, dataset, failures, number=errno.EIO):
+        self.dataset, self.failures, self.number = dataset, dict(failures), number
+
+    def __getattr__(self, name):
+        return getattr(self.dataset, name)
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def image(self, index, size):
+        if self.failures.get(index, 0):
+            self.failures[index] -= 1
+            raise OSError(self.number, "Input/output error", f"number {index}")
+        return self.dataset.image(index, size)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EMFILE])
+def test_an_error_of_the_drive_is_tried_again_with_growing_pauses(numbered, number):
+    pauses: list[float] = []
+    dataset = Unreliable(numbered(40), {3: 1, 7: 4}, number)
+    load = Loader(dataset, SIZE, workers=1, sleep=pauses.append)
+    delivered = [i for b in load.batches(np.arange(40), 8) for i in b.indices.tolist()]
+    assert delivered == list(range(40))
+    assert (load.skipped, load.left_out) == ({}, 0)
+    assert pauses == [retry.PAUSES[0], *retry.PAUSES[:4]]
+    assert list(retry.PAUSES) == sorted(retry.PAUSES)
+    assert sum(retry.PAUSES) < workers.TIMEOUT / 2
+
+
+def test_what_an_epoch_left_out_is_counted_and_tried_again_in_the_next(numbered):
+    dataset = Unreliable(numbered(40, broken=[5]), {7: len(retry.PAUSES) + 1})
+    load = Loader(dataset, SIZE, workers=2, sleep=lambda _: None)
+    for epoch, left_out in ((1, 2), (2, 3)):
+        count = sum(map(len, load.batches(np.arange(40), 8)))
+        assert (count, load.left_out) == (40 - (2, 1)[epoch - 1], left_out)
+    assert set(load.skipped) == {"number 5", "number 7"}
+
+
+def test_other_errors_are_not_tried_again(numbered):
+    dataset = Unreliable(numbered(40), {3: 9}, errno.EACCES)
+    load = Loader(dataset, SIZE, workers=1, sleep=lambda _: pytest.fail("waited"))
+    assert sum(map(len, load.batches(np.arange(40), 8))) == 39
+
+
+def test_a_drive_that_is_gone_ends_the_epoch_soon(numbered):
+    dataset = Unreliable(numbered(10_000), dict.fromkeys(range(100, 10_000), 99))
+    load = Loader(dataset, SIZE, workers=2, sleep=lambda _: None)
+    with pytest.raises(InputError, match=r"the drive failed for the last \d+ images .* then go on"):
+        list(load.batches(np.arange(10_000), 8))
+    assert load.left_out < 100
 
 
 HANGS = """

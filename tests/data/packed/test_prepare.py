@@ -1,6 +1,7 @@
 """Packed data sets hold what their source holds, whatever happens on the way."""
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -16,6 +17,8 @@ from helpers.cli_tools import COMMAND
 
 from minialex.data import statistics
 from minialex.data.dataset import split
+from minialex.data.decode import images
+from minialex.data.loading import retry
 from minialex.data.packed import packer, shards
 from minialex.data.packed.dataset import verify
 from minialex.data.packed.prepare import prepare
@@ -183,6 +186,37 @@ def test_what_cannot_be_used_is_left_out_and_listed(photos, photo, tmp_path):
     assert "3.JPEG" in (tmp_path / "strict" / "report.txt").read_text()
     allowed = pack(photos, tmp_path / "strict", max_left_out=0.2)  # as the sentence advises
     assert allowed.images == done.images
+
+
+def test_every_file_that_cannot_be_used_is_named_at_once(photos, tmp_path):
+    for name in ("train/cat/1.JPEG", "train/dog/4.JPEG", "val/dog/0.JPEG"):
+        (photos / name).write_bytes(b"")
+    with pytest.raises(InputError, match="3 of 14 images are unreadable"):
+        pack(photos, tmp_path / "packed", max_left_out=0)
+    report = (tmp_path / "packed" / "report.txt").read_text()
+    for name in ("train/cat/1.JPEG", "train/dog/4.JPEG", "val/dog/0.JPEG"):
+        assert f"{name} is not an image that Pillow can read: it is empty" in report
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_an_error_of_the_drive_leaves_nothing_out(photos, tmp_path, monkeypatch):
+    pack(photos, tmp_path / "whole")
+    monkeypatch.setattr(retry, "PAUSES", (0.0, 0.0))
+    load, failures = images.load_resized, {"0.JPEG": 2, "4.JPEG": 99}
+
+    def unreliable(source, size, name=""):
+        place = f"{Path(source).name}"
+        if size == SIZE and "dog" in str(source) and failures.get(place, 0):
+            failures[place] -= 1
+            raise OSError(errno.EIO, "Input/output error", str(source))
+        return load(source, size, name)
+
+    monkeypatch.setattr(images, "load_resized", unreliable)
+    with pytest.raises(OSError, match=r"the drive failed .* run the same command again.*4\.JPEG"):
+        pack(photos, tmp_path / "packed", workers=1)
+    failures.clear()
+    assert pack(photos, tmp_path / "packed").left_out == {}
+    assert contents(tmp_path / "packed") == contents(tmp_path / "whole")
 
 
 def test_ignored_entries_of_archives_are_listed(tmp_path):
