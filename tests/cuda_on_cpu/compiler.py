@@ -62,7 +62,7 @@ def translate(source: str) -> str:
     types, _, kernels = body.partition("#line 1")
     # memory of the block that runs, which a kernel must fill before it reads: NaN until then
     arrays = "".join(
-        f"static thread_local {kind} {name}[{_SHARED} / sizeof({kind})];\n"
+        f"static {kind} {name}[{_SHARED} / sizeof({kind})];\n"
         f'extern "C" void fill_{name}(int byte) {{ memset({name}, byte, sizeof {name}); }}\n'
         for name, kind in shared.items()
     )
@@ -104,8 +104,8 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 @cache
-def library(source: str, flags: tuple[str, ...]) -> ctypes.CDLL:
-    """The compiled library of a source."""
+def library(source: str, flags: tuple[str, ...]) -> ctypes.PyDLL:
+    """The compiled library of a source; PyDLL: a launch holds Python's lock, so one runs at a time."""
     compiler = available()
     assert compiler is not None
     text = translate(source)
@@ -114,7 +114,7 @@ def library(source: str, flags: tuple[str, ...]) -> ctypes.CDLL:
     plain = [flag for flag in flags if flag.startswith("-D")]
     command = [
         *(compiler, "-std=c++17", "-O2", "-shared", "-fPIC", "-w", "-ffp-contract=off"),
-        # longjmp between stacks is what fibers do
+        # jumps between stacks are what fibers do
         *("-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=0", f"-I{here}", *plain, *extra),
     ]
     key = hashlib.sha256(
@@ -123,7 +123,7 @@ def library(source: str, flags: tuple[str, ...]) -> ctypes.CDLL:
     path = folder() / f"{key}.so"
     with _alone(path):
         if path.exists():
-            return ctypes.CDLL(str(path))
+            return ctypes.PyDLL(str(path))
         part = path.with_suffix(f".{os.getpid()}.part")
         done = subprocess.run(
             [*command, "-x", "c++", "-", "-o", str(part)],
@@ -133,10 +133,10 @@ def library(source: str, flags: tuple[str, ...]) -> ctypes.CDLL:
         if done.returncode:
             raise RuntimeError(f"the C++ compiler refuses a kernel:\n{done.stderr.decode()[:4000]}")
         os.replace(part, path)
-    return ctypes.CDLL(str(path))
+    return ctypes.PyDLL(str(path))
 
 
-def run(lib: ctypes.CDLL, name: str, grid, block, values: list, seed: int) -> None:
+def run(lib: ctypes.PyDLL, name: str, grid, block, values: list, seed: int) -> None:
     """Launch a kernel; `values` are NumPy scalars, structures of size one, or addresses (int)."""
     held = [
         np.array([v], np.uint64) if isinstance(v, int) else np.atleast_1d(np.asarray(v))

@@ -11,7 +11,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <csetjmp>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -22,15 +21,15 @@
 struct dim3_t {
     unsigned x, y, z;
 };
-static thread_local dim3_t threadIdx, blockIdx, blockDim, gridDim;
+static dim3_t threadIdx, blockIdx, blockDim, gridDim;
 
 #define __global__ static
 #define __device__
 #define __forceinline__ inline
 #define __restrict__
 #define __launch_bounds__(...)
-// in a function, thread_local is static: one array for the block that runs
-#define __shared__ thread_local
+// one array for the block that runs; launches hold Python's lock, so one runs at a time
+#define __shared__ static
 #define warpSize 32
 
 using std::exp;
@@ -77,40 +76,49 @@ enum State { RUNNABLE, AT_BARRIER, AT_WARP_BARRIER, DONE };
 enum Failure { FINE = 0, RETURNED_EARLY = 1, WARP_DIVERGED = 2, DIFFERENT_BARRIERS = 3 };
 enum { STACK = 256 * 1024 };
 
+// Where a fiber or the scheduler left off. The compiler's own setjmp is several times as fast as the
+// library's, but wants the jump in a function of its own. OPAQUE: other code runs before such a
+// function returns, so its callers may not count on which registers it uses.
+#define OPAQUE __attribute__((noinline, noipa))
+typedef void* Place[5];
+[[noreturn]] static OPAQUE void jump(Place& to) { __builtin_longjmp(to, 1); }
+#define SWITCH(from, to) \
+    if (!__builtin_setjmp(from)) jump(to)
+
 struct Fiber {
-    jmp_buf at;
+    Place at;
     ucontext_t start;
     bool started;
     State state;
     int line;  // of the barrier it waits at
     dim3_t index;
 };
-static thread_local std::vector<Fiber> all;
-static thread_local jmp_buf scheduler;
-static thread_local int current;
-static thread_local uint64_t exchange[1024];
-static thread_local void (*body)(void*);
-static thread_local void* body_data;
+static std::vector<Fiber> all;
+static Place scheduler;
+static int current;
+static uint64_t exchange[1024];
+static void (*body)(void*);
+static void* body_data;
 
 static void run_body() {
     for (;;) {
         body(body_data);
         all[current].state = DONE;
-        if (!_setjmp(all[current].at)) _longjmp(scheduler, 1);
+        SWITCH(all[current].at, scheduler);
     }
 }
 
-static inline void give_way(State state, int line) {
+static OPAQUE void give_way(State state, int line) {
     all[current].state = state;
     all[current].line = line;
-    if (!_setjmp(all[current].at)) _longjmp(scheduler, 1);
+    SWITCH(all[current].at, scheduler);
 }
 
 static void make(unsigned n) {
     if (all.size() >= n) return;
     // contexts hold addresses of themselves, so they are made anew when the vector grows
     all.assign(n, Fiber());
-    static thread_local std::vector<void*> stacks;
+    static std::vector<void*> stacks;
     while (stacks.size() < n)
         stacks.push_back(mmap(nullptr, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
     for (unsigned i = 0; i < n; ++i) {
@@ -122,10 +130,10 @@ static void make(unsigned n) {
     }
 }
 
-static thread_local uint64_t random_state;
+static uint64_t random_state;
 static inline unsigned draw(unsigned below) {
     random_state = random_state * 6364136223846793005ull + 1442695040888963407ull;
-    return (unsigned)((random_state >> 33) % below);
+    return (unsigned)((random_state >> 32) * below >> 32);
 }
 static void shuffle(std::vector<unsigned>& order, uint64_t seed) {
     if (seed == 1) std::reverse(order.begin(), order.end());
@@ -139,7 +147,7 @@ static inline dim3_t index_of(unsigned i) {
 
 // What lanes of a warp give each other: each writes, a warp barrier, each reads, a warp barrier.
 enum { PUBLISHED = 1024 };
-static thread_local char published_by[1024][PUBLISHED];
+static char published_by[1024][PUBLISHED];
 template <class V>
 static inline void publish(const V& value) {
     static_assert(sizeof(V) <= PUBLISHED, "too much to publish");
@@ -157,7 +165,7 @@ struct Copy {
     const void* from;  // null for zeros
     unsigned bytes;
 };
-static thread_local std::vector<std::vector<Copy>> copies[1024];  // groups, the last one open
+static std::vector<std::vector<Copy>> copies[1024];  // groups, the last one open
 static inline void queue_copy(void* to, const void* from, unsigned bytes) {
     // the hardware faults on an address that is not a multiple of what it copies
     if ((uintptr_t)to % bytes || (uintptr_t)from % bytes) {
@@ -183,6 +191,12 @@ static inline void finish_copies(int left) {
     }
 }
 
+static OPAQUE void start(Fiber& fiber) {
+    fiber.started = true;
+    if (!__builtin_setjmp(scheduler)) setcontext(&fiber.start);
+}
+static OPAQUE void go_on(Fiber& fiber) { SWITCH(scheduler, fiber.at); }
+
 static int run_block(unsigned n, uint64_t seed) {
     make(n);
     std::vector<unsigned> order(n), waiting_warps, lanes;
@@ -201,16 +215,13 @@ static int run_block(unsigned n, uint64_t seed) {
         }
         std::vector<unsigned>& turn = alone ? lanes : order;
         shuffle(turn, seed);
-        for (volatile unsigned k = 0; k < turn.size(); ++k) {
+        for (unsigned k = 0; k < turn.size(); ++k) {
             Fiber& fiber = all[turn[k]];
             if (fiber.state != RUNNABLE) continue;
             current = (int)turn[k];
             threadIdx = fiber.index;
-            if (!_setjmp(scheduler)) {
-                if (fiber.started) _longjmp(fiber.at, 1);
-                fiber.started = true;
-                setcontext(&fiber.start);
-            }
+            if (fiber.started) go_on(fiber);
+            else start(fiber);
         }
         // Warps that wait for their own lanes go on: all together, or (seeds above 0) one warp as far
         // as it gets before the next, so that only a barrier of the block keeps it from running ahead.
