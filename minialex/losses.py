@@ -21,12 +21,13 @@ class Loss(Protocol):
         scores: Array,
         labels: Array,
         count: int | None = None,
-        scale: float = 1.0,
+        dloss: float = 1.0,
     ) -> tuple[Array, Array]:
         """-> loss (a number on the device), dscores (N, K).
 
         With `count` the sum over these images is divided by that instead of N: they are part of a
-        larger batch. `scale` is what the gradient, not the loss, is multiplied by (loss scaling).
+        larger batch. `dloss` is the gradient that arrives at the loss, as dy at a layer's output:
+        1, or the factor of loss scaling; it is in dscores before they are rounded.
         """
 
     def chance(self, classes: int) -> float:
@@ -43,9 +44,9 @@ class SoftmaxCrossEntropy:
         scores: Array,
         labels: Array,
         count: int | None = None,
-        scale: float = 1.0,
+        dloss: float = 1.0,
     ) -> tuple[Array, Array]:
-        return b.softmax_cross_entropy(scores, labels, count, scale)
+        return b.softmax_cross_entropy(scores, labels, count, dloss)
 
     def chance(self, classes: int) -> float:
         """The loss of a network that knows nothing: ln K."""
@@ -68,9 +69,9 @@ class Hinge:
         scores: Array,
         labels: Array,
         count: int | None = None,
-        scale: float = 1.0,
+        dloss: float = 1.0,
     ) -> tuple[Array, Array]:
-        return b.hinge(scores, labels, self.margin, count, scale)
+        return b.hinge(scores, labels, self.margin, count, dloss)
 
     def chance(self, classes: int) -> float:
         """The loss when all scores are equal: (K - 1) Δ."""

@@ -296,9 +296,9 @@ class Backend(Execution):
 
     @abstractmethod
     def softmax_cross_entropy(
-        self, scores: Array, labels: Array, count: int | None = None, scale: float = 1.0
+        self, scores: Array, labels: Array, count: int | None = None, dloss: float = 1.0
     ) -> tuple[Array, Array]:
-        """scores (N, K), labels (N,) -> the mean loss (), and its gradient (N, K)."""
+        """scores (N, K), labels (N,) -> the mean loss (), and dscores (N, K), times `dloss`."""
 
     @abstractmethod
     def hinge(
@@ -307,9 +307,9 @@ class Backend(Execution):
         labels: Array,
         margin: float,
         count: int | None = None,
-        scale: float = 1.0,
+        dloss: float = 1.0,
     ) -> tuple[Array, Array]:
-        """scores (N, K), labels (N,) -> the mean loss (), and its gradient (N, K)."""
+        """scores (N, K), labels (N,) -> the mean loss (), and dscores (N, K), times `dloss`."""
 
     @abstractmethod
     def softmax(self, logits: Array) -> Array:

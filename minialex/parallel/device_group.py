@@ -166,12 +166,12 @@ class DeviceGroup(Devices):
         labels: np.ndarray,
         loss: Loss,
         mode: Mode,
-        loss_scale: float = 1.0,
+        dloss: float = 1.0,
     ) -> tuple[Callable[[], float], Tree]:
         own, count = self._own(params), len(labels)
         rows = split(count, len(self.backends))
         scores, saved = self._forward(own, self._input(inputs, count, rows), mode)
-        losses, dscores = self._loss(scores, labels, rows, loss, loss_scale)
+        losses, dscores = self._loss(scores, labels, rows, loss, dloss)
         grads = self._backward(own, saved, dscores)
         self._reduce.finish()
         return lambda: sum(float(b.to_numpy(value)) for b, value in losses), grads
@@ -215,7 +215,7 @@ class DeviceGroup(Devices):
         labels: np.ndarray,
         rows: list[Range],
         loss: Loss,
-        loss_scale: float,
+        dloss: float,
     ) -> tuple[list[tuple[Backend, Any]], ShardedActivation]:
         """[(backend, its share of the loss)], and the gradient divided as the scores are."""
         losses, divided = [], scores
@@ -229,7 +229,7 @@ class DeviceGroup(Devices):
                 continue
             with b.device_context():
                 own = b.asarray(labels[low:high])
-                value, dscores = loss(b, part, own, len(labels), loss_scale)
+                value, dscores = loss(b, part, own, len(labels), dloss)
             losses.append((b, value))
             parts.append(dscores)
         if divided.axis == -1:

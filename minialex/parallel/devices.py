@@ -76,12 +76,12 @@ class Devices(ABC):
         labels: np.ndarray,
         loss: Loss,
         mode: Mode,
-        loss_scale: float = 1.0,
+        dloss: float = 1.0,
     ) -> tuple[Callable[[], float], Tree]:
         """Forward and backward of one batch.
 
         Returns the mean loss, as a function that waits for it, and the gradients of all parameters
-        times `loss_scale`.
+        times `dloss`, the gradient that arrives at the loss.
         """
 
     @abstractmethod
@@ -178,11 +178,11 @@ class SingleDevice(Devices):
         labels: np.ndarray,
         loss: Loss,
         mode: Mode,
-        loss_scale: float = 1.0,
+        dloss: float = 1.0,
     ) -> tuple[Callable[[], float], Tree]:
         b, own = self.backend, self.backend.cast_params(params)
         scores, saved = self.network.forward(b, own, inputs(b, 0, len(labels)), mode)
-        value, dscores = loss(b, scores, b.asarray(labels), None, loss_scale)
+        value, dscores = loss(b, scores, b.asarray(labels), None, dloss)
         grads = self.network.backward(b, own, saved, dscores)
         return lambda: float(b.to_numpy(value)), grads
 

@@ -105,7 +105,7 @@ def _alone(path: Path) -> Iterator[None]:
 
 @cache
 def library(source: str, flags: tuple[str, ...]) -> ctypes.PyDLL:
-    """The compiled library of a source; PyDLL: a launch holds Python's lock, so one runs at a time."""
+    """The compiled library of a source; as a PyDLL, a launch holds Python's lock and runs alone."""
     compiler = available()
     assert compiler is not None
     text = translate(source)

@@ -112,8 +112,8 @@ def test_an_op_that_raises_or_changes_the_shape_is_a_finding():
         def softmax(self, logits):
             raise ZeroDivisionError("planted")
 
-        def hinge(self, scores, labels, margin, count=None, scale=1.0):
-            loss, dscores = super().hinge(scores, labels, margin, count, scale)
+        def hinge(self, scores, labels, margin, count=None, dloss=1.0):
+            loss, dscores = super().hinge(scores, labels, margin, count, dloss)
             return loss, dscores[None]
 
     details = {result.name: result.detail for result in failures(Raising("raising", host))}

@@ -11,9 +11,9 @@ class CudaLosses(CudaExecution):
     """Losses."""
 
     def softmax_cross_entropy(
-        self, scores: Array, labels: Array, count: int | None = None, scale: float = 1.0
+        self, scores: Array, labels: Array, count: int | None = None, dloss: float = 1.0
     ) -> tuple[Array, Array]:
-        return self._loss("softmax_cross_entropy", scores, labels, (), count, scale)
+        return self._loss("softmax_cross_entropy", scores, labels, (), count, dloss)
 
     def hinge(
         self,
@@ -21,12 +21,12 @@ class CudaLosses(CudaExecution):
         labels: Array,
         margin: float,
         count: int | None = None,
-        scale: float = 1.0,
+        dloss: float = 1.0,
     ) -> tuple[Array, Array]:
-        return self._loss("hinge", scores, labels, (margin,), count, scale)
+        return self._loss("hinge", scores, labels, (margin,), count, dloss)
 
     def _loss(
-        self, kernel: str, scores: Array, labels: Array, more: tuple, count: Any, scale: Any
+        self, kernel: str, scores: Array, labels: Array, more: tuple, count: Any, dloss: Any
     ) -> tuple[Array, Array]:
         scores = self._packed(scores)
         n, k = scores.shape
@@ -34,7 +34,7 @@ class CudaLosses(CudaExecution):
         dscores = self._new(scores.shape, scores)
         losses = self._new((n,), kernels.accumulator(scores.dtype.name))
         total = self._new((), losses)
-        arguments = (scores, labels, dscores, losses, n, k, *more, factor * scale)
+        arguments = (scores, labels, dscores, losses, n, k, *more, factor * dloss)
         self._run("loss", kernel, arguments, grid=(n,), block=(128,))
         arguments = (losses, total, n, factor)
         self._run("loss", "row_total", arguments, grid=(1,), block=(128,), storage=scores.dtype)

@@ -8,12 +8,12 @@ class GenericLosses(GenericArrays):
     """Losses."""
 
     def softmax_cross_entropy(
-        self, scores: Array, labels: Array, count: int | None = None, scale: float = 1.0
+        self, scores: Array, labels: Array, count: int | None = None, dloss: float = 1.0
     ) -> tuple[Array, Array]:
         """Mean of -log softmax(scores)[label] and its gradient: scores (N, K), labels (N,).
 
-        With `count` the sum is divided by that instead of N: these are part of a larger batch. The
-        gradient is times `scale`, for numbers that would be too small at half precision.
+        With `count` the sum is divided by that instead of N: these are part of a larger batch.
+        `dloss` is the gradient that arrives at the loss: 1, or the factor of loss scaling.
         """
         xp, n = self.xp, count or scores.shape[0]
         shifted = scores - xp.max(scores, axis=1, keepdims=True)
@@ -21,7 +21,7 @@ class GenericLosses(GenericArrays):
         sums = xp.sum(powers, axis=1, keepdims=True)
         target = self._one_hot(scores, labels)
         loss = xp.sum(xp.log(sums[:, 0]) - xp.sum(shifted * target, axis=1)) / n
-        return loss, (powers / sums - target) * (scale / n)
+        return loss, (powers / sums - target) * (dloss / n)
 
     def hinge(
         self,
@@ -29,7 +29,7 @@ class GenericLosses(GenericArrays):
         labels: Array,
         margin: float,
         count: int | None = None,
-        scale: float = 1.0,
+        dloss: float = 1.0,
     ) -> tuple[Array, Array]:
         """Multiclass hinge: mean of Σ_{j≠y} max(0, s_j - s_y + Δ) and its gradient."""
         xp, n = self.xp, count or scores.shape[0]
@@ -39,7 +39,7 @@ class GenericLosses(GenericArrays):
         violated = xp.astype(over > 0, scores.dtype)
         loss = xp.sum(over * violated) / n
         per_label = xp.sum(violated, axis=1, keepdims=True)
-        return loss, (violated - target * per_label) * (scale / n)
+        return loss, (violated - target * per_label) * (dloss / n)
 
     def softmax(self, logits: Array) -> Array:
         """Probabilities along the last axis."""
