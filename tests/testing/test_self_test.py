@@ -10,6 +10,7 @@ from minialex import backends, layers
 from minialex.backends import Backend, GenericBackend
 from minialex.errors import InputError
 from minialex.testing import self_test
+from minialex.testing.contract import compare_op
 from minialex.testing.problems import OPS, difference
 
 # What a layer may call; the rest of Backend is input, output, and parts of these.
@@ -69,8 +70,8 @@ def planted(op, output):
     class Planted(GenericBackend):
         pass
 
-    def broken(self, *arguments):
-        results = getattr(GenericBackend, op)(self, *arguments)
+    def broken(self, *arguments, **options):
+        results = getattr(GenericBackend, op)(self, *arguments, **options)
         if not isinstance(results, tuple):
             return wrong(results)
         return tuple(wrong(r) if i == output else r for i, r in enumerate(results))
@@ -88,12 +89,21 @@ PAIRS = {
 
 
 @pytest.mark.parametrize("op", sorted(OPS))
-def test_a_planted_mistake_is_found_and_named(op):
+def test_a_planted_mistake_is_found(op):
     for output in range(1 + (op in PAIRS)):
-        found = failures(planted(op, output))
-        names = {result.name for result in found}
-        assert {f"planted: {op}, float64", f"planted: {op}, float32"} <= names
-        assert all(result.passed is False and result.detail for result in found)
+        for dtype in ("float64", "float32"):
+            passed, detail = compare_op(planted(op, output), op, dtype)
+            assert passed is False
+            assert detail
+
+
+def test_a_planted_mistake_is_named():
+    """... by the op, and by the layers and steps that compute with it."""
+    found = failures(planted("tanh_gradient", 0))
+    names = {result.name for result in found}
+    assert {"planted: tanh_gradient, float64", "planted: tanh_gradient, float32"} <= names
+    assert all("anh" in result.name and result.detail for result in found)
+    assert len(found) == 3
 
 
 def test_a_wrong_gradient_of_a_layer_is_found():
@@ -132,6 +142,7 @@ def test_a_backend_that_cannot_run_here_is_skipped_unless_it_was_named(monkeypat
         raise InputError("no such device here")
 
     monkeypatch.setitem(backends._registered, "absent", factory)
+    monkeypatch.setattr(backends, "available", lambda: ("absent",))
     [result] = [p for p in self_test.run_checks() if p.name.startswith("absent")]
     assert result.passed is None
     assert "no such device" in result.detail
