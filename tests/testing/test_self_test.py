@@ -60,7 +60,7 @@ def wrong(value):
     if array.dtype.kind == "f":
         last += 1e-3 * np.max(np.abs(array)) + 1e-12
     else:
-        last ^= 1
+        last ^= last.dtype.type(1)
     return array
 
 
