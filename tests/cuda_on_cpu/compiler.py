@@ -113,7 +113,7 @@ def library(source: str, flags: tuple[str, ...]) -> ctypes.PyDLL:
     extra = tuple(os.environ.get("MINIALEX_TEST_CXXFLAGS", "").split())
     plain = [flag for flag in flags if flag.startswith("-D")]
     command = [
-        *(compiler, "-std=c++17", "-O2", "-shared", "-fPIC", "-w", "-ffp-contract=off"),
+        *(compiler, "-std=c++17", "-O3", "-shared", "-fPIC", "-w", "-ffp-contract=off"),
         # jumps between stacks are what fibers do
         *("-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=0", f"-I{here}", *plain, *extra),
     ]

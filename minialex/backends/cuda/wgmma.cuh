@@ -107,7 +107,7 @@ struct Product {
     bool along[2];
     float started[N_TILES][4];
 };
-static thread_local std::vector<std::vector<Product>> products_of[THREADS];  // groups, last one open
+static std::vector<std::vector<Product>> products_of[THREADS];  // groups, last one open
 
 // A matrix in shared memory, laid out as its descriptor says.
 struct Matrix {
