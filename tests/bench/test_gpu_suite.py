@@ -8,11 +8,15 @@ from functools import partial
 
 import pytest
 
+from minialex import models
 from minialex.bench import gpu
 from minialex.bench.gpu import checks, correct, peers, products
+from minialex.layers import AveragePool, Conv2D, Dense, MaxPool, ReLU
+from minialex.models import registry
+from minialex.network import Network
 
 SMALL = gpu.Plan(
-    model="cifar10",
+    model="tiny",
     precisions=("bf16",),
     batches=(2,),
     kernel_batch=1,
@@ -24,6 +28,28 @@ SMALL = gpu.Plan(
     packed=60,
     views=(1,),
 )
+
+
+def tiny(classes=10):
+    """The kinds of layer of "cifar10", in an eighth of its work."""
+    layers = (
+        ("conv1", Conv2D(16, 5, pad=2, weight_std=0.01)),
+        ("pool1", MaxPool(3, 2, rounding="ceil")),
+        ("act1", ReLU()),
+        ("conv2", Conv2D(16, 5, pad=2, weight_std=0.01)),
+        ("act2", ReLU()),
+        ("pool2", AveragePool(3, 2, rounding="ceil")),
+        ("conv3", Conv2D(32, 5, pad=2, weight_std=0.01)),
+        ("act3", ReLU()),
+        ("fc4", Dense(classes, weight_std=0.1)),
+    )
+    return Network(layers, (16, 16, 3))
+
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch):
+    recipe = replace(models.get("cifar10").recipe, resize=18, crop=16)
+    monkeypatch.setitem(registry._VARIANTS, "tiny", registry.Variant(tiny, recipe, "for tests"))
 
 
 @pytest.mark.standin
@@ -118,8 +144,6 @@ def test_a_wrong_kernel_is_not_timed(tmp_path, monkeypatch):
 
 
 def test_the_operations_of_the_papers_network():
-    from minialex import models
-
     listed = list(products.costs(models.get("alexnet").network, 1, 2))
     forward = sum(operations for _, op, operations, _ in listed if op == "forward")
     assert forward == 2 * sum(row.connections for row in models.get("alexnet").network.rows())
@@ -140,7 +164,7 @@ def test_the_checks_and_the_training_are_parts_too(tmp_path, monkeypatch):
 
     monkeypatch.setattr(checks, "_run", run)
     monkeypatch.setattr(checks.shutil, "which", lambda program: program)
-    small = {"precisions": (), "checks": True, "data": "shapes:60", "train_model": "cifar10"}
+    small = {"precisions": (), "checks": True, "data": "shapes:60", "train_model": "tiny"}
     small |= {"train_precisions": ("bf16",), "train_epochs": 1}
     found = gpu.run_suite(tmp_path / "gpu.json", replace(SMALL, **small))
     assert {name: part for name, part in found.items() if "failed" in part} == {}
@@ -171,7 +195,6 @@ def test_the_example_takes_the_options_that_the_suite_gives_it():
 
 def test_pytorchs_network_is_the_same():
     torch = pytest.importorskip("torch")
-    from minialex import models
     from minialex.bench.peer import network_in_torch
 
     network = models.get("alexnet-torchvision").network
