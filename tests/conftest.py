@@ -22,6 +22,9 @@ settings.load_profile(
 def pytest_configure(config):
     """`pytest -m gpu` runs on CuPy and its devices, everything else on the stand-in."""
     expression = config.getoption("markexpr", "")
+    if getattr(config.option, "numprocesses", None):
+        # for the workers to come: threads of several BLAS libraries would wait for each other
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     config.on_gpu = "gpu" in expression and "not gpu" not in expression
     if not config.on_gpu:
         cuda_on_cpu.install()

@@ -16,6 +16,8 @@ from minialex.layers import (
     output_size,
 )
 
+torch.set_num_threads(1)  # tests run side by side: more threads would only wait for each other
+
 
 def forward(network, params, images, masks=None):
     """Scores of images (N, H, W, C); `params` are our arrays as tensors, in our layouts.

@@ -266,11 +266,19 @@ def test_it_goes_on_after_any_failure(photos, tmp_path, monkeypatch, jpeg):
     assert contents(target) == whole
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """400 drawings, packed without an interruption."""
+    target = tmp_path_factory.mktemp("whole") / "packed"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards, "SHARD_BYTES", 60 * 64 * 64 * 3)
+        pack("shapes:400", target, size=64)
+    return target
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_killed_process_goes_on(tmp_path, number, monkeypatch):
+def test_a_killed_process_goes_on(tmp_path, number, whole):
     """For real, at moments of chance; several times until it is done."""
-    monkeypatch.setattr(shards, "SHARD_BYTES", 60 * 64 * 64 * 3)
-    pack("shapes:400", tmp_path / "whole", size=64)
     target = tmp_path / "packed"
     script = (
         "import sys; from minialex.data.packed import shards; from minialex.cli.main import main\n"
@@ -288,7 +296,7 @@ def test_a_killed_process_goes_on(tmp_path, number, monkeypatch):
         assert run.returncode == 128 + number
         assert b"run the same command again" in output[0]
     subprocess.run(line, check=True, capture_output=True)
-    assert contents(target) == contents(tmp_path / "whole")
+    assert contents(target) == contents(whole)
 
 
 def test_disk_use_is_stated_and_checked(photos, tmp_path, monkeypatch, capsys):
