@@ -8,7 +8,7 @@ from helpers import nvrtc
 from minialex.backends.cuda import implicit, kernels
 
 WANTED = (70, 75, 80, 86, 90, 100)
-OFTEN = (70, 80, 90, 100)  # without being asked for the others
+OFTEN = (70, 100)  # the oldest and the newest; the others with `-m slow`
 
 pytestmark = pytest.mark.skipif(
     nvrtc.library() is None, reason="NVRTC is not installed: pip install nvidia-cuda-nvrtc-cu12"
@@ -35,7 +35,7 @@ VECTORS = {"float32": (4, 1), "float64": (1,), "float16": (8, 4, 1), "bfloat16":
 @pytest.mark.parametrize("family", PLAIN)
 def test_every_architecture_precision_and_index_width(family, storage, wanted):
     known = [a for a in wanted if a in nvrtc.architectures()]
-    assert len(known) >= 3
+    assert len(known) >= 2
     for architecture, wide_index in [(a, False) for a in known] + [(80, True)]:
         options = kernels.options(storage, wide_index)
         assert complaints(kernels.source(family), architecture, options) == []
