@@ -49,6 +49,7 @@ def check(
     yield from _sizes(files, size)
     remarks = [of_part.remarks for of_part in parts.values()]
     yield from sections.harmless(remarks)
+    yield from sections.decoder_note()
     yield from sections.verdict(
         [
             *_class_problems(parts, files),

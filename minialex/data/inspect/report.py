@@ -65,6 +65,8 @@ def _check_images(
     )
     remarks = [dataset.remarks for dataset in splits.parts.values()]
     yield from sections.harmless(remarks)
+    if stored is None:
+        yield from sections.decoder_note()
     problems = dict.fromkeys(problem for remark in remarks for problem in remark.problems())
     yield from sections.verdict(
         [

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from minialex.data.dataset import Splits
+from minialex.data.decode.jpeg import simplejpeg
 from minialex.data.loading.retry import patiently
 from minialex.data.remarks import Remarks, every_line
 from minialex.data.sources.names import mislabelled
@@ -119,6 +120,15 @@ def doubles(files: Sequence[CheckedFile]) -> Iterator[str]:
         if pairs:
             yield f"{title}: {len(pairs):,}"
             yield from examples(pairs)
+
+
+def decoder_note() -> Iterator[str]:
+    """What cannot be noticed here."""
+    if simplejpeg() is None:
+        yield (
+            "damage in the middle of a JPEG is not noticed by Pillow alone: install simplejpeg "
+            "(pip install 'minialex[fast]') to check for it"
+        )
 
 
 def harmless(remarks: Sequence[Remarks]) -> Iterator[str]:

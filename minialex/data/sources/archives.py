@@ -186,8 +186,8 @@ def _open_val(root: Path, kit: devkit.Devkit | None, class_ids: tuple[str, ...])
     with path.open("rb", buffering=0) as file:
         for member in members(file, str(path)):
             match = _VAL_IMAGE.fullmatch(member.name)
-            if match is None or not member.plain:
-                reason = _why_left_out(file, member)
+            reason = _why_left_out(file, member)
+            if match is None or reason is not None:
                 remarks.leave_out(walk.UNLABELLED if reason is None else reason, member.name)
                 continue
             wnid = kit.wnid_of(int(match[1]))

@@ -1,17 +1,22 @@
-"""CIFAR-10 in its official binary layout: records of one label byte and 3 x 32 x 32 pixels."""
+"""CIFAR-10 and CIFAR-100 in their official binary layouts.
+
+A record is one label byte, or two (of 20 and of 100 classes), and 3 x 32 x 32 pixels as planes.
+"""
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from minialex.data.dataset import Splits, split
-from minialex.data.sources.records import PlanarImages
+from minialex.data.sources.records import PlanarImages, require_whole
 from minialex.data.sources.source import Source
 from minialex.errors import InputError
 
 _SIDE = 32
-_RECORD = 1 + 3 * _SIDE * _SIDE  # bytes
+_PAGE = 4096  # bytes: a file system's block, and the smallest piece that a download lacks
+_PIXELS = 3 * _SIDE * _SIDE
 _CLASSES = (
     "airplane",
     "automobile",
@@ -26,34 +31,63 @@ _CLASSES = (
 )
 
 
+@dataclass(frozen=True)
+class _Kind:
+    """One of the two layouts; the last of a record's label bytes is used."""
+
+    name: str
+    label_bytes: int
+    classes: tuple[str, ...]
+    names: str
+    test: str
+    wanted: str
+
+    @property
+    def record(self) -> int:
+        return self.label_bytes + _PIXELS
+
+
+_TEN = _Kind("CIFAR-10", 1, _CLASSES, "batches.meta.txt", "test_batch.bin", "data_batch_*.bin")
+_HUNDRED = _Kind(
+    "CIFAR-100", 2, tuple(map(str, range(100))), "fine_label_names.txt", "test.bin", "train.bin"
+)
+
+
 def is_cifar(root: Path) -> bool:
-    """Whether `root` looks like the binary layout."""
-    return (root / "test_batch.bin").is_file() or bool(_training_files(root))
+    """Whether `root` looks like one of the binary layouts."""
+    return (root / _TEN.test).is_file() or bool(_batches(root)) or _is_hundred(root)
 
 
 def open_cifar(root: Path, *, seed: int, val_fraction: float) -> Splits:
-    """The training batches and the test batch in `root`; without the latter, a split by seed.
+    """The training files and the test file in `root`; without the latter, a split by seed.
 
-    Raises InputError for a file whose size is not a multiple of 3,073 or whose labels exceed 9.
+    Raises InputError for a file whose size is not a multiple of a record's, that has a hole of
+    zeros, or whose labels are beyond the last class.
     """
-    paths = _training_files(root)
+    kind = _HUNDRED if _is_hundred(root) else _TEN
+    paths = [root / kind.wanted] if kind is _HUNDRED else _batches(root)
     if not paths:
         raise InputError(
-            f"{str(root)!r} holds test_batch.bin but no data_batch_*.bin: "
-            "copy the training batches of CIFAR-10's binary version there"
+            f"{str(root)!r} holds {kind.test} but no {kind.wanted}: "
+            f"copy the training batches of {kind.name}'s binary version there"
         )
-    names = _class_names(root / "batches.meta.txt")
-    train = _read(paths, names, f"CIFAR-10 binary layout, {len(paths)} training file(s)")
-    test = root / "test_batch.bin"
+    names = _class_names(root / kind.names, kind)
+    train = _read(paths, kind, names, f"{kind.name} binary layout, {len(paths)} training file(s)")
+    test = root / kind.test
     if not test.is_file():
         return split(train, val_fraction, seed)
-    return Splits(train, _read([test], names, train.layout))
+    return Splits(train, _read([test], kind, names, train.layout))
 
 
-SOURCE = Source("CIFAR-10, binary version", 10, is_cifar, open_cifar)
+SOURCE = Source("CIFAR, binary version", 10, is_cifar, open_cifar)
 
 
-def _training_files(root: Path) -> list[Path]:
+def _is_hundred(root: Path) -> bool:
+    beside = (root / _HUNDRED.test, root / _HUNDRED.names)
+    return (root / _HUNDRED.wanted).is_file() and any(path.is_file() for path in beside)
+
+
+def _batches(root: Path) -> list[Path]:
     numbered = [
         (int(match[1]), path)
         for path in root.iterdir()
@@ -62,41 +96,52 @@ def _training_files(root: Path) -> list[Path]:
     return [path for _, path in sorted(numbered)]
 
 
-def _read(paths: list[Path], names: tuple[str, ...], layout: str) -> PlanarImages:
-    records = [_map(path) for path in paths]
+def _read(paths: list[Path], kind: _Kind, names: tuple[str, ...], layout: str) -> PlanarImages:
+    records = [_map(path, kind) for path in paths]
+    first = kind.label_bytes
     return PlanarImages(
         paths=tuple(paths),
-        planes=tuple(r[:, 1:].reshape(-1, 3, _SIDE, _SIDE) for r in records),
-        labels=np.concatenate([r[:, 0] for r in records]).astype(np.int64),
+        planes=tuple(r[:, first:].reshape(-1, 3, _SIDE, _SIDE) for r in records),
+        labels=np.concatenate([r[:, first - 1] for r in records]).astype(np.int64),
         class_ids=names,
         layout=layout,
-        name="cifar-10",
+        name=kind.name.lower(),
         record_name="record",
     )
 
 
-def _map(path: Path) -> np.ndarray:
-    """The records of a file, memory-mapped: uint8 (n, 3073)."""
+def _map(path: Path, kind: _Kind) -> np.ndarray:
+    """The records of a file, memory-mapped: uint8 (n, 3073), or (n, 3074)."""
     size = path.stat().st_size
-    if size == 0 or size % _RECORD:
+    if size == 0 or size % kind.record:
         raise InputError(
-            f"{str(path)!r} has {size:,} bytes, not a multiple of the {_RECORD:,} of a CIFAR-10 "
-            "record: the file is incomplete or not CIFAR-10's binary version"
+            f"{str(path)!r} has {size:,} bytes, not a multiple of the {kind.record:,} of a "
+            f"{kind.name} record: the file is incomplete or not {kind.name}'s binary version"
         )
-    records = np.memmap(path, np.uint8, "r").reshape(-1, _RECORD)
-    largest = int(records[:, 0].max())
-    if largest >= len(_CLASSES):
+    records = np.memmap(path, np.uint8, "r").reshape(-1, kind.record)
+    require_whole(path, records, "record")
+    flat = records.reshape(-1)
+    pages = flat[: size // _PAGE * _PAGE].reshape(-1, _PAGE).max(axis=1)
+    if not pages.all():  # a hole that lies across two records
         raise InputError(
-            f"{str(path)!r} has a record labelled {largest}, and CIFAR-10's labels are 0 to 9: "
-            "the file is damaged or not CIFAR-10's binary version"
+            f"{str(path)!r} has zeros only from byte {int(np.argmin(pages)) * _PAGE:,} on: a part "
+            "of the file is missing, fetch it again"
+        )
+    largest, most = int(records[:, kind.label_bytes - 1].max()), len(kind.classes) - 1
+    if largest > most:
+        raise InputError(
+            f"{str(path)!r} has a record labelled {largest}, and {kind.name}'s labels are 0 to "
+            f"{most}: the file is damaged or not {kind.name}'s binary version"
         )
     return records
 
 
-def _class_names(path: Path) -> tuple[str, ...]:
+def _class_names(path: Path, kind: _Kind) -> tuple[str, ...]:
     if not path.is_file():
-        return _CLASSES
+        return kind.classes
     names = tuple(path.read_text(encoding="utf-8", errors="replace").split())
-    if len(names) != len(_CLASSES):
-        raise InputError(f"{str(path)!r} names {len(names)} classes: expected CIFAR-10's 10")
+    if len(names) != len(kind.classes):
+        raise InputError(
+            f"{str(path)!r} names {len(names)} classes: expected {kind.name}'s {len(kind.classes)}"
+        )
     return names

@@ -1,8 +1,8 @@
-"""cuda-convnet's batches, the original program's own format, and CIFAR-10's Python version.
+"""cuda-convnet's batches, the original program's own format, and CIFAR's Python versions.
 
 `data_batch_N` is a pickled dict of `data`, uint8, and `labels`; an image is a column in
 cuda-convnet's files and a row in CIFAR-10's: planes of red, green and blue. Class names are in
-`batches.meta`.
+`batches.meta`. CIFAR-100 has `train`, `test` and `meta`, and its labels are `fine_labels`.
 """
 
 import math
@@ -13,7 +13,7 @@ import numpy as np
 
 from minialex.data.dataset import Splits, split
 from minialex.data.sources.plain_pickle import load
-from minialex.data.sources.records import PlanarImages
+from minialex.data.sources.records import PlanarImages, require_whole
 from minialex.data.sources.source import Source
 from minialex.errors import InputError
 
@@ -22,8 +22,8 @@ _VALIDATION_FROM = 1000  # cuda-convnet2 numbers validation batches from here on
 
 
 def is_convnet(root: Path) -> bool:
-    """Whether `root` holds a file called data_batch_<number>."""
-    return bool(_numbered(root))
+    """Whether `root` holds a file called data_batch_<number>, or CIFAR-100's `train` and `meta`."""
+    return bool(_numbered(root)) or _is_hundred(root)
 
 
 def open_convnet(root: Path, *, seed: int, val_fraction: float) -> Splits:
@@ -34,6 +34,8 @@ def open_convnet(root: Path, *, seed: int, val_fraction: float) -> Splits:
 
     Raises InputError for a batch that is damaged, or holds anything but images and labels.
     """
+    if _is_hundred(root):
+        return _open_hundred(root, seed, val_fraction)
     numbered = _numbered(root)
     train = [path for number, path in numbered if number < _VALIDATION_FROM]
     val = [path for number, path in numbered if number >= _VALIDATION_FROM]
@@ -52,7 +54,19 @@ def open_convnet(root: Path, *, seed: int, val_fraction: float) -> Splits:
     return Splits(data, _read(val, data.class_ids, layout, root.name))
 
 
-SOURCE = Source("cuda-convnet batches, CIFAR-10 for Python", 20, is_convnet, open_convnet)
+SOURCE = Source("cuda-convnet batches, CIFAR for Python", 20, is_convnet, open_convnet)
+
+
+def _is_hundred(root: Path) -> bool:
+    return (root / "train").is_file() and (root / "meta").is_file()
+
+
+def _open_hundred(root: Path, seed: int, val_fraction: float) -> Splits:
+    names, layout = _class_names(root / "meta"), "CIFAR-100 for Python"
+    data = _read([root / "train"], names, layout, root.name)
+    if not (root / "test").is_file():
+        return split(data, val_fraction, seed)
+    return Splits(data, _read([root / "test"], data.class_ids, layout, root.name))
 
 
 def _numbered(root: Path) -> list[tuple[int, Path]]:
@@ -84,7 +98,8 @@ def _batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2:
         data = np.zeros((0, 0), np.uint8)
     try:
-        labels = np.array([int(label) for label in values["labels"]], np.int64)
+        found = values["labels"] if "labels" in values else values["fine_labels"]
+        labels = np.array([int(label) for label in found], np.int64)
     except (KeyError, TypeError, ValueError, OverflowError):
         labels = np.zeros(0, np.int64)
     if not data.size or not len(labels):
@@ -102,6 +117,7 @@ def _batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
             "image of three square planes per column, or per row"
         )
     rows = data.T if data.shape[1] == len(labels) else data
+    require_whole(path, rows, "image")
     return np.ascontiguousarray(rows).reshape(-1, 3, side, side), labels
 
 
@@ -110,7 +126,7 @@ def _class_names(path: Path) -> tuple[str, ...] | None:
         return None
     values = load(path)
     values = {_text(k): v for k, v in values.items()} if isinstance(values, dict) else {}
-    words = values.get("label_names")
+    words = values.get("label_names", values.get("fine_label_names"))
     if not isinstance(words, list) or not all(isinstance(w, str | bytes) for w in words):
         raise InputError(f"{str(path)!r} has no list `label_names`: download it again")
     names = tuple(map(_text, words))

@@ -20,10 +20,11 @@ _PLAIN = """
     PROTO FRAME STOP MARK EMPTY_DICT DICT SETITEM SETITEMS EMPTY_LIST LIST APPEND APPENDS
     EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG
     LONG1 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING UNICODE BINUNICODE SHORT_BINUNICODE
-    BINBYTES SHORT_BINBYTES PUT BINPUT LONG_BINPUT MEMOIZE GET BINGET LONG_BINGET GLOBAL
-    STACK_GLOBAL REDUCE BUILD
+    BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8 PUT BINPUT LONG_BINPUT MEMOIZE GET
+    BINGET LONG_BINGET GLOBAL STACK_GLOBAL REDUCE BUILD
 """
 _OPCODES = {op.code.encode("latin1"): op for op in pickletools.opcodes if op.name in _PLAIN.split()}
+_NUMPY = {f"numpy.{core}.{of}" for core in ("core", "_core") for of in ("multiarray", "numeric")}
 _KINDS = {"u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8", "b1"}
 
 
@@ -67,10 +68,11 @@ def _inspect(content: bytes) -> None:
 
 class _Reader(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+        if module in _NUMPY:
             module = "numpy"
         known = {
             ("numpy", "_reconstruct"): _reconstruct,
+            ("numpy", "_frombuffer"): _from_buffer,
             ("numpy", "ndarray"): _Array,
             ("numpy", "dtype"): _Kind,
             ("_codecs", "encode"): _encode,
@@ -103,7 +105,7 @@ class _Array:
 
     def __setstate__(self, state):
         _, shape, kind, fortran, content = state
-        if not isinstance(kind, _Kind) or not isinstance(content, bytes):
+        if not isinstance(kind, _Kind) or not isinstance(content, bytes | bytearray):
             raise ValueError("it holds an array of objects")
         flat = np.frombuffer(content, kind.dtype)
         self.value = flat.reshape(tuple(map(int, shape)), order="F" if fortran else "C")
@@ -111,6 +113,13 @@ class _Array:
 
 def _reconstruct(*_) -> _Array:
     return _Array()
+
+
+def _from_buffer(content: object, kind: object, shape: object, order: object, *_) -> "_Array":
+    """How protocol 5 writes an array."""
+    array = _Array()
+    array.__setstate__((1, shape, kind, order == "F", content))
+    return array
 
 
 def _encode(text: str, encoding: str | bytes) -> bytes:

@@ -8,6 +8,7 @@ import numpy as np
 
 from minialex.data.dataset import Dataset
 from minialex.data.decode import images
+from minialex.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -62,3 +63,17 @@ def locate(index: int, starts: np.ndarray) -> tuple[int, int]:
         raise IndexError(f"image {index} of {starts[-1]}")
     file = int(np.searchsorted(starts, index, side="right")) - 1
     return file, int(index - starts[file])
+
+
+def require_whole(path: Path, rows: np.ndarray, what: str) -> None:
+    """Refuse a file with a record of zeros only: uint8 (n, bytes).
+
+    A download that lost a part has zeros there, which would be black images of the first class.
+    """
+    black = np.flatnonzero(rows[:, 0] == 0)
+    black = black[rows[black].max(axis=1, initial=0) == 0]
+    if len(black):
+        raise InputError(
+            f"{str(path)!r} has {len(black):,} {what}s of zeros, the first is {what} "
+            f"{black[0]:,}: a part of the file is missing, fetch it again"
+        )

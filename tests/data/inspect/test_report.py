@@ -9,6 +9,12 @@ from minialex.data.inspect.report import check_data
 from minialex.data.sources.open import open_data
 
 
+@pytest.fixture(autouse=True)
+def _simplejpeg(monkeypatch):
+    """Where it is not installed, the report has a line more."""
+    monkeypatch.setattr("minialex.data.inspect.sections.simplejpeg", object)
+
+
 def test_a_healthy_folder(photos):
     told: list[int] = []
     text = check_data(photos, 30, progress=told.append)
@@ -56,6 +62,40 @@ def test_everything_that_can_be_wrong(photos):
     ):
         assert line in text
     assert "no problems found" not in text
+
+
+def test_doubles_and_other_wnids_are_named(tmp_path, photo):
+    for k, wnid in enumerate(("n01440764", "n02012849")):
+        for number in range(3):
+            photo(tmp_path / "set" / wnid / f"{wnid}_{number}.JPEG", 3 * k + number)
+    first, second = sorted((tmp_path / "set").iterdir())
+    assert check_data(tmp_path / "set", 16).endswith("no problems found")
+    shutil.copy(first / "n01440764_0.JPEG", first / "copy.JPEG")
+    Image.open(first / "n01440764_1.JPEG").save(second / "other.png")  # the pixels are the same
+    shutil.copy(first / "n01440764_2.JPEG", second / "n01440764_2.JPEG")
+    problems = check_data(tmp_path / "set", 64).partition("problems:")[2]
+    for line in (
+        "the same image in two classes, so one label is wrong: 2",
+        f"{second / 'other.png'} = {first / 'n01440764_1.JPEG'}, as n02012849 and n01440764",
+        "the same image twice in one class: 1",
+        f"{first / 'n01440764_0.JPEG'} = {first / 'copy.JPEG'}",
+        "mislabelled files, which prepare leaves out: 1",
+        "its name says n01440764, and it lies in n02012849",
+    ):
+        assert line in problems
+
+
+def test_a_decoder_that_sees_less_is_named(photos, monkeypatch):
+    note = "damage in the middle of a JPEG is not noticed by Pillow alone"
+    assert note not in check_data(photos, 16)
+    monkeypatch.setattr("minialex.data.inspect.sections.simplejpeg", lambda: None)
+    assert note in check_data(photos, 16)
+
+
+def test_nothing_to_hold_out_is_a_problem(tmp_path, photo):
+    for number, name in enumerate("abc"):
+        photo(tmp_path / "one" / name / "0.jpg", number)
+    assert "no class has two images, so none can be held out" in check_data(tmp_path / "one", 16)
 
 
 def test_class_folders_alone(photos):

@@ -78,6 +78,41 @@ def test_only_a_test_batch(folder):
         open_data(folder)
 
 
+@pytest.mark.parametrize(
+    ("start", "length", "sentence"),
+    [
+        (3 * RECORD, RECORD, "has 1 records of zeros, the first is record 3"),
+        (4096, 8192, "has 1 records of zeros, the first is record 2"),
+        (8192, 4096, "has zeros only from byte 8,192 on"),
+    ],
+)
+def test_a_hole_is_no_black_aeroplane(folder, start, length, sentence):
+    path = folder / "data_batch_2.bin"
+    content = bytearray(path.read_bytes())
+    content[start : start + length] = bytes(length)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=rf"data_batch_2\.bin' {sentence}"):
+        open_data(folder)
+
+
+def test_cifar_100(tmp_path):
+    rng, names = np.random.default_rng(0), [f"name_{k}" for k in range(100)]
+    for part, count in (("train", 300), ("test", 200)):
+        records = rng.integers(0, 256, (count, RECORD + 1), np.uint8)
+        records[:, 0], records[:, 1] = np.arange(count) % 20, np.arange(count) % 100
+        (tmp_path / f"{part}.bin").write_bytes(records.tobytes())
+    (tmp_path / "fine_label_names.txt").write_text("\n".join(names))
+    splits = open_data(tmp_path)
+    assert (len(splits.train), len(splits.val)) == (300, 200)
+    assert splits.train.class_names == tuple(names)
+    assert splits.val.labels.tolist() == [*range(100)] * 2
+    image = splits.val.image(137, 32)
+    assert image[31, 30, 2] == records[137, 2 + 2 * 1024 + 31 * 32 + 30]
+    (tmp_path / "train.bin").write_bytes(records[:, 1:].tobytes())
+    with pytest.raises(InputError, match="not a multiple of the 3,074 of a CIFAR-100 record"):
+        open_data(tmp_path)
+
+
 def test_the_real_records(shared_data):
     splits = open_data(shared_data / "cifar-10-batches-bin")
     assert (len(splits.train), len(splits.val)) == (10_000, 5_000)

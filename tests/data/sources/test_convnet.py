@@ -65,6 +65,7 @@ DUMPS = {
     "python 2, protocol 0": lambda value: python2(value, 0),
     "protocol 2": lambda value: pickle.dumps(value, 2),
     "protocol 4": lambda value: pickle.dumps(value, 4),
+    "protocol 5": lambda value: pickle.dumps(value, 5),
 }
 
 
@@ -94,6 +95,33 @@ def test_which_batches_are_for_validation(tmp_path):
     assert (len(splits.train), len(splits.val)) == (10, 4)
     (tmp_path / "none" / "batches.meta").unlink()
     assert open_data(tmp_path / "none").train.class_ids == ("0", "1", "2")
+
+
+@pytest.mark.parametrize("dump", DUMPS.values(), ids=DUMPS)
+def test_cifar_100(tmp_path, dump):
+    names = [f"name {k}" for k in range(5)]
+    for part, seed in (("train", 1), ("test", 2)):
+        values = batch(7, seed, columns=False, coarse_labels=[0] * 7, filenames=["a.png"] * 7)
+        values["fine_labels"] = [4, *values.pop("labels")[1:]]
+        (tmp_path / part).write_bytes(dump(values))
+    coarse = {"fine_label_names": names, "coarse_label_names": ["all"]}
+    (tmp_path / "meta").write_bytes(dump(coarse))
+    splits = open_data(tmp_path)
+    assert splits.train.class_names == splits.val.class_names == tuple(names)
+    assert splits.train.labels.tolist() == [4, 1, 2, 0, 1, 2, 0]
+    np.testing.assert_array_equal(splits.val.image(3, SIDE), pixels(7, 2)[3].transpose(1, 2, 0))
+    (tmp_path / "test").unlink()
+    assert len(open_data(tmp_path, val_fraction=0.3).val) >= 1
+
+
+@pytest.mark.parametrize("columns", [True, False])
+def test_a_hole_is_refused(tmp_path, columns):
+    write(tmp_path / "b", [1, 2])
+    values = batch(7, 2, columns=columns)
+    (values["data"].T if columns else values["data"])[3:5] = 0
+    (tmp_path / "b" / "data_batch_2").write_bytes(pickle.dumps(values, 5))
+    with pytest.raises(InputError, match="_2' has 2 images of zeros, the first is image 3"):
+        open_data(tmp_path / "b")
 
 
 class Evil:
