@@ -119,7 +119,8 @@ def test_ten_steps_of_sgd():
         their_optimiser.step()
         assert_close(float(loss), their_loss.item(), "float64", 4096, f"loss of step {step}")
         losses.append(float(loss))
-    assert losses[-1] < 0.5 * losses[0]
+    # ten seeds of weights and dropout: 0.30 to 0.44 times (deviation 0.05); without updates 1
+    assert sum(losses[-3:]) < 0.75 * sum(losses[:3])
     for layer, of_layer in params.items():
         for parameter, value in of_layer.items():
             wanted = theirs[layer][parameter].detach()

@@ -1,9 +1,11 @@
-"""The baselines learn the drawings, repeat bit for bit, and name the packages they lack."""
+"""The baselines learn the stripes, repeat bit for bit, and name the packages they lack."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.stripes import Stripes, stripes
+from threadpoolctl import threadpool_limits
 
 from minialex.baselines import common
 from minialex.data.dataset import Splits
@@ -19,50 +21,68 @@ cv2 = pytest.importorskip("cv2", reason=f"OpenCV is {needs}")
 from minialex.baselines import sift_fisher, sparse_coding  # noqa: E402
 
 FISHER = {
-    "size": 64,
-    "step": 6,
-    "scales": (4.0, 8.0),
-    "gaussians": 12,
-    "components": 24,
-    "sample": 3000,
+    "size": 32,
+    "step": 5,
+    "scales": (4.0,),
+    "gaussians": 4,
+    "components": 16,
+    "sample": 1000,
     "progress": False,
 }
-SPARSE = {"size": 48, "atoms": 32, "step": 4, "sample": 1000, "progress": False}
+SPARSE = {
+    "size": 32,
+    "atoms": 16,
+    "step": 6,
+    "pyramid": (1, 2),
+    "sample": 300,
+    "progress": False,
+}
 METHODS = [(sift_fisher, FISHER), (sparse_coding, SPARSE)]
 CHANCE = 11 / 12
 
 
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Of BLAS: on matrices as small as these, threads spend five times the work on waiting."""
+    with threadpool_limits(1):
+        yield
+
+
 @pytest.mark.parametrize(("method", "options"), METHODS)
 def test_it_learns(method, options):
-    splits = open_data("shapes:192")
+    """Neither colour alone (error 1/2) nor direction alone (5/6) is enough."""
+    splits = stripes(120, 192)
     outcome = method.run(splits, **options)
-    assert outcome.top1_error < CHANCE - 0.35
-    assert outcome.top5_error < 0.4 * 7 / 12
-    assert outcome.scores.shape == (48, 12)
+    # Ten seeds: 0.11 to 0.20 with SIFT (deviation 0.03), 0 to 0.05 with sparse codes (0.02).
+    # Top five: 0 to 0.03 and 0; chance is 7/12.
+    assert outcome.top1_error < 0.42
+    assert outcome.top5_error < 0.2
+    assert outcome.scores.shape == (192, 12)
     assert outcome.top1_error == np.mean(outcome.scores.argmax(1) != splits.val.labels)
     np.testing.assert_array_equal(outcome.labels, splits.val.labels)
-    assert "48 images" in str(outcome)
+    assert "192 images" in str(outcome)
 
 
 @pytest.mark.parametrize(("method", "options"), METHODS)
 def test_it_repeats_by_seed(method, options):
-    splits, few = open_data("shapes:48"), {**options, "sample": 600}
-    one, again, other = (method.run(splits, **few, seed=seed) for seed in (0, 0, 1))
+    one, again, other = (method.run(stripes(36, 24), **options, seed=seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(again.scores, one.scores)
     assert not np.array_equal(other.scores, one.scores)
 
 
-class Shuffled(Drawings):
-    """The drawings with random labels."""
+class Shuffled(Stripes):
+    """The same images with random labels."""
 
-    labels = np.random.default_rng(0).integers(0, 12, 96)
+    @property
+    def labels(self):
+        return np.random.default_rng(self.part).integers(0, 12, self.count)
 
 
 @pytest.mark.parametrize(("method", "options"), METHODS)
 def test_random_labels_give_random_guessing(method, options):
     """A leak of the validation labels would show here."""
-    outcome = method.run(Splits(Shuffled(96), Shuffled(96, part=1)), **options)
-    assert outcome.top1_error > CHANCE - 0.15
+    outcome = method.run(Splits(Shuffled(72), Shuffled(240, part=1)), **options)
+    assert outcome.top1_error > CHANCE - 0.15  # ten seeds: 0.89 to 0.96 (deviation 0.02)
 
 
 def test_a_descriptor_sees_which_way_an_edge_runs():

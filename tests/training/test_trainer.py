@@ -12,7 +12,9 @@ from functools import partial
 
 import numpy as np
 import pytest
+from helpers.slim import slim_variant
 from helpers.standard import Strict
+from helpers.stripes import Stripes
 from safetensors.numpy import load_file
 
 import minialex
@@ -20,6 +22,7 @@ from minialex import backends
 from minialex.data.dataset import Splits
 from minialex.data.sources.open import open_data
 from minialex.errors import InputError, TrainingError
+from minialex.models import registry
 from minialex.parallel import DeviceConfig
 
 # Dropout, normalisation, crops, mirrors and colour shifts: all that could break a resumed run.
@@ -101,7 +104,7 @@ def run_script(folder, epochs, *resume):
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def wait_for(path, process, seconds=60):
+def wait_for(path, process, seconds=600):  # where Numba compiles first, a minute
     for _ in range(int(seconds / 0.02)):
         if path.exists() or process.poll() is not None:
             return
@@ -118,7 +121,7 @@ def test_killed_at_any_moment_a_run_still_ends_with_the_same_bits(tmp_path, unbr
         process.kill()
         process.wait()
         process = run_script(folder, 2, "resume")
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=600)
     assert "ended None" in output
     assert outcome(folder) == outcome(unbroken.run_dir)
 
@@ -172,12 +175,26 @@ def test_killed_before_any_file_of_an_epoch_nothing_is_lost(
         assert all(np.array_equal(ours[key], theirs[key]) for key in theirs)
 
 
-def test_it_learns(tmp_path):
-    settings = {"epochs": 4, "schedule": "constant", "lr": 0.01, "batch_size": 8}
-    result = train("shapes:96", **settings, out=tmp_path / "run")
-    losses = [row["train_loss"] for row in result.history]
-    # over four seeds the loss falls by 0.35 to 0.58 (deviation 0.10)
-    assert losses[-1] < losses[0] - 0.15
+class Warm(Stripes):
+    """Red, yellow and green stripes against cyan, blue and violet ones."""
+
+    class_ids = class_names = ("warm", "cold")
+
+    @property
+    def labels(self):
+        return super().labels // 6
+
+
+def test_it_learns(tmp_path, monkeypatch):
+    variants = registry.variants()
+    monkeypatch.setitem(registry._VARIANTS, "alexnet-64", slim_variant(variants["alexnet-64"]))
+    settings = {"epochs": 5, "schedule": "constant", "lr": 0.0015, "batch_size": 8}
+    result = train(Splits(Warm(96), Warm(48, part=1)), **settings, out=tmp_path / "run")
+    last = result.history[-1]
+    # Of two classes: chance is 0.5, and the loss at the start 0.69. Ten seeds: 0 in all of them,
+    # and 0.02 to 0.30 (0.28 to 0.30 in nine).
+    assert last["val_top1_error"] < 0.2
+    assert last["train_loss"] < 0.5
 
 
 def test_a_third_party_backend_trains(tmp_path):
