@@ -5,9 +5,11 @@ from pathlib import Path
 
 import cuda_on_cpu
 import pytest
+from helpers.slim import slim_variant
 from hypothesis import HealthCheck, settings
 
 from minialex.backends.cuda import device
+from minialex.models import registry
 
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("default", max_examples=100, **_COMMON)
@@ -42,6 +44,18 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.gpu)
             if missing:
                 item.add_marker(missing)
+
+
+@pytest.fixture(scope="module")
+def slim_networks():
+    """In this module the networks for small images have an eighth of their channels and units.
+
+    Where a test is not about the network, its training is most of the time.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("alexnet-64", "alexnet-64-six", "cifar10", "stream-48"):
+            patch.setitem(registry._VARIANTS, name, slim_variant(registry._VARIANTS[name]))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,7 @@ def examples(text: str) -> list[str]:
     return re.findall(r"^  (minialex .*)$", text, re.MULTILINE)
 
 
+@pytest.mark.usefixtures("slim_networks")
 def test_every_printed_example_works(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_photo(tmp_path / "photo.jpg")

@@ -11,6 +11,8 @@ import pytest
 import minialex
 from minialex.experiments import PUBLISHED, Context, Options, runner
 
+pytestmark = pytest.mark.usefixtures("slim_networks")
+
 TINY = Options(scale="tiny", device={"backend": "numpy", "threads": 1})
 
 

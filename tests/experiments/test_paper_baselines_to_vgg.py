@@ -21,6 +21,8 @@ pytest.importorskip("skimage", reason=f"scikit-image is {needs}")
 pytest.importorskip("cv2", reason=f"OpenCV is {needs}")
 
 NAMES = ["baselines", "pictures", "two-stream", "vgg"]
+pytestmark = pytest.mark.usefixtures("slim_networks")
+
 TINY = Options(scale="tiny", device={"backend": "numpy", "threads": 1})
 
 
@@ -29,11 +31,14 @@ def module(name):
 
 
 @pytest.fixture(scope="module")
-def out(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("paper")
-    _, stopped = runner.reproduce(NAMES, TINY, folder, lambda text: None)
-    assert stopped is None
-    return folder
+def out(tmp_path_factory, slim_networks):
+    folder, pictures = tmp_path_factory.mktemp("paper"), module("pictures")
+    with pytest.MonkeyPatch.context() as patch:  # drawing photographs takes longest
+        patch.setattr(pictures, "SHOWN", 2)
+        patch.setattr(pictures, "NEAREST", 3)
+        _, stopped = runner.reproduce(NAMES, TINY, folder, lambda text: None)
+        assert stopped is None
+        yield folder
 
 
 def table(out, experiment, name):
