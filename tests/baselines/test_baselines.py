@@ -53,8 +53,8 @@ def test_it_learns(method, options):
     """Neither colour alone (error 1/2) nor direction alone (5/6) is enough."""
     splits = stripes(120, 192)
     outcome = method.run(splits, **options)
-    # Ten seeds: 0.11 to 0.20 with SIFT (deviation 0.03), 0 to 0.05 with sparse codes (0.02).
-    # Top five: 0 to 0.03 and 0; chance is 7/12.
+    # Ten seeds: 0.10 to 0.23 with SIFT (deviation 0.04), 0.01 to 0.05 with sparse codes (0.02).
+    # Top five: 0 to 0.05 and 0 to 0.01; chance is 7/12.
     assert outcome.top1_error < 0.42
     assert outcome.top5_error < 0.2
     assert outcome.scores.shape == (192, 12)
