@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from minialex.cli.common import PHOTOS, add_device_options, add_model_file, load
-from minialex.cli.images import batches
+from minialex.cli.images import Photos
 from minialex.errors import unknown
 
 if TYPE_CHECKING:
@@ -41,19 +41,20 @@ def run(
     model_file: Path | None,
     device_config: "DeviceConfig",
     out: Path,
-) -> None:
+) -> int:
     from minialex.utils.atomic import write_bytes
 
     if out.suffix not in _WRITERS:
         raise unknown("file type", out.suffix or str(out), _WRITERS)
     classifier = load(model_file, device_config)
-    names, rows = [], []
-    for more, images in batches(photos, classifier.preprocessing.recipe.resize):
+    given, names, rows = Photos(photos), [], []
+    for more, images in given.batches(classifier.preprocessing.recipe.resize):
         names += more
         rows.append(classifier.features(images))
     features = np.concatenate(rows)
     write_bytes(out, _WRITERS[out.suffix](names, features))
     print(f"{out}: {features.shape[0]:,} images, {features.shape[1]:,} features each")
+    return given.exit_code
 
 
 def _npz(names: list[str], features: np.ndarray) -> memoryview:

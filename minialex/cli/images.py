@@ -17,51 +17,66 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class Item:
-    """One image: its name in the output, how to read it, and whether it must be readable."""
+    """One image: its name in the output, and how to read it."""
 
     name: str
     read: Callable[[int], np.ndarray]  # size -> uint8 (size, size, 3)
-    required: bool
 
 
-def batches(names: list[str], size: int) -> Iterator[tuple[list[str], np.ndarray]]:
-    """All images behind `names`, in batches: their names, and uint8 (n, size, size, 3).
+class Photos:
+    """The images that a command was given: each that can be read has a row, in order.
 
-    An unreadable file is an error if it was named; one found in a folder is skipped, with a line on
-    standard error.
+    What cannot be read is named on standard error and the others are answered, unless it is all
+    that was asked for; `exit_code` then says so.
     """
-    for found, images in batches_at(names, (size,)):
-        yield found, images[size]
 
-
-def batches_at(
-    names: list[str], sizes: Sequence[int]
-) -> Iterator[tuple[list[str], dict[int, np.ndarray]]]:
-    """The same at several sizes: {size: images}."""
-    from minialex.data.loading.retry import patiently
-
-    def skipped(what: str) -> None:
-        print(f"skipped: {what}", file=sys.stderr)
-
-    items = [item for name in names for item in listed(name, skipped)]
-    any_read = False
-    for start in range(0, len(items), _BATCH):
-        read = {}
-        for item in items[start : start + _BATCH]:
+    def __init__(self, names: Sequence[str]):
+        self.names, self.exit_code = names, 0
+        self.items: list[Item] = []
+        for name in names:
             try:
-                read[item.name] = [patiently(partial(item.read, size)) for size in sizes]
+                self.items += listed(name, self._skip)
             except (InputError, OSError) as error:
-                if item.required:
+                if len(names) == 1:
                     raise
-                reason = str(error)
-                said = reason if item.name in reason else f"{item.name}: {reason}"
-                skipped(said)
-        if read:
-            any_read = True
-            columns = zip(*read.values(), strict=True)
-            yield list(read), {s: np.stack(c) for s, c in zip(sizes, columns, strict=True)}
-    if not any_read:
-        raise InputError(f"none of the {len(items)} images in {', '.join(names)} is readable")
+                self._skip(_sentence(error, name))
+
+    def _skip(self, what: str) -> None:
+        print(f"skipped: {what}", file=sys.stderr)
+        self.exit_code = 1
+
+    def batches(self, size: int) -> Iterator[tuple[list[str], np.ndarray]]:
+        """Names, and images uint8 (n, size, size, 3); InputError if none can be read."""
+        for found, images in self.batches_at((size,)):
+            yield found, images[size]
+
+    def batches_at(self, sizes: Sequence[int]) -> Iterator[tuple[list[str], dict[int, np.ndarray]]]:
+        """The same at several sizes: {size: images}."""
+        from minialex.data.loading.retry import patiently
+
+        any_read = False
+        for start in range(0, len(self.items), _BATCH):
+            found: list[str] = []
+            images: list[list[np.ndarray]] = []
+            for item in self.items[start : start + _BATCH]:
+                try:
+                    images.append([patiently(partial(item.read, size)) for size in sizes])
+                    found.append(item.name)
+                except (InputError, OSError) as error:
+                    if len(self.items) == len(self.names) == 1:
+                        raise
+                    self._skip(_sentence(error, item.name))
+            if found:
+                any_read = True
+                columns = zip(*images, strict=True)
+                yield found, {s: np.stack(c) for s, c in zip(sizes, columns, strict=True)}
+        if not any_read:
+            count = max(len(self.items), len(self.names))
+            raise InputError(f"none of the {count} images in {', '.join(self.names)} is readable")
+
+
+def _sentence(error: Exception, name: str) -> str:
+    return str(error) if name in str(error) else f"{name}: {error}"
 
 
 def listed(name: str, say: Callable[[str], object] = lambda _: None) -> list[Item]:
@@ -81,13 +96,13 @@ def listed(name: str, say: Callable[[str], object] = lambda _: None) -> list[Ite
             say(problem.removeprefix("left out: "))
         if not found:
             raise InputError(f"no images in folder {name}: name image files, or a folder of them")
-        return [Item(str(entry), partial(load_resized, entry), False) for entry in found]
+        return [Item(str(entry), partial(load_resized, entry)) for entry in found]
     if not os.path.lexists(path):
         siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         near = difflib.get_close_matches(path.name, siblings, n=1)
         hint = f"did you mean {str(path.parent / near[0])!r}?" if near else "check the path"
         raise FileNotFoundError(f"no image at {name!r}: {hint}")
-    return [Item(name, partial(load_resized, path), True)]
+    return [Item(name, partial(load_resized, path))]
 
 
 def _drawn(name: str) -> list[Item]:
@@ -103,7 +118,6 @@ def _drawn(name: str) -> list[Item]:
         Item(
             f"drawing {i}: {drawn.class_names[drawn.labels[i]]}",
             partial(drawn.image, i),
-            True,
         )
         for i in range(count)
     ]

@@ -15,7 +15,7 @@ from minialex.cli.common import (
     load,
     print_json,
 )
-from minialex.cli.images import batches, listed
+from minialex.cli.images import Photos
 from minialex.errors import InputError
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def run(
     model_file: Path | None,
     device_config: "DeviceConfig",
     json: bool,
-) -> None:
+) -> int:
     from minialex.inference import neighbors
 
     if index is not None and by == "pixels":
@@ -84,9 +84,10 @@ def run(
         require_picture(figure)
     classifier = load(model_file, device_config)
     size = classifier.preprocessing.recipe.resize
-    asked, images = _all(photos, size)
+    given, searched = Photos(photos), Photos([where])
+    asked, images = _all(given, size)
     queries = neighbors.vectors(classifier, images, by)
-    names, found = _distances(classifier, where, queries, by, index, not json)
+    names, found = _distances(classifier, searched, queries, by, index, not json)
     itself = {_full(name) for name in asked}
     left_out = [name for name in names if _full(name) in itself]
     rows = neighbors.nearest(found, names, count, left_out)
@@ -105,17 +106,18 @@ def run(
         from minialex import plots
 
         chosen = {n.name for row in rows for n in row}
-        read = {item.name: item.read(size) for item in listed(where) if item.name in chosen}
+        read = {item.name: item.read(size) for item in searched.items if item.name in chosen}
         pictures = [[read[n.name] for n in row] for row in rows]
         title = f"nearest by {by}"
         plots.neighbors(list(images), pictures, figure, title)
         if not json:
             print(f"picture: {figure}")
+    return max(given.exit_code, searched.exit_code)
 
 
-def _all(photos: list[str], size: int) -> tuple[list[str], np.ndarray]:
+def _all(photos: Photos, size: int) -> tuple[list[str], np.ndarray]:
     names, images = [], []
-    for more, found in batches(photos, size):
+    for more, found in photos.batches(size):
         names += more
         images.append(found)
     return names, np.concatenate(images)
@@ -123,29 +125,28 @@ def _all(photos: list[str], size: int) -> tuple[list[str], np.ndarray]:
 
 def _distances(
     classifier: "Classifier",
-    where: str,
+    searched: Photos,
     queries: np.ndarray,
     by: str,
     path: Path | None,
     show: bool,
 ) -> tuple[tuple[str, ...], np.ndarray]:
-    """Names of the readable images in `where` (N), and the queries' distances to them (Q, N)."""
+    """Names of the readable images of `searched` (N), and the queries' distances to them (Q, N)."""
     from minialex.inference import neighbors
     from minialex.utils.progress import Progress
 
-    items = listed(where)
     network = files = ""
     if path is not None:
         network = neighbors.network_fingerprint(classifier)
-        files = neighbors.files_fingerprint(item.name for item in items)
+        files = neighbors.files_fingerprint(item.name for item in searched.items)
         if path.exists():
             index = neighbors.Index.load(path)
             index.require(path, network, files)
             return index.names, neighbors.distances(queries, index.features)
     names: list[str] = []
     found, kept = [], []
-    with Progress(show).bar("searching", len(items)) as bar:
-        for more, images in batches([where], classifier.preprocessing.recipe.resize):
+    with Progress(show).bar("searching", len(searched.items)) as bar:
+        for more, images in searched.batches(classifier.preprocessing.recipe.resize):
             rows = neighbors.vectors(classifier, images, by)
             names += more
             found.append(neighbors.distances(queries, rows))

@@ -14,7 +14,7 @@ from minialex.cli.common import (
     load_all,
     print_json,
 )
-from minialex.cli.images import batches_at
+from minialex.cli.images import Photos
 
 if TYPE_CHECKING:
     from minialex.parallel import DeviceConfig
@@ -56,14 +56,14 @@ def run(
     top: int,
     crops: int,
     json: bool,
-) -> None:
+) -> int:
     from minialex.inference.classifier import top_classes
     from minialex.inference.ensemble import Ensemble
 
     network = load_all(model_file, weights, device_config)
     ensemble = network if isinstance(network, Ensemble) else Ensemble((network,))
-    documents = []
-    for names, images in batches_at(photos, ensemble.sizes):
+    given, documents = Photos(photos), []
+    for names, images in given.batches_at(ensemble.sizes):
         found = top_classes(ensemble.probabilities_at(images, crops), ensemble.class_names, top)
         for name, predictions in zip(names, found, strict=True):
             if json:
@@ -75,6 +75,7 @@ def run(
                 print(f"  {one.probability:6.1%}  {_bar(one.probability)}  {one.name}")
     if json:
         print_json(documents)
+    return given.exit_code
 
 
 def _bar(share: float) -> str:

@@ -19,7 +19,7 @@ def folder(tmp_path):
 
 
 def found(*names) -> list[str]:
-    return [name for read, _ in images.batches(list(map(str, names)), 8) for name in read]
+    return [name for read, _ in images.Photos(list(map(str, names))).batches(8) for name in read]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="no pipes here")
@@ -45,13 +45,40 @@ def test_a_folder_is_answered_whatever_else_is_in_it(folder, capsys):
     assert "._2" not in said
 
 
-def test_a_file_that_was_named_must_be_readable(folder):
+def test_a_file_that_was_named_and_cannot_be_read_does_not_end_the_others(folder, capsys):
+    (folder / "lost.jpg").symlink_to("nowhere.jpg")
+    (folder / "b.jpg").write_bytes(b"")
+    (folder / "folder.jpg").mkdir()
+    one = str(folder / "2.jpg")
+    bad = [folder / name for name in ("lost.jpg", "b.jpg", "folder.jpg", "missing.jpg")]
+    photos = images.Photos([str(bad[0]), one, *map(str, bad[1:])])
+    assert [name for read, _ in photos.batches(8) for name in read] == [one]
+    assert photos.exit_code == 1
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == len(bad)
+    for path in bad:
+        assert any(line.startswith("skipped: ") and path.name in line for line in said), path
+    with pytest.raises(InputError, match="none of the 2 images"):
+        found(*bad[:2])
+
+
+def test_a_single_file_must_be_readable(folder):
     (folder / "lost.jpg").symlink_to("nowhere.jpg")
     with pytest.raises(FileNotFoundError, match="the link leads nowhere"):
-        found(folder / "lost.jpg", folder)
+        found(folder / "lost.jpg")
     (folder / "b.jpg").write_bytes(b"")
     with pytest.raises(InputError, match="it is empty"):
-        found(folder, folder / "b.jpg")
+        found(folder / "b.jpg")
+
+
+def test_an_image_named_twice_has_two_rows(folder):
+    name = str(folder / "2.jpg")
+    assert found(name, folder / "a", name) == [
+        name,
+        str(folder / "a/0.jpg"),
+        str(folder / "a/1.jpg"),
+        name,
+    ]
 
 
 def test_an_error_of_the_drive_is_waited_for_and_no_answer_is_lost(folder, monkeypatch, capsys):

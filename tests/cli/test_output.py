@@ -59,7 +59,7 @@ def test_features_in_each_format(here, command, tmp_path):
     (tmp_path / "many" / "cat" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     line = f"features photo.jpg {tmp_path / 'many'} --out "
     code, output, err = command(line + f"{tmp_path}/f.npz")
-    assert code == 0
+    assert code == 1  # one image was skipped
     assert "5 images, 1,024 features each" in output
     assert re.search(r"^skipped: .*broken\.jpg", err, re.MULTILINE)
     archive = np.load(tmp_path / "f.npz")
