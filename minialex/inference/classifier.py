@@ -1,6 +1,6 @@
 """A trained network with all it takes to use it: preprocessing, class names, devices."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,13 @@ import numpy as np
 
 from minialex import models
 from minialex.data.dataset import Dataset, Splits
-from minialex.data.decode.images import load_resized, resize_and_crop
 from minialex.data.preprocessing import Preprocessing
 from minialex.data.sources.open import open_data, open_for_evaluation
 from minialex.data.statistics import Statistics
 from minialex.errors import InputError
+from minialex.inference import given_images
 from minialex.inference.evaluation import Evaluation, evaluate_model
+from minialex.inference.given_images import Image
 from minialex.inference.trained_model import TrainedModel
 from minialex.layers.base import Shape
 from minialex.models import Model
@@ -22,8 +23,7 @@ from minialex.models.recipe import Recipe
 from minialex.parallel import DeviceConfig, Devices
 from minialex.tree import Tree, flatten, map_tree
 from minialex.utils import checkpoint
-
-Image = Any  # a path, a Pillow image or a uint8 array (H, W, 3)
+from minialex.utils.arguments import integer
 
 
 @dataclass(frozen=True)
@@ -63,24 +63,28 @@ class Classifier:
         return f"{self.model.name}, {self.preprocessing.recipe.line()}"
 
     def predict(
-        self, images: Image | Sequence[Image], top: int = 5, crops: int = 1
+        self, images: Image | Iterable[Image], top: int = 5, crops: int = 1
     ) -> list[list[Prediction]]:
         """The `top` most probable classes of each image, most probable first.
 
-        Images are paths, Pillow images or uint8 arrays (H, W, 3), one or several.
+        Images are paths, file objects, Pillow images or uint8 arrays (H, W, 3), one or any number
+        of them, also from an iterator: they are read and computed a few at a time.
         """
+        top = integer(1).check("top", top)
         return top_classes(self.probabilities(images, crops=crops), self.class_names, top)
 
-    def probabilities(self, images: Image | Sequence[Image], crops: int = 1) -> np.ndarray:
+    def probabilities(self, images: Image | Iterable[Image], crops: int = 1) -> np.ndarray:
         """All class probabilities: (N, K)."""
-        return self.trained.probabilities(self._resized(images), crops)
+        return np.concatenate(
+            [self.trained.probabilities(batch, crops) for batch in self._batches(images)]
+        )
 
-    def features(self, images: Image | Sequence[Image]) -> np.ndarray:
+    def features(self, images: Image | Iterable[Image]) -> np.ndarray:
         """The last hidden layer's outputs on the centre crop (paper, section 6.1): (N, 4096)."""
         [centre] = self.preprocessing.views(1)
         layer = self.model.network.feature_layer()
-        y = self.trained.scores(self._resized(images), centre, layer)
-        return y.reshape(len(y), -1).astype(self.dtype)
+        found = [self.trained.scores(batch, centre, layer) for batch in self._batches(images)]
+        return np.concatenate([y.reshape(len(y), -1).astype(self.dtype) for y in found])
 
     def evaluate(
         self,
@@ -99,6 +103,7 @@ class Classifier:
 
         dataset = self._dataset(data)
         labels = self._labels(dataset)
+        batch_size = integer(1).check("batch_size", batch_size)
         loader = Loader(dataset, self.preprocessing.recipe.resize, workers=workers)
         with Progress(progress).bar("evaluating", len(dataset)) as bar:
             return evaluate_model(
@@ -140,19 +145,10 @@ class Classifier:
         }
         checkpoint.save(Path(path), {**weights, **fixed, **(tensors or {})}, described)
 
-    def _resized(self, images: Image | Sequence[Image]) -> np.ndarray:
-        if isinstance(images, (str, Path)) or not isinstance(images, (Sequence, np.ndarray)):
-            images = [images]
-        elif isinstance(images, np.ndarray) and images.ndim == 3:
-            images = images[None]
-        if len(images) == 0:
-            raise InputError("no image was given: give at least one")
-        return np.stack([self._resize(image) for image in images])
-
-    def _resize(self, image: Image) -> np.ndarray:
+    def _batches(self, images: Image | Iterable[Image]) -> Iterator[np.ndarray]:
+        """The images resized, a bounded number at a time."""
         size = self.preprocessing.recipe.resize
-        load = load_resized if isinstance(image, (str, Path)) else resize_and_crop
-        return load(image, size)
+        return (given_images.resized(chunk, size) for chunk in given_images.chunks(images))
 
     def _dataset(self, data: Any) -> Dataset:
         if data is not None and not isinstance(data, (str, Path)):
@@ -192,7 +188,7 @@ def top_classes(p: np.ndarray, names: Sequence[str], top: int) -> list[list[Pred
 
 
 def predict(
-    path: str | Path, images: Image | Sequence[Image], top: int = 5, crops: int = 1
+    path: str | Path, images: Image | Iterable[Image], top: int = 5, crops: int = 1
 ) -> list[list[Prediction]]:
     """`load(path).predict(images)`."""
     return load(path).predict(images, top, crops)

@@ -1,6 +1,6 @@
 """Ensembles: the weighted mean of several networks' class probabilities (paper, table 2)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,9 @@ import numpy as np
 from minialex.data.dataset import Dataset
 from minialex.data.sources.open import open_data
 from minialex.errors import InputError
+from minialex.inference import given_images
 from minialex.inference.classifier import (
     Classifier,
-    Image,
     Prediction,
     data_key,
     load_on,
@@ -24,7 +24,9 @@ from minialex.inference.evaluation import (
     predict_dataset,
     ranks,
 )
+from minialex.inference.given_images import Image
 from minialex.parallel import DeviceConfig
+from minialex.utils.arguments import integer
 
 STEP = 0.05  # of the search for weights; both as in the original
 PASSES = 5
@@ -94,21 +96,27 @@ class Ensemble:
             how = "weights " + ", ".join(f"{w:.3g}" for w in self.weights)
         return f"mean of {len(self.members)} networks, {how}: {'; '.join(lines)}"
 
-    def probabilities(self, images: Image | Sequence[Image], crops: int = 1) -> np.ndarray:
+    def probabilities(self, images: Image | Iterable[Image], crops: int = 1) -> np.ndarray:
         """Class probabilities (N, K), classes in the first member's order."""
-        return self._mean(self._aligned([m.probabilities(images, crops) for m in self.members]))
+        found = []
+        for chunk in given_images.chunks(images):
+            of_size = {size: given_images.resized(chunk, size) for size in self.sizes}
+            found.append(self.probabilities_at(of_size, crops))
+        return np.concatenate(found)
 
     def probabilities_at(self, images: dict[int, np.ndarray], crops: int = 1) -> np.ndarray:
         """The same from images that were resized to each of `sizes`: {size: (N, size, size, 3)}."""
         found = []
         for member in self.members:
-            found.append(member.probabilities(images[member.preprocessing.recipe.resize], crops))
+            resized = images[member.preprocessing.recipe.resize]
+            found.append(member.trained.probabilities(resized, crops))
         return self._mean(self._aligned(found))
 
     def predict(
-        self, images: Image | Sequence[Image], top: int = 5, crops: int = 1
+        self, images: Image | Iterable[Image], top: int = 5, crops: int = 1
     ) -> list[list[Prediction]]:
         """As `Classifier.predict`."""
+        top = integer(1).check("top", top)
         return top_classes(self.probabilities(images, crops), self.class_names, top)
 
     def evaluate(

@@ -1,0 +1,103 @@
+"""The images that a caller gives to a classifier: what counts as one, and batches of them."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from minialex.data.decode.images import load_resized, resize_and_crop
+from minialex.errors import InputError
+
+Image = Any  # a path, a file object or its bytes, a Pillow image, or a uint8 array
+BATCH = 64  # resized at once, whatever is given
+
+_EXPECTED = (
+    "give paths, file objects, Pillow images or uint8 arrays (H, W, 3), one or any number of them"
+)
+
+
+def chunks(images: Image | Iterable[Image]) -> Iterator[list[Image]]:
+    """At most `BATCH` images at a time, taken from an iterator as they are used.
+
+    Raises InputError for what is no image, and for none.
+    """
+    given = _each(images)
+    chunk = list(islice(given, BATCH))
+    if not chunk:
+        raise InputError("no image was given: give at least one")
+    while chunk:
+        yield chunk
+        chunk = list(islice(given, BATCH))
+
+
+def resized(images: Sequence[Image], size: int) -> np.ndarray:
+    """Shorter side to `size`, then a centre crop: uint8 (n, size, size, 3)."""
+    return np.stack([_resized(image, size) for image in images])
+
+
+def _each(images: Image | Iterable[Image]) -> Iterator[Image]:
+    if _is_one(images):
+        return iter([images])
+    if isinstance(images, Mapping) or not isinstance(images, Iterable):
+        raise InputError(f"{_said(images)} is no image: {_EXPECTED}")
+    return iter(images)
+
+
+def _is_one(image: Any) -> bool:
+    if isinstance(image, np.ndarray):
+        return image.ndim in (2, 3)
+    return isinstance(image, str | bytes | os.PathLike) or _is_file(image) or _is_pillow(image)
+
+
+def _is_file(image: Any) -> bool:
+    return hasattr(image, "read") and hasattr(image, "seek")
+
+
+def _is_pillow(image: Any) -> bool:
+    from PIL.Image import Image as Pillow
+
+    return isinstance(image, Pillow)
+
+
+def _resized(image: Image, size: int) -> np.ndarray:
+    if isinstance(image, str | os.PathLike):
+        if not os.fspath(image):
+            raise InputError(f"{image!r} is no image: {_EXPECTED}")
+        if os.path.isdir(image):
+            raise InputError(f"{os.fspath(image)!r} is a folder: give the image files in it")
+        return load_resized(image, size)
+    if isinstance(image, bytes):
+        return load_resized(image, size, "the bytes given")
+    if _is_file(image):
+        return load_resized(_binary(image), size)
+    if isinstance(image, np.ndarray):
+        return resize_and_crop(image, size)
+    if _is_pillow(image):
+        return resize_and_crop(_loaded(image), size)
+    raise InputError(f"{_said(image)} is no image: {_EXPECTED}")
+
+
+def _loaded(image: Any) -> Any:
+    """A Pillow image with its pixels: until they are asked for it reads nothing but the header."""
+    try:
+        image.load()
+    except Exception as error:  # of Pillow, a dozen types
+        reason = str(error) or "its file was closed"
+        raise InputError(f"a Pillow image cannot be loaded: {reason}") from error
+    return image
+
+
+def _binary(file: Any) -> Any:
+    """An open file from which bytes come, at its start."""
+    start = file.read(0)
+    if not isinstance(start, bytes):
+        raise InputError(f'{_said(file)} was opened as text: open image files with mode "rb"')
+    file.seek(0)
+    return file
+
+
+def _said(value: Any) -> str:
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"

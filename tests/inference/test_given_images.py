@@ -1,0 +1,123 @@
+"""What people give to predict: an answer or one sentence, and a bounded number at a time."""
+
+import io
+
+import numpy as np
+import pytest
+from helpers.untrained import untrained
+from PIL import Image
+
+from minialex.errors import InputError
+from minialex.inference import given_images
+from minialex.inference.ensemble import Ensemble
+from minialex.inference.trained_model import TrainedModel
+
+GREY = np.arange(2000, dtype=np.uint8).reshape(40, 50)
+RGB = np.stack([GREY, GREY[::-1], GREY[:, ::-1]], axis=-1)
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    return untrained(name="cifar10")
+
+
+@pytest.fixture
+def path(tmp_path):
+    Image.fromarray(RGB).save(tmp_path / "a.png")
+    return tmp_path / "a.png"
+
+
+GIVEN = {
+    "generator": lambda path: (one for one in [path, path]),
+    "glob": lambda path: path.parent.glob("*.png"),
+    "map": lambda path: map(str, [path, path]),
+    "set": lambda path: {path},
+    "dictionary's values": lambda path: {1: path}.values(),
+    "array of text": lambda path: np.array([str(path), str(path)]),
+    "text of NumPy": lambda path: np.str_(path),
+    "file": lambda path: path.open("rb"),
+    "BytesIO": lambda path: io.BytesIO(path.read_bytes()),
+    "bytes": lambda path: path.read_bytes(),
+    "list of bytes": lambda path: [path.read_bytes()],
+    "picture": lambda path: Image.open(path),
+    "array": lambda path: RGB,
+    "arrays": lambda path: np.stack([RGB, RGB]),
+    "list of arrays of other sizes": lambda path: [RGB, RGB[:33]],
+}
+
+
+@pytest.mark.parametrize("make", GIVEN.values(), ids=GIVEN)
+def test_images_come_in_many_ways_and_are_the_same_image(classifier, path, make):
+    found = classifier.probabilities(make(path))
+    np.testing.assert_allclose(found[0], classifier.probabilities(path)[0], rtol=1e-4)
+
+
+def test_grey_arrays_are_images(classifier):
+    wanted = classifier.probabilities(np.stack([GREY] * 3, axis=-1))
+    np.testing.assert_array_equal(classifier.probabilities(GREY), wanted)
+    np.testing.assert_array_equal(classifier.probabilities([GREY]), wanted)
+
+
+@pytest.mark.parametrize(
+    ("images", "sentence"),
+    [
+        (None, "is no image: give paths"),
+        (3, "is no image"),
+        ([["a.png"]], "is no image"),
+        ({"a": 1}, "is no image"),
+        (RGB.tolist(), "is no image"),
+        ("", "is no image"),
+        ([], "no image was given"),
+        (iter(()), "no image was given"),
+        (np.zeros((0, 40, 50, 3), np.uint8), "no image was given"),
+        (RGB.astype(float), "give uint8"),
+        (RGB.transpose(2, 0, 1), "give uint8"),
+        (io.StringIO("text"), 'mode "rb"'),
+    ],
+)
+def test_anything_else_is_one_sentence(classifier, images, sentence):
+    with pytest.raises(InputError, match=sentence) as refused:
+        classifier.predict(images)
+    assert len(str(refused.value)) < 300
+
+
+def test_a_folder_and_a_closed_picture_are_one_sentence(classifier, path):
+    with pytest.raises(InputError, match="is a folder: give the image files"):
+        classifier.predict(path.parent)
+    with Image.open(path) as picture:
+        pass
+    with pytest.raises(InputError, match="cannot be loaded"):
+        classifier.predict(picture)
+
+
+@pytest.mark.parametrize("top", [0, -1, 2.5, None, "5"])
+def test_top_counts_classes(classifier, top):
+    with pytest.raises(InputError, match="top is"):
+        classifier.predict(RGB, top=top)
+    assert len(classifier.predict(RGB, top=np.int64(2))[0]) == 2
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_however_many_are_given_few_are_in_memory(classifier, several, monkeypatch):
+    """From an iterator, and by one network as by several."""
+    given, sizes, scores = [], [], TrainedModel.scores
+
+    def counted(self, images, *arguments):
+        assert len(given) - sum(sizes) // (1 + several) <= given_images.BATCH
+        sizes.append(len(images))
+        return scores(self, images, *arguments)
+
+    def drawn(count):
+        for number in range(count):
+            given.append(number)
+            yield RGB
+
+    monkeypatch.setattr(TrainedModel, "scores", counted)
+    monkeypatch.setattr(given_images, "BATCH", 8)
+    network = Ensemble((classifier, classifier)) if several else classifier
+    count = 2 * given_images.BATCH + 3
+    assert len(network.probabilities(drawn(count))) == count
+    assert max(sizes) == given_images.BATCH
+    if not several:
+        assert len(network.features([RGB] * count)) == count
+        assert max(sizes) == given_images.BATCH
