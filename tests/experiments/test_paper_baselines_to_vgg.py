@@ -146,6 +146,7 @@ def test_the_nearest_are_the_nearest_and_their_classes_are_counted(monkeypatch):
 
     paper = module("pictures")
     monkeypatch.setattr(paper, "NEAREST", 2)
+    monkeypatch.setattr(paper, "SHOWN", 5)
     found = paper.nearest(untrained(), Flat([10, 200, 30, 120, 210, 135]), Flat([12, 208, 140]))
     assert found["pixels"]["queries"] == [0, 1, 2]
     assert found["pixels"]["nearest"] == [[0, 2], [4, 1], [5, 3]]
