@@ -59,8 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(source: str, dest: Path, json: bool, quiet: bool, **options: Any) -> int:
+    from minialex.data.packed.finish import REPORT
     from minialex.data.packed.prepare import prepare
-    from minialex.data.packed.report import NAME
 
     done = prepare(source, dest, progress=not (json or quiet), **options)
     if json:
@@ -77,7 +77,7 @@ def run(source: str, dest: Path, json: bool, quiet: bool, **options: Any) -> int
         counts = " and ".join(f"{count:,} {part}" for part, count in done.images.items())
         print(f"{done.folder}: {counts} images, {done.bytes / 1e6:,.1f} MB")
         if done.left_out:
-            print(f"skipped {len(done.left_out):,} images, listed in {done.folder / NAME}")
+            print(f"skipped {len(done.left_out):,} images, listed in {done.folder / REPORT}")
         model = "" if options["size"] >= 227 else " --model alexnet-64"  # the paper's crops are 227
         print(f"next: minialex train --data {shlex.quote(str(done.folder))}{model}")
     if done.interrupted:

@@ -19,7 +19,7 @@ from PIL import Image
 from minialex.data.decode import images
 from minialex.data.loading.loader import Loader
 from minialex.data.packed.dataset import open_packed
-from minialex.data.packed.manifest import checksum
+from minialex.data.packed.format import checksum
 from minialex.data.packed.prepare import prepare
 from minialex.data.sources import devkit
 from minialex.data.sources.archives import open_archives

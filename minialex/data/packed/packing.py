@@ -1,59 +1,149 @@
-"""The rest of a packed data set beside its shards: names, labels, statistics and the manifest."""
+"""Packs images into shards, in the source's order, and keeps what a killed `prepare` goes on from.
 
-import errno
+Threads decode and one consumer writes, so that the bytes depend neither on the number of threads
+nor on interruptions.
+"""
+
 import hashlib
+import io
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from minialex.data.dataset import Dataset, Splits
-from minialex.data.decode.jpeg import simplejpeg
-from minialex.data.packed import report as packing_report
-from minialex.data.packed.manifest import FORMAT, MANIFEST, PARTS, VERSION, checksum
-from minialex.data.packed.npy import write_array
-from minialex.data.packed.shards import STATE, PartState, PrepareState
-from minialex.data.statistics import from_sums
+from minialex.data.dataset import Dataset
+from minialex.data.decode import images
+from minialex.data.loading.retry import may_pass, patiently
+from minialex.data.loading.workers import Workers
+from minialex.data.packed.format import header, write_file
+from minialex.data.sources.names import mislabelled
+from minialex.data.statistics import channel_products
 from minialex.errors import InputError
-from minialex.utils import atomic
+from minialex.utils import checkpoint
+from minialex.utils.interrupt import Interrupt
+from minialex.utils.progress import Progress
+
+STATE = "unfinished.safetensors"
+SHARD_BYTES = 256 << 20  # of pixels, so about 1,300 images of 256 x 256
+_MOST_IMAGES = 2048  # so that a kill loses seconds of work even if images are small
 
 
-def finish(folder: Path, state: PrepareState, splits: Splits, root: Path | None) -> None:
-    """Write all other files; the manifest comes last and makes the set complete."""
-    for name in PARTS:
-        if not state.parts[name].kept:
-            raise InputError(f"no image of {name} can be used: see {folder / packing_report.NAME}")
-    request = state.request
-    statistics = from_sums(state.total, state.products, len(state.parts["train"].kept))
-    names = {p: _names(splits.parts[p], state.parts[p], root) for p in PARTS}
-    values: dict[str, Any] = {
-        "format": FORMAT,
-        "version": VERSION,
-        "name": splits.train.name,
-        "source": splits.train.layout,
-        "size": request["size"],
-        "native_size": splits.train.native_size,
-        "pixels": "uint8 N H W C, RGB" if request["quality"] is None else "jpeg",
-        "decoder": _decoder(),
-        "request": request,
-        "class_ids": list(splits.train.class_ids),
-        "class_names": list(splits.train.class_names),
-        "parts": {p: _part(folder, p, state.parts[p], splits, names[p], request) for p in PARTS},
-        "statistics": {
-            "images": statistics.count,
-            "mean": write_array(folder / "mean.npy", statistics.mean, "<f4"),
-            "colour_std": statistics.colour_std.tolist(),
-            "colour_axes": statistics.colour_axes.tolist(),
-        },
-    }
-    report = packing_report.text(values, state, splits, names)
-    atomic.write_bytes(folder / packing_report.NAME, report.encode("utf-8", "backslashreplace"))
-    atomic.write_json(folder / MANIFEST, {**values, "checksum": checksum(values)})
-    (folder / STATE).unlink()
+class Read(NamedTuple):
+    """One image, read and measured."""
+
+    content: bytes | memoryview  # what is stored
+    digest: int  # of what is stored
+    pixels: np.ndarray  # as training will see them: uint8 (S, S, 3)
+    products: np.ndarray
+
+
+class Stored(NamedTuple):
+    """One image of the shard under way."""
+
+    number: int  # its index in the source
+    content: bytes | memoryview
+    digest: int
+
+
+@dataclass
+class PartState:
+    """Progress on one part."""
+
+    shards: list[dict[str, Any]] = field(default_factory=list)
+    done: int = 0  # images of the source, read or left out
+    left_out: dict[str, str] = field(default_factory=dict)  # name -> reason
+    kept: list[int] = field(default_factory=list)  # indices in the source
+    digests: list[int] = field(default_factory=list)  # of the kept images
+    places: list[tuple[int, int]] = field(default_factory=list)  # byte offset in the shard, length
+
+
+_ARRAYS = {"kept": (np.int64, (-1,)), "digests": (np.uint64, (-1,)), "places": (np.int64, (-1, 2))}
+
+
+@dataclass
+class PrepareState:
+    """Everything that a killed `prepare` needs to continue, saved after each shard."""
+
+    request: dict[str, Any]
+    parts: dict[str, PartState]
+    total: np.ndarray  # int64 (S, S, 3), the sum of the training images
+    products: np.ndarray  # int64 (3, 3), of the channels, over all their pixels
+
+    def save(self, folder: Path) -> None:
+        """Write it, atomically."""
+        tensors = {"total": self.total, "products": self.products}
+        for name, part in self.parts.items():
+            for key, (dtype, shape) in _ARRAYS.items():
+                tensors[f"{name}.{key}"] = np.array(getattr(part, key), dtype).reshape(shape)
+        described = {
+            name: {key: getattr(part, key) for key in ("shards", "done", "left_out")}
+            for name, part in self.parts.items()
+        }
+        checkpoint.save(folder / STATE, tensors, {"request": self.request, "parts": described})
+
+    @staticmethod
+    def load(folder: Path) -> "PrepareState":
+        """The state in `folder`; raises InputError where it is damaged."""
+        tensors, metadata = checkpoint.load(folder / STATE)
+        try:
+            parts = {
+                name: PartState(**of, **{k: tensors[f"{name}.{k}"].tolist() for k in _ARRAYS})
+                for name, of in metadata["parts"].items()
+            }
+            total, products = tensors["total"], tensors["products"]
+            return PrepareState(metadata["request"], parts, total, products)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(
+                f"{str(folder / STATE)!r} is damaged ({error!r}): remove {str(folder)!r} and start "
+                "again"
+            ) from None
+
+
+def pack(
+    name: str,
+    dataset: Dataset,
+    root: Path | None,
+    folder: Path,
+    state: PrepareState,
+    workers: int,
+    interrupt: Interrupt,
+    show: Progress,
+) -> None:
+    """Write the shards of one part that are missing, each with the state after it."""
+    part, size, quality = state.parts[name], state.request["size"], state.request["quality"]
+    per_shard = min(_MOST_IMAGES, max(1, SHARD_BYTES // (size * size * 3)))
+    with show.bar(name, len(dataset), part.done) as bar, Workers(workers, dataset.describe) as pool:
+        read = _reader(dataset, root, size, quality)
+        found = _in_order(pool, read, part.done, len(dataset), 4 * workers)
+        while part.done < len(dataset):
+            suffix = "npy" if quality is None else "jpegs"
+            path = folder / f"{name}-{part.done // per_shard:05d}.{suffix}"
+            indices = range(part.done, min(part.done + per_shard, len(dataset)))
+            stored, left_out = [], {}
+            total, products = np.zeros_like(state.total), np.zeros_like(state.products)
+            for index in indices:
+                image = next(found)
+                if isinstance(image, str):
+                    left_out[source_name(dataset, index, root)] = image
+                else:
+                    stored.append(Stored(index, image.content, image.digest))
+                    total += image.pixels
+                    products += image.products
+                bar.update(1)
+                if interrupt.requested:
+                    return
+            _write_shard(path, part, stored, size if quality is None else None)
+            part.left_out.update(left_out)
+            part.done = indices.stop
+            if name == "train":
+                state.total += total
+                state.products += products
+            state.save(folder)
 
 
 def source_name(dataset: Dataset, index: int, root: Path | None) -> str:
@@ -62,75 +152,67 @@ def source_name(dataset: Dataset, index: int, root: Path | None) -> str:
     return described if root is None else described.removeprefix(f"{root}{os.sep}")
 
 
-def fingerprint(splits: Splits, root: Path | None) -> str:
-    """SHA-256 of all names, labels and classes, which must not change before packing is resumed."""
-    digest = hashlib.sha256()
-    for part in PARTS:
-        dataset = splits.parts[part]
-        digest.update(
-            "\0".join((part, *dataset.class_ids, *dataset.class_names, "")).encode(
-                "utf-8", "surrogateescape"
-            )
-        )
-        digest.update(np.ascontiguousarray(dataset.labels, "<i8").tobytes())
-        for index in range(len(dataset)):
-            digest.update(os.fsencode(source_name(dataset, index, root)) + b"\0")
-    return digest.hexdigest()
+def encode(image: np.ndarray, quality: int) -> bytes:
+    """A JPEG file of uint8 (S, S, 3)."""
+    from PIL import Image
+
+    content = io.BytesIO()
+    Image.fromarray(image).save(content, "JPEG", quality=quality)
+    return content.getvalue()
 
 
-@contextmanager
-def lock(folder: Path) -> Iterator[None]:
-    """Keep other processes from packing into the same folder, if the file system has locks."""
-    if sys.platform == "win32":
-        yield
+def _write_shard(path: Path, part: PartState, stored: list[Stored], size: int | None) -> None:
+    """Write the images and note them; no file if there are none. `size` None is for JPEG."""
+    if not stored:
         return
-    import fcntl
-
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        if error.errno not in (errno.EAGAIN, errno.EACCES):  # a file system without locks
-            yield
-            return
-        raise InputError(
-            f"another process is packing into {str(folder)!r}: wait for it, or name another folder"
-        ) from None
-    try:
-        yield
-    finally:
-        os.close(descriptor)
+    head = [] if size is None else [header("|u1", (len(stored), size, size, 3))]
+    entry = write_file(path, [*head, *(image.content for image in stored)])
+    part.shards.append({"file": path.name, "images": len(stored), **entry})
+    offset = sum(map(len, head))
+    for image in stored:
+        part.kept.append(image.number)
+        part.digests.append(image.digest)
+        part.places.append((offset, len(image.content)))
+        offset += len(image.content)
 
 
-def _names(dataset: Dataset, part: PartState, root: Path | None) -> np.ndarray:
-    return np.array([os.fsencode(source_name(dataset, i, root)) for i in part.kept])
+def _reader(
+    dataset: Dataset, root: Path | None, size: int, quality: int | None
+) -> Callable[[int], Read | str]:
+    """A function that reads an image, or says why it is left out."""
+    labels, class_ids = dataset.labels, dataset.class_ids
+
+    def read(index: int) -> Read | str:
+        if wrong := mislabelled(source_name(dataset, index, root), class_ids[labels[index]]):
+            return wrong
+        try:
+            image = patiently(lambda: dataset.image(index, size))
+        except (InputError, OSError) as error:
+            if isinstance(error, OSError) and may_pass(error):
+                raise OSError(  # the image is not damaged, and must not be missing for good
+                    error.errno,
+                    f"the drive failed ({error.strerror}); finished shards are kept, so run "
+                    "the same command again",
+                    dataset.describe(index),
+                ) from None
+            return str(error) if root is None else str(error).replace(f"{root}{os.sep}", "")
+        content: bytes | memoryview = image.data.cast("B")
+        if quality is not None:
+            content = encode(image, quality)
+            image = images.load_rgb(content)
+        digest = int.from_bytes(hashlib.sha256(content).digest()[:8], "big")
+        return Read(content, digest, image, channel_products(image))
+
+    return read
 
 
-def _part(
-    folder: Path, name: str, part: PartState, splits: Splits, names: np.ndarray, request: dict
-) -> dict[str, Any]:
-    labels = splits.parts[name].labels[np.array(part.kept, np.int64)]
-    width = names.dtype.itemsize
-    written = write_array(folder / f"{name}-names.npy", names, f"|S{width}")
-    values: dict[str, Any] = {
-        "images": len(labels),
-        "left_out": len(part.left_out),
-        "per_class": np.bincount(labels, minlength=len(splits.train.class_ids)).tolist(),
-        "labels": write_array(folder / f"{name}-labels.npy", labels, "<i8"),
-        "names": {**written, "width": width},
-        "shards": part.shards,
-    }
-    if request["quality"] is not None:
-        byte_ranges = np.array(part.byte_ranges, np.int64).reshape(-1, 2)
-        values["places"] = write_array(folder / f"{name}-places.npy", byte_ranges, "<i8")
-    return values
-
-
-def _decoder() -> str:
-    import PIL
-    from PIL import features
-
-    fast = simplejpeg()
-    used = f"Pillow {PIL.__version__}, libjpeg {features.version('jpg')}"
-    return used if fast is None else f"{used}, simplejpeg {fast.__version__}"
+def _in_order(
+    pool: Workers, task: Callable[[int], Read | str], first: int, stop: int, ahead: int
+) -> Iterator[Read | str]:
+    pending: deque[Future] = deque()
+    submitted = first
+    for index in range(first, stop):
+        while submitted < min(index + ahead, stop):
+            pending.append(pool.submit(task, submitted))
+            submitted += 1
+        yield pool.result(pending.popleft())

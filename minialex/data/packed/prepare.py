@@ -1,5 +1,6 @@
 """`minialex prepare`: decodes and resizes a data set once, so that training need not."""
 
+import hashlib
 import os
 import shutil
 from dataclasses import dataclass
@@ -9,15 +10,21 @@ import numpy as np
 
 from minialex.data.dataset import Splits
 from minialex.data.packed.dataset import open_packed
-from minialex.data.packed.manifest import MANIFEST, PARTS, Manifest
-from minialex.data.packed.packer import Packer, encode
-from minialex.data.packed.packing import fingerprint, finish, lock
-from minialex.data.packed.report import NAME as REPORT
-from minialex.data.packed.shards import STATE, PartState, PrepareState
+from minialex.data.packed.finish import REPORT, finish, require_usable
+from minialex.data.packed.format import MANIFEST, PARTS, Manifest
+from minialex.data.packed.packing import (
+    STATE,
+    PartState,
+    PrepareState,
+    encode,
+    pack,
+    source_name,
+)
 from minialex.data.sources.open import existing_folder, is_builtin, open_data
 from minialex.errors import InputError
 from minialex.utils.cores import usable_cores
 from minialex.utils.interrupt import Interrupt
+from minialex.utils.lock import lock
 from minialex.utils.progress import Progress
 
 _SAMPLE = 24  # images that tell how large JPEG will be
@@ -60,35 +67,21 @@ def prepare(
     cannot be used, and if there is not enough room on the disk.
     """
     _check(size, quality, max_left_out, workers)
-    show = Progress(progress)
+    show, folder = Progress(progress), Path(folder).expanduser()
     splits = open_data(source, seed=seed, val_fraction=val_fraction)
     root = None if is_builtin(source) else existing_folder(source)
     request = {
         "size": size,
         "quality": quality if jpeg else None,
-        "data": fingerprint(splits, root),
+        "data": _fingerprint(splits, root),
     }
-    folder = Path(folder).expanduser()
     if root is not None and folder.resolve() == root:
         raise InputError(
             f"the packed data would be written into its source {str(root)!r}: choose another folder"
         )
     if (folder / MANIFEST).exists():
         return _done_before(folder, request)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{str(folder)!r} is a file: choose a new folder for the packed data")
-    fresh = not (folder / STATE).exists()
-    if fresh and folder.exists() and any(not _is_ours(path) for path in folder.iterdir()):
-        raise InputError(
-            f"{str(folder)!r} contains other files: choose a new folder for the packed data, or "
-            "empty this one"
-        )
-    state = _start(request, size) if fresh else PrepareState.load(folder)
-    if state.request != request:
-        raise InputError(
-            f"{str(folder)!r} was started with other images or options: use the same ones, or "
-            "delete it"
-        )
+    state = _start(folder, request)
     show.say(f"{splits.train.name}: {splits.train.layout}")
     for line in splits.remarks():
         show.say(line)
@@ -98,20 +91,22 @@ def prepare(
             f"the images are only {native} pixels wide: --size {native} keeps the same detail in "
             "less space"
         )
-    needed = _needed(splits, state, size, quality if jpeg else None)
-    _require_room(folder, needed, show)
+    _require_room(folder, _needed(splits, state), show)
     folder.mkdir(parents=True, exist_ok=True)
-    with lock(folder), Interrupt() as interrupt:
+    busy = f"another process is packing into {str(folder)!r}: wait for it, or name another folder"
+    with lock(folder, busy), Interrupt() as interrupt:
         for part in folder.glob("*.part"):
             part.unlink()
-        packer = Packer(splits, root, folder, state, quality if jpeg else None, max_left_out, show)
-        for part_name in PARTS:
+        if root is not None and root in folder.resolve().parents:
+            state.save(folder)  # or the folder might pass for a class of the source
+        for name, data in splits.parts.items():
             if not interrupt.requested:
-                packer.run(part_name, workers or usable_cores(), interrupt)
+                threads = workers or usable_cores()
+                pack(name, data, root, folder, state, threads, interrupt, show)
         if interrupt.requested:
             show.say(f"stopped by {interrupt.requested}; run the same command again to continue")
         else:
-            packer.require_usable()
+            require_usable(folder, state, len(splits.train) + len(splits.val), max_left_out)
             finish(folder, state, splits, root)
             open_packed(folder)
     return Prepared(
@@ -134,9 +129,25 @@ def _check(size: int, quality: int, max_left_out: float, workers: int | None) ->
         raise InputError(f"max_left_out is {max_left_out}: choose between 0 and 1")
 
 
-def _start(request: dict, size: int) -> PrepareState:
-    total, products = np.zeros((size, size, 3), np.int64), np.zeros((3, 3), np.int64)
-    return PrepareState(request, {name: PartState() for name in PARTS}, total, products)
+def _start(folder: Path, request: dict) -> PrepareState:
+    """The state to go on from: that in `folder`, or a new one."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{str(folder)!r} is a file: choose a new folder for the packed data")
+    if (folder / STATE).exists():
+        state = PrepareState.load(folder)
+        if state.request != request:
+            raise InputError(
+                f"{str(folder)!r} was started with other images or options: use the same ones, or "
+                "delete it"
+            )
+        return state
+    if folder.exists() and any(not _is_ours(path) for path in folder.iterdir()):
+        raise InputError(
+            f"{str(folder)!r} contains other files: choose a new folder for the packed data, or "
+            "empty this one"
+        )
+    total = np.zeros((request["size"], request["size"], 3), np.int64)
+    return PrepareState(request, {p: PartState() for p in PARTS}, total, np.zeros((3, 3), np.int64))
 
 
 def _is_ours(path: Path) -> bool:
@@ -146,6 +157,18 @@ def _is_ours(path: Path) -> bool:
         or path.suffix == ".part"
         or path.name.startswith(("train-", "val-", f".{STATE}"))
     )
+
+
+def _fingerprint(splits: Splits, root: Path | None) -> str:
+    """SHA-256 of all names, labels and classes, which must not change before packing is resumed."""
+    digest = hashlib.sha256()
+    for part, dataset in splits.parts.items():
+        words = "\0".join((part, *dataset.class_ids, *dataset.class_names, ""))
+        digest.update(words.encode("utf-8", "surrogateescape"))
+        digest.update(np.ascontiguousarray(dataset.labels, "<i8").tobytes())
+        for index in range(len(dataset)):
+            digest.update(os.fsencode(source_name(dataset, index, root)) + b"\0")
+    return digest.hexdigest()
 
 
 def _done_before(folder: Path, request: dict) -> Prepared:
@@ -161,8 +184,9 @@ def _done_before(folder: Path, request: dict) -> Prepared:
     return Prepared(folder, counts, {}, sum(entry["bytes"] for entry in manifest.entries()))
 
 
-def _needed(splits: Splits, state: PrepareState, size: int, quality: int | None) -> int:
+def _needed(splits: Splits, state: PrepareState) -> int:
     """Bytes that are still to be written, estimated from a few images for JPEG."""
+    size, quality = state.request["size"], state.request["quality"]
     each = float(size * size * 3)
     if quality is not None:
         data, sizes = splits.train, []

@@ -27,8 +27,7 @@ _SPECIAL = Reason("pipes, sockets or devices called like an image", True)
 _PLAIN = {".csv", ".html", ".json", ".mat", ".md", ".npy", ".npz", ".py", ".txt", ".xml", ".yaml"}
 
 _RUN = {"config.json", "last.safetensors"}
-_PACKED = {"manifest.json", "train-labels.npy"}
-_PACKING = "unfinished.safetensors"
+_PACKED = {"train-00000.npy", "train-00000.jpegs", "train-labels.npy", "unfinished.safetensors"}
 
 
 @dataclass(frozen=True)
@@ -73,8 +72,7 @@ def listing(folder: Path, remarks: Remarks, prefix: str = "", index: str = "") -
                 reason = _CIRCLE if error.errno == errno.ELOOP else _unopened(error)
             if reason is not None:
                 remarks.leave_out(reason, prefix + name)
-    output = others >= _RUN or others >= _PACKED or _PACKING in others
-    output = output or (not found and any(name.endswith(".npy.part") for name in others))
+    output = others >= _RUN or (not found and bool(others & _PACKED))
     return Listing(sorted(found), sorted(folders), output)
 
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from minialex.data.packed.dataset import verify
-from minialex.data.packed.manifest import checksum
-from minialex.data.packed.npy import header, write_array
+from minialex.data.packed.format import checksum, header, write_array
 from minialex.data.packed.prepare import prepare
 from minialex.data.sources.open import open_data
 from minialex.errors import InputError

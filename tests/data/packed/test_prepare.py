@@ -19,11 +19,13 @@ from minialex.data import statistics
 from minialex.data.dataset import split
 from minialex.data.decode import images
 from minialex.data.loading import retry
-from minialex.data.packed import packer, shards
+from minialex.data.packed import packing
 from minialex.data.packed.dataset import verify
 from minialex.data.packed.prepare import prepare
 from minialex.data.sources.open import open_data, open_for_evaluation
 from minialex.errors import InputError
+from minialex.utils import atomic
+from minialex.utils.lock import lock
 
 SIZE = 24
 
@@ -39,7 +41,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.fixture
 def small_shards(monkeypatch):
     """Four images a shard, so that a dozen make several."""
-    monkeypatch.setattr(shards, "SHARD_BYTES", 4 * SIZE * SIZE * 3)
+    monkeypatch.setattr(packing, "SHARD_BYTES", 4 * SIZE * SIZE * 3)
 
 
 @pytest.fixture(params=["folders", "archives", "kaggle", "shapes"])
@@ -234,7 +236,7 @@ def test_it_goes_on_after_any_failure(photos, tmp_path, monkeypatch, jpeg):
     """Fail at each image in turn, at each save and each rename; end with the same bytes."""
     pack(photos, tmp_path / "whole", jpeg=jpeg)
     whole = contents(tmp_path / "whole")
-    add, save, replace = packer.ShardWriter.add, packer.PrepareState.save, os.replace
+    write, save, replace = packing.write_file, packing.PrepareState.save, os.replace
     target = tmp_path / "packed"
     failures = []
 
@@ -251,8 +253,8 @@ def test_it_goes_on_after_any_failure(photos, tmp_path, monkeypatch, jpeg):
 
     for number in (1, 2, 4, 5):
         for owner, name, function in (
-            (packer.ShardWriter, "add", add),
-            (packer.PrepareState, "save", save),
+            (packing, "write_file", write),
+            (packing.PrepareState, "save", save),
             (os, "replace", replace),
         ):
             with monkeypatch.context() as patch:
@@ -271,7 +273,7 @@ def whole(tmp_path_factory):
     """400 drawings, packed without an interruption."""
     target = tmp_path_factory.mktemp("whole") / "packed"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shards, "SHARD_BYTES", 60 * 64 * 64 * 3)
+        patch.setattr(packing, "SHARD_BYTES", 60 * 64 * 64 * 3)
         pack("shapes:400", target, size=64)
     return target
 
@@ -281,14 +283,14 @@ def test_a_killed_process_goes_on(tmp_path, number, whole):
     """For real, at moments of chance; several times until it is done."""
     target = tmp_path / "packed"
     script = (
-        "import sys; from minialex.data.packed import shards; from minialex.cli.main import main\n"
-        "shards.SHARD_BYTES = 60 * 64 * 64 * 3\n"
+        "import sys; from minialex.data.packed import packing; from minialex.cli.main import main\n"
+        "packing.SHARD_BYTES = 60 * 64 * 64 * 3\n"
         "sys.exit(main(sys.argv[1:]))"
     )
     line = [COMMAND[0], "-c", script, "prepare", "shapes:400", str(target), "--size", "64"]
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
         deadline = time.monotonic() + 60
-        while not (target / shards.STATE).exists() and time.monotonic() < deadline:
+        while not (target / packing.STATE).exists() and time.monotonic() < deadline:
             time.sleep(0.01)
         run.send_signal(number)
         output = run.communicate(timeout=60)
@@ -313,20 +315,21 @@ def test_disk_use_is_stated_and_checked(photos, tmp_path, monkeypatch, capsys):
 @pytest.mark.usefixtures("small_shards")
 def test_a_full_disk_keeps_what_is_finished(photos, tmp_path, monkeypatch):
     pack(photos, tmp_path / "whole")
-    write = packer.ShardWriter.add
+    write = packing.write_file
 
-    def full(self, content):
-        if self.path.name == "train-00002.npy":
-            self._file.close()
-            self._file = open("/dev/full", "w+b", buffering=0)  # noqa: SIM115
-        write(self, content)
+    def full(path, blocks):
+        with monkeypatch.context() as patch:
+            if path.name == "train-00002.npy":
+                patch.setattr(
+                    atomic, "open", lambda _, mode: open("/dev/full", mode), raising=False
+                )
+            return write(path, blocks)
 
     if Path("/dev/full").exists():
-        monkeypatch.setattr(packer.ShardWriter, "add", full)
-        with pytest.raises(OSError, match=r"no room to write .*train-00002\.npy"):
-            pack(photos, tmp_path / "packed")
-        monkeypatch.undo()
-        monkeypatch.setattr(shards, "SHARD_BYTES", 4 * SIZE * SIZE * 3)
+        with monkeypatch.context() as patch:
+            patch.setattr(packing, "write_file", full)
+            with pytest.raises(OSError, match=r"no room to write .*train-00002\.npy"):
+                pack(photos, tmp_path / "packed")
         assert (tmp_path / "packed" / "train-00001.npy").exists()
         pack(photos, tmp_path / "packed")
         assert contents(tmp_path / "packed") == contents(tmp_path / "whole")
@@ -348,25 +351,25 @@ def test_what_cannot_be_prepared_is_said_in_a_sentence(photos, tmp_path):
     refused("of other images or options", folder=tmp_path / "packed", size=32)
     refused("of other images or options", source="shapes:60", folder=tmp_path / "packed")
     (tmp_path / "begun").mkdir()
-    (tmp_path / "begun" / shards.STATE).write_bytes(b"nothing")
+    (tmp_path / "begun" / packing.STATE).write_bytes(b"nothing")
     refused("damaged", folder=tmp_path / "begun")
 
 
 @pytest.mark.usefixtures("small_shards")
 def test_a_changed_source_is_not_mixed_in(photos, photo, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(packer.ShardWriter, "finish", lambda self: 1 / 0)
+        patch.setattr(packing, "write_file", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             pack(photos, tmp_path / "packed")
-    assert not (tmp_path / "packed" / shards.STATE).exists()
-    finish, done = packer.ShardWriter.finish, []
+    assert not (tmp_path / "packed" / packing.STATE).exists()
+    write, done = packing.write_file, []
 
-    def second(self):
+    def second(path, blocks):
         done.append(1)
-        return finish(self) if len(done) == 1 else 1 / 0
+        return write(path, blocks) if len(done) == 1 else 1 / 0
 
     with monkeypatch.context() as patch:
-        patch.setattr(packer.ShardWriter, "finish", second)
+        patch.setattr(packing, "write_file", second)
         with pytest.raises(ZeroDivisionError):
             pack(photos, tmp_path / "packed")
     photo(photos / "train" / "cat" / "new.jpg", 99)
@@ -375,10 +378,11 @@ def test_a_changed_source_is_not_mixed_in(photos, photo, tmp_path, monkeypatch):
 
 
 def test_two_at_once_are_refused(photos, tmp_path):
-    from minialex.data.packed.packing import lock
-
     (tmp_path / "packed").mkdir()
-    with lock(tmp_path / "packed"), pytest.raises(InputError, match="another process is packing"):
+    with (
+        lock(tmp_path / "packed", "busy"),
+        pytest.raises(InputError, match="another process is packing"),
+    ):
         pack(photos, tmp_path / "packed")
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from minialex.data.inspect.info import inspect
 from minialex.data.inspect.report import check_data
+from minialex.data.packed import packing
 from minialex.data.packed.prepare import prepare
 from minialex.data.remarks import Remarks
 from minialex.data.sources import walk
@@ -115,8 +116,20 @@ def test_a_packed_set_and_a_run_inside_their_source_are_no_classes(folder):
     assert open_data(folder).train.class_ids == ("a", "b")
     again = prepare(folder, folder / "packed", size=16, progress=False)
     assert again.images == first.images
-    (folder / "packed" / "manifest.json").rename(folder / "packed" / "unfinished.safetensors")
+    for path in (folder / "packed").iterdir():  # as a kill in the first moments leaves it
+        if path.name == "manifest.json":
+            path.rename(folder / "packed" / "unfinished.safetensors")
+        else:
+            path.unlink()
     assert open_data(folder).train.class_ids == ("a", "b")
+
+
+def test_a_prepare_that_was_killed_early_leaves_no_class_behind(folder, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(packing, "write_file", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            prepare(folder, folder / "packed", size=16, progress=False)
+    assert sum(prepare(folder, folder / "packed", size=16, progress=False).images.values()) == 6
 
 
 def test_a_class_whose_folder_cannot_be_opened_is_named(folder, monkeypatch):
