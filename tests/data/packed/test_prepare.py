@@ -321,7 +321,10 @@ def test_a_full_disk_keeps_what_is_finished(photos, tmp_path, monkeypatch):
         with monkeypatch.context() as patch:
             if path.name == "train-00002.npy":
                 patch.setattr(
-                    atomic, "open", lambda _, mode: open("/dev/full", mode), raising=False
+                    atomic,
+                    "open",
+                    lambda _, mode: open("/dev/full", mode),
+                    raising=False,  # noqa: SIM115
                 )
             return write(path, blocks)
 
