@@ -51,6 +51,15 @@ class Classifier:
     data: dict[str, Any]
     dtype: str = "float32"
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and copy: parameters on the host, and how to open such devices again."""
+        params = map_tree(self.devices.to_numpy, self.params)
+        return {**vars(self), "params": params, "devices": DeviceConfig.of(self.devices)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        devices = state["devices"].open(state["model"].network)
+        vars(self).update(state, devices=devices, params=devices.place(state["params"]))
+
     @property
     def trained(self) -> TrainedModel:
         """Network, weights, preprocessing and devices, as evaluation takes them."""

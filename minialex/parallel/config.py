@@ -13,6 +13,7 @@ from minialex.parallel.device_group import DeviceGroup
 from minialex.parallel.devices import Devices, SingleDevice
 from minialex.parallel.partition import SCHEMES
 from minialex.utils.arguments import ListOf, Text, integer, plain
+from minialex.utils.cores import usable_cores
 from minialex.utils.options import check, option
 
 _GROUP = "devices"
@@ -98,6 +99,16 @@ class DeviceConfig:
                 f"parallel={self.parallel!r} divides the work of several devices: name them, such "
                 "as devices=[0, 1]"
             )
+
+    @classmethod
+    def of(cls, devices: Devices) -> "DeviceConfig":
+        """The configuration that opens such devices again, here or in another process."""
+        first, numbers, scheme = devices.backends[0], devices.backends[0].device, None
+        if isinstance(devices, DeviceGroup) and len(devices.backends) > 1:
+            numbers = tuple(0 if b.device is None else b.device for b in devices.backends)
+            scheme = devices.plan.scheme
+        threads = None if first.threads == usable_cores() else first.threads
+        return cls(first.name, numbers, scheme, first.precision.name, threads)
 
     def settings(self) -> dict[str, Any]:
         """The arguments as config.json has them."""

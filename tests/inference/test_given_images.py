@@ -1,12 +1,15 @@
 """What people give to predict: an answer or one sentence, and a bounded number at a time."""
 
+import copy
 import io
+import pickle
 
 import numpy as np
 import pytest
 from helpers.untrained import untrained
 from PIL import Image
 
+import minialex
 from minialex.errors import InputError
 from minialex.inference import given_images
 from minialex.inference.ensemble import Ensemble
@@ -79,6 +82,19 @@ def test_anything_else_is_one_sentence(classifier, images, sentence):
     with pytest.raises(InputError, match=sentence) as refused:
         classifier.predict(images)
     assert len(str(refused.value)) < 300
+
+
+@pytest.mark.parametrize("devices", [0, [0, 1]])
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+def test_a_classifier_goes_to_another_process(classifier, tmp_path, devices, copied):
+    classifier.save(tmp_path / "weights.safetensors")
+    original = minialex.load(tmp_path / "weights.safetensors", "numpy", devices)
+    found = copied(original)
+    assert type(found.devices) is type(original.devices)
+    np.testing.assert_array_equal(found.probabilities(RGB), original.probabilities(RGB))
+    ensemble = copied(Ensemble((original, classifier), (0.7, 0.3)))
+    assert ensemble.weights == (0.7, 0.3)
+    ensemble.predict(RGB)
 
 
 def test_a_folder_and_a_closed_picture_are_one_sentence(classifier, path):
