@@ -1,10 +1,15 @@
 """Functions compiled by Numba, cached on disk if a cache folder is writable."""
 
+import os
+import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numba
+
+_LEAST_FREE = 32 << 20  # bytes; all kernels together take about ten million
 
 
 def compiled(function: Callable) -> Any:
@@ -29,9 +34,45 @@ def is_cached(function: Any) -> bool:
     return folder is not None and any(Path(folder).glob(name))
 
 
+def can_be_cached(function: Any) -> bool:
+    """Whether there is a writable folder for its disk cache, on a disk that is not full."""
+    folder = function.stats.cache_path
+    if folder is None:
+        return False
+    existing = next(path for path in (Path(folder), *Path(folder).parents) if path.exists())
+    return os.access(existing, os.W_OK) and shutil.disk_usage(existing).free > _LEAST_FREE
+
+
 def _compiled(function: Callable, **options: Any) -> Any:
     options = {"nogil": True, "error_model": "numpy", **options}
     try:
-        return numba.njit(cache=True, **options)(function)
+        made = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # neither the package folder nor the home folder is writable
         return numba.njit(**options)(function)
+    if (cache := getattr(made, "_cache", None)) is not None:
+        _tolerate_failures(cache)
+    return made
+
+
+def _tolerate_failures(cache: Any) -> None:
+    """A cache that cannot be read or written costs time, never the run: Numba lets errors out.
+
+    A disk may be full, a folder may lose its permissions, a file may be cut short by a crash.
+    """
+    load, save = cache.load_overload, cache.save_overload
+
+    def load_overload(*arguments: Any) -> Any:
+        try:
+            return load(*arguments)
+        except OSError:
+            return None  # as if it were not there
+        except Exception:  # a damaged pickle may raise anything: start that index anew
+            with suppress(OSError):
+                cache.flush()
+            return None
+
+    def save_overload(*arguments: Any) -> None:
+        with suppress(OSError):
+            save(*arguments)
+
+    cache.load_overload, cache.save_overload = load_overload, save_overload

@@ -14,7 +14,7 @@ from minialex.backends.numba.dropout import NumbaDropout
 from minialex.backends.numba.pooling import NumbaPooling
 from minialex.backends.numba.response_norm import NumbaResponseNorm
 from minialex.backends.numba.sgd import NumbaSGD
-from minialex.utils.jit import is_cached
+from minialex.utils.jit import can_be_cached, is_cached
 
 
 class NumbaBackend(
@@ -32,4 +32,9 @@ class NumbaBackend(
     def remarks(self, devices: Sequence) -> list[str]:
         if is_cached(convolution.forward):
             return []
-        return ["compiling for this machine, once: about half a minute"]
+        if can_be_cached(convolution.forward):
+            return ["compiling for this machine, once: about half a minute"]
+        return [
+            "compiling for this machine: about half a minute at every start, because no folder for "
+            "the result can be written (NUMBA_CACHE_DIR names one)"
+        ]

@@ -1,9 +1,14 @@
 """Compiled functions are cached on disk where that is possible."""
 
+import errno
 import os
 import subprocess
 import sys
 
+import pytest
+from numba.core import caching
+
+from minialex import backends
 from minialex.utils import jit
 
 
@@ -41,3 +46,38 @@ def test_where_nothing_can_be_kept_it_is_compiled_each_time(monkeypatch):
     assert jit.threaded(abs) is abs
     assert [options.get("cache") for options in asked] == [True, None]
     assert asked[1]["parallel"]
+
+
+def double(x):
+    return 2 * x
+
+
+@pytest.mark.parametrize("method", ["save", "load"])
+def test_a_cache_that_fails_does_not_end_the_work(monkeypatch, tmp_path, method):
+    """Numba itself passes the error on: a full disk, or a folder that may not be read."""
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(caching.IndexDataCacheFile, method, full)
+    assert jit.compiled(double)(3) == 6
+
+
+def test_a_damaged_cache_is_made_anew(monkeypatch, tmp_path):
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
+    assert jit.compiled(double)(3) == 6
+    [index] = tmp_path.rglob("*double*.nbi")
+    index.write_bytes(index.read_bytes()[:-9])
+    assert jit.compiled(double)(3) == 6
+    again = jit.compiled(double)
+    assert again(3) == 6
+    assert sum(again.stats.cache_hits.values()) == 1
+
+
+def test_compiling_is_announced_as_what_it_is(monkeypatch):
+    b = backends.get("numba")
+    monkeypatch.setattr("minialex.backends.numba.backend.is_cached", lambda _: False)
+    assert "once" in b.remarks([None])[0]
+    monkeypatch.setattr(jit, "_LEAST_FREE", 1 << 62)  # the disk is full
+    assert "at every start" in b.remarks([None])[0]
