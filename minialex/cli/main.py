@@ -9,7 +9,9 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from itertools import pairwise
 from typing import Any, NoReturn
 
 from minialex import __version__
@@ -29,6 +31,7 @@ from minialex.cli import (
 )
 from minialex.cli.common import with_device_config
 from minialex.errors import InputError, TrainingError
+from minialex.utils.ctrl_c import never_ignored
 
 COMMANDS = {
     "data": data,
@@ -102,11 +105,27 @@ def parser(only: str | None = None) -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    with _streams(), never_ignored():
+        return _main(argv)
+
+
+@contextmanager
+def _streams() -> Iterator[None]:
+    """Output that goes nowhere where there is none: under pythonw, or as some services start."""
+    with ExitStack() as stack:
+        for name, redirect in (("stdout", redirect_stdout), ("stderr", redirect_stderr)):
+            if getattr(sys, name) is None:
+                stack.enter_context(redirect(stack.enter_context(open(os.devnull, "w"))))
+        yield
+
+
+def _main(argv: Sequence[str] | None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # for file names that are not valid text
     try:
         given = sys.argv[1:] if argv is None else list(argv)
+        _refuse_empty(given)
         command = next((word for word in given if not word.startswith("-")), "")
         arguments = vars(parser(command).parse_args(given))
         del arguments["command"]
@@ -125,6 +144,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         return _complain(sentence, 2)
     return code or 0
+
+
+def _refuse_empty(words: Sequence[str]) -> None:
+    """An empty word would mean the current folder to some options, and nothing to others."""
+    for before, word in pairwise(["minialex", *words]):
+        if word == "" or (word.startswith("--") and word.endswith("=")):
+            raise InputError(
+                f"the argument {word or 'after ' + before} is empty: is a variable of the shell "
+                "not set?"
+            )
 
 
 def _complain(sentence: str, code: int) -> int:

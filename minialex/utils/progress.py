@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Progress:
             initial=done,
             desc=title,
             unit=" images",
-            disable=None if self.enabled else True,
+            disable=None if self.enabled and sys.stderr is not None else True,
             leave=False,
         )
 

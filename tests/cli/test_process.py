@@ -4,6 +4,7 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -70,3 +71,12 @@ def test_prepare_stops_and_goes_on(tmp_path, number, code):
     assert not (tmp_path / "packed" / "manifest.json").exists()  # it did not pack the rest first
     assert run.returncode == code
     assert f"stopped by {signal.Signals(number).name}; run the same command again" in output
+
+
+@pytest.mark.parametrize("line", ["predict photo.jpg --model-file runs/tiny", "predict none.jpg"])
+def test_without_any_output_there_are_exit_codes(here, monkeypatch, line):
+    """pythonw and some services start programs with neither standard output nor error."""
+    monkeypatch.setattr("sys.stdout", None)
+    monkeypatch.setattr("sys.stderr", None)
+    assert main.main(shlex.split(line)) == (0 if "photo" in line else 2)
+    assert sys.stdout is None

@@ -1,0 +1,42 @@
+"""A Ctrl-C in a destructor ends the work all the same, and prints nothing."""
+
+import time
+
+import pytest
+
+from minialex.utils.ctrl_c import never_ignored
+
+
+class Interrupted:
+    def __del__(self):
+        raise KeyboardInterrupt
+
+
+class Defect:
+    def __del__(self):
+        raise ValueError("a defect")
+
+
+def test_it_is_raised_after_the_destructor(capfd, monkeypatch):
+    seen = []
+    monkeypatch.setattr("sys.unraisablehook", lambda one: seen.append(one.exc_type))
+
+    def work():
+        with never_ignored():
+            one = Interrupted()
+            del one
+            time.sleep(5)
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert seen == []
+    assert capfd.readouterr().err == ""
+
+
+def test_other_exceptions_are_left_to_python(monkeypatch):
+    seen = []
+    monkeypatch.setattr("sys.unraisablehook", lambda one: seen.append(one.exc_type))
+    with never_ignored():
+        one = Defect()
+        del one
+    assert seen == [ValueError]
