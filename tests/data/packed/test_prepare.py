@@ -312,6 +312,10 @@ def test_disk_use_is_stated_and_checked(photos, tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "other").exists()
 
 
+def onto_a_full_disk(_, mode):
+    return open("/dev/full", mode)  # noqa: SIM115
+
+
 @pytest.mark.usefixtures("small_shards")
 def test_a_full_disk_keeps_what_is_finished(photos, tmp_path, monkeypatch):
     pack(photos, tmp_path / "whole")
@@ -320,12 +324,7 @@ def test_a_full_disk_keeps_what_is_finished(photos, tmp_path, monkeypatch):
     def full(path, blocks):
         with monkeypatch.context() as patch:
             if path.name == "train-00002.npy":
-                patch.setattr(
-                    atomic,
-                    "open",
-                    lambda _, mode: open("/dev/full", mode),
-                    raising=False,  # noqa: SIM115
-                )
+                patch.setattr(atomic, "open", onto_a_full_disk, raising=False)
             return write(path, blocks)
 
     if Path("/dev/full").exists():
