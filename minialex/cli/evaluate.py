@@ -94,6 +94,8 @@ def run(
             f"{result.crops:5} {result.images:9,} {result.top1_error:12.2%} "
             f"{result.top5_error:12.2%} {result.loss:9.4f}  {result.recipe_line}"
         )
+    if results[0].note:
+        print(results[0].note)
     skipped = results[0].skipped
     if skipped:
         print(f"skipped {len(skipped)} unreadable images:")

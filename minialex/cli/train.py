@@ -55,7 +55,9 @@ def run(json: bool, quiet: bool, resume: Path | None = None, **given: Any) -> in
     if "model_options" in given:
         given["model_options"] = dict(given["model_options"])
     if resume is not None:
-        given = {**_stored(resume, given), **given, "out": resume, "resume": True}
+        if "out" in given:
+            raise InputError(f"--resume {resume} goes on in that folder: leave out --out")
+        given |= {"out": resume, "resume": True}
     result = minialex.train(given.pop("data", None), **given, progress=not (json or quiet))
     if json:
         summary = {"run_dir": str(result.run_dir), "interrupted": result.interrupted}
@@ -67,17 +69,3 @@ def run(json: bool, quiet: bool, resume: Path | None = None, **given: Any) -> in
     if result.interrupted:
         return 128 + signal.Signals[result.interrupted]
     return 0
-
-
-def _stored(folder: Path, given: dict) -> dict:
-    """The arguments that the run in `folder` was started with."""
-    from minialex.training.run_folder import read_config
-
-    if "out" in given:
-        raise InputError(f"--resume {folder} goes on in that folder: leave out --out")
-    settings = read_config(folder)["settings"]
-    if settings.get("data") is None:
-        raise InputError(
-            f"the run in {folder} was started from Python on data of its own: resume it from there"
-        )
-    return settings

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minialex import rng
 from minialex.data.remarks import NONE, Remarks, every_line
-from minialex.errors import InputError
 
 if TYPE_CHECKING:
     from minialex.data.statistics import Statistics
@@ -102,6 +100,35 @@ class Dataset(ABC):
         """The file that holds this image and nothing else, if there is one."""
         return None
 
+    def image_name(self, index: int) -> str | None:
+        """The image's name in the data set, the same wherever the data set lies: cat/07.jpg.
+
+        None for an image that is no file and no record of one, such as a drawing.
+        """
+        return inner_name(self.describe(index), self.class_ids[int(self.labels[index])])
+
+    def content_size(self, index: int) -> int | None:
+        """Bytes of the stored image, as far as that can be told without reading it."""
+        path = self.path(index)
+        return None if path is None else path.stat().st_size
+
+    def content(self, index: int) -> bytes | None:
+        """The stored image as it came, undecoded; None where it was changed to be stored."""
+        path = self.path(index)
+        return None if path is None else path.read_bytes()
+
+
+def inner_name(described: str, class_id: str) -> str:
+    """The part of an image's path from its class on, or the last part if none is the class.
+
+    So that an image has one name in a folder, in an archive, and packed.
+    """
+    parts = described.replace(".tar:", "/").replace("\\", "/").split("/")
+    for place in range(len(parts) - 2, -1, -1):
+        if parts[place] == class_id:
+            return "/".join(parts[place:])
+    return parts[-1]
+
 
 @dataclass(frozen=True)
 class Splits:
@@ -122,6 +149,14 @@ class Splits:
     def remarks(self) -> list[str]:
         """Lines about what was left out of the parts and what they lack."""
         return every_line([part.remarks for part in self.parts.values()])
+
+    @property
+    def whole(self) -> Dataset | None:
+        """The data set of which `val` was held out; None where the two parts came apart."""
+        train, val = self.train, self.val
+        if isinstance(train, Subset) and isinstance(val, Subset) and train.whole is val.whole:
+            return train.whole
+        return None
 
 
 def complete(dataset: Any) -> Dataset:
@@ -209,24 +244,16 @@ class Subset(Dataset):
     def path(self, index: int) -> Path | None:
         return self.whole.path(int(self.indices[index]))
 
+    def image_name(self, index: int) -> str | None:
+        return self.whole.image_name(int(self.indices[index]))
+
+    def content_size(self, index: int) -> int | None:
+        return self.whole.content_size(int(self.indices[index]))
+
+    def content(self, index: int) -> bytes | None:
+        return self.whole.content(int(self.indices[index]))
+
 
 def subset(dataset: Dataset, indices: np.ndarray | list[int], layout: str | None = None) -> Subset:
     """The images of `dataset` at `indices`, in that order."""
     return Subset(dataset, np.asarray(indices, np.int64), layout or dataset.layout)
-
-
-def split(dataset: Dataset, val_fraction: float, seed: int) -> Splits:
-    """Hold out `val_fraction` of each class, drawn by `seed`: at least one image of two or more."""
-    if not 0 < val_fraction < 1:
-        raise InputError(
-            f"val_fraction is {val_fraction}: give the share of images to hold out, between 0 and 1"
-        )
-    held_out = np.zeros(len(dataset), bool)
-    for label in np.unique(dataset.labels):
-        members = np.flatnonzero(dataset.labels == label)
-        count = min(max(round(val_fraction * len(members)), 1), len(members) - 1)
-        order = rng.permutation(seed, rng.Stream.SPLIT, int(label), len(members))
-        held_out[members[order[:count]]] = True
-    how = f"{dataset.layout}, {val_fraction:.0%} of each class held out by seed {seed}"
-    train, val = np.flatnonzero(~held_out), np.flatnonzero(held_out)
-    return Splits(subset(dataset, train, how), subset(dataset, val, how))

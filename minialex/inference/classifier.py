@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 
 from minialex import models
-from minialex.data.dataset import Dataset, Splits
+from minialex.data.dataset import Dataset
 from minialex.data.preprocessing import Preprocessing
-from minialex.data.sources.open import open_data, open_for_evaluation
 from minialex.data.statistics import Statistics
 from minialex.errors import InputError
 from minialex.inference import given_images
 from minialex.inference.evaluation import Evaluation, evaluate_model
 from minialex.inference.given_images import Image
 from minialex.inference.trained_model import TrainedModel
+from minialex.inference.unlearnt import images_to_judge
 from minialex.layers.base import Shape
 from minialex.models import Model
 from minialex.models.recipe import Recipe
@@ -38,8 +38,8 @@ class Prediction:
 class Classifier:
     """A trained network: `predict`, `features`, `evaluate` and `save`.
 
-    `data` says what it was trained on ({"data", "seed", "val_fraction"}), so that `evaluate` uses
-    the images that were held out.
+    `data` says what it was trained on ({"data", "seed", "val_fraction", "images"}), so that
+    `evaluate` uses the images that were held out.
     """
 
     model: Model
@@ -105,13 +105,14 @@ class Classifier:
     ) -> Evaluation:
         """Errors on the validation images of `data` (None: of the training data).
 
-        Of a folder of class folders other than the training data, all images are used.
+        Of a folder of class folders without a validation part all images are used, but for those
+        that the network was trained on; `note` of the result says how many were left out.
         """
         from minialex.data.loading.loader import Loader
         from minialex.utils.progress import Progress
 
-        dataset = self._dataset(data)
-        labels = self._labels(dataset)
+        judged = images_to_judge(self.data, data)
+        dataset, labels = judged.dataset, self._labels(judged.dataset)
         batch_size = integer(1).check("batch_size", batch_size)
         loader = Loader(dataset, self.preprocessing.recipe.resize, workers=workers)
         with Progress(progress).bar("evaluating", len(dataset)) as bar:
@@ -124,6 +125,7 @@ class Classifier:
                 loader=loader,
                 recipe_line=f"{self.recipe_line}, {crops} crop{'s' * (crops > 1)}",
                 on_batch=bar.update,
+                note=judged.note,
             )
 
     def save(
@@ -159,19 +161,6 @@ class Classifier:
         size = self.preprocessing.recipe.resize
         return (given_images.resized(chunk, size) for chunk in given_images.chunks(images))
 
-    def _dataset(self, data: Any) -> Dataset:
-        if data is not None and not isinstance(data, (str, Path)):
-            return data.val if isinstance(data, Splits) else data
-        seen = self.data.get("data")
-        if data is None and seen is None:
-            raise InputError(
-                "this network was trained on data given from Python: name data to evaluate it on"
-            )
-        if data is None or (seen is not None and data_key(data) == seen):
-            fraction = self.data.get("val_fraction", 0.1)
-            return open_data(seen, seed=self.data.get("seed", 0), val_fraction=fraction).val
-        return open_for_evaluation(data)
-
     def _labels(self, dataset: Dataset) -> np.ndarray | None:
         """The network's index of each of the data set's classes; None if they are the same."""
         if tuple(dataset.class_ids) == tuple(self.class_ids):
@@ -206,15 +195,6 @@ def predict(
 def evaluate(path: str | Path, data: Any = None, crops: int = 1, **options: Any) -> Evaluation:
     """`load(path).evaluate(data, crops)`."""
     return load(path).evaluate(data, crops, **options)
-
-
-def data_key(data: Any) -> str | None:
-    """How a run records its data: a folder's full path, the name of built-in images, else None."""
-    if data is None:
-        return "shapes"
-    if not isinstance(data, (str, Path)):
-        return None
-    return str(Path(data).resolve()) if Path(data).exists() else str(data)
 
 
 def load(

@@ -8,13 +8,11 @@ from typing import Any
 import numpy as np
 
 from minialex.data.dataset import Dataset
-from minialex.data.sources.open import open_data
 from minialex.errors import InputError
 from minialex.inference import given_images
 from minialex.inference.classifier import (
     Classifier,
     Prediction,
-    data_key,
     load_on,
     top_classes,
 )
@@ -25,6 +23,7 @@ from minialex.inference.evaluation import (
     ranks,
 )
 from minialex.inference.given_images import Image
+from minialex.inference.unlearnt import data_key, images_to_judge, learnt
 from minialex.parallel import DeviceConfig
 from minialex.utils.arguments import integer
 
@@ -131,7 +130,7 @@ class Ensemble:
         known = self._known(data, crops, batch_size, workers, progress)
         line = f"{self.recipe_line}, {crops} crop{'s' * (crops > 1)}"
         p = self._mean(known.probabilities)
-        return evaluate_probabilities(p, known.labels, crops, line, known.skipped)
+        return evaluate_probabilities(p, known.labels, crops, line, known.skipped, known.note)
 
     def with_found_weights(self, data: Any = None, crops: int = 1, **options: Any) -> "Ensemble":
         """The same networks with the weights that minimise the top-5 error on `data`.
@@ -157,8 +156,9 @@ class Ensemble:
         from minialex.utils.progress import Progress
 
         first = self.members[0]
-        dataset = first._dataset(data)
-        self._require_unseen(data, dataset)
+        judged = images_to_judge(first.data, data)
+        dataset = judged.dataset
+        note = "; ".join(filter(None, (judged.note, self._require_unlearnt(data, dataset))))
         translated = first._labels(dataset)
         labels = dataset.labels if translated is None else translated[dataset.labels]
         loaders = {size: Loader(dataset, size, workers=workers) for size in self.sizes}
@@ -176,32 +176,32 @@ class Ensemble:
         for each in found[1:]:  # readable at every size
             read = np.intersect1d(read, each.indices)
         kept = [each.probabilities[np.isin(each.indices, read)] for each in found]
-        return _Known(self._aligned(kept), labels[read], skipped)
+        return _Known(self._aligned(kept), labels[read], skipped, note)
 
-    def _require_unseen(self, data: Any, dataset: Dataset) -> None:
-        """Raise InputError if a member was trained on images that the first member held out."""
+    def _require_unlearnt(self, data: Any, dataset: Dataset) -> str:
+        """Raise InputError if a member was trained on images that the first member held out.
+
+        Of a data set given as an object, return a sentence instead: it was chosen in a program.
+        """
         first = self.members[0].data
         for number, member in enumerate(self.members[1:], 2):
-            seen, what = member.data, member.data.get("data")
-            if what is None or seen == first:
-                continue
-            if data is not None and data_key(data) not in (what, first.get("data")):
-                continue
-            if data is None and what != first.get("data"):
+            what = member.data.get("data")
+            if data is None and what not in (None, first.get("data")):
                 raise InputError(
                     f"network {number} was trained on other data ({what}) than the first "
                     f"({first.get('data')}): name the data to evaluate them on"
                 )
-            whole = open_data(
-                what, seed=seen.get("seed", 0), val_fraction=seen.get("val_fraction", 0.1)
-            ).train
-            held_out = {dataset.describe(i) for i in range(len(dataset))}
-            if any(whole.describe(i) in held_out for i in range(len(whole))):
-                raise InputError(
-                    f"network {number} was trained on images of {what} that the first one held out "
-                    "(train/val leakage; their seeds or --val-fraction differ): evaluate them on "
-                    "images that none was trained on"
-                )
+            named = data is None or data_key(data) in (what, first.get("data"))
+            if member.data == first or not learnt(member.data, dataset, named=named).any():
+                continue
+            sentence = f"network {number} was trained on images of {what or dataset.name}"
+            if data is not None and not isinstance(data, (str, Path)):
+                return sentence
+            raise InputError(
+                f"{sentence} that the first one held out (train/val leakage; their seeds or "
+                "--val-fraction differ): evaluate them on images that none was trained on"
+            )
+        return ""
 
 
 @dataclass(frozen=True)
@@ -209,6 +209,7 @@ class _Known:
     probabilities: list[np.ndarray]  # of each member, in the first's order: (N, K)
     labels: np.ndarray  # in the first member's order, (N,)
     skipped: dict[str, str]
+    note: str
 
 
 def load_ensemble(

@@ -7,12 +7,16 @@ import numpy as np
 
 from minialex.data.dataset import Dataset
 from minialex.data.loading.loader import Loader
+from minialex.errors import InputError
 from minialex.inference.trained_model import TrainedModel
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Errors are fractions in 0 … 1; `loss` is the cross-entropy of the averaged probabilities."""
+    """Errors are fractions in 0 … 1; `loss` is the cross-entropy of the averaged probabilities.
+
+    `note` says which images were left out because the network was trained on them, or are gone.
+    """
 
     images: int
     top1_error: float
@@ -21,6 +25,7 @@ class Evaluation:
     crops: int
     recipe_line: str
     skipped: dict[str, str]
+    note: str = ""
 
     def __str__(self) -> str:
         text = (
@@ -29,6 +34,8 @@ class Evaluation:
         )
         if self.skipped:
             text += f"; {len(self.skipped)} unreadable images skipped"
+        if self.note:
+            text += f"; {self.note}"
         return text
 
 
@@ -50,6 +57,7 @@ def evaluate_model(
     loader: Loader | None = None,
     recipe_line: str = "",
     on_batch: Callable[[int], object] | None = None,
+    note: str = "",
 ) -> Evaluation:
     """Errors of `model` on every readable image of `dataset`, each counted once.
 
@@ -64,7 +72,7 @@ def evaluate_model(
         sums += _sums(model.probabilities(batch.images, crops), truth)
         if on_batch is not None:
             on_batch(len(truth))
-    return _evaluation(images, sums, crops, recipe_line, loader.skipped)
+    return _evaluation(images, sums, crops, recipe_line, loader.skipped, note)
 
 
 def predict_dataset(
@@ -85,10 +93,15 @@ def predict_dataset(
 
 
 def evaluate_probabilities(
-    p: np.ndarray, labels: np.ndarray, crops: int, recipe_line: str, skipped: dict[str, str]
+    p: np.ndarray,
+    labels: np.ndarray,
+    crops: int,
+    recipe_line: str,
+    skipped: dict[str, str],
+    note: str = "",
 ) -> Evaluation:
     """Errors of class probabilities (N, K) that are already computed, with labels (N,)."""
-    return _evaluation(len(labels), _sums(p, labels), crops, recipe_line, skipped)
+    return _evaluation(len(labels), _sums(p, labels), crops, recipe_line, skipped, note)
 
 
 def ranks(p: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -112,7 +125,14 @@ def _sums(p: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _evaluation(
-    images: int, sums: np.ndarray, crops: int, recipe_line: str, skipped: dict[str, str]
+    images: int,
+    sums: np.ndarray,
+    crops: int,
+    recipe_line: str,
+    skipped: dict[str, str],
+    note: str,
 ) -> Evaluation:
-    top1, top5, loss = (float(total) / max(1, images) for total in sums)
-    return Evaluation(images, top1, top5, loss, crops, recipe_line, skipped)
+    if images == 0:
+        raise InputError("there is no readable image to judge the network by: name other images")
+    top1, top5, loss = (float(total) / images for total in sums)
+    return Evaluation(images, top1, top5, loss, crops, recipe_line, skipped, note)

@@ -1,7 +1,7 @@
-"""The arguments of training: what they are, what they mean together, what a resume may change.
+"""The arguments of training: what they are, and what they mean together.
 
 `TrainConfig` and `parallel.DeviceConfig` hold them; from their fields come the command line's
-options, `train`'s signature and docstring, config.json, and the rules of resuming.
+options, `train`'s signature and docstring, config.json, and what a resumed run may change.
 """
 
 import inspect
@@ -10,13 +10,12 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from minialex import __version__, losses, models, schedules
+from minialex import losses, models, schedules
 from minialex.data.dataset import Splits
 from minialex.errors import InputError, unknown
-from minialex.inference.classifier import data_key
+from minialex.inference.unlearnt import data_key
 from minialex.models import Model
 from minialex.parallel import DeviceConfig
-from minialex.training import run_folder
 from minialex.utils.arguments import FilePath, Flag, Number, Settings, integer, wrong
 from minialex.utils.options import check, option, options
 
@@ -77,7 +76,7 @@ class TrainConfig:
     )
     val_fraction: float = option(
         0.1,
-        "fraction held out for validation where the data has no val/ (0.1)",
+        "fraction held out for validation where the data has no val/ (0.1; 0: none)",
         group=WHAT,
         type=Number(float, at_least=0, below=1),
         metavar="F",
@@ -105,12 +104,14 @@ class TrainConfig:
         group=HOW,
         type=Number(float, above=0),
         metavar="RATE",
+        free_on_resume=True,
     )
     schedule: str | None = option(
         None,
         f"learning-rate schedule: {', '.join(schedules.SCHEDULES)}",
         group=HOW,
         metavar="NAME",
+        free_on_resume=True,
     )
     momentum: float | None = option(
         None, "SGD momentum (0.9)", group=HOW, type=Number(float, at_least=0, below=1), metavar="M"
@@ -149,6 +150,14 @@ class TrainConfig:
         group=RUN,
         type=integer(1),
         metavar="N",
+        free_on_resume=True,
+    )
+    read_timeout: float | None = option(
+        None,
+        "seconds to wait for one image of a slow disk, before the run is saved and ended (600)",
+        group=RUN,
+        type=Number(float, above=0),
+        metavar="S",
         free_on_resume=True,
     )
     checkpoint_every: float = option(
@@ -245,48 +254,3 @@ def resolve_model(config: TrainConfig, splits: Splits) -> Model:
         )
     network = model.network if config.dropout else model.network.without_dropout()
     return replace(model, network=network, recipe=recipe)
-
-
-# ------------------------------------------------------------------------------------ config.json
-
-_ADDED = {"replace_classifier": False}  # what runs of older versions were started with
-
-
-def stored_config(
-    config: TrainConfig, where: DeviceConfig, splits: Splits, folder: Path
-) -> dict[str, Any]:
-    """What config.json holds; refuses to resume on other data."""
-    seen = {
-        "train_images": len(splits.train),
-        "val_images": len(splits.val),
-        "class_ids": list(splits.train.class_ids),
-    }
-    if (folder / "config.json").exists():
-        before = run_folder.read_config(folder).get("data", {})
-        changed = [name for name, value in seen.items() if before.get(name) != value]
-        if changed:
-            raise InputError(
-                f"the data of the run in {folder} has changed since ({', '.join(changed)}): "
-                "restore it, or start a new run"
-            )
-    settings = {**config.settings(), **where.settings()}
-    return {"version": __version__, "settings": settings, "data": seen}
-
-
-def require_resumable(out: str | Path | None, config: TrainConfig) -> None:
-    """Refuse to resume a run with other settings than it was started with."""
-    if out is None:
-        raise InputError("resume needs the run's folder: give it as `out`")
-    before, now = run_folder.read_config(Path(out))["settings"], config.settings()
-    for one in options(TrainConfig):
-        name, value = one.name, now[one.name]
-        if not one.metadata["free_on_resume"] and before.get(name, _ADDED.get(name)) != value:
-            raise InputError(
-                f"the run in {out} was started with {_said(name, before.get(name))}, not "
-                f"{value!r}: resume it with the same settings, or start a new run"
-            )
-
-
-def _said(name: str, value: Any) -> str:
-    """A setting in words; those that were left open are the model's own."""
-    return f"the model's own {name}" if value is None else f"{name}={value!r}"

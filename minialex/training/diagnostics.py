@@ -11,6 +11,7 @@ from minialex.layers import Mode
 from minialex.losses import Loss
 from minialex.network import Network
 from minialex.parallel import Devices
+from minialex.training.run_folder import resume_command
 from minialex.tree import Tree
 
 
@@ -78,7 +79,14 @@ def plateau_advice(losses: list[float], chance: float, steps: int, rate: float) 
 
 
 def non_finite(
-    b: Backend, network: Network, params: Tree, x: Array, batch: Batch, mode: Mode, folder: Path
+    b: Backend,
+    network: Network,
+    params: Tree,
+    x: Array,
+    batch: Batch,
+    mode: Mode,
+    folder: Path,
+    rate: float,
 ) -> TrainingError:
     """The error for a loss that is not finite: names layer and step, and saves the batch."""
     path = folder / f"nonfinite-step-{mode.step}.npz"
@@ -86,8 +94,13 @@ def non_finite(
     where = _first_bad(b, network, params, x, mode)
     return TrainingError(
         f"step {mode.step}: {where}; the batch is in {path}, the last good state in "
-        f"{folder / 'last.safetensors'}; a lower learning rate usually helps"
+        f"{folder / 'last.safetensors'}: {lower_rate(folder, rate)}"
     )
+
+
+def lower_rate(folder: Path, rate: float) -> str:
+    """What to do after a loss that is not finite."""
+    return f"resume with a lower learning rate: {resume_command(folder)} --lr {rate / 10:.3g}"
 
 
 def bad_parameter(b: Devices | Backend, params: Tree) -> str | None:

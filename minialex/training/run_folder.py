@@ -5,17 +5,22 @@ history.csv           one row an epoch
 last.safetensors      the newest state: parameters, velocities, counters
 best.safetensors      the weights with the lowest validation error
 classes.txt           class names in label order
+held_out.txt          the images held out for validation, if they were drawn: digest, bytes, name
 """
 
 import csv
 import io
 import json
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from minialex.errors import InputError
 from minialex.utils import atomic
+from minialex.utils.lock import lock
 
 COLUMNS = (
     "epoch",
@@ -31,25 +36,84 @@ COLUMNS = (
     "load_share",
     "validation_seconds",
 )
+OCCASIONAL = ("left_out", "changed")  # columns of a run that has something to say there
 
 
 def new_folder(out: str | Path | None, name: str) -> Path:
-    """`out`, or a fresh runs/NAME, runs/NAME-2, ...; refuses a folder that holds a run."""
+    """`out`, or a fresh runs/NAME, runs/NAME-2, ...; refuses a folder that holds a run.
+
+    Of several processes that ask for a fresh folder at the same moment, each gets its own.
+    """
     if out is None:
-        folder, number = Path("runs") / name, 1
-        while folder.exists():
-            number += 1
-            folder = Path("runs") / f"{name}-{number}"
-    else:
-        folder = Path(out)
-        if (folder / "config.json").exists():
-            raise InputError(
-                f"{folder} already holds a run: resume it, or choose another output folder"
-            )
-        if folder.exists() and not folder.is_dir():
-            raise InputError(f"{folder} is a file: choose another output folder")
+        for number in count(1):
+            folder = Path("runs") / (name if number == 1 else f"{name}-{number}")
+            folder.parent.mkdir(exist_ok=True)
+            with suppress(FileExistsError):
+                folder.mkdir()
+                return folder
+    folder = Path(str(out))
+    _require_free(folder)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file: choose another output folder")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _require_free(folder: Path) -> None:
+    if (folder / "config.json").exists():
+        raise InputError(
+            f"{folder} already holds a run: resume it, or choose another output folder"
+        )
+
+
+def _create_config(folder: Path) -> None:
+    """Where folders have no locks: of two processes one creates the file, the other is refused."""
+    try:
+        (folder / "config.json").open("xb").close()
+    except FileExistsError:
+        _require_free(folder)
+
+
+@contextmanager
+def claimed(out: str | Path | None, name: str, *, resume: bool) -> Iterator[Path]:
+    """The folder of a run, which no other process trains in for as long.
+
+    A new one goes again if the run ends before its first state was saved: nothing is left in the
+    way of the next try.
+    """
+    missing = [] if out is None else _missing(Path(str(out)))
+    folder = Path(str(out)) if resume else new_folder(out, name)
+    try:
+        with lock(
+            folder,
+            f"another process is already training in {folder}: wait, or choose another folder",
+        ) as locked:
+            atomic.remove_stale(folder)
+            if not resume:
+                _require_free(folder)  # another process may have been here since
+                if not locked:
+                    _create_config(folder)
+            try:
+                yield folder
+            finally:
+                if not resume and not (folder / "last.safetensors").exists():
+                    for file in ("config.json", "classes.txt", "held_out.txt"):
+                        (folder / file).unlink(missing_ok=True)
+    finally:
+        if not resume:
+            for path in missing if out is not None else [folder]:
+                with suppress(OSError):  # it holds something
+                    path.rmdir()
+
+
+def _missing(folder: Path) -> list[Path]:
+    """The folder and its parents that do not exist yet, innermost first."""
+    return [path for path in (folder, *folder.parents) if not path.exists()]
+
+
+def resume_command(folder: Path) -> str:
+    """The command that goes on with the run in `folder`."""
+    return f"minialex train --resume {shlex.quote(str(folder))}"
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -74,10 +138,16 @@ def write_config(folder: Path, config: dict[str, Any], class_names: Iterable[str
     atomic.write_text(folder / "classes.txt", "".join(f"{name}\n" for name in class_names))
 
 
+def write_held_out(folder: Path, text: str) -> None:
+    """Write held_out.txt."""
+    atomic.write_text(folder / "held_out.txt", text)
+
+
 def write_history(folder: Path, history: list[dict[str, Any]]) -> None:
     """Write history.csv anew, whole."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    more = [name for name in OCCASIONAL if any(name in row for row in history)]
+    writer = csv.DictWriter(text, [*COLUMNS, *more], lineterminator="\n")
     writer.writeheader()
     writer.writerows(history)
     atomic.write_text(folder / "history.csv", text.getvalue())

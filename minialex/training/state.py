@@ -7,14 +7,14 @@ from typing import Any
 from minialex.errors import InputError, TrainingError
 from minialex.inference.classifier import Classifier, from_checkpoint
 from minialex.parallel import Devices
-from minialex.training.diagnostics import bad_parameter
+from minialex.training.diagnostics import bad_parameter, lower_rate
 from minialex.training.step import StepState
 from minialex.tree import flatten, map_tree, unflatten
 from minialex.utils import checkpoint
 
 _COUNTERS = (
     *("step", "epoch", "position", "images", "loss_sum", "seconds", "history"),
-    *("loss_scale", "good_steps"),
+    *("loss_scale", "good_steps", "changed"),
 )
 _VELOCITY = "velocity."
 
@@ -28,11 +28,13 @@ class State(StepState):
     loss_sum: float = 0.0  # over those images
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
+    changed: str = ""  # what the running epoch's row of the history says of a resume
 
     @property
     def errors(self) -> list[float]:
-        """Validation top-1 error, an entry an epoch."""
-        return [row["val_top1_error"] for row in self.history]
+        """Validation top-1 error, an entry an epoch that was validated."""
+        found = [row["val_top1_error"] for row in self.history]
+        return [error for error in found if error is not None]
 
     def save(self, path: Path, classifier: Classifier) -> None:
         """Write the checkpoint; one with a number that is not finite is refused."""
@@ -48,7 +50,7 @@ class State(StepState):
         if bad is not None:
             raise TrainingError(
                 f"{bad} is not finite after step {self.step - 1}; {path} holds the last good "
-                "state, and a lower learning rate usually helps"
+                f"state: {lower_rate(path.parent, classifier.model.recipe.lr)}"
             )
 
 

@@ -6,6 +6,8 @@ The content goes to a temporary file in the same folder, is flushed to the disk,
 import errno
 import json
 import os
+import re
+import socket
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,6 +16,12 @@ from pathlib import Path
 from typing import Any
 
 _STALE = 600.0  # seconds; a temporary file untouched for so long was left by a killed process
+_PART = re.compile(r"\..+\.(?P<host>[^.]*)-(?P<pid>\d+)\.part")
+# What fsync and open say of a folder on shares that cannot do it: VirtualBox, CIFS, WSL
+_NO_FOLDER_SYNC = {
+    *(errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS),
+    *(errno.EACCES, errno.EPERM, errno.EBADF, errno.EISDIR),
+}
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
@@ -34,9 +42,9 @@ def write_json(path: Path, value: Any) -> None:
 def write_blocks(path: Path, blocks: Sequence[bytes | memoryview]) -> None:
     """`write_bytes` of the blocks one after the other, without joining them in memory."""
     path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{_host()}-{os.getpid()}.part")
     try:
-        _remove_stale(path)
+        remove_stale(path.parent, path.name)
         with open(part, "wb") as file:
             for block in blocks:
                 file.write(block)
@@ -51,19 +59,50 @@ def write_blocks(path: Path, blocks: Sequence[bytes | memoryview]) -> None:
             raise OSError(error.errno, _sentence(path, size, error)) from None
         raise
     if os.name == "posix":  # the rename itself must reach the disk; Windows has no such call
-        folder = os.open(path.parent, os.O_RDONLY)
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Flush a folder's entries to the disk, where the file system can."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(folder)
+            os.fsync(descriptor)
         finally:
-            os.close(folder)
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
 
 
-def _remove_stale(path: Path) -> None:
-    """Remove the temporary files of killed processes that were writing this file."""
-    for part in path.parent.glob(f".{escape(path.name)}.*.part"):
+def remove_stale(folder: Path, name: str = "*") -> None:
+    """Remove the temporary files of processes that ended while they wrote the file `name`.
+
+    Of this machine's, those whose process is gone; others once they are old.
+    """
+    pattern = "*" if name == "*" else escape(name)
+    for part in folder.glob(f".{pattern}.*.part"):
         with suppress(OSError):
-            if time.time() - part.stat().st_mtime > _STALE:
+            if _abandoned(part) or time.time() - part.stat().st_mtime > _STALE:
                 part.unlink()
+
+
+def _abandoned(part: Path) -> bool:
+    """Whether the process of this machine that wrote it has ended."""
+    match = _PART.fullmatch(part.name)
+    if match is None or match["host"] != _host() or os.name != "posix":
+        return False
+    try:
+        os.kill(int(match["pid"]), 0)  # asks only whether it is there
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False
+
+
+def _host() -> str:
+    return re.sub(r"[^A-Za-z0-9_-]", "_", socket.gethostname())
 
 
 def _sentence(path: Path, size: int, error: OSError) -> str:

@@ -59,6 +59,15 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
     Raises InputError for any other content, FileNotFoundError if there is no file.
     """
+    return _load(path, tensors=True)
+
+
+def load_metadata(path: Path) -> dict[str, Any]:
+    """The metadata alone, without reading the arrays; raises as `load` does."""
+    return _load(path, tensors=False)[1]
+
+
+def _load(path: Path, tensors: bool) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
@@ -73,7 +82,8 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             if text is None:
                 raise InputError(f"{path} is a safetensors file, but not one of minialex")
             metadata = json.loads(text)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            names = list(file.keys()) if tensors else []
+            arrays = {name: file.get_tensor(name) for name in names}
     except InputError:
         raise
     except (SafetensorError, ValueError, LookupError, TypeError, RecursionError) as error:
@@ -81,4 +91,4 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         raise InputError(f"{path} is damaged or not a weight file ({reason})") from None
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         raise InputError(f"{path} has a format that this version of minialex cannot read: upgrade")
-    return tensors, metadata
+    return arrays, metadata

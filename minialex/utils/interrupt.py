@@ -1,18 +1,31 @@
-"""Turns Ctrl-C and SIGTERM into a request to save and stop."""
+"""Turns Ctrl-C and the signals of schedulers into a request to save and stop."""
 
+import contextlib
+import os
 import signal
+import sys
 import threading
 from typing import Any
 
 
-class Interrupt:
-    """A context in which the first SIGINT or SIGTERM only sets `requested` to the signal's name.
+class Interrupted(Exception):
+    """Raised by `Interrupt.check` once a signal has come."""
 
+
+class Interrupt:
+    """A context in which the first signal only sets `requested` to its name, and says so at once.
+
+    Signals are SIGINT, SIGTERM, and where they exist SIGUSR1 and SIGHUP: batch schedulers send the
+    former before a time limit, and a terminal that closes the latter, unless `nohup` ignores it.
     The second one raises KeyboardInterrupt. Does nothing outside the main thread, where Python
     cannot handle signals.
     """
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    SIGNALS = tuple(
+        getattr(signal, name)
+        for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
+        if hasattr(signal, name)
+    )
 
     def __init__(self) -> None:
         self.requested: str | None = None
@@ -20,7 +33,10 @@ class Interrupt:
 
     def __enter__(self) -> "Interrupt":
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._on) for number in self.SIGNALS}
+            for number in self.SIGNALS:
+                if number.name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN:
+                    continue
+                self._before[number] = signal.signal(number, self._on)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -28,7 +44,22 @@ class Interrupt:
             # None: a handler that was not installed from Python and cannot be restored
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
+    def check(self) -> None:
+        """Raise Interrupted if a signal has come: for where work may be dropped."""
+        if self.requested is not None:
+            raise Interrupted(self.requested)
+
     def _on(self, number: int, frame: object) -> None:
         if self.requested is not None:
             raise KeyboardInterrupt
         self.requested = signal.Signals(number).name
+        _say(f"\n{self.requested}: saving, then stopping; a second signal stops without saving\n")
+
+
+def _say(text: str) -> None:
+    """Write to standard error, where a print that the signal interrupted is in nobody's way."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # none, closed, or gone
+        try:
+            os.write(sys.stderr.fileno(), text.encode())
+        except ValueError:  # a notebook's has no descriptor
+            sys.stderr.write(text)

@@ -11,20 +11,25 @@ from minialex.errors import InputError
 
 
 @contextmanager
-def lock(folder: Path, busy: str) -> Iterator[None]:
-    """Keep other processes out, if the file system has locks; InputError(`busy`) if one is in."""
+def lock(folder: Path, busy: str) -> Iterator[bool]:
+    """Keep other processes out; InputError(`busy`) if one is in.
+
+    The system lets go of the lock when the process ends, however it ends. Yields False where there
+    are none: on Windows, and on some file systems.
+    """
     if sys.platform == "win32":
-        yield
+        yield False
         return
     import fcntl
 
-    descriptor = os.open(folder, os.O_RDONLY)
+    locked, descriptor = True, os.open(folder, os.O_RDONLY)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            locked = False
             if error.errno in (errno.EAGAIN, errno.EACCES):  # else there are no locks here
                 raise InputError(busy) from None
-        yield
+        yield locked
     finally:
         os.close(descriptor)

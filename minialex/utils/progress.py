@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,12 +19,21 @@ class Progress:
         self._bar: tqdm | None = None
 
     def say(self, text: str) -> None:
-        """Print text above the bar."""
-        if self.enabled:
-            from tqdm import tqdm
+        """Print text above the bar; what cannot be printed any more must not end the work."""
+        if not self.enabled or sys.stdout is None:
+            return
+        from tqdm import tqdm
 
+        try:
             with tqdm.external_write_mode():
                 print(text, flush=True)
+        except (OSError, ValueError) as error:  # its reader is gone, its disk full, or it is closed
+            self.enabled = False
+            discard_output()
+            with suppress(OSError, ValueError, AttributeError):
+                print(
+                    f"minialex: cannot print any more ({error}); the work goes on", file=sys.stderr
+                )
 
     def bar(self, title: str, images: int, done: int = 0) -> tqdm:
         """A bar over `images` images: a context manager with `update(images)`."""
@@ -53,3 +64,11 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+def discard_output() -> None:
+    """Send standard output nowhere from now on: what is buffered would fail again at the exit."""
+    with suppress(OSError, ValueError, AttributeError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)

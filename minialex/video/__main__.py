@@ -1,7 +1,8 @@
 """Train the two-stream network on video files: `python -m minialex.video FOLDER`.
 
 FOLDER has a folder of video files for each class, or train/ and val/ with such folders each;
-without those, 30 % of each class is held out. Needs `pip install 'minialex[video]'`.
+without those, about 30 % of each class is held out. The same command again goes on where it
+stopped. Needs `pip install 'minialex[video]'`.
 """
 
 import argparse
@@ -37,7 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         splits = open_videos(options.folder, seed=options.seed)
         streams = train_streams(
-            splits, model=options.model, out=options.out, epochs=options.epochs, seed=options.seed
+            splits,
+            model=options.model,
+            out=options.out,
+            epochs=options.epochs,
+            seed=options.seed,
+            go_on=True,
         )
         crops = 10 if options.mirrored else 5
         print(judge(streams, splits.val, crops=crops, pieces=options.pieces))

@@ -6,6 +6,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from minialex.data.dataset import Dataset, Splits
+from minialex.data.remarks import NONE, Remarks
 from minialex.errors import InputError
 from minialex.video import flow
 
@@ -81,6 +82,13 @@ class _View(Dataset):
 
     def describe(self, index: int) -> str:
         return self.clips.describe(index)
+
+    def image_name(self, index: int) -> str | None:
+        return super().image_name(index) if hasattr(self.clips, "paths") else None
+
+    @property
+    def remarks(self) -> Remarks:
+        return getattr(self.clips, "remarks", NONE)
 
 
 @dataclass(frozen=True)

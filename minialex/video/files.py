@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from minialex import rng
 from minialex.data.decode.images import resize_and_crop
+from minialex.data.remarks import NONE, Remarks
+from minialex.data.sources.walk import SYSTEM
+from minialex.data.split import hold_out
 from minialex.errors import InputError
 from minialex.video.clips import FIELDS, ClipSplits, require_opencv
 
@@ -23,6 +25,7 @@ class VideoFiles:
     class_ids: tuple[str, ...]
     paths: tuple[Path, ...]
     labels: np.ndarray  # int64 (N,)
+    remarks: Remarks = NONE
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -44,8 +47,8 @@ class VideoFiles:
 
 
 def open_videos(root: str | Path, *, val_fraction: float = 0.3, seed: int = 0) -> ClipSplits:
-    """The video files under `root`; without train/ and val/, `val_fraction` of each class is held
-    out.
+    """The video files under `root`; without train/ and val/, about `val_fraction` of each class is
+    held out.
 
     Raises FileNotFoundError for a missing folder, InputError for one with fewer than two classes.
     """
@@ -60,15 +63,9 @@ def open_videos(root: str | Path, *, val_fraction: float = 0.3, seed: int = 0) -
         if train.class_ids != val.class_ids:
             raise InputError(f"{root}: train/ and val/ have different classes: both need the same")
         return ClipSplits(train, val)
-    if not 0 < val_fraction < 1:
-        raise InputError(f"val_fraction is {val_fraction}: it must be between 0 and 1")
     whole = _read(root, root.name)
-    held = np.zeros(len(whole), bool)
-    for label in range(len(whole.class_ids)):
-        members = np.flatnonzero(whole.labels == label)
-        count = min(max(round(val_fraction * len(members)), 1), len(members) - 1)
-        order = rng.permutation(seed, rng.Stream.SPLIT, label, len(members))
-        held[members[order[:count]]] = True
+    names = [path.relative_to(root).as_posix() for path in whole.paths]
+    held = hold_out(names, whole.labels, val_fraction, seed)
     return ClipSplits(_part(whole, ~held), _part(whole, held))
 
 
@@ -112,10 +109,13 @@ def _frames(path: Path, wanted: Container[int] = ()) -> Iterator[np.ndarray | No
 
 
 def _read(folder: Path, name: str) -> VideoFiles:
-    classes = {}
+    classes, remarks = {}, Remarks()
     for entry in sorted(folder.iterdir()):
         if entry.is_dir() and not entry.name.startswith("."):
-            found = sorted(p for p in entry.rglob("*") if p.suffix.lower() in SUFFIXES)
+            every = sorted(p for p in entry.rglob("*") if p.suffix.lower() in SUFFIXES)
+            found = [path for path in every if not path.name.startswith(".")]
+            for path in sorted(set(every).difference(found)):
+                remarks.leave_out(SYSTEM, str(path.relative_to(folder)))
             if found:
                 classes[entry.name] = found
     if len(classes) < 2:
@@ -126,9 +126,10 @@ def _read(folder: Path, name: str) -> VideoFiles:
     paths = tuple(path for found in classes.values() for path in found)
     counts = [len(found) for found in classes.values()]
     labels = np.repeat(np.arange(len(classes)), counts).astype(np.int64)
-    return VideoFiles(name, f"{len(paths)} video files", tuple(classes), paths, labels)
+    return VideoFiles(name, f"{len(paths)} video files", tuple(classes), paths, labels, remarks)
 
 
 def _part(whole: VideoFiles, chosen: np.ndarray) -> VideoFiles:
     paths = tuple(whole.paths[i] for i in np.flatnonzero(chosen))
-    return VideoFiles(whole.name, whole.layout, whole.class_ids, paths, whole.labels[chosen])
+    labels, remarks = whole.labels[chosen], whole.remarks
+    return VideoFiles(whole.name, whole.layout, whole.class_ids, paths, labels, remarks)

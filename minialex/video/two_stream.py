@@ -1,17 +1,19 @@
 """Two networks, one on frames and one on optical flow, and the mean of their predictions."""
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from minialex.data.dataset import Splits
 from minialex.data.preprocessing import Preprocessing
 from minialex.errors import InputError
 from minialex.inference.classifier import Classifier
 from minialex.inference.evaluation import ranks
 from minialex.models import get
+from minialex.training.loop import Result
 from minialex.training.trainer import train
 from minialex.utils.cores import usable_cores
 from minialex.video.clips import Clips, ClipSplits, Flows, Frames, require_opencv, spatial, temporal
@@ -39,11 +41,17 @@ class Evaluation:
     fused: float
     probabilities: np.ndarray  # float64 (N, K), fused
     labels: np.ndarray  # int64 (N,)
+    skipped: dict[str, str] = field(default_factory=dict)  # unreadable clips, with the reason
 
     def __str__(self) -> str:
-        return (
+        text = (
             f"top-1 error over {len(self.labels):,} clips: spatial {self.spatial:.2%}, "
             f"temporal {self.temporal:.2%}, fused {self.fused:.2%}"
+        )
+        if self.skipped:
+            text += f"; {len(self.skipped)} unreadable clips skipped:"
+        return "\n".join(
+            (text, *(f"  {r if n in r else f'{n}: {r}'}" for n, r in self.skipped.items()))
         )
 
 
@@ -63,21 +71,30 @@ def train_streams(
     model: str = "stream-48",
     method: str = "farneback",
     out: str | Path,
+    go_on: bool = False,
     **settings,
 ) -> Streams:
     """Train both streams by `minialex.train`, in out/spatial and out/temporal.
 
-    `settings` are its keyword arguments, for both; `resume=True` resumes both.
+    `settings` are its keyword arguments, for both; `resume=True` resumes both, `go_on` those that
+    were started before.
     """
     require_opencv()
     out, options = Path(out), temporal_options(model)
     if settings.get("mirror"):
         raise InputError("mirroring would not negate the x components of flow: leave out `mirror`")
     frames, flows = spatial(splits), temporal(splits, method)
-    first = train(frames, model=model, out=out / "spatial", **settings)
+
+    def one(name: str, images: Splits, **more: Any) -> Result:
+        started = go_on and (out / name / "last.safetensors").exists()
+        resume = started or settings.get("resume", False)
+        given = {**settings, **more, "resume": resume}
+        return train(images, out=out / name, model=model, **given)
+
+    first = one("spatial", frames)
     if first.interrupted:
         raise KeyboardInterrupt
-    second = train(flows, model=model, model_options=options, out=out / "temporal", **settings)
+    second = one("temporal", flows, model_options=options)
     return Streams(first.classifier, second.classifier, method)
 
 
@@ -86,13 +103,22 @@ def judge(streams: Streams, clips: Clips, crops: int = 1, pieces: int = 1) -> Ev
 
     Each stream averages over `pieces` pieces of a clip (the paper: 25) and over `crops`: the centre
     (1), with the four corners (5), or with their mirror images too (10, as in the paper), which is
-    right only if a mirrored clip has the same class.
+    right only if a mirrored clip has the same class. Clips that cannot be read are left out, as in
+    training, and named.
     """
-    seen = _answers(streams.spatial, Frames(clips), crops, pieces, Views)
-    moved = _answers(streams.temporal, Flows(clips, streams.method), crops, pieces, FlowViews)
-    fused, labels = (seen + moved) / 2, clips.labels
+    skipped: dict[int, str] = {}
+    seen = _answers(streams.spatial, Frames(clips), crops, pieces, Views, skipped)
+    flows = Flows(clips, streams.method)
+    moved = _answers(streams.temporal, flows, crops, pieces, FlowViews, skipped)
+    read = np.array([index not in skipped for index in range(len(clips))], bool)
+    if not read.any():
+        reason = next(iter(skipped.values()), "there is none")
+        raise InputError(f"no clip of {clips.name!r} can be read to judge by ({reason})")
+    seen, moved, labels = seen[read], moved[read], clips.labels[read]
+    fused = (seen + moved) / 2
     one, other, both = (float(np.mean(ranks(p, labels) >= 1)) for p in (seen, moved, fused))
-    return Evaluation(one, other, both, fused, labels)
+    reasons = {clips.describe(index): reason for index, reason in sorted(skipped.items())}
+    return Evaluation(one, other, both, fused, labels, reasons)
 
 
 class Views(Preprocessing):
@@ -115,9 +141,17 @@ class FlowViews(Views):
 
 
 def _answers(
-    classifier: Classifier, view: Frames | Flows, crops: int, pieces: int, kind: type[Views]
+    classifier: Classifier,
+    view: Frames | Flows,
+    crops: int,
+    pieces: int,
+    kind: type[Views],
+    skipped: dict[int, str],
 ) -> np.ndarray:
-    """Class probabilities of each clip, averaged over its pieces and crops: (N, K)."""
+    """Class probabilities of each clip, averaged over its pieces and crops: (N, K).
+
+    Those of clips that cannot be read are 0, and the reasons are added to `skipped`.
+    """
     if pieces < 1:
         raise InputError(f"pieces is {pieces}: it must be at least 1")
     clips, of_classifier = view.clips, classifier.preprocessing
@@ -128,14 +162,21 @@ def _answers(
     total = np.zeros((len(clips), classifier.model.classes))
 
     def inputs(index: int) -> list[np.ndarray]:
-        return [view.of(frames) for frames in clips.pieces(index, size, pieces)]
+        try:
+            return [view.of(frames) for frames in clips.pieces(index, size, pieces)]
+        except (InputError, OSError) as error:
+            skipped[index] = str(error)
+            return []
 
     with ThreadPoolExecutor(usable_cores()) as threads:
         step = max(1, _BATCH // pieces)
         for start in range(0, len(clips), step):
-            found = list(threads.map(inputs, range(start, min(start + step, len(clips)))))
-            images = np.stack([image for of_clip in found for image in of_clip])
-            p = model.probabilities(images, crops)
-            ends = np.cumsum([len(of_clip) for of_clip in found])[:-1]
-            total[start : start + step] = [part.mean(axis=0) for part in np.split(p, ends)]
+            indices = range(start, min(start + step, len(clips)))
+            found = dict(zip(indices, threads.map(inputs, indices), strict=True))
+            read = [index for index in indices if found[index]]
+            if not read:
+                continue
+            p = model.probabilities(np.stack([x for index in read for x in found[index]]), crops)
+            ends = np.cumsum([len(found[index]) for index in read])[:-1]
+            total[read] = [part.mean(axis=0) for part in np.split(p, ends)]
     return total

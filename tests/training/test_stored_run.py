@@ -8,43 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.tiny import register_tiny
 from safetensors.numpy import load_file
 
 import minialex
 from minialex.cli import main
-from minialex.layers import Conv2D, Dense, Dropout, MaxPool, ReLU, ResponseNorm
-from minialex.models import registry
-from minialex.models.recipe import Recipe
-from minialex.network import Network
 
 STORED = Path(__file__).parent / "stored_run"
 FINISHED = Path(__file__).parent / "stored_run_finished.safetensors"
 
 
-def tiny(classes: int) -> Network:
-    """The network of the stored run: one layer of each kind that has a state or random numbers."""
-    return Network(
-        (
-            ("conv1", Conv2D(4, kernel=5, stride=2, weight_std=0.05)),
-            ("relu1", ReLU()),
-            ("norm1", ResponseNorm()),
-            ("pool1", MaxPool(3, 2)),
-            ("conv2", Conv2D(4, kernel=3, pad=1, groups=2, weight_std=0.1, bias=0.1)),
-            ("relu2", ReLU()),
-            ("fc6", Dense(8, weight_std=0.1, bias=0.1)),
-            ("relu6", ReLU()),
-            ("drop6", Dropout()),
-            ("fc8", Dense(classes, weight_std=0.1)),
-        ),
-        (12, 12, 3),
-    )
-
-
 @pytest.fixture
 def run(tmp_path, monkeypatch) -> Path:
     """A copy of the stored run, beside the network it needs."""
-    variant = registry.Variant(tiny, Recipe(resize=16, crop=12, batch_size=16), "a stored run's")
-    monkeypatch.setitem(registry._VARIANTS, "tiny", variant)
+    register_tiny(monkeypatch)
     return Path(shutil.copytree(STORED, tmp_path / "run"))
 
 

@@ -287,8 +287,10 @@ def test_a_finished_folder_is_not_overwritten(unbroken):
 
 def test_resume_refuses_other_settings_and_other_data(tmp_path):
     train("shapes:48", epochs=1, out=tmp_path / "run")
-    with pytest.raises(InputError, match=r"lr=0\.02, not 0\.5"):
-        train("shapes:48", epochs=1, out=tmp_path / "run", resume=True, lr=0.5)
+    with pytest.raises(InputError, match=r"seed=3, not 4"):
+        train("shapes:48", epochs=1, out=tmp_path / "run", resume=True, seed=4)
+    with pytest.raises(InputError, match=r"data='shapes:48', not 'shapes:96'"):
+        train("shapes:96", epochs=1, out=tmp_path / "run", resume=True)
     with pytest.raises(InputError, match="resume needs the run's folder"):
         train("shapes:48", resume=True)
     with pytest.raises(FileNotFoundError, match="no run folder"):

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -191,6 +192,32 @@ def test_what_killed_processes_left_is_removed_in_time(saved):
     checkpoint.save(saved, TENSORS, {})
     assert not old.exists()
     assert new.exists()
+
+
+def test_what_a_process_left_that_has_ended_is_removed_at_once(saved):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    host = atomic._host()
+    names = [(host, ended.pid), (host, os.getppid()), ("elsewhere", ended.pid)]
+    parts = [saved.with_name(f".{saved.name}.{h}-{pid}.part") for h, pid in names]
+    for part in parts:
+        part.touch()
+    checkpoint.save(saved, TENSORS, {})
+    assert [part.exists() for part in parts] == [False, True, True]
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EACCES])
+def test_a_share_that_cannot_flush_folders_is_written_to(saved, monkeypatch, number):
+    fsync = os.fsync
+
+    def refused(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refused)
+    checkpoint.save(saved, TENSORS, {"state": 1})
+    assert checkpoint.load_metadata(saved)["state"] == 1
 
 
 # ------------------------------------------------------------------------------------ kills

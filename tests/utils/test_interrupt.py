@@ -6,12 +6,14 @@ import threading
 
 import pytest
 
-from minialex.utils.interrupt import Interrupt
+from minialex.utils.interrupt import Interrupt, Interrupted
 
 
 @pytest.mark.parametrize("number", Interrupt.SIGNALS)
 def test_the_first_signal_is_a_flag_and_the_second_ends_it(number):
     before = [signal.getsignal(each) for each in Interrupt.SIGNALS]
+    if number.name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN:
+        pytest.skip("these tests run under nohup")
     with Interrupt() as interrupt:
         assert interrupt.requested is None
         os.kill(os.getpid(), number)
@@ -57,3 +59,22 @@ def test_outside_the_main_thread_it_does_nothing():
     thread.start()
     thread.join()
     assert seen == [None]
+
+
+def test_the_first_signal_is_answered_at_once(capfd):
+    with Interrupt() as interrupt:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert "SIGTERM: saving, then stopping" in capfd.readouterr().err
+        with pytest.raises(Interrupted, match="SIGTERM"):
+            interrupt.check()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no SIGHUP")
+def test_nohup_is_respected():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interrupt() as interrupt:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert interrupt.requested is None
+    finally:
+        signal.signal(signal.SIGHUP, before)

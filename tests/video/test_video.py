@@ -23,7 +23,7 @@ from minialex.models.registry import Variant  # noqa: E402
 from minialex.network import Network  # noqa: E402
 from minialex.video import __main__, flow  # noqa: E402
 from minialex.video.clips import FIELDS, ClipSplits, Flows, Frames, temporal  # noqa: E402
-from minialex.video.files import open_videos  # noqa: E402
+from minialex.video.files import VideoFiles, open_videos  # noqa: E402
 from minialex.video.moving import MOTIONS, Moving, mixed, motions_only  # noqa: E402
 from minialex.video.two_stream import FlowViews, judge, train_streams  # noqa: E402
 
@@ -279,7 +279,8 @@ def test_the_command_on_files(tmp_path, capsys):
             write_video(tmp_path / "clips" / name / f"{number}.avi", np.stack(frames))
     options = ["--epochs", "1", "--pieces", "3", "--out", str(tmp_path / "runs")]
     __main__.main([str(tmp_path / "clips"), *options])
-    assert "error over 2 clips" in capsys.readouterr().out
+    held_out = open_videos(tmp_path / "clips").val
+    assert f"error over {len(held_out)} clips" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         __main__.main([str(tmp_path / "none")])
     assert "give a folder of classes" in capsys.readouterr().err
@@ -333,7 +334,7 @@ def test_video_files_are_read(tmp_path, suffix, codec):
             write_video(tmp_path / name / f"{number}.{suffix}", np.stack(frames), codec)
     splits = open_videos(tmp_path)
     assert splits.train.class_ids == ("left", "right")
-    assert (len(splits.train), len(splits.val)) == (4, 2)
+    assert len(splits.train) + len(splits.val) == 6
     frames = splits.train.frames(0, 64)
     assert frames.shape == (FIELDS + 1, 64, 64, 3)
     number = int(splits.train.paths[0].stem)
@@ -345,6 +346,30 @@ def test_video_files_are_read(tmp_path, suffix, codec):
     )
     assert Flows(splits.train).image(0, 32).shape == (32, 32, 20)
     assert Frames(splits.val).image(0, 32).shape == (32, 32, 3)
+
+
+def test_a_clip_that_cannot_be_read_is_left_out_by_training_and_judging(tmp_path, capsys):
+    still = texture(48)
+    for name, sign in (("left", -1), ("right", 1)):
+        for number in range(6):
+            frames = [np.roll(still, sign * i + number, axis=1) for i in range(FIELDS + 1)]
+            write_video(tmp_path / "clips" / name / f"{number}.avi", np.stack(frames))
+        (tmp_path / "clips" / name / "._0.avi").write_bytes(b"a note of the system")
+    whole = open_videos(tmp_path / "clips")
+    assert len(whole.train) + len(whole.val) == 12
+    broken = whole.val.paths[0]
+    broken.write_bytes(b"no video")
+    command = ["--epochs", "1", "--pieces", "1", "--out", str(tmp_path / "run")]
+    for _ in range(2):  # the second time, both streams are trained already
+        __main__.main([str(tmp_path / "clips"), *command])
+        output = capsys.readouterr().out
+        assert f"over {len(whole.val) - 1} clips" in output
+        assert "1 unreadable clips skipped:" in output.splitlines()[-2]
+        assert str(broken) in output.splitlines()[-1]
+        assert "notes of a system" in output
+    streams = train_streams(whole, out=tmp_path / "run", go_on=True, epochs=1, progress=False)
+    with pytest.raises(InputError, match="no clip of 'broken' can be read"):
+        judge(streams, VideoFiles("broken", "", ("left", "right"), (broken,), np.zeros(1, int)))
 
 
 def test_a_wrong_file_or_folder_is_refused(tmp_path):

@@ -44,11 +44,12 @@ class Loader:
     for none). Neither changes what is delivered. Images that are memory-mapped at this size are
     copied from there, a batch at a time.
 
-    An image that takes more than `timeout` seconds (default: 30) to read, or more memory than
+    An image that takes more than `timeout` seconds (default: 600) to read, or more memory than
     there is, ends the iteration with an InputError that names it. An error of the drive that may
-    pass is tried again after growing pauses, by `sleep`. `skipped` maps each image that could not
-    be read to the reason, and `left_out` counts how often one was left out of a batch, epoch after
-    epoch; `wait_seconds` adds up how long consumers had to wait.
+    pass is tried again after growing pauses, by `sleep`. `on_wait` is called while images are
+    waited for, and may raise. `skipped` maps each image that could not be read to the reason, and
+    `left_out` counts how often one was left out of a batch, epoch after epoch; `wait_seconds` adds
+    up how long consumers had to wait.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Loader:
         self.ahead = ahead
         self.timeout = timeout
         self.sleep = sleep
+        self.on_wait: Callable[[], object] | None = None
         self.skipped: dict[str, str] = {}
         self.left_out = 0
         self.wait_seconds = 0.0
@@ -110,7 +112,13 @@ class Loader:
         workers.finish()
 
     def _start_workers(self) -> Workers:
-        return Workers(self.workers, self.dataset.describe, self.timeout, self._running)
+        return Workers(
+            self.workers,
+            self.dataset.describe,
+            self.timeout,
+            self._running,
+            self.on_wait,
+        )
 
     @property
     def _mapped(self) -> bool:

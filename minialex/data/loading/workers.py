@@ -6,15 +6,18 @@ the program from exiting.
 """
 
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any
 
 from minialex.errors import InputError
 
-TIMEOUT = 30.0  # seconds for one image, enough for a slow disk
+TIMEOUT = 600.0  # seconds for one image: a disk that wakes up, a network that comes back
+NOTICE = 30.0  # seconds after which an image that is still being read is named
 _POLL = 0.2  # seconds between checks of how long the running reads have taken
 _CLOSE_WAIT = 5.0  # seconds that closing waits for reads that are still running
 
@@ -22,9 +25,10 @@ _CLOSE_WAIT = 5.0  # seconds that closing waits for reads that are still running
 class Workers:
     """`count` threads for jobs `task(index)`; `describe(index)` names what a job reads.
 
-    A job that takes more than `timeout` seconds (default: 30), or more memory than there is, ends
-    the wait for any result with an InputError that names it. A context manager. Several may share
-    `running`, so that each notices when a job of another hangs.
+    A job that takes more than `timeout` seconds (default: 600), or more memory than there is, ends
+    the wait for any result with an InputError that names it; well before, `on_slow` is called with
+    a sentence. `on_wait` is called while a result is waited for, and may raise. A context manager.
+    Several may share `running`, so that each notices when a job of another hangs.
     """
 
     def __init__(
@@ -33,9 +37,14 @@ class Workers:
         describe: Callable[[int], str],
         timeout: float | None = None,
         running: dict[int, tuple[int, float]] | None = None,
+        on_wait: Callable[[], object] | None = None,
+        on_slow: Callable[[str], object] | None = None,
     ):
         self.describe = describe
         self.timeout = TIMEOUT if timeout is None else timeout
+        self._on_wait = on_wait or (lambda: None)
+        self._on_slow = on_slow or _warn
+        self._noticed: set[tuple[int, float]] = set()
         self._jobs: queue.SimpleQueue = queue.SimpleQueue()
         self._running = {} if running is None else running  # thread -> (index, start time)
         self._closed = False
@@ -68,6 +77,7 @@ class Workers:
             except TimeoutError:
                 if future.done():  # the job itself raised it
                     raise
+            self._on_wait()
             self._check_timeout()
 
     def close(self) -> None:
@@ -126,11 +136,22 @@ class Workers:
             for thread, (index, _) in list(self._running.items()):
                 self._running[thread] = index, now
         self._checked = now
-        for index, since in list(self._running.values()):
+        for job in list(self._running.values()):
+            index, since = job
+            reading = f"{self.describe(index)} is still being read after {now - since:.0f} s"
             if now - since > self.timeout:
                 raise InputError(
-                    f"{self.describe(index)} is still being read after {now - since:.0f} s: "
-                    "the disk or the file is damaged, so remove the file or copy the data elsewhere"
+                    f"{reading}: the disk or the file is damaged, so remove the file, copy the "
+                    "data elsewhere, or allow more time (--read-timeout in training)"
                 )
+            if now - since > NOTICE and job not in self._noticed:
+                self._noticed.add(job)
+                self._on_slow(f"{reading}: waiting up to {self.timeout:.0f} s for it")
         if not any(thread.is_alive() for thread in self._threads):
             raise RuntimeError("all threads that read images have ended")
+
+
+def _warn(sentence: str) -> None:
+    if sys.stderr is not None:
+        with suppress(OSError, ValueError):
+            print(f"minialex: {sentence}", file=sys.stderr)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minialex.data.dataset import Dataset, Splits
+from minialex.data.dataset import Dataset, Splits, inner_name
 from minialex.data.decode import images
 from minialex.data.packed.format import MANIFEST, PARTS, Manifest
 from minialex.data.sources.records import locate, starts
@@ -68,6 +68,10 @@ class Packed(Dataset):
         rows = indices - self._starts[shards]
         for target, shard, row in zip(out, shards.tolist(), rows.tolist(), strict=True):
             target[...] = self._arrays[shard][row]
+
+    def image_name(self, index: int) -> str:
+        name = self.names[index].decode("utf-8", "surrogateescape")
+        return inner_name(name, self.class_ids[int(self.labels[index])])
 
     def describe(self, index: int) -> str:
         shard, row = locate(index, self._starts)

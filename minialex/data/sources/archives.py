@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from minialex.data.dataset import Dataset, Splits, split
+from minialex.data.dataset import Dataset, Splits
 from minialex.data.decode import images, kinds
 from minialex.data.remarks import NONE, Reason, Remarks
 from minialex.data.sources import devkit, walk
@@ -22,6 +22,7 @@ from minialex.data.sources.folder import typical_side
 from minialex.data.sources.names import short_names
 from minialex.data.sources.source import Source
 from minialex.data.sources.tar import Member, members
+from minialex.data.split import split
 from minialex.errors import InputError
 
 TRAIN, VAL = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
@@ -61,6 +62,12 @@ class TarImages(Dataset):
         with self.archive.open("rb") as file:
             file.seek(offset)
             return file.read(size)
+
+    def content_size(self, index: int) -> int:
+        return int(self.sizes[index])
+
+    def content(self, index: int) -> bytes:
+        return self.read(index)
 
     def dimensions(self, index: int) -> tuple[int, int]:
         return images.dimensions(self.read(index), self.describe(index))

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from minialex.data.dataset import Splits, split
+from minialex.data.dataset import Splits
 from minialex.data.sources.records import PlanarImages, require_whole
 from minialex.data.sources.source import Source
+from minialex.data.split import split
 from minialex.errors import InputError
 
 _SIDE = 32

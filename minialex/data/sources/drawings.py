@@ -61,6 +61,9 @@ class Drawings(Dataset):
         numbers = rng.uniform(rng.words(self.seed, rng.Stream.SHAPES, self.part, [index], 96)[0])
         return _draw(index % len(CLASSES), _Numbers(numbers), size)
 
+    def image_name(self, index: int) -> None:
+        return None
+
     def describe(self, index: int) -> str:
         return f"shapes:{('train', 'val')[self.part]}/{index} (seed {self.seed})"
 

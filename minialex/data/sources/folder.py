@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from minialex.data.dataset import Dataset, Splits, split
+from minialex.data.dataset import Dataset, Splits
 from minialex.data.decode import images
 from minialex.data.remarks import NONE, Remarks
 from minialex.data.sources.layouts import Part, find_layout, require_images
 from minialex.data.sources.names import read_names
 from minialex.data.sources.source import Source
+from minialex.data.split import split
 from minialex.errors import InputError
 
 _TRIED_SIZES = 15
@@ -39,6 +40,9 @@ class ImageFolder(Dataset):
 
     def path(self, index: int) -> Path:
         return self.folder / self.files[index]
+
+    def image_name(self, index: int) -> str:
+        return self.files[index]
 
     def dimensions(self, index: int) -> tuple[int, int]:
         return images.dimensions(self.path(index))

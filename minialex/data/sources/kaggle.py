@@ -7,9 +7,10 @@ may be named.
 from pathlib import Path
 from typing import NamedTuple
 
-from minialex.data.dataset import Dataset, Splits, split
+from minialex.data.dataset import Dataset, Splits
 from minialex.data.sources import folder, labels, layouts
 from minialex.data.sources.source import Source
+from minialex.data.split import split
 from minialex.errors import InputError
 
 _INSIDE = (Path("ILSVRC", "Data", "CLS-LOC"), Path("Data", "CLS-LOC"), Path("CLS-LOC"), Path())

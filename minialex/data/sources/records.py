@@ -47,6 +47,17 @@ class PlanarImages(Dataset):
         file, row = locate(index, self._starts)
         return f"{self.paths[file]}, {self.record_name} {row}"
 
+    def image_name(self, index: int) -> str:
+        file, row = locate(index, self._starts)
+        return f"{self.paths[file].name}, {self.record_name} {row}"
+
+    def content_size(self, index: int) -> int:
+        return 3 * self.native_size**2
+
+    def content(self, index: int) -> bytes:
+        file, row = locate(index, self._starts)
+        return self.planes[file][row].tobytes()
+
     @cached_property
     def _starts(self) -> np.ndarray:
         return starts([len(of_file) for of_file in self.planes])

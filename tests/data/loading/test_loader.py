@@ -398,6 +398,29 @@ def test_a_drive_that_is_gone_ends_the_epoch_soon(numbered):
     assert load.left_out < 100
 
 
+def test_a_slow_read_is_named_once_long_before_it_ends_the_run(capsys):
+    with Workers(1, lambda index: f"number {index}", timeout=5000.0) as workers:
+        workers._running[1] = 3, time.monotonic() - 40
+        for _ in range(3):
+            workers._check_timeout()
+    assert capsys.readouterr().err == (
+        "minialex: number 3 is still being read after 40 s: waiting up to 5000 s for it\n"
+    )
+
+
+def test_who_waits_for_an_image_may_stop_waiting(numbered):
+    dataset, release = held(numbered)
+    load = Loader(dataset, SIZE, workers=2)
+
+    def stop():
+        release.set()
+        raise ZeroDivisionError
+
+    load.on_wait = stop
+    with pytest.raises(ZeroDivisionError):
+        list(load.batches(np.arange(40), 4))
+
+
 HANGS = """
 import sys, threading
 from minialex.cli.main import main

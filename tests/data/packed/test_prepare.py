@@ -16,13 +16,13 @@ from helpers import ilsvrc
 from helpers.cli_tools import COMMAND
 
 from minialex.data import statistics
-from minialex.data.dataset import split
 from minialex.data.decode import images
 from minialex.data.loading import retry
 from minialex.data.packed import packing
 from minialex.data.packed.dataset import verify
 from minialex.data.packed.prepare import prepare
 from minialex.data.sources.open import open_data, open_for_evaluation
+from minialex.data.split import split
 from minialex.errors import InputError
 from minialex.utils import atomic
 from minialex.utils.lock import lock

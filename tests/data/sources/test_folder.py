@@ -5,10 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minialex.data.dataset import Splits, split, subset
+from minialex.data.dataset import Splits, subset
+from minialex.data.sources.drawings import Drawings
 from minialex.data.sources.folder import of_part
 from minialex.data.sources.layouts import class_folders
 from minialex.data.sources.open import open_data
+from minialex.data.split import split
 from minialex.errors import InputError
 
 
@@ -39,8 +41,7 @@ def test_training_and_validation_are_names_too(photos):
 def test_class_folders_alone_are_split_by_seed(photos):
     first = open_data(photos / "train", seed=1, val_fraction=0.4)
     assert isinstance(first, Splits)
-    assert np.bincount(first.train.labels).tolist() == [3, 3]
-    assert np.bincount(first.val.labels).tolist() == [2, 2]
+    assert set(first.train.labels) == set(first.val.labels) == {0, 1}
     assert sorted(described(first.train) + described(first.val)) == sorted(
         str(path) for path in (photos / "train").glob("*/*")
     )
@@ -55,7 +56,8 @@ def test_class_folders_alone_are_split_by_seed(photos):
 def test_train_without_val_is_split(photos):
     shutil.rmtree(photos / "val")
     splits = open_data(photos)
-    assert (len(splits.train), len(splits.val)) == (8, 2)
+    assert len(splits.train) + len(splits.val) == 10
+    assert set(splits.val.labels) == {0, 1}
     assert splits.train.name == "photos"
 
 
@@ -63,15 +65,48 @@ def test_train_without_val_is_split(photos):
 def test_a_split_keeps_every_image_and_every_class(numbered, counts, fraction, data):
     whole = numbered(sum(counts))
     whole.labels = np.repeat(np.arange(len(counts)), counts)
+    whole.class_ids = tuple("abcde"[: len(counts)])
     parts = split(whole, fraction, seed=data.draw(st.integers(0, 2**64 - 1)))
     together = np.concatenate((parts.train.indices, parts.val.indices))
     np.testing.assert_array_equal(np.sort(together), np.arange(len(whole)))
     in_val = np.bincount(parts.val.labels, minlength=len(counts))
     for count, held_out in zip(counts, in_val, strict=True):
-        assert held_out == min(max(round(fraction * count), 1), count - 1)
+        assert min(1, count - 1) <= held_out <= max(0, count - 1)
 
 
-@pytest.mark.parametrize("fraction", [0, 1, -0.5])
+class Named(Drawings):
+    """Drawings of two classes that have names."""
+
+    def __init__(self, names):
+        super().__init__(len(names))
+        object.__setattr__(self, "names", names)
+        self.__dict__["labels"] = np.arange(len(names)) % 2
+
+    def image_name(self, index):
+        return self.names[index]
+
+
+def held_out(names, fraction=0.1, seed=0):
+    val = split(Named(names), fraction, seed).val
+    return {val.image_name(index) for index in range(len(val))}
+
+
+def test_one_more_image_or_less_moves_no_other():
+    names = [f"{i:04}.jpg" for i in range(2000)]
+    before = held_out(names)
+    assert len(before) == pytest.approx(200, abs=60)  # four standard deviations
+    assert len(before & held_out(names, seed=1)) < 60
+    for gone in (0, 77):
+        after = held_out([n for n in names if n != names[gone]])
+        assert after == before - {names[gone]}
+    assert held_out(["(new).jpg", *names]) - {"(new).jpg"} == before
+
+
+def test_no_share_holds_out_nothing():
+    assert held_out(["a", "b", "c"], fraction=0) == set()
+
+
+@pytest.mark.parametrize("fraction", [1, -0.5])
 def test_a_share_must_be_one(photos, fraction):
     with pytest.raises(InputError, match="val_fraction"):
         open_data(photos / "train", val_fraction=fraction)

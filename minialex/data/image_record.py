@@ -1,0 +1,210 @@
+"""What a network's weights remember of its images: the held-out ones, and those trained on.
+
+Where the held-out images were drawn from a folder, the folder alone cannot tell them: it may have
+been copied, or changed since. So the weights carry a list of them, and a sample of the training
+images to recognise these by. An image is recognised by its content's digest; by name and size where
+reading all contents would take long; and by name alone where the content was changed to be stored,
+as in a packed set.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from minialex.data.dataset import Dataset, Splits
+
+SAMPLE = 1000  # training images in a record; all of a small data set
+MOST_CONTENT = (
+    256 << 20
+)  # bytes read for the digests of a list; of a longer one, of every nth image
+
+NEW, HELD_OUT, TRAINED_ON = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Matched:
+    """What a record knows of a data set's images."""
+
+    parts: np.ndarray  # NEW, HELD_OUT or TRAINED_ON for each: int8 (N,)
+    unlearnt: np.ndarray  # whether the network was certainly not trained on it: bool (N,)
+
+    def count(self, part: int) -> int:
+        """How many images are known to be of this part."""
+        return int(np.sum(self.parts == part))
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """The images of a run, one a line: digest, size in bytes ("-": unknown) and name."""
+
+    held_out: tuple[str, ...]
+    trained_on: tuple[str, ...]
+    held_out_images: int  # in all: more than are listed if they were a data set of their own
+    trained_on_images: int
+    drawn: bool  # whether the images were held out by drawing, so that all of them are listed
+
+    def as_json(self) -> dict[str, Any]:
+        """The record for a weight file's metadata."""
+        return asdict(self)
+
+    def text(self) -> str:
+        """The held-out images, for people: one a line."""
+        return "".join(f"{line}\n" for line in self.held_out)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every training image is listed."""
+        return len(self.trained_on) == self.trained_on_images
+
+    def held_out_by_name(self, dataset: Dataset) -> np.ndarray:
+        """Which images of the run's own data were held out: bool (N,)."""
+        names = {name for name, (part, *_) in self._by_name.items() if part == HELD_OUT}
+        return np.array([dataset.image_name(i) in names for i in range(len(dataset))], bool)
+
+    def match(self, dataset: Dataset, *, own: bool = False) -> Matched:
+        """Recognise the images of `dataset`; `own`: it is the data that the run was started on."""
+        parts = np.zeros(len(dataset), np.int8)
+        certain = np.zeros(len(dataset), bool)
+        others = 0  # that have the name of an image of the run, and another content
+        for index in range(len(dataset)):
+            parts[index], certain[index], other = self._match(dataset, index, own)
+            others += other
+        if not own and (others > certain.sum() or not self._enough(parts, len(dataset))):
+            parts[~certain] = NEW  # it is another data set, with some of the same names
+        return Matched(parts, self._unlearnt(parts, own))
+
+    def _match(self, dataset: Dataset, index: int, own: bool) -> tuple[int, bool, bool]:
+        """-> part, whether that is certain, whether it is another image of the same name."""
+        name = dataset.image_name(index)
+        if name is None:
+            return NEW, False, False
+        part, size, digest = self._by_name.get(name, (NEW, "-", "-"))
+        try:
+            found_size = dataset.content_size(index)
+            if found_size is not None and str(found_size) in self._sizes:
+                found = _digest(dataset.content(index))
+                if found == digest:
+                    return part, True, False
+                if found in self._by_digest:
+                    return self._by_digest[found], True, False
+        except OSError:
+            return (part if own else NEW), False, False
+        if part == NEW or own or found_size is None or size == "-":
+            return part, False, False
+        if digest == "-" and str(found_size) == size:
+            return part, False, False
+        return NEW, False, True
+
+    def _enough(self, parts: np.ndarray, count: int) -> bool:
+        """Whether as many images are known as would be in a part of the run's data."""
+        listed = len(self.held_out) + len(self.trained_on)
+        share = listed / max(1, self.held_out_images + self.trained_on_images)
+        return 2 * int(np.sum(parts != NEW)) >= min(share * count, listed)
+
+    def _unlearnt(self, parts: np.ndarray, own: bool) -> np.ndarray:
+        if own:
+            return parts == HELD_OUT
+        learnt = int(np.sum(parts == TRAINED_ON))
+        share = len(self.trained_on) / max(1, self.held_out_images + self.trained_on_images)
+        if learnt and not self.complete and 2 * learnt >= share * len(parts):
+            return parts == HELD_OUT  # most of the others were trained on too, and are not listed
+        return parts != TRAINED_ON
+
+    @cached_property
+    def _by_name(self) -> dict[str, tuple[int, str, str]]:
+        return {name: (part, size, digest) for part, digest, size, name in self._entries}
+
+    @cached_property
+    def _by_digest(self) -> dict[str, int]:
+        return {digest: part for part, digest, _, _ in self._entries if digest != "-"}
+
+    @cached_property
+    def _sizes(self) -> set[str]:
+        return {size for _, digest, size, _ in self._entries if digest != "-"}
+
+    @cached_property
+    def _entries(self) -> list[tuple[int, str, str, str]]:
+        found = []
+        for part, lines in ((HELD_OUT, self.held_out), (TRAINED_ON, self.trained_on)):
+            for line in lines:
+                digest, size, name = line.split(" ", 2)
+                found.append((part, digest, size, name))
+        return found
+
+
+def record(splits: Splits) -> ImageRecord | None:
+    """The record of a run on `splits`; None where images have no names of their own."""
+    train, val = splits.train, splits.val
+    if any(part.image_name(0) is None for part in (train, val) if len(part)):
+        return None
+    drawn = splits.whole is not None
+    held_out = _lines(val, np.arange(len(val)) if drawn else _sample(len(val)))
+    trained_on = _lines(train, _sample(len(train)))
+    names = {line.split(" ", 2)[2] for line in (*held_out, *trained_on)}
+    if len(names) < len(held_out) + len(trained_on):
+        return None  # a data set made in Python, whose images have no names of their own
+    return ImageRecord(held_out, trained_on, len(val), len(train), drawn)
+
+
+def stored_record(about: dict[str, Any]) -> ImageRecord | None:
+    """The record in what weights remember of their data; older versions kept none."""
+    found = about.get("images")
+    if not isinstance(found, dict):
+        return None
+    lists = {name: tuple(found[name]) for name in ("held_out", "trained_on")}
+    return ImageRecord(**{**found, **lists})
+
+
+def _sample(count: int) -> np.ndarray:
+    return np.unique(np.linspace(0, count - 1, min(count, SAMPLE)).astype(np.int64))
+
+
+def _lines(dataset: Dataset, indices: Sequence[int] | np.ndarray) -> tuple[str, ...]:
+    """The images at `indices`, sorted by name."""
+    sizes = [_size(dataset, int(index)) for index in indices]
+    every = max(1, -(-sum(size or 0 for size in sizes) // MOST_CONTENT))
+    lines = []
+    for n, (index, size) in enumerate(zip(indices, sizes, strict=True)):
+        digest = "-"
+        if size is not None and n % every == 0:
+            try:
+                digest = _digest(dataset.content(int(index)))
+            except OSError:  # it cannot be read now, and will be left out
+                digest = "-"
+        shown = "-" if size is None else str(size)
+        lines.append((dataset.image_name(int(index)) or "", f"{digest} {shown} "))
+    return tuple(start + name for name, start in sorted(lines))
+
+
+def _size(dataset: Dataset, index: int) -> int | None:
+    try:
+        return dataset.content_size(index)
+    except OSError:
+        return None
+
+
+def _digest(content: bytes | None) -> str:
+    return "-" if content is None else hashlib.blake2b(content, digest_size=8).hexdigest()
+
+
+def fingerprint(splits: Splits) -> str | None:
+    """A digest of all names and labels, and of some sizes; None where images have no names.
+
+    Two data sets with the same one are trained on to the same bits.
+    """
+    hashed = hashlib.blake2b(digest_size=16)
+    for part, dataset in splits.parts.items():
+        labels = dataset.labels
+        hashed.update(f"{part} {len(dataset)}\n".encode())
+        for index in range(len(dataset)):
+            name = dataset.image_name(index)
+            if name is None:
+                return None
+            hashed.update(f"{labels[index]} {name}\n".encode("utf-8", "surrogateescape"))
+        for index in _sample(len(dataset)):
+            hashed.update(f"{_size(dataset, int(index))}\n".encode())
+    return hashed.hexdigest()

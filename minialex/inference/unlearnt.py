@@ -1,0 +1,149 @@
+"""Which images to judge a network by: those that it was not trained on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minialex.data.dataset import Dataset, Splits, subset
+from minialex.data.image_record import NEW, ImageRecord, stored_record
+from minialex.data.sources.open import is_builtin, open_data, open_for_evaluation
+from minialex.data.split import split_by_place
+from minialex.errors import InputError
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The images to judge by, and a sentence where they are fewer than one would think."""
+
+    dataset: Dataset
+    note: str = ""
+
+
+def data_key(data: object) -> str | None:
+    """How a run records its data: a folder's full path, the name of built-in images, else None."""
+    if data is None:
+        return "shapes"
+    if not isinstance(data, (str, Path)):
+        return None
+    if is_builtin(data) or not Path(data).exists():
+        return str(data)
+    return str(Path(data).resolve())
+
+
+def images_to_judge(about: dict[str, Any], data: Any = None) -> Judged:
+    """The images of `data` (None: of the training data) that a network was not trained on.
+
+    `about` is what its weights remember of their data. A data set given as an object is used whole.
+    Raises InputError where no image is left.
+    """
+    if data is not None and not isinstance(data, (str, Path)):
+        dataset = data.val if isinstance(data, Splits) else data
+        learnt = int(np.sum(~unlearnt(about, dataset)))
+        note = f"the network was trained on {learnt:,} of these {len(dataset):,} images"
+        return Judged(dataset, note if learnt else "")
+    seen = about.get("data")
+    if data is None and seen is None:
+        raise InputError(
+            "this network was trained on data given from Python: name data to evaluate it on"
+        )
+    if data is None or (seen is not None and data_key(data) == seen):
+        judged, runs = _held_out(about), lineage(about)[1:]
+    else:
+        judged, runs = Judged(open_for_evaluation(data), _unlisted(about)), lineage(about)
+    keep = np.ones(len(judged.dataset), bool)
+    for run in runs:
+        keep &= unlearnt(run, judged.dataset)
+    if keep.all():
+        return judged
+    if not keep.any():
+        raise InputError(
+            f"the network was trained on all images of {data or seen}, or on most of them and does "
+            "not list which: name images that it has not seen"
+        )
+    left = f"{int(np.sum(~keep)):,} of {len(keep):,} images are left out"
+    note = f"{left}: the network was trained on them"
+    return Judged(
+        subset(judged.dataset, np.flatnonzero(keep)), "; ".join(filter(None, (judged.note, note)))
+    )
+
+
+def unlearnt(about: dict[str, Any], dataset: Dataset) -> np.ndarray:
+    """Which images of `dataset` the run was certainly not trained on: bool (N,).
+
+    All of them without a record of its images, which older versions did not keep.
+    """
+    record = stored_record(about)
+    return np.ones(len(dataset), bool) if record is None else record.match(dataset).unlearnt
+
+
+def learnt(about: dict[str, Any], dataset: Dataset, *, named: bool) -> np.ndarray:
+    """Which images of `dataset` a network was trained on, as far as is known: bool (N,).
+
+    `named`: the data set is the one that the network's run names, for weights of older versions.
+    """
+    found = np.zeros(len(dataset), bool)
+    for run in lineage(about):
+        found |= ~unlearnt(run, dataset)
+    if named and about.get("data") is not None and stored_record(about) is None:
+        train = open_as_trained(about).train
+        names = {train.describe(index) for index in range(len(train))}
+        found |= np.array([dataset.describe(index) in names for index in range(len(dataset))], bool)
+    return found
+
+
+def lineage(about: dict[str, Any]) -> list[dict[str, Any]]:
+    """The data of a network's own run, then of those whose weights it started from."""
+    runs = [about]
+    while isinstance(earlier := runs[-1].get("started_from"), dict):
+        runs.append(earlier)
+    return runs
+
+
+def open_as_trained(about: dict[str, Any]) -> Splits:
+    """The data set that a network was trained on, split as it was then."""
+    seed, fraction = about.get("seed", 0), about.get("val_fraction", 0.1)
+    splits = open_data(about["data"], seed=seed, val_fraction=fraction)
+    record, whole = stored_record(about), splits.whole
+    if whole is None:
+        return splits
+    if record is None:
+        return split_by_place(whole, fraction, seed)  # as older versions did
+    unseen = record.match(whole, own=True).unlearnt
+    rest = subset(whole, np.flatnonzero(~unseen), splits.train.layout)
+    return Splits(rest, subset(whole, np.flatnonzero(unseen), splits.val.layout))
+
+
+def _held_out(about: dict[str, Any]) -> Judged:
+    """The images of the training data that were held out, and what has changed since."""
+    try:
+        splits = open_as_trained(about)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error}; if the images were moved, name their folder") from None
+    record = stored_record(about)
+    if not len(splits.val):
+        raise InputError(
+            f"the network was trained without validation images, or none is left in "
+            f"{about['data']}: name images that it has not seen"
+        )
+    return Judged(splits.val, "" if record is None else _changes(record, splits))
+
+
+def _changes(record: ImageRecord, splits: Splits) -> str:
+    if splits.whole is None or not record.drawn:
+        return ""
+    found = []
+    if gone := record.held_out_images - len(splits.val):
+        found.append(f"{gone:,} of the {record.held_out_images:,} held-out images are gone")
+    if new := record.match(splits.whole, own=True).count(NEW) if record.complete else 0:
+        found.append(f"{new:,} images are new since the training and left out")
+    return "; ".join(found)
+
+
+def _unlisted(about: dict[str, Any]) -> str:
+    """A sentence for weights that do not know which images they were trained on."""
+    seen = about.get("data")
+    if stored_record(about) is not None or seen is None or is_builtin(seen):
+        return ""
+    return "these weights do not list their images: whether they learnt any of these is not known"

@@ -1,0 +1,152 @@
+"""Which images a run is validated on: none that its weights have been trained on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minialex.data.dataset import Dataset, Splits, Subset
+from minialex.data.image_record import HELD_OUT, TRAINED_ON, record, stored_record
+from minialex.data.sources.open import open_data
+from minialex.data.split import divide, split_by_place
+from minialex.errors import InputError
+from minialex.inference.classifier import Classifier, weight_file
+from minialex.inference.unlearnt import learnt, lineage
+from minialex.training import run_folder
+from minialex.training.config import TrainConfig
+from minialex.utils import checkpoint
+
+
+@dataclass(frozen=True)
+class Held:
+    """A run's data, a sentence on how it was divided, and what its weights are to remember."""
+
+    splits: Splits
+    said: str = ""
+    about: dict[str, Any] | None = None  # of a resumed run, from its last state
+
+
+def open_splits(config: TrainConfig, source: Classifier | None, folder: Path | None) -> Held:
+    """The data of a run that starts from `source`, or of the one that is resumed in `folder`."""
+    given = config.data
+    splits = given if isinstance(given, Splits) else _open(config, folder)
+    last = None if folder is None else folder / "last.safetensors"
+    if last is not None and last.exists():
+        about = checkpoint.load_metadata(last).get("data") or {}
+        return Held(splits if given is splits else _as_before(splits, about, config), "", about)
+    about = _started_from(config, source)
+    return Held(splits) if about is None else away_from(splits, about, config.trained_on["data"])
+
+
+def remembered(config: TrainConfig, held: Held, source: Classifier | None) -> dict[str, Any]:
+    """What the weights of the run remember of their data."""
+    if held.about is not None:
+        return {**held.about, **config.trained_on}
+    about: dict[str, Any] = dict(config.trained_on)
+    images = record(held.splits)
+    if images is not None:
+        about["images"] = images.as_json()
+    if (earlier := _started_from(config, source)) is not None:
+        about["started_from"] = earlier
+    return about
+
+
+def write_list(folder: Path, about: dict[str, Any]) -> None:
+    """Write held_out.txt, for people: the weights have the list too."""
+    images = stored_record(about)
+    if images is not None and images.drawn and images.held_out:
+        run_folder.write_held_out(folder, images.text())
+
+
+def require_validation(config: TrainConfig, splits: Splits, schedule: str) -> None:
+    """Refuse to validate on nothing, unless that was asked for."""
+    if len(splits.val):
+        return
+    if config.val_fraction != 0:
+        raise InputError(
+            f"{splits.train.name} has no class with two images, so none can be held out to judge "
+            "the network by: add images, or train without validation (--val-fraction 0)"
+        )
+    if schedule == "plateau":
+        raise InputError(
+            "the schedule 'plateau' watches the validation error, and there are no validation "
+            "images: choose another (--schedule step), or hold some out (--val-fraction)"
+        )
+
+
+def _started_from(config: TrainConfig, source: Classifier | None) -> dict[str, Any] | None:
+    """What the weights that the run starts from remember of their data."""
+    if source is not None:
+        return source.data or None
+    if config.shallow is not None:
+        return checkpoint.load_metadata(weight_file(Path(config.shallow))).get("data") or None
+    return None
+
+
+def _open(config: TrainConfig, resumed: Path | None) -> Splits:
+    try:
+        return open_data(config.data, seed=config.seed, val_fraction=config.val_fraction)
+    except FileNotFoundError as error:
+        if resumed is None:
+            raise
+        raise FileNotFoundError(
+            f"{error}; if the images of the run in {resumed} were moved, name their folder (--data)"
+        ) from None
+
+
+def _as_before(splits: Splits, about: dict[str, Any], config: TrainConfig) -> Splits:
+    """The split of the run's first start."""
+    whole, images = splits.whole, stored_record(about)
+    if whole is None:
+        return splits
+    if images is None:
+        return split_by_place(whole, config.val_fraction, config.seed)  # as older versions did
+    return divide(whole, images.held_out_by_name(whole), splits.val.layout)
+
+
+def away_from(splits: Splits, about: dict[str, Any], key: str | None) -> Held:
+    """Hold out none of the images that the weights to start from were trained on, or warn.
+
+    `key` is what the run calls its data; None if it was given from Python.
+    """
+    val, whole = splits.val, splits.whole
+    if whole is None or key is None:
+        count = int(np.sum(learnt(about, val, named=key == about.get("data"))))
+        return Held(splits, _warning(count, len(val)) if count else "")
+    trained_on, held_out = np.zeros(len(whole), bool), np.zeros(len(whole), bool)
+    for run in lineage(about):
+        own, images = run.get("data") == key, stored_record(run)
+        if images is not None:
+            matched = images.match(whole, own=own)
+            held_out |= matched.parts == HELD_OUT
+            known = matched.parts == TRAINED_ON
+            trained_on |= known if images.complete else ~matched.unlearnt
+        elif own:
+            before = split_by_place(whole, run.get("val_fraction", 0.1), run.get("seed", 0))
+            held_out |= _mask(before.val, whole)
+            trained_on |= ~_mask(before.val, whole)
+    drawn = _mask(val, whole)
+    chosen = (held_out | drawn) & ~trained_on
+    if not trained_on.any() or np.array_equal(chosen, drawn):
+        return Held(splits)
+    if not chosen.any():
+        return Held(splits, _warning(int(np.sum(drawn & trained_on)), len(val)))
+    said = (
+        f"validating on the {int(np.sum(chosen)):,} images that the weights to start from were not "
+        "trained on, whatever --seed and --val-fraction say"
+    )
+    return Held(divide(whole, chosen, val.layout), said)
+
+
+def _mask(part: Dataset, whole: Dataset) -> np.ndarray:
+    held = np.zeros(len(whole), bool)
+    held[part.indices if isinstance(part, Subset) else ()] = True
+    return held
+
+
+def _warning(count: int, of: int) -> str:
+    return (
+        f"the weights to start from were trained on {count:,} of the {of:,} validation images: "
+        "the validation error will be too low"
+    )

@@ -1,0 +1,108 @@
+"""What a resumed run takes over from its folder, and what may be changed."""
+
+from pathlib import Path
+from typing import Any
+
+from minialex import __version__, schedules
+from minialex.data.dataset import Splits
+from minialex.data.image_record import fingerprint
+from minialex.errors import InputError
+from minialex.models.recipe import Recipe
+from minialex.parallel import DeviceConfig
+from minialex.training import run_folder
+from minialex.training.config import TrainConfig
+from minialex.training.state import State
+from minialex.utils.cores import usable_cores
+from minialex.utils.options import options
+
+_ADDED = {"replace_classifier": False}  # what runs of older versions were started with
+_MAY_CHANGE = ("epochs", "lr", "schedule")  # of the recipe
+_OF_ONE_CALL = ("max_steps",)  # settings that say nothing of the run that goes on
+
+
+def inherited(out: str | Path | None, data: Any, given: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a run's start, where this call gives no other ones.
+
+    Fewer CPU threads than the run was started with are no obstacle: it may go on elsewhere.
+    """
+    if out is None:
+        raise InputError("resume needs the run's folder: give it as `out`")
+    settings = run_folder.read_config(Path(out))["settings"]
+    names = {one.name for one in options(TrainConfig, DeviceConfig)}.difference(_OF_ONE_CALL)
+    stored = {name: value for name, value in settings.items() if name in names}
+    if stored.get("threads") is not None:
+        stored["threads"] = min(stored["threads"], usable_cores())
+    if data is None and stored.get("data") is None:
+        raise InputError(
+            f"the run in {out} was started from Python on data of its own: resume it from there, "
+            "and give the data again"
+        )
+    return {**stored, **given, "data": stored["data"] if data is None else data}
+
+
+def require_resumable(out: str | Path, config: TrainConfig) -> None:
+    """Refuse to resume a run with other settings than it was started with."""
+    stored = run_folder.read_config(Path(out))
+    before, now = stored["settings"], config.settings()
+    free = {one.name for one in options(TrainConfig) if one.metadata["free_on_resume"]}
+    if stored.get("data", {}).get("fingerprint") is not None:
+        free.add("data")  # wherever they lie now: `stored_config` compares the images themselves
+    for one in options(TrainConfig):
+        name, value = one.name, now[one.name]
+        if name not in free and before.get(name, _ADDED.get(name)) != value:
+            raise InputError(
+                f"the run in {out} was started with {_said(name, before.get(name))}, not "
+                f"{value!r}: resume it with the same settings, or start a new run"
+            )
+
+
+def stored_config(
+    config: TrainConfig, where: DeviceConfig, splits: Splits, folder: Path
+) -> dict[str, Any]:
+    """What config.json holds; refuses to resume on other data."""
+    seen = {
+        "train_images": len(splits.train),
+        "val_images": len(splits.val),
+        "class_ids": list(splits.train.class_ids),
+        "fingerprint": fingerprint(splits),
+    }
+    if (folder / "last.safetensors").exists():
+        before = run_folder.read_config(folder).get("data", {})
+        changed = [name for name in seen if before.get(name, seen[name]) != seen[name]]
+        if changed:
+            raise InputError(
+                f"the data of the run in {folder} has changed since ({', '.join(changed)}): "
+                "restore it, or start a new run from these weights (--from)"
+            )
+    settings = {**config.settings(), **where.settings()}
+    return {"version": __version__, "settings": settings, "data": seen}
+
+
+def changes(before: Recipe, now: Recipe) -> str:
+    """What a resumed run changes of its recipe: "lr 0.01 -> 0.001"; empty if nothing."""
+    found = ((name, getattr(before, name), getattr(now, name)) for name in _MAY_CHANGE)
+    return ", ".join(f"{name} {was} -> {value}" for name, was, value in found if was != value)
+
+
+def rate_jump(before: Recipe, now: Recipe, state: State, images: int) -> str | None:
+    """A sentence if the same schedule over more epochs raises the rate; `images` an epoch."""
+    if (before.lr, before.schedule) != (now.lr, now.schedule) or before.epochs >= now.epochs:
+        return None
+    epoch, schedule = state.epoch + state.position / images, schedules.get(now.schedule)
+    if state.history and state.position == 0:
+        last = float(state.history[-1]["learning_rate"])
+    else:
+        last = schedule(before, epoch, state.errors).weight
+    following = schedule(now, epoch, state.errors).weight
+    if following <= 1.5 * last:
+        return None
+    return (
+        f"the schedule {now.schedule!r} is stretched over all {now.epochs} epochs: the learning "
+        f"rate goes from {last:.2g} up to {following:.2g}, which at first undoes some of the "
+        "training; with `--schedule constant --lr RATE` it does not rise"
+    )
+
+
+def _said(name: str, value: Any) -> str:
+    """A setting in words; those that were left open are the model's own."""
+    return f"the model's own {name}" if value is None else f"{name}={value!r}"

@@ -1,0 +1,45 @@
+"""A network that trains in milliseconds, and photographs: to test what is around the training."""
+
+import numpy as np
+from PIL import Image
+
+from minialex.layers import Conv2D, Dense, Dropout, MaxPool, ReLU, ResponseNorm
+from minialex.models import registry
+from minialex.models.recipe import Recipe
+from minialex.network import Network
+
+
+def tiny(classes: int) -> Network:
+    """One layer of each kind that has a state or random numbers, on 12 x 12 pixels."""
+    return Network(
+        (
+            ("conv1", Conv2D(4, kernel=5, stride=2, weight_std=0.05)),
+            ("relu1", ReLU()),
+            ("norm1", ResponseNorm()),
+            ("pool1", MaxPool(3, 2)),
+            ("conv2", Conv2D(4, kernel=3, pad=1, groups=2, weight_std=0.1, bias=0.1)),
+            ("relu2", ReLU()),
+            ("fc6", Dense(8, weight_std=0.1, bias=0.1)),
+            ("relu6", ReLU()),
+            ("drop6", Dropout()),
+            ("fc8", Dense(classes, weight_std=0.1)),
+        ),
+        (12, 12, 3),
+    )
+
+
+def register_tiny(monkeypatch) -> None:
+    """Make it the model "tiny" for the test: also the network of the stored run."""
+    variant = registry.Variant(tiny, Recipe(resize=16, crop=12, batch_size=16), "a stored run's")
+    monkeypatch.setitem(registry._VARIANTS, "tiny", variant)
+
+
+def photographs(folder, each=20, classes=("cat", "dog"), seed=0):
+    """Class folders of random pictures, which no compressor makes differ in size much."""
+    rng = np.random.default_rng(seed)
+    for name in classes:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for i in range(each):
+            pixels = rng.integers(0, 255, (36, 36, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{i:02}.png")
+    return folder

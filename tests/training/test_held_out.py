@@ -1,0 +1,204 @@
+"""What a run is judged on: images that were held out, wherever they lie and whatever changed."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from helpers.tiny import photographs, register_tiny
+from helpers.untrained import untrained
+
+import minialex
+from minialex.data import image_record
+from minialex.data.dataset import Splits, subset
+from minialex.data.image_record import record
+from minialex.data.sources.open import open_data
+from minialex.data.split import split_by_place
+from minialex.errors import InputError
+from minialex.inference.ensemble import Ensemble
+from minialex.inference.unlearnt import images_to_judge
+from minialex.training import held_out
+
+TINY = {"model": "tiny", "batch_size": 16, "backend": "numpy", "progress": False}
+
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch):
+    register_tiny(monkeypatch)
+
+
+def names(dataset):
+    return {dataset.image_name(i) for i in range(len(dataset))}
+
+
+@pytest.fixture
+def photos(tmp_path):
+    return photographs(tmp_path / "photos")
+
+
+@pytest.fixture
+def about(photos):
+    """What the weights of a run on `photos` remember."""
+    splits = open_data(photos)
+    data = {"data": str(photos), "seed": 0, "val_fraction": 0.1}
+    return {**data, "images": record(splits).as_json()}
+
+
+@pytest.fixture
+def trained_on(photos):
+    return names(open_data(photos).train)
+
+
+def judged(about, data=None):
+    found = images_to_judge(about, data)
+    return names(found.dataset), found.note
+
+
+def test_the_list_is_judged_by_wherever_the_folder_lies(about, photos, trained_on, tmp_path):
+    held_out, note = judged(about)
+    assert not held_out & trained_on
+    assert note == ""
+    shutil.copytree(photos, tmp_path / "copy")
+    assert judged(about, tmp_path / "copy")[0] == held_out
+    shutil.rmtree(photos)
+    assert judged(about, str(tmp_path / "copy"))[0] == held_out
+    with pytest.raises(FileNotFoundError, match="if the images were moved"):
+        judged(about)
+
+
+@pytest.mark.parametrize("most_content", [1 << 30, 20_000, 0])
+def test_changes_of_the_folder_bring_in_no_training_image(
+    photos, tmp_path, monkeypatch, most_content
+):
+    monkeypatch.setattr(image_record, "MOST_CONTENT", max(1, most_content))
+    splits = open_data(photos)
+    about = {"data": str(photos), "images": record(splits).as_json()}
+    learnt = names(splits.train)
+    one = sorted(learnt)[0]
+    photographs(photos / "more", each=1, seed=7)
+    (photos / "more" / "cat" / "00.png").rename(photos / "cat" / "(new).png")
+    shutil.rmtree(photos / "more")
+    (photos / one).unlink()
+    held_out, note = judged(about)
+    assert held_out == names(splits.val)
+    assert "1 images are new since the training" in note
+    (photos / sorted(held_out)[0]).unlink()
+    assert "1 of the" in judged(about)[1]
+    shutil.copytree(photos, tmp_path / "copy")
+    assert not judged(about, tmp_path / "copy")[0] & learnt
+
+
+def test_a_training_image_is_known_by_its_content(about, photos, trained_on, tmp_path):
+    other = photographs(tmp_path / "other", seed=8)
+    shutil.copy(photos / sorted(trained_on)[0], other / "cat" / "renamed.png")
+    found, note = judged(about, other)
+    assert len(found) == 40  # the others have names of training images, and are not these
+    assert "cat/renamed.png" not in found
+    assert "1 of 41 images are left out: the network was trained on them" in note
+    alone = tmp_path / "alone"
+    for name in sorted(trained_on)[::9]:
+        (alone / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(photos / name, alone / name)
+    with pytest.raises(InputError, match="was trained on all images"):
+        judged(about, alone)
+
+
+def test_weights_of_older_versions_are_judged_by_the_split_of_theirs(photos, tmp_path):
+    about = {"data": str(photos), "seed": 3, "val_fraction": 0.2}
+    whole = open_data(photos).whole
+    assert judged(about)[0] == names(split_by_place(whole, 0.2, 3).val)
+    shutil.copytree(photos, tmp_path / "copy")
+    found, note = judged(about, tmp_path / "copy")
+    assert len(found) == 40
+    assert "do not list their images" in note
+
+
+def test_a_sample_of_the_training_images_is_enough_to_know_the_others(
+    photos, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(image_record, "SAMPLE", 8)
+    splits = open_data(photos)
+    about = {"data": str(photos), "images": record(splits).as_json()}
+    assert len(about["images"]["trained_on"]) == 8
+    shutil.copytree(photos, tmp_path / "copy")
+    assert judged(about, tmp_path / "copy")[0] == names(splits.val) == judged(about)[0]
+
+
+def test_packed_images_are_known_by_name(about, photos, trained_on, tmp_path):
+    minialex.prepare(photos, tmp_path / "packed", size=36, seed=5, val_fraction=0.5, progress=False)
+    packed = open_data(tmp_path / "packed")
+    assert names(packed.val) & trained_on
+    assert not judged(about, tmp_path / "packed")[0] & trained_on
+
+
+def test_a_run_keeps_the_list_in_its_folder_and_in_exported_weights(photos, tmp_path):
+    run = minialex.train(photos, **TINY, epochs=1, out=tmp_path / "run")
+    splits = open_data(photos)
+    lines = (tmp_path / "run" / "held_out.txt").read_text().splitlines()
+    assert {line.split(" ", 2)[2] for line in lines} == names(splits.val)
+    photos.rename(tmp_path / "elsewhere")
+    shutil.copy(tmp_path / "run" / "best.safetensors", tmp_path / "alone.safetensors")
+    alone = minialex.load(tmp_path / "alone.safetensors", "numpy")
+    evaluation = alone.evaluate(tmp_path / "elsewhere")
+    assert evaluation.images == len(splits.val)
+    assert evaluation.loss == pytest.approx(run.history[0]["val_loss"], rel=1e-6)
+
+
+def test_fine_tuning_validates_on_what_the_weights_have_not_learnt(photos, tmp_path, capsys):
+    minialex.train(photos, **TINY, epochs=1, max_steps=1, out=tmp_path / "first")
+    settings = {**TINY, "initial": tmp_path / "first", "seed": 9, "epochs": 1, "progress": True}
+    tuned = minialex.train(photos, **settings, max_steps=1, out=tmp_path / "tuned")
+    held_out = judged(tuned.classifier.data)[0]
+    assert not held_out & names(open_data(photos).train)
+    assert "the weights to start from were not trained on" in capsys.readouterr().out
+    resumed = minialex.train(out=tmp_path / "tuned", resume=True, progress=False, max_steps=2)
+    assert judged(resumed.classifier.data)[0] == held_out
+
+
+@pytest.mark.parametrize("record_kept", [True, False])
+def test_the_same_images_are_held_out_whatever_the_seed(photos, about, record_kept):
+    ours = open_data(photos, seed=9)
+    theirs = open_data(photos) if record_kept else split_by_place(ours.whole, 0.1, 0)
+    if not record_kept:
+        del about["images"]
+    held = held_out.away_from(ours, about, str(photos))
+    assert names(held.splits.val) >= names(theirs.val)
+    assert not names(held.splits.val) & names(theirs.train)
+    again = held_out.away_from(held.splits, about, str(photos))
+    assert again.said == ""
+    own_val = Splits(ours.train, subset(subset(ours.whole, np.arange(40)), np.arange(40)))
+    assert "were trained on" in held_out.away_from(own_val, about, str(photos)).said
+
+
+def test_what_the_weights_started_from_were_trained_on_is_left_out_too(about, trained_on, photos):
+    other = photographs(photos.parent / "other", seed=4)
+    tuned = {"data": str(other), "images": record(open_data(other)).as_json()}
+    tuned["started_from"] = about
+    assert not judged(tuned, photos)[0] & trained_on
+
+
+def test_an_ensemble_refuses_what_one_was_trained_on(about, photos, tmp_path):
+    shutil.copytree(photos, tmp_path / "copy")
+    splits = open_data(tmp_path / "copy", seed=5)
+    other = {"data": str(tmp_path / "copy"), "seed": 5, "images": record(splits).as_json()}
+    one = replace(untrained(name="cifar10"), class_ids=("cat", "dog"), data=about)
+    two = replace(one, data=other)
+    with pytest.raises(InputError, match="network 2 was trained on images"):
+        Ensemble((one, two)).evaluate(photos)
+
+
+def test_one_photograph_a_class_is_refused_or_trained_on_alone(tmp_path):
+    photos = photographs(tmp_path / "photos", each=1)
+    with pytest.raises(InputError, match=r"no class with two images.*--val-fraction 0"):
+        minialex.train(photos, **TINY, epochs=1, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    settings = {**TINY, "val_fraction": 0, "epochs": 2}
+    with pytest.raises(InputError, match="'plateau' watches the validation error"):
+        minialex.train(photos, **settings, schedule="plateau", out=tmp_path / "run")
+    run = minialex.train(photos, **settings, schedule="step", out=tmp_path / "run")
+    assert [row["val_top1_error"] for row in run.history] == [None, None]
+    best, last = (minialex.load(tmp_path / "run" / f"{n}.safetensors") for n in ("best", "last"))
+    for name, of_layer in last.params.items():
+        np.testing.assert_array_equal(best.params[name]["weight"], of_layer["weight"])
+    with pytest.raises(InputError, match="without validation images"):
+        best.evaluate()

@@ -1,0 +1,269 @@
+"""What a resumed run takes from its folder, what may change, and what is said about it."""
+
+import csv
+import errno
+import os
+import shutil
+import signal
+import sys
+
+import numpy as np
+import pytest
+from helpers.tiny import photographs, register_tiny
+from safetensors.numpy import load_file
+
+import minialex
+from minialex import schedules
+from minialex.cli import main
+from minialex.data.dataset import Splits
+from minialex.data.sources.open import open_data
+from minialex.errors import InputError, TrainingError
+from minialex.models.recipe import Recipe
+from minialex.training import resume, run_folder
+from minialex.training.state import State
+
+TINY = {"model": "tiny", "batch_size": 16, "backend": "numpy", "progress": False}
+
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch):
+    register_tiny(monkeypatch)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run of two epochs of three steps, stopped after its second step."""
+    minialex.train("shapes:48", **TINY, epochs=2, max_steps=2, threads=1, out=tmp_path / "run")
+    return tmp_path / "run"
+
+
+def go_on(folder, *words):
+    return main.main(["train", "--resume", str(folder), "--quiet", *words])
+
+
+def history(folder):
+    with (folder / "history.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def same(a, b):
+    ours, theirs = (load_file(folder / "last.safetensors") for folder in (a, b))
+    return ours.keys() == theirs.keys() and all(np.array_equal(ours[k], theirs[k]) for k in ours)
+
+
+def test_the_command_that_is_printed_goes_on(run):
+    assert go_on(run) == 0
+    assert [row["step"] for row in history(run)] == ["3", "6"]
+
+
+def test_in_python_no_argument_need_be_given_again(run):
+    result = minialex.train(out=run, resume=True, progress=False)
+    assert result.classifier.model.name == "tiny"
+    assert len(result.history) == 2
+
+
+def test_fewer_cores_are_no_obstacle(tmp_path, monkeypatch):
+    monkeypatch.setattr(resume, "usable_cores", lambda: 1)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    settings = {"data": "shapes:48", "threads": 8, "max_steps": 3, "seed": 4}
+    run_folder.write_config(folder, {"settings": settings}, [])
+    found = resume.inherited(folder, None, {"seed": 5})
+    assert found == {"data": "shapes:48", "threads": 1, "seed": 5}
+
+
+@pytest.fixture
+def moved(tmp_path):
+    """A run whose photographs have moved, and the same run that never stopped."""
+    photos = photographs(tmp_path / "photos")
+    for name, steps in (("run", 2), ("whole", None)):
+        minialex.train(photos, **TINY, epochs=2, max_steps=steps, out=tmp_path / name)
+    photos.rename(tmp_path / "moved")
+    return tmp_path
+
+
+def test_the_data_may_have_moved(moved, capsys):
+    assert go_on(moved / "run") == 2
+    assert "name their folder (--data)" in capsys.readouterr().err
+    assert go_on(moved / "run", "--data", str(moved / "moved")) == 0
+    assert same(moved / "run", moved / "whole")
+    assert go_on(moved / "run") == 0  # the folder is known now
+
+
+@pytest.mark.parametrize("change", ["rename", "content", "delete"])
+def test_other_data_is_refused(moved, change):
+    one = moved / "moved" / "cat" / "03.png"
+    if change == "rename":
+        one.rename(one.with_name("3.png"))
+    elif change == "content":
+        one.write_bytes((moved / "moved" / "cat" / "04.png").read_bytes() + b"\0")
+    else:
+        one.unlink()
+    with pytest.raises(InputError, match="has changed since"):
+        minialex.train(moved / "moved", out=moved / "run", resume=True, progress=False)
+
+
+def test_rate_and_schedule_may_change_and_the_history_says_so(run, capsys):
+    words = ["--lr", "0.001", "--schedule", "constant"]
+    assert main.main(["train", "--resume", str(run), *words]) == 0
+    assert "changed after step 2: lr 0.01 -> 0.001, schedule" in capsys.readouterr().out
+    rows = history(run)
+    assert [row["learning_rate"] for row in rows] == ["0.001", "0.001"]
+    assert rows[0]["changed"].startswith("step 2: lr 0.01 -> 0.001")
+    assert rows[1]["changed"] == ""
+
+
+def test_after_a_divergence_the_lower_rate_that_is_named_goes_on(tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(TrainingError, match=r"--resume \S+run --lr 1e\+07"):
+        minialex.train("shapes:48", **TINY, lr=1e8, epochs=2, out=folder)
+    assert go_on(folder, "--lr", "0.001") == 0
+
+
+@pytest.mark.parametrize("name", [*schedules.SCHEDULES])
+def test_extending_a_finished_run_says_where_the_rate_rises(name):
+    before, now = (Recipe(schedule=name, epochs=epochs) for epochs in (4, 8))
+    schedule = schedules.get(name)
+    errors = [0.5, 0.4, 0.3, 0.2]
+    state = State({}, {}, epoch=4)
+    state.history = [
+        {"val_top1_error": e, "learning_rate": schedule(before, i + 0.9, errors[:i]).weight}
+        for i, e in enumerate(errors)
+    ]
+    said = resume.rate_jump(before, now, state, 48)
+    assert ("stretched" in schedules.extension(name)) == (name not in ("constant", "plateau"))
+    if name in ("constant", "plateau", "2012-half"):  # the last has a hundredth from its half on
+        assert said is None
+    else:
+        assert f"up to {schedule(now, 4.0, errors).weight:.2g}" in said
+
+
+# ------------------------------------------------------------------------------------ interruptions
+
+
+class Calls:
+    """A data set that does something before it delivers an image."""
+
+    def __init__(self, whole, does):
+        self.whole, self.does = whole, does
+
+    def __getattr__(self, name):
+        return getattr(self.whole, name)
+
+    def __len__(self):
+        return len(self.whole)
+
+    def image(self, index, size):
+        self.does(index)
+        return self.whole.image(index, size)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGHUP"])
+def test_a_signal_in_validation_loses_nothing(tmp_path, name):
+    splits, sent = open_data("shapes:48"), []
+
+    def send(index):
+        if not sent:
+            sent.append(index)
+            os.kill(os.getpid(), getattr(signal, name))
+
+    slow = Splits(splits.train, Calls(splits.val, send))
+    settings = {**TINY, "epochs": 2, "workers": 1}
+    stopped = minialex.train(slow, **settings, out=tmp_path / "run")
+    assert stopped.interrupted == name
+    assert stopped.history == []
+    resumed = minialex.train(splits, **settings, out=tmp_path / "run", resume=True)
+    whole = minialex.train(splits, **settings, out=tmp_path / "whole")
+    assert same(tmp_path / "run", tmp_path / "whole")
+    clocks = {"seconds", "images_per_second", "load_share", "validation_seconds"}
+    rows = [[{k: v for k, v in row.items() if k not in clocks} for row in result.history]
+            for result in (resumed, whole)]  # fmt: skip
+    assert rows[0] == rows[1]
+
+
+def test_images_that_cannot_be_read_are_counted_and_end_a_run_saved(tmp_path, capsys):
+    splits, bad = open_data("shapes:48"), {3, 5}
+
+    def fail(index):
+        if index in bad:
+            raise OSError(errno.EIO, "Input/output error")
+
+    data = Splits(Calls(splits.train, fail), splits.val)
+    settings = {**TINY, "epochs": 2, "progress": True}
+    run = minialex.train(data, **settings, max_steps=3, out=tmp_path / "run")
+    assert run.history[0]["left_out"] == 2
+    assert history(tmp_path / "run")[0]["left_out"] == "2"
+    assert "2 unreadable images left out" in capsys.readouterr().out
+    bad.update(range(6, 40))
+    with pytest.raises(InputError, match=r"state after step \d is saved, continue with"):
+        minialex.train(data, out=tmp_path / "run", resume=True, progress=False)
+    bad.clear()
+    assert len(minialex.train(data, out=tmp_path / "run", resume=True).history) == 2
+
+
+# ------------------------------------------------------------------------------------ the folder
+
+
+def test_a_folder_is_one_runs(tmp_path):
+    with run_folder.claimed(tmp_path / "run", "x", resume=False) as folder:
+        for resumed in (False, True):
+            with (
+                pytest.raises(InputError, match="already training in"),
+                run_folder.claimed(folder, "x", resume=resumed),
+            ):
+                pass
+    assert not folder.exists()
+
+
+def test_every_run_without_a_name_gets_its_own_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert [run_folder.new_folder(None, "x").name for _ in range(3)] == ["x", "x-2", "x-3"]
+
+
+def test_without_locks_one_of_two_is_refused(tmp_path, monkeypatch):
+    from contextlib import nullcontext
+
+    monkeypatch.setattr(run_folder, "lock", lambda *_: nullcontext(False))
+    with run_folder.claimed(tmp_path / "run", "x", resume=False) as folder:
+        with (
+            pytest.raises(InputError, match="already holds a run"),
+            run_folder.claimed(folder, "x", resume=False),
+        ):
+            pass
+        assert (folder / "config.json").exists()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"workers": 0}, {"shallow": "none.safetensors"}, {"data": "unreadable"}]
+)
+def test_a_run_that_saved_nothing_leaves_nothing(tmp_path, monkeypatch, wrong):
+    monkeypatch.chdir(tmp_path)
+    photos = photographs(tmp_path / "unreadable", each=6)
+    for path in sorted(photos.rglob("*.png"))[1:]:
+        if path.name != "00.png":
+            path.write_bytes(b"")
+    with pytest.raises((InputError, FileNotFoundError)):
+        minialex.train(**{"data": "shapes:48", **TINY, "epochs": 1, **wrong}, out="new/run")
+    assert [path.name for path in tmp_path.iterdir()] == ["unreadable"]
+
+
+def test_output_that_nobody_reads_ends_no_training(tmp_path, monkeypatch, capfd):
+    class Gone:
+        def write(self, text):
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+        flush = isatty = lambda self: False
+
+        def fileno(self):
+            raise OSError
+
+    monkeypatch.setattr(sys, "stdout", Gone())
+    result = minialex.train("shapes:48", **{**TINY, "progress": True}, epochs=1, out=tmp_path / "r")
+    assert len(result.history) == 1
+    assert "cannot print any more" in capfd.readouterr().err
+
+
+def test_a_copied_run_folder_goes_on(run):
+    shutil.copytree(run, run.with_name("copy"))
+    assert go_on(run) == go_on(run.with_name("copy")) == 0
+    assert same(run, run.with_name("copy"))
