@@ -14,7 +14,7 @@ class InputError(ValueError):
 
 def unknown(kind: str, name: object, options: Iterable[str]) -> InputError:
     """An error for `name`, which is not one of `options`: names the nearest, then all of them."""
-    options = sorted(options)
+    options = sorted(set(options))
     near = difflib.get_close_matches(str(name), options, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return InputError(f"unknown {kind} {name!r}: {hint}choose from {', '.join(options)}")

@@ -120,6 +120,13 @@ class DeviceConfig:
         """The network on these devices; raises InputError if they cannot run it."""
         numbers = self.devices if isinstance(self.devices, tuple) else (self.devices,)
         opened = [backends.get(self.backend, n, self.precision, self.threads) for n in numbers]
+        for b, number in zip(opened, numbers, strict=True):
+            if b.device is None and number is not None and number >= len(numbers):
+                names = ",".join(map(str, range(len(numbers))))
+                raise InputError(
+                    f'backend "{b.name}" has no device {number}: its devices are all the CPU and '
+                    f"numbered from 0, so name {names}"
+                )
         if len(opened) == 1:
             return SingleDevice(network, opened[0])
         return DeviceGroup(network, opened, self.parallel)

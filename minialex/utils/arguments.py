@@ -31,7 +31,7 @@ def plain(value: Any) -> Any:
 
 def wrong(name: str, value: Any, expected: str) -> InputError:
     """An error for an argument that is not what it must be."""
-    said = repr(value)
+    said = " ".join(repr(value).split())
     said = said if len(said) <= 60 else f"{said[:57]}..."
     return InputError(f"{name} is {said}: it must be {expected}")
 
@@ -55,14 +55,15 @@ class Number:
 
     def check(self, name: str, value: Any) -> Any:
         found = plain(value)
+        if isinstance(found, float) and not math.isfinite(found):
+            raise wrong(name, found, f"finite, {self}")
         if isinstance(found, bool) or not isinstance(found, int | float) or not self._holds(found):
             raise wrong(name, found, str(self))
         return self.read(found)
 
     def _holds(self, value: float) -> bool:
         return (
-            (isinstance(value, int) or math.isfinite(value))
-            and (self.read is float or value == int(value))
+            (self.read is float or value == int(value))
             and (self.at_least is None or value >= self.at_least)
             and (self.above is None or value > self.above)
             and (self.below is None or value < self.below)

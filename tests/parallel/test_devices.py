@@ -25,6 +25,12 @@ def test_a_value_that_no_machine_has_is_refused_at_once(fields, sentence):
         DeviceConfig("numpy", **fields)
 
 
+@pytest.mark.parametrize(("devices", "instead"), [(5, "0"), ([5], "0"), ([0, 7], "0,1")])
+def test_the_cpu_has_as_many_devices_as_are_named(devices, instead):
+    with pytest.raises(InputError, match=f"has no device [57]: .* so name {instead}"):
+        DeviceConfig("numpy", devices).open(NETWORK)
+
+
 def test_one_device_or_a_group():
     for config in (DeviceConfig("numpy"), DeviceConfig("numpy", [0])):
         assert isinstance(config.open(NETWORK), SingleDevice)
