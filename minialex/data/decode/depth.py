@@ -102,7 +102,7 @@ def _png_bits(file: BinaryIO) -> int | None:
             length, kind = struct.unpack(">I4s", file.read(8))
             if kind == b"sBIT" and length:
                 bits = file.read(1)[0]
-                return bits if 8 < bits < 16 else None
+                return bits if 8 < bits <= 16 else None
             if kind in (b"IDAT", b"IEND"):
                 return None
             file.seek(length + 4, 1)

@@ -69,6 +69,11 @@ def test_the_whole_range_is_seen(content):
     np.testing.assert_allclose(pixels, RAMP * 255, atol=5.5)
 
 
+def test_a_dark_picture_that_states_its_range_is_dark():
+    dark = with_chunk(saved(np.full((4, 4), 2570, np.uint16), "PNG"), b"sBIT", b"\x10")
+    assert (images.load_rgb(dark) == 10).all()
+
+
 def test_black_is_black():
     for dtype in (np.uint16, np.int32, np.float32):
         assert (images.load_rgb(saved(np.zeros((4, 4), dtype), "TIFF")) == 0).all()

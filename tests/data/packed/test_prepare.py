@@ -313,7 +313,7 @@ def test_disk_use_is_stated_and_checked(photos, tmp_path, monkeypatch, capsys):
 
 
 def onto_a_full_disk(_, mode):
-    return open("/dev/full", mode)  # noqa: SIM115
+    return open("/dev/full", mode)
 
 
 @pytest.mark.usefixtures("small_shards")
