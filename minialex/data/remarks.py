@@ -1,6 +1,6 @@
 """What the reader of a data set left out, and what the set lacks: told by every command."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -41,6 +41,12 @@ class Remarks:
             names = self.names.setdefault(reason, [])
             names += other.names[reason][: _KEPT - len(names)]
         self.lacking += other.lacking
+
+    def add_some(self, other: "Remarks", reasons: Sequence[Reason]) -> None:
+        """Take over what was left out for one of these reasons."""
+        for reason in reasons:
+            for name in other.names.get(reason, ()):
+                self.leave_out(reason, name)
 
     def lines(self, shown: int = _SHOWN) -> list[str]:
         """A line for each reason, with a few names, and one for whatever is lacking."""

@@ -1,7 +1,8 @@
 """The classes of images that lie flat in one folder, from the files that ILSVRC's users have.
 
 Read are Kaggle's table, the development kit, a list of synsets in the order of the images, and any
-list of file names with classes: Caffe's val.txt, Tiny ImageNet's val_annotations.txt, a .csv.
+list of file names with classes: Caffe's val.txt, Tiny ImageNet's val_annotations.txt, a .csv. At
+last, the images' own names may say it.
 """
 
 import csv
@@ -28,6 +29,8 @@ _PAIRS = (
 )
 _SYNSETS_IN_ORDER = ("imagenet_2012_validation_synset_labels.txt", "val_synsets.txt")
 _CLASS_ORDER = ("synsets.txt", "synset_words.txt", "LOC_synset_mapping.txt")
+_MAP = "map_clsloc.txt"  # of later kits: <wnid> <number> <name>
+_WNID_IN_NAME = re.compile(r".*_(n\d{8})|(n\d{8})_.*")
 _NUMBERED = re.compile(r"ILSVRC2012_val_(\d{8})(?:_n\d{8})?")
 EXPECTED = f"the development kit, {SOLUTION} or val.txt"
 
@@ -67,11 +70,22 @@ def find(folders: Iterable[Path], class_ids: tuple[str, ...]) -> Labels | None:
             if (folder / name).is_file():
                 return _pairs(folder / name, class_ids, folders)
         if (folder / devkit.TRUTH_NAME).is_file():
+            if (
+                mapped := next((f / _MAP for f in folders if (f / _MAP).is_file()), None)
+            ) is not None:
+                return _truth(folder / devkit.TRUTH_NAME, mapped)
             raise InputError(
                 f"{folder / devkit.TRUTH_NAME} numbers the classes as the development kit does: "
                 "put the kit's meta.mat beside it"
             )
     return None
+
+
+def in_names(folder: Path, names: list[str]) -> Labels | None:
+    """The classes that the images' own names say, as in ILSVRC2012_val_00000001_n01751748.JPEG."""
+    found = {name: _WNID_IN_NAME.fullmatch(name.partition(".")[0]) for name in names}
+    classes = {name: match[1] or match[2] for name, match in found.items() if match}
+    return Labels(folder, classes, len(classes)) if len(classes) == len(names) else None
 
 
 def solution(path: Path) -> Labels:
@@ -90,6 +104,16 @@ def _of_kit(kit: devkit.Devkit) -> Labels:
     numbers = enumerate(kit.truth, 1)
     classes = {f"#{n}": kit.wnids[number] for n, number in numbers}
     return Labels(kit.path, classes, len(classes))
+
+
+def _truth(path: Path, mapped: Path) -> Labels:
+    """The kit's numbers of the images, by a list of what they mean."""
+    rows = [line.split() for line in _text(mapped).splitlines()]
+    wnids = {row[1]: row[0] for row in rows if len(row) > 1}
+    numbers = _text(path).split()
+    if strange := sorted(set(numbers) - set(wnids)):
+        raise InputError(f"{path} names class {strange[0]}, which {mapped} does not have")
+    return Labels(path, {f"#{n}": wnids[k] for n, k in enumerate(numbers, 1)}, len(numbers))
 
 
 def _in_order(path: Path) -> Labels:
@@ -146,7 +170,7 @@ def _split(path: Path) -> list[tuple[str, str]]:
 
 
 def _rows(path: Path) -> list[list[str]]:
-    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         try:
             return list(csv.reader(file))
         except csv.Error as error:
@@ -154,4 +178,4 @@ def _rows(path: Path) -> list[list[str]]:
 
 
 def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace")
+    return path.read_text(encoding="utf-8-sig", errors="replace")

@@ -59,7 +59,8 @@ class Layout:
 
 def find_layout(root: Path) -> Layout:
     """The layout of `root`. Raises InputError if it has none of those known."""
-    beside = walk.listing(root, Remarks())
+    others = Remarks()
+    beside = walk.listing(root, others)
     inside = {name.lower(): root / name for name in beside.folders}
     trains = [inside[name] for name in TRAIN_NAMES if name in inside]
     folder = next((path for path in trains if has_folders(path)), None)
@@ -69,6 +70,7 @@ def find_layout(root: Path) -> Layout:
         _note_loose(part.remarks, beside.images)
         return Layout(root, part, None)
     train = class_folders(folder)
+    train.remarks.add_some(others, walk.LINKS)  # such as a val/ that was not fetched
     devkit_counts(train, (root, folder))
     for path in (inside[name] for name in VAL_NAMES if name in inside):
         val = _validation(path, root, train)
@@ -81,7 +83,9 @@ def class_folders(folder: Path) -> Part:
     """The images of the class folders in `folder`."""
     remarks = Remarks()
     prefix = f"{folder.name}/" if folder.name.lower() in (*TRAIN_NAMES, *VAL_NAMES) else ""
-    beside = walk.listing(folder, Remarks())
+    others = Remarks()
+    beside = walk.listing(folder, others, prefix)
+    remarks.add_some(others, walk.LINKS)
     if prefix:
         _note_loose(remarks, [prefix + name for name in beside.images])
     files, classes, class_ids = [], [], []
@@ -204,7 +208,7 @@ def _validation(path: Path, root: Path, train: Part) -> Part | None:
             f"{str(path)!r} holds no class folders: put the images of each class into a "
             f"folder {path.name}/<class>/"
         )
-    known = labels.find((path, root), train.class_ids)
+    known = labels.find((path, root), train.class_ids) or labels.in_names(path, names)
     if known is not None:
         return flat_folder(flat, known, train.class_ids)
     if path.name.lower() != "test":

@@ -22,6 +22,7 @@ _NOWHERE = Reason("links that lead nowhere (fetch or remove them)", True)
 _ANNEX = Reason("links to files that were not fetched (run `git annex get`)", True)
 _CIRCLE = Reason("links in a circle (remove them)", True)
 _SPECIAL = Reason("pipes, sockets or devices called like an image", True)
+LINKS = (_NOWHERE, _ANNEX, _CIRCLE)  # which may be whole classes
 
 # their first bytes are not looked at: there may be one beside every image
 _PLAIN = {".csv", ".html", ".json", ".mat", ".md", ".npy", ".npz", ".py", ".txt", ".xml", ".yaml"}
@@ -67,7 +68,7 @@ def listing(folder: Path, remarks: Remarks, prefix: str = "", index: str = "") -
                     folders.append(name)
                     continue
                 else:
-                    reason = _no_file(entry, suffix in known)
+                    reason = _no_file(entry, not suffix or suffix in known)
             except OSError as error:
                 reason = _CIRCLE if error.errno == errno.ELOOP else _unopened(error)
             if reason is not None:
@@ -126,10 +127,12 @@ _NO_SUFFIX = "files without a suffix that are no images"
 
 
 def _no_file(entry: os.DirEntry[str], named_like_an_image: bool) -> Reason | None:
+    if not named_like_an_image:
+        return None
     if entry.is_symlink():
         target = os.readlink(entry.path)
         return _ANNEX if "annex/objects" in target.replace("\\", "/") else _NOWHERE
-    return _SPECIAL if named_like_an_image else None
+    return _SPECIAL
 
 
 def _unopened(error: OSError) -> Reason:

@@ -60,6 +60,20 @@ LABELS = {
     "a table": lambda root: lines(
         root, "val.csv", ["filename,label", *(f"{n},{WNIDS[k]}" for n, k in VAL)]
     ),
+    "a table of Excel": lambda root: lines(
+        root, "val.csv", ["\ufefffile,label", *(f"{n},{WNIDS[k]}" for n, k in VAL)]
+    ),
+    "a later kit": lambda root: (
+        lines(root, "ILSVRC2012_validation_ground_truth.txt", ilsvrc.TRUTH),
+        lines(
+            root,
+            "map_clsloc.txt",
+            [f"{w} {n} x" for w, n in zip(WNIDS, ilsvrc.KIT_ORDER, strict=True)],
+        ),
+    ),
+    "their names": lambda root: [
+        (root / "val" / n).rename(root / "val" / f"{n[:-5]}_{WNIDS[k]}.JPEG") for n, k in VAL
+    ],
     "wnids in order": lambda root: lines(
         root, "imagenet_2012_validation_synset_labels.txt", [WNIDS[k] for _, k in VAL]
     ),

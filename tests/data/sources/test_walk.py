@@ -149,6 +149,20 @@ def test_a_class_whose_folder_cannot_be_opened_is_named(folder, monkeypatch):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="no links here")
+@pytest.mark.parametrize("where", ["c", "../set/val"])
+def test_a_class_or_a_part_that_was_not_fetched_is_named(folder, where):
+    root = folder
+    if where != "c":
+        root = folder.parent / "set"
+        root.mkdir()
+        folder.rename(root / "train")
+    link(folder / where if where == "c" else root / "val", ".git/annex/objects/c")
+    name = where.rpartition("/")[2]
+    report = check_data(root, 16).partition("problems:")[2]
+    assert f"links to files that were not fetched (run `git annex get`): 1 ({name})" in report
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no links here")
 def test_folders_that_hold_themselves_end(folder):
     link(folder / "a" / "again", "..")
     remarks = Remarks()
