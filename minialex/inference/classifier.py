@@ -239,6 +239,7 @@ def from_checkpoint(
     devices: DeviceConfig | Devices,
 ) -> Classifier:
     """Build the classifier a checkpoint describes; InputError if its tensors do not fit."""
+    require_described(path, described, tensors)
     try:
         model = models.get(
             described["model"]["name"],
@@ -258,9 +259,10 @@ def from_checkpoint(
         preprocessing = Preprocessing(recipe, statistics)
         preprocessing.views(10)  # raises for a crop larger than the image
     except (KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise InputError(
-            f"{path} is not a weight file of minialex: its metadata are missing or wrong "
-            f"({type(error).__name__}: {error})"
+            f"{path} cannot be used ({reason}): a version of minialex before 0.1.0 wrote it, or it "
+            "is damaged"
         ) from None
     stored = {
         layer: {
@@ -285,6 +287,21 @@ def from_checkpoint(
         described.get("data") or {},
         str(first.dtype),
     )
+
+
+_DESCRIBED = ("model", "class_names", "class_ids", "recipe", "statistics_count")
+_FIXED = ("preprocessing.mean", "preprocessing.colour_std", "preprocessing.colour_axes")
+
+
+def require_described(path: Path, described: dict[str, Any], tensors: dict[str, Any]) -> None:
+    """Raise InputError for a file without all that a weight file has."""
+    missing = [name for name in _DESCRIBED if name not in described]
+    missing += [name for name in _FIXED if name not in tensors]
+    if missing:
+        raise InputError(
+            f"{path} has no {', no '.join(missing)}: a version of minialex before 0.1.0 wrote it, "
+            "whose files this one does not read, or it is damaged"
+        )
 
 
 def _tensor(path: Path, tensors: dict, key: str, shape: Shape) -> np.ndarray:

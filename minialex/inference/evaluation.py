@@ -5,10 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from minialex import backends
 from minialex.data.dataset import Dataset
 from minialex.data.loading.loader import Loader
 from minialex.errors import InputError
-from minialex.inference.trained_model import TrainedModel
+from minialex.inference.trained_model import TrainedModel, softmax
+from minialex.losses import Loss, SoftmaxCrossEntropy
 
 
 @dataclass(frozen=True)
@@ -58,18 +60,23 @@ def evaluate_model(
     recipe_line: str = "",
     on_batch: Callable[[int], object] | None = None,
     note: str = "",
+    loss: Loss | None = None,
 ) -> Evaluation:
     """Errors of `model` on every readable image of `dataset`, each counted once.
 
     `labels` maps the data set's labels to the model's, where they differ; `on_batch` is called with
-    the number of images of each batch done.
+    the number of images of each batch done. The result's `loss` is the cross-entropy, or that of
+    `loss` on the centre crop's scores.
     """
     loader = loader or Loader(dataset, model.preprocessing.recipe.resize)
     images, sums = 0, np.zeros(3)
     for batch in loader.batches(np.arange(len(dataset)), batch_size):
         truth = batch.labels if labels is None else labels[batch.labels]
         images += len(truth)
-        sums += _sums(model.probabilities(batch.images, crops), truth)
+        if loss is None or isinstance(loss, SoftmaxCrossEntropy):
+            sums += _sums(model.probabilities(batch.images, crops), truth)
+        else:
+            sums += _sums_with(loss, model, batch.images, truth)
         if on_batch is not None:
             on_batch(len(truth))
     return _evaluation(images, sums, crops, recipe_line, loader.skipped, note)
@@ -122,6 +129,16 @@ def _sums(p: np.ndarray, labels: np.ndarray) -> np.ndarray:
     # 1e-45: a probability that underflowed to zero gives a large, finite loss
     loss = -float(np.sum(np.log(np.maximum(own, 1e-45))))
     return np.array([np.sum(rank >= 1), np.sum(rank >= 5), loss])
+
+
+def _sums_with(
+    loss: Loss, model: TrainedModel, images: np.ndarray, labels: np.ndarray
+) -> np.ndarray:
+    """`_sums` on the centre crop, with another loss of its scores."""
+    [view] = model.preprocessing.views(1)
+    scores = model.scores(images, view)
+    mean, _ = loss(backends.get("numpy"), scores, labels)
+    return np.array([*_sums(softmax(scores), labels)[:2], float(mean) * len(labels)])
 
 
 def _evaluation(

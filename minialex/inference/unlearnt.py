@@ -8,7 +8,7 @@ import numpy as np
 
 from minialex.data.dataset import Dataset, Splits, subset
 from minialex.data.image_record import NEW, ImageRecord, stored_record
-from minialex.data.sources.open import is_builtin, open_data, open_for_evaluation
+from minialex.data.sources.open import is_builtin, open_data, open_for_evaluation, require_clear
 from minialex.data.split import split_by_place
 from minialex.errors import InputError
 
@@ -43,6 +43,7 @@ def images_to_judge(about: dict[str, Any], data: Any = None) -> Judged:
         learnt = int(np.sum(~unlearnt(about, dataset)))
         note = f"the network was trained on {learnt:,} of these {len(dataset):,} images"
         return Judged(dataset, note if learnt else "")
+    require_clear(data)
     seen = about.get("data")
     if data is None and seen is None:
         raise InputError(
@@ -104,7 +105,9 @@ def lineage(about: dict[str, Any]) -> list[dict[str, Any]]:
 def open_as_trained(about: dict[str, Any]) -> Splits:
     """The data set that a network was trained on, split as it was then."""
     seed, fraction = about.get("seed", 0), about.get("val_fraction", 0.1)
-    splits = open_data(about["data"], seed=seed, val_fraction=fraction)
+    # None: a run's "shapes" never was a folder
+    data = None if about["data"] == "shapes" else about["data"]
+    splits = open_data(data, seed=seed, val_fraction=fraction)
     record, whole = stored_record(about), splits.whole
     if whole is None:
         return splits

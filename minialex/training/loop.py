@@ -163,7 +163,7 @@ class Trainer:
         )
 
     def validate(self, state: State) -> Evaluation | None:
-        """The errors on the validation images; None if there are none."""
+        """Errors on the validation images, and the loss that is trained; None if there are none."""
         if not len(self.splits.val):
             return None
         check = self.val_loader.on_wait or (lambda: None)
@@ -174,6 +174,7 @@ class Trainer:
                 batch_size=self.recipe.batch_size,
                 loader=self.val_loader,
                 on_batch=lambda images: check(),
+                loss=self.step.loss,
             )
         except (InputError, OSError) as error:
             raise ReadingFailed(str(error)) from error

@@ -12,6 +12,7 @@ from minialex.parallel import DeviceConfig
 from minialex.training import run_folder
 from minialex.training.config import TrainConfig
 from minialex.training.state import State
+from minialex.utils import checkpoint
 from minialex.utils.cores import usable_cores
 from minialex.utils.options import options
 
@@ -32,12 +33,30 @@ def inherited(out: str | Path | None, data: Any, given: dict[str, Any]) -> dict[
     stored = {name: value for name, value in settings.items() if name in names}
     if stored.get("threads") is not None:
         stored["threads"] = min(stored["threads"], usable_cores())
+    if "devices" in given and "parallel" not in given:
+        given = {**given, "devices": DeviceConfig(devices=given["devices"]).devices}
+        if not isinstance(given["devices"], tuple) or len(given["devices"]) < 2:
+            stored.pop("parallel", None)  # nothing is divided any more
     if data is None and stored.get("data") is None:
         raise InputError(
             f"the run in {out} was started from Python on data of its own: resume it from there, "
             "and give the data again"
         )
-    return {**stored, **given, "data": stored["data"] if data is None else data}
+    if data is None and stored["data"] != "shapes":  # which never was a folder of that name
+        data = stored["data"]
+    return {**stored, **given, "data": data}
+
+
+def require_unfinished(folder: Path, epochs: int) -> None:
+    """Refuse fewer epochs than the run has done."""
+    if not (folder / "last.safetensors").exists():
+        return
+    state = checkpoint.load_metadata(folder / "last.safetensors").get("state") or {}
+    if epochs < (done := state.get("epoch", 0)):
+        raise InputError(
+            f"the run in {folder} has done {done} epochs and {epochs} were asked for: ask for at "
+            f"least {done}"
+        )
 
 
 def require_resumable(out: str | Path, config: TrainConfig) -> None:

@@ -65,5 +65,10 @@ def restore(path: Path, devices: Devices) -> tuple[State, Classifier]:
             f"{path} holds weights but no training state: resume from last.safetensors"
         ) from None
     counters = described.get("state") or {}
+    if unknown := sorted(set(counters) - set(_COUNTERS)):
+        raise InputError(
+            f"{path} has a training state with {', '.join(unknown)}, which this version of "
+            "minialex does not know: resume it with the version that wrote it"
+        )
     state = State(classifier.params, classifier.devices.place(velocities), **counters)
     return state, classifier

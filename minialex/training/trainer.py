@@ -25,6 +25,7 @@ from minialex.training.resume import (
     inherited,
     rate_jump,
     require_resumable,
+    require_unfinished,
     stored_config,
 )
 from minialex.training.state import State, restore
@@ -55,6 +56,8 @@ def train(
     for line in splits.remarks():
         show.say(line)
     model = resolve_model(config, splits)
+    if resumed is not None:
+        require_unfinished(resumed, model.recipe.epochs)
     held_out.require_validation(config, splits, model.recipe.schedule)
     start = None if source is None else _transfer(config, source, model, splits)
     devices = where.open(model.network)

@@ -15,7 +15,7 @@ import numpy as np
 from minialex.errors import InputError
 from minialex.utils.atomic import write_blocks
 
-FORMAT = 1
+FORMAT = 1  # raised whenever files of older versions could not be read in the same way
 
 _KEY = "minialex"
 _DTYPES = {
@@ -89,6 +89,11 @@ def _load(path: Path, tensors: bool) -> tuple[dict[str, np.ndarray], dict[str, A
     except (SafetensorError, ValueError, LookupError, TypeError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path} is damaged or not a weight file ({reason})") from None
-    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
-        raise InputError(f"{path} has a format that this version of minialex cannot read: upgrade")
+    found = metadata.get("format") if isinstance(metadata, dict) else None
+    if found != FORMAT:
+        newer = isinstance(found, int) and found > FORMAT
+        raise InputError(
+            f"{path} has format {found!r} and this version of minialex reads {FORMAT}: "
+            f"{'upgrade minialex' if newer else 'read it with the version that wrote it'}"
+        )
     return arrays, metadata

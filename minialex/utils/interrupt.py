@@ -7,6 +7,8 @@ import sys
 import threading
 from typing import Any
 
+from minialex.utils.ctrl_c import never_ignored
+
 
 class Interrupted(Exception):
     """Raised by `Interrupt.check` once a signal has come."""
@@ -30,8 +32,10 @@ class Interrupt:
     def __init__(self) -> None:
         self.requested: str | None = None
         self._before: dict[signal.Signals, Any] = {}
+        self._never_ignored = never_ignored()
 
     def __enter__(self) -> "Interrupt":
+        self._never_ignored.__enter__()
         if threading.current_thread() is threading.main_thread():
             for number in self.SIGNALS:
                 if number.name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN:
@@ -43,6 +47,7 @@ class Interrupt:
         for number, handler in self._before.items():
             # None: a handler that was not installed from Python and cannot be restored
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        self._never_ignored.__exit__(None, None, None)
 
     def check(self) -> None:
         """Raise Interrupted if a signal has come: for where work may be dropped."""

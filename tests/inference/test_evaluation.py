@@ -166,9 +166,14 @@ def test_a_file_of_another_network_is_refused(classifier, tmp_path):
             checkpoint.save(path, tensors, {**described, key: value})
             with pytest.raises(InputError):
                 load(path).predict(np.zeros((9, 9, 3), np.uint8))
+    whole = dict(described)
     del described["recipe"]
     checkpoint.save(path, tensors, described)
-    with pytest.raises(InputError, match="not a weight file of minialex"):
+    with pytest.raises(InputError, match=r"has no recipe: a version of minialex before 0\.1\.0"):
+        load(path)
+    older = {**whole, "model": {k: v for k, v in whole["model"].items() if k != "dropout"}}
+    checkpoint.save(path, tensors, older)
+    with pytest.raises(InputError, match=r"it has no 'dropout'\): a version of minialex before"):
         load(path)
 
 

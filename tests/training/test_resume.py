@@ -21,6 +21,7 @@ from minialex.errors import InputError, TrainingError
 from minialex.models.recipe import Recipe
 from minialex.training import resume, run_folder
 from minialex.training.state import State
+from minialex.utils import checkpoint
 
 TINY = {"model": "tiny", "batch_size": 16, "backend": "numpy", "progress": False}
 
@@ -267,3 +268,53 @@ def test_a_copied_run_folder_goes_on(run):
     shutil.copytree(run, run.with_name("copy"))
     assert go_on(run) == go_on(run.with_name("copy")) == 0
     assert same(run, run.with_name("copy"))
+
+
+def test_a_run_on_several_devices_goes_on_on_one(tmp_path):
+    out = tmp_path / "run"
+    two = {"devices": [0, 1], "parallel": "data"}
+    minialex.train("shapes:48", **TINY, **two, epochs=2, max_steps=1, out=out)
+    assert go_on(out, "--devices", "0") == 0
+    assert len(history(out)) == 2
+
+
+def test_fewer_epochs_than_are_done_are_refused(run):
+    assert go_on(run) == 0
+    before = (run / "config.json").read_bytes()
+    with pytest.raises(
+        InputError, match="has done 2 epochs and 1 were asked for: ask for at least"
+    ):
+        minialex.train(out=run, resume=True, epochs=1, progress=False)
+    assert (run / "config.json").read_bytes() == before
+
+
+def test_the_drawings_stay_the_drawings_beside_a_folder_called_shapes(run, tmp_path, monkeypatch):
+    config = run / "config.json"
+    config.write_text(config.read_text().replace('"shapes:48"', '"shapes"'))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shapes").mkdir()
+    monkeypatch.setattr("minialex.data.sources.drawings.DEFAULT_COUNT", 48)
+    assert go_on(run) == 0
+    with pytest.raises(InputError, match=r"write \./shapes for the folder, shapes:2400 for the"):
+        minialex.train("shapes", **TINY, epochs=1, out=tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_state_of_another_version_is_one_sentence(run):
+    tensors, metadata = checkpoint.load(run / "last.safetensors")
+    metadata["state"]["momentum_sum"] = 1
+    del metadata["format"]
+    checkpoint.save(run / "last.safetensors", tensors, metadata)
+    with pytest.raises(InputError, match="a training state with momentum_sum, which this version"):
+        minialex.train(out=run, resume=True, progress=False)
+
+
+def test_validation_has_the_loss_that_is_trained(tmp_path):
+    """In one epoch of a tiny rate both are what guessing gives: 11 margins, or ln 12."""
+    for name, guessing in (("hinge", 11.0), ("softmax", np.log(12))):
+        result = minialex.train(
+            "shapes:48", **TINY, loss=name, lr=1e-9, epochs=1, out=tmp_path / name
+        )
+        [row] = result.history
+        assert row["train_loss"] == pytest.approx(guessing, rel=0.2)
+        assert row["val_loss"] == pytest.approx(guessing, rel=0.2)

@@ -7,7 +7,7 @@ from pathlib import Path
 from minialex.data.dataset import Dataset, Splits
 from minialex.data.remarks import Remarks
 from minialex.data.sources import walk
-from minialex.data.sources.drawings import is_drawings, named_count, open_drawings
+from minialex.data.sources.drawings import DEFAULT_COUNT, is_drawings, named_count, open_drawings
 from minialex.data.sources.layouts import TRAIN_NAMES, VAL_NAMES
 from minialex.data.sources.source import all_sources, source_of
 from minialex.errors import InputError
@@ -24,15 +24,26 @@ def open_data(
     and anything else is the path of a folder: train/<class>/ and val/<class>/, or <class>/ alone,
     or ILSVRC-2012's archives as they are downloaded, or its Kaggle layout, or CIFAR-10's files, or
     cuda-convnet's batches, or what `minialex prepare` packed. Without a validation part,
-    `val_fraction` of each class is held out by `seed`. Write "./shapes" for a folder of that name.
+    `val_fraction` of each class is held out by `seed`.
 
     Raises FileNotFoundError for a path that does not exist and InputError for a folder that cannot
-    be used.
+    be used, and for "shapes" where a folder has that name: "./shapes" names the folder and
+    "shapes:2400" the built-in set.
     """
+    require_clear(data)
     if data is None or is_builtin(data):
         return open_drawings(named_count(str(data or "shapes")), seed=seed)
     root = existing_folder(data)
     return source_of(root).open(root, seed=seed, val_fraction=val_fraction)
+
+
+def require_clear(data: object) -> None:
+    """Raise InputError for "shapes" where it could also be a folder."""
+    if isinstance(data, str) and data == "shapes" and Path(data).is_dir():
+        raise InputError(
+            "data 'shapes' may be the built-in images or the folder of that name: write ./shapes "
+            f"for the folder, shapes:{DEFAULT_COUNT} for the built-in images"
+        )
 
 
 def open_for_evaluation(data: str | os.PathLike[str]) -> Dataset:
@@ -56,6 +67,8 @@ def existing_folder(data: str | os.PathLike[str]) -> Path:
 
     Raises FileNotFoundError, which suggests the nearest name, or InputError for another file.
     """
+    if not os.fspath(data):
+        raise InputError("the data has an empty name: give a folder, or 'shapes'")
     root = Path(data).expanduser()
     if root.is_file() and any(root.name in source.file_names for source in all_sources()):
         root = root.parent

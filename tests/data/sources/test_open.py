@@ -42,6 +42,19 @@ def test_nothing_near():
         open_data("/qqqqqqq/zzzz")
 
 
+def test_one_meaning_a_word(tmp_path, photos, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert len(open_data("shapes").train) == 2400
+    (tmp_path / "shapes").symlink_to(photos)
+    for opened in (open_data, open_for_evaluation):
+        with pytest.raises(InputError, match=r"write \./shapes for the folder, shapes:2400 for"):
+            opened("shapes")
+    assert open_data("./shapes").train.class_ids == ("cat", "dog")
+    assert len(open_data("shapes:2400").train) == len(open_data().train) == 2400
+    with pytest.raises(InputError, match="empty name"):
+        open_data("")
+
+
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "data.tar").write_bytes(b"")
     with pytest.raises(InputError, match="is a file: give a folder"):
