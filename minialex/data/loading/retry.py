@@ -11,13 +11,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-PAUSES = (
-    0.1,
-    0.3,
-    1.0,
-    2.0,
-    4.0,
-)  # seconds, far below the time-out of a read
+PAUSES = (0.1, 0.3, 1.0, 3.0, 10.0)  # seconds, far below the time-out of a read
 
 _NAMES = """
     EIO ESTALE EMFILE ENFILE EAGAIN EBUSY EINTR ETIMEDOUT EREMOTEIO ECONNRESET ECONNABORTED ENETDOWN

@@ -98,15 +98,20 @@ def open_packed(root: Path) -> Splits:
 
     Raises InputError where the manifest or a file is damaged, or where they disagree.
     """
-    manifest = Manifest(root)
+    return open_parts(Manifest(root))
+
+
+def open_parts(manifest: Manifest) -> Splits:
+    """The parts that a manifest describes; all its files are mapped after this."""
     return Splits(*(_open_part(manifest, part) for part in PARTS))
 
 
 def verify(root: Path, progress: Callable[[int], object] | None = None) -> list[str]:
     """Read every file of the packed set and name those whose checksum is wrong."""
-    open_packed(root)
+    manifest = Manifest(root)
+    open_parts(manifest)
     problems = []
-    for entry in Manifest(root).entries():
+    for entry in manifest.files:
         with (root / entry["file"]).open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != entry.get("sha256"):

@@ -60,11 +60,15 @@ def checksum(values: dict[str, Any]) -> str:
 
 
 class Manifest:
-    """manifest.json; every value is checked before it is used."""
+    """manifest.json; every value is checked before it is used.
+
+    `files` are the entries of the files that were mapped, with their sizes and checksums.
+    """
 
     def __init__(self, root: Path):
         self.root = root
         self.values = self._read()
+        self.files: list[dict[str, Any]] = []
         self.size = self.number(self.values, "size", 1, _LARGEST_SIDE)
         self.jpeg = self.of(self.values, "pixels", str) == "jpeg"
         self.class_ids, self.class_names = map(self._words, ("class_ids", "class_names"))
@@ -86,16 +90,6 @@ class Manifest:
             raise self.wrong("the mean or the colour statistics are not finite")
         return Statistics(np.array(mean), std, axes, self.number(entry, "images", 1, 1 << 40))
 
-    def entries(self) -> list[dict[str, Any]]:
-        """All files with their sizes and checksums."""
-        found = [self.values["statistics"]["mean"]]
-        for part in PARTS:
-            of_part = self.values["parts"][part]
-            found += [of_part[key] for key in ("labels", "names")]
-            found += [of_part["places"]] if self.jpeg else []
-            found += of_part["shards"]
-        return found
-
     def map(
         self, entry: dict, kind: str, shape: tuple[int, ...], has_header: bool = True
     ) -> np.ndarray:
@@ -112,6 +106,7 @@ class Manifest:
             raise InputError(
                 f"{str(path)!r} has {size:,} bytes, and {MANIFEST} says {entry['bytes']:,}: {again}"
             )
+        self.files.append(entry)
         wanted = shape, False, np.dtype(kind)
         with path.open("rb") as file:
             found = _read_header(file) if has_header else wanted

@@ -42,14 +42,6 @@ class Read(NamedTuple):
     products: np.ndarray
 
 
-class Stored(NamedTuple):
-    """One image of the shard under way."""
-
-    number: int  # its index in the source
-    content: bytes | memoryview
-    digest: int
-
-
 @dataclass
 class PartState:
     """Progress on one part."""
@@ -124,14 +116,15 @@ def pack(
             suffix = "npy" if quality is None else "jpegs"
             path = folder / f"{name}-{part.done // per_shard:05d}.{suffix}"
             indices = range(part.done, min(part.done + per_shard, len(dataset)))
-            stored, left_out = [], {}
+            stored: list[tuple[int, bytes | memoryview, int]] = []  # index, content, digest
+            left_out = {}
             total, products = np.zeros_like(state.total), np.zeros_like(state.products)
             for index in indices:
                 image = next(found)
                 if isinstance(image, str):
                     left_out[source_name(dataset, index, root)] = image
                 else:
-                    stored.append(Stored(index, image.content, image.digest))
+                    stored.append((index, image.content, image.digest))
                     total += image.pixels
                     products += image.products
                 bar.update(1)
@@ -161,19 +154,19 @@ def encode(image: np.ndarray, quality: int) -> bytes:
     return content.getvalue()
 
 
-def _write_shard(path: Path, part: PartState, stored: list[Stored], size: int | None) -> None:
+def _write_shard(path: Path, part: PartState, stored: list[tuple], size: int | None) -> None:
     """Write the images and note them; no file if there are none. `size` None is for JPEG."""
     if not stored:
         return
+    indices, contents, digests = zip(*stored, strict=True)
     head = [] if size is None else [header("|u1", (len(stored), size, size, 3))]
-    entry = write_file(path, [*head, *(image.content for image in stored)])
+    entry = write_file(path, [*head, *contents])
     part.shards.append({"file": path.name, "images": len(stored), **entry})
-    offset = sum(map(len, head))
-    for image in stored:
-        part.kept.append(image.number)
-        part.digests.append(image.digest)
-        part.places.append((offset, len(image.content)))
-        offset += len(image.content)
+    part.kept += indices
+    part.digests += digests
+    lengths = [len(content) for content in contents]
+    offsets = np.cumsum([sum(map(len, head)), *lengths]).tolist()
+    part.places += zip(offsets, lengths, strict=False)
 
 
 def _reader(

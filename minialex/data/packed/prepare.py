@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from minialex.data.dataset import Splits
-from minialex.data.packed.dataset import open_packed
+from minialex.data.packed.dataset import open_packed, open_parts
 from minialex.data.packed.finish import REPORT, finish, require_usable
 from minialex.data.packed.format import MANIFEST, PARTS, Manifest
 from minialex.data.packed.packing import (
@@ -172,8 +172,8 @@ def _fingerprint(splits: Splits, root: Path | None) -> str:
 
 
 def _done_before(folder: Path, request: dict) -> Prepared:
-    splits = open_packed(folder)
     manifest = Manifest(folder)
+    splits = open_parts(manifest)
     if manifest.values.get("request") != request:
         raise InputError(
             f"{str(folder)!r} holds a packed data set of other images or options: choose a new "
@@ -181,7 +181,7 @@ def _done_before(folder: Path, request: dict) -> Prepared:
         )
     (folder / STATE).unlink(missing_ok=True)
     counts = {"train": len(splits.train), "val": len(splits.val)}
-    return Prepared(folder, counts, {}, sum(entry["bytes"] for entry in manifest.entries()))
+    return Prepared(folder, counts, {}, sum(entry["bytes"] for entry in manifest.files))
 
 
 def _needed(splits: Splits, state: PrepareState) -> int:
