@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 import numpy as np
 
-from minialex.data.decode import depth, jpeg, kinds
+from minialex.data.decode import depth, jpeg, kinds, orientation
 from minialex.errors import InputError
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def _pixels(image: "Image", file: BinaryIO) -> np.ndarray:
     """The upright pixels of an image that was opened from `file`: uint8 (H, W, 3)."""
     pixels = jpeg.decode(image, file)
     if pixels is not None:
-        return np.ascontiguousarray(_TURNS[_orientation(image)](pixels))
+        return orientation.turned(pixels, orientation.of(image))
     wide_colour, white = depth.has_wide_colour(image), None
     if depth.is_wide(image):
         white = depth.stated_white(image, file)
@@ -166,7 +166,7 @@ def to_rgb(image: "np.ndarray | Image", white: float | None = None) -> "Image":
     if isinstance(image, np.ndarray):
         image = _from_array(image)
     image.load()
-    image = _upright(image)
+    image = orientation.upright(image)
     if depth.is_wide(image):
         image = Image.fromarray(depth.to_bytes(image, white))
     if image.mode in _ALPHA_MODES or "transparency" in image.info:
@@ -174,38 +174,6 @@ def to_rgb(image: "np.ndarray | Image", white: float | None = None) -> "Image":
         paper = Image.new("RGBA", straight.size, "white")
         image = Image.alpha_composite(paper, straight)
     return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _upright(image: "Image") -> "Image":
-    from PIL import ImageOps
-
-    if _orientation(image) == 1:
-        return image
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # as below
-        return image
-
-
-def _orientation(image: "Image") -> int:
-    """How the camera was turned, 1 to 8 by Exif; 1 is upright."""
-    try:
-        found = image.getexif().get(jpeg.ORIENTATION, 1)
-    except Exception:  # damaged Exif data does not make the image unreadable
-        return 1
-    return found if found in _TURNS else 1
-
-
-_TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
-    1: lambda pixels: pixels,
-    2: lambda pixels: pixels[:, ::-1],
-    3: lambda pixels: pixels[::-1, ::-1],
-    4: lambda pixels: pixels[::-1],
-    5: lambda pixels: pixels.swapaxes(0, 1),
-    6: lambda pixels: np.rot90(pixels, -1),
-    7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
-    8: lambda pixels: np.rot90(pixels),
-}
 
 
 def _from_array(array: np.ndarray) -> "Image":

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 START = b"\xff\xd8\xff"  # of a JPEG file
-ORIENTATION = 0x0112  # Exif tag: 1 is upright
 _METADATA = 1 << 17  # bytes at the front, where Exif is
 
 _EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker")
