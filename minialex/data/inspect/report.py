@@ -71,11 +71,20 @@ def _check_images(
     yield from sections.verdict(
         [
             *problems,
+            *_unreadable_classes(splits, files),
             *sections.file_problems(files),
             *sections.mislabelled_files(files),
             *sections.doubles(files),
         ]
     )
+
+
+def _unreadable_classes(splits: Splits, files: list[CheckedFile]) -> Iterator[str]:
+    """Classes of the training part that no image is left of."""
+    readable = {file.class_id for file in files if file.part == "train" and file.problem is None}
+    for class_id in splits.train.class_ids:
+        if class_id not in readable:
+            yield f"class {class_id} of train has no readable image"
 
 
 def _read(

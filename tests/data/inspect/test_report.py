@@ -142,17 +142,30 @@ def test_a_packed_set_is_read_to_its_last_byte(photos, tmp_path):
     assert f"{shard} has changed since it was written" in check_data(tmp_path / "packed")
 
 
+def blank(data, index):
+    """Zeros over the first bytes of an image, in its file or in its archive."""
+    path, start = data.path(index), 0
+    if path is None:
+        path, start = data.archive, int(data.offsets[index])
+    content = bytearray(path.read_bytes())
+    content[start : start + 200] = bytes(200)
+    path.write_bytes(content)
+
+
 @pytest.mark.parametrize("write", [ilsvrc.write_archives, ilsvrc.write_kaggle])
 def test_check_reads_every_image_of_an_archive(tmp_path, write):
     root = write(tmp_path / "imagenet")
     assert check_data(root).endswith("no problems found")
-    data = open_data(root).train
-    path, start = data.path(4), 0
-    if path is None:
-        path, start = data.archive, int(data.offsets[4])
-    content = bytearray(path.read_bytes())
-    content[start : start + 200] = bytes(200)
-    path.write_bytes(content)
+    blank(open_data(root).train, 4)
     report = check_data(root)
     assert "unreadable files, which training skips: 1" in report
     assert "n02012849_11.JPEG is not an image" in report
+    assert "has no readable image" not in report
+
+
+def test_a_class_of_an_archive_without_a_readable_image_is_named(tmp_path):
+    root = ilsvrc.write_archives(tmp_path / "imagenet")
+    train = open_data(root).train
+    for index in (3, 4, 5):
+        blank(train, index)
+    assert "class n02012849 of train has no readable image" in check_data(root)
