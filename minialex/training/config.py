@@ -16,7 +16,16 @@ from minialex.errors import InputError, unknown
 from minialex.inference.unlearnt import data_key
 from minialex.models import Model
 from minialex.parallel import DeviceConfig
-from minialex.utils.arguments import FilePath, Flag, Number, Settings, integer, wrong
+from minialex.utils.arguments import (
+    FRACTION,
+    SEED,
+    FilePath,
+    Flag,
+    Number,
+    Settings,
+    integer,
+    wrong,
+)
 from minialex.utils.options import check, option, options
 
 WHAT, HOW, RUN = "what to train", "training (default: the network's own recipe)", "the run"
@@ -78,7 +87,7 @@ class TrainConfig:
         0.1,
         "fraction held out for validation where the data has no val/ (0.1; 0: none)",
         group=WHAT,
-        type=Number(float, at_least=0, below=1),
+        type=FRACTION,
         metavar="F",
     )
     allow_upscaling: bool = option(
@@ -143,7 +152,7 @@ class TrainConfig:
         metavar="PATH",
     )
     dtype: str = option("float32", "float32 or float64", group=HOW, metavar="NAME")
-    seed: int = option(0, "random seed", group=HOW, type=integer(0, 2**64), metavar="N")
+    seed: int = option(0, "random seed", group=HOW, type=SEED, metavar="N")
     workers: int | None = option(
         None,
         "threads that decode images",

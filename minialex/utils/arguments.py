@@ -44,6 +44,7 @@ class Number:
     at_least: float | None = None
     above: float | None = None
     below: float | None = None
+    at_most: float | None = None
 
     @property
     def __name__(self) -> str:  # type: ignore[override]
@@ -67,6 +68,7 @@ class Number:
             and (self.at_least is None or value >= self.at_least)
             and (self.above is None or value > self.above)
             and (self.below is None or value < self.below)
+            and (self.at_most is None or value <= self.at_most)
         )
 
     def __str__(self) -> str:
@@ -74,6 +76,7 @@ class Number:
             *([f"of at least {self.at_least:g}"] if self.at_least is not None else []),
             *([f"above {self.above:g}"] if self.above is not None else []),
             *([f"below {_power(self.below)}"] if self.below is not None else []),
+            *([f"at most {self.at_most:g}"] if self.at_most is not None else []),
         ]
         return f"a {'whole ' * (self.read is int)}number {' and '.join(ends)}".strip()
 
@@ -82,9 +85,13 @@ def _power(number: float) -> str:
     return f"2**{int(math.log2(number))}" if number > 1e6 else f"{number:g}"
 
 
-def integer(at_least: int, below: int | None = None) -> Number:
+def integer(at_least: int, below: int | None = None, at_most: int | None = None) -> Number:
     """Whole numbers from `at_least` on."""
-    return Number(int, at_least=at_least, below=below)
+    return Number(int, at_least=at_least, below=below, at_most=at_most)
+
+
+SEED = integer(0, 2**64)  # the key of the random numbers has 64 bits
+FRACTION = Number(float, at_least=0, below=1)
 
 
 @dataclass(frozen=True)

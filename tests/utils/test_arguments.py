@@ -5,6 +5,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
+import minialex
 from minialex.errors import InputError
 from minialex.parallel import DeviceConfig
 from minialex.training.config import TrainConfig
@@ -102,3 +103,17 @@ def test_types_read_the_command_line():
     with pytest.raises(ValueError, match="invalid literal"):
         integer(0)("many")
     assert Flag().check("x", 1) is True
+
+
+def test_an_empty_name_is_not_the_current_folder():
+    with pytest.raises(InputError, match="out is '': it must be a path"):
+        minialex.train(out="")
+
+
+def test_prepare_takes_numbers_of_numpy_and_refuses_others(tmp_path):
+    done = minialex.prepare("shapes:48", tmp_path / "a", size=np.int64(24), progress=False)
+    assert done.images == {"train": 48, "val": 12}
+    with pytest.raises(InputError, match="size is '24': it must be a whole number of at least 8"):
+        minialex.prepare("shapes:48", tmp_path / "b", size="24")
+    with pytest.raises(InputError, match="val_fraction is 1"):
+        minialex.prepare("shapes:48", tmp_path / "b", val_fraction=1)

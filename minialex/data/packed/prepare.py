@@ -22,6 +22,7 @@ from minialex.data.packed.packing import (
 )
 from minialex.data.sources.open import existing_folder, is_builtin, open_data
 from minialex.errors import InputError
+from minialex.utils.arguments import FRACTION, SEED, Number, integer
 from minialex.utils.cores import usable_cores
 from minialex.utils.interrupt import Interrupt
 from minialex.utils.lock import lock
@@ -66,7 +67,11 @@ def prepare(
     Called again after an interruption, it continues. Raises InputError for data or options that
     cannot be used, and if there is not enough room on the disk.
     """
-    _check(size, quality, max_left_out, workers)
+    size = integer(8, at_most=4096).check("size", size)
+    quality = integer(1, at_most=95).check("quality", quality)
+    workers = None if workers is None else integer(1).check("workers", workers)
+    seed, val_fraction = SEED.check("seed", seed), FRACTION.check("val_fraction", val_fraction)
+    max_left_out = Number(float, at_least=0, at_most=1).check("max_left_out", max_left_out)
     show, folder = Progress(progress), Path(folder).expanduser()
     splits = open_data(source, seed=seed, val_fraction=val_fraction)
     root = None if is_builtin(source) else existing_folder(source)
@@ -116,17 +121,6 @@ def prepare(
         sum(shard["bytes"] for part in state.parts.values() for shard in part.shards),
         interrupt.requested,
     )
-
-
-def _check(size: int, quality: int, max_left_out: float, workers: int | None) -> None:
-    if workers is not None and workers < 1:
-        raise InputError(f"workers is {workers}: at least 1 thread is needed")
-    if not 8 <= size <= 4096:
-        raise InputError(f"size is {size}: choose between 8 and 4096 pixels")
-    if not 1 <= quality <= 95:
-        raise InputError(f"quality is {quality}: choose between 1 and 95")
-    if not 0 <= max_left_out <= 1:
-        raise InputError(f"max_left_out is {max_left_out}: choose between 0 and 1")
 
 
 def _start(folder: Path, request: dict) -> PrepareState:

@@ -342,7 +342,8 @@ def test_what_cannot_be_prepared_is_said_in_a_sentence(photos, tmp_path):
         with pytest.raises(InputError, match=sentence):
             pack(source, folder, **options)
 
-    refused("size is 4: choose", size=4)
+    refused("size is 4: it must be a whole number of at least 8 and at most 4096", size=4)
+    refused("size is '64'", size="64")
     refused("quality is 96", jpeg=True, quality=96)
     refused("max_left_out is 2", max_left_out=2)
     refused("workers is 0", workers=0)
