@@ -44,9 +44,10 @@ class Ensemble:
     _columns: tuple[np.ndarray, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "members", tuple(self.members))
         if not self.members:
             raise InputError("an ensemble needs at least one network: give its weight files")
-        weights = self.weights or (1.0,) * len(self.members)
+        weights = tuple(map(float, self.weights)) or (1.0,) * len(self.members)
         if len(weights) != len(self.members):
             raise InputError(
                 f"{len(weights)} weights for {len(self.members)} networks: give one each"
@@ -219,7 +220,7 @@ def load_ensemble(
 ) -> Ensemble:
     """The networks in weight files or run folders, all on the same devices."""
     members = tuple(load_on(path, devices) for path in paths)
-    return Ensemble(members, tuple(weights or ()))
+    return Ensemble(members, () if weights is None else tuple(weights))
 
 
 def find_weights(probabilities: Sequence[np.ndarray], labels: np.ndarray) -> tuple[float, ...]:

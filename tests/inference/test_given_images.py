@@ -92,8 +92,8 @@ def test_a_classifier_goes_to_another_process(classifier, tmp_path, devices, cop
     found = copied(original)
     assert type(found.devices) is type(original.devices)
     np.testing.assert_array_equal(found.probabilities(RGB), original.probabilities(RGB))
-    ensemble = copied(Ensemble((original, classifier), (0.7, 0.3)))
-    assert ensemble.weights == (0.7, 0.3)
+    ensemble = copied(Ensemble([original, classifier], np.array([3, 1])))
+    assert ensemble.weights == (0.75, 0.25)
     ensemble.predict(RGB)
 
 

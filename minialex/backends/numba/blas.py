@@ -37,7 +37,7 @@ def _compiled(a, turn_a, b, turn_b, c, add, rows, columns, depth):
 
     def call(a, turn_a, b, turn_b, c, add, rows, columns, depth):
         beta = zero_one[1:] if add else zero_one[:1]
-        # Fortran's matrices are ours turned: C = A B is Cᵀ = Bᵀ Aᵀ
+        # Fortran's matrices are ours transposed: C = A B is Cᵀ = Bᵀ Aᵀ
         external(
             kind,
             _TURNED if turn_b else _PLAIN,
@@ -65,12 +65,12 @@ def multiply(a, b, c, add=False):
 
 
 @compiled
-def multiply_turned(a, b, c, add=False):
+def multiply_transposed(a, b, c, add=False):
     """c (M, N) = aᵀ b, from a (L, M) and b (L, N), or c + that."""
     _gemm(a, True, b, False, c, add, c.shape[0], c.shape[1], a.shape[0])
 
 
 @compiled
-def multiply_by_turned(a, b, c, add=False):
+def multiply_by_transposed(a, b, c, add=False):
     """c (M, N) = a bᵀ, from a (M, L) and b (N, L), or c + that."""
     _gemm(a, False, b, True, c, add, c.shape[0], c.shape[1], a.shape[1])

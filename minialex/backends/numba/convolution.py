@@ -13,7 +13,7 @@ from numba import prange
 
 from minialex.backends.base import Array, Pads, Pair, Shape, output_shape
 from minialex.backends.numba import winograd
-from minialex.backends.numba.blas import multiply, multiply_by_turned, multiply_turned
+from minialex.backends.numba.blas import multiply, multiply_by_transposed, multiply_transposed
 from minialex.backends.numba.elementwise import copy, finish
 from minialex.backends.numba.execution import NumbaExecution
 from minialex.utils.jit import compiled, threaded
@@ -81,10 +81,10 @@ class NumbaConvolution(NumbaExecution):
         whole = tuple(stride) == (1, 1)
         if whole and self._by_tiles(len(dy), weight.shape, input_shape[1:3], stride, groups):
             r, _, cg, _ = weight.shape
-            turned = weight[::-1, ::-1].reshape(r, r, cg, groups, k // groups)
-            turned = turned.transpose(0, 1, 4, 3, 2).reshape(r, r, k // groups, groups * cg)
+            flipped = weight[::-1, ::-1].reshape(r, r, cg, groups, k // groups)
+            flipped = flipped.transpose(0, 1, 4, 3, 2).reshape(r, r, k // groups, groups * cg)
             corner = (r - 1 - pads[0][0], r - 1 - pads[1][0])
-            self._tiles(dy, turned, np.zeros(groups * cg, dy.dtype), dx, 1, corner, groups, False)
+            self._tiles(dy, flipped, np.zeros(groups * cg, dy.dtype), dx, 1, corner, groups, False)
             return dx
         weights = np.ascontiguousarray(weight).reshape(-1, k)
         together = max(1, min(_ROWS // prod(output), -(-len(dy) // self.threads)))
@@ -213,7 +213,7 @@ def weight_gradient(x, dy, dw, size, stride, pad, output, groups, threads, block
             count = min(block, rows - first)
             _fill(x, cols, first, count, g * cg, cg, size, stride, pad, output)
             dy_group = dy[first : first + count, g * kg : (g + 1) * kg]
-            multiply_turned(cols[:count], dy_group, dw[t, :, g * kg : (g + 1) * kg], True)
+            multiply_transposed(cols[:count], dy_group, dw[t, :, g * kg : (g + 1) * kg], True)
 
 
 @threaded
@@ -235,7 +235,7 @@ def input_gradient(dy, weights, dx, size, stride, pad, output, groups, threads, 
             for g in range(groups):
                 dy_group = dy[first * pixels : (first + count) * pixels, g * kg : (g + 1) * kg]
                 own = weights[:, g * kg : (g + 1) * kg]
-                multiply_by_turned(dy_group, own, cols[: count * pixels])
+                multiply_by_transposed(dy_group, own, cols[: count * pixels])
                 for i in range(count * pixels):
                     n, p, q = first + i // pixels, i // q_size % p_size, i % q_size
                     h0, w0 = p * stride[0] - pad[0], q * stride[1] - pad[1]

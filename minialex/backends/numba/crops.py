@@ -57,7 +57,7 @@ class NumbaCrops(NumbaExecution):
 def crops(images, top, left, flip, mean, mean_top, mean_left, shift, scale, out):
     """Resized images to network input: cut, subtract the mean, mirror, shift the colour, scale.
 
-    A row of pixels is one run of numbers, so that vectors are filled; mirrored ones are turned.
+    A row of pixels is one run of numbers, which fills vectors; mirrored rows are reversed.
     """
     n_size, crop, _, c_size = out.shape
     run = crop * c_size

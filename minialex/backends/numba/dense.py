@@ -8,7 +8,7 @@ import numpy as np
 from numba import prange
 
 from minialex.backends.base import Array, Shape
-from minialex.backends.numba.blas import multiply, multiply_by_turned, multiply_turned
+from minialex.backends.numba.blas import multiply, multiply_by_transposed, multiply_transposed
 from minialex.backends.numba.elementwise import finish
 from minialex.backends.numba.execution import NumbaExecution
 from minialex.utils.jit import compiled, threaded
@@ -93,7 +93,7 @@ def input_gradient(dy, weight, dx, threads):
     for t in prange(threads):
         first, end = inputs * t // threads, inputs * (t + 1) // threads
         if end > first:
-            multiply_by_turned(dy, weight[first:end], dx[:, first:end])
+            multiply_by_transposed(dy, weight[first:end], dx[:, first:end])
 
 
 @threaded
@@ -103,7 +103,7 @@ def weight_gradient(x, dy, dw, threads):
     for t in prange(threads):
         first, end = inputs * t // threads, inputs * (t + 1) // threads
         if end > first:
-            multiply_turned(x[:, first:end], dy, dw[first:end])
+            multiply_transposed(x[:, first:end], dy, dw[first:end])
 
 
 @threaded

@@ -28,7 +28,7 @@ from functools import cache
 import numpy as np
 from numba import prange
 
-from minialex.backends.numba.blas import multiply, multiply_turned
+from minialex.backends.numba.blas import multiply, multiply_transposed
 from minialex.backends.numba.elementwise import copy, finish
 from minialex.utils.jit import compiled, compiled_with_fma, threaded
 
@@ -176,7 +176,7 @@ def weight_gradient(x, dy, b, g, du, stride, pad, size, groups, threads, togethe
         for t in prange(threads):
             for item in range(t, POINTS * groups, threads):
                 group, point = item % groups, item // groups
-                multiply_turned(
+                multiply_transposed(
                     v[group, point, : count * columns],
                     w[group, point, : count * columns],
                     du[point, :, group * kg : (group + 1) * kg],

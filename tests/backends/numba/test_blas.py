@@ -11,7 +11,7 @@ from minialex.testing.tolerance import assert_close
 @given(
     st.tuples(*[st.integers(1, 9)] * 3),
     st.tuples(*[st.integers(0, 3)] * 3),
-    st.sampled_from(["multiply", "multiply_turned", "multiply_by_turned"]),
+    st.sampled_from(["multiply", "multiply_transposed", "multiply_by_transposed"]),
     st.booleans(),
     st.sampled_from(["float32", "float64"]),
 )
@@ -19,8 +19,8 @@ def test_products_of_parts_of_arrays(sizes, beside, which, add, dtype):
     (m, n, depth), rng = sizes, np.random.default_rng(sum(sizes))
     shapes = {
         "multiply": ((m, depth), (depth, n)),
-        "multiply_turned": ((depth, m), (depth, n)),
-        "multiply_by_turned": ((m, depth), (n, depth)),
+        "multiply_transposed": ((depth, m), (depth, n)),
+        "multiply_by_transposed": ((m, depth), (n, depth)),
     }[which]
     wide = [
         rng.normal(size=(rows, columns + 2 * extra)).astype(dtype)
@@ -29,8 +29,8 @@ def test_products_of_parts_of_arrays(sizes, beside, which, add, dtype):
     a, b, c = (
         array[:, extra : array.shape[1] - extra] for array, extra in zip(wide, beside, strict=True)
     )
-    left = a.T if which == "multiply_turned" else a
-    right = b.T if which == "multiply_by_turned" else b
+    left = a.T if which == "multiply_transposed" else a
+    right = b.T if which == "multiply_by_transposed" else b
     wanted = left @ right + (c if add else 0)
     around = wide[2].copy()
     getattr(blas, which)(a, b, c, add)
