@@ -46,6 +46,12 @@ def test_write_a_backend(capsys):
     assert "every op agrees" in capsys.readouterr().out
 
 
+def test_same_on_two_devices():
+    found = load("same_on_two_devices").main(["--steps", "0", "--seeds", "1"])
+    assert found["float64", 0] < 1e-13  # measured 4e-15
+    assert 1e-9 < found["float32", 0] < 1e-4  # measured 2e-6: other sums, the same gradient
+
+
 @pytest.fixture(scope="module")
 def shapes_run(tmp_path_factory):
     """The run of `train_shapes`, the error that it returned, and what it printed."""
