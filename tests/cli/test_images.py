@@ -35,10 +35,10 @@ def test_a_folder_is_answered_whatever_else_is_in_it(folder, capsys):
     assert found(folder) == [str(folder / name) for name in ("2.jpg", "a/0.jpg", "a/1.jpg")]
     said = capsys.readouterr().err
     for what in (
-        "links in a circle (remove them): 2 (",
-        "links that lead nowhere (fetch or remove them): 1 (lost.jpg)",
-        "pipes, sockets or devices called like an image: 1 (pipe.jpg)",
-        "HEIC files, which are not read (convert them to JPEG): 1 (b.heic)",
+        "links in a loop (remove them): 2 (",
+        "broken links (fetch or remove them): 1 (lost.jpg)",
+        "pipes, sockets or devices named like an image: 1 (pipe.jpg)",
+        "HEIC files, not supported (convert them to JPEG): 1 (b.heic)",
         f"{folder / 'broken.jpg'} is not an image that Pillow can read: it is empty",
     ):
         assert f"skipped: {what}" in said

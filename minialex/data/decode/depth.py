@@ -86,10 +86,10 @@ def _white(mode: str, low: float, high: float) -> float:
     if _DIM <= high < 65536 + 4096 and low > -4096:
         return 65535.0
     if mode.startswith("I;16"):
-        raise UnknownRange(f"its values of 16 bits reach {high:,.0f} of 65,535 only, {_ADVICE}")
+        raise UnknownRange(f"its 16-bit values only reach {high:,.0f} of 65,535, {_ADVICE}")
     raise UnknownRange(
-        f"its values go from {low:,.5g} to {high:,.5g}, which is none of the ranges 1, 255 or "
-        "65,535: save it with 8 or 16 bits"
+        f"its values range from {low:,.5g} to {high:,.5g}, and white is neither 1, 255 nor 65,535 "
+        "by them: save it with 8 or 16 bits"
     )
 
 

@@ -97,17 +97,17 @@ def what_else(head: bytes) -> str | None:
     if not head:
         return "it is empty"
     if head.startswith(b"version https://git-lfs"):
-        return "it is a pointer of Git LFS: fetch the image with `git lfs pull`"
+        return "it is a Git LFS pointer: fetch the image with `git lfs pull`"
     if head.startswith((b"/annex/objects/", b"../.git/annex/")):
-        return "it is a pointer of git-annex: fetch the image with `git annex get`"
+        return "it is a git-annex pointer: fetch the image with `git annex get`"
     if not head.strip(b"\0"):
-        return "it starts with zeros, so the file is incomplete: fetch it again"
+        return "it starts with zeros, so the file is incomplete: download it again"
     if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
         return "it is a HEIC photograph: convert it to JPEG"
     if head.startswith(b"\0\x05\x16\x07"):
-        return "it is a note of macOS (AppleDouble): remove it"
+        return "it is a macOS AppleDouble file: remove it"
     if head.lstrip().lower().startswith((b"<!doctype html", b"<html")):
-        return "it is a web page: fetch the image again"
+        return "it is a web page: download the image again"
     return None
 
 

@@ -113,7 +113,7 @@ def doubles(files: Sequence[CheckedFile]) -> Iterator[str]:
             elif first.class_id == other.class_id:
                 twice.append(pair)
     for title, pairs in (
-        ("the same image in two classes, so one label is wrong", two_labels),
+        ("the same image in two classes, so one of the labels is wrong", two_labels),
         ("train/val leakage, images of val that are also in train", leaked),
         ("the same image twice in one class", twice),
     ):

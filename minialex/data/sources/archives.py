@@ -27,7 +27,7 @@ from minialex.errors import InputError
 
 TRAIN, VAL = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 
-_NO_CLASS = Reason("entries that are no class archives such as n01440764.tar", False)
+_NO_CLASS = Reason("entries that are not class archives (n01440764.tar, ...)", False)
 _CLASS_TAR = re.compile(r"(?:\./)?(n\d{8})\.tar")
 _VAL_IMAGE = re.compile(r"(?:.*/)?ILSVRC2012_val_(\d{8})\.JPEG")
 

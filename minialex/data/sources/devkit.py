@@ -42,15 +42,15 @@ class Devkit:
         if short:
             first = min(short)
             yield (
-                f"{sum(short.values()):,} training images are missing, by the development kit's "
-                f"counts, in {len(short):,} classes: {first} has {counts[first]:,} of "
-                f"{self.images[first]:,}, for example"
+                f"{sum(short.values()):,} training images are missing according to the development "
+                f"kit, in {len(short):,} classes: for example, {first} has {counts[first]:,} of "
+                f"{self.images[first]:,}"
             )
         absent = sorted(set(self.images) - set(counts))
         if absent and counts.keys() & self.images.keys():
             yield (
                 f"{len(absent):,} of the {len(self.images):,} classes of the development kit have "
-                f"no training images: {absent[0]}, for example"
+                f"no training images, for example {absent[0]}"
             )
 
 

@@ -159,8 +159,8 @@ def require_images(part: Part) -> None:
     for folder, inside in below.items():
         if set(map(str.lower, inside)) & set(TRAIN_NAMES):
             raise InputError(
-                f"{str(folder)!r} seems to be the data set, and not a class of "
-                f"{str(part.folder)!r}: name that folder"
+                f"{str(folder)!r} looks like the data set rather than a class of "
+                f"{str(part.folder)!r}: use that path"
             )
     for folder, inside in below.items():
         if any(True for name in inside for _ in walk.below(folder / name, Remarks())):
@@ -213,7 +213,7 @@ def _validation(path: Path, root: Path, train: Part) -> Part | None:
         return flat_folder(flat, known, train.class_ids)
     if path.name.lower() != "test":
         raise InputError(
-            f"{str(path)!r} holds {len(names):,} images and no file says of which classes: put "
+            f"{str(path)!r} holds {len(names):,} images, but no file gives their classes: put "
             f"{labels.EXPECTED} beside it, or sort them into {path.name}/<class>/"
         )
     for name in names:

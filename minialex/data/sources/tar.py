@@ -110,9 +110,9 @@ class _Headers:
             if content.count(0) < len(content):
                 other = position + len(content) - len(content.lstrip(b"\0"))
                 raise InputError(
-                    f"{self.name} seems to end at byte {self.entry:,}, and goes on at byte "
+                    f"{self.name} has its end mark at byte {self.entry:,} but more data at byte "
                     f"{other:,}: a part of it is missing (a hole of zeros), or several archives "
-                    "were joined; fetch it again, or unpack and pack them as one"
+                    "were joined; fetch it again, or repack them as one"
                 )
             position += len(content)
 

@@ -11,17 +11,17 @@ from minialex.data.decode import kinds
 from minialex.data.remarks import Reason, Remarks
 
 BELOW = Reason("images in folders below a class (move them up)", True)
-LOOSE = Reason("images beside the class folders", False)
-SYSTEM = Reason("notes of a system, such as macOS's ._ files", False)
+LOOSE = Reason("images outside the class folders", False)
+SYSTEM = Reason("operating-system files, such as macOS's ._ files", False)
 UNLABELLED = Reason("images without a label", False)
-OTHER_CLASS = Reason("images of classes without training images", False)
+OTHER_CLASS = Reason("images of classes that have no training images", False)
 OUTPUT = Reason("folders that minialex wrote", False)
-NOT_PLAIN = Reason("entries of an archive that are no files", False)
-FOLDER = Reason("folders called like an image", True)
-_NOWHERE = Reason("links that lead nowhere (fetch or remove them)", True)
+NOT_PLAIN = Reason("archive entries that are not regular files", False)
+FOLDER = Reason("folders named like an image", True)
+_NOWHERE = Reason("broken links (fetch or remove them)", True)
 _ANNEX = Reason("links to files that were not fetched (run `git annex get`)", True)
-_CIRCLE = Reason("links in a circle (remove them)", True)
-_SPECIAL = Reason("pipes, sockets or devices called like an image", True)
+_CIRCLE = Reason("links in a loop (remove them)", True)
+_SPECIAL = Reason("pipes, sockets or devices named like an image", True)
 LINKS = (_NOWHERE, _ANNEX, _CIRCLE)  # which may be whole classes
 
 # their first bytes are not looked at: there may be one beside every image
@@ -116,14 +116,14 @@ def why_left_out(name: str, head: Callable[[], bytes]) -> Reason | None:
         return None
     if (kind := kinds.unread(name)) is not None:
         advice = "convert them to JPEG" if kind in kinds.PICTURES else "unpack or remove them"
-        return Reason(f"{kind} files, which are not read ({advice})", True)
+        return Reason(f"{kind} files, not supported ({advice})", True)
     suffix = os.path.splitext(name)[1].lower()
     if suffix not in _PLAIN and kinds.is_image(head()):
         return None
-    return Reason(f"{suffix} files that are no images" if suffix else _NO_SUFFIX, False)
+    return Reason(f"{suffix} files, not images" if suffix else _NO_SUFFIX, False)
 
 
-_NO_SUFFIX = "files without a suffix that are no images"
+_NO_SUFFIX = "files without a suffix, not images"
 
 
 def _no_file(entry: os.DirEntry[str], named_like_an_image: bool) -> Reason | None:
@@ -136,7 +136,7 @@ def _no_file(entry: os.DirEntry[str], named_like_an_image: bool) -> Reason | Non
 
 
 def _unopened(error: OSError) -> Reason:
-    return Reason(f"what cannot be opened ({error.strerror})", True)
+    return Reason(f"files or folders that cannot be opened ({error.strerror})", True)
 
 
 def _head(path: str) -> bytes:

@@ -82,11 +82,11 @@ def test_black_is_black():
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (saved(twelve_bits(), "PNG"), "16 bits reach 4,095 of 65,535 only"),
-        (saved(twelve_bits(), "TIFF"), "16 bits reach 4,095 of 65,535 only"),
-        (saved(twelve_bits().astype(np.int32), "TIFF"), "from 0 to 4,095, which is none"),
-        (saved((RAMP * 2**31 - 1).astype(np.int32), "TIFF"), "none of the ranges"),
-        (saved((RAMP * 9).astype(np.float32), "TIFF"), "from 0 to 9, which is none"),
+        (saved(twelve_bits(), "PNG"), "16-bit values only reach 4,095 of 65,535"),
+        (saved(twelve_bits(), "TIFF"), "16-bit values only reach 4,095 of 65,535"),
+        (saved(twelve_bits().astype(np.int32), "TIFF"), "from 0 to 4,095, and white"),
+        (saved((RAMP * 2**31 - 1).astype(np.int32), "TIFF"), "and white is neither"),
+        (saved((RAMP * 9).astype(np.float32), "TIFF"), "from 0 to 9, and white"),
         (wide_colour_png(np.repeat(twelve_bits()[..., None], 3, 2)), "stay below 4,096"),
     ],
     ids=range(6),

@@ -46,7 +46,7 @@ def test_everything_that_can_be_wrong(photos):
     (train / "dog" / "notes.txt").write_text("mine")
     text = check_data(photos, 32)
     for line in (
-        "left out: .txt files that are no images: 1 (train/dog/notes.txt)",
+        "left out: .txt files, not images: 1 (train/dog/notes.txt)",
         "colour modes: 14 RGB, 1 grey (converted to RGB), 1 CMYK (converted to RGB)",
         f"{train / 'dog' / 'print.tif'} (7 x 40)",
         "class ant of train is empty",
@@ -58,7 +58,7 @@ def test_everything_that_can_be_wrong(photos):
         f"{train / 'bee' / '0.jpg'} is not an image",
         "train/val leakage, images of val that are also in train: 1",
         f"{val / 'elk' / 'again.jpg'} = {train / 'cat' / '1.JPEG'}",
-        "the same image in two classes, so one label is wrong: 1",
+        "the same image in two classes, so one of the labels is wrong: 1",
     ):
         assert line in text
     assert "no problems found" not in text
@@ -75,7 +75,7 @@ def test_doubles_and_other_wnids_are_named(tmp_path, photo):
     shutil.copy(first / "n01440764_2.JPEG", second / "n01440764_2.JPEG")
     problems = check_data(tmp_path / "set", 64).partition("problems:")[2]
     for line in (
-        "the same image in two classes, so one label is wrong: 2",
+        "the same image in two classes, so one of the labels is wrong: 2",
         f"{second / 'other.png'} = {first / 'n01440764_1.JPEG'}, as n02012849 and n01440764",
         "the same image twice in one class: 1",
         f"{first / 'n01440764_0.JPEG'} = {first / 'copy.JPEG'}",

@@ -227,7 +227,7 @@ def test_ignored_entries_of_archives_are_listed(tmp_path):
     (root / "ILSVRC2012_img_train.tar").write_bytes(ilsvrc.tar_bytes(inner))
     pack(root, tmp_path / "packed")
     report = (tmp_path / "packed" / "report.txt").read_text()
-    assert "left out: .txt files that are no images: 1\n  notes.txt" in report
+    assert "left out: .txt files, not images: 1\n  notes.txt" in report
 
 
 @pytest.mark.usefixtures("small_shards")

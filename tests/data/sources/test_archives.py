@@ -142,7 +142,9 @@ def test_a_hole_in_an_archive_and_archives_that_were_joined_are_refused(root):
         (whole[:image] + bytes(1024) + whole[image + 1024 :], r"img_train\.tar:n03710637\.tar"),
     ):
         train.write_bytes(damaged)
-        with pytest.raises(InputError, match=rf"{where} seems to end at byte [\d,]+, and goes on"):
+        with pytest.raises(
+            InputError, match=rf"{where} has its end mark at byte [\d,]+ but more data"
+        ):
             open_data(root)
 
 
@@ -150,7 +152,7 @@ def test_the_kit_knows_how_many_images_there_are(root):
     ilsvrc.write_kit(root, counts=(3, 4, 3, 3))
     train = open_data(root).train
     [sentence] = train.remarks.problems()
-    assert sentence.startswith("1 training images are missing, by the development kit's counts")
+    assert sentence.startswith("1 training images are missing according to the development kit")
     assert "n02012849 has 3 of 4" in sentence
     report = check_data(root)
     assert "n02012849 has 3 of 4" in report.partition("problems:")[2]
@@ -179,9 +181,9 @@ def test_notes_of_a_system_are_no_images(root, prefix):
         "n02012849.tar:n02012849_3",
     ]
     lines = "\n".join(train.remarks.lines())
-    assert "notes of a system, such as macOS's ._ files: 2" in lines
-    assert "HEIC files, which are not read (convert them to JPEG): 1" in lines
-    assert "files without a suffix that are no images: 1" in lines
+    assert "operating-system files, such as macOS's ._ files: 2" in lines
+    assert "HEIC files, not supported (convert them to JPEG): 1" in lines
+    assert "files without a suffix, not images: 1" in lines
 
 
 def test_long_names(root):

@@ -100,14 +100,14 @@ def test_numbers_may_follow_a_list_of_synsets(root):
     shutil.rmtree(root / "train" / WNIDS[0])  # numbers count classes that are not here
     val = open_data(root).val
     assert [val.class_ids[k] for k in val.labels] == [WNIDS[k] for k in seen(val)]
-    assert "images of classes without training images: 2" in val.remarks.lines()[0]
+    assert "images of classes that have no training images: 2" in val.remarks.lines()[0]
 
 
 def test_what_an_index_names_and_is_not_there_is_a_problem(root):
     ilsvrc.write_kit(root, counts=(3, 3, 5, 3))
     (root / "val" / VAL[0][0]).unlink()
     problems = check_data(root, 16).partition("problems:")[2]
-    assert "2 training images are missing, by the development kit's counts" in problems
+    assert "2 training images are missing according to the development kit" in problems
     assert "1 of the 6 images that ILSVRC2012_devkit_t12.tar.gz names are not in val/" in problems
 
 
@@ -116,7 +116,7 @@ def test_labels_that_do_not_fit_are_a_sentence(root):
         with pytest.raises(InputError, match=sentence):
             open_data(root)
 
-    refused("val' holds 6 images and no file says of which classes: put the development kit, LOC_")
+    refused("val' holds 6 images, but no file gives their classes: put the development kit, LOC_")
     truth = root / "ILSVRC2012_validation_ground_truth.txt"
     truth.write_text("1\n2\n")
     refused("numbers the classes as the development kit does: put the kit's meta.mat beside it")
@@ -202,7 +202,7 @@ def test_a_folder_too_high_is_the_one_inside(tmp_path, inside):
 def test_of_several_folders_the_data_set_is_named(tmp_path):
     fill(tmp_path / "x" / "dataset" / "train", ["a", "b"])
     fill(tmp_path / "x" / "annotations", ["notes"])
-    with pytest.raises(InputError, match=r"x/dataset' seems to be the data set, and not a class"):
+    with pytest.raises(InputError, match=r"x/dataset' looks like the data set rather than a class"):
         open_data(tmp_path / "x")
     fill(tmp_path / "y", ["deep/a", "deep/b", "wide/c"])
     with pytest.raises(InputError, match="deep' holds no image directly, only in folders below it"):

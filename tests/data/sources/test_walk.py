@@ -32,27 +32,23 @@ def write(path, content=b"no image"):
 
 
 LEFT_OUT = {
-    "HEIC files, which are not read (convert them to JPEG): 1 (a/x.HEIC)": lambda a: write(
-        a / "x.HEIC"
-    ),
-    "camera raw files, which are not read (convert them to JPEG): 1 (a/x.nef)": lambda a: write(
+    "HEIC files, not supported (convert them to JPEG): 1 (a/x.HEIC)": lambda a: write(a / "x.HEIC"),
+    "camera raw files, not supported (convert them to JPEG): 1 (a/x.nef)": lambda a: write(
         a / "x.nef"
     ),
-    "archive files, which are not read (unpack or remove them): 1 (a/x.zip)": lambda a: write(
+    "archive files, not supported (unpack or remove them): 1 (a/x.zip)": lambda a: write(
         a / "x.zip"
     ),
     "images in folders below a class (move them up): 1 (a/more/still/x.jpg)": lambda a: write(
         a / "more" / "still" / "x.jpg"
     ),
-    "folders called like an image: 1 (a/x.jpg)": lambda a: (a / "x.jpg").mkdir(),
-    "links in a circle (remove them): 1 (a/x.jpg)": lambda a: link(a / "x.jpg", "x.jpg"),
-    "links that lead nowhere (fetch or remove them): 1 (a/x.jpg)": lambda a: link(
-        a / "x.jpg", "nowhere"
-    ),
+    "folders named like an image: 1 (a/x.jpg)": lambda a: (a / "x.jpg").mkdir(),
+    "links in a loop (remove them): 1 (a/x.jpg)": lambda a: link(a / "x.jpg", "x.jpg"),
+    "broken links (fetch or remove them): 1 (a/x.jpg)": lambda a: link(a / "x.jpg", "nowhere"),
     "links to files that were not fetched (run `git annex get`): 1 (a/x.jpg)": lambda a: link(
         a / "x.jpg", "../.git/annex/objects/xx/SHA256E-1"
     ),
-    "pipes, sockets or devices called like an image: 1 (a/x.jpg)": lambda a: os.mkfifo(a / "x.jpg"),
+    "pipes, sockets or devices named like an image: 1 (a/x.jpg)": lambda a: os.mkfifo(a / "x.jpg"),
 }
 
 
@@ -79,9 +75,9 @@ def test_what_is_no_picture_is_counted_and_no_problem(folder):
     write(folder / "loose.jpg")
     said = "\n".join(open_data(folder).remarks())
     for line in (
-        "left out: .txt files that are no images: 2 (b/",
-        "left out: files without a suffix that are no images: 1 (b/README)",
-        "left out: images beside the class folders: 1 (loose.jpg)",
+        "left out: .txt files, not images: 2 (b/",
+        "left out: files without a suffix, not images: 1 (b/README)",
+        "left out: images outside the class folders: 1 (loose.jpg)",
     ):
         assert line in said
     assert check_data(folder, 16).endswith("no problems found")
@@ -145,7 +141,9 @@ def test_a_class_whose_folder_cannot_be_opened_is_named(folder, monkeypatch):
         open_data(folder)
     remarks = Remarks()
     assert sorted(walk.below(folder, remarks)) == ["a/0.jpg", "a/2.jpg", "a/4.jpg"]
-    assert remarks.problems() == ["left out: what cannot be opened (Permission denied): 1 (b)"]
+    assert remarks.problems() == [
+        "left out: files or folders that cannot be opened (Permission denied): 1 (b)"
+    ]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="no links here")
@@ -167,4 +165,4 @@ def test_folders_that_hold_themselves_end(folder):
     link(folder / "a" / "again", "..")
     remarks = Remarks()
     assert len(list(walk.below(folder, remarks))) == 6
-    assert remarks.problems() == ["left out: links in a circle (remove them): 1 (a/again)"]
+    assert remarks.problems() == ["left out: links in a loop (remove them): 1 (a/again)"]
