@@ -7,7 +7,7 @@ from numba import prange
 
 from minialex.backends.base import Array, Pads, Pair, Shape, output_shape
 from minialex.backends.numba.execution import NumbaExecution
-from minialex.utils.jit import threaded
+from minialex.utils.jit import compiled, threaded
 
 
 class NumbaPooling(NumbaExecution):
@@ -69,22 +69,28 @@ def max_pool(x, y, argmax, window, stride, pad):
 @threaded
 def max_pool_gradient(dy, argmax, dx, window, stride, pad):
     """Each dy to its window's maximum; an image at a time, so that sums have one order."""
-    n_size, p_size, q_size, c_size = dy.shape
-    h_size, w_size = dx.shape[1], dx.shape[2]
+    for n in prange(len(dy)):
+        _image_gradient(dy[n], argmax[n], dx[n], window, stride, pad)
+
+
+@compiled
+def _image_gradient(dy, argmax, dx, window, stride, pad):
+    """dx (H, W, C) of one image from dy, argmax (P, Q, C)."""
+    p_size, q_size, c_size = dy.shape
+    h_size, w_size = dx.shape[:2]
     zero = dy.dtype.type(0)
-    for n in prange(n_size):
-        dx[n] = zero
-        for p in range(p_size):
-            for q in range(q_size):
-                slope, tap = dy[n, p, q], argmax[n, p, q]
-                for r in range(window[0]):
-                    h = p * stride[0] - pad[0] + r
-                    if h < 0 or h >= h_size:
+    dx[:] = zero
+    for p in range(p_size):
+        for q in range(q_size):
+            slope, tap = dy[p, q], argmax[p, q]
+            for r in range(window[0]):
+                h = p * stride[0] - pad[0] + r
+                if h < 0 or h >= h_size:
+                    continue
+                for s in range(window[1]):
+                    w = q * stride[1] - pad[1] + s
+                    if w < 0 or w >= w_size:
                         continue
-                    for s in range(window[1]):
-                        w = q * stride[1] - pad[1] + s
-                        if w < 0 or w >= w_size:
-                            continue
-                        there, number = dx[n, h, w], r * window[1] + s
-                        for c in range(c_size):
-                            there[c] += slope[c] if tap[c] == number else zero
+                    there, number = dx[h, w], r * window[1] + s
+                    for c in range(c_size):
+                        there[c] += slope[c] if tap[c] == number else zero
