@@ -93,7 +93,7 @@ def test_check_prints_a_line_a_proof_and_fails_by_exit_code(command, monkeypatch
     *results, last = output.splitlines()
     assert all(line.startswith("ok ") for line in results)
     assert last == f"{len(results)} checks, 0 failed"
-    rows = json.loads(command("check --json")[1])
+    rows = json.loads(command("check --backend numpy --json")[1])
     assert all(set(row) == {"name", "passed", "detail"} for row in rows)
     monkeypatch.setattr(gradients, "TOLERANCE", -1.0)
     code, output, _ = command("check --backend numpy")
