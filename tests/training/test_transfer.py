@@ -15,11 +15,13 @@ from minialex.data.statistics import measure
 from minialex.errors import InputError
 from minialex.training.transfer import start_from
 
+pytestmark = pytest.mark.usefixtures("slim_networks")
+
 SMALL = {"batch_size": 16, "epochs": 1, "progress": False, "seed": 5, "lr": 0.01}
 
 
 @pytest.fixture(scope="module")
-def before(tmp_path_factory):
+def before(tmp_path_factory, slim_networks):
     """A run of one step, whose weights are no other run's initial ones."""
     folder = tmp_path_factory.mktemp("before") / "run"
     options = {**SMALL, "model": "alexnet-64", "model_options": {"towers": 1}, "seed": 1}

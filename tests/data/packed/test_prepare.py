@@ -132,6 +132,7 @@ def test_another_size_is_scaled_and_measured(photos, tmp_path):
     assert statistics.supplied(split(train, 0.5, 0).train, SIZE) is None
 
 
+@pytest.mark.usefixtures("slim_networks")
 def test_training_does_not_measure_again(tmp_path, monkeypatch):
     import minialex
     from minialex.training import trainer

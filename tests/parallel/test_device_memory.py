@@ -1,0 +1,43 @@
+"""Memory of a training step on a device: the estimate, and what is said where it is too small."""
+
+import gc
+
+import cuda_on_cpu
+import pytest
+from helpers.steps import step_peak
+
+import minialex
+from minialex import backends, models
+from minialex.errors import TrainingError
+from minialex.training import memory_estimate
+
+
+@pytest.mark.standin
+@pytest.mark.parametrize("name", ["alexnet", "alexnet-2012", "alexnet-64", "alexnet-torchvision"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_estimate_is_near_what_a_step_takes(name, precision):
+    network = models.get(name, 100).network
+    measured = step_peak(network, 0, precision, batch=160)
+    estimate = memory_estimate.step_bytes(network, 160, backends.get("cupy", 0, precision))
+    assert 0.9 * measured <= estimate < 1.4 * measured
+
+
+@pytest.mark.standin
+def test_a_device_too_small_names_the_batch_that_fits(tmp_path, monkeypatch):
+    """... and that batch does train."""
+    machine, network = cuda_on_cpu.machine, models.get("cifar10", 12).network
+    settings = {"data": "shapes:1000", "model": "cifar10", "backend": "cupy", "max_steps": 1}
+    gc.collect()
+    room = memory_estimate.step_bytes(network, 400, backends.get("cupy"))
+    monkeypatch.setattr(machine, "memory", [machine.used[d] + room for d in range(2)])
+    with pytest.raises(TrainingError, match="too small for a batch of 1000") as caught:
+        minialex.train(**settings, batch_size=1000, out=tmp_path / "a", progress=False)
+    assert "\n" not in str(caught.value)
+    fits = int(str(caught.value).split("batch_size=")[1])
+    assert 150 < fits < 400
+    del caught  # and with it the arrays in the frames that the error came through
+    gc.collect()
+    minialex.train(**settings, batch_size=fits, out=tmp_path / "b", progress=False)
+    monkeypatch.setattr(machine, "memory", [machine.used[d] + (20 << 20) for d in range(2)])
+    with pytest.raises(TrainingError, match="and for any other"):
+        minialex.train(**settings, batch_size=1000, out=tmp_path / "c", progress=False)
