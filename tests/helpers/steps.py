@@ -10,6 +10,7 @@ from minialex.backends.cuda import cublas
 from minialex.layers import Mode
 from minialex.models.recipe import Recipe
 from minialex.optim import SGD, Rates
+from minialex.tree import map_tree
 
 reference = backends.get("numpy")
 
@@ -24,14 +25,14 @@ def here(devices):
     return devices % count if isinstance(devices, int) else [d % count for d in devices]
 
 
-def step_of(network, devices, batch, dtype="float32", seed=0):
-    """A function that runs training steps on raw images of random bytes."""
+def step_of(network, devices, batch, dtype="float32", seed=0, params=None):
+    """A function that runs training steps on raw images of random bytes, and its parameters."""
     rng = np.random.default_rng(seed)
     size = network.input_shape[0]
     images = rng.integers(0, 256, (batch, size + 9, size + 9, 3), np.uint8)
     mean = rng.uniform(90, 150, images.shape[1:]).astype("float32")
     labels = rng.integers(0, network.classes, batch)
-    params = devices.place(network.init(reference, 1, dtype))
+    params = devices.place(network.init(reference, 1, dtype) if params is None else params)
     sgd = SGD(Recipe())
     velocities = sgd.start(devices, params)
 
@@ -58,7 +59,9 @@ def step_peak(network, devices, precision: str, batch: int) -> int:
     machine.peak.clear()
     with cuda_on_cpu.dry_run():  # nothing is computed, only allocated
         opened = parallel.open_devices(network, "cupy", devices, precision=precision)
-        step, _ = step_of(network, opened, batch)
+        shapes = network.parameter_shapes()
+        zeros = map_tree(lambda shape: np.zeros(shape, "float32"), shapes)
+        step, _ = step_of(network, opened, batch, params=zeros)
         step(0)
         step(1)
         return max(peak - before.get(d, 0) for d, peak in machine.peak.items())

@@ -26,18 +26,18 @@ def test_the_estimate_is_near_what_a_step_takes(name, precision):
 def test_a_device_too_small_names_the_batch_that_fits(tmp_path, monkeypatch):
     """... and that batch does train."""
     machine, network = cuda_on_cpu.machine, models.get("cifar10", 12).network
-    settings = {"data": "shapes:1000", "model": "cifar10", "backend": "cupy", "max_steps": 1}
+    settings = {"data": "shapes:300", "model": "cifar10", "backend": "cupy", "max_steps": 1}
     gc.collect()
-    room = memory_estimate.step_bytes(network, 400, backends.get("cupy"))
+    room = memory_estimate.step_bytes(network, 120, backends.get("cupy"))
     monkeypatch.setattr(machine, "memory", [machine.used[d] + room for d in range(2)])
-    with pytest.raises(TrainingError, match="too small for a batch of 1000") as caught:
-        minialex.train(**settings, batch_size=1000, out=tmp_path / "a", progress=False)
+    with pytest.raises(TrainingError, match="too small for a batch of 300") as caught:
+        minialex.train(**settings, batch_size=300, out=tmp_path / "a", progress=False)
     assert "\n" not in str(caught.value)
     fits = int(str(caught.value).split("batch_size=")[1])
-    assert 150 < fits < 400
+    assert 45 < fits < 120
     del caught  # and with it the arrays in the frames that the error came through
     gc.collect()
     minialex.train(**settings, batch_size=fits, out=tmp_path / "b", progress=False)
     monkeypatch.setattr(machine, "memory", [machine.used[d] + (20 << 20) for d in range(2)])
     with pytest.raises(TrainingError, match="and for any other"):
-        minialex.train(**settings, batch_size=1000, out=tmp_path / "c", progress=False)
+        minialex.train(**settings, batch_size=300, out=tmp_path / "c", progress=False)

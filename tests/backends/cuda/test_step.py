@@ -35,8 +35,9 @@ def test_ten_steps_of_a_small_network_agree():
 
 
 @pytest.mark.standin
-@pytest.mark.parametrize("devices", [0, [0, 1]])
-@pytest.mark.parametrize("scheme", [None, "data", "hybrid"])
+@pytest.mark.parametrize(
+    ("devices", "scheme"), [(0, None), ([0, 1], None), ([0, 1], "data"), ([0, 1], "hybrid")]
+)
 def test_a_step_reads_back_nothing_but_the_loss(devices, scheme):
     """What goes to the device are the images, where to crop them, and the labels."""
     machine = cuda_on_cpu.machine
