@@ -106,10 +106,10 @@ SCHEDULES: dict[str, Schedule] = {
 def extension(name: str) -> str:
     """What more epochs than a run was started with mean for its schedule: the end of a sentence."""
     if name in ("constant", "plateau"):
-        return ", which go on at the rate reached"
+        return ", which continue at the last rate"
     return (
         f" (the schedule {name!r} is stretched over all of them, so the rate rises again; "
-        "`--schedule constant --lr RATE` goes on at the rate you name)"
+        "`--schedule constant --lr RATE` continues at a rate of your choice)"
     )
 
 

@@ -56,7 +56,7 @@ def run(json: bool, quiet: bool, resume: Path | None = None, **given: Any) -> in
         given["model_options"] = dict(given["model_options"])
     if resume is not None:
         if "out" in given:
-            raise InputError(f"--resume {resume} goes on in that folder: leave out --out")
+            raise InputError(f"--resume {resume} continues in that folder: leave out --out")
         given |= {"out": resume, "resume": True}
     result = minialex.train(given.pop("data", None), **given, progress=not (json or quiet))
     if json:

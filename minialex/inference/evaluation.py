@@ -150,6 +150,6 @@ def _evaluation(
     note: str,
 ) -> Evaluation:
     if images == 0:
-        raise InputError("there is no readable image to judge the network by: name other images")
+        raise InputError("no image can be read to evaluate the network on: name other images")
     top1, top5, loss = (float(total) / images for total in sums)
     return Evaluation(images, top1, top5, loss, crops, recipe_line, skipped, note)

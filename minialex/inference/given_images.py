@@ -21,7 +21,7 @@ _EXPECTED = (
 def chunks(images: Image | Iterable[Image]) -> Iterator[list[Image]]:
     """At most `BATCH` images at a time, taken from an iterator as they are used.
 
-    Raises InputError for what is no image, and for none.
+    Raises InputError for anything else, and for no image.
     """
     given = _each(images)
     chunk = list(islice(given, BATCH))
@@ -41,7 +41,7 @@ def _each(images: Image | Iterable[Image]) -> Iterator[Image]:
     if _is_one(images):
         return iter([images])
     if isinstance(images, Mapping) or not isinstance(images, Iterable):
-        raise InputError(f"{_said(images)} is no image: {_EXPECTED}")
+        raise InputError(f"{_said(images)} is not an image: {_EXPECTED}")
     return iter(images)
 
 
@@ -64,7 +64,7 @@ def _is_pillow(image: Any) -> bool:
 def _resized(image: Image, size: int) -> np.ndarray:
     if isinstance(image, str | os.PathLike):
         if not os.fspath(image):
-            raise InputError(f"{image!r} is no image: {_EXPECTED}")
+            raise InputError(f"{image!r} is not an image: {_EXPECTED}")
         if os.path.isdir(image):
             raise InputError(f"{os.fspath(image)!r} is a folder: give the image files in it")
         return load_resized(image, size)
@@ -76,7 +76,7 @@ def _resized(image: Image, size: int) -> np.ndarray:
         return resize_and_crop(image, size)
     if _is_pillow(image):
         return resize_and_crop(_loaded(image), size)
-    raise InputError(f"{_said(image)} is no image: {_EXPECTED}")
+    raise InputError(f"{_said(image)} is not an image: {_EXPECTED}")
 
 
 def _loaded(image: Any) -> Any:

@@ -149,4 +149,4 @@ def _unlisted(about: dict[str, Any]) -> str:
     seen = about.get("data")
     if stored_record(about) is not None or seen is None or is_builtin(seen):
         return ""
-    return "these weights do not list their images: whether they learnt any of these is not known"
+    return "these weights do not list their training images: some of these may be among them"

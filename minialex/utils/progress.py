@@ -32,7 +32,8 @@ class Progress:
             discard_output()
             with suppress(OSError, ValueError, AttributeError):
                 print(
-                    f"minialex: cannot print any more ({error}); the work goes on", file=sys.stderr
+                    f"minialex: cannot print any more ({error}); the work continues",
+                    file=sys.stderr,
                 )
 
     def bar(self, title: str, images: int, done: int = 0) -> tqdm:

@@ -64,12 +64,12 @@ def test_grey_arrays_are_images(classifier):
 @pytest.mark.parametrize(
     ("images", "sentence"),
     [
-        (None, "is no image: give paths"),
-        (3, "is no image"),
-        ([["a.png"]], "is no image"),
-        ({"a": 1}, "is no image"),
-        (RGB.tolist(), "is no image"),
-        ("", "is no image"),
+        (None, "is not an image: give paths"),
+        (3, "is not an image"),
+        ([["a.png"]], "is not an image"),
+        ({"a": 1}, "is not an image"),
+        (RGB.tolist(), "is not an image"),
+        ("", "is not an image"),
         ([], "no image was given"),
         (iter(()), "no image was given"),
         (np.zeros((0, 40, 50, 3), np.uint8), "no image was given"),

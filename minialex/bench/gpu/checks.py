@@ -100,7 +100,7 @@ def _run(
 ) -> subprocess.CompletedProcess[str]:
     """Run a command in the repository's root; FileNotFoundError if `needed` is not there."""
     if not (_ROOT / needed).exists():
-        raise FileNotFoundError(f"{needed} is not there: run this in a checkout of the repository")
+        raise FileNotFoundError(f"{needed} is missing: run this in a checkout of the repository")
     return subprocess.run(
         command,
         cwd=_ROOT,

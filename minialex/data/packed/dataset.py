@@ -133,7 +133,7 @@ def _open_part(manifest: Manifest, part: str) -> Packed:
     counts = []
     for entry in manifest.of(of_part, "shards", list):
         if not isinstance(entry, dict):
-            raise manifest.wrong("an entry of shards is no object")
+            raise manifest.wrong("an entry of shards is not an object")
         counts.append(manifest.number(entry, "images", 1, count))
         shape: tuple[int, ...] = (counts[-1], size, size, 3)
         if manifest.jpeg:

@@ -151,7 +151,7 @@ class Manifest:
         try:
             values = json.loads(path.read_bytes())
         except (ValueError, RecursionError) as error:
-            raise self.wrong(f"it is no JSON: {error}") from None
+            raise self.wrong(f"it is not JSON: {error}") from None
         if not isinstance(values, dict) or values.get("format") != FORMAT:
             raise self.wrong(f"its format is not {FORMAT!r}")
         if values.get("version") != VERSION:

@@ -79,7 +79,7 @@ def open_folder(root: Path, *, seed: int, val_fraction: float) -> Splits:
     if len(train.class_ids) < 2:
         raise InputError(
             f"{str(layout.train.folder)!r} holds only the class {train.class_ids[0]!r}: "
-            "telling classes apart takes at least two class folders"
+            "at least two class folders are needed"
         )
     if layout.val is None:
         return split(train, val_fraction, seed)

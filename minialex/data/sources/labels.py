@@ -91,10 +91,10 @@ def in_names(folder: Path, names: list[str]) -> Labels | None:
 def solution(path: Path) -> Labels:
     """Kaggle's table; a row is `ImageId,<wnid> x y x y [<wnid> ...]`."""
     if not path.is_file():
-        raise InputError(f"the validation labels are in {path.name}, which is not there: {path}")
+        raise InputError(f"the validation labels are in {path.name}, which is missing: {path}")
     rows = _rows(path)
     if not rows or rows[0][:2] != ["ImageId", "PredictionString"]:
-        raise InputError(f"{path} does not start with ImageId,PredictionString: fetch it again")
+        raise InputError(f"{path} does not start with ImageId,PredictionString: download it again")
     named = (row for row in rows[1:] if len(row) > 1 and row[1].split())
     classes = {row[0]: row[1].split()[0] for row in named}
     return Labels(path, classes, len(classes))
@@ -174,7 +174,9 @@ def _rows(path: Path) -> list[list[str]]:
         try:
             return list(csv.reader(file))
         except csv.Error as error:
-            raise InputError(f"{path} is no table of labels ({error}): fetch it again") from None
+            raise InputError(
+                f"{path} is not a table of labels ({error}): download it again"
+            ) from None
 
 
 def _text(path: Path) -> str:

@@ -69,7 +69,7 @@ def test_a_changed_value_is_noticed(refused):
         (("parts",), {}, "train is missing"),
         (("parts", "train", "images"), 11, "the shards of train hold 10 images, not 11"),
         (("parts", "val", "shards"), [], "the shards of val hold 0 images, not 4"),
-        (("parts", "val", "shards"), [1], "an entry of shards is no object"),
+        (("parts", "val", "shards"), [1], "an entry of shards is not an object"),
         (("parts", "train", "shards", 0, "bytes"), 1 << 50, "bytes, and manifest.json says"),
         (("parts", "train", "shards", 0, "file"), "missing.npy", "missing: copy the whole folder"),
         (("parts", "train", "labels"), None, "labels is missing"),

@@ -68,7 +68,7 @@ def test_what_cannot_be_used_is_said_in_a_sentence(root):
     solution.write_text("id,class\n")
     refused("does not start with ImageId,PredictionString")
     solution.unlink()
-    refused(r"labels are in LOC_val_solution\.csv, which is not there")
+    refused(r"labels are in LOC_val_solution\.csv, which is missing")
     solution.write_text(table)
     shutil.rmtree(images / "val")
     (images / "val").mkdir()
