@@ -1,7 +1,8 @@
 """The `minialex` command: the parser, exit codes, and errors in one line.
 
 Exit codes: 0 success; 1 a check failed, some of several images could not be read, or the loss was
-NaN or infinite; 2 bad input; 130 and 143 stopped by Ctrl-C and SIGTERM. A traceback is a bug.
+NaN or infinite; 2 bad input; 130, 143, 138 and 129 stopped by Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP.
+A traceback is a bug.
 """
 
 import argparse

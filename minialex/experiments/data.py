@@ -123,6 +123,10 @@ class Joined(Dataset):
         dataset, index = self._locate(index)
         return dataset.describe(index)
 
+    def image_name(self, index: int) -> str | None:
+        dataset, index = self._locate(index)
+        return dataset.image_name(index)
+
     def _locate(self, index: int) -> tuple[Dataset, int]:
         """The data set of an image, and its index there."""
         n = len(self.first)

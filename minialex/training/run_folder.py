@@ -52,15 +52,17 @@ def new_folder(out: str | Path | None, name: str) -> Path:
                 folder.mkdir()
                 return folder
     folder = Path(str(out))
-    _require_free(folder)
+    _require_free(folder, also_unsaved=False)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file: choose another output folder")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def _require_free(folder: Path) -> None:
-    if (folder / "config.json").exists():
+def _require_free(folder: Path, *, also_unsaved: bool) -> None:
+    """Refuse a folder that holds a run, be it one that was killed before its first state."""
+    saved = also_unsaved or (folder / "last.safetensors").exists()
+    if saved and (folder / "config.json").exists():
         raise InputError(
             f"{folder} already holds a run: resume it, or choose another output folder"
         )
@@ -71,7 +73,7 @@ def _create_config(folder: Path) -> None:
     try:
         (folder / "config.json").open("xb").close()
     except FileExistsError:
-        _require_free(folder)
+        _require_free(folder, also_unsaved=True)
 
 
 @contextmanager
@@ -90,7 +92,8 @@ def claimed(out: str | Path | None, name: str, *, resume: bool) -> Iterator[Path
         ) as locked:
             atomic.remove_stale(folder)
             if not resume:
-                _require_free(folder)  # another process may have been here since
+                # another process may have been here since; without locks it may be starting now
+                _require_free(folder, also_unsaved=not locked)
                 if not locked:
                     _create_config(folder)
             try:

@@ -21,7 +21,7 @@ from minialex.errors import InputError, TrainingError
 from minialex.models.recipe import Recipe
 from minialex.training import resume, run_folder
 from minialex.training.state import State
-from minialex.utils import checkpoint
+from minialex.utils import atomic, checkpoint
 
 TINY = {"model": "tiny", "batch_size": 16, "backend": "numpy", "progress": False}
 
@@ -214,6 +214,16 @@ def test_a_folder_is_one_runs(tmp_path):
             ):
                 pass
     assert not folder.exists()
+
+
+def test_what_was_killed_before_its_first_state_is_not_in_the_way(tmp_path):
+    run_folder.write_config(tmp_path, {"settings": {}}, ["a"])
+    gone = tmp_path / f".last.safetensors.{atomic._host()}-{2**22 + 1}.part"  # no such process
+    gone.touch()
+    minialex.train("shapes:48", **TINY, epochs=1, max_steps=1, out=tmp_path)
+    assert not gone.exists()
+    with pytest.raises(InputError, match="already holds a run"):
+        minialex.train("shapes:48", **TINY, epochs=1, out=tmp_path)
 
 
 def test_every_run_without_a_name_gets_its_own_folder(tmp_path, monkeypatch):
