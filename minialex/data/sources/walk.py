@@ -73,7 +73,7 @@ def listing(folder: Path, remarks: Remarks, prefix: str = "", index: str = "") -
                 reason = _CIRCLE if error.errno == errno.ELOOP else _unopened(error)
             if reason is not None:
                 remarks.leave_out(reason, prefix + name)
-    output = others >= _RUN or (not found and bool(others & _PACKED))
+    output = others >= _RUN or not others.isdisjoint(_PACKED)
     return Listing(sorted(found), sorted(folders), output)
 
 

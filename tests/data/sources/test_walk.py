@@ -102,15 +102,16 @@ def test_images_without_their_suffix_are_read(folder, photo):
     assert (len(splits.train) + len(splits.val), splits.remarks()) == (8, [])
 
 
-def test_a_packed_set_and_a_run_inside_their_source_are_no_classes(folder):
-    first = prepare(folder, folder / "packed", size=16, progress=False)
+@pytest.mark.parametrize("jpeg", [False, True])
+def test_a_packed_set_and_a_run_inside_their_source_are_no_classes(folder, jpeg):
+    first = prepare(folder, folder / "packed", size=16, jpeg=jpeg, progress=False)
     run = folder / "run"
     write(run / "config.json")
     write(run / "last.safetensors")
     write(run / "curves.png")
     assert check_data(folder, 16).endswith("no problems found")
     assert open_data(folder).train.class_ids == ("a", "b")
-    again = prepare(folder, folder / "packed", size=16, progress=False)
+    again = prepare(folder, folder / "packed", size=16, jpeg=jpeg, progress=False)
     assert again.images == first.images
     for path in (folder / "packed").iterdir():  # as a kill in the first moments leaves it
         if path.name == "manifest.json":
