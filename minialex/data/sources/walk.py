@@ -24,8 +24,23 @@ _CIRCLE = Reason("links in a loop (remove them)", True)
 _SPECIAL = Reason("pipes, sockets or devices named like an image", True)
 LINKS = (_NOWHERE, _ANNEX, _CIRCLE)  # which may be whole classes
 
-# their first bytes are not looked at: there may be one beside every image
-_PLAIN = {".csv", ".html", ".json", ".mat", ".md", ".npy", ".npz", ".py", ".txt", ".xml", ".yaml"}
+# not looked into: there may be one beside every image, and .jpegs are shards of a packed set
+_PLAIN = set(
+    [
+        ".csv",
+        ".html",
+        ".jpegs",
+        ".json",
+        ".mat",
+        ".md",
+        ".npy",
+        ".npz",
+        ".py",
+        ".txt",
+        ".xml",
+        ".yaml",
+    ]
+)
 
 _RUN = {"config.json", "last.safetensors"}
 _PACKED = {"train-00000.npy", "train-00000.jpegs", "train-labels.npy", "unfinished.safetensors"}

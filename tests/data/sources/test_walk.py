@@ -113,6 +113,8 @@ def test_a_packed_set_and_a_run_inside_their_source_are_no_classes(folder, jpeg)
     assert open_data(folder).train.class_ids == ("a", "b")
     again = prepare(folder, folder / "packed", size=16, jpeg=jpeg, progress=False)
     assert again.images == first.images
+    names = set(walk.below(folder, Remarks()))
+    assert names == {*(f"{'ab'[i % 2]}/{i}.jpg" for i in range(6)), "run/curves.png"}
     for path in (folder / "packed").iterdir():  # as a kill in the first moments leaves it
         if path.name == "manifest.json":
             path.rename(folder / "packed" / "unfinished.safetensors")
