@@ -25,22 +25,7 @@ _SPECIAL = Reason("pipes, sockets or devices named like an image", True)
 LINKS = (_NOWHERE, _ANNEX, _CIRCLE)  # which may be whole classes
 
 # not looked into: there may be one beside every image, and .jpegs are shards of a packed set
-_PLAIN = set(
-    [
-        ".csv",
-        ".html",
-        ".jpegs",
-        ".json",
-        ".mat",
-        ".md",
-        ".npy",
-        ".npz",
-        ".py",
-        ".txt",
-        ".xml",
-        ".yaml",
-    ]
-)
+_OTHERS = ".csv .html .jpegs .json .mat .md .npy .npz .py .txt .xml .yaml"
 
 _RUN = {"config.json", "last.safetensors"}
 _PACKED = {"train-00000.npy", "train-00000.jpegs", "train-labels.npy", "unfinished.safetensors"}
@@ -133,7 +118,7 @@ def why_left_out(name: str, head: Callable[[], bytes]) -> Reason | None:
         advice = "convert them to JPEG" if kind in kinds.PICTURES else "unpack or remove them"
         return Reason(f"{kind} files, not supported ({advice})", True)
     suffix = os.path.splitext(name)[1].lower()
-    if suffix not in _PLAIN and kinds.is_image(head()):
+    if suffix not in _OTHERS.split() and kinds.is_image(head()):
         return None
     return Reason(f"{suffix} files, not images" if suffix else _NO_SUFFIX, False)
 
