@@ -122,15 +122,15 @@ struct Matrix {
           along(along) {}
 
     float at(int i, int k) const {
-        int place = start;
-        if (along) place += ((i & 7) << bits) + (i >> 3) * stride + k * 2;
+        int offset = start;
+        if (along) offset += ((i & 7) << bits) + (i >> 3) * stride + k * 2;
         else {
-            place += (i * 2 & ((1 << bits) - 1)) + (i * 2 >> bits) * leading;
-            place += ((k & 7) << bits) + (k >> 3) * stride;
+            offset += (i * 2 & ((1 << bits) - 1)) + (i * 2 >> bits) * leading;
+            offset += ((k & 7) << bits) + (k >> 3) * stride;
         }
-        place ^= (place >> 7 & ((1 << (bits - 4)) - 1)) << 4;
+        offset ^= (offset >> 7 & ((1 << (bits - 4)) - 1)) << 4;
         T number;
-        memcpy(&number, (const char*)shared_tiles + place, sizeof number);
+        memcpy(&number, (const char*)shared_tiles + offset, sizeof number);
         return load(number);
     }
 };

@@ -51,13 +51,13 @@ def _listed(b: Any, plan: Plan) -> Iterator[tuple[str, int, Run]]:
         return b.asarray(draw.normal(size=shape).astype("float32"), kind)
 
     size, crop = recipe.resize, recipe.crop
-    squares = b.asarray(draw.integers(0, 256, (n, size, size, 3), np.uint8))
-    place = b.asarray(np.zeros((n, 3)), "int32")
+    images = b.asarray(draw.integers(0, 256, (n, size, size, 3), np.uint8))
+    corners = b.asarray(np.zeros((n, 3)), "int32")
     mean, shift = (b.asarray(np.zeros(s), "float32") for s in ((size, size, 3), (n, 3)))
     view = (crop, mean, (-1, -1), shift, 1.0, kind)
-    x = b.crops_at(squares, place, *view)
-    # what else they write, zeros of a fourth channel, is no floor
-    cut = partial(b.crops_at, squares, place, *view, input_channels(b, network, "float32"))
+    x = b.crops_at(images, corners, *view)
+    # What else they write, zeros of a fourth channel, is not counted
+    cut = partial(b.crops_at, images, corners, *view, input_channels(b, network, "float32"))
     yield "crops", x.nbytes + x.size, cut
     for stage in network.stages(training=True):  # those without weights
         end = stage.index + len(stage.names)

@@ -140,10 +140,10 @@ def captured(model: str, b: Any, batch: int) -> Run:
     r = Resident(model, _on(models.get(model).network, b), batch)
     x, labels = r.input(b, 0, batch), b.asarray(r.labels)
     own = b.cast_params(r.params)
-    places = [(layer, name) for layer, of in r.params.items() for name in of]
+    names = [(layer, name) for layer, of in r.params.items() for name in of]
     ring, step = Ring(b.stream, "float32"), b.stream.zeros((1,), np.uint32)
-    rates_at = b.asarray(np.full(len(places), 0.01, "float32"))
-    decays = [r.sgd.decay(*place) for place in places]
+    rates_at = b.asarray(np.full(len(names), 0.01, "float32"))
+    decays = [r.sgd.decay(*name) for name in names]
 
     def body() -> None:
         scores, saved = r.network.forward(b, own, x, Mode(training=True, step=step))
@@ -151,7 +151,7 @@ def captured(model: str, b: Any, batch: int) -> Run:
         grads = r.network.backward(b, own, saved, dscores)
         b.keep_loss(value, step, ring)
         arrays = []
-        for layer, name in places:
+        for layer, name in names:
             weight, copy = r.params[layer][name], own[layer][name]
             arrays.append(
                 (

@@ -39,9 +39,9 @@ class Whole:
             batch_size=batch,
         )
         self.state = self._step.init()
-        places = np.arange(batch)
+        numbers = np.arange(batch)
         images = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), np.uint8)
-        self._batch = Batch(images, places % classes, places, places, batch)
+        self._batch = Batch(images, numbers % classes, numbers, numbers, batch)
 
     def fed(self, batch: Batch | None = None) -> None:
         """One step on bytes of the host."""
