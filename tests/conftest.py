@@ -5,6 +5,7 @@ from pathlib import Path
 
 import cuda_on_cpu
 import pytest
+from helpers import numba_lock
 from helpers.slim import slim_variant
 from hypothesis import HealthCheck, settings
 
@@ -27,6 +28,8 @@ def pytest_configure(config):
     if getattr(config.option, "numprocesses", None):
         # for the workers to come: threads of several BLAS libraries would wait for each other
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        numba_lock.install()
     config.on_gpu = "gpu" in expression and "not gpu" not in expression
     if not config.on_gpu:
         cuda_on_cpu.install()

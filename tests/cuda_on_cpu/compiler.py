@@ -95,7 +95,7 @@ def _waits(source: str, kernel: str) -> bool:
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def alone(path: Path) -> Iterator[None]:
     """While another process compiles the same, wait for it: two would only take longer."""
     with path.with_suffix(".lock").open("w") as file:
         if fcntl is not None:
@@ -112,8 +112,10 @@ def library(source: str, flags: tuple[str, ...]) -> ctypes.PyDLL:
     here = Path(__file__).parent
     extra = tuple(os.environ.get("MINIALEX_TEST_CXXFLAGS", "").split())
     plain = [flag for flag in flags if flag.startswith("-D")]
+    # products of tiles run long; of the others most of the time is compilation
+    speed = "-O3" if any(flag.startswith("-DTILE_N") for flag in flags) else "-O1"
     command = [
-        *(compiler, "-std=c++17", "-O3", "-shared", "-fPIC", "-w", "-ffp-contract=off"),
+        *(compiler, "-std=c++17", speed, "-shared", "-fPIC", "-w", "-ffp-contract=off"),
         # jumps between stacks are what fibers do
         *("-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=0", f"-I{here}", *plain, *extra),
     ]
@@ -121,7 +123,7 @@ def library(source: str, flags: tuple[str, ...]) -> ctypes.PyDLL:
         "\0".join((text, (here / "cuda.h").read_text(), *command)).encode()
     ).hexdigest()[:20]
     path = folder() / f"{key}.so"
-    with _alone(path):
+    with alone(path):
         if path.exists():
             return ctypes.PyDLL(str(path))
         part = path.with_suffix(f".{os.getpid()}.part")
