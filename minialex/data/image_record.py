@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from minialex.data.dataset import Dataset, Splits
+from minialex.errors import InputError
 
 SAMPLE = 1000  # training images in a record; all of a small data set
 MOST_CONTENT = (
@@ -62,7 +63,7 @@ class ImageRecord:
 
     def held_out_by_name(self, dataset: Dataset) -> np.ndarray:
         """Which images of the run's own data were held out: bool (N,)."""
-        names = {name for name, (part, *_) in self._by_name.items() if part == HELD_OUT}
+        names = {name for part, _, _, name in self._entries if part == HELD_OUT}
         return np.array([dataset.image_name(i) in names for i in range(len(dataset))], bool)
 
     def match(self, dataset: Dataset, *, own: bool = False) -> Matched:
@@ -82,20 +83,24 @@ class ImageRecord:
         name = dataset.image_name(index)
         if name is None:
             return NEW, False, False
-        part, size, digest = self._by_name.get(name, (NEW, "-", "-"))
+        known = self._by_name.get(name, [])  # two if train/ and val/ have a file of one name
+        named = {part for part, _, _ in known}
+        part = named.pop() if len(named) == 1 else NEW
         try:
             found_size = dataset.content_size(index)
             if found_size is not None and str(found_size) in self._sizes:
                 found = _digest(dataset.content(index))
-                if found == digest:
-                    return part, True, False
+                for same, _, digest in known:
+                    if found == digest:
+                        return same, True, False
                 if found in self._by_digest:
                     return self._by_digest[found], True, False
-        except OSError:
+        except (OSError, InputError):  # it will be left out as unreadable
             return (part if own else NEW), False, False
-        if part == NEW or own or found_size is None or size == "-":
+        if not known or own or found_size is None:
             return part, False, False
-        if digest == "-" and str(found_size) == size:
+        sizes = {size for _, size, digest in known if digest == "-"}
+        if "-" in sizes or str(found_size) in sizes:
             return part, False, False
         return NEW, False, True
 
@@ -115,8 +120,11 @@ class ImageRecord:
         return parts != TRAINED_ON
 
     @cached_property
-    def _by_name(self) -> dict[str, tuple[int, str, str]]:
-        return {name: (part, size, digest) for part, digest, size, name in self._entries}
+    def _by_name(self) -> dict[str, list[tuple[int, str, str]]]:
+        found: dict[str, list[tuple[int, str, str]]] = {}
+        for part, digest, size, name in self._entries:
+            found.setdefault(name, []).append((part, size, digest))
+        return found
 
     @cached_property
     def _by_digest(self) -> dict[str, int]:
@@ -144,9 +152,9 @@ def record(splits: Splits) -> ImageRecord | None:
     drawn = splits.whole is not None
     held_out = _lines(val, np.arange(len(val)) if drawn else _sample(len(val)))
     trained_on = _lines(train, _sample(len(train)))
-    names = {line.split(" ", 2)[2] for line in (*held_out, *trained_on)}
-    if len(names) < len(held_out) + len(trained_on):
-        return None  # a data set made in Python, whose images have no names of their own
+    for lines in (held_out, trained_on):
+        if len({line.split(" ", 2)[2] for line in lines}) < len(lines):
+            return None  # a data set made in Python, whose images have no names of their own
     return ImageRecord(held_out, trained_on, len(val), len(train), drawn)
 
 
@@ -173,7 +181,7 @@ def _lines(dataset: Dataset, indices: Sequence[int] | np.ndarray) -> tuple[str, 
         if size is not None and n % every == 0:
             try:
                 digest = _digest(dataset.content(int(index)))
-            except OSError:  # it cannot be read now, and will be left out
+            except (OSError, InputError):  # it cannot be read now, and will be left out
                 digest = "-"
         shown = "-" if size is None else str(size)
         lines.append((dataset.image_name(int(index)) or "", f"{digest} {shown} "))

@@ -62,7 +62,7 @@ def test_prepare_stops_and_goes_on(tmp_path, number, code):
     line = [*COMMAND, "prepare", "shapes:4000", str(tmp_path / "packed"), "--size", "64"]
     with subprocess.Popen(line, stdout=subprocess.PIPE) as run:
         assert b"shapes" in run.stdout.readline()
-        assert b"takes" in run.stdout.readline()
+        assert b"needs" in run.stdout.readline()
         while not list((tmp_path / "packed").glob("train-*")):
             assert run.poll() is None
             time.sleep(0.02)

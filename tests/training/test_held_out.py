@@ -110,7 +110,7 @@ def test_weights_of_older_versions_are_judged_by_the_split_of_theirs(photos, tmp
     shutil.copytree(photos, tmp_path / "copy")
     found, note = judged(about, tmp_path / "copy")
     assert len(found) == 40
-    assert "do not list their images" in note
+    assert "do not list their training images" in note
 
 
 def test_a_sample_of_the_training_images_is_enough_to_know_the_others(
@@ -122,6 +122,19 @@ def test_a_sample_of_the_training_images_is_enough_to_know_the_others(
     assert len(about["images"]["trained_on"]) == 8
     shutil.copytree(photos, tmp_path / "copy")
     assert judged(about, tmp_path / "copy")[0] == names(splits.val) == judged(about)[0]
+
+
+def test_parts_of_their_own_may_share_names(tmp_path):
+    for part, seed in (("train", 1), ("val", 2)):
+        photographs(tmp_path / "data" / part, each=4, seed=seed)
+    splits = open_data(tmp_path / "data")
+    assert names(splits.train) == names(splits.val)
+    about = {"data": str(tmp_path / "data"), "images": record(splits).as_json()}
+    shutil.copytree(tmp_path / "data", tmp_path / "copy")
+    for data in (None, tmp_path / "copy", tmp_path / "data" / "val"):
+        assert len(images_to_judge(about, data).dataset) == 8
+    with pytest.raises(InputError, match="was trained on all images"):
+        judged(about, tmp_path / "data" / "train")
 
 
 def test_packed_images_are_known_by_name(about, photos, trained_on, tmp_path):
