@@ -1,6 +1,7 @@
 """What all tests share: hypothesis profiles, and the real photographs where there are any."""
 
 import os
+import signal
 from pathlib import Path
 
 import cuda_on_cpu
@@ -59,6 +60,19 @@ def slim_networks():
         for name in ("alexnet-64", "alexnet-64-six", "cifar10", "stream-48"):
             patch.setitem(registry._VARIANTS, name, slim_variant(registry._VARIANTS[name]))
         yield
+
+
+@pytest.fixture
+def plain_signals():
+    """Signals act as in a terminal, also where the tests run under nohup or in the background."""
+    plain = {signal.SIGINT: signal.default_int_handler}
+    plain |= {
+        getattr(signal, name): signal.SIG_DFL for name in ("SIGHUP",) if hasattr(signal, name)
+    }
+    before = {number: signal.signal(number, handler) for number, handler in plain.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

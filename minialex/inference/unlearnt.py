@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from minialex.data.dataset import Dataset, Splits, subset
+from minialex.data.dataset import Dataset, Splits, complete, subset
 from minialex.data.image_record import NEW, ImageRecord, stored_record
 from minialex.data.sources.open import is_builtin, open_data, open_for_evaluation, require_clear
 from minialex.data.split import split_by_place
@@ -39,7 +39,7 @@ def images_to_judge(about: dict[str, Any], data: Any = None) -> Judged:
     Raises InputError where no image is left.
     """
     if data is not None and not isinstance(data, (str, Path)):
-        dataset = data.val if isinstance(data, Splits) else data
+        dataset = data.val if isinstance(data, Splits) else complete(data)
         learnt = int(np.sum(~unlearnt(about, dataset)))
         note = f"the network was trained on {learnt:,} of these {len(dataset):,} images"
         return Judged(dataset, note if learnt else "")

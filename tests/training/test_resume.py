@@ -16,6 +16,7 @@ import minialex
 from minialex import schedules
 from minialex.cli import main
 from minialex.data.dataset import Splits
+from minialex.data.loading import retry
 from minialex.data.sources.open import open_data
 from minialex.errors import InputError, TrainingError
 from minialex.models.recipe import Recipe
@@ -160,6 +161,7 @@ class Calls:
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGHUP"])
+@pytest.mark.usefixtures("plain_signals")
 def test_a_signal_in_validation_loses_nothing(tmp_path, name):
     splits, sent = open_data("shapes:48"), []
 
@@ -182,7 +184,8 @@ def test_a_signal_in_validation_loses_nothing(tmp_path, name):
     assert rows[0] == rows[1]
 
 
-def test_images_that_cannot_be_read_are_counted_and_end_a_run_saved(tmp_path, capsys):
+def test_images_that_cannot_be_read_are_counted_and_end_a_run_saved(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(retry, "PAUSES", (0.0,))
     splits, bad = open_data("shapes:48"), {3, 5}
 
     def fail(index):

@@ -366,7 +366,7 @@ def test_a_clip_that_cannot_be_read_is_left_out_by_training_and_judging(tmp_path
         assert f"over {len(whole.val) - 1} clips" in output
         assert "1 unreadable clips skipped:" in output.splitlines()[-2]
         assert str(broken) in output.splitlines()[-1]
-        assert "notes of a system" in output
+        assert "operating-system files" in output
     streams = train_streams(whole, out=tmp_path / "run", go_on=True, epochs=1, progress=False)
     with pytest.raises(InputError, match="no clip of 'broken' can be read"):
         judge(streams, VideoFiles("broken", "", ("left", "right"), (broken,), np.zeros(1, int)))

@@ -235,15 +235,15 @@ def test_which_tiles_and_parts():
         # reads a tile too early
         ("implicit", "wait_copies<STAGES - 2>()", "wait_copies<STAGES - 1>()"),
         ("wgmma", "wait_copies<AHEAD - 1>()", "wait_copies<AHEAD>()"),
-        ("implicit", "__syncthreads();  // this stage has come", "// this stage has come"),
+        ("implicit", "__syncthreads();  // this stage has arrived", "// this stage has arrived"),
         ("wgmma", "__syncthreads();  // this step's tiles", "// this step's tiles"),
         ("implicit", "c1 == 0)", "c1 == 1)"),  # where the row of ones is
         # copies over a tile that products still read
         ("wgmma", "wait_products<1>();", "wait_products<2>();"),
         (
             "implicit",
-            "lane % 8 + lane / 16 * 8;\n            load_turned",
-            "lane % 8;\n            load_turned",
+            "lane % 8 + lane / 16 * 8;\n            load_transposed",
+            "lane % 8;\n            load_transposed",
         ),
         ("wgmma", "slice * 16 * strip", "slice * 8 * strip"),
         ("wgmma", "leading = ALONG ? 1 : DEPTH * strip", "leading = 8 * strip"),
