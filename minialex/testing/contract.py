@@ -60,7 +60,8 @@ def compare_op(b: Backend, op: str, dtype: str) -> tuple[bool, str]:
         found = OPS[op](Problem(b, case, dtype, dtype))
         expected = OPS[op](Problem(GENERIC, case, dtype, "float64"))
         for output, (ours, theirs) in enumerate(zip(found, expected, strict=True)):
-            error, where = difference(b.to_numpy(ours), GENERIC.to_numpy(theirs))
+            host = ours if isinstance(ours, np.ndarray) else b.to_numpy(ours)  # or a plain number's
+            error, where = difference(host, GENERIC.to_numpy(theirs))
             if not error <= tolerance:
                 return False, f"output {output} of problem {case} differs: {where}"
             largest = max(largest, error)

@@ -202,8 +202,8 @@ def test_it_learns(tmp_path):
     assert last["train_loss"] < 0.5
 
 
-def test_a_third_party_backend_trains(tmp_path):
-    backends.register("strict", Strict)
+def test_a_third_party_backend_trains(tmp_path, monkeypatch):
+    monkeypatch.setitem(backends._registered, "strict", Strict)
     settings = {"epochs": 1, "max_steps": 2, "batch_size": 4, "dtype": "float64"}
     ours = train(**settings, out=tmp_path / "numpy", backend="numpy")
     theirs = train(**settings, out=tmp_path / "strict", backend="strict")
