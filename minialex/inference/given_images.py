@@ -1,5 +1,6 @@
 """The images that a caller gives to a classifier: what counts as one, and batches of them."""
 
+import io
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -40,7 +41,8 @@ def resized(images: Sequence[Image], size: int) -> np.ndarray:
 def _each(images: Image | Iterable[Image]) -> Iterator[Image]:
     if _is_one(images):
         return iter([images])
-    if isinstance(images, Mapping) or not isinstance(images, Iterable):
+    single = isinstance(images, np.ndarray) and not images.ndim
+    if single or isinstance(images, Mapping) or not isinstance(images, Iterable):
         raise InputError(f"{_said(images)} is not an image: {_EXPECTED}")
     return iter(images)
 
@@ -90,11 +92,17 @@ def _loaded(image: Any) -> Any:
 
 
 def _binary(file: Any) -> Any:
-    """An open file from which bytes come, at its start."""
-    start = file.read(0)
+    """An open file from which bytes come, at its start; of a pipe, all that comes."""
+    try:
+        start = file.read(0)
+    except ValueError:
+        raise InputError(f"{_said(file)} is closed: open it again") from None
     if not isinstance(start, bytes):
         raise InputError(f'{_said(file)} was opened as text: open image files with mode "rb"')
-    file.seek(0)
+    try:
+        file.seek(0)
+    except OSError:
+        return io.BytesIO(file.read())
     return file
 
 

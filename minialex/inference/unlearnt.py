@@ -40,7 +40,10 @@ def images_to_judge(about: dict[str, Any], data: Any = None) -> Judged:
     """
     if data is not None and not isinstance(data, (str, Path)):
         dataset = data.val if isinstance(data, Splits) else complete(data)
-        learnt = int(np.sum(~unlearnt(about, dataset)))
+        new = np.ones(len(dataset), bool)
+        for run in lineage(about):
+            new &= unlearnt(run, dataset)
+        learnt = int(np.sum(~new))
         note = f"the network was trained on {learnt:,} of these {len(dataset):,} images"
         return Judged(dataset, note if learnt else "")
     require_clear(data)

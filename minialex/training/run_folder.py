@@ -85,11 +85,13 @@ def claimed(out: str | Path | None, name: str, *, resume: bool) -> Iterator[Path
     """
     missing = [] if out is None else _missing(Path(str(out)))
     folder = Path(str(out)) if resume else new_folder(out, name)
+    mine = out is None
     try:
         with lock(
             folder,
             f"another process is already training in {folder}: wait, or choose another folder",
         ) as locked:
+            mine = True
             atomic.remove_stale(folder)
             if not resume:
                 # another process may have been here since; without locks it may be starting now
@@ -103,7 +105,7 @@ def claimed(out: str | Path | None, name: str, *, resume: bool) -> Iterator[Path
                     for file in ("config.json", "classes.txt", "held_out.txt"):
                         (folder / file).unlink(missing_ok=True)
     finally:
-        if not resume:
+        if mine and not resume:
             for path in missing if out is not None else [folder]:
                 with suppress(OSError):  # it holds something
                     path.rmdir()

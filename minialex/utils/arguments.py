@@ -103,7 +103,7 @@ class Flag:
 
     def check(self, name: str, value: Any) -> bool:
         found = plain(value)
-        if found not in (True, False):
+        if not isinstance(found, int) or found not in (0, 1):
             raise wrong(name, found, "True or False")
         return bool(found)
 

@@ -137,3 +137,18 @@ def test_however_many_are_given_few_are_in_memory(classifier, several, monkeypat
     if not several:
         assert len(network.features([RGB] * count)) == count
         assert max(sizes) == given_images.BATCH
+
+
+def test_files_that_are_closed_or_cannot_go_back_and_an_array_of_nothing(classifier, path):
+    with path.open("rb") as file:
+        pass
+    for bad, sentence in ((file, "is closed"), (np.zeros(()), "is not an image")):
+        with pytest.raises(InputError, match=sentence):
+            classifier.predict(bad)
+
+    class Pipe(io.BytesIO):
+        def seek(self, *_):
+            raise io.UnsupportedOperation("a pipe")
+
+    [piped], [wanted] = classifier.predict(Pipe(path.read_bytes())), classifier.predict(path)
+    assert piped == wanted

@@ -62,6 +62,7 @@ def test_a_value_of_numpy_becomes_a_plain_one(name, value, plain):
         ("checkpoint_every", None, "checkpoint_every is None"),
         ("workers", 0, "workers is 0"),
         ("mirror", "no", "mirror is 'no': it must be True or False"),
+        ("mirror", np.zeros(3), "it must be True or False"),
         ("schedule", "stpe", "did you mean 'step'"),
         ("loss", 2, "loss is 2: it must be a name"),
         ("dtype", "float16", '"float32" or "float64"'),

@@ -74,6 +74,11 @@ def prepare(
     max_left_out = Number(float, at_least=0, at_most=1).check("max_left_out", max_left_out)
     show, folder = Progress(progress), Path(folder).expanduser()
     splits = open_data(source, seed=seed, val_fraction=val_fraction)
+    if not len(splits.val):
+        raise InputError(
+            f"no image of {splits.train.name} is held out, and a packed set has a val part: add "
+            "images to its classes, or hold some out (--val-fraction)"
+        )
     root = None if is_builtin(source) else existing_folder(source)
     request = {
         "size": size,

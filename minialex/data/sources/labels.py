@@ -6,11 +6,13 @@ last, the images' own names may say it.
 """
 
 import csv
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from minialex.data.decode import kinds
 from minialex.data.sources import devkit
 from minialex.errors import InputError
 
@@ -45,8 +47,9 @@ class Labels:
 
     def of(self, name: str) -> str | None:
         """The class of the image file `name`, None if it is not listed."""
-        stem = name.rpartition("/")[2].partition(".")[0]
-        found = self.classes.get(name.rpartition("/")[2]) or self.classes.get(stem)
+        name = name.rpartition("/")[2]
+        stem = _stem(name)
+        found = self.classes.get(name) or self.classes.get(stem)
         if found is None and (match := _NUMBERED.fullmatch(stem)):
             found = self.classes.get(f"#{int(match[1])}")
         return found
@@ -137,8 +140,14 @@ def _pairs(path: Path, class_ids: tuple[str, ...], folders: list[Path]) -> Label
     classes = {}
     for (full, _), value in zip(pairs, values, strict=True):
         name = full.rpartition("/")[2]
-        classes[name] = classes[name.partition(".")[0]] = value
+        classes[name] = classes[_stem(name)] = value
     return Labels(path, classes, len({name for name, _ in pairs}))
+
+
+def _stem(name: str) -> str:
+    """The name without the suffix of an image, if it has one: "img.1" of "img.1.png"."""
+    stem, suffix = os.path.splitext(name)
+    return stem if suffix.lower() in kinds.suffixes() else name
 
 
 def _class_order(

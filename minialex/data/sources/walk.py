@@ -21,6 +21,7 @@ FOLDER = Reason("folders named like an image", True)
 _NOWHERE = Reason("broken links (fetch or remove them)", True)
 _ANNEX = Reason("links to files that were not fetched (run `git annex get`)", True)
 _CIRCLE = Reason("links in a loop (remove them)", True)
+_AGAIN = Reason("folders that were read already, by way of a link", False)
 _SPECIAL = Reason("pipes, sockets or devices named like an image", True)
 LINKS = (_NOWHERE, _ANNEX, _CIRCLE)  # which may be whole classes
 
@@ -80,19 +81,25 @@ def listing(folder: Path, remarks: Remarks, prefix: str = "", index: str = "") -
 def below(folder: Path, remarks: Remarks, prefix: str = "") -> Iterator[str]:
     """Paths, relative to `folder`, of the images in it and in all folders below it.
 
-    Links to folders are followed once.
+    A folder to which several links lead is read once.
     """
-    yield from _below(folder, remarks, prefix, "", set())
+    yield from _below(folder, remarks, prefix, "", set(), ())
 
 
 def _below(
-    folder: Path, remarks: Remarks, prefix: str, inside: str, seen: set[tuple[int, int]]
+    folder: Path,
+    remarks: Remarks,
+    prefix: str,
+    inside: str,
+    seen: set[tuple[int, int]],
+    above: tuple[tuple[int, int], ...],
 ) -> Iterator[str]:
     try:
         state = os.stat(folder)
         identity = state.st_dev, state.st_ino
         if state.st_ino and identity in seen:  # 0 on some network drives
-            remarks.leave_out(_CIRCLE, prefix + inside.rstrip("/"))
+            reason = _CIRCLE if identity in above else _AGAIN
+            remarks.leave_out(reason, prefix + inside.rstrip("/"))
             return
         seen.add(identity)
         found = listing(folder, remarks, prefix + inside)
@@ -101,7 +108,9 @@ def _below(
         return
     yield from (inside + name for name in found.images)
     for name in found.folders:
-        yield from _below(folder / name, remarks, prefix, f"{inside}{name}/", seen)
+        yield from _below(
+            folder / name, remarks, prefix, f"{inside}{name}/", seen, (*above, identity)
+        )
 
 
 def why_left_out(name: str, head: Callable[[], bytes]) -> Reason | None:

@@ -8,6 +8,7 @@ from helpers import ilsvrc
 from PIL import Image
 
 from minialex.data.inspect.report import check_data
+from minialex.data.sources import labels
 from minialex.data.sources.open import open_data, open_for_evaluation
 from minialex.errors import InputError
 
@@ -216,3 +217,10 @@ def test_eight_broken_files_are_not_the_whole_class(tmp_path):
     splits = open_data(tmp_path)
     assert len(splits.train) + len(splits.val) == 15
     assert "unreadable files, which training skips: 9" in check_data(tmp_path, 16)
+
+
+def test_a_dot_in_a_listed_name_is_no_suffix(tmp_path):
+    (tmp_path / "val.txt").write_text("img.1.png a\nimg.3.png b\n")
+    found = labels.find([tmp_path], ("a", "b"))
+    assert [found.of(f"img.{n}.png") for n in (1, 2, 3)] == ["a", None, "b"]
+    assert found.of("img.3.jpg") == "b"

@@ -169,3 +169,13 @@ def test_folders_that_hold_themselves_end(folder):
     remarks = Remarks()
     assert len(list(walk.below(folder, remarks))) == 6
     assert remarks.problems() == ["left out: links in a loop (remove them): 1 (a/again)"]
+
+
+def test_a_folder_with_two_ways_to_it_is_read_once_and_no_loop(folder):
+    os.symlink(folder / "b", folder / "a" / "other")
+    remarks = Remarks()
+    found = [name.rpartition("/")[2] for name in walk.below(folder, remarks)]
+    assert sorted(found) == sorted(
+        path.name for name in ("a", "b") for path in (folder / name).iterdir() if path.is_file()
+    )
+    assert remarks.problems() == []
