@@ -73,7 +73,7 @@ class Preprocessing:
     def views(self, crops: int) -> list[tuple[int, int, bool]]:
         """(top, left, mirrored) of each test view: one, or the ten of section 4.1."""
         if crops not in (1, 10):
-            raise InputError(f"evaluation uses 1 crop or 10, not {crops}")
+            raise InputError(f"evaluation uses 1 crop or 10, not {crops!r}")
         size, crop = self.recipe.resize, self.recipe.crop
         draws = centre_draws(1, size, crop) if crops == 1 else ten_crop_draws(size, crop)
         return [

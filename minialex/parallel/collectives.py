@@ -94,7 +94,7 @@ class AllReduce:
     """Sums of parameter gradients over the devices, beside the rest of the backward pass.
 
     Each device owns a part of every gradient: it receives that part from all, sums in order, and
-    sends the sum to all. The work runs on queues of its own, the streams.
+    sends the sum to all. The work runs on streams of its own.
     """
 
     def __init__(self, backends: Sequence[Backend]):

@@ -104,9 +104,9 @@ class DeviceConfig:
     def of(cls, devices: Devices) -> "DeviceConfig":
         """The configuration that opens such devices again, here or in another process."""
         first, numbers, scheme = devices.backends[0], devices.backends[0].device, None
-        if isinstance(devices, DeviceGroup) and len(devices.backends) > 1:
+        if len(devices.backends) > 1:
+            scheme = devices.scheme
             numbers = tuple(0 if b.device is None else b.device for b in devices.backends)
-            scheme = devices.plan.scheme
         threads = None if first.threads == usable_cores() else first.threads
         return cls(first.name, numbers, scheme, first.precision.name, threads)
 

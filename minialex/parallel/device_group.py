@@ -37,12 +37,13 @@ class DeviceGroup(Devices):
 
     def __init__(self, network: Network, backends: Sequence[Backend], scheme: str | None = None):
         self.plan: Plan = plans.make(network, len(backends), scheme)
+        self.scheme = self.plan.scheme
         self.network = network
         self.backends = tuple(b.with_own_stream() for b in backends)
         self._reduce = AllReduce(self.backends)
 
     def __repr__(self) -> str:
-        return f"<DeviceGroup {self.plan.scheme!r} of {list(self.backends)}>"
+        return f"<DeviceGroup {self.scheme!r} of {list(self.backends)}>"
 
     def describe(self) -> list[str]:
         ways = {
@@ -50,7 +51,7 @@ class DeviceGroup(Devices):
             "data": "each device takes its own images",
             "hybrid": "convolutions by images, dense layers by channels",
         }
-        text = f"{len(self.backends)} devices, {self.plan.scheme}: {ways[self.plan.scheme]}"
+        text = f"{len(self.backends)} devices, {self.scheme}: {ways[self.plan.scheme]}"
         remarks = self.backends[0].remarks([b.device for b in self.backends])
         return [text, *remarks]
 

@@ -31,6 +31,7 @@ class Devices(ABC):
 
     network: Network
     backends: tuple[Backend, ...]
+    scheme: str | None = None  # how the work is divided; None on one device
 
     # ------------------------------------------------------------------------------ parameters
 

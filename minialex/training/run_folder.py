@@ -55,7 +55,10 @@ def new_folder(out: str | Path | None, name: str) -> Path:
     _require_free(folder, also_unsaved=False)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file: choose another output folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except NotADirectoryError:
+        raise InputError(f"{folder} lies in a file: choose another output folder") from None
     return folder
 
 

@@ -111,4 +111,6 @@ def _sentence(path: Path, size: int, error: OSError) -> str:
             f"no room to write {path}: it needs {size:,} bytes ({error.strerror}); the old file is "
             "intact, so free some space and resume"
         )
+    if error.errno == errno.EISDIR:
+        return f"{path} is a folder: name a file in it"
     return f"cannot write {path} ({error.strerror}): choose a folder you can write to"

@@ -331,3 +331,9 @@ def test_validation_has_the_loss_that_is_trained(tmp_path):
         [row] = result.history
         assert row["train_loss"] == pytest.approx(guessing, rel=0.2)
         assert row["val_loss"] == pytest.approx(guessing, rel=0.2)
+
+
+def test_a_folder_inside_a_file_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="lies in a file: choose another output folder"):
+        minialex.train("shapes:48", **TINY, out=tmp_path / "file" / "run")

@@ -172,6 +172,13 @@ def test_a_missing_folder_is_named(tmp_path):
         atomic.write_text(tmp_path / "none" / "x.txt", "x")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="another error there")
+def test_a_folder_in_the_place_of_a_file_is_named(tmp_path):
+    (tmp_path / "x").mkdir()
+    with pytest.raises(IsADirectoryError, match="is a folder: name a file in it"):
+        atomic.write_text(tmp_path / "x", "x")
+
+
 def test_an_interrupt_while_writing_leaves_nothing(saved, monkeypatch):
     def interrupt(descriptor):
         raise KeyboardInterrupt

@@ -26,9 +26,9 @@ class Workers:
     """`count` threads for jobs `task(index)`; `describe(index)` names what a job reads.
 
     A job that takes more than `timeout` seconds (default: 600), or more memory than there is, ends
-    the wait for any result with an InputError that names it; well before, `on_slow` is called with
-    a sentence. `on_wait` is called while a result is waited for, and may raise. A context manager.
-    Several may share `running`, so that each notices when a job of another hangs.
+    the wait for any result with an InputError that names it; well before, it is named on stderr.
+    `on_wait` is called while a result is waited for, and may raise. A context manager. Several may
+    share `running`, so that each notices when a job of another hangs.
     """
 
     def __init__(
@@ -38,12 +38,10 @@ class Workers:
         timeout: float | None = None,
         running: dict[int, tuple[int, float]] | None = None,
         on_wait: Callable[[], object] | None = None,
-        on_slow: Callable[[str], object] | None = None,
     ):
         self.describe = describe
         self.timeout = TIMEOUT if timeout is None else timeout
         self._on_wait = on_wait or (lambda: None)
-        self._on_slow = on_slow or _warn
         self._noticed: set[tuple[int, float]] = set()
         self._jobs: queue.SimpleQueue = queue.SimpleQueue()
         self._running = {} if running is None else running  # thread -> (index, start time)
@@ -146,7 +144,7 @@ class Workers:
                 )
             if now - since > NOTICE and job not in self._noticed:
                 self._noticed.add(job)
-                self._on_slow(f"{reading}: waiting up to {self.timeout:.0f} s for it")
+                _warn(f"{reading}: waiting up to {self.timeout:.0f} s for it")
         if not any(thread.is_alive() for thread in self._threads):
             raise RuntimeError("all threads that read images have ended")
 
