@@ -27,9 +27,10 @@ def data_key(data: object) -> str | None:
         return "shapes"
     if not isinstance(data, (str, Path)):
         return None
-    if is_builtin(data) or not Path(data).exists():
+    folder = Path(data).expanduser()
+    if is_builtin(data) or not folder.exists():
         return str(data)
-    return str(Path(data).resolve())
+    return str(folder.resolve())
 
 
 def images_to_judge(about: dict[str, Any], data: Any = None) -> Judged:

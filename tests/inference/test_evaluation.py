@@ -17,6 +17,7 @@ from minialex.data.statistics import measure
 from minialex.errors import InputError
 from minialex.inference.classifier import Classifier, load
 from minialex.inference.evaluation import evaluate_model, ranks
+from minialex.inference.unlearnt import data_key
 from minialex.parallel import SingleDevice
 from minialex.utils import checkpoint
 
@@ -216,3 +217,10 @@ def test_the_loss_of_an_impossible_label_stays_finite(classifier, splits):
     params["fc8"]["bias"] = params["fc8"]["bias"] + np.linspace(0, 1e4, 12, dtype=np.float32)
     evaluation = evaluate_model(replace(classifier.trained, params=params), splits.val)
     assert math.isfinite(evaluation.loss)
+
+
+def test_a_home_folder_is_the_same_data_by_both_names(tmp_path, monkeypatch):
+    (tmp_path / "pets").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert data_key("~/pets") == data_key(tmp_path / "pets")
