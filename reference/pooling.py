@@ -31,22 +31,33 @@ def max_gradient(dy, argmax, input_shape, window, stride, pads):
     return dx
 
 
-def average_forward(x, window, stride, pads):
+NO_PADS = ((0, 0), (0, 0))
+
+
+def area(p, q, size, window, stride, pads, counted):
+    """How many pixels under the window lie in the image or in the pads `counted` around it."""
+    (top, bottom), (left, right) = counted
+    wider = (size[0] + top + bottom, size[1] + left + right)
+    moved = ((pads[0][0] - top, 0), (pads[1][0] - left, 0))
+    return len(list(taps(p, q, wider, window, stride, moved)))
+
+
+def average_forward(x, window, stride, pads, counted=NO_PADS):
     """The mean of the pixels under the window, without those outside the image."""
     n_count, height, width, channels = x.shape
     p_count, q_count = output_size((height, width), window, stride, pads)
     y = np.zeros((n_count, p_count, q_count, channels))
     for n, p, q, c in np.ndindex(y.shape):
         seen = [x[n, h, w, c] for _, _, h, w in taps(p, q, (height, width), window, stride, pads)]
-        y[n, p, q, c] = sum(seen) / len(seen)
+        y[n, p, q, c] = sum(seen) / area(p, q, (height, width), window, stride, pads, counted)
     return y
 
 
-def average_gradient(dy, input_shape, window, stride, pads):
+def average_gradient(dy, input_shape, window, stride, pads, counted=NO_PADS):
     """Each dy in equal shares to the pixels under its window."""
     dx = np.zeros(input_shape)
     for n, p, q, c in np.ndindex(dy.shape):
-        seen = list(taps(p, q, input_shape[1:3], window, stride, pads))
-        for _, _, h, w in seen:
-            dx[n, h, w, c] += dy[n, p, q, c] / len(seen)
+        share = dy[n, p, q, c] / area(p, q, input_shape[1:3], window, stride, pads, counted)
+        for _, _, h, w in taps(p, q, input_shape[1:3], window, stride, pads):
+            dx[n, h, w, c] += share
     return dx

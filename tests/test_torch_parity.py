@@ -5,7 +5,8 @@ import pytest
 from helpers.strategies import grid
 
 from minialex import backends, models
-from minialex.layers import Dropout, Mode
+from minialex.layers import AveragePool, Dropout, MaxPool, Mode, SpatialResponseNorm
+from minialex.network import Network
 from minialex.optim import SGD, Rates
 from minialex.testing.tolerance import assert_close
 
@@ -131,6 +132,32 @@ def test_ten_steps_of_sgd():
         for parameter, value in of_layer.items():
             wanted = theirs[layer][parameter].detach()
             assert_close(value, wanted, "float64", 4096, f"{layer}.{parameter} after ten steps")
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        AveragePool(3, 2, pad=1, rounding="ceil", count_pads=True),
+        AveragePool(3, 2, pad=1, rounding="ceil"),
+        AveragePool(2, 3, rounding="ceil", count_pads=True),
+        MaxPool(3, 2, pad=1, rounding="ceil"),
+        SpatialResponseNorm(5, 1.0, 1.0, 0.75),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("size", [6, 7])
+def test_a_window_and_its_gradient(layer, size):
+    """What hangs over the right edge with and without padding: two sizes."""
+    network = Network((("layer", layer),), (size, size + 1, 3))
+    x = grid((2, *network.input_shape), 0)
+    theirs = torch.tensor(x, requires_grad=True)
+    wanted = witness.forward(network, {}, theirs)  # (N, C, P, Q)
+    y, saved = network.forward(b, {}, x, Mode())
+    assert_close(y, wanted.detach().permute(0, 2, 3, 1), "float64", 64, "y")
+    dy = grid(y.shape, 1)
+    wanted.backward(torch.tensor(dy).permute(0, 3, 1, 2))
+    dx, _ = layer.backward(b, {}, saved[0][1], dy)
+    assert_close(dx, theirs.grad, "float64", 64, "dx")
 
 
 def test_the_hinge_loss_is_pytorchs_times_the_classes():

@@ -19,6 +19,7 @@ from minialex.backends.execution import Array, Execution
 Pads = tuple[tuple[int, int], tuple[int, int]]
 Pair = tuple[int, int]
 Shape = tuple[int, ...]
+NO_PADS: Pads = ((0, 0), (0, 0))
 
 
 def output_shape(size: Pair, window: Pair, stride: Pair, pads: Pads) -> Pair:
@@ -191,12 +192,20 @@ class Backend(Execution):
         """dy, argmax (N, P, Q, C) -> dx of `input_shape` (N, H, W, C)."""
 
     @abstractmethod
-    def average_pool(self, x: Array, window: Pair, stride: Pair, pads: Pads) -> Array:
-        """x (N, H, W, C) -> y (N, P, Q, C)."""
+    def average_pool(
+        self, x: Array, window: Pair, stride: Pair, pads: Pads, counted: Pads = NO_PADS
+    ) -> Array:
+        """x (N, H, W, C) -> y (N, P, Q, C); a mean counts the zeros of the pads `counted`."""
 
     @abstractmethod
     def average_pool_gradient(
-        self, dy: Array, input_shape: Shape, window: Pair, stride: Pair, pads: Pads
+        self,
+        dy: Array,
+        input_shape: Shape,
+        window: Pair,
+        stride: Pair,
+        pads: Pads,
+        counted: Pads = NO_PADS,
     ) -> Array:
         """dy (N, P, Q, C) -> dx of `input_shape` (N, H, W, C)."""
 

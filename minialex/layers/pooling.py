@@ -58,13 +58,25 @@ class MaxPool(_Pool):
 
 @dataclass(frozen=True)
 class AveragePool(_Pool):
-    """The mean of the pixels under each window, without those outside the image."""
+    """The mean of the pixels under each window, without those outside the image.
+
+    With `count_pads` the zeros of the padding count as pixels, as in Caffe and PyTorch; what the
+    ceil rule adds at the right and bottom edge never does.
+    """
+
+    count_pads: bool = False
 
     def forward(self, b: Backend, params: Params, x: Array, mode: Mode) -> tuple[Array, Saved]:
-        return b.average_pool(x, *self.geometry(x.shape[1:])), x.shape
+        return b.average_pool(x, *self.geometry(x.shape[1:]), self.counted), x.shape
 
     def backward(
         self, b: Backend, params: Params, saved: Saved, dy: Array, *, input_gradient: bool = True
     ) -> tuple[Array | None, Params]:
         x_shape = saved
-        return b.average_pool_gradient(dy, x_shape, *self.geometry(x_shape[1:])), {}
+        return b.average_pool_gradient(dy, x_shape, *self.geometry(x_shape[1:]), self.counted), {}
+
+    @property
+    def counted(self) -> Pads:
+        """The pads that the means count."""
+        pad = self.pad if self.count_pads else 0
+        return (pad, pad), (pad, pad)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from helpers.strategies import grid, windows
 from hypothesis import given
+from hypothesis import strategies as st
 
 from minialex.testing.tolerance import assert_close, exact
 from reference import pooling
@@ -38,9 +39,10 @@ def test_a_nan_is_not_lost_in_pooling(b):
         assert np.isnan(b.to_numpy(y)).all()
 
 
-@given(problem=windows(pooling=True))
-def test_average_pool(b, problem):
-    x, pool = problem.x(), (problem.window, problem.stride, problem.pads)
+@given(problem=windows(pooling=True), data=st.data())
+def test_average_pool(b, problem, data):
+    counted = tuple(tuple(data.draw(st.integers(0, pad)) for pad in pads) for pads in problem.pads)
+    x, pool = problem.x(), (problem.window, problem.stride, problem.pads, counted)
     wanted = pooling.average_forward(exact(x), *pool)
     assert_close(b.to_numpy(b.average_pool(b.asarray(x), *pool)), wanted, problem.dtype, 16, "y")
     dy = problem.laid_out(wanted.shape, 1)

@@ -56,6 +56,9 @@ def _layer(layer, params, x, mask):
             return x / (k + alpha * sums) ** beta
         case MaxPool(window=window, stride=stride):
             return F.max_pool2d(F.pad(x, _pads(x, layer, window), value=-torch.inf), window, stride)
+        case AveragePool(window=window, stride=stride, pad=pad, count_pads=True):
+            ceil = layer.rounding == "ceil"
+            return F.avg_pool2d(x, window, stride, pad, ceil_mode=ceil, count_include_pad=True)
         case AveragePool(window=window, stride=stride):
             pads = _pads(x, layer, window)
             inside = F.pad(torch.ones_like(x[:1, :1]), pads)

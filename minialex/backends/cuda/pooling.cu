@@ -7,7 +7,8 @@
 //   all numbers, and padding never wins.
 // max_pool_gradient: a thread computes V channels of one input pixel: the sum, in scan order, over the
 //   windows that cover it and chose it, so the bits never change.
-// average_pool and its gradient: means over the part of the window inside the image.
+// average_pool and its gradient: means over the part of the window inside the image, which is wider
+//   by the zeros counted above, below, before and after it.
 //
 // Max pooling that follows response normalisation, as in AlexNet, is in norm_pool.cu.
 // Tested against reference/pooling.py.
@@ -117,23 +118,32 @@ extern "C" __global__ void max_pool_gradient_wide(const T* __restrict__ dy,
     to_maxima<WIDE>(dy, argmax, dx, pixels, o);
 }
 
-// How many pixels of a line of `extent` the window that starts at `start` covers; may be 0.
-__device__ __forceinline__ int inside(int start, int reach, int extent) {
-    const int low = start < 0 ? 0 : start, end = start + reach;
-    const int high = end < extent ? end : extent;
+// The zeros that a mean counts as pixels: rows above and below, columns before and after.
+struct Counted {
+    int above, below, before, after;
+};
+
+// How many pixels from `first` to `end` - 1 of a line the window that starts at `start` covers; may
+// be 0.
+__device__ __forceinline__ int inside(int start, int reach, int first, int end) {
+    const int low = start < first ? first : start;
+    const int high = start + reach < end ? start + reach : end;
     return high > low ? high - low : 0;
 }
 
-__device__ __forceinline__ A area(const Window& o, int p, int q) {
-    const int covered = inside(p * o.stride_h - o.top, o.R, o.H) *
-                        inside(q * o.stride_w - o.left, o.S, o.W);
+__device__ __forceinline__ A area(const Window& o, const Counted& zeros, int p, int q) {
+    const int covered =
+        inside(p * o.stride_h - o.top, o.R, -zeros.above, o.H + zeros.below) *
+        inside(q * o.stride_w - o.left, o.S, -zeros.before, o.W + zeros.after);
     return (A)(covered > 0 ? covered : 1);
 }
 
 extern "C" __global__ void average_pool(const T* __restrict__ x, T* __restrict__ y, index_t outputs,
                                         int H, int W, int C, int R, int S, int P, int Q,
-                                        int stride_h, int stride_w, int top, int left) {
+                                        int stride_h, int stride_w, int top, int left, int above,
+                                        int below, int before, int after) {
     const Window o = {H, W, C, R, S, P, Q, stride_h, stride_w, top, left};
+    const Counted zeros = {above, below, before, after};
     EACH(i, outputs * C) {
         const int c = (int)(i % C);
         const index_t output = i / C;
@@ -148,15 +158,17 @@ extern "C" __global__ void average_pool(const T* __restrict__ x, T* __restrict__
                 if (w >= 0 && w < W) sum += load(x[((n * H + h) * W + w) * C + c]);
             }
         }
-        y[i] = store(sum / area(o, p, q));
+        y[i] = store(sum / area(o, zeros, p, q));
     }
 }
 
 extern "C" __global__ void average_pool_gradient(const T* __restrict__ dy, T* __restrict__ dx,
                                                  index_t pixels, int H, int W, int C, int R, int S,
                                                  int P, int Q, int stride_h, int stride_w, int top,
-                                                 int left) {
+                                                 int left, int above, int below, int before,
+                                                 int after) {
     const Window o = {H, W, C, R, S, P, Q, stride_h, stride_w, top, left};
+    const Counted zeros = {above, below, before, after};
     EACH(i, pixels * C) {
         const int c = (int)(i % C);
         const index_t pixel = i / C;
@@ -168,7 +180,7 @@ extern "C" __global__ void average_pool_gradient(const T* __restrict__ dy, T* __
             if (p >= P) continue;
             for (int s = w % stride_w; s < S && s <= w; s += stride_w) {
                 const int q = (w - s) / stride_w;
-                if (q < Q) sum += load(dy[((n * P + p) * Q + q) * C + c]) / area(o, p, q);
+                if (q < Q) sum += load(dy[((n * P + p) * Q + q) * C + c]) / area(o, zeros, p, q);
             }
         }
         dx[i] = store(sum);

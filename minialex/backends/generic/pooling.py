@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from minialex.backends.base import Array, Pads, Pair, Shape, output_shape
+from minialex.backends.base import NO_PADS, Array, Pads, Pair, Shape, output_shape
 from minialex.backends.generic.windows import GenericWindows, taps
 
 
@@ -44,33 +44,51 @@ class GenericPooling(GenericWindows):
             padded[:, rows, columns, :] += self.xp.where(argmax == r * window[1] + s, dy, none)
         return padded[:, top : top + h, left : left + w, :]
 
-    def average_pool(self, x: Array, window: Pair, stride: Pair, pads: Pads) -> Array:
-        """Means over the part of each window inside the image: x (N, H, W, C) -> (N, P, Q, C)."""
+    def average_pool(
+        self, x: Array, window: Pair, stride: Pair, pads: Pads, counted: Pads = NO_PADS
+    ) -> Array:
+        """Means over the part of each window inside the image: x (N, H, W, C) -> (N, P, Q, C).
+
+        "The image" is wider by the pads `counted`, which are zeros.
+        """
         output = output_shape(x.shape[1:3], window, stride, pads)
         padded = self._pad(x, pads, 0.0)
         y = self._zeros((x.shape[0], *output, x.shape[3]), x)
         for _, _, rows, columns in taps(window, stride, output):
             y += padded[:, rows, columns, :]
-        return y / self._areas(x, x.shape[1:3], window, stride, pads)
+        return y / self._areas(x, x.shape[1:3], window, stride, pads, counted)
 
     def average_pool_gradient(
-        self, dy: Array, input_shape: Shape, window: Pair, stride: Pair, pads: Pads
+        self,
+        dy: Array,
+        input_shape: Shape,
+        window: Pair,
+        stride: Pair,
+        pads: Pads,
+        counted: Pads = NO_PADS,
     ) -> Array:
         """Each dy spread evenly over its window: dy (N, P, Q, C) -> dx (N, H, W, C)."""
         n, h, w, c = input_shape
         (top, bottom), (left, right) = pads
-        share = dy / self._areas(dy, (h, w), window, stride, pads)
+        share = dy / self._areas(dy, (h, w), window, stride, pads, counted)
         padded = self._zeros((n, h + top + bottom, w + left + right, c), dy)
         for _, _, rows, columns in taps(window, stride, dy.shape[1:3]):
             padded[:, rows, columns, :] += share
         return padded[:, top : top + h, left : left + w, :]
 
-    def _areas(self, like: Any, size: Pair, window: Pair, stride: Pair, pads: Pads) -> Array:
+    def _areas(
+        self, like: Any, size: Pair, window: Pair, stride: Pair, pads: Pads, counted: Pads
+    ) -> Array:
         """How many pixels of the image each window covers: (1, P, Q, 1)."""
         inside = [
-            [min(i * step + reach, before + extent) - max(i * step, before) for i in range(count)]
-            for extent, reach, step, (before, _), count in zip(
-                size, window, stride, pads, output_shape(size, window, stride, pads), strict=True
+            [
+                min(i * step + reach, before + extent + behind) - max(i * step, before - ahead)
+                for i in range(count)
+            ]
+            for extent, reach, step, (before, _), (ahead, behind), count in zip(
+                *(size, window, stride, pads, counted),
+                output_shape(size, window, stride, pads),
+                strict=True,
             )
         ]
         areas = np.maximum(np.outer(inside[0], inside[1]), 1)[None, :, :, None]

@@ -1,4 +1,4 @@
-"""Local response normalisation across channels, one pass over memory (paper, section 3.3)."""
+"""Local response normalisation across channels and within one (paper, section 3.3)."""
 
 from typing import Any
 
@@ -30,6 +30,29 @@ class NumbaResponseNorm(NumbaExecution):
         constants = (c // groups, n, *map(x.dtype.type, (k, alpha, beta)), self.threads)
         arrays = (np.ascontiguousarray(dy), x, dx)
         self._run(response_norm_gradient, *(a.reshape(-1, c) for a in arrays), *constants)
+        return dx
+
+    def spatial_response_norm(
+        self, x: Array, n: int, k: float, alpha: float, beta: float
+    ) -> tuple[Array, Any]:
+        x = np.ascontiguousarray(x)
+        y, scale = self._new(x.shape, x), self._new(x.shape, x)
+        lines = (a.reshape(*a.shape[:2], -1) for a in (x, y, scale))
+        constants = map(x.dtype.type, (k, alpha, beta))
+        self._run(spatial_norm, *lines, x.shape[3], n, *constants)
+        return y, (x, y, scale)
+
+    def spatial_response_norm_gradient(
+        self, dy: Array, saved: Any, n: int, k: float, alpha: float, beta: float
+    ) -> Array:
+        x, y, scale = saved
+        dx, dy = self._new(x.shape, x), np.ascontiguousarray(dy)
+        ratio = self._new(x.shape, x)
+        np.multiply(dy, y, out=ratio)
+        np.divide(ratio, scale, out=ratio)
+        lines = (a.reshape(*a.shape[:2], -1) for a in (dy, x, scale, ratio, dx))
+        constants = map(x.dtype.type, (2 * alpha * beta, beta))
+        self._run(spatial_norm_gradient, *lines, x.shape[3], n, *constants)
         return dx
 
 
@@ -106,3 +129,77 @@ def response_norm_gradient(dy, x, dx, group, n, k, alpha, beta, threads):
                         scale[c] += shifted[c]
                 for c in range(group):
                     out[c] -= factor * pixel[c] * scale[c]
+
+
+@compiled
+def _column_sums(x, h, half, column):
+    """column (W C,): the rows around h added up, the nearest first; x (H, W C)."""
+    column[:] = x[h]
+    for offset in range(1, half + 1):
+        for row in (h + offset, h - offset):
+            if 0 <= row < x.shape[0]:
+                line = x[row]
+                for i in range(column.shape[0]):
+                    column[i] += line[i]
+
+
+@compiled
+def _row_sums(column, channels, half, total):
+    """total (W C,): the same along the row, by shifts of whole pixels."""
+    size = column.shape[0]
+    total[:] = column
+    for offset in range(1, half + 1):
+        shift = offset * channels
+        if shift < size:
+            after, before = column[shift:], column[: size - shift]
+            low, high = total[: size - shift], total[shift:]
+            for i in range(size - shift):
+                low[i] += after[i]
+            for i in range(size - shift):
+                high[i] += before[i]
+
+
+@compiled
+def _root_powers(scale, power, beta):
+    """scale^β, to divide by."""
+    if beta == 0.75:
+        for c in range(scale.shape[0]):
+            root = np.sqrt(scale[c])
+            power[c] = root * np.sqrt(root)
+    else:
+        for c in range(scale.shape[0]):
+            power[c] = scale[c] ** beta
+
+
+@threaded
+def spatial_norm(x, y, scale, channels, n, k, alpha, beta):
+    """y = x s^-β within each channel of x (N, H, W C); the sums' order is the generic op's."""
+    n_size, h_size, size = x.shape
+    for item in prange(n_size * h_size):
+        i, h = item // h_size, item % h_size
+        first = max(h - n // 2, 0)
+        around = x[i, first : min(h + n // 2 + 1, h_size)]
+        column, power = np.empty(size, x.dtype), np.empty(size, x.dtype)
+        _column_sums(around * around, h - first, n // 2, column)
+        line, total, out = x[i, h], scale[i, h], y[i, h]
+        _row_sums(column, channels, n // 2, total)
+        for j in range(size):
+            total[j] = alpha * total[j] + k
+        _root_powers(total, power, beta)
+        for j in range(size):
+            out[j] = line[j] / power[j]
+
+
+@threaded
+def spatial_norm_gradient(dy, x, scale, ratio, dx, channels, n, factor, beta):
+    """dx = dy s^-β - factor x Σ ratio, where ratio = dy y / s and factor = 2αβ."""
+    n_size, h_size, size = x.shape
+    for item in prange(n_size * h_size):
+        i, h = item // h_size, item % h_size
+        column, total = np.empty(size, x.dtype), np.empty(size, x.dtype)
+        _column_sums(ratio[i], h, n // 2, column)
+        _row_sums(column, channels, n // 2, total)
+        _root_powers(scale[i, h], column, beta)
+        line, slope, out = x[i, h], dy[i, h], dx[i, h]
+        for j in range(size):
+            out[j] = slope[j] / column[j] - factor * line[j] * total[j]

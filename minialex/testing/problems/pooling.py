@@ -1,5 +1,6 @@
 """Max and average pooling, and their gradients."""
 
+from minialex.backends.base import Pads
 from minialex.testing.problems.problem import Problem
 
 
@@ -16,9 +17,16 @@ def max_pool_gradient(p: Problem) -> tuple:
 
 def average_pool(p: Problem) -> tuple:
     x, _, geometry = p.pooling()
-    return (p.b.average_pool(p.given(x), *geometry),)
+    return (p.b.average_pool(p.given(x), *geometry, _counted(p, geometry)),)
 
 
 def average_pool_gradient(p: Problem) -> tuple:
     x, dy, geometry = p.pooling()
-    return (p.b.average_pool_gradient(p.given(dy), x.shape, *geometry),)
+    return (p.b.average_pool_gradient(p.given(dy), x.shape, *geometry, _counted(p, geometry)),)
+
+
+def _counted(p: Problem, geometry: tuple) -> Pads:
+    """Each pad in part or whole."""
+    (top, bottom), (left, right) = geometry[-1]
+    rows = (p.integer(0, top), p.integer(0, bottom))
+    return rows, (p.integer(0, left), p.integer(0, right))
