@@ -34,8 +34,9 @@ def test_a_layer_names_no_backend(path):
 # What each part of the package may import: only parts that stand before it.
 ORDER = (
     *("errors", "rng", "precision", "tree", "utils", "backends", "layers", "fusion", "losses"),
-    *("network", "models", "optim", "schedules", "data", "parallel", "inference", "training"),
-    *("testing", "plots", "baselines", "video", "bench", "experiments", "cli", "__main__"),
+    *("network", "models", "optim", "schedules", "data", "exchange", "parallel", "inference"),
+    *("training", "testing", "plots", "baselines", "video", "bench", "experiments", "cli"),
+    "__main__",
 )
 
 

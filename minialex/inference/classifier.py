@@ -12,6 +12,8 @@ from minialex.data.dataset import Dataset
 from minialex.data.preprocessing import Preprocessing
 from minialex.data.statistics import Statistics
 from minialex.errors import InputError
+from minialex.exchange.portable import PortableModel
+from minialex.exchange.read import format_of, read
 from minialex.inference import given_images
 from minialex.inference.evaluation import Evaluation, evaluate_model
 from minialex.inference.given_images import Image
@@ -165,6 +167,9 @@ class Classifier:
         """The network's index of each of the data set's classes; None if they are the same."""
         if tuple(dataset.class_ids) == tuple(self.class_ids):
             return None
+        numbers = tuple(map(str, range(len(dataset.class_ids))))
+        if self.class_ids == numbers and set(dataset.class_ids) != set(numbers):
+            return None  # imported weights without names: the data's classes in their order
         known = {name: k for k, name in enumerate(self.class_ids)}
         other = [name for name in dataset.class_ids if name not in known]
         if other:
@@ -205,7 +210,7 @@ def load(
     precision: str = "fp32",
     threads: int | None = None,
 ) -> Classifier:
-    """The classifier in a weight file, or the best one of a run folder.
+    """The classifier in a weight file, ours or another program's, or the best one of a run folder.
 
     `backend` to `threads` are the fields of `DeviceConfig`. Raises InputError for a file that is
     damaged or holds something else, FileNotFoundError for none.
@@ -215,9 +220,31 @@ def load(
 
 def load_on(path: str | Path, devices: DeviceConfig) -> Classifier:
     """`load`, with the devices as one value."""
-    path = weight_file(Path(path))
+    path = Path(path)
+    if is_foreign(path):
+        return from_portable(read(path), devices)
+    path = weight_file(path)
     tensors, described = checkpoint.load(path)
     return from_checkpoint(path, tensors, described, devices)
+
+
+def is_foreign(path: Path) -> bool:
+    """Whether another program wrote it: a weight file, or a folder that is not a run's."""
+    return path.exists() and format_of(path) is not None
+
+
+def from_portable(portable: PortableModel, devices: DeviceConfig | Devices) -> Classifier:
+    """The classifier of a model that came from another program."""
+    opened = devices.open(portable.model.network)
+    return Classifier(
+        replace(portable.model, recipe=portable.preprocessing.recipe),
+        opened.place(portable.params),
+        portable.preprocessing,
+        portable.names,
+        portable.ids,
+        opened,
+        {},
+    )
 
 
 def weight_file(path: Path) -> Path:

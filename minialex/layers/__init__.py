@@ -12,10 +12,12 @@ from minialex.layers.dense import Dense
 from minialex.layers.dropout import Dropout
 from minialex.layers.pooling import AveragePool, MaxPool
 from minialex.layers.response_norm import ResponseNorm, SpatialResponseNorm
+from minialex.layers.scale import ChannelScale
 from minialex.rng import InitialDraw
 
 __all__ = [
     "AveragePool",
+    "ChannelScale",
     "Conv2D",
     "Dense",
     "Dropout",

@@ -1,6 +1,8 @@
 """AlexNet in other frameworks: "bvlc-alexnet", "caffenet" and "alexnet-torchvision"."""
 
-from minialex.layers import Conv2D, Dense, Dropout, Layer, MaxPool, ReLU, ResponseNorm
+from collections.abc import Sequence
+
+from minialex.layers import ChannelScale, Conv2D, Dense, Dropout, Layer, MaxPool, ReLU, ResponseNorm
 from minialex.network import Network
 
 _CAFFE_NORM = ResponseNorm(n=5, k=1.0, alpha=2e-5, beta=0.75)  # Caffe's alpha 1e-4, divided by n
@@ -48,13 +50,18 @@ def _caffe(classes: int, bias: float, pool_first: bool) -> Network:
     return Network(layers, (227, 227, 3))
 
 
-def torchvision(classes: int = 1000) -> Network:
+def torchvision(classes: int = 1000, *, input_scale: Sequence[float] | None = None) -> Network:
     """torchvision's alexnet: one narrower tower, no normalisation, dropout before dense layers.
 
     Convolutions 2 to 5 and the hidden dense layers have He initialisation instead of PyTorch's
-    uniform default.
+    uniform default. `input_scale` has a factor for each channel of the input: torchvision's weights
+    expect one of standard deviation 1.
     """
+    scale: tuple[tuple[str, Layer], ...] = ()
+    if input_scale is not None:
+        scale = (("input", ChannelScale(tuple(input_scale))),)
     layers = (
+        *scale,
         ("conv1", Conv2D(64, 11, stride=4, pad=2)),
         ("relu1", ReLU()),
         ("pool1", MaxPool(3, 2)),

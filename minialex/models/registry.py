@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from minialex.errors import InputError, unknown
-from minialex.models import ablations
+from minialex.models import ablations, plan
 from minialex.models.alexnet import AlexNet
 from minialex.models.alexnet_2012 import half, original
 from minialex.models.alexnet_six import alexnet_64_six, alexnet_six
@@ -155,8 +155,11 @@ def get(name: str, classes: int | None = None, **options: Any) -> Model:
     """The model called `name` for `classes` classes (None: the number in its paper).
 
     `options` are keyword arguments of the model's own function, such as `towers` or `input_size`,
-    and the paper's ablations, such as `half` or `without` (see `ablations.compared`).
+    and the paper's ablations, such as `half` or `without` (see `ablations.compared`). The model
+    "layers" is any network at all, by the plan in its options (see `plan.options_of`).
     """
+    if name == plan.NAME:
+        return _planned(classes, options)
     if name not in _VARIANTS:
         raise unknown("model", name, _VARIANTS)
     variant = _VARIANTS[name]
@@ -170,3 +173,13 @@ def get(name: str, classes: int | None = None, **options: Any) -> Model:
         raise InputError(f"model {name!r} does not take these options: {error}") from None
     recipe = replace(variant.recipe, crop=network.input_shape[0])
     return Model(name, network, recipe, classes, dict(options))
+
+
+def _planned(classes: int | None, options: dict[str, Any]) -> Model:
+    if classes is None:
+        raise InputError(f"the model {plan.NAME!r} is built from a plan: give its classes as well")
+    try:
+        network, recipe = plan.build(classes, **options)
+    except TypeError as error:
+        raise InputError(f"model {plan.NAME!r} does not take these options: {error}") from None
+    return Model(plan.NAME, network, recipe, classes, dict(options))

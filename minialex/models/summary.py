@@ -37,7 +37,8 @@ train = inverted.
 def summary(model: Model) -> str:
     """A row for each layer, and totals, to compare with the paper."""
     rows = model.network.rows()
-    lines = [f"{model.name}: {models.variants()[model.name].summary}"]
+    named = models.variants().get(model.name)
+    lines = [f"{model.name}: {named.summary if named else 'a network without a name here'}"]
     lines.append(f"input {_shape(model.network.input_shape)}, {model.classes} classes\n")
     header = ("layer", "what", "output", "parameters", "neurons", "connections")
     cells = [

@@ -5,8 +5,10 @@ standard deviation of 0.1, which is too unstable for the deep networks: they tra
 initialise D and E from it (`deepen`). With He or Glorot initialisation A is not needed.
 """
 
+from collections.abc import Sequence
+
 from minialex.errors import InputError, unknown
-from minialex.layers import Conv2D, Dense, Dropout, Layer, MaxPool, ReLU
+from minialex.layers import ChannelScale, Conv2D, Dense, Dropout, Layer, MaxPool, ReLU
 from minialex.network import Network
 from minialex.tree import Tree
 
@@ -25,22 +27,28 @@ def vgg(
     width: int = 64,
     hidden: int = 4096,
     init: str | float = "he",
+    inverted: bool = False,
+    input_scale: Sequence[float] | None = None,
 ) -> Network:
     """`configuration` A, D or E: 8, 13 or 16 convolutions and three dense layers.
 
     `width` is the number of channels in the first block and `hidden` the units of the first two
     dense layers. `init` is the weight initialisation: "he", "glorot", or one standard deviation for
     all layers (the paper's is 0.1). "he" and "glorot" have 0.01 in the first layer and 0.001 in the
-    last, so that scores start near zero.
+    last, so that scores start near zero. `inverted` is the form of dropout (see `Dropout`): true
+    for weights that PyTorch or Caffe trained. `input_scale` has a factor for each channel of the
+    input.
     """
     if configuration not in BLOCKS:
         raise unknown("configuration", configuration, BLOCKS)
     first, std, last = _deviations(init)
     layers: list[tuple[str, Layer]] = []
+    if input_scale is not None:
+        layers.append(("input", ChannelScale(tuple(input_scale))))
     blocks = zip(BLOCKS[configuration], _CHANNELS, strict=True)
     for block, (count, factor) in enumerate(blocks, start=1):
         for i in range(1, count + 1):
-            start = std if layers else first
+            start = first if block == i == 1 else std
             layers += [
                 (f"conv{block}_{i}", Conv2D(factor * width, 3, pad=1, weight_std=start)),
                 (f"relu{block}_{i}", ReLU()),
@@ -49,10 +57,10 @@ def vgg(
     layers += [
         ("fc6", Dense(hidden, weight_std=std)),
         ("relu6", ReLU()),
-        ("drop6", Dropout(0.5)),
+        ("drop6", Dropout(0.5, inverted=inverted)),
         ("fc7", Dense(hidden, weight_std=std)),
         ("relu7", ReLU()),
-        ("drop7", Dropout(0.5)),
+        ("drop7", Dropout(0.5, inverted=inverted)),
         ("fc8", Dense(classes, weight_std=last)),
     ]
     return Network(tuple(layers), (input_size, input_size, 3))
@@ -65,10 +73,20 @@ def vgg_64(
     width: int = 16,
     hidden: int = 512,
     init: str | float = "he",
+    inverted: bool = False,
+    input_scale: Sequence[float] | None = None,
 ) -> Network:
     """For 64 x 64 crops, with a quarter of the channels and 512 hidden units; our own design."""
-    sizes = {"input_size": 64, "width": width, "hidden": hidden}
-    return vgg(classes, configuration=configuration, init=init, **sizes)
+    return vgg(
+        classes,
+        configuration=configuration,
+        input_size=64,
+        width=width,
+        hidden=hidden,
+        init=init,
+        inverted=inverted,
+        input_scale=input_scale,
+    )
 
 
 def deepen(shallow: Tree, params: Tree) -> Tree:

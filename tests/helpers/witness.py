@@ -5,6 +5,7 @@ import torch.nn.functional as F
 
 from minialex.layers import (
     AveragePool,
+    ChannelScale,
     Conv2D,
     Dense,
     Dropout,
@@ -44,6 +45,8 @@ def _layer(layer, params, x, mask):
             return F.relu(x)
         case Tanh():
             return torch.tanh(x)
+        case ChannelScale(factors=factors):
+            return x * torch.tensor(factors, dtype=x.dtype)[:, None, None]
         case Dropout(keep=keep, inverted=inverted):
             if mask is None:
                 return x if inverted else x * keep

@@ -43,6 +43,7 @@ LAYERS = [
     (layers.AveragePool(3, 2, rounding="ceil"), (6, 7, 3)),
     (layers.AveragePool(3, 1, pad=2), (3, 4, 2)),
     (layers.AveragePool(3, 2, pad=1, rounding="ceil", count_pads=True), (6, 5, 2)),
+    (layers.ChannelScale((0.5, -2.0, 3.0)), (4, 5, 3)),
 ]
 IDS = [f"{type(layer).__name__}-{i}" for i, (layer, _) in enumerate(LAYERS)]
 every_layer = pytest.mark.parametrize(("layer", "shape"), LAYERS, ids=IDS)

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from minialex.data.dataset import Splits
-from minialex.data.sources.plain_pickle import load
 from minialex.data.sources.records import PlanarImages, require_whole
 from minialex.data.sources.source import Source
 from minialex.data.split import split
 from minialex.errors import InputError
+from minialex.utils.plain_pickle import load
 
 _META, _TEST = "batches.meta", "test_batch"
 _VALIDATION_FROM = 1000  # cuda-convnet2 numbers validation batches from here on

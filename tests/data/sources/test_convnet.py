@@ -8,9 +8,9 @@ import struct
 import numpy as np
 import pytest
 
-from minialex.data.sources import plain_pickle
 from minialex.data.sources.open import open_data, open_for_evaluation
 from minialex.errors import InputError
+from minialex.utils import plain_pickle
 
 NAMES = ["airplane", "automobile", "bird"]
 SIDE = 4
@@ -148,7 +148,7 @@ def stacked(module: str, name: str, *arguments: bytes) -> bytes:
         (stacked("numpy", "load", b"made"), "asks for numpy.load"),
         (stacked("numpy", "dtype.__class__", b"made"), "asks for numpy.dtype"),
         (stacked("numpy.core.multiarray", "fromfile", b"made"), "asks for numpy.fromfile"),
-        (stacked("minialex.data.sources.plain_pickle", "load", b"made"), "asks for minialex"),
+        (stacked("minialex.utils.plain_pickle", "load", b"made"), "asks for minialex"),
         (stacked("_codecs", "encode", b"a", b"rot13"), "holds bytes encoded as"),
         (pickle.dumps(np.array([Evil(os.mkdir, "made")]), 2), "asks for|array of 'O8'"),
         (pickle.dumps(np.zeros(3, "V8"), 2), "array of 'V8'"),

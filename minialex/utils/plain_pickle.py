@@ -8,8 +8,9 @@ nothing in the file decides what is called.
 import io
 import pickle
 import pickletools
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -23,7 +24,8 @@ _PLAIN = """
     BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8 PUT BINPUT LONG_BINPUT MEMOIZE GET
     BINGET LONG_BINGET GLOBAL STACK_GLOBAL REDUCE BUILD
 """
-_OPCODES = {op.code.encode("latin1"): op for op in pickletools.opcodes if op.name in _PLAIN.split()}
+_BY_CODE = {op.code.encode("latin1"): op for op in pickletools.opcodes}
+_PLAIN_CODES = {code for code, op in _BY_CODE.items() if op.name in _PLAIN.split()}
 _NUMPY = {f"numpy.{core}.{of}" for core in ("core", "_core") for of in ("multiarray", "numeric")}
 _KINDS = {"u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8", "b1"}
 
@@ -39,7 +41,7 @@ def load(path: Path) -> Any:
         )
     content = path.read_bytes()
     try:
-        _inspect(content)
+        inspect(io.BytesIO(content))
         return _arrays(_Reader(io.BytesIO(content), encoding="bytes").load())
     except Exception as error:  # a damaged pickle can raise nearly anything
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -49,14 +51,17 @@ def load(path: Path) -> Any:
         ) from None
 
 
-def _inspect(content: bytes) -> None:
-    """Refuse instructions that plain data does not need, and memo indices that exhaust memory."""
-    file, number, name = io.BytesIO(content), 0, ""
+def inspect(file: BinaryIO, also: Iterable[str] = ()) -> None:
+    """Read one pickle up to its end, and refuse instructions that plain data does not need.
+
+    So are memo indices that would exhaust the memory. `also` names further instructions to allow.
+    """
+    number, name = 0, ""
     while name != "STOP":
         number, code = number + 1, file.read(1)
-        if code not in _OPCODES:
+        if code not in _PLAIN_CODES and (code not in _BY_CODE or _BY_CODE[code].name not in also):
             raise ValueError(f"it uses the instruction {code!r}" if code else "it is cut short")
-        opcode = _OPCODES[code]
+        opcode = _BY_CODE[code]
         name, argument = opcode.name, 0
         if name == "STRING":  # pickletools takes ASCII only
             file.readline()
@@ -85,13 +90,13 @@ class _Reader(pickle.Unpickler):
 class _Kind:
     """Stands for numpy.dtype: a kind of number, and which byte comes first."""
 
-    def __init__(self, code, *_):
+    def __init__(self, code: Any, *_: Any):
         code = code.decode("ascii") if isinstance(code, bytes) else code
         if code not in _KINDS:
             raise ValueError(f"it holds an array of {code!r}")
         self.dtype = np.dtype(code)
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: Any) -> None:
         order = state[1].decode("ascii") if isinstance(state[1], bytes) else state[1]
         if order not in ("<", ">", "|", "="):
             raise ValueError(f"it holds an array of byte order {order!r}")
@@ -103,7 +108,7 @@ class _Array:
 
     value = np.zeros(0)
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: Any) -> None:
         _, shape, kind, fortran, content = state
         if not isinstance(kind, _Kind) or not isinstance(content, bytes | bytearray):
             raise ValueError("it holds an array of objects")
@@ -111,11 +116,11 @@ class _Array:
         self.value = flat.reshape(tuple(map(int, shape)), order="F" if fortran else "C")
 
 
-def _reconstruct(*_) -> _Array:
+def _reconstruct(*_: Any) -> _Array:
     return _Array()
 
 
-def _from_buffer(content: object, kind: object, shape: object, order: object, *_) -> "_Array":
+def _from_buffer(content: object, kind: object, shape: object, order: object, *_: Any) -> "_Array":
     """How protocol 5 writes an array."""
     array = _Array()
     array.__setstate__((1, shape, kind, order == "F", content))

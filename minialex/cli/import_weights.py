@@ -1,0 +1,74 @@
+"""make a weight file of another program's (PyTorch, ONNX, ...)"""
+
+import argparse
+import shlex
+from pathlib import Path
+
+from minialex.cli.common import add_json, print_json
+
+EXAMPLES = ("minialex import shapes.safetensors --out runs/imported",)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE", help="weights of another program")
+    parser.add_argument(
+        "--as",
+        dest="as_model",
+        metavar="MODEL",
+        help="the network whose weights these are (default: as the file says)",
+    )
+    parser.add_argument(
+        "--definition",
+        type=Path,
+        metavar="FILE",
+        help="the file that describes the layers, where they are two (Caffe's prototxt)",
+    )
+    parser.add_argument(
+        "--mean", type=Path, metavar="FILE", help="mean image (Caffe's mean.binaryproto)"
+    )
+    parser.add_argument(
+        "--class-names",
+        type=Path,
+        metavar="FILE",
+        help="text file with a class a line, in the order of the outputs: a name, or an id such as "
+        "n01440764 and a name",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to make")
+    add_json(parser)
+
+
+def run(
+    file: Path,
+    as_model: str | None,
+    definition: Path | None,
+    mean: Path | None,
+    class_names: Path | None,
+    out: Path,
+    json: bool,
+) -> None:
+    from minialex.exchange.names import named
+    from minialex.exchange.read import read
+    from minialex.inference.classifier import from_portable
+    from minialex.parallel import DeviceConfig
+    from minialex.training import run_folder
+    from minialex.utils import atomic
+
+    portable = read(file, as_model, definition=definition, mean=mean)
+    if class_names is not None:
+        portable = named(portable, class_names)
+    folder = run_folder.new_folder(out, portable.model.name)
+    from_portable(portable, DeviceConfig("numpy")).save(folder / "best.safetensors")
+    atomic.write_text(folder / "classes.txt", "".join(f"{name}\n" for name in portable.names))
+
+    model = portable.model
+    parameters, classes = model.network.parameter_count, model.network.classes
+    if json:
+        found = {"format": portable.format, "model": model.name, "classes": classes}
+        print_json({**found, "parameters": parameters, "notes": portable.notes, "out": str(out)})
+        return
+    numbered = "" if portable.class_names else ", numbered (name them with --class-names)"
+    print(f"{file}: {portable.format}, {model.name}, {parameters:,} parameters")
+    print(f"{classes} classes{numbered}; {portable.preprocessing.recipe.line()}")
+    for note in portable.notes:
+        print(note)
+    print(f"next: minialex predict PHOTO --model-file {shlex.quote(str(out))}")

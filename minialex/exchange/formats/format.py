@@ -1,0 +1,57 @@
+"""What a format of weight files consists of, and the list of all of them.
+
+Every module of this folder that has a FORMAT is one: adding one takes a new file here and nothing
+else.
+"""
+
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+
+from minialex.exchange import formats
+from minialex.exchange.portable import PortableModel
+
+HEAD = 4096  # bytes at the start of a file that `matches` gets
+
+
+@dataclass(frozen=True)
+class Request:
+    """A file to read, and what the user said about it.
+
+    as_model      the named network whose weights these are; None: as the file says
+    definition    a file beside it that describes the layers, such as Caffe's prototxt
+    mean          a file with the mean image, such as Caffe's mean.binaryproto
+    """
+
+    path: Path
+    as_model: str | None = None
+    definition: Path | None = None
+    mean: Path | None = None
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format of another program.
+
+    rank      formats are asked in ascending order, and the first that matches is used
+    matches   whether a path, with the first `HEAD` bytes of the file (none of a folder), is one
+    read      the model in it; raises InputError in one sentence for anything it cannot use, and
+              never allocates more than a few times the file's size
+    """
+
+    name: str
+    rank: int
+    matches: Callable[[Path, bytes], bool]
+    read: Callable[[Request], PortableModel]
+
+
+@cache
+def all_formats() -> tuple[Format, ...]:
+    """The formats, in the order in which they are asked."""
+    names = [module.name for module in pkgutil.iter_modules(formats.__path__)]
+    modules = [import_module(f"{formats.__name__}.{name}") for name in names]
+    found = [module.FORMAT for module in modules if hasattr(module, "FORMAT")]
+    return tuple(sorted(found, key=lambda one: one.rank))

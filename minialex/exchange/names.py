@@ -1,0 +1,36 @@
+"""Class names in a text file: one a line, in the order of a network's outputs."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from minialex.errors import InputError
+from minialex.exchange.portable import PortableModel
+
+_LARGEST = 1 << 24  # bytes
+_ID = re.compile(r"(n\d{8})\s+(.+)")
+
+
+def named(portable: PortableModel, path: Path) -> PortableModel:
+    """The model with the names in `path`: a name a line, or WordNet's id and a name.
+
+    With ids, data sets whose classes are called by them (ILSVRC's folders) fit the network.
+    """
+    if path.stat().st_size > _LARGEST:
+        raise InputError(f"{path} has {path.stat().st_size:,} bytes: it is no list of classes")
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not a text file ({error})") from None
+    lines = [line for line in lines if line]
+    classes = portable.model.network.classes
+    if len(lines) != classes:
+        raise InputError(f"{path} names {len(lines)} classes and the network has {classes} outputs")
+    pairs = [match.groups() for line in lines if (match := _ID.fullmatch(line))]
+    if len(pairs) == len(lines):
+        ids, names = (tuple(column) for column in zip(*pairs, strict=True))
+        return replace(portable, class_names=names, class_ids=ids)
+    if len(set(lines)) != len(lines):
+        repeated = next(line for line in lines if lines.count(line) > 1)
+        raise InputError(f"{path} names the class {repeated!r} twice")
+    return replace(portable, class_names=tuple(lines))

@@ -1,0 +1,39 @@
+"""Reading a weight file of another program, whichever it is."""
+
+from pathlib import Path
+
+from minialex.errors import InputError
+from minialex.exchange.formats.format import HEAD, Format, Request, all_formats
+from minialex.exchange.portable import PortableModel
+
+
+def read(
+    path: str | Path,
+    as_model: str | None = None,
+    *,
+    definition: str | Path | None = None,
+    mean: str | Path | None = None,
+) -> PortableModel:
+    """The model in a weight file of another program; the arguments are those of `Request`.
+
+    Raises InputError for a file that no format knows, or that is damaged; FileNotFoundError for
+    none. Nothing in the file is executed.
+    """
+    path = Path(path)
+    found = format_of(path)
+    if found is None:
+        known = ", ".join(one.name for one in all_formats())
+        raise InputError(f"{path} is not a weight file of a program known here ({known})")
+    beside = [None if one is None else Path(one) for one in (definition, mean)]
+    return found.read(Request(path, as_model, *beside))
+
+
+def format_of(path: Path) -> Format | None:
+    """The format of a file or folder; None if no format knows it."""
+    if not path.exists():
+        raise FileNotFoundError(f"no file or folder {path}")
+    head = b""
+    if path.is_file():
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+    return next((one for one in all_formats() if one.matches(path, head)), None)

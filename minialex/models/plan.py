@@ -1,0 +1,90 @@
+"""A network as plain values: how one that has no name here is written down and built again.
+
+A weight file names its model and the options that it was built from. A network that was read from a
+file of another program is the model "layers", and its options are the plan of its layers.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, is_dataclass, replace
+from typing import Any
+
+from minialex import layers as kinds
+from minialex.errors import InputError, unknown
+from minialex.layers import Dense, Layer
+from minialex.models.recipe import Recipe
+from minialex.network import Network
+
+NAME = "layers"
+
+_KINDS: dict[str, Any] = {
+    kind.__name__: kind
+    for kind in vars(kinds).values()
+    if is_dataclass(kind) and isinstance(kind, type) and issubclass(kind, Layer)
+}
+
+
+def options_of(network: Network, recipe: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The options of the model "layers" that build `network`; `recipe` has fields of `Recipe`.
+
+    They are values of JSON: {"layers": [[name, kind, {field: value}], ...], "input_shape": [...]}.
+    """
+    plan = [
+        [name, type(layer).__name__, _plain(asdict(layer))]  # type: ignore
+        for name, layer in network.layers
+    ]
+    return {
+        "layers": plan,
+        "input_shape": list(network.input_shape),
+        **({"recipe": dict(recipe)} if recipe else {}),
+    }
+
+
+def build(
+    classes: int,
+    layers: Sequence[Sequence[Any]],
+    input_shape: Sequence[int],
+    recipe: Mapping[str, Any] | None = None,
+) -> tuple[Network, Recipe]:
+    """The network of a plan with `classes` outputs, and its recipe.
+
+    A last dense layer gets as many units as there are classes. Raises InputError for a plan that
+    is damaged.
+    """
+    made = tuple(_layer(entry) for entry in layers)
+    if made and isinstance(made[-1][1], Dense):
+        made = (*made[:-1], (made[-1][0], replace(made[-1][1], units=classes)))
+    try:
+        network = Network(made, tuple(int(extent) for extent in input_shape))
+    except InputError:
+        raise
+    except (TypeError, ValueError, IndexError) as error:
+        raise InputError(f"a plan of layers cannot be built ({error})") from None
+    side = network.input_shape[0]
+    known = {one.name for one in fields(Recipe)}
+    given = dict(recipe or {})
+    if odd := sorted(set(given) - known):
+        raise unknown("field of a recipe", odd[0], known)
+    return network, replace(Recipe(resize=side, crop=side, colour_noise=0.0), **given)
+
+
+def _layer(entry: Sequence[Any]) -> tuple[str, Layer]:
+    try:
+        name, kind, values = entry
+        if kind not in _KINDS:
+            raise unknown("kind of layer", kind, _KINDS)
+        return str(name), _KINDS[kind](**{k: _value(v) for k, v in values.items()})
+    except InputError:
+        raise
+    except (TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"a plan of layers has an entry that is none ({error})") from None
+
+
+def _value(value: Any) -> Any:
+    """A field's value: JSON knows no tuples."""
+    return tuple(map(_value, value)) if isinstance(value, list) else value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return list(map(_plain, value)) if isinstance(value, tuple) else value
