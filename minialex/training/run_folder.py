@@ -6,6 +6,7 @@ last.safetensors      the newest state: parameters, velocities, counters
 best.safetensors      the weights with the lowest validation error
 classes.txt           class names in label order
 held_out.txt          the images held out for validation, if they were drawn: digest, bytes, name
+.lock                 empty; locked by the process that trains in the folder
 """
 
 import csv
@@ -52,7 +53,7 @@ def new_folder(out: str | Path | None, name: str) -> Path:
                 folder.mkdir()
                 return folder
     folder = Path(str(out))
-    _require_free(folder, also_unsaved=False)
+    _require_free(folder)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file: choose another output folder")
     try:
@@ -62,21 +63,12 @@ def new_folder(out: str | Path | None, name: str) -> Path:
     return folder
 
 
-def _require_free(folder: Path, *, also_unsaved: bool) -> None:
-    """Refuse a folder that holds a run, be it one that was killed before its first state."""
-    saved = also_unsaved or (folder / "last.safetensors").exists()
-    if saved and (folder / "config.json").exists():
+def _require_free(folder: Path) -> None:
+    """Refuse a folder that holds a run, but for one that was killed before its first state."""
+    if (folder / "last.safetensors").exists() and (folder / "config.json").exists():
         raise InputError(
             f"{folder} already holds a run: resume it, or choose another output folder"
         )
-
-
-def _create_config(folder: Path) -> None:
-    """Where folders have no locks: of two processes one creates the file, the other is refused."""
-    try:
-        (folder / "config.json").open("xb").close()
-    except FileExistsError:
-        _require_free(folder, also_unsaved=True)
 
 
 @contextmanager
@@ -93,14 +85,11 @@ def claimed(out: str | Path | None, name: str, *, resume: bool) -> Iterator[Path
         with lock(
             folder,
             f"another process is already training in {folder}: wait, or choose another folder",
-        ) as locked:
+        ):
             mine = True
             atomic.remove_stale(folder)
             if not resume:
-                # another process may have been here since; without locks it may be starting now
-                _require_free(folder, also_unsaved=not locked)
-                if not locked:
-                    _create_config(folder)
+                _require_free(folder)  # another process may have been here since
             try:
                 yield folder
             finally:

@@ -22,6 +22,7 @@ _NO_FOLDER_SYNC = {
     *(errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS),
     *(errno.EACCES, errno.EPERM, errno.EBADF, errno.EISDIR),
 }
+_NO_ROOM = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", None))
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
@@ -42,7 +43,7 @@ def write_json(path: Path, value: Any) -> None:
 def write_blocks(path: Path, blocks: Sequence[bytes | memoryview]) -> None:
     """`write_bytes` of the blocks one after the other, without joining them in memory."""
     path = Path(path)
-    part = path.with_name(f".{path.name}.{_host()}-{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{this_host()}-{os.getpid()}.part")
     try:
         remove_stale(path.parent, path.name)
         with open(part, "wb") as file:
@@ -90,10 +91,15 @@ def remove_stale(folder: Path, name: str = "*") -> None:
 def _abandoned(part: Path) -> bool:
     """Whether the process of this machine that wrote it has ended."""
     match = _PART.fullmatch(part.name)
-    if match is None or match["host"] != _host() or os.name != "posix":
+    return match is not None and has_ended(match["host"], match["pid"])
+
+
+def has_ended(host: str, process: str) -> bool:
+    """Whether a process is known to have ended: it was one of this machine, and is gone."""
+    if host != this_host() or not process.isdecimal() or os.name != "posix":
         return False
     try:
-        os.kill(int(match["pid"]), 0)  # asks only whether it is there
+        os.kill(int(process), 0)  # asks only whether it is there
     except ProcessLookupError:
         return True
     except (OSError, OverflowError):
@@ -101,12 +107,13 @@ def _abandoned(part: Path) -> bool:
     return False
 
 
-def _host() -> str:
+def this_host() -> str:
+    """This machine's name, of letters that a file name may have."""
     return re.sub(r"[^A-Za-z0-9_-]", "_", socket.gethostname())
 
 
 def _sentence(path: Path, size: int, error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", None)):
+    if error.errno in _NO_ROOM:
         return (
             f"no room to write {path}: it needs {size:,} bytes ({error.strerror}); the old file is "
             "intact, so free some space and resume"
@@ -114,3 +121,13 @@ def _sentence(path: Path, size: int, error: OSError) -> str:
     if error.errno == errno.EISDIR:
         return f"{path} is a folder: name a file in it"
     return f"cannot write {path} ({error.strerror}): choose a folder you can write to"
+
+
+def cannot_write(folder: Path, error: OSError) -> OSError:
+    """The error to raise, with a sentence, where a small file cannot be made in `folder`."""
+    if error.errno in _NO_ROOM:
+        return OSError(error.errno, f"no room in {folder} ({error.strerror}): free some space")
+    return OSError(
+        error.errno,
+        f"cannot write in {folder} ({error.strerror}): choose a folder you can write to",
+    )

@@ -4,32 +4,120 @@ import errno
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from minialex.errors import InputError
+from minialex.utils.atomic import cannot_write, has_ended, this_host
+
+LOCK = ".lock"  # stays in the folder: a file that goes could be locked by two, one after the other
+OWNER = ".owner"  # host and process, where the file system has no locks
+_NOT_WRITABLE = (errno.EACCES, errno.EPERM)
 
 
 @contextmanager
-def lock(folder: Path, busy: str) -> Iterator[bool]:
-    """Keep other processes out; InputError(`busy`) if one is in.
+def lock(folder: Path, busy: str) -> Iterator[None]:
+    """Keep other processes out of `folder`; InputError(`busy`) if one is in.
 
-    The system lets go of the lock when the process ends, however it ends. Yields False where there
-    are none: on Windows, and on some file systems.
+    The system lets go of the lock when the process ends, however it ends. Where the file system
+    has no locks, a file names the owner instead: one that was killed on another machine is then
+    taken for alive, and the sentence says which file to remove. Two runs in one folder would ruin
+    both, without a word; a file to remove costs a minute. Raises OSError with a sentence for a
+    folder that cannot be written to.
     """
+    folder = Path(folder)
+    descriptor = _locked(folder, busy)
+    owner = None if descriptor is not None else _own(folder, busy)
+    try:
+        yield
+    finally:
+        if owner is not None:
+            with suppress(OSError):
+                owner.unlink()
+        with suppress(OSError):
+            if {entry.name for entry in os.scandir(folder)} == {LOCK}:
+                (folder / LOCK).unlink()  # so that an empty folder can be removed
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _locked(folder: Path, busy: str) -> int | None:
+    """A descriptor that holds the lock; None where there are none."""
     if sys.platform == "win32":
-        yield False
-        return
+        return None
     import fcntl
 
-    locked, descriptor = True, os.open(folder, os.O_RDONLY)
-    try:
+    while True:
+        descriptor = _open(folder)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_still(descriptor, folder / LOCK):
+                return descriptor
         except OSError as error:
-            locked = False
-            if error.errno in (errno.EAGAIN, errno.EACCES):  # else there are no locks here
+            os.close(descriptor)
+            if error.errno in (errno.EAGAIN, errno.EACCES):
                 raise InputError(busy) from None
-        yield locked
-    finally:
-        os.close(descriptor)
+            return None  # ENOLCK, EOPNOTSUPP, EBADF, ...: there are no locks here
+        os.close(descriptor)  # its holder removed it, with an empty folder: there is another now
+
+
+def _open(folder: Path) -> int:
+    """The lock file, open for writing: NFS refuses to lock a folder, or a file open to read."""
+    path = folder / LOCK
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        if error.errno in _NOT_WRITABLE:  # perhaps another user's: any other file system locks it
+            with suppress(OSError):
+                return os.open(path, os.O_RDONLY)
+        raise cannot_write(folder, error) from None
+
+
+def _is_still(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _own(folder: Path, busy: str) -> Path:
+    """The owner file, made by this process alone."""
+    path, mine = folder / OWNER, f"{this_host()} {os.getpid()}"
+    while True:
+        try:
+            with path.open("x", encoding="utf-8") as file:
+                file.write(mine)
+            return path
+        except FileExistsError:
+            found = _content(path)
+        except OSError as error:
+            raise cannot_write(folder, error) from None
+        if found is None:
+            continue
+        host, _, process = found.strip().rpartition(" ")
+        if not has_ended(host, process) or not _removed(path, found):
+            raise InputError(
+                f"{busy} (there are no file locks here, and {path} names process {process} on "
+                f"{host or 'an unknown machine'}: remove the file if that has ended)"
+            )
+
+
+def _content(path: Path) -> str | None:
+    with suppress(FileNotFoundError):
+        return path.read_text(encoding="utf-8", errors="replace")
+    return None
+
+
+def _removed(path: Path, found: str) -> bool:
+    """Remove the owner file of a process that has ended, and no other that took its place."""
+    aside = path.with_name(f"{OWNER}.{os.getpid()}")
+    try:
+        os.rename(path, aside)
+    except FileNotFoundError:
+        return True  # another process was quicker, and may own the folder by now
+    if _content(aside) == found:
+        aside.unlink()
+        return True
+    with suppress(OSError):
+        os.rename(aside, path)
+    return False

@@ -221,7 +221,7 @@ def test_a_folder_is_one_runs(tmp_path):
 
 def test_what_was_killed_before_its_first_state_is_not_in_the_way(tmp_path):
     run_folder.write_config(tmp_path, {"settings": {}}, ["a"])
-    gone = tmp_path / f".last.safetensors.{atomic._host()}-{2**22 + 1}.part"  # no such process
+    gone = tmp_path / f".last.safetensors.{atomic.this_host()}-{2**22 + 1}.part"  # no such process
     gone.touch()
     minialex.train("shapes:48", **TINY, epochs=1, max_steps=1, out=tmp_path)
     assert not gone.exists()
@@ -235,16 +235,18 @@ def test_every_run_without_a_name_gets_its_own_folder(tmp_path, monkeypatch):
 
 
 def test_without_locks_one_of_two_is_refused(tmp_path, monkeypatch):
-    from contextlib import nullcontext
+    def refuse(descriptor, how):
+        raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(run_folder, "lock", lambda *_: nullcontext(False))
+    monkeypatch.setattr("fcntl.flock", refuse)
     with run_folder.claimed(tmp_path / "run", "x", resume=False) as folder:
-        with (
-            pytest.raises(InputError, match="already holds a run"),
-            run_folder.claimed(folder, "x", resume=False),
-        ):
-            pass
-        assert (folder / "config.json").exists()
+        for resumed in (False, True):
+            with (
+                pytest.raises(InputError, match=r"already training in .*\.owner names process"),
+                run_folder.claimed(folder, "x", resume=resumed),
+            ):
+                pass
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,7 @@ def unbroken(tmp_path_factory, slim_networks):
 def test_a_run_folder_holds_what_it_promises(unbroken):
     names = {path.name for path in unbroken.run_dir.iterdir()}
     assert names == {
+        ".lock",
         "best.safetensors",
         "classes.txt",
         "config.json",

@@ -204,7 +204,7 @@ def test_what_killed_processes_left_is_removed_in_time(saved):
 def test_what_a_process_left_that_has_ended_is_removed_at_once(saved):
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    host = atomic._host()
+    host = atomic.this_host()
     names = [(host, ended.pid), (host, os.getppid()), ("elsewhere", ended.pid)]
     parts = [saved.with_name(f".{saved.name}.{h}-{pid}.part") for h, pid in names]
     for part in parts:

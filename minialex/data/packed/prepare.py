@@ -25,7 +25,7 @@ from minialex.errors import InputError
 from minialex.utils.arguments import FRACTION, SEED, Number, integer
 from minialex.utils.cores import usable_cores
 from minialex.utils.interrupt import Interrupt
-from minialex.utils.lock import lock
+from minialex.utils.lock import LOCK, OWNER, lock
 from minialex.utils.progress import Progress
 
 _SAMPLE = 24  # images that tell how large JPEG will be
@@ -152,7 +152,7 @@ def _start(folder: Path, request: dict) -> PrepareState:
 def _is_ours(path: Path) -> bool:
     """What a run that ended before its first saved state may have left."""
     return (
-        path.name == REPORT
+        path.name in (REPORT, LOCK, OWNER)
         or path.suffix == ".part"
         or path.name.startswith(("train-", "val-", f".{STATE}"))
     )

@@ -381,8 +381,14 @@ def test_a_changed_source_is_not_mixed_in(photos, photo, tmp_path, monkeypatch):
         pack(photos, tmp_path / "packed")
 
 
-def test_two_at_once_are_refused(photos, tmp_path):
+@pytest.mark.parametrize("locks", [True, False])
+def test_two_at_once_are_refused(photos, tmp_path, monkeypatch, locks):
+    def refuse(descriptor, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
     (tmp_path / "packed").mkdir()
+    if not locks:
+        monkeypatch.setattr("fcntl.flock", refuse)
     with (
         lock(tmp_path / "packed", "busy"),
         pytest.raises(InputError, match="another process is packing"),
