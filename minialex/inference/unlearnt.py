@@ -12,6 +12,10 @@ from minialex.data.sources.open import is_builtin, open_data, open_for_evaluatio
 from minialex.data.split import split_by_place
 from minialex.errors import InputError
 
+MOST_RUNS = 50  # of a lineage that are kept, the newest
+MOST_LINES = 2_000_000  # of the lists of those that a network started from: 150 MB
+UNLISTED = "unlisted_runs"  # how many older ones there were
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -57,6 +61,9 @@ def images_to_judge(about: dict[str, Any], data: Any = None) -> Judged:
         judged, runs = _held_out(about), lineage(about)[1:]
     else:
         judged, runs = Judged(open_for_evaluation(data), _unlisted(about)), lineage(about)
+    if count := about.get(UNLISTED):
+        forgotten = f"what {count} earlier runs of these weights were trained on is not listed"
+        judged = Judged(judged.dataset, "; ".join(filter(None, (judged.note, forgotten))))
     keep = np.ones(len(judged.dataset), bool)
     for run in runs:
         keep &= unlearnt(run, judged.dataset)
@@ -104,6 +111,40 @@ def lineage(about: dict[str, Any]) -> list[dict[str, Any]]:
     while isinstance(earlier := runs[-1].get("started_from"), dict):
         runs.append(earlier)
     return runs
+
+
+def shortened(about: dict[str, Any]) -> dict[str, Any]:
+    """`about` without what a younger run of its lineage says too, and with an end to the rest.
+
+    Networks are fine-tuned from one another without end, often on the same images, and every file
+    carries the whole lineage.
+    """
+    own, *earlier = lineage(about)
+    kept, seen, listed, unlisted = [own], [_images(own)], 0, about.get(UNLISTED, 0)
+    for run in earlier:
+        unlisted += run.get(UNLISTED, 0)
+        if _images(run) in seen:
+            continue
+        record = stored_record(run)
+        listed += 0 if record is None else len(record.held_out) + len(record.trained_on)
+        if len(kept) == MOST_RUNS or listed > MOST_LINES:
+            unlisted += 1
+            continue
+        kept.append(run)
+        seen.append(_images(run))
+    found: dict[str, Any] | None = None
+    for run in reversed(kept):
+        found = {k: v for k, v in run.items() if k not in ("started_from", UNLISTED)} | (
+            {} if found is None else {"started_from": found}
+        )
+    return {**(found or {}), **({UNLISTED: unlisted} if unlisted else {})}
+
+
+def _images(run: dict[str, Any]) -> tuple:
+    """What says which images a run was trained on: with a list of them, no seed."""
+    record = stored_record(run)
+    drawn = (run.get("seed"), run.get("val_fraction")) if record is None else ()
+    return run.get("data"), record, *drawn
 
 
 def open_as_trained(about: dict[str, Any]) -> Splits:

@@ -12,7 +12,7 @@ from minialex.data.sources.open import open_data
 from minialex.data.split import divide, split_by_place
 from minialex.errors import InputError
 from minialex.inference.classifier import Classifier, weight_file
-from minialex.inference.unlearnt import learnt, lineage
+from minialex.inference.unlearnt import learnt, lineage, shortened
 from minialex.training import run_folder
 from minialex.training.config import TrainConfig
 from minialex.utils import checkpoint
@@ -49,7 +49,7 @@ def remembered(config: TrainConfig, held: Held, source: Classifier | None) -> di
         about["images"] = images.as_json()
     if (earlier := _started_from(config, source)) is not None:
         about["started_from"] = earlier
-    return about
+    return shortened(about)
 
 
 def write_list(folder: Path, about: dict[str, Any]) -> None:

@@ -16,8 +16,11 @@ from minialex.errors import InputError
 from minialex.utils.atomic import write_blocks
 
 FORMAT = 1  # raised whenever files of older versions could not be read in the same way
+LONG_FORMAT = 2  # of files with more metadata than a header may hold, which came later
 
 _KEY = "minialex"
+_LONG = "minialex.metadata"  # the tensor that then holds it: JSON in bytes
+_MOST_HEADER = 50_000_000  # bytes; the safetensors library reads no header of more than 100 MB
 _DTYPES = {
     "bool": "BOOL",
     "uint8": "U8",
@@ -35,11 +38,15 @@ _DTYPES = {
 def save(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, Any]) -> None:
     """Write arrays and JSON-able metadata as one safetensors file, atomically.
 
+    Metadata that is too long for a header, such as a list of a million images, becomes a tensor.
     Raises OSError with a sentence if that fails, and leaves the old file as it was.
     """
-    header: dict[str, Any] = {
-        "__metadata__": {_KEY: json.dumps({"format": FORMAT, **metadata})},
-    }
+    described = json.dumps({"format": FORMAT, **metadata})
+    if len(described) > _MOST_HEADER // 2:  # JSON in JSON: quotes and backslashes take two bytes
+        long = json.dumps(metadata).encode()
+        tensors = {**tensors, _LONG: np.frombuffer(long, np.uint8)}
+        described = json.dumps({"format": LONG_FORMAT})
+    header: dict[str, Any] = {"__metadata__": {_KEY: described}}
     # wide types first, as in the library: each array then starts at a multiple of its itemsize
     names = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
     blocks, end = [], 0
@@ -82,8 +89,10 @@ def _load(path: Path, tensors: bool) -> tuple[dict[str, np.ndarray], dict[str, A
             if text is None:
                 raise InputError(f"{path} is a safetensors file, but not one of minialex")
             metadata = json.loads(text)
+            if isinstance(metadata, dict) and metadata.get("format") == LONG_FORMAT:
+                metadata = {"format": FORMAT, **json.loads(file.get_tensor(_LONG).tobytes())}
             names = list(file.keys()) if tensors else []
-            arrays = {name: file.get_tensor(name) for name in names}
+            arrays = {name: file.get_tensor(name) for name in names if name != _LONG}
     except InputError:
         raise
     except (SafetensorError, ValueError, LookupError, TypeError, RecursionError) as error:
@@ -91,9 +100,9 @@ def _load(path: Path, tensors: bool) -> tuple[dict[str, np.ndarray], dict[str, A
         raise InputError(f"{path} is damaged or not a weight file ({reason})") from None
     found = metadata.get("format") if isinstance(metadata, dict) else None
     if found != FORMAT:
-        newer = isinstance(found, int) and found > FORMAT
+        newer = isinstance(found, int) and found > LONG_FORMAT
         raise InputError(
-            f"{path} has format {found!r} and this version of minialex reads {FORMAT}: "
+            f"{path} has format {found!r} and this version of minialex reads up to {LONG_FORMAT}: "
             f"{'upgrade minialex' if newer else 'read it with the version that wrote it'}"
         )
     return arrays, metadata

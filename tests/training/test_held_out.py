@@ -1,5 +1,6 @@
 """What a run is judged on: images that were held out, wherever they lie and whatever changed."""
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -15,8 +16,9 @@ from minialex.data.image_record import record
 from minialex.data.sources.open import open_data
 from minialex.data.split import split_by_place
 from minialex.errors import InputError
+from minialex.inference import unlearnt
 from minialex.inference.ensemble import Ensemble
-from minialex.inference.unlearnt import images_to_judge
+from minialex.inference.unlearnt import UNLISTED, images_to_judge, lineage, shortened
 from minialex.training import held_out
 
 TINY = {"model": "tiny", "batch_size": 16, "backend": "numpy", "progress": False}
@@ -188,6 +190,38 @@ def test_what_the_weights_started_from_were_trained_on_is_left_out_too(about, tr
     tuned = {"data": str(other), "images": record(open_data(other)).as_json()}
     tuned["started_from"] = about
     assert not judged(tuned, photos)[0] & trained_on
+
+
+def test_a_lineage_says_nothing_twice_and_ends(about, photos, monkeypatch):
+    other = {"data": "other", "images": about["images"]}
+    older = {"data": "older", "seed": 3, "val_fraction": 0.1}
+    chain = json.loads(json.dumps({**about, "started_from": {**other, "started_from": older}}))
+    for _ in range(3):  # as in fine-tuning on the same images, again and again
+        chain = shortened({**about, "seed": 8, "started_from": chain})
+        assert [run["data"] for run in lineage(chain)] == [str(photos), "other", "older"]
+    assert UNLISTED not in chain
+    again = {**older, "seed": 4, "started_from": chain}
+    assert len(lineage(shortened(again))) == 4  # another split of images that are not listed
+    monkeypatch.setattr(unlearnt, "MOST_RUNS", 2)
+    for count in (1, 2):
+        chain = shortened({"data": f"new {count}", "started_from": chain})
+        assert len(lineage(chain)) == 2
+        assert chain[UNLISTED] == 1 + count
+    assert "what 3 earlier runs of these weights were trained on" in judged(chain, photos)[1]
+    monkeypatch.setattr(unlearnt, "MOST_RUNS", 9)
+    monkeypatch.setattr(unlearnt, "MOST_LINES", 3)
+    assert shortened({"data": "new", "started_from": about}) == {"data": "new", UNLISTED: 1}
+
+
+def test_fine_tuning_again_and_again_lists_each_image_once(photos, tmp_path):
+    start, found = {"epochs": 1, "max_steps": 1, "progress": False, "backend": "numpy"}, []
+    minialex.train(photos, **TINY, epochs=1, max_steps=1, out=tmp_path / "0")
+    for number in (1, 2, 3):
+        before = tmp_path / str(number - 1) / "last.safetensors"
+        run = minialex.train(photos, initial=before, **start, out=tmp_path / str(number))
+        found.append(run.classifier.data)
+    assert "started_from" not in found[0]
+    assert found == [found[0]] * 3
 
 
 def test_an_ensemble_refuses_what_one_was_trained_on(about, photos, tmp_path):

@@ -55,6 +55,25 @@ def test_what_is_saved_is_loaded(saved):
     assert [path.name for path in saved.parent.iterdir()] == [saved.name]
 
 
+def test_metadata_beyond_what_a_header_may_hold(tmp_path, monkeypatch):
+    path, names = tmp_path / "w.safetensors", {"names": [f'"{i}" é' for i in range(999)]}
+    monkeypatch.setattr(checkpoint, "_MOST_HEADER", 3000)
+    for metadata in (METADATA, {**METADATA, **names}):
+        checkpoint.save(path, TENSORS, metadata)
+        assert int.from_bytes(path.read_bytes()[:8], "little") < 3000
+        tensors, found = checkpoint.load(path)
+        assert_same(tensors, TENSORS)
+        assert found == checkpoint.load_metadata(path) == {"format": 1, **metadata}
+
+
+def test_the_longest_list_in_a_header_is_one_that_the_library_reads(tmp_path):
+    path = tmp_path / "w.safetensors"
+    for count in (12_000_000, 26_000_000):  # quotes: four bytes each in a header
+        text = '"' * count
+        checkpoint.save(path, {"a": np.zeros(1)}, {"text": text})
+        assert checkpoint.load_metadata(path)["text"] == text
+
+
 def test_the_safetensors_library_reads_it(saved):
     assert_same(load_file(saved), TENSORS)
 
@@ -102,8 +121,10 @@ def test_foreign_files_are_refused(tmp_path):
     assert "damaged" in refused(path)
     save_file({"a": np.zeros(3)}, path, metadata={"minialex": "[" * 100_000})
     assert "damaged" in refused(path)
+    save_file({"a": np.zeros(3)}, path, metadata={"minialex": '{"format": 3}'})
+    assert "has format 3 and this version of minialex reads up to 2: upgrade" in refused(path)
     save_file({"a": np.zeros(3)}, path, metadata={"minialex": '{"format": 2}'})
-    assert "has format 2 and this version of minialex reads 1: upgrade" in refused(path)
+    assert "is damaged or not a weight file (" in refused(path)
     save_file({"a": np.zeros(3)}, path, metadata={"minialex": "[]"})
     assert "has format None" in refused(path)
     assert "folder" in refused(tmp_path)
