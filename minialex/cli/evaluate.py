@@ -94,10 +94,10 @@ def run(
             f"{result.crops:5} {result.images:9,} {result.top1_error:12.2%} "
             f"{result.top5_error:12.2%} {result.loss:9.4f}  {result.recipe_line}"
         )
-    if results[0].note:
-        print(results[0].note)
-    skipped = results[0].skipped
-    if skipped:
-        print(f"skipped {len(skipped)} unreadable images:")
-    for name, reason in sorted(skipped.items()):
-        print(f"  {name}: {reason}")
+    first = results[0]
+    for line in filter(None, (first.note, *first.remarks)):
+        print(line)
+    if first.skipped:
+        print(f"skipped {first.unreadable()}:")
+    for name, reason in sorted(first.skipped.items()):
+        print(f"  {reason if name in reason else f'{name}: {reason}'}")

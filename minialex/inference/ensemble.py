@@ -131,7 +131,9 @@ class Ensemble:
         known = self._known(data, crops, batch_size, workers, progress)
         line = f"{self.recipe_line}, {crops} crop{'s' * (crops > 1)}"
         p = self._mean(known.probabilities)
-        return evaluate_probabilities(p, known.labels, crops, line, known.skipped, known.note)
+        return evaluate_probabilities(
+            p, known.labels, crops, line, known.skipped, known.note, known.remarks
+        )
 
     def with_found_weights(self, data: Any = None, crops: int = 1, **options: Any) -> "Ensemble":
         """The same networks with the weights that minimise the top-5 error on `data`.
@@ -177,7 +179,8 @@ class Ensemble:
         for each in found[1:]:  # readable at every size
             read = np.intersect1d(read, each.indices)
         kept = [each.probabilities[np.isin(each.indices, read)] for each in found]
-        return _Known(self._aligned(kept), labels[read], skipped, note)
+        remarks = tuple(dataset.remarks.lines())
+        return _Known(self._aligned(kept), labels[read], skipped, note, remarks)
 
     def _require_unlearnt(self, data: Any, dataset: Dataset) -> str:
         """Raise InputError if a member was trained on images that the first member held out.
@@ -211,6 +214,7 @@ class _Known:
     labels: np.ndarray  # in the first member's order, (N,)
     skipped: dict[str, str]
     note: str
+    remarks: tuple[str, ...]
 
 
 def load_ensemble(

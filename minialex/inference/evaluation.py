@@ -17,7 +17,9 @@ from minialex.losses import Loss, SoftmaxCrossEntropy
 class Evaluation:
     """Errors are fractions in 0 … 1; `loss` is the cross-entropy of the averaged probabilities.
 
-    `note` says which images were left out because the network was trained on them, or are gone.
+    `skipped` gives the reason for each image that could not be read; `note` says which images were
+    left out because the network was trained on them, or are gone; `remarks`, what the reader of the
+    data set left out, a line for each reason.
     """
 
     images: int
@@ -28,6 +30,7 @@ class Evaluation:
     recipe_line: str
     skipped: dict[str, str]
     note: str = ""
+    remarks: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         text = (
@@ -35,10 +38,12 @@ class Evaluation:
             f"{self.images:,} images ({self.recipe_line})"
         )
         if self.skipped:
-            text += f"; {len(self.skipped)} unreadable images skipped"
-        if self.note:
-            text += f"; {self.note}"
-        return text
+            text += f"; {self.unreadable()} skipped"
+        return "; ".join(filter(None, (text, self.note, *self.remarks)))
+
+    def unreadable(self) -> str:
+        """How many images could not be read, in words."""
+        return f"{len(self.skipped):,} unreadable image{'s' * (len(self.skipped) != 1)}"
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,8 @@ def evaluate_model(
             sums += _sums_with(loss, model, batch.images, truth)
         if on_batch is not None:
             on_batch(len(truth))
-    return _evaluation(images, sums, crops, recipe_line, loader.skipped, note)
+    remarks = tuple(loader.dataset.remarks.lines())
+    return _evaluation(images, sums, crops, recipe_line, loader.skipped, note, remarks)
 
 
 def predict_dataset(
@@ -106,9 +112,10 @@ def evaluate_probabilities(
     recipe_line: str,
     skipped: dict[str, str],
     note: str = "",
+    remarks: tuple[str, ...] = (),
 ) -> Evaluation:
     """Errors of class probabilities (N, K) that are already computed, with labels (N,)."""
-    return _evaluation(len(labels), _sums(p, labels), crops, recipe_line, skipped, note)
+    return _evaluation(len(labels), _sums(p, labels), crops, recipe_line, skipped, note, remarks)
 
 
 def ranks(p: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -148,8 +155,9 @@ def _evaluation(
     recipe_line: str,
     skipped: dict[str, str],
     note: str,
+    remarks: tuple[str, ...],
 ) -> Evaluation:
     if images == 0:
         raise InputError("no image can be read to evaluate the network on: name other images")
     top1, top5, loss = (float(total) / images for total in sums)
-    return Evaluation(images, top1, top5, loss, crops, recipe_line, skipped, note)
+    return Evaluation(images, top1, top5, loss, crops, recipe_line, skipped, note, remarks)

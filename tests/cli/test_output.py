@@ -136,3 +136,15 @@ def test_photographs_train_and_a_truncated_one_is_named(command, tmp_path):
     code, output, _ = command(f"predict {folder}/dog --model-file {tmp_path}/run")
     assert code == 0
     assert output.count("dog/") == 6
+    _, _, held_out = (tmp_path / "run/held_out.txt").read_text().splitlines()[0].split(" ", 2)
+    (folder / held_out).write_bytes(b"")
+    (folder / "cat" / "below").mkdir()
+    (folder / "cat" / "below" / "7.jpg").write_bytes(b"\xff\xd8\xff")
+    code, output, _ = command(f"evaluate --model-file {tmp_path}/run")
+    assert code == 0
+    below, skipped, reason = output.splitlines()[2:]
+    assert below.startswith("left out: images in folders below a class")
+    assert skipped == "skipped 1 unreadable image:"
+    assert reason == f"  {folder / held_out} is not an image that Pillow can read: it is empty"
+    [found] = json.loads(command(f"evaluate --model-file {tmp_path}/run --json")[1])
+    assert (list(found["skipped"]), found["remarks"]) == ([str(folder / held_out)], [below])

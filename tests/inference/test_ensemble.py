@@ -7,6 +7,7 @@ import pytest
 from helpers.untrained import untrained
 from PIL import Image
 
+from minialex.data.remarks import Remarks
 from minialex.data.sources.open import open_data
 from minialex.errors import InputError
 from minialex.inference.ensemble import Ensemble, find_weights, load_ensemble
@@ -87,6 +88,10 @@ def test_an_image_that_one_size_cannot_have_is_left_out_for_all(members):
         def __len__(self):
             return len(self.whole)
 
+        @property
+        def remarks(self):
+            return Remarks(lacking=["a class lacks images"])
+
         def image(self, index, size):
             if (index, size) in ((2, 72), (7, 32)):
                 raise InputError(f"no image {index} of {size}")
@@ -95,6 +100,8 @@ def test_an_image_that_one_size_cannot_have_is_left_out_for_all(members):
     result = Ensemble(members).evaluate(Odd(open_data("shapes:48").val))
     assert result.images == 10
     assert len(result.skipped) == 2
+    assert result.remarks == ("a class lacks images",)
+    assert "2 unreadable images skipped; a class lacks images" in str(result)
 
 
 def test_weights_are_found_where_one_network_knows_and_the_other_does_not():
