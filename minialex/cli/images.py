@@ -27,11 +27,13 @@ class Photos:
     """The images that a command was given: each that can be read has a row, in order.
 
     What cannot be read is named on standard error and the others are answered, unless it is all
-    that was asked for; `exit_code` then says so.
+    that was asked for; `exit_code` then says so. A drive that is gone ends them early. `complete`
+    is False once it was the drive that failed: another time there may be more.
     """
 
     def __init__(self, names: Sequence[str]):
-        self.names, self.exit_code = names, 0
+        self.names, self.exit_code, self.complete = names, 0, True
+        self._said: set[str] = set()
         self.items: list[Item] = []
         for name in names:
             try:
@@ -42,7 +44,9 @@ class Photos:
                 self._skip(_sentence(error, name))
 
     def _skip(self, what: str) -> None:
-        print(f"skipped: {what}", file=sys.stderr)
+        if what not in self._said:  # they may be read several times
+            print(f"skipped: {what}", file=sys.stderr)
+        self._said.add(what)
         self.exit_code = 1
 
     def batches(self, size: int) -> Iterator[tuple[list[str], np.ndarray]]:
@@ -52,27 +56,41 @@ class Photos:
 
     def batches_at(self, sizes: Sequence[int]) -> Iterator[tuple[list[str], dict[int, np.ndarray]]]:
         """The same at several sizes: {size: images}."""
-        from minialex.data.loading.retry import patiently
+        from minialex.data.loading.retry import Patience, may_pass
 
-        any_read = False
+        any_read, patience = False, Patience()
         for start in range(0, len(self.items), _BATCH):
             found: list[str] = []
             images: list[list[np.ndarray]] = []
-            for item in self.items[start : start + _BATCH]:
+            for number, item in enumerate(self.items[start : start + _BATCH], start + 1):
                 try:
-                    images.append([patiently(partial(item.read, size)) for size in sizes])
+                    images.append(patience.read(partial(_at_sizes, item, sizes)))
                     found.append(item.name)
                 except (InputError, OSError) as error:
                     if len(self.items) == len(self.names) == 1:
                         raise
                     self._skip(_sentence(error, item.name))
+                    self.complete &= not may_pass(error)
+                    if patience.gone:
+                        left = len(self.items) - number
+                        self._skip(
+                            f"{left:,} more images: the drive failed for the last "
+                            f"{patience.failures}, see that it works"
+                        )
+                        break
             if found:
                 any_read = True
                 columns = zip(*images, strict=True)
                 yield found, {s: np.stack(c) for s, c in zip(sizes, columns, strict=True)}
+            if patience.gone:
+                break
         if not any_read:
             count = max(len(self.items), len(self.names))
             raise InputError(f"none of the {count} images in {', '.join(self.names)} is readable")
+
+
+def _at_sizes(item: Item, sizes: Sequence[int]) -> list[np.ndarray]:
+    return [item.read(size) for size in sizes]
 
 
 def _sentence(error: Exception, name: str) -> str:

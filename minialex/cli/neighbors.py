@@ -1,6 +1,10 @@
 """find the images most similar to a query, by features or pixels (paper, figure 4)"""
 
 import argparse
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +23,7 @@ from minialex.cli.images import Photos
 from minialex.errors import InputError
 
 if TYPE_CHECKING:
+    from minialex.inference import neighbors
     from minialex.inference.classifier import Classifier
     from minialex.parallel import DeviceConfig
 
@@ -27,6 +32,9 @@ EXAMPLES = (
     "minialex neighbors photo.jpg --in shapes:20 --model-file runs/shapes --index seen.npz "
     "--figure near.png",
 )
+
+_QUERY_BYTES = 256 << 20  # of vectors: the features of 16,000 queries, or the pixels of 1,300
+_MOST_DRAWN = 200  # queries in a picture
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,6 +80,7 @@ def run(
     device_config: "DeviceConfig",
     json: bool,
 ) -> int:
+    from minialex.data.loading.retry import patiently
     from minialex.inference import neighbors
 
     if index is not None and by == "pixels":
@@ -85,77 +94,120 @@ def run(
     classifier = load(model_file, device_config)
     size = classifier.preprocessing.recipe.resize
     given, searched = Photos(photos), Photos([where])
-    asked, images = _all(given, size)
-    queries = neighbors.vectors(classifier, images, by)
-    names, found = _distances(classifier, searched, queries, by, index, not json)
-    itself = {_full(name) for name in asked}
-    left_out = [name for name in names if _full(name) in itself]
-    rows = neighbors.nearest(found, names, count, left_out)
-    if json:
-        documents = []
-        for name, row in zip(asked, rows, strict=True):
-            near = [{"image": n.name, "distance": n.distance} for n in row]
-            documents.append({"image": name, "by": by, "neighbors": near})
-        print_json(documents)
-    else:
-        for name, row in zip(asked, rows, strict=True):
+    if figure is not None and len(given.items) > _MOST_DRAWN:
+        raise InputError(
+            f"--figure draws a row for each query, at most {_MOST_DRAWN}, and "
+            f"{len(given.items):,} were given: leave it out, or name fewer"
+        )
+    itself = {_full(item.name) for item in given.items}
+    left_out = [item.name for item in searched.items if _full(item.name) in itself]
+    search = _Search(classifier, searched, by, index, not json)
+    documents: list[dict] = []
+    pictures: list[np.ndarray] = []
+    rows: list[list[neighbors.Neighbor]] = []
+    for asked, queries in _passes(given, classifier, by, pictures if figure else None):
+        found = search.nearest(neighbors.Nearest(queries, count, left_out))
+        for name, row in zip(asked, found, strict=True):
+            if json:
+                near = [{"image": n.name, "distance": n.distance} for n in row]
+                documents.append({"image": name, "by": by, "neighbors": near})
+                continue
             print(name)
             for n in row:
                 print(f"  {n.distance:12,.2f}  {n.name}")
+        if figure is not None:
+            rows += found
+    if json:
+        print_json(documents)
     if figure is not None:
         from minialex import plots
 
         chosen = {n.name for row in rows for n in row}
-        read = {item.name: item.read(size) for item in searched.items if item.name in chosen}
-        pictures = [[read[n.name] for n in row] for row in rows]
-        title = f"nearest by {by}"
-        plots.neighbors(list(images), pictures, figure, title)
+        items = [item for item in searched.items if item.name in chosen]
+        read = {item.name: patiently(partial(item.read, size)) for item in items}
+        near_by = [[read[n.name] for n in row] for row in rows]
+        plots.neighbors(pictures, near_by, figure, f"nearest by {by}")
         if not json:
             print(f"picture: {figure}")
     return max(given.exit_code, searched.exit_code)
 
 
-def _all(photos: Photos, size: int) -> tuple[list[str], np.ndarray]:
-    names, images = [], []
-    for more, found in photos.batches(size):
-        names += more
-        images.append(found)
-    return names, np.concatenate(images)
+def _passes(
+    given: Photos, classifier: "Classifier", by: str, pictures: list[np.ndarray] | None
+) -> Iterator[tuple[list[str], np.ndarray]]:
+    """Names and vectors (Q, D) of as many queries as memory is set aside for, and the next ones.
 
-
-def _distances(
-    classifier: "Classifier",
-    searched: Photos,
-    queries: np.ndarray,
-    by: str,
-    path: Path | None,
-    show: bool,
-) -> tuple[tuple[str, ...], np.ndarray]:
-    """Names of the readable images of `searched` (N), and the queries' distances to them (Q, N)."""
+    The folder is read once for each; `pictures` gets the images of all.
+    """
     from minialex.inference import neighbors
-    from minialex.utils.progress import Progress
 
-    network = files = ""
-    if path is not None:
-        network = neighbors.network_fingerprint(classifier)
-        files = neighbors.files_fingerprint(item.name for item in searched.items)
-        if path.exists():
-            index = neighbors.Index.load(path)
-            index.require(path, network, files)
-            return index.names, neighbors.distances(queries, index.features)
     names: list[str] = []
-    found, kept = [], []
-    with Progress(show).bar("searching", len(searched.items)) as bar:
-        for more, images in searched.batches(classifier.preprocessing.recipe.resize):
-            rows = neighbors.vectors(classifier, images, by)
-            names += more
-            found.append(neighbors.distances(queries, rows))
-            if path is not None:
-                kept.append(rows)
-            bar.update(len(more))
-    if path is not None:
-        neighbors.Index(tuple(names), np.concatenate(kept), network, files).save(path)
-    return tuple(names), np.concatenate(found, axis=1)
+    found: list[np.ndarray] = []
+    for more, images in given.batches(classifier.preprocessing.recipe.resize):
+        names += more
+        found.append(neighbors.vectors(classifier, images, by))
+        if pictures is not None:
+            pictures.extend(images)
+        if sum(rows.nbytes for rows in found) > _QUERY_BYTES:
+            yield names, np.concatenate(found)
+            names, found = [], []
+    if found:
+        yield names, np.concatenate(found)
+
+
+@dataclass
+class _Search:
+    """The images to search, or their features from the index file at `path`."""
+
+    classifier: "Classifier"
+    searched: Photos
+    by: str
+    path: Path | None
+    show: bool
+    index: "neighbors.Index | None" = None
+
+    def nearest(self, best: "neighbors.Nearest") -> "list[list[neighbors.Neighbor]]":
+        """Show all images to `best`; the first time, read the index file or write it."""
+        from minialex.inference.neighbors import Index, files_fingerprint, network_fingerprint
+
+        if self.index is None and self.path is not None:
+            network = network_fingerprint(self.classifier)
+            files = files_fingerprint(item.name for item in self.searched.items)
+            if self.path.exists():
+                self.index = Index.load(self.path)
+                self.index.require(self.path, network, files)
+            else:
+                names, rows = self._read(best)
+                self.index = Index(tuple(names), np.concatenate(rows), network, files)
+                if self.searched.complete:
+                    self.index.save(self.path)
+                else:
+                    said = f"{self.path} is not written: the drive failed, and images are missing"
+                    print(said, file=sys.stderr)
+                return best.rows()
+        if self.index is None:
+            self._read(best)
+        else:
+            best.add(self.index.names, self.index.features)
+        return best.rows()
+
+    def _read(self, best: "neighbors.Nearest") -> tuple[list[str], list[np.ndarray]]:
+        """Names and vectors of all readable images, which are kept for an index only."""
+        from minialex.inference import neighbors
+        from minialex.utils.progress import Progress
+
+        names: list[str] = []
+        kept: list[np.ndarray] = []
+        size = self.classifier.preprocessing.recipe.resize
+        with Progress(self.show).bar("searching", len(self.searched.items)) as bar:
+            for more, images in self.searched.batches(size):
+                rows = neighbors.vectors(self.classifier, images, self.by)
+                best.add(more, rows)
+                bar.update(len(more))
+                if self.path is not None:
+                    names += more
+                    kept.append(rows)
+        return names, kept
 
 
 def _full(name: str) -> str:

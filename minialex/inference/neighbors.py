@@ -6,7 +6,7 @@ far apart. Distances are Euclidean, in float64.
 
 import hashlib
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from scipy.spatial.distance import cdist
 from minialex.errors import InputError, unknown
 from minialex.inference.classifier import Classifier
 from minialex.tree import leaves
+
+_BLOCK = 64  # queries, and images, compared at a time: of pixels, 100 MB of float64 each
 
 
 @dataclass(frozen=True)
@@ -101,23 +103,58 @@ def distances(queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return cdist(queries, rows)
 
 
-def nearest(
-    found: np.ndarray, names: tuple[str, ...], count: int, left_out: Iterable[str] = ()
-) -> list[list[Neighbor]]:
-    """The `count` nearest images by distances (Q, N), nearest first; ties in the order of `names`.
+class Nearest:
+    """The `count` nearest images to each query, nearest first; ties in the order of coming.
 
-    Images named in `left_out` are no candidates: the queries themselves, if they are in the folder
-    that is searched.
+    Images are added a few at a time, so that memory does not grow with their number. Those named
+    in `left_out` are no candidates: the queries themselves, if they are in the folder that is
+    searched.
     """
-    leave = set(left_out)
-    allowed = np.array([i for i, name in enumerate(names) if name not in leave], np.int64)
-    if not len(allowed):
-        raise InputError("no images to compare with except the queries: name another folder")
-    best = allowed[np.argsort(found[:, allowed], axis=1, kind="stable")[:, :count]]
-    return [
-        [Neighbor(names[k], float(row[k])) for k in order]
-        for row, order in zip(found, best, strict=True)
-    ]
+
+    def __init__(self, queries: np.ndarray, count: int, left_out: Iterable[str] = ()):
+        self.queries, self.count, self.left_out = queries, count, frozenset(left_out)
+        self.names: list[str] = []  # of all candidates that were added
+        self._distances = np.zeros((len(queries), 0))  # ascending: (Q, up to count)
+        self._which = np.zeros((len(queries), 0), np.int64)  # the names they belong to
+
+    def add(self, names: Sequence[str], rows: np.ndarray) -> None:
+        """Compare the queries (Q, D) with images of these names and vectors, (N, D)."""
+        for start in range(0, len(names), _BLOCK):
+            some = range(start, min(start + _BLOCK, len(names)))
+            allowed = [i for i in some if names[i] not in self.left_out]
+            if not allowed:
+                continue
+            which = np.arange(len(allowed)) + len(self.names)
+            self.names += [names[i] for i in allowed]
+            candidates = np.asarray(rows[allowed], np.float64)
+            best = [
+                self._best(block, candidates, which)
+                for block in np.array_split(np.arange(len(self.queries)), self._blocks)
+            ]
+            self._distances, self._which = (np.concatenate(x) for x in zip(*best, strict=True))
+
+    @property
+    def _blocks(self) -> int:
+        return max(1, -(-len(self.queries) // _BLOCK))
+
+    def _best(
+        self, block: np.ndarray, candidates: np.ndarray, which: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Distances and names of the nearest so far of some queries."""
+        new = distances(self.queries[block], candidates)
+        found = np.concatenate([self._distances[block], new], axis=1)
+        of = np.concatenate([self._which[block], np.broadcast_to(which, new.shape)], axis=1)
+        order = np.argsort(found, axis=1, kind="stable")[:, : self.count]
+        return np.take_along_axis(found, order, 1), np.take_along_axis(of, order, 1)
+
+    def rows(self) -> list[list[Neighbor]]:
+        """The nearest images to each query; InputError if there was none to compare with."""
+        if not self.names:
+            raise InputError("no images to compare with except the queries: name another folder")
+        return [
+            [Neighbor(self.names[k], float(d)) for k, d in zip(of, found, strict=True)]
+            for of, found in zip(self._which, self._distances, strict=True)
+        ]
 
 
 def network_fingerprint(classifier: Classifier) -> str:

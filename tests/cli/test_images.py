@@ -97,3 +97,56 @@ def test_an_error_of_the_drive_is_waited_for_and_no_answer_is_lost(folder, monke
     monkeypatch.setattr(decode, "open_file", unreliable)
     assert found(folder) == [str(folder / "2.jpg"), str(folder / "a/0.jpg")]
     assert "1.jpg" in capsys.readouterr().err
+
+
+@pytest.fixture
+def broken_drive(monkeypatch):
+    """Every read of the names in `gone` fails; `tried` counts them, and `paused` the seconds."""
+    from minialex.data.decode import images as decode
+
+    class Drive:
+        gone: tuple[str, ...] = ()
+        tried, paused = 0, 0.0
+
+        def sleep(self, seconds):
+            self.paused += seconds
+
+        def open(self, path):
+            if os.path.basename(path) in self.gone:
+                self.tried += 1
+                raise OSError(errno.EIO, "Input/output error", str(path))
+            return opened(path)
+
+    opened, drive = decode.open_file, Drive()
+    monkeypatch.setattr(decode, "open_file", drive.open)
+    monkeypatch.setattr(retry.time, "sleep", drive.sleep)
+    return drive
+
+
+def test_a_drive_that_is_gone_is_not_waited_for_and_the_answers_so_far_are_given(
+    folder, broken_drive, capsys
+):
+    gone = [f"b{number:03}.jpg" for number in range(90)]
+    for name in gone:
+        (folder / name).write_bytes(b"")
+    broken_drive.gone = tuple(gone)
+    photos = images.Photos([str(folder)])
+    assert [name for read, _ in photos.batches(8) for name in read] == [
+        str(folder / name) for name in ("2.jpg", "a/0.jpg", "a/1.jpg")
+    ]
+    assert broken_drive.paused == pytest.approx(retry.FEW * sum(retry.PAUSES))
+    assert (photos.exit_code, photos.complete) == (1, False)
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == retry.MANY + 1
+    left = 90 - retry.MANY
+    assert said[-1] == (
+        f"skipped: {left} more images: the drive failed for the last {retry.MANY}, see that it "
+        "works"
+    )
+
+
+def test_files_that_the_drive_cannot_read_here_and_there_are_waited_for(folder, broken_drive):
+    broken_drive.gone = ("0.jpg",)
+    names = [name for _ in range(6) for name in (folder / "a/0.jpg", folder / "2.jpg")]
+    assert len(found(*names)) == 6
+    assert broken_drive.paused == pytest.approx(6 * sum(retry.PAUSES))

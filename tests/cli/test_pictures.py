@@ -1,5 +1,6 @@
 """`neighbors`, `kernels` and several networks at once, from the command line."""
 
+import errno
 import json
 
 import numpy as np
@@ -7,6 +8,9 @@ import pytest
 from helpers.cli_tools import photos
 
 import minialex
+from minialex.cli import images
+from minialex.data.decode import images as decode
+from minialex.inference import neighbors
 from minialex.inference.ensemble import Ensemble
 from minialex.utils import checkpoint
 
@@ -90,6 +94,53 @@ def test_an_index_is_made_once_and_gives_the_same(here, command, refused, pets, 
     assert "another network" in refused(f"{line} {other.name}")
     photos(here / pets, 4)
     assert "built from other files" in refused(f"{line} runs/tiny")
+
+
+def test_many_queries_are_answered_a_part_at_a_time(here, command, pets, monkeypatch):
+    line = f"neighbors shapes:6 --in {pets} --count 2 --model-file runs/tiny"
+    held, whole = [], command(line)
+    nearest = neighbors.Nearest
+
+    def counted(queries, *more):
+        held.append(len(queries))
+        return nearest(queries, *more)
+
+    monkeypatch.setattr(images, "_BATCH", 2)
+    monkeypatch.setattr(neighbors, "Nearest", counted)
+    monkeypatch.setattr("minialex.cli.neighbors._QUERY_BYTES", 0)
+    for more in ("", "--index parts.npz", "--index parts.npz", "--figure n.svg"):
+        code, output, err = command(f"{line} {more}")
+        assert (code, held) == (0, [2, 2, 2]), err
+        assert output == whole[1] + "picture: n.svg\n" * ("figure" in more)
+        held.clear()
+    monkeypatch.setattr("minialex.cli.neighbors._MOST_DRAWN", 5)
+    code, _, err = command(f"{line} --figure n.svg")
+    assert code == 2
+    assert "at most 5, and 6 were given" in err
+
+
+def test_no_index_is_kept_of_a_folder_that_the_drive_could_not_read(
+    here, command, pets, monkeypatch
+):
+    failing = {f"{pets}/dog/1.jpg"}
+    opened = decode.open_file
+
+    def unreliable(path):
+        if str(path) in failing:
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return opened(path)
+
+    monkeypatch.setattr(decode, "open_file", unreliable)
+    monkeypatch.setattr("minialex.data.loading.retry.PAUSES", ())
+    line = f"neighbors photo.jpg --in {pets} --index drive.npz --model-file runs/tiny"
+    code, _, err = command(line)
+    assert code == 1
+    assert "drive.npz is not written: the drive failed" in err
+    failing.clear()
+    code, output, _ = command(line)
+    assert code == 0
+    assert len(output.splitlines()) == 1 + 6
+    assert (here / "drive.npz").exists()
 
 
 def test_kernels_are_drawn_and_measured(here, command):

@@ -8,11 +8,12 @@ from helpers.cli_tools import write_photo
 from helpers.untrained import untrained
 
 from minialex.errors import InputError
+from minialex.inference import neighbors
 from minialex.inference.neighbors import (
     Index,
+    Nearest,
     distances,
     files_fingerprint,
-    nearest,
     network_fingerprint,
     vectors,
 )
@@ -27,14 +28,37 @@ def test_distances_are_euclidean_and_exact():
     assert distances(far, far + 1e-3)[0, 0] == pytest.approx(2e-3, rel=1e-6)  # nothing cancels
 
 
-def test_nearest_first_and_queries_left_out():
-    names = ("a", "b", "c", "d")
-    [row] = nearest(np.array([[0.0, 2.0, 1.0, 1.0]]), names, 3, left_out=["a"])
+def nearest(rows, count, left_out=(), batch=4):
+    best = Nearest(np.zeros((1, 1)), count, left_out)
+    for start in range(0, len(rows), batch):
+        some = rows[start : start + batch]
+        best.add(["abcdef"[start + i] for i in range(len(some))], np.array(some)[:, None])
+    return best.rows()
+
+
+@pytest.mark.parametrize("batch", [1, 2, 4])
+def test_nearest_first_and_queries_left_out(batch):
+    rows = [0.0, 2.0, 1.0, -1.0]
+    [row] = nearest(rows, 3, ["a"], batch)
     assert [(n.name, n.distance) for n in row] == [("c", 1.0), ("d", 1.0), ("b", 2.0)]
-    [row] = nearest(np.array([[0.0, 2.0, 1.0, 1.0]]), names, 9)
+    [row] = nearest(rows, 9, batch=batch)
     assert len(row) == 4
     with pytest.raises(InputError, match="no images to compare"):
-        nearest(np.zeros((1, 1)), ("a",), 1, ["a"])
+        nearest([1.0], 1, ["a"])
+
+
+def test_nearest_are_the_same_whatever_comes_together(monkeypatch):
+    rng = np.random.default_rng(0)
+    queries, rows = rng.integers(0, 9, (10, 3)), rng.integers(0, 9, (40, 3))
+    names = [str(i) for i in range(40)]
+    found = distances(queries, rows)
+    wanted = np.argsort(found, axis=1, kind="stable")[:, :5]
+    for block in (1, 7, 64):
+        monkeypatch.setattr(neighbors, "_BLOCK", block)
+        best = Nearest(queries, 5)
+        best.add(names, rows)
+        for row, order, exact in zip(best.rows(), wanted, found, strict=True):
+            assert [(n.name, n.distance) for n in row] == [(names[k], exact[k]) for k in order]
 
 
 def test_vectors_are_the_last_hidden_layer_or_the_pixels():

@@ -11,7 +11,7 @@ import numpy as np
 
 from minialex.data.dataset import Splits
 from minialex.data.decode.jpeg import simplejpeg
-from minialex.data.loading.retry import patiently
+from minialex.data.loading.retry import Patience
 from minialex.data.remarks import Remarks, every_line
 from minialex.data.sources.names import mislabelled
 from minialex.errors import InputError
@@ -149,10 +149,11 @@ def read_all(
     progress: Callable[[int], object] | None,
 ) -> list[CheckedFile]:
     """`read` of every (part, class id, name) by threads; its errors become the file's problem."""
+    patience = Patience()
 
     def checked(image: T) -> CheckedFile:
         try:
-            return patiently(lambda: read(image))
+            return patience.read(lambda: read(image))
         except (InputError, OSError) as error:
             part, class_id, name = image[:3]
             return CheckedFile(part, class_id, str(name), problem=str(error))

@@ -11,13 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from minialex.data.dataset import Dataset, complete
-from minialex.data.loading.retry import may_pass, patiently
+from minialex.data.loading.retry import MANY, may_pass, patiently
 from minialex.data.loading.workers import Workers
 from minialex.errors import InputError
 from minialex.utils.cores import usable_cores
 
 _SLICE = 32  # mapped images that a thread copies at a time: the timeout is for one task
-_MOST_FAILURES = 32  # images in a row: with the pauses, the drive fails for a minute or more
 _GIB = 1 << 30
 
 
@@ -47,9 +46,8 @@ class Loader:
     An image that takes more than `timeout` seconds (default: 600) to read, or more memory than
     there is, ends the iteration with an InputError that names it. An error of the drive that may
     pass is tried again after growing pauses, by `sleep`. `on_wait` is called while images are
-    waited for, and may raise. `skipped` maps each image that could not be read to the reason, and
-    `left_out` counts how often one was left out of a batch, epoch after epoch; `wait_seconds` adds
-    up how long consumers had to wait.
+    waited for, and may raise. `skipped` maps each image that could not be read to the reason;
+    `wait_seconds` adds up how long consumers had to wait.
     """
 
     def __init__(
@@ -73,7 +71,6 @@ class Loader:
         self.sleep = sleep
         self.on_wait: Callable[[], object] | None = None
         self.skipped: dict[str, str] = {}
-        self.left_out = 0
         self.wait_seconds = 0.0
         self._labels = dataset.labels
         self._failures = 0  # of the drive, in a row
@@ -141,8 +138,7 @@ class Loader:
             self.wait_seconds += time.perf_counter() - waiting
             batch = self._assemble(order, start, end, found)
             unreadable += end - start - len(batch)
-            self.left_out += end - start - len(batch)
-            if 2 * unreadable > len(order) or self._failures >= _MOST_FAILURES:
+            if 2 * unreadable > len(order) or self._failures >= MANY:
                 raise self._too_many(unreadable, len(order))
             if len(batch):
                 yield batch
@@ -209,7 +205,7 @@ class Loader:
 
     def _too_many(self, unreadable: int, total: int) -> InputError:
         *_, example = self.skipped.values()
-        if self._failures >= _MOST_FAILURES:
+        if self._failures >= MANY:
             return InputError(
                 f"the drive failed for the last {self._failures} images of {self.dataset.name!r}, "
                 f"{example}: see that it works, then go on"

@@ -6,12 +6,16 @@ image, which must not be left out for good.
 
 import errno
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
+
+from minialex.errors import InputError
 
 T = TypeVar("T")
 
 PAUSES = (0.1, 0.3, 1.0, 3.0, 10.0)  # seconds, far below the time-out of a read
+FEW = 3  # images in a row: with the pauses the drive has failed for 43 seconds, and is not busy
+MANY = 32  # images in a row: the drive is gone
 
 _NAMES = """
     EIO ESTALE EMFILE ENFILE EAGAIN EBUSY EINTR ETIMEDOUT EREMOTEIO ECONNRESET ECONNABORTED ENETDOWN
@@ -25,9 +29,13 @@ def may_pass(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in _PASSING
 
 
-def patiently(read: Callable[[], T], sleep: Callable[[float], object] | None = None) -> T:
+def patiently(
+    read: Callable[[], T],
+    sleep: Callable[[float], object] | None = None,
+    pauses: Iterable[float] | None = None,
+) -> T:
     """What `read` returns, tried again after each pause while its error may pass."""
-    for pause in PAUSES:
+    for pause in PAUSES if pauses is None else pauses:
         try:
             return read()
         except OSError as error:
@@ -35,3 +43,28 @@ def patiently(read: Callable[[], T], sleep: Callable[[float], object] | None = N
                 raise
         (sleep or time.sleep)(pause)
     return read()
+
+
+class Patience:
+    """Reads one image after the other, with pauses for as long as the drive may come back.
+
+    `failures` counts the images for which it failed, since one could be read or was itself at
+    fault. After `FEW` in a row each is tried once; after `MANY` the drive is `gone`.
+    """
+
+    def __init__(self) -> None:
+        self.failures = 0
+
+    @property
+    def gone(self) -> bool:
+        return self.failures >= MANY
+
+    def read(self, read: Callable[[], T]) -> T:
+        """What `read` returns; raises what it raised."""
+        try:
+            found = patiently(read, pauses=PAUSES if self.failures < FEW else ())
+        except (InputError, OSError) as error:
+            self.failures = self.failures + 1 if may_pass(error) else 0
+            raise
+        self.failures = 0
+        return found

@@ -1,3 +1,4 @@
+import errno
 import shutil
 
 import numpy as np
@@ -5,7 +6,9 @@ import pytest
 from helpers import ilsvrc
 from PIL import Image
 
+from minialex.data.inspect import sections
 from minialex.data.inspect.report import check_data
+from minialex.data.loading import retry
 from minialex.data.sources.open import open_data
 
 
@@ -30,6 +33,20 @@ def test_a_healthy_folder(photos):
         "no problems found",
     ]
     assert sum(told) == 14
+
+
+def test_a_drive_that_is_gone_is_not_waited_for_at_every_image(monkeypatch):
+    paused: list[float] = []
+    monkeypatch.setattr(retry.time, "sleep", paused.append)
+
+    def gone(image):
+        raise OSError(errno.EIO, "Input/output error", image[2])
+
+    todo = [("train", "cat", f"{number}.jpg") for number in range(40)]
+    files = sections.read_all(todo, gone, 1, None)
+    assert [file.name for file in files] == [name for _, _, name in todo]
+    assert all("Input/output error" in file.problem for file in files)
+    assert sum(paused) == pytest.approx(retry.FEW * sum(retry.PAUSES))
 
 
 def test_everything_that_can_be_wrong(photos):
