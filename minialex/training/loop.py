@@ -76,8 +76,8 @@ class Trainer:
             # of the last step, if there are no more to make: the run was stopped in validation
             done = max(0, state.position - 1) // recipe.batch_size * recipe.batch_size
             rates = schedule(recipe, state.epoch + done / count, state.errors)
-            clock = start = time.monotonic()
-            waited, images = self.loader.wait_seconds, state.images
+            clock, waited = time.monotonic(), self.loader.wait_seconds
+            untimed = 0 if state.epoch_seconds else state.images  # older versions kept no time
             self.show.epoch(state.epoch + 1, recipe.epochs, count, state.images)
 
             batches = self.loader.batches(order, recipe.batch_size, first=state.position)
@@ -86,23 +86,29 @@ class Trainer:
                 self.step.start(state, batch, rates)
                 state.position = batch.end
                 state.images += len(batch)
-                state.seconds, clock = state.seconds + time.monotonic() - clock, time.monotonic()
+                clock, waited = self._add_time(state, clock, waited)
                 self.add_losses(state)
                 if state.position < count:
                     yield "step"
 
             self.add_losses(state, wait=True)
-            trained = max(time.monotonic() - start, 1e-9)
-            images = state.images - images
-            waited = self.loader.wait_seconds - waited
+            self._add_time(state, clock, waited)
             self.show.close()
             if len(self.splits.val):
                 yield "trained"
             if state.epoch + 1 < recipe.epochs:  # images of the next epoch load while validating
                 upcoming = epoch_order(self.step.seed, state.epoch + 1, count)
                 self.loader.read_ahead(upcoming[: 2 * recipe.batch_size])
-            self.end_epoch(state, rates, images / trained, waited / trained)
+            self.end_epoch(state, rates, state.images - untimed)
             yield "epoch"
+
+    def _add_time(self, state: State, since: float, waited: float) -> tuple[float, float]:
+        """Add the time since then, and what was waited for data in it; -> the same as of now."""
+        now, waited_now = time.monotonic(), self.loader.wait_seconds
+        state.seconds += now - since
+        state.epoch_seconds += now - since
+        state.epoch_waited += waited_now - waited
+        return now, waited_now
 
     def add_losses(self, state: State, wait: bool = False) -> None:
         """Add the losses that are there to the state; with `wait` all, as before saving."""
@@ -120,24 +126,30 @@ class Trainer:
             b, self.step.network, params, x, done.batch, mode, self.folder, self.recipe.lr
         )
 
-    def end_epoch(self, state: State, rates: Rates, rate: float, waited: float) -> None:
-        """Validate on centre crops and add the epoch's row to the history."""
+    def end_epoch(self, state: State, rates: Rates, timed: int) -> None:
+        """Validate on centre crops and add the epoch's row to the history.
+
+        `timed`: images that `epoch_seconds` were spent on; without any, the row has no speed.
+        """
         start = time.monotonic()
         recipe, evaluation = self.recipe, self.validate(state)
+        spent = state.epoch_seconds
+        rate = timed / spent if timed and spent else None
+        waited = state.epoch_waited / spent if timed and spent else None
         state.seconds += time.monotonic() - start
         state.epoch += 1
         row: dict[str, Any] = {
             "epoch": state.epoch,
             "step": state.step,
             "seconds": round(state.seconds, 3),
-            "images_per_second": round(rate, 2),
+            "images_per_second": rate and round(rate, 2),
             "learning_rate": rates.weight,
             "train_loss": state.loss_sum / max(1, state.images),
             "l2_loss": SGD(recipe).penalty(self.initial.devices, state.params),
             "val_loss": evaluation and evaluation.loss,
             "val_top1_error": evaluation and evaluation.top1_error,
             "val_top5_error": evaluation and evaluation.top5_error,
-            "load_share": round(waited, 4),
+            "load_share": waited if waited is None else round(waited, 4),
             "validation_seconds": round(time.monotonic() - start, 3),
         }
         left_out = len(self.splits.train) - state.images
@@ -147,6 +159,7 @@ class Trainer:
             row["changed"], state.changed = state.changed, ""
         state.history.append(row)
         state.position, state.images, state.loss_sum = 0, 0, 0.0
+        state.epoch_seconds = state.epoch_waited = 0.0
         judged = "not validated"
         if evaluation is not None:
             judged = (
@@ -156,10 +169,11 @@ class Trainer:
         missing = f", {left_out:,} unreadable images left out" if left_out else ""
         if evaluation is not None and (unread := len(self.splits.val) - evaluation.images):
             missing += f", {unread:,} in validation"
+        speed = f"{rate:.0f} images/s ({waited:.0%} waiting for data)" if rate else "speed unknown"
         self.show.say(
             f"epoch {row['epoch']:3}/{recipe.epochs}  train loss {row['train_loss']:.4f} "
             f"+ L2 {row['l2_loss']:.4f}  {judged}  rate {row['learning_rate']:.2g}  "
-            f"{rate:.0f} images/s ({waited:.0%} waiting for data){missing}"
+            f"{speed}{missing}"
         )
 
     def validate(self, state: State) -> Evaluation | None:

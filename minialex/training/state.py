@@ -14,6 +14,7 @@ from minialex.utils import checkpoint
 
 _COUNTERS = (
     *("step", "epoch", "position", "images", "loss_sum", "seconds", "history"),
+    *("epoch_seconds", "epoch_waited"),
     *("loss_scale", "good_steps", "changed"),
 )
 _VELOCITY = "velocity."
@@ -27,6 +28,8 @@ class State(StepState):
     images: int = 0  # images seen in it: fewer, if some could not be read
     loss_sum: float = 0.0  # over those images
     seconds: float = 0.0
+    epoch_seconds: float = 0.0  # of training in the running epoch, and of it, waiting for data
+    epoch_waited: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
     changed: str = ""  # what the running epoch's row of the history says of a resume
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -175,13 +176,33 @@ def test_a_signal_in_validation_loses_nothing(tmp_path, name):
     stopped = minialex.train(slow, **settings, out=tmp_path / "run")
     assert stopped.interrupted == name
     assert stopped.history == []
+    trained = checkpoint.load_metadata(tmp_path / "run" / "last.safetensors")["state"]
+    start = time.monotonic()
     resumed = minialex.train(splits, **settings, out=tmp_path / "run", resume=True)
+    longest = trained["epoch_seconds"] + time.monotonic() - start
+    fastest = trained["images"] / trained["epoch_seconds"]
+    assert trained["images"] / longest <= resumed.history[0]["images_per_second"] <= fastest + 0.01
     whole = minialex.train(splits, **settings, out=tmp_path / "whole")
     assert same(tmp_path / "run", tmp_path / "whole")
     clocks = {"seconds", "images_per_second", "load_share", "validation_seconds"}
     rows = [[{k: v for k, v in row.items() if k not in clocks} for row in result.history]
             for result in (resumed, whole)]  # fmt: skip
     assert rows[0] == rows[1]
+
+
+@pytest.mark.parametrize("position", [32, 48])
+def test_a_state_without_times_tells_no_speed_of_what_it_did(run, position, capsys):
+    last = run / "last.safetensors"
+    tensors, metadata = checkpoint.load(last)
+    state = metadata["state"]
+    del metadata["format"], state["epoch_seconds"], state["epoch_waited"]
+    state["position"] = state["images"] = position  # of 48, which are trained on
+    checkpoint.save(last, tensors, metadata)
+    assert main.main(["train", "--resume", str(run)]) == 0
+    first, second = history(run)
+    assert (first["images_per_second"] == "") == (first["load_share"] == "") == (position == 48)
+    assert float(second["images_per_second"]) > 0
+    assert ("speed unknown" in capsys.readouterr().out) == (position == 48)
 
 
 def test_images_that_cannot_be_read_are_counted_and_end_a_run_saved(tmp_path, capsys, monkeypatch):
