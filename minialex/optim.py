@@ -65,12 +65,12 @@ class SGD:
 
     def rate(self, rates: Rates, layer: str, parameter: str) -> float:
         """The learning rate of one parameter."""
-        return rates.of(layer, parameter) * self.recipe.layer_rates.get(layer, 1.0)
+        return rates.of(layer, parameter) * _own(self.recipe.layer_rates, layer, parameter)
 
     def decay(self, layer: str, parameter: str) -> float:
         """The weight decay of one parameter."""
         share = self.recipe.bias_decay if parameter == "bias" else 1.0
-        return self.recipe.weight_decay * share * self.recipe.layer_decays.get(layer, 1.0)
+        return self.recipe.weight_decay * share * _own(self.recipe.layer_decays, layer, parameter)
 
     def penalty(self, b: Updatable, params: Tree) -> float:
         """The L2 term that the decay is the gradient of: Σ (decay / 2) |w|²."""
@@ -79,3 +79,8 @@ class SGD:
             for layer, name, value in leaves(params)
             if self.decay(layer, name)
         )
+
+
+def _own(factors: Mapping[str, float], layer: str, parameter: str) -> float:
+    """The factor of "layer.parameter", or else of the layer."""
+    return factors.get(f"{layer}.{parameter}", factors.get(layer, 1.0))

@@ -48,7 +48,7 @@ def run(
         raise unknown("file type", out.suffix or str(out), _WRITERS)
     classifier = load(model_file, device_config)
     given, names, rows = Photos(photos), [], []
-    for more, images in given.batches(classifier.preprocessing.recipe.resize):
+    for more, images in given.batches(classifier.preprocessing.recipe.image_size):
         names += more
         rows.append(classifier.features(images))
     features = np.concatenate(rows)

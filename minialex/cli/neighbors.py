@@ -92,7 +92,7 @@ def run(
 
         require_picture(figure)
     classifier = load(model_file, device_config)
-    size = classifier.preprocessing.recipe.resize
+    size = classifier.preprocessing.recipe.image_size
     given, searched = Photos(photos), Photos([where])
     if figure is not None and len(given.items) > _MOST_DRAWN:
         raise InputError(
@@ -143,7 +143,7 @@ def _passes(
 
     names: list[str] = []
     found: list[np.ndarray] = []
-    for more, images in given.batches(classifier.preprocessing.recipe.resize):
+    for more, images in given.batches(classifier.preprocessing.recipe.image_size):
         names += more
         found.append(neighbors.vectors(classifier, images, by))
         if pictures is not None:
@@ -198,7 +198,7 @@ class _Search:
 
         names: list[str] = []
         kept: list[np.ndarray] = []
-        size = self.classifier.preprocessing.recipe.resize
+        size = self.classifier.preprocessing.recipe.image_size
         with Progress(self.show).bar("searching", len(self.searched.items)) as bar:
             for more, images in self.searched.batches(size):
                 rows = neighbors.vectors(self.classifier, images, self.by)

@@ -116,7 +116,7 @@ class Classifier:
         judged = images_to_judge(self.data, data)
         dataset, labels = judged.dataset, self._labels(judged.dataset)
         batch_size = integer(1).check("batch_size", batch_size)
-        loader = Loader(dataset, self.preprocessing.recipe.resize, workers=workers)
+        loader = Loader(dataset, self.preprocessing.recipe.image_size, workers=workers)
         with Progress(progress).bar("evaluating", len(dataset)) as bar:
             return evaluate_model(
                 self.trained,
@@ -160,7 +160,7 @@ class Classifier:
 
     def _batches(self, images: Image | Iterable[Image]) -> Iterator[np.ndarray]:
         """The images resized, a bounded number at a time."""
-        size = self.preprocessing.recipe.resize
+        size = self.preprocessing.recipe.image_size
         return (given_images.resized(chunk, size) for chunk in given_images.chunks(images))
 
     def _labels(self, dataset: Dataset) -> np.ndarray | None:

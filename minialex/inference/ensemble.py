@@ -85,7 +85,7 @@ class Ensemble:
     @property
     def sizes(self) -> tuple[int, ...]:
         """The sizes to which the members resize images, each once."""
-        return tuple(dict.fromkeys(m.preprocessing.recipe.resize for m in self.members))
+        return tuple(dict.fromkeys(m.preprocessing.recipe.image_size for m in self.members))
 
     @property
     def recipe_line(self) -> str:
@@ -108,7 +108,7 @@ class Ensemble:
         """The same from images that were resized to each of `sizes`: {size: (N, size, size, 3)}."""
         found = []
         for member in self.members:
-            resized = images[member.preprocessing.recipe.resize]
+            resized = images[member.preprocessing.recipe.image_size]
             found.append(member.trained.probabilities(resized, crops))
         return self._mean(self._aligned(found))
 
@@ -168,7 +168,7 @@ class Ensemble:
         found, skipped = [], {}
         with Progress(progress).bar("evaluating", len(dataset) * len(self.members)) as bar:
             for m in self.members:
-                loader = loaders[m.preprocessing.recipe.resize]
+                loader = loaders[m.preprocessing.recipe.image_size]
                 found.append(
                     predict_dataset(
                         m.trained, loader, crops, batch_size=batch_size, on_batch=bar.update

@@ -73,7 +73,7 @@ def evaluate_model(
     the number of images of each batch done. The result's `loss` is the cross-entropy, or that of
     `loss` on the centre crop's scores.
     """
-    loader = loader or Loader(dataset, model.preprocessing.recipe.resize)
+    loader = loader or Loader(dataset, model.preprocessing.recipe.image_size)
     images, sums = 0, np.zeros(3)
     for batch in loader.batches(np.arange(len(dataset)), batch_size):
         truth = batch.labels if labels is None else labels[batch.labels]

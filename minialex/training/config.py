@@ -136,6 +136,13 @@ class TrainConfig:
     crops: bool | None = option(
         None, "random crops (--no-crops: centre crops)", group=HOW, type=Flag()
     )
+    resize: str | None = option(
+        None,
+        '"crop": the shorter side, keeping the central square; "squash": both sides, whatever '
+        "their ratio, as Caffe's tools do",
+        group=HOW,
+        metavar="HOW",
+    )
     colour_noise: float | None = option(
         None,
         "strength of the PCA colour shift, in standard deviations (0.1)",
@@ -191,6 +198,8 @@ class TrainConfig:
         losses.get(self.loss, self.margin)
         if self.dtype not in ("float32", "float64"):
             raise InputError(f'dtype is "float32" or "float64", not {self.dtype!r}')
+        if self.resize not in (None, "crop", "squash"):
+            raise unknown("way to resize", self.resize, ("crop", "squash"))
         if self.schedule is not None:
             schedules.get(self.schedule)
         if self.initial is None and self.replace_classifier:
@@ -252,6 +261,7 @@ def resolve_model(config: TrainConfig, splits: Splits) -> Model:
         "mirror": config.mirror,
         "random_crops": config.crops,
         "colour_noise": config.colour_noise,
+        "squash": None if config.resize is None else config.resize == "squash",
     }
     recipe = replace(model.recipe, **{k: v for k, v in asked.items() if v is not None})
     native = splits.train.native_size

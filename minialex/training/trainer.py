@@ -172,7 +172,7 @@ class _Start:
 
     def _statistics(self) -> Statistics:
         """The training images' mean and colour axes, as the data set has them or measured."""
-        train, loader, size = self.splits.train, self.loaders[0], self.model.recipe.resize
+        train, loader, size = self.splits.train, self.loaders[0], self.model.recipe.image_size
         found = supplied(train, size)
         if found is not None:
             return found
@@ -201,7 +201,7 @@ def _note_changes(state: State, before: Recipe, now: Recipe, images: int, show: 
 
 
 def _loader(config: TrainConfig, model: Model, part: Dataset) -> Loader:
-    size = model.recipe.resize
+    size = model.recipe.image_size
     return Loader(part, size, workers=config.workers, timeout=config.read_timeout)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from minialex.data.decode import depth, jpeg, kinds, orientation
 from minialex.errors import InputError
+from minialex.utils.image_size import Squashed
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -124,13 +125,17 @@ def dimensions(source: Source, name: str = "the image") -> tuple[int, int]:
 def resize_and_crop(image: "np.ndarray | Image", size: int) -> np.ndarray:
     """Shorter side to `size`, then a centre crop (paper, section 2): uint8 (size, size, 3).
 
-    `image` is a Pillow image or a uint8 array (H, W), (H, W, 3) or (H, W, 4).
+    `image` is a Pillow image or a uint8 array (H, W), (H, W, 3) or (H, W, 4). To a `Squashed`
+    size both sides are resized, and nothing is cut off.
     """
     from minialex.data.decode import resize
 
     ready = isinstance(image, np.ndarray) and _is_rgb(image)
     rgb: np.ndarray = image if ready else np.asarray(to_rgb(image))  # type: ignore[assignment]
     height, width = rgb.shape[:2]
+    if isinstance(size, Squashed):
+        size = int(size)
+        return np.array(rgb) if height == width == size else resize.squash(rgb, size)
     if min(height, width) == size:
         left, top = (width - size) // 2, (height - size) // 2
         return np.array(rgb[top : top + size, left : left + size])

@@ -25,12 +25,26 @@ def resize_and_crop(pixels: np.ndarray, size: int) -> np.ndarray:
     height, width, _ = pixels.shape
     side = min(height, width)
     left, top = (width - side) / 2, (height - side) / 2
-    x_first, *across = _weights(width, left, left + side, size)
-    y_first, *down = _weights(height, top, top + side, size)
-    columns = slice(int(x_first[0]), int(x_first[-1] + across[0][-1]))
-    rows = slice(int(y_first[0]), int(y_first[-1] + down[0][-1]))
-    transposed = _filter(_transpose(pixels[rows, columns]), x_first - columns.start, *across)
-    return _filter(_transpose(transposed), y_first - rows.start, *down)
+    return _resized(pixels, (left, left + side), (top, top + side), size)
+
+
+def squash(pixels: np.ndarray, size: int) -> np.ndarray:
+    """Both sides to `size`, whatever their ratio: uint8 (H, W, 3) -> uint8 (size, size, 3)."""
+    height, width, _ = pixels.shape
+    return _resized(pixels, (0, width), (0, height), size)
+
+
+def _resized(
+    pixels: np.ndarray, columns: tuple[float, float], rows: tuple[float, float], size: int
+) -> np.ndarray:
+    """The part of the image between two columns and two rows, as a square."""
+    height, width, _ = pixels.shape
+    x_first, *across = _weights(width, *columns, size)
+    y_first, *down = _weights(height, *rows, size)
+    read_x = slice(int(x_first[0]), int(x_first[-1] + across[0][-1]))
+    read_y = slice(int(y_first[0]), int(y_first[-1] + down[0][-1]))
+    transposed = _filter(_transpose(pixels[read_y, read_x]), x_first - read_x.start, *across)
+    return _filter(_transpose(transposed), y_first - read_y.start, *down)
 
 
 @functools.lru_cache(maxsize=256)

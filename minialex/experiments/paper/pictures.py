@@ -95,7 +95,7 @@ def nearest(classifier: Classifier, searched: Dataset, queries: Dataset) -> dict
     -> {"features" | "pixels": {"same": percent over all queries, "queries": indices, "nearest":
     indices, a row for each query}}
     """
-    size = classifier.preprocessing.recipe.resize
+    size = classifier.preprocessing.recipe.image_size
     candidates, images = read(searched, size)
     asked, query_images = read(queries, size)
     result: dict[str, Any] = {}

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from minialex.data.decode import images, resize
+from minialex.utils.image_size import Squashed
 
 BICUBIC = Image.Resampling.BICUBIC
 
@@ -28,6 +29,23 @@ def by_pillow(pixels: np.ndarray, size: int) -> np.ndarray:
 def test_every_bit(height, width, size, seed):
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
     np.testing.assert_array_equal(resize.resize_and_crop(pixels, size), by_pillow(pixels, size))
+
+
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 80), st.integers(0, 2**32))
+def test_squashed_to_a_square_nothing_is_cut_off(height, width, size, seed):
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    across = Image.fromarray(pixels).resize((size, height), BICUBIC)
+    wanted = np.array(across.resize((size, size), BICUBIC))
+    np.testing.assert_array_equal(images.resize_and_crop(pixels, Squashed(size)), wanted)
+
+
+def test_a_squashed_size_is_not_the_plain_one():
+    """So that images of both are kept apart by their size."""
+    assert Squashed(8) == Squashed(8) != Squashed(9)
+    assert Squashed(8) != 8
+    assert [8].count(Squashed(8)) == 0  # from the other side
+    assert len({8, Squashed(8), Squashed(8)}) == 2
+    assert np.zeros((Squashed(8), 2)).shape == (8, 2)
 
 
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 50), st.integers(0, 99))

@@ -1,0 +1,86 @@
+"""What a network of Caffe's expects of its images: their size, mean and order of colours."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from minialex.errors import InputError
+from minialex.exchange.caffe.layers import CaffeLayer, data_layers
+from minialex.exchange.caffe.message import Message
+from minialex.exchange.caffe.wire import blob
+
+LARGEST = 4096  # pixels on a side
+_USUAL = (227, 224, 32, 28, 64, 96, 128, 256)
+# of ILSVRC's training images, R G B: Caffe's mean image, and what VGG's authors subtract
+_ILSVRC, _VGG = (122.68, 116.67, 104.01), (123.68, 116.779, 103.939)
+
+
+@dataclass(frozen=True)
+class Images:
+    """What the file says: the input's (H, W, C), or None, and the fields of Caffe's transformer."""
+
+    shape: tuple[int, int, int] | None
+    crop: int | None
+    mean_file: str
+    mean_values: tuple[float, ...]
+    scale: float
+    source: str
+
+
+def described(net: Message, layers: Sequence[CaffeLayer]) -> Images:
+    """What the data layers, or the `input` of a network without any, say of the images."""
+    shapes = [one.integers("dim", most=LARGEST) for one in net.subs("input_shape")]
+    shapes += [net.integers("input_dim", most=LARGEST)[:4]]
+    transforms, source = [], ""
+    for layer in data_layers(layers):
+        given = layer.fields.sub("input_param").subs("shape")
+        shapes += [one.integers("dim", most=LARGEST) for one in given]
+        data = layer.fields.sub("data_param")
+        transforms += [layer.fields.sub("transform_param"), data]
+        source = source or data.text("source")
+    shape = next(((s[2], s[3], s[1]) for s in shapes if len(s) == 4), None)
+    mean_file = next((t.text("mean_file") for t in transforms if t.text("mean_file")), "")
+    values = next((t.numbers("mean_value") for t in transforms if t.get("mean_value")), [])
+    crop = next(
+        (t.integer("crop_size", 0, most=LARGEST) for t in transforms if "crop_size" in t), 0
+    )
+    scale = next((t.number("scale", 1.0) for t in transforms if "scale" in t), 1.0)
+    return Images(shape, crop or None, mean_file, tuple(values), scale, source)
+
+
+def sizes(images: Images, mean: np.ndarray | None) -> tuple[int, ...]:
+    """The sides an input may have, the likeliest first."""
+    if images.crop:
+        return (images.crop,)
+    if images.shape is not None:
+        return (images.shape[0],)
+    return _USUAL if mean is None else (mean.shape[0],)
+
+
+def mean_image(path: Path) -> np.ndarray:
+    """A mean.binaryproto as Caffe writes it: float32 (H, W, C), colours in its order."""
+    try:
+        array = blob(memoryview(path.read_bytes()))
+        while array.ndim > 3 and len(array) == 1:
+            array = array[0]
+        if array.ndim != 3 or array.shape[1] != array.shape[2] or not 0 < array.shape[1] <= LARGEST:
+            raise ValueError(f"it holds an array of {array.shape}")
+        if not np.isfinite(array).all():
+            raise ValueError("it holds numbers that are not finite")
+    except ValueError as error:
+        raise InputError(f"{path} is not a mean image of Caffe's ({error})") from None
+    return np.ascontiguousarray(array.transpose(1, 2, 0))
+
+
+def is_rgb(images: Images, size: int, name: str) -> bool:
+    """Whether the network takes R G B: Caffe's converter of CIFAR-10 keeps it, all others B G R."""
+    return "cifar" in f"{name} {images.source}".lower() or size == 32
+
+
+def usual_mean(size: int, name: str) -> tuple[float, float, float] | None:
+    """The mean colour (R G B) that networks of this size are published with; None of no such."""
+    if size not in (224, 227):
+        return None
+    return _VGG if "vgg" in name.lower() else _ILSVRC

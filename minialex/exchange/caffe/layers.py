@@ -1,0 +1,186 @@
+"""Our layers of Caffe's: a chain from the images to the scores."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from minialex.exchange.caffe.message import Message
+from minialex.layers import (
+    AveragePool,
+    Conv2D,
+    Dense,
+    Dropout,
+    Layer,
+    MaxPool,
+    ReLU,
+    ResponseNorm,
+    SpatialResponseNorm,
+    Tanh,
+)
+from minialex.layers.base import Shape, WeightStd
+
+_WIDEST = 1024  # a kernel, a stride, a padding
+_DATA = {"data", "input", "imagedata", "hdf5data", "memorydata", "windowdata", "dummydata"}
+_ASIDE = {"accuracy", "silence", "argmax", "hdf5output"}  # that say something of the scores
+_LAST = {"softmax", "softmaxloss", "softmaxwithloss", "hingeloss", "multinomiallogisticloss"}
+_LAST |= {"infogainloss", "sigmoidcrossentropyloss", "euclideanloss"}
+
+
+@dataclass(frozen=True)
+class CaffeLayer:
+    """A layer of a file: its name, its kind ("convolution", "innerproduct", ...), its fields."""
+
+    name: str
+    kind: str
+    fields: Message
+
+    def __str__(self) -> str:
+        return f"layer {self.name[:60]!r}"
+
+
+def layers_of(net: Message) -> list[CaffeLayer]:
+    """The layers of a NetParameter, of Caffe's first format and of today's alike."""
+    found = []
+    for fields in [*net.subs("layers"), *net.subs("layer")]:
+        if "layer" in fields:
+            raise ValueError(
+                "it has the oldest format of layers: run Caffe's upgrade_net_proto_binary on it"
+            )
+        kind = fields.text("type").lower().replace("_", "")
+        found.append(CaffeLayer(fields.text("name"), kind, fields))
+    if not found:
+        raise ValueError("it has no layers")
+    return found
+
+
+def data_layers(layers: Sequence[CaffeLayer]) -> list[CaffeLayer]:
+    """Those that bring images in."""
+    return [layer for layer in layers if layer.kind in _DATA]
+
+
+def chain(layers: Sequence[CaffeLayer], inputs: Sequence[str]) -> list[CaffeLayer]:
+    """The layers between the images and the scores, in order.
+
+    Raises ValueError with the name of the first that takes anything but the output of the one
+    before it.
+    """
+    here = {*inputs, *(top for layer in data_layers(layers) for top in layer.fields.texts("top"))}
+    found: list[CaffeLayer] = []
+    for layer in layers:
+        if layer.kind in _DATA | _ASIDE:
+            continue
+        if layer.kind in _LAST:
+            break
+        bottoms, tops = layer.fields.texts("bottom"), layer.fields.texts("top")
+        if here and (len(bottoms) != 1 or bottoms[0] not in here):
+            took = ", ".join(bottoms)[:60] or "nothing"
+            raise ValueError(
+                f"{layer} takes {took}, not the output of the layer before it: only a chain of "
+                "layers can be read"
+            )
+        if layer.kind == "split":
+            here |= set(tops)
+            continue
+        if len(tops) != 1:
+            raise ValueError(f"{layer} has {len(tops)} outputs: only a chain of layers can be read")
+        here = set(tops)
+        if layer.kind != "flatten":  # a dense layer takes images as they are
+            found.append(layer)
+    if not any(layer.kind in ("convolution", "innerproduct") for layer in found):
+        raise ValueError("it has no convolutional and no dense layer")
+    return found
+
+
+def ours(layer: CaffeLayer, input_shape: Shape) -> Layer:
+    """Our layer for one of Caffe's; ValueError for what does not exist here."""
+    fields = layer.fields
+    match layer.kind:
+        case "convolution":
+            return _convolution(fields.sub("convolution_param"))
+        case "innerproduct":
+            return _dense(fields.sub("inner_product_param"))
+        case "relu":
+            if slope := fields.sub("relu_param").number("negative_slope", 0.0):
+                raise ValueError(f"a ReLU with a slope of {slope:g} below zero does not exist here")
+            return ReLU()
+        case "tanh":
+            return Tanh()
+        case "dropout":
+            ratio = fields.sub("dropout_param").number("dropout_ratio", 0.5)
+            return Dropout(1 - ratio, inverted=True)
+        case "lrn":
+            return _norm(fields.sub("lrn_param"))
+        case "pooling":
+            return _pooling(fields.sub("pooling_param"), input_shape)
+    raise ValueError(f"a layer of type {layer.kind[:40]!r} does not exist here")
+
+
+def _convolution(of: Message) -> Conv2D:
+    kernel, stride, pad = _window(of)
+    if any(one != 1 for one in of.integers("dilation")):
+        raise ValueError("a convolution with holes (dilation) does not exist here")
+    std, bias = _fillers(of)
+    outputs = of.integer("num_output")
+    return Conv2D(outputs, kernel, stride, pad, of.integer("group", 1), weight_std=std, bias=bias)
+
+
+def _dense(of: Message) -> Dense:
+    if of.integer("axis", 1) != 1:
+        raise ValueError("a dense layer along another axis than the first does not exist here")
+    std, bias = _fillers(of)
+    return Dense(of.integer("num_output"), weight_std=std, bias=bias)
+
+
+def _norm(of: Message) -> Layer:
+    """Caffe divides alpha by the number of values under the window."""
+    n = of.integer("local_size", 5, most=_WIDEST)
+    alpha, beta = of.number("alpha", 1.0), of.number("beta", 0.75)
+    region = of.text("norm_region", "ACROSS_CHANNELS")
+    if region == "WITHIN_CHANNEL":
+        return SpatialResponseNorm(n, 1.0, alpha / n**2, beta)  # which has no k of its own
+    if region != "ACROSS_CHANNELS":
+        raise ValueError(f"a normalisation over {region} does not exist here")
+    return ResponseNorm(n, of.number("k", 1.0), alpha / n, beta)
+
+
+def _pooling(of: Message, input_shape: Shape) -> Layer:
+    method = of.text("pool", "MAX")
+    if method not in ("MAX", "AVE"):
+        raise ValueError(f"pooling of the kind {method} does not exist here")
+    if of.flag("global_pooling", False):
+        if len(input_shape) != 3 or input_shape[0] != input_shape[1]:
+            raise ValueError(f"pooling over all of {input_shape} does not exist here")
+        kernel, stride, pad = input_shape[0], 1, 0
+    else:
+        kernel, stride, pad = _window(of)
+    rounding = of.text("round_mode", "CEIL").lower()
+    if method == "MAX":
+        return MaxPool(kernel, stride, pad, rounding)
+    return AveragePool(kernel, stride, pad, rounding, count_pads=pad > 0)
+
+
+def _window(of: Message) -> tuple[int, int, int]:
+    """Kernel, stride and padding, each the same in both directions."""
+    kernel = _both(of, "kernel_size", "kernel", None)
+    return kernel, _both(of, "stride", "stride", 1), _both(of, "pad", "pad", 0)
+
+
+def _both(of: Message, name: str, prefix: str, default: int | None) -> int:
+    given = of.integers(name, most=_WIDEST)
+    for side in ("h", "w"):
+        if (key := f"{prefix}_{side}") in of:
+            given += of.integers(key, most=_WIDEST)
+    if not given:
+        if default is None:
+            raise ValueError(f"{name} is missing")
+        return default
+    if len(set(given)) > 1:
+        raise ValueError(f"{name} differs between height and width, which does not exist here")
+    return given[0]
+
+
+def _fillers(of: Message) -> tuple[WeightStd, float]:
+    """Initial weights and biases, for layers that are drawn anew."""
+    weight, bias = of.sub("weight_filler"), of.sub("bias_filler")
+    kind = weight.text("type", "msra")
+    stds: dict[str, WeightStd] = {"gaussian": weight.number("std", 1.0), "xavier": "glorot"}
+    return stds.get(kind), bias.number("value", 0.0)

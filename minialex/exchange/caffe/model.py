@@ -1,0 +1,212 @@
+"""A model of Caffe's: the network's layers, its weights, and what it expects of its images."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minialex import models
+from minialex.data.preprocessing import Preprocessing
+from minialex.errors import InputError
+from minialex.exchange.caffe import images, weights
+from minialex.exchange.caffe.images import Images
+from minialex.exchange.caffe.layers import CaffeLayer, chain, layers_of, ours
+from minialex.exchange.caffe.message import Message
+from minialex.exchange.portable import PortableModel, colour_statistics, image_statistics
+from minialex.layers import Conv2D, Dense, Layer, MaxPool
+from minialex.models import Model, plan
+from minialex.network import Network
+from minialex.tree import Tree
+
+_NAMED = ("bvlc-alexnet", "caffenet", "vgg-16", "vgg-19", "vgg-11")
+_RESIZED = 256  # the side to which Caffe's tools bring ILSVRC's images
+
+
+@dataclass(frozen=True)
+class CaffeModel:
+    """A network of ours with the layers of the file that it was made of."""
+
+    name: str
+    network: Network
+    sources: dict[str, CaffeLayer]  # of the layers with parameters, in order
+    images: Images
+    rgb: bool
+
+    def tree(self, blobs: Mapping[str, Sequence[Any]]) -> Tree:
+        """Our parameters of Caffe's blobs by layer: weights, or the momentum of them."""
+        found: Tree = {}
+        for (name, layer), shape in zip(self.network.layers, self.network.shapes(), strict=False):
+            source = self.sources.get(name)
+            if source is None:
+                continue
+            if name not in blobs:
+                raise ValueError(f"{source} has no weights in it")
+            found[name] = weights.parameters(source, blobs[name], layer, shape)
+            if len(found) == 1:
+                found[name] = weights.for_rgb(found[name], layer, not self.rgb, self.images.scale)
+        if any(not np.isfinite(a).all() for of in found.values() for a in of.values()):
+            raise ValueError("it holds numbers that are not finite")
+        return found
+
+
+def described(
+    net: Message, blobs: Mapping[str, Sequence[Any]], mean: np.ndarray | None
+) -> CaffeModel:
+    """The network in a NetParameter; ValueError for one that cannot be built here.
+
+    Where nothing says how large its images are, the blobs of the first dense layer do.
+    """
+    every = layers_of(net)
+    said = images.described(net, every)
+    layers = chain(every, net.texts("input"))
+    problems = []
+    for size in images.sizes(said, mean):
+        try:
+            network = _network(layers, (size, size, _channels(layers, blobs)), blobs)
+        except (ValueError, InputError) as error:
+            problems.append(str(error))
+            continue
+        used = [name for name in network.parameter_shapes()]
+        sources = {layer.name: layer for layer in layers if layer.name in used}
+        rgb = images.is_rgb(said, size, net.text("name")) or network.input_shape[2] != 3
+        return CaffeModel(net.text("name"), network, sources, said, rgb)
+    if len(set(problems)) == 1:
+        raise ValueError(problems[0])
+    raise ValueError("no usual size of images fits its dense layers: give the prototxt")
+
+
+def _channels(layers: Sequence[CaffeLayer], blobs: Mapping[str, Sequence[Any]]) -> int:
+    """Of the images, by the first convolution's weights."""
+    first = next(layer for layer in layers if layer.kind in ("convolution", "innerproduct"))
+    if first.kind != "convolution" or not blobs.get(first.name):
+        return 3
+    shape = np.shape(blobs[first.name][0])
+    group = first.fields.sub("convolution_param").integer("group", 1)
+    return shape[1] * group if len(shape) == 4 else 3
+
+
+def _network(
+    layers: Sequence[CaffeLayer], shape: tuple[int, int, int], blobs: Mapping[str, Sequence[Any]]
+) -> Network:
+    made: list[tuple[str, Layer]] = []
+    here: tuple[int, ...] = shape
+    for source in layers:
+        try:
+            layer = ours(source, here)
+            wanted = layer.parameter_shapes(here)
+            here = layer.output_shape(here)
+        except (ValueError, InputError) as error:
+            raise ValueError(f"{source}: {error}") from None
+        if isinstance(layer, Dense) and blobs.get(source.name):
+            found = np.size(blobs[source.name][0])
+            if found != wanted["weight"][0] * wanted["weight"][1]:
+                raise ValueError(
+                    f"{source} has {found:,} weights where images of {shape[0]} x {shape[1]} "
+                    f"pixels need {wanted['weight']}"
+                )
+        made.append((source.name, layer))
+    if not isinstance(made[-1][1], Dense):
+        raise ValueError(f"its last layer, {made[-1][0][:60]!r}, is not dense")
+    return Network(tuple(made), shape)
+
+
+def portable(
+    found: CaffeModel,
+    params: Tree,
+    mean: tuple[np.ndarray, str] | None,
+    as_model: str | None,
+    path: Path,
+) -> PortableModel:
+    """The model with its preprocessing; `mean` is an image of R G B and where it came from."""
+    size, channels = found.network.input_shape[0], found.network.input_shape[2]
+    notes = [f"Caffe's {found.name or 'network'}, images {'R G B' if found.rgb else 'B G R'} there"]
+    resize = _RESIZED if size in (224, 227) else size
+    window, said = "crop", found.images
+    if mean is not None:
+        image, where = mean
+        if image.shape[0] < size or image.shape[2] != channels:
+            raise InputError(f"{where} is {image.shape} and the network's images are {size} wide")
+        resize, statistics = image.shape[0], image_statistics(image)
+        notes.append(f"mean image: {where}")
+    else:
+        colour = _mean_colour(found, path)
+        window, statistics = "colour", colour_statistics(resize, colour)
+        notes.append(f"mean colour: {', '.join(f'{value:g}' for value in colour)} (R G B)")
+    if said.scale != 1:
+        notes.append(f"the factor {said.scale:g} on the input is in the first layer's weights")
+    fields: dict[str, Any] = {
+        "resize": resize,
+        "crop": size,
+        "mean_window": window,
+        "squash": True,
+        **weights.rates(list(found.sources.values())),
+    }
+    model = _named(found.network, as_model, fields)
+    return PortableModel(
+        "Caffe",
+        model,
+        params,
+        Preprocessing(model.recipe, statistics),
+        notes=tuple(notes),
+    )
+
+
+def _mean_colour(found: CaffeModel, path: Path) -> tuple[float, ...]:
+    """R G B to subtract where no mean image was given; refuses a network that needs one."""
+    said, (size, _, channels) = found.images, found.network.input_shape
+    values = said.mean_values
+    if values:
+        many = values * channels if len(values) == 1 else values
+        if len(many) != channels:
+            raise InputError(f"{path} has {len(values)} mean values for {channels} channels")
+        return many if found.rgb else many[::-1]
+    usual = images.usual_mean(size, found.name) if channels == 3 else None
+    if usual is not None:
+        return usual
+    if said.mean_file:
+        raise InputError(
+            f"{path} was trained on images minus the mean image {said.mean_file[:200]}: give it "
+            "with --mean, or the folder of the training images to measure it"
+        )
+    return (0.0,) * channels
+
+
+def _named(network: Network, as_model: str | None, fields: dict[str, Any]) -> Model:
+    """The named network that this is, or the model "layers"; `fields` are of its recipe."""
+    classes = network.classes
+    if as_model is not None:
+        model = models.get(as_model, classes)
+        if not _same(model.network, network):
+            raise InputError(f"the file holds another network than {as_model}")
+    else:
+        model = _published(network) or models.get(
+            plan.NAME, classes, **plan.options_of(network, fields)
+        )
+    return replace(model, recipe=replace(model.recipe, **fields))
+
+
+def _published(network: Network) -> Model | None:
+    if network.input_shape[0] not in (224, 227):
+        return None
+    candidates = (models.get(name, network.classes) for name in _NAMED)
+    return next((one for one in candidates if _same(one.network, network)), None)
+
+
+def _same(one: Network, other: Network) -> bool:
+    """Whether two networks compute the same from the same parameters, by the same names."""
+    if one.input_shape != other.input_shape or len(one.layers) != len(other.layers):
+        return False
+    shapes = one.shapes()
+    return shapes == other.shapes() and all(
+        a[0] == b[0] and _bare(a[1], shape) == _bare(b[1], shape)
+        for a, b, shape in zip(one.layers, other.layers, shapes, strict=False)
+    )
+
+
+def _bare(layer: Layer, shape: tuple[int, ...]) -> Any:
+    """The layer without what it starts from; how it rounds only where it matters."""
+    if isinstance(layer, Conv2D | Dense):
+        return replace(layer, weight_std=None, bias=0.0)
+    return layer.geometry(shape) if isinstance(layer, MaxPool) else layer

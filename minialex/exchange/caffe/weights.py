@@ -1,0 +1,97 @@
+"""Our parameters of Caffe's blobs, and its rates and decays of single layers."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from minialex.exchange.caffe.layers import CaffeLayer
+from minialex.layers import Conv2D, Dense, Layer
+from minialex.layers.base import Params, Shape
+
+
+def parameters(source: CaffeLayer, blobs: Sequence[Any], layer: Layer, shape: Shape) -> Params:
+    """Weight and bias of `layer`, whose input is `shape`, from Caffe's blobs of it.
+
+    Convolutions are K C/G R S there; a dense layer's inputs are counted in C H W order.
+    """
+    wanted = layer.parameter_shapes(shape)
+    if not 1 <= len(blobs) <= 2:
+        raise ValueError(f"{source} has {len(blobs)} blobs: a weight and a bias were expected")
+    weight = np.asarray(blobs[0])
+    if isinstance(layer, Conv2D):
+        r, s, c, k = wanted["weight"]
+        weight = _shaped(source, weight, (k, c, r, s)).transpose(2, 3, 1, 0)  # (R, S, C/G, K)
+    elif isinstance(layer, Dense):
+        inputs, outputs = wanted["weight"]
+        if source.fields.sub("inner_product_param").flag("transpose", False):
+            weight = _shaped(source, weight, (inputs, outputs)).T
+        weight = _shaped(source, weight, (outputs, inputs))
+        if len(shape) == 3:
+            h, w, c = shape
+            weight = weight.reshape(outputs, c, h, w).transpose(0, 2, 3, 1)  # (O, H, W, C)
+        weight = weight.reshape(outputs, inputs).T  # (I, O)
+    bias = np.asarray(blobs[1]) if len(blobs) == 2 else np.zeros(wanted["bias"])
+    return {
+        "weight": np.ascontiguousarray(weight, np.float32),
+        "bias": np.array(_shaped(source, bias, wanted["bias"]), np.float32),
+    }
+
+
+def _shaped(source: CaffeLayer, blob: np.ndarray, wanted: Shape) -> np.ndarray:
+    """The blob as `wanted`; Caffe's first format writes (1, 1, O, I) for (O, I)."""
+    sizes = list(blob.shape)
+    while len(sizes) > len(wanted) and sizes[0] == 1:
+        sizes.pop(0)
+    if tuple(sizes) != tuple(wanted):
+        raise ValueError(f"{source} has a blob of {blob.shape} where {tuple(wanted)} is needed")
+    return blob.reshape(wanted)
+
+
+def for_rgb(params: Params, layer: Layer, reverse: bool, scale: float) -> Params:
+    """A first layer for images R G B instead of B G R, and with a factor that the input had."""
+    if isinstance(layer, Conv2D) and reverse:
+        params = {**params, "weight": np.ascontiguousarray(params["weight"][:, :, ::-1])}
+    if scale == 1:
+        return params
+    return {**params, "weight": params["weight"] * np.float32(scale)}
+
+
+def rates(sources: Sequence[CaffeLayer]) -> dict[str, Any]:
+    """The fields of a recipe that say what Caffe's multipliers of rate and decay say.
+
+    Biases have the rate and the decay that most layers give them; what differs is in
+    `layer_rates` and `layer_decays` as "layer.parameter".
+    """
+    multipliers = {
+        source.name: (
+            _multipliers(source, "blobs_lr", "lr_mult"),
+            _multipliers(source, "weight_decay", "decay_mult"),
+        )
+        for source in sources
+    }
+    found: dict[str, Any] = {}
+    fields = (("bias_rate", "layer_rates"), ("bias_decay", "layer_decays"))
+    for i, (common, of_layers) in enumerate(fields):
+        usual = Counter(pair[i][1] for pair in multipliers.values()).most_common(1)[0][0]
+        usual = usual or (1.0 if any(pair[i][1] for pair in multipliers.values()) else 0.0)
+        found[common] = usual
+        other = {}
+        for name, pair in multipliers.items():
+            weight, bias = pair[i]
+            if weight != 1.0:
+                other[f"{name}.weight"] = weight
+            if bias != usual:
+                other[f"{name}.bias"] = bias / usual
+        if other:
+            found[of_layers] = other
+    return found
+
+
+def _multipliers(source: CaffeLayer, old: str, new: str) -> tuple[float, float]:
+    """Of weight and bias; 1 where the file gives none."""
+    given = source.fields.numbers(old)
+    given += [one.number(new, 1.0) for one in source.fields.subs("param")]
+    weight, bias = (*given, 1.0, 1.0)[:2] if given else (1.0, 1.0)
+    return weight, bias

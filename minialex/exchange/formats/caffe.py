@@ -1,0 +1,115 @@
+"""Caffe's weight files: a .caffemodel with or without its prototxt, and a .solverstate."""
+
+import mmap
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from minialex.errors import InputError
+from minialex.exchange.caffe import images, model, text, wire
+from minialex.exchange.caffe.layers import layers_of
+from minialex.exchange.caffe.message import Message
+from minialex.exchange.formats.format import Format, Request
+from minialex.exchange.portable import PortableModel
+
+_MODEL, _STATE, _TEXT = ".caffemodel", ".solverstate", ".prototxt"
+_LARGEST_TEXT = 1 << 22  # bytes
+
+
+def _matches(path: Path, head: bytes) -> bool:
+    return path.name.removesuffix(".h5").endswith((_MODEL, _STATE, _TEXT))
+
+
+def _read(request: Request) -> PortableModel:
+    path = request.path
+    if path.suffix == ".h5":
+        raise InputError(
+            f"{path} is in HDF5: save it again with `snapshot_format: BINARYPROTO` in the solver"
+        )
+    if path.suffix == _TEXT:
+        raise InputError(
+            f"{path} describes a network and has no weights: give the {_MODEL} file, and this one "
+            "with --definition"
+        )
+    try:
+        return _continued(request) if path.suffix == _STATE else _trained(request)[1]
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(f"{path} cannot be used ({error})") from None
+
+
+def _trained(request: Request) -> tuple[model.CaffeModel, PortableModel]:
+    """The weights, by the names of the layers, in the network of the file or of its definition."""
+    path = request.path
+    net = _message(path, "Net")
+    blobs = {layer.name: layer.fields.get("blobs", []) for layer in layers_of(net)}
+    if request.definition is not None:
+        net = _definition(request.definition)
+    mean = None
+    if request.mean is not None and not request.mean.is_dir():
+        mean = images.mean_image(request.mean)
+    found = model.described(net, blobs, mean)
+    if mean is not None and not found.rgb:
+        mean = mean[:, :, ::-1]
+    if request.mean is not None and mean is None:
+        mean = _measured(request.mean, found.network.input_shape[0])
+    with_mean = None if mean is None else (mean, str(request.mean))
+    return found, model.portable(found, found.tree(blobs), with_mean, request.as_model, path)
+
+
+def _measured(folder: Path, size: int) -> np.ndarray:
+    """The mean image of the training images in a folder, R G B."""
+    from minialex.data.sources.open import open_data
+    from minialex.data.statistics import measure
+
+    return measure(open_data(folder).train, size).mean
+
+
+def _continued(request: Request) -> PortableModel:
+    """A solver's state with the weights that it names, which lie beside it."""
+    path = request.path
+    state = _message(path, "SolverState")
+    named = Path(state.text("learned_net")).name
+    beside = [path.with_suffix(_MODEL), *([path.parent / named] if named else [])]
+    weights = next((one for one in beside if one.suffix == _MODEL and one.is_file()), None)
+    if weights is None:
+        raise InputError(f"{path} is the state of {beside[0].name}: put that file beside it")
+    found, portable = _trained(replace(request, path=weights))
+    history = state.get("history", [])
+    if len(history) != 2 * len(found.sources):
+        raise ValueError(
+            f"it has {len(history)} arrays of momentum and the network {2 * len(found.sources)} "
+            "parameters: only SGD's state can be continued"
+        )
+    pairs = zip(found.sources, zip(history[::2], history[1::2], strict=True), strict=True)
+    velocities = {
+        layer: {name: -array for name, array in of.items()}  # Caffe subtracts its history
+        for layer, of in found.tree({name: list(pair) for name, pair in pairs}).items()
+    }
+    step = state.integer("iter", 0, most=1 << 40)
+    note = f"momentum of step {step:,}: training can go on"
+    return replace(
+        portable, velocities=velocities, state={"step": step}, notes=(*portable.notes, note)
+    )
+
+
+def _message(path: Path, kind: str) -> Message:
+    """A binary file, mapped: its arrays are views."""
+    with path.open("rb") as file:
+        if not path.stat().st_size:
+            raise ValueError("it is empty")
+        return wire.parse(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)), kind)
+
+
+def _definition(path: Path) -> Message:
+    try:
+        if path.stat().st_size > _LARGEST_TEXT:
+            raise ValueError(f"it has {path.stat().st_size:,} bytes")
+        return text.parse(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is not a prototxt ({error})") from None
+
+
+FORMAT = Format("Caffe", 30, _matches, _read)

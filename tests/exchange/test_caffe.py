@@ -1,0 +1,344 @@
+"""Caffe's networks and weights: what they compute here is what they compute there."""
+
+import numpy as np
+import pytest
+from helpers.caffe_files import blob, encode, prototxt
+from helpers.strategies import grid
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minialex import backends
+from minialex.errors import InputError
+from minialex.exchange.caffe import text
+from minialex.exchange.caffe.images import mean_image
+from minialex.exchange.read import read
+from minialex.inference.classifier import from_portable, load
+from minialex.optim import SGD, Rates
+from minialex.parallel import DeviceConfig
+
+SIZE, CHANNELS, CLASSES = 13, 4, 5
+
+
+def layer(name, kind, bottom, top=None, **more):
+    return {"name": name, "type": kind, "bottom": bottom, "top": top or name, **more}
+
+
+def small(dtype=np.float32):
+    """Every kind of layer that is read, of Caffe's today: a NetParameter with blobs."""
+    conv1 = {"num_output": 6, "kernel_size": 3, "stride": 2, "pad": 1}
+    conv2 = {"num_output": 4, "kernel_size": 3, "group": 2, "pad": 1, "bias_term": 0}
+    across = {"local_size": 3, "alpha": 0.5, "beta": 0.75, "k": 2.0}
+    within = {"local_size": 3, "alpha": 0.9, "norm_region": "WITHIN_CHANNEL"}
+    ave = {"pool": "AVE", "kernel_size": 3, "stride": 2, "pad": 1}
+    shapes = {"conv1": (6, 3, 3, 3), "conv2": (4, 3, 3, 3), "fc1": (7, 16), "fc2": (CLASSES, 7)}
+    blobs = {
+        name: [grid(shape, i).astype(dtype), grid(shape[:1], i + 9).astype(dtype)]
+        for i, (name, shape) in enumerate(shapes.items())
+    }
+    rates = [{"lr_mult": 1.0, "decay_mult": 1.0}, {"lr_mult": 2.0, "decay_mult": 0.0}]
+    return {
+        "name": "small",
+        "layer": [
+            {
+                "name": "images",
+                "type": "Data",
+                "top": ["data", "label"],
+                "transform_param": {"crop_size": SIZE, "scale": 0.5, "mean_value": [3.0, 2.0, 1.0]},
+            },
+            layer("conv1", "Convolution", "data", convolution_param=conv1, blobs=blobs["conv1"]),
+            layer("relu1", "ReLU", "conv1", "conv1"),
+            layer("norm1", "LRN", "conv1", lrn_param=across),
+            layer("pool1", "Pooling", "norm1", pooling_param={"kernel_size": 3, "stride": 2}),
+            layer("within", "LRN", "pool1", lrn_param=within),
+            layer(
+                "conv2",
+                "Convolution",
+                "within",
+                convolution_param=conv2,
+                blobs=blobs["conv2"][:1],
+            ),
+            layer("tanh", "TanH", "conv2", "conv2"),
+            layer("pool2", "Pooling", "conv2", pooling_param=ave),
+            layer(
+                "fc1",
+                "InnerProduct",
+                "pool2",
+                inner_product_param={"num_output": 7},
+                blobs=blobs["fc1"],
+                param=rates,
+            ),
+            layer("drop", "Dropout", "fc1", "fc1", dropout_param={"dropout_ratio": 0.3}),
+            layer(
+                "fc2",
+                "InnerProduct",
+                "fc1",
+                inner_product_param={"num_output": CLASSES},
+                blobs=blobs["fc2"],
+                param=rates,
+            ),
+            layer("right", "Accuracy", ["fc2", "label"]),
+            layer("loss", "SoftmaxWithLoss", ["fc2", "label"]),
+        ],
+    }
+
+
+def in_caffe(images):
+    """What Caffe computes of images (N, H, W, 3), R G B: the scores, by PyTorch, N C H W."""
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
+    f = torch.nn.functional
+    blobs = {one["name"]: one.get("blobs") for one in small()["layer"]}
+    tensor = {k: [torch.tensor(a) for a in v] for k, v in blobs.items() if v}
+    mean = torch.tensor([3.0, 2.0, 1.0])[:, None, None]
+    bgr = torch.tensor(images[..., ::-1].copy()).permute(0, 3, 1, 2).float()
+    x = 0.5 * (bgr - mean)
+    x = torch.relu(f.conv2d(x, *tensor["conv1"], stride=2, padding=1))
+    x = f.local_response_norm(x, 3, 0.5, 0.75, 2.0)  # PyTorch divides alpha by n as well
+    x = f.max_pool2d(x, 3, 2, ceil_mode=True)
+    squares = f.avg_pool2d(x * x, 3, 1, 1, count_include_pad=True)
+    x = x / (1 + 0.9 * squares) ** 0.75
+    x = torch.tanh(f.conv2d(x, tensor["conv2"][0], padding=1, groups=2))
+    x = f.avg_pool2d(x, 3, 2, 1, ceil_mode=True, count_include_pad=True)
+    x = f.linear(x.flatten(1), *tensor["fc1"])
+    return f.linear(x, *tensor["fc2"]).numpy()
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "small.caffemodel"
+    path.write_bytes(encode("Net", small()))
+    return path
+
+
+def photographs(count=3):
+    return np.random.default_rng(0).integers(0, 256, (count, SIZE, SIZE, 3), np.uint8)
+
+
+def scores(portable, images):
+    model = from_portable(portable, DeviceConfig("numpy")).trained
+    [view] = portable.preprocessing.views(1)
+    return model.scores(images, view)
+
+
+def test_the_scores_are_caffes(file):
+    """Blue first, the mean before the factor, alpha divided, windows that hang over, C H W."""
+    images = photographs()
+    wanted = in_caffe(images)
+    portable = read(file)
+    np.testing.assert_allclose(scores(portable, images), wanted, atol=2e-4)
+    assert portable.preprocessing.recipe.squash
+    assert load(file, "numpy").class_names == tuple("01234")
+
+
+def v1(net):
+    """The same in Caffe's first format of layers."""
+    names = {"ReLU": "RELU", "TanH": "TANH", "InnerProduct": "INNER_PRODUCT"}
+    names |= {"SoftmaxWithLoss": "SOFTMAX_LOSS"}
+    found = []
+    for one in net["layer"]:
+        one = {**one, "type": names.get(one["type"], one["type"].upper())}
+        rates = one.pop("param", [])
+        one["blobs_lr"] = [rate["lr_mult"] for rate in rates]
+        one["weight_decay"] = [rate["decay_mult"] for rate in rates]
+        found.append(one)
+    return {"name": net["name"], "layers": found}
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_both_formats_with_and_without_the_prototxt_are_one_model(file, tmp_path, old):
+    wanted = read(file)
+    net = v1(small()) if old else small()
+    weights = tmp_path / "other.caffemodel"
+    weights.write_bytes(encode("Net", net, old=old))
+    (tmp_path / "net.prototxt").write_text(f"# as text\n{prototxt(net)}")
+    for definition in (None, tmp_path / "net.prototxt"):
+        found = read(weights, definition=definition)
+        assert found.model.network == wanted.model.network
+        assert found.model.recipe == wanted.model.recipe
+        for name, of in wanted.params.items():
+            for key, value in of.items():
+                np.testing.assert_array_equal(found.params[name][key], value)
+
+
+def test_rates_and_decays_of_single_layers_are_kept(file):
+    recipe = read(file).model.recipe
+    sgd, rates = SGD(recipe), Rates(0.1, 0.1 * recipe.bias_rate, 0.0)
+    for name, times in (("conv1", 1.0), ("fc1", 2.0), ("fc2", 2.0)):
+        assert sgd.rate(rates, name, "weight") == pytest.approx(0.1)
+        assert sgd.rate(rates, name, "bias") == pytest.approx(0.1 * times)
+    assert sgd.decay("conv1", "bias") == pytest.approx(recipe.weight_decay)
+    assert sgd.decay("fc1", "bias") == 0
+    assert sgd.decay("fc1", "weight") == pytest.approx(recipe.weight_decay)
+
+
+def test_a_mean_image_lies_where_the_crop_lies(file, tmp_path):
+    """Planes blue first; larger than the crop, as Caffe's of ILSVRC is."""
+    mean = np.random.default_rng(1).uniform(0, 255, (3, SIZE + 4, SIZE + 4))
+    path = tmp_path / "mean.binaryproto"
+    path.write_bytes(blob(mean[None], old=True))
+    found = read(file, mean=path).preprocessing
+    assert (found.recipe.resize, found.recipe.crop) == (SIZE + 4, SIZE)
+    images = np.full((1, SIZE + 4, SIZE + 4, 3), 200, np.uint8)
+    b = backends.get("numpy")
+    seen = found.test_input(b, images, (1, 3, False), "float32")
+    wanted = 200 - mean[::-1, 1 : 1 + SIZE, 3 : 3 + SIZE].transpose(1, 2, 0)
+    np.testing.assert_allclose(seen[0], wanted, atol=1e-4)
+
+
+def changed(change):
+    net = small()
+    named = {one["name"]: one for one in net["layer"]}
+    change(net, named)
+    return encode("Net", net)
+
+
+def _no_data(net, of):
+    del net["layer"][0]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda net, of: of["conv1"].update(type="Deconvolution"), "'conv1'.*'deconvolution'"),
+        (lambda net, of: of["conv2"].update(bottom=["pool1", "within"]), "'conv2'.*only a chain"),
+        (lambda net, of: of["relu1"].update(relu_param={"negative_slope": 0.1}), "slope of 0.1"),
+        (lambda net, of: of["conv1"]["convolution_param"].update(dilation=2), "dilation"),
+        (lambda net, of: of["conv1"]["convolution_param"].update(kernel_size=[3, 5]), "differs"),
+        (lambda net, of: of["conv1"].update(blobs=[]), "'conv1' has 0 blobs"),
+        (lambda net, of: of["fc2"]["blobs"].reverse(), "'fc2' has .* weights"),
+        (lambda net, of: of["fc1"]["blobs"][1].fill(np.nan), "not finite"),
+        (lambda net, of: of["pool1"]["pooling_param"].update(pool="STOCHASTIC"), "STOCHASTIC"),
+        (lambda net, of: of["pool1"]["pooling_param"].update(kernel_size=4000), "kernel_size"),
+        (lambda net, of: of["norm1"]["lrn_param"].update(local_size=4), "n must be odd"),
+        (lambda net, of: net.update(layer=[]), "no layers"),
+        (_no_data, "no usual size"),
+    ],
+)
+def test_what_cannot_be_built_here_is_refused_by_name(tmp_path, change, sentence):
+    path = tmp_path / "other.caffemodel"
+    path.write_bytes(changed(change))
+    with pytest.raises(InputError, match=sentence) as caught:
+        read(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_mean_that_is_not_there_is_asked_for(tmp_path):
+    net = small()
+    net["layer"][0]["transform_param"] = {"crop_size": SIZE, "mean_file": "mean.binaryproto"}
+    path = tmp_path / "other.caffemodel"
+    path.write_bytes(encode("Net", net))
+    with pytest.raises(InputError, match="--mean"):
+        read(path)
+
+
+# -------------------------------------------------------------------------- damaged and hostile
+
+
+FILES = {
+    ".caffemodel": encode("Net", small()),
+    ".solverstate": encode("SolverState", {"iter": 3, "history": [grid((2, 2), 0)]}),
+    ".binaryproto": blob(grid((3, SIZE, SIZE), 0)),
+    ".prototxt": prototxt(small()).encode(),
+}
+
+
+def refused_in_one_sentence(folder, suffix, content):
+    path = folder / f"odd{suffix}"
+    path.write_bytes(content)
+    (folder / "odd.caffemodel").touch()
+    good = folder / "good.caffemodel"
+    if not good.exists():
+        good.write_bytes(FILES[".caffemodel"])
+    said = ""
+    try:  # a change may do no harm
+        if suffix == ".binaryproto":
+            mean_image(path)
+        elif suffix == ".prototxt":
+            read(good, definition=path)
+        else:
+            read(path)
+    except InputError as error:
+        said = str(error)
+    assert "\n" not in said
+    assert len(said) < 600
+
+
+@pytest.mark.parametrize("suffix", FILES)
+def test_damage_is_one_sentence(tmp_path, suffix):
+    """Bytes changed, cut off, repeated: a thousand files."""
+    rng, content = np.random.default_rng(0), FILES[suffix]
+    for _ in range(250):
+        odd = bytearray(content)
+        for at in rng.integers(0, len(odd), rng.integers(1, 6)):
+            odd[at] = rng.integers(256)
+        if rng.random() < 0.3:
+            del odd[rng.integers(len(odd)) :]
+        elif rng.random() < 0.3:
+            at = rng.integers(len(odd))
+            odd[at:at] = odd[: rng.integers(1, 40)]
+        refused_in_one_sentence(tmp_path, suffix, bytes(odd))
+
+
+@settings(max_examples=30)
+@given(content=st.binary(max_size=60))
+def test_noise_is_one_sentence(tmp_path_factory, content):
+    folder = tmp_path_factory.getbasetemp()
+    for suffix in FILES:
+        refused_in_one_sentence(folder, suffix, content)
+
+
+TWO_GIB = b"\xff\xff\xff\xff\x07"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xa2\x06" + TWO_GIB,  # a layer
+        b"\x12" + TWO_GIB + b"\0" * 50,  # of the first format
+        b"\xa2\x06\x00" * 100_000,  # empty layers
+        b"\xa2\x06\x0b\x3a\x09\x08\xff\xff\xff\x07\x10\xff\xff\xff\x07",  # a blob's sizes
+        b"\x0a" * 100_000,
+        b"\x80" * 100_000,
+    ],
+    ids=["length", "V1", "layers", "sizes", "names", "varint"],
+)
+def test_claims_take_no_memory(tmp_path, content):
+    import tracemalloc
+
+    path = tmp_path / "odd.caffemodel"
+    path.write_bytes(content)
+    tracemalloc.start()
+    with pytest.raises(InputError):
+        read(path)
+    assert tracemalloc.get_traced_memory()[1] < 20 << 20
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("layer { name: 'a'", "line 1: a field's name was expected"),
+        ("a: {{", "line 1"),
+        ("a: 1\nb 2", "line 2: a colon"),
+        ("a: [1, 2", "line 1"),
+        ("a { " * 40, "too deep"),
+        ("a: $", "means nothing"),
+        ("#" * 5000 + "\n$", "line 2: a character that means nothing"),
+        ("9" * 5000, "line 1"),
+    ],
+)
+def test_a_damaged_prototxt_is_named_by_line(content, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        text.parse(content)
+
+
+def test_the_text_format():
+    found = text.parse(
+        "a: 1 # one\nb: -2.5e1, c: 'x' \"y\";\nd { e: WORD f: [1, 0x10] } d: < e: 3f >\nt: true"
+    )
+    assert found == {
+        "a": [1],
+        "b": [-25.0],
+        "c": ["xy"],
+        "d": [{"e": ["WORD"], "f": [1, 16]}, {"e": [3.0]}],
+        "t": [1],
+    }
