@@ -25,7 +25,7 @@ from minialex.models.recipe import Recipe
 from minialex.parallel import DeviceConfig, Devices
 from minialex.tree import Tree, flatten, map_tree
 from minialex.utils import checkpoint
-from minialex.utils.arguments import integer
+from minialex.utils.arguments import FilePath, integer
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,8 @@ class Classifier:
         judged = images_to_judge(self.data, data)
         dataset, labels = judged.dataset, self._labels(judged.dataset)
         batch_size = integer(1).check("batch_size", batch_size)
+        workers = None if workers is None else integer(1).check("workers", workers)
+        self.preprocessing.views(crops)  # raises for a number of crops that there is not
         loader = Loader(dataset, self.preprocessing.recipe.image_size, workers=workers)
         with Progress(progress).bar("evaluating", len(dataset)) as bar:
             return evaluate_model(
@@ -134,6 +136,7 @@ class Classifier:
         self, path: str | Path, state: dict | None = None, tensors: dict | None = None
     ) -> None:
         """Write a weight file; with a training `state` and `tensors`, one to resume from."""
+        path = FilePath().check("path", path)
         statistics = self.preprocessing.statistics
         weights = flatten(map_tree(self.devices.to_numpy, self.params))
         described = {
@@ -220,7 +223,7 @@ def load(
 
 def load_on(path: str | Path, devices: DeviceConfig) -> Classifier:
     """`load`, with the devices as one value."""
-    path = Path(path)
+    path = Path(FilePath().check("path", path))
     if is_foreign(path):
         return from_portable(read(path), devices)
     path = weight_file(path)

@@ -12,6 +12,7 @@ from minialex.data.decode.images import load_resized, resize_and_crop
 from minialex.errors import InputError
 
 Image = Any  # a path, a file object or its bytes, a Pillow image, or a uint8 array
+_BYTES = bytes | bytearray | memoryview
 BATCH = 64  # resized at once, whatever is given
 
 _EXPECTED = (
@@ -50,7 +51,7 @@ def _each(images: Image | Iterable[Image]) -> Iterator[Image]:
 def _is_one(image: Any) -> bool:
     if isinstance(image, np.ndarray):
         return image.ndim in (2, 3)
-    return isinstance(image, str | bytes | os.PathLike) or _is_file(image) or _is_pillow(image)
+    return isinstance(image, str | _BYTES | os.PathLike) or _is_file(image) or _is_pillow(image)
 
 
 def _is_file(image: Any) -> bool:
@@ -65,13 +66,13 @@ def _is_pillow(image: Any) -> bool:
 
 def _resized(image: Image, size: int) -> np.ndarray:
     if isinstance(image, str | os.PathLike):
-        if not os.fspath(image):
+        if not os.fspath(image) or "\0" in os.fsdecode(image):
             raise InputError(f"{image!r} is not an image: {_EXPECTED}")
         if os.path.isdir(image):
             raise InputError(f"{os.fspath(image)!r} is a folder: give the image files in it")
         return load_resized(image, size)
-    if isinstance(image, bytes):
-        return load_resized(image, size, "the bytes given")
+    if isinstance(image, _BYTES):
+        return load_resized(bytes(image), size, "the bytes given")
     if _is_file(image):
         return load_resized(_binary(image), size)
     if isinstance(image, np.ndarray):
@@ -95,6 +96,10 @@ def _binary(file: Any) -> Any:
     """An open file from which bytes come, at its start; of a pipe, all that comes."""
     try:
         start = file.read(0)
+    except io.UnsupportedOperation:
+        raise InputError(
+            f'{_said(file)} was opened to write: open image files with mode "rb"'
+        ) from None
     except ValueError:
         raise InputError(f"{_said(file)} is closed: open it again") from None
     if not isinstance(start, bytes):

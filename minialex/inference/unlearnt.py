@@ -11,6 +11,7 @@ from minialex.data.image_record import NEW, ImageRecord, stored_record
 from minialex.data.sources.open import is_builtin, open_data, open_for_evaluation, require_clear
 from minialex.data.split import split_by_place
 from minialex.errors import InputError
+from minialex.utils.arguments import wrong
 
 MOST_RUNS = 50  # of a lineage that are kept, the newest
 MOST_LINES = 2_000_000  # of the lists of those that a network started from: 150 MB
@@ -44,6 +45,8 @@ def images_to_judge(about: dict[str, Any], data: Any = None) -> Judged:
     Raises InputError where no image is left.
     """
     if data is not None and not isinstance(data, (str, Path)):
+        if not isinstance(data, Splits) and not hasattr(data, "labels"):
+            raise wrong("data", data, "a folder's path, a data set or Splits")
         dataset = data.val if isinstance(data, Splits) else complete(data)
         new = np.ones(len(dataset), bool)
         for run in lineage(about):

@@ -32,7 +32,7 @@ from minialex.training.state import State, restore
 from minialex.training.step import TrainStep
 from minialex.training.transfer import Start, choose_model, start_from
 from minialex.tree import Tree
-from minialex.utils.arguments import FilePath
+from minialex.utils.arguments import FilePath, Flag
 from minialex.utils.options import documented
 from minialex.utils.progress import Progress
 
@@ -46,6 +46,7 @@ def train(
     **arguments: Any,
 ) -> Result:
     out = None if out is None else FilePath().check("out", out)
+    resume, progress = Flag().check("resume", resume), Flag().check("progress", progress)
     given = inherited(out, data, arguments) if resume else {"data": data, **arguments}
     config, where = parse(given)
     show = Progress(progress)

@@ -129,9 +129,10 @@ class FilePath:
         return text
 
     def check(self, name: str, value: Any) -> str:
-        if not isinstance(value, str | os.PathLike) or not os.fspath(value):
+        path = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+        if not isinstance(path, str) or not path or "\0" in path:
             raise wrong(name, value, "a path")
-        return os.fspath(value)
+        return path
 
 
 @dataclass(frozen=True)

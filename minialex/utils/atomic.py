@@ -114,9 +114,10 @@ def this_host() -> str:
 
 def _sentence(path: Path, size: int, error: OSError) -> str:
     if error.errno in _NO_ROOM:
+        intact = "the old file is intact, so " if path.exists() else ""
         return (
-            f"no room to write {path}: it needs {size:,} bytes ({error.strerror}); the old file is "
-            "intact, so free some space and resume"
+            f"no room to write {path}: it needs {size:,} bytes ({error.strerror}); {intact}free "
+            f"some space and {'resume' if intact else 'try again'}"
         )
     if error.errno == errno.EISDIR:
         return f"{path} is a folder: name a file in it"

@@ -16,6 +16,7 @@ from minialex.data.sources.open import open_data
 from minialex.data.statistics import measure
 from minialex.errors import InputError
 from minialex.inference.classifier import Classifier, load
+from minialex.inference.ensemble import Ensemble
 from minialex.inference.evaluation import evaluate_model, ranks
 from minialex.inference.unlearnt import data_key
 from minialex.parallel import SingleDevice
@@ -90,6 +91,25 @@ def test_ten_crops_are_the_mean_over_corners_centre_and_mirrors(classifier, spli
 def test_other_numbers_of_crops_are_refused(classifier):
     with pytest.raises(InputError, match="1 crop or 10, not 5"):
         classifier.predict(np.zeros((72, 72, 3), np.uint8), crops=5)
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"data": 3}, "data is 3: it must be a folder's path, a data set or Splits"),
+        ({"data": b"photos"}, "data is b'photos'"),
+        ({"data": ["photos"]}, "data is ..photos"),
+        ({"crops": None}, "1 crop or 10, not None"),
+        ({"workers": "2"}, "workers is '2': it must be a whole number"),
+        ({"workers": 1.5}, "workers is 1.5"),
+        ({"batch_size": 0}, "batch_size is 0"),
+    ],
+)
+def test_a_wrong_argument_of_evaluate_is_refused(classifier, splits, several, arguments, sentence):
+    network = Ensemble((classifier, classifier)) if several else classifier
+    with pytest.raises(InputError, match=sentence):
+        network.evaluate(**{"data": splits, **arguments})
 
 
 def test_the_recipe_line_stands_beside_the_accuracy(classifier, splits):
@@ -183,6 +203,13 @@ def test_a_missing_file_is_refused(tmp_path):
         load(tmp_path / "none.safetensors")
     with pytest.raises(InputError, match="not a run folder"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("path", [None, 3, "", b"run", "a\0b"])
+def test_what_is_no_path_is_refused(classifier, path):
+    for use in (load, classifier.save):
+        with pytest.raises(InputError, match="it must be a path"):
+            use(path)
 
 
 def test_classes_it_was_not_trained_on_are_refused(classifier, tmp_path):

@@ -41,6 +41,8 @@ GIVEN = {
     "file": lambda path: path.open("rb"),
     "BytesIO": lambda path: io.BytesIO(path.read_bytes()),
     "bytes": lambda path: path.read_bytes(),
+    "bytearray": lambda path: bytearray(path.read_bytes()),
+    "memoryview": lambda path: memoryview(path.read_bytes()),
     "list of bytes": lambda path: [path.read_bytes()],
     "picture": lambda path: Image.open(path),
     "array": lambda path: RGB,
@@ -70,12 +72,14 @@ def test_grey_arrays_are_images(classifier):
         ({"a": 1}, "is not an image"),
         (RGB.tolist(), "is not an image"),
         ("", "is not an image"),
+        ("a\0b.png", "is not an image"),
         ([], "no image was given"),
         (iter(()), "no image was given"),
         (np.zeros((0, 40, 50, 3), np.uint8), "no image was given"),
         (RGB.astype(float), "give uint8"),
         (RGB.transpose(2, 0, 1), "give uint8"),
         (io.StringIO("text"), 'mode "rb"'),
+        (io.BufferedWriter(io.BytesIO()), "was opened to write"),
     ],
 )
 def test_anything_else_is_one_sentence(classifier, images, sentence):
