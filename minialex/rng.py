@@ -32,6 +32,10 @@ class Stream(IntEnum):
     COLOUR = 4
     SHAPES = 5
     TEST = 6
+    WARP = 7
+    LIGHT = 8
+    ERASE = 9
+    MIXUP = 10
     BASELINES = 0x40
     VIDEO = 0x41
     INIT = 0x100  # + the layer's position in its network

@@ -19,6 +19,21 @@ def softmax_cross_entropy(scores, labels):
     return loss, gradient
 
 
+def soft_cross_entropy(scores, targets):
+    """-Σ t_j log(exp(s_j) / Σ exp(s_k)): targets (N, K) of any sum instead of labels."""
+    count, classes = scores.shape
+    loss, gradient = 0.0, np.zeros(scores.shape)
+    for n in range(count):
+        largest = max(scores[n])
+        powers = [math.exp(score - largest) for score in scores[n]]
+        total = sum(powers)
+        weight = sum(targets[n])
+        for j in range(classes):
+            loss -= targets[n, j] * (scores[n, j] - largest - math.log(total)) / count
+            gradient[n, j] = (powers[j] / total * weight - targets[n, j]) / count
+    return loss, gradient
+
+
 def hinge(scores, labels, margin):
     """Σ over j ≠ y of max(0, s_j - s_y + Δ): the multiclass support vector machine."""
     count, classes = scores.shape

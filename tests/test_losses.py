@@ -42,3 +42,42 @@ def test_a_misspelt_loss_or_a_margin_of_nothing_is_refused():
         losses.get("softmx")
     with pytest.raises(InputError, match="margin above 0"):
         losses.get("hinge", margin=0.0)
+
+
+@given(n=st.integers(1, 5), classes=st.integers(2, 7), seed=st.integers(0, 99))
+def test_gradient_of_targets(n, classes, seed):
+    loss = losses.SoftmaxCrossEntropy()
+    scores, way = grid((n, classes), seed), grid((n, classes), seed + 1)
+    targets = np.abs(grid((n, classes), seed + 2))
+    _, gradient = loss(b, scores, targets)
+    step = 1e-6
+    up, down = (float(loss(b, scores + s * step * way, targets)[0]) for s in (1, -1))
+    assert np.sum(gradient * way) == pytest.approx((up - down) / (2 * step), rel=1e-6, abs=1e-8)
+
+
+def test_targets_of_one_class_are_its_label():
+    loss, scores, labels = losses.SoftmaxCrossEntropy(), grid((4, 5), 0), np.array([0, 3, 4, 3])
+    (value, dscores), (wanted, expected) = (loss(b, scores, y) for y in (np.eye(5)[labels], labels))
+    assert float(value) == pytest.approx(float(wanted))
+    np.testing.assert_allclose(dscores, expected, atol=1e-12)
+
+
+def test_equal_scores_cost_chance_with_smoothed_labels():
+    loss, targets = losses.SoftmaxCrossEntropy(), 0.9 * np.eye(10) + 0.01
+    assert float(loss(b, np.zeros((10, 10)), targets)[0]) == pytest.approx(loss.chance(10))
+
+
+def test_targets_as_pytorch():
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    scores, targets = grid((6, 5), 3), np.abs(grid((6, 5), 4))
+    theirs = torch.tensor(scores, requires_grad=True)
+    wanted = torch.nn.functional.cross_entropy(theirs, torch.tensor(targets))
+    wanted.backward()
+    value, dscores = losses.SoftmaxCrossEntropy()(b, scores, targets)
+    assert float(value) == pytest.approx(wanted.item())
+    np.testing.assert_allclose(dscores, theirs.grad.numpy(), atol=1e-12)
+
+
+def test_the_hinge_loss_refuses_targets():
+    with pytest.raises(InputError, match="need the softmax loss"):
+        losses.Hinge()(b, np.zeros((2, 3)), np.eye(3)[:2])

@@ -310,6 +310,15 @@ class Backend(Execution):
         """scores (N, K), labels (N,) -> the mean loss (), and dscores (N, K), times `dloss`."""
 
     @abstractmethod
+    def soft_cross_entropy(
+        self, scores: Array, targets: Array, count: int | None = None, dloss: float = 1.0
+    ) -> tuple[Array, Array]:
+        """scores, targets (N, K) -> the mean loss (), and dscores (N, K), times `dloss`.
+
+        Targets are of the parameters' type: float32 where scores are of half precision.
+        """
+
+    @abstractmethod
     def hinge(
         self,
         scores: Array,

@@ -10,7 +10,9 @@ import numpy as np
 
 from minialex.backends.base import Array, Backend
 from minialex.data.augment import Draws, centre_draws, random_draws, ten_crop_draws
+from minialex.data.extra_draws import random_mixing, random_warps
 from minialex.data.statistics import Statistics
+from minialex.data.warp import mix, warp
 from minialex.errors import InputError
 from minialex.models.recipe import Recipe
 
@@ -29,6 +31,30 @@ class Preprocessing:
                 f"the mean image is {self.statistics.mean.shape} but the recipe resizes to {size}: "
                 "the weight file is inconsistent"
             )
+        if self.recipe.warps and self.statistics.mean.shape[2] != 3:
+            raise InputError(
+                f"these images have {self.statistics.mean.shape[2]} channels: only RGB images can "
+                "be augmented by more than crops and mirrors"
+            )
+
+    def host_images(
+        self, images: np.ndarray, positions: np.ndarray, *, seed: int, epoch: int
+    ) -> np.ndarray:
+        """What `training_input` takes for a whole batch of resized images, uint8 (N, S, S, 3).
+
+        They are the images themselves, or (N, crop, crop, 3) where the recipe warps them: crops,
+        not yet mirrored, of drawn size, angle and colours, partly erased and mixed.
+        """
+        recipe = self.recipe
+        if not recipe.warps:
+            return images
+        colour = self.statistics.mean.mean(axis=(0, 1))
+        crops = self._paper_draws(positions, seed=seed, epoch=epoch, noise=0.0)
+        warps = random_warps(recipe, seed, epoch, positions, crops, colour)
+        cut = warp(images, warps, recipe.crop, np.rint(colour).astype(np.uint8))
+        if recipe.mixup == 0:
+            return cut
+        return mix(cut, random_mixing(recipe.mixup, seed, epoch, positions))
 
     def training_input(
         self,
@@ -43,16 +69,24 @@ class Preprocessing:
     ) -> Array:
         """Crops, mirrors and colour shifts (section 4.1): (N, S, S, 3) -> (N, crop, crop, 3).
 
-        `positions` are the images' positions in the epoch's order, `noise` the strength of the
-        colour shift; the draws depend on these, the seed and the epoch alone.
+        `images` are some of those that `host_images` gave, `positions` their positions in the
+        epoch's order, `noise` the strength of the colour shift; the draws depend on these, the seed
+        and the epoch alone.
         """
         draws, scale = self.training_draws(positions, seed=seed, epoch=epoch, noise=noise)
-        return self._crops(b, images, draws, scale, dtype)
+        return self._crops(b, images, draws, scale, dtype, self.training_mean)
 
     def training_draws(
         self, positions: np.ndarray, *, seed: int, epoch: int, noise: float
     ) -> tuple[Draws, float]:
-        """The random draws for training images, and the factor that scales their values."""
+        """The random draws for what `host_images` gave, and the factor that scales values."""
+        draws = self._paper_draws(positions, seed=seed, epoch=epoch, noise=noise)
+        if self.recipe.warps:  # images that are cut already
+            corner = np.zeros(len(positions), np.int64)
+            draws = Draws(corner, corner, draws.flip, draws.shift)
+        return draws, 1 / (1 + noise) if self.recipe.colour_divide else 1.0
+
+    def _paper_draws(self, positions: np.ndarray, *, seed: int, epoch: int, noise: float) -> Draws:
         recipe = self.recipe
         draws = random_draws(
             seed,
@@ -68,7 +102,7 @@ class Preprocessing:
         if not recipe.random_crops:
             centre = centre_draws(len(positions), recipe.resize, recipe.crop)
             draws = Draws(centre.top, centre.left, draws.flip, draws.shift)
-        return draws, 1 / (1 + noise) if recipe.colour_divide else 1.0
+        return draws
 
     def views(self, crops: int) -> list[tuple[int, int, bool]]:
         """(top, left, mirrored) of each test view: one, or the ten of section 4.1."""
@@ -88,7 +122,7 @@ class Preprocessing:
         n = len(images)
         top, left, flip = (np.full(n, value) for value in view)
         return self._crops(
-            b, images, Draws(top, left, flip, np.zeros((n, 3), np.float32)), 1.0, dtype
+            b, images, Draws(top, left, flip, np.zeros((n, 3), np.float32)), 1.0, dtype, self.mean
         )
 
     @property
@@ -105,17 +139,37 @@ class Preprocessing:
             return np.full_like(mean, mean.mean(axis=(0, 1)))
         return mean
 
+    @cached_property
+    def training_mean(self) -> np.ndarray:
+        """What is subtracted from what `host_images` gave: the mean, or its central window.
+
+        Where a drawn crop's pixels were in its image is nothing that the mean image could be read
+        at, so warped crops take the window that test images have, whatever `mean_window` says.
+        """
+        if not self.recipe.warps:
+            return self.mean
+        crop = self.recipe.crop
+        margin = (self.recipe.resize - crop) // 2
+        window = slice(margin, margin + crop)
+        return np.ascontiguousarray(self.mean[window, window])
+
     def _crops(
-        self, b: Backend, images: np.ndarray, draws: Draws, scale: float, dtype: str
+        self,
+        b: Backend,
+        images: np.ndarray,
+        draws: Draws,
+        scale: float,
+        dtype: str,
+        mean: np.ndarray,
     ) -> Array:
-        fixed = self.mean_corner
+        fixed = self.mean_corner if mean is self.mean else None
         return b.crops(
             b.asarray(images),
             draws.top,
             draws.left,
             draws.flip,
             self.recipe.crop,
-            self.mean,
+            mean,
             fixed,
             fixed,
             draws.shift if draws.shift.any() else None,

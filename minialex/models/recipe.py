@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from minialex.errors import InputError
 from minialex.utils.image_size import Squashed
 
 MeanWindow = Literal["crop", "centre", "colour"]
@@ -29,6 +30,21 @@ class Recipe:
     colour_noise: float = 0.1  # standard deviation of the PCA factors (section 4.1)
     colour_divide: bool = False  # divide training images by 1 + colour_noise
 
+    # Augmentation that the paper does not have: all off by default
+    crop_scale: float = 1.0  # smallest share of the image's area in a crop; 1: crops of fixed size
+    aspect: float = 1.0  # a crop's width is stretched against its height by up to this factor
+    rotation: float = 0.0  # degrees, at most, either way
+    vertical_flip: bool = False  # half of the images upside down
+    brightness: float = 0.0  # values times 1 - brightness to 1 + brightness
+    contrast: float = 0.0  # the same of differences from the training set's mean colour
+    saturation: float = 0.0  # the same of differences from grey
+    erasing: float = 0.0  # probability that a rectangle is covered with the mean colour
+    mixup: float = 0.0  # alpha of MixUp's Beta(alpha, alpha)
+
+    # Targets other than the label alone, also off
+    label_smoothing: float = 0.0  # probability that is spread evenly over all classes
+    class_weights: bool = False  # a rare class's images count more
+
     # Learning (section 5)
     batch_size: int = 128
     momentum: float = 0.9
@@ -42,10 +58,29 @@ class Recipe:
     layer_rates: Mapping[str, float] = field(default_factory=dict)  # times the rate, of a layer
     layer_decays: Mapping[str, float] = field(default_factory=dict)  # or a "layer.parameter"
 
+    def __post_init__(self) -> None:
+        if not self.random_crops and (self.crop_scale < 1 or self.aspect > 1):
+            raise InputError(
+                "crop_scale and aspect change random crops: leave them out with centre crops "
+                "(--no-crops)"
+            )
+
     @property
     def image_size(self) -> int:
         """`resize` as data sets take it: a plain number, or `Squashed`."""
         return Squashed(self.resize) if self.squash else self.resize
+
+    @property
+    def warps(self) -> bool:
+        """Whether images are changed on the host, beyond crops, mirrors and colour shifts."""
+        resampled = self.crop_scale < 1 or self.aspect > 1 or self.rotation > 0
+        coloured = self.brightness > 0 or self.contrast > 0 or self.saturation > 0
+        return resampled or coloured or self.vertical_flip or self.erasing > 0 or self.mixup > 0
+
+    @property
+    def soft_targets(self) -> bool:
+        """Whether the loss compares scores with a distribution over classes, not with a label."""
+        return self.mixup > 0 or self.label_smoothing > 0 or self.class_weights
 
     def line(self) -> str:
         """The preprocessing, to print beside an accuracy (with the number of crops)."""

@@ -16,6 +16,7 @@ from minialex.errors import InputError, unknown
 from minialex.inference.unlearnt import data_key
 from minialex.models import Model
 from minialex.parallel import DeviceConfig
+from minialex.training import augmentation
 from minialex.utils.arguments import (
     FRACTION,
     SEED,
@@ -132,9 +133,11 @@ class TrainConfig:
     margin: float = option(
         1.0, "margin of the hinge loss", group=HOW, type=Number(float, above=0), metavar="M"
     )
-    mirror: bool | None = option(None, "mirror half of the images", group=HOW, type=Flag())
+    mirror: bool | None = option(
+        None, "mirror half of the images", group=augmentation.GROUP, type=Flag()
+    )
     crops: bool | None = option(
-        None, "random crops (--no-crops: centre crops)", group=HOW, type=Flag()
+        None, "random crops (--no-crops: centre crops)", group=augmentation.GROUP, type=Flag()
     )
     resize: str | None = option(
         None,
@@ -146,10 +149,21 @@ class TrainConfig:
     colour_noise: float | None = option(
         None,
         "strength of the PCA colour shift, in standard deviations (0.1)",
-        group=HOW,
+        group=augmentation.GROUP,
         type=Number(float, at_least=0),
         metavar="A",
     )
+    crop_scale: float | None = augmentation.CROP_SCALE
+    aspect: float | None = augmentation.ASPECT
+    rotation: float | None = augmentation.ROTATION
+    vertical_flip: bool | None = augmentation.VERTICAL_FLIP
+    brightness: float | None = augmentation.BRIGHTNESS
+    contrast: float | None = augmentation.CONTRAST
+    saturation: float | None = augmentation.SATURATION
+    erasing: float | None = augmentation.ERASING
+    mixup: float | None = augmentation.MIXUP
+    label_smoothing: float | None = augmentation.LABEL_SMOOTHING
+    class_weights: bool | None = augmentation.CLASS_WEIGHTS
     dropout: bool = option(True, "dropout", group=HOW, type=Flag())
     shallow: str | Path | None = option(
         None,
@@ -262,6 +276,7 @@ def resolve_model(config: TrainConfig, splits: Splits) -> Model:
         "random_crops": config.crops,
         "colour_noise": config.colour_noise,
         "squash": None if config.resize is None else config.resize == "squash",
+        **{name: getattr(config, name) for name in augmentation.OF_RECIPE},
     }
     recipe = replace(model.recipe, **{k: v for k, v in asked.items() if v is not None})
     native = splits.train.native_size

@@ -6,11 +6,14 @@ from typing import Any, Protocol
 import numpy as np
 
 from minialex.backends.base import Array, Backend
+from minialex.data.extra_draws import random_mixing
 from minialex.data.loading.loader import Batch
 from minialex.data.preprocessing import Preprocessing
+from minialex.errors import InputError
 from minialex.layers import Conv2D
 from minialex.network import Network
 from minialex.parallel import Inputs
+from minialex.training.targets import SoftTargets
 
 
 class Feed(Protocol):
@@ -22,6 +25,9 @@ class Feed(Protocol):
 
     def labels(self, batch: Any) -> np.ndarray:
         """The labels (N,)."""
+
+    def targets(self, batch: Any, epoch: int) -> np.ndarray:
+        """What the loss compares the scores with: the labels, or reals (N, K)."""
 
     def inputs(self, batch: Any, epoch: int, noise: float) -> Inputs:
         """The network's input for some images of the batch, on any device; `noise` as drawn now."""
@@ -46,6 +52,9 @@ class Tensors:
     def labels(self, batch: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
         return batch[1]
 
+    def targets(self, batch: tuple[np.ndarray, np.ndarray], epoch: int) -> np.ndarray:
+        return self.labels(batch)
+
     def inputs(self, batch: tuple[np.ndarray, np.ndarray], epoch: int, noise: float) -> Inputs:
         def of(b: Backend, first: int, end: int) -> Array:
             return b.asarray(batch[0][first:end], b.compute_dtype(self.dtype))
@@ -64,11 +73,20 @@ class Tensors:
 
 @dataclass(frozen=True)
 class Photographs:
-    """Batches of decoded photographs, augmented on the device: crops, mirrors, colour shifts."""
+    """Batches of decoded photographs: crops, mirrors and colour shifts are made on the device.
+
+    What else a recipe asks for is done on the host, once for a batch. `soft` makes the targets of
+    a recipe that asks for other ones than labels.
+    """
 
     preprocessing: Preprocessing
     seed: int = 0
     dtype: str = "float32"
+    soft: SoftTargets | None = None
+
+    def __post_init__(self) -> None:
+        if self.soft is None and self.preprocessing.recipe.soft_targets:
+            raise InputError("this recipe needs `soft`: see `targets.soft_targets`")
 
     @property
     def compilable(self) -> bool:
@@ -78,11 +96,21 @@ class Photographs:
     def labels(self, batch: Batch) -> np.ndarray:
         return batch.labels
 
+    def targets(self, batch: Batch, epoch: int) -> np.ndarray:
+        if self.soft is None:
+            return batch.labels
+        alpha, mixing = self.preprocessing.recipe.mixup, None
+        if alpha > 0:
+            mixing = random_mixing(alpha, self.seed, epoch, batch.positions)
+        return self.soft(batch.labels, mixing, self.dtype)
+
     def inputs(self, batch: Batch, epoch: int, noise: float) -> Inputs:
+        images = self._images(batch, epoch)
+
         def of(b: Backend, first: int, end: int) -> Array:
             return self.preprocessing.training_input(
                 b,
-                batch.images[first:end],
+                images[first:end],
                 batch.positions[first:end],
                 seed=self.seed,
                 epoch=epoch,
@@ -93,7 +121,7 @@ class Photographs:
         return of
 
     def constants(self, b: Backend) -> dict[str, Array]:
-        return {"mean": b.asarray(self.preprocessing.mean, self.dtype)}
+        return {"mean": b.asarray(self.preprocessing.training_mean, self.dtype)}
 
     def host_arrays(self, batch: Batch, epoch: int, noise: float) -> dict[str, np.ndarray]:
         draws, scale = self.preprocessing.training_draws(
@@ -101,7 +129,7 @@ class Photographs:
         )
         offsets = np.stack((draws.top, draws.left, draws.flip), axis=1)
         return {
-            "images": batch.images,
+            "images": self._images(batch, epoch),
             "offsets": offsets.astype(np.int32),
             "shift": np.asarray(draws.shift, self.dtype),
             "scale": np.array([scale], self.dtype),
@@ -109,11 +137,16 @@ class Photographs:
 
     def device_input(self, b: Backend, arrays: dict[str, Array], network: Network) -> Array:
         recipe, fixed = self.preprocessing.recipe, self.preprocessing.mean_corner
-        corner = (-1, -1) if fixed is None else (fixed, fixed)
+        corner = (-1, -1) if fixed is None or recipe.warps else (fixed, fixed)
         view = (recipe.crop, arrays["mean"], corner, arrays["shift"], arrays["scale"])
         channels = input_channels(b, network, self.dtype)
         dtype = b.compute_dtype(self.dtype)
         return b.crops_at(arrays["images"], arrays["offsets"], *view, dtype, channels)
+
+    def _images(self, batch: Batch, epoch: int) -> np.ndarray:
+        return self.preprocessing.host_images(
+            batch.images, batch.positions, seed=self.seed, epoch=epoch
+        )
 
 
 def input_channels(b: Backend, network: Network, dtype: str) -> int:

@@ -144,7 +144,7 @@ class TrainStep:
         of_parameters = [self.optimizer.rate(rates, *key[:2]) for key in leaves(state.params)]
         return {
             **self.feed.host_arrays(batch, state.epoch, rates.colour_noise),
-            "labels": np.asarray(self.feed.labels(batch), np.int64),
+            "labels": self._typed(self.feed.targets(batch, state.epoch)),
             "rates": np.array(of_parameters, self.dtype),
             "step": np.array([state.step], np.uint32),
         }
@@ -168,10 +168,10 @@ class TrainStep:
         scaling = self.devices.precision.loss_scaling
         scale = LossScale(state.loss_scale, state.good_steps) if scaling else LossScale(1.0)
         inputs = self.feed.inputs(batch, state.epoch, rates.colour_noise)
-        labels, mode = self.feed.labels(batch), self.mode(state.step)
+        targets, mode = self.feed.targets(batch, state.epoch), self.mode(state.step)
         with np.errstate(all="ignore"):  # a loss that is not finite is reported, not warned of
             loss, grads = self.devices.gradients(
-                state.params, inputs, labels, self.loss, mode, scale.value
+                state.params, inputs, targets, self.loss, mode, scale.value
             )
             overflow = scaling and not self.devices.all_finite(*(x for *_, x in leaves(grads)))
             value = loss()
@@ -184,6 +184,9 @@ class TrainStep:
             after = scale.after(overflow)
             state.loss_scale, state.good_steps = after.value, after.good_steps
         return value
+
+    def _typed(self, targets: np.ndarray) -> np.ndarray:
+        return np.asarray(targets, np.int64 if targets.ndim == 1 else self.dtype)
 
     def _is_full(self, batch: Any) -> bool:
         return len(self.feed.labels(batch)) == self.batch_size

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from minialex import backends, losses, schedules
 from minialex.data.dataset import Dataset, Splits
 from minialex.data.loading.loader import Loader
@@ -30,6 +32,7 @@ from minialex.training.resume import (
 )
 from minialex.training.state import State, restore
 from minialex.training.step import TrainStep
+from minialex.training.targets import require_softmax, soft_targets
 from minialex.training.transfer import Start, choose_model, start_from
 from minialex.tree import Tree
 from minialex.utils.arguments import FilePath, Flag
@@ -59,6 +62,7 @@ def train(
     for line in splits.remarks():
         show.say(line)
     model = resolve_model(config, splits)
+    require_softmax(model.recipe, losses.get(config.loss, config.margin))
     if resumed is not None:
         require_unfinished(resumed, model.recipe.epochs)
     held_out.require_validation(config, splits, model.recipe.schedule)
@@ -168,7 +172,7 @@ class _Start:
         )
         for sentence in self.devices.describe():
             show.say(sentence)
-        step = _step(self.config, classifier)
+        step = _step(self.config, classifier, train.labels)
         return Trainer(step, classifier, *self.loaders, self.splits, self.folder, show)
 
     def _statistics(self) -> Statistics:
@@ -206,14 +210,15 @@ def _loader(config: TrainConfig, model: Model, part: Dataset) -> Loader:
     return Loader(part, size, workers=config.workers, timeout=config.read_timeout)
 
 
-def _step(config: TrainConfig, classifier: Classifier) -> TrainStep:
+def _step(config: TrainConfig, classifier: Classifier, labels: np.ndarray) -> TrainStep:
     model, loss = classifier.model, losses.get(config.loss, config.margin)
+    soft = soft_targets(model.recipe, labels, model.network.classes)
     return TrainStep(
         model.network,
         classifier.devices,
         loss,
         SGD(model.recipe),
-        feed=Photographs(classifier.preprocessing, config.seed, config.dtype),
+        feed=Photographs(classifier.preprocessing, config.seed, config.dtype, soft),
         batch_size=model.recipe.batch_size,
         seed=config.seed,
         dtype=config.dtype,

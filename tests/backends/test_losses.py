@@ -40,3 +40,18 @@ def test_large_scores_do_not_overflow(b):
     )
     assert float(loss) == pytest.approx(2e4)
     assert np.isfinite(b.to_numpy(gradient)).all()
+
+
+@given(st.integers(1, 5), st.integers(2, 6), st.sampled_from(DTYPES), st.integers(0, 99))
+def test_targets_in_place_of_labels(b, n, classes, dtype, seed):
+    """Rows that do not add up to 1, one of them all zeros, and a part of a larger batch."""
+    scores = (3 * grid((n, classes), seed)).astype(dtype)
+    targets = np.abs(grid((n, classes), seed + 1)).astype(dtype)
+    targets[0] = 0
+    loss, gradient = b.soft_cross_entropy(b.asarray(scores), b.asarray(targets))
+    wanted_loss, wanted = losses.soft_cross_entropy(exact(scores), exact(targets))
+    assert_close(float(loss), wanted_loss, dtype, n * classes, "loss")
+    assert_close(b.to_numpy(gradient), wanted, dtype, classes, "gradient")
+    part, scaled = b.soft_cross_entropy(b.asarray(scores), b.asarray(targets), 2 * n, 8.0)
+    assert_close(float(part), wanted_loss / 2, dtype, n * classes, "loss of a part")
+    assert_close(b.to_numpy(scaled), 4 * wanted, dtype, classes, "scaled gradient")

@@ -89,6 +89,7 @@ def planted(op, output):
 PAIRS = {
     "max_pool",
     "softmax_cross_entropy",
+    "soft_cross_entropy",
     "hinge",
     "sgd_update",
 }

@@ -1,7 +1,7 @@
 // Losses over scores (N, K) and their gradients, in one pass each, a block per row.
 //
 // softmax_cross_entropy: reads a row three times (from cache), writes (p - target) / count and the
-//   row's loss. hinge: the multiclass hinge loss, as softmax_cross_entropy. softmax: probabilities.
+//   row's loss. soft_cross_entropy: the same for targets (N, K), which it reads twice. hinge: the multiclass hinge loss, as softmax_cross_entropy. softmax: probabilities.
 // row_total: one block sums the N row losses in a fixed order.
 // keep_loss: stores a captured step's loss in a ring buffer of `size`; sets the flag `halted` if it is
 //   not finite.
@@ -57,6 +57,29 @@ extern "C" __global__ void softmax_cross_entropy(const T* __restrict__ scores,
             dscores[(index_t)n * K + k] = store((p - (k == label ? 1 : 0)) * factor);
         }
         if (threadIdx.x == 0) losses[n] = log(sum) - (load(row[label]) - top);
+    }
+}
+
+extern "C" __global__ void soft_cross_entropy(const T* __restrict__ scores,
+                                              const A* __restrict__ targets,
+                                              T* __restrict__ dscores, A* __restrict__ losses,
+                                              int N, int K, A factor) {
+    for (int n = blockIdx.x; n < N; n += gridDim.x) {
+        const T* row = scores + (index_t)n * K;
+        const A* target = targets + (index_t)n * K;
+        const A top = row_maximum(row, K), sum = row_sum(row, K, top);
+        A weight = 0, along = 0;
+        for (int k = threadIdx.x; k < K; k += THREADS) {
+            weight += target[k];
+            along += target[k] * (load(row[k]) - top);
+        }
+        weight = block_reduce(weight, Plus());
+        along = block_reduce(along, Plus());
+        for (int k = threadIdx.x; k < K; k += THREADS) {
+            const A p = exp(load(row[k]) - top) / sum;
+            dscores[(index_t)n * K + k] = store((p * weight - target[k]) * factor);
+        }
+        if (threadIdx.x == 0) losses[n] = weight * log(sum) - along;
     }
 }
 

@@ -15,6 +15,11 @@ class CudaLosses(CudaExecution):
     ) -> tuple[Array, Array]:
         return self._loss("softmax_cross_entropy", scores, labels, (), count, dloss)
 
+    def soft_cross_entropy(
+        self, scores: Array, targets: Array, count: int | None = None, dloss: float = 1.0
+    ) -> tuple[Array, Array]:
+        return self._loss("soft_cross_entropy", scores, self._packed(targets), (), count, dloss)
+
     def hinge(
         self,
         scores: Array,
@@ -26,7 +31,7 @@ class CudaLosses(CudaExecution):
         return self._loss("hinge", scores, labels, (margin,), count, dloss)
 
     def _loss(
-        self, kernel: str, scores: Array, labels: Array, more: tuple, count: Any, dloss: Any
+        self, kernel: str, scores: Array, wanted: Array, more: tuple, count: Any, dloss: Any
     ) -> tuple[Array, Array]:
         scores = self._packed(scores)
         n, k = scores.shape
@@ -34,7 +39,7 @@ class CudaLosses(CudaExecution):
         dscores = self._new(scores.shape, scores)
         losses = self._new((n,), kernels.accumulator(scores.dtype.name))
         total = self._new((), losses)
-        arguments = (scores, labels, dscores, losses, n, k, *more, factor * dloss)
+        arguments = (scores, wanted, dscores, losses, n, k, *more, factor * dloss)
         self._run("loss", kernel, arguments, grid=(n,), block=(128,))
         arguments = (losses, total, n, factor)
         self._run("loss", "row_total", arguments, grid=(1,), block=(128,), storage=scores.dtype)

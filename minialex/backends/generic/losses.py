@@ -23,6 +23,23 @@ class GenericLosses(GenericArrays):
         loss = xp.sum(xp.log(sums[:, 0]) - xp.sum(shifted * target, axis=1)) / n
         return loss, (powers / sums - target) * (dloss / n)
 
+    def soft_cross_entropy(
+        self, scores: Array, targets: Array, count: int | None = None, dloss: float = 1.0
+    ) -> tuple[Array, Array]:
+        """Mean of -Σ t log softmax(scores) and its gradient: scores and targets t (N, K).
+
+        A row of targets may have any sum: MixUp's and smoothed labels have 1, an image with a
+        weight has that.
+        """
+        xp, n = self.xp, count or scores.shape[0]
+        targets = xp.astype(targets, scores.dtype, copy=False)
+        shifted = scores - xp.max(scores, axis=1, keepdims=True)
+        powers = xp.exp(shifted)
+        sums = xp.sum(powers, axis=1, keepdims=True)
+        weights = xp.sum(targets, axis=1, keepdims=True)
+        loss = xp.sum(weights * xp.log(sums)) - xp.sum(shifted * targets)
+        return loss / n, (powers / sums * weights - targets) * (dloss / n)
+
     def hinge(
         self,
         scores: Array,

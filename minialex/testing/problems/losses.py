@@ -1,5 +1,7 @@
 """Softmax, and the losses with their gradients."""
 
+import numpy as np
+
 from minialex.testing.problems.problem import Problem
 
 
@@ -16,6 +18,13 @@ def softmax_cross_entropy(p: Problem) -> tuple:
     scores, labels = _scores(p)
     whole, part = p.b.softmax_cross_entropy(scores, labels), (scores, labels, 9, 64.0)
     return *whole, *p.b.softmax_cross_entropy(*part)
+
+
+def soft_cross_entropy(p: Problem) -> tuple:
+    scores, _ = _scores(p)
+    targets = p.given(np.abs(p.normal(scores.shape)))
+    whole, part = p.b.soft_cross_entropy(scores, targets), (scores, targets, 9, 64.0)
+    return *whole, *p.b.soft_cross_entropy(*part)
 
 
 def hinge(p: Problem) -> tuple:

@@ -83,6 +83,18 @@ def test_the_same_bits_as_op_by_op(tmp_path, precision):
     assert_same_bits(captured, eager)
 
 
+def test_the_same_bits_with_targets_and_images_from_the_host(tmp_path):
+    settings = {
+        "epochs": 1,
+        "max_steps": 3,
+        "crop_scale": 0.4,
+        "mixup": 0.3,
+        "label_smoothing": 0.1,
+    }
+    eager = train(tmp_path / "eager", captured=False, **settings)
+    assert_same_bits(train(tmp_path / "captured", **settings), eager)
+
+
 def test_stopped_and_resumed(tmp_path):
     """In the middle of an epoch, with losses still on their way."""
     whole = train(tmp_path / "whole", captured=False)

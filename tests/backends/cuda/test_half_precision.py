@@ -121,9 +121,10 @@ def test_dense_and_losses_in_half_precision(b, dtype, n, i, o, seed):
     close(b.to_numpy(b.dense_weight_gradient(ours[0], ours[2])), x.T @ dy, "float32", n, "dW")
     close(b.to_numpy(b.bias_gradient(ours[2])), dy.sum(0), "float32", n, "db")
     labels = np.random.default_rng(seed).integers(0, o, n)
-    for loss in (losses.SoftmaxCrossEntropy(), losses.Hinge()):
-        value, dscores = loss(b, ours[2], b.asarray(labels), None, 512.0)
-        wanted, gradient = loss(reference, dy, labels, None, 512.0)
+    softmax, targets = losses.SoftmaxCrossEntropy(), np.abs(grid((n, o), seed)).astype("float32")
+    for loss, y in ((softmax, labels), (softmax, targets), (losses.Hinge(), labels)):
+        value, dscores = loss(b, ours[2], b.asarray(y), None, 512.0)
+        wanted, gradient = loss(reference, dy, y, None, 512.0)
         assert_close(float(b.to_numpy(value)), float(wanted), "float32", n * o, "loss")
         close(b.to_numpy(dscores), gradient, dtype, 1, "dscores")
 

@@ -1,0 +1,61 @@
+"""Targets other than the label alone: label smoothing, MixUp, and weights of classes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from minialex import losses
+from minialex.data.extra_draws import Mixing
+from minialex.errors import InputError
+from minialex.models.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class SoftTargets:
+    """From labels to how much of each class is wanted, (N,) -> (N, K).
+
+    A label becomes 1 - `smoothing` of its class and `smoothing` / K of every class (Szegedy et al.,
+    2016), times the weight of its class; MixUp adds up two of them. Without weights each row's sum
+    is 1.
+    """
+
+    classes: int
+    smoothing: float = 0.0
+    weights: np.ndarray | None = None  # float64 (K,)
+
+    def __call__(
+        self, labels: np.ndarray, mixing: Mixing | None = None, dtype: str = "float32"
+    ) -> np.ndarray:
+        """Targets (N, K) of a whole batch."""
+        rows = (1 - self.smoothing) * np.eye(self.classes) + self.smoothing / self.classes
+        if self.weights is not None:
+            rows = rows * self.weights[:, None]
+        targets = rows[labels]
+        if mixing is not None:
+            share = mixing.share[:, None].astype(np.float64)
+            targets = share * targets + (1 - share) * targets[mixing.partner]
+        return targets.astype(dtype)
+
+
+def soft_targets(recipe: Recipe, labels: np.ndarray, classes: int) -> SoftTargets | None:
+    """The targets that a recipe asks for, `labels` being the training set's; None: the labels."""
+    if not recipe.soft_targets:
+        return None
+    weights = balanced(labels, classes) if recipe.class_weights else None
+    return SoftTargets(classes, recipe.label_smoothing, weights)
+
+
+def balanced(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Weights with which all classes count the same, 1 on average over the images: float64 (K,).
+
+    A class without images has 0.
+    """
+    counts = np.bincount(labels, minlength=classes)
+    present = counts > 0
+    return np.where(present, len(labels) / (present.sum() * np.maximum(counts, 1)), 0.0)
+
+
+def require_softmax(recipe: Recipe, loss: losses.Loss) -> None:
+    """Refuse a recipe with such targets for a loss that takes labels only."""
+    if recipe.soft_targets and isinstance(loss, losses.Hinge):
+        raise InputError(losses.NEEDS_SOFTMAX)
