@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from helpers.tiny import register_tiny
+from helpers.tiny import tiny as tiny_network
 from safetensors.numpy import load_file
 
 import minialex
@@ -120,8 +121,7 @@ def test_what_a_compiled_step_gets_is_the_same():
     mean = np.random.default_rng(1).uniform(80, 140, (16, 16, 3)).astype(np.float32)
     made = feed(recipe, mean=mean)
     arrays = {**made.host_arrays(given, 1, 0.1), **made.constants(b)}
-    draws = (arrays["images"], arrays["offsets"], 12, arrays["mean"], (-1, -1))
-    compiled = b.crops_at(*draws, arrays["shift"], arrays["scale"], "float32")
+    compiled = made.device_input(b, arrays, tiny_network(5))
     np.testing.assert_array_equal(compiled, made.inputs(given, 1, 0.1)(b, 0, 8))
 
 
