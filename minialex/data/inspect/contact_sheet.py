@@ -31,10 +31,10 @@ def contact_sheet(
     step = SIDE + 4
     size = TEXT + IMAGES * step, len(rows) * step
     sheet = Image.new("RGB", size, "white")
-    draw, (font, spell) = ImageDraw.Draw(sheet), _font()
+    draw, (letters, spell) = ImageDraw.Draw(sheet), font()
     for row, label in enumerate(rows.tolist()):
         name = spell(train.class_names[label])[:34]
-        draw.text((4, row * step + SIDE // 2 - 6), name, fill="black", font=font)
+        draw.text((4, row * step + SIDE // 2 - 6), name, fill="black", font=letters)
         members = np.flatnonzero(train.labels == label)
         spread = np.linspace(0, len(members) - 1, min(len(members), IMAGES)).astype(int)
         for column, index in enumerate(members[spread].tolist()):
@@ -47,7 +47,7 @@ def contact_sheet(
     return sheet
 
 
-def _font() -> tuple[Any, Callable[[str], str]]:
+def font() -> tuple[Any, Callable[[str], str]]:
     """A font, and a function that spells a name in its letters.
 
     Matplotlib comes with a font of most alphabets; Pillow's own has little beside English.
