@@ -135,7 +135,7 @@ class Preprocessing:
     def mean(self) -> np.ndarray:
         """The mean image that is subtracted, (S, S, 3), or its mean colour everywhere."""
         mean = self.statistics.mean
-        if self.recipe.mean_window == "colour":
+        if self.recipe.mean_window == "colour" and np.any(mean != mean[0, 0]):
             return np.full_like(mean, mean.mean(axis=(0, 1)))
         return mean
 

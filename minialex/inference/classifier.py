@@ -319,6 +319,21 @@ def from_checkpoint(
     )
 
 
+def to_portable(classifier: Classifier) -> PortableModel:
+    """The classifier as other programs' files take it, its parameters on the host in float32."""
+    params = map_tree(classifier.devices.to_numpy, classifier.params)
+    names, ids = classifier.class_names, classifier.class_ids
+    numbered = names == tuple(map(str, range(len(names))))
+    return PortableModel(
+        "minialex",
+        classifier.model,
+        map_tree(lambda value: value.astype(np.float32, copy=False), params),
+        classifier.preprocessing,
+        None if numbered else names,
+        None if ids == names else ids,
+    )
+
+
 _DESCRIBED = ("model", "class_names", "class_ids", "recipe", "statistics_count")
 _FIXED = ("preprocessing.mean", "preprocessing.colour_std", "preprocessing.colour_axes")
 

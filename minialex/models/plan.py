@@ -23,11 +23,16 @@ _KINDS: dict[str, Any] = {
 }
 
 
-def options_of(network: Network, recipe: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The options of the model "layers" that build `network`; `recipe` has fields of `Recipe`.
+def options_of(
+    network: Network, recipe: Recipe | Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The options of the model "layers" that build `network`; `recipe` may be some of its fields.
 
     They are values of JSON: {"layers": [[name, kind, {field: value}], ...], "input_shape": [...]}.
     """
+    if isinstance(recipe, Recipe):
+        usual = asdict(_recipe(network))
+        recipe = {name: v for name, v in asdict(recipe).items() if v != usual[name]}
     plan = [
         [name, type(layer).__name__, _plain(asdict(layer))]  # type: ignore
         for name, layer in network.layers
@@ -59,12 +64,17 @@ def build(
         raise
     except (TypeError, ValueError, IndexError) as error:
         raise InputError(f"a plan of layers cannot be built ({error})") from None
-    side = network.input_shape[0]
     known = {one.name for one in fields(Recipe)}
     given = dict(recipe or {})
     if odd := sorted(set(given) - known):
         raise unknown("field of a recipe", odd[0], known)
-    return network, replace(Recipe(resize=side, crop=side, colour_noise=0.0), **given)
+    return network, replace(_recipe(network), **given)
+
+
+def _recipe(network: Network) -> Recipe:
+    """What a plan that says nothing of its recipe gets."""
+    side = network.input_shape[0]
+    return Recipe(resize=side, crop=side, colour_noise=0.0)
 
 
 def _layer(entry: Sequence[Any]) -> tuple[str, Layer]:

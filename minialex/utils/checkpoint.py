@@ -18,7 +18,7 @@ from minialex.utils.atomic import write_blocks
 FORMAT = 1  # raised whenever files of older versions could not be read in the same way
 LONG_FORMAT = 2  # of files with more metadata than a header may hold, which came later
 
-_KEY = "minialex"
+KEY = "minialex"  # of the metadata
 _LONG = "minialex.metadata"  # the tensor that then holds it: JSON in bytes
 _MOST_HEADER = 50_000_000  # bytes; the safetensors library reads no header of more than 100 MB
 _DTYPES = {
@@ -46,7 +46,12 @@ def save(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, Any]) -
         long = json.dumps(metadata).encode()
         tensors = {**tensors, _LONG: np.frombuffer(long, np.uint8)}
         described = json.dumps({"format": LONG_FORMAT})
-    header: dict[str, Any] = {"__metadata__": {_KEY: described}}
+    write(path, tensors, {KEY: described})
+
+
+def write(path: Path, tensors: dict[str, np.ndarray], texts: dict[str, str]) -> None:
+    """Write arrays and texts as a safetensors file of any kind; as `save` otherwise."""
+    header: dict[str, Any] = {"__metadata__": texts}
     # wide types first, as in the library: each array then starts at a multiple of its itemsize
     names = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
     blocks, end = [], 0
@@ -85,7 +90,7 @@ def _load(path: Path, tensors: bool) -> tuple[dict[str, np.ndarray], dict[str, A
     path.open("rb").close()  # a file without read permission is not damaged
     try:
         with safe_open(path, framework="numpy") as file:
-            text = (file.metadata() or {}).get(_KEY)
+            text = (file.metadata() or {}).get(KEY)
             if text is None:
                 raise InputError(f"{path} is a safetensors file, but not one of minialex")
             metadata = json.loads(text)

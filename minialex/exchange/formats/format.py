@@ -40,12 +40,16 @@ class Format:
     matches   whether a path, with the first `HEAD` bytes of the file (none of a folder), is one
     read      the model in it; raises InputError in one sentence for anything it cannot use, and
               never allocates more than a few times the file's size
+    suffixes  of the files that it can write
+    write     writes a model, on request with its preprocessing, and returns what to say about it
     """
 
     name: str
     rank: int
     matches: Callable[[Path, bytes], bool]
     read: Callable[[Request], PortableModel]
+    suffixes: tuple[str, ...] = ()
+    write: Callable[[PortableModel, Path, bool], str] | None = None
 
 
 @cache

@@ -1,0 +1,28 @@
+"""PyTorch's files: `torch.save` of a state dict, both kinds, and safetensors."""
+
+from pathlib import Path
+
+from minialex.exchange import state_dict, torch_file, torch_writer
+from minialex.exchange.formats.format import Format, Request
+from minialex.exchange.portable import PortableModel
+
+
+def _matches(path: Path, head: bytes) -> bool:
+    if head.startswith(torch_file.LEGACY_START):
+        return True
+    torch_suffix = path.suffix.lower() in (".pth", ".pt", ".bin", ".ckpt", ".tar")
+    return torch_suffix and head.startswith((torch_file.ZIP_START, b"\x80"))
+
+
+def _read(request: Request) -> PortableModel:
+    content = torch_file.read(request.path)
+    return state_dict.portable(request.path, content, "PyTorch", request.as_model)
+
+
+def _write(portable: PortableModel, path: Path, with_preprocessing: bool) -> str:
+    tensors, said = state_dict.exported(portable, path.name, with_preprocessing)
+    torch_writer.write(path, tensors)
+    return said
+
+
+FORMAT = Format("PyTorch", 20, _matches, _read, (".pth", ".pt"), _write)

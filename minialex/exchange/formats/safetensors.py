@@ -1,0 +1,74 @@
+"""safetensors files with PyTorch's key names; minialex's own weight files are told from them."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minialex.errors import InputError
+from minialex.exchange import metadata, state_dict
+from minialex.exchange.formats.format import Format, Request
+from minialex.exchange.portable import PortableModel
+from minialex.exchange.tensors import StoredTensor
+from minialex.utils import checkpoint
+
+_LARGEST_HEADER = 1 << 24  # bytes; VGG-19's has 4,000
+_ITEMSIZES = {"F64": 8, "F32": 4, "F16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1}
+_ITEMSIZES |= {"BF16": 2, "BOOL": 1}
+
+
+def _matches(path: Path, head: bytes) -> bool:
+    """A safetensors file that another program wrote; a damaged one is left to our own reader."""
+    from safetensors import SafetensorError, safe_open
+
+    size = int.from_bytes(head[:8], "little")
+    if head[8:9] != b"{" or size > _LARGEST_HEADER:
+        return False
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return checkpoint.KEY not in (file.metadata() or {})
+    except SafetensorError:
+        return False
+
+
+def _read(request: Request) -> PortableModel:
+    from safetensors import SafetensorError, safe_open
+
+    path = request.path
+    try:
+        with safe_open(path, framework="numpy") as file:
+            about = file.metadata() or {}
+            tensors = {name: _tensor(path, file, name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise InputError(f"{path} is damaged ({' '.join(str(error).split())})") from None
+    if metadata.NETWORK in about:
+        return state_dict.described(path, tensors, "safetensors", metadata.read(path, about))
+    return state_dict.portable(path, tensors, "safetensors", request.as_model)
+
+
+def _tensor(path: Path, file: Any, name: str) -> StoredTensor:
+    described = file.get_slice(name)
+    kind = described.get_dtype()
+    itemsize = _ITEMSIZES.get(kind)
+    if itemsize is None:
+        raise InputError(f"{path}: {name} is of type {kind}: save the weights as float32")
+    return StoredTensor(tuple(described.get_shape()), itemsize, partial(_load, path, name, kind))
+
+
+def _load(path: Path, name: str, kind: str) -> np.ndarray:
+    from safetensors import safe_open
+
+    if kind == "BF16":
+        raise InputError(f"{path}: {name} is of type BF16: save the weights as float32")
+    with safe_open(path, framework="numpy") as file:
+        return file.get_tensor(name).astype(np.float32, copy=False)
+
+
+def _write(portable: PortableModel, path: Path, with_preprocessing: bool) -> str:
+    tensors, said = state_dict.exported(portable, path.name, with_preprocessing)
+    checkpoint.write(path, tensors, {"format": "pt", **metadata.described(portable)})
+    return said
+
+
+FORMAT = Format("safetensors", 10, _matches, _read, (".safetensors",), _write)

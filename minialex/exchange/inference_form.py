@@ -1,0 +1,65 @@
+"""A network as other programs say it: dropout scales in training, and the scale is an input's."""
+
+from dataclasses import replace
+
+from minialex.errors import InputError
+from minialex.exchange.portable import PortableModel
+from minialex.layers import AveragePool, ChannelScale, Conv2D, Dense, Dropout, Layer, MaxPool, ReLU
+from minialex.models import Model, plan
+from minialex.network import Network
+from minialex.tree import Tree
+
+# a positive factor passes through them
+_HOMOGENEOUS = (Dropout, ReLU, MaxPool, AveragePool)
+
+
+def with_inverted_dropout(portable: PortableModel) -> PortableModel:
+    """The same function with every dropout in the form of PyTorch and Caffe.
+
+    Where the units are multiplied by `keep` at test time here, the next layer's weights are
+    instead: test and training then compute what they did. With keep = 0.5 no bit is lost.
+    """
+    network = portable.model.network
+    params: Tree = {name: dict(of) for name, of in portable.params.items()}
+    layers: list[tuple[str, Layer]] = []
+    factor = 1.0
+    for name, layer in network.layers:
+        if isinstance(layer, Dropout) and not layer.inverted:
+            factor *= layer.keep
+            layer = replace(layer, inverted=True)
+        elif factor != 1.0 and isinstance(layer, (Conv2D, Dense)):
+            weight = params[name]["weight"]
+            params[name]["weight"] = weight * weight.dtype.type(factor)
+            factor = 1.0
+        elif factor != 1.0 and not isinstance(layer, _HOMOGENEOUS):
+            kind = type(layer).__name__
+            raise InputError(f"a dropout's scale cannot pass through {name} ({kind})")
+        layers.append((name, layer))
+    if factor != 1.0:
+        raise InputError("the network ends in a dropout: leave it out")
+    changed = replace(network, layers=tuple(layers))
+    if changed == network:
+        return portable
+    return replace(portable, model=_of(changed, portable), params=params)
+
+
+def _of(network: Network, portable: PortableModel) -> Model:
+    """A model of `network`: VGG's has an option for it, others become a plan."""
+    from minialex import models
+
+    before, recipe = portable.model, portable.preprocessing.recipe
+    try:
+        model = models.get(before.name, before.classes, **{**before.options, "inverted": True})
+    except InputError:
+        model = None
+    if model is None or model.network != network:
+        model = models.get(plan.NAME, before.classes, **plan.options_of(network, recipe))
+    return replace(model, recipe=recipe)
+
+
+def split_scale(network: Network) -> tuple[tuple[float, ...] | None, Network]:
+    """The factors of the input's channels, if that is the first layer, and the rest."""
+    _, first = network.layers[0]
+    if not isinstance(first, ChannelScale):
+        return None, network
+    return first.factors, replace(network, layers=network.layers[1:])

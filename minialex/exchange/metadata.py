@@ -1,0 +1,92 @@
+"""What a file that we write says of its network beside the weights, as texts: {key: JSON}."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minialex import models
+from minialex.data.preprocessing import Preprocessing
+from minialex.errors import InputError
+from minialex.exchange.portable import PortableModel, colour_statistics, image_statistics
+from minialex.models import Model
+from minialex.models.recipe import Recipe
+
+NETWORK = "minialex.network"
+PREPROCESSING = "minialex.preprocessing"
+CLASS_NAMES, CLASS_IDS = "class_names", "class_ids"
+MEAN_IMAGE = "mean_image"  # the tensor of it, (S, S, C) of 0 to 255, where it is not a colour
+
+
+def described(portable: PortableModel) -> dict[str, str]:
+    """Network, preprocessing and classes; all but the weights and a mean image."""
+    model = portable.model
+    network = {"name": model.name, "classes": model.classes, "options": model.options}
+    recipe = asdict(portable.preprocessing.recipe)
+    colour = mean_colour(portable)
+    found = {
+        NETWORK: network,
+        PREPROCESSING: {"recipe": recipe, "mean": None if colour is None else colour.tolist()},
+        CLASS_NAMES: portable.class_names,
+        CLASS_IDS: portable.class_ids,
+    }
+    return {key: json.dumps(value) for key, value in found.items() if value is not None}
+
+
+def mean_colour(portable: PortableModel) -> np.ndarray | None:
+    """The colour (C,) that is subtracted everywhere; None if it is an image."""
+    mean = portable.preprocessing.mean
+    return None if np.any(mean != mean[0, 0]) else mean[0, 0]
+
+
+@dataclass(frozen=True)
+class Description:
+    """What `described` wrote, read again."""
+
+    model: Model
+    recipe: Recipe
+    colour: tuple[float, ...] | None
+    class_names: tuple[str, ...] | None
+    class_ids: tuple[str, ...] | None
+
+    def preprocessing(self, mean_image: np.ndarray | None) -> Preprocessing:
+        """With the mean image that the file has, if it is one."""
+        if self.colour is not None:
+            return Preprocessing(self.recipe, colour_statistics(self.recipe.resize, self.colour))
+        if mean_image is None or mean_image.ndim != 3:
+            raise InputError("the file says that it has a mean image, and it has none")
+        return Preprocessing(self.recipe, image_statistics(mean_image))
+
+
+def read(path: Path, about: Mapping[str, str]) -> Description:
+    """The description in a file's metadata; InputError if it is damaged."""
+    try:
+        network = json.loads(about[NETWORK])
+        model = models.get(network["name"], int(network["classes"]), **network["options"])
+        preprocessing = json.loads(about[PREPROCESSING])
+        recipe = Recipe(**preprocessing["recipe"])
+        colour = preprocessing["mean"]
+        if colour is not None:
+            colour = tuple(float(value) for value in colour)
+            if len(colour) != model.network.input_shape[2]:
+                raise InputError(f"it has a mean of {len(colour)} channels")
+        if not 1 <= recipe.crop <= recipe.resize <= 4096:
+            raise InputError(f"it resizes to {recipe.resize} and crops {recipe.crop}")
+        return Description(
+            model, recipe, colour, _texts(about, CLASS_NAMES), _texts(about, CLASS_IDS)
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        raise InputError(f"{path} describes its network in a damaged way ({reason})") from None
+
+
+def _texts(about: Mapping[str, str], key: str) -> tuple[str, ...] | None:
+    if key not in about:
+        return None
+    found: Any = json.loads(about[key])
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        raise InputError(f"{key} is no list of texts")
+    return tuple(found)

@@ -1,0 +1,86 @@
+"""Arrays in a file that is not read yet, and the change from other programs' layouts to ours."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import numpy as np
+
+from minialex.errors import InputError
+
+_ROWS = 32  # of a dense weight that are transposed at a time: they stay in the L2 cache
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """An array in a file: what it is, and how to get it as float32."""
+
+    shape: tuple[int, ...]
+    itemsize: int
+    load: Callable[[], np.ndarray]
+
+    @property
+    def nbytes(self) -> int:
+        return prod(self.shape) * self.itemsize
+
+
+def require_room(path: Path, tensors: Iterable[StoredTensor]) -> None:
+    """Refuse arrays that are together larger than the file, as views of one array can be."""
+    total, size = sum(tensor.nbytes for tensor in tensors), path.stat().st_size
+    if total > size:
+        raise InputError(f"{path} claims arrays of {total:,} bytes and has {size:,}: it is damaged")
+
+
+def convolution_weight(weight: np.ndarray) -> np.ndarray:
+    """K C/G R S -> R S C/G K."""
+    return np.ascontiguousarray(weight.transpose(2, 3, 1, 0))
+
+
+def dense_weight(weight: np.ndarray, input_shape: tuple[int, ...]) -> np.ndarray:
+    """K I -> I K, with I counted in C H W order before and in H W C order after.
+
+    `input_shape` is the layer's in our layout, (H, W, C) or (I,).
+    """
+    units = len(weight)
+    *pixels, channels = input_shape
+    given = weight.reshape(units, channels, prod(pixels))
+    out = np.empty((prod(pixels), channels, units), weight.dtype)
+    for k in range(0, units, _ROWS):
+        out[:, :, k : k + _ROWS] = given[k : k + _ROWS].transpose(2, 1, 0)
+    return out.reshape(-1, units)  # (I, K)
+
+
+def stored_convolution_weight(weight: np.ndarray) -> np.ndarray:
+    """R S C/G K -> K C/G R S: the inverse of `convolution_weight`."""
+    return np.ascontiguousarray(weight.transpose(3, 2, 0, 1))
+
+
+def stored_dense_weight(weight: np.ndarray, input_shape: tuple[int, ...]) -> np.ndarray:
+    """I K -> K I: the inverse of `dense_weight`."""
+    units = weight.shape[1]
+    *pixels, channels = input_shape
+    given = weight.reshape(prod(pixels), channels, units)
+    out = np.empty((units, channels, prod(pixels)), weight.dtype)
+    for k in range(0, units, _ROWS):
+        out[k : k + _ROWS] = given[:, :, k : k + _ROWS].transpose(2, 1, 0)
+    return out.reshape(units, -1)  # (K, I)
+
+
+@dataclass(frozen=True)
+class BatchNorm:
+    """Batch normalisation at test time: (x - mean) / √(variance + epsilon) · scale + shift."""
+
+    scale: np.ndarray
+    shift: np.ndarray
+    mean: np.ndarray
+    variance: np.ndarray
+    epsilon: float
+
+    def folded(self, weight: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Weight (K, ...) and bias (K,) of the layer before it, which then computes both."""
+        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+            factor = self.scale / np.sqrt(self.variance.astype(np.float64) + self.epsilon)
+            folded = weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
+            moved = (bias - self.mean) * factor + self.shift
+            return folded.astype(np.float32), moved.astype(np.float32)

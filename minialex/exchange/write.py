@@ -1,0 +1,26 @@
+"""Writing a weight file for another program, by its suffix."""
+
+from pathlib import Path
+
+from minialex.errors import InputError
+from minialex.exchange.formats.format import all_formats
+from minialex.exchange.inference_form import with_inverted_dropout
+from minialex.exchange.portable import PortableModel
+
+
+def write(portable: PortableModel, path: str | Path, *, with_preprocessing: bool = False) -> str:
+    """Write `path`, whose suffix says the format, and return what to say about it.
+
+    `with_preprocessing` makes it a part of the network where the format can hold it. Raises
+    InputError for another suffix, and for a layer that the other program does not have.
+    """
+    path = Path(path)
+    writers = {s: one for one in all_formats() if one.write for s in one.suffixes}
+    chosen = writers.get(path.suffix.lower())
+    if chosen is None or chosen.write is None:
+        raise InputError(
+            f"{path} has the suffix {path.suffix!r}: choose from {', '.join(sorted(writers))}"
+        )
+    if not path.parent.is_dir():
+        raise InputError(f"there is no folder {path.parent}: choose a folder that exists")
+    return chosen.write(with_inverted_dropout(portable), path, with_preprocessing)

@@ -1,0 +1,201 @@
+"""PyTorch's weights: every file it writes, every key name, the same scores; and back again."""
+
+import numpy as np
+import pytest
+
+import minialex
+from minialex import models
+from minialex.cli import main
+from minialex.errors import InputError
+from minialex.exchange.read import read
+from minialex.exchange.write import write
+from minialex.layers import Dropout
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: its files cannot be made")
+from helpers import torchvision_like as theirs  # noqa: E402
+from helpers.portables import drawn  # noqa: E402
+from helpers.slim import slim  # noqa: E402
+from safetensors.torch import save_file  # noqa: E402
+
+SMALL = {"channels": (4, 6, 8, 6, 4), "hidden": 10, "side": 1, "classes": 7}
+NETS = {
+    "alexnet": (63, lambda: theirs.alexnet(**SMALL)),
+    "vgg11": (64, lambda: theirs.vgg("vgg11", 7, width=2, hidden=12, side=2)),
+    "vgg16": (32, lambda: theirs.vgg("vgg16", 7, width=2, hidden=12, side=1)),
+    "vgg19": (32, lambda: theirs.vgg("vgg19", 7, width=2, hidden=12, side=1)),
+    "vgg11_bn": (32, lambda: theirs.vgg("vgg11", 5, width=2, hidden=9, side=1, batch_norm=True)),
+}
+
+
+def zipped(state, path):
+    torch.save(state, path)
+
+
+def legacy(state, path):
+    torch.save(state, path, _use_new_zipfile_serialization=False)
+
+
+def safe(state, path):
+    save_file({name: value.contiguous() for name, value in state.items()}, path)
+
+
+FILES = {"zip": (zipped, "w.pth"), "legacy": (legacy, "w.pth"), "safe": (safe, "w.safetensors")}
+WRAPPED = {
+    "DataParallel": lambda state: {f"module.{name}": value for name, value in state.items()},
+    "Lightning": lambda state: {
+        "epoch": 3,
+        "state_dict": {f"model.{name}": value for name, value in state.items()},
+        "optimizer_states": [{"state": {0: {"momentum_buffer": torch.ones(3)}}}],
+    },
+    "half": lambda state: {name: value.half() for name, value in state.items()},
+    "parameters": lambda state: {name: torch.nn.Parameter(v) for name, v in state.items()},
+    "turned": lambda state: {
+        name: value.t().contiguous().t() if value.ndim == 2 else value
+        for name, value in state.items()
+    },
+}
+
+
+def stored(tmp_path, name, file, change=lambda state: state):
+    net = theirs.random_weights(NETS[name][1]())
+    save, file_name = FILES[file]
+    save(change(net.state_dict()), tmp_path / file_name)
+    return net, tmp_path / file_name
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("name", NETS)
+def test_scores_of_photographs(name, file, tmp_path, photographs, our_scores, close):
+    net, path = stored(tmp_path, name, file)
+    images = photographs(NETS[name][0])
+    close(our_scores(read(path), images), theirs.scores(net, images))
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_every_backend_has_the_scores(backend, tmp_path, photographs, our_scores, close):
+    net, path = stored(tmp_path, "alexnet", "zip")
+    images = photographs(63)
+    close(our_scores(read(path), images, backend), theirs.scores(net, images))
+
+
+@pytest.mark.parametrize("change", WRAPPED)
+def test_state_dicts_as_training_scripts_leave_them(
+    change, tmp_path, photographs, our_scores, close
+):
+    net, path = stored(tmp_path, "alexnet", "zip", WRAPPED[change])
+    if change == "half":
+        net = net.half().float()
+    images = photographs(63)
+    close(our_scores(read(path), images), theirs.scores(net, images))
+
+
+@pytest.mark.parametrize("name", ["vgg11", "vgg16"])
+def test_timms_names(name, tmp_path, photographs, our_scores, close):
+    net, path = stored(tmp_path, name, "safe", theirs.timm_keys)
+    images = photographs(NETS[name][0])
+    close(our_scores(read(path), images), theirs.scores(net, images))
+
+
+def test_the_published_sizes_are_the_named_networks():
+    """Shapes only: the weights of the published VGG are half a gigabyte."""
+    from minialex.exchange.state_dict import _alexnet, _Entry, _vgg
+    from minialex.exchange.tensors import StoredTensor
+
+    def entries(net):
+        shapes = {k: tuple(v.shape) for k, v in net.state_dict().items() if k.endswith("weight")}
+        made = [_Entry(k, {"weight": StoredTensor(s, 4, None)}) for k, s in shapes.items()]
+        return [e for e in made if len(e.shape) == 4], [e for e in made if len(e.shape) == 2]
+
+    with torch.device("meta"):
+        nets = {"alexnet-torchvision": theirs.alexnet()}
+        nets |= {f"vgg-{depth}": theirs.vgg(f"vgg{depth}") for depth in (11, 16, 19)}
+    for name, net in nets.items():
+        given = entries(net)
+        model = _alexnet(*given) or _vgg(*given)
+        assert (model.name, model.classes, set(model.options) - {"inverted"}) == (
+            name,
+            1000,
+            {"input_scale"},
+        )
+        assert model.network.parameter_count == sum(p.numel() for p in net.parameters())
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("name", ["alexnet", "vgg11"])
+def test_back_to_pytorch_by_the_same_names_and_bits(name, suffix, tmp_path):
+    net, path = stored(tmp_path, name, "zip")
+    first, out = read(path), tmp_path / f"out{suffix}"
+    write(first, out)
+    loaded = minialex_state(out)
+    expected = net.state_dict()
+    assert list(loaded) == list(expected) or suffix == ".safetensors"
+    assert set(loaded) == set(expected)
+    for key, value in expected.items():
+        assert torch.equal(loaded[key], value), key
+    again = read(out)
+    assert again.model == first.model
+    assert again.preprocessing.recipe == first.preprocessing.recipe
+    for layer, of in first.params.items():
+        for what, value in of.items():
+            np.testing.assert_array_equal(again.params[layer][what], value)
+
+
+def minialex_state(path):
+    from safetensors.torch import load_file
+
+    return torch.load(path) if path.suffix == ".pth" else load_file(path)
+
+
+@pytest.mark.parametrize("name", ["caffenet", "alexnet"])
+def test_what_is_printed_builds_the_network_in_pytorch(
+    name, tmp_path, monkeypatch, photographs, our_scores, close
+):
+    """Normalisation (by towers too), ceil pooling, the paper's dropout and a mean image."""
+    network = slim(models.get(name, 6).network, 16)
+    layers = (*network.layers[:-2], ("drop7", Dropout(0.5)), network.layers[-1])
+    portable = drawn(minialex.Network(layers, (99, 99, 3)), resize=110)
+    said = write(portable, tmp_path / "net.safetensors")
+    monkeypatch.chdir(tmp_path)
+    made = {}
+    exec(said, made)
+    images = photographs(99)
+    corner = slice(5, 5 + 99)
+    x = images - made["mean_image"].numpy()[corner, corner]
+    with torch.no_grad():
+        expected = made["net"](torch.from_numpy(x).permute(0, 3, 1, 2).contiguous()).numpy()
+    close(our_scores(portable, images), expected)
+    close(our_scores(read(tmp_path / "net.safetensors"), images), expected)
+
+
+def test_fine_tuning_from_pytorchs_file(tmp_path, capsys):
+    """A new last layer on published weights; what is not new starts as it was in the file."""
+    net, path = stored(tmp_path, "alexnet", "zip")
+    line = f"train --from {path} --replace-classifier --data shapes:48 --epochs 1 --batch-size 12"
+    line += f" --lr 1e-9 --out {tmp_path}/run --backend numpy --allow-upscaling --no-mirror"
+    assert main.main(line.split()) == 0, capsys.readouterr().err
+    tuned = minialex.load(tmp_path / "run", backend="numpy")
+    assert tuned.model.network.classes == 12
+    first = net.state_dict()["features.0.weight"].numpy().transpose(2, 3, 1, 0)
+    np.testing.assert_allclose(tuned.params["conv1"]["weight"], first, atol=1e-6)
+
+
+def test_import_writes_a_weight_file(tmp_path, capsys, photographs):
+    _, path = stored(tmp_path, "alexnet", "zip")
+    (tmp_path / "names.txt").write_text("".join(f"n{i:08} thing {i}\n" for i in range(7)))
+    line = f"import {path} --out {tmp_path}/out --class-names {tmp_path}/names.txt"
+    assert main.main(line.split()) == 0
+    assert "torchvision's" in capsys.readouterr().out
+    ours = minialex.load(tmp_path / "out", backend="numpy")
+    assert ours.class_names[3] == "thing 3"
+    assert ours.class_ids[3] == "n00000003"
+    image = photographs(80)[0]
+    direct = minialex.load(path, backend="numpy")
+    np.testing.assert_array_equal(ours.probabilities(image), direct.probabilities(image))
+
+
+def test_the_network_can_be_named(tmp_path):
+    _, path = stored(tmp_path, "vgg11", "zip")
+    with pytest.raises(InputError, match=r"features.0.weight is \(2, 3, 3, 3\), and conv1_1 needs"):
+        read(path, "vgg-11")
+    with pytest.raises(InputError, match="did you mean 'vgg-11'"):
+        read(path, "vgg11")
