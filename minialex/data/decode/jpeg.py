@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 START = b"\xff\xd8\xff"  # of a JPEG file
 _METADATA = 1 << 17  # bytes at the front, where Exif is
 
-_EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker")
-_PADDING = 64  # bytes between the picture and its end mark that some writers leave
+_EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker 0x([0-9a-f]{2})")
+_PADDING = 64  # bytes of one value between the picture and its end mark, which some writers leave
+_ALIGNMENT = 2  # bytes of any value there
+_READ_AHEAD = 8  # bytes that libjpeg took into its bit buffer, so they are not counted
 _LOSSLESS = {0xC3, 0xC7, 0xCB, 0xCF}  # frame headers
 
 
@@ -105,8 +107,28 @@ def _require_sound(content: bytes, warning: str) -> None:
     extraneous = _EXTRANEOUS.search(warning)
     if "premature end of data segment" in warning or "bad Huffman code" in warning:
         raise Damaged(warning)
-    if extraneous is not None and int(extraneous[1]) > _PADDING:
-        raise Damaged(warning)
+    if extraneous is not None:
+        count, mark = int(extraneous[1]), int(extraneous[2], 16)
+        if count > _ALIGNMENT and not _is_padding(content, count, mark):
+            raise Damaged(warning)
     zeros = len(content) - len(content.rstrip(b"\0"))
     if "Premature end of JPEG file" in warning and zeros > _PADDING:
         raise Damaged(f"its last {zeros:,} bytes are zeros, so the file is incomplete")
+
+
+def _is_padding(content: bytes, count: int, mark: int) -> bool:
+    """Whether the `count` bytes that libjpeg passed over before a mark are one value repeated.
+
+    What damage leaves over are bytes of the picture; or zeros, of which it took the first for
+    pixels, so that there are more of them than were passed over.
+    """
+    if count > _PADDING:
+        return False
+    most, end = _PADDING + _READ_AHEAD, content.find(bytes((0xFF, mark)))
+    while end >= 0:
+        tail = content[max(0, end - 2 * most) : end].rstrip(b"\xff")  # fill bytes may precede marks
+        run = len(tail) - len(tail.rstrip(tail[-1:]))
+        if count <= run <= count + _READ_AHEAD:
+            return True
+        end = content.find(bytes((0xFF, mark)), end + 2)
+    return False

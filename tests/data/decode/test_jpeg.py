@@ -90,11 +90,26 @@ def test_damage_in_the_middle_is_noticed_at_every_size(tmp_path, mode, options):
                     images.load_resized(source, size)
 
 
-def test_a_gap_before_the_end_mark_is_no_damage(monkeypatch):
+@pytest.mark.parametrize("gap", [bytes(5), bytes(64), b"\xff" * 9, b"  ", b"xy", b"\0\0\xff\xff"])
+def test_padding_before_the_end_mark_is_no_damage(monkeypatch, gap):
     whole = encoded(PHOTO.convert("RGB"))
-    fast, slow = both(monkeypatch, images.load_rgb, whole[:-2] + bytes(5) + whole[-2:])
+    fast, slow = both(monkeypatch, images.load_rgb, whole[:-2] + gap + whole[-2:])
     np.testing.assert_array_equal(fast, images.load_rgb(whole))
     np.testing.assert_array_equal(fast, slow)
+
+
+@pytest.mark.parametrize("left", [b"picture", bytes(range(40)), bytes(300), b"\0" * 20 + b"a"])
+def test_bytes_of_the_picture_before_the_end_mark_are_damage(left):
+    whole = encoded(PHOTO.convert("RGB"))
+    with pytest.raises(InputError, match="extraneous bytes"):
+        images.load_rgb(whole[:-2] + left + whole[-2:])
+
+
+def test_zeros_that_were_taken_for_pixels_are_damage():
+    warning = "Corrupt JPEG data: 5 extraneous bytes before marker 0xd9"
+    jpeg._require_sound(b"\xff\xd8 picture" + bytes(9) + b"\xff\xd9", warning)
+    with pytest.raises(jpeg.Damaged):
+        jpeg._require_sound(b"\xff\xd8 picture" + bytes(40) + b"\xff\xd9", warning)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
