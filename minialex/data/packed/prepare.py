@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 
 from minialex.data.dataset import Splits
 from minialex.data.packed.dataset import open_packed, open_parts
-from minialex.data.packed.finish import REPORT, finish, require_usable
+from minialex.data.packed.finish import finish, require_usable
 from minialex.data.packed.format import MANIFEST, PARTS, Manifest
 from minialex.data.packed.packing import (
     STATE,
@@ -20,6 +21,7 @@ from minialex.data.packed.packing import (
     pack,
     source_name,
 )
+from minialex.data.remarks import every_line
 from minialex.data.sources.open import existing_folder, is_builtin, open_data
 from minialex.errors import InputError
 from minialex.utils.arguments import FRACTION, SEED, Number, integer
@@ -28,6 +30,12 @@ from minialex.utils.interrupt import Interrupt
 from minialex.utils.lock import LOCK, OWNER, lock
 from minialex.utils.progress import Progress
 
+# what utils.atomic calls the files of data.packed.format until they are complete
+_HALF_WRITTEN = re.compile(
+    r"\.(unfinished\.safetensors|manifest\.json|report\.txt|mean\.npy"
+    r"|(train|val)-(\d{5,}\.(npy|jpegs)|(labels|names|origins|places)\.npy))"
+    r"\.[\w-]*-\d+\.part"
+)
 _SAMPLE = 24  # images that tell how large JPEG will be
 
 
@@ -93,7 +101,7 @@ def prepare(
         return _done_before(folder, request)
     state = _start(folder, request)
     show.say(f"{splits.train.name}: {splits.train.layout}")
-    for line in splits.remarks():
+    for line in every_line(splits.remarks):
         show.say(line)
     native = splits.train.native_size
     if native is not None and 2 * native < size:
@@ -105,10 +113,10 @@ def prepare(
     folder.mkdir(parents=True, exist_ok=True)
     busy = f"another process is packing into {str(folder)!r}: wait for it, or name another folder"
     with lock(folder, busy), Interrupt() as interrupt:
-        for part in folder.glob("*.part"):
-            part.unlink()
-        if root is not None and root in folder.resolve().parents:
-            state.save(folder)  # or the folder might pass for a class of the source
+        for path in folder.iterdir():
+            if _HALF_WRITTEN.fullmatch(path.name):
+                path.unlink()
+        state.save(folder)  # now it is ours: its files may be written over, and it is no class
         for name, data in splits.parts.items():
             if not interrupt.requested:
                 threads = workers or usable_cores()
@@ -134,13 +142,14 @@ def _start(folder: Path, request: dict) -> PrepareState:
         raise InputError(f"{str(folder)!r} is a file: choose a new folder for the packed data")
     if (folder / STATE).exists():
         state = PrepareState.load(folder)
-        if state.request != request:
+        if state.request != request and any(part.done for part in state.parts.values()):
             raise InputError(
                 f"{str(folder)!r} was started with other images or options: use the same ones, or "
                 "delete it"
             )
-        return state
-    if folder.exists() and any(not _is_ours(path) for path in folder.iterdir()):
+        if state.request == request:
+            return state
+    elif folder.exists() and any(not _is_ours(path) for path in folder.iterdir()):
         raise InputError(
             f"{str(folder)!r} contains other files: choose a new folder for the packed data, or "
             "empty this one"
@@ -150,12 +159,8 @@ def _start(folder: Path, request: dict) -> PrepareState:
 
 
 def _is_ours(path: Path) -> bool:
-    """What a run that ended before its first saved state may have left."""
-    return (
-        path.name in (REPORT, LOCK, OWNER)
-        or path.suffix == ".part"
-        or path.name.startswith(("train-", "val-", f".{STATE}"))
-    )
+    """Whether a `prepare` that ended before its first saved state may have left this file."""
+    return path.name in (LOCK, OWNER) or _HALF_WRITTEN.fullmatch(path.name) is not None
 
 
 def _fingerprint(splits: Splits, root: Path | None) -> str:
