@@ -20,14 +20,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--size",
         type=at_least(1),
-        default=256,
         metavar="N",
-        help="with --data: side of the resized images (default: 256)",
+        help="with --data: count images smaller than this, the side that a model resizes to",
     )
     add_json(parser)
 
 
-def run(backend: str | None, data: str | None, size: int, json: bool) -> int:
+def run(backend: str | None, data: str | None, size: int | None, json: bool) -> int:
     if data is not None:
         from minialex.data.inspect.report import check_data, problems
 

@@ -1,14 +1,16 @@
 """The interface of a data set, and training and validation parts of one."""
 
+import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minialex.data.remarks import NONE, Remarks, every_line
+from minialex.data.remarks import NONE, Remarks
 
 if TYPE_CHECKING:
     from minialex.data.statistics import Statistics
@@ -108,7 +110,7 @@ class Dataset(ABC):
         return inner_name(self.describe(index), self.class_ids[int(self.labels[index])])
 
     def content_size(self, index: int) -> int | None:
-        """Bytes of the stored image, as far as that can be told without reading it."""
+        """Bytes of the image as it came, as far as that can be told without reading it."""
         path = self.path(index)
         return None if path is None else path.stat().st_size
 
@@ -116,6 +118,20 @@ class Dataset(ABC):
         """The stored image as it came, undecoded; None where it was changed to be stored."""
         path = self.path(index)
         return None if path is None else path.read_bytes()
+
+    def content_digest(self, index: int) -> str | None:
+        """`digest` of the image as it came, where it was kept; None where only `content` tells."""
+        return None
+
+    @property
+    def checksums(self) -> tuple[str, ...]:
+        """Of all stored images, if they came with the data."""
+        return ()
+
+
+def digest(content: bytes) -> str:
+    """What an image is recognised by: 16 hexadecimal digits."""
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
 def inner_name(described: str, class_id: str) -> str:
@@ -146,9 +162,10 @@ class Splits:
         """Both by name: "train" and "val"."""
         return {"train": self.train, "val": self.val}
 
-    def remarks(self) -> list[str]:
-        """Lines about what was left out of the parts and what they lack."""
-        return every_line([part.remarks for part in self.parts.values()])
+    @property
+    def remarks(self) -> tuple[Remarks, ...]:
+        """What was left out of each part, and what they lack."""
+        return tuple(part.remarks for part in self.parts.values())
 
     @property
     def whole(self) -> Dataset | None:
@@ -209,7 +226,7 @@ class Subset(Dataset):
     def class_names(self) -> tuple[str, ...]:
         return self.whole.class_names
 
-    @property
+    @cached_property  # it is asked for image by image
     def labels(self) -> np.ndarray:
         return self.whole.labels[self.indices]
 
@@ -252,6 +269,13 @@ class Subset(Dataset):
 
     def content(self, index: int) -> bytes | None:
         return self.whole.content(int(self.indices[index]))
+
+    def content_digest(self, index: int) -> str | None:
+        return self.whole.content_digest(int(self.indices[index]))
+
+    @property
+    def checksums(self) -> tuple[str, ...]:
+        return self.whole.checksums
 
 
 def subset(dataset: Dataset, indices: np.ndarray | list[int], layout: str | None = None) -> Subset:

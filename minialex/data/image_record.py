@@ -3,8 +3,8 @@
 Where the held-out images were drawn from a folder, the folder alone cannot tell them: it may have
 been copied, or changed since. So the weights carry a list of them, and a sample of the training
 images to recognise these by. An image is recognised by its content's digest; by name and size where
-reading all contents would take long; and by name alone where the content was changed to be stored,
-as in a packed set.
+reading all contents would take long; and by name alone where nothing is known of the content, as in
+a packed set of an older version.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from minialex.data.dataset import Dataset, Splits
+from minialex.data.dataset import Dataset, Splits, digest
 from minialex.errors import InputError
 
 SAMPLE = 1000  # training images in a record; all of a small data set
@@ -23,7 +23,13 @@ MOST_CONTENT = (
     256 << 20
 )  # bytes read for the digests of a list; of a longer one, of every nth image
 
+_CONTENTS = 64  # images of each part whose contents are in a fingerprint, at every start
+_VERSION = "2:"  # of fingerprints
+
 NEW, HELD_OUT, TRAINED_ON = 0, 1, 2
+
+# what an image is known by, or that only its name is one of the run's
+_NOTHING, _OTHER, _SIZE, _NAME, _CONTENT = range(5)
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,7 @@ class Matched:
 
     parts: np.ndarray  # NEW, HELD_OUT or TRAINED_ON for each: int8 (N,)
     unlearnt: np.ndarray  # whether the network was certainly not trained on it: bool (N,)
+    by_name: int = 0  # images that were recognised by their names alone
 
     def count(self, part: int) -> int:
         """How many images are known to be of this part."""
@@ -69,40 +76,45 @@ class ImageRecord:
     def match(self, dataset: Dataset, *, own: bool = False) -> Matched:
         """Recognise the images of `dataset`; `own`: it is the data that the run was started on."""
         parts = np.zeros(len(dataset), np.int8)
-        certain = np.zeros(len(dataset), bool)
-        others = 0  # that have the name of an image of the run, and another content
+        known_by = np.zeros(len(dataset), np.int8)
         for index in range(len(dataset)):
-            parts[index], certain[index], other = self._match(dataset, index, own)
-            others += other
-        if not own and (others > certain.sum() or not self._enough(parts, len(dataset))):
-            parts[~certain] = NEW  # it is another data set, with some of the same names
-        return Matched(parts, self._unlearnt(parts, own))
+            parts[index], known_by[index] = self._match(dataset, index, own)
+        if not own:
+            certain = known_by == _CONTENT
+            others = int(np.sum(known_by == _OTHER))
+            if others > certain.sum() or not self._enough(parts, len(dataset)):
+                parts[~certain] = NEW  # it is another data set, with some of the same names
+        by_name = 0 if own else int(np.sum((known_by == _NAME) & (parts != NEW)))
+        return Matched(parts, self._unlearnt(parts, own), by_name)
 
-    def _match(self, dataset: Dataset, index: int, own: bool) -> tuple[int, bool, bool]:
-        """-> part, whether that is certain, whether it is another image of the same name."""
+    def _match(self, dataset: Dataset, index: int, own: bool) -> tuple[int, int]:
+        """-> part, and by what the image is known."""
         name = dataset.image_name(index)
         if name is None:
-            return NEW, False, False
+            return NEW, _NOTHING
         known = self._by_name.get(name, [])  # two if train/ and val/ have a file of one name
         named = {part for part, _, _ in known}
         part = named.pop() if len(named) == 1 else NEW
         try:
-            found_size = dataset.content_size(index)
-            if found_size is not None and str(found_size) in self._sizes:
-                found = _digest(dataset.content(index))
-                for same, _, digest in known:
-                    if found == digest:
-                        return same, True, False
-                if found in self._by_digest:
-                    return self._by_digest[found], True, False
+            size = _shown(dataset.content_size(index))
+            found = dataset.content_digest(index) or "-"
+            if found == "-" and not self._sizes.isdisjoint((size, "-")):
+                found = _digest(dataset, index)
         except (OSError, InputError):  # it will be left out as unreadable
-            return (part if own else NEW), False, False
-        if not known or own or found_size is None:
-            return part, False, False
-        sizes = {size for _, size, digest in known if digest == "-"}
-        if "-" in sizes or str(found_size) in sizes:
-            return part, False, False
-        return NEW, False, True
+            return (part if own else NEW), _NOTHING
+        for same, _, listed in known:
+            if found == listed != "-":
+                return same, _CONTENT
+        if found in self._by_digest:
+            return self._by_digest[found], _CONTENT
+        if not known or own:
+            return part, _NOTHING
+        alike = [(of, _alike(size, found, *one)) for of, *one in known]
+        may_be = [(of, by) for of, by in alike if by != _OTHER]
+        if not may_be:
+            return NEW, _OTHER
+        parts = {of for of, _ in may_be}
+        return (parts.pop() if len(parts) == 1 else NEW), max(by for _, by in may_be)
 
     def _enough(self, parts: np.ndarray, count: int) -> bool:
         """Whether as many images are known as would be in a part of the run's data."""
@@ -122,8 +134,8 @@ class ImageRecord:
     @cached_property
     def _by_name(self) -> dict[str, list[tuple[int, str, str]]]:
         found: dict[str, list[tuple[int, str, str]]] = {}
-        for part, digest, size, name in self._entries:
-            found.setdefault(name, []).append((part, size, digest))
+        for part, listed, size, name in self._entries:
+            found.setdefault(name, []).append((part, size, listed))
         return found
 
     @cached_property
@@ -167,8 +179,9 @@ def stored_record(about: dict[str, Any]) -> ImageRecord | None:
     return ImageRecord(**{**found, **lists})
 
 
-def _sample(count: int) -> np.ndarray:
-    return np.unique(np.linspace(0, count - 1, min(count, SAMPLE)).astype(np.int64))
+def _sample(count: int, most: int | None = None) -> np.ndarray:
+    most = SAMPLE if most is None else most
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
 
 
 def _lines(dataset: Dataset, indices: Sequence[int] | np.ndarray) -> tuple[str, ...]:
@@ -177,14 +190,10 @@ def _lines(dataset: Dataset, indices: Sequence[int] | np.ndarray) -> tuple[str, 
     every = max(1, -(-sum(size or 0 for size in sizes) // MOST_CONTENT))
     lines = []
     for n, (index, size) in enumerate(zip(indices, sizes, strict=True)):
-        digest = "-"
-        if size is not None and n % every == 0:
-            try:
-                digest = _digest(dataset.content(int(index)))
-            except (OSError, InputError):  # it cannot be read now, and will be left out
-                digest = "-"
-        shown = "-" if size is None else str(size)
-        lines.append((dataset.image_name(int(index)) or "", f"{digest} {shown} "))
+        found = "-"
+        if n % every == 0 or dataset.content_digest(int(index)) is not None:
+            found = _digest_or_none(dataset, int(index))
+        lines.append((dataset.image_name(int(index)) or "", f"{found} {_shown(size)} "))
     return tuple(start + name for name, start in sorted(lines))
 
 
@@ -195,15 +204,58 @@ def _size(dataset: Dataset, index: int) -> int | None:
         return None
 
 
-def _digest(content: bytes | None) -> str:
-    return "-" if content is None else hashlib.blake2b(content, digest_size=8).hexdigest()
+def _shown(size: int | None) -> str:
+    return "-" if size is None else str(size)
+
+
+def _digest(dataset: Dataset, index: int) -> str:
+    if (kept := dataset.content_digest(index)) is not None:
+        return kept
+    content = dataset.content(index)
+    return "-" if content is None else digest(content)
+
+
+def _digest_or_none(dataset: Dataset, index: int) -> str:
+    try:
+        return _digest(dataset, index)
+    except (OSError, InputError):  # it cannot be read now, and will be left out
+        return "-"
+
+
+def _alike(size: str, found: str, listed_size: str, listed: str) -> int:
+    """Whether an image may be the listed one of its name: _OTHER, or what it is known by."""
+    if "-" not in (found, listed):
+        return _OTHER  # equal ones are known by then
+    if "-" in (size, listed_size):
+        return _NAME
+    return _SIZE if size == listed_size else _OTHER
 
 
 def fingerprint(splits: Splits) -> str | None:
-    """A digest of all names and labels, and of some sizes; None where images have no names.
+    """A digest of all names and labels, of some sizes and contents, and of all packed pixels.
 
-    Two data sets with the same one are trained on to the same bits.
+    None where images have no names. Two data sets with the same one are trained on to the same
+    bits, unless an image that is not sampled was replaced by one of its name.
     """
+    found = _names_and_sizes(splits)
+    if found is None:
+        return None
+    hashed = hashlib.blake2b(found.encode(), digest_size=16)
+    for dataset in splits.parts.values():
+        hashed.update(" ".join(dataset.checksums).encode())
+        for index in _sample(len(dataset), _CONTENTS):
+            hashed.update(f"{_digest_or_none(dataset, int(index))}\n".encode())
+    return _VERSION + hashed.hexdigest()
+
+
+def same_data(stored: str | None, splits: Splits) -> bool:
+    """Whether a run's stored fingerprint is that of these data, as far as it tells."""
+    if stored is None or stored.startswith(_VERSION):
+        return stored == fingerprint(splits)
+    return stored == _names_and_sizes(splits)  # all that older versions looked at
+
+
+def _names_and_sizes(splits: Splits) -> str | None:
     hashed = hashlib.blake2b(digest_size=16)
     for part, dataset in splits.parts.items():
         labels = dataset.labels

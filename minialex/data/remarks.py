@@ -1,8 +1,8 @@
 """What the reader of a data set left out, and what the set lacks: told by every command."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 _KEPT = 100  # names kept for each reason
 _SHOWN = 3
@@ -30,9 +30,9 @@ class Remarks:
         if len(names) < _KEPT:
             names.append(name)
 
-    def lack(self, sentence: str) -> None:
+    def lack(self, *sentences: str) -> None:
         """Note what a data set lacks by its own index."""
-        self.lacking.append(sentence)
+        self.lacking += sentences
 
     def add(self, other: "Remarks") -> None:
         """Take over the remarks on a part."""
@@ -72,9 +72,18 @@ class Remarks:
         return f"left out: {reason.text}: {count:,}" + f" ({', '.join(names)}{more})" * bool(names)
 
 
-NONE = Remarks()  # of a data set that is read completely; nobody adds to it
+class _Nothing(Remarks):
+    """No remarks, and none can be added: many data sets share them."""
+
+    def _refuse(self, *_: Any, **__: Any) -> None:
+        raise TypeError("the remarks of a data set without any are shared: make Remarks() to add")
+
+    leave_out = lack = add = add_some = _refuse
 
 
-def every_line(remarks: "list[Remarks]") -> list[str]:
+NONE = _Nothing()  # of a data set that is read completely
+
+
+def every_line(remarks: Iterable[Remarks]) -> list[str]:
     """The lines of several parts, each once: a set that was split has the same ones twice."""
     return list(dict.fromkeys(line for one in remarks for line in one.lines()))

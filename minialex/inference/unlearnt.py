@@ -48,12 +48,10 @@ def images_to_judge(about: dict[str, Any], data: Any = None) -> Judged:
         if not isinstance(data, Splits) and not hasattr(data, "labels"):
             raise wrong("data", data, "a folder's path, a data set or Splits")
         dataset = data.val if isinstance(data, Splits) else complete(data)
-        new = np.ones(len(dataset), bool)
-        for run in lineage(about):
-            new &= unlearnt(run, dataset)
+        new, by_name = _unlearnt_by_all(lineage(about), dataset)
         learnt = int(np.sum(~new))
         note = f"the network was trained on {learnt:,} of these {len(dataset):,} images"
-        return Judged(dataset, note if learnt else "")
+        return Judged(dataset, "; ".join(filter(None, (note if learnt else "", by_name))))
     require_clear(data)
     seen = about.get("data")
     if data is None and seen is None:
@@ -67,11 +65,9 @@ def images_to_judge(about: dict[str, Any], data: Any = None) -> Judged:
     if count := about.get(UNLISTED):
         forgotten = f"what {count} earlier runs of these weights were trained on is not listed"
         judged = Judged(judged.dataset, "; ".join(filter(None, (judged.note, forgotten))))
-    keep = np.ones(len(judged.dataset), bool)
-    for run in runs:
-        keep &= unlearnt(run, judged.dataset)
+    keep, by_name = _unlearnt_by_all(runs, judged.dataset)
     if keep.all():
-        return judged
+        return Judged(judged.dataset, "; ".join(filter(None, (judged.note, by_name))))
     if not keep.any():
         raise InputError(
             f"the network was trained on all images of {data or seen}, or on most of them and does "
@@ -80,7 +76,8 @@ def images_to_judge(about: dict[str, Any], data: Any = None) -> Judged:
     left = f"{int(np.sum(~keep)):,} of {len(keep):,} images are left out"
     note = f"{left}: the network was trained on them"
     return Judged(
-        subset(judged.dataset, np.flatnonzero(keep)), "; ".join(filter(None, (judged.note, note)))
+        subset(judged.dataset, np.flatnonzero(keep)),
+        "; ".join(filter(None, (judged.note, note, by_name))),
     )
 
 
@@ -91,6 +88,27 @@ def unlearnt(about: dict[str, Any], dataset: Dataset) -> np.ndarray:
     """
     record = stored_record(about)
     return np.ones(len(dataset), bool) if record is None else record.match(dataset).unlearnt
+
+
+def by_name_alone(count: int) -> str:
+    """A sentence on images that were recognised by their names alone; empty without any."""
+    if not count:
+        return ""
+    return (
+        f"{count:,} images are recognised by their names alone: the packed set, or the list in the "
+        "weights, is of an older version and keeps no digests"
+    )
+
+
+def _unlearnt_by_all(runs: list[dict[str, Any]], dataset: Dataset) -> tuple[np.ndarray, str]:
+    """Which images none of `runs` was trained on: bool (N,); and `by_name_alone`."""
+    keep, by_name = np.ones(len(dataset), bool), 0
+    for run in runs:
+        if (record := stored_record(run)) is not None:
+            matched = record.match(dataset)
+            keep &= matched.unlearnt
+            by_name = max(by_name, matched.by_name)
+    return keep, by_name_alone(by_name)
 
 
 def learnt(about: dict[str, Any], dataset: Dataset, *, named: bool) -> np.ndarray:

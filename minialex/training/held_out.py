@@ -12,7 +12,7 @@ from minialex.data.sources.open import open_data
 from minialex.data.split import divide, split_by_place
 from minialex.errors import InputError
 from minialex.inference.classifier import Classifier, weight_file
-from minialex.inference.unlearnt import learnt, lineage, shortened
+from minialex.inference.unlearnt import by_name_alone, learnt, lineage, shortened
 from minialex.training import run_folder
 from minialex.training.config import TrainConfig
 from minialex.utils import checkpoint
@@ -114,11 +114,13 @@ def away_from(splits: Splits, about: dict[str, Any], key: str | None) -> Held:
     if whole is None or key is None:
         count = int(np.sum(learnt(about, val, named=key == about.get("data"))))
         return Held(splits, _warning(count, len(val)) if count else "")
+    by_name = 0
     trained_on, held_out = np.zeros(len(whole), bool), np.zeros(len(whole), bool)
     for run in lineage(about):
         own, images = run.get("data") == key, stored_record(run)
         if images is not None:
             matched = images.match(whole, own=own)
+            by_name = max(by_name, matched.by_name)
             held_out |= matched.parts == HELD_OUT
             known = matched.parts == TRAINED_ON
             trained_on |= known if images.complete else ~matched.unlearnt
@@ -136,6 +138,7 @@ def away_from(splits: Splits, about: dict[str, Any], key: str | None) -> Held:
         f"validating on the {int(np.sum(chosen)):,} images that the weights to start from were not "
         "trained on, whatever --seed and --val-fraction say"
     )
+    said = "; ".join(filter(None, (said, by_name_alone(by_name))))
     return Held(divide(whole, chosen, val.layout), said)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from minialex import __version__, schedules
 from minialex.data.dataset import Splits
-from minialex.data.image_record import fingerprint
+from minialex.data.image_record import fingerprint, same_data
 from minialex.errors import InputError
 from minialex.models.recipe import Recipe
 from minialex.parallel import DeviceConfig
@@ -70,7 +70,7 @@ def require_resumable(out: str | Path, config: TrainConfig) -> None:
         name, value = one.name, now[one.name]
         if name not in free and before.get(name, _ADDED.get(name)) != value:
             raise InputError(
-                f"the run in {out} was started with {_said(name, before.get(name))}, not "
+                f"the run in {out} was started with {_in_words(name, before.get(name))}, not "
                 f"{value!r}: resume it with the same settings, or start a new run"
             )
 
@@ -88,6 +88,8 @@ def stored_config(
     if (folder / "last.safetensors").exists():
         before = run_folder.read_config(folder).get("data", {})
         changed = [name for name in seen if before.get(name, seen[name]) != seen[name]]
+        if "fingerprint" in changed and same_data(before["fingerprint"], splits):
+            changed.remove("fingerprint")  # of an older version
         if changed:
             raise InputError(
                 f"the data of the run in {folder} has changed since ({', '.join(changed)}): "
@@ -122,6 +124,6 @@ def rate_jump(before: Recipe, now: Recipe, state: State, images: int) -> str | N
     )
 
 
-def _said(name: str, value: Any) -> str:
+def _in_words(name: str, value: Any) -> str:
     """A setting in words; those that were left open are the model's own."""
     return f"the model's own {name}" if value is None else f"{name}={value!r}"

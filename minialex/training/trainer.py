@@ -10,6 +10,7 @@ from minialex import backends, losses, schedules
 from minialex.data.dataset import Dataset, Splits
 from minialex.data.loading.loader import Loader
 from minialex.data.preprocessing import Preprocessing
+from minialex.data.remarks import every_line
 from minialex.data.statistics import Statistics, measure, supplied
 from minialex.errors import TrainingError
 from minialex.inference.classifier import Classifier, load
@@ -59,7 +60,7 @@ def train(
         require_resumable(resumed, config)
     held = held_out.open_splits(config, source, resumed)
     splits = held.splits
-    for line in splits.remarks():
+    for line in every_line(splits.remarks):
         show.say(line)
     model = resolve_model(config, splits)
     require_softmax(model.recipe, losses.get(config.loss, config.margin))

@@ -12,7 +12,8 @@ from helpers.untrained import untrained
 import minialex
 from minialex.data import image_record
 from minialex.data.dataset import Splits, subset
-from minialex.data.image_record import record
+from minialex.data.image_record import fingerprint, record, same_data
+from minialex.data.packed.format import MANIFEST, checksum
 from minialex.data.sources.open import open_data
 from minialex.data.split import split_by_place
 from minialex.errors import InputError
@@ -139,11 +140,75 @@ def test_parts_of_their_own_may_share_names(tmp_path):
         judged(about, tmp_path / "data" / "train")
 
 
-def test_packed_images_are_known_by_name(about, photos, trained_on, tmp_path):
-    minialex.prepare(photos, tmp_path / "packed", size=36, seed=5, val_fraction=0.5, progress=False)
-    packed = open_data(tmp_path / "packed")
-    assert names(packed.val) & trained_on
-    assert not judged(about, tmp_path / "packed")[0] & trained_on
+def pack(source, folder, **options):
+    options = {"size": 36, "seed": 5, "val_fraction": 0.5, "progress": False, **options}
+    minialex.prepare(source, folder, **options)
+    return folder
+
+
+def without_origins(folder):
+    """The packed set as an older version made it."""
+    values = json.loads((folder / MANIFEST).read_text())
+    for part in values["parts"].values():
+        (folder / part.pop("origins")["file"]).unlink()
+    (folder / MANIFEST).write_text(json.dumps({**values, "checksum": checksum(values)}))
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_packed_images_are_known(about, photos, trained_on, tmp_path, old):
+    packed = pack(photos, tmp_path / "packed")
+    if old:
+        without_origins(packed)
+    learnt = names(open_data(packed).val) & trained_on
+    assert learnt
+    found, note = judged(about, packed)
+    assert not found & trained_on
+    assert f"{len(learnt)} of 20 images are left out" in note
+    assert ("20 images are recognised by their names alone" in note) == old
+
+
+def test_other_photographs_of_the_same_names_are_not_taken_for_them(about, photos, tmp_path):
+    packed = pack(photographs(tmp_path / "other", seed=8), tmp_path / "packed")
+    assert judged(about, packed) == (names(open_data(packed).val), "")
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_a_run_on_a_packed_set_knows_the_photographs(photos, tmp_path, old):
+    packed = pack(photos, tmp_path / "packed")
+    if old:
+        without_origins(packed)
+    splits = open_data(packed)
+    about = {"data": str(packed), "images": record(splits).as_json()}
+    found, note = judged(about, photos)
+    assert not found & names(splits.train)
+    assert ("recognised by their names alone" in note) == old
+    other = photographs(tmp_path / "other", seed=8)
+    if not old:
+        assert judged(about, other) == (names(open_data(other).whole), "")
+
+
+def test_a_fingerprint_tells_packings_and_contents_apart(photos, tmp_path):
+    found = {
+        name: fingerprint(open_data(pack(photos, tmp_path / name, jpeg=jpeg, **options)))
+        for name, jpeg, options in (
+            ("pixels", False, {}),
+            ("smaller", False, {"size": 30}),
+            ("jpeg", True, {}),
+            ("coarser", True, {"quality": 50}),
+        )
+    }
+    assert len(set(found.values())) == 4
+    shutil.copytree(tmp_path / "pixels", tmp_path / "moved")
+    assert fingerprint(open_data(tmp_path / "moved")) == found["pixels"]
+    before = open_data(photos)
+    stored = fingerprint(before)
+    one = photos / "cat" / "03.png"
+    content = bytearray(one.read_bytes())
+    content[-20] ^= 1
+    one.write_bytes(content)
+    after = open_data(photos)
+    assert not same_data(stored, after)
+    assert same_data(image_record._names_and_sizes(before), after)  # what older runs stored
 
 
 def test_a_run_keeps_the_list_in_its_folder_and_in_exported_weights(photos, tmp_path):

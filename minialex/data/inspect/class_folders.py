@@ -1,15 +1,17 @@
 """Checks folders of images by class, also those that are too broken to be opened."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from minialex.data.decode import images
 from minialex.data.inspect import sections
-from minialex.data.inspect.sections import CheckedFile
+from minialex.data.inspect.sections import READ_SIZE, CheckedFile
 from minialex.data.sources.layouts import Layout, Part, find_layout
+from minialex.data.sources.names import read_names
+from minialex.data.split import SEED, VAL_FRACTION, described, hold_out
 
 _MODES = {  # Pillow's, in words
     "RGB": "RGB",
@@ -26,7 +28,7 @@ _MODES = {  # Pillow's, in words
 
 
 def check(
-    root: Path, size: int, workers: int | None, progress: Callable[[int], object] | None
+    root: Path, size: int | None, workers: int | None, progress: Callable[[int], object] | None
 ) -> Iterator[str]:
     """The report on `root`, after every image in it was read."""
     layout = find_layout(root)
@@ -37,14 +39,17 @@ def check(
             for part, of_part in parts.items()
             for name, class_id in zip(of_part.files, of_part.classes, strict=True)
         ],
-        lambda image: _read(*image, size),
+        lambda image: _read(*image, size or READ_SIZE),
         workers,
         progress,
     )
-    yield f"{layout.root}: {layout}"
-    if layout.val is None:
-        yield "no val/ folder: training will hold out a part of each class, drawn by its seed"
-    yield from _counts(parts)
+    drawn = layout.val is None
+    said = described(str(layout), VAL_FRACTION, SEED) if drawn else str(layout)
+    yield f"{layout.root.name}: {said}"
+    class_ids = tuple(sorted(set().union(*(of_part.class_ids for of_part in parts.values()))))
+    counts = _counts(parts, class_ids)
+    yield from sections.class_sizes(counts)
+    yield from sections.class_table(counts, class_ids, read_names(layout.root, class_ids))
     yield from _modes(files)
     yield from _sizes(files, size)
     remarks = [of_part.remarks for of_part in parts.values()]
@@ -72,12 +77,15 @@ def _read(part: str, class_id: str, path: Path, size: int) -> CheckedFile:
     return CheckedFile(part, class_id, str(path), digest, mode, width, height)
 
 
-def _counts(parts: dict[str, Part]) -> Iterator[str]:
-    for part, of_part in parts.items():
-        yield sections.class_sizes(part, [of_part.counts[i] for i in of_part.class_ids])
-    every = sorted(set().union(*(of_part.class_ids for of_part in parts.values())))
-    counts = [of_part.counts for of_part in parts.values()]
-    yield from sections.class_table(list(parts), {i: tuple(c[i] for c in counts) for i in every})
+def _counts(parts: dict[str, Part], class_ids: Sequence[str]) -> dict[str, list[int]]:
+    """Images of each class in each part, as training will have them."""
+    if len(parts) > 1:
+        return {part: [of_part.counts[i] for i in class_ids] for part, of_part in parts.items()}
+    train = parts["train"]
+    labels = np.searchsorted(np.array(class_ids, object), np.array(train.classes, object))
+    held_out = hold_out(train.files, labels, VAL_FRACTION, SEED)
+    both = {"train": labels[~held_out], "val": labels[held_out]}
+    return {part: np.bincount(k, minlength=len(class_ids)).tolist() for part, k in both.items()}
 
 
 def _modes(files: list[CheckedFile]) -> Iterator[str]:
@@ -90,14 +98,16 @@ def _modes(files: list[CheckedFile]) -> Iterator[str]:
         yield "colour modes: " + ", ".join(described)
 
 
-def _sizes(files: list[CheckedFile], size: int) -> Iterator[str]:
+def _sizes(files: list[CheckedFile], size: int | None) -> Iterator[str]:
     readable = [f for f in files if f.problem is None]
     if not readable:
         return
     sides = np.array([min(f.width, f.height) for f in readable])
-    yield f"shorter sides: {sides.min()} to {sides.max()} pixels (median {np.median(sides):.0f})"
+    yield sections.shorter_sides(sides.min(), np.median(sides), sides.max())
+    if size is None:
+        return
     if small := int((sides < size).sum()):
-        yield f"  smaller than {size}, will be enlarged: {small:,}"
+        yield f"  smaller than {size}, the --size to resize to, so enlarged: {small:,}"
     if tiny := [f for f in readable if 4 * min(f.width, f.height) < size]:
         yield f"  smaller than a quarter of {size}: {len(tiny):,}"
         yield from sections.examples(f"{f.name} ({f.width} x {f.height})" for f in tiny)

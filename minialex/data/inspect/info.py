@@ -10,11 +10,12 @@ import numpy as np
 from minialex.data.dataset import Dataset
 from minialex.data.inspect import sections
 from minialex.data.loading.loader import Loader
+from minialex.data.remarks import every_line
 from minialex.data.sources.open import open_data
 from minialex.errors import InputError
 
 _SAMPLE = 500  # images that are opened for sizes and colour; all of ILSVRC takes an hour
-_ROWS = 40  # a longer table shows the smallest and the largest classes
+_PARTS = {"train": "training", "val": "validation"}
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Info:
     colour_std: float | None
     measured: int  # training images that sizes and colour were measured on
     unreadable: dict[str, str]
+    tried: dict[str, int]  # part -> images that were read to find the unreadable ones
     remarks: tuple[str, ...] = ()  # what was left out, and what is missing
 
     def as_dict(self) -> dict[str, Any]:
@@ -48,6 +50,7 @@ class Info:
             "colour_std": self.colour_std,
             "measured": self.measured,
             "unreadable": self.unreadable,
+            "tried": self.tried,
             "remarks": list(self.remarks),
         }
 
@@ -56,13 +59,11 @@ class Info:
 
     def _lines(self) -> Iterator[str]:
         yield f"{self.name}: {self.layout}"
-        for part, counts in self.counts.items():
-            yield sections.class_sizes(part, counts)
+        yield from sections.class_sizes(self.counts)
         yield from self.remarks
         of = f"of {self.measured:,} training images"
         if self.shorter_sides is not None:
-            low, median, high = self.shorter_sides
-            yield f"shorter sides: {low} to {high} pixels (median {median}), {of}"
+            yield f"{sections.shorter_sides(*self.shorter_sides)}, {of}"
         if self.mean_colour is not None:
             red, green, blue = self.mean_colour
             yield (
@@ -70,15 +71,12 @@ class Info:
                 f"standard deviation {self.colour_std:.1f}, {of}"
             )
         if self.unreadable:
-            yield f"unreadable {of}: {len(self.unreadable):,}"
+            tried = " and ".join(
+                f"{count:,} {_PARTS[part]} images" for part, count in self.tried.items() if count
+            )
+            yield f"unreadable of {tried}: {len(self.unreadable):,}"
             yield from (f"  {r if n in r else f'{n}: {r}'}" for n, r in self.unreadable.items())
-        yield from self._table()
-
-    def _table(self) -> Iterator[str]:
-        each = zip(*self.counts.values(), strict=True)
-        rows = dict(zip(self.class_ids, each, strict=True))
-        names = dict(zip(self.class_ids, self.class_names, strict=True))
-        return sections.class_table(list(self.counts), rows, names, _ROWS)
+        yield from sections.class_table(self.counts, self.class_ids, self.class_names)
 
 
 def inspect(
@@ -98,14 +96,19 @@ def inspect(
         part: np.bincount(of_part.labels, minlength=len(of_part.class_ids)).tolist()
         for part, of_part in splits.parts.items()
     }
-    chosen = np.linspace(0, len(train) - 1, min(len(train), _SAMPLE)).astype(np.int64)
-    colour, measured, unreadable = None, len(chosen), {}
+    chosen = _chosen(train)
+    colour, measured = None, len(chosen)
+    unreadable: dict[str, str] = {}
+    tried: dict[str, int] = {}
     if (statistics := train.statistics) is not None:
         mean = statistics.mean.mean(axis=(0, 1), dtype=np.float64)
         colour = mean, float(np.sqrt(np.mean(statistics.colour_std**2)))
         measured = statistics.count
     else:
         colour, unreadable = _colour(train, chosen, workers)
+        of_val = _chosen(splits.val)
+        tried = {"train": len(chosen), "val": len(of_val)}
+        unreadable = {**unreadable, **_colour(splits.val, of_val, workers)[1]}
     sides = _sides(train, chosen)
     return Info(
         name=train.name,
@@ -118,17 +121,22 @@ def inspect(
         colour_std=round(colour[1], 2) if colour else None,
         measured=measured,
         unreadable=unreadable,
-        remarks=tuple(splits.remarks()),
+        tried=tried,
+        remarks=tuple(every_line(splits.remarks)),
     )
+
+
+def _chosen(part: Dataset) -> np.ndarray:
+    return np.linspace(0, len(part) - 1, min(len(part), _SAMPLE)).astype(np.int64)
 
 
 def _rounded(red, green, blue) -> tuple[float, float, float]:
     return round(float(red), 2), round(float(green), 2), round(float(blue), 2)
 
 
-def _colour(train: Dataset, chosen: np.ndarray, workers: int | None):
+def _colour(part: Dataset, chosen: np.ndarray, workers: int | None):
     """Mean RGB and standard deviation of some images, centre cropped."""
-    loader = Loader(train, 64, workers=workers, cache_bytes=0)
+    loader = Loader(part, 64, workers=workers, cache_bytes=0)
     means, mean_squares = [], []
     try:
         for batch in loader.batches(chosen, 64):

@@ -20,15 +20,16 @@ def problems(report: str) -> list[str]:
 
 def check_data(
     data: str | os.PathLike[str] | None,
-    size: int = 256,
+    size: int | None = None,
     *,
     workers: int | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> str:
     """Read every image of `data` and report what is in it and what is wrong, in lines of text.
 
-    `size` is the side that images will be resized to. `progress` is called with the number of
-    files just read. Raises what `open_data` raises for a path that is no data set at all.
+    `size` is the side that a model resizes images to: smaller ones are counted. `progress` is
+    called with the number of files just read. Raises what `open_data` raises for a path that is no
+    data set at all.
     """
     if data is not None and not is_builtin(data):
         root = existing_folder(data)
@@ -38,20 +39,21 @@ def check_data(
 
 
 def _check_images(
-    splits: Splits, size: int, workers: int | None, progress: Callable[[int], object] | None
+    splits: Splits, size: int | None, workers: int | None, progress: Callable[[int], object] | None
 ) -> Iterator[str]:
     """Class sizes, and unreadable or duplicate images, of any data set that can be opened."""
     yield f"{splits.train.name}: {splits.train.layout}"
     yield from sections.label_counts(splits)
     side, stored = splits.train.native_size, splits.train.stored_size
     if side is None:
-        yield f"sizes: drawn at any size, here {size} x {size}"
+        yield "sizes: drawn at any size"
         yield from sections.verdict([])
         return
     if stored is None:
-        side = size
+        side = size or sections.READ_SIZE
     else:
-        yield f"sizes: {side} x {side}" + (f", enlarged to {size} x {size}" if size > side else "")
+        enlarged = f", enlarged to {size} x {size} (--size)" if (size or 0) > side else ""
+        yield f"sizes: {side} x {side}{enlarged}"
 
     files = sections.read_all(
         [
@@ -63,11 +65,10 @@ def _check_images(
         workers,
         progress,
     )
-    remarks = [dataset.remarks for dataset in splits.parts.values()]
-    yield from sections.harmless(remarks)
+    yield from sections.harmless(splits.remarks)
     if stored is None:
         yield from sections.decoder_note()
-    problems = dict.fromkeys(problem for remark in remarks for problem in remark.problems())
+    problems = dict.fromkeys(problem for each in splits.remarks for problem in each.problems())
     yield from sections.verdict(
         [
             *problems,

@@ -1,7 +1,7 @@
 """The parts of a report on a data set, as lines of text."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from statistics import median
@@ -20,6 +20,8 @@ from minialex.utils.cores import usable_cores
 T = TypeVar("T", bound=tuple[Any, ...])
 
 PROBLEMS = "problems:"  # everything after this line of a report
+
+READ_SIZE = 256  # images are read at, as for the paper's network, unless another size is named
 
 _TABLE_ROWS = 40  # a longer table shows the smallest and the largest classes
 _EXAMPLES = 10
@@ -40,44 +42,53 @@ class CheckedFile:
 
 
 def label_counts(splits: Splits) -> Iterator[str]:
-    """Images of each part, and a table of its classes by name."""
-    counts = {}
-    for part, dataset in splits.parts.items():
-        of_class = np.bincount(dataset.labels, minlength=len(splits.train.class_names)).tolist()
-        yield class_sizes(part, of_class)
-        counts[part] = of_class
-    each = zip(*counts.values(), strict=True)
-    rows = sorted(zip(splits.train.class_names, each, strict=True))
-    yield from class_table(list(counts), dict(rows))
+    """Images of each part, and a table of its classes."""
+    train = splits.train
+    counts = {
+        part: np.bincount(dataset.labels, minlength=len(train.class_ids)).tolist()
+        for part, dataset in splits.parts.items()
+    }
+    yield from class_sizes(counts)
+    yield from class_table(counts, train.class_ids, train.class_names)
 
 
-def class_sizes(part: str, counts: Sequence[int]) -> str:
-    """How many images and classes a part has, and how evenly they are spread."""
-    counts = counts or [0]
-    return (
-        f"{part}: {sum(counts):,} images in {len(counts):,} classes, "
-        f"{min(counts):,} to {max(counts):,} per class (median {median(counts):,.0f})"
-    )
+def class_sizes(counts: Mapping[str, Sequence[int]]) -> Iterator[str]:
+    """How many images and classes each part has, and how evenly they are spread."""
+    for part, of_class in counts.items():
+        of_class = of_class or [0]
+        each = _span(min(of_class), median(of_class), max(of_class), "per class")
+        yield f"{part}: {sum(of_class):,} images in {len(of_class):,} classes, {each}"
+
+
+def shorter_sides(low: float, middle: float, high: float) -> str:
+    """How large the images are: the smallest, median and largest shorter side in pixels."""
+    return f"shorter sides: {_span(low, middle, high, 'pixels')}"
+
+
+def _span(low: float, middle: float, high: float, unit: str) -> str:
+    if low == high:
+        return f"{low:,} {unit}"
+    return f"{low:,} to {high:,} {unit} (median {middle:,.0f})"
 
 
 def class_table(
-    parts: Sequence[str],
-    rows: dict[str, tuple[int, ...]],
-    names: dict[str, str] | None = None,
-    most: int = _TABLE_ROWS,
+    counts: Mapping[str, Sequence[int]],
+    class_ids: Sequence[str],
+    class_names: Sequence[str],
 ) -> Iterator[str]:
     """A row for each class: its images in each part, and its readable name if there is another."""
-    order = list(rows)
+    order, most = list(range(len(class_ids))), _TABLE_ROWS
     if len(order) > most:
-        order.sort(key=lambda name: rows[name][0])
+        first = next(iter(counts.values()))
+        order.sort(key=first.__getitem__)
         order = order[: most // 4] + order[-most // 4 :]
         yield f"the {most // 4} smallest and {most // 4} largest classes:"
-    width = max([5, *map(len, order)])
-    yield f"  {'class':<{width}}" + "".join(f"{part:>9}" for part in parts)
+    width = max([5, *(len(class_ids[row]) for row in order)])
+    yield f"  {'class':<{width}}" + "".join(f"{part:>9}" for part in counts)
     for row in order:
-        line = f"  {row:<{width}}" + "".join(f"{count:>9,}" for count in rows[row])
-        name = row if names is None else names[row]
-        yield line if name == row else f"{line}  {name}"
+        class_id, name = class_ids[row], class_names[row]
+        line = f"  {class_id:<{width}}" + "".join(f"{each[row]:>9,}" for each in counts.values())
+        yield line if name == class_id else f"{line}  {name}"
 
 
 def file_problems(files: Iterable[CheckedFile]) -> Iterator[str]:
@@ -134,7 +145,7 @@ def decoder_note() -> Iterator[str]:
 def harmless(remarks: Sequence[Remarks]) -> Iterator[str]:
     """What was left out and is no problem."""
     problems = {problem for one in remarks for problem in one.problems()}
-    yield from (line for line in every_line(list(remarks)) if line not in problems)
+    yield from (line for line in every_line(remarks) if line not in problems)
 
 
 def fingerprint(pixels: np.ndarray) -> bytes:

@@ -37,6 +37,8 @@ class Packed(Dataset):
     counts: tuple[int, ...]  # images of each shard
     byte_ranges: np.ndarray | None  # int64 (N, 2): offset and length of each JPEG in its shard
     statistics: Statistics | None = None  # of the training part
+    origins: np.ndarray | None = None  # uint64 (N, 2): bytes and digest of what was packed
+    checksums: tuple[str, ...] = ()  # of the shards
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -72,6 +74,14 @@ class Packed(Dataset):
     def image_name(self, index: int) -> str:
         name = self.names[index].decode("utf-8", "surrogateescape")
         return inner_name(name, self.class_ids[int(self.labels[index])])
+
+    def content_size(self, index: int) -> int | None:
+        size = 0 if self.origins is None else int(self.origins[index, 0])
+        return size or None
+
+    def content_digest(self, index: int) -> str | None:
+        found = 0 if self.origins is None else int(self.origins[index, 1])
+        return f"{found:016x}" if found else None
 
     def describe(self, index: int) -> str:
         shard, row = locate(index, self._starts)
@@ -150,6 +160,9 @@ def _open_part(manifest: Manifest, part: str) -> Packed:
     native = values.get("native_size")
     if native is not None:
         native = min(manifest.number(values, "native_size", 1, 1 << 40), size)
+    origins = None
+    if "origins" in of_part:  # older versions kept none
+        origins = manifest.map(manifest.of(of_part, "origins", dict), "<u8", (count, 2))
     kind, source = "JPEG" if manifest.jpeg else "pixels", manifest.of(values, "source", str)
     return Packed(
         folder=manifest.root,
@@ -165,6 +178,8 @@ def _open_part(manifest: Manifest, part: str) -> Packed:
         counts=tuple(counts),
         byte_ranges=_byte_ranges(manifest, of_part, part, counts, shards),
         statistics=manifest.statistics() if part == "train" else None,
+        origins=origins,
+        checksums=tuple(str(entry.get("sha256")) for entry in of_part["shards"]),
     )
 
 

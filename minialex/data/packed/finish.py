@@ -63,7 +63,7 @@ def finish(folder: Path, state: PrepareState, splits: Splits, root: Path | None)
                 lines.append(f"  class {class_id} has no image left")
     lines += _left_out({k: v for part in PARTS for k, v in state.parts[part].left_out.items()})
     lines += _same(state.parts, labels, names, train.class_ids)
-    reports = (dataset.remarks.report() for dataset in splits.parts.values())
+    reports = (remarks.report() for remarks in splits.remarks)
     lines += dict.fromkeys(line for report in reports for line in report)
     atomic.write_text(folder / REPORT, "\n".join(lines) + "\n")
     atomic.write_json(folder / MANIFEST, {**values, "checksum": checksum(values)})
@@ -107,6 +107,9 @@ def _write_part(
         "names": {**written, "width": width},
         "shards": part.shards,
     }
+    if any(size or digest for size, digest in part.origins):  # files, or records of one
+        origins = np.array(part.origins, np.uint64)
+        values["origins"] = write_array(folder / f"{name}-origins.npy", origins, "<u8")
     if state.request["quality"] is not None:
         values["places"] = write_array(folder / f"{name}-places.npy", np.array(part.places), "<i8")
     return values

@@ -5,6 +5,7 @@ mean.npy             float32 (S, S, 3), the training images' mean
 train-00000.npy      uint8 (n, S, S, 3), RGB; or train-00000.jpegs, JPEG files end to end
 train-labels.npy     int64 (N,), indices into the manifest's classes
 train-names.npy      bytes (N,), each image's path in the source
+train-origins.npy    uint64 (N, 2), of the file each image came from: bytes, and digest; 0: unknown
 train-places.npy     int64 (N, 2), of JPEG only: byte offset in the shard, and length
 report.txt           what was left out, and why
 """

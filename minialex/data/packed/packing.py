@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minialex.data.dataset import Dataset
+from minialex.data.dataset import Dataset, digest
 from minialex.data.decode import images
 from minialex.data.loading.retry import may_pass, patiently
 from minialex.data.loading.workers import Workers
@@ -38,6 +38,7 @@ class Read(NamedTuple):
 
     content: bytes | memoryview  # what is stored
     digest: int  # of what is stored
+    origin: tuple[int, int]  # bytes and digest of the image as it came; 0: unknown
     pixels: np.ndarray  # as training will see them: uint8 (S, S, 3)
     products: np.ndarray
 
@@ -52,9 +53,15 @@ class PartState:
     kept: list[int] = field(default_factory=list)  # indices in the source
     digests: list[int] = field(default_factory=list)  # of the kept images
     places: list[tuple[int, int]] = field(default_factory=list)  # byte offset in the shard, length
+    origins: list[tuple[int, int]] = field(default_factory=list)  # of the kept images
 
 
-_ARRAYS = {"kept": (np.int64, (-1,)), "digests": (np.uint64, (-1,)), "places": (np.int64, (-1, 2))}
+_ARRAYS = {
+    "kept": (np.int64, (-1,)),
+    "digests": (np.uint64, (-1,)),
+    "places": (np.int64, (-1, 2)),
+    "origins": (np.uint64, (-1, 2)),
+}
 
 
 @dataclass
@@ -83,6 +90,9 @@ class PrepareState:
         """The state in `folder`; raises InputError where it is damaged."""
         tensors, metadata = checkpoint.load(folder / STATE)
         try:
+            for name in metadata["parts"]:  # older versions kept no origins
+                unknown = np.zeros((len(tensors[f"{name}.kept"]), 2), np.uint64)
+                tensors.setdefault(f"{name}.origins", unknown)
             parts = {
                 name: PartState(**of, **{k: tensors[f"{name}.{k}"].tolist() for k in _ARRAYS})
                 for name, of in metadata["parts"].items()
@@ -116,7 +126,7 @@ def pack(
             suffix = "npy" if quality is None else "jpegs"
             path = folder / f"{name}-{part.done // per_shard:05d}.{suffix}"
             indices = range(part.done, min(part.done + per_shard, len(dataset)))
-            stored: list[tuple[int, bytes | memoryview, int]] = []  # index, content, digest
+            stored: list[tuple] = []  # index, content, digest, origin
             left_out = {}
             total, products = np.zeros_like(state.total), np.zeros_like(state.products)
             for index in indices:
@@ -124,7 +134,7 @@ def pack(
                 if isinstance(image, str):
                     left_out[source_name(dataset, index, root)] = image
                 else:
-                    stored.append((index, image.content, image.digest))
+                    stored.append((index, image.content, image.digest, image.origin))
                     total += image.pixels
                     products += image.products
                 bar.update(1)
@@ -158,12 +168,13 @@ def _write_shard(path: Path, part: PartState, stored: list[tuple], size: int | N
     """Write the images and note them; no file if there are none. `size` None is for JPEG."""
     if not stored:
         return
-    indices, contents, digests = zip(*stored, strict=True)
+    indices, contents, digests, origins = zip(*stored, strict=True)
     head = [] if size is None else [header("|u1", (len(stored), size, size, 3))]
     entry = write_file(path, [*head, *contents])
     part.shards.append({"file": path.name, "images": len(stored), **entry})
     part.kept += indices
     part.digests += digests
+    part.origins += origins
     lengths = [len(content) for content in contents]
     offsets = np.cumsum([sum(map(len, head)), *lengths]).tolist()
     part.places += zip(offsets, lengths, strict=False)
@@ -180,6 +191,7 @@ def _reader(
             return wrong
         try:
             image = patiently(lambda: dataset.image(index, size))
+            origin = patiently(lambda: _origin(dataset, index))
         except (InputError, OSError) as error:
             if isinstance(error, OSError) and may_pass(error):
                 raise OSError(  # the image is not damaged, and must not be missing for good
@@ -193,10 +205,19 @@ def _reader(
         if quality is not None:
             content = encode(image, quality)
             image = images.load_rgb(content)
-        digest = int.from_bytes(hashlib.sha256(content).digest()[:8], "big")
-        return Read(content, digest, image, channel_products(image))
+        of_content = int.from_bytes(hashlib.sha256(content).digest()[:8], "big")
+        return Read(content, of_content, origin, image, channel_products(image))
 
     return read
+
+
+def _origin(dataset: Dataset, index: int) -> tuple[int, int]:
+    """Bytes and digest of an image as it came, by which a run's images are recognised."""
+    found = dataset.content_digest(index)
+    if found is None:
+        content = dataset.content(index)
+        found = "0" if content is None else digest(content)
+    return dataset.content_size(index) or 0, int(found, 16)
 
 
 def _in_order(

@@ -163,7 +163,7 @@ def _open_train(root: Path, kit: devkit.Devkit | None) -> TarImages:
         )
     counts = [len(found[class_id]) for class_id in class_ids]
     if kit:
-        remarks.lacking.extend(kit.lacking(Counter(dict(zip(class_ids, counts, strict=True)))))
+        remarks.lack(*kit.lacking(Counter(dict(zip(class_ids, counts, strict=True)))))
     layout = f"ILSVRC-2012 archives, {len(class_ids):,} classes"
     return TarImages(
         archive=path,

@@ -97,7 +97,7 @@ def open_validation(root: Path) -> Dataset:
 
 
 def _check(
-    root: Path, size: int, workers: int | None, progress: Callable[[int], object] | None
+    root: Path, size: int | None, workers: int | None, progress: Callable[[int], object] | None
 ) -> Iterable[str]:
     from minialex.data.inspect import class_folders  # which lists them by this module
 

@@ -9,7 +9,7 @@ import csv
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from minialex.data.decode import kinds
@@ -39,20 +39,34 @@ EXPECTED = f"the development kit, {SOLUTION} or val.txt"
 
 @dataclass(frozen=True)
 class Labels:
-    """Class ids by image name without suffix, as a file gives them."""
+    """Class ids by image name, as a file gives them."""
 
     path: Path
-    classes: dict[str, str]  # also by the file's whole name; "#5" is ILSVRC's validation image 5
-    images: int  # that it names
+    classes: dict[str, str]  # "#5" is ILSVRC's validation image 5
+    stems: dict[str, str] = field(default_factory=dict)  # name without suffix -> name in `classes`
+    twice: dict[str, str] = field(default_factory=dict)  # name -> another class that it has too
+
+    def entry(self, name: str) -> str | None:
+        """The key in `classes` of the image file `name`, None if it is not listed.
+
+        Raises InputError for an image that has two classes.
+        """
+        name = name.rpartition("/")[2]
+        stem = _stem(name)
+        match = _NUMBERED.fullmatch(stem)
+        keys = name, stem, self.stems.get(stem), f"#{int(match[1])}" if match else None
+        found = next((key for key in keys if key in self.classes), None)
+        if found in self.twice:
+            raise InputError(
+                f"{self.path} gives {found} two classes, {self.classes[found]} and "
+                f"{self.twice[found]}: remove the line that is wrong"
+            )
+        return found
 
     def of(self, name: str) -> str | None:
         """The class of the image file `name`, None if it is not listed."""
-        name = name.rpartition("/")[2]
-        stem = _stem(name)
-        found = self.classes.get(name) or self.classes.get(stem)
-        if found is None and (match := _NUMBERED.fullmatch(stem)):
-            found = self.classes.get(f"#{int(match[1])}")
-        return found
+        entry = self.entry(name)
+        return None if entry is None else self.classes[entry]
 
 
 def find(folders: Iterable[Path], class_ids: tuple[str, ...]) -> Labels | None:
@@ -88,7 +102,7 @@ def in_names(folder: Path, names: list[str]) -> Labels | None:
     """The classes that the images' own names say, as in ILSVRC2012_val_00000001_n01751748.JPEG."""
     found = {name: _WNID_IN_NAME.fullmatch(name.partition(".")[0]) for name in names}
     classes = {name: match[1] or match[2] for name, match in found.items() if match}
-    return Labels(folder, classes, len(classes)) if len(classes) == len(names) else None
+    return Labels(folder, classes) if len(classes) == len(names) else None
 
 
 def solution(path: Path) -> Labels:
@@ -99,14 +113,13 @@ def solution(path: Path) -> Labels:
     if not rows or rows[0][:2] != ["ImageId", "PredictionString"]:
         raise InputError(f"{path} does not start with ImageId,PredictionString: download it again")
     named = (row for row in rows[1:] if len(row) > 1 and row[1].split())
-    classes = {row[0]: row[1].split()[0] for row in named}
-    return Labels(path, classes, len(classes))
+    return _by_name(path, ((row[0], row[1].split()[0]) for row in named))
 
 
 def _of_kit(kit: devkit.Devkit) -> Labels:
     numbers = enumerate(kit.truth, 1)
     classes = {f"#{n}": kit.wnids[number] for n, number in numbers}
-    return Labels(kit.path, classes, len(classes))
+    return Labels(kit.path, classes)
 
 
 def _truth(path: Path, mapped: Path) -> Labels:
@@ -116,12 +129,12 @@ def _truth(path: Path, mapped: Path) -> Labels:
     numbers = _text(path).split()
     if strange := sorted(set(numbers) - set(wnids)):
         raise InputError(f"{path} names class {strange[0]}, which {mapped} does not have")
-    return Labels(path, {f"#{n}": wnids[k] for n, k in enumerate(numbers, 1)}, len(numbers))
+    return Labels(path, {f"#{n}": wnids[k] for n, k in enumerate(numbers, 1)})
 
 
 def _in_order(path: Path) -> Labels:
     lines = _text(path).split()
-    return Labels(path, {f"#{n}": wnid for n, wnid in enumerate(lines, 1)}, len(lines))
+    return Labels(path, {f"#{n}": wnid for n, wnid in enumerate(lines, 1)})
 
 
 def _pairs(path: Path, class_ids: tuple[str, ...], folders: list[Path]) -> Labels:
@@ -137,11 +150,18 @@ def _pairs(path: Path, class_ids: tuple[str, ...], folders: list[Path]) -> Label
     if not any(value in known for value in values) and all(v.isdecimal() for v in values):
         order = _class_order(path, max(map(int, values)), class_ids, folders)
         values = [order[int(value)] for value in values]
-    classes = {}
-    for (full, _), value in zip(pairs, values, strict=True):
-        name = full.rpartition("/")[2]
-        classes[name] = classes[_stem(name)] = value
-    return Labels(path, classes, len({name for name, _ in pairs}))
+    names = (full.rpartition("/")[2] for full, _ in pairs)
+    return _by_name(path, zip(names, values, strict=True))
+
+
+def _by_name(path: Path, pairs: Iterable[tuple[str, str]]) -> Labels:
+    """Labels of pairs of an image's name and its class."""
+    found = Labels(path, {})
+    for name, class_id in pairs:
+        if found.classes.setdefault(name, class_id) != class_id:
+            found.twice[name] = class_id
+        found.stems.setdefault(_stem(name), name)
+    return found
 
 
 def _stem(name: str) -> str:

@@ -8,6 +8,7 @@ train/<class>/ and val/ flat           with a file of labels, see labels.py
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from minialex.data.decode import kinds
@@ -31,7 +32,7 @@ class Part:
     remarks: Remarks = field(default_factory=Remarks)
     labels: str = ""  # the name of the file that gives the classes
 
-    @property
+    @cached_property
     def counts(self) -> Counter[str]:
         """Images of each class."""
         return Counter(self.classes)
@@ -106,27 +107,32 @@ def flat_folder(folder: Path, known: labels.Labels, class_ids: tuple[str, ...]) 
     """The images directly in `folder` with the classes that `known` gives, of `class_ids`."""
     remarks = Remarks()
     names = walk.listing(folder, remarks, f"{_name(folder)}/", known.path.name).images
-    files, classes = [], []
+    files, classes, entries = [], [], set()
+    wanted = set(class_ids)
     for name in names:
-        class_id = known.of(name)
-        if class_id is None:
+        entry = known.entry(name)
+        if entry is None:
             raise InputError(
                 f"{str(folder / name)!r} has no label, because {known.path} does not name it: "
                 "remove the file, or complete the download"
             )
-        if class_id in class_ids:
+        entries.add(entry)
+        class_id = known.classes[entry]
+        if class_id in wanted:
             files.append(name)
             classes.append(class_id)
         else:
             remarks.leave_out(walk.OTHER_CLASS, f"{_name(folder)}/{name}")
-    if names and not files:
+    if entries and not files:
+        example = known.classes[min(entries)]
         raise InputError(
             f"{known.path} gives the images in {str(folder)!r} other classes than the training "
-            f"images have, {known.of(names[0])} for example: the two do not belong together"
+            f"images have, {example} for example: the two do not belong together"
         )
-    if missing := known.images - len(names):
+    named = len(known.classes)
+    if missing := named - len(entries):
         remarks.lack(
-            f"{missing:,} of the {known.images:,} images that {known.path.name} names are not in "
+            f"{missing:,} of the {named:,} images that {known.path.name} names are not in "
             f"{_name(folder)}/"
         )
     return Part(folder, tuple(files), tuple(classes), class_ids, remarks, known.path.name)
@@ -138,7 +144,7 @@ def devkit_counts(train: Part, folders: Iterable[Path]) -> None:
     if path is None:
         return
     try:
-        train.remarks.lacking.extend(devkit.read(path).lacking(train.counts))
+        train.remarks.lack(*devkit.read(path).lacking(train.counts))
     except InputError as error:  # images in class folders can be used without the kit
         train.remarks.lack(str(error))
 

@@ -1,6 +1,7 @@
 """Names of ILSVRC: readable class names, and the class that a file's own name says."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 _FILES = ("synset_words.txt", "LOC_synset_mapping.txt", "words.txt")
@@ -27,8 +28,9 @@ def short_names(class_ids: tuple[str, ...], known: dict[str, str]) -> tuple[str,
     """
     full = [known.get(class_id, class_id) for class_id in class_ids]
     short = [words.split(",")[0].strip() for words in full]
+    of_short, of_full = Counter(short), Counter(full)
     return tuple(
-        s if short.count(s) == 1 else w if full.count(w) == 1 else f"{w} ({i})"
+        s if of_short[s] == 1 else w if of_full[w] == 1 else f"{w} ({i})"
         for i, s, w in zip(class_ids, short, full, strict=True)
     )
 

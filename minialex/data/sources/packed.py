@@ -14,11 +14,11 @@ def _open(root: Path, *, seed: int, val_fraction: float) -> Splits:
 
 
 def _check(
-    root: Path, size: int, workers: int | None, progress: Callable[[int], object] | None
+    root: Path, size: int | None, workers: int | None, progress: Callable[[int], object] | None
 ) -> Iterator[str]:
     """Class sizes, and whether every byte is still what was written."""
     splits = open_packed(root)
-    yield f"{root}: {splits.train.layout}"
+    yield f"{splits.train.name}: {splits.train.layout}"
     yield from sections.label_counts(splits)
     yield from sections.verdict(verify(root))
 

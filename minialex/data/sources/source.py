@@ -28,14 +28,14 @@ class Open(Protocol):
 class Check(Protocol):
     """The lines of `minialex check --data` for a folder that matches.
 
-    `size` is the side that images will be resized to; `progress` is called with the number of
-    files just read.
+    `size` is the side that a model resizes images to, None where none is named; `progress` is
+    called with the number of files just read.
     """
 
     def __call__(
         self,
         root: Path,
-        size: int,
+        size: int | None,
         workers: int | None,
         progress: Callable[[int], object] | None,
     ) -> Iterable[str]: ...

@@ -29,6 +29,8 @@ LINKS = (_NOWHERE, _ANNEX, _CIRCLE)  # which may be whole classes
 _OTHERS = ".csv .html .jpegs .json .mat .md .npy .npz .py .txt .xml .yaml"
 
 _RUN = {"config.json", "last.safetensors"}
+_Identity = tuple[int, int]  # device and inode
+
 _PACKED = {"train-00000.npy", "train-00000.jpegs", "train-labels.npy", "unfinished.safetensors"}
 
 
@@ -83,34 +85,27 @@ def below(folder: Path, remarks: Remarks, prefix: str = "") -> Iterator[str]:
 
     A folder to which several links lead is read once.
     """
-    yield from _below(folder, remarks, prefix, "", set(), ())
-
-
-def _below(
-    folder: Path,
-    remarks: Remarks,
-    prefix: str,
-    inside: str,
-    seen: set[tuple[int, int]],
-    above: tuple[tuple[int, int], ...],
-) -> Iterator[str]:
-    try:
-        state = os.stat(folder)
-        identity = state.st_dev, state.st_ino
-        if state.st_ino and identity in seen:  # 0 on some network drives
-            reason = _CIRCLE if identity in above else _AGAIN
-            remarks.leave_out(reason, prefix + inside.rstrip("/"))
-            return
-        seen.add(identity)
-        found = listing(folder, remarks, prefix + inside)
-    except OSError as error:
-        remarks.leave_out(_unopened(error), prefix + inside.rstrip("/"))
-        return
-    yield from (inside + name for name in found.images)
-    for name in found.folders:
-        yield from _below(
-            folder / name, remarks, prefix, f"{inside}{name}/", seen, (*above, identity)
-        )
+    seen: set[_Identity] = set()
+    above: list[_Identity] = []  # of the folders that the next one is in
+    todo = [("", 0)]  # a stack, not recursion: trees can be deeper than Python's limit
+    while todo:
+        inside, depth = todo.pop()
+        del above[depth:]
+        try:
+            state = os.stat(folder / inside)
+            identity = state.st_dev, state.st_ino
+            if state.st_ino and identity in seen:  # 0 on some network drives
+                reason = _CIRCLE if identity in above else _AGAIN
+                remarks.leave_out(reason, prefix + inside.rstrip("/"))
+                continue
+            seen.add(identity)
+            found = listing(folder / inside, remarks, prefix + inside)
+        except OSError as error:
+            remarks.leave_out(_unopened(error), prefix + inside.rstrip("/"))
+            continue
+        above.append(identity)
+        yield from (inside + name for name in found.images)
+        todo += [(f"{inside}{name}/", depth + 1) for name in reversed(found.folders)]
 
 
 def why_left_out(name: str, head: Callable[[], bytes]) -> Reason | None:

@@ -1,9 +1,13 @@
+import shutil
+
 import numpy as np
+import pytest
 from helpers import ilsvrc
 from PIL import Image
 
-from minialex.data.inspect import info
+from minialex.data.inspect import sections
 from minialex.data.inspect.info import inspect
+from minialex.data.inspect.report import check_data
 from minialex.data.packed.prepare import prepare
 
 
@@ -18,7 +22,7 @@ def test_a_folder(photos, photo):
     text = str(found)
     assert "train: 11 images in 2 classes, 5 to 6 per class (median 6)" in text
     assert "shorter sides: 20 to 30 pixels (median 30), of 11 training images" in text
-    assert "unreadable of 11 training images: 1" in text
+    assert "unreadable of 11 training images and 4 validation images: 1" in text
     assert f"  {cut} cannot be read as an image" in text
     assert "  cat          6        2" in text
     assert found.as_dict()["classes"][1] == {"id": "dog", "name": "dog", "train": 5, "val": 2}
@@ -53,7 +57,7 @@ def test_archives(tmp_path):
 
 
 def test_many_classes_are_shortened(monkeypatch):
-    monkeypatch.setattr(info, "_ROWS", 8)
+    monkeypatch.setattr(sections, "_TABLE_ROWS", 8)
     text = str(inspect("shapes:60"))
     assert "the 2 smallest and 2 largest classes:" in text
     assert sum(line.startswith("  ") for line in text.splitlines()) == 5
@@ -65,3 +69,31 @@ def test_all_unreadable(photos):
     found = inspect(photos)
     assert found.mean_colour is None
     assert "unreadable" in str(found)
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_unreadable_images_of_both_parts_are_named(photos, part):
+    broken = photos / part / "cat" / "1.JPEG"
+    broken.write_bytes(b"no photograph")
+    found = inspect(photos)
+    assert list(found.unreadable) == [str(broken)]
+    assert found.as_dict()["tried"] == {"train": 10, "val": 4}
+
+
+@pytest.mark.parametrize("layout", ["train and val", "classes", "names", "val lacks a class"])
+def test_check_prints_the_same_counts(photos, layout):
+    root = photos
+    if layout == "classes":
+        root = photos / "train"
+    if layout == "names":
+        (photos / "synset_words.txt").write_text("cat domestic cat, Felis\ndog hound\n")
+    if layout == "val lacks a class":
+        shutil.rmtree(photos / "val" / "cat")
+
+    def counts(text):
+        found = text.splitlines()[1:]
+        return [line for line in found if line.startswith(("train: ", "val: ", "  "))]
+
+    told = counts(str(inspect(root)))
+    assert told == counts(check_data(root).partition("problems:")[0])
+    assert len(told) == 5

@@ -22,14 +22,14 @@ def test_a_healthy_folder(photos):
     told: list[int] = []
     text = check_data(photos, 30, progress=told.append)
     assert text.splitlines() == [
-        f"{photos}: class folders in train/ and val/",
-        "train: 10 images in 2 classes, 5 to 5 per class (median 5)",
-        "val: 4 images in 2 classes, 2 to 2 per class (median 2)",
+        "photos: class folders in train/ and val/",
+        "train: 10 images in 2 classes, 5 per class",
+        "val: 4 images in 2 classes, 2 per class",
         "  class    train      val",
         "  cat          5        2",
         "  dog          5        2",
         "colour modes: 14 RGB",
-        "shorter sides: 30 to 30 pixels (median 30)",
+        "shorter sides: 30 pixels",
         "no problems found",
     ]
     assert sum(told) == 14
@@ -117,7 +117,8 @@ def test_nothing_to_hold_out_is_a_problem(tmp_path, photo):
 
 def test_class_folders_alone(photos):
     text = check_data(photos / "train", 16)
-    assert "training will hold out a part of each class" in text
+    assert "class folders, about 10% of each class held out by seed 0" in text
+    assert "enlarge" not in check_data(photos / "train")
     shutil.rmtree(photos / "train" / "cat")
     assert "only 1 class" in check_data(photos / "train", 16)
 
@@ -134,8 +135,9 @@ def test_records_and_drawings(tmp_path):
     records = np.random.default_rng(0).integers(0, 10, (20, 3073), np.uint8)
     (tmp_path / "data_batch_1.bin").write_bytes(records.tobytes())
     (tmp_path / "test_batch.bin").write_bytes(records[:1].tobytes())
-    text = check_data(tmp_path)
-    assert "sizes: 32 x 32, enlarged to 256 x 256" in text
+    assert "sizes: 32 x 32\n" in check_data(tmp_path)
+    text = check_data(tmp_path, 256)
+    assert "sizes: 32 x 32, enlarged to 256 x 256 (--size)" in text
     assert "train/val leakage, images of val that are also in train: 1" in text
     assert "no problems found" in check_data("shapes:48")
 

@@ -16,6 +16,7 @@ from helpers import ilsvrc
 from helpers.cli_tools import COMMAND
 
 from minialex.data import statistics
+from minialex.data.dataset import digest
 from minialex.data.decode import images
 from minialex.data.loading import retry
 from minialex.data.packed import packing
@@ -365,7 +366,11 @@ def test_a_changed_source_is_not_mixed_in(photos, photo, tmp_path, monkeypatch):
         patch.setattr(packing, "write_file", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             pack(photos, tmp_path / "packed")
-    assert not (tmp_path / "packed" / packing.STATE).exists()
+    assert packing.PrepareState.load(tmp_path / "packed").parts["train"].done == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(packing, "write_file", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):  # of other options, as nothing is done yet
+            pack(photos, tmp_path / "packed", size=32)
     write, done = packing.write_file, []
 
     def second(path, blocks):
@@ -419,3 +424,42 @@ def test_small_images_are_not_enlarged_without_a_word(photos, tmp_path, capsys):
         said = capsys.readouterr().out
         assert ("pixels wide" in said) == bool(word)
         assert word in said
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["report.txt", "train-00000.npy", "val-notes.npy", "film.part", ".thesis.me-1.part"],
+)
+def test_no_file_of_another_program_is_touched(photos, tmp_path, name):
+    (tmp_path / "packed").mkdir()
+    mine = tmp_path / "packed" / name
+    mine.write_bytes(b"a year's work")
+    with pytest.raises(InputError, match="contains other files"):
+        pack(photos, tmp_path / "packed")
+    assert contents(tmp_path / "packed") == {name: b"a year's work"}
+
+
+def test_files_beside_an_unfinished_set_are_left_alone(photos, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(packing, "write_file", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            pack(photos, tmp_path / "packed")
+    (tmp_path / "packed" / "film.part").write_bytes(b"half a film")
+    left = tmp_path / "packed" / ".val-00000.npy.some_host-12.part"
+    left.write_bytes(b"half a shard")
+    pack(photos, tmp_path / "packed")
+    assert (tmp_path / "packed" / "film.part").read_bytes() == b"half a film"
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("chained", [False, True])
+def test_a_packed_set_knows_what_it_was_made_from(photos, tmp_path, chained):
+    pack(photos, tmp_path / "packed")
+    if chained:
+        pack(tmp_path / "packed", tmp_path / "again", size=16)
+    packed, source = open_data(tmp_path / ("again" if chained else "packed")), open_data(photos)
+    for part, of_part in source.parts.items():
+        for index in range(len(of_part)):
+            content = of_part.content(index)
+            assert packed.parts[part].content_digest(index) == digest(content)
+            assert packed.parts[part].content_size(index) == len(content)

@@ -8,7 +8,9 @@ from helpers import ilsvrc
 from PIL import Image
 
 from minialex.data.inspect.report import check_data
+from minialex.data.remarks import every_line
 from minialex.data.sources import labels
+from minialex.data.sources.layouts import flat_folder
 from minialex.data.sources.open import open_data, open_for_evaluation
 from minialex.errors import InputError
 
@@ -89,7 +91,7 @@ def test_a_flat_val_opens_where_its_labels_can_be_read(root, given):
     assert splits.val.labels.tolist() == seen(splits.val) == [2, 1, 1, 3, 0, 0]
     assert splits.train.labels.tolist() == seen(splits.train)
     assert splits.val.layout.startswith("class folders in train/, labels of val/ from ")
-    assert splits.remarks() == []
+    assert every_line(splits.remarks) == []
     assert open_for_evaluation(root).labels.tolist() == [2, 1, 1, 3, 0, 0]
     assert check_data(root, 16).endswith("no problems found")
 
@@ -174,7 +176,7 @@ def test_classes_may_be_called_like_a_part(tmp_path):
     fill(tmp_path, ["car", "test", "train"])
     splits = open_data(tmp_path)
     assert splits.train.class_ids == ("car", "test", "train")
-    assert splits.train.layout.startswith("class folders, 10%")
+    assert splits.train.layout.startswith("class folders, about 10%")
 
 
 def test_a_flat_test_folder_is_left_out_with_a_word(tmp_path):
@@ -182,7 +184,7 @@ def test_a_flat_test_folder_is_left_out_with_a_word(tmp_path):
     fill(tmp_path, ["test"])
     splits = open_data(tmp_path)
     assert (len(splits.train), len(splits.val)) == (4, 2)
-    assert splits.remarks() == [
+    assert every_line(splits.remarks) == [
         "left out: images without a label: 3 (test/0.png, test/1.png, test/2.png)"
     ]
     fill(tmp_path / "val", ["a", "b"], seed=1)
@@ -224,3 +226,44 @@ def test_a_dot_in_a_listed_name_is_no_suffix(tmp_path):
     found = labels.find([tmp_path], ("a", "b"))
     assert [found.of(f"img.{n}.png") for n in (1, 2, 3)] == ["a", None, "b"]
     assert found.of("img.3.jpg") == "b"
+
+
+def flat(root, names, listed):
+    """Class folders of training images, a flat val/, and its labels."""
+    fill(root / "train", ["a", "b"])
+    fill(root, ["val"])
+    for path in (root / "val").iterdir():
+        path.unlink()
+    for name in names:
+        shutil.copy(root / "train" / "a" / "0.png", root / "val" / name)
+    (root / "val.txt").write_text(listed)
+
+
+def test_what_is_missing_by_the_list_is_counted_by_its_entries(tmp_path):
+    flat(tmp_path, ["x.png", "x.jpg", "y.png"], "x a\ny a\nz b\n")
+    assert every_line(open_data(tmp_path).remarks) == [
+        "1 of the 3 images that val.txt names are not in val/"
+    ]
+
+
+def test_an_image_that_a_list_gives_two_classes_is_refused(tmp_path):
+    flat(tmp_path, ["x.png"], "a/x.png a\nb/x.png b\n")
+    with pytest.raises(InputError, match=r"val.txt gives x.png two classes, a and b"):
+        open_data(tmp_path)
+    (tmp_path / "val.txt").write_text("a/y.png a\nb/y.png b\nx.png b\n")
+    assert open_data(tmp_path).val.labels.tolist() == [1]
+
+
+class Unsearchable(tuple):
+    """Class ids among which nothing is searched one by one: there may be 20,000 of them."""
+
+    def __contains__(self, _):
+        raise AssertionError
+
+    index = __contains__
+
+
+def test_many_classes_are_not_searched_for_each_image(tmp_path):
+    flat(tmp_path, ["x.png", "y.png"], "x a\ny b\n")
+    known = labels.find([tmp_path], Unsearchable("ab"))
+    assert flat_folder(tmp_path / "val", known, Unsearchable("ab")).classes == ("a", "b")

@@ -1,15 +1,19 @@
 """One walk lists the images of a folder, and says by kind what it leaves out."""
 
 import os
+import shutil
+import sys
 
+import numpy as np
 import pytest
 
 from minialex.data.inspect.info import inspect
 from minialex.data.inspect.report import check_data
 from minialex.data.packed import packing
 from minialex.data.packed.prepare import prepare
-from minialex.data.remarks import Remarks
+from minialex.data.remarks import Remarks, every_line
 from minialex.data.sources import walk
+from minialex.data.sources.folder import ImageFolder
 from minialex.data.sources.open import open_data
 from minialex.errors import InputError
 
@@ -59,7 +63,7 @@ def test_pictures_that_are_missed_are_named_by_every_command(folder, tmp_path, c
     line = f"left out: {what}"
     splits = open_data(folder)
     assert len(splits.train) + len(splits.val) == 6
-    assert splits.remarks() == [line]
+    assert every_line(splits.remarks) == [line]
     assert line in str(inspect(folder)).splitlines()
     assert inspect(folder).as_dict()["remarks"] == [line]
     report = check_data(folder, 16)
@@ -73,7 +77,7 @@ def test_what_is_no_picture_is_counted_and_no_problem(folder):
     for name in ("notes.txt", "more.txt", "README"):
         write(folder / "b" / name)
     write(folder / "loose.jpg")
-    said = "\n".join(open_data(folder).remarks())
+    said = "\n".join(every_line(open_data(folder).remarks))
     for line in (
         "left out: .txt files, not images: 2 (b/",
         "left out: files without a suffix, not images: 1 (b/README)",
@@ -92,14 +96,14 @@ def test_folders_of_a_system_are_no_classes(folder, photo, name):
     write(folder / "b" / ".DS_Store")
     splits = open_data(folder)
     assert splits.train.class_ids == ("a", "b")
-    assert (len(splits.train) + len(splits.val), splits.remarks()) == (6, [])
+    assert (len(splits.train) + len(splits.val), every_line(splits.remarks)) == (6, [])
 
 
 def test_images_without_their_suffix_are_read(folder, photo):
     photo(folder / "a" / "scan", 9)
     photo(folder / "b" / "image.jpg_large", 8)
     splits = open_data(folder)
-    assert (len(splits.train) + len(splits.val), splits.remarks()) == (8, [])
+    assert (len(splits.train) + len(splits.val), every_line(splits.remarks)) == (8, [])
 
 
 @pytest.mark.parametrize("jpeg", [False, True])
@@ -163,6 +167,23 @@ def test_a_class_or_a_part_that_was_not_fetched_is_named(folder, where):
     assert f"links to files that were not fetched (run `git annex get`): 1 ({name})" in report
 
 
+def test_a_tree_deeper_than_recursion_goes(folder):
+    deepest = folder.joinpath("a", *"d" * 150)
+    deepest.mkdir(parents=True)
+    shutil.copy(folder / "b" / "1.jpg", deepest)
+    frames, frame = 0, sys._getframe()
+    while frame is not None:
+        frames, frame = frames + 1, frame.f_back
+    limit, found = sys.getrecursionlimit(), walk.below(folder, Remarks())
+    sys.setrecursionlimit(frames + 100)
+    try:
+        names = set(found)
+    finally:
+        sys.setrecursionlimit(limit)
+    assert f"a{'/d' * 150}/1.jpg" in names
+    assert open_data(folder).remarks[0].counts[walk.BELOW] == 1
+
+
 @pytest.mark.skipif(os.name != "posix", reason="no links here")
 def test_folders_that_hold_themselves_end(folder):
     link(folder / "a" / "again", "..")
@@ -180,3 +201,12 @@ def test_a_folder_with_two_ways_to_it_is_read_once_and_no_loop(folder):
         path.name for name in ("a", "b") for path in (folder / name).iterdir() if path.is_file()
     )
     assert remarks.problems() == []
+
+
+def test_remarks_of_a_complete_set_cannot_be_added_to(folder):
+    shared = ImageFolder(folder, "set", "", ("a",), ("a",), (), np.zeros(0, np.int64)).remarks
+    with pytest.raises(TypeError, match="are shared"):
+        shared.lack("an image")
+    with pytest.raises(TypeError, match="are shared"):
+        shared.add(Remarks())
+    assert every_line([shared, Remarks()]) == []
