@@ -5,7 +5,9 @@ list of file names with classes: Caffe's val.txt, Tiny ImageNet's val_annotation
 last, the images' own names may say it.
 """
 
+import codecs
 import csv
+import io
 import os
 import re
 from collections.abc import Iterable
@@ -33,6 +35,7 @@ _SYNSETS_IN_ORDER = ("imagenet_2012_validation_synset_labels.txt", "val_synsets.
 _CLASS_ORDER = ("synsets.txt", "synset_words.txt", "LOC_synset_mapping.txt")
 _MAP = "map_clsloc.txt"  # of later kits: <wnid> <number> <name>
 _WNID_IN_NAME = re.compile(r".*_(n\d{8})|(n\d{8})_.*")
+_MOST_DIGITS = 10  # of a class's number; Python refuses to convert very long ones
 _NUMBERED = re.compile(r"ILSVRC2012_val_(\d{8})(?:_n\d{8})?")
 EXPECTED = f"the development kit, {SOLUTION} or val.txt"
 
@@ -147,7 +150,8 @@ def _pairs(path: Path, class_ids: tuple[str, ...], folders: list[Path]) -> Label
     if not pairs:
         raise InputError(f"{path} lists no images: expected a file name and a class on each line")
     values = [value for _, value in pairs]
-    if not any(value in known for value in values) and all(v.isdecimal() for v in values):
+    numbers = all(value.isdecimal() and len(value) < _MOST_DIGITS for value in values)
+    if numbers and not any(value in known for value in values):
         order = _class_order(path, max(map(int, values)), class_ids, folders)
         values = [order[int(value)] for value in values]
     names = (full.rpartition("/")[2] for full, _ in pairs)
@@ -199,14 +203,13 @@ def _split(path: Path) -> list[tuple[str, str]]:
 
 
 def _rows(path: Path) -> list[list[str]]:
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        try:
-            return list(csv.reader(file))
-        except csv.Error as error:
-            raise InputError(
-                f"{path} is not a table of labels ({error}): download it again"
-            ) from None
+    try:
+        return list(csv.reader(io.StringIO(_text(path), newline="")))
+    except csv.Error as error:
+        raise InputError(f"{path} is not a table of labels ({error}): download it again") from None
 
 
 def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8-sig", errors="replace")
+    content = path.read_bytes()
+    utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # Windows' Notepad
+    return content.decode("utf-16" if utf16 else "utf-8-sig", errors="replace")

@@ -267,3 +267,16 @@ def test_many_classes_are_not_searched_for_each_image(tmp_path):
     flat(tmp_path, ["x.png", "y.png"], "x a\ny b\n")
     known = labels.find([tmp_path], Unsearchable("ab"))
     assert flat_folder(tmp_path / "val", known, Unsearchable("ab")).classes == ("a", "b")
+
+
+@pytest.mark.parametrize("name", ["val.txt", "val.csv"])
+def test_a_list_may_be_utf_16(tmp_path, name):
+    comma = "," if name.endswith("csv") else " "
+    (tmp_path / name).write_bytes(f"x.png{comma}a\ny.png{comma}b\n".encode("utf-16"))
+    assert labels.find([tmp_path], ("a", "b")).of("y.png") == "b"
+
+
+def test_a_class_number_of_thousands_of_digits_is_a_sentence(tmp_path):
+    flat(tmp_path, ["x.png"], "x.png " + "9" * 5000)
+    with pytest.raises(InputError, match="other classes than the training images have"):
+        open_data(tmp_path)
