@@ -63,8 +63,10 @@ class Interrupt:
 
 def _say(text: str) -> None:
     """Write to standard error, where a print that the signal interrupted is in nobody's way."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # none, closed, or gone
-        try:
-            os.write(sys.stderr.fileno(), text.encode())
-        except ValueError:  # a notebook's has no descriptor
-            sys.stderr.write(text)
+    terminal, stream = sys.__stderr__, sys.stderr
+    with contextlib.suppress(OSError, ValueError, AttributeError, RuntimeError):  # none, or gone
+        if terminal is not None and stream is terminal:
+            os.write(terminal.fileno(), text.encode())
+        else:  # a notebook's: its descriptor is that of the terminal, which nobody sees
+            stream.write(text)
+            stream.flush()

@@ -1,7 +1,9 @@
 """Signals as requests: the first is a flag, the second an exception; then the old ways return."""
 
+import io
 import os
 import signal
+import sys
 import threading
 
 import pytest
@@ -35,6 +37,17 @@ def test_handlers_return_after_an_exception():
     with pytest.raises(ZeroDivisionError), Interrupt():
         raise ZeroDivisionError
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_notebook_shows_the_sentence_though_its_descriptor_is_the_terminals(monkeypatch):
+    class Notebook(io.StringIO):
+        def fileno(self):
+            return 2
+
+    monkeypatch.setattr(sys, "stderr", Notebook())
+    with Interrupt():
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert "SIGTERM: saving, then stopping" in sys.stderr.getvalue()
 
 
 def test_blocks_nest():
