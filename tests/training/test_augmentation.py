@@ -1,6 +1,7 @@
 """Augmented batches and soft targets as a training step gets them, and runs that use them."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from minialex.data.preprocessing import Preprocessing
 from minialex.data.statistics import Statistics
 from minialex.errors import InputError
 from minialex.models.recipe import Recipe
+from minialex.training import augmentation
+from minialex.training.config import TrainConfig
 from minialex.training.feed import Photographs
 from minialex.training.targets import SoftTargets, balanced, soft_targets
 
@@ -88,6 +91,15 @@ def test_a_recipe_with_them_needs_them():
 
 
 # ------------------------------------------------------------------------------ batches
+
+
+@pytest.mark.parametrize("name", augmentation.OF_RECIPE)
+def test_every_option_is_off_in_the_paper_and_has_its_row_in_the_docs(name):
+    default = getattr(Recipe(), name)
+    assert default == (1.0 if name in ("crop_scale", "aspect") else 0)
+    assert getattr(TrainConfig(), name) is None
+    page = Path(__file__).parents[2] / "docs" / "howto" / "photographs.md"
+    assert f"| `--{name.replace('_', '-')}" in page.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("recipe", [WARPED, MIXED])
