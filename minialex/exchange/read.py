@@ -13,6 +13,7 @@ def read(
     *,
     definition: str | Path | None = None,
     mean: str | Path | None = None,
+    for_training: bool = False,
 ) -> PortableModel:
     """The model in a weight file of another program; the arguments are those of `Request`.
 
@@ -25,7 +26,7 @@ def read(
         known = ", ".join(one.name for one in all_formats())
         raise InputError(f"{path} is not a weight file of a program known here ({known})")
     beside = [None if one is None else Path(one) for one in (definition, mean)]
-    return found.read(Request(path, as_model, *beside))
+    return found.read(Request(path, as_model, beside[0], beside[1], for_training))
 
 
 def format_of(path: Path) -> Format | None:

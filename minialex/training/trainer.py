@@ -34,7 +34,7 @@ from minialex.training.resume import (
 from minialex.training.state import State, restore
 from minialex.training.step import TrainStep
 from minialex.training.targets import require_softmax, soft_targets
-from minialex.training.transfer import Start, choose_model, start_from
+from minialex.training.transfer import Source, Start, choose_model, start_from
 from minialex.tree import Tree
 from minialex.utils.arguments import FilePath, Flag
 from minialex.utils.options import documented
@@ -55,7 +55,8 @@ def train(
     config, where = parse(given)
     show = Progress(progress)
     resumed = Path(str(out)) if resume else None
-    config, source = choose_model(config, resumed)
+    config, origin = choose_model(config, resumed)
+    source = None if origin is None else origin.classifier
     if resumed is not None:
         require_resumable(resumed, config)
     held = held_out.open_splits(config, source, resumed)
@@ -67,7 +68,7 @@ def train(
     if resumed is not None:
         require_unfinished(resumed, model.recipe.epochs)
     held_out.require_validation(config, splits, model.recipe.schedule)
-    start = None if source is None else _transfer(config, source, model, splits)
+    start = None if origin is None else _transfer(config, origin, model, splits)
     devices = where.open(model.network)
     loaders = (_loader(config, model, splits.train), _loader(config, model, splits.val))
     name = f"{model.name}-{splits.train.name}"
@@ -109,14 +110,15 @@ train.__doc__ = f"""Train a network and keep the run in a folder.
 # ------------------------------------------------------------------------------------ the start
 
 
-def _transfer(config: TrainConfig, source: Classifier, model: Model, splits: Splits) -> Start:
+def _transfer(config: TrainConfig, source: Source, model: Model, splits: Splits) -> Start:
     return start_from(
-        source,
+        source.classifier,
         model.network,
         class_names=splits.train.class_names,
         replace_classifier=config.replace_classifier,
         seed=config.seed,
         dtype=config.dtype,
+        momentum=source.momentum,
     )
 
 
@@ -137,7 +139,11 @@ class _Start:
         """Measure the mean image, draw the weights or take `start`'s, and save the first state."""
         statistics = self._statistics()
         params = self._initial_params(start)
-        state = State(params, SGD(self.model.recipe).start(self.devices, params))
+        momentum = None if start is None else start.momentum
+        if momentum is None:
+            state = State(params, SGD(self.model.recipe).start(self.devices, params))
+        else:
+            state = State(params, self.devices.place(momentum.velocities), momentum.step)
         trainer = self._trainer(state, statistics)
         trainer.log_layer_statistics(state, pretrained=start is not None)
         state.save(self.folder / "last.safetensors", trainer.initial)

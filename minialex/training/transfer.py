@@ -3,6 +3,8 @@
 The weights are all that comes from there. The mean image and the colour axes are measured on the
 new data, as in any other run: what the first layer sees is then centred on the images that it is
 trained and judged on, and a run's preprocessing never hangs on where its weights came from.
+
+A solver's state of another program goes on instead: its momentum and its count of steps come too.
 """
 
 from dataclasses import dataclass, replace
@@ -10,17 +12,33 @@ from pathlib import Path
 
 from minialex import backends
 from minialex.errors import InputError
-from minialex.inference.classifier import Classifier, load
+from minialex.exchange.read import read
+from minialex.inference.classifier import Classifier, from_portable, is_foreign, load
 from minialex.network import Network
+from minialex.parallel import DeviceConfig
 from minialex.training import run_folder
 from minialex.training.config import TrainConfig
-from minialex.tree import Tree
+from minialex.tree import Tree, map_tree
 
 
-def choose_model(
-    config: TrainConfig, resumed: Path | None
-) -> tuple[TrainConfig, Classifier | None]:
-    """The configuration with its model filled in, and the classifier to start from, if any.
+@dataclass(frozen=True)
+class Momentum:
+    """What a solver's state has beside the weights: velocities, on the host, and steps done."""
+
+    velocities: Tree
+    step: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """The classifier to start from, and the momentum with which it goes on, if any."""
+
+    classifier: Classifier
+    momentum: Momentum | None = None
+
+
+def choose_model(config: TrainConfig, resumed: Path | None) -> tuple[TrainConfig, Source | None]:
+    """The configuration with its model filled in, and what to start from, if anything.
 
     A run that is resumed has its weights in its own folder: what it started from is not read again.
     """
@@ -32,19 +50,34 @@ def choose_model(
         return replace(config, model=config.model or "alexnet"), None
     if config.initial is None:
         return replace(config, model=config.model or "alexnet"), None
-    source = load(config.initial, "numpy")
+    source = _source(Path(config.initial))
     if config.model is not None:
         return config, source
-    merged = {**source.model.options, **(config.model_options or {})}
-    return replace(config, model=source.model.name, model_options=merged or None), source
+    model = source.classifier.model
+    merged = {**model.options, **(config.model_options or {})}
+    return replace(config, model=model.name, model_options=merged or None), source
+
+
+def _source(path: Path) -> Source:
+    if not path.exists() or not is_foreign(path):
+        return Source(load(path, "numpy"))
+    portable = read(path, for_training=True)
+    classifier = from_portable(portable, DeviceConfig("numpy"))
+    if portable.velocities is None:
+        return Source(classifier)
+    return Source(classifier, Momentum(portable.velocities, (portable.state or {}).get("step", 0)))
 
 
 @dataclass(frozen=True)
 class Start:
-    """The parameters to start from, on the host, and a sentence on where they came from."""
+    """The parameters to start from, on the host, and a sentence on where they came from.
+
+    `momentum` is there if all layers were taken over from a solver's state.
+    """
 
     params: Tree
     said: str
+    momentum: Momentum | None = None
 
 
 def start_from(
@@ -55,6 +88,7 @@ def start_from(
     replace_classifier: bool = False,
     seed: int = 0,
     dtype: str = "float32",
+    momentum: Momentum | None = None,
 ) -> Start:
     """`source`'s weights in `network`, layer by layer for as long as the two are the same.
 
@@ -71,7 +105,8 @@ def start_from(
             f"the checkpoint has {source.model.classes} output classes, the data set "
             f"{network.classes}: use --replace-classifier to train a new last layer"
         )
-    if not replace_classifier and class_names not in (None, source.class_names):
+    numbered = source.class_names == tuple(map(str, range(source.model.classes)))
+    if not replace_classifier and not numbered and class_names not in (None, source.class_names):
         pairs = zip(source.class_names, class_names or (), strict=True)
         theirs, ours = next(pair for pair in pairs if pair[0] != pair[1])
         raise InputError(
@@ -102,4 +137,8 @@ def start_from(
     said = f"{', '.join(names[:kept])} taken over" + (
         f", {', '.join(anew)} drawn anew" * bool(anew)
     )
-    return Start(params, said)
+    if anew or momentum is None:
+        return Start(params, said)
+    velocities = map_tree(lambda array: array.astype(dtype), momentum.velocities)
+    said += f", going on after step {momentum.step:,} with its momentum"
+    return Start(params, said, replace(momentum, velocities=velocities))

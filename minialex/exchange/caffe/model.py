@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from minialex.exchange.caffe import images, weights
 from minialex.exchange.caffe.images import Images
 from minialex.exchange.caffe.layers import CaffeLayer, chain, layers_of, ours
 from minialex.exchange.caffe.message import Message
+from minialex.exchange.formats.format import Request
 from minialex.exchange.portable import PortableModel, colour_statistics, image_statistics
 from minialex.layers import Conv2D, Dense, Layer, MaxPool
 from minialex.models import Model, plan
@@ -116,8 +116,7 @@ def portable(
     found: CaffeModel,
     params: Tree,
     mean: tuple[np.ndarray, str] | None,
-    as_model: str | None,
-    path: Path,
+    request: Request,
 ) -> PortableModel:
     """The model with its preprocessing; `mean` is an image of R G B and where it came from."""
     size, channels = found.network.input_shape[0], found.network.input_shape[2]
@@ -131,8 +130,9 @@ def portable(
         resize, statistics = image.shape[0], image_statistics(image)
         notes.append(f"mean image: {where}")
     else:
-        colour = _mean_colour(found, path)
-        window, statistics = "colour", colour_statistics(resize, colour)
+        colour = _mean_colour(found, request)
+        window = "colour" if said.mean_values else "crop"  # as training measures it anew
+        statistics = colour_statistics(resize, colour)
         notes.append(f"mean colour: {', '.join(f'{value:g}' for value in colour)} (R G B)")
     if said.scale != 1:
         notes.append(f"the factor {said.scale:g} on the input is in the first layer's weights")
@@ -143,7 +143,7 @@ def portable(
         "squash": True,
         **weights.rates(list(found.sources.values())),
     }
-    model = _named(found.network, as_model, fields)
+    model = _named(found.network, request.as_model, fields)
     return PortableModel(
         "Caffe",
         model,
@@ -153,9 +153,9 @@ def portable(
     )
 
 
-def _mean_colour(found: CaffeModel, path: Path) -> tuple[float, ...]:
+def _mean_colour(found: CaffeModel, request: Request) -> tuple[float, ...]:
     """R G B to subtract where no mean image was given; refuses a network that needs one."""
-    said, (size, _, channels) = found.images, found.network.input_shape
+    path, said, (size, _, channels) = request.path, found.images, found.network.input_shape
     values = said.mean_values
     if values:
         many = values * channels if len(values) == 1 else values
@@ -165,7 +165,7 @@ def _mean_colour(found: CaffeModel, path: Path) -> tuple[float, ...]:
     usual = images.usual_mean(size, found.name) if channels == 3 else None
     if usual is not None:
         return usual
-    if said.mean_file:
+    if said.mean_file and not request.for_training:
         raise InputError(
             f"{path} was trained on images minus the mean image {said.mean_file[:200]}: give it "
             "with --mean, or the folder of the training images to measure it"

@@ -56,7 +56,7 @@ def _trained(request: Request) -> tuple[model.CaffeModel, PortableModel]:
     if request.mean is not None and mean is None:
         mean = _measured(request.mean, found.network.input_shape[0])
     with_mean = None if mean is None else (mean, str(request.mean))
-    return found, model.portable(found, found.tree(blobs), with_mean, request.as_model, path)
+    return found, model.portable(found, found.tree(blobs), with_mean, request)
 
 
 def _measured(folder: Path, size: int) -> np.ndarray:

@@ -24,12 +24,14 @@ class Request:
     as_model      the named network whose weights these are; None: as the file says
     definition    a file beside it that describes the layers, such as Caffe's prototxt
     mean          a file with the mean image, such as Caffe's mean.binaryproto
+    for_training  the images' mean will be measured: a file that needs one is not refused
     """
 
     path: Path
     as_model: str | None = None
     definition: Path | None = None
     mean: Path | None = None
+    for_training: bool = False
 
 
 @dataclass(frozen=True)

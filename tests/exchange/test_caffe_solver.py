@@ -1,0 +1,158 @@
+"""A solver's state goes on where Caffe left it: the same weights as if Caffe had gone on."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from helpers.caffe_files import encode
+
+from minialex.data.dataset import Dataset, Splits
+from minialex.errors import InputError
+from minialex.exchange.read import read
+from minialex.training.trainer import train
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
+
+SIZE, COUNT, CLASSES = 6, 12, 3
+RATE, DECAY, MOMENTUM = 1e-4, 0.5, 0.9
+RATES, DECAYS = (1.0, 2.0, 1.0, 0.5), (1.0, 0.0, 3.0, 0.0)  # of two weights and two biases
+
+
+@dataclass(frozen=True)
+class Noise(Dataset):
+    """Random images that are all one batch."""
+
+    name: str = "noise"
+    layout: str = "in memory"
+    class_ids: tuple = ("a", "b", "c")
+    class_names: tuple = ("a", "b", "c")
+    native_size: int = SIZE
+
+    @property
+    def labels(self):
+        return np.arange(COUNT) % CLASSES
+
+    def __len__(self):
+        return COUNT
+
+    def image(self, index, size):
+        return np.random.default_rng(index).integers(0, 256, (size, size, 3), np.uint8)
+
+    def describe(self, index):
+        return f"noise {index}"
+
+
+class Caffe:
+    """Caffe's solver and its two-layer network, by PyTorch's gradients, in Caffe's layouts."""
+
+    def __init__(self):
+        rng = np.random.default_rng(5)
+        shapes = ((4, 3, 3, 3), (4,), (CLASSES, 4 * SIZE * SIZE), (CLASSES,))
+        self.blobs = [
+            torch.tensor(0.05 * rng.standard_normal(shape), requires_grad=True) for shape in shapes
+        ]
+        self.history = [torch.zeros(shape, dtype=torch.float64) for shape in shapes]
+        images = np.stack([Noise().image(i, SIZE) for i in range(COUNT)]).astype(np.float64)
+        bgr = (images - images.mean(0))[..., ::-1].copy()
+        self.images = torch.tensor(bgr).permute(0, 3, 1, 2)
+        self.labels = torch.tensor(Noise().labels)
+
+    def step(self):
+        f = torch.nn.functional
+        w1, b1, w2, b2 = self.blobs
+        x = torch.relu(f.conv2d(self.images, w1, b1, padding=1))
+        loss = f.cross_entropy(f.linear(x.flatten(1), w2, b2), self.labels)
+        for i, slope in enumerate(torch.autograd.grad(loss, self.blobs)):
+            with torch.no_grad():
+                slope = slope + DECAY * DECAYS[i] * self.blobs[i]
+                self.history[i] = MOMENTUM * self.history[i] + RATE * RATES[i] * slope
+                self.blobs[i] -= self.history[i]
+        return loss.item()
+
+    def snapshot(self, folder, step):
+        """Both files, as `snapshot: N` writes them."""
+        blobs = [one.detach().numpy() for one in self.blobs]
+        param = [
+            [{"lr_mult": RATES[i], "decay_mult": DECAYS[i]} for i in pair]
+            for pair in ((0, 1), (2, 3))
+        ]
+        conv = {"num_output": 4, "kernel_size": 3, "pad": 1}
+        layers = [
+            {"name": "data", "type": "Data", "top": ["data", "label"]},
+            {"name": "conv", "type": "Convolution", "bottom": "data", "top": "conv"}
+            | {"convolution_param": conv, "blobs": blobs[:2], "param": param[0]},
+            {"name": "relu", "type": "ReLU", "bottom": "conv", "top": "conv"},
+            {"name": "ip", "type": "InnerProduct", "bottom": "conv", "top": "ip"}
+            | {"inner_product_param": {"num_output": CLASSES}}
+            | {"blobs": blobs[2:], "param": param[1]},
+            {"name": "loss", "type": "SoftmaxWithLoss", "bottom": ["ip", "label"], "top": "loss"},
+        ]
+        layers[0]["transform_param"] = {"crop_size": SIZE, "mean_file": "mean.binaryproto"}
+        name = f"net_iter_{step}"
+        (folder / f"{name}.caffemodel").write_bytes(encode("Net", {"name": "n", "layer": layers}))
+        history = [one.numpy() for one in self.history]
+        state = {"iter": step, "learned_net": f"there/{name}.caffemodel", "history": history}
+        (folder / f"{name}.solverstate").write_bytes(encode("SolverState", state))
+        return folder / f"{name}.solverstate"
+
+
+@pytest.fixture(scope="module")
+def states(tmp_path_factory):
+    """After 3 and after 6 of Caffe's steps, and the losses of steps 3 to 5."""
+    folder, caffe = tmp_path_factory.mktemp("caffe"), Caffe()
+    for _ in range(3):
+        caffe.step()
+    before = caffe.snapshot(folder, 3)
+    losses = [caffe.step() for _ in range(3)]
+    return before, caffe.snapshot(folder, 6), losses
+
+
+def gone_on(initial, out):
+    """Three steps more of ours."""
+    options = {"lr": RATE, "weight_decay": DECAY, "schedule": "constant", "momentum": MOMENTUM}
+    options |= {"mirror": False, "crops": False, "batch_size": COUNT, "epochs": 3}
+    data = Splits(Noise(), Noise())
+    return train(data, out=out, initial=initial, backend="numpy", progress=False, **options)
+
+
+def apart(params, wanted):
+    """The largest difference of a parameter, as a share of what it moved."""
+    return max(
+        np.abs(params[layer][name] - value).max()
+        for layer, of in wanted.items()
+        for name, value in of.items()
+    )
+
+
+def test_three_steps_more_are_caffes(states, tmp_path):
+    before, after, losses = states
+    run = gone_on(before, tmp_path / "run")
+    wanted = read(after, for_training=True)
+    assert [row["train_loss"] for row in run.history] == pytest.approx(losses, rel=1e-4)
+    assert [row["step"] for row in run.history] == [4, 5, 6]
+    moved = apart(read(before, for_training=True).params, wanted.params)
+    assert apart(run.classifier.params, wanted.params) < 1e-3 * moved
+    # the weights alone, without the momentum, end elsewhere
+    other = gone_on(before.with_suffix(".caffemodel"), tmp_path / "other")
+    assert apart(other.classifier.params, wanted.params) > 0.1 * moved
+
+
+def test_a_state_wants_its_weights_beside_it(states, tmp_path):
+    alone = tmp_path / "net_iter_3.solverstate"
+    alone.write_bytes(states[0].read_bytes())
+    with pytest.raises(InputError, match=r"net_iter_3\.caffemodel: put that file beside it"):
+        read(alone)
+
+
+def test_a_state_of_another_solver_is_refused(states, tmp_path):
+    for name in ("net_iter_3.caffemodel", "net_iter_3.solverstate"):
+        (tmp_path / name).write_bytes((states[0].parent / name).read_bytes())
+    state = encode("SolverState", {"iter": 3, "history": [np.zeros(2)] * 8})
+    (tmp_path / "net_iter_3.solverstate").write_bytes(state)
+    with pytest.raises(InputError, match="8 arrays of momentum"):
+        read(tmp_path / "net_iter_3.solverstate", for_training=True)
+
+
+def test_weights_without_a_mean_are_no_classifier(states):
+    with pytest.raises(InputError, match="--mean"):
+        read(states[0])
