@@ -36,7 +36,7 @@ class Mixing:
     """With whom each of the n images of a batch is mixed, and how much of itself is left."""
 
     partner: np.ndarray  # int64 (n,), indices in the batch
-    share: np.ndarray  # float32 (n,), 0 to 1
+    share: np.ndarray  # float32 (n,), 0.5 to 1
 
 
 def random_warps(
@@ -56,12 +56,17 @@ def random_warps(
 
 
 def random_mixing(alpha: float, seed: int, epoch: int, positions: ArrayLike) -> Mixing:
-    """MixUp among the images of one batch (Zhang et al., "mixup", 2018): shares of Beta(α, α)."""
+    """MixUp among the images of one batch (Zhang et al., "mixup", 2018): shares of Beta(α, α).
+
+    The larger part is an image's own, so that an epoch shows every image: with partners drawn for
+    each one alone and shares near 0, half of them would be shown as others.
+    """
     positions = np.asarray(positions, np.int64)
     n, word = len(positions), rng.words(seed, rng.Stream.MIXUP, epoch, positions, 4)
     others = rng.integers(word[:, 0], max(1, n - 1))
     partner = (np.arange(n) + 1 + others) % max(1, n)
-    return Mixing(partner, symmetric_beta(alpha, word[:, 1:]).astype(np.float32))
+    share = symmetric_beta(alpha, word[:, 1:])
+    return Mixing(partner, np.maximum(share, 1 - share).astype(np.float32))
 
 
 def symmetric_beta(alpha: float, word: np.ndarray) -> np.ndarray:

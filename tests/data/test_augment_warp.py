@@ -120,6 +120,7 @@ def test_nobody_is_mixed_with_itself(n, seed):
     assert ((mixing.partner >= 0) & (mixing.partner < n)).all()
     assert n == 1 or (mixing.partner != np.arange(n)).all()
     assert mixing.share.dtype == np.float32
+    assert ((mixing.share >= 0.5) & (mixing.share <= 1)).all()
 
 
 def test_everyone_may_be_a_partner_and_shares_do_not_depend_on_the_batch():
