@@ -1,0 +1,1 @@
+"""ONNX: graphs of chain form in (`file`, `chain`, `operators`), networks out (`graph`)."""

@@ -1,0 +1,138 @@
+"""Between an ONNX file and a portable model."""
+
+import base64
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minialex import models
+from minialex.data.preprocessing import Preprocessing
+from minialex.errors import InputError
+from minialex.exchange import metadata, state_dict
+from minialex.exchange.caffe import images
+from minialex.exchange.formats.format import Request
+from minialex.exchange.inference_form import split_scale
+from minialex.exchange.onnx import file
+from minialex.exchange.onnx.chain import Chain, read_chain
+from minialex.exchange.portable import PortableModel, colour_statistics, image_statistics
+from minialex.exchange.same import same_function
+from minialex.layers import ChannelScale, ResponseNorm
+from minialex.models import Model, plan
+from minialex.network import Network
+from minialex.tree import Tree
+
+MEAN_IMAGE = "minialex.mean_image"  # of the metadata: float32 in base64
+_LARGEST_SIDE = 4096
+
+
+def read(request: Request) -> PortableModel:
+    """The model in an ONNX file."""
+    path = request.path
+    graph = file.read(path)
+    try:
+        named = None if request.as_model is None else models.get(request.as_model)
+        chain = read_chain(graph, None if named is None else named.network.input_shape)
+        return _portable(path, chain, request.as_model)
+    except InputError:
+        raise
+    except (ValueError, TypeError, LookupError, OverflowError, ArithmeticError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path} is damaged ({reason})") from None
+
+
+def _portable(path: Path, chain: Chain, as_model: str | None) -> PortableModel:
+    if len(chain.input_shape) != 3 or len(chain.shape) != 1:
+        raise InputError(
+            f"{path} makes {chain.shape} of {chain.input_shape}: a classifier makes scores of "
+            "images (H, W, C), with a dense layer at its end"
+        )
+    texts = chain.graph.texts
+    about = metadata.read(path, texts) if metadata.NETWORK in texts else None
+    if about is not None and as_model is None:
+        _, network = split_scale(about.model.network)
+        _, found = split_scale(chain.network())
+        if same_function(network, found):
+            image = _mean_image(path, texts, about.recipe.resize)
+            return PortableModel(
+                "ONNX",
+                replace(about.model, recipe=about.recipe),
+                _renamed(chain.params(), network),
+                about.preprocessing(image),
+                about.class_names,
+                about.class_ids,
+            )
+    return _foreign(path, chain, as_model)
+
+
+def _foreign(path: Path, chain: Chain, as_model: str | None) -> PortableModel:
+    """Of a file that does not say how to prepare an image, or says it in the graph."""
+    size, _, channels = chain.input_shape
+    notes, squash, resize = [], False, size
+    reversed_channels = False
+    if chain.mean is not None or chain.scale is not None:
+        mean = np.zeros(channels) if chain.mean is None else np.asarray(chain.mean)
+        notes.append("preprocessing: as in the graph, of R G B; images resized to the crop")
+    elif channels != 3:
+        mean = np.zeros(channels)
+    elif any(isinstance(layer, ResponseNorm) for _, layer in chain.layers):
+        mean = np.array(images.usual_mean(size, "") or images.usual_mean(227, ""))
+        reversed_channels, squash = True, True
+        resize = 256 if size in (224, 227) else size
+        notes.append("preprocessing: Caffe's (B G R, minus ImageNet's mean), as the file says none")
+    else:
+        mean, chain.scale = np.array(state_dict.GREY_MEAN), np.array(state_dict.INPUT_SCALE)
+        resize = round(size * state_dict.RESIZE)
+        notes.append("preprocessing: torchvision's, as the file says none")
+    network = chain.network()
+    fields: dict[str, Any] = {"resize": resize, "crop": size, "squash": squash}
+    fields["mean_window"] = "colour" if mean.ndim == 1 else "crop"
+    model = _model(path, network, as_model, fields)
+    params = chain.params()
+    if reversed_channels:
+        first = next(iter(params.values()))
+        if first["weight"].ndim != 4 or first["weight"].shape[2] != 3:
+            raise InputError(f"{path}: the first layer does not take B G R")
+        first["weight"] = np.ascontiguousarray(first["weight"][:, :, ::-1])
+    statistics = (
+        colour_statistics(resize, tuple(map(float, mean)))
+        if mean.ndim == 1
+        else image_statistics(mean.astype(np.float32))
+    )
+    return PortableModel(
+        "ONNX",
+        model,
+        _renamed(params, split_scale(model.network)[1]),
+        Preprocessing(model.recipe, statistics),
+        notes=tuple(notes),
+    )
+
+
+def _model(path: Path, network: Network, as_model: str | None, fields: dict[str, Any]) -> Model:
+    """The network that the user named, or a plan of the layers; with `fields` in its recipe."""
+    classes = network.classes
+    if as_model is None:
+        return models.get(plan.NAME, classes, **plan.options_of(network, fields))
+    model = models.get(as_model, classes)
+    scale, layers = split_scale(network)
+    if not same_function(model.network, layers):
+        raise InputError(f"{path} holds another network than {as_model}")
+    if scale is not None:
+        first = ("input", ChannelScale(scale))
+        network = replace(model.network, layers=(first, *model.network.layers))
+        return models.get(plan.NAME, classes, **plan.options_of(network, fields))
+    return replace(model, recipe=replace(model.recipe, **fields))
+
+
+def _renamed(params: Tree, network: Network) -> Tree:
+    """The same parameters under the network's names of the layers."""
+    return dict(zip(network.parameter_shapes(), params.values(), strict=True))
+
+
+def _mean_image(path: Path, texts: dict[str, str], size: int) -> np.ndarray | None:
+    if MEAN_IMAGE not in texts:
+        return None
+    content = base64.b64decode(texts[MEAN_IMAGE], validate=True)
+    numbers = np.frombuffer(content, "<f4")
+    return numbers.reshape(size, size, -1)

@@ -1,0 +1,397 @@
+"""ONNX: what is written gives ONNX Runtime our scores, and is read again; and others' graphs."""
+
+import importlib
+import warnings
+from dataclasses import replace
+from fnmatch import fnmatch
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.portables import drawn
+from helpers.slim import slim
+
+import minialex
+from minialex import backends, losses, models
+from minialex.cli import main
+from minialex.errors import InputError
+from minialex.exchange.onnx.chain import read_chain
+from minialex.exchange.onnx.file import read as read_graph
+from minialex.exchange.read import read
+from minialex.exchange.same import same_function
+from minialex.exchange.write import write
+from minialex.inference.classifier import from_portable
+from minialex.layers import AveragePool, Conv2D, Dense, Dropout, MaxPool, ReLU, Tanh
+from minialex.network import Network
+from minialex.parallel import DeviceConfig
+
+onnx = pytest.importorskip("onnx", reason="the onnx package is not installed")
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+
+
+def runtime(path, name, x):
+    """ONNX Runtime's last output."""
+    ort = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return session.run(None, {name: x})[0]
+
+
+def small(name):
+    """A named network with an eighth of its channels, where it takes one also of a smaller size."""
+    sizes = {"vgg-11": 64, "vgg-16": 64, "vgg-19": 64}
+    options = {"input_size": sizes[name]} if name in sizes else {}
+    return slim(models.get(name, 6, **options).network, 8)
+
+
+RGB = [name for name in models.names() if models.get(name).network.input_shape[2] == 3]
+EDGES = Network(
+    (
+        ("conv1", Conv2D(6, 5, stride=3, pad=1, rounding="ceil")),
+        ("tanh1", Tanh()),
+        ("mean1", AveragePool(3, 2, pad=1, rounding="ceil", count_pads=True)),
+        ("conv2", Conv2D(8, 3, pad=2, groups=2)),
+        ("relu2", ReLU()),
+        ("mean2", AveragePool(3, 2, pad=1)),
+        ("pool3", MaxPool(2, 2, pad=1, rounding="ceil")),
+        ("drop4", Dropout(0.8)),
+        ("fc4", Dense(5)),
+    ),
+    (38, 38, 3),
+)
+
+
+@pytest.mark.parametrize("prepared", [False, True], ids=["bare", "with-preprocessing"])
+@pytest.mark.parametrize("name", [*RGB, "edges"])
+def test_onnx_runtime_has_our_scores(name, prepared, tmp_path, photographs, our_scores, close):
+    network = EDGES if name == "edges" else small(name)
+    size = network.input_shape[0]
+    portable, path = drawn(network, resize=size + 6), tmp_path / "net.onnx"
+    write(portable, path, with_preprocessing=prepared)
+    onnx.checker.check_model(onnx.load(path))
+    images = photographs(size, 2)
+    if prepared:
+        found = runtime(path, "images", images)
+    else:
+        mean = portable.preprocessing.mean[3 : 3 + size, 3 : 3 + size]
+        found = runtime(path, "input", np.float32(images - mean).transpose(0, 3, 1, 2))
+    ours = our_scores(portable, images)
+    close(found, ours)
+    again = read(path)
+    close(our_scores(again, images), ours)
+    assert again.preprocessing.recipe == portable.preprocessing.recipe
+
+
+@pytest.mark.parametrize("name", ["alexnet", "alexnet-2012", "vgg-11", "cifar10"])
+def test_out_and_in_and_out_are_the_same_bits(name, tmp_path):
+    """From the first reading on: the paper's dropout has become PyTorch's, times a half."""
+    portable = drawn(small(name))
+    write(portable, tmp_path / "a.onnx")
+    first = read(tmp_path / "a.onnx")
+    write(first, tmp_path / "b.onnx")
+    again = read(tmp_path / "b.onnx")
+    assert again.model == first.model
+    for layer, of in first.params.items():
+        for what, value in of.items():
+            np.testing.assert_array_equal(again.params[layer][what], value)
+    np.testing.assert_array_equal(again.preprocessing.mean, portable.preprocessing.mean)
+    assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+
+
+def test_a_named_network_and_its_classes_come_back(tmp_path):
+    model = models.get("alexnet-64", 4)
+    portable = drawn(model.network, 72, model=model)
+    portable = replace(
+        portable, class_names=("a", "b", "ü", "d"), class_ids=("n1", "n2", "n3", "n4")
+    )
+    for suffix in ("onnx", "safetensors"):
+        path = tmp_path / f"net.{suffix}"
+        write(portable, path)
+        again = read(path)
+        assert again.model.network == models.get(again.model.name, 4, **again.model.options).network
+        assert (again.class_names, again.class_ids) == (portable.class_names, portable.class_ids)
+    found = onnx.load(tmp_path / "net.onnx").metadata_props
+    assert '"a", "b"' in next(one.value for one in found if one.key == "class_names")
+
+
+def test_from_the_command_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = models.get("alexnet-64", 3)
+    from_portable(drawn(model.network, 72, model=model), DeviceConfig("numpy")).save(
+        "w.safetensors"
+    )
+    assert main.main(["export", "w.safetensors", "w.onnx", "--with-preprocessing"]) == 0
+    assert "uint8 N 64 64 3" in capsys.readouterr().out
+    assert main.main(["import", "w.onnx", "--out", "in"]) == 0
+    image = np.random.default_rng(0).integers(0, 255, (80, 90, 3), dtype=np.uint8)
+    expected = minialex.load("w.safetensors", backend="numpy").probabilities(image)
+    for path in ("in", "w.onnx"):
+        found = minialex.load(path, backend="numpy").probabilities(image)
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+# ------------------------------------------------------------------------------------ other graphs
+
+# onnx's own single-node cases, by operator: the file of its cases, and which are refused, and why.
+# Of Add, Cast, Div, Mul, Reshape, Squeeze, Sub and Transpose there are no cases on images: they are
+# read as bias, preprocessing and flattening, which the tests above and below have.
+_ANOTHER_RANK = "not N C H W"
+CASES = {
+    "AveragePool": (
+        "averagepool",
+        {
+            "*_[13]d_*": _ANOTHER_RANK,
+            "*_2d_same_*": "which no rule here gives",
+            "*_dilations": "has dilations",
+        },
+    ),
+    "BatchNormalization": (
+        "batch_normalization",
+        {"*_training_mode": "measures its batch", "*": "does not follow a layer with weights"},
+    ),
+    "Conv": ("conv", {"*_asymmetric_padding": "at the top and left it must be equal"}),
+    "Dropout": ("dropout", {"*_mask*": "'z', which is used", "*_training_*": "at test time"}),
+    "Flatten": (
+        "flatten",
+        {
+            "test_flatten_axis[023]": "flattens from the axis",
+            "*_negative_axis[124]": "flattens from the axis",
+        },
+    ),
+    "Gemm": (
+        "gemm",
+        {
+            "*_matrix_bias": "has a bias of",
+            "*_transposeA": "does not multiply its input",
+            "*_all_attributes": "does not multiply its input",
+        },
+    ),
+    "GlobalAveragePool": ("globalaveragepool", {}),
+    "GlobalMaxPool": ("globalmaxpool", {}),
+    "Identity": ("identity", {"*_sequence": _ANOTHER_RANK, "*_opt": _ANOTHER_RANK}),
+    "LRN": ("lrn", {}),
+    "LogSoftmax": ("logsoftmax", {"*axis*": _ANOTHER_RANK}),
+    "MatMul": (
+        "matmul",
+        {
+            "*_4d*": "does not multiply by a matrix",
+            "*_bcast": "does not multiply by a matrix",
+            "*_[13]d*": _ANOTHER_RANK,
+        },
+    ),
+    "MaxPool": (
+        "maxpool",
+        {
+            "*_argmax_*": "gives indices",
+            "*_[13]d_*": _ANOTHER_RANK,
+            "*_2d_same_*": "which no rule here gives",
+            "*_dilations": "has dilations",
+        },
+    ),
+    "Relu": ("relu", {}),
+    "Softmax": ("softmax", {"*axis*": _ANOTHER_RANK}),
+    "Tanh": ("tanh", {}),
+}
+
+
+@pytest.mark.parametrize("operator", CASES)
+def test_onnxs_own_cases(operator, tmp_path):
+    """Equal to the expected output, or refused for the reason that is listed here."""
+    file, refused = CASES[operator]
+    for name, case in node_cases(operator, file).items():
+        path = tmp_path / "case.onnx"
+        x, expected = with_constants(case, path)
+        reason = next((refused[names] for names in refused if fnmatch(name, names)), None)
+        if reason is None:
+            found = outputs(path, x, expected)
+            np.testing.assert_allclose(found, expected, rtol=case.rtol, atol=1e-6, err_msg=name)
+        else:
+            with pytest.raises(InputError, match=reason):
+                outputs(path, x, expected)
+
+
+def test_onnxs_cases_of_the_loss():
+    """The mean over images, without weights: the cases that this loss has too."""
+    cases = node_cases("SoftmaxCrossEntropyLoss", "softmax_cross_entropy_loss")
+    wanted = ("test_sce_mean", "test_sce_mean_log_prob")
+    for name in wanted:
+        [((scores, labels), (expected, *_))] = cases[name].data_sets
+        b = backends.get("numpy")
+        loss, _ = losses.get("softmax", 1.0)(b, b.asarray(scores), b.asarray(labels))
+        np.testing.assert_allclose(float(loss), float(expected), rtol=1e-5)
+
+
+def node_cases(operator, file):
+    """onnx's single-node cases of an operator, by name."""
+    node = importlib.import_module("onnx.backend.test.case.node")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        importlib.import_module(f"onnx.backend.test.case.node.{file}")
+    cases = [c for c in node._NodeTestCases if len(c.model.graph.node) == 1]
+    found = {c.name: c for c in cases if c.model.graph.node[0].op_type == operator}
+    assert found
+    return found
+
+
+def with_constants(case, path):
+    """Write a case's model with all inputs but the first as constants; -> x, the output."""
+    model = onnx.ModelProto()
+    model.CopyFrom(case.model)
+    [(given, expected)] = case.data_sets
+    shape = model.graph.input[0].type.tensor_type.shape
+    if model.graph.node[0].op_type in ("Relu", "Tanh", "Dropout") and len(shape.dim) in (1, 3):
+        dims = [1, *(one.dim_value for one in shape.dim)]  # one image
+        info = helper.make_tensor_value_info(model.graph.input[0].name, TensorProto.FLOAT, dims)
+        model.graph.input[0].CopyFrom(info)
+        given = [given[0][None], *given[1:]]
+    for value, info in list(zip(given, model.graph.input, strict=True))[1:]:
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), info.name))
+    path.write_bytes(model.SerializeToString())
+    return (given[0] if given else None), expected[0]
+
+
+def outputs(path, x, expected):
+    """What the chain of a file makes of x, as ONNX has it."""
+    chain = read_chain(read_graph(path))
+    network, params = Network(tuple(chain.layers), chain.input_shape), chain.params()
+    y = np.asarray(x, np.float32)
+    if y.ndim == 4:
+        y = y.transpose(0, 2, 3, 1)
+    if chain.mean is not None:
+        y = y - chain.mean
+    if chain.scale is not None:
+        y = y * chain.scale
+    y = network.infer(backends.get("numpy"), params, np.ascontiguousarray(y, np.float32))
+    if y.ndim == 4:
+        y = y.transpose(0, 3, 1, 2)
+    if chain.ended:
+        y = y - y.max(axis=1, keepdims=True)
+        y = y - np.log(np.exp(y).sum(axis=1, keepdims=True))
+        y = np.exp(y) if chain.ended.startswith("Softmax") else y
+    return y.reshape(expected.shape)
+
+
+def chain_file(path, *nodes, shape=("N", 3, 8, 8), kind=TensorProto.FLOAT, **constants):
+    """A file with these nodes, whose last output is the scores."""
+    inputs = [helper.make_tensor_value_info("x", kind, shape)]
+    outputs = [helper.make_tensor_value_info(nodes[-1].output[0], TensorProto.FLOAT, None)]
+    tensors = [numpy_helper.from_array(np.asarray(v), name) for name, v in constants.items()]
+    graph = helper.make_graph(nodes, "test", inputs, outputs, tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+node = helper.make_node
+
+
+def test_a_graph_as_exporters_write_it(tmp_path, photographs, our_scores, close):
+    """uint8 N H W C, mean and deviation, BatchNormalization, MatMul and Add."""
+    rng = np.random.default_rng(0)
+
+    def drawn(*shape):
+        return rng.normal(0, 0.3, shape).astype(np.float32)
+
+    path = chain_file(
+        tmp_path / "net.onnx",
+        node("Cast", ["x"], ["float"], to=1),
+        node("Div", ["float", "full"], ["unit"]),
+        node("Transpose", ["unit"], ["planes"], perm=[0, 3, 1, 2]),
+        node("Sub", ["planes", "mean"], ["centred"]),
+        node("Div", ["centred", "deviation"], ["input"]),
+        node("Conv", ["input", "w1"], ["c1"], pads=[1, 1, 1, 1], strides=[2, 2]),
+        node("BatchNormalization", ["c1", "g", "b", "m", "v"], ["n1"], epsilon=0.01),
+        node("Relu", ["n1"], ["r1"]),
+        node("Dropout", ["r1"], ["d1"]),
+        node("Reshape", ["d1", "flat"], ["f1"]),
+        node("MatMul", ["f1", "w2"], ["m2"]),
+        node("Add", ["m2", "b2"], ["scores"]),
+        shape=("N", 8, 8, 3),
+        kind=TensorProto.UINT8,
+        full=np.float32(255),
+        mean=drawn(3, 1, 1) + 0.5,
+        deviation=drawn(1, 3, 1, 1) + 1,
+        w1=drawn(5, 3, 3, 3),
+        g=drawn(5),
+        b=drawn(5),
+        m=drawn(5),
+        v=np.abs(drawn(5)),
+        flat=np.array([-1, 80]),
+        w2=drawn(80, 4),
+        b2=drawn(4),
+    )
+    images = photographs(8)
+    portable = read(path)
+    assert portable.preprocessing.recipe.resize == 8
+    close(our_scores(portable, images), runtime(path, "x", images), 2e-5)
+
+
+CONV = node("Conv", ["x", "w"], ["c"])
+W, M = np.ones((4, 3, 3, 3), np.float32), np.ones((144, 5), np.float32)
+DENSE = (node("Flatten", ["c"], ["f"]), node("MatMul", ["f", "m"], ["y"]))
+HEAD = {"w": W, "m": M}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "constants", "sentence"),
+    [
+        (
+            [CONV, node("Sigmoid", ["c"], ["y"], name="gate")],
+            HEAD,
+            "'gate' .Sigmoid. is not",
+        ),
+        ([CONV, node("Add", ["c", "c"], ["y"], name="two")], HEAD, "'two' .Add. joins two"),
+        ([CONV, node("Mul", ["c", "c"], ["y"], name="sq")], HEAD, "'sq' .* by itself"),
+        (
+            [CONV, node("Relu", ["c"], ["r"]), node("Add", ["c", "r"], ["y"])],
+            HEAD,
+            "'y' .* joins",
+        ),
+        ([CONV, node("Relu", ["c"], ["r"]), node("Tanh", ["c"], ["y"])], HEAD, "uses 'c' again"),
+        ([node("Relu", ["z"], ["y"])], HEAD, "needs 'z', which nothing"),
+        ([CONV], HEAD, "a dense layer at its end"),
+        ([CONV, node("MatMul", ["c", "m"], ["y"])], HEAD, "a Flatten must come before"),
+        ([CONV, *DENSE[:1], node("Conv", ["f", "w"], ["y"])], HEAD, "not a convolution of images"),
+        ([CONV, *DENSE], {**HEAD, "m": M[:9]}, "does not fit"),
+        ([CONV, *DENSE], {**HEAD, "w": W[:, :2]}, "has 1 groups and a weight"),
+        ([node("Conv", ["x", "w"], ["c"], strides=[1, 2]), *DENSE], HEAD, "is not square"),
+        ([node("Conv", ["x", "w"], ["c"], pads=[-1] * 4), *DENSE], HEAD, "has the padding"),
+        ([node("LRN", ["x"], ["c"], size=4), *DENSE], HEAD, "must be odd"),
+        ([node("Relu", ["x"], ["c"], domain="mine"), *DENSE], HEAD, "of the domain 'mine'"),
+    ],
+)
+def test_other_graphs_are_refused_by_the_name_of_the_node(nodes, constants, sentence, tmp_path):
+    with pytest.raises(InputError, match=sentence):
+        read(chain_file(tmp_path / "net.onnx", *nodes, **constants))
+
+
+LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
+needs_light = pytest.mark.skipif(
+    not (LIGHT / "light_bvlc_alexnet.onnx").exists(), reason="this version of onnx has no models"
+)
+
+
+@needs_light
+def test_the_model_zoos_alexnet():
+    """The package has it with constant weights, its input's rule, and its output."""
+    expected = onnx.TensorProto()
+    expected.ParseFromString((LIGHT / "light_bvlc_alexnet_output_0.pb").read_bytes())
+    chain = read_chain(read_graph(LIGHT / "light_bvlc_alexnet.onnx"))
+    x = np.arange(3 * 224 * 224, dtype=np.float32).reshape(1, 3, 224, 224) / (3 * 224 * 224)
+    x = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+    y = chain.network().infer(backends.get("numpy"), chain.params(), x)
+    assert y.max() > 1e6  # it passed through all layers, with weights of 0.02
+    p = np.exp(y - y.max()) / np.exp(y - y.max()).sum()
+    np.testing.assert_allclose(p, numpy_helper.to_array(expected), rtol=1e-3)
+
+
+@needs_light
+def test_the_model_zoos_other_networks():
+    chain = read_chain(read_graph(LIGHT / "light_vgg19.onnx"))
+    assert same_function(chain.network(), models.get("vgg-19", inverted=True).network)
+    assert read_chain(read_graph(LIGHT / "light_zfnet512.onnx")).shape == (1000,)
+    for name in ("resnet50", "squeezenet", "inception_v1", "shufflenet", "densenet121"):
+        with pytest.raises(InputError, match=r"the node '\w+' \(\w+\)"):
+            read(LIGHT / f"light_{name}.onnx")
