@@ -1,7 +1,7 @@
 """The paper's stochastic gradient descent (section 5)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from minialex.models.recipe import Recipe
@@ -20,6 +20,11 @@ class Rates:
     def of(self, layer: str, parameter: str) -> float:
         """The rate of one parameter."""
         return self.bias if parameter == "bias" else self.layers.get(layer, self.weight)
+
+    def scaled(self, factor: float) -> "Rates":
+        """The same with every learning rate times `factor`."""
+        layers = {name: rate * factor for name, rate in self.layers.items()}
+        return replace(self, weight=self.weight * factor, bias=self.bias * factor, layers=layers)
 
 
 class Updatable(Protocol):

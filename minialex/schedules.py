@@ -113,6 +113,14 @@ def extension(name: str) -> str:
     )
 
 
+def rates(recipe: Recipe, epoch: float, errors: Sequence[float]) -> Rates:
+    """The rates of the recipe's schedule, and of its warm-up; a `Schedule` itself."""
+    found = get(recipe.schedule)(recipe, epoch, errors)
+    if epoch >= recipe.warmup:
+        return found
+    return found.scaled((epoch + 0.02 * recipe.warmup) / (1.02 * recipe.warmup))
+
+
 def get(name: str) -> Schedule:
     """The schedule called `name`."""
     if name not in SCHEDULES:

@@ -69,6 +69,7 @@ def run(
     json: bool,
 ) -> None:
     from minialex.inference.ensemble import Ensemble
+    from minialex.inference.evaluation import FEW_CLASSES
 
     classifier = load_all(model_file, weights, device_config)
     if find_weights is not None:
@@ -86,13 +87,23 @@ def run(
         )
         results.append(result)
     if json:
-        print_json([asdict(result) for result in results])
+        print_json(
+            [
+                {**asdict(result), "accuracy": result.accuracy, "interval": result.interval}
+                for result in results
+            ]
+        )
         return
-    print(f"{'crops':>5} {'images':>9} {'top-1 error':>12} {'top-5 error':>12} {'loss':>9}  recipe")
+    print(results[0].recipe_line.rpartition(", ")[0])
+    top5 = results[0].classes >= FEW_CLASSES
+    head = f"{'crops':>5} {'images':>9} {'accuracy':>9} {'95% interval':>15} {'top-1 error':>12}"
+    print(f"{head} {'top-5 error' if top5 else '':>12} {'loss':>8}".rstrip())
     for result in results:
+        interval = "{:.1%} to {:.1%}".format(*result.interval)
         print(
-            f"{result.crops:5} {result.images:9,} {result.top1_error:12.2%} "
-            f"{result.top5_error:12.2%} {result.loss:9.4f}  {result.recipe_line}"
+            f"{result.crops:5} {result.images:9,} {result.accuracy:9.2%} {interval:>15} "
+            f"{result.top1_error:12.2%} {f'{result.top5_error:.2%}' if top5 else '':>12} "
+            f"{result.loss:8.4f}"
         )
     first = results[0]
     for line in filter(None, (first.note, *first.remarks)):

@@ -44,10 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="continue the run in this folder, with the settings it was started with",
     )
     add_json(parser)
+    parser.add_argument("--verbose", action="store_true", help="print layer statistics too")
     parser.add_argument("--quiet", action="store_true", help="print errors only")
 
 
-def run(json: bool, quiet: bool, resume: Path | None = None, **given: Any) -> int:
+def run(json: bool, quiet: bool, verbose: bool, resume: Path | None = None, **given: Any) -> int:
     import minialex
 
     if given.get("replace_classifier") and "initial" not in given and resume is None:
@@ -58,7 +59,9 @@ def run(json: bool, quiet: bool, resume: Path | None = None, **given: Any) -> in
         if "out" in given:
             raise InputError(f"--resume {resume} continues in that folder: leave out --out")
         given |= {"out": resume, "resume": True}
-    result = minialex.train(given.pop("data", None), **given, progress=not (json or quiet))
+    result = minialex.train(
+        given.pop("data", None), **given, progress=not (json or quiet), verbose=verbose
+    )
     if json:
         summary = {"run_dir": str(result.run_dir), "interrupted": result.interrupted}
         print_json({**summary, "history": result.history, "skipped": result.skipped})

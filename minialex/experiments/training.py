@@ -161,6 +161,7 @@ def _train(
     result = minialex.train(
         splits,
         **settings,
+        recipe="published",
         **context.options.device,
         out=folder,
         resume=(folder / "config.json").exists(),

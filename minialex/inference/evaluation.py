@@ -12,6 +12,18 @@ from minialex.errors import InputError
 from minialex.inference.trained_model import TrainedModel, softmax
 from minialex.losses import Loss, SoftmaxCrossEntropy
 
+FEW_CLASSES = 10  # below, nearly anything is among the first five
+
+
+def accuracy_interval(right: int, images: int) -> tuple[float, float]:
+    """The 95 % interval of an accuracy measured on so many images (Wilson's score interval)."""
+    z2 = 1.959964**2
+    share = right / images
+    centre = share + z2 / (2 * images)
+    half = (z2 * (share * (1 - share) + z2 / (4 * images)) / images) ** 0.5
+    low, high = centre - half, centre + half
+    return max(0.0, low / (1 + z2 / images)), min(1.0, high / (1 + z2 / images))
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -31,12 +43,27 @@ class Evaluation:
     skipped: dict[str, str]
     note: str = ""
     remarks: tuple[str, ...] = ()
+    classes: int = 1000
+
+    @property
+    def accuracy(self) -> float:
+        """The share of images whose class is named first."""
+        return 1 - self.top1_error
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % confidence interval of the accuracy."""
+        return accuracy_interval(round(self.accuracy * self.images), self.images)
 
     def __str__(self) -> str:
+        low, high = self.interval
         text = (
-            f"top-1 error {self.top1_error:.2%}, top-5 error {self.top5_error:.2%} on "
-            f"{self.images:,} images ({self.recipe_line})"
+            f"accuracy {self.accuracy:.2%} (95% interval {low:.1%} to {high:.1%}), top-1 error "
+            f"{self.top1_error:.2%}"
         )
+        if self.classes >= FEW_CLASSES:
+            text += f", top-5 error {self.top5_error:.2%}"
+        text += f" on {self.images:,} images ({self.recipe_line})"
         if self.skipped:
             text += f"; {self.unreadable()} skipped"
         return "; ".join(filter(None, (text, self.note, *self.remarks)))
@@ -84,8 +111,8 @@ def evaluate_model(
             sums += _sums_with(loss, model, batch.images, truth)
         if on_batch is not None:
             on_batch(len(truth))
-    remarks = tuple(loader.dataset.remarks.lines())
-    return _evaluation(images, sums, crops, recipe_line, loader.skipped, note, remarks)
+    remarks, classes = tuple(loader.dataset.remarks.lines()), model.network.classes
+    return _evaluation(images, sums, crops, recipe_line, loader.skipped, note, remarks, classes)
 
 
 def predict_dataset(
@@ -115,7 +142,8 @@ def evaluate_probabilities(
     remarks: tuple[str, ...] = (),
 ) -> Evaluation:
     """Errors of class probabilities (N, K) that are already computed, with labels (N,)."""
-    return _evaluation(len(labels), _sums(p, labels), crops, recipe_line, skipped, note, remarks)
+    sums = _sums(p, labels)
+    return _evaluation(len(labels), sums, crops, recipe_line, skipped, note, remarks, p.shape[1])
 
 
 def ranks(p: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -156,8 +184,10 @@ def _evaluation(
     skipped: dict[str, str],
     note: str,
     remarks: tuple[str, ...],
+    classes: int,
 ) -> Evaluation:
     if images == 0:
         raise InputError("no image can be read to evaluate the network on: name other images")
     top1, top5, loss = (float(total) / images for total in sums)
-    return Evaluation(images, top1, top5, loss, crops, recipe_line, skipped, note, remarks)
+    errors = (top1, top5, loss)
+    return Evaluation(images, *errors, crops, recipe_line, skipped, note, remarks, classes)

@@ -53,6 +53,7 @@ class Recipe:
     schedule: str = "plateau"  # divided by ten when the validation error stops improving
     patience: int = 5  # epochs without improvement before that; the paper adjusted by hand
     epochs: int = 90
+    warmup: float = 0.0  # epochs in which the rate rises evenly to the schedule's
     bias_rate: float = 1.0  # times the learning rate of the weights
     bias_decay: float = 1.0  # times the decay of the weights
     layer_rates: Mapping[str, float] = field(default_factory=dict)  # times the rate, of a layer

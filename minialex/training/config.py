@@ -15,8 +15,9 @@ from minialex.data.dataset import Splits
 from minialex.errors import InputError, unknown
 from minialex.inference.unlearnt import data_key
 from minialex.models import Model
+from minialex.models.recipe import Recipe
 from minialex.parallel import DeviceConfig
-from minialex.training import augmentation
+from minialex.training import augmentation, fit
 from minialex.utils.arguments import (
     FRACTION,
     SEED,
@@ -58,8 +59,8 @@ class TrainConfig:
     )
     model: str | None = option(
         None,
-        "network by name; `minialex summary --variants` lists them (default: alexnet, or the "
-        "network of the weights to start from)",
+        "network by name; `minialex summary --variants` lists them (default: the network of the "
+        "weights to start from, else one that fits the number of images)",
         group=WHAT,
         metavar="NAME",
     )
@@ -121,6 +122,29 @@ class TrainConfig:
         f"learning-rate schedule: {', '.join(schedules.SCHEDULES)}",
         group=HOW,
         metavar="NAME",
+        free_on_resume=True,
+    )
+    recipe: str = option(
+        fit.FITTED,
+        "fitted: batch size, rate, schedule and epochs go with the number of images; published: "
+        "the network's own, made for ILSVRC",
+        group=HOW,
+        metavar="NAME",
+    )
+    minutes: float | None = option(
+        None,
+        "train for so long, instead of a number of epochs: the schedule fits itself to it",
+        group=HOW,
+        type=Number(float, above=0),
+        metavar="M",
+        free_on_resume=True,
+    )
+    stop_early: int | None = option(
+        None,
+        "end when the validation loss has not fallen for N epochs",
+        group=HOW,
+        type=integer(1),
+        metavar="N",
         free_on_resume=True,
     )
     momentum: float | None = option(
@@ -210,6 +234,9 @@ class TrainConfig:
     def __post_init__(self) -> None:
         check(self)
         losses.get(self.loss, self.margin)
+        fit.require_recipe(self.recipe)
+        if self.minutes is not None and self.epochs is not None:
+            raise InputError("minutes and epochs both say how long to train: give one of them")
         if self.dtype not in ("float32", "float64"):
             raise InputError(f'dtype is "float32" or "float64", not {self.dtype!r}')
         if self.resize not in (None, "crop", "squash"):
@@ -261,15 +288,18 @@ def signature(function: Any) -> inspect.Signature:
     return inspect.Signature([*own, *more], return_annotation=function.__annotations__["return"])
 
 
-def resolve_model(config: TrainConfig, splits: Splits) -> Model:
-    """The model with the recipe that a configuration asks for."""
+def resolve_model(config: TrainConfig, splits: Splits, stored: Recipe | None = None) -> Model:
+    """The model with the recipe that a configuration asks for; `stored` is a resumed run's."""
     classes = len(splits.train.class_ids)
-    model = models.get(config.model or "alexnet", classes, **(config.model_options or {}))
-    asked: dict[str, Any] = {
+    name = config.model or fit.default_network(splits.train)
+    model = models.get(name, classes, **(config.model_options or {}))
+    length: dict[str, Any] = {
         "epochs": config.epochs,
         "batch_size": config.batch_size,
         "lr": config.lr,
         "schedule": config.schedule,
+    }
+    asked: dict[str, Any] = {
         "momentum": config.momentum,
         "weight_decay": config.weight_decay,
         "mirror": config.mirror,
@@ -278,7 +308,12 @@ def resolve_model(config: TrainConfig, splits: Splits) -> Model:
         "squash": None if config.resize is None else config.resize == "squash",
         **{name: getattr(config, name) for name in augmentation.OF_RECIPE},
     }
-    recipe = replace(model.recipe, **{k: v for k, v in asked.items() if v is not None})
+    if stored is not None or config.recipe == fit.PUBLISHED:
+        asked |= length
+        recipe = stored or model.recipe
+    else:
+        recipe = fit.fit(model.recipe, len(splits.train), **length)
+    recipe = replace(recipe, **{k: v for k, v in asked.items() if v is not None})
     native = splits.train.native_size
     if native is not None and 2 * native < recipe.resize and not config.allow_upscaling:
         raise InputError(

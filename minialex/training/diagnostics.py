@@ -11,8 +11,15 @@ from minialex.layers import Mode
 from minialex.losses import Loss
 from minialex.network import Network
 from minialex.parallel import Devices
+from minialex.training.recovery import ATTEMPTS
 from minialex.training.run_folder import resume_command
 from minialex.tree import Tree
+
+
+class NotFinite(TrainingError):
+    """A loss or a parameter is NaN or infinite; the state is no longer of use."""
+
+    attempts = ATTEMPTS
 
 
 def layer_statistics(
@@ -87,12 +94,12 @@ def non_finite(
     mode: Mode,
     folder: Path,
     rate: float,
-) -> TrainingError:
+) -> NotFinite:
     """The error for a loss that is not finite: names layer and step, and saves the batch."""
     path = folder / f"nonfinite-step-{mode.step}.npz"
     np.savez(path, images=batch.images, labels=batch.labels, positions=batch.positions)
     where = _first_bad(b, network, params, x, mode)
-    return TrainingError(
+    return NotFinite(
         f"step {mode.step}: {where}; the batch is in {path}, the last good state in "
         f"{folder / 'last.safetensors'}: {lower_rate(folder, rate)}"
     )

@@ -9,14 +9,17 @@ from minialex.data.image_record import fingerprint, same_data
 from minialex.errors import InputError
 from minialex.models.recipe import Recipe
 from minialex.parallel import DeviceConfig
-from minialex.training import run_folder
+from minialex.training import fit, run_folder
 from minialex.training.config import TrainConfig
 from minialex.training.state import State
 from minialex.utils import checkpoint
 from minialex.utils.cores import usable_cores
 from minialex.utils.options import options
 
-_ADDED = {"replace_classifier": False}  # what runs of older versions were started with
+_ADDED = {
+    "replace_classifier": False,
+    "recipe": fit.PUBLISHED,
+}  # what runs of older versions were started with
 _MAY_CHANGE = ("epochs", "lr", "schedule")  # of the recipe
 _OF_ONE_CALL = ("max_steps",)  # settings that say nothing of the run that goes on
 
@@ -30,7 +33,9 @@ def inherited(out: str | Path | None, data: Any, given: dict[str, Any]) -> dict[
         raise InputError("resume needs the run's folder: give it as `out`")
     settings = run_folder.read_config(Path(out))["settings"]
     names = {one.name for one in options(TrainConfig, DeviceConfig)}.difference(_OF_ONE_CALL)
-    stored = {name: value for name, value in settings.items() if name in names}
+    stored = {name: value for name, value in {**_ADDED, **settings}.items() if name in names}
+    if "minutes" in given or "epochs" in given:  # one takes the place of the other
+        stored["minutes"] = stored["epochs"] = None
     if stored.get("threads") is not None:
         stored["threads"] = min(stored["threads"], usable_cores())
     if "devices" in given and "parallel" not in given:
@@ -45,6 +50,12 @@ def inherited(out: str | Path | None, data: Any, given: dict[str, Any]) -> dict[
     if data is None and stored["data"] != "shapes":  # which never was a folder of that name
         data = stored["data"]
     return {**stored, **given, "data": data}
+
+
+def stored_recipe(folder: Path) -> Recipe | None:
+    """The recipe of the run in `folder`, if it has been saved."""
+    last = folder / "last.safetensors"
+    return Recipe(**checkpoint.load_metadata(last)["recipe"]) if last.exists() else None
 
 
 def require_unfinished(folder: Path, epochs: int) -> None:

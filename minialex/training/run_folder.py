@@ -3,7 +3,7 @@
 config.json           what was asked for, complete enough to resume
 history.csv           one row an epoch
 last.safetensors      the newest state: parameters, velocities, counters
-best.safetensors      the weights with the lowest validation error
+best.safetensors      the weights with the lowest validation loss
 classes.txt           class names in label order
 held_out.txt          the images held out for validation, if they were drawn: digest, bytes, name
 .lock                 empty; locked by the process that trains in the folder

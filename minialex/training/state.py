@@ -4,10 +4,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from minialex.errors import InputError, TrainingError
+from minialex.errors import InputError
 from minialex.inference.classifier import Classifier, from_checkpoint
 from minialex.parallel import Devices
-from minialex.training.diagnostics import bad_parameter, lower_rate
+from minialex.training.diagnostics import NotFinite, bad_parameter, lower_rate
 from minialex.training.step import StepState
 from minialex.tree import flatten, map_tree, unflatten
 from minialex.utils import checkpoint
@@ -15,7 +15,7 @@ from minialex.utils import checkpoint
 _COUNTERS = (
     *("step", "epoch", "position", "images", "loss_sum", "seconds", "history"),
     *("epoch_seconds", "epoch_waited"),
-    *("loss_scale", "good_steps", "changed"),
+    *("loss_scale", "good_steps", "changed", "rate_factor", "attempts", "trend", "dropped"),
 )
 _VELOCITY = "velocity."
 
@@ -26,12 +26,16 @@ class State(StepState):
 
     position: int = 0  # place in the running epoch's order where it goes on
     images: int = 0  # images seen in it: fewer, if some could not be read
-    loss_sum: float = 0.0  # over those images
+    dropped: int = 0  # images of it in steps whose loss was not finite
+    loss_sum: float = 0.0  # over the images of all other steps
     seconds: float = 0.0
     epoch_seconds: float = 0.0  # of training in the running epoch, and of it, waiting for data
     epoch_waited: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
     changed: str = ""  # what the running epoch's row of the history says of a resume
+    rate_factor: float = 1.0  # of the schedule's rates: less after each way back
+    attempts: int = 0  # ways back that were taken (see training/recovery.py)
+    trend: tuple[int, float, float] = (0, 0.0, float("inf"))  # a `recovery.Trend`
 
     @property
     def errors(self) -> list[float]:
@@ -48,12 +52,12 @@ class State(StepState):
         classifier.save(path, counters, flatten(velocities, _VELOCITY))
 
     def require_finite(self, path: Path, classifier: Classifier) -> None:
-        """Raise TrainingError if a parameter holds a number that is not finite."""
+        """Raise NotFinite if a parameter holds a number that is not finite."""
         bad = bad_parameter(classifier.devices, self.params)
         if bad is not None:
-            raise TrainingError(
+            raise NotFinite(
                 f"{bad} is not finite after step {self.step - 1}; {path} holds the last good "
-                f"state: {lower_rate(path.parent, classifier.model.recipe.lr)}"
+                f"state: {lower_rate(path.parent, self.rate_factor * classifier.model.recipe.lr)}"
             )
 
 

@@ -126,6 +126,12 @@ class TrainStep:
             self._pending.popleft()
             yield Done(first.step, first.batch, first.rates, first.loss())
 
+    def forget(self) -> int:
+        """Leave out what was started after a loss that is not finite: images in those steps."""
+        images = sum(len(self.feed.labels(one.batch)) for one in self._pending)
+        self._pending.clear()
+        return images
+
     def replay(self) -> None:
         """The last compiled step's work once more, on the batch that is there: for measuring."""
         if self._compiled is None:

@@ -1,6 +1,7 @@
 """`train`: how a run starts, or starts again."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from minialex.models.recipe import Recipe
 from minialex.models.vgg import deepen
 from minialex.optim import SGD
 from minialex.parallel import DeviceConfig, Devices
-from minialex.training import held_out, memory_estimate, run_folder
+from minialex.training import announce, fit, held_out, memory_estimate, run_folder
 from minialex.training.config import TrainConfig, parse, resolve_model, signature
 from minialex.training.feed import Photographs
 from minialex.training.loop import Result, Trainer, run_to_end
@@ -30,6 +31,7 @@ from minialex.training.resume import (
     require_resumable,
     require_unfinished,
     stored_config,
+    stored_recipe,
 )
 from minialex.training.state import State, restore
 from minialex.training.step import TrainStep
@@ -47,13 +49,14 @@ def train(
     out: str | Path | None = None,
     resume: bool = False,
     progress: bool = True,
+    verbose: bool = False,
     **arguments: Any,
 ) -> Result:
     out = None if out is None else FilePath().check("out", out)
     resume, progress = Flag().check("resume", resume), Flag().check("progress", progress)
     given = inherited(out, data, arguments) if resume else {"data": data, **arguments}
     config, where = parse(given)
-    show = Progress(progress)
+    show = Progress(progress, verbose)
     resumed = Path(str(out)) if resume else None
     config, origin = choose_model(config, resumed)
     source = None if origin is None else origin.classifier
@@ -63,7 +66,8 @@ def train(
     splits = held.splits
     for line in every_line(splits.remarks):
         show.say(line)
-    model = resolve_model(config, splits)
+    model = resolve_model(config, splits, None if resumed is None else stored_recipe(resumed))
+    config = replace(config, model=model.name)
     require_softmax(model.recipe, losses.get(config.loss, config.margin))
     if resumed is not None:
         require_unfinished(resumed, model.recipe.epochs)
@@ -96,6 +100,7 @@ train.__doc__ = f"""Train a network and keep the run in a folder.
     resume              go on from the newest state in `out`, to the same bits as if the run had
                         never stopped
     progress            print what happens, with a progress bar
+    verbose             print each layer's statistics at the start, too
 {documented(TrainConfig, DeviceConfig)}
 
     `data` may be `Splits` made in Python. SIGINT, SIGTERM, SIGUSR1 and SIGHUP save the state and
@@ -144,7 +149,7 @@ class _Start:
             state = State(params, SGD(self.model.recipe).start(self.devices, params))
         else:
             state = State(params, self.devices.place(momentum.velocities), momentum.step)
-        trainer = self._trainer(state, statistics)
+        trainer = self._trainer(state, statistics, start)
         trainer.log_layer_statistics(state, pretrained=start is not None)
         state.save(self.folder / "last.safetensors", trainer.initial)
         return trainer, state
@@ -165,7 +170,7 @@ class _Start:
         _note_changes(state, before.model.recipe, recipe, len(self.splits.train), self.show)
         return self._trainer(state, before.preprocessing.statistics), state
 
-    def _trainer(self, state: State, statistics: Statistics) -> Trainer:
+    def _trainer(self, state: State, statistics: Statistics, start: Start | None = None) -> Trainer:
         train, show = self.splits.train, self.show
         classifier = Classifier(
             self.model,
@@ -177,10 +182,24 @@ class _Start:
             self.about,
             self.config.dtype,
         )
-        for sentence in self.devices.describe():
+        show.say(
+            announce.table(self.model, self.splits, self.devices, self.folder, self.config.minutes)
+        )
+        for sentence in (*self.devices.describe()[1:], *announce.remarks(self.splits)):
             show.say(sentence)
         step = _step(self.config, classifier, train.labels)
-        return Trainer(step, classifier, *self.loaders, self.splits, self.folder, show)
+        return Trainer(
+            step,
+            classifier,
+            *self.loaders,
+            self.splits,
+            self.folder,
+            show,
+            self.config.minutes,
+            self.config.stop_early,
+            recovers=self.config.recipe == fit.FITTED,
+            first=partial(self._drawn_params, start),
+        )
 
     def _statistics(self) -> Statistics:
         """The training images' mean and colour axes, as the data set has them or measured."""
@@ -194,11 +213,16 @@ class _Start:
     def _initial_params(self, start: Start | None) -> Tree:
         if start is not None:
             self.show.say(f"starting from {self.config.initial}: {start.said}")
-            return self.devices.place(start.params)
+        return self.devices.place(self._drawn_params(start))
+
+    def _drawn_params(self, start: Start | None) -> Tree:
+        """The parameters that the run starts with, on the host."""
+        if start is not None:
+            return start.params
         drawn = self.model.network.init(backends.get("numpy"), self.config.seed, self.config.dtype)
         if self.config.shallow is not None:
             drawn = deepen(load(self.config.shallow, "numpy").params, drawn)
-        return self.devices.place(drawn)
+        return drawn
 
 
 def _note_changes(state: State, before: Recipe, now: Recipe, images: int, show: Progress) -> None:
@@ -206,6 +230,8 @@ def _note_changes(state: State, before: Recipe, now: Recipe, images: int, show: 
     changed = changes(before, now)
     if not changed:
         return
+    if before.lr != now.lr:  # chosen anew: what earlier ways back took from the rate is over
+        state.rate_factor, state.attempts = 1.0, 0
     show.say(f"changed after step {state.step}: {changed}")
     state.changed = "; ".join(filter(None, (state.changed, f"step {state.step}: {changed}")))
     if jump := rate_jump(before, now, state, images):

@@ -47,9 +47,9 @@ def choose_model(config: TrainConfig, resumed: Path | None) -> tuple[TrainConfig
             before = run_folder.read_config(resumed)["settings"]
             model, model_options = before["model"], before["model_options"]
             return replace(config, model=model, model_options=model_options), None
-        return replace(config, model=config.model or "alexnet"), None
+        return config, None
     if config.initial is None:
-        return replace(config, model=config.model or "alexnet"), None
+        return config, None
     source = _source(Path(config.initial))
     if config.model is not None:
         return config, source

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -11,12 +13,23 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 
-class Progress:
-    """Lines on standard output; a bar on standard error if that is a terminal."""
+LINE_EVERY = 120.0  # seconds between lines where there is no terminal for a bar
+EARLY = 10  # steps after which the time of the whole is known well enough
 
-    def __init__(self, enabled: bool = True):
-        self.enabled = enabled
+
+class Progress:
+    """Lines on standard output; a bar on standard error if that is a terminal.
+
+    `verbose` asks for what is of use when something is wrong.
+    """
+
+    def __init__(self, enabled: bool = True, verbose: bool = False):
+        self.enabled, self.verbose = enabled, verbose
         self._bar: tqdm | None = None
+        self._said: set[str] = set()
+        self._last_line = time.monotonic()
+        self._began: tuple[float, float] | None = None  # when, and the share done then
+        self._steps = 0
 
     def say(self, text: str) -> None:
         """Print text above the bar; what cannot be printed any more must not end the work."""
@@ -24,6 +37,7 @@ class Progress:
             return
         from tqdm import tqdm
 
+        self._last_line = time.monotonic()
         try:
             with tqdm.external_write_mode():
                 print(text, flush=True)
@@ -35,6 +49,13 @@ class Progress:
                     f"minialex: cannot print any more ({error}); the work continues",
                     file=sys.stderr,
                 )
+
+    def once(self, text: str) -> None:
+        """Print text that has not been printed before, but for its numbers."""
+        key = re.sub(r"[0-9]+", "", text)
+        if key not in self._said:
+            self._said.add(key)
+            self.say(text)
 
     def bar(self, title: str, images: int, done: int = 0) -> tqdm:
         """A bar over `images` images: a context manager with `update(images)`."""
@@ -49,22 +70,50 @@ class Progress:
             leave=False,
         )
 
-    def epoch(self, number: int, epochs: int, images: int, done: int) -> None:
+    def epoch(self, number: int, epochs: int | None, images: int, done: int) -> None:
         """Start the bar of an epoch of which `done` images are done."""
         self.close()
-        self._bar = self.bar(f"epoch {number}/{epochs}", images, done)
+        of = "" if epochs is None else f"/{epochs}"
+        self._bar = self.bar(f"epoch {number}{of}", images, done)
 
-    def step(self, images: int, loss: float) -> None:
-        """Advance the bar by one batch."""
+    def step(self, images: int, loss: float, share: float) -> None:
+        """Advance the bar by one batch; `share` of the whole run is done."""
+        left = self._time_left(share)
+        text = f"loss {loss:.3f}" + (f", {left} left in all" if left else "")
         if self._bar is not None:
-            self._bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
+            self._bar.set_postfix_str(text, refresh=False)
             self._bar.update(images)
+        now = time.monotonic()
+        if (self._bar is None or self._bar.disable) and now - self._last_line > LINE_EVERY:
+            self.say(f"{share:.1%} done, {text}")
+
+    def _time_left(self, share: float) -> str | None:
+        """Of the whole run, by the steps of this process; None if it is too early to say."""
+        now = time.monotonic()
+        self._steps += 1
+        if self._began is None or self._steps <= 3:  # the first steps compile
+            self._began = now, share
+            return None
+        start, before = self._began
+        if share <= before or (self._steps < EARLY and now - start < 10):
+            return None
+        seconds = (now - start) * (1 - share) / (share - before)
+        if self._steps == EARLY:
+            self.say(f"about {duration(seconds)} in all")
+        return duration(seconds)
 
     def close(self) -> None:
         """Remove the bar."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+def duration(seconds: float) -> str:
+    """A time in words: 40 s, 3 min, 2.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def discard_output() -> None:

@@ -88,7 +88,7 @@ def train_streams(
     def one(name: str, images: Splits, **more: Any) -> Result:
         started = go_on and (out / name / "last.safetensors").exists()
         resume = started or settings.get("resume", False)
-        given = {**settings, **more, "resume": resume}
+        given = {"recipe": "published", **settings, **more, "resume": resume}
         return train(images, out=out / name, model=model, **given)
 
     first = one("spatial", frames)

@@ -17,15 +17,18 @@ from minialex.utils import checkpoint
 def test_evaluate_shows_both_crops_with_the_recipe(here, command):
     code, output, _ = command("evaluate --crops both --model-file runs/tiny")
     assert code == 0
-    header, one, ten = output.splitlines()
-    assert header.split()[:2] == ["crops", "images"]
+    recipe, header, one, ten = output.splitlines()
+    assert header.split()[:3] == ["crops", "images", "accuracy"]
     assert one.split()[0] == "1"
     assert ten.split()[0] == "10"
-    assert "alexnet-64, resize 72" in one
+    assert recipe.startswith("alexnet-64, resize 72")
+    assert all(len(line) <= 80 for line in (header, one, ten))
     code, output, _ = command("evaluate --json --model-file runs/tiny")
     [result] = json.loads(output)
     assert result["images"] == 12
     assert 0 <= result["top5_error"] <= result["top1_error"] <= 1
+    low, high = result["interval"]
+    assert low <= result["accuracy"] == 1 - result["top1_error"] <= high
 
 
 def test_predict_shows_probabilities_and_bars(here, command):
@@ -142,7 +145,7 @@ def test_photographs_train_and_a_truncated_one_is_named(command, tmp_path):
     (folder / "cat" / "below" / "7.jpg").write_bytes(b"\xff\xd8\xff")
     code, output, _ = command(f"evaluate --model-file {tmp_path}/run")
     assert code == 0
-    below, skipped, reason = output.splitlines()[2:]
+    below, skipped, reason = output.splitlines()[3:]
     assert below.startswith("left out: images in folders below a class")
     assert skipped == "skipped 1 unreadable image:"
     assert reason == f"  {folder / held_out} is not an image that Pillow can read: it is empty"

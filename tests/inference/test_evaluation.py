@@ -17,7 +17,12 @@ from minialex.data.statistics import measure
 from minialex.errors import InputError
 from minialex.inference.classifier import Classifier, load
 from minialex.inference.ensemble import Ensemble
-from minialex.inference.evaluation import evaluate_model, ranks
+from minialex.inference.evaluation import (
+    accuracy_interval,
+    evaluate_model,
+    evaluate_probabilities,
+    ranks,
+)
 from minialex.inference.unlearnt import data_key
 from minialex.parallel import SingleDevice
 from minialex.utils import checkpoint
@@ -251,3 +256,19 @@ def test_a_home_folder_is_the_same_data_by_both_names(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     assert data_key("~/pets") == data_key(tmp_path / "pets")
+
+
+@pytest.mark.parametrize(("right", "images"), [(0, 10), (10, 10), (39, 50), (700, 1000)])
+def test_the_interval_of_an_accuracy_is_wilsons(right, images):
+    from scipy.stats import binomtest
+
+    wanted = binomtest(right, images).proportion_ci(0.95, method="wilson")
+    assert accuracy_interval(right, images) == pytest.approx((wanted.low, wanted.high), abs=1e-6)
+
+
+def test_top_5_is_left_out_where_it_says_nothing():
+    few = evaluate_probabilities(np.eye(4), np.arange(4), 1, "", {})
+    many = evaluate_probabilities(np.eye(10), np.arange(10), 1, "", {})
+    assert "top-5" not in str(few)
+    assert "top-5" in str(many)
+    assert "accuracy 100.00% (95% interval 51.0% to 100.0%)" in str(few)

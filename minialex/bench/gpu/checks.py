@@ -84,6 +84,7 @@ def training(precision: str, plan: Plan) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         result = minialex.train(
             plan.data,
+            recipe="published",
             model=plan.train_model,
             backend="cupy",
             precision=precision,

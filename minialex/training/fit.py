@@ -1,0 +1,80 @@
+"""Defaults that fit the data: network, batch size, rate, schedule and length by its images.
+
+A published recipe counts in epochs of a million images. On five hundred it makes a few hundred
+updates, where any network needs thousands; so a run on few images gets smaller batches, a rate
+that goes with them, more epochs and a schedule that no noisy validation error steers.
+"""
+
+from dataclasses import replace
+from math import ceil
+from typing import Any
+
+from minialex.data.dataset import Dataset
+from minialex.errors import InputError
+from minialex.models.recipe import Recipe
+
+PUBLISHED, FITTED = "published", "fitted"
+RECIPES = (FITTED, PUBLISHED)
+
+UPDATES = 3000  # that a network is given from scratch
+ENOUGH = 10_000  # updates of a published recipe from which on it is left as it is
+UPDATES_PER_EPOCH = 25  # at least, where the smallest batch allows it
+SMALLEST_BATCH = 16
+WARMUP = 0.05  # of the epochs
+MANY_IMAGES = 50_000  # from which on the paper's network is the default
+
+
+def default_network(train: Dataset) -> str:
+    """The network for data of this size, where none was asked for."""
+    if len(train) >= MANY_IMAGES:
+        return "alexnet"
+    if train.native_size is not None and train.native_size < 36:
+        return "cifar10"
+    return "alexnet-64"
+
+
+def fit(
+    published: Recipe,
+    images: int,
+    *,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    lr: float | None = None,
+    schedule: str | None = None,
+) -> Recipe:
+    """`published` with what was asked for, and the rest of it fitted to `images`."""
+    asked: dict[str, Any] = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "lr": lr,
+        "schedule": schedule,
+    }
+    given = {name: value for name, value in asked.items() if value is not None}
+    if published.epochs * images >= ENOUGH * published.batch_size:
+        return replace(published, **given)
+    batch = batch_size or _batch_size(published.batch_size, images)
+    steps = ceil(images / batch)
+    length = epochs or max(1, ceil(UPDATES / steps))
+    fitted = replace(
+        published,
+        epochs=length,
+        batch_size=batch,
+        lr=published.lr * (batch / published.batch_size) ** 0.5,
+        schedule="cosine",
+        warmup=round(WARMUP * length, 2) if lr is None and schedule is None else 0.0,
+    )
+    return replace(fitted, **given)
+
+
+def _batch_size(published: int, images: int) -> int:
+    """The largest power of two that leaves enough updates an epoch."""
+    size = SMALLEST_BATCH
+    while 2 * size * UPDATES_PER_EPOCH <= images and 2 * size <= published:
+        size *= 2
+    return min(size, published)
+
+
+def require_recipe(name: str) -> None:
+    """Refuse a word that names no recipe."""
+    if name not in RECIPES:
+        raise InputError(f'recipe is "fitted" or "published", not {name!r}')

@@ -1,0 +1,102 @@
+"""What a run says about itself: its table, its lines, and when it ends."""
+
+import re
+
+import numpy as np
+import pytest
+from helpers.tiny import register_tiny
+
+import minialex
+from minialex.data.dataset import Splits, Subset
+from minialex.data.sources.open import open_data
+from minialex.training import announce
+from minialex.training.loop import Trainer
+from minialex.training.state import State
+from minialex.utils import progress
+from minialex.utils.progress import Progress, duration
+
+TINY = {"model": "tiny", "backend": "numpy", "batch_size": 16}
+
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch):
+    register_tiny(monkeypatch)
+
+
+def test_the_table_and_lines_of_a_run_fit_a_terminal(tmp_path, capsys):
+    minialex.train("shapes:48", **TINY, epochs=2, out=tmp_path / "r")
+    lines = capsys.readouterr().out.replace(str(tmp_path), "").splitlines()
+    words = [line.split()[0] for line in lines[:7]]
+    assert words == ["images", "classes", "network", "updates", "rate", "device", "folder"]
+    epochs = [line for line in lines if line.startswith("epoch")]
+    assert len(epochs) == 2
+    assert re.search(r"accuracy \d+\.\d%  top-5 \d+%", epochs[0])
+    assert max(map(len, epochs)) <= 80
+
+
+def test_few_and_uneven_images_are_named():
+    whole = open_data("shapes:48").train
+    uneven = np.concatenate([np.flatnonzero(whole.labels == 0), [1, 2, 3]])
+    of_four = [np.flatnonzero(whole.labels == label)[: 1 + 3 * (label == 0)] for label in range(12)]
+    splits = Splits(Subset(whole, np.concatenate(of_four), ""), Subset(whole, uneven, ""))
+    [few] = [line for line in announce.remarks(splits) if "validation" in line]
+    assert re.match(r"7 validation images tell little: .* 70% means \d+% to \d+%", few)
+    counts = np.bincount(splits.train.labels)
+    assert (counts.max(), counts.min()) == (4, 1)
+    assert announce.remarks(Splits(whole, Subset(whole, np.zeros(0, int), ""))) == []
+
+
+@pytest.mark.parametrize(
+    ("losses", "stop", "stalled"),
+    [
+        ([3, 2, 1], 2, False),
+        ([1, 2, 3], 2, True),
+        ([1, 2, 0.5], 2, False),
+        ([2, 1, 1, 1], 2, True),
+        ([1, float("nan"), float("nan")], 2, True),
+        ([1, 2, 3], None, False),
+        ([None, None, None], 2, False),
+        ([], 1, False),
+    ],
+)
+def test_the_end_of_a_run_that_gets_no_better(losses, stop, stalled):
+    state = State({}, {}, history=[{"val_loss": loss} for loss in losses])
+    trainer = Trainer(None, None, None, None, None, None, None, stop_early=stop)
+    assert trainer.stalled(state) is stalled
+
+
+def test_stopped_early_it_says_so_and_stays_ended(tmp_path, capsys):
+    given = {**TINY, "lr": 1e-9, "schedule": "constant", "stop_early": 1}
+    result = minialex.train("shapes:48", **given, epochs=9, out=tmp_path / "r")
+    assert "ended early: no lower validation loss for 1 epochs" in capsys.readouterr().out
+    assert len(result.history) < 9
+    again = minialex.train(out=tmp_path / "r", resume=True, progress=False)
+    assert len(again.history) == len(result.history)
+
+
+def test_minutes_instead_of_epochs(tmp_path):
+    result = minialex.train("shapes:48", **TINY, minutes=0.02, out=tmp_path / "r", progress=False)
+    rates = [row["learning_rate"] for row in result.history]
+    assert rates[-1] < 0.2 * max(rates)  # the cosine has come to its end
+    with pytest.raises(ValueError, match="both say how long"):
+        minialex.train("shapes:48", **TINY, minutes=1, epochs=1)
+
+
+def test_a_line_now_and_then_where_there_is_no_terminal(monkeypatch, capsys):
+    clock = iter(range(0, 10_000, 50))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    show = Progress()
+    show.epoch(1, 2, 100, 0)
+    for done in range(20):
+        show.step(5, 1.0, done / 40)
+    show.close()
+    lines = capsys.readouterr().out.splitlines()
+    assert any(re.fullmatch(r"[\d.]+% done, loss 1\.000, \d+ min left in all", x) for x in lines)
+    assert len(lines) < 20
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(12.3, "12 s"), (200, "3 min"), (9000, "2.5 h"), (89, "89 s")]
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text

@@ -1,0 +1,99 @@
+"""Defaults that go with the number of images."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from helpers.tiny import register_tiny
+
+import minialex
+from minialex import models, schedules
+from minialex.data.dataset import Splits
+from minialex.data.sources.open import open_data
+from minialex.models.recipe import Recipe
+from minialex.training import fit
+from minialex.training.config import TrainConfig, resolve_model
+
+SMALL = models.get("alexnet-64", 10).recipe
+
+
+def updates(recipe, images):
+    return recipe.epochs * -(-images // recipe.batch_size)
+
+
+@pytest.mark.parametrize("images", [10, 100, 450, 2500, 9000, 30_000])
+@pytest.mark.parametrize("published", [Recipe(), SMALL])
+def test_few_images_get_enough_updates(published, images):
+    fitted = fit.fit(published, images)
+    assert updates(fitted, images) >= min(fit.UPDATES, updates(published, images))
+    assert updates(fitted, images) >= fit.UPDATES
+    assert fit.SMALLEST_BATCH <= fitted.batch_size <= published.batch_size
+
+
+def test_batch_and_rate_go_with_the_images():
+    sizes = [fit.fit(SMALL, images).batch_size for images in (100, 450, 900, 1700, 5000)]
+    assert sizes == [16, 16, 32, 64, 128]
+    rates = [fit.fit(SMALL, images).lr for images in (100, 900, 5000)]
+    assert rates == pytest.approx([SMALL.lr * 0.125**0.5, SMALL.lr / 2, SMALL.lr])
+
+
+def test_the_published_recipe_stands_where_there_are_images_enough():
+    assert fit.fit(Recipe(), 1_281_167) == Recipe()
+    assert fit.fit(Recipe(), 1_281_167, lr=0.5) == replace(Recipe(), lr=0.5)
+
+
+def test_what_is_asked_for_is_given():
+    asked = {"epochs": 3, "batch_size": 8, "lr": 0.5, "schedule": "step"}
+    fitted = fit.fit(SMALL, 450, **asked)
+    assert {name: getattr(fitted, name) for name in asked} == asked
+    assert fitted.warmup == 0  # of a rate of one's own none is wanted
+
+
+def test_a_warm_up_rises_to_the_schedule():
+    recipe = Recipe(schedule="cosine", epochs=100, warmup=5.0, lr=1.0, bias_rate=2.0)
+    rates = [schedules.rates(recipe, 0.5 * i, []) for i in range(14)]
+    weights = [one.weight for one in rates]
+    assert all(0 < a < b for a, b in pairwise(weights[:11]))
+    assert weights[0] < 0.03
+    assert all(one.bias == pytest.approx(2 * one.weight) for one in rates)
+    assert weights[10:] == [
+        schedules.get("cosine")(recipe, 0.5 * i, []).weight for i in range(10, 14)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("images", "size", "name"),
+    [(100, None, "alexnet-64"), (100, 32, "cifar10"), (60_000, 256, "alexnet")],
+)
+def test_a_small_set_gets_a_small_network(images, size, name):
+    class Photographs:
+        native_size = size
+
+        def __len__(self):
+            return images
+
+    assert fit.default_network(Photographs()) == name
+
+
+def test_the_network_that_is_asked_for_is_trained_and_a_sentence_says_how(
+    monkeypatch, tmp_path, capsys
+):
+    register_tiny(monkeypatch)
+    given = {"backend": "numpy", "epochs": 1, "out": tmp_path / "run"}
+    minialex.train("shapes:48", model="tiny", **given)
+    said = capsys.readouterr().out
+    assert "updates   3: 1 epoch in batches of 16" in said
+
+
+def test_published_is_the_networks_own():
+    whole = open_data("shapes:48")
+    own = resolve_model(TrainConfig(model="alexnet-64", recipe="published"), whole).recipe
+    assert own == models.get("alexnet-64", 12).recipe
+    fitted = resolve_model(TrainConfig(), Splits(whole.train, whole.val))
+    assert fitted.name == "alexnet-64"
+    assert fitted.recipe.epochs > own.epochs
+
+
+def test_no_other_recipe():
+    with pytest.raises(ValueError, match='"fitted" or "published", not \'paper\''):
+        TrainConfig(recipe="paper")

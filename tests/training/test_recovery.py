@@ -1,0 +1,145 @@
+"""A run that no longer learns is found out, named, and set back to where it did."""
+
+from math import log
+
+import numpy as np
+import pytest
+from helpers.tiny import register_tiny
+from safetensors.numpy import load_file
+
+import minialex
+from minialex import backends, models
+from minialex.errors import TrainingError
+from minialex.training import recovery
+from minialex.training.loop import Trainer
+from minialex.training.recovery import Trend
+
+CHANCE = log(10)
+TINY = {"model": "tiny", "batch_size": 4, "backend": "numpy", "lr": 0.002, "progress": False}
+
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch):
+    register_tiny(monkeypatch)
+
+
+def trend(*losses):
+    found = Trend()
+    for loss, steps in losses:
+        for _ in range(steps):
+            found = found.add(loss)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("losses", "collapsed"),
+    [
+        ([(CHANCE, 400)], False),  # has not learnt yet: nothing is lost
+        ([(CHANCE, 200), (0.7 * CHANCE, 200)], False),
+        ([(0.7 * CHANCE, 200), (CHANCE, 300)], True),
+        ([(0.7 * CHANCE, 200), (0.95 * CHANCE, 300)], False),  # harder now, but not nothing
+        ([(0.1 * CHANCE, 5), (CHANCE, 300)], False),  # a few lucky steps at the start
+    ],
+)
+def test_a_loss_that_went_back_to_chance(losses, collapsed):
+    assert trend(*losses).collapsed(CHANCE) is collapsed
+
+
+def test_a_loss_far_above_chance():
+    assert trend((2.5 * CHANCE, 200)).exploded(CHANCE)
+    assert not trend((2.5 * CHANCE, 50)).exploded(CHANCE)  # initial weights may be that bad
+    assert trend((200 * CHANCE, 3)).exploded(CHANCE)
+    assert not trend((2.5 * CHANCE, 50), (CHANCE, 150)).exploded(CHANCE)
+
+
+def test_a_loss_that_never_left_chance():
+    nothing = trend((CHANCE, 2000))
+    assert nothing.stuck(CHANCE, 4000)
+    assert not nothing.stuck(CHANCE, 80_000)  # of a long run that is the beginning
+    assert not trend((CHANCE, 400)).stuck(CHANCE, 1000)
+    assert not trend((CHANCE, 1000), (0.9 * CHANCE, 1000)).stuck(CHANCE, 4000)
+
+
+def test_a_dead_layer_is_named():
+    b, network = backends.get("numpy"), models.get("alexnet-64", 10).network
+    params = network.init(b, 0)
+    x = np.random.default_rng(0).normal(0, 50, (3, 64, 64, 3)).astype(np.float32)
+    assert recovery.dead_layer(b, network, params, x) is None
+    params["conv3"]["bias"] = np.full_like(params["conv3"]["bias"], -1e6)
+    assert recovery.dead_layer(b, network, params, x) == "relu3"
+
+
+def ill(monkeypatch, step, spoil):
+    """Spoil the parameters of a run that was never set back, at a step."""
+    rates = Trainer.rates
+
+    def spoiling(self, state, position):
+        if state.step == step and state.attempts == 0:
+            spoil(state.params)
+        return rates(self, state, position)
+
+    monkeypatch.setattr(Trainer, "rates", spoiling)
+
+
+def kill(params):
+    for layer in params.values():
+        layer["bias"][...] = -1e6
+
+
+def blow_up(params):
+    next(iter(params.values()))["weight"][...] = np.nan
+
+
+@pytest.mark.parametrize(
+    ("spoil", "step", "words"), [(kill, 60, "all units of"), (blow_up, 5, "is not finite")]
+)
+def test_a_run_goes_back_to_good_weights_with_a_lower_rate(
+    monkeypatch, tmp_path, capsys, spoil, step, words
+):
+    ill(monkeypatch, step, spoil)
+    monkeypatch.setattr(recovery, "HORIZON", 5)
+    given = {**TINY, "progress": True, "epochs": 7}
+    result = minialex.train("shapes:48", **given, out=tmp_path / "run")
+    said = capsys.readouterr().out
+    assert words in said
+    assert "rate times 0.3" in said
+    assert len(result.history) == 7
+    assert any("back to" in row.get("changed", "") for row in result.history)
+    assert result.history[-1]["learning_rate"] < 0.002 * 0.3 * 0.2  # the end of the cosine
+    for array in load_file(tmp_path / "run" / "last.safetensors").values():
+        assert np.isfinite(array).all()
+
+
+def test_stopped_and_resumed_it_goes_back_to_the_same_bits(monkeypatch, tmp_path):
+    ill(monkeypatch, 5, blow_up)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    minialex.train("shapes:48", **TINY, epochs=2, out=whole)
+    minialex.train("shapes:48", **TINY, epochs=2, out=parts, max_steps=9)
+    minialex.train(out=parts, resume=True, progress=False)
+    ours, theirs = (load_file(folder / "last.safetensors") for folder in (whole, parts))
+    assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_after_some_ways_back_it_ends_with_advice(tmp_path):
+    with pytest.raises(TrainingError, match=r"--resume \S+ --lr") as caught:
+        minialex.train("shapes:48", **{**TINY, "lr": 1e20}, epochs=2, out=tmp_path / "run")
+    assert f"{1e20 * recovery.FACTOR**recovery.ATTEMPTS / 10:.3g}" in str(caught.value)
+
+
+def test_a_network_that_never_starts_ends_its_run(monkeypatch, tmp_path):
+    monkeypatch.setattr(recovery, "PATIENT", 60)
+    monkeypatch.setattr(Trend, "suspicious", lambda self, chance: False)
+    with pytest.raises(TrainingError, match=r"still at random guessing .* try a lower rate"):
+        minialex.train("shapes:48", **{**TINY, "lr": 1e-12}, epochs=30, out=tmp_path / "run")
+
+
+def test_a_run_that_ends_without_having_learnt_says_so(monkeypatch, tmp_path):
+    ill(monkeypatch, 3, kill)
+    with pytest.raises(TrainingError, match=r"are 0 for every image, and the run is over: try"):
+        minialex.train("shapes:48", **TINY, epochs=1, out=tmp_path / "run")
+
+
+def test_the_published_recipe_is_left_to_its_reader(monkeypatch, tmp_path):
+    ill(monkeypatch, 5, blow_up)
+    with pytest.raises(TrainingError, match="is not finite"):
+        minialex.train("shapes:48", **TINY, recipe="published", epochs=1, out=tmp_path / "run")
