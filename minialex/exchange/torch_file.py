@@ -70,6 +70,8 @@ def read(path: Path) -> Any:
 def _read_zip(path: Path) -> Any:
     with zipfile.ZipFile(path) as archive:
         entries = {entry.filename: entry for entry in archive.infolist()}
+        if any(entry.header_offset < 0 for entry in entries.values()):
+            raise _Refused("is damaged: an entry of the archive begins before it")
         found = [name for name in entries if name.endswith("data.pkl") and name.count("/") <= 1]
         if len(found) != 1:
             inside = next(iter(entries), "nothing")

@@ -1,0 +1,355 @@
+"""Damaged, truncated and hostile files: one sentence each, nothing run, no memory blown up."""
+
+import random
+import struct
+import tracemalloc
+import zipfile
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from helpers.portables import drawn
+
+from minialex.errors import InputError
+from minialex.exchange import torch_writer
+from minialex.exchange.read import read
+from minialex.exchange.write import write
+from minialex.layers import Conv2D, Dense, MaxPool, ReLU, ResponseNorm
+from minialex.network import Network
+from minialex.utils import checkpoint
+
+SMALL = Network(
+    (
+        ("conv1", Conv2D(2, 3, pad=1)),
+        ("relu1", ReLU()),
+        ("norm1", ResponseNorm(n=3)),
+        ("pool1", MaxPool(3, 2, rounding="ceil")),
+        ("fc2", Dense(3)),
+    ),
+    (6, 6, 3),
+)
+STATE = {
+    f"{name}.{what}": np.ones(shape if what == "weight" else shape[:1], np.float32)
+    for name, shape in {
+        "features.0": (1, 3, 11, 11),
+        "features.3": (1, 1, 5, 5),
+        "features.6": (1, 1, 3, 3),
+        "features.8": (1, 1, 3, 3),
+        "features.10": (1, 1, 3, 3),
+        "classifier.1": (2, 1),
+        "classifier.4": (2, 2),
+        "classifier.6": (2, 2),
+    }.items()
+    for what in ("weight", "bias")
+}
+
+
+@contextmanager
+def at_most(megabytes):
+    """Fail if more memory than that is taken at any moment."""
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < megabytes * 1e6
+    finally:
+        tracemalloc.stop()
+
+
+@contextmanager
+def refused(*words):
+    """One sentence with all of the words, and little memory."""
+    with at_most(24), pytest.raises(InputError) as caught:
+        yield
+    assert "\n" not in str(caught.value)
+    for word in words:
+        assert word in str(caught.value)
+
+
+# ------------------------------------------------------------------------------------ fuzzing
+
+
+KINDS = ("a.pth", "legacy.pth", "a.safetensors", "b.safetensors", "a.onnx")
+
+
+def whole(folder, kind):
+    """A file of this kind."""
+    path = folder / kind
+    if kind == "legacy.pth":
+        torch = pytest.importorskip("torch", reason="PyTorch writes the older kind of its files")
+        state = {name: torch.from_numpy(value) for name, value in STATE.items()}
+        torch.save(state, path, _use_new_zipfile_serialization=False)
+    elif kind == "a.pth":
+        torch_writer.write(path, STATE)
+    elif kind == "a.safetensors":
+        checkpoint.write(path, STATE, {})
+    else:
+        pytest.importorskip("onnx", reason="the onnx package is not installed")
+        write(drawn(SMALL), path)
+    return path
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_hundreds_of_damaged_files(kind, tmp_path):
+    """Each is read, or refused in one sentence: nothing else comes out."""
+    path = whole(tmp_path, kind)
+    read(path)
+    content, rng, refusals = path.read_bytes(), random.Random(kind), []
+    for _ in range(250):
+        path.write_bytes(damaged(content, rng))
+        try:
+            read(path)
+        except InputError as error:
+            refusals.append(str(error))
+    assert len(refusals) > 80
+    assert not any("\n" in sentence for sentence in refusals)
+
+
+def damaged(content, rng):
+    """Bytes changed, lost, added, cut off or moved; mostly near the ends, where structure is."""
+    made = bytearray(content)
+
+    def place():
+        near = rng.choice([rng.randrange(len(made)), rng.randrange(600), -1 - rng.randrange(900)])
+        return near % len(made)
+
+    kind, at, count = rng.randrange(6), place(), rng.randrange(1, 9)
+    if kind == 0:
+        return made[:at]
+    if kind == 1:
+        made[at] = rng.randrange(256)
+    elif kind == 2:
+        del made[at : at + count]
+    elif kind == 3:
+        made[at:at] = rng.randbytes(count)
+    elif kind == 4:
+        made[at : at + count] = rng.choice([b"\xff", b"\0", b"\x7f"]) * count
+    else:
+        other = place()
+        made[at : at + 4 * count] = made[other : other + 4 * count]
+    return made
+
+
+# ------------------------------------------------------------------------------------ made to harm
+
+
+def torch_zip(path, pickled, *, compress=False, **entries):
+    """A file as torch.save makes it, with this pickle."""
+    kind = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
+    with zipfile.ZipFile(path, "w", kind) as archive:
+        archive.writestr("archive/data.pkl", pickled)
+        for name, content in entries.items():
+            archive.writestr(f"archive/data/{name.removeprefix('n')}", content)
+    return path
+
+
+def pickled_tensor(count, shape, strides, offset=0):
+    """The pickle of {"a.weight": tensor} on the numbers "0"."""
+    made = torch_writer._pickle({"a.weight": np.zeros(1, np.float32)})
+    claimed = made.replace(b"J\x01\0\0\0tQ", torch_writer._number(count) + b"tQ")
+    view = torch_writer._number(0) + torch_writer._tuple((1,)) + torch_writer._tuple((1,))
+    wanted = [torch_writer._number(offset), torch_writer._tuple(shape)]
+    changed = claimed.replace(view, b"".join([*wanted, torch_writer._tuple(strides)]))
+    assert changed != claimed or shape == (1,)
+    return changed
+
+
+SYSTEM = b"\x80\x02cos\nsystem\nX\x0a\0\0\0touch harm\x85R."
+
+
+@pytest.mark.parametrize("start", [b"", b"older"])
+def test_a_pickle_that_names_os_system_runs_nothing(start, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if start:
+        magic = b"\x8a\x0a" + 0x1950A86A20F9469CFC6C.to_bytes(10, "little")
+        header = b"\x80\x02" + magic + b".\x80\x02M\xe9\x03.\x80\x02}."
+        (tmp_path / "w.pth").write_bytes(header + SYSTEM + b"\x80\x02].")
+    else:
+        torch_zip(tmp_path / "w.pth", SYSTEM)
+    with refused("os.system", "nothing in a pickle is run", "state_dict()"):
+        read(tmp_path / "w.pth")
+    assert [one.name for one in tmp_path.iterdir()] == ["w.pth"]
+
+
+@pytest.mark.parametrize(
+    ("pickled", "words"),
+    [
+        (pickled_tensor(1 << 40, (1 << 20, 1 << 20), (1 << 20, 1)), "numbers"),
+        (pickled_tensor(4, (1 << 20, 1 << 20), (0, 0)), "has 4 numbers"),
+        (pickled_tensor(4, (2, 2), (2, 4)), "ends after"),
+        (pickled_tensor(4, (4,), (1,), offset=3), "ends after"),
+        (pickled_tensor(4, (-4,), (1,)), "has 4 numbers"),
+        (b"\x80\x02r\xff\xff\xff\x7f.", "memo index"),
+        (b"\x80\x02" + b"(" * 1000 + b".", "damaged"),
+        (b"\x80\x02]" + b"]a" * 100_000 + b".", "no state dict"),
+        (b"\x80\x02X\xff\xff\xff\x7fa.", "damaged"),
+        (b"\x80\x02}X\x01\0\0\0a]s.", "no state dict"),
+    ],
+)
+def test_a_pickle_that_claims_what_is_not_there(pickled, words, tmp_path):
+    path = torch_zip(tmp_path / "w.pth", pickled, n0=bytes(16))
+    with refused(words):
+        read(path)
+
+
+def test_an_archive_that_unpacks_to_more(tmp_path):
+    path = torch_zip(tmp_path / "w.pth", bytes(100_000_000), compress=True)
+    assert path.stat().st_size < 200_000
+    with refused("100,000,000 bytes", "too many"):
+        read(path)
+
+
+def test_tensors_that_share_their_numbers_do_not_multiply(tmp_path):
+    """Sixteen megabytes, claimed by each of a network's layers."""
+    numbers = np.zeros(1 << 22, np.float32)
+    keys = [f"classifier.{i}" for i in range(40)]
+    state = {f"{k}.weight": numbers.reshape(2048, 2048) for k in keys}
+    state |= {f"{k}.bias": numbers[:2048] for k in keys}
+    description = torch_writer._pickle(state)
+    for i in range(1, 80):
+        key, cpu = torch_writer._text(str(i)), torch_writer._text("cpu")
+        description = description.replace(key + cpu, torch_writer._text("0") + cpu)
+    few, all_of_them = (torch_writer._number(count) + b"tQ" for count in (2048, 1 << 22))
+    description = description.replace(few, all_of_them)
+    path = torch_zip(tmp_path / "w.pth", description, n0=numbers.tobytes())
+    with refused("claims arrays of"):
+        read(path)
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_a_tensor_of_another_shape(suffix, tmp_path):
+    changed = {**STATE, "classifier.4.weight": np.ones((2, 3), np.float32)}
+    writer = torch_writer.write if suffix == "pth" else lambda *a: checkpoint.write(*a, {})
+    writer(tmp_path / f"w.{suffix}", changed)
+    with refused("classifier.4.weight is (2, 3), and fc7 needs (2, 2)"):
+        read(tmp_path / f"w.{suffix}")
+    writer(tmp_path / f"w.{suffix}", {**STATE, "features.0.bias": np.ones(7, np.float32)})
+    with refused("features.0.bias is (7,) and must be (1,)"):
+        read(tmp_path / f"w.{suffix}")
+
+
+def test_a_safetensors_header_that_claims_a_terabyte(tmp_path):
+    path = tmp_path / "w.safetensors"
+    claimed = b'"shape":[524288,524288],"data_offsets":[0,1099511627776]'
+    header = b'{"a.weight":{"dtype":"F32",' + claimed + b"}}"
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(64))
+    with refused("not a weight file"):
+        read(path)
+
+
+# ------------------------------------------------------------------------------------ ONNX
+
+
+@pytest.fixture
+def onnx():
+    return pytest.importorskip("onnx", reason="the onnx package is not installed")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x3a\xff\xff\xff\xff\x07",  # a graph of 2 GB
+        b"\x08\x08\x3a\x80\x80\x80\x80\x08\x0a",
+        b"\x08\x08",
+        b"\x0a\x00" * 1000,
+        b"not a protobuf at all",
+    ],
+)
+@pytest.mark.usefixtures("onnx")
+def test_a_protobuf_that_claims_two_gigabytes(content, tmp_path):
+    (tmp_path / "w.onnx").write_bytes(content)
+    with refused("damaged or not an ONNX file"):
+        read(tmp_path / "w.onnx")
+
+
+def changed_onnx(onnx, path, change):
+    """A good file with its model changed."""
+    write(drawn(SMALL), path)
+    model = onnx.load(path)
+    change(model)
+    path.write_bytes(model.SerializeToString())
+
+
+def tensor_of(model, name):
+    return next(one for one in model.graph.initializer if one.name == name)
+
+
+@pytest.mark.parametrize("location", ["../secret.bin", "/etc/passwd", "link.bin", "gone.bin"])
+def test_external_data_stays_in_its_folder(location, onnx, tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (tmp_path / "secret.bin").write_bytes(bytes(4000))
+    (folder / "link.bin").symlink_to(tmp_path / "secret.bin")
+
+    def outside(model):
+        tensor = tensor_of(model, "fc2.bias")
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value=location)
+
+    changed_onnx(onnx, folder / "w.onnx", outside)
+    with refused("missing" if location == "gone.bin" else "outside the file's folder"):
+        read(folder / "w.onnx")
+
+
+def test_external_data_beside_the_file_is_read(onnx, tmp_path):
+    write(drawn(SMALL), tmp_path / "w.onnx")
+    expected = read(tmp_path / "w.onnx")
+    model = onnx.load(tmp_path / "w.onnx")
+    onnx.save(model, tmp_path / "e.onnx", save_as_external_data=True, size_threshold=0)
+    found = read(tmp_path / "e.onnx")
+    for layer, of in expected.params.items():
+        for what, value in of.items():
+            np.testing.assert_array_equal(found.params[layer][what], value)
+    data = next(one for one in tmp_path.iterdir() if one.suffix not in (".onnx",))
+    data.write_bytes(data.read_bytes()[:-40])
+    with refused("is too short for"):
+        read(tmp_path / "e.onnx")
+
+
+def test_tensors_that_claim_more_than_they_have(onnx, tmp_path):
+    def huge(model):
+        tensor_of(model, "fc2.weight").dims[:] = [1 << 20, 1 << 20]
+
+    def short(model):
+        tensor_of(model, "fc2.bias").dims[:] = [4]
+
+    def negative(model):
+        tensor_of(model, "fc2.bias").dims[:] = [-3]
+
+    def described(model):
+        """A weight that the graph makes: a terabyte of zeros."""
+        model.graph.initializer.remove(tensor_of(model, "fc2.weight"))
+        shape = onnx.numpy_helper.from_array(np.array([1 << 19, 1 << 19]), "s")
+        model.graph.initializer.append(shape)
+        made = onnx.helper.make_node("ConstantOfShape", ["s"], ["fc2.weight"])
+        model.graph.node.insert(0, made)
+
+    words = {huge: "damaged", short: "12", negative: "damaged", described: "too many"}
+    for change, word in words.items():
+        changed_onnx(onnx, tmp_path / "w.onnx", change)
+        with refused(word):
+            read(tmp_path / "w.onnx")
+
+
+def test_one_weight_in_a_thousand_layers(onnx, tmp_path):
+    weight = np.zeros((512, 512), np.float32)  # a megabyte
+    names = [f"y{i}" for i in range(1000)]
+    node = onnx.helper.make_node
+    nodes = [node("MatMul", [a, "w"], [b]) for a, b in zip(["x", *names], names, strict=False)]
+    info = onnx.helper.make_tensor_value_info
+    inputs = [info("x", onnx.TensorProto.FLOAT, ["N", 512])]
+    outputs = [info(names[-1], onnx.TensorProto.FLOAT, None)]
+    tensors = [onnx.numpy_helper.from_array(weight, "w")]
+    model = onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", inputs, outputs, tensors))
+    (tmp_path / "w.onnx").write_bytes(model.SerializeToString())
+    with refused("uses weights again"):
+        read(tmp_path / "w.onnx")
+
+
+def test_a_missing_package_is_named(tmp_path, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    (tmp_path / "w.onnx").write_bytes(b"\x08\x08")
+    with refused("pip install 'minialex[exchange]'"):
+        read(tmp_path / "w.onnx")
