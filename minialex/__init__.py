@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from minialex.inference.classifier import predict as predict
     from minialex.models import AlexNet as AlexNet
     from minialex.network import Network as Network
+    from minialex.training.cross_validation import cross_validate as cross_validate
+    from minialex.training.find_rate import find_lr as find_lr
     from minialex.training.trainer import train as train
 
 __version__ = "0.1.0"
@@ -31,7 +33,9 @@ _HOMES = {
     "InputError": "minialex.errors",
     "Network": "minialex.network",
     "TrainingError": "minialex.errors",
+    "cross_validate": "minialex.training.cross_validation",
     "evaluate": "minialex.inference.classifier",
+    "find_lr": "minialex.training.find_rate",
     "load": "minialex.inference.classifier",
     "open_data": "minialex.data.sources.open",
     "predict": "minialex.inference.classifier",

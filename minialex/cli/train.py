@@ -10,7 +10,7 @@ from argparse import SUPPRESS
 from pathlib import Path
 from typing import Any
 
-from minialex.cli.common import add_json, print_json
+from minialex.cli.common import add_json, at_least, print_json
 from minialex.errors import InputError
 from minialex.utils.options import add_options
 
@@ -43,18 +43,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="continue the run in this folder, with the settings it was started with",
     )
+    other = parser.add_argument_group("instead of one training")
+    other.add_argument(
+        "--folds",
+        type=at_least(2),
+        metavar="K",
+        help="cross-validation: train K networks, each judged on the images that it has not seen",
+    )
+    other.add_argument(
+        "--find-lr",
+        action="store_true",
+        help="try 100 steps with rising learning rates, name one, and keep nothing",
+    )
     add_json(parser)
     parser.add_argument("--verbose", action="store_true", help="print layer statistics too")
     parser.add_argument("--quiet", action="store_true", help="print errors only")
 
 
-def run(json: bool, quiet: bool, verbose: bool, resume: Path | None = None, **given: Any) -> int:
+def run(
+    json: bool,
+    quiet: bool,
+    verbose: bool,
+    folds: int | None,
+    find_lr: bool,
+    resume: Path | None = None,
+    **given: Any,
+) -> int:
     import minialex
 
     if given.get("replace_classifier") and "initial" not in given and resume is None:
         raise InputError("--replace-classifier goes with --from CHECKPOINT: name the weights")
     if "model_options" in given:
         given["model_options"] = dict(given["model_options"])
+    if resume is not None and (folds is not None or find_lr):
+        raise InputError("--folds and --find-lr start anew: leave out --resume")
+    if find_lr:
+        return _find_lr(json, quiet, given)
+    if folds is not None:
+        return _cross_validate(json, quiet, folds, given)
     if resume is not None:
         if "out" in given:
             raise InputError(f"--resume {resume} continues in that folder: leave out --out")
@@ -71,4 +97,42 @@ def run(json: bool, quiet: bool, verbose: bool, resume: Path | None = None, **gi
         print(f"      minialex predict PHOTO --model-file {folder}")
     if result.interrupted:
         return 128 + signal.Signals[result.interrupted]
+    return 0
+
+
+def _find_lr(json: bool, quiet: bool, given: dict[str, Any]) -> int:
+    import minialex
+
+    given.pop("out", None)
+    found = minialex.find_lr(given.pop("data", None), progress=not (json or quiet), **given)
+    if json:
+        print_json({"best": found.best, "rates": found.rates, "losses": found.losses})
+    elif found.best is None:
+        print(f"{found}\nthe loss fell nowhere: look at the images, or try another network")
+    else:
+        print(f"{found}\na rate to try: --lr {found.best:g}")
+    return 0
+
+
+def _cross_validate(json: bool, quiet: bool, folds: int, given: dict[str, Any]) -> int:
+    import minialex
+
+    data = given.pop("data", None)
+    found = minialex.cross_validate(data, folds=folds, progress=not (json or quiet), **given)
+    if found.interrupted:
+        print(f"stopped by {found.interrupted}; the same command with --out {found.folder} goes on")
+        return 128 + signal.Signals[found.interrupted]
+    if json:
+        assert found.evaluation is not None
+        whole = found.evaluation
+        print_json(
+            {
+                "folder": str(found.folder),
+                "accuracy": whole.accuracy,
+                "interval": whole.interval,
+                "folds": [fold.accuracy for fold in found.folds],
+            }
+        )
+    else:
+        print(found)
     return 0

@@ -44,6 +44,30 @@ def hold_out(
     return held_out
 
 
+def fold_of(dataset: Dataset, number: int, folds: int, seed: int) -> Splits:
+    """Hold out the `number`-th (from 1) of `folds` parts, each with its share of every class."""
+    drawn = np.array(
+        [
+            _drawn(dataset.image_name(index) or dataset.describe(index), seed)
+            for index in range(len(dataset))
+        ]
+    )
+    held_out = np.zeros(len(dataset), bool)
+    order = np.lexsort((drawn, dataset.labels))
+    for members in _classes(dataset.labels[order]):
+        if len(members) < 2:
+            name = dataset.class_names[int(dataset.labels[order[members[0]]])]
+            raise InputError(
+                f"the class {name} has a single image: with it held out, none is left to train on"
+            )
+        # classes begin with different parts, so that small ones do not all fill the first ones
+        place = (np.arange(len(members)) + int(dataset.labels[order[members[0]]])) % folds
+        held_out[order[members][place == number - 1]] = True
+    if not held_out.any():
+        raise InputError(f"{dataset.name} has too few images for {folds} folds: choose fewer")
+    return divide(dataset, held_out, f"{dataset.layout}, fold {number} of {folds} by seed {seed}")
+
+
 def split_by_place(dataset: Dataset, val_fraction: float, seed: int) -> Splits:
     """The split of runs that older versions stored: by each image's place in its class."""
     held_out = np.zeros(len(dataset), bool)

@@ -6,6 +6,7 @@ options, `train`'s signature and docstring, config.json, and what a resumed run 
 
 import inspect
 import os
+import re
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,12 @@ class TrainConfig:
         group=WHAT,
         type=FRACTION,
         metavar="F",
+    )
+    fold: str | None = option(
+        None,
+        "hold out the K-th of N parts of each class instead, as 2/5: cross-validation by hand",
+        group=WHAT,
+        metavar="K/N",
     )
     allow_upscaling: bool = option(
         False,
@@ -235,6 +242,7 @@ class TrainConfig:
         check(self)
         losses.get(self.loss, self.margin)
         fit.require_recipe(self.recipe)
+        self.fold_numbers()
         if self.minutes is not None and self.epochs is not None:
             raise InputError("minutes and epochs both say how long to train: give one of them")
         if self.dtype not in ("float32", "float64"):
@@ -255,6 +263,16 @@ class TrainConfig:
         found["initial"] = None if self.initial is None else str(Path(self.initial).resolve())
         found["shallow"] = None if self.shallow is None else str(self.shallow)
         return found
+
+    def fold_numbers(self) -> tuple[int, int] | None:
+        """(K, N) of the fold, from 1, if there is one."""
+        if self.fold is None:
+            return None
+        found = re.fullmatch(r"([0-9]{1,4})/([0-9]{1,4})", self.fold)
+        number, folds = (int(found[1]), int(found[2])) if found else (0, 0)
+        if not 1 <= number <= folds or folds < 2:
+            raise InputError(f"fold is {self.fold!r}: give K/N with K from 1 to N, as 2/5")
+        return number, folds
 
     @property
     def trained_on(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 from minialex.data.dataset import Dataset, Splits, Subset
 from minialex.data.image_record import HELD_OUT, TRAINED_ON, record, stored_record
 from minialex.data.sources.open import open_data
-from minialex.data.split import divide, split_by_place
+from minialex.data.split import divide, fold_of, split_by_place
 from minialex.errors import InputError
 from minialex.inference.classifier import Classifier, weight_file
 from minialex.inference.unlearnt import by_name_alone, learnt, lineage, shortened
@@ -31,6 +31,11 @@ def open_splits(config: TrainConfig, source: Classifier | None, folder: Path | N
     """The data of a run that starts from `source`, or of the one that is resumed in `folder`."""
     given = config.data
     splits = given if isinstance(given, Splits) else _open(config, folder)
+    numbers = config.fold_numbers()
+    if numbers is not None:
+        splits = fold_of(
+            splits.train if splits.whole is None else splits.whole, *numbers, config.seed
+        )
     last = None if folder is None else folder / "last.safetensors"
     if last is not None and last.exists():
         about = checkpoint.load_metadata(last).get("data") or {}

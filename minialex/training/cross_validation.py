@@ -1,0 +1,125 @@
+"""Cross-validation: every image is judged once, by a network that has not seen it."""
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minialex.data.dataset import Dataset
+from minialex.data.loading.loader import Loader
+from minialex.errors import InputError
+from minialex.inference.classifier import Classifier, load_on
+from minialex.inference.evaluation import Evaluation, evaluate_probabilities, predict_dataset
+from minialex.training import run_folder
+from minialex.training.config import parse
+from minialex.training.held_out import open_splits
+from minialex.training.loop import Result
+from minialex.training.trainer import train
+from minialex.utils import atomic
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """What `cross_validate` returns: the evaluation over all images, and each fold's.
+
+    `interrupted` names the signal that ended it before all folds were trained: then there is no
+    evaluation of all images.
+    """
+
+    folder: Path
+    folds: tuple[Evaluation, ...]
+    evaluation: Evaluation | None
+    interrupted: str | None = None
+
+    def __str__(self) -> str:
+        lines = [f"fold {i}: {fold.accuracy:.1%}" for i, fold in enumerate(self.folds, 1)]
+        return "\n".join([*lines, str(self.evaluation or "")]).rstrip()
+
+
+def cross_validate(
+    data: Any = None,
+    *,
+    folds: int,
+    out: str | Path | None = None,
+    progress: bool = True,
+    **arguments: Any,
+) -> CrossValidation:
+    """Train `folds` networks, each without its part of the images, and judge it on that part.
+
+    Each fold has a run folder of its own in `out` (fold-1, ...); `out` also gets predictions.csv,
+    with a row for each image. Where `out` has folds already, those that are done are not trained
+    again and the one that was stopped goes on. The networks are judged after their last epoch, not
+    at their best on the images that they are judged by. The other arguments are those of `train`.
+    Raises InputError for what cannot be used.
+    """
+    if not isinstance(folds, int) or folds < 2:
+        raise InputError(f"folds is {folds!r}: give a whole number of at least 2")
+    given = {"data": data, **arguments}
+    config, where = parse({**given, "fold": f"1/{folds}"})
+    name = open_splits(config, None, None).splits.train.name
+    folder = run_folder.new_folder(out, f"{name}-{folds}-folds")
+    done: list[Fold] = []
+    for number in range(1, folds + 1):
+        fold = {**given, "fold": f"{number}/{folds}"}
+        result = _train(folder / f"fold-{number}", fold, progress)
+        if result.interrupted:
+            found = tuple(one.evaluation() for one in done)
+            return CrossValidation(folder, found, None, result.interrupted)
+        val = open_splits(parse(fold)[0], None, None).splits.val
+        done.append(_judge(load_on(result.run_dir / "last.safetensors", where), val))
+    _write(folder / "predictions.csv", done)
+    whole = Fold(
+        done[0].line,
+        [name for one in done for name in one.images],
+        done[0].class_names,
+        np.concatenate([one.probabilities for one in done]),
+        np.concatenate([one.labels for one in done]),
+    )
+    return CrossValidation(folder, tuple(one.evaluation() for one in done), whole.evaluation())
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Images that a network has not seen, with their labels (N,) and its probabilities (N, K)."""
+
+    line: str  # the network and its preprocessing
+    images: list[str]
+    class_names: tuple[str, ...]
+    probabilities: np.ndarray
+    labels: np.ndarray
+
+    def evaluation(self) -> Evaluation:
+        """The errors on these images."""
+        return evaluate_probabilities(self.probabilities, self.labels, 1, self.line, {})
+
+
+def _train(folder: Path, given: dict[str, Any], progress: bool) -> Result:
+    if (folder / "last.safetensors").exists():
+        return train(given["data"], out=folder, resume=True, progress=progress)
+    return train(**given, out=folder, progress=progress)
+
+
+def _judge(classifier: Classifier, val: Dataset) -> Fold:
+    loader = Loader(val, classifier.preprocessing.recipe.image_size)
+    found = predict_dataset(classifier.trained, loader, 1)
+    return Fold(
+        f"{classifier.recipe_line}, 1 crop",
+        [val.describe(int(index)) for index in found.indices],
+        val.class_names,
+        found.probabilities,
+        val.labels[found.indices],
+    )
+
+
+def _write(path: Path, folds: list[Fold]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("fold", "image", "label", "predicted", "probability"))
+    for number, fold in enumerate(folds, 1):
+        for image, label, p in zip(fold.images, fold.labels, fold.probabilities, strict=True):
+            names = fold.class_names[label], fold.class_names[p.argmax()]
+            writer.writerow((number, image, *names, f"{p.max():.6f}"))
+    atomic.write_text(path, text.getvalue())

@@ -1,0 +1,98 @@
+"""`find_lr`: the learning rate by a short sweep over all that might do."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minialex.data.augment import epoch_order
+from minialex.data.loading.loader import Batch
+from minialex.optim import Rates
+from minialex.training.config import parse
+from minialex.training.setup import Setup, set_up
+from minialex.utils.progress import Progress
+
+STEPS = 100
+LOWEST, HIGHEST = 1e-3, 1e2  # times the recipe's rate
+SMOOTH = 0.9  # share of the past in the running mean of the loss
+
+
+@dataclass(frozen=True)
+class RateSearch:
+    """Training losses of steps whose rate rose evenly in its logarithm, and the rate to take.
+
+    `rates` and `losses` have an entry a step; the losses are running means.
+    """
+
+    rates: tuple[float, ...]
+    losses: tuple[float, ...]
+    chance: float
+
+    @property
+    def best(self) -> float | None:
+        """A third of the rate at the lowest loss, or None if the loss fell nowhere.
+
+        At the lowest loss itself the network is about to diverge, and a training is longer.
+        """
+        lowest = int(np.argmin(self.losses))
+        if self.losses[lowest] > 0.98 * self.losses[0]:
+            return None
+        return float(f"{self.rates[lowest] / 3:.2g}")
+
+    def __str__(self) -> str:
+        rows = range(0, len(self.rates), max(1, len(self.rates) // 20))
+        top = max(self.losses[i] for i in rows if self.losses[i] < 3 * self.chance)
+        lines = [
+            f"{self.rates[i]:9.2g}  {self.losses[i]:8.3f}  "
+            + "█" * round(40 * min(1.0, self.losses[i] / top))
+            for i in rows
+        ]
+        return "\n".join(["     rate      loss", *lines])
+
+
+def find_lr(
+    data: Any = None, *, steps: int = STEPS, progress: bool = True, **arguments: Any
+) -> RateSearch:
+    """Train for `steps` steps with a rate that rises from tiny to far too large; nothing is kept.
+
+    The arguments are those of `train`. Raises InputError for what cannot be used.
+    """
+    config, where = parse({"data": data, **arguments})
+    setup = set_up(config, where, Progress(progress))
+    rates = setup.model.recipe.lr * np.geomspace(LOWEST, HIGHEST, steps)
+    return _sweep(setup, rates)
+
+
+def _sweep(setup: Setup, rates: np.ndarray) -> RateSearch:
+    state = setup.first_state()
+    step = setup.step(setup.classifier(state, setup.statistics()))
+    chance = step.loss.chance(step.network.classes)
+    recipe, mean = setup.model.recipe, 0.0
+    used: list[float] = []
+    losses: list[float] = []
+    with setup.show.bar("rates", len(rates)) as bar:
+        for i, batch in enumerate(_batches(setup, len(rates))):
+            rate = float(rates[i])
+            loss = step(state, batch, Rates(rate, rate * recipe.bias_rate, recipe.colour_noise))
+            mean = SMOOTH * mean + (1 - SMOOTH) * loss
+            smooth = mean / (1 - SMOOTH ** (i + 1))
+            if not np.isfinite(loss) or (losses and smooth > 3 * max(losses[0], chance)):
+                break
+            used.append(rate)
+            losses.append(smooth)
+            bar.update(1)
+    return RateSearch(tuple(used), tuple(losses), chance)
+
+
+def _batches(setup: Setup, steps: int) -> Iterator[Batch]:
+    """So many batches, of as many epochs as that takes."""
+    epoch, made = 0, 0
+    while made < steps:
+        order = epoch_order(setup.config.seed, epoch, len(setup.splits.train))
+        for batch in setup.loaders[0].batches(order, setup.model.recipe.batch_size):
+            yield batch
+            made += 1
+            if made == steps:
+                return
+        epoch += 1

@@ -1,0 +1,151 @@
+"""What a run is made of before its first step: data, model, devices, first weights."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from minialex import backends, losses
+from minialex.data.dataset import Dataset, Splits
+from minialex.data.loading.loader import Loader
+from minialex.data.preprocessing import Preprocessing
+from minialex.data.remarks import every_line
+from minialex.data.statistics import Statistics, measure, supplied
+from minialex.inference.classifier import Classifier, load
+from minialex.models import Model
+from minialex.models.vgg import deepen
+from minialex.optim import SGD
+from minialex.parallel import DeviceConfig, Devices
+from minialex.training import held_out
+from minialex.training.config import TrainConfig, resolve_model
+from minialex.training.feed import Photographs
+from minialex.training.held_out import Held
+from minialex.training.resume import require_resumable, require_unfinished, stored_recipe
+from minialex.training.state import State
+from minialex.training.step import TrainStep
+from minialex.training.targets import require_softmax, soft_targets
+from minialex.training.transfer import Start, choose_model, start_from
+from minialex.tree import Tree
+from minialex.utils.progress import Progress
+
+
+@dataclass(frozen=True)
+class Setup:
+    """All that a run is made of, checked; nothing has been written yet.
+
+    `start` has the weights of another run, if there is one to start from, and `source` is that one.
+    """
+
+    config: TrainConfig
+    where: DeviceConfig
+    held: Held
+    model: Model
+    devices: Devices
+    loaders: tuple[Loader, Loader]  # of the training and the validation images
+    source: Classifier | None
+    start: Start | None
+    show: Progress
+
+    @property
+    def splits(self) -> Splits:
+        return self.held.splits
+
+    @property
+    def name(self) -> str:
+        """What the run is called where it is given no folder."""
+        return f"{self.model.name}-{self.splits.train.name}"
+
+    def statistics(self) -> Statistics:
+        """The training images' mean and colour axes, as the data set has them or measured."""
+        train, loader, size = self.splits.train, self.loaders[0], self.model.recipe.image_size
+        found = supplied(train, size)
+        if found is not None:
+            return found
+        with self.show.bar("mean image", len(train)) as bar:
+            return measure(train, size, progress=bar.update, loader=loader)
+
+    def first_params(self) -> Tree:
+        """The parameters that the run starts with, on the host."""
+        if self.start is not None:
+            return self.start.params
+        drawn = self.model.network.init(backends.get("numpy"), self.config.seed, self.config.dtype)
+        if self.config.shallow is not None:
+            drawn = deepen(load(self.config.shallow, "numpy").params, drawn)
+        return drawn
+
+    def first_state(self) -> State:
+        """The state before the first step."""
+        params = self.devices.place(self.first_params())
+        momentum = None if self.start is None else self.start.momentum
+        if momentum is None:
+            return State(params, SGD(self.model.recipe).start(self.devices, params))
+        return State(params, self.devices.place(momentum.velocities), momentum.step)
+
+    def classifier(
+        self, state: State, statistics: Statistics, about: dict[str, Any] | None = None
+    ) -> Classifier:
+        """The classifier of a state; `about` is what it remembers of its data."""
+        train = self.splits.train
+        return Classifier(
+            self.model,
+            state.params,
+            Preprocessing(self.model.recipe, statistics),
+            train.class_names,
+            train.class_ids,
+            self.devices,
+            about or {},
+            self.config.dtype,
+        )
+
+    def step(self, classifier: Classifier) -> TrainStep:
+        """The step that trains `classifier`."""
+        config, model = self.config, classifier.model
+        soft = soft_targets(model.recipe, self.splits.train.labels, model.network.classes)
+        return TrainStep(
+            model.network,
+            classifier.devices,
+            losses.get(config.loss, config.margin),
+            SGD(model.recipe),
+            feed=Photographs(classifier.preprocessing, config.seed, config.dtype, soft),
+            batch_size=model.recipe.batch_size,
+            seed=config.seed,
+            dtype=config.dtype,
+        )
+
+
+def set_up(
+    config: TrainConfig, where: DeviceConfig, show: Progress, resumed: Path | None = None
+) -> Setup:
+    """Check everything that a run is made of; `resumed` is the folder of one that goes on."""
+    config, origin = choose_model(config, resumed)
+    source = None if origin is None else origin.classifier
+    if resumed is not None:
+        require_resumable(resumed, config)
+    held = held_out.open_splits(config, source, resumed)
+    splits = held.splits
+    for line in every_line(splits.remarks):
+        show.say(line)
+    model = resolve_model(config, splits, None if resumed is None else stored_recipe(resumed))
+    config = replace(config, model=model.name)
+    require_softmax(model.recipe, losses.get(config.loss, config.margin))
+    if resumed is not None:
+        require_unfinished(resumed, model.recipe.epochs)
+    held_out.require_validation(config, splits, model.recipe.schedule)
+    start = None
+    if origin is not None:
+        start = start_from(
+            origin.classifier,
+            model.network,
+            class_names=splits.train.class_names,
+            replace_classifier=config.replace_classifier,
+            seed=config.seed,
+            dtype=config.dtype,
+            momentum=origin.momentum,
+        )
+    devices = where.open(model.network)
+    loaders = (_loader(config, model, splits.train), _loader(config, model, splits.val))
+    return Setup(config, where, held, model, devices, loaders, source, start, show)
+
+
+def _loader(config: TrainConfig, model: Model, part: Dataset) -> Loader:
+    size = model.recipe.image_size
+    return Loader(part, size, workers=config.workers, timeout=config.read_timeout)

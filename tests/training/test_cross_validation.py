@@ -1,0 +1,85 @@
+"""Cross-validation: each image is judged once, by a network that was not trained on it."""
+
+import csv
+
+import numpy as np
+import pytest
+from helpers.tiny import photographs, register_tiny
+
+import minialex
+from minialex.cli import main
+from minialex.data.image_record import stored_record
+from minialex.data.sources.open import open_data
+from minialex.data.split import fold_of
+from minialex.training import cross_validation
+from minialex.utils import checkpoint
+
+TINY = {"model": "tiny", "batch_size": 16, "backend": "numpy", "epochs": 1}
+
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch):
+    register_tiny(monkeypatch)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return photographs(tmp_path / "photographs")
+
+
+def test_each_image_is_held_out_once_and_each_class_evenly(folder):
+    whole = open_data(folder).whole
+    parts = [fold_of(whole, number, 3, seed=0).val for number in (1, 2, 3)]
+    names = [part.describe(i) for part in parts for i in range(len(part))]
+    assert sorted(names) == sorted(whole.describe(i) for i in range(len(whole)))
+    counts = np.array([np.bincount(p.labels, minlength=len(whole.class_ids)) for p in parts])
+    assert np.ptp(counts, axis=0).max() <= 1
+
+
+def test_out_of_fold_predictions_of_every_image(folder, tmp_path):
+    found = minialex.cross_validate(folder, folds=3, out=tmp_path / "cv", progress=False, **TINY)
+    whole = open_data(folder).whole
+    with (tmp_path / "cv" / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert sorted(row["image"] for row in rows) == sorted(map(whole.describe, range(len(whole))))
+    right = sum(row["label"] == row["predicted"] for row in rows)
+    assert found.evaluation.images == len(whole) == len(rows)
+    assert found.evaluation.accuracy == pytest.approx(right / len(rows))
+    for number in (1, 2, 3):  # the judged images are those that its network holds out
+        about = checkpoint.load_metadata(tmp_path / "cv" / f"fold-{number}" / "last.safetensors")
+        held = stored_record(about["data"]).held_out_by_name(whole)
+        mine = [row["image"] for row in rows if row["fold"] == str(number)]
+        assert sorted(mine) == sorted(whole.describe(int(i)) for i in np.flatnonzero(held))
+
+
+def test_what_is_done_is_not_trained_again(folder, tmp_path, monkeypatch):
+    given = {**TINY, "folds": 2, "out": tmp_path / "cv", "progress": False}
+    first = minialex.cross_validate(folder, **given)
+    trained = []
+    train = cross_validation.train
+    monkeypatch.setattr(
+        cross_validation, "train", lambda *a, **k: trained.append(k["resume"]) or train(*a, **k)
+    )
+    again = minialex.cross_validate(folder, **given)
+    assert trained == [True, True]
+    assert again.evaluation == first.evaluation
+
+
+@pytest.mark.parametrize("fold", ["0/3", "4/3", "1/1", "x", "1/2/3", "-1/3"])
+def test_no_such_fold(folder, fold):
+    with pytest.raises(ValueError, match="give K/N with K from 1 to N"):
+        minialex.train(folder, fold=fold, **TINY)
+
+
+def test_more_folds_than_images_is_a_sentence(folder):
+    with pytest.raises(ValueError, match="too few images for 9999 folds"):
+        minialex.train(folder, fold="9000/9999", **TINY)
+
+
+def test_the_command(folder, tmp_path, capsys):
+    words = ["--model", "tiny", "--backend", "numpy", "--epochs", "1", "--quiet"]
+    line = ["train", "--data", str(folder), "--folds", "2", "--out", str(tmp_path / "cv"), *words]
+    assert main.main(line) == 0
+    output = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in output[:2]] == ["fold 1", "fold 2"]
+    assert "95% interval" in output[2]

@@ -1,0 +1,42 @@
+"""The sweep over learning rates."""
+
+import numpy as np
+import pytest
+from helpers.tiny import register_tiny
+
+import minialex
+from minialex.cli import main
+from minialex.training.find_rate import RateSearch
+
+RATES = tuple(np.geomspace(1e-4, 1, 50))
+
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch):
+    register_tiny(monkeypatch)
+
+
+def test_a_third_of_the_rate_at_the_lowest_loss():
+    losses = tuple(2.3 - 1.5 * np.exp(-((np.log10(r) + 2) ** 2)) for r in RATES)
+    assert RateSearch(RATES, losses, 2.3).best == pytest.approx(0.01 / 3, rel=0.15)
+
+
+def test_where_the_loss_falls_nowhere_no_rate_is_named():
+    assert RateSearch(RATES, (2.3,) * 50, 2.3).best is None
+
+
+def test_a_sweep_ends_where_the_loss_explodes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = minialex.find_lr("shapes:48", model="tiny", backend="numpy", lr=1.0, progress=False)
+    assert 5 < len(found.rates) < 100
+    assert all(np.isfinite(found.losses))
+    assert found.rates[0] == pytest.approx(1e-3)
+    assert not list(tmp_path.iterdir())  # nothing is kept
+
+
+def test_the_command(capsys):
+    words = ["--model", "tiny", "--backend", "numpy", "--quiet", "--find-lr"]
+    assert main.main(["train", "--data", "shapes:48", *words]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith(("a rate to try: --lr", "the loss fell nowhere"))
+    assert main.main(["train", "--resume", "x", "--find-lr"]) == 2
