@@ -271,10 +271,10 @@ def from_checkpoint(
     """Build the classifier a checkpoint describes; InputError if its tensors do not fit."""
     require_described(path, described, tensors)
     try:
-        model = models.get(
+        model = models.stored(
             described["model"]["name"],
             described["model"]["classes"],
-            **described["model"]["options"],
+            described["model"]["options"],
         )
         if not described["model"]["dropout"]:
             model = replace(model, network=model.network.without_dropout())

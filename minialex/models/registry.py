@@ -1,7 +1,7 @@
 """The named networks, each with the recipe that trains it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -31,11 +31,16 @@ class Model:
 
 @dataclass(frozen=True)
 class Variant:
-    """A named network: builder, recipe, and what is special about it in a few words."""
+    """A named network: builder, recipe, and what is special about it in a few words.
+
+    `new_options` are options that a new network has unless it is asked for others, but not one that
+    was stored without them: so a default can change and stored runs keep their meaning.
+    """
 
     build: Callable[..., Network]
     recipe: Recipe
     summary: str
+    new_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 PAPER = Recipe()
@@ -54,6 +59,7 @@ CAFFE = Recipe(
 )
 VGG = replace(PAPER, crop=224, mean_window="colour", batch_size=256, epochs=74)
 STREAM = replace(PAPER, mirror=False, colour_noise=0.0)  # a mirrored clip can be another class
+_AS_CAFFE = {"inverted": True}  # which trained them: its dropout scales in training
 VGG_SMALL = replace(VGG, resize=72, crop=64, batch_size=128, schedule="cosine", epochs=30)
 
 _VARIANTS: dict[str, Variant] = {
@@ -115,12 +121,19 @@ _VARIANTS: dict[str, Variant] = {
         partial(vgg, configuration="A"),
         VGG,
         "VGG's configuration A, which can initialise D and E",
+        _AS_CAFFE,
     ),
     "vgg-16": Variant(
-        partial(vgg, configuration="D"), VGG, "VGG's configuration D: 13 convolutions of 3 x 3"
+        partial(vgg, configuration="D"),
+        VGG,
+        "VGG's configuration D: 13 convolutions of 3 x 3",
+        _AS_CAFFE,
     ),
     "vgg-19": Variant(
-        partial(vgg, configuration="E"), VGG, "VGG's configuration E: 16 convolutions of 3 x 3"
+        partial(vgg, configuration="E"),
+        VGG,
+        "VGG's configuration E: 16 convolutions of 3 x 3",
+        _AS_CAFFE,
     ),
     "vgg-11-64": Variant(
         partial(vgg_64, configuration="A"), VGG_SMALL, "A at 64 x 64, a quarter of the channels"
@@ -132,6 +145,7 @@ _VARIANTS: dict[str, Variant] = {
         cnn_m,
         replace(STREAM, crop=224, batch_size=256, schedule="step", epochs=90),
         "both streams of the two-stream video network; 20 channels for the temporal one",
+        _AS_CAFFE,
     ),
     "stream-48": Variant(
         stream_48,
@@ -158,8 +172,18 @@ def get(name: str, classes: int | None = None, **options: Any) -> Model:
     and the paper's ablations, such as `half` or `without` (see `ablations.compared`). The model
     "layers" is any network at all, by the plan in its options (see `plan.options_of`).
     """
+    return stored(name, classes, {**new_options(name), **options})
+
+
+def new_options(name: str) -> Mapping[str, Any]:
+    """The options that a new network of this name has beside those that are asked for."""
+    return _VARIANTS[name].new_options if name in _VARIANTS else {}
+
+
+def stored(name: str, classes: int | None, options: Mapping[str, Any]) -> Model:
+    """The model of a weight file or of a run's configuration: with these options and no more."""
     if name == plan.NAME:
-        return _planned(classes, options)
+        return _planned(classes, dict(options))
     if name not in _VARIANTS:
         raise unknown("model", name, _VARIANTS)
     variant = _VARIANTS[name]
@@ -168,7 +192,7 @@ def get(name: str, classes: int | None = None, **options: Any) -> Model:
     if classes < 2:
         raise InputError(f"a classifier needs at least two classes, but {classes} were given")
     try:
-        network = ablations.build(variant.build, classes, options)
+        network = ablations.build(variant.build, classes, dict(options))
     except TypeError as error:
         raise InputError(f"model {name!r} does not take these options: {error}") from None
     recipe = replace(variant.recipe, crop=network.input_shape[0])

@@ -10,14 +10,15 @@ def cnn_m(
     channels: int = 3,
     second_norm: bool = True,
     keep: float = 0.5,
+    inverted: bool = False,
     input_size: int = 224,
     hidden: tuple[int, int] = (4096, 2048),
 ) -> Network:
     """CNN-M-2048 (Chatfield et al., 2014), both streams of Simonyan & Zisserman (2014, figure 1).
 
     The temporal stream has `channels=20` (x and y of ten flow fields), no second normalisation and,
-    trained from scratch, `keep=0.1`. He initialisation except in the first and last layer is our
-    choice.
+    trained from scratch, `keep=0.1`. `inverted` is the form of dropout (see `Dropout`). He
+    initialisation except in the first and last layer is our choice.
     """
     pool = MaxPool(3, 2, rounding="ceil")
     norm = ResponseNorm(n=5, k=2.0, alpha=1e-4, beta=0.75)
@@ -39,10 +40,10 @@ def cnn_m(
         ("pool5", pool),
         ("fc6", Dense(hidden[0], weight_std=None)),
         ("relu6", ReLU()),
-        ("drop6", Dropout(keep)),
+        ("drop6", Dropout(keep, inverted=inverted)),
         ("fc7", Dense(hidden[1], weight_std=None)),
         ("relu7", ReLU()),
-        ("drop7", Dropout(keep)),
+        ("drop7", Dropout(keep, inverted=inverted)),
         ("fc8", Dense(classes, weight_std=0.001)),
     )
     kept = tuple((n, layer) for n, layer in layers if second_norm or n != "norm2")

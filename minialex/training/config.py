@@ -310,7 +310,7 @@ def resolve_model(config: TrainConfig, splits: Splits, stored: Recipe | None = N
     """The model with the recipe that a configuration asks for; `stored` is a resumed run's."""
     classes = len(splits.train.class_ids)
     name = config.model or fit.default_network(splits.train)
-    model = models.get(name, classes, **(config.model_options or {}))
+    model = models.stored(name, classes, config.model_options or {})
     length: dict[str, Any] = {
         "epochs": config.epochs,
         "batch_size": config.batch_size,

@@ -7,18 +7,22 @@ trained and judged on, and a run's preprocessing never hangs on where its weight
 A solver's state of another program goes on instead: its momentum and its count of steps come too.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from minialex import backends
+from minialex import backends, models
 from minialex.errors import InputError
 from minialex.exchange.read import read
-from minialex.inference.classifier import Classifier, from_portable, is_foreign, load
+from minialex.inference.classifier import Classifier, from_portable, is_foreign, load, weight_file
+from minialex.models import Model
 from minialex.network import Network
 from minialex.parallel import DeviceConfig
 from minialex.training import run_folder
 from minialex.training.config import TrainConfig
 from minialex.tree import Tree, map_tree
+from minialex.utils import checkpoint
 
 
 @dataclass(frozen=True)
@@ -43,19 +47,44 @@ def choose_model(config: TrainConfig, resumed: Path | None) -> tuple[TrainConfig
     A run that is resumed has its weights in its own folder: what it started from is not read again.
     """
     if resumed is not None and (resumed / "last.safetensors").exists():
+        before = run_folder.read_config(resumed)["settings"]
         if config.initial is not None and config.model is None:
-            before = run_folder.read_config(resumed)["settings"]
             model, model_options = before["model"], before["model_options"]
             return replace(config, model=model, model_options=model_options), None
-        return config, None
+        return _with_options(config, before["model_options"] or {}), None
     if config.initial is None:
-        return config, None
+        return _with_options(config, _form(config)), None
     source = _source(Path(config.initial))
-    if config.model is not None:
-        return config, source
     model = source.classifier.model
+    if config.model is not None:
+        return _with_options(config, _form(config, model)), source
     merged = {**model.options, **(config.model_options or {})}
     return replace(config, model=model.name, model_options=merged or None), source
+
+
+def _with_options(config: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:
+    """The configuration with its model's new options, of these values, written out.
+
+    Nobody asks for them, and a run that is resumed has to be the network that it was.
+    """
+    if config.model is None:
+        return config
+    added = {key: values[key] for key in models.new_options(config.model) if key in values}
+    options = {**added, **(config.model_options or {})}
+    return replace(config, model_options=options or None)
+
+
+def _form(config: TrainConfig, source: Model | None = None) -> Mapping[str, Any]:
+    """New options as the weights to start from have them: dropout keeps the form it had."""
+    new = models.new_options(config.model or "")
+    if source is not None:
+        name, options = source.name, source.options
+    elif new and config.shallow is not None:
+        described = checkpoint.load_metadata(weight_file(Path(config.shallow))).get("model") or {}
+        name, options = described.get("name", ""), described.get("options") or {}
+    else:
+        return new
+    return options if set(new) <= set(models.new_options(name)) else new
 
 
 def _source(path: Path) -> Source:

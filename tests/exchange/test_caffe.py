@@ -1,5 +1,7 @@
 """Caffe's networks and weights: what they compute here is what they compute there."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers.caffe_files import blob, encode, prototxt
@@ -7,12 +9,13 @@ from helpers.strategies import grid
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minialex import backends
+from minialex import backends, models
 from minialex.errors import InputError
-from minialex.exchange.caffe import text
+from minialex.exchange.caffe import model, text
 from minialex.exchange.caffe.images import mean_image
 from minialex.exchange.read import read
 from minialex.inference.classifier import from_portable, load
+from minialex.layers import Conv2D, Dense, Dropout, MaxPool, ReLU, ResponseNorm
 from minialex.optim import SGD, Rates
 from minialex.parallel import DeviceConfig
 
@@ -114,9 +117,9 @@ def photographs(count=3):
 
 
 def scores(portable, images):
-    model = from_portable(portable, DeviceConfig("numpy")).trained
+    trained = from_portable(portable, DeviceConfig("numpy")).trained
     [view] = portable.preprocessing.views(1)
-    return model.scores(images, view)
+    return trained.scores(images, view)
 
 
 def test_the_scores_are_caffes(file):
@@ -182,6 +185,50 @@ def test_a_mean_image_lies_where_the_crop_lies(file, tmp_path):
     seen = found.test_input(b, images, (1, 3, False), "float32")
     wanted = 200 - mean[::-1, 1 : 1 + SIZE, 3 : 3 + SIZE].transpose(1, 2, 0)
     np.testing.assert_allclose(seen[0], wanted, atol=1e-4)
+
+
+def as_caffe(network):
+    """The layers of a network here as Caffe describes them; no weights."""
+    found, below = [{"name": "data", "type": "Input", "top": "data"}], "data"
+    n, (h, w, c) = 10, network.input_shape
+    found[0]["input_param"] = {"shape": {"dim": [n, c, h, w]}}
+    for name, one in network.layers:
+        match one:
+            case Conv2D():
+                of = {"num_output": one.channels, "kernel_size": one.kernel, "pad": one.pad}
+                of |= {"stride": one.stride, "group": one.groups}
+                more = {"type": "Convolution", "convolution_param": of}
+            case Dense():
+                more = {"type": "InnerProduct", "inner_product_param": {"num_output": one.units}}
+            case ReLU():
+                more = {"type": "ReLU"}
+            case Dropout():
+                more = {"type": "Dropout", "dropout_param": {"dropout_ratio": 1 - one.keep}}
+            case MaxPool():
+                of = {"pool": "MAX", "kernel_size": one.window, "stride": one.stride}
+                more = {"type": "Pooling", "pooling_param": of}
+            case ResponseNorm():
+                of = {"local_size": one.n, "alpha": one.alpha * one.n, "beta": one.beta}
+                more = {"type": "LRN", "lrn_param": {**of, "k": one.k}}
+        found.append({"name": name, "bottom": below, "top": name, **more})
+        below = name
+    return {"name": "published", "layer": found}
+
+
+@pytest.mark.parametrize("name", ["bvlc-alexnet", "caffenet", "vgg-11", "vgg-16", "vgg-19"])
+def test_published_networks_are_known_by_name(name):
+    network = models.get(name).network
+    net = text.parse(prototxt(as_caffe(network)))
+    found = model.described(net, {}, None)
+    assert model.published(found.network).name == name
+    assert not found.rgb
+    # another order of layers is another network
+    layers = as_caffe(network)
+    layers["layer"][-1]["inner_product_param"] = {"num_output": 999}
+    odd = model.described(text.parse(prototxt(layers)), {}, None).network
+    assert model.published(odd).network.classes == 999
+    bare = replace(odd, layers=odd.layers[:-2] + odd.layers[-1:])
+    assert model.published(bare) is None
 
 
 def changed(change):

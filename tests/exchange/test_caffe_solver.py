@@ -1,12 +1,11 @@
 """A solver's state goes on where Caffe left it: the same weights as if Caffe had gone on."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 from helpers.caffe_files import encode
+from helpers.noise import Noise
 
-from minialex.data.dataset import Dataset, Splits
+from minialex.data.dataset import Splits
 from minialex.errors import InputError
 from minialex.exchange.read import read
 from minialex.training.trainer import train
@@ -14,32 +13,9 @@ from minialex.training.trainer import train
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
 
 SIZE, COUNT, CLASSES = 6, 12, 3
+NOISE = Noise(COUNT)
 RATE, DECAY, MOMENTUM = 1e-4, 0.5, 0.9
 RATES, DECAYS = (1.0, 2.0, 1.0, 0.5), (1.0, 0.0, 3.0, 0.0)  # of two weights and two biases
-
-
-@dataclass(frozen=True)
-class Noise(Dataset):
-    """Random images that are all one batch."""
-
-    name: str = "noise"
-    layout: str = "in memory"
-    class_ids: tuple = ("a", "b", "c")
-    class_names: tuple = ("a", "b", "c")
-    native_size: int = SIZE
-
-    @property
-    def labels(self):
-        return np.arange(COUNT) % CLASSES
-
-    def __len__(self):
-        return COUNT
-
-    def image(self, index, size):
-        return np.random.default_rng(index).integers(0, 256, (size, size, 3), np.uint8)
-
-    def describe(self, index):
-        return f"noise {index}"
 
 
 class Caffe:
@@ -52,10 +28,10 @@ class Caffe:
             torch.tensor(0.05 * rng.standard_normal(shape), requires_grad=True) for shape in shapes
         ]
         self.history = [torch.zeros(shape, dtype=torch.float64) for shape in shapes]
-        images = np.stack([Noise().image(i, SIZE) for i in range(COUNT)]).astype(np.float64)
+        images = np.stack([NOISE.image(i, SIZE) for i in range(COUNT)]).astype(np.float64)
         bgr = (images - images.mean(0))[..., ::-1].copy()
         self.images = torch.tensor(bgr).permute(0, 3, 1, 2)
-        self.labels = torch.tensor(Noise().labels)
+        self.labels = torch.tensor(NOISE.labels)
 
     def step(self):
         f = torch.nn.functional
@@ -111,7 +87,7 @@ def gone_on(initial, out):
     """Three steps more of ours."""
     options = {"lr": RATE, "weight_decay": DECAY, "schedule": "constant", "momentum": MOMENTUM}
     options |= {"mirror": False, "crops": False, "batch_size": COUNT, "epochs": 3}
-    data = Splits(Noise(), Noise())
+    data = Splits(NOISE, NOISE)
     return train(data, out=out, initial=initial, backend="numpy", progress=False, **options)
 
 

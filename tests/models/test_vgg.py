@@ -1,15 +1,20 @@
 """VGG: how its weights start, and the deep configurations started from the shallow one."""
 
+import json
+
 import numpy as np
 import pytest
+from helpers.noise import Noise
 from safetensors.numpy import load_file
 
 import minialex
 from minialex import backends, models
+from minialex.data.dataset import Splits
 from minialex.data.preprocessing import Preprocessing
 from minialex.errors import InputError
-from minialex.layers import Conv2D, Dense, InitialDraw
+from minialex.layers import Conv2D, Dense, Dropout, InitialDraw
 from minialex.models.vgg import SHARED, deepen, vgg
+from minialex.utils import checkpoint
 
 b = backends.get("numpy")
 SMALL = {"batch_size": 12, "epochs": 1, "max_steps": 1, "progress": False, "backend": "numpy"}
@@ -97,3 +102,50 @@ def test_only_the_mean_colour_is_subtracted(tmp_path):
     colour = -preprocessing.statistics.mean.mean(axis=(0, 1))
     np.testing.assert_allclose(x, np.broadcast_to(colour, x.shape), rtol=1e-6)
     assert "minus mean colour" in preprocessing.recipe.line()
+
+
+# ------------------------------------------------------------------------ the form of dropout
+
+
+def forms(network):
+    return {layer.inverted for _, layer in network.layers if isinstance(layer, Dropout)}
+
+
+@pytest.mark.parametrize("name", ["vgg-11", "vgg-16", "vgg-19", "cnn-m-2048"])
+def test_a_new_network_scales_in_training_and_a_stored_one_as_it_did(name):
+    assert forms(models.get(name).network) == {True}
+    assert forms(models.get(name, inverted=False).network) == {False}
+    assert forms(models.stored(name, 1000, {}).network) == {False}
+    again = models.get(name)
+    assert models.stored(name, 1000, again.options).network == again.network
+
+
+def _as_before(folder):
+    """The run as a version wrote it that knew no other form."""
+    for path in folder.glob("*.safetensors"):
+        tensors, described = checkpoint.load(path)
+        del described["model"]["options"]["inverted"]
+        checkpoint.save(path, tensors, {k: v for k, v in described.items() if k != "format"})
+    config = json.loads((folder / "config.json").read_text())
+    del config["settings"]["model_options"]["inverted"]
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_runs_keep_the_form_they_were_started_with(tmp_path, old):
+    """Resumed, also with the options given again; and where their weights go on in another."""
+    first = {**SMALL, "model": "vgg-11", "model_options": FEW, "batch_size": 2, "epochs": 2}
+    data = Splits(Noise(), Noise())
+    folder = minialex.train(data, **first, out=tmp_path / "run").run_dir
+    if old:
+        _as_before(folder)
+    assert forms(minialex.load(folder, "numpy").model.network) == {not old}
+    for given in ({}, {"model": "vgg-11", "model_options": FEW}):
+        again = {**given, "progress": False, "max_steps": 2}
+        run = minialex.train(data, out=folder, resume=True, **again)
+        assert forms(run.classifier.model.network) == {not old}
+    for start in ({"initial": folder}, {"shallow": folder}):
+        deeper = {**first, "model": "vgg-16", **start}
+        found = minialex.train(data, **deeper, out=tmp_path / next(iter(start)))
+        assert forms(found.classifier.model.network) == {not old}

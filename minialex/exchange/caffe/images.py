@@ -31,16 +31,18 @@ class Images:
 
 def described(net: Message, layers: Sequence[CaffeLayer]) -> Images:
     """What the data layers, or the `input` of a network without any, say of the images."""
-    shapes = [one.integers("dim", most=LARGEST) for one in net.subs("input_shape")]
-    shapes += [net.integers("input_dim", most=LARGEST)[:4]]
+    shapes = [one.integers("dim", most=1 << 30) for one in net.subs("input_shape")]
+    shapes += [net.integers("input_dim", most=1 << 30)[:4]]
     transforms, source = [], ""
     for layer in data_layers(layers):
         given = layer.fields.sub("input_param").subs("shape")
-        shapes += [one.integers("dim", most=LARGEST) for one in given]
+        shapes += [one.integers("dim", most=1 << 30) for one in given]
         data = layer.fields.sub("data_param")
         transforms += [layer.fields.sub("transform_param"), data]
         source = source or data.text("source")
     shape = next(((s[2], s[3], s[1]) for s in shapes if len(s) == 4), None)
+    if shape is not None and (shape[0] != shape[1] or max(shape) > LARGEST):
+        raise ValueError(f"its images are {shape[0]} x {shape[1]} x {shape[2]}, not small squares")
     mean_file = next((t.text("mean_file") for t in transforms if t.text("mean_file")), "")
     values = next((t.numbers("mean_value") for t in transforms if t.get("mean_value")), [])
     crop = next(

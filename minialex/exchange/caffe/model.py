@@ -121,6 +121,8 @@ def portable(
     """The model with its preprocessing; `mean` is an image of R G B and where it came from."""
     size, channels = found.network.input_shape[0], found.network.input_shape[2]
     notes = [f"Caffe's {found.name or 'network'}, images {'R G B' if found.rgb else 'B G R'} there"]
+    if channels == 1:
+        raise ValueError("it takes grey images, and images have R G B here")
     resize = _RESIZED if size in (224, 227) else size
     window, said = "crop", found.images
     if mean is not None:
@@ -181,13 +183,14 @@ def _named(network: Network, as_model: str | None, fields: dict[str, Any]) -> Mo
         if not _same(model.network, network):
             raise InputError(f"the file holds another network than {as_model}")
     else:
-        model = _published(network) or models.get(
+        model = published(network) or models.get(
             plan.NAME, classes, **plan.options_of(network, fields)
         )
     return replace(model, recipe=replace(model.recipe, **fields))
 
 
-def _published(network: Network) -> Model | None:
+def published(network: Network) -> Model | None:
+    """The named network that this is, whatever its weights start from."""
     if network.input_shape[0] not in (224, 227):
         return None
     candidates = (models.get(name, network.classes) for name in _NAMED)
