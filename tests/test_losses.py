@@ -67,17 +67,6 @@ def test_equal_scores_cost_chance_with_smoothed_labels():
     assert float(loss(b, np.zeros((10, 10)), targets)[0]) == pytest.approx(loss.chance(10))
 
 
-def test_targets_as_pytorch():
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    scores, targets = grid((6, 5), 3), np.abs(grid((6, 5), 4))
-    theirs = torch.tensor(scores, requires_grad=True)
-    wanted = torch.nn.functional.cross_entropy(theirs, torch.tensor(targets))
-    wanted.backward()
-    value, dscores = losses.SoftmaxCrossEntropy()(b, scores, targets)
-    assert float(value) == pytest.approx(wanted.item())
-    np.testing.assert_allclose(dscores, theirs.grad.numpy(), atol=1e-12)
-
-
 def test_the_hinge_loss_refuses_targets():
     with pytest.raises(InputError, match="need the softmax loss"):
         losses.Hinge()(b, np.zeros((2, 3)), np.eye(3)[:2])

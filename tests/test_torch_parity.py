@@ -189,3 +189,14 @@ def test_the_comparison_catches_a_planted_bug():
     wanted = witness.forward(network, tensors(params), torch.tensor(images)).detach()
     with pytest.raises(AssertionError, match="off by"):
         assert_close(scores, wanted, "float64", 4096)
+
+
+def test_targets_in_place_of_labels():
+    """Rows of any sum, as weights of classes make them."""
+    scores, targets = (np.random.default_rng(k).normal(size=(6, 5)) for k in (0, 1))
+    theirs, targets = torch.tensor(scores, requires_grad=True), np.abs(targets)
+    wanted = torch.nn.functional.cross_entropy(theirs, torch.tensor(targets))
+    wanted.backward()
+    loss, dscores = b.soft_cross_entropy(scores, targets)
+    assert_close(float(loss), wanted.item(), "float64", 30, "loss")
+    assert_close(dscores, theirs.grad.numpy(), "float64", 5, "dscores")
