@@ -35,7 +35,6 @@ DEVIATION = (0.229, 0.224, 0.225)
 GREY_MEAN = tuple(255 * value for value in MEAN)
 INPUT_SCALE = tuple(1 / (255 * value) for value in DEVIATION)
 
-RESIZE = 256 / 224  # of the shorter side, to the crop
 _PARTS = ("features", "pre_logits", "classifier", "head")  # in the order of the layers
 _VARIANTS = {"A": "vgg-11", "D": "vgg-16", "E": "vgg-19"}
 _CONTAINERS = ("state_dict", "model_state_dict", "model", "net", "model_ema", "state_dict_ema")
@@ -78,7 +77,13 @@ def portable(
         model = found
     params = _params(path, model.network, [*convolutions, *dense])
     size = model.network.input_shape[0]
-    recipe = replace(model.recipe, resize=round(size * RESIZE), crop=size, mean_window="colour")
+    recipe = replace(
+        model.recipe,
+        resize=resized_for(size),
+        bilinear=True,
+        crop=size,
+        mean_window="colour",
+    )
     planned = model.name == plan.NAME
     options = plan.options_of(model.network, recipe) if planned else model.options
     model = replace(model, options=options, recipe=recipe)
@@ -90,6 +95,14 @@ def portable(
     return PortableModel(
         source, model, params, Preprocessing(recipe, statistics), class_names, notes=(note,)
     )
+
+
+def resized_for(crop: int) -> int:
+    """The shorter side that images are resized to: 256 for 224, and much the same for others.
+
+    The margin is a multiple of 4, so that the crop of a crop is the one that torchvision rounds to.
+    """
+    return crop + 4 * round(crop / 28)
 
 
 def described(

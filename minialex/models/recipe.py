@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from minialex.errors import InputError
-from minialex.utils.image_size import Squashed
+from minialex.utils.image_size import Bilinear, Squashed
 
 MeanWindow = Literal["crop", "centre", "colour"]
 
@@ -22,6 +22,7 @@ class Recipe:
     squash: bool = (
         False  # both sides are resized instead, whatever their ratio, as Caffe's tools do
     )
+    bilinear: bool = False  # resized by another filter, as torchvision does
     crop: int = 227  # 224 in the paper's text; layers/output_size.py explains the difference
     mean_window: MeanWindow = "crop"  # mean image cut as the crop, cut centrally, or its colour
     random_crops: bool = True  # section 4.1, first form of augmentation
@@ -68,8 +69,10 @@ class Recipe:
 
     @property
     def image_size(self) -> int:
-        """`resize` as data sets take it: a plain number, or `Squashed`."""
-        return Squashed(self.resize) if self.squash else self.resize
+        """`resize` as data sets take it: a plain number, `Squashed` or `Bilinear`."""
+        if self.squash:
+            return Squashed(self.resize)
+        return Bilinear(self.resize) if self.bilinear else self.resize
 
     @property
     def warps(self) -> bool:
@@ -86,5 +89,5 @@ class Recipe:
     def line(self) -> str:
         """The preprocessing, to print beside an accuracy (with the number of crops)."""
         means = {"crop": "mean image", "centre": "central mean image", "colour": "mean colour"}
-        squashed = " both sides" if self.squash else ""
+        squashed = " both sides" if self.squash else " bilinear" if self.bilinear else ""
         return f"resize {self.resize}{squashed}, crop {self.crop}, minus {means[self.mean_window]}"

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import minialex
 from minialex import models
@@ -76,6 +77,21 @@ def test_every_backend_has_the_scores(backend, tmp_path, photographs, our_scores
     net, path = stored(tmp_path, "alexnet", "zip")
     images = photographs(63)
     close(our_scores(read(path), images, backend), theirs.scores(net, images))
+
+
+@pytest.mark.parametrize("size", [(92, 81), (150, 100)])
+def test_probabilities_of_an_image_file(size, tmp_path, photographs, close):
+    """torchvision's Resize(71), CenterCrop(63), ToTensor, Normalize and a softmax; ours."""
+    net, path = stored(tmp_path, "alexnet", "zip")
+    image = Image.fromarray(photographs(160)[0]).crop((0, 0, *size))
+    image.save(tmp_path / "photo.png")
+    wide, high = size
+    small = image.resize((int(71 * wide / high), 71), Image.Resampling.BILINEAR)
+    left, top = round((small.width - 63) / 2.0), round((71 - 63) / 2.0)
+    crop = np.asarray(small.crop((left, top, left + 63, top + 63)))
+    expected = torch.softmax(torch.from_numpy(theirs.scores(net, crop[None])), 1).numpy()
+    found = minialex.load(path, backend="numpy").probabilities(tmp_path / "photo.png")
+    close(found, expected)
 
 
 @pytest.mark.parametrize("change", WRAPPED)

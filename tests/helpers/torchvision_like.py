@@ -88,7 +88,7 @@ def timm_keys(state):
 
 def scores(net, images):
     """Scores of uint8 photographs (N, H, W, 3) as large as the network's input."""
-    x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+    x = torch.tensor(images).permute(0, 3, 1, 2).float() / 255
     x = (x - torch.tensor(MEAN)[:, None, None]) / torch.tensor(DEVIATION)[:, None, None]
     with torch.no_grad():
         return net(x).numpy()

@@ -14,7 +14,7 @@ import numpy as np
 
 from minialex.data.decode import depth, jpeg, kinds, orientation
 from minialex.errors import InputError
-from minialex.utils.image_size import Squashed
+from minialex.utils.image_size import Bilinear, Squashed
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -48,15 +48,16 @@ def load_resized(source: Source, size: int, name: str = "the image") -> np.ndarr
 
     `name` is what messages call bytes that have no path. A large JPEG is decoded at a reduced
     resolution, as long as that is at least twice `size`; the quality of the result is then still
-    that of the final filter.
+    that of the final filter. For a `Bilinear` size it is decoded whole.
     """
+    whole = isinstance(size, Bilinear)
 
     def reduced(image: "Image", file: BinaryIO) -> np.ndarray:
-        if not jpeg.is_lossless(file):
+        if not whole and not jpeg.is_lossless(file):
             image.draft(None, (2 * size, 2 * size))  # type: ignore[arg-type]
         return resize_and_crop(_pixels(image, file), size)
 
-    pixels = _load_plain_jpeg(source, 4 * size)
+    pixels = _load_plain_jpeg(source, PIXEL_LIMIT if whole else 4 * size)
     if pixels is None:
         return _load(source, reduced, name)
     return resize_and_crop(pixels, size)
@@ -126,7 +127,7 @@ def resize_and_crop(image: "np.ndarray | Image", size: int) -> np.ndarray:
     """Shorter side to `size`, then a centre crop (paper, section 2): uint8 (size, size, 3).
 
     `image` is a Pillow image or a uint8 array (H, W), (H, W, 3) or (H, W, 4). To a `Squashed`
-    size both sides are resized, and nothing is cut off.
+    size both sides are resized, and nothing is cut off; to a `Bilinear` one as torchvision does.
     """
     from minialex.data.decode import resize
 
@@ -136,6 +137,8 @@ def resize_and_crop(image: "np.ndarray | Image", size: int) -> np.ndarray:
     if isinstance(size, Squashed):
         size = int(size)
         return np.array(rgb) if height == width == size else resize.squash(rgb, size)
+    if isinstance(size, Bilinear):
+        return resize.bilinear(rgb, int(size))
     if min(height, width) == size:
         left, top = (width - size) // 2, (height - size) // 2
         return np.array(rgb[top : top + size, left : left + size])

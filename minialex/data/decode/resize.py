@@ -7,13 +7,13 @@ transposed back.
 """
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
 
 from minialex.utils.jit import compiled
 
 _BITS = 22
-_SUPPORT = 2.0  # of the bicubic filter, in output pixels where an image is made smaller
 _TILE = 16  # pixels on a side of a tile that is transposed within the L1 cache
 
 
@@ -34,35 +34,77 @@ def squash(pixels: np.ndarray, size: int) -> np.ndarray:
     return _resized(pixels, (0, width), (0, height), size)
 
 
+def bilinear(pixels: np.ndarray, size: int) -> np.ndarray:
+    """As torchvision's Resize and CenterCrop on Pillow images: uint8 -> uint8 (size, size, 3).
+
+    The longer side becomes a whole number of pixels, so that it is stretched a little, and the crop
+    begins at the pixel nearest to the middle (of two the even one).
+    """
+    shorter = min(pixels.shape[:2])
+    found, first = [], []
+    for side in pixels.shape[:2]:
+        resized = size * side // shorter
+        first.append(round((resized - size) / 2))
+        step = side / resized
+        found.append((first[-1] * step, (first[-1] + size) * step))
+    if shorter == size:
+        top, left = first
+        return np.array(pixels[top : top + size, left : left + size])
+    rows, columns = found
+    return _resized(pixels, columns, rows, size, _triangle)
+
+
 def _resized(
-    pixels: np.ndarray, columns: tuple[float, float], rows: tuple[float, float], size: int
+    pixels: np.ndarray,
+    columns: tuple[float, float],
+    rows: tuple[float, float],
+    size: int,
+    kernel: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> np.ndarray:
-    """The part of the image between two columns and two rows, as a square."""
+    """The part of the image between two columns and two rows, as a square; bicubic by default."""
     height, width, _ = pixels.shape
-    x_first, *across = _weights(width, *columns, size)
-    y_first, *down = _weights(height, *rows, size)
+    x_first, *across = _weights(width, *columns, size, kernel or _cubic)
+    y_first, *down = _weights(height, *rows, size, kernel or _cubic)
     read_x = slice(int(x_first[0]), int(x_first[-1] + across[0][-1]))
     read_y = slice(int(y_first[0]), int(y_first[-1] + down[0][-1]))
     transposed = _filter(_transpose(pixels[read_y, read_x]), x_first - read_x.start, *across)
     return _filter(_transpose(transposed), y_first - read_y.start, *down)
 
 
+def _cubic(distance: np.ndarray) -> np.ndarray:
+    """Pillow's bicubic filter, of distances in output pixels."""
+    return np.where(
+        distance < 1.0,
+        (1.5 * distance - 2.5) * distance * distance + 1.0,
+        np.where(distance < 2.0, (((distance - 5) * distance + 8) * distance - 4) * -0.5, 0.0),
+    )
+
+
+def _triangle(distance: np.ndarray) -> np.ndarray:
+    """Pillow's bilinear filter."""
+    return np.where(distance < 1.0, 1.0 - distance, 0.0)
+
+
+_SUPPORT: dict[Callable[..., np.ndarray], float] = {
+    _cubic: 2.0,
+    _triangle: 1.0,
+}  # in output pixels where an image is made smaller
+
+
 @functools.lru_cache(maxsize=256)
-def _weights(length: int, low: float, high: float, size: int):
+def _weights(
+    length: int, low: float, high: float, size: int, kernel: Callable[[np.ndarray], np.ndarray]
+):
     """For each output pixel: its first input pixel, how many it reads, and their weights."""
     scale = (high - low) / size
     stretch = max(scale, 1.0)
-    support = _SUPPORT * stretch
+    support = _SUPPORT[kernel] * stretch
     centre = low + (np.arange(size) + 0.5) * scale
     first = np.maximum((centre - support + 0.5).astype(np.int64), 0)
     count = np.minimum((centre + support + 0.5).astype(np.int64), length) - first
     taps = np.arange(int(count.max()))
     distance = np.abs((taps + first[:, None] - centre[:, None] + 0.5) * (1.0 / stretch))
-    weight = np.where(
-        distance < 1.0,
-        (1.5 * distance - 2.5) * distance * distance + 1.0,
-        np.where(distance < 2.0, (((distance - 5) * distance + 8) * distance - 4) * -0.5, 0.0),
-    )
+    weight = kernel(distance)
     weight[taps >= count[:, None]] = 0.0
     total = np.zeros(size)
     for tap in range(len(taps)):  # in Pillow's order of summation

@@ -69,8 +69,8 @@ def _portable(path: Path, chain: Chain, as_model: str | None) -> PortableModel:
 def _foreign(path: Path, chain: Chain, as_model: str | None) -> PortableModel:
     """Of a file that does not say how to prepare an image, or says it in the graph."""
     size, _, channels = chain.input_shape
-    notes, squash, resize = [], False, size
-    reversed_channels = False
+    notes, resize = [], size
+    squash, bilinear, reversed_channels = False, False, False
     if chain.mean is not None or chain.scale is not None:
         mean = np.zeros(channels) if chain.mean is None else np.asarray(chain.mean)
         notes.append("preprocessing: as in the graph, of R G B; images resized to the crop")
@@ -83,10 +83,11 @@ def _foreign(path: Path, chain: Chain, as_model: str | None) -> PortableModel:
         notes.append("preprocessing: Caffe's (B G R, minus ImageNet's mean), as the file says none")
     else:
         mean, chain.scale = np.array(state_dict.GREY_MEAN), np.array(state_dict.INPUT_SCALE)
-        resize = round(size * state_dict.RESIZE)
+        resize, bilinear = state_dict.resized_for(size), True
         notes.append("preprocessing: torchvision's, as the file says none")
     network = chain.network()
     fields: dict[str, Any] = {"resize": resize, "crop": size, "squash": squash}
+    fields["bilinear"] = bilinear
     fields["mean_window"] = "colour" if mean.ndim == 1 else "crop"
     model = _model(path, network, as_model, fields)
     params = chain.params()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from minialex.data.decode import images, resize
-from minialex.utils.image_size import Squashed
+from minialex.utils.image_size import Bilinear, Squashed
 
 BICUBIC = Image.Resampling.BICUBIC
 
@@ -39,9 +39,42 @@ def test_squashed_to_a_square_nothing_is_cut_off(height, width, size, seed):
     np.testing.assert_array_equal(images.resize_and_crop(pixels, Squashed(size)), wanted)
 
 
+def as_torchvision(image, size):
+    """Resize(size) and CenterCrop(size) of torchvision, on a Pillow image, by its own lines."""
+    width, height = image.size
+    short, long = min(width, height), max(width, height)
+    new = int(size * long / short)
+    wide, high = (size, new) if width <= height else (new, size)
+    if short != size:
+        image = image.resize((wide, high), Image.Resampling.BILINEAR)
+    left, top = round((image.width - size) / 2.0), round((image.height - size) / 2.0)
+    return np.asarray(image.crop((left, top, left + size, top + size)))
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "size"),
+    [(300, 200, 64), (201, 333, 64), (64, 97, 64), (97, 64, 64), (500, 375, 256), (90, 91, 128)],
+)
+def test_bilinear_is_torchvisions(width, height, size, tmp_path):
+    """To the last bit but for images that Pillow filters in the other order."""
+    rng = np.random.default_rng(width)
+    coarse = rng.integers(0, 256, (9, 9, 3), dtype=np.uint8)
+    image = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+    expected = as_torchvision(image, size)
+    found = images.resize_and_crop(np.asarray(image), Bilinear(size))
+    apart = np.abs(found.astype(int) - expected)
+    assert apart.max() <= (0 if width >= height else 1)
+    image.save(tmp_path / "image.png")
+    again = images.load_resized(tmp_path / "image.png", Bilinear(size))
+    np.testing.assert_array_equal(again, found)
+    if min(width, height) != size:
+        assert np.any(found != images.resize_and_crop(np.asarray(image), size))
+
+
 def test_a_squashed_size_is_not_the_plain_one():
     """So that images of both are kept apart by their size."""
     assert Squashed(8) == Squashed(8) != Squashed(9)
+    assert Bilinear(8) == Bilinear(8) != Squashed(8) != 8 != Bilinear(8)
     assert Squashed(8) != 8
     assert [8].count(Squashed(8)) == 0  # from the other side
     assert len({8, Squashed(8), Squashed(8)}) == 2
