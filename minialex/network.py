@@ -59,11 +59,13 @@ class Network:
     ) -> Tree:
         """Gradients of all parameters from dy; empties `saved` as it goes, to free memory."""
         grads: Tree = {}
-        while saved:
+        first = next((i for i, (name, _) in enumerate(self.layers) if name in params), 0)
+        while saved and saved[-1][0].index >= first:  # nothing before that learns
             stage, kept = saved.pop()
-            dy, own = stage.backward(b, params, kept, dy, input_gradient=stage.index > 0)
+            dy, own = stage.backward(b, params, kept, dy, input_gradient=stage.index > first)
             if own:
                 grads[stage.name] = own
+        saved.clear()
         return grads
 
     def infer(self, b: Backend, params: Tree, x: Array) -> Array:

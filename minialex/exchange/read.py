@@ -5,6 +5,7 @@ from pathlib import Path
 from minialex.errors import InputError
 from minialex.exchange.formats.format import HEAD, Format, Request, all_formats
 from minialex.exchange.portable import PortableModel
+from minialex.utils import checkpoint
 
 
 def read(
@@ -23,10 +24,20 @@ def read(
     path = Path(path)
     found = format_of(path)
     if found is None:
+        if _is_ours(path):
+            raise InputError(f"{path} is minialex's own already: use it as it is")
         known = ", ".join(one.name for one in all_formats())
         raise InputError(f"{path} is not a weight file of a program known here ({known})")
     beside = [None if one is None else Path(one) for one in (definition, mean)]
     return found.read(Request(path, as_model, beside[0], beside[1], for_training))
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        checkpoint.load_metadata(path)
+    except InputError:
+        return False
+    return True
 
 
 def format_of(path: Path) -> Format | None:

@@ -23,7 +23,7 @@ from minialex.exchange.tensors import (
     stored_convolution_weight,
     stored_dense_weight,
 )
-from minialex.layers import ChannelScale, Conv2D, Dense, Layer
+from minialex.layers import ChannelScale, Conv2D, Dense, Dropout, Layer
 from minialex.models import Model, plan
 from minialex.models.vgg import BLOCKS, vgg
 from minialex.network import Network
@@ -170,8 +170,8 @@ def _state_dict(path: Path, content: Any) -> dict[str, StoredTensor]:
             if any(key.endswith(".weight") for key in tensors):
                 return _without_prefix(tensors)
     raise InputError(
-        f"{path} holds no state dict (tensors by the names of a network's modules): save the "
-        "model's state_dict()"
+        f"{path} is not one of minialex and holds no state dict of PyTorch's (tensors by the names "
+        "of modules): save the model's state_dict()"
     )
 
 
@@ -301,16 +301,20 @@ def _with_sizes(network: Network, sizes: list[int]) -> Network:
 
 
 def _as_named(name: str, classes: int) -> Model:
-    """The network that the user named, with torchvision's preprocessing in front of it."""
-    options: dict[str, Any] = {"input_scale": list(INPUT_SCALE)}
-    if name.startswith("vgg"):
-        options["inverted"] = True
-    try:
-        return models.get(name, classes, **options)
-    except InputError:
-        model = models.get(name, classes)  # raises for a name that does not exist
-    scale = ("input", ChannelScale(INPUT_SCALE))
-    network = replace(model.network, layers=(scale, *model.network.layers))
+    """The network that the user named, with PyTorch's dropout and torchvision's preprocessing."""
+    network = models.get(name, classes).network  # raises for a name that does not exist
+    layers = [
+        (each, replace(layer, inverted=True) if isinstance(layer, Dropout) else layer)
+        for each, layer in network.layers
+    ]
+    network = replace(network, layers=(("input", ChannelScale(INPUT_SCALE)), *layers))
+    for options in ({}, {"inverted": True}):
+        try:
+            model = models.get(name, classes, input_scale=list(INPUT_SCALE), **options)
+        except InputError:
+            continue  # a network without this option
+        if model.network == network:
+            return model
     return models.get(plan.NAME, classes, **plan.options_of(network))
 
 

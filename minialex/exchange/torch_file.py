@@ -6,6 +6,7 @@ are stand-ins defined here (see `minialex.utils.plain_pickle`).
 """
 
 import io
+import json
 import pickle
 import zipfile
 from collections.abc import Callable
@@ -18,6 +19,7 @@ import numpy as np
 
 from minialex.errors import InputError
 from minialex.exchange.tensors import StoredTensor
+from minialex.exchange.torch_writer import TEXTS
 from minialex.utils import plain_pickle
 
 ZIP_START = b"PK\x03\x04"
@@ -44,6 +46,20 @@ _STORAGES = {
 
 class _Refused(Exception):
     """Why a file cannot be read."""
+
+
+def texts(path: Path) -> dict[str, str]:
+    """What a file that we wrote says of its network; nothing for others."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            name = next((n for n in archive.namelist() if n.endswith(f"/{TEXTS}")), None)
+            if name is None:
+                return {}
+            found = json.loads(_content(archive, archive.getinfo(name), _LARGEST))
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError, _Refused):
+        return {}
+    known = isinstance(found, dict) and all(isinstance(text, str) for text in found.values())
+    return found if known else {}
 
 
 def read(path: Path) -> Any:

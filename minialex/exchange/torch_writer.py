@@ -4,6 +4,7 @@ The pickle in it is written instruction by instruction, as PyTorch does since ve
 """
 
 import io
+import json
 import struct
 import zipfile
 from pathlib import Path
@@ -12,11 +13,15 @@ import numpy as np
 
 from minialex.utils import atomic
 
+TEXTS = "minialex.json"
 _ROOT = "archive"
 
 
-def write(path: Path, tensors: dict[str, np.ndarray]) -> None:
-    """Write the arrays by name, in this order; raises OSError with a sentence if that fails."""
+def write(path: Path, tensors: dict[str, np.ndarray], texts: dict[str, str] | None = None) -> None:
+    """Write the arrays by name, in this order; raises OSError with a sentence if that fails.
+
+    `texts` become an entry of their own, which PyTorch does not look at.
+    """
     sink = _Blocks()
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as archive:  # type: ignore[call-overload]
         _add(archive, "data.pkl", memoryview(_pickle(tensors)))
@@ -25,6 +30,8 @@ def write(path: Path, tensors: dict[str, np.ndarray]) -> None:
             flat = np.ascontiguousarray(array, "<f4").reshape(-1)
             _add(archive, f"data/{number}", flat.view(np.uint8).data)
         _add(archive, "version", memoryview(b"3\n"))
+        if texts:
+            _add(archive, TEXTS, memoryview(json.dumps(texts).encode()))
     atomic.write_blocks(path, sink.blocks)
 
 

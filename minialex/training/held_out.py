@@ -11,7 +11,7 @@ from minialex.data.image_record import HELD_OUT, TRAINED_ON, record, stored_reco
 from minialex.data.sources.open import open_data
 from minialex.data.split import divide, fold_of, split_by_place
 from minialex.errors import InputError
-from minialex.inference.classifier import Classifier, weight_file
+from minialex.inference.classifier import Classifier, is_foreign, weight_file
 from minialex.inference.unlearnt import by_name_alone, learnt, lineage, shortened
 from minialex.training import run_folder
 from minialex.training.config import TrainConfig
@@ -85,7 +85,10 @@ def _started_from(config: TrainConfig, source: Classifier | None) -> dict[str, A
     if source is not None:
         return source.data or None
     if config.shallow is not None:
-        return checkpoint.load_metadata(weight_file(Path(config.shallow))).get("data") or None
+        path = Path(config.shallow)
+        if is_foreign(path):
+            return None
+        return checkpoint.load_metadata(weight_file(path)).get("data") or None
     return None
 
 

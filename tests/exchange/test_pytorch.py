@@ -1,5 +1,7 @@
 """PyTorch's weights: every file it writes, every key name, the same scores; and back again."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -162,15 +164,16 @@ def minialex_state(path):
     return torch.load(path) if path.suffix == ".pth" else load_file(path)
 
 
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
 @pytest.mark.parametrize("name", ["caffenet", "alexnet"])
 def test_what_is_printed_builds_the_network_in_pytorch(
-    name, tmp_path, monkeypatch, photographs, our_scores, close
+    name, suffix, tmp_path, monkeypatch, photographs, our_scores, close
 ):
     """Normalisation (by towers too), ceil pooling, the paper's dropout and a mean image."""
     network = slim(models.get(name, 6).network, 16)
     layers = (*network.layers[:-2], ("drop7", Dropout(0.5)), network.layers[-1])
     portable = drawn(minialex.Network(layers, (99, 99, 3)), resize=110)
-    said = write(portable, tmp_path / "net.safetensors")
+    said = write(portable, tmp_path / f"net.{suffix}")
     monkeypatch.chdir(tmp_path)
     made = {}
     exec(said, made)
@@ -180,7 +183,7 @@ def test_what_is_printed_builds_the_network_in_pytorch(
     with torch.no_grad():
         expected = made["net"](torch.from_numpy(x).permute(0, 3, 1, 2).contiguous()).numpy()
     close(our_scores(portable, images), expected)
-    close(our_scores(read(tmp_path / "net.safetensors"), images), expected)
+    close(our_scores(read(tmp_path / f"net.{suffix}"), images), expected)
 
 
 def test_fine_tuning_from_pytorchs_file(tmp_path, capsys):
@@ -215,3 +218,36 @@ def test_the_network_can_be_named(tmp_path):
         read(path, "vgg-11")
     with pytest.raises(InputError, match="did you mean 'vgg-11'"):
         read(path, "vgg11")
+
+
+def test_numbered_classes_take_those_of_the_data_in_their_order(tmp_path):
+    """As published networks have them: the sorted ids of ILSVRC's folders."""
+    _, path = stored(tmp_path, "alexnet", "zip")
+    numbered = minialex.load(path, backend="numpy")
+    data = SimpleNamespace(name="data", class_ids=tuple(f"n{i}" for i in range(7)))
+    assert numbered._labels(data) is None
+    data.class_ids = tuple("0312456")
+    np.testing.assert_array_equal(numbered._labels(data), [0, 3, 1, 2, 4, 5, 6])
+    data.class_ids = data.class_ids[:5]
+    np.testing.assert_array_equal(numbered._labels(data), [0, 3, 1, 2, 4])
+    data.class_ids = ("cat", "dog")
+    with pytest.raises(InputError, match="was not trained on"):
+        numbered._labels(data)
+
+
+@pytest.mark.parametrize("name", ["alexnet-64", "vgg-11-64"])
+def test_a_named_networks_weights_from_pytorch(name, tmp_path, photographs, our_scores, close):
+    """--as NAME: also a network that PyTorch does not have, as somebody would build it there."""
+    network = models.get(name, 4).network
+    portable = drawn(network, 72)
+    write(portable, tmp_path / "ours.pth")
+    state = torch.load(tmp_path / "ours.pth")
+    state.pop("mean_image")
+    torch.save(state, tmp_path / "theirs.pth")
+    found = read(tmp_path / "theirs.pth", name)
+    assert (found.model.name, found.model.classes) in ((name, 4), ("layers", 4))
+    images = photographs(64)
+    built = {}
+    said = write(found, tmp_path / "again.pth").replace("'again.pth'", f"'{tmp_path}/again.pth'")
+    exec(said, built)
+    close(our_scores(found, images), theirs.scores(built["net"], images))

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from minialex.exchange import state_dict, torch_file, torch_writer
+from minialex.exchange import metadata, state_dict, torch_file, torch_writer
 from minialex.exchange.formats.format import Format, Request
 from minialex.exchange.portable import PortableModel
+from minialex.exchange.tensors import StoredTensor
 
 
 def _matches(path: Path, head: bytes) -> bool:
@@ -15,13 +16,17 @@ def _matches(path: Path, head: bytes) -> bool:
 
 
 def _read(request: Request) -> PortableModel:
-    content = torch_file.read(request.path)
+    path, content = request.path, torch_file.read(request.path)
+    about = torch_file.texts(path)
+    if metadata.NETWORK in about and isinstance(content, dict):
+        tensors = {key: one for key, one in content.items() if isinstance(one, StoredTensor)}
+        return state_dict.described(path, tensors, "PyTorch", metadata.read(path, about))
     return state_dict.portable(request.path, content, "PyTorch", request.as_model)
 
 
 def _write(portable: PortableModel, path: Path, with_preprocessing: bool) -> str:
     tensors, said = state_dict.exported(portable, path.name, with_preprocessing)
-    torch_writer.write(path, tensors)
+    torch_writer.write(path, tensors, metadata.described(portable))
     return said
 
 
