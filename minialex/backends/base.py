@@ -73,6 +73,10 @@ class Backend(Execution):
         """x times a number."""
 
     @abstractmethod
+    def scale_channels(self, x: Array, factors: Sequence[float]) -> Array:
+        """x (N, H, W, C) with each channel times a number of its own, of C."""
+
+    @abstractmethod
     def add(self, x: Array, y: Array) -> Array:
         """x + y."""
 

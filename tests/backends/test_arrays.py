@@ -22,3 +22,9 @@ def test_parts_of_an_array_and_the_whole(b):
     zeros = b.to_numpy(b.zeros_like(parts[0]))
     assert zeros.shape == (2, 3, 4)
     assert not zeros.any()
+
+
+def test_each_channel_has_its_own_factor(b):
+    x = grid((2, 3, 4, 3), 0)
+    scaled = b.to_numpy(b.scale_channels(b.asarray(x), (0.5, -2.0, 4.0)))
+    np.testing.assert_array_equal(scaled, x * np.array([0.5, -2.0, 4.0], x.dtype))

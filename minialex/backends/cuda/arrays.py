@@ -72,6 +72,12 @@ class CudaArrays(CudaExecution):
     def scale(self, x: Array, factor: float) -> Array:
         return self._each("scale", x, more=(factor,))
 
+    def scale_channels(self, x: Array, factors: Sequence[float]) -> Array:
+        # by what can be captured: factors from the host would have to be copied to the device
+        channels = (self.narrow(x, 3, c, c + 1) for c in range(len(factors)))
+        scaled = [self.scale(one, f) for one, f in zip(channels, factors, strict=True)]
+        return self.concat(scaled, 3)
+
     def add(self, x: Array, y: Array) -> Array:
         return self._each("add", x, y)
 

@@ -9,6 +9,11 @@ def scale(p: Problem) -> tuple:
     return (p.b.scale(p.pair()[0], 0.7),)
 
 
+def scale_channels(p: Problem) -> tuple:
+    x = p.given(p.normal((2, p.integer(1, 5), p.integer(1, 5), 3)))
+    return (p.b.scale_channels(x, (0.5, -2.0, 3.0)),)
+
+
 def add(p: Problem) -> tuple:
     return (p.b.add(*p.pair()),)
 
