@@ -45,8 +45,12 @@ _HOMES = {
 
 __all__ = sorted([*_HOMES, "__version__"])
 
+_PARTS = ("backends", "data", "layers", "losses", "models", "optim", "schedules")
+
 
 def __getattr__(name: str) -> Any:
+    if name in _PARTS:
+        return import_module(f"minialex.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'minialex' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -1,16 +1,18 @@
 """Learning-rate schedules: pure functions of the recipe, the epoch, and the errors so far.
 
 So a resumed run needs no schedule state. A new schedule is a function here and an entry in
-`SCHEDULES`.
+`SCHEDULES`; one of a user's own is registered, or named as FILE.py:FUNCTION.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import cos, pi
+from math import cos, isfinite, pi
+from typing import Any
 
-from minialex.errors import unknown
+from minialex.errors import InputError
 from minialex.models.recipe import Recipe
 from minialex.optim import Rates
+from minialex.utils.plugins import Registry, run
 
 # (recipe, epochs done with their fraction, validation top-1 error of each epoch) -> rates
 Schedule = Callable[[Recipe, float, Sequence[float]], Rates]
@@ -103,10 +105,48 @@ SCHEDULES: dict[str, Schedule] = {
 }
 
 
+@dataclass(frozen=True)
+class Own:
+    """A schedule that a user plugged in: it may give the rates, or a factor of the recipe's."""
+
+    function: Callable[[Recipe, float, Sequence[float]], Rates | float]
+    source: str
+
+    def __call__(self, recipe: Recipe, epoch: float, errors: Sequence[float]) -> Rates:
+        found = run(f"the schedule {self.source}", self.function, recipe, epoch, errors)
+        if isinstance(found, Rates):
+            return found
+        if isinstance(found, bool) or not isinstance(found, int | float) or not isfinite(found):
+            raise InputError(
+                f"the schedule {self.source} gives {found!r} in epoch {epoch:g}: it must give a "
+                "factor of the recipe's rate, or Rates"
+            )
+        return _uniform(recipe, float(found))
+
+
+PLUGINS: Registry[Schedule] = Registry("schedule", "--schedule", SCHEDULES, Own)
+
+
+def register(name: str, schedule: Callable[[Recipe, float, Sequence[float]], Any]) -> None:
+    """Make `schedule(recipe, epoch, errors)` the one called `name` in this process.
+
+    It returns `Rates`, or a factor of the recipe's rate. A package offers one by an entry point of
+    the group "minialex.schedules".
+    """
+    PLUGINS.register(name, schedule)
+
+
+def use(schedule: Any) -> Any:
+    """The name of a schedule given as a name, a function, FILE.py:NAME or package.module:NAME."""
+    return PLUGINS.use(schedule)
+
+
 def extension(name: str) -> str:
     """What more epochs than a run was started with mean for its schedule: the end of a sentence."""
     if name in ("constant", "plateau"):
         return ", which continue at the last rate"
+    if name not in SCHEDULES:
+        return ", whose rates are your schedule's"
     return (
         f" (the schedule {name!r} is stretched over all of them, so the rate rises again; "
         "`--schedule constant --lr RATE` continues at a rate of your choice)"
@@ -123,6 +163,4 @@ def rates(recipe: Recipe, epoch: float, errors: Sequence[float]) -> Rates:
 
 def get(name: str) -> Schedule:
     """The schedule called `name`."""
-    if name not in SCHEDULES:
-        raise unknown("schedule", name, SCHEDULES)
-    return SCHEDULES[name]
+    return PLUGINS.get(name)

@@ -46,6 +46,12 @@ def test_write_a_backend(capsys):
     assert "every op agrees" in capsys.readouterr().out
 
 
+def test_plug_in(capsys):
+    losses = load("plug_in").main()
+    assert losses[-1] < losses[0]
+    assert "plug_in" in capsys.readouterr().out
+
+
 def test_same_on_two_devices():
     found = load("same_on_two_devices").main(["--steps", "0", "--seeds", "1"])
     assert found["float64", 0] < 1e-13  # measured 4e-15

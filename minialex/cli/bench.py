@@ -22,7 +22,11 @@ EXAMPLES = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "model", nargs="?", default="alexnet", metavar="MODEL", help="network (default: alexnet)"
+        "model",
+        nargs="?",
+        default="alexnet",
+        metavar="MODEL",
+        help="network, or FILE.py:FUNCTION (default: alexnet)",
     )
     add_model_option(parser)
     parser.add_argument(
@@ -108,7 +112,7 @@ def run(
     from minialex.bench import measure, report
 
     result = measure.bench(
-        models.get(model, **dict(option)),
+        models.get(models.use(model), **dict(option)),
         batch_size,
         backend=str(device_config.backend),
         devices=device_config.devices,

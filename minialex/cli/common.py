@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minialex.errors import InputError
+from minialex.errors import InputError, unknown
 from minialex.utils.arguments import ListOf, Number, Settings, integer
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 PHOTOS = "image files, folders of images, or shapes:N for N built-in drawings"
 
 _MODEL_FILE = "run folder or weight file (default: the newest run in runs/)"
+_OWN_MODEL = "own_model"
 
 
 def add_device_options(parser: argparse.ArgumentParser) -> None:
@@ -54,18 +55,42 @@ def with_device_config(arguments: dict[str, Any]) -> dict[str, Any]:
     return {**arguments, "device_config": DeviceConfig(**fields)}
 
 
+def add_own_model(parser: argparse.ArgumentParser) -> None:
+    """--model, for weights of a network that is not one of minialex."""
+    parser.add_argument(
+        "--model",
+        dest=_OWN_MODEL,
+        metavar="FILE.py:NAME",
+        help="code of the weights' network, if it is your own; it is run",
+    )
+
+
+def with_own_model(arguments: dict[str, Any]) -> dict[str, Any]:
+    """`arguments` without the option of `add_own_model`; the network is known from then on."""
+    own = arguments.pop(_OWN_MODEL, None)
+    if own is not None:
+        from minialex import models
+
+        if models.use(own) not in models.names():
+            raise unknown("model", own, models.names())
+    return arguments
+
+
 def add_model_path(parser: argparse.ArgumentParser) -> None:
     """PATH, optional, for `load`."""
+    add_own_model(parser)
     parser.add_argument("model_file", nargs="?", type=Path, metavar="PATH", help=_MODEL_FILE)
 
 
 def add_model_file(parser: argparse.ArgumentParser) -> None:
     """--model-file for `load`."""
+    add_own_model(parser)
     parser.add_argument("--model-file", type=Path, metavar="PATH", help=_MODEL_FILE)
 
 
 def add_model_files(parser: argparse.ArgumentParser) -> None:
     """--model-file, repeatable, and --weights, for `load_all`."""
+    add_own_model(parser)
     parser.add_argument(
         "--model-file",
         type=Path,

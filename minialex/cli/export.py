@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from minialex.cli.common import add_own_model
+
 EXAMPLES = (
     "minialex export runs/shapes shapes.safetensors",
     "minialex export runs/shapes shapes.pth",
@@ -11,6 +13,7 @@ EXAMPLES = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model_file", type=Path, metavar="PATH", help="run folder or weight file")
+    add_own_model(parser)
     parser.add_argument(
         "file",
         type=Path,

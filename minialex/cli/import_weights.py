@@ -46,6 +46,7 @@ def run(
     out: Path,
     json: bool,
 ) -> None:
+    from minialex import models
     from minialex.exchange.names import named
     from minialex.exchange.read import read
     from minialex.inference.classifier import from_portable
@@ -53,7 +54,7 @@ def run(
     from minialex.training import run_folder
     from minialex.utils import atomic
 
-    portable = read(file, as_model, definition=definition, mean=mean)
+    portable = read(file, models.use(as_model), definition=definition, mean=mean)
     if class_names is not None:
         portable = named(portable, class_names)
     folder = run_folder.new_folder(out, portable.model.name)

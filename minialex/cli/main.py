@@ -32,7 +32,7 @@ from minialex.cli import (
     summary,
     train,
 )
-from minialex.cli.common import with_device_config
+from minialex.cli.common import with_device_config, with_own_model
 from minialex.errors import InputError, TrainingError
 from minialex.utils.ctrl_c import never_ignored
 
@@ -134,7 +134,7 @@ def _main(argv: Sequence[str] | None) -> int:
         command = next((word for word in given if not word.startswith("-")), "")
         arguments = vars(parser(command).parse_args(given))
         del arguments["command"]
-        code = arguments.pop("run")(**with_device_config(arguments))
+        code = arguments.pop("run")(**with_device_config(with_own_model(arguments)))
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, e.g. `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

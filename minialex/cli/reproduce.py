@@ -24,7 +24,12 @@ EXAMPLES = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("names", nargs="*", metavar="EXPERIMENT", help="(default: all)")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="EXPERIMENT",
+        help="name, or a Python file of your own (default: all)",
+    )
     parser.add_argument("--list", action="store_true", help="list the experiments and exit")
     parser.add_argument(
         "--data",
@@ -79,6 +84,7 @@ def run(
         return 0
     _require_packages()
     if report_only:
+        select(names)
         print(f"report: {runner.report(out)}")
         return 0
     if scale == "full" and not data:

@@ -17,7 +17,11 @@ EXAMPLES = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "model", nargs="?", default="alexnet", metavar="MODEL", help="network (default: alexnet)"
+        "model",
+        nargs="?",
+        default="alexnet",
+        metavar="MODEL",
+        help="network, or FILE.py:FUNCTION (default: alexnet)",
     )
     parser.add_argument("--variants", action="store_true", help="list all networks in a table")
     parser.add_argument(
@@ -36,7 +40,7 @@ def run(model: str, variants: bool, classes: int | None, option: list, json: boo
     elif variants:
         print(summary.variants())
     else:
-        chosen = models.get(model, classes, **dict(option))
+        chosen = models.get(models.use(model), classes, **dict(option))
         if json:
             print_json(_document(chosen))
         else:

@@ -12,7 +12,7 @@ from minialex import models
 from minialex.data.preprocessing import Preprocessing
 from minialex.errors import InputError
 from minialex.exchange.portable import PortableModel, colour_statistics, image_statistics
-from minialex.models import Model
+from minialex.models import Model, registry
 from minialex.models.recipe import Recipe
 
 NETWORK = "minialex.network"
@@ -25,6 +25,8 @@ def described(portable: PortableModel) -> dict[str, str]:
     """Network, preprocessing and classes; all but the weights and a mean image."""
     model = portable.model
     network = {"name": model.name, "classes": model.classes, "options": model.options}
+    if model.source:
+        network["source"] = model.source
     recipe = asdict(portable.preprocessing.recipe)
     colour = mean_colour(portable)
     found = {
@@ -65,7 +67,9 @@ def read(path: Path, about: Mapping[str, str]) -> Description:
     """The description in a file's metadata; InputError if it is damaged."""
     try:
         network = json.loads(about[NETWORK])
-        model = models.get(network["name"], int(network["classes"]), **network["options"])
+        source = network.get("source")
+        name = registry.require(path, network["name"], source) if source else network["name"]
+        model = models.stored(name, int(network["classes"]), dict(network["options"]))
         preprocessing = json.loads(about[PREPROCESSING])
         recipe = Recipe(**preprocessing["recipe"])
         colour = preprocessing["mean"]
@@ -78,6 +82,8 @@ def read(path: Path, about: Mapping[str, str]) -> Description:
         return Description(
             model, recipe, colour, _texts(about, CLASS_NAMES), _texts(about, CLASS_IDS)
         )
+    except registry.NotKnown:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise InputError(f"{path} describes its network in a damaged way ({reason})") from None

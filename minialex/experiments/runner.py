@@ -67,8 +67,10 @@ def report(out: Path, log: Callable[[str], None] = print) -> Path:
             f"{out} holds no {_FILE}, so there is nothing to report: "
             f"run `minialex reproduce --out {out}` first"
         )
-    chapters = []
-    for experiment in registry.experiments().values():
+    chapters, experiments = [], registry.experiments()
+    if unknown := sorted(set(known) - set(experiments)):
+        log(f"not in the report: {', '.join(unknown)} (code of your own: name its file to add it)")
+    for experiment in experiments.values():
         if experiment.name in known:
             context = Context(known[experiment.name], out, report_only=True, log=log)
             section = experiment.run(context)

@@ -20,7 +20,7 @@ from minialex.inference.given_images import Image
 from minialex.inference.trained_model import TrainedModel
 from minialex.inference.unlearnt import images_to_judge
 from minialex.layers.base import Shape
-from minialex.models import Model
+from minialex.models import Model, registry
 from minialex.models.recipe import Recipe
 from minialex.parallel import DeviceConfig, Devices
 from minialex.tree import Tree, flatten, map_tree
@@ -145,6 +145,7 @@ class Classifier:
                 "classes": self.model.classes,
                 "options": self.model.options,
                 "dropout": self.model.network != self.model.network.without_dropout(),
+                **({"source": self.model.source} if self.model.source else {}),
             },
             "class_names": list(self.class_names),
             "class_ids": list(self.class_ids),
@@ -212,12 +213,15 @@ def load(
     parallel: str | None = None,
     precision: str = "fp32",
     threads: int | None = None,
+    model: Any = None,
 ) -> Classifier:
     """The classifier in a weight file, ours or another program's, or the best one of a run folder.
 
-    `backend` to `threads` are the fields of `DeviceConfig`. Raises InputError for a file that is
-    damaged or holds something else, FileNotFoundError for none.
+    `backend` to `threads` are the fields of `DeviceConfig`. `model` is needed for a network of your
+    own that is not registered: its function, or FILE.py:FUNCTION. Raises InputError for a file that
+    is damaged or holds something else, FileNotFoundError for none.
     """
+    models.use(model)
     return load_on(path, DeviceConfig(backend, devices, parallel, precision, threads))
 
 
@@ -270,9 +274,10 @@ def from_checkpoint(
 ) -> Classifier:
     """Build the classifier a checkpoint describes; InputError if its tensors do not fit."""
     require_described(path, described, tensors)
+    name = _known_name(path, described["model"])
     try:
         model = models.stored(
-            described["model"]["name"],
+            name or described["model"]["name"],
             described["model"]["classes"],
             described["model"]["options"],
         )
@@ -332,6 +337,13 @@ def to_portable(classifier: Classifier) -> PortableModel:
         None if numbered else names,
         None if ids == names else ids,
     )
+
+
+def _known_name(path: Path, network: Any) -> str | None:
+    """What `models.get` calls a network that its author plugged in; None for one of minialex."""
+    if not isinstance(network, dict) or not isinstance(network.get("source"), str):
+        return None
+    return registry.require(path, str(network.get("name")), network["source"])
 
 
 _DESCRIBED = ("model", "class_names", "class_ids", "recipe", "statistics_count")

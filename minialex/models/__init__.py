@@ -1,6 +1,29 @@
 """The named networks: their layers, and the recipes that train them."""
 
 from minialex.models.alexnet import AlexNet
-from minialex.models.registry import Model, Variant, get, names, new_options, stored, variants
+from minialex.models.recipe import Recipe
+from minialex.models.registry import (
+    Model,
+    Variant,
+    get,
+    names,
+    new_options,
+    register,
+    stored,
+    use,
+    variants,
+)
 
-__all__ = ["AlexNet", "Model", "Variant", "get", "names", "new_options", "stored", "variants"]
+__all__ = [
+    "AlexNet",
+    "Model",
+    "Recipe",
+    "Variant",
+    "get",
+    "names",
+    "new_options",
+    "register",
+    "stored",
+    "use",
+    "variants",
+]

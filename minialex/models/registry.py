@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from minialex.errors import InputError, unknown
+from minialex.errors import InputError
 from minialex.models import ablations, plan
 from minialex.models.alexnet import AlexNet
 from minialex.models.alexnet_2012 import half, original
@@ -16,6 +16,7 @@ from minialex.models.small import alexnet_64, cifar10
 from minialex.models.two_stream import cnn_m, stream_48
 from minialex.models.vgg import vgg, vgg_64
 from minialex.network import Network
+from minialex.utils.plugins import Registry, run, short
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Model:
     recipe: Recipe
     classes: int
     options: dict
+    source: str = ""  # where its builder is to be found, if it is not one of minialex
 
 
 @dataclass(frozen=True)
@@ -34,13 +36,15 @@ class Variant:
     """A named network: builder, recipe, and what is special about it in a few words.
 
     `new_options` are options that a new network has unless it is asked for others, but not one that
-    was stored without them: so a default can change and stored runs keep their meaning.
+    was stored without them: so a default can change and stored runs keep their meaning. Without a
+    recipe, images are resized to 256/227 of the network's input, as in the paper.
     """
 
     build: Callable[..., Network]
-    recipe: Recipe
-    summary: str
+    recipe: Recipe | None = None
+    summary: str = "a network of your own"
     new_options: Mapping[str, Any] = field(default_factory=dict)
+    source: str = ""
 
 
 PAPER = Recipe()
@@ -155,14 +159,72 @@ _VARIANTS: dict[str, Variant] = {
 }
 
 
+def _variant(given: Any, source: str) -> Variant:
+    """A variant of what a user plugs in: a function, or a variant."""
+    if isinstance(given, Variant):
+        return replace(given, source=source)
+    if not callable(given):
+        raise InputError(f"{source} is not a function (classes, **options) -> Network")
+    return Variant(given, source=source)
+
+
+PLUGINS: Registry[Variant] = Registry("model", "--model", _VARIANTS, _variant)
+
+
+def register(
+    name: str,
+    build: Callable[..., Network],
+    recipe: Recipe | None = None,
+    summary: str = Variant.summary,
+) -> None:
+    """Make `build(classes, **options) -> Network` the model called `name` in this process.
+
+    A package does the same for whoever installs it by an entry point of the group
+    "minialex.models": a function, or a `Variant`.
+    """
+    if name == plan.NAME:
+        raise InputError(f"the model name {name!r} is taken: register another name")
+    PLUGINS.register(name, Variant(build, recipe, summary))
+
+
+def use(model: Any) -> Any:
+    """The name of a model given as a name, a function, FILE.py:FUNCTION or package.module:FUNCTION.
+
+    Imports the file or module. `get`, and all that loads weights, know the name from then on.
+    """
+    return PLUGINS.use(model)
+
+
+class NotKnown(InputError):
+    """A file's network is code of its author's, which has not been named in this process."""
+
+
+def require(path: Any, name: str, source: str) -> str:
+    """The name by which `get` knows the network of a weight file; InputError if it does not.
+
+    `name` and `source` are what the file says of it. Nothing is imported for that, but what an
+    installed package offers under this name.
+    """
+    for known in (name, short(source)) if source else (name,):
+        if known == plan.NAME or PLUGINS.find(known) is not None:
+            return known
+    if not source:
+        raise PLUGINS.unknown(name)
+    raise NotKnown(
+        f"{path} holds the network {name!r}, which is code of its author's ({source}) and is not "
+        f"run unless you name it: give --model {source}, or in Python model={source!r}, if you "
+        "have and trust it"
+    )
+
+
 def names() -> tuple[str, ...]:
     """The names `get` accepts, the paper's first."""
-    return tuple(_VARIANTS)
+    return PLUGINS.names()
 
 
 def variants() -> dict[str, Variant]:
     """All variants by name."""
-    return dict(_VARIANTS)
+    return {name: PLUGINS.get(name) for name in PLUGINS.names()}
 
 
 def get(name: str, classes: int | None = None, **options: Any) -> Model:
@@ -177,26 +239,41 @@ def get(name: str, classes: int | None = None, **options: Any) -> Model:
 
 def new_options(name: str) -> Mapping[str, Any]:
     """The options that a new network of this name has beside those that are asked for."""
-    return _VARIANTS[name].new_options if name in _VARIANTS else {}
+    variant = PLUGINS.find(name)
+    return {} if variant is None else variant.new_options
 
 
 def stored(name: str, classes: int | None, options: Mapping[str, Any]) -> Model:
     """The model of a weight file or of a run's configuration: with these options and no more."""
     if name == plan.NAME:
         return _planned(classes, dict(options))
-    if name not in _VARIANTS:
-        raise unknown("model", name, _VARIANTS)
-    variant = _VARIANTS[name]
+    variant = PLUGINS.get(name)
     if classes is None:
         classes = 10 if name == "cifar10" else 1000
     if classes < 2:
         raise InputError(f"a classifier needs at least two classes, but {classes} were given")
-    try:
-        network = ablations.build(variant.build, classes, dict(options))
-    except TypeError as error:
-        raise InputError(f"model {name!r} does not take these options: {error}") from None
-    recipe = replace(variant.recipe, crop=network.input_shape[0])
-    return Model(name, network, recipe, classes, dict(options))
+    given = dict(options)
+    if variant.source:
+        network = run(f"the model {name!r}", ablations.build, variant.build, classes, given)
+        _require_network(name, network, classes)
+    else:
+        try:
+            network = ablations.build(variant.build, classes, given)
+        except TypeError as error:
+            raise InputError(f"model {name!r} does not take these options: {error}") from None
+    side = network.input_shape[0]
+    recipe = variant.recipe or Recipe(resize=round(side * Recipe.resize / Recipe.crop))
+    return Model(name, network, replace(recipe, crop=side), classes, given, variant.source)
+
+
+def _require_network(name: str, made: Any, classes: int) -> None:
+    if not isinstance(made, Network):
+        raise InputError(f"the model {name!r} is a {type(made).__name__}: it must be a Network")
+    if made.classes != classes:
+        raise InputError(
+            f"the model {name!r} has {made.classes} outputs and the data {classes} classes: its "
+            "function gets the number of classes as its first argument, for the last layer"
+        )
 
 
 def _planned(classes: int | None, options: dict[str, Any]) -> Model:

@@ -60,8 +60,9 @@ class TrainConfig:
     )
     model: str | None = option(
         None,
-        "network by name; `minialex summary --variants` lists them (default: the network of the "
-        "weights to start from, else one that fits the number of images)",
+        "network by name; `minialex summary --variants` lists them; your own as FILE.py:FUNCTION "
+        "(default: the network of the weights to start from, else one that fits the number of "
+        "images)",
         group=WHAT,
         metavar="NAME",
     )
@@ -126,7 +127,8 @@ class TrainConfig:
     )
     schedule: str | None = option(
         None,
-        f"learning-rate schedule: {', '.join(schedules.SCHEDULES)}",
+        f"learning-rate schedule: {', '.join(schedules.SCHEDULES)}, or your own as "
+        "FILE.py:FUNCTION",
         group=HOW,
         metavar="NAME",
         free_on_resume=True,
@@ -160,7 +162,9 @@ class TrainConfig:
     weight_decay: float | None = option(
         None, "L2 weight decay (0.0005)", group=HOW, type=Number(float, at_least=0), metavar="D"
     )
-    loss: str = option("softmax", "softmax or hinge", group=HOW, metavar="NAME")
+    loss: str = option(
+        "softmax", "softmax, hinge, or your own as FILE.py:FUNCTION", group=HOW, metavar="NAME"
+    )
     margin: float = option(
         1.0, "margin of the hinge loss", group=HOW, type=Number(float, above=0), metavar="M"
     )
@@ -278,6 +282,17 @@ class TrainConfig:
     def trained_on(self) -> dict[str, Any]:
         """What a weight file remembers of its data."""
         return {"data": data_key(self.data), "seed": self.seed, "val_fraction": self.val_fraction}
+
+
+_OWN = {"model": models.use, "loss": losses.use, "schedule": schedules.use}
+
+
+def plug_in(arguments: dict[str, Any]) -> dict[str, Any]:
+    """`arguments` with the name of whatever is code of the user's own, which is imported.
+
+    Only for what the user gives: a run folder's settings may be of others.
+    """
+    return {name: _OWN[name](v) if name in _OWN else v for name, v in arguments.items()}
 
 
 def parse(arguments: dict[str, Any]) -> tuple[TrainConfig, DeviceConfig]:

@@ -14,7 +14,7 @@ from minialex.errors import InputError
 from minialex.inference.classifier import Classifier, load_on
 from minialex.inference.evaluation import Evaluation, evaluate_probabilities, predict_dataset
 from minialex.training import run_folder
-from minialex.training.config import parse
+from minialex.training.config import parse, plug_in
 from minialex.training.held_out import open_splits
 from minialex.training.loop import Result
 from minialex.training.trainer import train
@@ -58,7 +58,7 @@ def cross_validate(
     if not isinstance(folds, int) or folds < 2:
         raise InputError(f"folds is {folds!r}: give a whole number of at least 2")
     given = {"data": data, **arguments}
-    config, where = parse({**given, "fold": f"1/{folds}"})
+    config, where = parse(plug_in({**given, "fold": f"1/{folds}"}))
     name = open_splits(config, None, None).splits.train.name
     folder = run_folder.new_folder(out, f"{name}-{folds}-folds")
     done: list[Fold] = []
@@ -68,7 +68,7 @@ def cross_validate(
         if result.interrupted:
             found = tuple(one.evaluation() for one in done)
             return CrossValidation(folder, found, None, result.interrupted)
-        val = open_splits(parse(fold)[0], None, None).splits.val
+        val = open_splits(parse(plug_in(fold))[0], None, None).splits.val
         done.append(_judge(load_on(result.run_dir / "last.safetensors", where), val))
     _write(folder / "predictions.csv", done)
     whole = Fold(

@@ -9,7 +9,7 @@ import numpy as np
 from minialex.data.augment import epoch_order
 from minialex.data.loading.loader import Batch
 from minialex.optim import Rates
-from minialex.training.config import parse
+from minialex.training.config import parse, plug_in
 from minialex.training.setup import Setup, set_up
 from minialex.utils.progress import Progress
 
@@ -58,7 +58,7 @@ def find_lr(
 
     The arguments are those of `train`. Raises InputError for what cannot be used.
     """
-    config, where = parse({"data": data, **arguments})
+    config, where = parse(plug_in({"data": data, **arguments}))
     setup = set_up(config, where, Progress(progress))
     rates = setup.model.recipe.lr * np.geomspace(LOWEST, HIGHEST, steps)
     return _sweep(setup, rates)

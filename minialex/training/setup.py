@@ -52,7 +52,7 @@ class Setup:
     @property
     def name(self) -> str:
         """What the run is called where it is given no folder."""
-        return f"{self.model.name}-{self.splits.train.name}"
+        return f"{self.model.name.replace(':', '-')}-{self.splits.train.name}"
 
     def statistics(self) -> Statistics:
         """The training images' mean and colour axes, as the data set has them or measured."""

@@ -57,5 +57,6 @@ def balanced(labels: np.ndarray, classes: int) -> np.ndarray:
 
 def require_softmax(recipe: Recipe, loss: losses.Loss) -> None:
     """Refuse a recipe with such targets for a loss that takes labels only."""
-    if recipe.soft_targets and isinstance(loss, losses.Hinge):
-        raise InputError(losses.NEEDS_SOFTMAX)
+    if recipe.soft_targets and not getattr(loss, "takes_targets", False):
+        own = not isinstance(loss, losses.Hinge)
+        raise InputError(losses.NEEDS_TARGETS if own else losses.NEEDS_SOFTMAX)

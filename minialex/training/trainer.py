@@ -11,7 +11,7 @@ from minialex.errors import TrainingError
 from minialex.models.recipe import Recipe
 from minialex.parallel import DeviceConfig
 from minialex.training import announce, fit, held_out, memory_estimate, run_folder
-from minialex.training.config import TrainConfig, parse, signature
+from minialex.training.config import TrainConfig, parse, plug_in, signature
 from minialex.training.loop import Result, Trainer, run_to_end
 from minialex.training.resume import changes, inherited, rate_jump, stored_config
 from minialex.training.setup import Setup, set_up
@@ -32,6 +32,7 @@ def train(
 ) -> Result:
     out = None if out is None else FilePath().check("out", out)
     resume, progress = Flag().check("resume", resume), Flag().check("progress", progress)
+    arguments = plug_in(arguments)
     given = inherited(out, data, arguments) if resume else {"data": data, **arguments}
     config, where = parse(given)
     show = Progress(progress, verbose)

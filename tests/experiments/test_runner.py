@@ -186,3 +186,32 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path):
                 for cell in cells]  # fmt: skip
 
     assert outcome(tmp_path / "broken") == outcome(tmp_path / "whole") != []
+
+
+def test_an_experiment_of_a_users_own_file(quick, computed, tmp_path, monkeypatch, capsys):
+    """Run by its path, reported when it is named; left out, and said so, when it is not."""
+    monkeypatch.setattr(registry, "_registered", {})
+    own = tmp_path / "my_own.py"
+    own.write_text((quick / "quick.py").read_text().replace("Quick & <odd>", "My own"))
+    line = f"reproduce {own} --scale tiny --out {tmp_path}/out"
+    assert main.main(shlex.split(line)) == 0
+    assert "my-own: My own" in capsys.readouterr().out
+    assert computed(tmp_path / "out") == ["whole 0", "part 0"]
+    assert main.main(shlex.split(f"{line} --report-only")) == 0
+    assert "My own" in (tmp_path / "out" / "report.html").read_text()
+    registry._registered.clear()
+    assert main.main(shlex.split(f"reproduce --report-only --out {tmp_path}/out")) == 0
+    assert "not in the report: my-own" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("", "no TITLE and no run"), ("1 / 0", "ZeroDivisionError")]
+)
+def test_a_file_that_is_no_experiment(quick, tmp_path, monkeypatch, text, words):
+    monkeypatch.setattr(registry, "_registered", {})
+    (tmp_path / "my.py").write_text(text)
+    with pytest.raises(InputError, match=words):
+        registry.select([str(tmp_path / "my.py")])
+    (tmp_path / "quick.py").write_text((quick / "quick.py").read_text())
+    with pytest.raises(InputError, match="'quick' is taken"):
+        registry.select([str(tmp_path / "quick.py")])

@@ -1,0 +1,72 @@
+"""A network, a schedule and a loss of your own, given to minialex without changing it.
+
+    python examples/plug_in.py
+
+Each of them is a function in a file; on the command line the same file goes with
+
+    minialex train --model examples/plug_in.py:build --loss examples/plug_in.py:at_temperature
+
+A weight file remembers where its network came from and never runs it: whoever loads it says where
+the code is.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import minialex
+from minialex.backends import Backend
+from minialex.layers import Conv2D, Dense, MaxPool, ReLU
+from minialex.models import Recipe
+from minialex.network import Network
+
+
+def build(classes: int, channels: int = 8) -> Network:
+    """The network for `classes` classes; the other arguments are options, `--option channels=16`.
+
+    For a recipe of its own, give `models.Variant(build, Recipe(...))` in its place.
+    """
+    layers = (
+        ("conv1", Conv2D(channels, kernel=5, stride=2, weight_std=0.01)),
+        ("relu1", ReLU()),
+        ("pool1", MaxPool(3, 2)),
+        ("fc2", Dense(classes, weight_std=0.001)),
+    )
+    return Network(layers, (32, 32, 3))
+
+
+def down(recipe: Recipe, epoch: float, errors: Sequence[float]) -> float:
+    """The learning rate's factor: from 1 to 0 on a straight line."""
+    return 1 - epoch / recipe.epochs
+
+
+def at_temperature(b: Backend, scores, labels, count=None, dloss=1.0):
+    """Cross-entropy of scores / 2, and its gradient: less sure of itself than with the scores."""
+    loss, dscores = b.softmax_cross_entropy(scores / 2, labels, count, dloss)
+    return loss, dscores / 2
+
+
+def main() -> list[float]:
+    """Train for three epochs, load the weights again; returns the loss of each epoch."""
+    with tempfile.TemporaryDirectory() as folder:
+        result = minialex.train(
+            "shapes:96",
+            model=build,
+            schedule=down,
+            loss=at_temperature,
+            lr=0.003,
+            epochs=3,
+            batch_size=16,
+            backend="numpy",
+            out=Path(folder, "run"),
+            progress=False,
+        )
+        again = minialex.load(result.run_dir, "numpy", model=build)
+    losses = [float(row["train_loss"]) for row in result.history]
+    print(f"{again.model.name}: loss {losses[0]:.2f}, then {losses[-1]:.2f}")
+    return losses
+
+
+if __name__ == "__main__":
+    losses = main()
+    raise SystemExit(losses[-1] >= losses[0])

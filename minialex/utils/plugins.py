@@ -1,0 +1,204 @@
+"""What users plug in: registered in Python, by installed packages, or named as FILE.py:NAME.
+
+A file, or a module, is imported when the user names it in this process (`Registry.use`), and never
+because a weight file or a run folder says that something came from there: those may be of others.
+Only the entry points of installed packages are looked up by name alone.
+"""
+
+import hashlib
+import inspect
+import re
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from importlib.metadata import entry_points
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Generic, TypeVar
+
+from minialex.errors import InputError, unknown
+
+T = TypeVar("T")
+_NAME = re.compile(r"[\w.+-]+")
+
+
+class Registry(Generic[T]):
+    """The things of one kind, by name: built in, registered, and of installed packages.
+
+    kind       what they are called in an error
+    option     the command line's option that names one, such as --model
+    built_in   {name: thing}
+    make       makes a thing of what a user gave, and of where that came from
+    """
+
+    def __init__(
+        self, kind: str, option: str, built_in: Mapping[str, T], make: Callable[[Any, str], T]
+    ):
+        self.kind, self.option, self.built_in, self.make = kind, option, built_in, make
+        self.group = f"minialex.{kind}s" if not kind.endswith("s") else f"minialex.{kind}es"
+        self.registered: dict[str, T] = {}
+
+    def register(self, name: str, given: Any) -> None:
+        """Make `given` the thing called `name` in this process."""
+        if name in self.built_in:
+            raise InputError(f"the {self.kind} name {name!r} is taken: register another name")
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise InputError(
+                f"{name!r} cannot be the name of a {self.kind}: use letters, digits, '-', '_', '.'"
+            )
+        self.registered[name] = self.make(given, source_of(given))
+
+    def use(self, given: Any) -> Any:
+        """The name of what the user gave: a name, FILE.py:NAME, package.module:NAME, or a function.
+
+        Imports the file or module, and makes what it has known. Other values are returned as they
+        are.
+        """
+        if isinstance(given, str):
+            if ":" not in given or given in self.built_in:
+                return given
+            found, source = load(given, self.option)
+            self.registered[short(given)] = self.make(found, source)
+            return short(given)
+        if not (source := source_of(given)):
+            return given
+        name = short(source)
+        self.registered[name] = self.make(given, source)
+        return name
+
+    def names(self) -> tuple[str, ...]:
+        """All names: the built-in ones first, then what is registered or installed."""
+        plugged = {point.name for point in entry_points(group=self.group)}
+        more = sorted({*self.registered, *plugged} - set(self.built_in))
+        return (*self.built_in, *more)
+
+    def find(self, name: str) -> T | None:
+        """The thing called `name`; None if there is none."""
+        for known in (self.registered, self.built_in):
+            if name in known:
+                return known[name]
+        for point in entry_points(group=self.group, name=name):
+            return self.make(point.load(), point.value)
+        return None
+
+    def get(self, name: str) -> T:
+        """The thing called `name`; InputError with the nearest name if there is none."""
+        found = self.find(name)
+        if found is None:
+            raise self.unknown(name)
+        return found
+
+    def unknown(self, name: str) -> InputError:
+        """The error for a name that is not known."""
+        if ":" in name:
+            return InputError(
+                f"the {self.kind} {name!r} is code of your own, which is not run unless you name "
+                f"it: give its file again, {self.option} {_where(name)}"
+            )
+        return unknown(self.kind, name, self.names())
+
+
+def _where(name: str) -> str:
+    return f"PATH/{name}" if ".py:" in name else name
+
+
+def short(reference: str) -> str:
+    """A reference without the folder of its file: net.py:build of /home/me/net.py:build."""
+    place, _, name = reference.rpartition(":")
+    file = re.split(r"[/\\]", place)[-1]
+    return f"{file}:{name}"
+
+
+def source_of(thing: Any) -> str:
+    """Where a function or class is to be found: FILE.py:NAME or package.module:NAME; "" if nowhere.
+
+    Of another object, the function that it was made with (`build`, `func`) says it, or its class.
+    """
+    if not (inspect.isfunction(thing) or inspect.isclass(thing) or inspect.ismethod(thing)):
+        made_by = getattr(thing, "build", None) or getattr(thing, "func", None)
+        if made_by is None and not callable(thing):
+            return ""
+        return source_of(made_by if made_by is not None else type(thing))
+    module = sys.modules.get(thing.__module__)
+    file = getattr(module, "__file__", None)
+    name = thing.__qualname__.replace("<locals>.", "")
+    if thing.__module__.startswith(_OWN) or (thing.__module__ == "__main__" and file):
+        return f"{Path(str(file)).resolve()}:{name}"
+    return f"{thing.__module__}:{name}"
+
+
+_OWN = "_minialex_own_"  # modules made of a user's files
+
+
+def load(reference: str, option: str) -> tuple[Any, str]:
+    """What FILE.py:NAME or package.module:NAME names, and the reference with the file's full path.
+
+    Raises InputError or FileNotFoundError if it is not there.
+    """
+    place, _, name = reference.rpartition(":")
+    if not place or not name.isidentifier():
+        raise InputError(f"{option} {reference}: expected FILE.py:NAME, such as net.py:build")
+    module = load_file(Path(place)) if place.endswith(".py") else _import(place, option)
+    found = getattr(module, name, None)
+    if found is None:
+        own = [
+            other
+            for other, value in vars(module).items()
+            if callable(value) and getattr(value, "__module__", None) == module.__name__
+        ]
+        error = unknown("name", name, own)
+        raise InputError(f"{place} has no {name!r}: {error}" if own else f"{place} has no {name!r}")
+    return found, f"{module.__file__}:{name}" if place.endswith(".py") else reference
+
+
+def load_file(path: Path) -> ModuleType:
+    """Run a Python file and return it as a module; its own imports may lie beside it."""
+    path = path.expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}: check the path")
+    path = path.resolve()
+    digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
+    spec = spec_from_file_location(f"{_OWN}{path.stem}_{digest}", path)
+    assert spec is not None  # of a file that ends in .py
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    sys.modules[spec.name] = module
+    sys.path.insert(0, str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[spec.name]
+        raise InputError(f"{path} cannot be run: {_said(error)}") from error
+    finally:
+        sys.path.remove(str(path.parent))
+    return module
+
+
+def _import(name: str, option: str) -> ModuleType:
+    try:
+        return import_module(name)
+    except Exception as error:
+        raise InputError(f"{option} {name}: it cannot be imported: {_said(error)}") from error
+
+
+def _said(error: Exception) -> str:
+    """An error of a user's own code in a few words."""
+    own = [
+        line
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if str(frame.f_globals.get("__name__")).startswith(_OWN)
+    ]
+    line = getattr(error, "lineno", None) or (own[-1] if own else None)
+    return f"{type(error).__name__}: {error}" + (f" (line {line})" if line else "")
+
+
+def run(what: str, function: Callable[..., T], *arguments: Any, **options: Any) -> T:
+    """What a user's function returns; InputError with its own error if it fails."""
+    try:
+        return function(*arguments, **options)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{what} failed: {_said(error)}") from error

@@ -1,0 +1,197 @@
+"""Networks, losses and schedules of a user's own: trained, saved, loaded, resumed, refused."""
+
+import json
+import re
+import shlex
+
+import numpy as np
+import pytest
+from helpers.stripes import stripes
+from helpers.tiny import register_tiny, tiny
+from safetensors import safe_open
+
+import minialex
+from minialex import losses, models, schedules
+from minialex.cli import main
+from minialex.errors import InputError
+from minialex.exchange.write import write
+from minialex.inference.classifier import to_portable
+from minialex.models import Recipe, Variant
+
+OWN = """
+from pathlib import Path
+from minialex.layers import Conv2D, Dense, ReLU
+from minialex.exchange.write import write
+from minialex.inference.classifier import to_portable
+from minialex.models import Recipe, Variant
+from minialex.network import Network
+
+with Path(__file__).with_name("ran").open("a") as ran:
+    ran.write("once ")
+
+def build(classes, channels=2):
+    layers = (("conv1", Conv2D(channels, kernel=5, stride=3)), ("relu1", ReLU()))
+    return Network((*layers, ("fc2", Dense(classes))), (14, 14, 3))
+
+small = Variant(build, Recipe(resize=20, batch_size=8), "small")
+
+def half(recipe, epoch, errors):
+    return 0.5
+
+def name(recipe, epoch, errors):
+    return str(recipe.batch_size)
+
+def squares(b, scores, labels, count=None, dloss=1.0):
+    n = count or len(scores)
+    wanted = b.xp.zeros_like(scores)
+    wanted[b.xp.arange(len(labels)), labels] = 1
+    return ((scores - wanted) ** 2).sum() / n, 2 * dloss / n * (scores - wanted)
+"""
+
+
+@pytest.fixture(autouse=True)
+def forgotten(monkeypatch):
+    """Nothing is known that another test plugged in; -> forgets what this one did."""
+
+    def forget():
+        for registry in (models.registry, losses, schedules):
+            monkeypatch.setattr(registry.PLUGINS, "registered", {})
+
+    forget()
+    return forget
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    (tmp_path / "net.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "net.py"
+
+
+def train(**settings):
+    usual = {"backend": "numpy", "epochs": 1, "batch_size": 8, "progress": False, "out": "run"}
+    return minialex.train(stripes(16, 8), **{**usual, **settings})
+
+
+def times_run(own):
+    return own.with_name("ran").read_text().count("once") if own.with_name("ran").exists() else 0
+
+
+def test_a_network_of_a_file_is_run_only_where_it_is_named(own, forgotten):
+    """Trained, refused by its weights alone, and loaded again from where the user says it is."""
+    trained = train(model="net.py:build", model_options={"channels": 3}).classifier
+    assert times_run(own) == 1
+    images = np.zeros((2, 20, 20, 3), np.uint8)
+    forgotten()
+    with pytest.raises(InputError, match=f"--model {own}:build"):
+        minialex.load("run", "numpy")
+    assert times_run(own) == 1
+    classifier = train(model="net.py:build", out="other").classifier
+    write(to_portable(classifier), own.parent / "exported.safetensors")
+    forgotten()
+    with pytest.raises(InputError, match=f"--model {own}:build"):
+        minialex.load("exported.safetensors", "numpy")
+    elsewhere = own.parent / "elsewhere" / "net.py"
+    elsewhere.parent.mkdir()
+    own.rename(elsewhere)
+    again = minialex.load("run", "numpy", model="elsewhere/net.py:build")
+    assert np.array_equal(again.probabilities(images), trained.probabilities(images))
+    assert again.model.options == {"channels": 3}
+    assert again.preprocessing.recipe.resize == 16  # 14 x 256 / 227
+
+
+def test_a_changed_network_of_that_name_is_refused_by_its_shapes(own, forgotten):
+    train(model="net.py:build")
+    own.write_text(OWN.replace("channels=2", "channels=5"))
+    with pytest.raises(InputError, match="the file holds another network"):
+        minialex.load("run", "numpy", model="net.py:build")
+
+
+def test_a_resumed_run_takes_no_code_from_its_folder(own, forgotten):
+    half = {"model": "net.py:small", "schedule": "net.py:half", "loss": "net.py:squares"}
+    whole = train(**half, epochs=2, out="whole").classifier
+    train(**half, epochs=2, max_steps=1)
+    stored = json.loads((own.parent / "run" / "config.json").read_text())["settings"]
+    assert {name: stored[name] for name in half} == half
+    count = times_run(own)
+    for left_out in half:
+        forgotten()
+        rest = {name: value for name, value in half.items() if name != left_out}
+        with pytest.raises(InputError, match=f"name it: give its file again, --{left_out} PATH/"):
+            minialex.train(stripes(16, 8), out="run", resume=True, progress=False, **rest)
+    assert times_run(own) == count + 6
+    forgotten()
+    done = minialex.train(stripes(16, 8), out="run", resume=True, progress=False, **half).classifier
+    for layer, parameters in done.params.items():
+        for name, value in parameters.items():
+            assert np.array_equal(value, whole.params[layer][name])
+
+
+def test_a_function_is_an_argument_and_its_home_is_in_the_file(forgotten, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    variant = Variant(tiny, Recipe(resize=16, batch_size=8))
+    found = train(model=variant, schedule=lambda recipe, epoch, errors: 1.0, loss=losses.Hinge)
+    assert found.classifier.model.name == "helpers.tiny:tiny"
+    with safe_open("run/best.safetensors", "np") as file:
+        about = json.loads(file.metadata()["minialex"])["model"]
+    assert about["source"] == "helpers.tiny:tiny"
+    forgotten()
+    with pytest.raises(InputError, match=r"helpers\.tiny:tiny"):
+        minialex.load("run", "numpy")
+    assert minialex.load("run", "numpy", model=tiny).class_names == found.classifier.class_names
+
+
+def test_registered_names_are_known_everywhere(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    models.register("own-net", tiny, summary="mine")
+    schedules.register("own-rate", lambda recipe, epoch, errors: 0.25)
+    assert models.variants()["own-net"].summary == "mine"
+    assert train(model="own-net", schedule="own-rate", lr=0.04).history[0]["learning_rate"] == 0.01
+    with pytest.raises(InputError, match="did you mean 'own-net'"):
+        models.get("own-ned")
+    with pytest.raises(InputError, match="did you mean 'own-rate'"):
+        train(schedule="own-rat")
+    for name in ("layers", "alexnet"):
+        with pytest.raises(InputError, match="taken"):
+            models.register(name, tiny)
+
+
+def test_the_builtin_networks_files_stay_as_they_were(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    register_tiny(monkeypatch)
+    train(model="tiny")
+    with safe_open("run/best.safetensors", "np") as file:
+        about = json.loads(file.metadata()["minialex"])["model"]
+    assert set(about) == {"name", "classes", "options", "dropout"}
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("summary net.py:build --classes 3 --option channel=3", "did you mean 'channels'"),
+        ("summary net.py:half", "the model 'net.py:half' failed: TypeError"),
+        ("summary net.py:Recipe --classes 9", "is a Recipe: it must be a Network"),
+        ("summary three.py:build --classes 4", "has 3 outputs and the data 4 classes"),
+        ("train --data shapes:48 --schedule net.py:name", "the schedule .*net.py:name gives '8'"),
+        ("train --data shapes:48 --loss net.py:square", "did you mean 'squares'"),
+        ("predict shapes:1 --model net.py:bulid", "did you mean 'build'"),
+        ("predict shapes:1 --model alexnat", "did you mean 'alexnet'"),
+    ],
+)
+def test_mistakes_are_one_sentence(own, capsys, line, words):
+    (own.parent / "three.py").write_text(OWN.replace("Dense(classes)", "Dense(3)"))
+    model = "--model net.py:small --backend numpy" if "train" in line else ""
+    assert main.main(shlex.split(f"{line} {model}")) == 2
+    [said] = capsys.readouterr().err.splitlines()[-1:]
+    assert said.startswith("minialex: error: ")
+    assert re.search(words, said), said
+
+
+def test_what_no_label_says_needs_a_loss_that_takes_it(own):
+    with pytest.raises(InputError, match="takes targets"):
+        train(model="net.py:small", loss="net.py:squares", label_smoothing=0.1)
+
+
+def test_the_chance_of_a_plain_function(own):
+    loss = losses.get(losses.use("net.py:squares"))
+    assert loss.chance(7) == pytest.approx(1.0)  # one score of each row lacks 1
