@@ -1,9 +1,11 @@
 """print a network layer by layer, or list all networks"""
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minialex.cli.common import add_json, add_model_option, at_least, print_json
+from minialex.errors import InputError
 
 if TYPE_CHECKING:
     from minialex.models import Model
@@ -21,7 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         default="alexnet",
         metavar="MODEL",
-        help="network, or FILE.py:FUNCTION (default: alexnet)",
+        help="network (default: alexnet), FILE.py:FUNCTION, or a file that defines one: .cfg of "
+        "cuda-convnet, .prototxt of Caffe",
     )
     parser.add_argument("--variants", action="store_true", help="list all networks in a table")
     parser.add_argument(
@@ -33,18 +36,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(model: str, variants: bool, classes: int | None, option: list, json: bool) -> None:
     from minialex import models
+    from minialex.exchange.definitions import is_definition, model_of, summary_of
     from minialex.models import summary
 
     if variants and json:
         print_json({name: variant.summary for name, variant in models.variants().items()})
     elif variants:
         print(summary.variants())
+    elif is_definition(model) and not json:
+        print(summary_of(Path(model), classes, _input_size(option)))
     else:
-        chosen = models.get(models.use(model), classes, **dict(option))
+        if is_definition(model):
+            chosen = model_of(Path(model), classes, _input_size(option))
+        else:
+            chosen = models.get(models.use(model), classes, **dict(option))
         if json:
             print_json(_document(chosen))
         else:
             print(summary.summary(chosen))
+
+
+def _input_size(option: list) -> int | None:
+    """The only option that a file's network takes."""
+    from minialex.utils.arguments import integer
+
+    options = dict(option)
+    size = options.pop("input_size", None)
+    if options:
+        raise InputError(f"a file's network takes input_size=N, not {min(options)}")
+    return None if size is None else integer(1).check("input_size", size)
 
 
 def _document(model: "Model") -> dict[str, Any]:

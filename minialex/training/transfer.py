@@ -14,6 +14,7 @@ from typing import Any
 
 from minialex import backends, models
 from minialex.errors import InputError
+from minialex.exchange.definitions import is_definition, model_of
 from minialex.exchange.read import read
 from minialex.inference.classifier import Classifier, from_portable, is_foreign, load, weight_file
 from minialex.models import Model
@@ -46,6 +47,7 @@ def choose_model(config: TrainConfig, resumed: Path | None) -> tuple[TrainConfig
 
     A run that is resumed has its weights in its own folder: what it started from is not read again.
     """
+    config = _defined(config)
     if resumed is not None and (resumed / "last.safetensors").exists():
         before = run_folder.read_config(resumed)["settings"]
         if config.initial is not None and config.model is None:
@@ -60,6 +62,15 @@ def choose_model(config: TrainConfig, resumed: Path | None) -> tuple[TrainConfig
         return _with_options(config, _form(config, model)), source
     merged = {**model.options, **(config.model_options or {})}
     return replace(config, model=model.name, model_options=merged or None), source
+
+
+def _defined(config: TrainConfig) -> TrainConfig:
+    """The configuration with the layers of a file that defines its network, if it names one."""
+    if not is_definition(config.model):
+        return config
+    options = dict(config.model_options or {})
+    model = model_of(Path(str(config.model)), size=options.pop("input_size", None))
+    return replace(config, model=model.name, model_options={**model.options, **options} or None)
 
 
 def _with_options(config: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:

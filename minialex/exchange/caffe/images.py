@@ -58,7 +58,9 @@ def sizes(images: Images, mean: np.ndarray | None) -> tuple[int, ...]:
         return (images.crop,)
     if images.shape is not None:
         return (images.shape[0],)
-    return _USUAL if mean is None else (mean.shape[0],)
+    if mean is not None:
+        return (mean.shape[0],)
+    return (32,) if "cifar" in images.source.lower() else _USUAL
 
 
 def mean_image(path: Path) -> np.ndarray:

@@ -52,17 +52,23 @@ class CaffeModel:
 
 
 def described(
-    net: Message, blobs: Mapping[str, Sequence[Any]], mean: np.ndarray | None
+    net: Message,
+    blobs: Mapping[str, Sequence[Any]],
+    mean: np.ndarray | None,
+    side: int | None = None,
 ) -> CaffeModel:
     """The network in a NetParameter; ValueError for one that cannot be built here.
 
-    Where nothing says how large its images are, the blobs of the first dense layer do.
+    Where nothing says how large its images are, the blobs of the first dense layer do, or `side`.
     """
     every = layers_of(net)
     said = images.described(net, every)
     layers = chain(every, net.texts("input"))
     problems = []
-    for size in images.sizes(said, mean):
+    sizes = images.sizes(said, mean) if side is None else (side,)
+    if len(sizes) > 1 and not blobs:
+        raise ValueError("it does not say how large its images are: give --option input_size=N")
+    for size in sizes:
         try:
             network = _network(layers, (size, size, _channels(layers, blobs)), blobs)
         except (ValueError, InputError) as error:
@@ -138,14 +144,7 @@ def portable(
         notes.append(f"mean colour: {', '.join(f'{value:g}' for value in colour)} (R G B)")
     if said.scale != 1:
         notes.append(f"the factor {said.scale:g} on the input is in the first layer's weights")
-    fields: dict[str, Any] = {
-        "resize": resize,
-        "crop": size,
-        "mean_window": window,
-        "squash": True,
-        **weights.rates(list(found.sources.values())),
-    }
-    model = _named(found.network, request.as_model, fields)
+    model = _named(found.network, request.as_model, _recipe(found, resize, window))
     return PortableModel(
         "Caffe",
         model,
@@ -153,6 +152,20 @@ def portable(
         Preprocessing(model.recipe, statistics),
         notes=tuple(notes),
     )
+
+
+def untrained(found: CaffeModel) -> Model:
+    """The network of a definition alone, with its recipe."""
+    size = found.network.input_shape[0]
+    resize = _RESIZED if size in (224, 227) else size
+    return _named(found.network, None, _recipe(found, resize, "crop"))
+
+
+def _recipe(found: CaffeModel, resize: int, window: str) -> dict[str, Any]:
+    """The fields of a recipe that the file says."""
+    size = found.network.input_shape[0]
+    fields = {"resize": resize, "crop": size, "mean_window": window, "squash": True}
+    return fields | weights.rates(list(found.sources.values()))
 
 
 def _mean_colour(found: CaffeModel, request: Request) -> tuple[float, ...]:

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from minialex.errors import InputError
-from minialex.exchange.caffe import images, model, text, wire
+from minialex.exchange.caffe import images, model, wire
 from minialex.exchange.caffe.layers import layers_of
 from minialex.exchange.caffe.message import Message
+from minialex.exchange.definitions import read_prototxt
 from minialex.exchange.formats.format import Format, Request
 from minialex.exchange.portable import PortableModel
 
 _MODEL, _STATE, _TEXT = ".caffemodel", ".solverstate", ".prototxt"
-_LARGEST_TEXT = 1 << 22  # bytes
 
 
 def _matches(path: Path, head: bytes) -> bool:
@@ -46,7 +46,7 @@ def _trained(request: Request) -> tuple[model.CaffeModel, PortableModel]:
     net = _message(path, "Net")
     blobs = {layer.name: layer.fields.get("blobs", []) for layer in layers_of(net)}
     if request.definition is not None:
-        net = _definition(request.definition)
+        net = read_prototxt(request.definition)
     mean = None
     if request.mean is not None and not request.mean.is_dir():
         mean = images.mean_image(request.mean)
@@ -101,15 +101,6 @@ def _message(path: Path, kind: str) -> Message:
         if not path.stat().st_size:
             raise ValueError("it is empty")
         return wire.parse(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)), kind)
-
-
-def _definition(path: Path) -> Message:
-    try:
-        if path.stat().st_size > _LARGEST_TEXT:
-            raise ValueError(f"it has {path.stat().st_size:,} bytes")
-        return text.parse(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} is not a prototxt ({error})") from None
 
 
 FORMAT = Format("Caffe", 30, _matches, _read)

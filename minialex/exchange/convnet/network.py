@@ -1,0 +1,191 @@
+"""Our network of a layer definition: columns on several GPUs become groups of one network.
+
+Where the authors' layers stand side by side, conv1a and conv1b, one layer of ours computes both: a
+convolution that reads its own column only has a group for each column, one that reads all has none.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from minialex.exchange.convnet.cfg import Sections
+from minialex.exchange.convnet.graph import Node
+from minialex.layers import (
+    AveragePool,
+    Conv2D,
+    Dense,
+    Dropout,
+    Layer,
+    MaxPool,
+    ReLU,
+    ResponseNorm,
+    SpatialResponseNorm,
+)
+from minialex.network import Network
+
+_OWN = {"filters", "inputs", "gpu", "name", "partialsum", "channels", "initw", "initb"}
+_OWN |= {"initwfunc", "initbfunc", "padding", "stride", "filtersize", "groups", "randsparse"}
+_OWN |= {"sharedbiases"}
+
+
+def network(nodes: Mapping[str, Node], parameters: Sections) -> Network:
+    """The network; ValueError with the name of a layer that does not exist here."""
+    here = [node.name for node in nodes.values() if node.kind == "data" and node.channels == 3]
+    image = nodes[here[0]]
+    made: list[tuple[str, Layer]] = []
+    left = [node for node in nodes.values() if node.kind != "data"]
+    while left:
+        column = _next(left, here)
+        node = column[0]
+        if node.kind == "softmax" or node.kind.startswith("cost."):
+            break
+        named = _name([one.name for one in column])
+        made += [(named, layer) for layer in _layer(column, here, nodes, parameters)]
+        if node.neuron == "relu":
+            made.append((f"{named}-relu", ReLU()))
+        elif node.neuron:
+            raise ValueError(f"layer {node.name!r}: neurons {node.neuron!r} do not exist here")
+        here = [one.name for one in column]
+        left = [one for one in left if one not in column]
+    if not made or not any(isinstance(layer, Dense) for _, layer in made[-2:]):
+        raise ValueError("its last layer is not dense")
+    return Network(tuple(made), (image.size, image.size, 3))
+
+
+def recipe(nodes: Mapping[str, Node], parameters: Sections) -> dict[str, Any]:
+    """Fields of a recipe: momentum and decay, and the rates where they are those of a start.
+
+    Many parameter files hold the last rates of a run, with those of the biases left as they were:
+    then the rates are the paper's.
+    """
+    weighted = [node for node in nodes.values() if node.kind in ("conv", "fc")]
+    mine = [Node(node.name, "", (), 1, 0, 0, parameters.get(node.name, {})) for node in weighted]
+    fields: dict[str, Any] = {"bias_rate": 2.0, "bias_decay": 0.0}
+    if not all(one.values for one in mine):
+        return fields
+    with suppress(ValueError):  # a rate may be a schedule of theirs: then the paper's is used
+        rates = [one.number("epsw", 0.0) for one in mine]
+        biases = [one.number("epsb", 0.0) for one in mine]
+        if len(set(rates)) == len(set(biases)) == 1 and 0 < rates[0] <= biases[0] <= 10 * rates[0]:
+            fields |= {"lr": rates[0], "bias_rate": biases[0] / rates[0]}
+    decays = {one.name: one.number("wc", 0.0) for one in mine}
+    common = max(decays.values(), key=list(decays.values()).count)
+    fields |= {"momentum": mine[0].number("momw", 0.9), "weight_decay": common}
+    others = {name: one / common for name, one in decays.items() if one != common and common}
+    return fields | ({"layer_decays": others} if others else {})
+
+
+def _next(left: Sequence[Node], here: Sequence[str]) -> list[Node]:
+    """The layers that read the columns `here`, and are of one kind."""
+    column = [node for node in left if set(node.inputs) & set(here)]
+    first = column[0] if column else left[0]
+    if first.kind == "softmax" or first.kind.startswith("cost."):
+        return [first]
+    for node in column or [first]:
+        if not set(node.inputs) <= set(here):
+            raise ValueError(f"layer {node.name!r} takes {', '.join(node.inputs)[:60]}: {_CHAIN}")
+        if node.kind != first.kind or _shared(node) != _shared(first):
+            raise ValueError(
+                f"layers {first.name!r} and {node.name!r} read the same and differ: {_CHAIN}"
+            )
+    read = {name for node in column for name in node.inputs}
+    if read != set(here):
+        raise ValueError(f"layer {min(set(here) - read)!r} is not read by {first.name!r}: {_CHAIN}")
+    return column
+
+
+_CHAIN = "only columns that are alike become one network"
+
+
+def _shared(node: Node) -> dict[str, str]:
+    """What columns have to agree in; what is a list of the inputs is compared by its values."""
+    found = {key: text for key, text in node.values.items() if key not in _OWN}
+    for key in ("padding", "stride", "filtersize", "filters", "initw", "initb"):
+        if key in node.values:
+            found[key] = ",".join(sorted({text.strip() for text in node.values[key].split(",")}))
+    return found
+
+
+def _one(node: Node, key: str, default: int | None = None) -> int:
+    """A value that is the same for all inputs."""
+    found = set(node.integers(key, default))
+    if len(found) != 1:
+        raise ValueError(f"layer {node.name!r} has {key} = {node.values[key][:40]}: {_CHAIN}")
+    return found.pop()
+
+
+def _layer(
+    column: list[Node], here: list[str], nodes: Mapping[str, Node], parameters: Sections
+) -> list[Layer]:
+    node, below = column[0], [nodes[name] for name in here]
+    values = {**node.values, **parameters.get(node.name, {})}
+    known = Node(node.name, node.kind, node.inputs, node.channels, node.size, 0, values)
+    if node.kind == "conv":
+        return [_convolution(column, here)]
+    if node.kind == "fc":
+        if any(set(one.inputs) != set(here) for one in column):
+            raise ValueError(f"layer {node.name!r} reads its own column only: {_CHAIN}")
+        std, bias = known.number("initw", 0.01), known.number("initb", 0.0)
+        return [Dense(sum(one.channels for one in column), weight_std=std, bias=bias)]
+    own = all(one.inputs == (name,) for one, name in zip(column, here, strict=False))
+    if node.kind == "concat" and node.inputs == tuple(here) and not below[0].size:
+        return []
+    if not own or len(column) != len(here):
+        raise ValueError(f"layer {node.name!r} does not take one column: {_CHAIN}")
+    match node.kind:
+        case "pool":
+            kinds: dict[str, Any] = {"max": MaxPool, "avg": AveragePool}
+            start, size = known.integer("start", 0), known.integer("outputsx", 0)
+            if values.get("pool") not in kinds or start or size not in (0, node.size):
+                raise ValueError(
+                    f"layer {node.name!r}: pooling like this ({values.get('pool', '')[:40]}) does "
+                    "not exist here"
+                )
+            window, stride = known.integer("sizex"), known.integer("stride")
+            return [kinds[values["pool"]](window, stride, rounding="ceil")]
+        case "cmrnorm":
+            n, scale = _window(known), known.number("scale", 1e-4)
+            k, beta = known.number("mindiv", 1.0), known.number("pow", 0.75)
+            return [ResponseNorm(n, k, scale / n, beta, groups=len(column))]
+        case "rnorm":
+            n, scale = _window(known), known.number("scale", 1e-3)
+            return [SpatialResponseNorm(n, 1.0, scale / n**2, known.number("pow", 0.75))]
+        case "hs" | "dropout" | "dropout2":
+            return [Dropout(known.number("keep", 0.5))]
+    raise ValueError(f"layer {node.name!r}: a layer of type {node.kind[:40]!r} does not exist here")
+
+
+def _convolution(column: list[Node], here: list[str]) -> Conv2D:
+    node = column[0]
+    if node.flag("randsparse", False) or not node.flag("sharedbiases", True):
+        raise ValueError(f"layer {node.name!r}: sparse connections, and biases of single pixels, "
+                         "do not exist here")  # fmt: skip
+    own = len(here) > 1 and all(
+        one.inputs == (name,) for one, name in zip(column, here, strict=False)
+    )
+    if not own and any(set(one.inputs) != set(here) for one in column):
+        raise ValueError(f"layer {node.name!r} reads some of the columns: {_CHAIN}")
+    groups = _one(node, "groups", 1)
+    if not own and groups > 1 and (len(here) > 1 or len(column) > 1):
+        raise ValueError(f"layer {node.name!r} has groups over several columns: {_CHAIN}")
+    geometry = (_one(node, "filtersize"), _one(node, "stride", 1), _one(node, "padding", 0))
+    channels = sum(one.channels for one in column)
+    std, bias = node.number("initw", 0.01), node.number("initb", 0.0)
+    groups *= len(column) if own else 1
+    rounding = "ceil" if geometry[1] > 1 else "floor"  # the same there
+    return Conv2D(channels, *geometry, groups, rounding, weight_std=std, bias=bias)
+
+
+def _window(node: Node) -> int:
+    """Of a normalisation, whose key changed its name."""
+    return node.integer("size" if "size" in node.values else "sizex")
+
+
+def _name(names: list[str]) -> str:
+    """conv1 for conv1a and conv1b."""
+    if len(names) == 1:
+        return names[0]
+    common = names[0]
+    while common and not all(name.startswith(common) for name in names):
+        common = common[:-1]
+    return common or names[0]

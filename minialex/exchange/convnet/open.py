@@ -1,0 +1,61 @@
+"""A .cfg as a network: to print, and where all its layers exist here, to train."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from minialex import models
+from minialex.errors import InputError
+from minialex.exchange.convnet import cfg, graph, network, table
+from minialex.exchange.convnet.cfg import Sections
+from minialex.exchange.convnet.graph import Node
+from minialex.models import Model, plan
+
+_NEVER = 4096  # pixels on a side
+
+
+@dataclass(frozen=True)
+class Layers:
+    """A definition with its shapes."""
+
+    path: Path
+    nodes: dict[str, Node]
+    parameters: Sections
+
+    def model(self, classes: int | None = None) -> Model:
+        """The model "layers" with this network; ValueError for layers that do not exist here."""
+        made = network.network(self.nodes, self.parameters)
+        fields = network.recipe(self.nodes, self.parameters)
+        size = made.input_shape[0]
+        fields |= {"crop": size, "resize": 256 if size == 224 else 32}
+        if size == 224:  # ILSVRC's images as the authors augmented them
+            fields |= {"mean_window": "centre", "crop_chunk": 32}
+            fields |= {"colour_noise": 0.1, "colour_divide": True}
+        options = plan.options_of(made, fields)
+        return models.get(plan.NAME, classes or made.classes, **options)
+
+    def summary(self) -> str:
+        """The table of all layers, and whether they can be trained here."""
+        name = self.path.name
+        try:
+            self.model()
+            trains = f"all layers exist here: minialex train --model {name} trains it"
+        except ValueError as error:
+            trains = f"not trained here: {error}"
+        return table.summary(name, self.nodes, trains)
+
+
+def open_cfg(path: Path, size: int | None = None) -> Layers:
+    """The definition in a file of layers, or of their parameters; InputError for any other file.
+
+    `size` is the images' side, which no definition says: without it, what suits its first layer.
+    """
+    found = cfg.open_pair(path)
+    try:
+        size = size or graph.image_size(found.layers)
+        if not 1 <= size <= _NEVER:
+            raise ValueError(f"images of {size} pixels on a side")
+        return Layers(found.path, graph.graph(found.layers, size), found.parameters)
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(f"{path} cannot be used ({' '.join(str(error).split())})") from None

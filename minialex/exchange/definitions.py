@@ -1,0 +1,59 @@
+"""Files that define a network and have no weights: to print, and to train from scratch."""
+
+from pathlib import Path
+from typing import Any
+
+from minialex import models
+from minialex.errors import InputError
+from minialex.exchange.caffe import model as caffe
+from minialex.exchange.caffe import text
+from minialex.exchange.convnet.open import open_cfg
+from minialex.models import Model, plan
+from minialex.models.summary import summary
+
+_LARGEST = 1 << 22  # bytes of a prototxt
+_CFG, _PROTOTXT = ".cfg", ".prototxt"
+
+
+def is_definition(model: Any) -> bool:
+    """Whether a model is named by a file of cuda-convnet's (.cfg) or Caffe's (.prototxt)."""
+    return isinstance(model, str) and model.endswith((_CFG, _PROTOTXT))
+
+
+def model_of(path: Path, classes: int | None = None, size: int | None = None) -> Model:
+    """The model that a file defines; InputError for one with layers that do not exist here.
+
+    `size` is the side of the images where the file does not say it, as no .cfg does.
+    """
+    try:
+        if path.suffix == _CFG:
+            return open_cfg(path, size).model(classes)
+        found = caffe.untrained(caffe.described(read_prototxt(path), {}, None, size))
+    except InputError:
+        raise
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path} cannot be trained here ({reason})") from None
+    return found if classes is None else models.get(found.name, classes, **found.options)
+
+
+def summary_of(path: Path, classes: int | None = None, size: int | None = None) -> str:
+    """Its table: of a .cfg every layer that it names, whether it exists here or not."""
+    return open_cfg(path, size).summary() if path.suffix == _CFG else _titled(path, classes, size)
+
+
+def _titled(path: Path, classes: int | None, size: int | None) -> str:
+    model = model_of(path, classes, size)
+    return f"{path.name}\n{summary(model)}" if model.name == plan.NAME else summary(model)
+
+
+def read_prototxt(path: Path) -> text.Message:
+    """A prototxt; InputError for a file that is none."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}")
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise ValueError(f"it has {path.stat().st_size:,} bytes")
+        return text.parse(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is not a prototxt ({error})") from None
