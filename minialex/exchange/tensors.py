@@ -9,7 +9,7 @@ import numpy as np
 
 from minialex.errors import InputError
 
-_ROWS = 32  # of a dense weight that are transposed at a time: they stay in the L2 cache
+_ROWS = 16  # of a dense weight that are transposed at a time: they stay in the L2 cache
 
 
 @dataclass(frozen=True)

@@ -116,12 +116,13 @@ def test_timms_names(name, tmp_path, photographs, our_scores, close):
 
 def test_the_published_sizes_are_the_named_networks():
     """Shapes only: the weights of the published VGG are half a gigabyte."""
-    from minialex.exchange.state_dict import _alexnet, _Entry, _vgg
+    from minialex.exchange.state_keys import Entry
     from minialex.exchange.tensors import StoredTensor
+    from minialex.exchange.torchvision import alexnet, vgg_like
 
     def entries(net):
         shapes = {k: tuple(v.shape) for k, v in net.state_dict().items() if k.endswith("weight")}
-        made = [_Entry(k, {"weight": StoredTensor(s, 4, None)}) for k, s in shapes.items()]
+        made = [Entry(k, {"weight": StoredTensor(s, 4, None)}) for k, s in shapes.items()]
         return [e for e in made if len(e.shape) == 4], [e for e in made if len(e.shape) == 2]
 
     with torch.device("meta"):
@@ -129,7 +130,7 @@ def test_the_published_sizes_are_the_named_networks():
         nets |= {f"vgg-{depth}": theirs.vgg(f"vgg{depth}") for depth in (11, 16, 19)}
     for name, net in nets.items():
         given = entries(net)
-        model = _alexnet(*given) or _vgg(*given)
+        model = alexnet(*given) or vgg_like(*given)
         assert (model.name, model.classes, set(model.options) - {"inverted"}) == (
             name,
             1000,

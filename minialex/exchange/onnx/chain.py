@@ -118,8 +118,9 @@ class Chain:
         return unique
 
 
-Operator = Callable[[Chain, Any, dict[str, Any], Iterator[Any]], None]
-Maker = Callable[[Chain, Any, dict[str, Any]], None]
+Attributes = dict[str, Any]
+Maker = Callable[[Chain, Any, Attributes], None]
+Operator = Callable[[Chain, Any, Attributes, Iterator[Any]], None]  # also the nodes after it
 
 
 def read_chain(graph: Graph, shape: tuple[int, ...] | None = None) -> Chain:
@@ -127,7 +128,8 @@ def read_chain(graph: Graph, shape: tuple[int, ...] | None = None) -> Chain:
 
     Raises InputError, with the node's name, for an operator that is not known or not a chain's.
     """
-    from minialex.exchange.onnx.operators import CONSTANTS, OPERATORS
+    from minialex.exchange.onnx.constants import CONSTANTS
+    from minialex.exchange.onnx.operators import OPERATORS
 
     chain = _start(graph, shape)
     consumed: set[str] = set()

@@ -10,7 +10,7 @@ import numpy as np
 from minialex import models
 from minialex.data.preprocessing import Preprocessing
 from minialex.errors import InputError
-from minialex.exchange import metadata, state_dict
+from minialex.exchange import metadata, torchvision
 from minialex.exchange.caffe import images
 from minialex.exchange.formats.format import Request
 from minialex.exchange.inference_form import split_scale
@@ -82,8 +82,8 @@ def _foreign(path: Path, chain: Chain, as_model: str | None) -> PortableModel:
         resize = 256 if size in (224, 227) else size
         notes.append("preprocessing: Caffe's (B G R, minus ImageNet's mean), as the file says none")
     else:
-        mean, chain.scale = np.array(state_dict.GREY_MEAN), np.array(state_dict.INPUT_SCALE)
-        resize, bilinear = state_dict.resized_for(size), True
+        mean, chain.scale = np.array(torchvision.GREY_MEAN), np.array(torchvision.INPUT_SCALE)
+        resize, bilinear = torchvision.resized_for(size), True
         notes.append("preprocessing: torchvision's, as the file says none")
     network = chain.network()
     fields: dict[str, Any] = {"resize": resize, "crop": size, "squash": squash}

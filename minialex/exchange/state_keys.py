@@ -1,0 +1,116 @@
+"""The keys of PyTorch state dicts: wrappers taken off, modules in the order of the layers."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from minialex.errors import InputError
+from minialex.exchange.tensors import StoredTensor
+
+_PARTS = ("features", "pre_logits", "classifier", "head")  # in the order of the layers
+_CONTAINERS = ("state_dict", "model_state_dict", "model", "net", "model_ema", "state_dict_ema")
+_WEIGHTS = {"weight", "bias"}
+_NORM = {"weight", "bias", "running_mean", "running_var"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The tensors of one module, and those of the batch normalisation after it."""
+
+    name: str
+    tensors: Mapping[str, StoredTensor]
+    norm: Mapping[str, StoredTensor] | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.tensors["weight"].shape
+
+
+def inputs_of(entry: Entry) -> int:
+    """The numbers that a unit of the module reads."""
+    return prod(entry.shape[1:])
+
+
+def state_dict(path: Path, content: Any) -> dict[str, StoredTensor]:
+    """The tensors with dotted names in a state dict, or in the checkpoint of a training script."""
+    for found in (content, *_inside(content)):
+        if isinstance(found, Mapping):
+            tensors = {
+                key: value
+                for key, value in found.items()
+                if isinstance(key, str) and isinstance(value, StoredTensor)
+            }
+            if any(key.endswith(".weight") for key in tensors):
+                return _without_prefix(tensors)
+    raise InputError(
+        f"{path} is not one of minialex and holds no state dict of PyTorch's (tensors by the names "
+        "of modules): save the model's state_dict()"
+    )
+
+
+def _inside(content: Any) -> list[Any]:
+    if not isinstance(content, Mapping):
+        return []
+    return [content[key] for key in _CONTAINERS if key in content]
+
+
+def _without_prefix(tensors: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
+    """Without what all names begin with: "module." of DataParallel, "model." of Lightning."""
+    while True:
+        firsts = {key.split(".")[0] for key in tensors}
+        if len(firsts) > 1 or min(key.count(".") for key in tensors) < 2:
+            return tensors
+        tensors = {key.split(".", 1)[1]: value for key, value in tensors.items()}
+
+
+def entries_of(path: Path, tensors: Mapping[str, StoredTensor]) -> list[Entry]:
+    """The modules in the order of the layers, each batch normalisation with the one before it."""
+    modules: dict[str, dict[str, StoredTensor]] = {}
+    for key, tensor in tensors.items():
+        name, _, what = key.rpartition(".")
+        if what != "num_batches_tracked":
+            modules.setdefault(name, {})[what] = tensor
+    found: list[Entry] = []
+    for name in sorted(modules, key=_position):
+        module = modules[name]
+        if set(module) == _NORM and found and found[-1].norm is None:
+            channels = found[-1].shape[:1]
+            if any(tensor.shape != channels for tensor in module.values()):
+                raise InputError(f"{path}: {name} does not normalise {found[-1].name}'s channels")
+            found[-1] = replace(found[-1], norm=module)
+        elif set(module) == _WEIGHTS and len(module["weight"].shape) in (2, 4):
+            units = module["weight"].shape[:1]
+            if module["bias"].shape != units:
+                raise InputError(
+                    f"{path}: {name}.bias is {module['bias'].shape} and must be {units}"
+                )
+            found.append(Entry(name, module))
+        else:
+            raise InputError(
+                f"{path} is not one of minialex, and none of PyTorch's AlexNet and VGG: it has "
+                f"{name or 'no module'} with {', '.join(sorted(module)[:6])}"
+            )
+    return found
+
+
+def _position(name: str) -> tuple[Any, ...]:
+    """Modules by their part, then by the numbers in their names."""
+    part = name.split(".")[0]
+    rank = _PARTS.index(part) if part in _PARTS else len(_PARTS)
+    return rank, [(int(w), "") if w.isdigit() else (-1, w) for w in re.split(r"(\d+)", name)]
+
+
+def is_dense(entry: Entry) -> bool:
+    """timm writes VGG's first dense layers as convolutions."""
+    return entry.name.startswith("pre_logits") or len(entry.shape) == 2
+
+
+def unfamiliar(path: Path, entries: list[Entry]) -> InputError:
+    shown = ", ".join(f"{e.name} {'x'.join(map(str, e.shape))}" for e in entries[:4])
+    return InputError(
+        f"{path} is not one of minialex, and none of PyTorch's AlexNet and VGG ({shown}, ...): "
+        "name the network with --as"
+    )

@@ -1,0 +1,164 @@
+"""The pickle in a file of `torch.save`: plain values and tensors, and nothing is run.
+
+Its instructions are checked first, and the few functions and classes that tensors need are
+stand-ins defined here (see `minialex.utils.plain_pickle`).
+"""
+
+import io
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minialex.errors import InputError
+from minialex.exchange.tensors import StoredTensor
+from minialex.utils import plain_pickle
+
+_MOST_DIMENSIONS = 8
+_BFLOAT = "bfloat16"
+_STORAGES = {
+    "FloatStorage": "f4",
+    "DoubleStorage": "f8",
+    "HalfStorage": "f2",
+    "BFloat16Storage": _BFLOAT,
+    "LongStorage": "i8",
+    "IntStorage": "i4",
+    "ShortStorage": "i2",
+    "CharStorage": "i1",
+    "ByteStorage": "u1",
+    "BoolStorage": "b1",
+}
+
+
+class Refused(Exception):
+    """Why a file cannot be read."""
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Numbers of one kind beside the pickle."""
+
+    kind: str
+    key: str
+    count: int
+    where: Callable[[str, int, int], tuple[int, int]] | None = None
+    path: Path = Path()
+    order: str = "little"
+
+    @property
+    def itemsize(self) -> int:
+        return 2 if self.kind == _BFLOAT else np.dtype(self.kind).itemsize
+
+    def tensor(self, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> StoredTensor:
+        """A view of the numbers; refused if it leaves them or repeats any."""
+        if not len(shape) == len(strides) <= _MOST_DIMENSIONS:
+            raise Refused(f"is damaged: a tensor has the shape {shape} and the strides {strides}")
+        if min((offset, *shape, *strides)) < 0 or prod(shape) > self.count:
+            raise Refused(f"is damaged: a tensor of {shape} has {self.count:,} numbers")
+        last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
+        if prod(shape) and last >= self.count:
+            raise Refused(f"is damaged: a tensor of {shape} ends after its {self.count:,} numbers")
+        if self.where is None:
+            return StoredTensor(shape, self.itemsize, lambda: np.zeros(0, np.float32))
+        start, length = self.where(self.key, self.count, self.itemsize)
+        if length != self.count * self.itemsize:
+            raise Refused(
+                f"is damaged: {self.key!r} has {length:,} bytes for {self.count:,} numbers"
+            )
+
+        def load() -> np.ndarray:
+            first = start + offset * self.itemsize
+            count = last - offset + 1 if prod(shape) else 0
+            kind = np.dtype("u2" if self.kind == _BFLOAT else self.kind)
+            kind = kind.newbyteorder(">" if self.order == "big" else "<")
+            numbers = np.fromfile(self.path, kind, count, offset=first)
+            if len(numbers) < count:
+                raise InputError(f"{self.path} is cut short")
+            if self.kind == _BFLOAT:
+                numbers = (numbers.astype(np.uint32) << 16).view(np.float32)
+            steps = [step * numbers.itemsize for step in strides]
+            view = np.lib.stride_tricks.as_strided(numbers, shape, steps)
+            return view.astype(np.float32, copy=False)
+
+        return StoredTensor(shape, self.itemsize, load)
+
+
+class _Mapping(dict):
+    """Stands for collections.OrderedDict; what is attached to one (`_metadata`) is dropped."""
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class _StorageKind:
+    """Stands for a class of storages, such as torch.FloatStorage."""
+
+    kind: str
+
+
+def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> StoredTensor:
+    if not isinstance(storage, Storage):
+        raise Refused("is damaged: a tensor has no numbers")
+    return storage.tensor(int(offset), tuple(map(int, shape)), tuple(map(int, strides)))
+
+
+def _rebuild_parameter(tensor: Any, *_: Any) -> StoredTensor:
+    if not isinstance(tensor, StoredTensor):
+        raise Refused("is damaged: a parameter is no tensor")
+    return tensor
+
+
+class Unpickler(pickle.Unpickler):
+    """Builds plain values and tensors; `finish` gets each storage, and may return a better one."""
+
+    def __init__(self, content: bytes, finish: Callable[[Storage], Storage | None]):
+        super().__init__(io.BytesIO(content), encoding="utf-8")
+        self.finish = finish
+
+    def find_class(self, module: str, name: str) -> Any:
+        known = {
+            ("collections", "OrderedDict"): _Mapping,
+            ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+            ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
+            ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+        }
+        if (module, name) in known:
+            return known[module, name]
+        if module in ("torch", "torch.cuda") and name in _STORAGES:
+            return _StorageKind(_STORAGES[name])
+        raise Refused(
+            f"is not plain weights, it asks for {module}.{name}, and nothing in a pickle is run: "
+            "save the model's state_dict() instead"
+        )
+
+    def persistent_load(self, pid: Any) -> Storage:
+        tag, kind, key, _, count, *view = pid
+        if tag not in ("storage", b"storage") or not isinstance(kind, _StorageKind):
+            raise Refused("is damaged: it refers to something that is not numbers")
+        if (
+            not isinstance(count, int)
+            or not 0 <= count < 1 << 48
+            or any(v is not None for v in view)
+        ):
+            raise Refused(f"is damaged: it claims {count!r} numbers")
+        storage = Storage(kind.kind, str(key), count)
+        return self.finish(storage) or storage
+
+
+def load_object(
+    path: Path,
+    description: bytes,
+    order: str,
+    place: Callable[[str, int, int], tuple[int, int]],
+) -> Any:
+    plain_pickle.inspect(io.BytesIO(description), also=("BINPERSID",))
+
+    def finish(storage: Storage) -> Storage:
+        return Storage(storage.kind, storage.key, storage.count, place, path, order)
+
+    return Unpickler(description, finish).load()
