@@ -7,12 +7,15 @@ import pytest
 from PIL import Image
 
 import minialex
-from minialex import models
+from minialex import backends, losses, models
 from minialex.cli import main
 from minialex.errors import InputError
+from minialex.exchange import torch_module
+from minialex.exchange.inference_form import split_scale
 from minialex.exchange.read import read
+from minialex.exchange.tensors import convolution_weight, dense_weight
 from minialex.exchange.write import write
-from minialex.layers import Dropout
+from minialex.layers import Dropout, Mode
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: its files cannot be made")
 from helpers import torchvision_like as theirs  # noqa: E402
@@ -185,6 +188,34 @@ def test_what_is_printed_builds_the_network_in_pytorch(
         expected = made["net"](torch.from_numpy(x).permute(0, 3, 1, 2).contiguous()).numpy()
     close(our_scores(portable, images), expected)
     close(our_scores(read(tmp_path / f"net.{suffix}"), images), expected)
+
+
+@pytest.mark.parametrize("name", ["alexnet", "vgg11"])
+def test_gradients_are_pytorchs(name, tmp_path, photographs):
+    """Of all weights, dropout left out: fine-tuning takes the steps that PyTorch would."""
+    net, path = stored(tmp_path, name, "zip")
+    portable, images = read(path), photographs(NETS[name][0])
+    labels, b = np.array([1, 4, 0]), backends.get("numpy")
+    [(top, left, _)] = portable.preprocessing.views(1)
+    network = portable.model.network.without_dropout()
+    x = np.float32(images) - portable.preprocessing.mean[top, left]
+    scores, saved = network.forward(b, portable.params, x, Mode(training=True))
+    _, dscores = losses.get("softmax", 1.0)(b, scores, labels)
+    grads = network.backward(b, portable.params, saved, dscores)
+
+    loss = torch.nn.functional.cross_entropy(net(theirs.inputs(images)), torch.tensor(labels))
+    loss.backward()
+    modules = torch_module.modules(split_scale(network)[1]).keys
+    assert set(modules) == set(grads)
+    shapes = dict(zip([n for n, _ in network.layers], network.shapes(), strict=False))
+    for layer, module in modules.items():
+        expected = net.get_parameter(f"{module}.weight").grad.numpy()
+        dense = expected.ndim == 2
+        ours = dense_weight(expected, shapes[layer]) if dense else convolution_weight(expected)
+        found = grads[layer]["weight"]
+        assert np.abs(found - ours).max() < 2e-5 * np.abs(ours).max(), layer
+        expected = net.get_parameter(f"{module}.bias").grad.numpy()
+        np.testing.assert_allclose(grads[layer]["bias"], expected, rtol=1e-3, atol=1e-6)
 
 
 def test_fine_tuning_from_pytorchs_file(tmp_path, capsys):

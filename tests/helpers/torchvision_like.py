@@ -86,9 +86,13 @@ def timm_keys(state):
     return found
 
 
+def inputs(images):
+    """ToTensor and Normalize of uint8 photographs (N, H, W, 3)."""
+    x = torch.tensor(images).permute(0, 3, 1, 2).float() / 255
+    return (x - torch.tensor(MEAN)[:, None, None]) / torch.tensor(DEVIATION)[:, None, None]
+
+
 def scores(net, images):
     """Scores of uint8 photographs (N, H, W, 3) as large as the network's input."""
-    x = torch.tensor(images).permute(0, 3, 1, 2).float() / 255
-    x = (x - torch.tensor(MEAN)[:, None, None]) / torch.tensor(DEVIATION)[:, None, None]
     with torch.no_grad():
-        return net(x).numpy()
+        return net(inputs(images)).numpy()
