@@ -139,6 +139,12 @@ class Network:
             raise InputError(f"there is no layer {name!r}: the layers are {', '.join(names)}")
         return replace(self, layers=self.layers[: names.index(name) + 1])
 
+    def after(self, name: str) -> "Network":
+        """The layers that follow the one called `name`, for inputs of its output's shape."""
+        before = self.until(name)
+        rest = self.layers[len(before.layers) :]
+        return Network(rest, before.shapes()[-1])
+
     def without_dropout(self) -> "Network":
         """The same network, every unit always present (and nothing scaled at test time)."""
         kept = tuple(

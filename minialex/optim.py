@@ -53,7 +53,8 @@ class SGD:
         self, b: Updatable, params: Tree, velocities: Tree, grads: Tree, rates: Rates
     ) -> None:
         """One step; `params` and `velocities` hold the new arrays afterwards."""
-        names = [(layer, name) for layer, name, _ in leaves(params)]
+        # layers without gradients are frozen
+        names = [(layer, name) for layer, name, _ in leaves(params) if layer in grads]
         updates = [
             (
                 params[layer][name],

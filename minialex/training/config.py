@@ -87,6 +87,13 @@ class TrainConfig:
     replace_classifier: bool = option(
         False, "with --from: a new last layer, for other classes", group=WHAT, type=Flag()
     )
+    freeze: str | None = option(
+        None,
+        "with --from: keep this layer and all before it as they are (what they make of the images "
+        "is computed once)",
+        group=WHAT,
+        metavar="LAYER",
+    )
     val_fraction: float = option(
         0.1,
         "fraction held out for validation where the data has no val/ (0.1; 0: none)",
@@ -255,6 +262,8 @@ class TrainConfig:
             raise unknown("way to resize", self.resize, ("crop", "squash"))
         if self.schedule is not None:
             schedules.get(self.schedule)
+        if self.freeze is not None and self.initial is None:
+            raise InputError("freeze goes with `initial`: name the weights to start from")
         if self.initial is None and self.replace_classifier:
             raise InputError(
                 "replace_classifier goes with `initial`: name the weights to start from"
@@ -345,7 +354,8 @@ def resolve_model(config: TrainConfig, splits: Splits, stored: Recipe | None = N
         asked |= length
         recipe = stored or model.recipe
     else:
-        recipe = fit.fit(model.recipe, len(splits.train), **length)
+        trained = config.initial is not None
+        recipe = fit.fit(model.recipe, len(splits.train), **length, trained=trained)
     recipe = replace(recipe, **{k: v for k, v in asked.items() if v is not None})
     native = splits.train.native_size
     if native is not None and 2 * native < recipe.resize and not config.allow_upscaling:

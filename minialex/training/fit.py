@@ -5,6 +5,7 @@ updates, where any network needs thousands; so a run on few images gets smaller 
 that goes with them, more epochs and a schedule that no noisy validation error steers.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil
 from typing import Any
@@ -12,11 +13,14 @@ from typing import Any
 from minialex.data.dataset import Dataset
 from minialex.errors import InputError
 from minialex.models.recipe import Recipe
+from minialex.network import Network
 
 PUBLISHED, FITTED = "published", "fitted"
 RECIPES = (FITTED, PUBLISHED)
 
 UPDATES = 3000  # that a network is given from scratch
+TUNING_UPDATES = 1000  # that trained weights are given
+KEPT_RATE = 0.1  # of layers that have been trained, beside new ones
 ENOUGH = 10_000  # updates of a published recipe from which on it is left as it is
 UPDATES_PER_EPOCH = 25  # at least, where the smallest batch allows it
 SMALLEST_BATCH = 16
@@ -41,8 +45,12 @@ def fit(
     batch_size: int | None = None,
     lr: float | None = None,
     schedule: str | None = None,
+    trained: bool = False,
 ) -> Recipe:
-    """`published` with what was asked for, and the rest of it fitted to `images`."""
+    """`published` with what was asked for, and the rest of it fitted to `images`.
+
+    `trained` weights to start from need fewer updates.
+    """
     asked: dict[str, Any] = {
         "epochs": epochs,
         "batch_size": batch_size,
@@ -54,7 +62,7 @@ def fit(
         return replace(published, **given)
     batch = batch_size or _batch_size(published.batch_size, images)
     steps = ceil(images / batch)
-    length = epochs or max(1, ceil(UPDATES / steps))
+    length = epochs or max(1, ceil((TUNING_UPDATES if trained else UPDATES) / steps))
     fitted = replace(
         published,
         epochs=length,
@@ -64,6 +72,15 @@ def fit(
         warmup=round(WARMUP * length, 2) if lr is None and schedule is None else 0.0,
     )
     return replace(fitted, **given)
+
+
+def fine_tuned(recipe: Recipe, network: Network, kept: Sequence[str]) -> Recipe:
+    """Lower rates for the layers that were `kept`, where others are new."""
+    new = [name for name in network.parameter_shapes() if name not in kept]
+    if not new:
+        return replace(recipe, lr=recipe.lr * KEPT_RATE)
+    rates = {name: KEPT_RATE * recipe.layer_rates.get(name, 1.0) for name in kept}
+    return replace(recipe, layer_rates={**recipe.layer_rates, **rates})
 
 
 def _batch_size(published: int, images: int) -> int:

@@ -10,19 +10,21 @@ from minialex.data.loading.loader import Loader
 from minialex.data.preprocessing import Preprocessing
 from minialex.data.remarks import every_line
 from minialex.data.statistics import Statistics, measure, supplied
+from minialex.errors import InputError
 from minialex.inference.classifier import Classifier, load
 from minialex.models import Model
 from minialex.models.vgg import deepen
 from minialex.optim import SGD
-from minialex.parallel import DeviceConfig, Devices
-from minialex.training import held_out
+from minialex.parallel import DeviceConfig, DeviceGroup, Devices, SingleDevice
+from minialex.training import fit, frozen, held_out
 from minialex.training.config import TrainConfig, resolve_model
-from minialex.training.feed import Photographs
+from minialex.training.feed import Feed, Photographs
 from minialex.training.held_out import Held
+from minialex.training.loop import Trainer
 from minialex.training.resume import require_resumable, require_unfinished, stored_recipe
 from minialex.training.state import State
 from minialex.training.step import TrainStep
-from minialex.training.targets import require_softmax, soft_targets
+from minialex.training.targets import SoftTargets, require_softmax, soft_targets
 from minialex.training.transfer import Start, choose_model, start_from
 from minialex.tree import Tree
 from minialex.utils.progress import Progress
@@ -98,14 +100,65 @@ class Setup:
 
     def step(self, classifier: Classifier) -> TrainStep:
         """The step that trains `classifier`."""
-        config, model = self.config, classifier.model
-        soft = soft_targets(model.recipe, self.splits.train.labels, model.network.classes)
+        soft = self._soft_targets()
+        feed = Photographs(classifier.preprocessing, self.config.seed, self.config.dtype, soft)
+        return self._step(classifier.devices, feed)
+
+    def trainer(self, classifier: Classifier, folder: Path) -> Trainer:
+        """What trains `classifier` in a run's folder."""
+        config = self.config
+        trainer = Trainer(
+            self.step(classifier),
+            classifier,
+            *self.loaders,
+            self.splits,
+            folder,
+            self.show,
+            config.minutes,
+            config.stop_early,
+            recovers=config.recipe == fit.FITTED,
+            first=self.first_params,
+        )
+        return trainer if config.freeze is None else self._frozen(trainer, config.freeze)
+
+    def _frozen(self, trainer: Trainer, name: str) -> Trainer:
+        classifier = trainer.initial
+        if isinstance(classifier.devices, DeviceGroup):
+            raise InputError("freeze needs a single device: the layers that are left are small")
+        splits, network = self.splits, self.model.network
+        layer, show = frozen.last_frozen(network, name), self.show
+        seen, val_seen = (
+            frozen.compute(classifier, layer, loader, views, show)
+            for loader, views in zip(self.loaders, (10, 1), strict=True)
+        )
+        show.say(
+            f"{layer} and all before it are frozen: {len(seen.values)} crops of each image computed"
+        )
+        labels = splits.train.labels
+        feed = frozen.FeatureFeed(self.config.dtype, seen, self.config.seed, self._soft_targets())
+        last = SingleDevice(network.after(layer), classifier.devices.backends[0])
+        step = self._step(last, feed)
+        return frozen.FrozenTrainer(
+            **{
+                **vars(trainer),
+                "step": step,
+                "loader": frozen.FeatureLoader(seen, labels),
+                "val_loader": frozen.FeatureLoader(val_seen, splits.val.labels),
+            },
+            val_features=val_seen,
+        )
+
+    def _soft_targets(self) -> SoftTargets | None:
+        return soft_targets(self.model.recipe, self.splits.train.labels, self.model.network.classes)
+
+    def _step(self, devices: Devices, feed: Feed) -> TrainStep:
+        config, model = self.config, self.model
         return TrainStep(
-            model.network,
-            classifier.devices,
+            devices.network,
+            devices,
             losses.get(config.loss, config.margin),
             SGD(model.recipe),
-            feed=Photographs(classifier.preprocessing, config.seed, config.dtype, soft),
+            feed=feed,
             batch_size=model.recipe.batch_size,
             seed=config.seed,
             dtype=config.dtype,
@@ -141,9 +194,21 @@ def set_up(
             dtype=config.dtype,
             momentum=origin.momentum,
         )
+        if config.recipe == fit.FITTED and config.lr is None and start.momentum is None:
+            tuned = fit.fine_tuned(model.recipe, model.network, start.kept)
+            model = replace(model, recipe=tuned)
+    if config.freeze is not None:
+        _require_freezable(config, model)
     devices = where.open(model.network)
     loaders = (_loader(config, model, splits.train), _loader(config, model, splits.val))
     return Setup(config, where, held, model, devices, loaders, source, start, show)
+
+
+def _require_freezable(config: TrainConfig, model: Model) -> None:
+    assert config.freeze is not None
+    frozen.last_frozen(model.network, config.freeze)
+    if model.recipe.mixup:
+        raise InputError("MixUp mixes images, and frozen layers see each once: leave out one")
 
 
 def _loader(config: TrainConfig, model: Model, part: Dataset) -> Loader:

@@ -10,7 +10,7 @@ from minialex.data.statistics import Statistics
 from minialex.errors import TrainingError
 from minialex.models.recipe import Recipe
 from minialex.parallel import DeviceConfig
-from minialex.training import announce, fit, held_out, memory_estimate, run_folder
+from minialex.training import announce, held_out, memory_estimate, run_folder
 from minialex.training.config import TrainConfig, parse, plug_in, signature
 from minialex.training.loop import Result, Trainer, run_to_end
 from minialex.training.resume import changes, inherited, rate_jump, stored_config
@@ -117,18 +117,7 @@ class _Start:
         )
         for sentence in (*setup.devices.describe()[1:], *announce.remarks(splits)):
             setup.show.say(sentence)
-        return Trainer(
-            setup.step(classifier),
-            classifier,
-            *setup.loaders,
-            splits,
-            self.folder,
-            setup.show,
-            config.minutes,
-            config.stop_early,
-            recovers=config.recipe == fit.FITTED,
-            first=setup.first_params,
-        )
+        return setup.trainer(classifier, self.folder)
 
 
 def _note_changes(state: State, before: Recipe, now: Recipe, images: int, show: Progress) -> None:

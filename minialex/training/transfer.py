@@ -118,6 +118,7 @@ class Start:
     params: Tree
     said: str
     momentum: Momentum | None = None
+    kept: tuple[str, ...] = ()  # the layers that were taken over
 
 
 def start_from(
@@ -178,7 +179,8 @@ def start_from(
         f", {', '.join(anew)} drawn anew" * bool(anew)
     )
     if anew or momentum is None:
-        return Start(params, said)
+        return Start(params, said, kept=tuple(names[:kept]))
     velocities = map_tree(lambda array: array.astype(dtype), momentum.velocities)
     said += f", going on after step {momentum.step:,} with its momentum"
-    return Start(params, said, replace(momentum, velocities=velocities))
+    momentum = replace(momentum, velocities=velocities)
+    return Start(params, said, momentum, tuple(names))

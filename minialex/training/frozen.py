@@ -1,0 +1,174 @@
+"""Training the last layers alone: what the frozen ones make of each image is computed once.
+
+The frozen layers see the paper's ten crops of every training image, as many of them as fit in
+memory. Their outputs are the inputs of the network that is trained, and each time an image comes up
+one of its crops is drawn.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from minialex import backends, rng
+from minialex.backends.base import Array, Backend
+from minialex.data.loading.loader import Batch, Loader
+from minialex.errors import InputError
+from minialex.inference.classifier import Classifier
+from minialex.inference.evaluation import Evaluation, evaluate_probabilities
+from minialex.inference.trained_model import softmax
+from minialex.layers import Dropout
+from minialex.losses import SoftmaxCrossEntropy
+from minialex.network import Network
+from minialex.parallel import Inputs
+from minialex.training.feed import Tensors
+from minialex.training.loop import Trainer
+from minialex.training.state import State
+from minialex.training.targets import SoftTargets
+from minialex.utils.progress import Progress
+
+MOST_BYTES = 2 * 1024**3  # of outputs that are kept
+AT_ONCE = 64  # images: always the same ones together, so that a resumed run has the same bits
+
+View = tuple[int, int, bool]
+
+
+def last_frozen(network: Network, name: str) -> str:
+    """The last layer whose output stays as it is while all up to `name` are frozen.
+
+    Layers without parameters that follow `name` go with it, up to the first dropout.
+    """
+    names = [n for n, _ in network.until(name).layers]  # raises for an unknown name
+    shapes = network.parameter_shapes()
+    for following, layer in network.layers[len(names) :]:
+        if following in shapes or isinstance(layer, Dropout):
+            break
+        names.append(following)
+    if not any(following in shapes for following, _ in network.layers[len(names) :]):
+        raise InputError(f"with {name} frozen there is nothing left to train: freeze fewer layers")
+    return names[-1]
+
+
+@dataclass(frozen=True)
+class Features:
+    """Outputs of the frozen layers: float32 (V, N, ...) for V views of N images.
+
+    `readable` (N,) is false where an image could not be read.
+    """
+
+    values: np.ndarray
+    readable: np.ndarray
+    skipped: dict[str, str]
+
+
+def compute(
+    classifier: Classifier, layer: str, loader: Loader, most_views: int, show: Progress
+) -> Features:
+    """The outputs of `layer` for up to ten views of each of the loader's images."""
+    count = len(loader.dataset)
+    shape = classifier.model.network.until(layer).shapes()[-1]
+    views = _views(
+        classifier, min(most_views, MOST_BYTES // max(1, 4 * count * int(np.prod(shape))))
+    )
+    if not views:
+        raise InputError(
+            f"the outputs of {layer} for {count:,} images do not fit in memory: freeze more layers "
+            "(whose outputs are smaller), or train all of them"
+        )
+    values = np.zeros((len(views), count, *shape), np.float32)
+    readable = np.zeros(count, bool)
+    with show.bar("frozen layers", count * len(views)) as bar:
+        for batch in loader.batches(np.arange(count), AT_ONCE):
+            readable[batch.indices] = True
+            for i, view in enumerate(views):
+                values[i, batch.indices] = classifier.trained.scores(batch.images, view, layer)
+                bar.update(len(batch))
+    return Features(values, readable, dict(loader.skipped))
+
+
+def _views(classifier: Classifier, count: int) -> list[View]:
+    """The centre, then its mirror image, then the others of the ten crops."""
+    ten = list(classifier.preprocessing.views(10))
+    return [ten[i] for i in (2, 7, 0, 1, 3, 4, 5, 6, 8, 9)][:count]
+
+
+class FeatureLoader:
+    """Batches whose images are features: they need no reading."""
+
+    def __init__(self, features: Features, labels: np.ndarray):
+        self.features, self.labels = features, labels
+        self.skipped, self.wait_seconds = features.skipped, 0.0
+        self.on_wait: Callable[[], object] | None = None
+
+    def batches(self, order: np.ndarray, batch_size: int, first: int = 0) -> Iterator[Batch]:
+        """As `Loader.batches`; the images are left to the feed."""
+        for start in range(first, len(order), batch_size):
+            positions = np.arange(start, min(start + batch_size, len(order)))
+            positions = positions[self.features.readable[order[positions]]]
+            end = min(start + batch_size, len(order))
+            if len(positions):
+                indices = order[positions]
+                nothing = np.zeros((len(indices), 0, 0, 0), np.uint8)
+                yield Batch(nothing, self.labels[indices], positions, indices, end)
+
+    def read_ahead(self, indices: np.ndarray) -> None:
+        """There is nothing to read."""
+
+
+@dataclass(frozen=True)
+class FeatureFeed(Tensors):
+    """One of the views of each image of a batch, drawn by its position in the epoch."""
+
+    features: Features | None = None
+    seed: int = 0
+    soft: SoftTargets | None = None
+
+    def labels(self, batch: Any) -> np.ndarray:
+        return batch.labels
+
+    def targets(self, batch: Any, epoch: int) -> np.ndarray:
+        return batch.labels if self.soft is None else self.soft(batch.labels, None, self.dtype)
+
+    def inputs(self, batch: Any, epoch: int, noise: float) -> Inputs:
+        assert self.features is not None
+        word = rng.words(self.seed, rng.Stream.CROP, epoch, batch.positions, 1)[:, 0]
+        views = rng.integers(word, len(self.features.values))
+        rows = self.features.values[views, batch.indices]
+
+        def of(b: Backend, first: int, end: int) -> Array:
+            return b.asarray(rows[first:end], b.compute_dtype(self.dtype))
+
+        return of
+
+
+@dataclass(frozen=True)
+class FrozenTrainer(Trainer):
+    """Trains the last layers; the state and the classifier are the whole network's."""
+
+    val_features: Features | None = None
+
+    def validate(self, state: State) -> Evaluation | None:
+        if not len(self.splits.val):
+            return None
+        assert self.val_features is not None
+        x = self.val_features.values[0][self.val_features.readable]
+        labels = self.splits.val.labels[self.val_features.readable]
+        b = self.initial.devices.backends[0]
+        scores = np.concatenate(
+            [
+                b.to_numpy(self.step.network.infer(b, state.params, b.asarray(part)))
+                for part in np.array_split(x, -(-len(x) // AT_ONCE))
+            ]
+        ).astype(np.float64)
+        found = evaluate_probabilities(softmax(scores), labels, 1, "", self.val_features.skipped)
+        if isinstance(self.step.loss, SoftmaxCrossEntropy):
+            return found
+        loss, _ = self.step.loss(backends.get("numpy"), scores, labels)
+        return replace(found, loss=float(loss))
+
+    def log_layer_statistics(self, state: State, pretrained: bool = False) -> None:
+        """Nothing: the layers that are trained see no images."""
+
+    def _dead_layer(self, state: State) -> str | None:
+        return None

@@ -1,0 +1,97 @@
+"""Frozen layers and the rates of layers that were taken over."""
+
+import numpy as np
+import pytest
+from helpers.tiny import register_tiny
+from safetensors.numpy import load_file
+
+import minialex
+from minialex import models
+from minialex.errors import InputError
+from minialex.training import fit, frozen
+
+ALEXNET = models.get("alexnet-64", 10).network
+TINY = {"backend": "numpy", "batch_size": 16, "progress": False}
+
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch):
+    register_tiny(monkeypatch)
+
+
+@pytest.fixture
+def source(tmp_path):
+    folder = tmp_path / "source"
+    return minialex.train("shapes:48", model="tiny", epochs=1, out=folder, **TINY).run_dir
+
+
+def weights(folder):
+    return load_file(folder / "last.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "last"), [("conv5", "pool5"), ("pool1", "pool1"), ("conv1", "pool1"), ("fc7", "relu7")]
+)
+def test_layers_without_weights_go_with_the_frozen_ones(name, last):
+    assert frozen.last_frozen(ALEXNET, name) == last
+    first = ALEXNET.after(last).layers[0][0]
+    assert first in ("fc6", "conv2", "drop7")
+
+
+@pytest.mark.parametrize(("name", "words"), [("fc8", "nothing left"), ("fc9", "no layer 'fc9'")])
+def test_what_cannot_be_frozen(name, words):
+    with pytest.raises(InputError, match=words):
+        frozen.last_frozen(ALEXNET, name)
+
+
+def test_frozen_layers_keep_their_bits_and_the_others_learn(source, tmp_path):
+    first, *_, last = models.get("tiny", 12).network.parameter_shapes()
+    given = {**TINY, "initial": source, "epochs": 2, "replace_classifier": True}
+    result = minialex.train("shapes:48", freeze=first, out=tmp_path / "run", **given)
+    before, after = weights(source), weights(tmp_path / "run")
+    assert np.array_equal(before[f"{first}.weight"], after[f"{first}.weight"])
+    assert not np.array_equal(before[f"{last}.weight"], after[f"{last}.weight"])
+    best = min(result.history, key=lambda row: row["val_loss"])
+    evaluation = minialex.load(tmp_path / "run").evaluate()
+    assert evaluation.loss == pytest.approx(best["val_loss"], rel=1e-5)
+    assert evaluation.top1_error == best["val_top1_error"]
+
+
+def test_frozen_stopped_and_resumed_ends_with_the_same_bits(source, tmp_path):
+    first = next(iter(models.get("tiny", 12).network.parameter_shapes()))
+    given = {**TINY, "initial": source, "epochs": 2, "freeze": first}
+    minialex.train("shapes:48", out=tmp_path / "whole", **given)
+    minialex.train("shapes:48", out=tmp_path / "parts", max_steps=4, **given)
+    minialex.train(out=tmp_path / "parts", resume=True, progress=False)
+    ours, theirs = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_each_epoch_sees_other_crops():
+    values = np.arange(10 * 5.0).reshape(10, 5, 1).astype(np.float32)
+    features = frozen.Features(values, np.array([True, True, False, True, True]), {"2": "broken"})
+    loader = frozen.FeatureLoader(features, np.arange(5))
+    order = np.array([4, 2, 0, 1, 3])
+    [one, two] = loader.batches(order, 3)
+    assert (one.indices.tolist(), one.positions.tolist(), one.end) == ([4, 0], [0, 2], 3)
+    assert (two.indices.tolist(), two.end) == ([1, 3], 5)
+    feed = frozen.FeatureFeed("float32", features, seed=1)
+    b = minialex.backends.get("numpy")
+    seen = [feed.inputs(two, epoch, 0.0)(b, 0, 2)[:, 0] for epoch in range(40)]
+    assert all(set(np.mod(x, 5)) == {1.0, 3.0} for x in seen)  # their own images
+    assert len({float(x[0]) for x in seen}) == 10  # every crop
+    again = feed.inputs(two, 7, 0.0)(b, 1, 2)[:, 0]
+    assert again == seen[7][1]
+
+
+def test_what_was_taken_over_learns_more_slowly():
+    recipe = models.get("alexnet-64", 10).recipe
+    kept = [name for name in ALEXNET.parameter_shapes() if name != "fc8"]
+    tuned = fit.fine_tuned(recipe, ALEXNET, kept)
+    assert tuned.layer_rates == dict.fromkeys(kept, fit.KEPT_RATE)
+    assert fit.fine_tuned(recipe, ALEXNET, [*kept, "fc8"]).lr == recipe.lr * fit.KEPT_RATE
+
+
+def test_freeze_needs_weights_to_start_from():
+    with pytest.raises(InputError, match="name the weights to start from"):
+        minialex.train("shapes:48", model="tiny", freeze="conv1")
