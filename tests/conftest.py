@@ -12,6 +12,9 @@ from hypothesis import HealthCheck, settings
 
 from minialex.backends.cuda import device
 from minialex.models import registry
+from minialex.training import report
+
+LEAVE = report.leave
 
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("default", max_examples=100, **_COMMON)
@@ -60,6 +63,20 @@ def slim_networks():
         for name in ("alexnet-64", "alexnet-64-six", "cifar10", "stream-48"):
             patch.setitem(registry._VARIANTS, name, slim_variant(registry._VARIANTS[name]))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_reports():
+    """Trainings end without results.html, which takes another validation; `reports` asks for it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "leave", lambda trainer, state: None)
+        yield
+
+
+@pytest.fixture
+def reports(monkeypatch):
+    """Trainings of this test end with results.html."""
+    monkeypatch.setattr(report, "leave", LEAVE)
 
 
 @pytest.fixture

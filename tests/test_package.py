@@ -35,7 +35,17 @@ def test_a_layer_names_no_backend(path):
 ORDER = (
     *("errors", "rng", "precision", "tree", "utils", "backends", "layers", "fusion", "losses"),
     *("network", "models", "optim", "schedules", "data", "exchange", "parallel", "inference"),
-    *("training", "testing", "plots", "baselines", "video", "bench", "experiments", "cli"),
+    *(
+        "plots",
+        "results",
+        "training",
+        "testing",
+        "baselines",
+        "video",
+        "bench",
+        "experiments",
+        "cli",
+    ),
     "__main__",
 )
 

@@ -162,6 +162,7 @@ def _train(
         splits,
         **settings,
         recipe="published",
+        report=False,
         **context.options.device,
         out=folder,
         resume=(folder / "config.json").exists(),

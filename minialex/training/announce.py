@@ -19,8 +19,16 @@ def table(
     model: Model, splits: Splits, devices: Devices, folder: Path, minutes: float | None
 ) -> str:
     """A line each for images, classes, network, updates, rate, device and folder."""
+    rows = table_rows(model, splits, devices, folder, minutes)
+    return "\n".join(f"{name:9} {text}" for name, text in rows.items())
+
+
+def table_rows(
+    model: Model, splits: Splits, devices: Devices, folder: Path, minutes: float | None
+) -> dict[str, str]:
+    """The lines of `table` by name."""
     network, device = model.network, devices.describe()[0].removeprefix("on the ")
-    rows = {
+    return {
         "images": f"{len(splits.train):,} for training, {len(splits.val):,} for validation",
         "classes": f"{model.classes:,}",
         "network": f"{model.name}, {network.parameter_count / 1e6:.1f} million parameters",
@@ -29,7 +37,6 @@ def table(
         "device": device,
         "folder": str(folder),
     }
-    return "\n".join(f"{name:9} {text}" for name, text in rows.items())
 
 
 def length(recipe: Recipe, images: int, minutes: float | None) -> str:

@@ -240,6 +240,13 @@ class TrainConfig:
         metavar="S",
         free_on_resume=True,
     )
+    report: bool = option(
+        True,
+        "at the end write results.html and predictions.csv into the run folder",
+        group=RUN,
+        type=Flag(),
+        free_on_resume=True,
+    )
     max_steps: int | None = option(
         None,
         "stop, resumable, after N steps in all",

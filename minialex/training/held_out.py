@@ -29,19 +29,22 @@ class Held:
 
 def open_splits(config: TrainConfig, source: Classifier | None, folder: Path | None) -> Held:
     """The data of a run that starts from `source`, or of the one that is resumed in `folder`."""
-    given = config.data
-    splits = given if isinstance(given, Splits) else _open(config, folder)
-    numbers = config.fold_numbers()
-    if numbers is not None:
-        splits = fold_of(
-            splits.train if splits.whole is None else splits.whole, *numbers, config.seed
-        )
+    splits = drawn_anew(config, folder)
     last = None if folder is None else folder / "last.safetensors"
     if last is not None and last.exists():
         about = checkpoint.load_metadata(last).get("data") or {}
-        return Held(splits if given is splits else _as_before(splits, about, config), "", about)
+        return Held(splits if config.data is splits else as_before(splits, about, config), "", about)
     about = _started_from(config, source)
     return Held(splits) if about is None else away_from(splits, about, config.trained_on["data"])
+
+
+def drawn_anew(config: TrainConfig, folder: Path | None) -> Splits:
+    """The data of a run in `folder`, or of a new one, as its arguments divide it."""
+    splits = config.data if isinstance(config.data, Splits) else _open(config, folder)
+    numbers = config.fold_numbers()
+    if numbers is None:
+        return splits
+    return fold_of(splits.train if splits.whole is None else splits.whole, *numbers, config.seed)
 
 
 def remembered(config: TrainConfig, held: Held, source: Classifier | None) -> dict[str, Any]:
@@ -103,7 +106,7 @@ def _open(config: TrainConfig, resumed: Path | None) -> Splits:
         ) from None
 
 
-def _as_before(splits: Splits, about: dict[str, Any], config: TrainConfig) -> Splits:
+def as_before(splits: Splits, about: dict[str, Any], config: TrainConfig) -> Splits:
     """The split of the run's first start."""
     whole, images = splits.whole, stored_record(about)
     if whole is None:

@@ -28,7 +28,7 @@ def batch_picture(
     """
     from PIL import Image, ImageDraw
 
-    pixels, names = augmented(feed, batch, epoch)[:COUNT], _names(feed, batch, class_names, epoch)
+    pixels, below = augmented(feed, batch, epoch)[:COUNT], names(feed, batch, class_names, epoch)
     columns = min(COLUMNS, len(pixels))
     rows, step = -(-len(pixels) // columns), SIDE + 4
     height = step + 2 * _LINE
@@ -38,7 +38,7 @@ def batch_picture(
         x, y = n % columns * step, n // columns * height
         tile = Image.fromarray(picture).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
         sheet.paste(tile, (x, y))
-        for line, name in enumerate(names[n]):
+        for line, name in enumerate(below[n]):
             at = x + 2, y + SIDE + 2 + line * _LINE
             draw.text(at, spell(name)[:20], fill="black", font=letters)
     return sheet
@@ -58,7 +58,7 @@ def augmented(feed: Photographs, batch: Batch, epoch: int = 0) -> np.ndarray:
     return np.clip(np.rint(x), 0, 255).astype(np.uint8)
 
 
-def _names(
+def names(
     feed: Photographs, batch: Batch, class_names: Sequence[str], epoch: int
 ) -> list[list[str]]:
     """Of each image its classes, the larger share first."""
@@ -66,11 +66,11 @@ def _names(
     if targets.ndim == 1:
         return [[class_names[label]] for label in targets]
     shares = targets / np.maximum(targets.sum(axis=1, keepdims=True), 1e-30)
-    names = []
+    found = []
     for share in shares:
         first, second = np.argsort(-share, kind="stable")[:2]
         if share[second] < _NAMED:
-            names.append([class_names[first]])
+            found.append([class_names[first]])
         else:
-            names.append([f"{share[k]:.0%} {class_names[k]}" for k in (first, second)])
-    return names
+            found.append([f"{share[k]:.0%} {class_names[k]}" for k in (first, second)])
+    return found

@@ -52,6 +52,18 @@ def inherited(out: str | Path | None, data: Any, given: dict[str, Any]) -> dict[
     return {**stored, **given, "data": data}
 
 
+def given_before(folder: Path, data: Any = None) -> dict[str, Any]:
+    """The arguments that the run in `folder` was started with; `data` says where it lies now."""
+    settings = run_folder.read_config(folder)["settings"]
+    names = {one.name for one in options(TrainConfig)}
+    stored = {name: value for name, value in {**_ADDED, **settings}.items() if name in names}
+    if data is None and stored.get("data") is None:
+        raise InputError(
+            f"the run in {folder} was trained on data given from Python: give the data again"
+        )
+    return stored if data is None else {**stored, "data": data}
+
+
 def stored_recipe(folder: Path) -> Recipe | None:
     """The recipe of the run in `folder`, if it has been saved."""
     last = folder / "last.safetensors"

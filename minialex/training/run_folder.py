@@ -6,6 +6,8 @@ last.safetensors      the newest state: parameters, velocities, counters
 best.safetensors      the weights with the lowest validation loss
 classes.txt           class names in label order
 held_out.txt          the images held out for validation, if they were drawn: digest, bytes, name
+results.html          what it learnt: curves, accuracy by class, mistakes; needs no server
+predictions.csv       what the best weights say of each validation image
 .lock                 empty; locked by the process that trains in the folder
 """
 
@@ -138,6 +140,22 @@ def write_config(folder: Path, config: dict[str, Any], class_names: Iterable[str
 def write_held_out(folder: Path, text: str) -> None:
     """Write held_out.txt."""
     atomic.write_text(folder / "held_out.txt", text)
+
+
+def read_history(folder: Path) -> list[dict[str, Any]]:
+    """The rows of history.csv, numbers as numbers and None where there is none; [] without one."""
+    path = folder / "history.csv"
+    if not path.exists():
+        return []
+    with open(path, encoding="utf-8", newline="") as file:
+        return [{k: _number(v) for k, v in row.items()} for row in csv.DictReader(file)]
+
+
+def _number(text: str | None) -> float | str | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return text
 
 
 def write_history(folder: Path, history: list[dict[str, Any]]) -> None:

@@ -1,6 +1,6 @@
 """`train`: how a run starts, or starts again."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from minialex.data.statistics import Statistics
 from minialex.errors import TrainingError
 from minialex.models.recipe import Recipe
 from minialex.parallel import DeviceConfig
-from minialex.training import announce, held_out, memory_estimate, run_folder
+from minialex.training import announce, held_out, memory_estimate, report, run_folder
 from minialex.training.config import TrainConfig, parse, plug_in, signature
 from minialex.training.loop import Result, Trainer, run_to_end
 from minialex.training.resume import changes, inherited, rate_jump, stored_config
@@ -48,12 +48,15 @@ def train(
         run = _Start(setup, folder, about)
         try:
             trainer, state = run.resumed() if held.about is not None else run.fresh()
-            return run_to_end(trainer, state, config.checkpoint_every, config.max_steps)
+            result = run_to_end(trainer, state, config.checkpoint_every, config.max_steps)
         except MemoryError:
             batch = model.recipe.batch_size
             raise TrainingError(
                 memory_estimate.too_little(model.network, batch, setup.devices)
             ) from None
+        if config.report and not result.interrupted and trainer.ended(state):
+            result = replace(result, interrupted=report.leave(trainer, state))
+        return result
 
 
 train.__signature__ = signature(train)  # type: ignore[attr-defined]

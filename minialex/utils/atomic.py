@@ -9,11 +9,11 @@ import os
 import re
 import socket
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 _STALE = 600.0  # seconds; a temporary file untouched for so long was left by a killed process
 _PART = re.compile(r"\..+\.(?P<host>[^.]*)-(?P<pid>\d+)\.part")
@@ -43,7 +43,7 @@ def write_json(path: Path, value: Any) -> None:
 def write_blocks(path: Path, blocks: Sequence[bytes | memoryview]) -> None:
     """`write_bytes` of the blocks one after the other, without joining them in memory."""
     path = Path(path)
-    part = path.with_name(f".{path.name}.{this_host()}-{os.getpid()}.part")
+    part = _part(path)
     try:
         remove_stale(path.parent, path.name)
         with open(part, "wb") as file:
@@ -61,6 +61,34 @@ def write_blocks(path: Path, blocks: Sequence[bytes | memoryview]) -> None:
         raise
     if os.name == "posix":  # the rename itself must reach the disk; Windows has no such call
         _sync_folder(path.parent)
+
+
+@contextmanager
+def text_file(path: Path) -> Iterator[TextIO]:
+    """A UTF-8 text file to write a little at a time; it is there once the context ends well.
+
+    Undecodable bytes of file names are written as escapes.
+    """
+    path = Path(path)
+    part = _part(path)
+    try:
+        with open(part, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        if isinstance(error, OSError) and (error.errno in _NO_ROOM or error.filename == str(part)):
+            raise OSError(error.errno, _sentence(path, None, error)) from None
+        raise
+    if os.name == "posix":
+        _sync_folder(path.parent)
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{this_host()}-{os.getpid()}.part")
 
 
 def _sync_folder(folder: Path) -> None:
@@ -112,11 +140,12 @@ def this_host() -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "_", socket.gethostname())
 
 
-def _sentence(path: Path, size: int, error: OSError) -> str:
+def _sentence(path: Path, size: int | None, error: OSError) -> str:
     if error.errno in _NO_ROOM:
         intact = "the old file is intact, so " if path.exists() else ""
+        needs = "" if size is None else f": it needs {size:,} bytes"
         return (
-            f"no room to write {path}: it needs {size:,} bytes ({error.strerror}); {intact}free "
+            f"no room to write {path}{needs} ({error.strerror}); {intact}free "
             f"some space and {'resume' if intact else 'try again'}"
         )
     if error.errno == errno.EISDIR:

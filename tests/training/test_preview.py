@@ -46,8 +46,8 @@ def test_rows_of_eight_and_at_most_32(n, size):
 
 def test_the_names_below_are_of_what_was_mixed():
     feed, given = made(replace(PAPER, mixup=1.0)), batch(9)
-    names = preview._names(feed, given, NAMES, 0)
+    names = preview.names(feed, given, NAMES, 0)
     assert any(len(two) == 2 and two[0][0].isdigit() for two in names)
     targets = feed.targets(given, 0)
     assert [two[0].split()[-1] for two in names] == [NAMES[k] for k in targets.argmax(axis=1)]
-    assert preview._names(made(PAPER), given, NAMES, 0)[:3] == [["rose"], ["tulip"], ["éléphant"]]
+    assert preview.names(made(PAPER), given, NAMES, 0)[:3] == [["rose"], ["tulip"], ["éléphant"]]

@@ -11,6 +11,7 @@ from minialex.experiments.report.figures import draw
 from minialex.experiments.report.section import Figure, Picture, Table, Value
 from minialex.experiments.report.table_csv import table_csv
 from minialex.experiments.statistics import Measured
+from minialex.results.markup import page_css
 from minialex.utils import atomic
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def write(out: Path, chapters: "Sequence[Chapter]") -> Path:
     html = environment.get_template("report.html.j2").render(
         title=_TITLE,
         version=__version__,
-        css=Markup((_HERE / "report.css").read_text(encoding="utf-8")),
+        css=Markup(page_css()),
         scale_notes=text.scale_notes(chapters),
         statistics=text.STATISTICS,
         chapters=chapters,

@@ -1,0 +1,63 @@
+"""Predictions in a file, a row an image: CSV, or JSON lines."""
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from minialex.errors import unknown
+from minialex.utils import atomic
+
+KINDS = (".csv", ".jsonl")
+
+
+def require_kind(path: Path) -> Path:
+    """`path`; InputError for a file type that is not one of `KINDS`."""
+    if path.suffix.lower() not in KINDS:
+        raise unknown("file type", path.suffix or str(path), KINDS)
+    return path
+
+
+class PredictionFile:
+    """Writes rows as they come; the first one names a CSV file's columns."""
+
+    def __init__(self, file: TextIO, kind: str):
+        self._file, self._lines, self.rows = file, kind == ".jsonl", 0
+        self._csv = csv.writer(file, lineterminator="\n")
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Write a row, values by column; CSV has 1 and 0 for truth values, and no lists."""
+        self.rows += 1
+        if self._lines:
+            self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            return
+        cells = {name: _cell(value) for name, value in row.items() if not isinstance(value, list)}
+        if self.rows == 1:
+            self._csv.writerow(cells)
+        self._csv.writerow(cells.values())
+
+
+@contextmanager
+def prediction_file(path: Path) -> Iterator[PredictionFile]:
+    """A file to add rows to; it takes the place of an older one once all are written."""
+    with atomic.text_file(require_kind(path)) as file:
+        yield PredictionFile(file, path.suffix.lower())
+
+
+def judged_row(
+    name: str, label: str, predicted: str, probability: float, right: bool
+) -> dict[str, Any]:
+    """The row of an image whose class is known."""
+    return {
+        "file": name,
+        "label": label,
+        "predicted": predicted,
+        "probability": round(float(probability), 6),
+        "right": bool(right),
+    }
+
+
+def _cell(value: Any) -> Any:
+    return int(value) if isinstance(value, bool) else value

@@ -1,0 +1,1 @@
+"""What a run leaves beside its weights: results.html and predictions.csv."""

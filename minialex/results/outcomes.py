@@ -1,0 +1,96 @@
+"""What a network says of validation images, an image at a time."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from minialex.data.dataset import Dataset
+from minialex.data.loading.loader import Loader
+from minialex.errors import InputError
+from minialex.inference.evaluation import accuracy_interval, ranks
+from minialex.inference.prediction_file import judged_row, prediction_file
+from minialex.inference.trained_model import TrainedModel
+
+MOST = 5000  # images that are judged, unless more are asked for
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Of each image: its index in the data set, label, and the class that was named; all (N,)."""
+
+    dataset: Dataset
+    indices: np.ndarray
+    labels: np.ndarray
+    predicted: np.ndarray
+    probability: np.ndarray  # of the class that was named
+    own: np.ndarray  # the probability of its label
+    right: np.ndarray  # bool
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def accuracy(self) -> float:
+        """The share of images whose class is named first."""
+        return float(np.mean(self.right))
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % confidence interval of the accuracy."""
+        return accuracy_interval(int(np.sum(self.right)), len(self))
+
+    def surest_mistakes(self, count: int) -> np.ndarray:
+        """Places in the arrays of up to `count` mistakes, the surest first."""
+        wrong = np.flatnonzero(~self.right)
+        return wrong[np.argsort(-self.probability[wrong], kind="stable")][:count]
+
+    def write(self, path: Path) -> None:
+        """Write a CSV file, a row an image: file, label, predicted, probability, right."""
+        names = self.dataset.class_names
+        with prediction_file(path) as file:
+            for n, index in enumerate(self.indices.tolist()):
+                label, said = names[self.labels[n]], names[self.predicted[n]]
+                file.add(
+                    judged_row(
+                        self.dataset.describe(index),
+                        label,
+                        said,
+                        self.probability[n],
+                        self.right[n],
+                    )
+                )
+
+
+def chosen(images: int, most: int | None) -> np.ndarray:
+    """Indices of `most` of so many images, evenly spaced and so over all classes; None: of all."""
+    if most is None or images <= most:
+        return np.arange(images)
+    return np.linspace(0, images - 1, most).round().astype(np.int64)
+
+
+def judge(
+    model: TrainedModel,
+    loader: Loader,
+    *,
+    most: int | None = MOST,
+    batch_size: int = 128,
+    on_batch: Callable[[int], object] = lambda images: None,
+) -> Outcomes:
+    """The outcome of up to `most` readable images of `loader`'s data set, on centre crops.
+
+    `on_batch` is called with the number of images of each batch, and may raise.
+    """
+    parts = []
+    for batch in loader.batches(chosen(len(loader.dataset), most), batch_size):
+        p = model.probabilities(batch.images)
+        said, rows = p.argmax(axis=1), np.arange(len(p))
+        right = ranks(p, batch.labels) == 0
+        parts.append(
+            (batch.indices, batch.labels, said, p[rows, said], p[rows, batch.labels], right)
+        )
+        on_batch(len(batch))
+    if not parts:
+        raise InputError(f"no image of {loader.dataset.name} can be read")
+    return Outcomes(loader.dataset, *map(np.concatenate, zip(*parts, strict=True)))

@@ -1,0 +1,163 @@
+"""results.html and predictions.csv of a run, at its end or later: `minialex report RUN`."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minialex.data.augment import epoch_order
+from minialex.data.dataset import Splits
+from minialex.data.loading.loader import Loader
+from minialex.errors import InputError
+from minialex.inference.classifier import Classifier, from_checkpoint, weight_file
+from minialex.models import Model
+from minialex.parallel import DeviceConfig, Devices
+from minialex.results import outcomes
+from minialex.results.page import Picture, Run, write
+from minialex.training import announce, held_out, preview, run_folder
+from minialex.training.config import TrainConfig
+from minialex.training.feed import Photographs
+from minialex.training.loop import Trainer
+from minialex.training.resume import given_before
+from minialex.training.state import State
+from minialex.training.targets import soft_targets
+from minialex.utils import checkpoint
+from minialex.utils.interrupt import Interrupt, Interrupted
+from minialex.utils.progress import Progress
+
+TILES = 16  # images of a batch that are shown
+
+
+def leave(trainer: Trainer, state: State) -> str | None:
+    """Write both files at the end of a run; -> the signal that came meanwhile, if one did.
+
+    What goes wrong is said in a sentence and ends nothing: the run is trained and saved.
+    """
+    folder, show, again = trainer.folder, trainer.show, f"minialex report {trainer.folder}"
+    with Interrupt() as interrupt:
+        try:
+            loaders = _image_loaders(trainer)
+            for loader in loaders:
+                loader.on_wait = interrupt.check
+            path = _write(
+                folder,
+                _best(folder, trainer.initial.devices),
+                trainer.splits,
+                loaders,
+                trainer.step.feed,
+                trainer.minutes,
+                state.history,
+                outcomes.MOST,
+                lambda images: interrupt.check(),
+            )
+            show.say(f"results: {path}")
+        except Interrupted as signal:
+            show.say(f"stopped by {signal} before results.html was written: {again} writes it")
+        except Exception as error:  # whatever it is, the trained network is worth more
+            reason = str(error) or type(error).__name__
+            show.say(f"results.html was not written ({reason}); {again} tries again")
+    return interrupt.requested
+
+
+def report(
+    run: str | Path,
+    data: Any = None,
+    *,
+    images: int | None = outcomes.MOST,
+    workers: int | None = None,
+    devices: DeviceConfig = DeviceConfig(),  # noqa: B008  frozen
+    progress: bool = False,
+) -> Path:
+    """Write results.html and predictions.csv of the run in the folder `run`; -> the page's path.
+
+    `data` says where its images lie now, if they were moved, or is what was given from Python; at
+    most `images` of the validation images are judged (None: all). Raises InputError for a folder
+    without a run.
+    """
+    folder = Path(run)
+    config = TrainConfig(**given_before(folder, data))
+    classifier = _best(folder, devices)
+    splits = held_out.drawn_anew(config, folder)
+    if splits is not config.data:
+        splits = held_out.as_before(splits, classifier.data, config)
+    _require_classes(folder, classifier, splits)
+    size = classifier.preprocessing.recipe.image_size
+    loaders = tuple(Loader(part, size, workers=workers) for part in (splits.train, splits.val))
+    soft = soft_targets(classifier.model.recipe, splits.train.labels, classifier.model.classes)
+    feed = Photographs(classifier.preprocessing, config.seed, config.dtype, soft)
+    most = len(splits.val) if images is None else min(images, len(splits.val))
+    with Progress(progress).bar("judging", most) as bar:
+        return _write(
+            folder,
+            classifier,
+            splits,
+            loaders,
+            feed,
+            config.minutes,
+            run_folder.read_history(folder),
+            images,
+            bar.update,
+        )
+
+
+def _write(
+    folder: Path,
+    classifier: Classifier,
+    splits: Splits,
+    loaders: Sequence[Loader],
+    feed: Any,
+    minutes: float | None,
+    history: Sequence[dict[str, Any]],
+    most: int | None,
+    on_batch: Callable[[int], object],
+) -> Path:
+    found = None
+    if len(splits.val):
+        batch = classifier.preprocessing.recipe.batch_size
+        found = outcomes.judge(
+            classifier.trained, loaders[1], most=most, batch_size=batch, on_batch=on_batch
+        )
+        found.write(folder / "predictions.csv")
+    model: Model = classifier.model
+    about = announce.table_rows(model, splits, classifier.devices, folder, minutes)
+    title = f"{model.name} on {splits.train.name}"
+    pictures = _batch(loaders[0], feed, splits)
+    return write(folder, Run(title, about, history, classifier, found, pictures))
+
+
+def _image_loaders(trainer: Trainer) -> list[Loader]:
+    """The run's own, which may have the images in memory; of frozen layers it read the outputs."""
+    size, parts = trainer.recipe.image_size, (trainer.splits.train, trainer.splits.val)
+    own = (trainer.loader, trainer.val_loader)
+    return [
+        loader if isinstance(loader, Loader) else Loader(part, size)
+        for loader, part in zip(own, parts, strict=True)
+    ]
+
+
+def _best(folder: Path, devices: DeviceConfig | Devices) -> Classifier:
+    path = weight_file(folder)
+    tensors, described = checkpoint.load(path)
+    return from_checkpoint(path, tensors, described, devices)
+
+
+def _batch(loader: Loader, feed: Any, splits: Splits) -> list[Picture]:
+    """The first images of the first epoch as training made them, with their classes."""
+    train = splits.train
+    if not isinstance(feed, Photographs) or train.channels != 3 or not len(train):
+        return []
+    recipe = feed.preprocessing.recipe
+    count = recipe.batch_size if recipe.mixup else TILES  # a partner is of the same batch
+    batch = next(loader.batches(epoch_order(feed.seed, 0, len(train)), count))
+    pixels = preview.augmented(feed, batch)[:TILES]
+    below = preview.names(feed, batch, train.class_names, epoch=0)
+    return [(np.asarray(p), ", ".join(said)) for p, said in zip(pixels, below, strict=False)]
+
+
+def _require_classes(folder: Path, classifier: Classifier, splits: Splits) -> None:
+    if splits.train.class_ids != classifier.class_ids:
+        raise InputError(
+            f"the classes of {splits.train.name} are not those of the run in {folder}: name its "
+            "images with --data"
+        )
