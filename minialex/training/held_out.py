@@ -33,7 +33,9 @@ def open_splits(config: TrainConfig, source: Classifier | None, folder: Path | N
     last = None if folder is None else folder / "last.safetensors"
     if last is not None and last.exists():
         about = checkpoint.load_metadata(last).get("data") or {}
-        return Held(splits if config.data is splits else as_before(splits, about, config), "", about)
+        return Held(
+            splits if config.data is splits else as_before(splits, about, config), "", about
+        )
     about = _started_from(config, source)
     return Held(splits) if about is None else away_from(splits, about, config.trained_on["data"])
 
