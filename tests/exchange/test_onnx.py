@@ -328,6 +328,24 @@ def test_a_graph_as_exporters_write_it(tmp_path, photographs, our_scores, close)
     close(our_scores(portable, images), runtime(path, "x", images), 2e-5)
 
 
+@pytest.mark.slow  # PyTorch's exporter takes seconds to import
+@pytest.mark.filterwarnings("ignore")
+def test_a_graph_that_pytorch_exports(tmp_path, photographs, our_scores, close):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    from helpers import torchvision_like as theirs
+
+    net = theirs.vgg("vgg11", 7, width=2, hidden=12, side=2, batch_norm=True)
+    net, path = theirs.random_weights(net), tmp_path / "net.onnx"
+    try:
+        torch.onnx.export(net, torch.zeros(1, 3, 64, 64), path, dynamo=False)
+    except TypeError:
+        pytest.skip("this version of PyTorch exports with another package")
+    images = photographs(64)
+    portable = read(path)
+    assert "torchvision's" in portable.notes[0]
+    close(our_scores(portable, images), theirs.scores(net, images))
+
+
 CONV = node("Conv", ["x", "w"], ["c"])
 W, M = np.ones((4, 3, 3, 3), np.float32), np.ones((144, 5), np.float32)
 DENSE = (node("Flatten", ["c"], ["f"]), node("MatMul", ["f", "m"], ["y"]))

@@ -11,6 +11,8 @@ from minialex.exchange.tensors import StoredTensor
 def _matches(path: Path, head: bytes) -> bool:
     if head.startswith(torch_file.LEGACY_START):
         return True
+    if head.startswith(torch_file.ZIP_START) and b"/data.pkl" in head:
+        return True
     torch_suffix = path.suffix.lower() in (".pth", ".pt", ".bin", ".ckpt", ".tar")
     return torch_suffix and head.startswith((torch_file.ZIP_START, b"\x80"))
 
