@@ -7,7 +7,7 @@ from minialex import models
 from minialex.errors import InputError
 from minialex.exchange.caffe import model as caffe
 from minialex.exchange.caffe import text
-from minialex.exchange.convnet.open import open_cfg
+from minialex.exchange.convnet.open import Layers, open_cfg
 from minialex.models import Model, plan
 from minialex.models.summary import summary
 
@@ -25,12 +25,11 @@ def model_of(path: Path, classes: int | None = None, size: int | None = None) ->
 
     `size` is the side of the images where the file does not say it, as no .cfg does.
     """
+    layers = open_cfg(path, size) if path.suffix == _CFG else read_prototxt(path)
     try:
-        if path.suffix == _CFG:
-            return open_cfg(path, size).model(classes)
-        found = caffe.untrained(caffe.described(read_prototxt(path), {}, None, size))
-    except InputError:
-        raise
+        if isinstance(layers, Layers):
+            return layers.model(classes)
+        found = caffe.untrained(caffe.described(layers, {}, None, size))
     except ValueError as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path} cannot be trained here ({reason})") from None

@@ -4,6 +4,7 @@ from itertools import groupby
 
 from minialex import models
 from minialex.layers import (
+    AveragePool,
     Conv2D,
     Dense,
     Dropout,
@@ -123,6 +124,8 @@ def _what(row: Row) -> str:
             return f"dropout, keep {keep:g}"
         case MaxPool(window=z, stride=s):
             return f"max {z}x{z}/{s}"
+        case AveragePool(window=z, stride=s):
+            return f"average {z}x{z}/{s}"
         case layer:
             return type(layer).__name__
 

@@ -26,7 +26,7 @@ _PLAIN = """
 """
 _BY_CODE = {op.code.encode("latin1"): op for op in pickletools.opcodes}
 _PLAIN_CODES = {code for code, op in _BY_CODE.items() if op.name in _PLAIN.split()}
-_NUMPY = {f"numpy.{core}.{of}" for core in ("core", "_core") for of in ("multiarray", "numeric")}
+NUMPY = {f"numpy.{core}.{of}" for core in ("core", "_core") for of in ("multiarray", "numeric")}
 _KINDS = {"u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8", "b1"}
 
 
@@ -42,7 +42,7 @@ def load(path: Path) -> Any:
     content = path.read_bytes()
     try:
         inspect(io.BytesIO(content))
-        return _arrays(_Reader(io.BytesIO(content), encoding="bytes").load())
+        return _arrays(Reader(io.BytesIO(content), encoding="bytes").load())
     except Exception as error:  # a damaged pickle can raise nearly anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
@@ -71,14 +71,16 @@ def inspect(file: BinaryIO, also: Iterable[str] = ()) -> None:
             raise ValueError(f"it has a memo index of {argument:,}")
 
 
-class _Reader(pickle.Unpickler):
+class Reader(pickle.Unpickler):
+    """Of pickles that `inspect` has passed; what they ask for is a stand-in, or refused."""
+
     def find_class(self, module: str, name: str) -> Any:
-        if module in _NUMPY:
+        if module in NUMPY:
             module = "numpy"
         known = {
             ("numpy", "_reconstruct"): _reconstruct,
             ("numpy", "_frombuffer"): _from_buffer,
-            ("numpy", "ndarray"): _Array,
+            ("numpy", "ndarray"): StoredArray,
             ("numpy", "dtype"): _Kind,
             ("_codecs", "encode"): _encode,
         }
@@ -103,7 +105,7 @@ class _Kind:
         self.dtype = self.dtype.newbyteorder(order)
 
 
-class _Array:
+class StoredArray:
     """Stands for numpy.ndarray until all of the file is read."""
 
     value = np.zeros(0)
@@ -116,13 +118,15 @@ class _Array:
         self.value = flat.reshape(tuple(map(int, shape)), order="F" if fortran else "C")
 
 
-def _reconstruct(*_: Any) -> _Array:
-    return _Array()
+def _reconstruct(*_: Any) -> StoredArray:
+    return StoredArray()
 
 
-def _from_buffer(content: object, kind: object, shape: object, order: object, *_: Any) -> "_Array":
+def _from_buffer(
+    content: object, kind: object, shape: object, order: object, *_: Any
+) -> "StoredArray":
     """How protocol 5 writes an array."""
-    array = _Array()
+    array = StoredArray()
     array.__setstate__((1, shape, kind, order == "F", content))
     return array
 
@@ -137,5 +141,5 @@ def _encode(text: str, encoding: str | bytes) -> bytes:
 def _arrays(value: Any) -> Any:
     """Arrays in place of their stand-ins, in a dict or on its own."""
     if isinstance(value, dict):
-        return {k: v.value if isinstance(v, _Array) else v for k, v in value.items()}
-    return value.value if isinstance(value, _Array) else value
+        return {k: v.value if isinstance(v, StoredArray) else v for k, v in value.items()}
+    return value.value if isinstance(value, StoredArray) else value

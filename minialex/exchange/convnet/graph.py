@@ -36,8 +36,8 @@ class Node:
 
     @property
     def neuron(self) -> str:
-        """Its activation function, "" for none."""
-        found = self.values.get("neuron", "")
+        """The activation function that comes with it, "" for none."""
+        found = "" if self.kind == "neuron" else self.values.get("neuron", "")
         return "" if found == "ident" else found
 
     def integers(self, key: str, default: int | None = None) -> list[int]:

@@ -6,6 +6,7 @@ convolution that reads its own column only has a group for each column, one that
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from minialex.exchange.convnet.cfg import Sections
@@ -28,8 +29,20 @@ _OWN |= {"initwfunc", "initbfunc", "padding", "stride", "filtersize", "groups", 
 _OWN |= {"sharedbiases"}
 
 
-def network(nodes: Mapping[str, Node], parameters: Sections) -> Network:
-    """The network; ValueError with the name of a layer that does not exist here."""
+@dataclass(frozen=True)
+class Columns:
+    """What one layer of ours was made of: layers side by side, and the columns below, in order."""
+
+    nodes: tuple[Node, ...]
+    below: tuple[Node, ...]
+
+
+def network(nodes: Mapping[str, Node], parameters: Sections) -> tuple[Network, dict[str, Columns]]:
+    """The network, and where its layers with parameters come from.
+
+    ValueError with the name of a layer that does not exist here.
+    """
+    sources: dict[str, Columns] = {}
     here = [node.name for node in nodes.values() if node.kind == "data" and node.channels == 3]
     image = nodes[here[0]]
     made: list[tuple[str, Layer]] = []
@@ -39,8 +52,12 @@ def network(nodes: Mapping[str, Node], parameters: Sections) -> Network:
         node = column[0]
         if node.kind == "softmax" or node.kind.startswith("cost."):
             break
-        named = _name([one.name for one in column])
+        named = _name([one.name for one in column], [name for name, _ in made])
+        if node.kind == "neuron":
+            named = f"{made[-1][0]}-relu" if made else named
         made += [(named, layer) for layer in _layer(column, here, nodes, parameters)]
+        if node.kind in ("conv", "fc"):
+            sources[named] = Columns(tuple(column), tuple(nodes[name] for name in here))
         if node.neuron == "relu":
             made.append((f"{named}-relu", ReLU()))
         elif node.neuron:
@@ -49,7 +66,7 @@ def network(nodes: Mapping[str, Node], parameters: Sections) -> Network:
         left = [one for one in left if one not in column]
     if not made or not any(isinstance(layer, Dense) for _, layer in made[-2:]):
         raise ValueError("its last layer is not dense")
-    return Network(tuple(made), (image.size, image.size, 3))
+    return Network(tuple(made), (image.size, image.size, 3)), sources
 
 
 def recipe(nodes: Mapping[str, Node], parameters: Sections) -> dict[str, Any]:
@@ -150,6 +167,10 @@ def _layer(
         case "rnorm":
             n, scale = _window(known), known.number("scale", 1e-3)
             return [SpatialResponseNorm(n, 1.0, scale / n**2, known.number("pow", 0.75))]
+        case "neuron" if values.get("neuron") == "relu":
+            return [ReLU()]
+        case "neuron":
+            raise ValueError(f"layer {node.name!r}: {values.get('neuron')!r} does not exist here")
         case "hs" | "dropout" | "dropout2":
             return [Dropout(known.number("keep", 0.5))]
     raise ValueError(f"layer {node.name!r}: a layer of type {node.kind[:40]!r} does not exist here")
@@ -181,11 +202,9 @@ def _window(node: Node) -> int:
     return node.integer("size" if "size" in node.values else "sizex")
 
 
-def _name(names: list[str]) -> str:
-    """conv1 for conv1a and conv1b."""
-    if len(names) == 1:
-        return names[0]
+def _name(names: list[str], used: list[str]) -> str:
+    """conv1 for conv1a and conv1b; the first one's own name where that is taken."""
     common = names[0]
     while common and not all(name.startswith(common) for name in names):
         common = common[:-1]
-    return common or names[0]
+    return common if common and common not in used else names[0]

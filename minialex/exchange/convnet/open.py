@@ -23,7 +23,7 @@ class Layers:
 
     def model(self, classes: int | None = None) -> Model:
         """The model "layers" with this network; ValueError for layers that do not exist here."""
-        made = network.network(self.nodes, self.parameters)
+        made, _ = network.network(self.nodes, self.parameters)
         fields = network.recipe(self.nodes, self.parameters)
         size = made.input_shape[0]
         fields |= {"crop": size, "resize": 256 if size == 224 else 32}
@@ -55,7 +55,5 @@ def open_cfg(path: Path, size: int | None = None) -> Layers:
         if not 1 <= size <= _NEVER:
             raise ValueError(f"images of {size} pixels on a side")
         return Layers(found.path, graph.graph(found.layers, size), found.parameters)
-    except InputError:
-        raise
     except ValueError as error:
         raise InputError(f"{path} cannot be used ({' '.join(str(error).split())})") from None

@@ -4,14 +4,13 @@ import mmap
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from minialex.errors import InputError
 from minialex.exchange.caffe import images, model, wire
 from minialex.exchange.caffe.layers import layers_of
 from minialex.exchange.caffe.message import Message
 from minialex.exchange.definitions import read_prototxt
 from minialex.exchange.formats.format import Format, Request
+from minialex.exchange.means import measured
 from minialex.exchange.portable import PortableModel
 
 _MODEL, _STATE, _TEXT = ".caffemodel", ".solverstate", ".prototxt"
@@ -54,17 +53,9 @@ def _trained(request: Request) -> tuple[model.CaffeModel, PortableModel]:
     if mean is not None and not found.rgb:
         mean = mean[:, :, ::-1]
     if request.mean is not None and mean is None:
-        mean = _measured(request.mean, found.network.input_shape[0])
+        mean = measured(request.mean, found.network.input_shape[0])
     with_mean = None if mean is None else (mean, str(request.mean))
     return found, model.portable(found, found.tree(blobs), with_mean, request)
-
-
-def _measured(folder: Path, size: int) -> np.ndarray:
-    """The mean image of the training images in a folder, R G B."""
-    from minialex.data.sources.open import open_data
-    from minialex.data.statistics import measure
-
-    return measure(open_data(folder).train, size).mean
 
 
 def _continued(request: Request) -> PortableModel:
@@ -89,7 +80,7 @@ def _continued(request: Request) -> PortableModel:
         for layer, of in found.tree({name: list(pair) for name, pair in pairs}).items()
     }
     step = state.integer("iter", 0, most=1 << 40)
-    note = f"momentum of step {step:,}: training can go on"
+    note = f"step {step:,}; with its momentum training goes on by --from {path.name}"
     return replace(
         portable, velocities=velocities, state={"step": step}, notes=(*portable.notes, note)
     )

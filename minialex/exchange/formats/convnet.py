@@ -1,0 +1,53 @@
+"""cuda-convnet's checkpoints, of all its versions and of the 2012 network's source."""
+
+from pathlib import Path
+
+from minialex import models
+from minialex.data.preprocessing import Preprocessing
+from minialex.errors import InputError
+from minialex.exchange.convnet import checkpoint, graph, network, weights
+from minialex.exchange.formats.format import Format, Request
+from minialex.exchange.means import measured
+from minialex.exchange.portable import PortableModel, colour_statistics, image_statistics
+from minialex.models import plan
+
+
+def _matches(path: Path, head: bytes) -> bool:
+    found = checkpoint.newest(path)
+    if path.is_dir():
+        return found is not None
+    return head.startswith((b"\x80", b"PK")) and (found is not None or b"model_state" in head)
+
+
+def _read(request: Request) -> PortableModel:
+    path = checkpoint.newest(request.path) or request.path
+    found = checkpoint.layers(path)
+    try:
+        nodes = graph.graph(checkpoint.sections(found), checkpoint.image_side(found))
+        made, sources = network.network(nodes, {})
+        params = weights.parameters(made, sources, found)
+    except (ValueError, TypeError, KeyError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"{path} cannot be used ({reason})") from None
+    size = made.input_shape[0]
+    resize = 256 if size == 224 else 32 if 24 <= size <= 32 else size
+    fields = {"crop": size, "resize": resize, "mean_window": "centre"}
+    fields |= {"bias_rate": 2.0, "bias_decay": 0.0}
+    if request.mean is not None:
+        statistics = image_statistics(measured(request.mean, resize))
+        note = f"mean image: {request.mean}"
+    elif request.for_training:
+        statistics, note = colour_statistics(resize, (0.0,) * 3), ""
+    else:
+        raise InputError(
+            f"{path} was trained on images minus their mean image, which it does not hold: give "
+            "--mean the folder of the training images"
+        )
+    model = models.get(plan.NAME, made.classes, **plan.options_of(made, fields))
+    preprocessing = Preprocessing(model.recipe, statistics)
+    return PortableModel(
+        "cuda-convnet", model, params, preprocessing, notes=(note,) if note else ()
+    )
+
+
+FORMAT = Format("cuda-convnet", 10, _matches, _read)

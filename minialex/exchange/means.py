@@ -1,0 +1,16 @@
+"""The mean image of training images, for weights that come without one."""
+
+from pathlib import Path
+
+import numpy as np
+
+from minialex.data.sources.open import open_data
+from minialex.data.statistics import measure
+from minialex.errors import InputError
+
+
+def measured(folder: Path, size: int) -> np.ndarray:
+    """Of the training images in a folder: float32 (size, size, 3), R G B."""
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder of training images")
+    return measure(open_data(folder).train, size).mean
