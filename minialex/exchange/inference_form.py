@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from minialex import models
 from minialex.errors import InputError
 from minialex.exchange.portable import PortableModel
 from minialex.layers import AveragePool, ChannelScale, Conv2D, Dense, Dropout, Layer, MaxPool, ReLU
@@ -38,22 +39,23 @@ def with_inverted_dropout(portable: PortableModel) -> PortableModel:
     if factor != 1.0:
         raise InputError("the network ends in a dropout: leave it out")
     changed = replace(network, layers=tuple(layers))
-    if changed == network:
-        return portable
     return replace(portable, model=_of(changed, portable), params=params)
 
 
 def _of(network: Network, portable: PortableModel) -> Model:
-    """A model of `network`: VGG's has an option for it, others become a plan."""
-    from minialex import models
+    """A model of `network` that its name and options build again, or else a plan.
 
+    VGG has an option for its dropout; other networks, and those without any dropout, become plans.
+    """
     before, recipe = portable.model, portable.preprocessing.recipe
-    try:
-        model = models.get(before.name, before.classes, **{**before.options, "inverted": True})
-    except InputError:
-        model = None
-    if model is None or model.network != network:
-        model = models.get(plan.NAME, before.classes, **plan.options_of(network, recipe))
+    for more in ({}, {"inverted": True}):
+        try:
+            model = models.stored(before.name, before.classes, {**before.options, **more})
+        except InputError:
+            continue  # a network without this option, or whose code is not at hand
+        if model.network == network:
+            return replace(model, recipe=recipe)
+    model = models.get(plan.NAME, before.classes, **plan.options_of(network, recipe))
     return replace(model, recipe=recipe)
 
 
