@@ -1,9 +1,13 @@
 """measure the top-1 and top-5 error of a trained network, or of several averaged"""
 
 import argparse
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from minialex.cli.common import (
     add_device_options,
@@ -17,11 +21,15 @@ from minialex.cli.common import (
 from minialex.errors import InputError
 
 if TYPE_CHECKING:
+    from minialex.inference.by_class import ClassResult
+    from minialex.inference.evaluation import Evaluation
+    from minialex.inference.prediction_file import PredictionFile
     from minialex.parallel import DeviceConfig
 
 EXAMPLES = (
     "minialex evaluate --model-file runs/shapes --crops both",
     "minialex evaluate --model-file runs/shapes/last.safetensors --data shapes:80 --json",
+    "minialex evaluate --model-file runs/shapes --by-class --predictions shapes.csv",
     "minialex evaluate --model-file runs/shapes --model-file runs/tuned --weights 0.4,0.6",
 )
 
@@ -52,6 +60,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="images at a time (default: 128)",
     )
+    parser.add_argument(
+        "--by-class", action="store_true", help="also the accuracy of each class, the lowest first"
+    )
+    parser.add_argument(
+        "--predictions",
+        type=Path,
+        metavar="FILE",
+        help="write a row for each image, with its label and predicted class: .csv or .jsonl",
+    )
     add_workers(parser)
     add_device_options(parser)
     add_json(parser)
@@ -65,12 +82,19 @@ def run(
     crops: str,
     find_weights: str | None,
     batch_size: int,
+    by_class: bool,
+    predictions: Path | None,
     workers: int | None,
     json: bool,
 ) -> None:
     from minialex.inference.ensemble import Ensemble
     from minialex.inference.evaluation import FEW_CLASSES
+    from minialex.inference.prediction_file import prediction_file, require_kind
 
+    if predictions is not None:
+        require_kind(predictions)
+        if crops == "both":
+            raise InputError("--predictions has one row an image: choose --crops 1 or --crops 10")
     classifier = load_all(model_file, weights, device_config)
     if find_weights is not None:
         if not isinstance(classifier, Ensemble) or weights is not None:
@@ -80,19 +104,30 @@ def run(
         options = {"batch_size": batch_size, "workers": workers, "progress": not json}
         search_crops = 10 if crops == "10" else 1
         classifier = classifier.with_found_weights(find_weights, search_crops, **options)
-    results = []
+    results: list[Evaluation] = []
+    of_classes: list[list[ClassResult]] = []
     for count in (1, 10) if crops == "both" else (int(crops),):
-        result = classifier.evaluate(
-            data, crops=count, batch_size=batch_size, workers=workers, progress=not json
-        )
+        with nullcontext() if predictions is None else prediction_file(predictions) as file:
+            watch = _Watch(classifier.class_names, file)
+            result = classifier.evaluate(
+                data,
+                crops=count,
+                batch_size=batch_size,
+                workers=workers,
+                progress=not json,
+                on_images=watch if by_class or file else None,
+            )
         results.append(result)
+        if by_class:
+            of_classes.append(watch.by_class())
     if json:
-        print_json(
-            [
-                {**asdict(result), "accuracy": result.accuracy, "interval": result.interval}
-                for result in results
-            ]
-        )
+        documents = [
+            {**asdict(result), "accuracy": result.accuracy, "interval": result.interval}
+            for result in results
+        ]
+        for document, found in zip(documents, of_classes, strict=False):
+            document["by_class"] = [one.as_dict() for one in found]
+        print_json(documents)
         return
     print(results[0].recipe_line.rpartition(", ")[0])
     top5 = results[0].classes >= FEW_CLASSES
@@ -105,6 +140,8 @@ def run(
             f"{result.top1_error:12.2%} {f'{result.top5_error:.2%}' if top5 else '':>12} "
             f"{result.loss:8.4f}"
         )
+    for result, found in zip(results, of_classes, strict=False):
+        print(_class_table(found, result.crops))
     first = results[0]
     for line in filter(None, (first.note, *first.remarks)):
         print(line)
@@ -112,3 +149,47 @@ def run(
         print(f"skipped {first.unreadable()}:")
     for name, reason in sorted(first.skipped.items()):
         print(f"  {reason if name in reason else f'{name}: {reason}'}")
+    if predictions is not None:
+        print(f"{predictions}: {first.images:,} images")
+
+
+class _Watch:
+    """Is shown images as they are judged: writes a row for each and counts them by class."""
+
+    def __init__(self, class_names: Sequence[str], file: "PredictionFile | None"):
+        self._names, self._file = class_names, file
+        self._labels, self._right = [np.zeros(0, np.int64)], [np.zeros(0, bool)]
+
+    def __call__(self, names: Sequence[str], labels: np.ndarray, p: np.ndarray) -> None:
+        from minialex.inference.evaluation import ranks
+        from minialex.inference.prediction_file import judged_row
+
+        right, said = ranks(p, labels) == 0, p.argmax(axis=1)
+        self._labels.append(labels)
+        self._right.append(right)
+        if self._file is None:
+            return
+        for name, label, k, row, known in zip(names, labels, said, p, right, strict=True):
+            self._file.add(judged_row(name, self._names[label], self._names[k], row[k], known))
+
+    def by_class(self) -> "list[ClassResult]":
+        """A result for each class, the lowest accuracy first."""
+        from minialex.inference.by_class import by_class
+
+        return by_class(self._names, np.concatenate(self._labels), np.concatenate(self._right))
+
+
+def _class_table(found: "list[ClassResult]", crops: int) -> str:
+    from minialex.utils.table import plain
+
+    rows = [
+        (
+            one.name,
+            f"{one.images:,}",
+            f"{one.accuracy:.1%}",
+            "{:.1%} to {:.1%}".format(*one.interval),
+        )
+        for one in found
+    ]
+    header = ("class" if crops == 1 else f"class, {crops} crops", "images", "accuracy")
+    return "\n" + plain((*header, "95% interval"), rows, "<>>>")

@@ -15,7 +15,7 @@ from minialex.errors import InputError
 from minialex.exchange.portable import PortableModel
 from minialex.exchange.read import format_of, read
 from minialex.inference import given_images
-from minialex.inference.evaluation import Evaluation, evaluate_model
+from minialex.inference.evaluation import Evaluation, OnImages, evaluate_model
 from minialex.inference.given_images import Image
 from minialex.inference.trained_model import TrainedModel
 from minialex.inference.unlearnt import images_to_judge
@@ -104,11 +104,13 @@ class Classifier:
         batch_size: int = 128,
         workers: int | None = None,
         progress: bool = False,
+        on_images: OnImages | None = None,
     ) -> Evaluation:
         """Errors on the validation images of `data` (None: of the training data).
 
         Of a folder of class folders without a validation part all images are used, but for those
         that the network was trained on; `note` of the result says how many were left out.
+        `on_images` is called with the names, labels (n,) and probabilities (n, K) of each batch.
         """
         from minialex.data.loading.loader import Loader
         from minialex.utils.progress import Progress
@@ -130,6 +132,7 @@ class Classifier:
                 recipe_line=f"{self.recipe_line}, {crops} crop{'s' * (crops > 1)}",
                 on_batch=bar.update,
                 note=judged.note,
+                on_images=on_images,
             )
 
     def save(

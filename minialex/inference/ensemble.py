@@ -18,6 +18,8 @@ from minialex.inference.classifier import (
 )
 from minialex.inference.evaluation import (
     Evaluation,
+    OnImages,
+    described,
     evaluate_probabilities,
     predict_dataset,
     ranks,
@@ -126,11 +128,14 @@ class Ensemble:
         batch_size: int = 128,
         workers: int | None = None,
         progress: bool = False,
+        on_images: OnImages | None = None,
     ) -> Evaluation:
         """As `Classifier.evaluate`; raises InputError if a member was trained on these images."""
         known = self._known(data, crops, batch_size, workers, progress)
         line = f"{self.recipe_line}, {crops} crop{'s' * (crops > 1)}"
         p = self._mean(known.probabilities)
+        if on_images is not None:
+            on_images(known.names, known.labels, p)
         return evaluate_probabilities(
             p, known.labels, crops, line, known.skipped, known.note, known.remarks
         )
@@ -183,7 +188,8 @@ class Ensemble:
             read = np.intersect1d(read, each.indices)
         kept = [each.probabilities[np.isin(each.indices, read)] for each in found]
         remarks = tuple(dataset.remarks.lines())
-        return _Known(self._aligned(kept), labels[read], skipped, note, remarks)
+        names = described(dataset, read)
+        return _Known(self._aligned(kept), labels[read], names, skipped, note, remarks)
 
     def _require_unlearnt(self, data: Any, dataset: Dataset) -> str:
         """Raise InputError if a member was trained on images that the first member held out.
@@ -215,6 +221,7 @@ class Ensemble:
 class _Known:
     probabilities: list[np.ndarray]  # of each member, in the first's order: (N, K)
     labels: np.ndarray  # in the first member's order, (N,)
+    names: list[str]
     skipped: dict[str, str]
     note: str
     remarks: tuple[str, ...]

@@ -1,6 +1,6 @@
 """Top-1 and top-5 error over a data set, on the centre crop or on ten crops (section 4.1)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,6 +81,15 @@ class Predictions:
     probabilities: np.ndarray  # float64 (N, K)
 
 
+OnImages = Callable[[Sequence[str], np.ndarray, np.ndarray], object]
+"""Is told of some images: their names, labels (n,) and class probabilities (n, K)."""
+
+
+def described(dataset: Dataset, indices: np.ndarray) -> list[str]:
+    """Where the images at `indices` come from."""
+    return [dataset.describe(int(index)) for index in indices]
+
+
 def evaluate_model(
     model: TrainedModel,
     dataset: Dataset,
@@ -93,12 +102,14 @@ def evaluate_model(
     on_batch: Callable[[int], object] | None = None,
     note: str = "",
     loss: Loss | None = None,
+    on_images: OnImages | None = None,
 ) -> Evaluation:
     """Errors of `model` on every readable image of `dataset`, each counted once.
 
     `labels` maps the data set's labels to the model's, where they differ; `on_batch` is called with
-    the number of images of each batch done. The result's `loss` is the cross-entropy, or that of
-    `loss` on the centre crop's scores.
+    the number of images of each batch done, `on_images` with what was found. The result's `loss` is
+    the cross-entropy, or that of `loss` on the centre crop's scores, which goes without
+    `on_images`.
     """
     loader = loader or Loader(dataset, model.preprocessing.recipe.image_size)
     images, sums = 0, np.zeros(3)
@@ -106,7 +117,10 @@ def evaluate_model(
         truth = batch.labels if labels is None else labels[batch.labels]
         images += len(truth)
         if loss is None or isinstance(loss, SoftmaxCrossEntropy):
-            sums += _sums(model.probabilities(batch.images, crops), truth)
+            p = model.probabilities(batch.images, crops)
+            sums += _sums(p, truth)
+            if on_images is not None:
+                on_images(described(dataset, batch.indices), truth, p)
         else:
             sums += _sums_with(loss, model, batch.images, truth)
         if on_batch is not None:

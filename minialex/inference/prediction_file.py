@@ -28,12 +28,12 @@ class PredictionFile:
         self._csv = csv.writer(file, lineterminator="\n")
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Write a row, values by column; CSV has 1 and 0 for truth values, and no lists."""
+        """Write a row, values by column; CSV has 1 and 0 for truth values."""
         self.rows += 1
         if self._lines:
             self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
             return
-        cells = {name: _cell(value) for name, value in row.items() if not isinstance(value, list)}
+        cells = {k: int(v) if isinstance(v, bool) else v for k, v in row.items()}
         if self.rows == 1:
             self._csv.writerow(cells)
         self._csv.writerow(cells.values())
@@ -57,7 +57,3 @@ def judged_row(
         "probability": round(float(probability), 6),
         "right": bool(right),
     }
-
-
-def _cell(value: Any) -> Any:
-    return int(value) if isinstance(value, bool) else value

@@ -19,6 +19,7 @@ from minialex.models import Model
 from minialex.models.recipe import Recipe
 from minialex.parallel import DeviceConfig
 from minialex.training import augmentation, fit
+from minialex.training.watch import require_log
 from minialex.utils.arguments import (
     FRACTION,
     SEED,
@@ -240,6 +241,22 @@ class TrainConfig:
         metavar="S",
         free_on_resume=True,
     )
+    log_steps: int | None = option(
+        None,
+        "a row in steps.csv every N steps; 0: none (default: each of the first 100,000, then one "
+        "in ten, ...)",
+        group=RUN,
+        type=integer(0),
+        metavar="N",
+        free_on_resume=True,
+    )
+    log: str | None = option(
+        None,
+        "tensorboard: also write events for TensorBoard into the run folder",
+        group=RUN,
+        metavar="NAME",
+        free_on_resume=True,
+    )
     report: bool = option(
         True,
         "at the end write results.html and predictions.csv into the run folder",
@@ -260,6 +277,7 @@ class TrainConfig:
         check(self)
         losses.get(self.loss, self.margin)
         fit.require_recipe(self.recipe)
+        require_log(self.log)
         self.fold_numbers()
         if self.minutes is not None and self.epochs is not None:
             raise InputError("minutes and epochs both say how long to train: give one of them")

@@ -24,6 +24,7 @@ from minialex.training.recovery import NeverLearnt, NotLearning
 from minialex.training.run_folder import resume_command
 from minialex.training.state import State
 from minialex.training.step import Done, TrainStep
+from minialex.training.watch import CallbackFailed, Watch
 from minialex.tree import Tree
 from minialex.utils.interrupt import Interrupt, Interrupted
 from minialex.utils.progress import Progress
@@ -65,6 +66,7 @@ class Trainer:
     stop_early: int | None = None  # epochs without a lower validation loss
     recovers: bool = False  # a run that no longer learns goes back, with a lower rate
     first: Callable[[], Tree] = dict  # the parameters that it started with, on the host
+    watch: Watch = field(default_factory=Watch)
 
     @property
     def recipe(self) -> Recipe:
@@ -134,6 +136,7 @@ class Trainer:
             untimed = 0 if state.epoch_seconds else state.images  # older versions kept no time
             epochs = recipe.epochs if self.minutes is None else None
             self.show.epoch(state.epoch + 1, epochs, count, state.images)
+            self.watch.begin()
 
             batches = self.loader.batches(order, recipe.batch_size, first=state.position)
             for batch in _read(batches) if not self._out_of_time(state) else ():
@@ -179,6 +182,8 @@ class Trainer:
             state.loss_sum += done.loss * len(done.batch)
             state.trend = recovery.Trend(*state.trend).add(done.loss).as_tuple()
             self.show.step(len(done.batch), done.loss, self._share(state))
+            rate = done.rates.weight
+            self.watch.made(done.step + 1, state.epoch + 1, done.loss, rate, len(done.batch))
 
     def require_learning(self, state: State) -> None:
         """Raise `NotLearning` if the run has come to its end without one."""
@@ -373,6 +378,7 @@ def run_to_end(
     def save() -> None:
         nonlocal saved, saved_step
         trainer.add_losses(state, wait=True)
+        trainer.watch.flush()  # before the state: a resumed run cuts off what it makes again
         state.save(last, trainer.initial)
         saved, saved_step = time.monotonic(), state.step
 
@@ -393,6 +399,9 @@ def run_to_end(
                     advised = _advise(trainer, state)
             if event != "step" or stop or due:
                 save()
+            trainer.watch.tell()
+            if event == "epoch":
+                trainer.watch.epoch(state.history[-1])
             if stop:
                 break
 
@@ -409,6 +418,11 @@ def run_to_end(
         except Interrupted:  # while images were read
             if saved_step != state.step:
                 save()
+        except CallbackFailed as failed:
+            show.close()
+            if saved_step != state.step:
+                save()
+            raise failed.error from failed.error.__cause__
         except ReadingFailed as error:
             if saved_step != state.step:
                 save()
@@ -416,6 +430,8 @@ def run_to_end(
                 f"{error}; the state after step {state.step} is saved, continue with: "
                 f"{resume_command(folder)}"
             ) from error
+        finally:
+            trainer.watch.close()
         interrupted = interrupt.requested  # also one that came while the last state was saved
     show.close()
     show.say(_closing_line(state, folder, trainer.initial.devices.peak_memory()))

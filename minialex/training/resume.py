@@ -55,7 +55,7 @@ def inherited(out: str | Path | None, data: Any, given: dict[str, Any]) -> dict[
 def given_before(folder: Path, data: Any = None) -> dict[str, Any]:
     """The arguments that the run in `folder` was started with; `data` says where it lies now."""
     settings = run_folder.read_config(folder)["settings"]
-    names = {one.name for one in options(TrainConfig)}
+    names = {one.name for one in options(TrainConfig)} - {"log"}
     stored = {name: value for name, value in {**_ADDED, **settings}.items() if name in names}
     if data is None and stored.get("data") is None:
         raise InputError(

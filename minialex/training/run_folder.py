@@ -6,6 +6,7 @@ last.safetensors      the newest state: parameters, velocities, counters
 best.safetensors      the weights with the lowest validation loss
 classes.txt           class names in label order
 held_out.txt          the images held out for validation, if they were drawn: digest, bytes, name
+steps.csv             one row a step: loss, learning rate, images per second
 results.html          what it learnt: curves, accuracy by class, mistakes; needs no server
 predictions.csv       what the best weights say of each validation image
 .lock                 empty; locked by the process that trains in the folder

@@ -16,6 +16,7 @@ from minialex.training.loop import Result, Trainer, run_to_end
 from minialex.training.resume import changes, inherited, rate_jump, stored_config
 from minialex.training.setup import Setup, set_up
 from minialex.training.state import State, restore
+from minialex.training.watch import OnEpoch, OnStep, Watch
 from minialex.utils.arguments import FilePath, Flag
 from minialex.utils.options import documented
 from minialex.utils.progress import Progress
@@ -28,6 +29,8 @@ def train(
     resume: bool = False,
     progress: bool = True,
     verbose: bool = False,
+    on_step: OnStep | None = None,
+    on_epoch: OnEpoch | None = None,
     **arguments: Any,
 ) -> Result:
     out = None if out is None else FilePath().check("out", out)
@@ -45,7 +48,7 @@ def train(
         held_out.write_list(folder, about)
         if held.said:
             show.say(held.said)
-        run = _Start(setup, folder, about)
+        run = _Start(setup, folder, about, on_step, on_epoch)
         try:
             trainer, state = run.resumed() if held.about is not None else run.fresh()
             result = run_to_end(trainer, state, config.checkpoint_every, config.max_steps)
@@ -67,6 +70,11 @@ train.__doc__ = f"""Train a network and keep the run in a folder.
                         never stopped
     progress            print what happens, with a progress bar
     verbose             print each layer's statistics at the start, too
+    on_step             called after each update with a `minialex.training.watch.StepInfo`: step,
+                        epoch, loss, learning_rate, images_per_second
+    on_epoch            called after each epoch, when its state is saved, with an `EpochInfo`:
+                        epoch, step, train_loss, val_loss, val_accuracy, learning_rate, seconds,
+                        run_dir
 {documented(TrainConfig, DeviceConfig)}
 
     `data` may be `Splits` made in Python. SIGINT, SIGTERM, SIGUSR1 and SIGHUP save the state and
@@ -74,7 +82,8 @@ train.__doc__ = f"""Train a network and keep the run in a folder.
     be where its images lie now, and `epochs`, `lr`, `schedule` and all that says where and how to
     run may change.
     Raises InputError or FileNotFoundError for what cannot be used, and TrainingError for a loss
-    that is not finite.
+    that is not finite. What `on_step` and `on_epoch` raise ends training and is raised again; the
+    state is saved before, so that the run can be resumed.
     """
 
 
@@ -85,6 +94,8 @@ class _Start:
     setup: Setup
     folder: Path
     about: dict[str, Any]
+    on_step: OnStep | None = None
+    on_epoch: OnEpoch | None = None
 
     def fresh(self) -> tuple[Trainer, State]:
         """Measure the mean image, take the first weights, and save the first state."""
@@ -120,7 +131,16 @@ class _Start:
         )
         for sentence in (*setup.devices.describe()[1:], *announce.remarks(splits)):
             setup.show.say(sentence)
-        return setup.trainer(classifier, self.folder)
+        watch = Watch(
+            self.folder,
+            step=state.step,
+            every=config.log_steps,
+            log=config.log,
+            on_step=self.on_step,
+            on_epoch=self.on_epoch,
+            show=setup.show,
+        )
+        return replace(setup.trainer(classifier, self.folder), watch=watch)
 
 
 def _note_changes(state: State, before: Recipe, now: Recipe, images: int, show: Progress) -> None:

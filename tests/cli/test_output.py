@@ -1,5 +1,6 @@
 """What the commands print and write."""
 
+import csv
 import json
 import os
 import re
@@ -151,3 +152,37 @@ def test_photographs_train_and_a_truncated_one_is_named(command, tmp_path):
     assert reason == f"  {folder / held_out} is not an image that Pillow can read: it is empty"
     [found] = json.loads(command(f"evaluate --model-file {tmp_path}/run --json")[1])
     assert (list(found["skipped"]), found["remarks"]) == ([str(folder / held_out)], [below])
+
+
+def test_evaluate_by_class_and_each_prediction(here, command):
+    line = "evaluate --model-file runs/tiny --by-class --predictions seen"
+    code, output, err = command(f"{line}.csv")
+    assert code == 0, err
+    table = output[output.index("\nclass") + 1 :].splitlines()
+    assert table[0].split() == ["class", "images", "accuracy", "95%", "interval"]
+    shares = [float(row.split("%")[0].split()[-1]) for row in table[1:13]]
+    assert shares == sorted(shares)
+    assert table[13:] == ["seen.csv: 12 images"]
+    code, output, err = command(f"{line}.jsonl --json")
+    assert code == 0, err
+    [document] = json.loads(output)
+    rows = [json.loads(row) for row in (here / "seen.jsonl").read_text().splitlines()]
+    assert sum(row["right"] for row in rows) == sum(c["right"] for c in document["by_class"])
+    assert np.mean([row["right"] for row in rows]) == pytest.approx(document["accuracy"])
+    assert {row["label"] for row in rows} == {c["class"] for c in document["by_class"]}
+
+
+def test_predict_writes_a_row_a_photograph(here, command, monkeypatch):
+    monkeypatch.setattr("minialex.cli.images._BATCH", 2)
+    names = "photo.jpg shapes:3 --model-file runs/tiny --top 2"
+    documents = json.loads(command(f"predict {names} --json")[1])
+    for kind, rows_of in (("csv", csv.DictReader), ("jsonl", lambda f: map(json.loads, f))):
+        code, output, err = command(f"predict {names} --out rows.{kind}")
+        assert (code, output) == (0, f"rows.{kind}: 4 images\n"), err
+        with open(here / f"rows.{kind}", encoding="utf-8", newline="") as file:
+            rows = list(rows_of(file))
+        for row, document in zip(rows, documents, strict=True):
+            first, second = document["predictions"]
+            assert row["file"] == document["image"]
+            assert (row["predicted"], row["predicted_2"]) == (first["class"], second["class"])
+            assert float(row["probability"]) == pytest.approx(first["probability"], abs=1e-6)

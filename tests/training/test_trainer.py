@@ -59,6 +59,7 @@ def test_a_run_folder_holds_what_it_promises(unbroken):
         "config.json",
         "history.csv",
         "last.safetensors",
+        "steps.csv",
     }
     assert len((unbroken.run_dir / "classes.txt").read_text().splitlines()) == 12
     assert json.loads((unbroken.run_dir / "config.json").read_text())["settings"]["seed"] == 3

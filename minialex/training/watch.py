@@ -1,0 +1,204 @@
+"""Who is told of steps and epochs: steps.csv, TensorBoard, and functions of the user's own."""
+
+import csv
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from minialex.errors import InputError, unknown
+from minialex.utils import atomic
+from minialex.utils.progress import Progress
+
+LOGS = ("tensorboard",)
+COLUMNS = ("step", "loss", "learning_rate", "images_per_second")
+_AT_ONCE = 1000  # rows that are kept until they are written
+
+
+@dataclass(frozen=True)
+class StepInfo:
+    """A step that was made, as `on_step` is told of it."""
+
+    step: int  # updates made so far, this one included
+    epoch: int  # that it belongs to, from 1
+    loss: float  # of its batch, before the update
+    learning_rate: float
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class EpochInfo:
+    """An epoch that was made, as `on_epoch` is told of it; its state is saved already.
+
+    Without validation images there is no `val_loss` and no `val_accuracy`.
+    """
+
+    epoch: int  # from 1
+    step: int  # updates made so far
+    train_loss: float
+    val_loss: float | None
+    val_accuracy: float | None  # 0 … 1
+    learning_rate: float
+    seconds: float  # of training and validation so far
+    run_dir: Path
+
+
+OnStep = Callable[[StepInfo], object]
+OnEpoch = Callable[[EpochInfo], object]
+
+
+class CallbackFailed(Exception):
+    """A function of the user's raised `error`."""
+
+    def __init__(self, error: Exception):
+        super().__init__(str(error))
+        self.error = error
+
+
+def require_log(name: str | None) -> None:
+    """Refuse a log that there is not, or whose package is not installed."""
+    if name is None:
+        return
+    if name not in LOGS:
+        raise unknown("log", name, LOGS)
+    try:
+        import tensorboardX  # noqa: F401
+    except ImportError:
+        raise InputError(
+            "--log tensorboard needs tensorboardX: pip install 'minialex[tensorboard]'"
+        ) from None
+
+
+def has_row(step: int, every: int | None) -> bool:
+    """Whether a step has a row: each `every`th, 0 for none.
+
+    By default all of the first 99,999, then one in ten, from a million on one in a hundred, ...
+    """
+    if every is None:
+        every = 10 ** max(0, len(str(step)) - 5)
+    return every > 0 and step % every == 0
+
+
+class Watch:
+    """Writes what a run's steps were and tells the user's functions of them.
+
+    Without a folder nothing is written. Rows of steps after `step`, which a resumed run makes
+    again, are removed.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None = None,
+        *,
+        step: int = 0,
+        every: int | None = None,
+        log: str | None = None,
+        on_step: OnStep | None = None,
+        on_epoch: OnEpoch | None = None,
+        show: Progress | None = None,
+    ):
+        self._folder, self._every = folder, every
+        self._on_step, self._on_epoch, self._show = on_step, on_epoch, show
+        self._rows: list[tuple[str, ...]] = []
+        self._untold: list[StepInfo] = []
+        self._since = time.monotonic()
+        self._path = None if folder is None or every == 0 else folder / "steps.csv"
+        self._board = None if log is None or folder is None else _board(folder, step)
+        if self._path is not None and self._path.exists():
+            _cut(self._path, step)
+
+    def begin(self) -> None:
+        """Steps are timed from now on."""
+        self._since = time.monotonic()
+
+    def made(self, step: int, epoch: int, loss: float, learning_rate: float, images: int) -> None:
+        """Keep a step until it is written, and told of."""
+        now = time.monotonic()
+        rate, self._since = images / max(now - self._since, 1e-9), now
+        info = StepInfo(step, epoch, loss, learning_rate, rate)
+        if self._on_step is not None:
+            self._untold.append(info)
+        if not has_row(step, self._every):
+            return
+        if self._board is not None:
+            self._board.add_scalar("loss/training", loss, step)
+            self._board.add_scalar("learning_rate", learning_rate, step)
+            self._board.add_scalar("images_per_second", rate, step)
+        if self._path is not None:
+            self._rows.append((f"{step}", f"{loss:.7g}", f"{learning_rate:.7g}", f"{rate:.5g}"))
+            if len(self._rows) >= _AT_ONCE:
+                self.flush()
+
+    def tell(self) -> None:
+        """Call `on_step` for the steps made since; what it raises comes as `CallbackFailed`."""
+        while self._untold:
+            _call(self._on_step, self._untold.pop(0))
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """Log an epoch by its row of the history, and call `on_epoch`."""
+        error = row["val_top1_error"]
+        info = EpochInfo(
+            row["epoch"],
+            row["step"],
+            row["train_loss"],
+            row["val_loss"],
+            None if error is None else 1 - error,
+            row["learning_rate"],
+            row["seconds"],
+            self._folder or Path(),
+        )
+        if self._board is not None and info.val_accuracy is not None:
+            self._board.add_scalar("loss/validation", info.val_loss, info.step)
+            self._board.add_scalar("accuracy/validation", info.val_accuracy, info.step)
+        _call(self._on_epoch, info)
+
+    def flush(self) -> None:
+        """Write what is kept; where that fails, steps.csv ends and the run goes on."""
+        if self._board is not None:
+            self._board.flush()
+        if self._path is None or not self._rows:
+            return
+        try:
+            new = not self._path.exists()
+            with open(self._path, "a", encoding="utf-8", newline="") as file:
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerows([COLUMNS, *self._rows] if new else self._rows)
+        except OSError as error:
+            if self._show is not None:
+                self._show.say(f"no more rows in {self._path}: {error.strerror}")
+            self._path = None
+        self._rows.clear()
+
+    def close(self) -> None:
+        """Write the rest."""
+        self.flush()
+        if self._board is not None:
+            self._board.close()
+            self._board = None
+
+
+def _call(function: Callable[[Any], object] | None, info: StepInfo | EpochInfo) -> None:
+    if function is None:
+        return
+    try:
+        function(info)
+    except Exception as error:
+        raise CallbackFailed(error) from error
+
+
+def _cut(path: Path, step: int) -> None:
+    """Remove the rows of later steps, and a last one that was not written to its end."""
+    with open(path, encoding="utf-8", newline="") as old, atomic.text_file(path) as new:
+        for line in old:
+            first = line.partition(",")[0]
+            later = first.isdecimal() and int(first) > step
+            if line.endswith("\n") and not later:
+                new.write(line)
+
+
+def _board(folder: Path, step: int) -> Any:
+    """TensorBoard's writer; events of later steps than `step`, which are made again, are hidden."""
+    from tensorboardX import SummaryWriter
+
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
