@@ -380,7 +380,14 @@ def resolve_model(config: TrainConfig, splits: Splits, stored: Recipe | None = N
         recipe = stored or model.recipe
     else:
         trained = config.initial is not None
-        recipe = fit.fit(model.recipe, len(splits.train), **length, trained=trained)
+        colours = model.network.input_shape[2] == 3
+        recipe = fit.fit(
+            model.recipe,
+            len(splits.train),
+            **length,
+            trained=trained,
+            augment=colours and config.crops is not False and config.freeze is None,
+        )
     recipe = replace(recipe, **{k: v for k, v in asked.items() if v is not None})
     native = splits.train.native_size
     if native is not None and 2 * native < recipe.resize and not config.allow_upscaling:

@@ -25,6 +25,15 @@ ENOUGH = 10_000  # updates of a published recipe from which on it is left as it 
 UPDATES_PER_EPOCH = 25  # at least, where the smallest batch allows it
 SMALLEST_BATCH = 16
 WARMUP = 0.05  # of the epochs
+OFTEN = 20  # epochs from which on images are seen so often that the paper's crops are too few
+STRONG: dict[str, Any] = {
+    "crop_scale": 0.35,
+    "aspect": 1.33,
+    "brightness": 0.3,
+    "contrast": 0.3,
+    "saturation": 0.3,
+    "erasing": 0.25,
+}
 MANY_IMAGES = 50_000  # from which on the paper's network is the default
 
 
@@ -46,10 +55,12 @@ def fit(
     lr: float | None = None,
     schedule: str | None = None,
     trained: bool = False,
+    augment: bool = True,
 ) -> Recipe:
     """`published` with what was asked for, and the rest of it fitted to `images`.
 
-    `trained` weights to start from need fewer updates.
+    `trained` weights to start from need fewer updates. `augment` allows the stronger augmentation
+    of small data sets.
     """
     asked: dict[str, Any] = {
         "epochs": epochs,
@@ -71,6 +82,8 @@ def fit(
         schedule="cosine",
         warmup=round(WARMUP * length, 2) if lr is None and schedule is None else 0.0,
     )
+    if augment and fitted.random_crops and length >= OFTEN:
+        fitted = replace(fitted, **STRONG)
     return replace(fitted, **given)
 
 

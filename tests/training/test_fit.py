@@ -49,6 +49,29 @@ def test_what_is_asked_for_is_given():
     assert fitted.warmup == 0  # of a rate of one's own none is wanted
 
 
+def test_images_that_are_seen_often_are_augmented_more():
+    strong = fit.fit(SMALL, 450)
+    assert {name: getattr(strong, name) for name in fit.STRONG} == fit.STRONG
+    for weak in (
+        fit.fit(SMALL, 450, epochs=fit.OFTEN - 1),
+        fit.fit(SMALL, 450, augment=False),
+        fit.fit(replace(SMALL, random_crops=False), 450),
+        fit.fit(SMALL, 1_000_000),
+    ):
+        assert not weak.warps
+
+
+@pytest.mark.parametrize(
+    ("given", "warps"),
+    [({}, True), ({"crops": False}, False), ({"crop_scale": 1.0, "aspect": 1.0}, True)],
+)
+def test_augmentation_is_a_matter_of_choice(given, warps):
+    recipe = resolve_model(TrainConfig(**given), open_data("shapes:48")).recipe
+    assert recipe.warps is warps
+    for name in ("crop_scale", "aspect"):
+        assert getattr(recipe, name) == given.get(name, fit.STRONG[name] if warps else 1.0)
+
+
 def test_a_warm_up_rises_to_the_schedule():
     recipe = Recipe(schedule="cosine", epochs=100, warmup=5.0, lr=1.0, bias_rate=2.0)
     rates = [schedules.rates(recipe, 0.5 * i, []) for i in range(14)]
