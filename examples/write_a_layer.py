@@ -4,7 +4,7 @@
 
 The layer is the leaky ReLU, y = x where x > 0 and slope · x elsewhere. A layer is a frozen
 dataclass with its hyper-parameters, a forward pass, and under it a backward pass; it names no array
-library and runs on every backend.
+library and runs on every backend that has the functions of the array API.
 """
 
 from dataclasses import dataclass
