@@ -312,3 +312,24 @@ def test_a_prototxt_is_a_network_too(tmp_path, capsys):
     with pytest.raises(InputError, match="input_size=N"):
         model_of(path)
     assert model_of(path, size=9).network.input_shape == (9, 9, 3)
+
+
+def test_columns_of_dense_layers_that_pass_each_other_on(tmp_path):
+    """As cuda-convnet2 divides them: each reads all the others' through a layer that passes on."""
+    start = SMALL[: SMALL.index("[fc10]")]
+    text = start
+    for x in "ab":
+        text += column(f"fc1{x}", type="fc", inputs="rnorm1", outputs=8, neuron="relu")
+    for x in "ab":
+        text += column(f"pass{x}", type="pass", inputs="fc1a,fc1b")
+    for x in "ab":
+        text += column(f"fc2{x}", type="fc", inputs=f"pass{x}", outputs=6)
+    text += column("pass2", type="pass", inputs="fc2a,fc2b")
+    text += column("fc3", type="fc", inputs="pass2", outputs=4)
+    path = written(tmp_path, text, None)
+    network = model_of(path).network
+    assert [(n, s["weight"]) for n, s in network.parameter_shapes().items()][1:] == [
+        *(("fc1", (4096, 16)), ("fc2", (16, 12)), ("fc3", (12, 4)))
+    ]
+    total = sum(node.parameters for node in open_cfg(path).nodes.values())
+    assert total == network.parameter_count

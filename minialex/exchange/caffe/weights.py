@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from minialex.exchange.caffe.layers import CaffeLayer
+from minialex.exchange.tensors import convolution_weight, dense_weight
 from minialex.layers import Conv2D, Dense, Layer
 from minialex.layers.base import Params, Shape
 
@@ -22,16 +23,12 @@ def parameters(source: CaffeLayer, blobs: Sequence[Any], layer: Layer, shape: Sh
     weight = np.asarray(blobs[0])
     if isinstance(layer, Conv2D):
         r, s, c, k = wanted["weight"]
-        weight = _shaped(source, weight, (k, c, r, s)).transpose(2, 3, 1, 0)  # (R, S, C/G, K)
+        weight = convolution_weight(_shaped(source, weight, (k, c, r, s)))
     elif isinstance(layer, Dense):
         inputs, outputs = wanted["weight"]
         if source.fields.sub("inner_product_param").flag("transpose", False):
             weight = _shaped(source, weight, (inputs, outputs)).T
-        weight = _shaped(source, weight, (outputs, inputs))
-        if len(shape) == 3:
-            h, w, c = shape
-            weight = weight.reshape(outputs, c, h, w).transpose(0, 2, 3, 1)  # (O, H, W, C)
-        weight = weight.reshape(outputs, inputs).T  # (I, O)
+        weight = dense_weight(_shaped(source, weight, (outputs, inputs)), shape)
     bias = np.asarray(blobs[1]) if len(blobs) == 2 else np.zeros(wanted["bias"])
     return {
         "weight": np.ascontiguousarray(weight, np.float32),

@@ -124,7 +124,7 @@ def _outputs(node: Node, below: list[Node], size: int, classes: int) -> tuple[in
     if kind in ("fc", "treefc"):
         units = node.integer("outputs") if kind == "fc" else classes
         return units, 0, sum(one.outputs for one in below) * units + units
-    if kind == "concat":
+    if kind == "concat" or (kind == "pass" and len(below) > 1):
         return sum(one.outputs for one in below), 0, 0
     if kind in _SAME:
         return below[0].channels, below[0].size, 0

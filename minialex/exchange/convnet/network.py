@@ -6,7 +6,7 @@ convolution that reads its own column only has a group for each column, one that
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from minialex.exchange.convnet.cfg import Sections
@@ -46,7 +46,7 @@ def network(nodes: Mapping[str, Node], parameters: Sections) -> tuple[Network, d
     here = [node.name for node in nodes.values() if node.kind == "data" and node.channels == 3]
     image = nodes[here[0]]
     made: list[tuple[str, Layer]] = []
-    left = [node for node in nodes.values() if node.kind != "data"]
+    left = _without_passes(nodes)
     while left:
         column = _next(left, here)
         node = column[0]
@@ -90,6 +90,19 @@ def recipe(nodes: Mapping[str, Node], parameters: Sections) -> dict[str, Any]:
     fields |= {"momentum": mine[0].number("momw", 0.9), "weight_decay": common}
     others = {name: one / common for name, one in decays.items() if one != common and common}
     return fields | ({"layer_decays": others} if others else {})
+
+
+def _without_passes(nodes: Mapping[str, Node]) -> list[Node]:
+    """The layers but data; what reads a layer that only passes others on reads those."""
+    passed: dict[str, tuple[str, ...]] = {}
+    found = []
+    for node in nodes.values():
+        inputs = tuple(one for name in node.inputs for one in passed.get(name, (name,)))
+        if node.kind == "pass":
+            passed[node.name] = inputs
+        elif node.kind != "data":
+            found.append(replace(node, inputs=inputs))
+    return found
 
 
 def _next(left: Sequence[Node], here: Sequence[str]) -> list[Node]:
