@@ -158,7 +158,7 @@ def load_all(
 
 def newest_run(root: Path) -> Path:
     """The run folder in `root` with the newest weights."""
-    weights = list(root.glob("*/last.safetensors"))
+    weights = [*root.glob("*/last.safetensors"), *root.glob("*/best.safetensors")]
     if not weights:
         raise InputError(
             f"no run in {root}/: name a run folder or a weight file with --model-file, or train a "

@@ -136,12 +136,22 @@ class Classifier:
             )
 
     def save(
-        self, path: str | Path, state: dict | None = None, tensors: dict | None = None
+        self,
+        path: str | Path,
+        state: dict | None = None,
+        tensors: dict | None = None,
+        *,
+        half: bool = False,
     ) -> None:
-        """Write a weight file; with a training `state` and `tensors`, one to resume from."""
+        """Write a weight file; with a training `state` and `tensors`, one to resume from.
+
+        With `half` the parameters are rounded to float16, which takes half the room.
+        """
         path = FilePath().check("path", path)
         statistics = self.preprocessing.statistics
         weights = flatten(map_tree(self.devices.to_numpy, self.params))
+        if half:
+            weights = {name: _rounded(value) for name, value in weights.items()}
         described = {
             "model": {
                 "name": self.model.name,
@@ -364,6 +374,12 @@ def require_described(path: Path, described: dict[str, Any], tensors: dict[str, 
         )
 
 
+def _rounded(value: np.ndarray) -> np.ndarray:
+    """In float16, unless a number is too large for it."""
+    largest = np.finfo(np.float16).max
+    return value if np.any(np.abs(value) > largest) else value.astype(np.float16)
+
+
 def _tensor(path: Path, tensors: dict, key: str, shape: Shape) -> np.ndarray:
     found = tensors[key].shape if key in tensors else None
     if found != tuple(shape):
@@ -371,4 +387,5 @@ def _tensor(path: Path, tensors: dict, key: str, shape: Shape) -> np.ndarray:
             f"{path}: {key} is {found or 'missing'}, its model needs {tuple(shape)}: "
             "the file holds another network"
         )
-    return tensors[key]
+    value = tensors[key]
+    return value.astype(np.float32) if value.dtype == np.float16 else value

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from minialex.errors import InputError, unknown
+from minialex.plots.by_pillow import matplotlib_missing
 from minialex.utils.atomic import write_bytes
 
 KINDS = (".png", ".svg", ".pdf")
@@ -30,6 +31,10 @@ def pyplot() -> Any:
 def require_picture(path: str | Path) -> Path:
     """`path` as a Path; InputError for a file type that cannot be written."""
     path = Path(path)
+    if path.suffix.lower() == ".svg" and matplotlib_missing():
+        raise InputError(
+            f"{path}: SVG needs Matplotlib (pip install 'minialex[figures]'); .png does not"
+        )
     if path.suffix.lower() not in KINDS:
         raise unknown("file type", path.suffix or str(path), KINDS)
     return path

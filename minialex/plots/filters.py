@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from minialex.inference.filters import colours, first_kernels
-from minialex.plots.figure import pyplot, write
+from minialex.plots.by_pillow import below_each_other, matplotlib_missing, save
+from minialex.plots.figure import pyplot, require_picture, write
+from minialex.plots.kernel_sheet import kernel_sheets
 
 if TYPE_CHECKING:
     from minialex.inference.classifier import Classifier
@@ -22,6 +24,8 @@ def kernels(classifier: Classifier, path: str | Path, towers: int | None = None)
 
     `towers` is as for `inference.filters.colours`, whose median is printed above each tower.
     """
+    if matplotlib_missing():
+        return save(below_each_other(kernel_sheets(classifier, towers)), require_picture(path))
     found = colours(classifier, towers)
     weight = first_kernels(classifier)
     plt = pyplot()

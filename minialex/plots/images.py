@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minialex.errors import InputError
-from minialex.plots.figure import RIGHT, WRONG, pyplot, shortened, write
+from minialex.plots.by_pillow import grid, matplotlib_missing, save
+from minialex.plots.figure import RIGHT, WRONG, pyplot, require_picture, shortened, write
 
 if TYPE_CHECKING:
     from minialex.data.dataset import Dataset
@@ -33,7 +34,7 @@ def predictions(
     guesses = classifier.predict(images, top=5)
     columns = min(4, len(guesses))
     rows = -(-len(guesses) // columns)
-    figure, grid = plt.subplots(
+    figure, axes_grid = plt.subplots(
         2 * rows,
         columns,
         figsize=(2.3 * columns, 3.5 * rows),
@@ -41,10 +42,10 @@ def predictions(
         layout="constrained",
         gridspec_kw={"height_ratios": [2, 1] * rows},
     )
-    for axes in grid.ravel():
+    for axes in axes_grid.ravel():
         axes.set_axis_off()
     for i, (image, best) in enumerate(zip(images, guesses, strict=True)):
-        picture, bars = grid[2 * (i // columns) : 2 * (i // columns) + 2, i % columns]
+        picture, bars = axes_grid[2 * (i // columns) : 2 * (i // columns) + 2, i % columns]
         title = titles[i] if titles else ""
         picture.imshow(_resized(image))
         picture.set_title(shortened(title, _LABEL + 2), fontsize=9, color="black")
@@ -86,24 +87,31 @@ def neighbors(
     """
     if not queries or not rows[0]:
         raise InputError("there are no neighbours to draw")
+    if matplotlib_missing():
+        shown = [
+            [_resized(image, 128) for image in (query, *row)]
+            for query, row in zip(queries, rows, strict=True)
+        ]
+        words = labels and [[shortened(label, 16) for label in row] for row in labels]
+        return save(grid(shown, ("query", "nearest"), title, words), require_picture(path))
     plt = pyplot()
     columns = 1 + max(map(len, rows))
-    figure, grid = plt.subplots(
+    figure, axes_grid = plt.subplots(
         len(queries),
         columns,
         figsize=(1.3 * columns + 0.2, (1.3 + 0.2 * bool(labels)) * len(queries) + 0.5),
         squeeze=False,
         layout="constrained",
     )
-    for axes in grid.ravel():
+    for axes in axes_grid.ravel():
         axes.set(xticks=[], yticks=[], frame_on=False)
     for i, (query, row) in enumerate(zip(queries, rows, strict=True)):
         for j, image in enumerate([query, *row]):
-            grid[i, j].imshow(_resized(image, 128))
+            axes_grid[i, j].imshow(_resized(image, 128))
             if labels:
-                grid[i, j].set_xlabel(shortened(labels[i][j], 16), fontsize=7, color="black")
-    grid[0, 0].set_title("query", fontsize=9, color="black")
-    grid[0, 1].set_title("nearest", fontsize=9, color="black")
+                axes_grid[i, j].set_xlabel(shortened(labels[i][j], 16), fontsize=7, color="black")
+    axes_grid[0, 0].set_title("query", fontsize=9, color="black")
+    axes_grid[0, 1].set_title("nearest", fontsize=9, color="black")
     figure.suptitle(title, fontsize=10, color="black")
     return write(plt, figure, path)
 

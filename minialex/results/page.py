@@ -11,8 +11,8 @@ from minialex import __version__
 from minialex.errors import InputError
 from minialex.inference.by_class import by_class, confusion, most_confused
 from minialex.inference.classifier import Classifier
+from minialex.plots.kernel_sheet import kernel_sheets
 from minialex.results.chart import chart, interval_bar
-from minialex.results.kernel_sheet import kernel_sheets
 from minialex.results.markup import (
     Cell,
     Html,

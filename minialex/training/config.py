@@ -241,6 +241,13 @@ class TrainConfig:
         metavar="S",
         free_on_resume=True,
     )
+    half: bool = option(
+        False,
+        "store best.safetensors in float16: half the size",
+        group=RUN,
+        type=Flag(),
+        free_on_resume=True,
+    )
     log_steps: int | None = option(
         None,
         "a row in steps.csv every N steps; 0: none (default: each of the first 100,000, then one "

@@ -67,6 +67,7 @@ class Trainer:
     recovers: bool = False  # a run that no longer learns goes back, with a lower rate
     first: Callable[[], Tree] = dict  # the parameters that it started with, on the host
     watch: Watch = field(default_factory=Watch)
+    half: bool = False  # whether the best weights are stored in float16
 
     @property
     def recipe(self) -> Recipe:
@@ -394,7 +395,8 @@ def run_to_end(
                 state.require_finite(last, trainer.initial)
                 run_folder.write_history(folder, state.history)
                 if _is_best(state):
-                    trainer.classifier(state).save(folder / "best.safetensors")
+                    best = folder / "best.safetensors"
+                    trainer.classifier(state).save(best, half=trainer.half)
                 if not advised:
                     advised = _advise(trainer, state)
             if event != "step" or stop or due:

@@ -118,6 +118,7 @@ class Setup:
             config.stop_early,
             recovers=config.recipe == fit.FITTED,
             first=self.first_params,
+            half=config.half,
         )
         return trainer if config.freeze is None else self._frozen(trainer, config.freeze)
 

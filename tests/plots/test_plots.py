@@ -1,5 +1,7 @@
 """Figures are on white, with all their words, none of which overlap."""
 
+import sys
+
 import numpy as np
 import pytest
 from helpers.untrained import untrained
@@ -165,3 +167,40 @@ def test_another_kind_of_file_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"unknown file type '\.txt'"):
         plots.curves(history(0.5), tmp_path / "c.txt")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def bare(monkeypatch):
+    """As where Matplotlib is not installed."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+
+
+@pytest.mark.usefixtures("bare")
+def test_kernels_need_pillow_alone(classifier, tmp_path):
+    path = plots.kernels(classifier, tmp_path / "k.png")
+    with Image.open(path) as image:
+        assert image.size == (16 * 49 + 8, 2 * (18 + 2 * 49 + 4))  # two towers, two rows each
+        rows = np.asarray(image).min(axis=(1, 2))
+        kernel = np.asarray(image)[18 + 2 : 18 + 47, 4 + 2 : 4 + 47]
+    assert on_white(path)
+    assert rows[:18].min() < 100  # letters above the first
+    weight = classifier.params["conv1"]["weight"][..., 0]
+    wanted = 127.5 + 127.5 * weight / np.abs(weight).max()
+    np.testing.assert_allclose(kernel[4::9, 4::9], wanted, atol=0.51)
+    assert plots.kernels(classifier, tmp_path / "k.pdf").read_bytes().startswith(b"%PDF")
+    with pytest.raises(InputError, match=r"SVG needs Matplotlib .*\.png does not"):
+        plots.kernels(classifier, tmp_path / "k.svg")
+
+
+@pytest.mark.usefixtures("bare")
+@pytest.mark.parametrize("labels", [None, [["a query", "b", "c"], ["d", "e", "f"]]])
+def test_neighbours_need_pillow_alone(tmp_path, labels):
+    images = [np.full((40, 40, 3), 30 * i, np.uint8) for i in range(6)]
+    rows = [images[2:4], images[4:6]]
+    path = plots.neighbors(images[:2], rows, tmp_path / "n.png", "alike", labels)
+    with Image.open(path) as image:
+        assert image.size == (3 * 132 + 4, 36 + 2 * (132 + 18 * bool(labels)))
+        pixels = np.asarray(image)
+    middles = [pixels[36 + 64 + i * (132 + 18 * bool(labels)), 4 + 64 :: 132, 0] for i in (0, 1)]
+    np.testing.assert_array_equal(middles, [[0, 60, 90], [30, 120, 150]])
+    assert on_white(path)

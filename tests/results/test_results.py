@@ -16,9 +16,9 @@ from minialex.data.sources.open import open_data
 from minialex.errors import InputError
 from minialex.inference.by_class import by_class, confusion, most_confused
 from minialex.parallel import DeviceConfig
+from minialex.plots.kernel_sheet import sheet
 from minialex.results import outcomes, page
 from minialex.results.chart import chart
-from minialex.results.kernel_sheet import sheet
 from minialex.results.outcomes import Outcomes, chosen
 from minialex.training import report as reporting
 from minialex.training.report import report
@@ -75,6 +75,20 @@ def test_it_is_written_again_the_same(trained, tmp_path):
     report(trained.run_dir, tmp_path / "moved", images=5, devices=NUMPY)
     assert "5 of 12 validation images" in path.read_text()
     assert len(rows_of(table)) == 5
+
+
+def test_a_run_without_its_last_state_is_shown_too(trained):
+    before = rows_of(trained.run_dir / "predictions.csv")
+    (trained.run_dir / "last.safetensors").unlink()
+    report(trained.run_dir, devices=NUMPY)
+    assert rows_of(trained.run_dir / "predictions.csv") == before
+
+
+def test_a_run_of_frozen_layers_shows_its_images(trained, tmp_path):
+    given = {**ARGUMENTS, "initial": trained.run_dir, "freeze": "conv2", "epochs": 1}
+    minialex.train(tmp_path / "data", out=tmp_path / "tuned", val_fraction=0.5, **given)
+    assert len(rows_of(tmp_path / "tuned" / "predictions.csv")) == 12
+    assert "Surest" in (tmp_path / "tuned" / "results.html").read_text()
 
 
 def test_a_run_on_data_of_python_is_told_it_again(tmp_path, monkeypatch):

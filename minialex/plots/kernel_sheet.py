@@ -1,4 +1,4 @@
-"""First-layer kernels side by side, by Pillow's means alone."""
+"""First-layer kernels side by side, as pixels."""
 
 import numpy as np
 
