@@ -14,6 +14,7 @@ from minialex.fusion import Stage, fuse, unfused
 from minialex.layers import Dense, Dropout, InitialDraw, Layer, Mode
 from minialex.layers.base import Saved, Shape
 from minialex.tree import Tree
+from minialex.utils.table import html
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,27 @@ class Network:
         if repeated:
             raise InputError(f"layer names must differ, but {', '.join(repeated)} are used twice")
         self.shapes()  # a network whose layers do not fit together is refused here
+
+    def __repr__(self) -> str:
+        first, last = self.layers[0][0], self.layers[-1][0]
+        shape = "x".join(map(str, self.input_shape))
+        return (
+            f"<Network {shape} to {self.classes:,} outputs: {len(self.layers)} layers from "
+            f"{first} to {last}, {self.parameter_count:,} parameters>"
+        )
+
+    def _repr_html_(self) -> str:
+        """The table of its layers, for notebooks."""
+        rows = [
+            (
+                row.name,
+                type(row.layer).__name__,
+                "x".join(map(str, row.output_shape)),
+                f"{row.parameters:,}" if row.parameters else "",
+            )
+            for row in self.rows()
+        ]
+        return html(("layer", "kind", "output", "parameters"), rows)
 
     # ------------------------------------------------------------------------------ passes
 

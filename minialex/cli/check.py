@@ -3,30 +3,35 @@
 import argparse
 
 from minialex.cli.common import add_json, at_least, print_json
+from minialex.errors import InputError
 
 EXAMPLES = (
     "minialex check",
-    "minialex check --data shapes:400",
+    "minialex check shapes:400",
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backend", metavar="NAME", help="check one only (default: all available)")
     parser.add_argument(
-        "--data",
-        metavar="PATH",
-        help="check this data set instead",
+        "path", nargs="?", metavar="PATH", help="check this data set instead, also as --data PATH"
     )
+    parser.add_argument("--data", metavar="PATH", help=argparse.SUPPRESS)
     parser.add_argument(
         "--size",
         type=at_least(1),
         metavar="N",
-        help="with --data: count images smaller than this, the side that a model resizes to",
+        help="with PATH: count images smaller than this, the side that a model resizes to",
     )
     add_json(parser)
 
 
-def run(backend: str | None, data: str | None, size: int | None, json: bool) -> int:
+def run(
+    path: str | None, backend: str | None, data: str | None, size: int | None, json: bool
+) -> int:
+    if path is not None and data is not None:
+        raise InputError(f"{path} and --data {data} both name a data set to check: give one")
+    data = path if data is None else data
     if data is not None:
         from minialex.data.inspect.report import check_data, problems
 

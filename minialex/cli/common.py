@@ -79,7 +79,10 @@ def with_own_model(arguments: dict[str, Any]) -> dict[str, Any]:
 def add_model_path(parser: argparse.ArgumentParser) -> None:
     """PATH, optional, for `load`."""
     add_own_model(parser)
-    parser.add_argument("model_file", nargs="?", type=Path, metavar="PATH", help=_MODEL_FILE)
+    parser.set_defaults(model_file=None)
+    unset: dict[str, Any] = {"type": Path, "metavar": "PATH", "default": argparse.SUPPRESS}
+    parser.add_argument("model_file", nargs="?", help=_MODEL_FILE, **unset)
+    parser.add_argument("--model-file", help=argparse.SUPPRESS, **unset)  # as other commands say
 
 
 def add_model_file(parser: argparse.ArgumentParser) -> None:

@@ -1,22 +1,24 @@
-"""describe a data set: classes, image sizes, mean colour; optionally a contact sheet"""
+"""describe a data set: classes, image sizes, mean colour, a contact sheet"""
 
 import argparse
 import io
 from pathlib import Path
 
 from minialex.cli.common import add_json, add_workers, print_json
-from minialex.errors import unknown
+from minialex.errors import InputError, unknown
 
 EXAMPLES = (
-    "minialex data info shapes:400",
-    "minialex data info shapes:400 --figure sheet.png",
+    "minialex data shapes:400",
+    "minialex data shapes:400 --figure sheet.png",
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=("info",), help="what to do")
     parser.add_argument(
-        "data", metavar="PATH", help="a folder, archives, a packed data set, or shapes:N"
+        "words",
+        nargs="+",
+        metavar="PATH",
+        help="a folder, archives, a list of labels, a packed data set, or shapes:N",
     )
     parser.add_argument(
         "--figure", type=Path, metavar="PNG", help="contact sheet: a few images of each class"
@@ -25,11 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
-def run(action: str, data: str, figure: Path | None, workers: int | None, json: bool) -> None:
+def run(words: list[str], figure: Path | None, workers: int | None, json: bool) -> None:
     from minialex.data.inspect.contact_sheet import contact_sheet
     from minialex.data.inspect.info import inspect
     from minialex.utils.atomic import write_bytes
 
+    data = _path(words)
     if figure is not None and figure.suffix.lower() not in (".png", ".jpg"):
         raise unknown("file type", figure.suffix or str(figure), (".png", ".jpg"))
     found = inspect(data, workers=workers)
@@ -44,3 +47,14 @@ def run(action: str, data: str, figure: Path | None, workers: int | None, json: 
     print(found)
     if figure is not None:
         print(f"{figure}: a few images of each class")
+
+
+def _path(words: list[str]) -> str:
+    """The data set named; earlier versions wanted the word `info` before it."""
+    if len(words) == 1:
+        return words[0]
+    if len(words) == 2 and words[0] == "info":
+        return words[1]
+    raise InputError(
+        f"minialex data describes one data set and was given {len(words)} names: {', '.join(words)}"
+    )

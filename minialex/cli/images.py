@@ -101,19 +101,17 @@ def listed(name: str, say: Callable[[str], object] = lambda _: None) -> list[Ite
     """The images behind one name on the command line; `say` is told what a folder leaves out."""
     from minialex.data.decode.images import load_resized
     from minialex.data.remarks import Remarks
-    from minialex.data.sources import walk
     from minialex.data.sources.open import is_builtin
+    from minialex.inference.given_images import drawings, files_in
 
     if is_builtin(name):
-        return _drawn(name)
+        return [Item(drawing.name, drawing.read) for drawing in drawings(name)]
     path = Path(name).expanduser()
     if path.is_dir():
         remarks = Remarks()
-        found = sorted(path / inside for inside in walk.below(path, remarks))
+        found = files_in(path, remarks)
         for problem in remarks.problems():
             say(problem.removeprefix("left out: "))
-        if not found:
-            raise InputError(f"no images in folder {name}: name image files, or a folder of them")
         return [Item(str(entry), partial(load_resized, entry)) for entry in found]
     if not os.path.lexists(path):
         siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
@@ -121,21 +119,3 @@ def listed(name: str, say: Callable[[str], object] = lambda _: None) -> list[Ite
         hint = f"did you mean {str(path.parent / near[0])!r}?" if near else "check the path"
         raise FileNotFoundError(f"no image at {name!r}: {hint}")
     return [Item(name, partial(load_resized, path))]
-
-
-def _drawn(name: str) -> list[Item]:
-    """`shapes:N`: N drawings that are in no training set, named by their class."""
-    from minialex.data.sources.open import open_data
-
-    _, _, number = name.partition(":")
-    count = int(number) if number.isdecimal() else 0
-    if count < 1:
-        raise InputError(f"{name!r}: expected shapes:N with a number of images, e.g. shapes:3")
-    drawn = open_data(f"shapes:{max(4 * count, 400)}").val
-    return [
-        Item(
-            f"drawing {i}: {drawn.class_names[drawn.labels[i]]}",
-            partial(drawn.image, i),
-        )
-        for i in range(count)
-    ]

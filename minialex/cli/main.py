@@ -6,9 +6,12 @@ A traceback is a bug.
 """
 
 import argparse
+import difflib
 import errno
 import io
 import os
+import re
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
@@ -34,7 +37,7 @@ from minialex.cli import (
     train,
 )
 from minialex.cli.common import with_device_config, with_own_model
-from minialex.errors import InputError, TrainingError
+from minialex.errors import InputError, TrainingError, unknown
 from minialex.utils.ctrl_c import never_ignored
 
 COMMANDS = {
@@ -72,16 +75,55 @@ _USER_ERRORS = {
 }
 
 
+_WIDTH = 80  # of the help at most: long lines are hard to read
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Help in lines that fit the terminal, and 80 columns."""
+
+    def __init__(self, prog: str, **options: Any):
+        width = min(_WIDTH, shutil.get_terminal_size().columns) - 2
+        super().__init__(prog, **{"width": width, **options})
+
+
 class Parser(argparse.ArgumentParser):
-    """An argument parser that raises InputError; options cannot be abbreviated."""
+    """An argument parser that raises InputError; options cannot be abbreviated.
+
+    `commands` are the parsers of the subcommands.
+    """
+
+    commands: dict[str, "Parser"]
 
     def __init__(self, **options: Any) -> None:
         options.setdefault("allow_abbrev", False)
-        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        options.setdefault("formatter_class", _Help)
         super().__init__(**options)
+        self.commands = {}
 
     def error(self, message: str) -> NoReturn:
+        chosen = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message)
+        if chosen is not None:
+            choices = chosen[2].replace("'", "").split(", ")
+            near = difflib.get_close_matches(chosen[1], choices, n=1)
+            message += f": did you mean {near[0]!r}?" if near else ""
         raise InputError(f"{message} (see {self.prog} --help)")
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        found, extra = self.parse_known_args(args, namespace)
+        if extra:
+            command = self.commands.get(getattr(found, "command", None) or "", self)
+            raise _unrecognised(extra[0].partition("=")[0], command)
+        return found
+
+
+def _unrecognised(word: str, command: Parser) -> InputError:
+    """An error for a word that a command does not take, with the option that is nearest."""
+    near: list[str] = []
+    if word.startswith("-"):
+        options = re.findall(r"(?<![\w-])--?[a-z][a-z-]*", command.format_usage())
+        near = difflib.get_close_matches(word, options, n=1)
+    hint = f": did you mean {near[0]}?" if near else ""
+    return InputError(f"unrecognized arguments: {word}{hint} (see {command.prog} --help)")
 
 
 def parser(only: str | None = None) -> Parser:
@@ -92,7 +134,7 @@ def parser(only: str | None = None) -> Parser:
     top = Parser(
         prog="minialex",
         description="AlexNet from scratch: train it, evaluate it, classify images with it.",
-        epilog="first run, on built-in images, in a few minutes:\n  " + train.EXAMPLES[0],
+        epilog="first run, on built-in images, in a few minutes:\n" + _example(train.EXAMPLES[0]),
     )
     top.add_argument("--version", action="version", version=f"minialex {__version__}")
     subparsers = top.add_subparsers(metavar="COMMAND", dest="command", required=True)
@@ -102,12 +144,25 @@ def parser(only: str | None = None) -> Parser:
             name,
             help=summary_line,
             description=summary_line,
-            epilog="examples:\n" + "".join(f"  {example}\n" for example in command.EXAMPLES),
+            epilog="examples:\n" + "".join(map(_example, command.EXAMPLES)),
         )
+        top.commands[name] = one
         if only in (None, name):
             command.add_arguments(one)
         one.set_defaults(run=command.run)
     return top
+
+
+def _example(command: str) -> str:
+    """A command in lines of a shell, broken before options."""
+    first, *options = re.split(r" (?=--)", command)
+    lines = [f"  {first}"]
+    for option in options:
+        if len(lines[-1]) + len(option) + 3 > _WIDTH - 2:
+            lines.append(f"     {option}")
+        else:
+            lines[-1] += f" {option}"
+    return " \\\n ".join(lines) + "\n"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -134,6 +189,8 @@ def _main(argv: Sequence[str] | None) -> int:
         given = sys.argv[1:] if argv is None else list(argv)
         _refuse_empty(given)
         command = next((word for word in given if not word.startswith("-")), "")
+        if given[:1] == [command] and command not in COMMANDS:
+            raise unknown("command", command, COMMANDS)
         arguments = vars(parser(command).parse_args(given))
         del arguments["command"]
         code = arguments.pop("run")(**with_device_config(with_own_model(arguments)))

@@ -51,6 +51,10 @@ class Dataset(ABC):
         def native_size(self) -> int | None:
             """The typical shorter side of the images in pixels; None where they are drawn."""
 
+    def __repr__(self) -> str:
+        count = f"{len(self):,} images of {len(self.class_ids):,} classes"
+        return f"<{type(self).__name__} {self.name}: {count}, {self.layout}>"
+
     @abstractmethod
     def __len__(self) -> int: ...
 
@@ -206,7 +210,7 @@ class _Completed(Dataset):
         return self._dataset.describe(index)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Subset(Dataset):
     """Some images of another data set, by their indices, with all of its classes."""
 

@@ -69,7 +69,7 @@ class InMemory(Subset):
         return self.images[index, size]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Joined(Dataset):
     """Two data sets as one; classes with the same id are one class."""
 

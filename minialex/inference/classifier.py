@@ -26,6 +26,9 @@ from minialex.parallel import DeviceConfig, Devices
 from minialex.tree import Tree, flatten, map_tree
 from minialex.utils import checkpoint
 from minialex.utils.arguments import FilePath, integer
+from minialex.utils.table import html
+
+_SHOWN = 3  # class names in a classifier's repr
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,27 @@ class Classifier:
         devices = state["devices"].open(state["model"].network)
         vars(self).update(state, devices=devices, params=devices.place(state["params"]))
 
+    def __repr__(self) -> str:
+        network, classes, *rest = self._described().values()
+        return f"<Classifier {network}\n {classes}\n {'; '.join(rest)}>"
+
+    def _repr_html_(self) -> str:
+        """A small table, for notebooks."""
+        return html((), list(self._described().items()))
+
+    def _described(self) -> dict[str, str]:
+        """What it is, in a few short texts by name."""
+        first = ", ".join(name[:24] for name in self.class_names[:_SHOWN])
+        more = ", ..." if len(self.class_names) > _SHOWN else ""
+        about, network = self.data.get("data"), self.model.network
+        return {
+            "network": f"{self.model.name}, {network.parameter_count:,} parameters",
+            "classes": f"{len(self.class_names):,} classes: {first}{more}",
+            "images": self.preprocessing.recipe.line(),
+            "device": self.devices.describe()[0],
+            **({"trained on": f"trained on {about}"} if about else {}),
+        }
+
     @property
     def trained(self) -> TrainedModel:
         """Network, weights, preprocessing and devices, as evaluation takes them."""
@@ -79,7 +103,9 @@ class Classifier:
         """The `top` most probable classes of each image, most probable first.
 
         Images are paths, file objects, Pillow images or uint8 arrays (H, W, 3), one or any number
-        of them, also from an iterator: they are read and computed a few at a time.
+        of them, also from an iterator: they are read and computed a few at a time. A folder stands
+        for the image files in it and below it, in the order of `inference.given_images.files_in`,
+        and "shapes:N" for N drawings.
         """
         top = integer(1).check("top", top)
         return top_classes(self.probabilities(images, crops=crops), self.class_names, top)

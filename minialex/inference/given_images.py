@@ -2,13 +2,21 @@
 
 import io
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from minialex.data.dataset import Dataset
 from minialex.data.decode.images import load_resized, resize_and_crop
+from minialex.data.remarks import Remarks
+from minialex.data.sources import walk
+from minialex.data.sources.drawings import is_drawings
+from minialex.data.sources.open import open_data
 from minialex.errors import InputError
 
 Image = Any  # a path, a file object or its bytes, a Pillow image, or a uint8 array
@@ -16,7 +24,8 @@ _BYTES = bytes | bytearray | memoryview
 BATCH = 64  # resized at once, whatever is given
 
 _EXPECTED = (
-    "give paths, file objects, Pillow images or uint8 arrays (H, W, 3), one or any number of them"
+    "give paths of files or folders, file objects, Pillow images or uint8 arrays (H, W, 3), one or "
+    "any number of them"
 )
 
 
@@ -25,7 +34,7 @@ def chunks(images: Image | Iterable[Image]) -> Iterator[list[Image]]:
 
     Raises InputError for anything else, and for no image.
     """
-    given = _each(images)
+    given = _expanded(_each(images))
     chunk = list(islice(given, BATCH))
     if not chunk:
         raise InputError("no image was given: give at least one")
@@ -37,6 +46,64 @@ def chunks(images: Image | Iterable[Image]) -> Iterator[list[Image]]:
 def resized(images: Sequence[Image], size: int) -> np.ndarray:
     """Shorter side to `size`, then a centre crop: uint8 (n, size, size, 3)."""
     return np.stack([_resized(image, size) for image in images])
+
+
+def files_in(folder: str | os.PathLike[str], remarks: Remarks | None = None) -> list[Path]:
+    """The image files in a folder and in those below it, sorted; what is left out to `remarks`.
+
+    Raises InputError if there is none.
+    """
+    path = Path(folder).expanduser()
+    found = sorted(path / name for name in walk.below(path, remarks or Remarks()))
+    if not found:
+        raise InputError(f"no images in folder {folder}: name image files, or a folder of them")
+    return found
+
+
+def _expanded(given: Iterator[Image]) -> Iterator[Image]:
+    """The images given, with the files of a folder in its place, and shapes:N as drawings."""
+    for image in given:
+        if isinstance(image, str) and is_drawings(image) and not os.path.exists(image):
+            yield from drawings(image)
+        elif isinstance(image, str | os.PathLike) and _is_folder(image):
+            remarks = Remarks()
+            yield from files_in(image, remarks)
+            for problem in remarks.problems():
+                warnings.warn(f"{os.fspath(image)!r}: {problem}", stacklevel=2)
+        else:
+            yield image
+
+
+def _is_folder(image: str | os.PathLike[str]) -> bool:
+    return "\0" not in os.fsdecode(image) and os.path.isdir(os.path.expanduser(image))
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One of the built-in drawings, which can be drawn at any size."""
+
+    dataset: Dataset
+    index: int
+
+    @property
+    def name(self) -> str:
+        """Its number and class."""
+        label = self.dataset.labels[self.index]
+        return f"drawing {self.index}: {self.dataset.class_names[label]}"
+
+    def read(self, size: int) -> np.ndarray:
+        """uint8 (size, size, 3)."""
+        return self.dataset.image(self.index, size)
+
+
+def drawings(name: str) -> list[Drawing]:
+    """The N drawings of the text shapes:N; they are in no training set."""
+    _, _, number = name.partition(":")
+    count = int(number) if number.isdecimal() else 0
+    if count < 1:
+        raise InputError(f"{name!r}: expected shapes:N with a number of images, e.g. shapes:3")
+    drawn = open_data(f"shapes:{max(4 * count, 400)}").val
+    return [Drawing(drawn, index) for index in range(count)]
 
 
 def _each(images: Image | Iterable[Image]) -> Iterator[Image]:
@@ -65,11 +132,11 @@ def _is_pillow(image: Any) -> bool:
 
 
 def _resized(image: Image, size: int) -> np.ndarray:
+    if isinstance(image, Drawing):
+        return image.read(size)
     if isinstance(image, str | os.PathLike):
         if not os.fspath(image) or "\0" in os.fsdecode(image):
             raise InputError(f"{image!r} is not an image: {_EXPECTED}")
-        if os.path.isdir(image):
-            raise InputError(f"{os.fspath(image)!r} is a folder: give the image files in it")
         return load_resized(image, size)
     if isinstance(image, _BYTES):
         return load_resized(bytes(image), size, "the bytes given")

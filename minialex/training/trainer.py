@@ -7,7 +7,7 @@ from typing import Any
 from minialex import schedules
 from minialex.data.dataset import Splits
 from minialex.data.statistics import Statistics
-from minialex.errors import TrainingError
+from minialex.errors import InputError, TrainingError
 from minialex.models.recipe import Recipe
 from minialex.parallel import DeviceConfig
 from minialex.training import announce, held_out, memory_estimate, report, run_folder
@@ -26,7 +26,7 @@ def train(
     data: str | Path | Splits | None = None,
     *,
     out: str | Path | None = None,
-    resume: bool = False,
+    resume: bool | str | Path = False,
     progress: bool = True,
     verbose: bool = False,
     on_step: OnStep | None = None,
@@ -34,6 +34,10 @@ def train(
     **arguments: Any,
 ) -> Result:
     out = None if out is None else FilePath().check("out", out)
+    if isinstance(resume, str | Path):  # the folder, as on the command line
+        if out is not None:
+            raise InputError(f"resume={str(resume)!r} goes on in that folder: leave out `out`")
+        out, resume = FilePath().check("resume", resume), True
     resume, progress = Flag().check("resume", resume), Flag().check("progress", progress)
     arguments = plug_in(arguments)
     given = inherited(out, data, arguments) if resume else {"data": data, **arguments}
@@ -67,7 +71,7 @@ train.__doc__ = f"""Train a network and keep the run in a folder.
 
     out                 run folder, a new one under runs/ by default
     resume              go on from the newest state in `out`, to the same bits as if the run had
-                        never stopped
+                        never stopped; or, in place of both, the folder
     progress            print what happens, with a progress bar
     verbose             print each layer's statistics at the start, too
     on_step             called after each update with a `minialex.training.watch.StepInfo`: step,

@@ -20,8 +20,8 @@ def option(
 ) -> Any:
     """A field of a frozen dataclass of arguments.
 
-    `help` stands in the docstring and on the command line, whose flag is the field's name unless
-    `flag` says otherwise; `type` (default: a name) reads it from text and says what it may be. A
+    `help` stands in the docstring and on the command line, where the field's name is the flag, and
+    `flag` another one; `type` (default: a name) reads it from text and says what it may be. A
     resumed run may change it if it is `free_on_resume`.
     """
     metadata = {
@@ -36,9 +36,10 @@ def option(
     return field(default=default, metadata=metadata)
 
 
-def flag(one: Field) -> str:
-    """The command line's name of a field: --batch-size for batch_size."""
-    return one.metadata["flag"] or "--" + one.name.replace("_", "-")
+def flags(one: Field) -> list[str]:
+    """The command line's names of a field: --batch-size for batch_size; another one first."""
+    plain = "--" + one.name.replace("_", "-")
+    return [plain] if one.metadata["flag"] is None else [one.metadata["flag"], plain]
 
 
 def options(*configs: type) -> list[Field]:
@@ -76,7 +77,7 @@ def add_options(parser: argparse.ArgumentParser, *configs: type) -> None:
         title = about["group"]
         if title not in groups:
             groups[title] = parser.add_argument_group(title)
-        groups[title].add_argument(flag(one), **more)
+        groups[title].add_argument(*flags(one), **more)
 
 
 def documented(*configs: type) -> str:

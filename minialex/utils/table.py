@@ -1,6 +1,7 @@
-"""Tables in plain text, for terminals, and in Markdown."""
+"""Tables in plain text, for terminals, in Markdown, and in HTML, for notebooks."""
 
 from collections.abc import Sequence
+from html import escape
 
 Rows = Sequence[Sequence[str]]
 
@@ -27,3 +28,12 @@ def markdown(header: Sequence[str], rows: Rows) -> str:
     lines = [header, ["---"] * len(header), *rows]
     cells = (" | ".join(cell.replace("|", "\\|") for cell in line) for line in lines)
     return "\n".join(f"| {line} |" for line in cells)
+
+
+def html(header: Sequence[str], rows: Rows) -> str:
+    """A table of HTML; an empty header is left out."""
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    return f"<table>{f'<tr>{head}</tr>' if head else ''}{body}</table>"

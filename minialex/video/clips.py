@@ -50,7 +50,7 @@ class ClipSplits:
     val: Clips
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _View(Dataset):
     """Clips as a data set of images."""
 

@@ -21,7 +21,7 @@ def help_of(capsys, *words) -> str:
 
 
 def examples(text: str) -> list[str]:
-    return re.findall(r"^  (minialex .*)$", text, re.MULTILINE)
+    return re.findall(r"^  (minialex .*)$", re.sub(r" \\\n +", " ", text), re.MULTILINE)
 
 
 @pytest.mark.usefixtures("slim_networks")
@@ -43,10 +43,18 @@ def test_every_printed_example_works(capsys, tmp_path, monkeypatch):
         assert output.strip(), line
 
 
+@pytest.mark.parametrize("columns", ["80", "200"])
+def test_every_line_of_help_fits(capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    for words in ((), *((name,) for name in main.COMMANDS)):
+        long = [line for line in help_of(capsys, *words).splitlines() if len(line) > 80]
+        assert not long, words
+
+
 def test_train_has_the_options_of_the_function(capsys):
     text = help_of(capsys, "train")
     offered = set(re.findall(r"--([a-z-]+)", text))
-    spelt = {"model_options": "option", "progress": "quiet", "initial": "from"}
+    spelt = {"progress": "quiet"}
     functions = {"on_step", "on_epoch"}  # of Python alone
     for name in set(inspect.signature(minialex.train).parameters) - functions:
         assert spelt.get(name, name).replace("_", "-") in offered

@@ -10,6 +10,7 @@ from helpers.untrained import untrained
 from PIL import Image
 
 import minialex
+from minialex.data.sources.open import open_data
 from minialex.errors import InputError
 from minialex.inference import given_images
 from minialex.inference.ensemble import Ensemble
@@ -101,9 +102,10 @@ def test_a_classifier_goes_to_another_process(classifier, tmp_path, devices, cop
     ensemble.predict(RGB)
 
 
-def test_a_folder_and_a_closed_picture_are_one_sentence(classifier, path):
-    with pytest.raises(InputError, match="is a folder: give the image files"):
-        classifier.predict(path.parent)
+def test_an_empty_folder_and_a_closed_picture_are_one_sentence(classifier, path):
+    (path.parent / "empty").mkdir()
+    with pytest.raises(InputError, match="no images in folder"):
+        classifier.predict([path, path.parent / "empty"])
     with Image.open(path) as picture:
         pass
     with pytest.raises(InputError, match="cannot be loaded"):
@@ -141,6 +143,29 @@ def test_however_many_are_given_few_are_in_memory(classifier, several, monkeypat
     if not several:
         assert len(network.features([RGB] * count)) == count
         assert max(sizes) == given_images.BATCH
+
+
+def test_a_folder_is_the_files_in_it(classifier, path):
+    """Those below it too, sorted, as on the command line; what is left out is a warning."""
+    folder = path.parent
+    (folder / "below").mkdir()
+    Image.fromarray(RGB[:20]).save(folder / "below" / "b.jpg")
+    (folder / "c.heic").write_bytes(b"x")
+    files = given_images.files_in(folder)
+    assert [file.name for file in files] == ["a.png", "b.jpg"]
+    with pytest.warns(UserWarning, match=r"c\.heic"):
+        found = classifier.probabilities([str(folder), path])
+    expected = classifier.probabilities([*files, path])
+    np.testing.assert_array_equal(found, expected)
+    assert np.abs(found[0] - found[1]).max() > 1e-6
+
+
+def test_drawings_by_name(classifier):
+    drawn = open_data("shapes:400").val
+    expected = classifier.probabilities([drawn.image(0, 32), drawn.image(1, 32)])
+    np.testing.assert_array_equal(classifier.probabilities("shapes:2"), expected)
+    with pytest.raises(InputError, match="shapes:N"):
+        classifier.predict("shapes:0")
 
 
 def test_files_that_are_closed_or_cannot_go_back_and_an_array_of_nothing(classifier, path):

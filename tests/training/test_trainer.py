@@ -44,6 +44,16 @@ def outcome(folder):
     return tensors, [{k: v for k, v in row.items() if k not in CLOCKS} for row in rows]
 
 
+def test_resume_may_be_the_folder_as_on_the_command_line(tmp_path):
+    stopped = train(out=tmp_path / "run", epochs=1, max_steps=1)
+    assert len(stopped.history) == 0
+    done = minialex.train("shapes:48", resume=tmp_path / "run", progress=False, max_steps=100)
+    assert done.run_dir == tmp_path / "run"
+    assert len(done.history) == 1
+    with pytest.raises(InputError, match="leave out `out`"):
+        minialex.train(resume=str(tmp_path / "run"), out=tmp_path / "other")
+
+
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory, slim_networks):
     folder = tmp_path_factory.mktemp("unbroken") / "run"

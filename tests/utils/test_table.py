@@ -1,4 +1,4 @@
-"""Tables in plain text and in Markdown."""
+"""Tables in plain text, in Markdown and in HTML."""
 
 from minialex.utils import table
 
@@ -12,3 +12,9 @@ def test_columns_are_as_wide_as_their_widest_cell():
 
 def test_bars_within_markdown_cells_are_escaped():
     assert table.markdown(("a", "b"), [("x|y", "1")]) == "| a | b |\n| --- | --- |\n| x\\|y | 1 |"
+
+
+def test_html_of_names_with_brackets():
+    found = table.html(("a",), [("<b>",)])
+    assert found == "<table><tr><th>a</th></tr><tr><td>&lt;b&gt;</td></tr></table>"
+    assert table.html((), [("1",)]) == "<table><tr><td>1</td></tr></table>"

@@ -1,4 +1,4 @@
-"""What is in a data set: `minialex data info PATH`."""
+"""What is in a data set: `minialex data PATH`."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What is wrong with a data set: `minialex check --data PATH`."""
+"""What is wrong with a data set: `minialex check PATH`."""
 
 import os
 from collections.abc import Callable, Iterator

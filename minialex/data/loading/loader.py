@@ -213,7 +213,7 @@ class Loader:
         example = next(iter(self.skipped.values()))
         return InputError(
             f"{unreadable} of {total} images of {self.dataset.name!r} cannot be read, the first: "
-            f"{example}; see `minialex check --data` for all of them"
+            f"{example}; see `minialex check PATH` for all of them"
         )
 
 

@@ -20,7 +20,7 @@ from minialex.data.statistics import Statistics
 from minialex.errors import InputError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Packed(Dataset):
     """One part of a packed data set."""
 

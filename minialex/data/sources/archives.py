@@ -32,7 +32,7 @@ _CLASS_TAR = re.compile(r"(?:\./)?(n\d{8})\.tar")
 _VAL_IMAGE = re.compile(r"(?:.*/)?ILSVRC2012_val_(\d{8})\.JPEG")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TarImages(Dataset):
     """Images in one tar, read in place."""
 

@@ -32,7 +32,7 @@ _OVERSAMPLING = 2  # shapes are drawn larger and averaged down: smooth edges
 _NOISE_SIDE = 512  # one tile of noise serves all images, each at its own offset
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Drawings(Dataset):
     """`count` drawn images, the classes in turn; `part` 0 is for training, 1 for validation."""
 

@@ -19,7 +19,7 @@ from minialex.errors import InputError
 _TRIED_SIZES = 15
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ImageFolder(Dataset):
     """Images in one folder and those below it; `files` are relative to it."""
 

@@ -11,7 +11,7 @@ from minialex.data.decode import images
 from minialex.errors import InputError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PlanarImages(Dataset):
     """The images of one or more files, in memory or memory-mapped."""
 

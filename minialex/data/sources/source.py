@@ -26,7 +26,7 @@ class Open(Protocol):
 
 
 class Check(Protocol):
-    """The lines of `minialex check --data` for a folder that matches.
+    """The lines of `minialex check PATH` for a folder that matches.
 
     `size` is the side that a model resizes images to, None where none is named; `progress` is
     called with the number of files just read.

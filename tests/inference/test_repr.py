@@ -1,0 +1,74 @@
+"""What a terminal and a notebook show of a classifier, a network, a result and a data set."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from helpers.untrained import untrained
+
+from minialex import models
+from minialex.data.sources.open import open_data
+from minialex.training.loop import Result
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    return untrained(name="cifar10")
+
+
+def short(thing, lines: int) -> str:
+    said = repr(thing)
+    assert len(said.splitlines()) <= lines
+    assert max(map(len, said.splitlines())) <= 140
+    return said
+
+
+def test_a_classifier_in_three_lines(classifier):
+    said = short(classifier, 3)
+    assert said.startswith("<Classifier cifar10, 91,628 parameters")
+    assert "12 classes: blue dotted cross, blue dotted disc, blue dotted triangle, ..." in said
+    assert "minus mean image" in said
+    assert "trained on shapes:48" in said
+    many = tuple("x" * 400 + str(k) for k in range(12))
+    short(replace(classifier, class_names=many, data={}), 3)
+
+
+def test_a_notebook_shows_tables_in_which_names_are_text(classifier):
+    odd = replace(classifier, class_names=("<script>", *classifier.class_names[1:]))
+    assert "&lt;script&gt;" in odd._repr_html_()
+    assert "<script>" not in odd._repr_html_()
+    assert "<td>conv1</td><td>Conv2D</td>" in classifier.model.network._repr_html_()
+
+
+def test_a_network_in_a_line():
+    said = short(models.get("alexnet").network, 2)
+    assert "227x227x3 to 1,000 outputs" in said
+    assert "60,965,224 parameters" in said
+
+
+def test_a_result_shows_its_last_epochs(classifier, tmp_path):
+    rows = [
+        {"epoch": n, "train_loss": 2.5 - n / 10, "val_loss": 2.0, "val_top1_error": 0.25}
+        for n in range(1, 31)
+    ]
+    result = Result(rows, classifier, tmp_path, interrupted="SIGINT")
+    said = short(result, 4)
+    assert "epoch 30, val loss 2.000, accuracy 75.0%, stopped by SIGINT" in said
+    shown = result._repr_html_()
+    assert shown.count("<tr>") == 11
+    assert "<td>30</td><td>-0.500</td><td>2.000</td><td>75.0%</td>" in shown
+    blind = [{"epoch": 1, "train_loss": 2.0, "val_loss": None, "val_top1_error": None}]
+    assert "epoch 1>" not in short(replace(result, history=blind, interrupted=None), 4)
+    short(replace(result, history=[]), 4)
+
+
+def test_a_data_set_does_not_list_its_files(tmp_path):
+    from PIL import Image
+
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for k in range(30):
+            Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / name / f"{k}.png")
+    said = short(open_data(tmp_path).train, 1)
+    assert said.startswith(("<ImageFolder ", "<Subset "))
+    assert "54 images of 2 classes, class folders" in said
