@@ -190,6 +190,7 @@ def set_up(
             origin.classifier,
             model.network,
             class_names=splits.train.class_names,
+            class_ids=splits.train.class_ids,
             replace_classifier=config.replace_classifier,
             seed=config.seed,
             dtype=config.dtype,

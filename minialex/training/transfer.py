@@ -126,6 +126,7 @@ def start_from(
     network: Network,
     *,
     class_names: tuple[str, ...] | None = None,
+    class_ids: tuple[str, ...] | None = None,
     replace_classifier: bool = False,
     seed: int = 0,
     dtype: str = "float32",
@@ -136,8 +137,8 @@ def start_from(
     From the first layer on whose name or shape differs, all is drawn as for a new run: what such a
     layer passes on is new, and weights learnt for the old would not fit it. A network with a sixth
     convolutional layer thus keeps the first five of one without. `replace_classifier` draws the
-    last layer anew in any case; without it both must have as many classes, and the same ones where
-    `class_names` says which the new data has.
+    last layer anew in any case; without it both must have as many classes, and the same ones, by
+    their ids or their names, where `class_names` says which the new data has.
     """
     params = network.init(backends.get("numpy"), seed, dtype)
     shapes, given = network.parameter_shapes(), source.model.network.parameter_shapes()
@@ -147,7 +148,8 @@ def start_from(
             f"{network.classes}: use --replace-classifier to train a new last layer"
         )
     numbered = source.class_names == tuple(map(str, range(source.model.classes)))
-    if not replace_classifier and not numbered and class_names not in (None, source.class_names):
+    same = class_names in (None, source.class_names) or class_ids == source.class_ids
+    if not replace_classifier and not numbered and not same:
         pairs = zip(source.class_names, class_names or (), strict=True)
         theirs, ours = next(pair for pair in pairs if pair[0] != pair[1])
         raise InputError(

@@ -156,3 +156,7 @@ def test_as_many_other_classes_are_not_taken_for_the_same(before):
     start_from(before.classifier, network, class_names=others, replace_classifier=True)
     with pytest.raises(InputError, match=f"{names[3]!r} where the data set has 'another'"):
         start_from(before.classifier, network, class_names=others)
+    ids = before.classifier.class_ids  # the same folders, whose names have become readable since
+    start_from(before.classifier, network, class_names=others, class_ids=ids)
+    with pytest.raises(InputError, match="where the data set has 'another'"):
+        start_from(before.classifier, network, class_names=others, class_ids=others)

@@ -2,6 +2,8 @@
 
 import re
 from collections import Counter
+from functools import cache
+from importlib import resources
 from pathlib import Path
 
 _FILES = ("synset_words.txt", "LOC_synset_mapping.txt", "words.txt")
@@ -10,15 +12,31 @@ _OWN_WNID = re.compile(r"(?:.*[/\\:])?(n\d{8})_\d+\.\w+", re.DOTALL)
 
 
 def read_names(root: Path, class_ids: tuple[str, ...]) -> tuple[str, ...]:
-    """Readable class names from lines `<id> <name>, <synonym>...` in `root`, or the ids."""
+    """Readable class names from lines `<id> <name>, <synonym>...` in `root`.
+
+    Without such a file, the ids: those of WordNet's synsets as the words of ILSVRC-2012's classes.
+    """
     path = next((root / name for name in _FILES if (root / name).is_file()), None)
-    if path is None:
-        return class_ids
+    if path is not None:
+        return short_names(class_ids, _words(path.read_text(encoding="utf-8", errors="replace")))
+    if class_ids and all(map(_WNID.fullmatch, class_ids)):
+        return short_names(class_ids, wordnet_words())
+    return class_ids
+
+
+@cache
+def wordnet_words() -> dict[str, str]:
+    """{wnid: "English springer, English springer spaniel"} of ILSVRC-2012's 1,000 classes."""
+    text = resources.files("minialex.data.sources").joinpath("wordnet_names.txt").read_text("utf-8")
+    return _words("\n".join(line for line in text.splitlines() if not line.startswith("#")))
+
+
+def _words(text: str) -> dict[str, str]:
     known = {}
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in text.splitlines():
         class_id, *words = line.strip().split(maxsplit=1)[:2] or [""]
         known[class_id] = words[0] if words else class_id
-    return short_names(class_ids, known)
+    return known
 
 
 def short_names(class_ids: tuple[str, ...], known: dict[str, str]) -> tuple[str, ...]:

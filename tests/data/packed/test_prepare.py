@@ -136,12 +136,12 @@ def test_another_size_is_scaled_and_measured(photos, tmp_path):
 @pytest.mark.usefixtures("slim_networks")
 def test_training_does_not_measure_again(tmp_path, monkeypatch):
     import minialex
-    from minialex.training import trainer
+    from minialex.training import setup
 
     pack("shapes:48", tmp_path / "packed", size=72)
     tiny = {"model": "alexnet-64", "epochs": 1, "batch_size": 16, "progress": False}
     direct = minialex.train("shapes:48", out=tmp_path / "direct", **tiny)
-    monkeypatch.setattr(trainer, "measure", lambda *_, **__: pytest.fail("measured again"))
+    monkeypatch.setattr(setup, "measure", lambda *_, **__: pytest.fail("measured again"))
     result = minialex.train(tmp_path / "packed", out=tmp_path / "run", **tiny)
     for name in ("train_loss", "val_loss"):
         assert result.history[0][name] == direct.history[0][name]

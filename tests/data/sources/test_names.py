@@ -1,0 +1,32 @@
+"""Readable class names: the words of WordNet's synsets, and none made up."""
+
+import pytest
+
+from minialex.data.sources.names import read_names, short_names, wordnet_words
+
+
+def test_every_class_of_ilsvrc_has_its_words():
+    words = wordnet_words()
+    assert len(words) == 1000
+    assert list(words) == sorted(words)
+    assert words["n02102040"] == "English springer, English springer spaniel"
+    assert len(set(short_names(tuple(words), words))) == 1000
+
+
+@pytest.mark.parametrize(
+    ("class_ids", "names"),
+    [
+        (("n02102040", "n01440764"), ("English springer", "tench")),
+        (("n02012849", "n03126707"), ("crane (n02012849)", "crane (n03126707)")),
+        (("n02102040", "n99999999"), ("English springer", "n99999999")),
+        (("n02102040", "cat"), ("n02102040", "cat")),
+        ((), ()),
+    ],
+)
+def test_words_where_all_classes_are_synsets(tmp_path, class_ids, names):
+    assert read_names(tmp_path, class_ids) == names
+
+
+def test_a_list_beside_the_images_comes_first(tmp_path):
+    (tmp_path / "words.txt").write_text("n02102040 my dog\n")
+    assert read_names(tmp_path, ("n02102040", "n01440764")) == ("my dog", "n01440764")
