@@ -127,16 +127,16 @@ def _of_kit(kit: devkit.Devkit) -> Labels:
 
 def _truth(path: Path, mapped: Path) -> Labels:
     """The kit's numbers of the images, by a list of what they mean."""
-    rows = [line.split() for line in _text(mapped).splitlines()]
+    rows = [line.split() for line in text(mapped).splitlines()]
     wnids = {row[1]: row[0] for row in rows if len(row) > 1}
-    numbers = _text(path).split()
+    numbers = text(path).split()
     if strange := sorted(set(numbers) - set(wnids)):
         raise InputError(f"{path} names class {strange[0]}, which {mapped} does not have")
     return Labels(path, {f"#{n}": wnids[k] for n, k in enumerate(numbers, 1)})
 
 
 def _in_order(path: Path) -> Labels:
-    lines = _text(path).split()
+    lines = text(path).split()
     return Labels(path, {f"#{n}": wnid for n, wnid in enumerate(lines, 1)})
 
 
@@ -181,7 +181,7 @@ def _class_order(
     for folder in folders:
         for name in _CLASS_ORDER:
             if (folder / name).is_file():
-                lines = _text(folder / name).splitlines()
+                lines = text(folder / name).splitlines()
                 order = tuple(line.split()[0] for line in lines if line.strip())
                 if largest < len(order):
                     return order
@@ -197,19 +197,20 @@ def _split(path: Path) -> list[tuple[str, str]]:
     """The first two fields of each line; a name may have spaces in it."""
     if path.suffix == ".csv":
         return [(row[0].strip(), row[1].strip()) for row in _rows(path) if len(row) > 1]
-    lines = _text(path).splitlines()
+    lines = text(path).splitlines()
     rows = [line.split("\t") if "\t" in line else line.strip().rsplit(None, 1) for line in lines]
     return [(row[0].strip(), row[1].strip()) for row in rows if len(row) > 1]
 
 
 def _rows(path: Path) -> list[list[str]]:
     try:
-        return list(csv.reader(io.StringIO(_text(path), newline="")))
+        return list(csv.reader(io.StringIO(text(path), newline="")))
     except csv.Error as error:
         raise InputError(f"{path} is not a table of labels ({error}): download it again") from None
 
 
-def _text(path: Path) -> str:
+def text(path: Path) -> str:
+    """A text file's content, in UTF-8 or Windows' UTF-16."""
     content = path.read_bytes()
     utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # Windows' Notepad
     return content.decode("utf-16" if utf16 else "utf-8-sig", errors="replace")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from minialex.data.dataset import Dataset, Splits
 from minialex.data.remarks import Remarks
-from minialex.data.sources import walk
+from minialex.data.sources import label_list, walk
 from minialex.data.sources.drawings import DEFAULT_COUNT, is_drawings, named_count, open_drawings
 from minialex.data.sources.layouts import TRAIN_NAMES, VAL_NAMES
 from minialex.data.sources.source import all_sources, source_of
@@ -21,10 +21,10 @@ def open_data(
     """The data set called `data`, as `Splits(train, val)`.
 
     None or "shapes" is the built-in set (2,400 + 600 images), "shapes:N" makes N + N // 4 of it,
-    and anything else is the path of a folder: train/<class>/ and val/<class>/, or <class>/ alone,
-    or ILSVRC-2012's archives as they are downloaded, or its Kaggle layout, or CIFAR-10's files, or
-    cuda-convnet's batches, or what `minialex prepare` packed. Without a validation part,
-    `val_fraction` of each class is held out by `seed`.
+    and anything else is the path of a table of files and labels, or of a folder: train/<class>/ and
+    val/<class>/, or <class>/ alone, or ILSVRC-2012's archives as they are downloaded, or its Kaggle
+    layout, or CIFAR-10's files, or cuda-convnet's batches, or what `minialex prepare` packed.
+    Without a validation part, `val_fraction` of each class is held out by `seed`.
 
     Raises FileNotFoundError for a path that does not exist and InputError for a folder that cannot
     be used, and for "shapes" where a folder has that name: "./shapes" names the folder and
@@ -61,8 +61,9 @@ def is_builtin(data: str | os.PathLike[str]) -> bool:
 
 
 def existing_folder(data: str | os.PathLike[str]) -> Path:
-    """`data` as a folder that exists; one of ILSVRC's archives stands for the folder it is in.
+    """`data` as a folder, or a list of labels, that exists.
 
+    One of ILSVRC's archives stands for the folder it is in.
     A folder that holds nothing but the data set's own folder stands for that one.
 
     Raises FileNotFoundError, which suggests the nearest name, or InputError for another file.
@@ -74,10 +75,12 @@ def existing_folder(data: str | os.PathLike[str]) -> Path:
         root = root.parent
     if root.is_dir():
         return _inner(root.resolve())
+    if root.is_file() and root.suffix.lower() in label_list.SUFFIXES:
+        return root.resolve()
     if root.exists():
         raise InputError(
-            f"data {str(root)!r} is a file: give a folder of class folders (unpack archives other "
-            "than ILSVRC's first)"
+            f"data {str(root)!r} is a file: give a folder of class folders, or a list of labels "
+            "such as labels.csv (unpack archives other than ILSVRC's first)"
         )
     missing = root
     while not missing.parent.is_dir():

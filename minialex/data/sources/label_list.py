@@ -1,0 +1,275 @@
+"""Images whose classes are in a table: labels.csv with a file and a label on each line.
+
+The table may have a line of headings or none, and a column that says which images are for
+validation; its files may be named in full or in part, and by Windows.
+"""
+
+import csv
+import io
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from minialex.data.dataset import Dataset, Splits
+from minialex.data.decode import kinds
+from minialex.data.remarks import Reason, Remarks
+from minialex.data.sources import folder, labels, walk
+from minialex.data.sources.layouts import Part
+from minialex.data.sources.source import Source
+from minialex.data.split import split
+from minialex.errors import InputError
+
+SUFFIXES = (".csv", ".tsv", ".txt")
+_BESIDE = ("labels.csv", "labels.tsv", "train.csv")  # in a folder of nothing but images
+_FILE = "file filename file_name filepath file_path path image image_name image_id image_path id"
+_LABEL = "label class category target breed species label_name class_name"
+_PART = "split set subset partition part"
+_TRAIN, _VAL = ("train", "training"), ("val", "valid", "validation")
+_DELIMITERS = ",;\t"
+
+_ABSENT = Reason("files that the list names and that are not there (check their names)", True)
+_SEVERAL = Reason("files of a name that several folders have (name their folder, too)", True)
+_UNLABELLED = Reason("files that the list gives no label", False)
+_UNLISTED = Reason("images that the list does not name", False)
+_AGAIN = Reason("files that the list names twice", False)
+_OTHER_PART = Reason("images that are neither for training nor for validation", False)
+
+
+class Row(NamedTuple):
+    """A line of the table; `part` is "" where the table has no such column."""
+
+    line: int
+    file: str
+    label: str
+    part: str = ""
+
+
+def matches(root: Path) -> bool:
+    """Whether `root` is such a table, or a folder of images beside one."""
+    return root.is_file() or _beside(root) is not None
+
+
+def _beside(root: Path) -> Path | None:
+    """The table in a folder whose images lie flat beside it."""
+    found = next((root / name for name in _BESIDE if (root / name).is_file()), None)
+    if found is None:
+        return None
+    inside = walk.listing(root, Remarks())
+    return found if inside.images and not inside.folders else None
+
+
+def open_list(root: Path, *, seed: int, val_fraction: float) -> Splits:
+    """Training and validation images by the table at `root`, or in it.
+
+    Without a column that says which are which, `val_fraction` of each class is held out by `seed`.
+    Raises InputError for a table that makes no sense, and if fewer than two classes have images.
+    """
+    parts = _parts(root)
+    train = parts["train"]
+    if len(train.class_ids) < 2:
+        raise InputError(
+            f"{train.labels} gives all of its images that are there the class "
+            f"{train.class_ids[0]!r}: at least two classes are needed"
+        )
+    whole = _dataset(train)
+    if "val" not in parts:
+        return split(whole, val_fraction, seed)
+    return Splits(whole, _dataset(parts["val"], whole))
+
+
+def _open_validation(root: Path) -> Dataset:
+    parts = _parts(root)
+    train = _dataset(parts["train"])
+    return _dataset(parts["val"], train) if "val" in parts else train
+
+
+SOURCE = Source("list of labels", 5, matches, open_list, _open_validation)
+
+
+def _dataset(part: Part, like: Dataset | None = None) -> Dataset:
+    return folder.of_part(
+        part,
+        like=like,
+        name=Path(part.labels).stem if like is None else None,
+        layout=f"labels from {part.labels}",
+        names_from=part.folder,
+    )
+
+
+def _parts(root: Path) -> dict[str, Part]:
+    """The images for training and, if the table says which, for validation."""
+    path = root if root.is_file() else _beside(root)
+    assert path is not None
+    remarks = Remarks()
+    found = list(_found(path, read(path), remarks))
+    if not found:
+        names = ", ".join(remarks.names.get(_ABSENT, [])[:2])
+        raise InputError(
+            f"none of the images that {path} names is there ({names}, ...): put the list where "
+            "their names begin, or write the whole path of each"
+        )
+    _note_unlisted(path, [image.file for image in found], remarks)
+    if not any(image.part for image in found):
+        return {"train": _part(path, found, remarks)}
+    train = [image for image in found if image.part in _TRAIN]
+    if not train:
+        raise InputError(
+            f"{path} says of no image that it is for training: write train or val there"
+        )
+    val, known = [], {image.label for image in train}
+    for image in found:
+        if image.part not in (*_TRAIN, *_VAL):
+            remarks.leave_out(_OTHER_PART, image.file)
+        elif image.part in _VAL and image.label not in known:
+            remarks.leave_out(walk.OTHER_CLASS, image.file)
+        elif image.part in _VAL:
+            val.append(image)
+    parts = {"train": train, "val": val} if val else {"train": train}
+    return {name: _part(path, images, remarks) for name, images in parts.items()}
+
+
+def _part(path: Path, images: list[Row], remarks: Remarks) -> Part:
+    classes = tuple(image.label for image in images)
+    numbers = all(name.isdecimal() and len(name) < 10 for name in classes)
+    ids = sorted(set(classes), key=lambda name: (int(name) if numbers else 0, name))
+    files = tuple(image.file for image in images)
+    return Part(path.parent, files, classes, tuple(ids), remarks, path.name)
+
+
+# ------------------------------------------------------------------------------ the table
+
+
+def read(path: Path) -> list[Row]:
+    """The lines of a table; InputError where its columns cannot be told."""
+    text = labels.text(path)
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    delimiter = max(_DELIMITERS, key=first.count)
+    if delimiter not in first:
+        pairs = enumerate(text.splitlines(), 1)
+        lines = [(n, line.strip().rsplit(None, 1)) for n, line in pairs if line.strip()]
+    else:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        try:
+            lines = [(reader.line_num, row) for row in reader if any(map(str.strip, row))]
+        except csv.Error as error:
+            raise InputError(f"{path} is not a table of labels ({error})") from None
+    if not lines:
+        raise InputError(f"{path} is empty: expected a file and a label on each line")
+    columns, headings = _columns(path, [cell.strip() for cell in lines[0][1]])
+    rows = []
+    for number, cells in lines[headings:]:
+        values = [cells[at].strip() if at < len(cells) else "" for at in columns]
+        rows.append(Row(number, *values[:2], *(word.lower() for word in values[2:])))
+    if not rows:
+        raise InputError(f"{path} has headings and no line below them")
+    return rows
+
+
+def _columns(path: Path, first: list[str]) -> tuple[list[int], int]:
+    """Where file, label and, if there is one, part are; and how many lines are headings."""
+    names = [cell.lower().replace(" ", "_") for cell in first]
+    file, label, part = (
+        next((names.index(word) for word in words.split() if word in names), None)
+        for words in (_FILE, _LABEL, _PART)
+    )
+    if file is not None and label is None and len(first) == 2:
+        label = 1 - file
+    if label is not None and file is None and len(first) == 2:
+        file = 1 - label
+    if file is not None and label is not None:
+        return [file, label, *([] if part is None else [part])], 1
+    if len(first) == 2 or (len(first) > 2 and kinds.is_image_name(first[0])):
+        return [0, 1], 0
+    raise InputError(
+        f"{path} starts with {', '.join(map(repr, first[:4]))}: expected a column named `file` and "
+        "one named `label`, or two columns without headings"
+    )
+
+
+# ------------------------------------------------------------------------------ the images
+
+
+def _found(path: Path, rows: Sequence[Row], remarks: Remarks) -> Iterator[Row]:
+    """The rows whose image is there, each with its file relative to the table's folder."""
+    seen: dict[str, Row] = {}
+    files = _Files(path.parent)
+    for row in rows:
+        file = files.find(row.file, remarks)
+        if file is None:
+            continue
+        if not row.label:
+            remarks.leave_out(_UNLABELLED, file)
+            continue
+        before = seen.setdefault(file, row)
+        if before.label != row.label:
+            raise InputError(
+                f"{path} gives {file} two classes, {before.label!r} in line {before.line} and "
+                f"{row.label!r} in line {row.line}: remove the line that is wrong"
+            )
+        if before is not row:
+            remarks.leave_out(_AGAIN, file)
+            continue
+        reason = walk.why_left_out(file, lambda file=file: _head(path.parent / file))  # type: ignore
+        if reason is not None:
+            remarks.leave_out(reason, file)
+            continue
+        yield row._replace(file=file)
+
+
+@dataclass
+class _Files:
+    """The image files that a table may mean: in its folder, or below it."""
+
+    root: Path
+    _by_name: dict[str, list[str]] | None = None
+
+    def find(self, name: str, remarks: Remarks) -> str | None:
+        """The file that a table calls `name`, relative to the root where it lies there.
+
+        By the path as it is written, else by the end of it that fits one file: the folders in
+        front may be those of another machine, and the suffix may be missing.
+        """
+        for plain in (name, name.replace("\\", "/")):
+            path = os.path.normpath(self.root / plain)
+            if plain and os.path.isfile(path):
+                inside = path.startswith(f"{self.root}{os.sep}")
+                return os.path.relpath(path, self.root) if inside else path
+        candidates = self._candidates(name.replace("\\", "/")) if name else []
+        if len(candidates) == 1:
+            return candidates[0]
+        remarks.leave_out(_SEVERAL if candidates else _ABSENT, name)
+        return None
+
+    def _candidates(self, name: str) -> list[str]:
+        """The files that fit most of a path's end."""
+        if self._by_name is None:
+            self._by_name = defaultdict(list)
+            for file in walk.below(self.root, Remarks()):
+                own = file.rpartition("/")[2].casefold()
+                for key in {own, os.path.splitext(own)[0]}:
+                    self._by_name[key].append(file)
+        *above, last = [part for part in name.casefold().split("/") if part]
+        found = self._by_name.get(last, [])
+        for count in range(len(above), 0, -1):
+            fits = [f for f in found if f.casefold().split("/")[-1 - count : -1] == above[-count:]]
+            if fits:
+                return fits
+        return found
+
+
+def _note_unlisted(path: Path, files: Sequence[str], remarks: Remarks) -> None:
+    """Remark on images beside the listed ones, and on what else is left out there."""
+    listed = set(files)
+    for inside in sorted({os.path.dirname(file) for file in files}):
+        prefix = f"{inside}/" if inside else ""
+        for name in walk.listing(path.parent / inside, remarks, prefix, path.name).images:
+            if prefix + name not in listed:
+                remarks.leave_out(_UNLISTED, prefix + name)
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(kinds.HEAD)

@@ -1,0 +1,193 @@
+"""labels.csv as a data set: found files, missing ones, headings or none, foreign paths."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from minialex.data.inspect.report import check_data, problems
+from minialex.data.sources.open import open_data, open_for_evaluation
+from minialex.errors import InputError
+
+NAMES = ("cats/a 1.png", "cats/b.png", "dogs/a 1.png", "dogs/d.png", "e.png")
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Five images in three folders, each of one grey level: 10, 20, ..."""
+    root = tmp_path / "photos"
+    for number, name in enumerate(NAMES, 1):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (12, 12), (10 * number,) * 3).save(path)
+    return root
+
+
+def table(images, text, name="labels.csv"):
+    path = images / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def opened(path, **options):
+    """{grey level: class} of the training images, without any held out."""
+    train = open_data(path, **{"val_fraction": 0, **options}).train
+    levels = [int(train.image(i, 12).mean()) for i in range(len(train))]
+    return dict(zip(levels, (train.class_ids[k] for k in train.labels), strict=True))
+
+
+ALL = {10: "cat", 20: "cat", 30: "dog", 40: "dog"}
+LINES = (
+    ("cats/a 1.png", "cat"),
+    ("cats/b.png", "cat"),
+    ("dogs/a 1.png", "dog"),
+    ("dogs/d.png", "dog"),
+)
+
+
+def written(lines=LINES, delimiter=","):
+    return "".join(f"{file}{delimiter}{label}\n" for file, label in lines)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        written(),
+        "\ufefffile,label\n" + written(),
+        "Label;width;File Name\n" + "".join(f"{b};9;{a}\n" for a, b in LINES),
+        "id\tbreed\n" + written(delimiter="\t"),
+        "".join(f'"{file}", "{label}"\n' for file, label in LINES).replace('", "', '","'),
+        "file,label\n\n" + written() + "\n",
+        written([(file.replace("/", "\\"), label) for file, label in LINES]),
+        written([(f"D:\\data\\{file}".replace("/", "\\"), label) for file, label in LINES]),
+        written([(f"/home/her/{file}".upper(), label) for file, label in LINES]),
+        written([(file.removesuffix(".png"), label) for file, label in LINES]),
+    ],
+    ids=[
+        "plain",
+        "headings",
+        "other-headings",
+        "tabs",
+        "quoted",
+        "blank",
+        "windows",
+        "drive",
+        "elsewhere",
+        "stems",
+    ],
+)
+def test_a_table_in_the_forms_that_people_have(images, text):
+    assert opened(table(images, text)) == ALL
+
+
+def test_a_list_with_spaces_and_a_folder_beside_one(images, tmp_path):
+    lines = written(LINES[1:2] + LINES[3:], " ")
+    assert opened(table(images, lines, "labels.txt")) == {20: "cat", 40: "dog"}
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for name in ("b", "d"):
+        Image.new("RGB", (9, 9)).save(flat / f"{name}.png")
+    (flat / "labels.csv").write_text("b.png,cat\nd.png,dog\n")
+    train = open_data(flat, val_fraction=0).train
+    assert train.labels.tolist() == [0, 1]
+    assert train.layout.startswith("labels from labels.csv")
+
+
+def test_a_table_away_from_its_images(images, tmp_path):
+    (tmp_path / "lists").mkdir()
+    path = tmp_path / "lists" / "l.csv"
+    path.write_text(written([(f"../photos/{file}", label) for file, label in LINES]))
+    assert opened(path) == ALL
+    path.write_text(written([(images / file, label) for file, label in LINES]))
+    assert opened(path) == ALL
+    inside = table(images, written([(images / file, label) for file, label in LINES]))
+    train = open_data(inside, val_fraction=0).train
+    assert train.image_name(0) == "cats/a 1.png"  # the same wherever the folder lies
+
+
+def test_numbers_are_in_the_order_of_numbers(images):
+    lines = [(file, label) for (file, _), label in zip(LINES, ("10", "2", "2", "10"), strict=True)]
+    assert open_data(table(images, written(lines)), val_fraction=0).train.class_ids == ("2", "10")
+
+
+def test_what_is_left_out_is_named_and_counted(images):
+    (images / "cats" / "c.heic").write_bytes(b"x")
+    (images / "notes.txt").write_text("x")
+    more = [*LINES, LINES[0], ("gone.png", "cat"), ("x/a 1.png", "dog"), ("e.png", "")]
+    path = table(images, written([*more, ("notes.txt", "dog"), ("cats", "dog")]))
+    assert opened(path) == ALL
+    said = "\n".join(open_data(path).train.remarks.lines())
+    assert (
+        "that the list names and that are not there (check their names): 2 (gone.png, cats)" in said
+    )
+    assert "of a name that several folders have (name their folder, too): 1 (x/a 1.png)" in said
+    assert "the list gives no label: 1 (e.png)" in said
+    assert "names twice: 1 (cats/a 1.png)" in said
+    assert "HEIC files, not supported (convert them to JPEG): 1 (cats/c.heic)" in said
+    assert ".txt files, not images: 1 (notes.txt)" in said
+    assert len(problems(check_data(path))) >= 3
+
+
+def test_images_that_the_list_does_not_name(images):
+    path = table(images, written([LINES[0], LINES[3], ("e.png", "cat")]))
+    said = open_data(path).train.remarks.lines()
+    assert "left out: images that the list does not name: 2 (cats/b.png, dogs/a 1.png)" in said
+    assert not any("labels.csv" in line for line in said)
+
+
+def test_a_column_says_what_is_for_validation(images):
+    rows = zip(LINES, ("train", "VAL", "Training", "test"), strict=True)
+    lines = "".join(f"{file},{label},{part}\n" for (file, label), part in rows)
+    path = table(images, f"file,label,split\n{lines}e.png,bird,val\n")
+    splits = open_data(path)
+    assert [len(part) for part in (splits.train, splits.val)] == [2, 1]
+    assert splits.val.image_name(0) == "cats/b.png"
+    assert splits.val.class_ids == ("cat", "dog")
+    assert len(open_for_evaluation(path)) == 1
+    said = "\n".join(splits.train.remarks.lines())
+    assert "neither for training nor for validation: 1 (dogs/d.png)" in said
+    assert "classes that have no training images: 1 (e.png)" in said
+    path.write_text(path.read_text().replace("VAL", "test").replace("val", "test"))
+    assert opened(path) == {10: "cat", 30: "dog"}
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "is empty"),
+        ("file,label\n", "headings and no line below"),
+        ("a,b,c\n1,2,3\n", "starts with 'a', 'b', 'c': expected a column named `file`"),
+        (
+            written([*LINES, ("cats/b.png", "dog")]),
+            "two classes, 'cat' in line 2 and 'dog' in line 5",
+        ),
+        ("x.png,cat\ny.png,dog\n", r"none of the images .* is there \(x.png, y.png, ...\)"),
+        (written(LINES[:2]), "at least two classes"),
+        ("file,label,split\ne.png,cat,1\n", "no image that it is for training"),
+    ],
+)
+def test_a_table_that_makes_no_sense_is_one_sentence(images, text, sentence):
+    with pytest.raises(InputError, match=sentence):
+        open_data(table(images, text))
+
+
+def test_other_files_are_refused_as_before(images):
+    with pytest.raises(InputError, match=r"or a list of labels such as labels\.csv"):
+        open_data(images / "e.png")
+    table(images, "x")
+    with pytest.raises(FileNotFoundError, match=r"did you mean .*labels\.csv"):
+        open_data(images / "label.csv")
+
+
+def test_it_trains_and_is_evaluated_on_what_was_held_out(images, tmp_path, monkeypatch):
+    from helpers.tiny import register_tiny
+
+    import minialex
+
+    register_tiny(monkeypatch)
+    monkeypatch.chdir(images.parent)
+    path = table(images, written())
+    options = {"model": "tiny", "backend": "numpy", "epochs": 1, "progress": False}
+    result = minialex.train(path, **options, val_fraction=0.5, allow_upscaling=True, out="run")
+    assert result.classifier.class_names == ("cat", "dog")
+    assert result.classifier.evaluate().images == 2
+    assert np.isfinite(result.history[0]["train_loss"])
