@@ -24,7 +24,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the file that describes the layers, where they are two (Caffe's prototxt)",
     )
     parser.add_argument(
-        "--mean", type=Path, metavar="FILE", help="mean image (Caffe's mean.binaryproto)"
+        "--mean",
+        type=Path,
+        metavar="PATH",
+        help="mean image (Caffe's mean.binaryproto), or the training images to measure it",
+    )
+    parser.add_argument(
+        "--colours",
+        choices=("RGB", "BGR"),
+        help="the order in which a network of Caffe's takes them (default: BGR, of CIFAR-10 RGB)",
     )
     parser.add_argument(
         "--class-names",
@@ -42,6 +50,7 @@ def run(
     as_model: str | None,
     definition: Path | None,
     mean: Path | None,
+    colours: str | None,
     class_names: Path | None,
     out: Path,
     json: bool,
@@ -54,7 +63,7 @@ def run(
     from minialex.training import run_folder
     from minialex.utils import atomic
 
-    portable = read(file, models.use(as_model), definition=definition, mean=mean)
+    portable = read(file, models.use(as_model), definition=definition, mean=mean, colours=colours)
     if class_names is not None:
         portable = named(portable, class_names)
     folder = run_folder.new_folder(out, portable.model.name)

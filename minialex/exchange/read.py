@@ -14,6 +14,7 @@ def read(
     *,
     definition: str | Path | None = None,
     mean: str | Path | None = None,
+    colours: str | None = None,
     for_training: bool = False,
 ) -> PortableModel:
     """The model in a weight file of another program; the arguments are those of `Request`.
@@ -28,8 +29,18 @@ def read(
             raise InputError(f"{path} is minialex's own already: use it as it is")
         known = ", ".join(one.name for one in all_formats())
         raise InputError(f"{path} is not a weight file of a program known here ({known})")
-    beside = [None if one is None else Path(one) for one in (definition, mean)]
-    return found.read(Request(path, as_model, beside[0], beside[1], for_training))
+    if colours not in (None, "RGB", "BGR"):
+        raise InputError(f'colours is "RGB" or "BGR", not {colours!r}')
+    layers, image = (None if one is None else Path(one) for one in (definition, mean))
+    for one in (layers, image):
+        if one is not None and not one.exists():
+            raise FileNotFoundError(f"no file or folder {one}")
+    given = {"as_model": as_model, "definition": layers, "mean": image, "colours": colours}
+    for name, value in given.items():
+        if value is not None and name not in found.takes:
+            option = "--as" if name == "as_model" else f"--{name}"
+            raise InputError(f"{path} is a file of {found.name}, which is read without {option}")
+    return found.read(Request(path, as_model, layers, image, colours, for_training))
 
 
 def _is_ours(path: Path) -> bool:

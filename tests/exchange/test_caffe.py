@@ -277,6 +277,21 @@ def test_a_mean_that_is_not_there_is_asked_for(tmp_path):
         read(path)
 
 
+def test_the_order_of_colours_can_be_said(file):
+    """Blue first unless the file is CIFAR-10's, or the user knows better."""
+    blue, red = read(file).params["conv1"], read(file, colours="RGB").params["conv1"]
+    np.testing.assert_array_equal(blue["weight"], red["weight"][:, :, ::-1])
+    assert not np.array_equal(blue["weight"], red["weight"])
+    with pytest.raises(InputError, match='"RGB" or "BGR"'):
+        read(file, colours="GBR")
+
+
+def test_a_file_beside_it_must_be_there(file, tmp_path):
+    for what in ("definition", "mean"):
+        with pytest.raises(FileNotFoundError, match="no file or folder"):
+            read(file, **{what: tmp_path / "missing"})
+
+
 # -------------------------------------------------------------------------- damaged and hostile
 
 

@@ -10,6 +10,7 @@ from minialex.data.preprocessing import Preprocessing
 from minialex.errors import InputError
 from minialex.exchange.formats import format as formats
 from minialex.exchange.portable import PortableModel, colour_statistics
+from minialex.exchange.read import read
 from minialex.models import plan
 from minialex.models.recipe import Recipe
 
@@ -89,3 +90,13 @@ def test_a_damaged_plan_is_a_sentence(change, sentence):
     options = {**plan.options_of(tiny(3)), **change}
     with pytest.raises(InputError, match=sentence):
         models.get("layers", 3, **options)
+
+
+@pytest.mark.usefixtures("tiny_format")
+def test_what_a_format_does_not_look_at_is_refused(tmp_path):
+    """Rather than ignored: the scores would be another preprocessing's."""
+    path = tmp_path / "net.tiny"
+    path.write_bytes(MAGIC)
+    for option, value in (("mean", tmp_path), ("definition", path), ("colours", "BGR")):
+        with pytest.raises(InputError, match=f"a file of Tiny, which is read without --{option}"):
+            read(path, **{option: value})

@@ -129,7 +129,7 @@ def portable(
     notes = [f"Caffe's {found.name or 'network'}, images {'R G B' if found.rgb else 'B G R'} there"]
     if channels == 1:
         raise ValueError("it takes grey images, and images have R G B here")
-    resize = _RESIZED if size in (224, 227) else size
+    resize = resized_to(found.network)
     window, said = "crop", found.images
     if mean is not None:
         image, where = mean
@@ -156,9 +156,13 @@ def portable(
 
 def untrained(found: CaffeModel) -> Model:
     """The network of a definition alone, with its recipe."""
-    size = found.network.input_shape[0]
-    resize = _RESIZED if size in (224, 227) else size
-    return _named(found.network, None, _recipe(found, resize, "crop"))
+    return _named(found.network, None, _recipe(found, resized_to(found.network), "crop"))
+
+
+def resized_to(network: Network) -> int:
+    """The side to which images are brought before they are cropped."""
+    size = network.input_shape[0]
+    return _RESIZED if size in (224, 227) else size
 
 
 def _recipe(found: CaffeModel, resize: int, window: str) -> dict[str, Any]:

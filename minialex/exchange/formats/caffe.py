@@ -50,10 +50,12 @@ def _trained(request: Request) -> tuple[model.CaffeModel, PortableModel]:
     if request.mean is not None and not request.mean.is_dir():
         mean = images.mean_image(request.mean)
     found = model.described(net, blobs, mean)
+    if request.colours is not None and found.network.input_shape[2] == 3:
+        found = replace(found, rgb=request.colours == "RGB")
     if mean is not None and not found.rgb:
         mean = mean[:, :, ::-1]
     if request.mean is not None and mean is None:
-        mean = measured(request.mean, found.network.input_shape[0])
+        mean = measured(request.mean, model.resized_to(found.network))
     with_mean = None if mean is None else (mean, str(request.mean))
     return found, model.portable(found, found.tree(blobs), with_mean, request)
 
@@ -94,4 +96,5 @@ def _message(path: Path, kind: str) -> Message:
         return wire.parse(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)), kind)
 
 
-FORMAT = Format("Caffe", 30, _matches, _read)
+_TAKES = ("as_model", "definition", "mean", "colours")
+FORMAT = Format("Caffe", 30, _matches, _read, takes=_TAKES)

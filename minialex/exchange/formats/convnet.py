@@ -50,4 +50,4 @@ def _read(request: Request) -> PortableModel:
     )
 
 
-FORMAT = Format("cuda-convnet", 10, _matches, _read)
+FORMAT = Format("cuda-convnet", 10, _matches, _read, takes=("mean",))

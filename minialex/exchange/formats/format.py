@@ -23,7 +23,9 @@ class Request:
 
     as_model      the named network whose weights these are; None: as the file says
     definition    a file beside it that describes the layers, such as Caffe's prototxt
-    mean          a file with the mean image, such as Caffe's mean.binaryproto
+    mean          a file with the mean image, such as Caffe's mean.binaryproto, or a folder of the
+                  training images to measure it
+    colours       "RGB" or "BGR", the order in which the network takes them; None: as is usual
     for_training  the images' mean will be measured: a file that needs one is not refused
     """
 
@@ -31,6 +33,7 @@ class Request:
     as_model: str | None = None
     definition: Path | None = None
     mean: Path | None = None
+    colours: str | None = None
     for_training: bool = False
 
 
@@ -44,6 +47,7 @@ class Format:
               never allocates more than a few times the file's size
     suffixes  of the files that it can write
     write     writes a model, on request with its preprocessing, and returns what to say about it
+    takes     the fields of a request that it looks at, beside the path and `for_training`
     """
 
     name: str
@@ -52,6 +56,7 @@ class Format:
     read: Callable[[Request], PortableModel]
     suffixes: tuple[str, ...] = ()
     write: Callable[[PortableModel, Path, bool], str] | None = None
+    takes: tuple[str, ...] = ("as_model",)
 
 
 @cache
