@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from minialex.network import Network as Network
     from minialex.training.cross_validation import cross_validate as cross_validate
     from minialex.training.find_rate import find_lr as find_lr
+    from minialex.training.report import report as report
     from minialex.training.trainer import train as train
 
 __version__ = "0.1.0"
@@ -40,6 +41,7 @@ _HOMES = {
     "open_data": "minialex.data.sources.open",
     "predict": "minialex.inference.classifier",
     "prepare": "minialex.data.packed.prepare",
+    "report": "minialex.training.report",
     "train": "minialex.training.trainer",
 }
 

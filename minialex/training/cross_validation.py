@@ -1,7 +1,5 @@
 """Cross-validation: every image is judged once, by a network that has not seen it."""
 
-import csv
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +10,13 @@ from minialex.data.dataset import Dataset
 from minialex.data.loading.loader import Loader
 from minialex.errors import InputError
 from minialex.inference.classifier import Classifier, load_on
-from minialex.inference.evaluation import Evaluation, evaluate_probabilities, predict_dataset
+from minialex.inference.evaluation import Evaluation, evaluate_probabilities, predict_dataset, ranks
+from minialex.inference.prediction_file import judged_row, prediction_file
 from minialex.training import run_folder
 from minialex.training.config import parse, plug_in
 from minialex.training.held_out import open_splits
 from minialex.training.loop import Result
 from minialex.training.trainer import train
-from minialex.utils import atomic
 
 
 @dataclass(frozen=True)
@@ -115,11 +113,10 @@ def _judge(classifier: Classifier, val: Dataset) -> Fold:
 
 
 def _write(path: Path, folds: list[Fold]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("fold", "image", "label", "predicted", "probability"))
-    for number, fold in enumerate(folds, 1):
-        for image, label, p in zip(fold.images, fold.labels, fold.probabilities, strict=True):
-            names = fold.class_names[label], fold.class_names[p.argmax()]
-            writer.writerow((number, image, *names, f"{p.max():.6f}"))
-    atomic.write_text(path, text.getvalue())
+    with prediction_file(path) as file:
+        for number, fold in enumerate(folds, 1):
+            names, right = fold.class_names, ranks(fold.probabilities, fold.labels) == 0
+            for n, p in enumerate(fold.probabilities):
+                label, said = names[fold.labels[n]], names[p.argmax()]
+                row = judged_row(fold.images[n], label, said, p.max(), right[n])
+                file.add({"fold": number, **row})

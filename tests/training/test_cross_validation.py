@@ -41,14 +41,15 @@ def test_out_of_fold_predictions_of_every_image(folder, tmp_path):
     whole = open_data(folder).whole
     with (tmp_path / "cv" / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert sorted(row["image"] for row in rows) == sorted(map(whole.describe, range(len(whole))))
+    assert sorted(row["file"] for row in rows) == sorted(map(whole.describe, range(len(whole))))
     right = sum(row["label"] == row["predicted"] for row in rows)
+    assert right == sum(row["right"] == "1" for row in rows)
     assert found.evaluation.images == len(whole) == len(rows)
     assert found.evaluation.accuracy == pytest.approx(right / len(rows))
     for number in (1, 2, 3):  # the judged images are those that its network holds out
         about = checkpoint.load_metadata(tmp_path / "cv" / f"fold-{number}" / "last.safetensors")
         held = stored_record(about["data"]).held_out_by_name(whole)
-        mine = [row["image"] for row in rows if row["fold"] == str(number)]
+        mine = [row["file"] for row in rows if row["fold"] == str(number)]
         assert sorted(mine) == sorted(whole.describe(int(i)) for i in np.flatnonzero(held))
 
 
