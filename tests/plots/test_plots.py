@@ -201,6 +201,8 @@ def test_neighbours_need_pillow_alone(tmp_path, labels):
     with Image.open(path) as image:
         assert image.size == (3 * 132 + 4, 36 + 2 * (132 + 18 * bool(labels)))
         pixels = np.asarray(image)
-    middles = [pixels[36 + 64 + i * (132 + 18 * bool(labels)), 4 + 64 :: 132, 0] for i in (0, 1)]
-    np.testing.assert_array_equal(middles, [[0, 60, 90], [30, 120, 150]])
+    for i, shades in enumerate(([0, 60, 90], [30, 120, 150])):
+        line = pixels[36 + 64 + i * (132 + 18 * bool(labels)), :, 0]
+        for start, wanted in ((3, 255), (4, shades), (4 + 127, shades), (4 + 128, 255)):
+            np.testing.assert_array_equal(line[start:-1:132], wanted)
     assert on_white(path)
