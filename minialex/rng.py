@@ -36,6 +36,7 @@ class Stream(IntEnum):
     LIGHT = 8
     ERASE = 9
     MIXUP = 10
+    OWN = 11  # augmentation of a user's own
     BASELINES = 0x40
     VIDEO = 0x41
     INIT = 0x100  # + the layer's position in its network

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from minialex.backends.base import Array, Backend
+from minialex.data import own_augmentation
 from minialex.data.augment import Draws, centre_draws, random_draws, ten_crop_draws
 from minialex.data.extra_draws import random_mixing, random_warps
 from minialex.data.statistics import Statistics
@@ -42,10 +43,14 @@ class Preprocessing:
     ) -> np.ndarray:
         """What `training_input` takes for a whole batch of resized images, uint8 (N, S, S, 3).
 
-        They are the images themselves, or (N, crop, crop, 3) where the recipe warps them: crops,
+        They are the images themselves, changed by a function of the user's own if there is one, or
+        (N, crop, crop, 3) where the recipe warps them: crops,
         not yet mirrored, of drawn size, angle and colours, partly erased and mixed.
         """
         recipe = self.recipe
+        if recipe.augment:
+            own = own_augmentation.get(recipe.augment)
+            images = own(images, positions, seed=seed, epoch=epoch)
         if not recipe.warps:
             return images
         colour = self.statistics.mean.mean(axis=(0, 1))

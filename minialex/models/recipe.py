@@ -40,6 +40,7 @@ class Recipe:
     contrast: float = 0.0  # the same of differences from the training set's mean colour
     saturation: float = 0.0  # the same of differences from grey
     erasing: float = 0.0  # probability that a rectangle is covered with the mean colour
+    augment: str = ""  # a function of the user's own, before all else (data/own_augmentation.py)
     mixup: float = 0.0  # alpha of MixUp's Beta(alpha, alpha)
 
     # Targets other than the label alone, also off

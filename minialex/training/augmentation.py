@@ -64,6 +64,12 @@ MIXUP = option(
     type=Number(float, at_least=0),
     metavar="A",
 )
+AUGMENT = option(
+    None,
+    "a function (image, draw) -> image of your own, as FILE.py:FUNCTION",
+    group=GROUP,
+    metavar="NAME",
+)
 LABEL_SMOOTHING = option(
     None,
     "probability that targets spread evenly over all classes, e.g. 0.1 (0)",
@@ -88,6 +94,7 @@ OF_RECIPE = (
     "saturation",
     "erasing",
     "mixup",
+    "augment",
     "label_smoothing",
     "class_weights",
 )

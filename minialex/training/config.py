@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from minialex import losses, models, schedules
+from minialex.data import own_augmentation
 from minialex.data.dataset import Splits
 from minialex.errors import InputError, unknown
 from minialex.inference.unlearnt import data_key
@@ -205,6 +206,7 @@ class TrainConfig:
     saturation: float | None = augmentation.SATURATION
     erasing: float | None = augmentation.ERASING
     mixup: float | None = augmentation.MIXUP
+    augment: str | None = augmentation.AUGMENT
     label_smoothing: float | None = augmentation.LABEL_SMOOTHING
     class_weights: bool | None = augmentation.CLASS_WEIGHTS
     dropout: bool = option(True, "dropout", group=HOW, type=Flag())
@@ -294,6 +296,8 @@ class TrainConfig:
             raise unknown("way to resize", self.resize, ("crop", "squash"))
         if self.schedule is not None:
             schedules.get(self.schedule)
+        if self.augment is not None:
+            own_augmentation.get(self.augment)
         if self.freeze is not None and self.initial is None:
             raise InputError("freeze goes with `initial`: name the weights to start from")
         if self.initial is None and self.replace_classifier:
@@ -325,7 +329,12 @@ class TrainConfig:
         return {"data": data_key(self.data), "seed": self.seed, "val_fraction": self.val_fraction}
 
 
-_OWN = {"model": models.use, "loss": losses.use, "schedule": schedules.use}
+_OWN = {
+    "model": models.use,
+    "loss": losses.use,
+    "schedule": schedules.use,
+    "augment": own_augmentation.use,
+}
 
 
 def plug_in(arguments: dict[str, Any]) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def test_a_recipe_with_them_needs_them():
 @pytest.mark.parametrize("name", augmentation.OF_RECIPE)
 def test_every_option_is_off_in_the_paper_and_has_its_row_in_the_docs(name):
     default = getattr(Recipe(), name)
-    assert default == (1.0 if name in ("crop_scale", "aspect") else 0)
+    assert default == {"crop_scale": 1.0, "aspect": 1.0, "augment": ""}.get(name, 0)
     assert getattr(TrainConfig(), name) is None
     page = Path(__file__).parents[2] / "docs" / "howto" / "photographs.md"
     assert f"| `--{name.replace('_', '-')}" in page.read_text(encoding="utf-8")

@@ -13,6 +13,7 @@ from safetensors import safe_open
 import minialex
 from minialex import losses, models, schedules
 from minialex.cli import main
+from minialex.data import own_augmentation
 from minialex.errors import InputError
 from minialex.exchange.write import write
 from minialex.inference.classifier import to_portable
@@ -41,6 +42,10 @@ def half(recipe, epoch, errors):
 def name(recipe, epoch, errors):
     return str(recipe.batch_size)
 
+def snow(image, draw):
+    image[draw.random(image.shape[:2]) < 0.2] = 255
+    return image
+
 def squares(b, scores, labels, count=None, dloss=1.0):
     n = count or len(scores)
     wanted = b.xp.zeros_like(scores)
@@ -54,7 +59,7 @@ def forgotten(monkeypatch):
     """Nothing is known that another test plugged in; -> forgets what this one did."""
 
     def forget():
-        for registry in (models.registry, losses, schedules):
+        for registry in (models.registry, losses, schedules, own_augmentation):
             monkeypatch.setattr(registry.PLUGINS, "registered", {})
 
     forget()
@@ -109,6 +114,7 @@ def test_a_changed_network_of_that_name_is_refused_by_its_shapes(own, forgotten)
 
 def test_a_resumed_run_takes_no_code_from_its_folder(own, forgotten):
     half = {"model": "net.py:small", "schedule": "net.py:half", "loss": "net.py:squares"}
+    half["augment"] = "net.py:snow"
     whole = train(**half, epochs=2, out="whole").classifier
     train(**half, epochs=2, max_steps=1)
     stored = json.loads((own.parent / "run" / "config.json").read_text())["settings"]
@@ -119,7 +125,7 @@ def test_a_resumed_run_takes_no_code_from_its_folder(own, forgotten):
         rest = {name: value for name, value in half.items() if name != left_out}
         with pytest.raises(InputError, match=f"name it: give its file again, --{left_out} PATH/"):
             minialex.train(stripes(16, 8), out="run", resume=True, progress=False, **rest)
-    assert times_run(own) == count + 6
+    assert times_run(own) == count + 12
     forgotten()
     done = minialex.train(stripes(16, 8), out="run", resume=True, progress=False, **half).classifier
     for layer, parameters in done.params.items():
@@ -190,6 +196,33 @@ def test_mistakes_are_one_sentence(own, capsys, line, words):
 def test_what_no_label_says_needs_a_loss_that_takes_it(own):
     with pytest.raises(InputError, match="takes targets"):
         train(model="net.py:small", loss="net.py:squares", label_smoothing=0.1)
+
+
+def test_an_augmentation_is_drawn_by_position_and_comes_first(own):
+    """The same images at the same positions, whatever batch they are in; other ones elsewhere."""
+    snow = own_augmentation.get(own_augmentation.use("net.py:snow"))
+    images = np.full((6, 20, 20, 3), 7, np.uint8)
+    whole = snow(images, np.arange(6), seed=1, epoch=2)
+    assert np.array_equal(snow(images[2:4], np.arange(2, 4), seed=1, epoch=2), whole[2:4])
+    assert (images == 7).all()
+    assert {7, 255} == set(np.unique(whole))
+    assert len({image.tobytes() for image in whole}) == 6
+    for other in ({"seed": 2, "epoch": 2}, {"seed": 1, "epoch": 3}):
+        assert not np.array_equal(snow(images, np.arange(6), **other), whole)
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (lambda image, draw: image[:3], r"uint8 \(3, 20, 3\): it must give uint8 \(20, 20, 3\)"),
+        (lambda image, draw: image / 2, r"float64 \(20, 20, 3\): it must give uint8"),
+        (lambda image, draw: None, r"NoneType \(\): it must give uint8"),
+        (lambda image, draw: 1 / 0, "failed: ZeroDivisionError"),
+    ],
+)
+def test_an_augmentation_must_give_an_image(own, function, words):
+    with pytest.raises(InputError, match=words):
+        train(model="net.py:small", augment=function)
 
 
 def test_the_chance_of_a_plain_function(own):
