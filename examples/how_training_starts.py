@@ -14,7 +14,7 @@ import numpy as np
 
 import minialex
 from minialex import backends, models
-from minialex.data.augment import epoch_order
+from minialex.data.augment.draws import epoch_order
 from minialex.data.loading.loader import Loader
 from minialex.data.preprocessing import Preprocessing
 from minialex.data.sources.open import open_data

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from minialex.training.cross_validation import cross_validate as cross_validate
     from minialex.training.find_rate import find_lr as find_lr
     from minialex.training.report import report as report
-    from minialex.training.trainer import train as train
+    from minialex.training.train import train as train
 
 __version__ = "0.1.0"
 
@@ -42,7 +42,7 @@ _HOMES = {
     "predict": "minialex.inference.classifier",
     "prepare": "minialex.data.packed.prepare",
     "report": "minialex.training.report",
-    "train": "minialex.training.trainer",
+    "train": "minialex.training.train",
 }
 
 __all__ = sorted([*_HOMES, "__version__"])

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from minialex.bench import peer
-from minialex.data.augment import epoch_order
+from minialex.bench import pytorch
+from minialex.data.augment.draws import epoch_order
 from minialex.data.dataset import Dataset
 from minialex.data.loading.loader import Batch, Loader
 from minialex.data.sources.open import open_data
@@ -109,7 +109,7 @@ def _paths(train: Dataset, order: np.ndarray) -> list[Path]:
         raise InputError(
             f"only a folder of image files can be compared with PyTorch, not {train.name}"
         )
-    peer.require()
+    pytorch.require()
     return found
 
 

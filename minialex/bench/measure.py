@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any
 
 from minialex.backends import Backend
-from minialex.bench import peer
+from minialex.bench import pytorch
 from minialex.bench.network import Row, Run, by_stage
 from minialex.bench.roofline import Roofline, measure, seconds
 from minialex.models import Model
@@ -77,7 +77,7 @@ def bench(
     memory format take turns, on the same batch with the same number of threads.
     """
     if compare:
-        peer.require()
+        pytorch.require()
     where = DeviceConfig(backend, devices, None, precision, threads)
     opened = where.open(model.network)
     one = opened.backends[0]
@@ -97,7 +97,7 @@ def bench(
     if len(opened.backends) == 1:
         say("timing the layers")
         rows = by_stage(run, rounds, training)
-    theirs = peer.peers(model, batch, used) if compare else []
+    theirs = pytorch.peers(model, batch, used) if compare else []
     timings = []
     for what, work in ours.items():
         others = {p.name: p.train if what == "training step" else p.infer for p in theirs}
@@ -171,7 +171,7 @@ def _machine(b: Backend, torch: bool) -> dict[str, str]:
         **_blas(b),
     }
     if torch:
-        found["torch"] = peer.version()
+        found["torch"] = pytorch.version()
     if b.name == "cupy":
         from minialex.backends.cuda import device
 

@@ -33,7 +33,7 @@ def run(
         raise InputError(f"{path} and --data {data} both name a data set to check: give one")
     data = path if data is None else data
     if data is not None:
-        from minialex.data.inspect.report import check_data, problems
+        from minialex.data.inspect.check import check_data, problems
 
         report = check_data(data, size)
         wrong = problems(report)

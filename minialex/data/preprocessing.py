@@ -10,10 +10,10 @@ import numpy as np
 
 from minialex.backends.base import Array, Backend
 from minialex.data import own_augmentation
-from minialex.data.augment import Draws, centre_draws, random_draws, ten_crop_draws
-from minialex.data.extra_draws import random_mixing, random_warps
+from minialex.data.augment.draws import Draws, centre_draws, random_draws, ten_crop_draws
+from minialex.data.augment.warp import mix, warp
+from minialex.data.augment.warp_draws import random_mixing, random_warps
 from minialex.data.statistics import Statistics
-from minialex.data.warp import mix, warp
 from minialex.errors import InputError
 from minialex.models.recipe import Recipe
 

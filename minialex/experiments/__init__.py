@@ -7,9 +7,9 @@ An experiment is a module of `paper/` whose `run(context)` trains and evaluates 
 
 from minialex.experiments.context import Context
 from minialex.experiments.options import Options
+from minialex.experiments.over_seeds import Difference, Measured, measured, paired
 from minialex.experiments.published import PUBLISHED, Published
 from minialex.experiments.report.section import Figure, Picture, Section, Table
-from minialex.experiments.statistics import Difference, Measured, measured, paired
 from minialex.experiments.training import Diverged, Run, errors
 
 __all__ = [

@@ -139,7 +139,7 @@ def open_subset(source: str | None, train: int | None, val: int | None) -> Data:
     The choice does not depend on a run's seed: all seeds see the same images.
     """
     from minialex.data.sources.open import is_builtin, open_data
-    from minialex.inference.unlearnt import data_key
+    from minialex.inference.judged_images import data_key
 
     if source is None or source == "shapes":  # drawn on demand, as many as are asked for
         wanted = max(train or MAX_DRAWINGS, 4 * (val or 0))

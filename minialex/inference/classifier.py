@@ -17,8 +17,8 @@ from minialex.exchange.read import format_of, read
 from minialex.inference import given_images
 from minialex.inference.evaluation import Evaluation, OnImages, evaluate_model
 from minialex.inference.given_images import Image
+from minialex.inference.judged_images import images_to_judge
 from minialex.inference.trained_model import TrainedModel
-from minialex.inference.unlearnt import images_to_judge
 from minialex.layers.base import Shape
 from minialex.models import Model, registry
 from minialex.models.recipe import Recipe

@@ -25,7 +25,7 @@ from minialex.inference.evaluation import (
     ranks,
 )
 from minialex.inference.given_images import Image
-from minialex.inference.unlearnt import data_key, images_to_judge, learnt
+from minialex.inference.judged_images import data_key, images_to_judge, learnt
 from minialex.parallel import DeviceConfig
 from minialex.utils.arguments import integer
 

@@ -15,11 +15,11 @@ from minialex import losses, models, schedules
 from minialex.data import own_augmentation
 from minialex.data.dataset import Splits
 from minialex.errors import InputError, unknown
-from minialex.inference.unlearnt import data_key
+from minialex.inference.judged_images import data_key
 from minialex.models import Model
 from minialex.models.recipe import Recipe
 from minialex.parallel import DeviceConfig
-from minialex.training import augmentation, fit
+from minialex.training import augmentation_options, fitted_recipe
 from minialex.training.watch import require_log
 from minialex.utils.arguments import (
     FRACTION,
@@ -143,7 +143,7 @@ class TrainConfig:
         free_on_resume=True,
     )
     recipe: str = option(
-        fit.FITTED,
+        fitted_recipe.FITTED,
         "fitted: batch size, rate, schedule and epochs go with the number of images; published: "
         "the network's own, made for ILSVRC",
         group=HOW,
@@ -178,10 +178,13 @@ class TrainConfig:
         1.0, "margin of the hinge loss", group=HOW, type=Number(float, above=0), metavar="M"
     )
     mirror: bool | None = option(
-        None, "mirror half of the images", group=augmentation.GROUP, type=Flag()
+        None, "mirror half of the images", group=augmentation_options.GROUP, type=Flag()
     )
     crops: bool | None = option(
-        None, "random crops (--no-crops: centre crops)", group=augmentation.GROUP, type=Flag()
+        None,
+        "random crops (--no-crops: centre crops)",
+        group=augmentation_options.GROUP,
+        type=Flag(),
     )
     resize: str | None = option(
         None,
@@ -193,22 +196,22 @@ class TrainConfig:
     colour_noise: float | None = option(
         None,
         "strength of the PCA colour shift, in standard deviations (0.1)",
-        group=augmentation.GROUP,
+        group=augmentation_options.GROUP,
         type=Number(float, at_least=0),
         metavar="A",
     )
-    crop_scale: float | None = augmentation.CROP_SCALE
-    aspect: float | None = augmentation.ASPECT
-    rotation: float | None = augmentation.ROTATION
-    vertical_flip: bool | None = augmentation.VERTICAL_FLIP
-    brightness: float | None = augmentation.BRIGHTNESS
-    contrast: float | None = augmentation.CONTRAST
-    saturation: float | None = augmentation.SATURATION
-    erasing: float | None = augmentation.ERASING
-    mixup: float | None = augmentation.MIXUP
-    augment: str | None = augmentation.AUGMENT
-    label_smoothing: float | None = augmentation.LABEL_SMOOTHING
-    class_weights: bool | None = augmentation.CLASS_WEIGHTS
+    crop_scale: float | None = augmentation_options.CROP_SCALE
+    aspect: float | None = augmentation_options.ASPECT
+    rotation: float | None = augmentation_options.ROTATION
+    vertical_flip: bool | None = augmentation_options.VERTICAL_FLIP
+    brightness: float | None = augmentation_options.BRIGHTNESS
+    contrast: float | None = augmentation_options.CONTRAST
+    saturation: float | None = augmentation_options.SATURATION
+    erasing: float | None = augmentation_options.ERASING
+    mixup: float | None = augmentation_options.MIXUP
+    augment: str | None = augmentation_options.AUGMENT
+    label_smoothing: float | None = augmentation_options.LABEL_SMOOTHING
+    class_weights: bool | None = augmentation_options.CLASS_WEIGHTS
     dropout: bool = option(True, "dropout", group=HOW, type=Flag())
     shallow: str | Path | None = option(
         None,
@@ -285,7 +288,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         check(self)
         losses.get(self.loss, self.margin)
-        fit.require_recipe(self.recipe)
+        fitted_recipe.require_recipe(self.recipe)
         require_log(self.log)
         self.fold_numbers()
         if self.minutes is not None and self.epochs is not None:
@@ -374,7 +377,7 @@ def signature(function: Any) -> inspect.Signature:
 def resolve_model(config: TrainConfig, splits: Splits, stored: Recipe | None = None) -> Model:
     """The model with the recipe that a configuration asks for; `stored` is a resumed run's."""
     classes = len(splits.train.class_ids)
-    name = config.model or fit.default_network(splits.train)
+    name = config.model or fitted_recipe.default_network(splits.train)
     model = models.stored(name, classes, config.model_options or {})
     length: dict[str, Any] = {
         "epochs": config.epochs,
@@ -389,15 +392,15 @@ def resolve_model(config: TrainConfig, splits: Splits, stored: Recipe | None = N
         "random_crops": config.crops,
         "colour_noise": config.colour_noise,
         "squash": None if config.resize is None else config.resize == "squash",
-        **{name: getattr(config, name) for name in augmentation.OF_RECIPE},
+        **{name: getattr(config, name) for name in augmentation_options.OF_RECIPE},
     }
-    if stored is not None or config.recipe == fit.PUBLISHED:
+    if stored is not None or config.recipe == fitted_recipe.PUBLISHED:
         asked |= length
         recipe = stored or model.recipe
     else:
         trained = config.initial is not None
         colours = model.network.input_shape[2] == 3
-        recipe = fit.fit(
+        recipe = fitted_recipe.fit(
             model.recipe,
             len(splits.train),
             **length,

@@ -16,7 +16,7 @@ from minialex.training import run_folder
 from minialex.training.config import parse, plug_in
 from minialex.training.held_out import open_splits
 from minialex.training.loop import Result
-from minialex.training.trainer import train
+from minialex.training.train import train
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from minialex.backends.base import Array, Backend
-from minialex.data.extra_draws import random_mixing
+from minialex.data.augment.warp_draws import random_mixing
 from minialex.data.loading.loader import Batch
 from minialex.data.preprocessing import Preprocessing
 from minialex.errors import InputError

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from minialex.data.augment import epoch_order
+from minialex.data.augment.draws import epoch_order
 from minialex.data.loading.loader import Batch
 from minialex.optim import Rates
 from minialex.training.config import parse, plug_in

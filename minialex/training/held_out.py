@@ -12,7 +12,7 @@ from minialex.data.sources.open import open_data
 from minialex.data.split import divide, fold_of, split_by_place
 from minialex.errors import InputError
 from minialex.inference.classifier import Classifier, is_foreign, weight_file
-from minialex.inference.unlearnt import by_name_alone, learnt, lineage, shortened
+from minialex.inference.judged_images import by_name_alone, learnt, lineage, shortened
 from minialex.training import run_folder
 from minialex.training.config import TrainConfig
 from minialex.utils import checkpoint

@@ -11,7 +11,7 @@ from typing import Any
 
 from minialex import backends, schedules
 from minialex.backends.base import Array, Backend
-from minialex.data.augment import epoch_order
+from minialex.data.augment.draws import epoch_order
 from minialex.data.dataset import Splits
 from minialex.data.loading.loader import Batch, Loader
 from minialex.errors import InputError

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from minialex.data.augment import epoch_order
+from minialex.data.augment.draws import epoch_order
 from minialex.data.dataset import Splits
 from minialex.data.loading.loader import Loader
 from minialex.errors import InputError

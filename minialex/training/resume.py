@@ -9,7 +9,7 @@ from minialex.data.image_record import fingerprint, same_data
 from minialex.errors import InputError
 from minialex.models.recipe import Recipe
 from minialex.parallel import DeviceConfig
-from minialex.training import fit, run_folder
+from minialex.training import fitted_recipe, run_folder
 from minialex.training.config import TrainConfig
 from minialex.training.state import State
 from minialex.utils import checkpoint
@@ -18,7 +18,7 @@ from minialex.utils.options import options
 
 _ADDED = {
     "replace_classifier": False,
-    "recipe": fit.PUBLISHED,
+    "recipe": fitted_recipe.PUBLISHED,
 }  # what runs of older versions were started with
 _MAY_CHANGE = ("epochs", "lr", "schedule")  # of the recipe
 _OF_ONE_CALL = ("max_steps",)  # settings that say nothing of the run that goes on

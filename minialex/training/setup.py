@@ -16,7 +16,7 @@ from minialex.models import Model
 from minialex.models.vgg import deepen
 from minialex.optim import SGD
 from minialex.parallel import DeviceConfig, DeviceGroup, Devices, SingleDevice
-from minialex.training import fit, frozen, held_out
+from minialex.training import fitted_recipe, frozen, held_out
 from minialex.training.config import TrainConfig, resolve_model
 from minialex.training.feed import Feed, Photographs
 from minialex.training.held_out import Held
@@ -116,7 +116,7 @@ class Setup:
             self.show,
             config.minutes,
             config.stop_early,
-            recovers=config.recipe == fit.FITTED,
+            recovers=config.recipe == fitted_recipe.FITTED,
             first=self.first_params,
             half=config.half,
         )
@@ -196,8 +196,8 @@ def set_up(
             dtype=config.dtype,
             momentum=origin.momentum,
         )
-        if config.recipe == fit.FITTED and config.lr is None and start.momentum is None:
-            tuned = fit.fine_tuned(model.recipe, model.network, start.kept)
+        if config.recipe == fitted_recipe.FITTED and config.lr is None and start.momentum is None:
+            tuned = fitted_recipe.fine_tuned(model.recipe, model.network, start.kept)
             model = replace(model, recipe=tuned)
     if config.freeze is not None:
         _require_freezable(config, model)

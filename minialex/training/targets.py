@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from minialex import losses
-from minialex.data.extra_draws import Mixing
+from minialex.data.augment.warp_draws import Mixing
 from minialex.errors import InputError
 from minialex.models.recipe import Recipe
 

@@ -14,7 +14,7 @@ from minialex.inference.classifier import Classifier
 from minialex.inference.evaluation import ranks
 from minialex.models import get
 from minialex.training.loop import Result
-from minialex.training.trainer import train
+from minialex.training.train import train
 from minialex.utils.cores import usable_cores
 from minialex.video.clips import Clips, ClipSplits, Flows, Frames, require_opencv, spatial, temporal
 

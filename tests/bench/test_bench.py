@@ -102,7 +102,7 @@ def test_pytorch_takes_turns():
 @pytest.mark.parametrize("name", ["alexnet", "alexnet-torchvision", "cifar10", "caffenet"])
 def test_pytorchs_network_has_our_parameters(name):
     pytest.importorskip("torch")
-    from minialex.bench.peer import network_in_torch
+    from minialex.bench.pytorch import network_in_torch
 
     network = models.get(name).network
     theirs = sum(p.numel() for p in network_in_torch(network).parameters())

@@ -10,7 +10,7 @@ import pytest
 
 from minialex import models
 from minialex.bench import gpu
-from minialex.bench.gpu import checks, correct, peers, products
+from minialex.bench.gpu import checks, correct, products, pytorch
 from minialex.layers import AveragePool, Conv2D, Dense, MaxPool, ReLU
 from minialex.models import registry
 from minialex.network import Network
@@ -125,9 +125,9 @@ def test_what_the_time_does_not_allow_is_named(tmp_path):
 def test_pytorchs_step_learns():
     """The peer's code on the CPU, as far as it goes there."""
     torch = pytest.importorskip("torch")
-    step = peers._step(torch, "cifar10", "bf16", 4, {}, compiled=False, device="cpu")
+    step = pytorch._step(torch, "cifar10", "bf16", 4, {}, compiled=False, device="cpu")
     step()
-    network, x, _, context = peers._made(torch, "cifar10", "bf16", 2, {}, "cpu")
+    network, x, _, context = pytorch._made(torch, "cifar10", "bf16", 2, {}, "cpu")
     with context():
         assert network(x).dtype == torch.bfloat16
 
@@ -195,7 +195,7 @@ def test_the_example_takes_the_options_that_the_suite_gives_it():
 
 def test_pytorchs_network_is_the_same():
     torch = pytest.importorskip("torch")
-    from minialex.bench.peer import network_in_torch
+    from minialex.bench.pytorch import network_in_torch
 
     network = models.get("alexnet-torchvision").network
     theirs = network_in_torch(network)

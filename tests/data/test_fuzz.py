@@ -21,8 +21,8 @@ from minialex.data.loading.loader import Loader
 from minialex.data.packed.dataset import open_packed
 from minialex.data.packed.format import checksum
 from minialex.data.packed.prepare import prepare
-from minialex.data.sources import devkit
-from minialex.data.sources.archives import open_archives
+from minialex.data.sources import ilsvrc_devkit
+from minialex.data.sources.ilsvrc_archives import open_archives
 from minialex.data.sources.open import open_data
 from minialex.data.sources.tar import members
 from minialex.errors import InputError
@@ -117,7 +117,7 @@ def test_mutated_archives(tmp_path, count):
     """What is still found lies inside the file and under the names that were there."""
     root = ilsvrc.write_archives(tmp_path / "imagenet")
     paths = [root / name for name in ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar")]
-    paths.append(root / devkit.ARCHIVE)
+    paths.append(root / ilsvrc_devkit.ARCHIVE)
     whole = [path.read_bytes() for path in paths]
     rng = np.random.default_rng(1)
     opened = 0

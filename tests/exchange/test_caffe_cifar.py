@@ -14,7 +14,7 @@ from minialex.inference.classifier import from_portable
 from minialex.inference.trained_model import TrainedModel
 from minialex.layers import AveragePool, MaxPool, SpatialResponseNorm
 from minialex.parallel import DeviceConfig
-from minialex.training.trainer import train
+from minialex.training.train import train
 
 FULL, QUICK = "cifar10_full_iter_10000", "cifar10_quick_iter_5000"
 PUBLISHED = {FULL: 0.7266, QUICK: 0.7384}  # of all 5,000 images, by PyTorch and another reader

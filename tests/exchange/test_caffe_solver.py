@@ -8,7 +8,7 @@ from helpers.noise import Noise
 from minialex.data.dataset import Splits
 from minialex.errors import InputError
 from minialex.exchange.read import read
-from minialex.training.trainer import train
+from minialex.training.train import train
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
 

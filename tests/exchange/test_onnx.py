@@ -19,7 +19,7 @@ from minialex.errors import InputError
 from minialex.exchange.onnx.chain import read_chain
 from minialex.exchange.onnx.file import read as read_graph
 from minialex.exchange.read import read
-from minialex.exchange.same import same_function
+from minialex.exchange.same_network import same_function
 from minialex.exchange.write import write
 from minialex.inference.classifier import from_portable
 from minialex.layers import AveragePool, Conv2D, Dense, Dropout, MaxPool, ReLU, Tanh

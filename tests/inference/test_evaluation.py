@@ -23,7 +23,7 @@ from minialex.inference.evaluation import (
     evaluate_probabilities,
     ranks,
 )
-from minialex.inference.unlearnt import data_key
+from minialex.inference.judged_images import data_key
 from minialex.parallel import SingleDevice
 from minialex.utils import checkpoint
 

@@ -11,13 +11,13 @@ from safetensors.numpy import load_file
 
 import minialex
 from minialex import backends
-from minialex.data.extra_draws import Mixing
+from minialex.data.augment.warp_draws import Mixing
 from minialex.data.loading.loader import Batch
 from minialex.data.preprocessing import Preprocessing
 from minialex.data.statistics import Statistics
 from minialex.errors import InputError
 from minialex.models.recipe import Recipe
-from minialex.training import augmentation
+from minialex.training import augmentation_options
 from minialex.training.config import TrainConfig
 from minialex.training.feed import Photographs
 from minialex.training.targets import SoftTargets, balanced, soft_targets
@@ -93,7 +93,7 @@ def test_a_recipe_with_them_needs_them():
 # ------------------------------------------------------------------------------ batches
 
 
-@pytest.mark.parametrize("name", augmentation.OF_RECIPE)
+@pytest.mark.parametrize("name", augmentation_options.OF_RECIPE)
 def test_every_option_is_off_in_the_paper_and_has_its_row_in_the_docs(name):
     default = getattr(Recipe(), name)
     assert default == {"crop_scale": 1.0, "aspect": 1.0, "augment": ""}.get(name, 0)

@@ -8,7 +8,7 @@ from safetensors.numpy import load_file
 import minialex
 from minialex import models
 from minialex.errors import InputError
-from minialex.training import fit, frozen
+from minialex.training import fitted_recipe, frozen
 
 ALEXNET = models.get("alexnet-64", 10).network
 TINY = {"backend": "numpy", "batch_size": 16, "progress": False}
@@ -87,9 +87,12 @@ def test_each_epoch_sees_other_crops():
 def test_what_was_taken_over_learns_more_slowly():
     recipe = models.get("alexnet-64", 10).recipe
     kept = [name for name in ALEXNET.parameter_shapes() if name != "fc8"]
-    tuned = fit.fine_tuned(recipe, ALEXNET, kept)
-    assert tuned.layer_rates == dict.fromkeys(kept, fit.KEPT_RATE)
-    assert fit.fine_tuned(recipe, ALEXNET, [*kept, "fc8"]).lr == recipe.lr * fit.KEPT_RATE
+    tuned = fitted_recipe.fine_tuned(recipe, ALEXNET, kept)
+    assert tuned.layer_rates == dict.fromkeys(kept, fitted_recipe.KEPT_RATE)
+    assert (
+        fitted_recipe.fine_tuned(recipe, ALEXNET, [*kept, "fc8"]).lr
+        == recipe.lr * fitted_recipe.KEPT_RATE
+    )
 
 
 def test_freeze_needs_weights_to_start_from():

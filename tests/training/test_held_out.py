@@ -17,9 +17,9 @@ from minialex.data.packed.format import MANIFEST, checksum
 from minialex.data.sources.open import open_data
 from minialex.data.split import split_by_place
 from minialex.errors import InputError
-from minialex.inference import unlearnt
+from minialex.inference import judged_images
 from minialex.inference.ensemble import Ensemble
-from minialex.inference.unlearnt import UNLISTED, images_to_judge, lineage, shortened
+from minialex.inference.judged_images import UNLISTED, images_to_judge, lineage, shortened
 from minialex.training import held_out
 
 TINY = {"model": "tiny", "batch_size": 16, "backend": "numpy", "progress": False}
@@ -267,14 +267,14 @@ def test_a_lineage_says_nothing_twice_and_ends(about, photos, monkeypatch):
     assert UNLISTED not in chain
     again = {**older, "seed": 4, "started_from": chain}
     assert len(lineage(shortened(again))) == 4  # another split of images that are not listed
-    monkeypatch.setattr(unlearnt, "MOST_RUNS", 2)
+    monkeypatch.setattr(judged_images, "MOST_RUNS", 2)
     for count in (1, 2):
         chain = shortened({"data": f"new {count}", "started_from": chain})
         assert len(lineage(chain)) == 2
         assert chain[UNLISTED] == 1 + count
     assert "what 3 earlier runs of these weights were trained on" in judged(chain, photos)[1]
-    monkeypatch.setattr(unlearnt, "MOST_RUNS", 9)
-    monkeypatch.setattr(unlearnt, "MOST_LINES", 3)
+    monkeypatch.setattr(judged_images, "MOST_RUNS", 9)
+    monkeypatch.setattr(judged_images, "MOST_LINES", 3)
     assert shortened({"data": "new", "started_from": about}) == {"data": "new", UNLISTED: 1}
 
 

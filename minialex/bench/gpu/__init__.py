@@ -13,7 +13,16 @@ from typing import Any
 
 from minialex.backends.cuda.backend import CupyBackend
 from minialex.backends.cuda.device import library
-from minialex.bench.gpu import checks, correct, memory_bound, peers, products, steps, tables, whole
+from minialex.bench.gpu import (
+    checks,
+    correct,
+    memory_bound,
+    products,
+    pytorch,
+    steps,
+    tables,
+    whole,
+)
 from minialex.bench.gpu.plan import Plan, rates
 from minialex.utils import atomic
 
@@ -49,7 +58,7 @@ def _release() -> None:
     """Free the device's memory for the next part."""
     gc.collect()
     library().get_default_memory_pool().free_all_blocks()
-    peers.release()
+    pytorch.release()
 
 
 def _write(path: Path, found: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from minialex import backends, losses, models
-from minialex.bench.gpu import peers
+from minialex.bench.gpu import pytorch
 from minialex.bench.gpu.plan import Plan, Run, timed
 from minialex.bench.gpu.whole import Whole
 from minialex.layers import Mode
@@ -46,7 +46,7 @@ def steps(precision: str, batch: int, plan: Plan, wgmma: bool = False) -> list[d
         if wgmma:
             runs["captured, wgmma"] = captured(plan.model, by_warpgroups, batch)
         waits["two towers on one device"] = towers.synchronize
-    for name, (run, its_wait) in peers.eager(plan.model, precision, batch, few).items():
+    for name, (run, its_wait) in pytorch.eager(plan.model, precision, batch, few).items():
         runs[name], waits[name] = run, its_wait
     return _rows(precision, batch, timed(b, runs, plan, waits))
 
@@ -63,7 +63,7 @@ def _convolving_by(way: str, precision: str) -> Any:
 
 def compiled(precision: str, batch: int, plan: Plan) -> list[dict[str, Any]]:
     """torch.compile's step in turns with ours; [] without PyTorch."""
-    found = peers.compiled(plan.model, precision, batch)
+    found = pytorch.compiled(plan.model, precision, batch)
     if not found:
         return []
     b: Any = backends.get("cupy", 0, precision)
@@ -82,7 +82,7 @@ def inference(precision: str, plan: Plan) -> list[dict[str, Any]]:
         own, x = b.cast_params(r.params), r.input(b, 0, batch)
         runs: dict[str, Run] = {"op by op": partial(r.network.infer, b, own, x)}
         waits = {}
-        for name, (run, its_wait) in peers.inference(plan.model, precision, batch).items():
+        for name, (run, its_wait) in pytorch.inference(plan.model, precision, batch).items():
             runs[name], waits[name] = run, its_wait
         rows += _rows(precision, batch, timed(b, runs, plan, waits))
     return rows

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from minialex.data.dataset import Dataset
-from minialex.data.inspect import sections
+from minialex.data.inspect import report_lines
 from minialex.data.loading.loader import Loader
 from minialex.data.remarks import every_line
 from minialex.data.sources.open import open_data
@@ -59,11 +59,11 @@ class Info:
 
     def _lines(self) -> Iterator[str]:
         yield f"{self.name}: {self.layout}"
-        yield from sections.class_sizes(self.counts)
+        yield from report_lines.class_sizes(self.counts)
         yield from self.remarks
         of = f"of {self.measured:,} training images"
         if self.shorter_sides is not None:
-            yield f"{sections.shorter_sides(*self.shorter_sides)}, {of}"
+            yield f"{report_lines.shorter_sides(*self.shorter_sides)}, {of}"
         if self.mean_colour is not None:
             red, green, blue = self.mean_colour
             yield (
@@ -76,7 +76,7 @@ class Info:
             )
             yield f"unreadable of {tried}: {len(self.unreadable):,}"
             yield from (f"  {r if n in r else f'{n}: {r}'}" for n, r in self.unreadable.items())
-        yield from sections.class_table(self.counts, self.class_ids, self.class_names)
+        yield from report_lines.class_table(self.counts, self.class_ids, self.class_names)
 
 
 def inspect(

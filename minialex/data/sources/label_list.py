@@ -16,8 +16,8 @@ from typing import NamedTuple
 from minialex.data.dataset import Dataset, Splits
 from minialex.data.decode import kinds
 from minialex.data.remarks import Reason, Remarks
-from minialex.data.sources import folder, labels, walk
-from minialex.data.sources.layouts import Part
+from minialex.data.sources import class_folders, labels, walk
+from minialex.data.sources.class_folder_layouts import Part
 from minialex.data.sources.source import Source
 from minialex.data.split import split
 from minialex.errors import InputError
@@ -90,7 +90,7 @@ SOURCE = Source("list of labels", 5, matches, open_list, _open_validation)
 
 
 def _dataset(part: Part, like: Dataset | None = None) -> Dataset:
-    return folder.of_part(
+    return class_folders.of_part(
         part,
         like=like,
         name=Path(part.labels).stem if like is None else None,

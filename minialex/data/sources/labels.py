@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from minialex.data.decode import kinds
-from minialex.data.sources import devkit
+from minialex.data.sources import ilsvrc_devkit
 from minialex.errors import InputError
 
 SOLUTION = "LOC_val_solution.csv"
@@ -81,22 +81,22 @@ def find(folders: Iterable[Path], class_ids: tuple[str, ...]) -> Labels | None:
     for folder in folders:
         if (folder / SOLUTION).is_file():
             return solution(folder / SOLUTION)
-        if (kit := devkit.find(folder)) is not None:
-            return _of_kit(devkit.read(kit))
+        if (kit := ilsvrc_devkit.find(folder)) is not None:
+            return _of_kit(ilsvrc_devkit.read(kit))
         for name in _SYNSETS_IN_ORDER:
             if (folder / name).is_file():
                 return _in_order(folder / name)
         for name in _PAIRS:
             if (folder / name).is_file():
                 return _pairs(folder / name, class_ids, folders)
-        if (folder / devkit.TRUTH_NAME).is_file():
+        if (folder / ilsvrc_devkit.TRUTH_NAME).is_file():
             if (
                 mapped := next((f / _MAP for f in folders if (f / _MAP).is_file()), None)
             ) is not None:
-                return _truth(folder / devkit.TRUTH_NAME, mapped)
+                return _truth(folder / ilsvrc_devkit.TRUTH_NAME, mapped)
             raise InputError(
-                f"{folder / devkit.TRUTH_NAME} numbers the classes as the development kit does: "
-                "put the kit's meta.mat beside it"
+                f"{folder / ilsvrc_devkit.TRUTH_NAME} numbers the classes as the development kit "
+                "does: put the kit's meta.mat beside it"
             )
     return None
 
@@ -119,7 +119,7 @@ def solution(path: Path) -> Labels:
     return _by_name(path, ((row[0], row[1].split()[0]) for row in named))
 
 
-def _of_kit(kit: devkit.Devkit) -> Labels:
+def _of_kit(kit: ilsvrc_devkit.Devkit) -> Labels:
     numbers = enumerate(kit.truth, 1)
     classes = {f"#{n}": kit.wnids[number] for n, number in numbers}
     return Labels(kit.path, classes)

@@ -7,8 +7,8 @@ from pathlib import Path
 from minialex.data.dataset import Dataset, Splits
 from minialex.data.remarks import Remarks
 from minialex.data.sources import label_list, walk
+from minialex.data.sources.class_folder_layouts import TRAIN_NAMES, VAL_NAMES
 from minialex.data.sources.drawings import DEFAULT_COUNT, is_drawings, named_count, open_drawings
-from minialex.data.sources.layouts import TRAIN_NAMES, VAL_NAMES
 from minialex.data.sources.source import all_sources, source_of
 from minialex.errors import InputError
 

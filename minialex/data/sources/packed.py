@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from minialex.data.dataset import Splits
-from minialex.data.inspect import sections
+from minialex.data.inspect import report_lines
 from minialex.data.packed.dataset import is_packed, open_packed, verify
 from minialex.data.sources.source import Source
 
@@ -19,8 +19,8 @@ def _check(
     """Class sizes, and whether every byte is still what was written."""
     splits = open_packed(root)
     yield f"{splits.train.name}: {splits.train.layout}"
-    yield from sections.label_counts(splits)
-    yield from sections.verdict(verify(root))
+    yield from report_lines.label_counts(splits)
+    yield from report_lines.verdict(verify(root))
 
 
 SOURCE = Source("packed by minialex prepare", 0, is_packed, _open, check=_check)

@@ -17,7 +17,7 @@ from minialex.exchange.inference_form import split_scale
 from minialex.exchange.onnx import file
 from minialex.exchange.onnx.chain import Chain, read_chain
 from minialex.exchange.portable import PortableModel, colour_statistics, image_statistics
-from minialex.exchange.same import same_function
+from minialex.exchange.same_network import same_function
 from minialex.layers import ChannelScale, ResponseNorm
 from minialex.models import Model, plan
 from minialex.network import Network

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minialex import __version__
+from minialex.experiments.over_seeds import Measured
 from minialex.experiments.report import text
 from minialex.experiments.report.figures import draw
 from minialex.experiments.report.section import Figure, Picture, Table, Value
 from minialex.experiments.report.table_csv import table_csv
-from minialex.experiments.statistics import Measured
 from minialex.results.markup import page_css
 from minialex.utils import atomic
 

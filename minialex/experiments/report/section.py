@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minialex.experiments.statistics import Measured
+from minialex.experiments.over_seeds import Measured
 
 Value = str | float | int | Measured | None
 

@@ -3,8 +3,8 @@
 import csv
 import io
 
+from minialex.experiments.over_seeds import Difference, Measured
 from minialex.experiments.report.section import Table
-from minialex.experiments.statistics import Difference, Measured
 
 _SUFFIXES: dict[type[Measured] | None, tuple[str, ...]] = {
     None: ("",),

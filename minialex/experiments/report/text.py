@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from minialex.experiments.over_seeds import Measured
 from minialex.experiments.report.section import Value
-from minialex.experiments.statistics import Measured
 
 if TYPE_CHECKING:
     from minialex.experiments.runner import Chapter

@@ -5,9 +5,9 @@ import pytest
 from helpers import ilsvrc
 from PIL import Image
 
-from minialex.data.inspect import sections
+from minialex.data.inspect import report_lines
+from minialex.data.inspect.check import check_data
 from minialex.data.inspect.info import inspect
-from minialex.data.inspect.report import check_data
 from minialex.data.packed.prepare import prepare
 
 
@@ -57,7 +57,7 @@ def test_archives(tmp_path):
 
 
 def test_many_classes_are_shortened(monkeypatch):
-    monkeypatch.setattr(sections, "_TABLE_ROWS", 8)
+    monkeypatch.setattr(report_lines, "_TABLE_ROWS", 8)
     text = str(inspect("shapes:60"))
     assert "the 2 smallest and 2 largest classes:" in text
     assert sum(line.startswith("  ") for line in text.splitlines()) == 5

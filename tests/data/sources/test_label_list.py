@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minialex.data.inspect.report import check_data, problems
+from minialex.data.inspect.check import check_data, problems
 from minialex.data.sources.open import open_data, open_for_evaluation
 from minialex.errors import InputError
 

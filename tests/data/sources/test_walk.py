@@ -7,13 +7,13 @@ import sys
 import numpy as np
 import pytest
 
+from minialex.data.inspect.check import check_data
 from minialex.data.inspect.info import inspect
-from minialex.data.inspect.report import check_data
 from minialex.data.packed import packing
 from minialex.data.packed.prepare import prepare
 from minialex.data.remarks import Remarks, every_line
 from minialex.data.sources import walk
-from minialex.data.sources.folder import ImageFolder
+from minialex.data.sources.class_folders import ImageFolder
 from minialex.data.sources.open import open_data
 from minialex.errors import InputError
 

@@ -1,6 +1,6 @@
 """Augmentation that the paper does not have, on the host: warped crops, colours, erasing, MixUp.
 
-What is drawn is in `extra_draws.py`. Sampling is bilinear, without a filter before it, as a crop is
+What is drawn is in `warp_draws.py`. Sampling is bilinear, without a filter before it, as a crop is
 at most as large as the resized image, which is hardly larger than the network's input.
 """
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from minialex.data.extra_draws import Mixing, Warps
+from minialex.data.augment.warp_draws import Mixing, Warps
 from minialex.utils.cores import usable_cores
 from minialex.utils.jit import compiled
 

@@ -7,10 +7,10 @@ import pytest
 from helpers import ilsvrc
 from PIL import Image
 
-from minialex.data.inspect.report import check_data
+from minialex.data.inspect.check import check_data
 from minialex.data.remarks import every_line
 from minialex.data.sources import labels
-from minialex.data.sources.layouts import flat_folder
+from minialex.data.sources.class_folder_layouts import flat_folder
 from minialex.data.sources.open import open_data, open_for_evaluation
 from minialex.errors import InputError
 

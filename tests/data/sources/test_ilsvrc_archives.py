@@ -9,8 +9,8 @@ import pytest
 from helpers import ilsvrc
 from scipy.io import loadmat
 
-from minialex.data.inspect.report import check_data
-from minialex.data.sources import devkit
+from minialex.data.inspect.check import check_data
+from minialex.data.sources import ilsvrc_devkit
 from minialex.data.sources.open import open_data, open_for_evaluation
 from minialex.data.sources.tar import members
 from minialex.errors import InputError
@@ -243,7 +243,7 @@ def test_what_cannot_be_used_is_said_in_a_sentence(root):
 
 def test_the_real_kit_maps_to_sorted_wnids(shared_data):
     """Against an independent list: Caffe's synset_words.txt, which is sorted by wnid."""
-    kit = devkit.read(shared_data / "ilsvrc2012_devkit")
+    kit = ilsvrc_devkit.read(shared_data / "ilsvrc2012_devkit")
     lines = (shared_data / "ilsvrc2012_devkit" / "synset_words.txt").read_text().splitlines()
     caffe = dict(line.split(" ", 1) for line in lines)
     assert sorted(kit.wnids.values()) == list(caffe)
@@ -263,7 +263,7 @@ def test_the_real_kit_maps_to_sorted_wnids(shared_data):
 
 def test_the_real_validation_photographs_have_their_own_labels(shared_data):
     """Photographs that kept their validation number lie in the folder of the class it maps to."""
-    kit = devkit.read(shared_data / "ilsvrc2012_devkit")
+    kit = ilsvrc_devkit.read(shared_data / "ilsvrc2012_devkit")
     found = list((shared_data / "imagenette").glob("*/*/ILSVRC2012_val_*.JPEG"))
     assert len(found) > 100
     for path in found:

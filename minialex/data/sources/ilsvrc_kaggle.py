@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from minialex.data.dataset import Dataset, Splits
-from minialex.data.sources import folder, labels, layouts
+from minialex.data.sources import class_folder_layouts, class_folders, labels
 from minialex.data.sources.source import Source
 from minialex.data.split import split
 from minialex.errors import InputError
@@ -68,21 +68,21 @@ def _tree(root: Path) -> _Tree:
     return tree
 
 
-def _open_train(tree: _Tree) -> folder.ImageFolder:
+def _open_train(tree: _Tree) -> class_folders.ImageFolder:
     path = tree.images / "train"
     if not path.is_dir():
         raise InputError(f"there is no {str(path)!r}: unpack the whole Kaggle archive there")
-    part = layouts.class_folders(path)
-    layouts.devkit_counts(part, (tree.tables,))
-    return folder.of_part(
+    part = class_folder_layouts.class_folders(path)
+    class_folder_layouts.devkit_counts(part, (tree.tables,))
+    return class_folders.of_part(
         part, name=tree.tables.name, layout="Kaggle's ILSVRC layout", names_from=tree.tables
     )
 
 
-def _open_val(tree: _Tree, train: Dataset) -> folder.ImageFolder:
+def _open_val(tree: _Tree, train: Dataset) -> class_folders.ImageFolder:
     path = tree.images / "val"
     known = labels.solution(tree.tables / labels.SOLUTION)
-    part = layouts.flat_folder(path, known, train.class_ids)
+    part = class_folder_layouts.flat_folder(path, known, train.class_ids)
     if not part.files:
         raise InputError(f"{str(path)!r} holds no image: unpack the whole Kaggle archive there")
-    return folder.of_part(part, like=train)
+    return class_folders.of_part(part, like=train)

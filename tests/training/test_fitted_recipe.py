@@ -11,7 +11,7 @@ from minialex import models, schedules
 from minialex.data.dataset import Splits
 from minialex.data.sources.open import open_data
 from minialex.models.recipe import Recipe
-from minialex.training import fit
+from minialex.training import fitted_recipe
 from minialex.training.config import TrainConfig, resolve_model
 
 SMALL = models.get("alexnet-64", 10).recipe
@@ -24,39 +24,39 @@ def updates(recipe, images):
 @pytest.mark.parametrize("images", [10, 100, 450, 2500, 9000, 30_000])
 @pytest.mark.parametrize("published", [Recipe(), SMALL])
 def test_few_images_get_enough_updates(published, images):
-    fitted = fit.fit(published, images)
-    assert updates(fitted, images) >= min(fit.UPDATES, updates(published, images))
-    assert updates(fitted, images) >= fit.UPDATES
-    assert fit.SMALLEST_BATCH <= fitted.batch_size <= published.batch_size
+    fitted = fitted_recipe.fit(published, images)
+    assert updates(fitted, images) >= min(fitted_recipe.UPDATES, updates(published, images))
+    assert updates(fitted, images) >= fitted_recipe.UPDATES
+    assert fitted_recipe.SMALLEST_BATCH <= fitted.batch_size <= published.batch_size
 
 
 def test_batch_and_rate_go_with_the_images():
-    sizes = [fit.fit(SMALL, images).batch_size for images in (100, 450, 900, 1700, 5000)]
+    sizes = [fitted_recipe.fit(SMALL, images).batch_size for images in (100, 450, 900, 1700, 5000)]
     assert sizes == [16, 16, 32, 64, 128]
-    rates = [fit.fit(SMALL, images).lr for images in (100, 900, 5000)]
+    rates = [fitted_recipe.fit(SMALL, images).lr for images in (100, 900, 5000)]
     assert rates == pytest.approx([SMALL.lr * 0.125**0.5, SMALL.lr / 2, SMALL.lr])
 
 
 def test_the_published_recipe_stands_where_there_are_images_enough():
-    assert fit.fit(Recipe(), 1_281_167) == Recipe()
-    assert fit.fit(Recipe(), 1_281_167, lr=0.5) == replace(Recipe(), lr=0.5)
+    assert fitted_recipe.fit(Recipe(), 1_281_167) == Recipe()
+    assert fitted_recipe.fit(Recipe(), 1_281_167, lr=0.5) == replace(Recipe(), lr=0.5)
 
 
 def test_what_is_asked_for_is_given():
     asked = {"epochs": 3, "batch_size": 8, "lr": 0.5, "schedule": "step"}
-    fitted = fit.fit(SMALL, 450, **asked)
+    fitted = fitted_recipe.fit(SMALL, 450, **asked)
     assert {name: getattr(fitted, name) for name in asked} == asked
     assert fitted.warmup == 0  # of a rate of one's own none is wanted
 
 
 def test_images_that_are_seen_often_are_augmented_more():
-    strong = fit.fit(SMALL, 450)
-    assert {name: getattr(strong, name) for name in fit.STRONG} == fit.STRONG
+    strong = fitted_recipe.fit(SMALL, 450)
+    assert {name: getattr(strong, name) for name in fitted_recipe.STRONG} == fitted_recipe.STRONG
     for weak in (
-        fit.fit(SMALL, 450, epochs=fit.OFTEN - 1),
-        fit.fit(SMALL, 450, augment=False),
-        fit.fit(replace(SMALL, random_crops=False), 450),
-        fit.fit(SMALL, 1_000_000),
+        fitted_recipe.fit(SMALL, 450, epochs=fitted_recipe.OFTEN - 1),
+        fitted_recipe.fit(SMALL, 450, augment=False),
+        fitted_recipe.fit(replace(SMALL, random_crops=False), 450),
+        fitted_recipe.fit(SMALL, 1_000_000),
     ):
         assert not weak.warps
 
@@ -69,7 +69,9 @@ def test_augmentation_is_a_matter_of_choice(given, warps):
     recipe = resolve_model(TrainConfig(**given), open_data("shapes:48")).recipe
     assert recipe.warps is warps
     for name in ("crop_scale", "aspect"):
-        assert getattr(recipe, name) == given.get(name, fit.STRONG[name] if warps else 1.0)
+        assert getattr(recipe, name) == given.get(
+            name, fitted_recipe.STRONG[name] if warps else 1.0
+        )
 
 
 def test_a_warm_up_rises_to_the_schedule():
@@ -95,7 +97,7 @@ def test_a_small_set_gets_a_small_network(images, size, name):
         def __len__(self):
             return images
 
-    assert fit.default_network(Photographs()) == name
+    assert fitted_recipe.default_network(Photographs()) == name
 
 
 def test_the_network_that_is_asked_for_is_trained_and_a_sentence_says_how(

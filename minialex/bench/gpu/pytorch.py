@@ -76,7 +76,7 @@ def _torch(precision: str) -> Any | None:
 
 def _made(torch: Any, model: str, precision: str, batch: int, options: dict, device="cuda"):
     """-> network, images, labels, the autocast context."""
-    from minialex.bench.peer import network_in_torch
+    from minialex.bench.pytorch import network_in_torch
 
     found, kind = models.get(model, **options), _kind(torch, precision)
     form = torch.channels_last

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from minialex.data.decode import kinds
 from minialex.data.remarks import Remarks
-from minialex.data.sources import devkit, labels, walk
+from minialex.data.sources import ilsvrc_devkit, labels, walk
 from minialex.errors import InputError
 
 TRAIN_NAMES = ("train", "training")
@@ -140,11 +140,12 @@ def flat_folder(folder: Path, known: labels.Labels, class_ids: tuple[str, ...]) 
 
 def devkit_counts(train: Part, folders: Iterable[Path]) -> None:
     """Remark on classes that have fewer images than the development kit says."""
-    path = next((kit for folder in folders if (kit := devkit.find(folder)) is not None), None)
+    found = (ilsvrc_devkit.find(folder) for folder in folders)
+    path = next((kit for kit in found if kit is not None), None)
     if path is None:
         return
     try:
-        train.remarks.lack(*devkit.read(path).lacking(train.counts))
+        train.remarks.lack(*ilsvrc_devkit.read(path).lacking(train.counts))
     except InputError as error:  # images in class folders can be used without the kit
         train.remarks.lack(str(error))
 

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minialex.data.dataset import Splits, subset
+from minialex.data.sources.class_folder_layouts import class_folders
+from minialex.data.sources.class_folders import of_part
 from minialex.data.sources.drawings import Drawings
-from minialex.data.sources.folder import of_part
-from minialex.data.sources.layouts import class_folders
 from minialex.data.sources.open import open_data
 from minialex.data.split import hold_out, split
 from minialex.errors import InputError

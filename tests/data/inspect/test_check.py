@@ -6,8 +6,8 @@ import pytest
 from helpers import ilsvrc
 from PIL import Image
 
-from minialex.data.inspect import sections
-from minialex.data.inspect.report import check_data
+from minialex.data.inspect import report_lines
+from minialex.data.inspect.check import check_data
 from minialex.data.loading import retry
 from minialex.data.sources.open import open_data
 
@@ -15,7 +15,7 @@ from minialex.data.sources.open import open_data
 @pytest.fixture(autouse=True)
 def _simplejpeg(monkeypatch):
     """Where it is not installed, the report has a line more."""
-    monkeypatch.setattr("minialex.data.inspect.sections.simplejpeg", object)
+    monkeypatch.setattr("minialex.data.inspect.report_lines.simplejpeg", object)
 
 
 def test_a_healthy_folder(photos):
@@ -43,7 +43,7 @@ def test_a_drive_that_is_gone_is_not_waited_for_at_every_image(monkeypatch):
         raise OSError(errno.EIO, "Input/output error", image[2])
 
     todo = [("train", "cat", f"{number}.jpg") for number in range(40)]
-    files = sections.read_all(todo, gone, 1, None)
+    files = report_lines.read_all(todo, gone, 1, None)
     assert [file.name for file in files] == [name for _, _, name in todo]
     assert all("Input/output error" in file.problem for file in files)
     assert sum(paused) == pytest.approx(retry.FEW * sum(retry.PAUSES))
@@ -105,7 +105,7 @@ def test_doubles_and_other_wnids_are_named(tmp_path, photo):
 def test_a_decoder_that_sees_less_is_named(photos, monkeypatch):
     note = "damage in the middle of a JPEG is not noticed by Pillow alone"
     assert note not in check_data(photos, 16)
-    monkeypatch.setattr("minialex.data.inspect.sections.simplejpeg", lambda: None)
+    monkeypatch.setattr("minialex.data.inspect.report_lines.simplejpeg", lambda: None)
     assert note in check_data(photos, 16)
 
 

@@ -2,7 +2,7 @@
 
 Random draws depend on the position of the image in the epoch's order, so that they do not change
 with the batch size, the number of devices, or when a run is resumed. Those of augmentation that the
-paper does not have are in `extra_draws.py`.
+paper does not have are in `warp_draws.py`.
 """
 
 from dataclasses import dataclass

@@ -17,8 +17,8 @@ import numpy as np
 from minialex.data.dataset import Dataset, Splits
 from minialex.data.decode import images, kinds
 from minialex.data.remarks import NONE, Reason, Remarks
-from minialex.data.sources import devkit, walk
-from minialex.data.sources.folder import typical_side
+from minialex.data.sources import ilsvrc_devkit, walk
+from minialex.data.sources.class_folders import typical_side
 from minialex.data.sources.names import short_names
 from minialex.data.sources.source import Source
 from minialex.data.sources.tar import Member, members
@@ -98,8 +98,8 @@ def open_archives(root: Path, *, seed: int, val_fraction: float) -> Splits:
     """
     if not (root / TRAIN).is_file():
         raise InputError(f"{str(root)!r} holds {VAL} but no {TRAIN} to train on: copy it there")
-    kit_path = devkit.find(root)
-    kit = devkit.read(kit_path) if kit_path else None
+    kit_path = ilsvrc_devkit.find(root)
+    kit = ilsvrc_devkit.read(kit_path) if kit_path else None
     train = _open_train(root, kit)
     if not (root / VAL).is_file():
         return split(train, val_fraction, seed)
@@ -108,8 +108,8 @@ def open_archives(root: Path, *, seed: int, val_fraction: float) -> Splits:
 
 def open_validation(root: Path) -> Dataset:
     """The validation archive, or else all of the training archive."""
-    kit_path = devkit.find(root)
-    kit = devkit.read(kit_path) if kit_path else None
+    kit_path = ilsvrc_devkit.find(root)
+    kit = ilsvrc_devkit.read(kit_path) if kit_path else None
     if not (root / VAL).is_file():
         return _open_train(root, kit)
     ids = tuple(sorted(kit.wnids.values())) if kit else ()
@@ -122,11 +122,11 @@ SOURCE = Source(
     is_archives,
     open_archives,
     open_validation,
-    file_names=(TRAIN, VAL, devkit.ARCHIVE),
+    file_names=(TRAIN, VAL, ilsvrc_devkit.ARCHIVE),
 )
 
 
-def _open_train(root: Path, kit: devkit.Devkit | None) -> TarImages:
+def _open_train(root: Path, kit: ilsvrc_devkit.Devkit | None) -> TarImages:
     path = root / TRAIN
     found: dict[str, list[Member]] = {}
     remarks = Remarks()
@@ -179,12 +179,15 @@ def _open_train(root: Path, kit: devkit.Devkit | None) -> TarImages:
     )
 
 
-def _open_val(root: Path, kit: devkit.Devkit | None, class_ids: tuple[str, ...]) -> TarImages:
+def _open_val(
+    root: Path, kit: ilsvrc_devkit.Devkit | None, class_ids: tuple[str, ...]
+) -> TarImages:
     """The validation images of the classes in `class_ids`; the others are counted in `layout`."""
     path = root / VAL
     if kit is None:
         raise InputError(
-            f"the labels of {path} are in {devkit.ARCHIVE}, which is missing: copy it to {root}"
+            f"the labels of {path} are in {ilsvrc_devkit.ARCHIVE}, which is missing: copy it to "
+            f"{root}"
         )
     label_of = {class_id: label for label, class_id in enumerate(class_ids)}
     remarks = Remarks()

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from minialex.data.decode import images
-from minialex.data.inspect import sections
-from minialex.data.inspect.sections import READ_SIZE, CheckedFile
-from minialex.data.sources.layouts import Layout, Part, find_layout
+from minialex.data.inspect import report_lines
+from minialex.data.inspect.report_lines import READ_SIZE, CheckedFile
+from minialex.data.sources.class_folder_layouts import Layout, Part, find_layout
 from minialex.data.sources.names import read_names
 from minialex.data.split import SEED, VAL_FRACTION, described, hold_out
 
@@ -33,7 +33,7 @@ def check(
     """The report on `root`, after every image in it was read."""
     layout = find_layout(root)
     parts = _parts(layout)
-    files = sections.read_all(
+    files = report_lines.read_all(
         [
             (part, class_id, of_part.folder / name)
             for part, of_part in parts.items()
@@ -48,20 +48,20 @@ def check(
     yield f"{layout.root.name}: {said}"
     class_ids = tuple(sorted(set().union(*(of_part.class_ids for of_part in parts.values()))))
     counts = _counts(parts, class_ids)
-    yield from sections.class_sizes(counts)
-    yield from sections.class_table(counts, class_ids, read_names(layout.root, class_ids))
+    yield from report_lines.class_sizes(counts)
+    yield from report_lines.class_table(counts, class_ids, read_names(layout.root, class_ids))
     yield from _modes(files)
     yield from _sizes(files, size)
     remarks = [of_part.remarks for of_part in parts.values()]
-    yield from sections.harmless(remarks)
-    yield from sections.decoder_note()
-    yield from sections.verdict(
+    yield from report_lines.harmless(remarks)
+    yield from report_lines.decoder_note()
+    yield from report_lines.verdict(
         [
             *_class_problems(parts, files),
             *(problem for remark in remarks for problem in remark.problems()),
-            *sections.file_problems(files),
-            *sections.mislabelled_files(files),
-            *sections.doubles(files),
+            *report_lines.file_problems(files),
+            *report_lines.mislabelled_files(files),
+            *report_lines.doubles(files),
         ]
     )
 
@@ -71,8 +71,8 @@ def _parts(layout: Layout) -> dict[str, Part]:
 
 
 def _read(part: str, class_id: str, path: Path, size: int) -> CheckedFile:
-    """One file as training reads it; `sections.read_all` takes its errors."""
-    digest = sections.fingerprint(images.load_resized(path, size))
+    """One file as training reads it; `report_lines.read_all` takes its errors."""
+    digest = report_lines.fingerprint(images.load_resized(path, size))
     mode, width, height = images.header(path)
     return CheckedFile(part, class_id, str(path), digest, mode, width, height)
 
@@ -103,14 +103,14 @@ def _sizes(files: list[CheckedFile], size: int | None) -> Iterator[str]:
     if not readable:
         return
     sides = np.array([min(f.width, f.height) for f in readable])
-    yield sections.shorter_sides(sides.min(), np.median(sides), sides.max())
+    yield report_lines.shorter_sides(sides.min(), np.median(sides), sides.max())
     if size is None:
         return
     if small := int((sides < size).sum()):
         yield f"  smaller than {size}, the --size to resize to, so enlarged: {small:,}"
     if tiny := [f for f in readable if 4 * min(f.width, f.height) < size]:
         yield f"  smaller than a quarter of {size}: {len(tiny):,}"
-        yield from sections.examples(f"{f.name} ({f.width} x {f.height})" for f in tiny)
+        yield from report_lines.examples(f"{f.name} ({f.width} x {f.height})" for f in tiny)
 
 
 def _class_problems(parts: dict[str, Part], files: list[CheckedFile]) -> Iterator[str]:

@@ -4,8 +4,8 @@ import os
 from collections.abc import Callable, Iterator
 
 from minialex.data.dataset import Dataset, Splits
-from minialex.data.inspect import sections
-from minialex.data.inspect.sections import CheckedFile
+from minialex.data.inspect import report_lines
+from minialex.data.inspect.report_lines import CheckedFile
 from minialex.data.sources.open import existing_folder, is_builtin, open_data
 from minialex.data.sources.source import source_of
 
@@ -13,9 +13,9 @@ from minialex.data.sources.source import source_of
 def problems(report: str) -> list[str]:
     """The problems in a report of `check_data`, one sentence each."""
     lines = report.splitlines()
-    if sections.PROBLEMS not in lines:
+    if report_lines.PROBLEMS not in lines:
         return []
-    return [line.strip() for line in lines[lines.index(sections.PROBLEMS) + 1 :]]
+    return [line.strip() for line in lines[lines.index(report_lines.PROBLEMS) + 1 :]]
 
 
 def check_data(
@@ -43,19 +43,19 @@ def _check_images(
 ) -> Iterator[str]:
     """Class sizes, and unreadable or duplicate images, of any data set that can be opened."""
     yield f"{splits.train.name}: {splits.train.layout}"
-    yield from sections.label_counts(splits)
+    yield from report_lines.label_counts(splits)
     side, stored = splits.train.native_size, splits.train.stored_size
     if side is None:
         yield "sizes: drawn at any size"
-        yield from sections.verdict([])
+        yield from report_lines.verdict([])
         return
     if stored is None:
-        side = size or sections.READ_SIZE
+        side = size or report_lines.READ_SIZE
     else:
         enlarged = f", enlarged to {size} x {size} (--size)" if (size or 0) > side else ""
         yield f"sizes: {side} x {side}{enlarged}"
 
-    files = sections.read_all(
+    files = report_lines.read_all(
         [
             (part, dataset.class_ids[dataset.labels[i]], dataset.describe(i), dataset, i)
             for part, dataset in splits.parts.items()
@@ -65,17 +65,17 @@ def _check_images(
         workers,
         progress,
     )
-    yield from sections.harmless(splits.remarks)
+    yield from report_lines.harmless(splits.remarks)
     if stored is None:
-        yield from sections.decoder_note()
+        yield from report_lines.decoder_note()
     problems = dict.fromkeys(problem for each in splits.remarks for problem in each.problems())
-    yield from sections.verdict(
+    yield from report_lines.verdict(
         [
             *problems,
             *_unreadable_classes(splits, files),
-            *sections.file_problems(files),
-            *sections.mislabelled_files(files),
-            *sections.doubles(files),
+            *report_lines.file_problems(files),
+            *report_lines.mislabelled_files(files),
+            *report_lines.doubles(files),
         ]
     )
 
@@ -91,5 +91,5 @@ def _unreadable_classes(splits: Splits, files: list[CheckedFile]) -> Iterator[st
 def _read(
     part: str, class_id: str, name: str, dataset: Dataset, index: int, size: int
 ) -> CheckedFile:
-    digest = sections.fingerprint(dataset.image(index, size))
+    digest = report_lines.fingerprint(dataset.image(index, size))
     return CheckedFile(part, class_id, name, digest)

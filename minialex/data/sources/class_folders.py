@@ -10,7 +10,7 @@ import numpy as np
 from minialex.data.dataset import Dataset, Splits
 from minialex.data.decode import images
 from minialex.data.remarks import NONE, Remarks
-from minialex.data.sources.layouts import Part, find_layout, require_images
+from minialex.data.sources.class_folder_layouts import Part, find_layout, require_images
 from minialex.data.sources.names import read_names
 from minialex.data.sources.source import Source
 from minialex.data.split import split
@@ -99,9 +99,9 @@ def open_validation(root: Path) -> Dataset:
 def _check(
     root: Path, size: int | None, workers: int | None, progress: Callable[[int], object] | None
 ) -> Iterable[str]:
-    from minialex.data.inspect import class_folders  # which lists them by this module
+    from minialex.data.inspect import check_class_folders  # which lists them by this module
 
-    return class_folders.check(root, size, workers, progress)
+    return check_class_folders.check(root, size, workers, progress)
 
 
 SOURCE = Source("class folders", 1000, lambda _: True, open_folder, open_validation, _check)

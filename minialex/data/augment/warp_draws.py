@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from minialex import rng
-from minialex.data.augment import Draws
+from minialex.data.augment.draws import Draws
 from minialex.models.recipe import Recipe
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # of ITU-R BT.601, as in JPEG

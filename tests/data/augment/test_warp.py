@@ -10,8 +10,7 @@ from PIL import Image
 from scipy import stats
 
 from minialex import rng
-from minialex.data import extra_draws, warp
-from minialex.data.augment import random_draws
+from minialex.data.augment.draws import random_draws, warp, warp_draws
 from minialex.errors import InputError
 from minialex.models.recipe import Recipe
 
@@ -42,7 +41,7 @@ def images(n=4, side=40):
 
 def drawn(recipe, positions, seed=3, epoch=1):
     crops = random_draws(seed, epoch, positions, recipe.resize, recipe.crop)
-    return crops, extra_draws.random_warps(recipe, seed, epoch, positions, crops, MEAN)
+    return crops, warp_draws.random_warps(recipe, seed, epoch, positions, crops, MEAN)
 
 
 def warped(recipe, pictures, positions=None, **counters):
@@ -103,20 +102,20 @@ def test_erased_rectangles_stay_inside_and_are_as_many_as_asked_for():
 def test_shares_have_the_beta_distribution(alpha):
     word = rng.words(0, rng.Stream.TEST, 0, np.arange(4000), 2)
     assert (
-        stats.kstest(extra_draws.symmetric_beta(alpha, word), stats.beta(alpha, alpha).cdf).pvalue
+        stats.kstest(warp_draws.symmetric_beta(alpha, word), stats.beta(alpha, alpha).cdf).pvalue
         > 0.01
     )
 
 
 def test_shares_of_a_tiny_alpha_are_numbers():
     word = rng.words(0, rng.Stream.TEST, 0, np.arange(100), 2)
-    share = extra_draws.symmetric_beta(1e-4, word)
+    share = warp_draws.symmetric_beta(1e-4, word)
     assert ((share == 0) | (share == 1) | ((share > 0) & (share < 1))).all()
 
 
 @given(st.integers(1, 9), st.integers(0, 50))
 def test_nobody_is_mixed_with_itself(n, seed):
-    mixing = extra_draws.random_mixing(0.4, seed, 0, np.arange(10, 10 + n))
+    mixing = warp_draws.random_mixing(0.4, seed, 0, np.arange(10, 10 + n))
     assert ((mixing.partner >= 0) & (mixing.partner < n)).all()
     assert n == 1 or (mixing.partner != np.arange(n)).all()
     assert mixing.share.dtype == np.float32
@@ -124,9 +123,9 @@ def test_nobody_is_mixed_with_itself(n, seed):
 
 
 def test_everyone_may_be_a_partner_and_shares_do_not_depend_on_the_batch():
-    mixings = [extra_draws.random_mixing(0.4, seed, 0, np.arange(4)) for seed in range(40)]
+    mixings = [warp_draws.random_mixing(0.4, seed, 0, np.arange(4)) for seed in range(40)]
     assert {int(m.partner[0]) for m in mixings} == {1, 2, 3}
-    larger = extra_draws.random_mixing(0.4, 7, 0, np.arange(8))
+    larger = warp_draws.random_mixing(0.4, 7, 0, np.arange(8))
     np.testing.assert_array_equal(larger.share[:4], mixings[7].share)
 
 
@@ -226,7 +225,7 @@ def test_threads_change_nothing(monkeypatch):
 
 def test_mixed_pixels_are_the_shares_of_both():
     pictures = images(4)
-    mixing = extra_draws.Mixing(np.array([2, 0, 3, 1]), np.array([0.7, 0.0, 1.0, 0.5], np.float32))
+    mixing = warp_draws.Mixing(np.array([2, 0, 3, 1]), np.array([0.7, 0.0, 1.0, 0.5], np.float32))
     found = warp.mix(pictures, mixing).astype(float)
     share = mixing.share[:, None, None, None]
     wanted = share * pictures + (1 - share) * pictures[mixing.partner]
