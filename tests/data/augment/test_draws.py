@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minialex.data.augment.draws import draws
+from minialex.data.augment import draws
 from minialex.errors import InputError
 
 SEEDS = st.integers(0, 2**64 - 1)

@@ -10,7 +10,8 @@ from PIL import Image
 from scipy import stats
 
 from minialex import rng
-from minialex.data.augment.draws import random_draws, warp, warp_draws
+from minialex.data.augment import warp, warp_draws
+from minialex.data.augment.draws import random_draws
 from minialex.errors import InputError
 from minialex.models.recipe import Recipe
 
