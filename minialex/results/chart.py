@@ -7,7 +7,7 @@ from math import ceil, floor, isfinite, log10
 from minialex.results.markup import Html
 
 WIDTH, HEIGHT = 460, 250
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 26, 34  # margins
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 26, 37  # margins
 
 Point = tuple[float, float]
 
@@ -31,7 +31,7 @@ def chart(
     every = [point for points in shown.values() for point in points]
     if not every:
         return ""
-    x_ticks = _ticks(min(x for x, _ in every), max(x for x, _ in every), 6, whole=True)
+    x_ticks = _ticks(min(x for x, _ in every), max(x for x, _ in every), 8, whole=True)
     y_ticks = [k / 5 for k in range(6)] if percent else _ticks(0.0, max(y for _, y in every), 5)
     low, high = min(x for x, _ in every), max(x for x, _ in every)
     top = max(y_ticks[-1], 1e-9)
@@ -51,10 +51,10 @@ def chart(
         parts.append(f'<text x="{_LEFT - 6}" y="{y + 4}" text-anchor="end">{said}</text>')
     for value in x_ticks:
         x, _ = at(value, 0)
-        parts.append(f'<text x="{x}" y="{HEIGHT - 16}" text-anchor="middle">{value:g}</text>')
+        parts.append(f'<text x="{x}" y="{HEIGHT - 19}" text-anchor="middle">{value:g}</text>')
     middle = (_LEFT + WIDTH - _RIGHT) / 2
     parts.append(
-        f'<text x="{middle}" y="{HEIGHT - 2}" text-anchor="middle">{escape(x_label)}</text>'
+        f'<text x="{middle}" y="{HEIGHT - 5}" text-anchor="middle">{escape(x_label)}</text>'
     )
     for number, (name, points) in enumerate(shown.items(), 1):
         if not points:
