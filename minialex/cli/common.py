@@ -76,13 +76,20 @@ def with_own_model(arguments: dict[str, Any]) -> dict[str, Any]:
     return arguments
 
 
+class _IfGiven(argparse.Action):
+    """Stores a value; an optional positional one that is absent does not undo an option's."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
+        if values is not None:
+            setattr(namespace, self.dest, values)
+
+
 def add_model_path(parser: argparse.ArgumentParser) -> None:
     """PATH, optional, for `load`."""
     add_own_model(parser)
-    parser.set_defaults(model_file=None)
-    unset: dict[str, Any] = {"type": Path, "metavar": "PATH", "default": argparse.SUPPRESS}
-    parser.add_argument("model_file", nargs="?", help=_MODEL_FILE, **unset)
-    parser.add_argument("--model-file", help=argparse.SUPPRESS, **unset)  # as other commands say
+    either: dict[str, Any] = {"type": Path, "metavar": "PATH", "action": _IfGiven}
+    parser.add_argument("model_file", nargs="?", help=_MODEL_FILE, **either)
+    parser.add_argument("--model-file", help=argparse.SUPPRESS, **either)  # as other commands say
 
 
 def add_model_file(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minialex.cli.common import add_device_options, add_workers, at_least, newest_run
+from minialex.cli.common import (
+    add_device_options,
+    add_own_model,
+    add_workers,
+    at_least,
+    newest_run,
+)
 
 if TYPE_CHECKING:
     from minialex.parallel import DeviceConfig
@@ -33,6 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="validation images to judge at most, evenly spaced (default: 5000; 0: all)",
     )
+    add_own_model(parser)
+    parser.add_argument(
+        "--augment",
+        metavar="FILE.py:NAME",
+        help="code of the run's augmentation, if it is your own",
+    )
     add_workers(parser)
     add_device_options(parser)
 
@@ -42,10 +54,13 @@ def run(
     data: str | None,
     images: int,
     workers: int | None,
+    augment: str | None,
     device_config: "DeviceConfig",
 ) -> None:
+    from minialex.data import own_augmentation
     from minialex.training.report import report
 
+    own_augmentation.use(augment)
     folder = newest_run(Path("runs")) if run_folder is None else run_folder
     path = report(
         folder,

@@ -76,7 +76,9 @@ def report(
     without a run.
     """
     folder = Path(run)
-    config = TrainConfig(**given_before(folder, data))
+    given = given_before(folder, data)
+    given |= {"schedule": None, "loss": "softmax"}  # which may be code, and nothing is trained here
+    config = TrainConfig(**given)
     classifier = _best(folder, devices)
     splits = held_out.drawn_anew(config, folder)
     if splits is not config.data:

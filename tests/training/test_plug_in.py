@@ -211,6 +211,29 @@ def test_an_augmentation_is_drawn_by_position_and_comes_first(own):
         assert not np.array_equal(snow(images, np.arange(6), **other), whole)
 
 
+def test_a_run_with_code_of_ones_own_is_looked_at_afterwards(own, forgotten, capsys):
+    """Its report needs the network and the augmentation, and neither schedule nor loss."""
+    half = {"model": "net.py:small", "schedule": "net.py:half", "augment": "net.py:snow"}
+    minialex.train("shapes:24", **half, backend="numpy", max_steps=1, progress=False, out="run")
+    forgotten()
+    report, model, augment = "report run --backend numpy --images 4", *list(half.values())[::2]
+    for line, words in (
+        (f"{report} --model {model}", "--augment PATH/net.py:snow"),
+        (f"{report} --augment {augment}", f"{own}:small"),
+    ):
+        forgotten()
+        assert main.main(shlex.split(line)) == 2
+        assert words in capsys.readouterr().err
+    assert main.main(shlex.split(f"{report} --model {model} --augment {augment}")) == 0
+    assert main.main(shlex.split(f"kernels --model-file run --model {model}")) == 0
+
+
+def test_an_unknown_augmentation_is_refused_before_anything_is_written(own):
+    with pytest.raises(InputError, match="unknown augmentation 'snow'"):
+        train(model="net.py:small", augment="snow")
+    assert not (own.parent / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("function", "words"),
     [
