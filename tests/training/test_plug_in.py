@@ -214,7 +214,7 @@ def test_an_augmentation_is_drawn_by_position_and_comes_first(own):
 def test_a_run_with_code_of_ones_own_is_looked_at_afterwards(own, forgotten, capsys):
     """Its report needs the network and the augmentation, and neither schedule nor loss."""
     half = {"model": "net.py:small", "schedule": "net.py:half", "augment": "net.py:snow"}
-    minialex.train("shapes:24", **half, backend="numpy", max_steps=1, progress=False, out="run")
+    minialex.train("shapes:48", **half, backend="numpy", max_steps=1, progress=False, out="run")
     forgotten()
     report, model, augment = "report run --backend numpy --images 4", *list(half.values())[::2]
     for line, words in (
