@@ -108,7 +108,7 @@ def _find_lr(json: bool, quiet: bool, given: dict[str, Any]) -> int:
     if json:
         print_json({"best": found.best, "rates": found.rates, "losses": found.losses})
     elif found.best is None:
-        print(f"{found}\nthe loss fell nowhere: look at the images, or try another network")
+        print(f"{found}\nthe loss fell too little to tell: leave the rate as it is")
     else:
         print(f"{found}\na rate to try: --lr {found.best:g}")
     return 0

@@ -15,7 +15,7 @@ from minialex.losses import Loss, SoftmaxCrossEntropy
 FEW_CLASSES = 10  # below, nearly anything is among the first five
 
 
-def accuracy_interval(right: int, images: int) -> tuple[float, float]:
+def accuracy_interval(right: float, images: int) -> tuple[float, float]:
     """The 95 % interval of an accuracy measured on so many images (Wilson's score interval)."""
     z2 = 1.959964**2
     share = right / images

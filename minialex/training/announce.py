@@ -33,7 +33,7 @@ def table_rows(
         "classes": f"{model.classes:,}",
         "network": f"{model.name}, {network.parameter_count / 1e6:.1f} million parameters",
         "updates": length(model.recipe, len(splits.train), minutes),
-        "rate": rate(model.recipe),
+        "rate": rate(model.recipe, minutes),
         "device": device,
         "folder": str(folder),
     }
@@ -42,15 +42,19 @@ def table_rows(
 def length(recipe: Recipe, images: int, minutes: float | None) -> str:
     """How long a recipe is on so many images."""
     if minutes is not None:
-        return f"as many as {minutes:g} minutes allow, in batches of {recipe.batch_size}"
+        plural = "s" * (minutes != 1)
+        return f"as many as {minutes:g} minute{plural} allow, in batches of {recipe.batch_size}"
     updates = recipe.epochs * ceil(images / recipe.batch_size)
     plural = "s" * (recipe.epochs != 1)
     return f"{updates:,}: {recipe.epochs:,} epoch{plural} in batches of {recipe.batch_size}"
 
 
-def rate(recipe: Recipe) -> str:
+def rate(recipe: Recipe, minutes: float | None) -> str:
     """The learning rate and what becomes of it."""
-    warmup = f", after a warm-up of {recipe.warmup:.2g} epochs" if recipe.warmup else ""
+    length = f"{recipe.warmup:.2g} epochs"
+    if minutes is not None:
+        length = f"{recipe.warmup / recipe.epochs:.0%} of the time"
+    warmup = f", after a warm-up of {length}" if recipe.warmup else ""
     return f"{recipe.lr:.2g}, {recipe.schedule} schedule{warmup}"
 
 
@@ -65,7 +69,7 @@ def remarks(splits: Splits) -> list[str]:
             f"{counts.min():,} of {names[int(counts.argmin())]}"
         )
     if 0 < len(splits.val) < FEW:
-        low, high = accuracy_interval(round(0.7 * len(splits.val)), len(splits.val))
+        low, high = accuracy_interval(0.7 * len(splits.val), len(splits.val))
         found.append(
             f"{len(splits.val)} validation images tell little: a measured accuracy of 70% means "
             f"{low:.0%} to {high:.0%}"

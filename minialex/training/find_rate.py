@@ -36,7 +36,7 @@ class RateSearch:
         At the lowest loss itself the network is about to diverge, and a training is longer.
         """
         lowest = int(np.argmin(self.losses))
-        if self.losses[lowest] > 0.98 * self.losses[0]:
+        if self.losses[lowest] > 0.93 * self.losses[0]:
             return None
         return float(f"{self.rates[lowest] / 3:.2g}")
 

@@ -30,6 +30,8 @@ class Held:
 def open_splits(config: TrainConfig, source: Classifier | None, folder: Path | None) -> Held:
     """The data of a run that starts from `source`, or of the one that is resumed in `folder`."""
     splits = drawn_anew(config, folder)
+    if folder is not None:
+        _require_classes(splits, folder)
     last = None if folder is None else folder / "last.safetensors"
     if last is not None and last.exists():
         about = checkpoint.load_metadata(last).get("data") or {}
@@ -47,6 +49,23 @@ def drawn_anew(config: TrainConfig, folder: Path | None) -> Splits:
     if numbers is None:
         return splits
     return fold_of(splits.train if splits.whole is None else splits.whole, *numbers, config.seed)
+
+
+def _require_classes(splits: Splits, folder: Path) -> None:
+    """Refuse to go on with other classes than the run in `folder` was started with."""
+    before = run_folder.read_config(folder).get("data", {}).get("class_ids")
+    now = list(splits.train.class_ids)
+    if before is None or before == now:
+        return
+    parts = []
+    for verb, names in (("has", set(now) - set(before)), ("lacks", set(before) - set(now))):
+        if names:
+            parts.append(f"{verb} {', '.join(sorted(names)[:3])}" + ", ..." * (len(names) > 3))
+    said = " and ".join(parts) or "has them in another order"
+    raise InputError(
+        f"the run in {folder} was started on other classes than {splits.train.name}'s, which "
+        f"{said}: name the run's own images, or start a new run from its weights (--from)"
+    )
 
 
 def remembered(config: TrainConfig, held: Held, source: Classifier | None) -> dict[str, Any]:

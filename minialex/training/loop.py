@@ -314,7 +314,8 @@ class Trainer:
             if evaluation.classes >= FEW_CLASSES:
                 judged += f"  top-5 {1 - evaluation.top5_error:.0%}"
         of = "" if self.minutes is not None else f"/{recipe.epochs}"
-        missing = f", {left_out:,} unreadable images left out" if left_out else ""
+        plural = "s" * (left_out != 1)
+        missing = f", {left_out:,} unreadable image{plural} left out" if left_out else ""
         if evaluation is not None and (unread := len(self.splits.val) - evaluation.images):
             missing += f", {unread:,} in validation"
         self.show.say(
@@ -473,7 +474,7 @@ def run_to_end(
     show.say(_closing_line(state, folder, trainer.initial.devices.peak_memory()))
     skipped = {**trainer.loader.skipped, **trainer.val_loader.skipped}
     if skipped:
-        show.say(f"skipped {len(skipped)} unreadable images:")
+        show.say(f"skipped {len(skipped)} unreadable image{'s' * (len(skipped) != 1)}:")
         for name, reason in sorted(skipped.items()):
             show.say(f"  {reason if name in reason else f'{name}: {reason}'}")
     if interrupted:

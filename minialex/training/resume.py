@@ -114,9 +114,16 @@ def stored_config(
         if "fingerprint" in changed and same_data(before["fingerprint"], splits):
             changed.remove("fingerprint")  # of an older version
         if changed:
+            words = {"train_images": "images to train on", "val_images": "images held out"}
+            counts = [
+                f"{before[name]:,} {words[name]} then, {seen[name]:,} now"
+                for name in words
+                if name in changed
+            ]
             raise InputError(
-                f"the data of the run in {folder} has changed since ({', '.join(changed)}): "
-                "restore it, or start a new run from these weights (--from)"
+                f"the data of the run in {folder} has changed since "
+                f"({'; '.join(counts) or 'other images or classes'}): restore it, or start a new "
+                "run from these weights (--from)"
             )
     settings = {**config.settings(), **where.settings()}
     return {"version": __version__, "settings": settings, "data": seen}

@@ -117,7 +117,12 @@ class _Start:
         setup, show = self.setup, self.setup.show
         state, before = restore(self.folder / "last.safetensors", setup.devices)
         recipe = setup.model.recipe
-        if state.epoch >= recipe.epochs:
+        minutes = setup.config.minutes
+        if minutes is not None and state.position == 0 and state.seconds >= 60 * minutes:
+            show.say(
+                f"{self.folder} has had its {minutes:g} minutes: for more, give more --minutes"
+            )
+        elif minutes is None and state.epoch >= recipe.epochs:
             show.say(
                 f"{self.folder} has all its {recipe.epochs} epochs: for more, ask for more "
                 f"--epochs{schedules.extension(recipe.schedule)}"

@@ -360,3 +360,11 @@ def test_a_folder_inside_a_file_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="lies in a file: choose another output folder"):
         minialex.train("shapes:48", **TINY, out=tmp_path / "file" / "run")
+
+
+def test_other_classes_are_named(moved, tmp_path):
+    other = photographs(tmp_path / "other")
+    first = min(path for path in other.iterdir() if path.is_dir())
+    first.rename(other / "zebra")
+    with pytest.raises(InputError, match=f"has zebra and lacks {first.name}: name the run's own"):
+        minialex.train(other, out=moved / "run", resume=True, progress=False)
