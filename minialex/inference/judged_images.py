@@ -56,7 +56,8 @@ def images_to_judge(about: dict[str, Any], data: Any = None) -> Judged:
     seen = about.get("data")
     if data is None and seen is None:
         raise InputError(
-            "this network was trained on data given from Python: name data to evaluate it on"
+            "the weights do not say what they were trained on (data given from Python, or another "
+            "program's weights): name data to evaluate them on"
         )
     if data is None or (seen is not None and data_key(data) == seen):
         judged, runs = _held_out(about), lineage(about)[1:]
