@@ -17,6 +17,7 @@ from minialex.models.recipe import Recipe
 
 NETWORK = "minialex.network"
 PREPROCESSING = "minialex.preprocessing"
+DATA = "minialex.data"
 CLASS_NAMES, CLASS_IDS = "class_names", "class_ids"
 MEAN_IMAGE = "mean_image"  # the tensor of it, (S, S, C) of 0 to 255, where it is not a colour
 
@@ -34,6 +35,7 @@ def described(portable: PortableModel) -> dict[str, str]:
         PREPROCESSING: {"recipe": recipe, "mean": None if colour is None else colour.tolist()},
         CLASS_NAMES: portable.class_names,
         CLASS_IDS: portable.class_ids,
+        DATA: portable.data or None,
     }
     return {key: json.dumps(value) for key, value in found.items() if value is not None}
 
@@ -53,6 +55,7 @@ class Description:
     colour: tuple[float, ...] | None
     class_names: tuple[str, ...] | None
     class_ids: tuple[str, ...] | None
+    data: dict[str, Any]
 
     def preprocessing(self, mean_image: np.ndarray | None) -> Preprocessing:
         """With the mean image that the file has, if it is one."""
@@ -79,9 +82,11 @@ def read(path: Path, about: Mapping[str, str]) -> Description:
                 raise InputError(f"it has a mean of {len(colour)} channels")
         if not 1 <= recipe.crop <= recipe.resize <= 4096:
             raise InputError(f"it resizes to {recipe.resize} and crops {recipe.crop}")
-        return Description(
-            model, recipe, colour, _texts(about, CLASS_NAMES), _texts(about, CLASS_IDS)
-        )
+        data = json.loads(about.get(DATA, "{}"))
+        if not isinstance(data, dict):
+            raise InputError("what it says of its data is no object")
+        names, ids = _texts(about, CLASS_NAMES), _texts(about, CLASS_IDS)
+        return Description(model, recipe, colour, names, ids, data)
     except registry.NotKnown:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:

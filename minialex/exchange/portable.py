@@ -1,6 +1,6 @@
 """What a weight file of another program holds, in our layouts; and what is written to one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ class PortableModel:
     velocities     of a training run that can go on, as `params`; None if the file has none
     state          its counters and rates, such as {"step": 10000}
     notes          sentences on what was left out or assumed, for the user
+    data           what the weights remember of the images that they were trained on
     """
 
     format: str
@@ -36,6 +37,7 @@ class PortableModel:
     velocities: Tree | None = None
     state: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
+    data: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for tree in (self.params, self.velocities):

@@ -100,6 +100,7 @@ def described(
         about.preprocessing(None if image is None else image.load()),
         about.class_names,
         about.class_ids,
+        data=about.data,
     )
 
 

@@ -289,7 +289,7 @@ def from_portable(portable: PortableModel, devices: DeviceConfig | Devices) -> C
         portable.names,
         portable.ids,
         opened,
-        {},
+        portable.data,
     )
 
 
@@ -375,6 +375,7 @@ def to_portable(classifier: Classifier) -> PortableModel:
         classifier.preprocessing,
         None if numbered else names,
         None if ids == names else ids,
+        data=classifier.data,
     )
 
 

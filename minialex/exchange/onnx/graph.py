@@ -62,6 +62,7 @@ def _portable(path: Path, chain: Chain, as_model: str | None) -> PortableModel:
                 about.preprocessing(image),
                 about.class_names,
                 about.class_ids,
+                data=about.data,
             )
     return _foreign(path, chain, as_model)
 
