@@ -42,6 +42,11 @@ def flags(one: Field) -> list[str]:
     return [plain] if one.metadata["flag"] is None else [one.metadata["flag"], plain]
 
 
+def flag(one: Field) -> str:
+    """The command line's first name of a field."""
+    return flags(one)[0]
+
+
 def options(*configs: type) -> list[Field]:
     """The fields of dataclasses of arguments that were made by `option`, in order."""
     return [one for config in configs for one in fields(config) if "help" in one.metadata]
