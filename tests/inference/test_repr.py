@@ -1,6 +1,7 @@
 """What a terminal and a notebook show of a classifier, a network, a result and a data set."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -46,12 +47,12 @@ def test_a_network_in_a_line():
     assert "60,965,224 parameters" in said
 
 
-def test_a_result_shows_its_last_epochs(classifier, tmp_path):
+def test_a_result_shows_its_last_epochs(classifier):
     rows = [
         {"epoch": n, "train_loss": 2.5 - n / 10, "val_loss": 2.0, "val_top1_error": 0.25}
         for n in range(1, 31)
     ]
-    result = Result(rows, classifier, tmp_path, interrupted="SIGINT")
+    result = Result(rows, classifier, Path("runs/a"), interrupted="SIGINT")
     said = short(result, 4)
     assert "epoch 30, val loss 2.000, accuracy 75.0%, stopped by SIGINT" in said
     shown = result._repr_html_()

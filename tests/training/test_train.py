@@ -289,7 +289,7 @@ def test_layer_statistics_are_shown_before_the_first_step(tmp_path, capsys):
         ({"precision": "fp16"}, "computes in fp32 only"),
         ({"data": "shapes:x"}, "shapes:N"),
         ({"progress": "no"}, "progress is 'no': it must be True or False"),
-        ({"resume": "runs/a"}, "resume is 'runs/a': it must be True or False"),
+        ({"resume": 3}, "resume is 3: it must be True or False"),
         ({"initial": "a\0b"}, "initial is .*: it must be a path"),
     ],
 )

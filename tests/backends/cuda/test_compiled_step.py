@@ -160,7 +160,7 @@ def test_stacks_of_flow_run_op_by_op():
     [
         ("dropout", "if (step_at) step = *step_at;", ""),  # the mask of the first step again
         ("sgd", "rates ? rates[j] : u.rate", "u.rate"),
-        ("augment", "if (scale_at) scale = *scale_at;", ""),
+        ("crops", "if (scale_at) scale = *scale_at;", ""),
     ],
 )
 def test_a_stale_argument_is_caught(tmp_path, monkeypatch, where, right, mistaken):
