@@ -15,7 +15,7 @@ from minialex.inference.prediction_file import judged_row, prediction_file
 from minialex.training import run_folder
 from minialex.training.config import parse, plug_in
 from minialex.training.held_out import open_splits
-from minialex.training.loop import Result
+from minialex.training.result import Result
 from minialex.training.train import train
 
 

@@ -23,9 +23,9 @@ from minialex.losses import SoftmaxCrossEntropy
 from minialex.network import Network
 from minialex.parallel import Inputs
 from minialex.training.feed import Tensors
-from minialex.training.loop import Trainer
 from minialex.training.state import State
 from minialex.training.targets import SoftTargets
+from minialex.training.trainer import Trainer
 from minialex.utils.progress import Progress
 
 MOST_BYTES = 2 * 1024**3  # of outputs that are kept

@@ -18,10 +18,10 @@ from minialex.results.page import Picture, Run, write
 from minialex.training import announce, held_out, preview, run_folder
 from minialex.training.config import TrainConfig
 from minialex.training.feed import Photographs
-from minialex.training.loop import Trainer
 from minialex.training.resume import given_before
 from minialex.training.state import State
 from minialex.training.targets import soft_targets
+from minialex.training.trainer import Trainer
 from minialex.utils import checkpoint
 from minialex.utils.interrupt import Interrupt, Interrupted
 from minialex.utils.progress import Progress

@@ -20,11 +20,11 @@ from minialex.training import fitted_recipe, frozen, held_out
 from minialex.training.config import TrainConfig, resolve_model
 from minialex.training.feed import Feed, Photographs
 from minialex.training.held_out import Held
-from minialex.training.loop import Trainer
 from minialex.training.resume import require_resumable, require_unfinished, stored_recipe
 from minialex.training.state import State
 from minialex.training.step import TrainStep
 from minialex.training.targets import SoftTargets, require_softmax, soft_targets
+from minialex.training.trainer import Trainer
 from minialex.training.transfer import Start, choose_model, start_from
 from minialex.tree import Tree
 from minialex.utils.progress import Progress

@@ -12,10 +12,12 @@ from minialex.models.recipe import Recipe
 from minialex.parallel import DeviceConfig
 from minialex.training import announce, held_out, memory_estimate, report, run_folder
 from minialex.training.config import TrainConfig, parse, plug_in, signature
-from minialex.training.loop import Result, Trainer, run_to_end
+from minialex.training.loop import run_to_end
+from minialex.training.result import Result
 from minialex.training.resume import changes, inherited, rate_jump, stored_config
 from minialex.training.setup import Setup, set_up
 from minialex.training.state import State, restore
+from minialex.training.trainer import Trainer
 from minialex.training.watch import OnEpoch, OnStep, Watch
 from minialex.utils.arguments import FilePath, Flag
 from minialex.utils.options import documented

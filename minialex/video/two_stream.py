@@ -13,7 +13,7 @@ from minialex.errors import InputError
 from minialex.inference.classifier import Classifier
 from minialex.inference.evaluation import ranks
 from minialex.models import get
-from minialex.training.loop import Result
+from minialex.training.result import Result
 from minialex.training.train import train
 from minialex.utils.cores import usable_cores
 from minialex.video.clips import Clips, ClipSplits, Flows, Frames, require_opencv, spatial, temporal

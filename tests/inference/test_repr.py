@@ -9,7 +9,7 @@ from helpers.untrained import untrained
 
 from minialex import models
 from minialex.data.sources.open import open_data
-from minialex.training.loop import Result
+from minialex.training.result import Result
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ from helpers.tiny import register_tiny
 import minialex
 from minialex.data.dataset import Splits, Subset
 from minialex.data.sources.open import open_data
-from minialex.training import announce, loop
-from minialex.training.loop import Trainer
+from minialex.training import announce, trainer
 from minialex.training.state import State
+from minialex.training.trainer import Trainer
 from minialex.utils import progress
 from minialex.utils.progress import Progress, duration
 
@@ -79,7 +79,7 @@ def test_stopped_early_it_says_so_and_stays_ended(tmp_path, capsys):
 def test_minutes_instead_of_epochs(tmp_path, monkeypatch):
     ticks = count()
     clock = SimpleNamespace(monotonic=lambda: 0.01 * next(ticks))  # whatever the machine is doing
-    monkeypatch.setattr(loop, "time", clock)
+    monkeypatch.setattr(trainer, "time", clock)
     result = minialex.train("shapes:48", **TINY, minutes=0.02, out=tmp_path / "r", progress=False)
     rates = [row["learning_rate"] for row in result.history]
     assert rates[-1] < 0.2 * max(rates)  # the cosine has come to its end

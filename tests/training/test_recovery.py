@@ -11,8 +11,8 @@ import minialex
 from minialex import backends, models
 from minialex.errors import TrainingError
 from minialex.training import recovery
-from minialex.training.loop import Trainer
 from minialex.training.recovery import Trend
+from minialex.training.trainer import Trainer
 
 CHANCE = log(10)
 TINY = {"model": "tiny", "batch_size": 4, "backend": "numpy", "lr": 0.002, "progress": False}

@@ -1,0 +1,55 @@
+"""What `train` returns."""
+
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from minialex.inference.classifier import Classifier
+from minialex.utils.table import html
+
+_EPOCHS_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Result:
+    """What `train` returns.
+
+    `interrupted` names the signal that ended training, if one did; `skipped` gives the reason for
+    each image that could not be read.
+    """
+
+    history: list[dict[str, Any]]
+    classifier: Classifier
+    run_dir: Path
+    interrupted: str | None = None
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        last = self._rows()[-1:] or [("0", "", "", "")]
+        epoch, _, loss, accuracy = last[0]
+        judged = "".join(
+            f", {name} {value}"
+            for name, value in (("val loss", loss), ("accuracy", accuracy))
+            if value
+        )
+        stopped = f", stopped by {self.interrupted}" if self.interrupted else ""
+        return f"<Result {self.run_dir}: epoch {epoch}{judged}{stopped}\n {self.classifier!r}>"
+
+    def _repr_html_(self) -> str:
+        """The last epochs, for notebooks."""
+        header = ("epoch", "train loss", "val loss", "accuracy")
+        return f"<p>{escape(str(self.run_dir))}</p>{html(header, self._rows()[-_EPOCHS_SHOWN:])}"
+
+    def _rows(self) -> list[tuple[str, str, str, str]]:
+        return [
+            (
+                str(row["epoch"]),
+                f"{float(row['train_loss']):.3f}",
+                "" if row["val_loss"] in (None, "") else f"{float(row['val_loss']):.3f}",
+                ""
+                if row["val_top1_error"] in (None, "")
+                else f"{1 - float(row['val_top1_error']):.1%}",
+            )
+            for row in self.history
+        ]

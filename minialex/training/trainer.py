@@ -1,0 +1,351 @@
+"""`Trainer`: what an epoch is, its updates and its end, and the way back to better weights."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from math import inf, isfinite
+from pathlib import Path
+from typing import Any
+
+from minialex import backends, schedules
+from minialex.backends.base import Array, Backend
+from minialex.data.augment.draws import epoch_order
+from minialex.data.dataset import Splits
+from minialex.data.loading.loader import Batch, Loader
+from minialex.errors import InputError
+from minialex.inference.classifier import Classifier, load
+from minialex.inference.evaluation import FEW_CLASSES, Evaluation, evaluate_model
+from minialex.models.recipe import Recipe
+from minialex.optim import SGD, Rates
+from minialex.training import diagnostics, recovery
+from minialex.training.diagnostics import NotFinite
+from minialex.training.recovery import NeverLearnt, NotLearning
+from minialex.training.state import State
+from minialex.training.step import Done, TrainStep
+from minialex.training.watch import Watch
+from minialex.tree import Tree
+from minialex.utils.progress import Progress
+
+INITIAL = "the initial weights"
+
+
+class ReadingFailed(InputError):
+    """Images could not be read; the state is that after the last step."""
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """What stays the same while a run lasts; `initial` is the classifier before the first step."""
+
+    step: TrainStep
+    initial: Classifier
+    loader: Loader
+    val_loader: Loader
+    splits: Splits
+    folder: Path
+    show: Progress
+    minutes: float | None = None  # instead of the recipe's epochs
+    stop_early: int | None = None  # epochs without a lower validation loss
+    recovers: bool = False  # a run that no longer learns goes back, with a lower rate
+    first: Callable[[], Tree] = dict  # the parameters that it started with, on the host
+    watch: Watch = field(default_factory=Watch)
+    half: bool = False  # whether the best weights are stored in float16
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.initial.model.recipe
+
+    @property
+    def chance(self) -> float:
+        """The loss of random guessing."""
+        return self.step.loss.chance(self.step.network.classes)
+
+    def ended(self, state: State) -> bool:
+        """Whether the state has all its epochs, or all its time, or gets no better."""
+        if state.position == 0 and self.stalled(state):
+            return True
+        if self.minutes is None:
+            return state.epoch >= self.recipe.epochs
+        return state.epoch > 0 and state.position == 0 and self._out_of_time(state)
+
+    def stalled(self, state: State) -> bool:
+        """Whether `stop_early` epochs have brought no lower validation loss."""
+        losses = [row["val_loss"] for row in state.history]
+        if self.stop_early is None or not losses or losses[-1] is None:
+            return False
+        finite = [loss if isfinite(loss) else inf for loss in losses]
+        return len(finite) - 1 - finite.index(min(finite)) >= self.stop_early
+
+    def _out_of_time(self, state: State) -> bool:
+        return self.minutes is not None and state.seconds >= self._budget(state)
+
+    def _budget(self, state: State) -> float:
+        """Seconds of training and validation before the last validation."""
+        validation = state.history[-1]["validation_seconds"] if state.history else 0.0
+        return max(1e-9, 60 * (self.minutes or 0.0) - validation)
+
+    def _share(self, state: State) -> float:
+        """How much of the run is done: 0 to 1."""
+        if self.minutes is not None:
+            return min(1.0, state.seconds / self._budget(state))
+        return (state.epoch + state.position / len(self.splits.train)) / self.recipe.epochs
+
+    def rates(self, state: State, position: int) -> Rates:
+        """The rates of a step that starts at `position` of the running epoch's order."""
+        if self.minutes is None:
+            at = state.epoch + position / len(self.splits.train)
+        else:
+            at = self.recipe.epochs * self._share(state)
+        found = schedules.rates(self.recipe, at, state.errors)
+        return found if state.rate_factor == 1 else found.scaled(state.rate_factor)
+
+    def classifier(self, state: State) -> Classifier:
+        """The classifier that a state's parameters make."""
+        return replace(self.initial, params=state.params)
+
+    def run(self, state: State) -> Iterator[str]:
+        """Make updates from `state` on.
+
+        Yields "step" after each but an epoch's last, then "trained" before validation, and "epoch"
+        after it. Where images cannot be read, raises ReadingFailed with the state of a last step.
+        """
+        recipe, count = self.recipe, len(self.splits.train)
+        while not self.ended(state):
+            order = epoch_order(self.step.seed, state.epoch, count)
+            # of the last step, if there are no more to make: the run was stopped in validation
+            done = max(0, state.position - 1) // recipe.batch_size * recipe.batch_size
+            rates = self.rates(state, done)
+            clock, waited = time.monotonic(), self.loader.wait_seconds
+            untimed = 0 if state.epoch_seconds else state.images  # older versions kept no time
+            epochs = recipe.epochs if self.minutes is None else None
+            self.show.epoch(state.epoch + 1, epochs, count, state.images)
+            self.watch.begin()
+
+            batches = self.loader.batches(order, recipe.batch_size, first=state.position)
+            for batch in _read(batches) if not self._out_of_time(state) else ():
+                rates = self.rates(state, state.position)
+                self.step.start(state, batch, rates)
+                state.position = batch.end
+                state.images += len(batch)
+                clock, waited = self._add_time(state, clock, waited)
+                self.add_losses(state)
+                if state.step % recovery.CHECK_EVERY == 0:
+                    self.require_learning(state)
+                if self._out_of_time(state):
+                    break
+                if state.position < count:
+                    yield "step"
+
+            self.add_losses(state, wait=True)
+            self._add_time(state, clock, waited)
+            self.require_learning(state)
+            self.show.close()
+            if len(self.splits.val):
+                yield "trained"
+            if epochs is None or state.epoch + 1 < epochs:
+                # images of the next epoch load while validating
+                upcoming = epoch_order(self.step.seed, state.epoch + 1, count)
+                self.loader.read_ahead(upcoming[: 2 * recipe.batch_size])
+            self.end_epoch(state, rates, state.images - untimed)
+            yield "epoch"
+
+    def _add_time(self, state: State, since: float, waited: float) -> tuple[float, float]:
+        """Add the time since then, and what was waited for data in it; -> the same as of now."""
+        now, waited_now = time.monotonic(), self.loader.wait_seconds
+        state.seconds += now - since
+        state.epoch_seconds += now - since
+        state.epoch_waited += waited_now - waited
+        return now, waited_now
+
+    def add_losses(self, state: State, wait: bool = False) -> None:
+        """Add the losses that are there to the state; with `wait` all, as before saving."""
+        for done in self.step.finished(wait):
+            if not done.finite:
+                raise self._non_finite(state, done)
+            state.loss_sum += done.loss * len(done.batch)
+            state.trend = recovery.Trend(*state.trend).add(done.loss).as_tuple()
+            self.show.step(len(done.batch), done.loss, self._share(state))
+            rate = done.rates.weight
+            self.watch.made(done.step + 1, state.epoch + 1, done.loss, rate, len(done.batch))
+
+    def require_learning(self, state: State) -> None:
+        """Raise `NotLearning` if the run has come to its end without one."""
+        if not self.recovers:
+            return
+        self.add_losses(state, wait=True)
+        trend, chance = recovery.Trend(*state.trend), self.chance
+        if trend.collapsed(chance):
+            raise NotLearning(f"the loss is back at random guessing ({chance:.3f})")
+        if trend.exploded(chance):
+            raise NotLearning(
+                f"the loss is {trend.recent:.3g}, far above random guessing ({chance:.3f})"
+            )
+        if trend.stuck(chance, self.total_steps):
+            raise NeverLearnt(
+                f"the loss is still at random guessing ({chance:.3f}) after {trend.steps:,} steps"
+            )
+        if trend.suspicious(chance) and (layer := self._dead_layer(state)):
+            raise NotLearning(f"all units of {layer} are 0 for every image")
+
+    @property
+    def total_steps(self) -> int:
+        """Updates of the whole run, where its epochs are known."""
+        return self.recipe.epochs * -(-len(self.splits.train) // self.recipe.batch_size)
+
+    def _dead_layer(self, state: State) -> str | None:
+        classifier = self.classifier(state)
+        b, params = classifier.devices.whole(state.params)
+        x, _ = self._few_images(b, classifier)
+        return recovery.dead_layer(b, classifier.model.network, b.cast_params(params), x)
+
+    def _few_images(self, b: Backend, classifier: Classifier) -> tuple[Array, Array]:
+        """Some training images as the network sees them in evaluation, and their labels."""
+        count = min(16, len(self.splits.train))
+        [view] = classifier.preprocessing.views(1)
+        order = epoch_order(self.step.seed, 0, len(self.splits.train))
+        batch = next(self.loader.batches(order, count))
+        dtype = b.compute_dtype(classifier.dtype)
+        x = classifier.preprocessing.test_input(b, batch.images, view, dtype)
+        return x, b.asarray(batch.labels)
+
+    def _non_finite(self, state: State, done: Done) -> NotFinite:
+        # what was started after it changed nothing: the state is that after the step it came from
+        state.images -= self.step.forget()
+        state.dropped += len(done.batch)
+        state.step, state.position = done.step + 1, done.batch.end
+        b, params = self.step.devices.whole(state.params)
+        inputs = self.step.feed.inputs(done.batch, state.epoch, done.rates.colour_noise)
+        x, mode = inputs(b, 0, len(done.batch)), self.step.mode(done.step)
+        rate = self.recipe.lr * state.rate_factor
+        return diagnostics.non_finite(
+            b, self.step.network, params, x, done.batch, mode, self.folder, rate
+        )
+
+    def end_epoch(self, state: State, rates: Rates, timed: int) -> None:
+        """Validate on centre crops and add the epoch's row to the history.
+
+        `timed`: images that `epoch_seconds` were spent on; without any, the row has no speed.
+        """
+        start = time.monotonic()
+        recipe, evaluation = self.recipe, self.validate(state)
+        spent = state.epoch_seconds
+        rate = timed / spent if timed and spent else None
+        waited = state.epoch_waited / spent if timed and spent else None
+        state.seconds += time.monotonic() - start
+        state.epoch += 1
+        row: dict[str, Any] = {
+            "epoch": state.epoch,
+            "step": state.step,
+            "seconds": round(state.seconds, 3),
+            "images_per_second": rate and round(rate, 2),
+            "learning_rate": rates.weight,
+            "train_loss": state.loss_sum / max(1, state.images - state.dropped),
+            "l2_loss": SGD(recipe).penalty(self.initial.devices, state.params),
+            "val_loss": evaluation and evaluation.loss,
+            "val_top1_error": evaluation and evaluation.top1_error,
+            "val_top5_error": evaluation and evaluation.top5_error,
+            "load_share": waited if waited is None else round(waited, 4),
+            "validation_seconds": round(time.monotonic() - start, 3),
+        }
+        seen = state.position if self._out_of_time(state) else len(self.splits.train)
+        left_out = seen - state.images
+        if left_out:
+            row["left_out"] = left_out
+        if state.changed:
+            row["changed"], state.changed = state.changed, ""
+        state.history.append(row)
+        state.position, state.images, state.dropped, state.loss_sum = 0, 0, 0, 0.0
+        state.epoch_seconds = state.epoch_waited = 0.0
+        judged = "not validated"
+        if evaluation is not None:
+            judged = f"val loss {evaluation.loss:.3f}  accuracy {evaluation.accuracy:.1%}"
+            if evaluation.classes >= FEW_CLASSES:
+                judged += f"  top-5 {1 - evaluation.top5_error:.0%}"
+        of = "" if self.minutes is not None else f"/{recipe.epochs}"
+        plural = "s" * (left_out != 1)
+        missing = f", {left_out:,} unreadable image{plural} left out" if left_out else ""
+        if evaluation is not None and (unread := len(self.splits.val) - evaluation.images):
+            missing += f", {unread:,} in validation"
+        self.show.say(
+            f"epoch {row['epoch']:3}{of}  loss {row['train_loss']:.3f}  {judged} "
+            f" rate {row['learning_rate']:.2g}{missing}"
+        )
+        if waited and waited > 0.25:
+            self.show.once(
+                f"{waited:.0%} of the time is spent waiting for images: `minialex prepare` decodes "
+                "them once, --workers reads more of them at a time"
+            )
+
+    def validate(self, state: State) -> Evaluation | None:
+        """Errors on the validation images, and the loss that is trained; None if there are none."""
+        if not len(self.splits.val):
+            return None
+        check = self.val_loader.on_wait or (lambda: None)
+        try:
+            return evaluate_model(
+                self.classifier(state).trained,
+                self.splits.val,
+                batch_size=self.recipe.batch_size,
+                loader=self.val_loader,
+                on_batch=lambda images: check(),
+                loss=self.step.loss,
+            )
+        except (InputError, OSError) as error:
+            raise ReadingFailed(str(error)) from error
+
+    def go_back(self, state: State, error: NotFinite | NotLearning) -> None:
+        """From a state that no longer learns to the best weights, with a lower rate; or raise."""
+        name, rate = self.initial.model.name, self.recipe.lr * state.rate_factor
+        if not self.recovers or state.attempts >= error.attempts:
+            if isinstance(error, NotFinite):
+                raise error
+            raise NotLearning(
+                f"{error}, also with the rate at {rate:.2g}: {recovery.advice(name, rate)}"
+            )
+        params, source = self._good_params()
+        if (
+            source == INITIAL
+            and state.position == len(self.splits.train)
+            and self._share(state) >= 1
+        ):
+            raise NotLearning(f"{error}, and the run is over: {recovery.advice(name, rate)}")
+        devices = self.initial.devices
+        state.params = devices.place(params)
+        state.velocities = SGD(self.recipe).start(devices, state.params)
+        state.attempts, state.trend = state.attempts + 1, recovery.Trend().as_tuple()
+        state.rate_factor *= recovery.FACTOR
+        said = f"back to {source}, rate times {state.rate_factor:.2g}"
+        state.changed = "; ".join(filter(None, (state.changed, f"step {state.step}: {said}")))
+        self.show.say(f"{str(error).split('; ')[0]}: {said}")
+
+    def _good_params(self) -> tuple[Tree, str]:
+        """The best weights so far if they answer to images, else the initial ones."""
+        best = self.folder / "best.safetensors"
+        if best.exists():
+            classifier = load(best, "numpy")
+            x, _ = self._few_images(classifier.devices.whole({})[0], classifier)
+            network = classifier.model.network
+            dead = recovery.dead_layer(backends.get("numpy"), network, classifier.params, x)
+            if dead is None:
+                return classifier.params, "the best weights"
+        return self.first(), INITIAL
+
+    def log_layer_statistics(self, state: State, pretrained: bool = False) -> None:
+        """Say what the network makes of a few images; a `pretrained` one may know them."""
+        classifier = self.classifier(state)
+        b, params = classifier.devices.whole(state.params)
+        x, labels = self._few_images(b, classifier)
+        network, params = classifier.model.network, b.cast_params(params)
+        table, value = diagnostics.layer_statistics(b, network, params, self.step.loss, x, labels)
+        verdict = diagnostics.start_verdict(value, self.chance, pretrained)
+        if self.show.verbose:
+            self.show.say(f"{table}\n{verdict}")
+        elif not verdict.endswith(": ok") and not pretrained:
+            self.show.say(verdict)
+
+
+def _read(batches: Iterator[Batch]) -> Iterator[Batch]:
+    try:
+        yield from batches
+    except (InputError, OSError) as error:
+        raise ReadingFailed(str(error)) from error
