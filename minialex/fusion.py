@@ -26,7 +26,7 @@ NamedLayers = Sequence[tuple[str, Layer]]
 
 @dataclass(frozen=True)
 class Stage:
-    """What a network runs as one: a layer, or a fused layer in the place of several.
+    """What a network runs as one: a layer, or a fused layer that replaces several.
 
     `index` is the position of its first layer in the network, which random numbers depend on;
     `names` are the layers' names. Parameters, if there are any, are those of the first.

@@ -79,8 +79,8 @@ def test_warp_shuffles(cupy):
 
 
 def test_a_write_beside_an_array_is_seen(cupy):
-    for place, words in ((-1, "before"), (64, "behind")):
-        source = f'extern "C" __global__ void stray(float* x) {{ x[{place}] = 1; }}'
+    for index, words in ((-1, "before"), (64, "behind")):
+        source = f'extern "C" __global__ void stray(float* x) {{ x[{index}] = 1; }}'
         array = cupy.empty((64,), "float32")
         module = cupy.RawModule(f'#line 1 "number.cuh"\n\n#line 1 "t.cu"\n{source}')
         module.get_function("stray")((1,), (1,), (array,))
@@ -133,14 +133,14 @@ def test_a_planted_mistake_in_a_real_kernel_is_caught(monkeypatch):
     mistaken = text.replace("c - half > start ? c - half : start", "c - half > 0 ? c - half : 0")
     b, reference = backends.get("cupy"), backends.get("numpy")
     x = np.random.default_rng(0).normal(size=(2, 3, 2, 8))
-    place = (3, 1.0, 1.0, 0.75, 2)
-    wanted, _ = reference.response_norm(x, *place)
-    np.testing.assert_allclose(b.to_numpy(b.response_norm(b.asarray(x), *place)[0]), wanted)
+    norm = (3, 1.0, 1.0, 0.75, 2)
+    wanted, _ = reference.response_norm(x, *norm)
+    np.testing.assert_allclose(b.to_numpy(b.response_norm(b.asarray(x), *norm)[0]), wanted)
     for cached in (kernels._module, kernels._function):
         cached.cache_clear()
     with monkeypatch.context() as patch:
         patch.setattr(kernels, "source", lambda family: mistaken)
-        found = b.to_numpy(b.response_norm(b.asarray(x), *place)[0])
+        found = b.to_numpy(b.response_norm(b.asarray(x), *norm)[0])
     for cached in (kernels._module, kernels._function):
         cached.cache_clear()
     assert not np.allclose(found, wanted)
@@ -188,9 +188,9 @@ print("survived")
 """
 
 
-@pytest.mark.parametrize("place", [-1, 6])
-def test_a_read_beside_an_array_is_seen(place):
-    done = under_asan("-c", STRAY_READ % place)
+@pytest.mark.parametrize("index", [-1, 6])
+def test_a_read_beside_an_array_is_seen(index):
+    done = under_asan("-c", STRAY_READ % index)
     assert done.returncode != 0
     assert "use-after-poison" in done.stderr
     assert "survived" in under_asan("-c", STRAY_READ % 5).stdout

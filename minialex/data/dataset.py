@@ -144,9 +144,9 @@ def inner_name(described: str, class_id: str) -> str:
     So that an image has one name in a folder, in an archive, and packed.
     """
     parts = described.replace(".tar:", "/").replace("\\", "/").split("/")
-    for place in range(len(parts) - 2, -1, -1):
-        if parts[place] == class_id:
-            return "/".join(parts[place:])
+    for depth in range(len(parts) - 2, -1, -1):
+        if parts[depth] == class_id:
+            return "/".join(parts[depth:])
     return parts[-1]
 
 

@@ -61,15 +61,15 @@ def fold_of(dataset: Dataset, number: int, folds: int, seed: int) -> Splits:
                 f"the class {name} has a single image: with it held out, none is left to train on"
             )
         # classes begin with different parts, so that small ones do not all fill the first ones
-        place = (np.arange(len(members)) + int(dataset.labels[order[members[0]]])) % folds
-        held_out[order[members][place == number - 1]] = True
+        rank = (np.arange(len(members)) + int(dataset.labels[order[members[0]]])) % folds
+        held_out[order[members][rank == number - 1]] = True
     if not held_out.any():
         raise InputError(f"{dataset.name} has too few images for {folds} folds: choose fewer")
     return divide(dataset, held_out, f"{dataset.layout}, fold {number} of {folds} by seed {seed}")
 
 
-def split_by_place(dataset: Dataset, val_fraction: float, seed: int) -> Splits:
-    """The split of runs that older versions stored: by each image's place in its class."""
+def split_by_position(dataset: Dataset, val_fraction: float, seed: int) -> Splits:
+    """The split of runs that older versions stored: by each image's position in its class."""
     held_out = np.zeros(len(dataset), bool)
     labels = dataset.labels
     by_class = np.argsort(labels, kind="stable")

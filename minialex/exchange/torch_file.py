@@ -73,7 +73,7 @@ def _read_zip(path: Path) -> Any:
             order = _content(archive, entries[f"{root}byteorder"], 16).decode("ascii")
         size = path.stat().st_size
 
-        def place(key: str, count: int, itemsize: int) -> tuple[int, int]:
+        def locate(key: str, count: int, itemsize: int) -> tuple[int, int]:
             name = f"{root}data/{key}"
             if name not in entries:
                 raise Refused(f"is damaged: it has no {name}")
@@ -84,7 +84,7 @@ def _read_zip(path: Path) -> Any:
                 raise Refused(f"is damaged: {name} is cut short or compressed")
             return start, length
 
-        return load_object(path, description, "big" if order == "big" else "little", place)
+        return load_object(path, description, "big" if order == "big" else "little", locate)
 
 
 def _local_header(path: Path, at: int) -> int:
@@ -115,7 +115,7 @@ def _read_legacy(path: Path) -> Any:
     keys = _next_value(head)
     counts = _storages(description)
     size, at = path.stat().st_size, head.tell()
-    places: dict[str, tuple[int, int]] = {}
+    ranges: dict[str, tuple[int, int]] = {}
     with path.open("rb") as file:
         for key in keys:
             if key not in counts:
@@ -124,17 +124,17 @@ def _read_legacy(path: Path) -> Any:
             file.seek(at)
             if int.from_bytes(file.read(8), order) != count:  # type: ignore[arg-type]
                 raise Refused(f"is damaged: the numbers {key!r} are not as many as it says")
-            places[key] = (at + 8, count * itemsize)
+            ranges[key] = (at + 8, count * itemsize)
             at += 8 + count * itemsize
             if at > size:
                 raise Refused("is cut short")
 
-    def place(key: str, count: int, itemsize: int) -> tuple[int, int]:
-        if key not in places:
+    def locate(key: str, count: int, itemsize: int) -> tuple[int, int]:
+        if key not in ranges:
             raise Refused(f"is damaged: the numbers {key!r} are missing")
-        return places[key]
+        return ranges[key]
 
-    return load_object(path, description, order, place)
+    return load_object(path, description, order, locate)
 
 
 def _next_pickle(file: io.BytesIO) -> bytes:

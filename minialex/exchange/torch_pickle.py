@@ -154,11 +154,11 @@ def load_object(
     path: Path,
     description: bytes,
     order: str,
-    place: Callable[[str, int, int], tuple[int, int]],
+    locate: Callable[[str, int, int], tuple[int, int]],
 ) -> Any:
     plain_pickle.inspect(io.BytesIO(description), also=("BINPERSID",))
 
     def finish(storage: Storage) -> Storage:
-        return Storage(storage.kind, storage.key, storage.count, place, path, order)
+        return Storage(storage.kind, storage.key, storage.count, locate, path, order)
 
     return Unpickler(description, finish).load()

@@ -63,7 +63,7 @@ class Classifier:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         devices = state["devices"].open(state["model"].network)
-        vars(self).update(state, devices=devices, params=devices.place(state["params"]))
+        vars(self).update(state, devices=devices, params=devices.to_devices(state["params"]))
 
     def __repr__(self) -> str:
         network, classes, *rest = self._described().values()
@@ -284,7 +284,7 @@ def from_portable(portable: PortableModel, devices: DeviceConfig | Devices) -> C
     opened = devices.open(portable.model.network)
     return Classifier(
         replace(portable.model, recipe=portable.preprocessing.recipe),
-        opened.place(portable.params),
+        opened.to_devices(portable.params),
         portable.preprocessing,
         portable.names,
         portable.ids,
@@ -353,7 +353,7 @@ def from_checkpoint(
     first = next(iter(stored.values()))["weight"]
     return Classifier(
         replace(model, recipe=recipe),
-        b.place(stored),
+        b.to_devices(stored),
         preprocessing,
         names,
         ids,

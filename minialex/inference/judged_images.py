@@ -9,7 +9,7 @@ import numpy as np
 from minialex.data.dataset import Dataset, Splits, complete, subset
 from minialex.data.image_record import NEW, ImageRecord, stored_record
 from minialex.data.sources.open import is_builtin, open_data, open_for_evaluation, require_clear
-from minialex.data.split import split_by_place
+from minialex.data.split import split_by_position
 from minialex.errors import InputError
 from minialex.utils.arguments import wrong
 
@@ -179,7 +179,7 @@ def open_as_trained(about: dict[str, Any]) -> Splits:
     if whole is None:
         return splits
     if record is None:
-        return split_by_place(whole, fraction, seed)  # as older versions did
+        return split_by_position(whole, fraction, seed)  # as older versions did
     unseen = record.match(whole, own=True).unlearnt
     rest = subset(whole, np.flatnonzero(~unseen), splits.train.layout)
     return Splits(rest, subset(whole, np.flatnonzero(unseen), splits.val.layout))

@@ -19,7 +19,7 @@ from minialex.parallel import partition as plans
 from minialex.parallel.collectives import AllReduce, ShardedActivation, gather, reduce_scatter
 from minialex.parallel.devices import Devices, Inputs
 from minialex.parallel.partition import Plan, Range, split
-from minialex.parallel.sharded_stages import ShardedStage, Shards, sharded_stages
+from minialex.parallel.sharded_stages import ShardedParameters, ShardedStage, sharded_stages
 from minialex.tree import Tree, map_tree
 
 
@@ -57,7 +57,7 @@ class DeviceGroup(Devices):
 
     # ------------------------------------------------------------------------------ parameters
 
-    def place(self, params: Tree) -> Tree:
+    def to_devices(self, params: Tree) -> Tree:
         return {
             layer: {name: self._placed(host, layer, name) for name, host in of_layer.items()}
             for layer, of_layer in params.items()
@@ -146,7 +146,7 @@ class DeviceGroup(Devices):
                 parts.append({name: use(b, array) for name, array in part.items()})
         return replace(x, parts=tuple(parts))
 
-    def _own(self, params: Tree) -> Shards:
+    def _own(self, params: Tree) -> ShardedParameters:
         """What each device computes with."""
         trees = []
         for d, b in enumerate(self.backends):
@@ -156,7 +156,7 @@ class DeviceGroup(Devices):
             }
             with b.device_context():
                 trees.append(b.cast_params(tree))
-        return Shards(self.backends, trees)
+        return ShardedParameters(self.backends, trees)
 
     # ------------------------------------------------------------------------------ one step
 
@@ -240,7 +240,7 @@ class DeviceGroup(Devices):
     # ------------------------------------------------------------------------------ layers
 
     def _forward(
-        self, own: Shards, x: ShardedActivation, mode: Mode
+        self, own: ShardedParameters, x: ShardedActivation, mode: Mode
     ) -> tuple[ShardedActivation, list[tuple[ShardedStage, Any]]]:
         """-> the output, and each stage with what its backward pass needs."""
         saved = []
@@ -249,7 +249,7 @@ class DeviceGroup(Devices):
             saved.append((stage, kept))
         return x, saved
 
-    def _backward(self, own: Shards, saved: list, dy: ShardedActivation) -> Tree:
+    def _backward(self, own: ShardedParameters, saved: list, dy: ShardedActivation) -> Tree:
         """Gradients of all parameters; takes `saved` apart as it goes, to free memory."""
         grads: Tree = {}
         first = next(iter(self.network.parameter_shapes()))

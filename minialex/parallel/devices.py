@@ -36,7 +36,7 @@ class Devices(ABC):
     # ------------------------------------------------------------------------------ parameters
 
     @abstractmethod
-    def place(self, params: Tree) -> Tree:
+    def to_devices(self, params: Tree) -> Tree:
         """Whole parameters on the host, to where they are computed with."""
 
     @abstractmethod
@@ -148,7 +148,7 @@ class SingleDevice(Devices):
     def __repr__(self) -> str:
         return f"<SingleDevice {self.backend}>"
 
-    def place(self, params: Tree) -> Tree:
+    def to_devices(self, params: Tree) -> Tree:
         return map_tree(self.backend.asarray, params)
 
     def whole(self, params: Tree) -> tuple[Backend, Tree]:

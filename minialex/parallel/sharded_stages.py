@@ -23,7 +23,7 @@ Backward = tuple[ShardedActivation, Grads]  # dx, and the gradients of the param
 
 
 @dataclass(frozen=True)
-class Shards:
+class ShardedParameters:
     """The devices, and the parameters that each has: {layer: {array's name: array}}."""
 
     backends: Sequence[Backend]
@@ -39,11 +39,13 @@ class ShardedStage(ABC):
     name: str | None  # the layer whose parameters it has, if any
 
     @abstractmethod
-    def forward(self, own: Shards, x: ShardedActivation, mode: Mode) -> Forward:
+    def forward(self, own: ShardedParameters, x: ShardedActivation, mode: Mode) -> Forward:
         """The output, and what backward needs."""
 
     @abstractmethod
-    def backward(self, own: Shards, saved: Any, dy: ShardedActivation, need_dx: bool) -> Backward:
+    def backward(
+        self, own: ShardedParameters, saved: Any, dy: ShardedActivation, need_dx: bool
+    ) -> Backward:
         """dx, whose parts are None unless `need_dx`, and the parameters' gradients or nothing."""
 
 
@@ -58,7 +60,7 @@ class RunStage(ShardedStage):
     def name(self) -> str:  # type: ignore[override]
         return self.stages[0].name
 
-    def forward(self, own: Shards, x: ShardedActivation, mode: Mode) -> Forward:
+    def forward(self, own: ShardedParameters, x: ShardedActivation, mode: Mode) -> Forward:
         parts: list[Any] = []
         saved: list[Any] = []
         layout = (-1, self.channels) if self.channels else (x.axis, x.ranges)
@@ -72,7 +74,9 @@ class RunStage(ShardedStage):
             saved.append(kept)
         return ShardedActivation(tuple(parts), *layout), (saved, x.axis, x.ranges)
 
-    def backward(self, own: Shards, saved: Any, dy: ShardedActivation, need_dx: bool) -> Backward:
+    def backward(
+        self, own: ShardedParameters, saved: Any, dy: ShardedActivation, need_dx: bool
+    ) -> Backward:
         kept, axis, ranges = saved
         parts: list[Any] = []
         grads: Grads = []
@@ -94,10 +98,12 @@ class AllGather(ShardedStage):
 
     name = None
 
-    def forward(self, own: Shards, x: ShardedActivation, mode: Mode) -> Forward:
+    def forward(self, own: ShardedParameters, x: ShardedActivation, mode: Mode) -> Forward:
         return gather(own.backends, x, range(len(own))), (x.axis, x.ranges)
 
-    def backward(self, own: Shards, saved: Any, dy: ShardedActivation, need_dx: bool) -> Backward:
+    def backward(
+        self, own: ShardedParameters, saved: Any, dy: ShardedActivation, need_dx: bool
+    ) -> Backward:
         axis, ranges = saved
         if not need_dx:
             return ShardedActivation((None,) * len(own), axis, ranges), []
@@ -111,14 +117,16 @@ class LocalSlice(ShardedStage):
     name = None
     channels: tuple[Range, ...]
 
-    def forward(self, own: Shards, x: ShardedActivation, mode: Mode) -> Forward:
+    def forward(self, own: ShardedParameters, x: ShardedActivation, mode: Mode) -> Forward:
         parts = []
         for b, part, (low, high) in zip(own.backends, x.parts, self.channels, strict=True):
             with b.device_context():
                 parts.append(b.narrow(part, part.ndim - 1, low, high))
         return ShardedActivation(tuple(parts), -1, self.channels), None
 
-    def backward(self, own: Shards, saved: Any, dy: ShardedActivation, need_dx: bool) -> Backward:
+    def backward(
+        self, own: ShardedParameters, saved: Any, dy: ShardedActivation, need_dx: bool
+    ) -> Backward:
         parts, end = [], self.channels[-1][1]
         for b, part, (low, high) in zip(own.backends, dy.parts, self.channels, strict=True):
             with b.device_context():
@@ -144,7 +152,7 @@ class PartialSums(ShardedStage):
     name: str
     partitions: tuple[LayerPartition, ...]  # one a device
 
-    def forward(self, own: Shards, x: ShardedActivation, mode: Mode) -> Forward:
+    def forward(self, own: ShardedParameters, x: ShardedActivation, mode: Mode) -> Forward:
         backends = own.backends
         arrived = [
             {
@@ -174,7 +182,9 @@ class PartialSums(ShardedStage):
         channels = tuple(partition.channels for partition in self.partitions)
         return ShardedActivation(tuple(parts), -1, channels), (saved, x.ranges)
 
-    def backward(self, own: Shards, saved: Any, dy: ShardedActivation, need_dx: bool) -> Backward:
+    def backward(
+        self, own: ShardedParameters, saved: Any, dy: ShardedActivation, need_dx: bool
+    ) -> Backward:
         backends, (kept, ranges) = own.backends, saved
         grads: Grads = [{} for _ in backends]
         contributions: list[list[tuple[int, Any]]] = [[] for _ in backends]

@@ -59,11 +59,11 @@ def chart(
     for number, (name, points) in enumerate(shown.items(), 1):
         if not points:
             continue
-        places = [at(x, y) for x, y in points]
-        line = " ".join(f"{x},{y}" for x, y in places)
+        dots = [at(x, y) for x, y in points]
+        line = " ".join(f"{x},{y}" for x, y in dots)
         parts.append(f'<polyline class="line{number}" points="{line}"/>')
-        if len(places) <= 3:
-            parts += [f'<circle class="line{number}" cx="{x}" cy="{y}" r="3"/>' for x, y in places]
+        if len(dots) <= 3:
+            parts += [f'<circle class="line{number}" cx="{x}" cy="{y}" r="3"/>' for x, y in dots]
         left = _LEFT + (number - 1) * 130
         parts.append(f'<line class="line{number}" x1="{left}" x2="{left + 18}" y1="12" y2="12"/>')
         parts.append(f'<text x="{left + 24}" y="16">{escape(name)}</text>')

@@ -361,7 +361,7 @@ def parse(arguments: dict[str, Any]) -> tuple[TrainConfig, DeviceConfig]:
 
 
 def signature(function: Any) -> inspect.Signature:
-    """`function`'s signature with the configurations' fields in the place of **arguments."""
+    """`function`'s signature with the configurations' fields instead of **arguments."""
     own = [p for p in inspect.signature(function).parameters.values() if p.kind != p.VAR_KEYWORD]
     taken = {p.name for p in own}
     more = [

@@ -9,7 +9,7 @@ import numpy as np
 from minialex.data.dataset import Dataset, Splits, Subset
 from minialex.data.image_record import HELD_OUT, TRAINED_ON, record, stored_record
 from minialex.data.sources.open import open_data
-from minialex.data.split import divide, fold_of, split_by_place
+from minialex.data.split import divide, fold_of, split_by_position
 from minialex.errors import InputError
 from minialex.inference.classifier import Classifier, is_foreign, weight_file
 from minialex.inference.judged_images import by_name_alone, learnt, lineage, shortened
@@ -133,7 +133,7 @@ def as_before(splits: Splits, about: dict[str, Any], config: TrainConfig) -> Spl
     if whole is None:
         return splits
     if images is None:
-        return split_by_place(whole, config.val_fraction, config.seed)  # as older versions did
+        return split_by_position(whole, config.val_fraction, config.seed)  # as older versions did
     return divide(whole, images.held_out_by_name(whole), splits.val.layout)
 
 
@@ -157,7 +157,7 @@ def away_from(splits: Splits, about: dict[str, Any], key: str | None) -> Held:
             known = matched.parts == TRAINED_ON
             trained_on |= known if images.complete else ~matched.unlearnt
         elif own:
-            before = split_by_place(whole, run.get("val_fraction", 0.1), run.get("seed", 0))
+            before = split_by_position(whole, run.get("val_fraction", 0.1), run.get("seed", 0))
             held_out |= _mask(before.val, whole)
             trained_on |= ~_mask(before.val, whole)
     drawn = _mask(val, whole)

@@ -76,11 +76,11 @@ class Setup:
 
     def first_state(self) -> State:
         """The state before the first step."""
-        params = self.devices.place(self.first_params())
+        params = self.devices.to_devices(self.first_params())
         momentum = None if self.start is None else self.start.momentum
         if momentum is None:
             return State(params, SGD(self.model.recipe).start(self.devices, params))
-        return State(params, self.devices.place(momentum.velocities), momentum.step)
+        return State(params, self.devices.to_devices(momentum.velocities), momentum.step)
 
     def classifier(
         self, state: State, statistics: Statistics, about: dict[str, Any] | None = None

@@ -24,7 +24,7 @@ _VELOCITY = "velocity."
 class State(StepState):
     """Parameters, velocities and counters; nothing else is needed to resume."""
 
-    position: int = 0  # place in the running epoch's order where it goes on
+    position: int = 0  # in the running epoch's order where it goes on
     images: int = 0  # images seen in it: fewer, if some could not be read
     dropped: int = 0  # images of it in steps whose loss was not finite
     loss_sum: float = 0.0  # over the images of all other steps
@@ -77,5 +77,5 @@ def restore(path: Path, devices: Devices) -> tuple[State, Classifier]:
             f"{path} has a training state with {', '.join(unknown)}, which this version of "
             "minialex does not know: resume it with the version that wrote it"
         )
-    state = State(classifier.params, classifier.devices.place(velocities), **counters)
+    state = State(classifier.params, classifier.devices.to_devices(velocities), **counters)
     return state, classifier

@@ -96,7 +96,7 @@ class TrainStep:
 
     def init(self, seed: int = 0) -> StepState:
         """The state before the first step."""
-        params = self.devices.place(self.network.init(backends.get("numpy"), seed, self.dtype))
+        params = self.devices.to_devices(self.network.init(backends.get("numpy"), seed, self.dtype))
         return StepState(params, self.optimizer.start(self.devices, params))
 
     def __call__(self, state: StepState, batch: Any, rates: Rates) -> float:

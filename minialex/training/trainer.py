@@ -310,7 +310,7 @@ class Trainer:
         ):
             raise NotLearning(f"{error}, and the run is over: {recovery.advice(name, rate)}")
         devices = self.initial.devices
-        state.params = devices.place(params)
+        state.params = devices.to_devices(params)
         state.velocities = SGD(self.recipe).start(devices, state.params)
         state.attempts, state.trend = state.attempts + 1, recovery.Trend().as_tuple()
         state.rate_factor *= recovery.FACTOR

@@ -24,5 +24,5 @@ class Squashed(_Kind):
 class Bilinear(_Kind):
     """A shorter side by the bilinear filter, as torchvision resizes: of large JPEGs all is decoded.
 
-    The longer side is rounded down, and the central square begins at a rounded place.
+    The longer side is rounded down, and the central square begins at a rounded offset.
     """

@@ -106,8 +106,8 @@ def _where(name: str) -> str:
 
 def short(reference: str) -> str:
     """A reference without the folder of its file: net.py:build of /home/me/net.py:build."""
-    place, _, name = reference.rpartition(":")
-    file = re.split(r"[/\\]", place)[-1]
+    source, _, name = reference.rpartition(":")
+    file = re.split(r"[/\\]", source)[-1]
     return f"{file}:{name}"
 
 
@@ -137,10 +137,10 @@ def load(reference: str, option: str) -> tuple[Any, str]:
 
     Raises InputError or FileNotFoundError if it is not there.
     """
-    place, _, name = reference.rpartition(":")
-    if not place or not name.isidentifier():
+    source, _, name = reference.rpartition(":")
+    if not source or not name.isidentifier():
         raise InputError(f"{option} {reference}: expected FILE.py:NAME, such as net.py:build")
-    module = load_file(Path(place)) if place.endswith(".py") else _import(place, option)
+    module = load_file(Path(source)) if source.endswith(".py") else _import(source, option)
     found = getattr(module, name, None)
     if found is None:
         own = [
@@ -149,8 +149,8 @@ def load(reference: str, option: str) -> tuple[Any, str]:
             if callable(value) and getattr(value, "__module__", None) == module.__name__
         ]
         error = unknown("name", name, own)
-        raise InputError(f"{place} has no {name!r}: {error}" if own else f"{place} has no {name!r}")
-    return found, f"{module.__file__}:{name}" if place.endswith(".py") else reference
+        raise InputError(f"{source} has no {name!r}" + (f": {error}" if own else ""))
+    return found, f"{module.__file__}:{name}" if source.endswith(".py") else reference
 
 
 def load_file(path: Path) -> ModuleType:

@@ -37,7 +37,7 @@ class OutOfMemory(Exception):
 
 @dataclass
 class Marker:
-    """A place in a stream's order."""
+    """A position in a stream's order."""
 
     done: bool = False
 

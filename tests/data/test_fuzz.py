@@ -37,20 +37,20 @@ def mutated(content: bytes, rng: np.random.Generator) -> bytes:
     for _ in range(rng.integers(1, 9)):
         if not data:
             break
-        place, length = int(rng.integers(len(data))), int(rng.integers(1, 65))
+        start, length = int(rng.integers(len(data))), int(rng.integers(1, 65))
         match rng.integers(6):
             case 0:
-                data[place] = int(rng.integers(256))
+                data[start] = int(rng.integers(256))
             case 1:
-                data[place] ^= 1 << int(rng.integers(8))
+                data[start] ^= 1 << int(rng.integers(8))
             case 2:
-                data[place : place + length] = bytes([rng.choice([0, 0x7F, 0x80, 0xFF])]) * length
+                data[start : start + length] = bytes([rng.choice([0, 0x7F, 0x80, 0xFF])]) * length
             case 3:
-                del data[place : place + length]
+                del data[start : start + length]
             case 4:
-                data[place:place] = data[place : place + length]
+                data[start:start] = data[start : start + length]
             case _:
-                del data[place:]
+                del data[start:]
     return bytes(data)
 
 

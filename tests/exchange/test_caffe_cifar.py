@@ -54,7 +54,7 @@ def right(found, images, backend="numba", network=None, params=None):
     """The share of images whose class is the most probable."""
     network = network or found.model.network
     devices = DeviceConfig(backend).open(network)
-    placed = devices.place(params or found.params)
+    placed = devices.to_devices(params or found.params)
     model = TrainedModel(network, placed, found.preprocessing, devices)
     return float((model.probabilities(images[0]).argmax(1) == images[1]).mean())
 

@@ -108,11 +108,11 @@ def damaged(content, rng):
     """Bytes changed, lost, added, cut off or moved; mostly near the ends, where structure is."""
     made = bytearray(content)
 
-    def place():
+    def position():
         near = rng.choice([rng.randrange(len(made)), rng.randrange(600), -1 - rng.randrange(900)])
         return near % len(made)
 
-    kind, at, count = rng.randrange(6), place(), rng.randrange(1, 9)
+    kind, at, count = rng.randrange(6), position(), rng.randrange(1, 9)
     if kind == 0:
         return made[:at]
     if kind == 1:
@@ -124,7 +124,7 @@ def damaged(content, rng):
     elif kind == 4:
         made[at : at + count] = rng.choice([b"\xff", b"\0", b"\x7f"]) * count
     else:
-        other = place()
+        other = position()
         made[at : at + 4 * count] = made[other : other + 4 * count]
     return made
 

@@ -32,13 +32,13 @@ def step_of(network, devices, batch, dtype="float32", seed=0, params=None):
     images = rng.integers(0, 256, (batch, size + 9, size + 9, 3), np.uint8)
     mean = rng.uniform(90, 150, images.shape[1:]).astype("float32")
     labels = rng.integers(0, network.classes, batch)
-    params = devices.place(network.init(reference, 1, dtype) if params is None else params)
+    params = devices.to_devices(network.init(reference, 1, dtype) if params is None else params)
     sgd = SGD(Recipe())
     velocities = sgd.start(devices, params)
 
     def inputs(b, first, end):
-        place = rng.integers(0, 10, (3, end - first))
-        draws = (place[0], place[1], place[2] > 4, size, mean, None, None, None, 1.0)
+        drawn = rng.integers(0, 10, (3, end - first))
+        draws = (drawn[0], drawn[1], drawn[2] > 4, size, mean, None, None, None, 1.0)
         return b.crops(b.asarray(images[first:end]), *draws, b.compute_dtype(dtype))
 
     def step(number):

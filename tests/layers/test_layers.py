@@ -99,7 +99,7 @@ def test_shapes_and_dtypes_are_kept(layer, shape, dtype):
 
 @every_layer
 def test_a_batch_in_parts_is_the_whole_batch(layer, shape):
-    """Also for dropout, whose mask is a function of the image's place in the whole batch."""
+    """Also for dropout, whose mask is a function of the image's position in the whole batch."""
     params = layer.init(b, InitialDraw(0), shape, "float64")
     x = grid((4, *shape), 0)
     whole, _ = layer.forward(b, params, x, Mode(training=True, seed=1))
@@ -121,8 +121,8 @@ def test_the_first_layers_input_gradient_can_be_left_out():
 
 class _WrongSign(layers.ResponseNorm):
     def backward(self, b, params, saved, dy, *, input_gradient=True):
-        place = (self.n, self.k, -self.alpha, self.beta, self.groups)
-        return b.response_norm_gradient(dy, saved, *place), {}
+        norm = (self.n, self.k, -self.alpha, self.beta, self.groups)
+        return b.response_norm_gradient(dy, saved, *norm), {}
 
 
 class _NoBias(layers.Conv2D):

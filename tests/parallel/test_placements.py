@@ -91,7 +91,7 @@ def run(network, batch, where, loss=None, steps=SGD_STEPS) -> Outcome:
     labels = rng.integers(0, network.classes, batch)
     name, *rest = where
     b = parallel.open_devices(network, name, here(rest[0]) if rest else None, *rest[1:])
-    params = b.place(network.init(backends.get("numpy"), 3, "float64"))
+    params = b.to_devices(network.init(backends.get("numpy"), 3, "float64"))
     sgd, found = SGD(Recipe(weight_decay=0.01)), Outcome([], {}, {}, np.empty(0))
     velocities = sgd.start(b, params)
 
@@ -199,7 +199,7 @@ def test_the_same_devices_give_the_same_bits():
 
 def test_replicas_stay_equal_to_the_bit():
     group = parallel.open_devices(NETWORK, "cupy", here([0, 1, 0]), "data")
-    params = group.place(NETWORK.init(backends.get("numpy"), 1))
+    params = group.to_devices(NETWORK.init(backends.get("numpy"), 1))
     rng = np.random.default_rng(0)
     images, labels = rng.normal(size=(5, 11, 9, 3)).astype("float32"), rng.integers(0, 4, 5)
     _, grads = group.gradients(

@@ -15,7 +15,7 @@ from minialex.data.dataset import Splits, subset
 from minialex.data.image_record import fingerprint, record, same_data
 from minialex.data.packed.format import MANIFEST, checksum
 from minialex.data.sources.open import open_data
-from minialex.data.split import split_by_place
+from minialex.data.split import split_by_position
 from minialex.errors import InputError
 from minialex.inference import judged_images
 from minialex.inference.ensemble import Ensemble
@@ -109,7 +109,7 @@ def test_a_training_image_is_known_by_its_content(about, photos, trained_on, tmp
 def test_weights_of_older_versions_are_judged_by_the_split_of_theirs(photos, tmp_path):
     about = {"data": str(photos), "seed": 3, "val_fraction": 0.2}
     whole = open_data(photos).whole
-    assert judged(about)[0] == names(split_by_place(whole, 0.2, 3).val)
+    assert judged(about)[0] == names(split_by_position(whole, 0.2, 3).val)
     shutil.copytree(photos, tmp_path / "copy")
     found, note = judged(about, tmp_path / "copy")
     assert len(found) == 40
@@ -238,7 +238,7 @@ def test_fine_tuning_validates_on_what_the_weights_have_not_learnt(photos, tmp_p
 @pytest.mark.parametrize("record_kept", [True, False])
 def test_the_same_images_are_held_out_whatever_the_seed(photos, about, record_kept):
     ours = open_data(photos, seed=9)
-    theirs = open_data(photos) if record_kept else split_by_place(ours.whole, 0.1, 0)
+    theirs = open_data(photos) if record_kept else split_by_position(ours.whole, 0.1, 0)
     if not record_kept:
         del about["images"]
     held = held_out.away_from(ours, about, str(photos))

@@ -219,9 +219,9 @@ def test_a_mirrored_view_is_the_flow_of_the_mirrored_clip(number):
     top, left, mirrored = preprocessing.views(10)[number]
     clip = sliding(size)
     filmed = clip[:, :, ::-1] if mirrored else clip
-    place = (top, size - crop - left if mirrored else left, False)
+    crop_at = (top, size - crop - left if mirrored else left, False)
     x = preprocessing.test_input(b, flow.stack(clip)[None], (top, left, mirrored), "float32")
-    expected = preprocessing.test_input(b, flow.stack(filmed)[None], place, "float32")
+    expected = preprocessing.test_input(b, flow.stack(filmed)[None], crop_at, "float32")
     pixel = 127 / (flow.BOUND * size)
     np.testing.assert_allclose(x / pixel, expected / pixel, atol=0.5)
     assert np.abs(x - expected).mean() / pixel < 0.1

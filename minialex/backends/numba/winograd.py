@@ -8,7 +8,7 @@ with 49 multiplications instead of 225 (Lavin & Gray, 2015):
 The rows of A, G and B belong to seven points: a row of outputs is the product of two polynomials,
 which is known from its values at seven points, infinity among them. The products over the channels
 of all tiles are 49 matrix products; the weight gradient has the same form, with the tiles of dy in
-the kernel's place and the kernel in the outputs'.
+the kernel's position and the kernel in the outputs'.
 
 Each output is a sum of numbers larger than itself, so that float32 rounds about ten times as much
 as in the plain sum, 3e-6 of the outputs' deviation (tests/backends/numba/test_convolution.py has

@@ -84,7 +84,7 @@ def _listed(b: Any, plan: Plan) -> Iterator[tuple[str, int, Run]]:
     scores, labels = device((n, network.classes)), b.asarray(np.arange(n) % network.classes)
     loss = losses.SoftmaxCrossEntropy()
     yield "loss", 2 * scores.nbytes, partial(loss, b, scores, labels, None, 1.0)
-    params = SingleDevice(network, b).place(network.init(backends.get("numpy"), 0))
+    params = SingleDevice(network, b).to_devices(network.init(backends.get("numpy"), 0))
     velocities = SGD(recipe).start(b, params)
     triples = [
         (value, velocities[layer][name], velocities[layer][name], 0.0, 0.0)

@@ -112,7 +112,7 @@ class Resident:
     def __init__(self, model: str, devices: Devices, batch: int):
         found = models.get(model)
         self.devices, self.network, self.sgd = devices, found.network, SGD(found.recipe)
-        self.params = devices.place(found.network.init(backends.get("numpy"), 0))
+        self.params = devices.to_devices(found.network.init(backends.get("numpy"), 0))
         self.velocities = self.sgd.start(devices, self.params)
         self.images = _images((batch, *found.network.input_shape))
         self.labels = np.arange(batch) % found.network.classes

@@ -25,7 +25,7 @@ def warp(images: np.ndarray, warps: Warps, crop: int, fill: np.ndarray) -> np.nd
     """
     images = np.ascontiguousarray(images)
     out = np.empty((len(images), crop, crop, 3), np.uint8)
-    drawn = (warps.maps, warps.colours, warps.holes)
+    drawn = (warps.affines, warps.colours, warps.holes)
 
     def some(rows: slice) -> None:
         _warp(images[rows], *(x[rows] for x in drawn), fill, out[rows])
@@ -74,12 +74,12 @@ def _mix(images: Any, partner: Any, share: Any, out: Any) -> None:
 
 
 @compiled
-def _warp(images: Any, maps: Any, colours: Any, holes: Any, fill: Any, out: Any) -> None:
+def _warp(images: Any, affines: Any, colours: Any, holes: Any, fill: Any, out: Any) -> None:
     """Bilinear samples at the mapped pixel centres, through the colour's matrix, rounded."""
     n_size, side, _, channels = images.shape
     crop, last, line_size = out.shape[1], side - 1, channels * side
     for n in range(n_size):
-        pixels, place, colour = images[n].reshape(-1), maps[n], colours[n]
+        pixels, affine, colour = images[n].reshape(-1), affines[n], colours[n]
         rr, rg, rb, r1 = colour[0]
         gr, gg, gb, g1 = colour[1]
         br, bg, bb, b1 = colour[2]
@@ -87,12 +87,12 @@ def _warp(images: Any, maps: Any, colours: Any, holes: Any, fill: Any, out: Any)
         for v in range(crop):
             line = out[n, v].reshape(-1)
             down = np.float32(v) + _HALF
-            x_line = place[0, 1] * down + place[0, 2]
-            y_line = place[1, 1] * down + place[1, 2]
+            x_line = affine[0, 1] * down + affine[0, 2]
+            y_line = affine[1, 1] * down + affine[1, 2]
             hole = top <= v < bottom
             for u in range(crop):
                 across = np.float32(u) + _HALF
-                x, y = place[0, 0] * across + x_line, place[1, 0] * across + y_line
+                x, y = affine[0, 0] * across + x_line, affine[1, 0] * across + y_line
                 outside = x < 0 or x > side or y < 0 or y > side
                 if outside or (hole and left <= u < right):
                     for c in range(3):

@@ -23,12 +23,12 @@ _ERASED_ASPECT = (0.3, 1 / 0.3)  # height to width
 class Warps:
     """How each of n resized images becomes a crop, before it is mirrored."""
 
-    maps: np.ndarray  # float32 (n, 2, 3): (x, y) in the image of the crop's (x, y, 1), in pixels
+    affines: np.ndarray  # float32 (n, 2, 3): (x, y) in the image of the crop's (x, y, 1), in pixels
     colours: np.ndarray  # float32 (n, 3, 4): RGB of (R, G, B, 1), on a scale of 0 to 255
     holes: np.ndarray  # int64 (n, 4): top, left, bottom, right of what is erased; equal: nothing
 
     def __len__(self) -> int:
-        return len(self.maps)
+        return len(self.affines)
 
 
 @dataclass(frozen=True)
@@ -99,12 +99,12 @@ def _maps(recipe: Recipe, seed: int, epoch: int, positions: np.ndarray, draws: D
     angle = radians(recipe.rotation) * (2 * u[4] - 1)  # counter-clockwise; y points down
     upside_down = (u[5] < 0.5) & recipe.vertical_flip
     along_x, along_y = width / crop, np.where(upside_down, -height, height) / crop
-    maps = np.empty((len(positions), 2, 3))
-    maps[:, 0, 0], maps[:, 0, 1] = np.cos(angle) * along_x, -np.sin(angle) * along_y
-    maps[:, 1, 0], maps[:, 1, 1] = np.sin(angle) * along_x, np.cos(angle) * along_y
+    affines = np.empty((len(positions), 2, 3))
+    affines[:, 0, 0], affines[:, 0, 1] = np.cos(angle) * along_x, -np.sin(angle) * along_y
+    affines[:, 1, 0], affines[:, 1, 1] = np.sin(angle) * along_x, np.cos(angle) * along_y
     centre = np.stack((x0 + width / 2, y0 + height / 2), axis=1)
-    maps[:, :, 2] = centre - maps[:, :, :2].sum(axis=2) * (crop / 2)
-    return maps.astype(np.float32)
+    affines[:, :, 2] = centre - affines[:, :, :2].sum(axis=2) * (crop / 2)
+    return affines.astype(np.float32)
 
 
 def _colours(

@@ -59,7 +59,7 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int, Any]]:
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    """A number of seven bits a byte, lowest first, and the place after it."""
+    """A number of seven bits a byte, lowest first, and the position after it."""
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(data):

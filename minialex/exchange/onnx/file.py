@@ -105,22 +105,22 @@ class Graph:
         """A tensor of a file beside this one."""
         about = {one.key: one.value for one in tensor.external_data}
         folder = self.path.parent.resolve()
-        place = (folder / about.get("location", "")).resolve()
-        if not place.is_relative_to(folder):
+        data_file = (folder / about.get("location", "")).resolve()
+        if not data_file.is_relative_to(folder):
             raise InputError(
                 f"{self.path}: the tensor {tensor.name!r} is in {about['location']!r}, outside the "
                 "file's folder: it is not read"
             )
-        if not place.is_file():
+        if not data_file.is_file():
             raise InputError(f"{self.path}: its data file {about.get('location')!r} is missing")
         try:
             offset = int(about.get("offset", 0))
         except ValueError:
             raise InputError(f"{self.path} is damaged: {tensor.name!r} has no offset") from None
-        if not 0 <= offset <= place.stat().st_size - count * dtype.itemsize:
-            raise InputError(f"{self.path}: {place.name} is too short for {tensor.name!r}")
+        if not 0 <= offset <= data_file.stat().st_size - count * dtype.itemsize:
+            raise InputError(f"{self.path}: {data_file.name} is too short for {tensor.name!r}")
         self.external += count * dtype.itemsize
-        return np.fromfile(place, dtype, count, offset=offset)
+        return np.fromfile(data_file, dtype, count, offset=offset)
 
     def make(self, name: str, shape: tuple[int, ...], value: np.ndarray) -> None:
         """A constant that is one number everywhere."""

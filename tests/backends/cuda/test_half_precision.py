@@ -39,18 +39,18 @@ def test_convolution_in_half_precision(b, dtype, problem):
     x = rounded(grid(problem.shape, 0), dtype)
     weight = rounded(grid((r, s, problem.shape[3] // problem.groups, problem.channels), 1), dtype)
     bias = grid((problem.channels,), 2).astype("float32")
-    place = (problem.stride, problem.pads, problem.groups)
-    y = b.convolution(b.asarray(x, dtype), b.asarray(weight, dtype), b.asarray(bias), *place)
-    wanted = reference.convolution(x, weight, bias.astype("float64"), *place)
+    geometry = (problem.stride, problem.pads, problem.groups)
+    y = b.convolution(b.asarray(x, dtype), b.asarray(weight, dtype), b.asarray(bias), *geometry)
+    wanted = reference.convolution(x, weight, bias.astype("float64"), *geometry)
     close(b.to_numpy(y), wanted, dtype, 1, "y")
     dy = rounded(grid(wanted.shape, 3), dtype)
     dx = b.convolution_input_gradient(
-        b.asarray(dy, dtype), b.asarray(weight, dtype), x.shape, *place
+        b.asarray(dy, dtype), b.asarray(weight, dtype), x.shape, *geometry
     )
-    wanted = reference.convolution_input_gradient(dy, weight, x.shape, *place)
+    wanted = reference.convolution_input_gradient(dy, weight, x.shape, *geometry)
     close(b.to_numpy(dx), wanted, dtype, r * s, "dx")  # columns are stored before they are summed
-    dw = b.convolution_weight_gradient(b.asarray(x, dtype), b.asarray(dy, dtype), (r, s), *place)
-    wanted = reference.convolution_weight_gradient(x, dy, (r, s), *place)
+    dw = b.convolution_weight_gradient(b.asarray(x, dtype), b.asarray(dy, dtype), (r, s), *geometry)
+    wanted = reference.convolution_weight_gradient(x, dy, (r, s), *geometry)
     close(b.to_numpy(dw), wanted, "float32", dy.size, "dW")
 
 
@@ -58,20 +58,20 @@ def test_convolution_in_half_precision(b, dtype, problem):
 @given(problem=windows(pooling=True))
 @settings(max_examples=40)
 def test_pooling_in_half_precision(b, dtype, problem):
-    place = (problem.window, problem.stride, problem.pads)
+    window = (problem.window, problem.stride, problem.pads)
     x = rounded(grid(problem.shape, 0), dtype)
-    y, argmax = b.max_pool(b.asarray(x, dtype), *place)
-    wanted, wanted_argmax = reference.max_pool(x, *place)
+    y, argmax = b.max_pool(b.asarray(x, dtype), *window)
+    wanted, wanted_argmax = reference.max_pool(x, *window)
     np.testing.assert_array_equal(b.to_numpy(y).astype("float64"), wanted)
     np.testing.assert_array_equal(b.to_numpy(argmax), wanted_argmax)
     dy = rounded(grid(wanted.shape, 1), dtype)
-    dx = b.max_pool_gradient(b.asarray(dy, dtype), argmax, x.shape, *place)
-    wanted = reference.max_pool_gradient(dy, wanted_argmax, x.shape, *place)
+    dx = b.max_pool_gradient(b.asarray(dy, dtype), argmax, x.shape, *window)
+    wanted = reference.max_pool_gradient(dy, wanted_argmax, x.shape, *window)
     close(b.to_numpy(dx), wanted, dtype, 1, "dx")
-    y = b.average_pool(b.asarray(x, dtype), *place)
-    close(b.to_numpy(y), reference.average_pool(x, *place), dtype, 1, "mean")
-    dx = b.average_pool_gradient(b.asarray(dy, dtype), x.shape, *place)
-    close(b.to_numpy(dx), reference.average_pool_gradient(dy, x.shape, *place), dtype, 1, "dx")
+    y = b.average_pool(b.asarray(x, dtype), *window)
+    close(b.to_numpy(y), reference.average_pool(x, *window), dtype, 1, "mean")
+    dx = b.average_pool_gradient(b.asarray(dy, dtype), x.shape, *window)
+    close(b.to_numpy(dx), reference.average_pool_gradient(dy, x.shape, *window), dtype, 1, "dx")
 
 
 @pytest.mark.parametrize("dtype", HALF)
@@ -79,13 +79,13 @@ def test_pooling_in_half_precision(b, dtype, problem):
 @settings(max_examples=40)
 def test_response_norms_in_half_precision(b, dtype, problem):
     x, dy = (rounded(grid(problem.shape, i), dtype) for i in (0, 1))
-    place = (problem.n, problem.k, problem.alpha, problem.beta)
+    norm = (problem.n, problem.k, problem.alpha, problem.beta)
     for op, more in (("response_norm", (problem.groups,)), ("spatial_response_norm", ())):
-        y, saved = getattr(b, op)(b.asarray(x, dtype), *place, *more)
-        wanted, kept = getattr(reference, op)(x, *place, *more)
+        y, saved = getattr(b, op)(b.asarray(x, dtype), *norm, *more)
+        wanted, kept = getattr(reference, op)(x, *norm, *more)
         close(b.to_numpy(y), wanted, dtype, 1, op)
-        dx = getattr(b, f"{op}_gradient")(b.asarray(dy, dtype), saved, *place, *more)
-        wanted = getattr(reference, f"{op}_gradient")(dy, kept, *place, *more)
+        dx = getattr(b, f"{op}_gradient")(b.asarray(dy, dtype), saved, *norm, *more)
+        wanted = getattr(reference, f"{op}_gradient")(dy, kept, *norm, *more)
         close(b.to_numpy(dx), wanted, dtype, 1, f"{op} gradient")
 
 

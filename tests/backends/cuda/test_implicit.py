@@ -54,28 +54,28 @@ def all_three(b, dtype, problem, seed=0):
     x = as_stored(grid(image, seed), b.precision)
     weight = as_stored(grid((*kernel, image[3] // groups, outputs), seed + 1), b.precision)
     bias = grid((outputs,), seed + 2).astype("float32")
-    place = (stride, pads, groups)
-    wanted = reference.convolution(x, weight, bias.astype(float), *place)
+    geometry = (stride, pads, groups)
+    wanted = reference.convolution(x, weight, bias.astype(float), *geometry)
     dy = as_stored(grid(wanted.shape, seed + 3), b.precision)
     ours = [b.asarray(a, dtype) for a in (x, weight, dy)]
     found = (
-        b.convolution(ours[0], ours[1], b.asarray(bias), *place),
-        b.convolution(ours[0], ours[1], None, *place, relu=True),
-        b.convolution_input_gradient(ours[2], ours[1], x.shape, *place),
-        b.convolution_weight_gradient(ours[0], ours[2], kernel, *place),
+        b.convolution(ours[0], ours[1], b.asarray(bias), *geometry),
+        b.convolution(ours[0], ours[1], None, *geometry, relu=True),
+        b.convolution_input_gradient(ours[2], ours[1], x.shape, *geometry),
+        b.convolution_weight_gradient(ours[0], ours[2], kernel, *geometry),
     )
-    masked = b.convolution_input_gradient_relu(ours[2], ours[1], ours[0], *place)
+    masked = b.convolution_input_gradient_relu(ours[2], ours[1], ours[0], *geometry)
     np.testing.assert_array_equal(
         b.to_numpy(masked), b.to_numpy(b.relu_gradient(found[2], ours[0]))
     )
-    dw, db = b.convolution_parameter_gradients(ours[0], ours[2], weight.shape, *place)
+    dw, db = b.convolution_parameter_gradients(ours[0], ours[2], weight.shape, *geometry)
     np.testing.assert_array_equal(b.to_numpy(dw), b.to_numpy(found[3]))
     assert_close(b.to_numpy(db), dy.sum((0, 1, 2)), "float32", dy[..., 0].size, "db")
     theirs = (
         wanted,
-        np.maximum(reference.convolution(x, weight, None, *place), 0),
-        reference.convolution_input_gradient(dy, weight, x.shape, *place),
-        reference.convolution_weight_gradient(x, dy, kernel, *place),
+        np.maximum(reference.convolution(x, weight, None, *geometry), 0),
+        reference.convolution_input_gradient(dy, weight, x.shape, *geometry),
+        reference.convolution_weight_gradient(x, dy, kernel, *geometry),
     )
     return [b.to_numpy(y) for y in found], theirs
 
@@ -144,7 +144,7 @@ def test_the_papers_layers_made_small(precision, problem):
 def test_images_that_come_with_a_fourth_channel(precision):
     """The same bits as from three, without the pass that adds it."""
     b, dtype = backends.get("cupy", 0, precision), PRECISIONS[precision]
-    x, place = grid((2, 23, 27, 3), 0), ((4, 4), ((0, 1), (0, 1)), 1)
+    x, geometry = grid((2, 23, 27, 3), 0), ((4, 4), ((0, 1), (0, 1)), 1)
     weight = b.asarray(grid((11, 11, 3, 96), 1), dtype)
     assert b.channels_to_copy(3, 96, 1, "float32") == 4
     found = []
@@ -152,8 +152,8 @@ def test_images_that_come_with_a_fourth_channel(precision):
         images = np.zeros((*x.shape[:3], channels))
         images[..., :3] = x
         given = b.asarray(images, dtype)
-        y = b.convolution(given, weight, None, *place)
-        gradients = b.convolution_parameter_gradients(given, y, weight.shape, *place)
+        y = b.convolution(given, weight, None, *geometry)
+        gradients = b.convolution_parameter_gradients(given, y, weight.shape, *geometry)
         found.append([b.to_numpy(a) for a in (y, *gradients)])
     for ours, theirs in zip(*found, strict=True):
         np.testing.assert_array_equal(ours, theirs)
@@ -161,7 +161,7 @@ def test_images_that_come_with_a_fourth_channel(precision):
     columns.convolution_by = "im2col"
     assert columns.channels_to_copy(3, 96, 1, "float32") == 3
     with pytest.raises(TypeError, match="4 channels for weights of 1 x 3"):
-        columns.convolution(given, weight, None, *place)
+        columns.convolution(given, weight, None, *geometry)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "tf32"])
@@ -202,16 +202,16 @@ def test_ways_to_convolve_that_cannot_be_taken():
 def test_any_layout_and_indices_of_64_bits(monkeypatch):
     b = backends.get("cupy", 0, "bf16")
     x = as_stored(grid((2, 5, 6, 8), 0), "bf16").astype("float32")
-    place = ((1, 1), ((1, 1), (1, 1)), 1)
+    geometry = ((1, 1), ((1, 1), (1, 1)), 1)
     w = b.asarray(as_stored(grid((3, 3, 8, 16), 1), "bf16"), "bfloat16")
-    wanted = b.to_numpy(b.convolution(b.asarray(x, "bfloat16"), w, None, *place))
+    wanted = b.to_numpy(b.convolution(b.asarray(x, "bfloat16"), w, None, *geometry))
     turned = b.asarray(np.ascontiguousarray(x.T), "bfloat16").T
     shifted = b.asarray(np.concatenate(([0], x.ravel())), "bfloat16")[1:].reshape(x.shape)
     for view in (turned, shifted):
-        found = b.to_numpy(b.convolution(view, w, None, *place))
+        found = b.to_numpy(b.convolution(view, w, None, *geometry))
         np.testing.assert_array_equal(found, wanted)
     monkeypatch.setattr(kernels, "_INDEX_LIMIT", 0)
-    found = b.to_numpy(b.convolution(b.asarray(x, "bfloat16"), w, None, *place))
+    found = b.to_numpy(b.convolution(b.asarray(x, "bfloat16"), w, None, *geometry))
     np.testing.assert_array_equal(found, wanted)
 
 

@@ -26,16 +26,16 @@ def test_any_layout_on_the_device(b, dtype, start):
     """Channels by fours, so that aligned arrays take the wide kernels and others must not."""
     x = grid((2, 6, 5, 8), 0).astype(dtype)
     weight, other = grid((3, 3, 4, 8), 1).astype(dtype), b.asarray(grid(x.shape, 2).astype(dtype))
-    window, place = ((3, 3), (2, 1), ((1, 1), (0, 1))), ((1, 2), ((1, 1), (1, 0)), 2)
+    window, geometry = ((3, 3), (2, 1), ((1, 1), (0, 1))), ((1, 2), ((1, 1), (1, 0)), 2)
     plain = b.asarray(x)
-    w, wide = b.asarray(weight), b.convolution(plain, b.asarray(weight), None, *place)
+    w, wide = b.asarray(weight), b.convolution(plain, b.asarray(weight), None, *geometry)
 
     def everything(x):
         pooled, argmax = b.max_pool(x, *window)
         return [
-            b.convolution(x, w, None, *place),
-            b.convolution_weight_gradient(x, wide, (3, 3), *place),
-            b.convolution_input_gradient(b.narrow(x, 2, 0, 3), w, other.shape, *place),
+            b.convolution(x, w, None, *geometry),
+            b.convolution_weight_gradient(x, wide, (3, 3), *geometry),
+            b.convolution_input_gradient(b.narrow(x, 2, 0, 3), w, other.shape, *geometry),
             pooled,
             b.max_pool_gradient(pooled, argmax, x.shape, *window),
             b.average_pool(x, *window),
@@ -60,14 +60,14 @@ def test_any_layout_on_the_device(b, dtype, start):
 def test_indices_of_64_bits_give_the_same(b, monkeypatch):
     """Arrays of 2^30 numbers and more take them; here all do."""
     x, weight = grid((2, 7, 6, 8), 0), grid((3, 3, 4, 8), 1)
-    place, window = ((1, 1), ((1, 1), (1, 0)), 2), ((3, 3), (2, 2), ((0, 0), (0, 0)))
+    geometry, window = ((1, 1), ((1, 1), (1, 0)), 2), ((3, 3), (2, 2), ((0, 0), (0, 0)))
 
     def everything():
-        y = b.convolution(b.asarray(x), b.asarray(weight), None, *place)
+        y = b.convolution(b.asarray(x), b.asarray(weight), None, *geometry)
         pooled, argmax = b.max_pool(y, *window)
         norm = b.response_norm(pooled, 3, 2.0, 1.0, 0.75, 2)[0]
         back = b.max_pool_gradient(norm, argmax, y.shape, *window)
-        dx = b.convolution_input_gradient(back, b.asarray(weight), x.shape, *place)
+        dx = b.convolution_input_gradient(back, b.asarray(weight), x.shape, *geometry)
         return [b.to_numpy(a) for a in (pooled, norm, dx, b.dropout(dx, 0.5, 1.0, 1, 2, 3)[0])]
 
     wanted = everything()
@@ -98,13 +98,13 @@ def test_a_result_does_not_depend_on_the_launch(b, monkeypatch):
 def test_the_normalisation_for_very_many_channels(b, problem, wide):
     """Channels that do not fit shared memory take the plain kernels."""
     x, dy = grid(problem.shape, 0), grid(problem.shape, 1)
-    place = (problem.n, problem.k, problem.alpha, problem.beta, problem.groups)
-    y, saved = b.response_norm(b.asarray(x), *place)
-    dx = b.response_norm_gradient(b.asarray(dy), saved, *place)
+    norm = (problem.n, problem.k, problem.alpha, problem.beta, problem.groups)
+    y, saved = b.response_norm(b.asarray(x), *norm)
+    dx = b.response_norm_gradient(b.asarray(dy), saved, *norm)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("minialex.backends.cuda.kernels.SHARED", 0)
-        plain, saved = b.response_norm(b.asarray(x), *place)
-        plain_dx = b.response_norm_gradient(b.asarray(dy), saved, *place)
+        plain, saved = b.response_norm(b.asarray(x), *norm)
+        plain_dx = b.response_norm_gradient(b.asarray(dy), saved, *norm)
     assert_close(b.to_numpy(plain), b.to_numpy(y), "float64", 9)
     assert_close(b.to_numpy(plain_dx), b.to_numpy(dx), "float64", 9)
 

@@ -21,12 +21,12 @@ def test_one_and_several_threads_agree():
         pytest.skip("this process may use one core only")
     rng = np.random.default_rng(0)
     x, w = rng.normal(size=(5, 9, 8, 4)), rng.normal(size=(3, 3, 2, 6))
-    place = ((1, 2), ((1, 1), (0, 2)), 2)
+    geometry = ((1, 2), ((1, 1), (0, 2)), 2)
     one, several = (backends.get("numba", threads=count) for count in (1, 2))
-    y = one.convolution(x, w, None, *place)
-    assert_close(several.convolution(x, w, None, *place), y, "float64", 18)
-    dw = one.convolution_weight_gradient(x, y, (3, 3), *place)
-    assert_close(several.convolution_weight_gradient(x, y, (3, 3), *place), dw, "float64", 300)
+    y = one.convolution(x, w, None, *geometry)
+    assert_close(several.convolution(x, w, None, *geometry), y, "float64", 18)
+    dw = one.convolution_weight_gradient(x, y, (3, 3), *geometry)
+    assert_close(several.convolution_weight_gradient(x, y, (3, 3), *geometry), dw, "float64", 300)
 
 
 @given(
@@ -46,19 +46,19 @@ def test_tiles_are_the_convolution(n, kernel, size, pads, channels, relu, dtype,
     assume(h + top + bottom >= taps and w + left + right >= taps)
     rng = np.random.default_rng(h + w)
     x, weight = rng.normal(size=(n, h, w, c)), rng.normal(size=(taps, taps, c // groups, k))
-    bias, place = rng.normal(size=k), ((stride,) * 2, ((top, bottom), (left, right)), groups)
-    wanted = convolution.forward(x, weight, bias, *place)
+    bias, geometry = rng.normal(size=k), ((stride,) * 2, ((top, bottom), (left, right)), groups)
+    wanted = convolution.forward(x, weight, bias, *geometry)
     dy = rng.normal(size=wanted.shape)
     b = backends.get("numba", threads=threads_used)
     arrays = [array.astype(dtype) for array in (x, weight, bias, dy)]
     with by_tiles():
-        y = b.convolution(*arrays[:3], *place, relu=relu)
-        dx = b.convolution_input_gradient(arrays[3], arrays[1], x.shape, *place)
-        dw = b.convolution_weight_gradient(arrays[0], arrays[3], (taps, taps), *place)
+        y = b.convolution(*arrays[:3], *geometry, relu=relu)
+        dx = b.convolution_input_gradient(arrays[3], arrays[1], x.shape, *geometry)
+        dw = b.convolution_weight_gradient(arrays[0], arrays[3], (taps, taps), *geometry)
     assert_close(y, np.maximum(wanted, 0) if relu else wanted, dtype, taps * taps * c, "y")
-    wanted = convolution.input_gradient(dy, weight, x.shape, *place)
+    wanted = convolution.input_gradient(dy, weight, x.shape, *geometry)
     assert_close(dx, wanted, dtype, taps * taps * k, "dx")
-    wanted = convolution.weight_gradient(x, dy, (taps, taps), *place)
+    wanted = convolution.weight_gradient(x, dy, (taps, taps), *geometry)
     assert_close(dw, wanted, dtype, dy[..., 0].size, "dw")
 
 
@@ -78,7 +78,7 @@ def test_how_much_tiles_round(shape):
     rng = np.random.default_rng(0)
     x = np.maximum(rng.normal(size=(8, extent, extent, c)), 0)
     weight, dy = rng.normal(size=(taps, taps, c // groups, k)), rng.normal(size=(*x.shape[:3], k))
-    place = ((1, 1), ((taps // 2, taps // 2),) * 2, groups)
+    geometry = ((1, 1), ((taps // 2, taps // 2),) * 2, groups)
     results = []
     for name, dtype in (("numpy", "float64"), ("numba", "float32")):
         b = backends.get(name)
@@ -87,9 +87,9 @@ def test_how_much_tiles_round(shape):
             assert b._by_tiles(8, weight.shape, x.shape[1:3], (1, 1), groups)
         results.append(
             (
-                b.convolution(some[0], some[1], None, *place),
-                b.convolution_input_gradient(some[2], some[1], x.shape, *place),
-                b.convolution_weight_gradient(some[0], some[2], (taps, taps), *place),
+                b.convolution(some[0], some[1], None, *geometry),
+                b.convolution_input_gradient(some[2], some[1], x.shape, *geometry),
+                b.convolution_weight_gradient(some[0], some[2], (taps, taps), *geometry),
             )
         )
     for wanted, found in zip(*results, strict=True):

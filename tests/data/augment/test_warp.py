@@ -59,21 +59,21 @@ def warped(recipe, pictures, positions=None, **counters):
 def test_draws_depend_on_their_position_alone(positions, seed):
     _, whole = drawn(ALL, np.arange(201), seed)
     _, some = drawn(ALL, np.array(positions), seed)
-    for name in ("maps", "colours", "holes"):
+    for name in ("affines", "colours", "holes"):
         np.testing.assert_array_equal(getattr(some, name), getattr(whole, name)[positions], name)
 
 
 @pytest.mark.parametrize("counters", [{"seed": 4}, {"epoch": 2}])
 def test_draws_differ_by_seed_and_epoch(counters):
     before, after = drawn(ALL, np.arange(50))[1], drawn(ALL, np.arange(50), **counters)[1]
-    for name in ("maps", "colours", "holes"):
+    for name in ("affines", "colours", "holes"):
         assert (getattr(before, name) != getattr(after, name)).any(axis=None), name
 
 
 def test_crops_stay_inside_and_take_the_share_that_was_asked_for():
     recipe = replace(PAPER, crop_scale=0.2, aspect=2.0)
     _, warps = drawn(recipe, np.arange(3000))
-    ends = warps.maps @ np.array([[0.0, 0, 1], [32, 32, 1]]).T  # (n, 2, 2)
+    ends = warps.affines @ np.array([[0.0, 0, 1], [32, 32, 1]]).T  # (n, 2, 2)
     assert (ends >= -1e-4).all()
     assert (ends <= 40 + 1e-4).all()
     width, height = (ends[:, :, 1] - ends[:, :, 0]).T
@@ -166,7 +166,7 @@ def test_a_scaled_crop_is_pillows():
     _, warps = drawn(recipe, np.arange(6))
     found = warp.warp(pictures, warps, 32, FILL)
     for n in range(6):
-        matrix = warps.maps[n].ravel().tolist()
+        matrix = warps.affines[n].ravel().tolist()
         wanted = Image.fromarray(pictures[n]).transform(
             (32, 32), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR
         )

@@ -156,8 +156,8 @@ PHOTO = saved(Image.effect_mandelbrot((64, 48), (-2, -1, 1, 1), 50).convert("RGB
 )
 def test_damage_is_an_input_error_or_an_image(changes, length):
     data = bytearray(PHOTO)
-    for place, value in changes:
-        data[place] = value
+    for offset, value in changes:
+        data[offset] = value
     try:
         pixels = images.load_rgb(bytes(data[:length]))
     except InputError:

@@ -118,11 +118,14 @@ def test_what_the_manifest_names_in_vain_is_not_read(root, tmp_path, places):
     assert verify(root) == []
 
 
+OUTSIDE = [(-1, 5), (0, 0), (10**9, 5), (0, 10**9), (2**63 - 1, 2**62)]
+
+
 @pytest.mark.parametrize("root", [True], ids=["jpeg"], indirect=True)
-@pytest.mark.parametrize("place", [(-1, 5), (0, 0), (10**9, 5), (0, 10**9), (2**63 - 1, 2**62)])
-def test_a_jpeg_outside_its_shard_is_refused(root, refused, place):
+@pytest.mark.parametrize("byte_range", OUTSIDE)
+def test_a_jpeg_outside_its_shard_is_refused(root, refused, byte_range):
     places = np.load(root / "val-places.npy")
-    places[2] = place
+    places[2] = byte_range
     assert "an image of val lies outside its shard" in refused(
         lambda values: replace_array(values, root, "val", "places", places, "<i8")
     )

@@ -209,9 +209,9 @@ def test_an_error_of_the_drive_leaves_nothing_out(photos, tmp_path, monkeypatch)
     load, failures = images.load_resized, {"0.JPEG": 2, "4.JPEG": 99}
 
     def unreliable(source, size, name=""):
-        place = f"{Path(source).name}"
-        if size == SIZE and "dog" in str(source) and failures.get(place, 0):
-            failures[place] -= 1
+        key = f"{Path(source).name}"
+        if size == SIZE and "dog" in str(source) and failures.get(key, 0):
+            failures[key] -= 1
             raise OSError(errno.EIO, "Input/output error", str(source))
         return load(source, size, name)
 
