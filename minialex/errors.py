@@ -1,6 +1,5 @@
 """The exception for a user's mistake, and suggestions for misspelt names."""
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -14,6 +13,8 @@ class InputError(ValueError):
 
 def unknown(kind: str, name: object, options: Iterable[str]) -> InputError:
     """An error for `name`, which is not one of `options`: names the nearest, then all of them."""
+    import difflib
+
     options = sorted(set(options))
     near = difflib.get_close_matches(str(name), options, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from minialex.cli.main import parser
+from minialex.cli.parser import parser
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])

@@ -7,8 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from minialex.cli.common import (
     add_device_options,
     add_json,
@@ -21,6 +19,8 @@ from minialex.cli.common import (
 from minialex.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from minialex.inference.by_class import ClassResult
     from minialex.inference.evaluation import Evaluation
     from minialex.inference.prediction_file import PredictionFile
@@ -157,10 +157,12 @@ class _Watch:
     """Is shown images as they are judged: writes a row for each and counts them by class."""
 
     def __init__(self, class_names: Sequence[str], file: "PredictionFile | None"):
+        import numpy as np
+
         self._names, self._file = class_names, file
         self._labels, self._right = [np.zeros(0, np.int64)], [np.zeros(0, bool)]
 
-    def __call__(self, names: Sequence[str], labels: np.ndarray, p: np.ndarray) -> None:
+    def __call__(self, names: Sequence[str], labels: "np.ndarray", p: "np.ndarray") -> None:
         from minialex.inference.evaluation import ranks
         from minialex.inference.prediction_file import judged_row
 
@@ -174,6 +176,8 @@ class _Watch:
 
     def by_class(self) -> "list[ClassResult]":
         """A result for each class, the lowest accuracy first."""
+        import numpy as np
+
         from minialex.inference.by_class import by_class
 
         return by_class(self._names, np.concatenate(self._labels), np.concatenate(self._right))

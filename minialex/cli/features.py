@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from minialex.cli.common import PHOTOS, add_device_options, add_model_file, load
 from minialex.cli.images import Photos
 from minialex.errors import unknown
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from minialex.parallel import DeviceConfig
 
 EXAMPLES = (
@@ -42,6 +42,8 @@ def run(
     device_config: "DeviceConfig",
     out: Path,
 ) -> int:
+    import numpy as np
+
     from minialex.utils.atomic import write_bytes
 
     if out.suffix not in _WRITERS:
@@ -57,19 +59,23 @@ def run(
     return given.exit_code
 
 
-def _npz(names: list[str], features: np.ndarray) -> memoryview:
+def _npz(names: list[str], features: "np.ndarray") -> memoryview:
+    import numpy as np
+
     file = io.BytesIO()
     np.savez(file, names=np.array(names), features=features)
     return file.getbuffer()
 
 
-def _npy(names: list[str], features: np.ndarray) -> memoryview:
+def _npy(names: list[str], features: "np.ndarray") -> memoryview:
+    import numpy as np
+
     file = io.BytesIO()
     np.save(file, features)
     return file.getbuffer()
 
 
-def _csv(names: list[str], features: np.ndarray) -> bytes:
+def _csv(names: list[str], features: "np.ndarray") -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["image", *range(features.shape[1])])
@@ -78,7 +84,7 @@ def _csv(names: list[str], features: np.ndarray) -> bytes:
     return text.getvalue().encode("utf-8", "surrogateescape")
 
 
-_WRITERS: dict[str, Callable[[list[str], np.ndarray], bytes | memoryview]] = {
+_WRITERS: "dict[str, Callable[[list[str], np.ndarray], bytes | memoryview]]" = {
     ".npz": _npz,
     ".npy": _npy,
     ".csv": _csv,

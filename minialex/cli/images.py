@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from minialex.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _BATCH = 64
 
@@ -20,7 +22,7 @@ class Item:
     """One image: its name in the output, and how to read it."""
 
     name: str
-    read: Callable[[int], np.ndarray]  # size -> uint8 (size, size, 3)
+    read: "Callable[[int], np.ndarray]"  # size -> uint8 (size, size, 3)
 
 
 class Photos:
@@ -49,13 +51,17 @@ class Photos:
         self._said.add(what)
         self.exit_code = 1
 
-    def batches(self, size: int) -> Iterator[tuple[list[str], np.ndarray]]:
+    def batches(self, size: int) -> "Iterator[tuple[list[str], np.ndarray]]":
         """Names, and images uint8 (n, size, size, 3); InputError if none can be read."""
         for found, images in self.batches_at((size,)):
             yield found, images[size]
 
-    def batches_at(self, sizes: Sequence[int]) -> Iterator[tuple[list[str], dict[int, np.ndarray]]]:
+    def batches_at(
+        self, sizes: Sequence[int]
+    ) -> "Iterator[tuple[list[str], dict[int, np.ndarray]]]":
         """The same at several sizes: {size: images}."""
+        import numpy as np
+
         from minialex.data.loading.retry import Patience, may_pass
 
         any_read, patience = False, Patience()
@@ -89,7 +95,7 @@ class Photos:
             raise InputError(f"none of the {count} images in {', '.join(self.names)} is readable")
 
 
-def _at_sizes(item: Item, sizes: Sequence[int]) -> list[np.ndarray]:
+def _at_sizes(item: Item, sizes: Sequence[int]) -> "list[np.ndarray]":
     return [item.read(size) for size in sizes]
 
 

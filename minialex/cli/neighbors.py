@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from minialex.cli.common import (
     PHOTOS,
     add_device_options,
@@ -23,6 +21,8 @@ from minialex.cli.images import Photos
 from minialex.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from minialex.inference import neighbors
     from minialex.inference.classifier import Classifier
     from minialex.parallel import DeviceConfig
@@ -133,12 +133,14 @@ def run(
 
 
 def _passes(
-    given: Photos, classifier: "Classifier", by: str, pictures: list[np.ndarray] | None
-) -> Iterator[tuple[list[str], np.ndarray]]:
+    given: Photos, classifier: "Classifier", by: str, pictures: "list[np.ndarray] | None"
+) -> "Iterator[tuple[list[str], np.ndarray]]":
     """Names and vectors (Q, D) of as many queries as memory is set aside for, and the next ones.
 
     The folder is read once for each; `pictures` gets the images of all.
     """
+    import numpy as np
+
     from minialex.inference import neighbors
 
     names: list[str] = []
@@ -168,6 +170,8 @@ class _Search:
 
     def nearest(self, best: "neighbors.Nearest") -> "list[list[neighbors.Neighbor]]":
         """Show all images to `best`; the first time, read the index file or write it."""
+        import numpy as np
+
         from minialex.inference.neighbors import Index, files_fingerprint, network_fingerprint
 
         if self.index is None and self.path is not None:
@@ -191,7 +195,7 @@ class _Search:
             best.add(self.index.names, self.index.features)
         return best.rows()
 
-    def _read(self, best: "neighbors.Nearest") -> tuple[list[str], list[np.ndarray]]:
+    def _read(self, best: "neighbors.Nearest") -> "tuple[list[str], list[np.ndarray]]":
         """Names and vectors of all readable images, which are kept for an index only."""
         from minialex.inference import neighbors
         from minialex.utils.progress import Progress

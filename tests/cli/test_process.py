@@ -73,6 +73,19 @@ def test_prepare_stops_and_goes_on(tmp_path, number, code):
     assert f"stopped by {signal.Signals(number).name}; run the same command again" in output
 
 
+def test_an_interrupt_while_the_command_is_loaded_is_a_sentence(monkeypatch, capsys):
+    class Finder:
+        @staticmethod
+        def find_spec(name, path, target=None):
+            if name == "minialex.cli.parser":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "minialex.cli.parser", raising=False)
+    monkeypatch.setattr("sys.meta_path", [Finder, *sys.meta_path])
+    assert main.main(["--help"]) == 130
+    assert capsys.readouterr().err == "minialex: error: interrupted\n"
+
+
 @pytest.mark.parametrize("line", ["predict photo.jpg --model-file runs/tiny", "predict none.jpg"])
 def test_without_any_output_there_are_exit_codes(here, monkeypatch, line):
     """pythonw and some services start programs with neither standard output nor error."""
