@@ -1,6 +1,7 @@
 """measure the top-1 and top-5 error of a trained network, or of several averaged"""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -104,6 +105,7 @@ def run(
         options = {"batch_size": batch_size, "workers": workers, "progress": not json}
         search_crops = 10 if crops == "10" else 1
         classifier = classifier.with_found_weights(find_weights, search_crops, **options)
+        print(f"weights found on {classifier.note}", file=sys.stderr if json else sys.stdout)
     results: list[Evaluation] = []
     of_classes: list[list[ClassResult]] = []
     for count in (1, 10) if crops == "both" else (int(crops),):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minialex.data.remarks import NONE, Remarks
+from minialex.utils.composed import composed
 
 if TYPE_CHECKING:
     from minialex.data.statistics import Statistics
@@ -143,9 +144,9 @@ def inner_name(described: str, class_id: str) -> str:
 
     So that an image has one name in a folder, in an archive, and packed.
     """
-    parts = described.replace(".tar:", "/").replace("\\", "/").split("/")
+    parts = composed(described).replace(".tar:", "/").replace("\\", "/").split("/")
     for depth in range(len(parts) - 2, -1, -1):
-        if parts[depth] == class_id:
+        if parts[depth] == composed(class_id):
             return "/".join(parts[depth:])
     return parts[-1]
 

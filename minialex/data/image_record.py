@@ -11,17 +11,21 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
+from unicodedata import normalize
 
 import numpy as np
 
 from minialex.data.dataset import Dataset, Splits, digest
 from minialex.errors import InputError
+from minialex.utils.composed import composed
 
 SAMPLE = 1000  # training images in a record; all of a small data set
 MOST_CONTENT = (
     256 << 20
 )  # bytes read for the digests of a list; of a longer one, of every nth image
+
+Form = Literal["NFC", "NFD"]
 
 _CONTENTS = 64  # images of each part whose contents are in a fingerprint, at every start
 _VERSION = "2:"  # of fingerprints
@@ -68,10 +72,21 @@ class ImageRecord:
         """Whether every training image is listed."""
         return len(self.trained_on) == self.trained_on_images
 
+    def with_earlier(self, earlier: "ImageRecord") -> "ImageRecord":
+        """This record with the images of an earlier one that are gone, of the same run."""
+        held_out = tuple(sorted({*self.held_out, *earlier.held_out}))
+        trained_on = tuple(sorted({*self.trained_on, *earlier.trained_on}))
+        images = len(trained_on)
+        if not (self.complete and earlier.complete):
+            images = max(images + 1, self.trained_on_images)
+        held_out_images = len(held_out) if self.drawn else self.held_out_images
+        return ImageRecord(held_out, trained_on, held_out_images, images, self.drawn)
+
     def held_out_by_name(self, dataset: Dataset) -> np.ndarray:
         """Which images of the run's own data were held out: bool (N,)."""
         names = {name for part, _, _, name in self._entries if part == HELD_OUT}
-        return np.array([dataset.image_name(i) in names for i in range(len(dataset))], bool)
+        own = (dataset.image_name(i) for i in range(len(dataset)))
+        return np.array([name is not None and composed(name) in names for name in own], bool)
 
     def match(self, dataset: Dataset, *, own: bool = False) -> Matched:
         """Recognise the images of `dataset`; `own`: it is the data that the run was started on."""
@@ -92,7 +107,7 @@ class ImageRecord:
         name = dataset.image_name(index)
         if name is None:
             return NEW, _NOTHING
-        known = self._by_name.get(name, [])  # two if train/ and val/ have a file of one name
+        known = self._by_name.get(composed(name), [])  # two of one name in train/ and val/
         named = {part for part, _, _ in known}
         part = named.pop() if len(named) == 1 else NEW
         try:
@@ -152,7 +167,7 @@ class ImageRecord:
         for part, lines in ((HELD_OUT, self.held_out), (TRAINED_ON, self.trained_on)):
             for line in lines:
                 digest, size, name = line.split(" ", 2)
-                found.append((part, digest, size, name))
+                found.append((part, digest, size, composed(name)))
         return found
 
 
@@ -231,13 +246,14 @@ def _alike(size: str, found: str, listed_size: str, listed: str) -> int:
     return _SIZE if size == listed_size else _OTHER
 
 
-def fingerprint(splits: Splits) -> str | None:
+def fingerprint(splits: Splits, form: Form = "NFC") -> str | None:
     """A digest of all names and labels, of some sizes and contents, and of all packed pixels.
 
-    None where images have no names. Two data sets with the same one are trained on to the same
-    bits, unless an image that is not sampled was replaced by one of its name.
+    None where images have no names; `form` is the form of Unicode that they are in. Two data sets
+    with the same one are trained on to the same bits, unless an image that is not sampled was
+    replaced by one of its name.
     """
-    found = _names_and_sizes(splits)
+    found = _names_and_sizes(splits, form)
     if found is None:
         return None
     hashed = hashlib.blake2b(found.encode(), digest_size=16)
@@ -250,12 +266,13 @@ def fingerprint(splits: Splits) -> str | None:
 
 def same_data(stored: str | None, splits: Splits) -> bool:
     """Whether a run's stored fingerprint is that of these data, as far as it tells."""
-    if stored is None or stored.startswith(_VERSION):
-        return stored == fingerprint(splits)
-    return stored == _names_and_sizes(splits)  # all that older versions looked at
+    # older versions looked at less, and took names as macOS writes them
+    tell = _names_and_sizes if stored is not None and stored[:2] != _VERSION else fingerprint
+    forms: tuple[Form, ...] = ("NFC", "NFD")
+    return any(stored == tell(splits, form) for form in forms)
 
 
-def _names_and_sizes(splits: Splits) -> str | None:
+def _names_and_sizes(splits: Splits, form: Form = "NFC") -> str | None:
     hashed = hashlib.blake2b(digest_size=16)
     for part, dataset in splits.parts.items():
         labels = dataset.labels
@@ -264,7 +281,8 @@ def _names_and_sizes(splits: Splits) -> str | None:
             name = dataset.image_name(index)
             if name is None:
                 return None
-            hashed.update(f"{labels[index]} {name}\n".encode("utf-8", "surrogateescape"))
+            line = f"{labels[index]} {normalize(form, name)}\n"
+            hashed.update(line.encode("utf-8", "surrogateescape"))
         for index in _sample(len(dataset)):
             hashed.update(f"{_size(dataset, int(index))}\n".encode())
     return hashed.hexdigest()

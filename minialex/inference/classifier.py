@@ -16,7 +16,7 @@ from minialex.exchange.portable import PortableModel
 from minialex.exchange.read import format_of, read
 from minialex.inference import given_images
 from minialex.inference.evaluation import Evaluation, OnImages, evaluate_model
-from minialex.inference.given_images import Image
+from minialex.inference.given_images import Batch, Image
 from minialex.inference.judged_images import images_to_judge
 from minialex.inference.trained_model import TrainedModel
 from minialex.layers.base import Shape
@@ -26,6 +26,7 @@ from minialex.parallel import DeviceConfig, Devices
 from minialex.tree import Tree, flatten, map_tree
 from minialex.utils import checkpoint
 from minialex.utils.arguments import FilePath, integer
+from minialex.utils.composed import all_composed
 from minialex.utils.table import html
 
 _SHOWN = 3  # class names in a classifier's repr
@@ -106,22 +107,36 @@ class Classifier:
         of them, also from an iterator: they are read and computed a few at a time. A folder stands
         for the image files in it and below it, in the order of `inference.given_images.files_in`,
         and "shapes:N" for N drawings.
+
+        Of several images, one that cannot be read has an empty list in its place, and a warning
+        names it; alone it raises InputError or OSError.
         """
         top = integer(1).check("top", top)
-        return top_classes(self.probabilities(images, crops=crops), self.class_names, top)
+        return answers(self._probabilities(images, crops), self.class_names, top)
 
     def probabilities(self, images: Image | Iterable[Image], crops: int = 1) -> np.ndarray:
-        """All class probabilities: (N, K)."""
-        return np.concatenate(
-            [self.trained.probabilities(batch, crops) for batch in self._batches(images)]
-        )
+        """All class probabilities: (N, K); NaN for one of several images that cannot be read."""
+        return np.concatenate([batch.rows(p) for batch, p in self._probabilities(images, crops)])
+
+    def _probabilities(
+        self, images: Image | Iterable[Image], crops: int
+    ) -> Iterator[tuple[Batch, np.ndarray]]:
+        size = self.preprocessing.recipe.image_size
+        for batch in given_images.batches(images, (size,)):
+            yield batch, self.trained.probabilities(batch.images[size], crops)
 
     def features(self, images: Image | Iterable[Image]) -> np.ndarray:
-        """The last hidden layer's outputs on the centre crop (paper, section 6.1): (N, 4096)."""
+        """The last hidden layer's outputs on the centre crop (paper, section 6.1): (N, 4096).
+
+        NaN for one of several images that cannot be read; a warning names it.
+        """
         [centre] = self.preprocessing.views(1)
-        layer = self.model.network.feature_layer()
-        found = [self.trained.scores(batch, centre, layer) for batch in self._batches(images)]
-        return np.concatenate([y.reshape(len(y), -1).astype(self.dtype) for y in found])
+        layer, size = self.model.network.feature_layer(), self.preprocessing.recipe.image_size
+        found = []
+        for batch in given_images.batches(images, (size,)):
+            y = self.trained.scores(batch.images[size], centre, layer)
+            found.append(batch.rows(y.reshape(len(y), -1).astype(self.dtype)))
+        return np.concatenate(found)
 
     def evaluate(
         self,
@@ -201,27 +216,23 @@ class Classifier:
         }
         checkpoint.save(Path(path), {**weights, **fixed, **(tensors or {})}, described)
 
-    def _batches(self, images: Image | Iterable[Image]) -> Iterator[np.ndarray]:
-        """The images resized, a bounded number at a time."""
-        size = self.preprocessing.recipe.image_size
-        return (given_images.resized(chunk, size) for chunk in given_images.chunks(images))
-
     def _labels(self, dataset: Dataset) -> np.ndarray | None:
         """The network's index of each of the data set's classes; None if they are the same."""
-        if tuple(dataset.class_ids) == tuple(self.class_ids):
+        theirs, ours = all_composed(dataset.class_ids), all_composed(self.class_ids)
+        if theirs == ours:
             return None
-        numbers = tuple(map(str, range(len(dataset.class_ids))))
-        if self.class_ids == numbers and set(dataset.class_ids) != set(numbers):
+        numbers = tuple(map(str, range(len(theirs))))
+        if ours == numbers and set(theirs) != set(numbers):
             return None  # imported weights without names: the data's classes in their order
-        known = {name: k for k, name in enumerate(self.class_ids)}
-        other = [name for name in dataset.class_ids if name not in known]
+        known = {name: k for k, name in enumerate(ours)}
+        other = [name for name in theirs if name not in known]
         if other:
             raise InputError(
                 f"{dataset.name} has classes this network was not trained on "
                 f"({', '.join(other[:3])}{', ...' if len(other) > 3 else ''}): its classes are "
                 f"{', '.join(self.class_ids[:3])}{', ...' if len(self.class_ids) > 3 else ''}"
             )
-        return np.array([known[name] for name in dataset.class_ids])
+        return np.array([known[name] for name in theirs])
 
 
 def top_classes(p: np.ndarray, names: Sequence[str], top: int) -> list[list[Prediction]]:
@@ -231,6 +242,17 @@ def top_classes(p: np.ndarray, names: Sequence[str], top: int) -> list[list[Pred
         [Prediction(names[k], float(row[k])) for k in order]
         for row, order in zip(p, best, strict=True)
     ]
+
+
+def answers(
+    found: Iterable[tuple[Batch, np.ndarray]], names: Sequence[str], top: int
+) -> list[list[Prediction]]:
+    """`top_classes` of each image; an empty list for one that cannot be read."""
+    rows: list[list[Prediction]] = []
+    for batch, p in found:
+        some = iter(top_classes(p, names, top))
+        rows += [next(some) if readable else [] for readable in batch.readable]
+    return rows
 
 
 def predict(
@@ -286,8 +308,8 @@ def from_portable(portable: PortableModel, devices: DeviceConfig | Devices) -> C
         replace(portable.model, recipe=portable.preprocessing.recipe),
         opened.to_devices(portable.params),
         portable.preprocessing,
-        portable.names,
-        portable.ids,
+        all_composed(portable.names),
+        all_composed(portable.ids),
         opened,
         portable.data,
     )
@@ -329,7 +351,9 @@ def from_checkpoint(
             tensors["preprocessing.colour_axes"],
             described["statistics_count"],
         )
-        names, ids = (tuple(map(str, described[key])) for key in ("class_names", "class_ids"))
+        names, ids = (
+            all_composed(map(str, described[key])) for key in ("class_names", "class_ids")
+        )
         preprocessing = Preprocessing(recipe, statistics)
         preprocessing.views(10)  # raises for a crop larger than the image
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -1,6 +1,6 @@
 """Ensembles: the weighted mean of several networks' class probabilities (paper, table 2)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ from minialex.inference import given_images
 from minialex.inference.classifier import (
     Classifier,
     Prediction,
+    answers,
     load_on,
-    top_classes,
 )
 from minialex.inference.evaluation import (
     Evaluation,
@@ -24,10 +24,11 @@ from minialex.inference.evaluation import (
     predict_dataset,
     ranks,
 )
-from minialex.inference.given_images import Image
+from minialex.inference.given_images import Batch, Image
 from minialex.inference.judged_images import data_key, images_to_judge, learnt
 from minialex.parallel import DeviceConfig
 from minialex.utils.arguments import integer
+from minialex.utils.composed import all_composed
 
 STEP = 0.05  # of the search for weights; both as in the original
 PASSES = 5
@@ -38,11 +39,13 @@ class Ensemble:
     """`predict` and `evaluate` of several networks with the same classes, averaged.
 
     `weights` (default: equal) are normalised to a sum of 1. Members may have their classes in
-    different orders; results are in the first member's.
+    different orders; results are in the first member's. `note` says what `with_found_weights` found
+    them on.
     """
 
     members: tuple[Classifier, ...]
     weights: tuple[float, ...] = ()
+    note: str = field(default="", compare=False)  # on the images that the weights were found on
     _columns: tuple[np.ndarray, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -65,7 +68,7 @@ class Ensemble:
 
     def _order(self, member: Classifier) -> np.ndarray:
         """The index in `member` of each of the first member's classes."""
-        ours, theirs = self.class_ids, member.class_ids
+        ours, theirs = all_composed(self.class_ids), all_composed(member.class_ids)
         if set(ours) != set(theirs):
             odd = sorted(set(ours) ^ set(theirs))
             raise InputError(
@@ -99,12 +102,14 @@ class Ensemble:
         return f"mean of {len(self.members)} networks, {how}: {'; '.join(lines)}"
 
     def probabilities(self, images: Image | Iterable[Image], crops: int = 1) -> np.ndarray:
-        """Class probabilities (N, K), classes in the first member's order."""
-        found = []
-        for chunk in given_images.chunks(images):
-            of_size = {size: given_images.resized(chunk, size) for size in self.sizes}
-            found.append(self.probabilities_at(of_size, crops))
-        return np.concatenate(found)
+        """As `Classifier.probabilities`: (N, K), classes in the first member's order."""
+        return np.concatenate([batch.rows(p) for batch, p in self._probabilities(images, crops)])
+
+    def _probabilities(
+        self, images: Image | Iterable[Image], crops: int
+    ) -> Iterator[tuple[Batch, np.ndarray]]:
+        for batch in given_images.batches(images, self.sizes):
+            yield batch, self.probabilities_at(batch.images, crops)
 
     def probabilities_at(self, images: dict[int, np.ndarray], crops: int = 1) -> np.ndarray:
         """The same from images that were resized to each of `sizes`: {size: (N, size, size, 3)}."""
@@ -119,7 +124,7 @@ class Ensemble:
     ) -> list[list[Prediction]]:
         """As `Classifier.predict`."""
         top = integer(1).check("top", top)
-        return top_classes(self.probabilities(images, crops), self.class_names, top)
+        return answers(self._probabilities(images, crops), self.class_names, top)
 
     def evaluate(
         self,
@@ -143,11 +148,13 @@ class Ensemble:
     def with_found_weights(self, data: Any = None, crops: int = 1, **options: Any) -> "Ensemble":
         """The same networks with the weights that minimise the top-5 error on `data`.
 
-        Evaluate on other images: the error on the ones used here is too optimistic.
+        Evaluate on other images: the error on the ones used here is too optimistic. The result's
+        `note` says how many they were and what was left out.
         """
         options = {"batch_size": 128, "workers": None, "progress": False, **options}
         known = self._known(data, crops, **options)
-        return Ensemble(self.members, find_weights(known.probabilities, known.labels))
+        weights = find_weights(known.probabilities, known.labels)
+        return Ensemble(self.members, weights, known.said())
 
     def _aligned(self, found: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Each member's probabilities, with the classes in the first member's order."""
@@ -225,6 +232,14 @@ class _Known:
     skipped: dict[str, str]
     note: str
     remarks: tuple[str, ...]
+
+    def said(self) -> str:
+        """How many images there are, and which were left out, in one line."""
+        count, skipped = len(self.labels), len(self.skipped)
+        found = f"{count:,} image{'s' * (count != 1)}"
+        if skipped:
+            found += f", {skipped:,} unreadable one{'s' * (skipped != 1)} left out"
+        return "; ".join(filter(None, (found, self.note, *self.remarks)))
 
 
 def load_ensemble(

@@ -1,10 +1,15 @@
-"""The images that a caller gives to a classifier: what counts as one, and batches of them."""
+"""The images that a caller gives to a classifier: what counts as one, and batches of them.
+
+What is no image at all is the caller's mistake and raises InputError. Of several files, one that
+cannot be read is left out with a warning that names it, as on the command line; alone it raises.
+"""
 
 import io
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,6 +18,7 @@ import numpy as np
 
 from minialex.data.dataset import Dataset
 from minialex.data.decode.images import load_resized, resize_and_crop
+from minialex.data.loading.retry import Patience
 from minialex.data.remarks import Remarks
 from minialex.data.sources import walk
 from minialex.data.sources.drawings import is_drawings
@@ -43,9 +49,51 @@ def chunks(images: Image | Iterable[Image]) -> Iterator[list[Image]]:
         chunk = list(islice(given, BATCH))
 
 
-def resized(images: Sequence[Image], size: int) -> np.ndarray:
-    """Shorter side to `size`, then a centre crop: uint8 (n, size, size, 3)."""
-    return np.stack([_resized(image, size) for image in images])
+@dataclass(frozen=True)
+class Batch:
+    """Some of the images given: which can be read, bool (n,), and these at each size.
+
+    Where none can be read there is a black one: networks are not made for no image.
+    """
+
+    readable: np.ndarray
+    images: dict[int, np.ndarray]  # uint8 (m, size, size, 3) for the m that can be read
+
+    def rows(self, found: np.ndarray) -> np.ndarray:
+        """A row for each image from the network's, (m, ...); NaN for those that cannot be read."""
+        if self.readable.all():
+            return found
+        rows = np.full((len(self.readable), *found.shape[1:]), np.nan, found.dtype)
+        rows[self.readable] = found[: int(self.readable.sum())]
+        return rows
+
+
+def batches(images: Image | Iterable[Image], sizes: Sequence[int]) -> Iterator[Batch]:
+    """The images, at most `BATCH` at once, with their shorter side at each size, then cropped.
+
+    Raises InputError if there is no image that can be read, and for what is no image.
+    """
+    patience, number, any_read = Patience(), 0, False
+    reason: Exception | None = None
+    for chunk in chunks(images):
+        found: list[list[np.ndarray]] = []
+        readable = np.zeros(len(chunk), bool)
+        for index, image in enumerate(chunk):
+            number += 1
+            read = _reader(image, sizes)
+            try:
+                found.append(patience.read(read))
+                readable[index] = True
+            except (InputError, OSError) as error:
+                if len(chunk) == number == 1 or patience.gone or isinstance(image, np.ndarray):
+                    raise
+                reason = reason or error
+                warnings.warn(f"left out: {_sentence(error, image, number)}", stacklevel=2)
+        any_read |= bool(found)
+        columns = zip(*found or [[np.zeros((s, s, 3), np.uint8) for s in sizes]], strict=True)
+        yield Batch(readable, {s: np.stack(c) for s, c in zip(sizes, columns, strict=True)})
+    if not any_read:
+        raise InputError(f"none of the {number:,} images is readable ({reason})")
 
 
 def files_in(folder: str | os.PathLike[str], remarks: Remarks | None = None) -> list[Path]:
@@ -131,22 +179,36 @@ def _is_pillow(image: Any) -> bool:
     return isinstance(image, Pillow)
 
 
-def _resized(image: Image, size: int) -> np.ndarray:
+def _reader(image: Image, sizes: Sequence[int]) -> Callable[[], list[np.ndarray]]:
+    """What reads an image at each size; raises InputError if it is none."""
     if isinstance(image, Drawing):
-        return image.read(size)
-    if isinstance(image, str | os.PathLike):
+        one = image.read
+    elif isinstance(image, str | os.PathLike):
         if not os.fspath(image) or "\0" in os.fsdecode(image):
             raise InputError(f"{image!r} is not an image: {_EXPECTED}")
-        return load_resized(image, size)
-    if isinstance(image, _BYTES):
-        return load_resized(bytes(image), size, "the bytes given")
-    if _is_file(image):
-        return load_resized(_binary(image), size)
-    if isinstance(image, np.ndarray):
-        return resize_and_crop(image, size)
-    if _is_pillow(image):
-        return resize_and_crop(_loaded(image), size)
-    raise InputError(f"{_said(image)} is not an image: {_EXPECTED}")
+        one = partial(load_resized, image)
+    elif isinstance(image, _BYTES):
+        one = partial(load_resized, bytes(image), name="the bytes given")
+    elif _is_file(image):
+        one = partial(_from_start, _binary(image))
+    elif isinstance(image, np.ndarray):
+        one = partial(resize_and_crop, image)
+    elif _is_pillow(image):
+        return lambda: [resize_and_crop(_loaded(image), size) for size in sizes]
+    else:
+        raise InputError(f"{_said(image)} is not an image: {_EXPECTED}")
+    return lambda: [one(size) for size in sizes]
+
+
+def _from_start(file: Any, size: int) -> np.ndarray:
+    file.seek(0)
+    return load_resized(file, size)
+
+
+def _sentence(error: Exception, image: Image, number: int) -> str:
+    """Why an image cannot be read, with its name or number."""
+    name = os.fspath(image) if isinstance(image, str | os.PathLike) else f"image {number}"
+    return str(error) if str(name) in str(error) else f"{name}: {error}"
 
 
 def _loaded(image: Any) -> Any:

@@ -285,6 +285,15 @@ class TrainConfig:
         free_on_resume=True,
     )
 
+    allow_changed_data: bool = option(
+        False,
+        "resume although images were added or deleted: new ones are trained on, those held out "
+        "stay so",
+        group=RUN,
+        type=Flag(),
+        free_on_resume=True,
+    )
+
     def __post_init__(self) -> None:
         check(self)
         losses.get(self.loss, self.margin)

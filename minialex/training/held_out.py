@@ -8,6 +8,7 @@ import numpy as np
 
 from minialex.data.dataset import Dataset, Splits, Subset
 from minialex.data.image_record import HELD_OUT, TRAINED_ON, record, stored_record
+from minialex.data.sources.class_folders import in_disk_order
 from minialex.data.sources.open import open_data
 from minialex.data.split import divide, fold_of, split_by_position
 from minialex.errors import InputError
@@ -16,6 +17,7 @@ from minialex.inference.judged_images import by_name_alone, learnt, lineage, sho
 from minialex.training import run_folder
 from minialex.training.config import TrainConfig
 from minialex.utils import checkpoint
+from minialex.utils.composed import all_composed, is_composed
 
 
 @dataclass(frozen=True)
@@ -33,11 +35,11 @@ def open_splits(config: TrainConfig, source: Classifier | None, folder: Path | N
     if folder is not None:
         _require_classes(splits, folder)
     last = None if folder is None else folder / "last.safetensors"
-    if last is not None and last.exists():
+    if folder is not None and last is not None and last.exists():
         about = checkpoint.load_metadata(last).get("data") or {}
-        return Held(
-            splits if config.data is splits else as_before(splits, about, config), "", about
-        )
+        if config.data is not splits:
+            splits = as_before(_as_named_before(splits, about, folder), about, config)
+        return Held(splits, _leaks(splits, about) if config.allow_changed_data else "", about)
     about = _started_from(config, source)
     return Held(splits) if about is None else away_from(splits, about, config.trained_on["data"])
 
@@ -57,6 +59,8 @@ def _require_classes(splits: Splits, folder: Path) -> None:
     now = list(splits.train.class_ids)
     if before is None or before == now:
         return
+    if not is_composed(before) and sorted(all_composed(before)) == now:
+        return  # by an older version, from names as macOS writes them: see `_as_named_before`
     parts = []
     for verb, names in (("has", set(now) - set(before)), ("lacks", set(before) - set(now))):
         if names:
@@ -68,10 +72,32 @@ def _require_classes(splits: Splits, folder: Path) -> None:
     )
 
 
-def remembered(config: TrainConfig, held: Held, source: Classifier | None) -> dict[str, Any]:
-    """What the weights of the run remember of their data."""
+def _as_named_before(splits: Splits, about: dict[str, Any], folder: Path) -> Splits:
+    """The images in the order of an older version, where it saw names as macOS writes them.
+
+    It sorted them as they were on the disk.
+    """
+    ids = run_folder.read_config(folder).get("data", {}).get("class_ids")
+    record = stored_record(about)
+    names = () if record is None else (*record.held_out, *record.trained_on)
+    if ids is None or is_composed((*ids, *names)):
+        return splits
+    whole = splits.whole
+    if whole is None:
+        return Splits(*(in_disk_order(part, ids) for part in splits.parts.values()))
+    return divide(in_disk_order(whole, ids), np.zeros(len(whole), bool), splits.val.layout)
+
+
+def remembered(
+    config: TrainConfig, held: Held, source: Classifier | None, *, anew: bool = False
+) -> dict[str, Any]:
+    """What the weights of the run remember of their data; `anew`, if it has changed since."""
     if held.about is not None:
-        return {**held.about, **config.trained_on}
+        kept: dict[str, Any] = {**held.about, **config.trained_on}
+        before, now = stored_record(kept), record(held.splits) if anew else None
+        if before is not None and now is not None:
+            kept["images"] = now.with_earlier(before).as_json()
+        return kept
     about: dict[str, Any] = dict(config.trained_on)
     images = record(held.splits)
     if images is not None:
@@ -134,6 +160,9 @@ def as_before(splits: Splits, about: dict[str, Any], config: TrainConfig) -> Spl
         return splits
     if images is None:
         return split_by_position(whole, config.val_fraction, config.seed)  # as older versions did
+    if config.allow_changed_data:  # an image may have been renamed, or replaced by another
+        held_out = images.match(whole, own=True).parts == HELD_OUT
+        return divide(whole, held_out, splits.val.layout)
     return divide(whole, images.held_out_by_name(whole), splits.val.layout)
 
 
@@ -172,6 +201,12 @@ def away_from(splits: Splits, about: dict[str, Any], key: str | None) -> Held:
     )
     said = "; ".join(filter(None, (said, by_name_alone(by_name))))
     return Held(divide(whole, chosen, val.layout), said)
+
+
+def _leaks(splits: Splits, about: dict[str, Any]) -> str:
+    """A warning where a validation part of its own has images that were trained on."""
+    count = 0 if splits.whole is not None else int(np.sum(learnt(about, splits.val, named=False)))
+    return _warning(count, len(splits.val)) if count else ""
 
 
 def _mask(part: Dataset, whole: Dataset) -> np.ndarray:

@@ -13,6 +13,7 @@ from minialex.training import fitted_recipe, run_folder
 from minialex.training.config import TrainConfig
 from minialex.training.state import State
 from minialex.utils import checkpoint
+from minialex.utils.composed import all_composed
 from minialex.utils.cores import usable_cores
 from minialex.utils.options import options
 
@@ -21,7 +22,7 @@ _ADDED = {
     "recipe": fitted_recipe.PUBLISHED,
 }  # what runs of older versions were started with
 _MAY_CHANGE = ("epochs", "lr", "schedule")  # of the recipe
-_OF_ONE_CALL = ("max_steps",)  # settings that say nothing of the run that goes on
+_OF_ONE_CALL = ("max_steps", "allow_changed_data")  # which say nothing of the run that goes on
 
 
 def inherited(out: str | Path | None, data: Any, given: dict[str, Any]) -> dict[str, Any]:
@@ -100,17 +101,23 @@ def require_resumable(out: str | Path, config: TrainConfig) -> None:
 
 def stored_config(
     config: TrainConfig, where: DeviceConfig, splits: Splits, folder: Path
-) -> dict[str, Any]:
-    """What config.json holds; refuses to resume on other data."""
+) -> tuple[dict[str, Any], str]:
+    """What config.json holds, and how the data has changed, if a resumed run goes on with it.
+
+    Raises InputError for other data, unless that is allowed.
+    """
     seen = {
         "train_images": len(splits.train),
         "val_images": len(splits.val),
         "class_ids": list(splits.train.class_ids),
         "fingerprint": fingerprint(splits),
     }
+    said = ""
     if (folder / "last.safetensors").exists():
         before = run_folder.read_config(folder).get("data", {})
         changed = [name for name in seen if before.get(name, seen[name]) != seen[name]]
+        if all_composed(before.get("class_ids", ())) == all_composed(splits.train.class_ids):
+            changed = [name for name in changed if name != "class_ids"]
         if "fingerprint" in changed and same_data(before["fingerprint"], splits):
             changed.remove("fingerprint")  # of an older version
         if changed:
@@ -120,13 +127,15 @@ def stored_config(
                 for name in words
                 if name in changed
             ]
-            raise InputError(
-                f"the data of the run in {folder} has changed since "
-                f"({'; '.join(counts) or 'other images or classes'}): restore it, or start a new "
-                "run from these weights (--from)"
-            )
+            said = "; ".join(counts) or "other images"
+            if not config.allow_changed_data or "class_ids" in changed:
+                raise InputError(
+                    f"the data of the run in {folder} has changed since ({said}): restore it, go "
+                    "on with it as it is (--allow-changed-data), or start a new run from these "
+                    f"weights (--from {folder})"
+                )
     settings = {**config.settings(), **where.settings()}
-    return {"version": __version__, "settings": settings, "data": seen}
+    return {"version": __version__, "settings": settings, "data": seen}, said
 
 
 def changes(before: Recipe, now: Recipe) -> str:

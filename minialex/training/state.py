@@ -43,6 +43,11 @@ class State(StepState):
         found = [row["val_top1_error"] for row in self.history]
         return [error for error in found if error is not None]
 
+    def start_epoch(self) -> None:
+        """Set back all that is counted in an epoch."""
+        self.position, self.images, self.dropped, self.loss_sum = 0, 0, 0, 0.0
+        self.epoch_seconds = self.epoch_waited = 0.0
+
     def save(self, path: Path, classifier: Classifier) -> None:
         """Write the checkpoint; one with a number that is not finite is refused."""
         self.require_finite(path, classifier)

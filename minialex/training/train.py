@@ -35,28 +35,54 @@ def train(
     on_epoch: OnEpoch | None = None,
     **arguments: Any,
 ) -> Result:
+    show = Progress(Flag().check("progress", progress), verbose)
+    return train_shown(
+        show, data, out=out, resume=resume, on_step=on_step, on_epoch=on_epoch, **arguments
+    )
+
+
+def train_shown(
+    show: Progress,
+    data: str | Path | Splits | None = None,
+    *,
+    out: str | Path | None = None,
+    resume: bool | str | Path = False,
+    on_step: OnStep | None = None,
+    on_epoch: OnEpoch | None = None,
+    part_of: Path | None = None,
+    **arguments: Any,
+) -> Result:
+    """`train`, printing by `show`; `part_of` is the folder of several runs that go on together."""
     out = None if out is None else FilePath().check("out", out)
     if isinstance(resume, str | Path):  # the folder, as on the command line
         if out is not None:
             raise InputError(f"resume={str(resume)!r} goes on in that folder: leave out `out`")
         out, resume = FilePath().check("resume", resume), True
-    resume, progress = Flag().check("resume", resume), Flag().check("progress", progress)
+    resume = Flag().check("resume", resume)
     arguments = plug_in(arguments)
     given = inherited(out, data, arguments) if resume else {"data": data, **arguments}
     config, where = parse(given)
-    show = Progress(progress, verbose)
+    if config.allow_changed_data and not resume:
+        raise InputError(
+            "allow_changed_data (--allow-changed-data) goes with resume (--resume): a new run "
+            "takes its data as it is"
+        )
     setup = set_up(config, where, show, Path(str(out)) if resume else None)
     model, config, held = setup.model, setup.config, setup.held
     with run_folder.claimed(out, setup.name, resume=resume) as folder:
-        stored = stored_config(config, where, setup.splits, folder)
-        run_folder.write_config(folder, stored, setup.splits.train.class_names)
-        about = held_out.remembered(config, held, setup.source)
+        stored, changed = stored_config(config, where, setup.splits, folder)
+        if not changed:
+            run_folder.write_config(folder, stored, setup.splits.train.class_names)
+        about = held_out.remembered(config, held, setup.source, anew=bool(changed))
         held_out.write_list(folder, about)
         if held.said:
             show.say(held.said)
-        run = _Start(setup, folder, about, on_step, on_epoch)
+        run = _Start(setup, folder, about, on_step, on_epoch, part_of)
         try:
-            trainer, state = run.resumed() if held.about is not None else run.fresh()
+            trainer, state = run.resumed(changed) if held.about is not None else run.fresh()
+            if changed:  # the weights first: they say which images were trained on
+                state.save(folder / "last.safetensors", trainer.initial)
+                run_folder.write_config(folder, stored, setup.splits.train.class_names)
             result = run_to_end(trainer, state, config.checkpoint_every, config.max_steps)
         except MemoryError:
             batch = model.recipe.batch_size
@@ -102,6 +128,7 @@ class _Start:
     about: dict[str, Any]
     on_step: OnStep | None = None
     on_epoch: OnEpoch | None = None
+    part_of: Path | None = None
 
     def fresh(self) -> tuple[Trainer, State]:
         """Measure the mean image, take the first weights, and save the first state."""
@@ -114,8 +141,8 @@ class _Start:
         state.save(self.folder / "last.safetensors", trainer.initial)
         return trainer, state
 
-    def resumed(self) -> tuple[Trainer, State]:
-        """Take up the newest state."""
+    def resumed(self, changed: str = "") -> tuple[Trainer, State]:
+        """Take up the newest state; `changed` says what is different about the data."""
         setup, show = self.setup, self.setup.show
         state, before = restore(self.folder / "last.safetensors", setup.devices)
         recipe = setup.model.recipe
@@ -131,6 +158,8 @@ class _Start:
             )
         else:
             show.say(f"resuming {self.folder} in epoch {state.epoch + 1}, after step {state.step}")
+        if changed:
+            _begin_epoch_anew(state, changed, show)
         _note_changes(state, before.model.recipe, recipe, len(setup.splits.train), show)
         return self._trainer(state, before.preprocessing.statistics), state
 
@@ -151,7 +180,19 @@ class _Start:
             on_epoch=self.on_epoch,
             show=setup.show,
         )
-        return replace(setup.trainer(classifier, self.folder), watch=watch)
+        trainer = setup.trainer(classifier, self.folder)
+        return replace(trainer, watch=watch, part_of=self.part_of)
+
+
+def _begin_epoch_anew(state: State, changed: str, show: Progress) -> None:
+    """Go on with other images: the running epoch's order was one of those that there were."""
+    anew = f", and epoch {state.epoch + 1} begins anew" if state.position else ""
+    show.say(
+        f"the data has changed ({changed}): new images are trained on, those held out stay so{anew}"
+    )
+    state.start_epoch()
+    note = f"step {state.step}: data, {changed}"
+    state.changed = "; ".join(filter(None, (state.changed, note)))
 
 
 def _note_changes(state: State, before: Recipe, now: Recipe, images: int, show: Progress) -> None:

@@ -50,6 +50,7 @@ class Trainer:
     first: Callable[[], Tree] = dict  # the parameters that it started with, on the host
     watch: Watch = field(default_factory=Watch)
     half: bool = False  # whether the best weights are stored in float16
+    part_of: Path | None = None  # the folder of several runs that go on together
 
     @property
     def recipe(self) -> Recipe:
@@ -254,8 +255,7 @@ class Trainer:
         if state.changed:
             row["changed"], state.changed = state.changed, ""
         state.history.append(row)
-        state.position, state.images, state.dropped, state.loss_sum = 0, 0, 0, 0.0
-        state.epoch_seconds = state.epoch_waited = 0.0
+        state.start_epoch()
         judged = "not validated"
         if evaluation is not None:
             judged = f"val loss {evaluation.loss:.3f}  accuracy {evaluation.accuracy:.1%}"

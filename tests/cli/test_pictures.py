@@ -48,6 +48,7 @@ def test_several_networks_are_judged_as_one(here, command, other):
     code, output, err = command(f"evaluate {files} --find-weights shapes:80 --data shapes:80")
     assert code == 0, err
     assert "mean of 2 networks" in output
+    assert "weights found on 20 images" in output
 
 
 def test_several_networks_predict_as_one(here, command, other):

@@ -102,6 +102,8 @@ def test_an_image_that_one_size_cannot_have_is_left_out_for_all(members):
     assert len(result.skipped) == 2
     assert result.remarks == ("a class lacks images",)
     assert "2 unreadable images skipped; a class lacks images" in str(result)
+    found = Ensemble(members).with_found_weights(Odd(open_data("shapes:48").val))
+    assert found.note == "10 images, 2 unreadable ones left out; a class lacks images"
 
 
 def test_weights_are_found_where_one_network_knows_and_the_other_does_not():
@@ -129,6 +131,7 @@ def test_equal_networks_keep_equal_weights():
 
 def test_found_weights_make_an_ensemble(members):
     found = Ensemble(members).with_found_weights("shapes:80")
+    assert found.note == "20 images"
     assert sum(found.weights) == pytest.approx(1)
     before, after = (e.evaluate("shapes:80") for e in (Ensemble(members), found))
     assert after.top5_error <= before.top5_error

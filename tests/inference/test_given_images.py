@@ -181,3 +181,59 @@ def test_files_that_are_closed_or_cannot_go_back_and_an_array_of_nothing(classif
 
     [piped], [wanted] = classifier.predict(Pipe(path.read_bytes())), classifier.predict(path)
     assert piped == wanted
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_broken_one_of_several_keeps_its_place_and_is_named(
+    classifier, path, several, monkeypatch
+):
+    """In batches of two, the second of which has none that can be read."""
+    monkeypatch.setattr(given_images, "BATCH", 2)
+    broken, gone = path.parent / "broken.jpg", path.parent / "gone.png"
+    broken.write_bytes(path.read_bytes()[:100])
+    given = [path, path, broken, b"no picture", str(gone), path]
+    network = Ensemble((classifier, untrained())) if several else classifier
+    whole = network.predict(path)[0]
+    with pytest.warns(UserWarning, match="left out: ") as warned:
+        found = network.predict(given)
+    names = [one.name for one in whole]
+    assert [[one.name for one in row] for row in found] == [names, names, [], [], [], names]
+    said = [str(one.message) for one in warned]
+    assert len(said) == 3
+    for name, sentence in zip(("broken.jpg", "image 4", "gone.png"), said, strict=True):
+        assert name in sentence
+    with pytest.warns(UserWarning, match="left out"):
+        rows = network.probabilities(given)
+    np.testing.assert_array_equal(np.isnan(rows).all(axis=1), [not row for row in found])
+    np.testing.assert_allclose(rows[5], rows[0], rtol=1e-4)
+    if not several:
+        with pytest.warns(UserWarning, match="left out"):
+            features = network.features(given)
+        np.testing.assert_array_equal(np.isnan(features).all(axis=1), [not row for row in found])
+        np.testing.assert_allclose(features[5], network.features(path)[0], rtol=1e-4)
+    with pytest.warns(UserWarning, match="left out"), pytest.raises(InputError) as refused:
+        network.predict([broken, gone])
+    assert "none of the 2 images is readable" in str(refused.value)
+    for alone in (broken, gone, [broken]):
+        with pytest.raises((InputError, OSError)):
+            network.predict(alone)
+
+
+def test_a_folder_with_a_broken_file_is_answered_and_what_is_no_image_is_refused(classifier, path):
+    (path.parent / "broken.png").write_bytes(b"x")
+    with pytest.warns(UserWarning, match=r"broken\.png"):
+        found = classifier.predict(path.parent)
+    assert [len(row) for row in found] == [5, 0]
+    for mistake in (3, RGB.astype(float), ""):
+        with pytest.raises(InputError, match=r"not an image|give uint8"):
+            classifier.predict([path, mistake])
+
+
+def test_a_pipe_is_read_at_every_size(classifier, path):
+    class Pipe(io.BytesIO):
+        def seek(self, *_):
+            raise io.UnsupportedOperation("a pipe")
+
+    network = Ensemble((classifier, untrained()))
+    wanted = network.probabilities(path)
+    np.testing.assert_array_equal(network.probabilities(Pipe(path.read_bytes())), wanted)

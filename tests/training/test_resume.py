@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import json
 import os
 import shutil
 import signal
@@ -17,7 +18,9 @@ import minialex
 from minialex import schedules
 from minialex.cli import main
 from minialex.data.dataset import Splits
+from minialex.data.image_record import ImageRecord, fingerprint
 from minialex.data.loading import retry
+from minialex.data.sources.class_folders import ImageFolder
 from minialex.data.sources.open import open_data
 from minialex.errors import InputError, TrainingError
 from minialex.models.recipe import Recipe
@@ -103,8 +106,52 @@ def test_other_data_is_refused(moved, change):
         one.write_bytes((moved / "moved" / "cat" / "04.png").read_bytes() + b"\0")
     else:
         one.unlink()
-    with pytest.raises(InputError, match="has changed since"):
+    with pytest.raises(InputError, match=r"has changed since .*--allow-changed-data") as refused:
         minialex.train(moved / "moved", out=moved / "run", resume=True, progress=False)
+    assert f"(--from {moved / 'run'})" in str(refused.value)
+
+
+def test_a_run_goes_on_with_added_and_deleted_images_and_none_that_was_held_out_is_learnt(
+    moved, capsys
+):
+    photos, run = moved / "moved", moved / "run"
+    before = ImageRecord(**_listed(run))
+    held = [line.split(" ", 2)[2] for line in before.held_out]
+    learnt = [line.split(" ", 2)[2] for line in before.trained_on]
+    (photos / held[0]).unlink()
+    (photos / learnt[0]).unlink()
+    (photos / held[1]).rename(photos / "cat" / "renamed.png")
+    photographs(moved / "new", each=3, seed=5)
+    for path in sorted((moved / "new").glob("*/*")):
+        path.rename(photos / path.parent.name / f"new-{path.name}")
+    assert go_on(run, "--data", str(photos)) == 2
+    assert "4 images held out then" in capsys.readouterr().err
+    line = ["train", "--resume", str(run), "--data", str(photos), "--allow-changed-data"]
+    assert main.main(line) == 0
+    assert "new images are trained on, those held out stay so" in capsys.readouterr().out
+    assert "36 images to train on then, 41 now" in history(run)[0]["changed"]
+    assert "left_out" not in history(run)[0]
+    after = ImageRecord(**_listed(run))
+    for image in ("new-00.png", "new-01.png", "new-02.png"):
+        assert any(one.endswith(f"cat/{image}") for one in after.trained_on)
+    assert {*before.held_out} <= {*after.held_out}
+    assert {*before.trained_on} <= {*after.trained_on}
+    found = minialex.load(run).evaluate()
+    assert found.images == 3
+    assert go_on(run, "--epochs", "3") == 0  # the folder as it is now is the run's own
+    with pytest.raises(InputError, match="goes with resume"):
+        minialex.train(photos, **TINY, allow_changed_data=True)
+
+
+def test_with_the_option_unchanged_data_ends_in_the_same_bits(moved):
+    line = ["--data", str(moved / "moved"), "--allow-changed-data"]
+    assert go_on(moved / "run", *line) == 0
+    assert same(moved / "run", moved / "whole")
+
+
+def _listed(run):
+    about = checkpoint.load_metadata(run / "last.safetensors")["data"]["images"]
+    return {**about, "held_out": tuple(about["held_out"]), "trained_on": tuple(about["trained_on"])}
 
 
 def test_rate_and_schedule_may_change_and_the_history_says_so(run, capsys):
@@ -368,3 +415,56 @@ def test_other_classes_are_named(moved, tmp_path):
     first.rename(other / "zebra")
     with pytest.raises(InputError, match=f"has zebra and lacks {first.name}: name the run's own"):
         minialex.train(other, out=moved / "run", resume=True, progress=False)
+
+
+COMPOSED, DECOMPOSED = "\u00e9", "e\u0301"  # of which the second sorts before "f"
+
+
+@pytest.fixture
+def accented(tmp_path):
+    """A run whose photographs were copied by way of macOS, and the same one that never stopped."""
+    photos = photographs(tmp_path / "photos", classes=(COMPOSED, "f"))
+    for name, steps in (("run", 2), ("whole", None)):
+        minialex.train(photos, **TINY, epochs=2, max_steps=steps, out=tmp_path / name)
+    (photos / COMPOSED).rename(photos / DECOMPOSED)
+    return tmp_path
+
+
+def test_a_run_goes_on_where_macos_has_renamed_its_classes(accented):
+    assert go_on(accented / "run") == 0
+    assert same(accented / "run", accented / "whole")
+    found = minialex.load(accented / "run").evaluate()
+    assert (found.images, found.note) == (4, "")
+    (accented / "photos").rename(accented / DECOMPOSED)
+    again = minialex.load(accented / "run").evaluate(accented / COMPOSED)
+    assert again.images == 4
+    assert "36 of 40 images are left out" in again.note
+
+
+def test_a_run_of_an_older_version_goes_on_with_names_as_it_sorted_them(tmp_path, monkeypatch):
+    """It kept names as they were on the disk, where the accent came before "f"."""
+    photos = photographs(tmp_path / "photos", classes=("eqq", "f"))
+    for name, steps in (("run", 2), ("whole", None)):
+        minialex.train(photos, **TINY, epochs=2, max_steps=steps, out=tmp_path / name)
+
+    def renamed(text):
+        return text.replace("eqq", DECOMPOSED)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageFolder, "image_name", lambda self, index: renamed(self.files[index]))
+        seen = fingerprint(open_data(photos), "NFD")
+    (photos / "eqq").rename(photos / DECOMPOSED)
+    last, config = tmp_path / "run" / "last.safetensors", tmp_path / "run" / "config.json"
+    tensors, described = checkpoint.load(last)
+    described = json.loads(renamed(json.dumps(described, ensure_ascii=False)))
+    checkpoint.save(last, tensors, described)
+    stored = json.loads(renamed(json.dumps(json.loads(config.read_text()), ensure_ascii=False)))
+    stored["data"]["fingerprint"] = seen
+    config.write_text(json.dumps(stored))
+    assert go_on(tmp_path / "run") == 0
+    assert same(tmp_path / "run", tmp_path / "whole")
+    result = minialex.load(tmp_path / "run").evaluate()
+    whole = minialex.load(tmp_path / "whole")
+    assert result.images == 4
+    assert minialex.load(tmp_path / "run").class_ids == (COMPOSED, "f")
+    assert whole.class_ids == ("eqq", "f")

@@ -12,6 +12,7 @@ from minialex.data.inspect.report_lines import READ_SIZE, CheckedFile
 from minialex.data.sources.class_folder_layouts import Layout, Part, find_layout
 from minialex.data.sources.names import read_names
 from minialex.data.split import SEED, VAL_FRACTION, described, hold_out
+from minialex.utils.composed import all_composed
 
 _MODES = {  # Pillow's, in words
     "RGB": "RGB",
@@ -83,7 +84,7 @@ def _counts(parts: dict[str, Part], class_ids: Sequence[str]) -> dict[str, list[
         return {part: [of_part.counts[i] for i in class_ids] for part, of_part in parts.items()}
     train = parts["train"]
     labels = np.searchsorted(np.array(class_ids, object), np.array(train.classes, object))
-    held_out = hold_out(train.files, labels, VAL_FRACTION, SEED)
+    held_out = hold_out(all_composed(train.files), labels, VAL_FRACTION, SEED)
     both = {"train": labels[~held_out], "val": labels[held_out]}
     return {part: np.bincount(k, minlength=len(class_ids)).tolist() for part, k in both.items()}
 

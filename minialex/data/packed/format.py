@@ -23,6 +23,7 @@ import numpy as np
 from minialex.data.statistics import Statistics
 from minialex.errors import InputError
 from minialex.utils.atomic import write_blocks
+from minialex.utils.composed import all_composed
 
 MANIFEST, FORMAT, VERSION = "manifest.json", "minialex packed images", 1
 PARTS = ("train", "val")
@@ -72,7 +73,9 @@ class Manifest:
         self.files: list[dict[str, Any]] = []
         self.size = self.number(self.values, "size", 1, _LARGEST_SIDE)
         self.jpeg = self.of(self.values, "pixels", str) == "jpeg"
-        self.class_ids, self.class_names = map(self._words, ("class_ids", "class_names"))
+        self.class_ids, self.class_names = (
+            all_composed(self._words(key)) for key in ("class_ids", "class_names")
+        )
         if len(set(self.class_ids)) != len(self.class_ids) or len(self.class_ids) < 2:
             raise self.wrong("class_ids are not two or more different names")
         if len(self.class_names) != len(self.class_ids):

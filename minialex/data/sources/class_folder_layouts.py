@@ -15,6 +15,7 @@ from minialex.data.decode import kinds
 from minialex.data.remarks import Remarks
 from minialex.data.sources import ilsvrc_devkit, labels, walk
 from minialex.errors import InputError
+from minialex.utils.composed import composed
 
 TRAIN_NAMES = ("train", "training")
 VAL_NAMES = ("val", "valid", "validation", "test")
@@ -23,7 +24,10 @@ _INNER = "images"  # Tiny ImageNet's folder between a class and its images
 
 @dataclass(frozen=True)
 class Part:
-    """The images of one part: `files` are relative to `folder`, `classes` are their ids."""
+    """The images of one part: `files` are relative to `folder`, `classes` are their ids.
+
+    Ids are in composed form, files named as on the disk.
+    """
 
     folder: Path
     files: tuple[str, ...]
@@ -36,6 +40,11 @@ class Part:
     def counts(self) -> Counter[str]:
         """Images of each class."""
         return Counter(self.classes)
+
+    def class_folder(self, class_id: str) -> Path:
+        """The folder of a class, as it is called on the disk."""
+        names = walk.listing(self.folder, Remarks()).folders
+        return self.folder / next((n for n in names if composed(n) == class_id), class_id)
 
 
 @dataclass(frozen=True)
@@ -89,16 +98,23 @@ def class_folders(folder: Path) -> Part:
     remarks.add_some(others, walk.LINKS)
     if prefix:
         _note_loose(remarks, [prefix + name for name in beside.images])
-    files, classes, class_ids = [], [], []
-    for class_id in beside.folders:
+    files: list[str] = []
+    classes: list[str] = []
+    class_ids: list[str] = []
+    for class_id, inside in sorted((composed(name), name) for name in beside.folders):
         of_class = Remarks()
-        found = _class_files(folder / class_id, of_class, f"{prefix}{class_id}/")
+        found = _class_files(folder / inside, of_class, f"{prefix}{class_id}/")
         if found is None:
             remarks.leave_out(walk.OUTPUT, prefix + class_id)
             continue
+        if class_ids[-1:] == [class_id]:
+            raise InputError(
+                f"{str(folder)!r} holds two folders called {class_id!r}, one of them as macOS "
+                "writes it (with separate accents): move the images of one into the other"
+            )
         remarks.add(of_class)
         class_ids.append(class_id)
-        files += [f"{class_id}/{name}" for name in found]
+        files += [f"{inside}/{name}" for name in sorted(found, key=composed)]
         classes += [class_id] * len(found)
     return Part(folder, tuple(files), tuple(classes), tuple(class_ids), remarks)
 
@@ -107,6 +123,7 @@ def flat_folder(folder: Path, known: labels.Labels, class_ids: tuple[str, ...]) 
     """The images directly in `folder` with the classes that `known` gives, of `class_ids`."""
     remarks = Remarks()
     names = walk.listing(folder, remarks, f"{_name(folder)}/", known.path.name).images
+    names.sort(key=composed)
     files, classes, entries = [], [], set()
     wanted = set(class_ids)
     for name in names:
@@ -161,7 +178,7 @@ def has_folders(folder: Path) -> bool:
 def require_images(part: Part) -> None:
     """Raise InputError for a class without an image."""
     counts = part.counts
-    folders = [part.folder / class_id for class_id in part.class_ids if not counts[class_id]]
+    folders = [part.class_folder(class_id) for class_id in part.class_ids if not counts[class_id]]
     below = {folder: walk.listing(folder, Remarks()).folders for folder in folders}
     for folder, inside in below.items():
         if set(map(str.lower, inside)) & set(TRAIN_NAMES):

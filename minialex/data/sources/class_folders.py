@@ -1,7 +1,7 @@
 """Photographs in class folders, or flat with a file of labels; layouts.py finds them."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from minialex.data.sources.names import read_names
 from minialex.data.sources.source import Source
 from minialex.data.split import split
 from minialex.errors import InputError
+from minialex.utils.composed import all_composed
 
 _TRIED_SIZES = 15
 
@@ -31,6 +32,7 @@ class ImageFolder(Dataset):
     files: tuple[str, ...]
     labels: np.ndarray  # int64 (N,)
     remarks: Remarks = NONE
+    listed: bool = False  # whether a table gives the labels, and the order
 
     def __len__(self) -> int:
         return len(self.files)
@@ -42,7 +44,11 @@ class ImageFolder(Dataset):
         return self.folder / self.files[index]
 
     def image_name(self, index: int) -> str:
-        return self.files[index]
+        return self._names[index]
+
+    @cached_property
+    def _names(self) -> tuple[str, ...]:
+        return all_composed(self.files)
 
     def dimensions(self, index: int) -> tuple[int, int]:
         return images.dimensions(self.path(index))
@@ -54,6 +60,30 @@ class ImageFolder(Dataset):
     def native_size(self) -> int | None:
         """The median shorter side of a few files, by their headers; None if none can be read."""
         return typical_side(len(self), self.path)
+
+
+def in_disk_order(dataset: Dataset, class_ids: Sequence[str]) -> Dataset:
+    """The photographs as versions sorted them that took names as they are on the disk.
+
+    `class_ids` are the classes as they had them. Another data set is left as it is.
+    """
+    if not isinstance(dataset, ImageFolder) or set(all_composed(class_ids)) != set(
+        dataset.class_ids
+    ):
+        return dataset
+    now = {class_id: label for label, class_id in enumerate(dataset.class_ids)}
+    labels_now = [now[class_id] for class_id in all_composed(class_ids)]
+    before = np.argsort(labels_now)  # the label then of each label now
+    order = list(range(len(dataset)))
+    if not dataset.listed:
+        order.sort(key=lambda index: dataset.files[index].split("/", 1))
+    return replace(
+        dataset,
+        class_ids=tuple(class_ids),
+        class_names=tuple(dataset.class_names[label] for label in labels_now),
+        files=tuple(dataset.files[index] for index in order),
+        labels=before[dataset.labels[order]],
+    )
 
 
 def typical_side(count: int, source: Callable[[int], images.Source]) -> int | None:
@@ -147,6 +177,7 @@ def of_part(
         files=part.files,
         labels=np.array([label_of[class_id] for class_id in part.classes], np.int64),
         remarks=part.remarks,
+        listed=bool(part.labels),
     )
 
 

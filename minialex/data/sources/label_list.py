@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+from unicodedata import normalize
 
 from minialex.data.dataset import Dataset, Splits
 from minialex.data.decode import kinds
@@ -21,6 +22,7 @@ from minialex.data.sources.class_folder_layouts import Part
 from minialex.data.sources.source import Source
 from minialex.data.split import split
 from minialex.errors import InputError
+from minialex.utils.composed import composed
 
 SUFFIXES = (".csv", ".tsv", ".txt")
 _BESIDE = ("labels.csv", "labels.tsv", "train.csv")  # in a folder of nothing but images
@@ -162,7 +164,8 @@ def read(path: Path) -> list[Row]:
     rows = []
     for number, cells in lines[headings:]:
         values = [cells[at].strip() if at < len(cells) else "" for at in columns]
-        rows.append(Row(number, *values[:2], *(word.lower() for word in values[2:])))
+        part = (word.lower() for word in values[2:])
+        rows.append(Row(number, values[0], composed(values[1]), *part))
     if not rows:
         raise InputError(f"{path} has headings and no line below them")
     return rows
@@ -232,12 +235,12 @@ class _Files:
         By the path as it is written, else by the end of it that fits one file: the folders in
         front may be those of another machine, and the suffix may be missing.
         """
-        for plain in (name, name.replace("\\", "/")):
+        for plain in (name, name.replace("\\", "/"), composed(name), normalize("NFD", name)):
             path = os.path.normpath(self.root / plain)
             if plain and os.path.isfile(path):
                 inside = path.startswith(f"{self.root}{os.sep}")
                 return os.path.relpath(path, self.root) if inside else path
-        candidates = self._candidates(name.replace("\\", "/")) if name else []
+        candidates = self._candidates(composed(name).replace("\\", "/")) if name else []
         if len(candidates) == 1:
             return candidates[0]
         remarks.leave_out(_SEVERAL if candidates else _ABSENT, name)
@@ -248,16 +251,21 @@ class _Files:
         if self._by_name is None:
             self._by_name = defaultdict(list)
             for file in walk.below(self.root, Remarks()):
-                own = file.rpartition("/")[2].casefold()
+                own = composed(file.rpartition("/")[2]).casefold()
                 for key in {own, os.path.splitext(own)[0]}:
                     self._by_name[key].append(file)
         *above, last = [part for part in name.casefold().split("/") if part]
         found = self._by_name.get(last, [])
         for count in range(len(above), 0, -1):
-            fits = [f for f in found if f.casefold().split("/")[-1 - count : -1] == above[-count:]]
+            fits = [f for f in found if _folders(f)[-count:] == above[-count:]]
             if fits:
                 return fits
         return found
+
+
+def _folders(file: str) -> list[str]:
+    """The folders that a file is in, as they are compared."""
+    return composed(file).casefold().split("/")[:-1]
 
 
 def _note_unlisted(path: Path, files: Sequence[str], remarks: Remarks) -> None:

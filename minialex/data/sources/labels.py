@@ -17,6 +17,7 @@ from pathlib import Path
 from minialex.data.decode import kinds
 from minialex.data.sources import ilsvrc_devkit
 from minialex.errors import InputError
+from minialex.utils.composed import composed
 
 SOLUTION = "LOC_val_solution.csv"
 
@@ -54,7 +55,7 @@ class Labels:
 
         Raises InputError for an image that has two classes.
         """
-        name = name.rpartition("/")[2]
+        name = composed(name.rpartition("/")[2])
         stem = _stem(name)
         match = _NUMBERED.fullmatch(stem)
         keys = name, stem, self.stems.get(stem), f"#{int(match[1])}" if match else None
@@ -104,7 +105,7 @@ def find(folders: Iterable[Path], class_ids: tuple[str, ...]) -> Labels | None:
 def in_names(folder: Path, names: list[str]) -> Labels | None:
     """The classes that the images' own names say, as in ILSVRC2012_val_00000001_n01751748.JPEG."""
     found = {name: _WNID_IN_NAME.fullmatch(name.partition(".")[0]) for name in names}
-    classes = {name: match[1] or match[2] for name, match in found.items() if match}
+    classes = {composed(name): match[1] or match[2] for name, match in found.items() if match}
     return Labels(folder, classes) if len(classes) == len(names) else None
 
 
@@ -127,7 +128,7 @@ def _of_kit(kit: ilsvrc_devkit.Devkit) -> Labels:
 
 def _truth(path: Path, mapped: Path) -> Labels:
     """The kit's numbers of the images, by a list of what they mean."""
-    rows = [line.split() for line in text(mapped).splitlines()]
+    rows = [line.split() for line in composed(text(mapped)).splitlines()]
     wnids = {row[1]: row[0] for row in rows if len(row) > 1}
     numbers = text(path).split()
     if strange := sorted(set(numbers) - set(wnids)):
@@ -136,7 +137,7 @@ def _truth(path: Path, mapped: Path) -> Labels:
 
 
 def _in_order(path: Path) -> Labels:
-    lines = text(path).split()
+    lines = composed(text(path)).split()
     return Labels(path, {f"#{n}": wnid for n, wnid in enumerate(lines, 1)})
 
 
@@ -181,7 +182,7 @@ def _class_order(
     for folder in folders:
         for name in _CLASS_ORDER:
             if (folder / name).is_file():
-                lines = text(folder / name).splitlines()
+                lines = composed(text(folder / name)).splitlines()
                 order = tuple(line.split()[0] for line in lines if line.strip())
                 if largest < len(order):
                     return order
@@ -197,14 +198,14 @@ def _split(path: Path) -> list[tuple[str, str]]:
     """The first two fields of each line; a name may have spaces in it."""
     if path.suffix == ".csv":
         return [(row[0].strip(), row[1].strip()) for row in _rows(path) if len(row) > 1]
-    lines = text(path).splitlines()
+    lines = composed(text(path)).splitlines()
     rows = [line.split("\t") if "\t" in line else line.strip().rsplit(None, 1) for line in lines]
     return [(row[0].strip(), row[1].strip()) for row in rows if len(row) > 1]
 
 
 def _rows(path: Path) -> list[list[str]]:
     try:
-        return list(csv.reader(io.StringIO(text(path), newline="")))
+        return list(csv.reader(io.StringIO(composed(text(path)), newline="")))
     except csv.Error as error:
         raise InputError(f"{path} is not a table of labels ({error}): download it again") from None
 

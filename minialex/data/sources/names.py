@@ -6,6 +6,8 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
+from minialex.utils.composed import composed
+
 _FILES = ("synset_words.txt", "LOC_synset_mapping.txt", "words.txt")
 _WNID = re.compile(r"n\d{8}")
 _OWN_WNID = re.compile(r"(?:.*[/\\:])?(n\d{8})_\d+\.\w+", re.DOTALL)
@@ -18,7 +20,8 @@ def read_names(root: Path, class_ids: tuple[str, ...]) -> tuple[str, ...]:
     """
     path = next((root / name for name in _FILES if (root / name).is_file()), None)
     if path is not None:
-        return short_names(class_ids, _words(path.read_text(encoding="utf-8", errors="replace")))
+        text = path.read_text(encoding="utf-8", errors="replace")
+        return short_names(class_ids, _words(composed(text)))
     if class_ids and all(map(_WNID.fullmatch, class_ids)):
         return short_names(class_ids, wordnet_words())
     return class_ids

@@ -3,6 +3,7 @@
 import difflib
 import os
 from pathlib import Path
+from unicodedata import normalize
 
 from minialex.data.dataset import Dataset, Splits
 from minialex.data.remarks import Remarks
@@ -71,6 +72,9 @@ def existing_folder(data: str | os.PathLike[str]) -> Path:
     if not os.fspath(data):
         raise InputError("the data has an empty name: give a folder, or 'shapes'")
     root = Path(data).expanduser()
+    if not root.exists():  # under the name that macOS gives it, or that other systems do
+        forms = (Path(normalize(form, str(root))) for form in ("NFC", "NFD"))
+        root = next((path for path in forms if path.exists()), root)
     if root.is_file() and any(root.name in source.file_names for source in all_sources()):
         root = root.parent
     if root.is_dir():

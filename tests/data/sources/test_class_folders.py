@@ -1,4 +1,5 @@
 import shutil
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minialex.data.dataset import Splits, subset
+from minialex.data.image_record import fingerprint
 from minialex.data.sources.class_folder_layouts import class_folders
 from minialex.data.sources.class_folders import of_part
 from minialex.data.sources.drawings import Drawings
@@ -226,3 +228,47 @@ def test_all_classes_are_held_out_of_in_a_few_passes():
     names, labels = [f"{i}.jpg" for i in range(600)], np.repeat(np.arange(200), 3).view(Counted)
     assert hold_out(names, labels, 0.1, 0).sum() == 200
     assert Counted.passes < 20
+
+
+COMPOSED = "\u00e9t\u00e9"
+DECOMPOSED = normalize("NFD", COMPOSED)  # as macOS writes it, and sorts it before "f"
+
+
+def test_names_as_macos_writes_them_are_the_same(tmp_path, photos):
+    """In train/, in val/, and in a copy of the whole: same classes, images, order and split."""
+    for part, name in (("train", DECOMPOSED), ("val", COMPOSED)):
+        (photos / part / "cat").rename(photos / part / name)
+        first = min((photos / part / name).iterdir())
+        first.rename(first.with_name(f"{name}.JPEG"))
+    splits = open_data(photos)
+    assert splits.train.class_ids == splits.val.class_ids == ("dog", COMPOSED)
+    assert np.bincount(splits.val.labels).tolist() == [2, 2]
+    assert splits.train.image_name(9) == f"{COMPOSED}/{COMPOSED}.JPEG"
+    assert splits.train.image(9, 8).shape == (8, 8, 3)
+    one, other = tmp_path / "one", tmp_path / "other"
+    shutil.copytree(photos / "train", one)
+    shutil.copytree(photos / "train", other)
+    (other / DECOMPOSED).rename(other / COMPOSED)
+    (other / COMPOSED / f"{DECOMPOSED}.JPEG").rename(other / COMPOSED / f"{COMPOSED}.JPEG")
+    assert fingerprint(open_data(one, val_fraction=0.4)) == fingerprint(
+        open_data(other, val_fraction=0.4)
+    )
+
+
+def test_a_class_in_both_forms_and_an_empty_one_are_refused(photos):
+    (photos / "train" / "cat").rename(photos / "train" / DECOMPOSED)
+    (photos / "train" / COMPOSED).mkdir()
+    with pytest.raises(InputError, match=r"two folders called .* move the images of one"):
+        open_data(photos / "train")
+    shutil.rmtree(photos / "train" / DECOMPOSED)
+    (photos / "train" / COMPOSED).rename(photos / "train" / DECOMPOSED)
+    with pytest.raises(InputError, match=f"{DECOMPOSED}' holds no image: add .* or remove"):
+        open_data(photos / "train")
+
+
+def test_files_with_the_same_name_in_both_forms_stay_two(photos):
+    folder = photos / "train" / "cat"
+    for name in (COMPOSED, DECOMPOSED):
+        shutil.copy(folder / "0.JPEG", folder / f"{name}.JPEG")
+    train = open_data(photos).train
+    assert len({train.image_name(i) for i in range(len(train))}) == len(train) == 12

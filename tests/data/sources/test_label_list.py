@@ -1,5 +1,7 @@
 """labels.csv as a data set: found files, missing ones, headings or none, foreign paths."""
 
+from unicodedata import normalize
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -191,3 +193,15 @@ def test_it_trains_and_is_evaluated_on_what_was_held_out(images, tmp_path, monke
     assert result.classifier.class_names == ("cat", "dog")
     assert result.classifier.evaluate().images == 2
     assert np.isfinite(result.history[0]["train_loss"])
+
+
+@pytest.mark.parametrize(("listed", "disk"), [("NFC", "NFD"), ("NFD", "NFC"), ("NFD", "NFD")])
+def test_names_as_macos_writes_them_are_found_and_are_the_same_labels(images, listed, disk):
+    """In the list and on the disk, with the folder and without; one label in both forms."""
+    (images / "cats").rename(images / normalize(disk, "ch\u00e2ts"))
+    (images / "dogs" / "d.png").rename(images / "dogs" / normalize(disk, "d\u00e9.png"))
+    lines = [(name.replace("cats", "ch\u00e2ts"), label) for name, label in LINES[:3]]
+    text = written([*lines, ("d\u00e9.png", "dog")]).replace("cat", "\u00e9")
+    text = normalize(listed, text) + normalize("NFC", "e.png,\u00e9\n")
+    found = opened(table(images, text))
+    assert found == {10: "\u00e9", 20: "\u00e9", 30: "dog", 40: "dog", 50: "\u00e9"}
