@@ -6,6 +6,7 @@ The options are the arguments of `minialex.train`; one that is not given is left
 import argparse
 import shlex
 import signal
+import sys
 from argparse import SUPPRESS
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,8 @@ def _cross_validate(json: bool, quiet: bool, folds: int, given: dict[str, Any]) 
     data = given.pop("data", None)
     found = minialex.cross_validate(data, folds=folds, progress=not (json or quiet), **given)
     if found.interrupted:
-        print(f"stopped by {found.interrupted}; the same command with --out {found.folder} goes on")
+        if json or quiet:
+            print(f"{found.interrupted}: continue with --out {found.folder}", file=sys.stderr)
         return 128 + signal.Signals[found.interrupted]
     if json:
         assert found.evaluation is not None

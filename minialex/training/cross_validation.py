@@ -16,7 +16,9 @@ from minialex.training import run_folder
 from minialex.training.config import parse, plug_in
 from minialex.training.held_out import open_splits
 from minialex.training.result import Result
-from minialex.training.train import train
+from minialex.training.train import train_shown
+from minialex.utils.arguments import Flag
+from minialex.utils.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,10 @@ def cross_validate(
     name = open_splits(config, None, None).splits.train.name
     folder = run_folder.new_folder(out, f"{name}-{folds}-folds")
     done: list[Fold] = []
+    show = Progress(Flag().check("progress", progress))
     for number in range(1, folds + 1):
         fold = {**given, "fold": f"{number}/{folds}"}
-        result = _train(folder / f"fold-{number}", fold, progress)
+        result = _train(folder / f"fold-{number}", fold, show.of_next_run())
         if result.interrupted:
             found = tuple(one.evaluation() for one in done)
             return CrossValidation(folder, found, None, result.interrupted)
@@ -94,10 +97,10 @@ class Fold:
         return evaluate_probabilities(self.probabilities, self.labels, 1, self.line, {})
 
 
-def _train(folder: Path, given: dict[str, Any], progress: bool) -> Result:
+def _train(folder: Path, given: dict[str, Any], show: Progress) -> Result:
     if (folder / "last.safetensors").exists():
-        return train(given["data"], out=folder, resume=True, progress=progress)
-    return train(**given, out=folder, progress=progress)
+        return train_shown(show, given["data"], out=folder, resume=True, part_of=folder.parent)
+    return train_shown(show, **given, out=folder, part_of=folder.parent)
 
 
 def _judge(classifier: Classifier, val: Dataset) -> Fold:

@@ -1,5 +1,6 @@
 """`run_to_end`: when a run is saved, and how it ends."""
 
+import shlex
 import sys
 import time
 from math import inf, isfinite
@@ -78,8 +79,7 @@ def run_to_end(
             if saved_step != state.step:
                 save()
             raise InputError(
-                f"{error}; the state after step {state.step} is saved, continue with: "
-                f"{resume_command(folder)}"
+                f"{error}; the state after step {state.step} is saved, {_go_on(trainer)}"
             ) from error
         finally:
             trainer.watch.close()
@@ -92,12 +92,20 @@ def run_to_end(
         for name, reason in sorted(skipped.items()):
             show.say(f"  {reason if name in reason else f'{name}: {reason}'}")
     if interrupted:
-        show.say(f"stopped by {interrupted}, state saved; continue with: {resume_command(folder)}")
+        show.say(f"stopped by {interrupted}, state saved; {_go_on(trainer)}")
     elif trainer.stalled(state):
         show.say(f"ended early: no lower validation loss for {trainer.stop_early} epochs")
     elif max_steps is not None and state.epoch < trainer.recipe.epochs:
-        show.say(f"stopped after {state.step} steps; continue with: {resume_command(folder)}")
+        more = f"; {_go_on(trainer)}" if trainer.part_of is None else ""  # the next part follows
+        show.say(f"stopped after {state.step} steps{more}")
     return Result(state.history, trainer.classifier(state), folder, interrupted, skipped)
+
+
+def _go_on(trainer: Trainer) -> str:
+    """How the run goes on, or all of which it is a part."""
+    if trainer.part_of is None:
+        return f"continue with: {resume_command(trainer.folder)}"
+    return f"continue with the same again and --out {shlex.quote(str(trainer.part_of))}"
 
 
 def _is_best(state: State) -> bool:

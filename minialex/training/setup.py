@@ -177,7 +177,7 @@ def set_up(
     held = held_out.open_splits(config, source, resumed)
     splits = held.splits
     for line in every_line(splits.remarks):
-        show.say(line)
+        show.say_new(line)
     model = resolve_model(config, splits, None if resumed is None else stored_recipe(resumed))
     config = replace(config, model=model.name)
     require_softmax(model.recipe, losses.get(config.loss, config.margin))

@@ -27,9 +27,16 @@ class Progress:
         self.enabled, self.verbose = enabled, verbose
         self._bar: tqdm | None = None
         self._said: set[str] = set()
+        self._kinds_said: set[str] = set()
         self._last_line = time.monotonic()
         self._began: tuple[float, float] | None = None  # when, and the share done then
         self._steps = 0
+
+    def of_next_run(self) -> Progress:
+        """One with clocks of its own, which knows what this one has said."""
+        other = Progress(self.enabled, self.verbose)
+        other._said = self._said
+        return other
 
     def say(self, text: str) -> None:
         """Print text above the bar; what cannot be printed any more must not end the work."""
@@ -50,11 +57,17 @@ class Progress:
                     file=sys.stderr,
                 )
 
+    def say_new(self, text: str) -> None:
+        """Print text that has not been printed before."""
+        if text not in self._said:
+            self._said.add(text)
+            self.say(text)
+
     def once(self, text: str) -> None:
         """Print text that has not been printed before, but for its numbers."""
         key = re.sub(r"[0-9]+", "", text)
-        if key not in self._said:
-            self._said.add(key)
+        if key not in self._kinds_said:
+            self._kinds_said.add(key)
             self.say(text)
 
     def bar(self, title: str, images: int, done: int = 0) -> tqdm:

@@ -1,6 +1,7 @@
 """Cross-validation: each image is judged once, by a network that was not trained on it."""
 
 import csv
+import signal
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from minialex.data.image_record import stored_record
 from minialex.data.sources.open import open_data
 from minialex.data.split import fold_of
 from minialex.training import cross_validation
+from minialex.training.state import State
 from minialex.utils import checkpoint
 
 TINY = {"model": "tiny", "batch_size": 16, "backend": "numpy", "epochs": 1}
@@ -57,10 +59,13 @@ def test_what_is_done_is_not_trained_again(folder, tmp_path, monkeypatch):
     given = {**TINY, "folds": 2, "out": tmp_path / "cv", "progress": False}
     first = minialex.cross_validate(folder, **given)
     trained = []
-    train = cross_validation.train
-    monkeypatch.setattr(
-        cross_validation, "train", lambda *a, **k: trained.append(k["resume"]) or train(*a, **k)
-    )
+    train = cross_validation.train_shown
+
+    def counted(*given, **more):
+        trained.append(more["resume"])
+        return train(*given, **more)
+
+    monkeypatch.setattr(cross_validation, "train_shown", counted)
     again = minialex.cross_validate(folder, **given)
     assert trained == [True, True]
     assert again.evaluation == first.evaluation
@@ -84,3 +89,39 @@ def test_the_command(folder, tmp_path, capsys):
     output = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in output[:2]] == ["fold 1", "fold 2"]
     assert "95% interval" in output[2]
+
+
+def test_what_concerns_all_folds_is_said_once(folder, tmp_path, capsys):
+    (folder / "cat" / "raw.heic").write_bytes(b"x")
+    minialex.cross_validate(folder, folds=2, out=tmp_path / "cv", **TINY)
+    assert capsys.readouterr().out.count("raw.heic") == 1
+
+
+def test_a_stopped_one_names_a_single_way_on(folder, tmp_path, capsys, monkeypatch):
+    """One that goes through all folds: resuming the fold would leave the others out."""
+    words = [
+        "--model",
+        "tiny",
+        "--backend",
+        "numpy",
+        "--epochs",
+        "1",
+        "--out",
+        str(tmp_path / "cv"),
+    ]
+    line = ["train", "--data", str(folder), "--folds", "2", *words]
+    saved, save = [], State.save
+
+    def signalled(*given):
+        save(*given)
+        saved.append(given)
+        if len(saved) == 2:  # the first is before training
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(State, "save", signalled)
+        assert main.main(line) == 130
+    [said] = [one for one in capsys.readouterr().out.splitlines() if "continue with" in one]
+    assert said.endswith(f"--out {tmp_path / 'cv'}")
+    assert main.main(line) == 0
+    assert "continue with" not in capsys.readouterr().out
