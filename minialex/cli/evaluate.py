@@ -89,7 +89,6 @@ def run(
     json: bool,
 ) -> None:
     from minialex.inference.ensemble import Ensemble
-    from minialex.inference.evaluation import FEW_CLASSES
     from minialex.inference.prediction_file import prediction_file, require_kind
 
     if predictions is not None:
@@ -131,6 +130,15 @@ def run(
             document["by_class"] = [one.as_dict() for one in found]
         print_json(documents)
         return
+    _print(results, of_classes)
+    if predictions is not None:
+        print(f"{predictions}: {results[0].images:,} images")
+
+
+def _print(results: "list[Evaluation]", of_classes: "list[list[ClassResult]]") -> None:
+    """A row for each number of crops, then the classes, and what was left out."""
+    from minialex.inference.evaluation import FEW_CLASSES
+
     print(results[0].recipe_line.rpartition(", ")[0])
     top5 = results[0].classes >= FEW_CLASSES
     head = f"{'crops':>5} {'images':>9} {'accuracy':>9} {'95% interval':>15} {'top-1 error':>12}"
@@ -151,8 +159,6 @@ def run(
         print(f"skipped {first.unreadable()}:")
     for name, reason in sorted(first.skipped.items()):
         print(f"  {reason if name in reason else f'{name}: {reason}'}")
-    if predictions is not None:
-        print(f"{predictions}: {first.images:,} images")
 
 
 class _Watch:
@@ -166,15 +172,15 @@ class _Watch:
 
     def __call__(self, names: Sequence[str], labels: "np.ndarray", p: "np.ndarray") -> None:
         from minialex.inference.evaluation import ranks
-        from minialex.inference.prediction_file import judged_row
+        from minialex.inference.prediction_file import judged_rows
 
         right, said = ranks(p, labels) == 0, p.argmax(axis=1)
         self._labels.append(labels)
         self._right.append(right)
         if self._file is None:
             return
-        for name, label, k, row, known in zip(names, labels, said, p, right, strict=True):
-            self._file.add(judged_row(name, self._names[label], self._names[k], row[k], known))
+        for row in judged_rows(names, self._names, labels, said, p.max(axis=1), right):
+            self._file.add(row)
 
     def by_class(self) -> "list[ClassResult]":
         """A result for each class, the lowest accuracy first."""

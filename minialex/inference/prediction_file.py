@@ -2,10 +2,12 @@
 
 import csv
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
+
+import numpy as np
 
 from minialex.errors import unknown
 from minialex.utils import atomic
@@ -46,14 +48,26 @@ def prediction_file(path: Path) -> Iterator[PredictionFile]:
         yield PredictionFile(file, path.suffix.lower())
 
 
-def judged_row(
-    name: str, label: str, predicted: str, probability: float, right: bool
-) -> dict[str, Any]:
-    """The row of an image whose class is known."""
-    return {
-        "file": name,
-        "label": label,
-        "predicted": predicted,
-        "probability": round(float(probability), 6),
-        "right": bool(right),
-    }
+def judged_rows(
+    files: Iterable[str],
+    class_names: Sequence[str],
+    labels: np.ndarray,
+    predicted: np.ndarray,
+    probability: np.ndarray,
+    right: np.ndarray,
+) -> Iterator[dict[str, Any]]:
+    """The rows of images whose classes are known.
+
+    `labels` and `predicted` (N,) are indices of `class_names`, `probability` (N,) is that of the
+    predicted class.
+    """
+    for file, label, said, p, known in zip(
+        files, labels, predicted, probability, right, strict=True
+    ):
+        yield {
+            "file": file,
+            "label": class_names[label],
+            "predicted": class_names[said],
+            "probability": round(float(p), 6),
+            "right": bool(known),
+        }

@@ -9,8 +9,8 @@ import numpy as np
 from minialex.data.dataset import Dataset
 from minialex.data.loading.loader import Loader
 from minialex.errors import InputError
-from minialex.inference.evaluation import accuracy_interval, ranks
-from minialex.inference.prediction_file import judged_row, prediction_file
+from minialex.inference.evaluation import accuracy_interval, described, ranks
+from minialex.inference.prediction_file import judged_rows, prediction_file
 from minialex.inference.trained_model import TrainedModel
 
 MOST = 5000  # images that are judged, unless more are asked for
@@ -48,19 +48,11 @@ class Outcomes:
 
     def write(self, path: Path) -> None:
         """Write a CSV file, a row an image: file, label, predicted, probability, right."""
-        names = self.dataset.class_names
+        files, names = described(self.dataset, self.indices), self.dataset.class_names
+        found = (self.labels, self.predicted, self.probability, self.right)
         with prediction_file(path) as file:
-            for n, index in enumerate(self.indices.tolist()):
-                label, said = names[self.labels[n]], names[self.predicted[n]]
-                file.add(
-                    judged_row(
-                        self.dataset.describe(index),
-                        label,
-                        said,
-                        self.probability[n],
-                        self.right[n],
-                    )
-                )
+            for row in judged_rows(files, names, *found):
+                file.add(row)
 
 
 def chosen(images: int, most: int | None) -> np.ndarray:

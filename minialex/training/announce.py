@@ -1,12 +1,13 @@
-"""What a run says about itself before it starts: what is trained, on what, for how long, where."""
+"""What a run says about itself: what is trained, on what, for how long, where; and each epoch."""
 
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from minialex.data.dataset import Splits
-from minialex.inference.evaluation import accuracy_interval
+from minialex.inference.evaluation import FEW_CLASSES, Evaluation, accuracy_interval
 from minialex.models import Model
 from minialex.models.recipe import Recipe
 from minialex.parallel import Devices
@@ -42,8 +43,8 @@ def table_rows(
 def length(recipe: Recipe, images: int, minutes: float | None) -> str:
     """How long a recipe is on so many images."""
     if minutes is not None:
-        plural = "s" * (minutes != 1)
-        return f"as many as {minutes:g} minute{plural} allow, in batches of {recipe.batch_size}"
+        allow = "minute allows" if minutes == 1 else "minutes allow"
+        return f"as many as {minutes:g} {allow}, in batches of {recipe.batch_size}"
     updates = recipe.epochs * ceil(images / recipe.batch_size)
     plural = "s" * (recipe.epochs != 1)
     return f"{updates:,}: {recipe.epochs:,} epoch{plural} in batches of {recipe.batch_size}"
@@ -75,3 +76,30 @@ def remarks(splits: Splits) -> list[str]:
             f"{low:.0%} to {high:.0%}"
         )
     return found
+
+
+def epoch(
+    row: dict[str, Any],
+    epochs: int | None,
+    evaluation: Evaluation | None,
+    left_out: int,
+    unread: int,
+) -> str:
+    """The line after an epoch, by its row of the history; `epochs` in all, None if nobody knows.
+
+    `left_out` images could not be read in training, and `unread` in validation.
+    """
+    judged = "not validated"
+    if evaluation is not None:
+        judged = f"val loss {evaluation.loss:.3f}  accuracy {evaluation.accuracy:.1%}"
+        if evaluation.classes >= FEW_CLASSES:
+            judged += f"  top-5 {1 - evaluation.top5_error:.0%}"
+    of = "" if epochs is None else f"/{epochs}"
+    plural = "s" * (left_out != 1)
+    missing = f", {left_out:,} unreadable image{plural} left out" if left_out else ""
+    if unread:
+        missing += f", {unread:,} in validation"
+    return (
+        f"epoch {row['epoch']:3}{of}  loss {row['train_loss']:.3f}  {judged} "
+        f" rate {row['learning_rate']:.2g}{missing}"
+    )

@@ -91,8 +91,7 @@ class TrainConfig:
     )
     freeze: str | None = option(
         None,
-        "with --from: keep this layer and all before it as they are (what they make of the images "
-        "is computed once)",
+        "with --from: freeze this layer and all before it, whose outputs are computed once",
         group=WHAT,
         metavar="LAYER",
     )
@@ -105,7 +104,7 @@ class TrainConfig:
     )
     fold: str | None = option(
         None,
-        "hold out the K-th of N parts of each class instead, as 2/5: cross-validation by hand",
+        "hold out part K of N of each class instead, e.g. 2/5: cross-validation by hand",
         group=WHAT,
         metavar="K/N",
     )
@@ -124,7 +123,7 @@ class TrainConfig:
         free_on_resume=True,
     )
     batch_size: int | None = option(
-        None, "images a step, over all devices together", group=HOW, type=integer(1), metavar="N"
+        None, "images per step, over all devices", group=HOW, type=integer(1), metavar="N"
     )
     lr: float | None = option(
         None,
@@ -144,14 +143,14 @@ class TrainConfig:
     )
     recipe: str = option(
         fitted_recipe.FITTED,
-        "fitted: batch size, rate, schedule and epochs go with the number of images; published: "
-        "the network's own, made for ILSVRC",
+        "fitted: batch size, rate, schedule and epochs suit the number of images; published: the "
+        "network's own, made for ILSVRC",
         group=HOW,
         metavar="NAME",
     )
     minutes: float | None = option(
         None,
-        "train for so long, instead of a number of epochs: the schedule fits itself to it",
+        "train for M minutes instead of a number of epochs; the schedule is fitted to them",
         group=HOW,
         type=Number(float, above=0),
         metavar="M",
@@ -232,7 +231,7 @@ class TrainConfig:
     )
     read_timeout: float | None = option(
         None,
-        "seconds to wait for one image of a slow disk, before the run is saved and ended (600)",
+        "seconds to wait for one image before the run is saved and stopped (600)",
         group=RUN,
         type=Number(float, above=0),
         metavar="S",
@@ -311,10 +310,10 @@ class TrainConfig:
         if self.augment is not None:
             own_augmentation.get(self.augment)
         if self.freeze is not None and self.initial is None:
-            raise InputError("freeze goes with `initial`: name the weights to start from")
+            raise InputError("freeze goes with `initial` (--from): name the weights to start from")
         if self.initial is None and self.replace_classifier:
             raise InputError(
-                "replace_classifier goes with `initial`: name the weights to start from"
+                "replace_classifier goes with `initial` (--from): name the weights to start from"
             )
 
     def settings(self) -> dict[str, Any]:
@@ -326,7 +325,7 @@ class TrainConfig:
         return found
 
     def fold_numbers(self) -> tuple[int, int] | None:
-        """(K, N) of the fold, from 1, if there is one."""
+        """(K, N) of the fold, K counted from 1; None without one."""
         if self.fold is None:
             return None
         found = re.fullmatch(r"([0-9]{1,4})/([0-9]{1,4})", self.fold)

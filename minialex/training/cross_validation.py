@@ -11,13 +11,13 @@ from minialex.data.loading.loader import Loader
 from minialex.errors import InputError
 from minialex.inference.classifier import Classifier, load_on
 from minialex.inference.evaluation import Evaluation, evaluate_probabilities, predict_dataset, ranks
-from minialex.inference.prediction_file import judged_row, prediction_file
+from minialex.inference.prediction_file import judged_rows, prediction_file
 from minialex.training import run_folder
 from minialex.training.config import parse, plug_in
 from minialex.training.held_out import open_splits
 from minialex.training.result import Result
 from minialex.training.train import train_shown
-from minialex.utils.arguments import Flag
+from minialex.utils.arguments import Flag, integer
 from minialex.utils.progress import Progress
 
 
@@ -51,12 +51,14 @@ def cross_validate(
 
     Each fold has a run folder of its own in `out` (fold-1, ...); `out` also gets predictions.csv,
     with a row for each image. Where `out` has folds already, those that are done are not trained
-    again and the one that was stopped goes on. The networks are judged after their last epoch, not
-    at their best on the images that they are judged by. The other arguments are those of `train`.
+    again and the one that was stopped goes on: give the same arguments, as to resume any run. The
+    networks are judged after their last epoch, not at their best on the images that they are judged
+    by. The other arguments are those of `train`.
     Raises InputError for what cannot be used.
     """
-    if not isinstance(folds, int) or folds < 2:
-        raise InputError(f"folds is {folds!r}: give a whole number of at least 2")
+    folds = integer(2).check("folds", folds)
+    if arguments.get("fold") is not None:
+        raise InputError("fold is one of the folds that are all trained here: leave it out")
     given = {"data": data, **arguments}
     config, where = parse(plug_in({**given, "fold": f"1/{folds}"}))
     name = open_splits(config, None, None).splits.train.name
@@ -98,9 +100,8 @@ class Fold:
 
 
 def _train(folder: Path, given: dict[str, Any], show: Progress) -> Result:
-    if (folder / "last.safetensors").exists():
-        return train_shown(show, given["data"], out=folder, resume=True, part_of=folder.parent)
-    return train_shown(show, **given, out=folder, part_of=folder.parent)
+    resume = (folder / "last.safetensors").exists()
+    return train_shown(show, **given, out=folder, resume=resume, part_of=folder.parent)
 
 
 def _judge(classifier: Classifier, val: Dataset) -> Fold:
@@ -118,8 +119,8 @@ def _judge(classifier: Classifier, val: Dataset) -> Fold:
 def _write(path: Path, folds: list[Fold]) -> None:
     with prediction_file(path) as file:
         for number, fold in enumerate(folds, 1):
-            names, right = fold.class_names, ranks(fold.probabilities, fold.labels) == 0
-            for n, p in enumerate(fold.probabilities):
-                label, said = names[fold.labels[n]], names[p.argmax()]
-                row = judged_row(fold.images[n], label, said, p.max(), right[n])
+            p, right = fold.probabilities, ranks(fold.probabilities, fold.labels) == 0
+            predicted = p.argmax(axis=1), p.max(axis=1)
+            rows = judged_rows(fold.images, fold.class_names, fold.labels, *predicted, right)
+            for row in rows:
                 file.add({"fold": number, **row})

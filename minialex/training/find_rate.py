@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,10 @@ from minialex.data.augment.draws import epoch_order
 from minialex.data.loading.loader import Batch
 from minialex.optim import Rates
 from minialex.training.config import parse, plug_in
-from minialex.training.setup import Setup, set_up
+from minialex.training.setup import set_up
+from minialex.training.state import State
+from minialex.training.trainer import Trainer
+from minialex.utils.arguments import integer
 from minialex.utils.progress import Progress
 
 STEPS = 100
@@ -35,6 +39,8 @@ class RateSearch:
 
         At the lowest loss itself the network is about to diverge, and a training is longer.
         """
+        if not self.losses:  # the very first one was not finite
+            return None
         lowest = int(np.argmin(self.losses))
         if self.losses[lowest] > 0.93 * self.losses[0]:
             return None
@@ -42,7 +48,8 @@ class RateSearch:
 
     def __str__(self) -> str:
         rows = range(0, len(self.rates), max(1, len(self.rates) // 20))
-        top = max(self.losses[i] for i in rows if self.losses[i] < 3 * self.chance)
+        low = (self.losses[i] for i in rows if self.losses[i] < 3 * self.chance)
+        top = max(low, default=3 * self.chance)
         lines = [
             f"{self.rates[i]:9.2g}  {self.losses[i]:8.3f}  "
             + "█" * round(40 * min(1.0, self.losses[i] / top))
@@ -58,21 +65,21 @@ def find_lr(
 
     The arguments are those of `train`. Raises InputError for what cannot be used.
     """
+    steps = integer(1).check("steps", steps)
     config, where = parse(plug_in({"data": data, **arguments}))
     setup = set_up(config, where, Progress(progress))
-    rates = setup.model.recipe.lr * np.geomspace(LOWEST, HIGHEST, steps)
-    return _sweep(setup, rates)
-
-
-def _sweep(setup: Setup, rates: np.ndarray) -> RateSearch:
     state = setup.first_state()
-    step = setup.step(setup.classifier(state, setup.statistics()))
-    chance = step.loss.chance(step.network.classes)
-    recipe, mean = setup.model.recipe, 0.0
+    # whose folder is not used: nothing is saved
+    trainer = setup.trainer(setup.classifier(state, setup.statistics()), Path())
+    return _sweep(trainer, state, setup.model.recipe.lr * np.geomspace(LOWEST, HIGHEST, steps))
+
+
+def _sweep(trainer: Trainer, state: State, rates: np.ndarray) -> RateSearch:
+    step, chance, recipe, mean = trainer.step, trainer.chance, trainer.recipe, 0.0
     used: list[float] = []
     losses: list[float] = []
-    with setup.show.bar("rates", len(rates)) as bar:
-        for i, batch in enumerate(_batches(setup, len(rates))):
+    with trainer.show.bar("rates", len(rates)) as bar:
+        for i, batch in enumerate(_batches(trainer, len(rates))):
             rate = float(rates[i])
             loss = step(state, batch, Rates(rate, rate * recipe.bias_rate, recipe.colour_noise))
             mean = SMOOTH * mean + (1 - SMOOTH) * loss
@@ -85,12 +92,12 @@ def _sweep(setup: Setup, rates: np.ndarray) -> RateSearch:
     return RateSearch(tuple(used), tuple(losses), chance)
 
 
-def _batches(setup: Setup, steps: int) -> Iterator[Batch]:
+def _batches(trainer: Trainer, steps: int) -> Iterator[Batch]:
     """So many batches, of as many epochs as that takes."""
     epoch, made = 0, 0
     while made < steps:
-        order = epoch_order(setup.config.seed, epoch, len(setup.splits.train))
-        for batch in setup.loaders[0].batches(order, setup.model.recipe.batch_size):
+        order = epoch_order(trainer.step.seed, epoch, len(trainer.splits.train))
+        for batch in trainer.loader.batches(order, trainer.recipe.batch_size):
             yield batch
             made += 1
             if made == steps:

@@ -144,9 +144,18 @@ class FeatureFeed(Tensors):
 
 @dataclass(frozen=True)
 class FrozenTrainer(Trainer):
-    """Trains the last layers; the state and the classifier are the whole network's."""
+    """Trains the last layers; the state and the classifier are the whole network's.
+
+    `photographs` are the loaders of the images that the features were computed from.
+    """
 
     val_features: Features | None = None
+    photographs: tuple[Loader, Loader] | None = None
+
+    @property
+    def image_loaders(self) -> tuple[Loader, Loader]:
+        assert self.photographs is not None
+        return self.photographs
 
     def validate(self, state: State) -> Evaluation | None:
         if not len(self.splits.val):
@@ -154,13 +163,16 @@ class FrozenTrainer(Trainer):
         assert self.val_features is not None
         x = self.val_features.values[0][self.val_features.readable]
         labels = self.splits.val.labels[self.val_features.readable]
-        b = self.initial.devices.backends[0]
-        scores = np.concatenate(
-            [
-                b.to_numpy(self.step.network.infer(b, state.params, b.asarray(part)))
-                for part in np.array_split(x, -(-len(x) // AT_ONCE))
-            ]
-        ).astype(np.float64)
+        devices, dtype = self.step.devices, self.initial.dtype
+
+        def scores_of(part: np.ndarray) -> np.ndarray:
+            def inputs(b: Backend, first: int, end: int) -> Array:
+                return b.asarray(part[first:end], b.compute_dtype(dtype))
+
+            return devices.infer(state.params, inputs, len(part)).astype(np.float64)
+
+        parts = np.array_split(x, -(-len(x) // AT_ONCE))
+        scores = np.concatenate([scores_of(part) for part in parts])
         found = evaluate_probabilities(softmax(scores), labels, 1, "", self.val_features.skipped)
         if isinstance(self.step.loss, SoftmaxCrossEntropy):
             return found

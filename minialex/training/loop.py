@@ -84,21 +84,30 @@ def run_to_end(
         finally:
             trainer.watch.close()
         interrupted = interrupt.requested  # also one that came while the last state was saved
-    show.close()
-    show.say(_closing_line(state, folder, trainer.initial.devices.peak_memory()))
     skipped = {**trainer.loader.skipped, **trainer.val_loader.skipped}
+    show.close()
+    _say_the_end(trainer, state, skipped, interrupted)
+    return Result(state.history, trainer.classifier(state), folder, interrupted, skipped)
+
+
+def _say_the_end(
+    trainer: Trainer, state: State, skipped: dict[str, str], interrupted: str | None
+) -> None:
+    """How long it took, which images could not be read, and why it ended here."""
+    folder, show, length = trainer.folder, trainer.show, trainer.length
+    show.say(_closing_line(state, folder, trainer.initial.devices.peak_memory()))
     if skipped:
         show.say(f"skipped {len(skipped)} unreadable image{'s' * (len(skipped) != 1)}:")
         for name, reason in sorted(skipped.items()):
             show.say(f"  {reason if name in reason else f'{name}: {reason}'}")
     if interrupted:
         show.say(f"stopped by {interrupted}, state saved; {_go_on(trainer)}")
-    elif trainer.stalled(state):
-        show.say(f"ended early: no lower validation loss for {trainer.stop_early} epochs")
-    elif max_steps is not None and state.epoch < trainer.recipe.epochs:
+    elif not length.ended(state):
         more = f"; {_go_on(trainer)}" if trainer.part_of is None else ""  # the next part follows
         show.say(f"stopped after {state.step} steps{more}")
-    return Result(state.history, trainer.classifier(state), folder, interrupted, skipped)
+    elif not length.complete(state):
+        plural = "s" * (length.stop_early != 1)
+        show.say(f"ended early: no lower validation loss for {length.stop_early} epoch{plural}")
 
 
 def _go_on(trainer: Trainer) -> str:
@@ -135,8 +144,8 @@ def _closing_line(state: State, folder: Path, on_device: int | None) -> str:
 def _advise(trainer: Trainer, state: State) -> bool:
     """Name a plateau, once; True if it was named."""
     losses_so_far = [row["train_loss"] for row in state.history]
-    chance = trainer.step.loss.chance(trainer.step.network.classes)
-    advice = diagnostics.plateau_advice(losses_so_far, chance, state.step, trainer.recipe.lr)
+    rate = trainer.recipe.lr
+    advice = diagnostics.plateau_advice(losses_so_far, trainer.chance, state.step, rate)
     if advice:
         trainer.show.say(advice)
     return advice is not None

@@ -1,6 +1,6 @@
 """What ends learning, and the way back: dead units, a loss at random guessing, NaN and Inf.
 
-A run that has stopped to learn goes back to its best weights, or to its first ones if it never
+A run that has stopped learning goes back to its best weights, or to its first ones if it never
 learnt, with zero velocities and a lower rate: at most `ATTEMPTS` times, then it ends with advice.
 """
 
@@ -22,7 +22,7 @@ PATIENT = 1500  # steps without any learning that are nothing unusual
 
 
 class NotLearning(TrainingError):
-    """A run has stopped to learn, or never started; the message says by what sign."""
+    """A run has stopped learning, or never started; the message says how that shows."""
 
     attempts = ATTEMPTS
 
@@ -61,7 +61,7 @@ class Trend:
         return self.recent > (2 if self.steps >= 2 * HORIZON else 100) * chance
 
     def stuck(self, chance: float, total: int) -> bool:
-        """Whether nothing has been learnt in a quarter of `total` steps, and in many."""
+        """Whether nothing was learnt in `PATIENT` steps and in a quarter of `total`."""
         return self.steps > max(PATIENT, total // 4) and self.lowest > 0.985 * chance
 
     def suspicious(self, chance: float) -> bool:

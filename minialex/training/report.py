@@ -23,6 +23,7 @@ from minialex.training.state import State
 from minialex.training.targets import soft_targets
 from minialex.training.trainer import Trainer
 from minialex.utils import checkpoint
+from minialex.utils.arguments import integer
 from minialex.utils.interrupt import Interrupt, Interrupted
 from minialex.utils.progress import Progress
 
@@ -37,7 +38,7 @@ def leave(trainer: Trainer, state: State) -> str | None:
     folder, show, again = trainer.folder, trainer.show, f"minialex report {trainer.folder}"
     with Interrupt() as interrupt:
         try:
-            loaders = _image_loaders(trainer)
+            loaders = trainer.image_loaders
             for loader in loaders:
                 loader.on_wait = interrupt.check
             path = _write(
@@ -46,7 +47,7 @@ def leave(trainer: Trainer, state: State) -> str | None:
                 trainer.splits,
                 loaders,
                 trainer.step.feed,
-                trainer.minutes,
+                trainer.length.minutes,
                 state.history,
                 outcomes.MOST,
                 lambda images: interrupt.check(),
@@ -76,6 +77,7 @@ def report(
     without a run.
     """
     folder = Path(run)
+    images = None if images is None else integer(1).check("images", images)
     given = given_before(folder, data)
     given |= {"schedule": None, "loss": "softmax"}  # which may be code, and nothing is trained here
     config = TrainConfig(**given)
@@ -126,16 +128,6 @@ def _write(
     title = f"{model.name} on {splits.train.name}"
     pictures = _batch(loaders[0], feed, splits)
     return write(folder, Run(title, about, history, classifier, found, pictures))
-
-
-def _image_loaders(trainer: Trainer) -> list[Loader]:
-    """The run's own, which may have the images in memory; of frozen layers it read the outputs."""
-    size, parts = trainer.recipe.image_size, (trainer.splits.train, trainer.splits.val)
-    own = (trainer.loader, trainer.val_loader)
-    return [
-        loader if isinstance(loader, Loader) else Loader(part, size)
-        for loader, part in zip(own, parts, strict=True)
-    ]
 
 
 def _best(folder: Path, devices: DeviceConfig | Devices) -> Classifier:

@@ -14,18 +14,20 @@ from minialex.errors import InputError
 from minialex.inference.classifier import Classifier, load
 from minialex.models import Model
 from minialex.models.vgg import deepen
+from minialex.network import Network
 from minialex.optim import SGD
 from minialex.parallel import DeviceConfig, DeviceGroup, Devices, SingleDevice
 from minialex.training import fitted_recipe, frozen, held_out
 from minialex.training.config import TrainConfig, resolve_model
 from minialex.training.feed import Feed, Photographs
 from minialex.training.held_out import Held
+from minialex.training.length import Length
 from minialex.training.resume import require_resumable, require_unfinished, stored_recipe
 from minialex.training.state import State
 from minialex.training.step import TrainStep
 from minialex.training.targets import SoftTargets, require_softmax, soft_targets
 from minialex.training.trainer import Trainer
-from minialex.training.transfer import Start, choose_model, start_from
+from minialex.training.transfer import Source, Start, choose_model, open_source, start_from
 from minialex.tree import Tree
 from minialex.utils.progress import Progress
 
@@ -56,6 +58,14 @@ class Setup:
         """What the run is called where it is given no folder."""
         return f"{self.model.name.replace(':', '-')}-{self.splits.train.name}"
 
+    @property
+    def length(self) -> Length:
+        """How long the run is."""
+        config = self.config
+        return Length(
+            len(self.splits.train), self.model.recipe.epochs, config.minutes, config.stop_early
+        )
+
     def statistics(self) -> Statistics:
         """The training images' mean and colour axes, as the data set has them or measured."""
         train, loader, size = self.splits.train, self.loaders[0], self.model.recipe.image_size
@@ -67,8 +77,12 @@ class Setup:
 
     def first_params(self) -> Tree:
         """The parameters that the run starts with, on the host."""
-        if self.start is not None:
-            return self.start.params
+        start = self.start
+        if start is None and self.config.initial is not None:  # it goes on, and did not need them
+            origin = open_source(Path(self.config.initial))
+            start = _start(self.config, origin, self.model.network, self.splits)
+        if start is not None:
+            return start.params
         drawn = self.model.network.init(backends.get("numpy"), self.config.seed, self.config.dtype)
         if self.config.shallow is not None:
             drawn = deepen(load(self.config.shallow, "numpy").params, drawn)
@@ -114,8 +128,7 @@ class Setup:
             self.splits,
             folder,
             self.show,
-            config.minutes,
-            config.stop_early,
+            self.length,
             recovers=config.recipe == fitted_recipe.FITTED,
             first=self.first_params,
             half=config.half,
@@ -124,8 +137,6 @@ class Setup:
 
     def _frozen(self, trainer: Trainer, name: str) -> Trainer:
         classifier = trainer.initial
-        if isinstance(classifier.devices, DeviceGroup):
-            raise InputError("freeze needs a single device: the layers that are left are small")
         splits, network = self.splits, self.model.network
         layer, show = frozen.last_frozen(network, name), self.show
         seen, val_seen = (
@@ -147,6 +158,7 @@ class Setup:
                 "val_loader": frozen.FeatureLoader(val_seen, splits.val.labels),
             },
             val_features=val_seen,
+            photographs=self.loaders,
         )
 
     def _soft_targets(self) -> SoftTargets | None:
@@ -186,31 +198,36 @@ def set_up(
     held_out.require_validation(config, splits, model.recipe.schedule)
     start = None
     if origin is not None:
-        start = start_from(
-            origin.classifier,
-            model.network,
-            class_names=splits.train.class_names,
-            class_ids=splits.train.class_ids,
-            replace_classifier=config.replace_classifier,
-            seed=config.seed,
-            dtype=config.dtype,
-            momentum=origin.momentum,
-        )
+        start = _start(config, origin, model.network, splits)
         if config.recipe == fitted_recipe.FITTED and config.lr is None and start.momentum is None:
             tuned = fitted_recipe.fine_tuned(model.recipe, model.network, start.kept)
             model = replace(model, recipe=tuned)
-    if config.freeze is not None:
-        _require_freezable(config, model)
     devices = where.open(model.network)
+    if config.freeze is not None:
+        _require_freezable(config.freeze, model, devices)
     loaders = (_loader(config, model, splits.train), _loader(config, model, splits.val))
     return Setup(config, where, held, model, devices, loaders, source, start, show)
 
 
-def _require_freezable(config: TrainConfig, model: Model) -> None:
-    assert config.freeze is not None
-    frozen.last_frozen(model.network, config.freeze)
+def _start(config: TrainConfig, origin: Source, network: Network, splits: Splits) -> Start:
+    return start_from(
+        origin.classifier,
+        network,
+        class_names=splits.train.class_names,
+        class_ids=splits.train.class_ids,
+        replace_classifier=config.replace_classifier,
+        seed=config.seed,
+        dtype=config.dtype,
+        momentum=origin.momentum,
+    )
+
+
+def _require_freezable(name: str, model: Model, devices: Devices) -> None:
+    frozen.last_frozen(model.network, name)
     if model.recipe.mixup:
         raise InputError("MixUp mixes images, and frozen layers see each once: leave out one")
+    if isinstance(devices, DeviceGroup):
+        raise InputError("freeze needs a single device: name one, or leave out freeze")
 
 
 def _loader(config: TrainConfig, model: Model, part: Dataset) -> Loader:

@@ -27,10 +27,10 @@ class SoftTargets:
         self, labels: np.ndarray, mixing: Mixing | None = None, dtype: str = "float32"
     ) -> np.ndarray:
         """Targets (N, K) of a whole batch."""
-        rows = (1 - self.smoothing) * np.eye(self.classes) + self.smoothing / self.classes
+        targets = np.full((len(labels), self.classes), self.smoothing / self.classes)
+        targets[np.arange(len(labels)), labels] += 1 - self.smoothing
         if self.weights is not None:
-            rows = rows * self.weights[:, None]
-        targets = rows[labels]
+            targets *= self.weights[labels][:, None]
         if mixing is not None:
             share = mixing.share[:, None].astype(np.float64)
             targets = share * targets + (1 - share) * targets[mixing.partner]

@@ -89,7 +89,7 @@ def train_shown(
             raise TrainingError(
                 memory_estimate.too_little(model.network, batch, setup.devices)
             ) from None
-        if config.report and not result.interrupted and trainer.ended(state):
+        if config.report and not result.interrupted and trainer.length.ended(state):
             result = replace(result, interrupted=report.leave(trainer, state))
         return result
 
@@ -145,19 +145,20 @@ class _Start:
         """Take up the newest state; `changed` says what is different about the data."""
         setup, show = self.setup, self.setup.show
         state, before = restore(self.folder / "last.safetensors", setup.devices)
-        recipe = setup.model.recipe
-        minutes = setup.config.minutes
-        if minutes is not None and state.position == 0 and state.seconds >= 60 * minutes:
+        recipe, length = setup.model.recipe, setup.length
+        if not length.complete(state):
+            show.say(f"resuming {self.folder} in epoch {state.epoch + 1}, after step {state.step}")
+        elif length.minutes is not None:
+            plural = "s" * (length.minutes != 1)
             show.say(
-                f"{self.folder} has had its {minutes:g} minutes: for more, give more --minutes"
+                f"{self.folder} has had its {length.minutes:g} minute{plural}: for more, give more "
+                "--minutes"
             )
-        elif minutes is None and state.epoch >= recipe.epochs:
+        else:
             show.say(
                 f"{self.folder} has all its {recipe.epochs} epochs: for more, ask for more "
                 f"--epochs{schedules.extension(recipe.schedule)}"
             )
-        else:
-            show.say(f"resuming {self.folder} in epoch {state.epoch + 1}, after step {state.step}")
         if changed:
             _begin_epoch_anew(state, changed, show)
         _note_changes(state, before.model.recipe, recipe, len(setup.splits.train), show)

@@ -3,9 +3,10 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from math import inf, isfinite
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from minialex import backends, schedules
 from minialex.backends.base import Array, Backend
@@ -14,16 +15,17 @@ from minialex.data.dataset import Splits
 from minialex.data.loading.loader import Batch, Loader
 from minialex.errors import InputError
 from minialex.inference.classifier import Classifier, load
-from minialex.inference.evaluation import FEW_CLASSES, Evaluation, evaluate_model
+from minialex.inference.evaluation import Evaluation, evaluate_model
 from minialex.models.recipe import Recipe
 from minialex.optim import SGD, Rates
-from minialex.training import diagnostics, recovery
+from minialex.training import announce, diagnostics, recovery
 from minialex.training.diagnostics import NotFinite
+from minialex.training.length import Length
 from minialex.training.recovery import NeverLearnt, NotLearning
 from minialex.training.state import State
 from minialex.training.step import Done, TrainStep
 from minialex.training.watch import Watch
-from minialex.tree import Tree
+from minialex.tree import Tree, map_tree
 from minialex.utils.progress import Progress
 
 INITIAL = "the initial weights"
@@ -44,8 +46,7 @@ class Trainer:
     splits: Splits
     folder: Path
     show: Progress
-    minutes: float | None = None  # instead of the recipe's epochs
-    stop_early: int | None = None  # epochs without a lower validation loss
+    length: Length
     recovers: bool = False  # a run that no longer learns goes back, with a lower rate
     first: Callable[[], Tree] = dict  # the parameters that it started with, on the host
     watch: Watch = field(default_factory=Watch)
@@ -57,46 +58,21 @@ class Trainer:
         return self.initial.model.recipe
 
     @property
+    def image_loaders(self) -> tuple[Loader, Loader]:
+        """Of the training and the validation images themselves."""
+        return self.loader, self.val_loader
+
+    @property
     def chance(self) -> float:
         """The loss of random guessing."""
         return self.step.loss.chance(self.step.network.classes)
 
-    def ended(self, state: State) -> bool:
-        """Whether the state has all its epochs, or all its time, or gets no better."""
-        if state.position == 0 and self.stalled(state):
-            return True
-        if self.minutes is None:
-            return state.epoch >= self.recipe.epochs
-        return state.epoch > 0 and state.position == 0 and self._out_of_time(state)
-
-    def stalled(self, state: State) -> bool:
-        """Whether `stop_early` epochs have brought no lower validation loss."""
-        losses = [row["val_loss"] for row in state.history]
-        if self.stop_early is None or not losses or losses[-1] is None:
-            return False
-        finite = [loss if isfinite(loss) else inf for loss in losses]
-        return len(finite) - 1 - finite.index(min(finite)) >= self.stop_early
-
-    def _out_of_time(self, state: State) -> bool:
-        return self.minutes is not None and state.seconds >= self._budget(state)
-
-    def _budget(self, state: State) -> float:
-        """Seconds of training and validation before the last validation."""
-        validation = state.history[-1]["validation_seconds"] if state.history else 0.0
-        return max(1e-9, 60 * (self.minutes or 0.0) - validation)
-
-    def _share(self, state: State) -> float:
-        """How much of the run is done: 0 to 1."""
-        if self.minutes is not None:
-            return min(1.0, state.seconds / self._budget(state))
-        return (state.epoch + state.position / len(self.splits.train)) / self.recipe.epochs
-
     def rates(self, state: State, position: int) -> Rates:
         """The rates of a step that starts at `position` of the running epoch's order."""
-        if self.minutes is None:
+        if self.length.minutes is None:
             at = state.epoch + position / len(self.splits.train)
         else:
-            at = self.recipe.epochs * self._share(state)
+            at = self.recipe.epochs * self.length.share(state)
         found = schedules.rates(self.recipe, at, state.errors)
         return found if state.rate_factor == 1 else found.scaled(state.rate_factor)
 
@@ -111,19 +87,19 @@ class Trainer:
         after it. Where images cannot be read, raises ReadingFailed with the state of a last step.
         """
         recipe, count = self.recipe, len(self.splits.train)
-        while not self.ended(state):
+        while not self.length.ended(state):
             order = epoch_order(self.step.seed, state.epoch, count)
             # of the last step, if there are no more to make: the run was stopped in validation
             done = max(0, state.position - 1) // recipe.batch_size * recipe.batch_size
             rates = self.rates(state, done)
             clock, waited = time.monotonic(), self.loader.wait_seconds
             untimed = 0 if state.epoch_seconds else state.images  # older versions kept no time
-            epochs = recipe.epochs if self.minutes is None else None
+            epochs = self.length.known_epochs
             self.show.epoch(state.epoch + 1, epochs, count, state.images)
             self.watch.begin()
 
             batches = self.loader.batches(order, recipe.batch_size, first=state.position)
-            for batch in _read(batches) if not self._out_of_time(state) else ():
+            for batch in _read(batches) if not self.length.out_of_time(state) else ():
                 rates = self.rates(state, state.position)
                 self.step.start(state, batch, rates)
                 state.position = batch.end
@@ -132,7 +108,7 @@ class Trainer:
                 self.add_losses(state)
                 if state.step % recovery.CHECK_EVERY == 0:
                     self.require_learning(state)
-                if self._out_of_time(state):
+                if self.length.out_of_time(state):
                     break
                 if state.position < count:
                     yield "step"
@@ -165,7 +141,7 @@ class Trainer:
                 raise self._non_finite(state, done)
             state.loss_sum += done.loss * len(done.batch)
             state.trend = recovery.Trend(*state.trend).add(done.loss).as_tuple()
-            self.show.step(len(done.batch), done.loss, self._share(state))
+            self.show.step(len(done.batch), done.loss, self.length.share(state))
             rate = done.rates.weight
             self.watch.made(done.step + 1, state.epoch + 1, done.loss, rate, len(done.batch))
 
@@ -204,7 +180,7 @@ class Trainer:
         count = min(16, len(self.splits.train))
         [view] = classifier.preprocessing.views(1)
         order = epoch_order(self.step.seed, 0, len(self.splits.train))
-        batch = next(self.loader.batches(order, count))
+        batch = next(self.image_loaders[0].batches(order, count))
         dtype = b.compute_dtype(classifier.dtype)
         x = classifier.preprocessing.test_input(b, batch.images, view, dtype)
         return x, b.asarray(batch.labels)
@@ -248,7 +224,7 @@ class Trainer:
             "load_share": waited if waited is None else round(waited, 4),
             "validation_seconds": round(time.monotonic() - start, 3),
         }
-        seen = state.position if self._out_of_time(state) else len(self.splits.train)
+        seen = state.position if self.length.out_of_time(state) else len(self.splits.train)
         left_out = seen - state.images
         if left_out:
             row["left_out"] = left_out
@@ -256,20 +232,8 @@ class Trainer:
             row["changed"], state.changed = state.changed, ""
         state.history.append(row)
         state.start_epoch()
-        judged = "not validated"
-        if evaluation is not None:
-            judged = f"val loss {evaluation.loss:.3f}  accuracy {evaluation.accuracy:.1%}"
-            if evaluation.classes >= FEW_CLASSES:
-                judged += f"  top-5 {1 - evaluation.top5_error:.0%}"
-        of = "" if self.minutes is not None else f"/{recipe.epochs}"
-        plural = "s" * (left_out != 1)
-        missing = f", {left_out:,} unreadable image{plural} left out" if left_out else ""
-        if evaluation is not None and (unread := len(self.splits.val) - evaluation.images):
-            missing += f", {unread:,} in validation"
-        self.show.say(
-            f"epoch {row['epoch']:3}{of}  loss {row['train_loss']:.3f}  {judged} "
-            f" rate {row['learning_rate']:.2g}{missing}"
-        )
+        unread = 0 if evaluation is None else len(self.splits.val) - evaluation.images
+        self.show.say(announce.epoch(row, self.length.known_epochs, evaluation, left_out, unread))
         if waited and waited > 0.25:
             self.show.once(
                 f"{waited:.0%} of the time is spent waiting for images: `minialex prepare` decodes "
@@ -296,7 +260,7 @@ class Trainer:
     def go_back(self, state: State, error: NotFinite | NotLearning) -> None:
         """From a state that no longer learns to the best weights, with a lower rate; or raise."""
         name, rate = self.initial.model.name, self.recipe.lr * state.rate_factor
-        if not self.recovers or state.attempts >= error.attempts:
+        if not self.recovers or state.attempts >= error.attempts or self.length.ended(state):
             if isinstance(error, NotFinite):
                 raise error
             raise NotLearning(
@@ -306,11 +270,12 @@ class Trainer:
         if (
             source == INITIAL
             and state.position == len(self.splits.train)
-            and self._share(state) >= 1
+            and self.length.share(state) >= 1
         ):
             raise NotLearning(f"{error}, and the run is over: {recovery.advice(name, rate)}")
-        devices = self.initial.devices
-        state.params = devices.to_devices(params)
+        devices, dtype = self.initial.devices, np.dtype(self.initial.dtype)
+        # which may have been stored in float16
+        state.params = devices.to_devices(map_tree(lambda x: x.astype(dtype, copy=False), params))
         state.velocities = SGD(self.recipe).start(devices, state.params)
         state.attempts, state.trend = state.attempts + 1, recovery.Trend().as_tuple()
         state.rate_factor *= recovery.FACTOR

@@ -56,7 +56,7 @@ def choose_model(config: TrainConfig, resumed: Path | None) -> tuple[TrainConfig
         return _with_options(config, before["model_options"] or {}), None
     if config.initial is None:
         return _with_options(config, _form(config)), None
-    source = _source(Path(config.initial))
+    source = open_source(Path(config.initial))
     model = source.classifier.model
     if config.model is not None:
         return _with_options(config, _form(config, model)), source
@@ -98,7 +98,8 @@ def _form(config: TrainConfig, source: Model | None = None) -> Mapping[str, Any]
     return options if set(new) <= set(models.new_options(name)) else new
 
 
-def _source(path: Path) -> Source:
+def open_source(path: Path) -> Source:
+    """What the weight file or run folder at `path` holds."""
     if not path.exists() or not is_foreign(path):
         return Source(load(path, "numpy"))
     portable = read(path, for_training=True)
@@ -142,20 +143,8 @@ def start_from(
     """
     params = network.init(backends.get("numpy"), seed, dtype)
     shapes, given = network.parameter_shapes(), source.model.network.parameter_shapes()
-    if not replace_classifier and network.classes != source.model.classes:
-        raise InputError(
-            f"the checkpoint has {source.model.classes} output classes, the data set "
-            f"{network.classes}: use --replace-classifier to train a new last layer"
-        )
-    numbered = source.class_names == tuple(map(str, range(source.model.classes)))
-    same = class_names in (None, source.class_names) or class_ids == source.class_ids
-    if not replace_classifier and not numbered and not same:
-        pairs = zip(source.class_names, class_names or (), strict=True)
-        theirs, ours = next(pair for pair in pairs if pair[0] != pair[1])
-        raise InputError(
-            f"the checkpoint has a class {theirs!r} where the data set has {ours!r}: "
-            "use --replace-classifier to train a new last layer"
-        )
+    if not replace_classifier:
+        _require_classes(source, network.classes, class_names, class_ids)
     names = list(shapes)
     kept = 0
     for name, (theirs, sizes) in zip(names, given.items(), strict=False):
@@ -186,3 +175,26 @@ def start_from(
     said += f", going on after step {momentum.step:,} with its momentum"
     momentum = replace(momentum, velocities=velocities)
     return Start(params, said, momentum, tuple(names))
+
+
+def _require_classes(
+    source: Classifier,
+    classes: int,
+    names: tuple[str, ...] | None,
+    ids: tuple[str, ...] | None,
+) -> None:
+    """Refuse weights whose classes are not those of the new data, as far as both say which."""
+    new_layer = "use --replace-classifier to train a new last layer"
+    if classes != source.model.classes:
+        raise InputError(
+            f"the checkpoint has {source.model.classes} output classes, the data set {classes}: "
+            f"{new_layer}"
+        )
+    numbered = source.class_names == tuple(map(str, range(classes)))
+    if numbered or names is None or names == source.class_names or ids == source.class_ids:
+        return
+    pairs = zip(source.class_names, names, strict=True)
+    theirs, ours = next(pair for pair in pairs if pair[0] != pair[1])
+    raise InputError(
+        f"the checkpoint has a class {theirs!r} where the data set has {ours!r}: {new_layer}"
+    )

@@ -10,12 +10,11 @@ from helpers.untrained import untrained
 from minialex.data.sources.open import open_data
 from minialex.errors import InputError
 from minialex.inference.ensemble import Ensemble
-from minialex.inference.prediction_file import judged_row, prediction_file
+from minialex.inference.prediction_file import judged_rows, prediction_file
 
-ROWS = [
-    judged_row('a "cat", really.jpg', "cat", "dog", 0.25, np.bool_(False)),
-    judged_row("b\udce9.jpg", "dog", "dog", np.float64(1), np.bool_(True)),
-]
+FILES = ('a "cat", really.jpg', "b\udce9.jpg")
+FOUND = (np.array([0, 1]), np.array([1, 1]), np.array([0.25, 1]), np.array([False, True]))
+ROWS = list(judged_rows(FILES, ("cat", "dog"), *FOUND))
 
 
 def test_csv_has_a_head_and_a_row_an_image(tmp_path):

@@ -96,6 +96,8 @@ def test_a_run_on_data_of_python_is_told_it_again(tmp_path, monkeypatch):
     splits = open_data(photographs(tmp_path / "data", each=6))
     minialex.train(splits, out=tmp_path / "run", report=False, **ARGUMENTS)
     assert not (tmp_path / "run" / "results.html").exists()
+    with pytest.raises(InputError, match="images is 0"):
+        report(tmp_path / "run", splits, images=0, devices=NUMPY)
     with pytest.raises(InputError, match="given from Python"):
         report(tmp_path / "run", devices=NUMPY)
     assert report(tmp_path / "run", splits, devices=NUMPY).exists()

@@ -12,8 +12,8 @@ import minialex
 from minialex.data.dataset import Splits, Subset
 from minialex.data.sources.open import open_data
 from minialex.training import announce, trainer
+from minialex.training.length import Length
 from minialex.training.state import State
-from minialex.training.trainer import Trainer
 from minialex.utils import progress
 from minialex.utils.progress import Progress, duration
 
@@ -63,24 +63,27 @@ def test_few_and_uneven_images_are_named():
 )
 def test_the_end_of_a_run_that_gets_no_better(losses, stop, stalled):
     state = State({}, {}, history=[{"val_loss": loss} for loss in losses])
-    trainer = Trainer(None, None, None, None, None, None, None, stop_early=stop)
-    assert trainer.stalled(state) is stalled
+    assert Length(1, 1, stop_early=stop).stalled(state) is stalled
 
 
 def test_stopped_early_it_says_so_and_stays_ended(tmp_path, capsys):
     given = {**TINY, "lr": 1e-9, "schedule": "constant", "stop_early": 1}
     result = minialex.train("shapes:48", **given, epochs=9, out=tmp_path / "r")
-    assert "ended early: no lower validation loss for 1 epochs" in capsys.readouterr().out
+    assert "ended early: no lower validation loss for 1 epoch\n" in capsys.readouterr().out
     assert len(result.history) < 9
     again = minialex.train(out=tmp_path / "r", resume=True, progress=False)
     assert len(again.history) == len(result.history)
 
 
-def test_minutes_instead_of_epochs(tmp_path, monkeypatch):
+def test_minutes_instead_of_epochs(tmp_path, monkeypatch, capsys):
     ticks = count()
     clock = SimpleNamespace(monotonic=lambda: 0.01 * next(ticks))  # whatever the machine is doing
     monkeypatch.setattr(trainer, "time", clock)
-    result = minialex.train("shapes:48", **TINY, minutes=0.02, out=tmp_path / "r", progress=False)
+    given = {**TINY, "minutes": 0.02, "out": tmp_path / "r"}
+    result = minialex.train("shapes:48", **given, max_steps=10_000)
+    assert "stopped after" not in capsys.readouterr().out  # it had its time
+    minialex.train(out=tmp_path / "r", resume=True)
+    assert "has had its 0.02 minutes: for more" in capsys.readouterr().out
     rates = [row["learning_rate"] for row in result.history]
     assert rates[-1] < 0.2 * max(rates)  # the cosine has come to its end
     with pytest.raises(ValueError, match="both say how long"):

@@ -69,6 +69,18 @@ def test_what_is_done_is_not_trained_again(folder, tmp_path, monkeypatch):
     again = minialex.cross_validate(folder, **given)
     assert trained == [True, True]
     assert again.evaluation == first.evaluation
+    longer = minialex.cross_validate(folder, **{**given, "epochs": 2})
+    assert longer.evaluation != first.evaluation  # they go on to what is asked for now
+    with pytest.raises(ValueError, match="batch_size=16, not 8"):
+        minialex.cross_validate(folder, **{**given, "epochs": 2, "batch_size": 8})
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"), [({"folds": 1}, "at least 2"), ({"folds": 2, "fold": "1/2"}, "leave it")]
+)
+def test_folds_that_make_no_sense(folder, given, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        minialex.cross_validate(folder, **given, **TINY)
 
 
 @pytest.mark.parametrize("fold", ["0/3", "4/3", "1/1", "x", "1/2/3", "-1/3"])

@@ -6,6 +6,7 @@ from helpers.tiny import register_tiny
 
 import minialex
 from minialex.cli import main
+from minialex.errors import InputError
 from minialex.training.find_rate import RateSearch
 
 RATES = tuple(np.geomspace(1e-4, 1, 50))
@@ -40,3 +41,19 @@ def test_the_command(capsys):
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith(("a rate to try: --lr", "the loss fell too little"))
     assert main.main(["train", "--resume", "x", "--find-lr"]) == 2
+
+
+def test_a_sweep_of_frozen_layers_trains_the_others(tmp_path, capsys):
+    given = {"model": "tiny", "backend": "numpy"}
+    source = minialex.train("shapes:48", **given, epochs=1, progress=False, out=tmp_path / "run")
+    given = {"initial": source.run_dir, "freeze": "conv2", "backend": "numpy"}
+    found = minialex.find_lr("shapes:48", steps=3, **given)
+    assert "conv2 and all before it are frozen" in capsys.readouterr().out.replace("relu2", "conv2")
+    assert len(found.losses) == 3
+
+
+def test_a_sweep_needs_steps_and_may_end_at_once():
+    with pytest.raises(InputError, match="steps is 0"):
+        minialex.find_lr("shapes:48", steps=0)
+    assert RateSearch((), (), 2.3).best is None
+    assert str(RateSearch(RATES, (99.0,) * 50, 2.3)).count("\n") == 25

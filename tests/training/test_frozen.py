@@ -9,6 +9,7 @@ import minialex
 from minialex import models
 from minialex.errors import InputError
 from minialex.training import fitted_recipe, frozen
+from minialex.training.trainer import Trainer
 
 ALEXNET = models.get("alexnet-64", 10).network
 TINY = {"backend": "numpy", "batch_size": 16, "progress": False}
@@ -98,3 +99,28 @@ def test_what_was_taken_over_learns_more_slowly():
 def test_freeze_needs_weights_to_start_from():
     with pytest.raises(InputError, match="name the weights to start from"):
         minialex.train("shapes:48", model="tiny", freeze="conv1")
+
+
+def test_a_frozen_run_goes_back_to_good_weights(source, tmp_path, monkeypatch, capsys):
+    first, *_, last = models.get("tiny", 12).network.parameter_shapes()
+    rates = Trainer.rates
+
+    def spoiling(self, state, position):
+        if state.step == 5 and state.attempts == 0:  # in the second epoch: the first is the best
+            state.params[last]["weight"][...] = np.nan
+        return rates(self, state, position)
+
+    monkeypatch.setattr(Trainer, "rates", spoiling)
+    given = {**TINY, "initial": source, "epochs": 3, "freeze": first, "progress": True}
+    result = minialex.train("shapes:48", out=tmp_path / "run", **given)
+    assert "back to the best weights, rate times 0.3" in capsys.readouterr().out
+    assert len(result.history) == 3
+    before, after = weights(source), weights(tmp_path / "run")
+    assert np.array_equal(before[f"{first}.weight"], after[f"{first}.weight"])
+    assert np.isfinite(after[f"{last}.weight"]).all()
+
+
+def test_frozen_layers_go_on_one_device_alone(source, tmp_path):
+    given = {**TINY, "initial": source, "freeze": "conv1", "devices": (0, 1)}
+    with pytest.raises(InputError, match="freeze needs a single device"):
+        minialex.train("shapes:48", out=tmp_path / "run", **given)

@@ -1,4 +1,4 @@
-"""The picture of a batch as the network sees it."""
+"""A batch as the network sees it."""
 
 from dataclasses import replace
 
@@ -37,11 +37,6 @@ def test_pixels_are_the_networks_input_plus_the_mean(changed):
     x = feed.inputs(given, 2, 0.1)(backends.get("numpy"), 0, 8)
     wanted = np.clip(x + feed.preprocessing.mean[0, 0], 0, 255)
     assert np.abs(preview.augmented(feed, given, 2) - wanted).max() < 0.51
-
-
-@pytest.mark.parametrize(("n", "size"), [(3, (396, 164)), (9, (1056, 328)), (40, (1056, 656))])
-def test_rows_of_eight_and_at_most_32(n, size):
-    assert preview.batch_picture(made(PAPER), batch(n), NAMES).size == size
 
 
 def test_the_names_below_are_of_what_was_mixed():

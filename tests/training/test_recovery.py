@@ -4,7 +4,7 @@ from math import log
 
 import numpy as np
 import pytest
-from helpers.tiny import register_tiny
+from helpers.tiny import photographs, register_tiny
 from safetensors.numpy import load_file
 
 import minialex
@@ -110,11 +110,16 @@ def test_a_run_goes_back_to_good_weights_with_a_lower_rate(
         assert np.isfinite(array).all()
 
 
-def test_stopped_and_resumed_it_goes_back_to_the_same_bits(monkeypatch, tmp_path):
+@pytest.mark.parametrize("fine_tuned", [False, True])
+def test_stopped_and_resumed_it_goes_back_to_the_same_bits(monkeypatch, tmp_path, fine_tuned):
+    """Before there are best weights it goes back to the first ones, drawn or those it came from."""
+    given, whole, parts = {**TINY, "epochs": 2}, tmp_path / "whole", tmp_path / "parts"
+    if fine_tuned:
+        source = minialex.train("shapes:48", **TINY, epochs=1, seed=3, out=tmp_path / "source")
+        given["initial"] = source.run_dir
     ill(monkeypatch, 5, blow_up)
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    minialex.train("shapes:48", **TINY, epochs=2, out=whole)
-    minialex.train("shapes:48", **TINY, epochs=2, out=parts, max_steps=9)
+    minialex.train("shapes:48", **given, out=whole)
+    minialex.train("shapes:48", **given, out=parts, max_steps=3)
     minialex.train(out=parts, resume=True, progress=False)
     ours, theirs = (load_file(folder / "last.safetensors") for folder in (whole, parts))
     assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
@@ -143,3 +148,19 @@ def test_the_published_recipe_is_left_to_its_reader(monkeypatch, tmp_path):
     ill(monkeypatch, 5, blow_up)
     with pytest.raises(TrainingError, match="is not finite"):
         minialex.train("shapes:48", **TINY, recipe="published", epochs=1, out=tmp_path / "run")
+
+
+def test_weights_that_break_in_the_last_update_end_the_run(monkeypatch, tmp_path):
+    """Where no loss shows it and nothing is validated."""
+    end = Trainer.end_epoch
+
+    def ending(self, state, *more):
+        end(self, state, *more)
+        if state.epoch == 2:
+            blow_up(state.params)
+
+    monkeypatch.setattr(Trainer, "end_epoch", ending)
+    folder = photographs(tmp_path / "images", each=6)
+    given = {**TINY, "epochs": 2, "val_fraction": 0, "out": tmp_path / "run"}
+    with pytest.raises(TrainingError, match=r"conv1.weight is not finite after step"):
+        minialex.train(folder, **given)

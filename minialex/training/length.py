@@ -1,0 +1,57 @@
+"""How long a run is: a number of epochs, or of minutes, or until it gets no better."""
+
+from dataclasses import dataclass
+from math import inf, isfinite
+
+from minialex.training.state import State
+
+
+@dataclass(frozen=True)
+class Length:
+    """`epochs` of `images` each, or as many as `minutes` allow.
+
+    With `stop_early` the run also ends after so many epochs without a lower validation loss.
+    """
+
+    images: int
+    epochs: int
+    minutes: float | None = None
+    stop_early: int | None = None
+
+    @property
+    def known_epochs(self) -> int | None:
+        """The number of epochs; None where the minutes decide."""
+        return self.epochs if self.minutes is None else None
+
+    def ended(self, state: State) -> bool:
+        """Whether the run is over."""
+        return self.complete(state) or (state.position == 0 and self.stalled(state))
+
+    def complete(self, state: State) -> bool:
+        """Whether the state has all its epochs, or all its time."""
+        if self.minutes is None:
+            return state.epoch >= self.epochs
+        return state.epoch > 0 and state.position == 0 and self.out_of_time(state)
+
+    def stalled(self, state: State) -> bool:
+        """Whether `stop_early` epochs have brought no lower validation loss."""
+        losses = [row["val_loss"] for row in state.history]
+        if self.stop_early is None or not losses or losses[-1] is None:
+            return False
+        finite = [loss if isfinite(loss) else inf for loss in losses]
+        return len(finite) - 1 - finite.index(min(finite)) >= self.stop_early
+
+    def out_of_time(self, state: State) -> bool:
+        """Whether the minutes are over, but for those of the last validation."""
+        return self.minutes is not None and state.seconds >= self._budget(state)
+
+    def share(self, state: State) -> float:
+        """How much of the run is done: 0 to 1."""
+        if self.minutes is not None:
+            return min(1.0, state.seconds / self._budget(state))
+        return (state.epoch + state.position / self.images) / self.epochs
+
+    def _budget(self, state: State) -> float:
+        """Seconds of training and validation before the last validation."""
+        validation = state.history[-1]["validation_seconds"] if state.history else 0.0
+        return max(1e-9, 60 * (self.minutes or 0.0) - validation)
