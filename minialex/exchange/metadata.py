@@ -89,7 +89,14 @@ def read(path: Path, about: Mapping[str, str]) -> Description:
         return Description(model, recipe, colour, names, ids, data)
     except registry.NotKnown:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise InputError(f"{path} describes its network in a damaged way ({reason})") from None
 

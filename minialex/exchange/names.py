@@ -27,10 +27,11 @@ def named(portable: PortableModel, path: Path) -> PortableModel:
     if len(lines) != classes:
         raise InputError(f"{path} names {len(lines)} classes and the network has {classes} outputs")
     pairs = [match.groups() for line in lines if (match := _ID.fullmatch(line))]
-    if len(pairs) == len(lines):
-        ids, names = (tuple(column) for column in zip(*pairs, strict=True))
-        return replace(portable, class_names=names, class_ids=ids)
-    if len(set(lines)) != len(lines):
-        repeated = next(line for line in lines if lines.count(line) > 1)
+    ids = [match[0] for match in pairs] if len(pairs) == len(lines) else lines
+    if len(set(ids)) != len(ids):
+        repeated = next(one for one in ids if ids.count(one) > 1)
         raise InputError(f"{path} names the class {repeated!r} twice")
-    return replace(portable, class_names=tuple(lines))
+    if ids is lines:
+        return replace(portable, class_names=tuple(lines))
+    names = tuple(name for _, name in pairs)
+    return replace(portable, class_names=names, class_ids=tuple(ids))

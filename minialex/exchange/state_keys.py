@@ -100,7 +100,14 @@ def _position(name: str) -> tuple[Any, ...]:
     """Modules by their part, then by the numbers in their names."""
     part = name.split(".")[0]
     rank = _PARTS.index(part) if part in _PARTS else len(_PARTS)
-    return rank, [(int(w), "") if w.isdigit() else (-1, w) for w in re.split(r"(\d+)", name)]
+    words = re.split(r"([0-9]+)", name)
+    return rank, [_number(word) if word.isdecimal() else (-1, word) for word in words]
+
+
+def _number(digits: str) -> tuple[int, str]:
+    """Orders numbers of any length: Python refuses to convert very long ones."""
+    digits = digits.lstrip("0")
+    return len(digits), digits
 
 
 def is_dense(entry: Entry) -> bool:

@@ -62,7 +62,7 @@ def build(
         network = Network(made, tuple(int(extent) for extent in input_shape))
     except InputError:
         raise
-    except (TypeError, ValueError, IndexError) as error:
+    except (TypeError, ValueError, IndexError, OverflowError) as error:
         raise InputError(f"a plan of layers cannot be built ({error})") from None
     known = {one.name for one in fields(Recipe)}
     given = dict(recipe or {})

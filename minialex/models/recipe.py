@@ -19,9 +19,7 @@ class Recipe:
 
     # Images (sections 2 and 4.1)
     resize: int = 256  # of the shorter side; the central square is kept
-    squash: bool = (
-        False  # both sides are resized instead, whatever their ratio, as Caffe's tools do
-    )
+    squash: bool = False  # both sides are resized instead, as Caffe's tools do
     bilinear: bool = False  # resized by another filter, as torchvision does
     crop: int = 227  # 224 in the paper's text; layers/output_size.py explains the difference
     mean_window: MeanWindow = "crop"  # mean image cut as the crop, cut centrally, or its colour

@@ -74,14 +74,14 @@ def _variant_row(model: Model) -> tuple[str, ...]:
     norms = [i for i, (_, layer) in enumerate(layers) if isinstance(layer, ResponseNorm)]
     norm = layers[norms[0]][1] if norms else None
     dropouts = [layer for _, layer in layers if isinstance(layer, Dropout)]
-    starts = (convolutions[0], convolutions[2], weighted[-1])
+    starts = (*convolutions[:1], *convolutions[2:3], *weighted[-1:])
     rows = model.network.rows()
     return (
         model.name,
         str(model.network.input_shape[0]),
         _runs([str(layer.channels) for layer in convolutions]),
         _runs([str(layer.groups) for layer in convolutions]),
-        f"after {_kind(layers[norms[0] - 1][1])}" if norms else "none",
+        _before(model, norms[0]) if norms else "none",
         f"{norm.k:g}" if isinstance(norm, ResponseNorm) else "",
         f"{norm.alpha:g}" if isinstance(norm, ResponseNorm) else "",
         "/".join(_start(s.weight_std) for s in starts),
@@ -90,6 +90,11 @@ def _variant_row(model: Model) -> tuple[str, ...]:
         f"{model.network.parameter_count:,}",
         f"{sum(row.connections for row in rows) / 1e6:.0f}",
     )
+
+
+def _before(model: Model, i: int) -> str:
+    """What comes before layer `i`."""
+    return f"after {_kind(model.network.layers[i - 1][1])}" if i else "first"
 
 
 def _start(weight_std: WeightStd) -> str:

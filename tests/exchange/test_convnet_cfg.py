@@ -237,6 +237,7 @@ def test_what_does_not_exist_here_prints_and_does_not_train(tmp_path, capsys):
         ("size=5", "size=4", "n must be odd"),
         ("channels=16\nsize", "channels=7\nsize", "square images of 7 channels"),
         ("[data]", "[data", "not a layer definition"),
+        ("type=data", "type=data\ndataIdx=1", "no layer brings images in"),
         (SMALL, "", "defines no layers"),
     ],
 )

@@ -1,5 +1,7 @@
 """A format plugs itself in, and what it reads is a classifier as any other."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from helpers.tiny import tiny
@@ -8,9 +10,12 @@ import minialex
 from minialex import backends, models
 from minialex.data.preprocessing import Preprocessing
 from minialex.errors import InputError
+from minialex.exchange import state_keys
 from minialex.exchange.formats import format as formats
+from minialex.exchange.names import named
 from minialex.exchange.portable import PortableModel, colour_statistics
 from minialex.exchange.read import read
+from minialex.exchange.tensors import StoredTensor
 from minialex.models import plan
 from minialex.models.recipe import Recipe
 
@@ -100,3 +105,39 @@ def test_what_a_format_does_not_look_at_is_refused(tmp_path):
     for option, value in (("mean", tmp_path), ("definition", path), ("colours", "BGR")):
         with pytest.raises(InputError, match=f"a file of Tiny, which is read without --{option}"):
             read(path, **{option: value})
+
+
+@pytest.mark.parametrize(
+    ("lines", "names", "ids"),
+    [
+        ("a\nb\nc", ("a", "b", "c"), None),
+        ("n00000001 a\nn00000002 a\nn00000003 c", ("a", "a", "c"), "n00000001"),
+    ],
+)
+def test_class_names_by_a_list(tmp_path, lines, names, ids):
+    (tmp_path / "names.txt").write_text(lines)
+    found = named(portable(), tmp_path / "names.txt")
+    assert found.class_names == names
+    assert ids is None or found.class_ids[0] == ids
+
+
+@pytest.mark.parametrize("lines", ["a\nb\na", "n00000001 a\nn00000002 b\nn00000001 c"])
+def test_a_class_named_twice_is_refused(tmp_path, lines):
+    (tmp_path / "names.txt").write_text(lines)
+    with pytest.raises(InputError, match=r"names the class '(a|n00000001)' twice"):
+        named(portable(), tmp_path / "names.txt")
+
+
+def test_a_plan_with_sizes_without_end_is_refused():
+    options = plan.options_of(tiny(3))
+    with pytest.raises(InputError, match="plan of layers cannot be built"):
+        models.get("layers", 3, **{**options, "input_shape": [float("inf"), 12, 3]})
+
+
+def test_modules_are_in_the_order_of_their_numbers_however_long():
+    zeros = StoredTensor((4, 4), 4, lambda: np.zeros((4, 4)))
+    bias = StoredTensor((4,), 4, lambda: np.zeros(4))
+    names = ["features.2", "features.10", f"features.{'9' * 5000}", "features.²"]
+    tensors = {f"{n}.{w}": t for n in names[::-1] for w, t in (("weight", zeros), ("bias", bias))}
+    found = [entry.name for entry in state_keys.entries_of(Path("x"), tensors)]
+    assert [name for name in found if name != "features.²"] == names[:3]

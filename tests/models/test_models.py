@@ -4,8 +4,9 @@ import pytest
 
 from minialex import models
 from minialex.errors import InputError
-from minialex.layers import Dropout, MaxPool, ResponseNorm, SpatialResponseNorm
-from minialex.models import summary
+from minialex.layers import Conv2D, Dense, Dropout, MaxPool, ResponseNorm, SpatialResponseNorm
+from minialex.models import registry, summary
+from minialex.network import Network
 
 # parameters: the paper and the sources of each port, counted by hand from their definitions
 PARAMETERS = {
@@ -128,3 +129,11 @@ def test_variants_table_has_a_row_for_each():
 def test_a_wrong_name_or_option_is_refused(name, options, sentence):
     with pytest.raises(InputError, match=sentence):
         models.get(name, **options)
+
+
+def test_variants_table_has_small_networks_of_a_user_too(monkeypatch):
+    layers = (("norm", ResponseNorm()), ("conv", Conv2D(4, 3)), ("fc", Dense(1000)))
+    variant = models.Variant(lambda classes: Network(layers, (8, 8, 3)))
+    monkeypatch.setitem(registry.PLUGINS.registered, "small", variant)
+    [row] = [line for line in summary.variants().splitlines() if line.startswith("small  ")][:1]
+    assert " first " in row

@@ -74,7 +74,7 @@ def described(
         except (ValueError, InputError) as error:
             problems.append(str(error))
             continue
-        used = [name for name in network.parameter_shapes()]
+        used = network.parameter_shapes()
         sources = {layer.name: layer for layer in layers if layer.name in used}
         rgb = images.is_rgb(said, size, net.text("name")) or network.input_shape[2] != 3
         return CaffeModel(net.text("name"), network, sources, said, rgb)

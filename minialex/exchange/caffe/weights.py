@@ -90,5 +90,5 @@ def _multipliers(source: CaffeLayer, old: str, new: str) -> tuple[float, float]:
     """Of weight and bias; 1 where the file gives none."""
     given = source.fields.numbers(old)
     given += [one.number(new, 1.0) for one in source.fields.subs("param")]
-    weight, bias = (*given, 1.0, 1.0)[:2] if given else (1.0, 1.0)
+    weight, bias = (*given, 1.0, 1.0)[:2]
     return weight, bias

@@ -44,6 +44,8 @@ def network(nodes: Mapping[str, Node], parameters: Sections) -> tuple[Network, d
     """
     sources: dict[str, Columns] = {}
     here = [node.name for node in nodes.values() if node.kind == "data" and node.channels == 3]
+    if not here:
+        raise ValueError("no layer brings images in")
     image = nodes[here[0]]
     made: list[tuple[str, Layer]] = []
     left = _without_passes(nodes)

@@ -10,7 +10,7 @@ from minialex.exchange.convnet.cfg import Sections
 from minialex.exchange.convnet.graph import Node
 from minialex.models import Model, plan
 
-_NEVER = 4096  # pixels on a side
+_LARGEST = 4096  # pixels on a side
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def open_cfg(path: Path, size: int | None = None) -> Layers:
     found = cfg.open_pair(path)
     try:
         size = size or graph.image_size(found.layers)
-        if not 1 <= size <= _NEVER:
+        if not 1 <= size <= _LARGEST:
             raise ValueError(f"images of {size} pixels on a side")
         return Layers(found.path, graph.graph(found.layers, size), found.parameters)
     except ValueError as error:

@@ -4,15 +4,14 @@ Every module of this folder that has a FORMAT is one: adding one takes a new fil
 else.
 """
 
-import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 
 from minialex.exchange import formats
 from minialex.exchange.portable import PortableModel
+from minialex.utils.plugins import modules_with
 
 HEAD = 4096  # bytes at the start of a file that `matches` gets
 
@@ -62,7 +61,4 @@ class Format:
 @cache
 def all_formats() -> tuple[Format, ...]:
     """The formats, in the order in which they are asked."""
-    names = [module.name for module in pkgutil.iter_modules(formats.__path__)]
-    modules = [import_module(f"{formats.__name__}.{name}") for name in names]
-    found = [module.FORMAT for module in modules if hasattr(module, "FORMAT")]
-    return tuple(sorted(found, key=lambda one: one.rank))
+    return tuple(sorted(modules_with(formats, "FORMAT"), key=lambda one: one.rank))
