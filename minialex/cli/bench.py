@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=at_least(1),
         default=128,
         metavar="N",
-        help="images a step (default: 128)",
+        help="images per step (default: 128)",
     )
     parser.add_argument(
         "--inference", action="store_true", help="time inference, not a training step"

@@ -32,6 +32,10 @@ def run(
     if path is not None and data is not None:
         raise InputError(f"{path} and --data {data} both name a data set to check: give one")
     data = path if data is None else data
+    if data is None and size is not None:
+        raise InputError("--size goes with PATH: name the data set to check")
+    if data is not None and backend is not None:
+        raise InputError(f"--backend goes without a data set ({data}): leave one out")
     if data is not None:
         from minialex.data.inspect.check import check_data, problems
 

@@ -61,7 +61,7 @@ def add_own_model(parser: argparse.ArgumentParser) -> None:
         "--model",
         dest=_OWN_MODEL,
         metavar="FILE.py:NAME",
-        help="code of the weights' network, if it is your own; it is run",
+        help="your own network's code, for weights of it; the code is run",
     )
 
 

@@ -1,4 +1,4 @@
-"""make a weight file of another program's (PyTorch, ONNX, ...)"""
+"""import the weights of another program (PyTorch, ONNX, Caffe, ...)"""
 
 import argparse
 import shlex
@@ -21,27 +21,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--definition",
         type=Path,
         metavar="FILE",
-        help="the file that describes the layers, where they are two (Caffe's prototxt)",
+        help="file that describes the layers, if the weights lack it (Caffe's prototxt)",
     )
     parser.add_argument(
         "--mean",
         type=Path,
         metavar="PATH",
-        help="mean image (Caffe's mean.binaryproto), or the training images to measure it",
+        help="mean image (Caffe's mean.binaryproto), or training images to measure it on",
     )
     parser.add_argument(
         "--colours",
         choices=("RGB", "BGR"),
-        help="the order in which a network of Caffe's takes them (default: BGR, of CIFAR-10 RGB)",
+        help="colour order of a Caffe network (default: BGR; for CIFAR-10, RGB)",
     )
     parser.add_argument(
         "--class-names",
         type=Path,
         metavar="FILE",
-        help="text file with a class a line, in the order of the outputs: a name, or an id such as "
+        help="text file, one class per line in the order of the outputs: a name, or an id such as "
         "n01440764 and a name",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to make")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     add_json(parser)
 
 

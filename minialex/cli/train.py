@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     other.add_argument(
         "--find-lr",
         action="store_true",
-        help="try 100 steps with rising learning rates, name one, and keep nothing",
+        help="suggest a learning rate: 100 steps with a rising one; nothing is kept",
     )
     add_json(parser)
     parser.add_argument("--verbose", action="store_true", help="print layer statistics too")
@@ -72,10 +72,10 @@ def run(
 ) -> int:
     import minialex
 
-    if given.get("replace_classifier") and "initial" not in given and resume is None:
-        raise InputError("--replace-classifier goes with --from CHECKPOINT: name the weights")
     if "model_options" in given:
         given["model_options"] = dict(given["model_options"])
+    if folds is not None and find_lr:
+        raise InputError("--folds and --find-lr are two things to do: leave out one")
     if resume is not None and (folds is not None or find_lr):
         raise InputError("--folds and --find-lr start anew: leave out --resume")
     if find_lr:

@@ -88,6 +88,8 @@ def prepare(
             "images to its classes, or hold some out (--val-fraction)"
         )
     root = None if is_builtin(source) else existing_folder(source)
+    if root is not None and root.is_file():  # a list of labels: its images are named from there
+        root = root.parent
     request = {
         "size": size,
         "quality": quality if jpeg else None,

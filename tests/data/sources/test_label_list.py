@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from minialex.data.inspect.check import check_data, problems
+from minialex.data.packed.prepare import prepare
 from minialex.data.sources.open import open_data, open_for_evaluation
 from minialex.errors import InputError
 
@@ -205,3 +206,12 @@ def test_names_as_macos_writes_them_are_found_and_are_the_same_labels(images, li
     text = normalize(listed, text) + normalize("NFC", "e.png,\u00e9\n")
     found = opened(table(images, text))
     assert found == {10: "\u00e9", 20: "\u00e9", 30: "dog", 40: "dog", 50: "\u00e9"}
+
+
+def test_packed_its_images_are_named_from_the_table_on(images, tmp_path):
+    path = table(images, written() + "e.png,dog\n")
+    prepare(path, tmp_path / "packed", size=8, val_fraction=0.3, progress=False)
+    packed = open_data(tmp_path / "packed")
+    parts = (packed.train, packed.val)
+    names = [bytes(name).decode() for part in parts for name in part.names]
+    assert sorted(names) == sorted(NAMES)
