@@ -14,8 +14,7 @@ SEED, VAL_FRACTION = 0, 0.1  # where none are given
 
 def split(dataset: Dataset, val_fraction: float, seed: int) -> Splits:
     """Hold out about `val_fraction` of each class, as `hold_out` does; 0 holds out none."""
-    names = [dataset.image_name(index) or dataset.describe(index) for index in range(len(dataset))]
-    held_out = hold_out(names, dataset.labels, val_fraction, seed)
+    held_out = hold_out(_names(dataset), dataset.labels, val_fraction, seed)
     return divide(dataset, held_out, described(dataset.layout, val_fraction, seed))
 
 
@@ -37,32 +36,24 @@ def hold_out(
         )
     held_out = np.zeros(len(names), bool)
     if val_fraction > 0:
-        drawn = np.array([_drawn(name, seed) for name in names])
-        order = np.lexsort((drawn, labels))  # by class, then by digest
-        for members in _classes(labels[order]):
-            held_out[order[members][: _count(val_fraction, len(members))]] = True
+        for members in _drawn_by_class(names, labels, seed):
+            held_out[members[: _count(val_fraction, len(members))]] = True
     return held_out
 
 
 def fold_of(dataset: Dataset, number: int, folds: int, seed: int) -> Splits:
     """Hold out the `number`-th (from 1) of `folds` parts, each with its share of every class."""
-    drawn = np.array(
-        [
-            _drawn(dataset.image_name(index) or dataset.describe(index), seed)
-            for index in range(len(dataset))
-        ]
-    )
     held_out = np.zeros(len(dataset), bool)
-    order = np.lexsort((drawn, dataset.labels))
-    for members in _classes(dataset.labels[order]):
+    for members in _drawn_by_class(_names(dataset), dataset.labels, seed):
+        label = int(dataset.labels[members[0]])
         if len(members) < 2:
-            name = dataset.class_names[int(dataset.labels[order[members[0]]])]
             raise InputError(
-                f"the class {name} has a single image: with it held out, none is left to train on"
+                f"the class {dataset.class_names[label]} has a single image: with it held out, "
+                "none is left to train on"
             )
         # classes begin with different parts, so that small ones do not all fill the first ones
-        rank = (np.arange(len(members)) + int(dataset.labels[order[members[0]]])) % folds
-        held_out[order[members][rank == number - 1]] = True
+        part = (np.arange(len(members)) + label) % folds
+        held_out[members[part == number - 1]] = True
     if not held_out.any():
         raise InputError(f"{dataset.name} has too few images for {folds} folds: choose fewer")
     return divide(dataset, held_out, f"{dataset.layout}, fold {number} of {folds} by seed {seed}")
@@ -93,6 +84,16 @@ def described(layout: str, val_fraction: float, seed: int) -> str:
 
 def _count(val_fraction: float, images: int) -> int:
     return min(max(round(val_fraction * images), 1), images - 1)
+
+
+def _names(dataset: Dataset) -> list[str]:
+    return [dataset.image_name(index) or dataset.describe(index) for index in range(len(dataset))]
+
+
+def _drawn_by_class(names: Sequence[str], labels: np.ndarray, seed: int) -> list[np.ndarray]:
+    """The indices of each class's images, in the order of the digests of their names."""
+    order = np.lexsort((np.array([_drawn(name, seed) for name in names]), labels))
+    return [order[members] for members in _classes(labels[order])]
 
 
 def _classes(labels: np.ndarray) -> list[np.ndarray]:

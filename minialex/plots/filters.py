@@ -5,9 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from minialex.inference.filters import colours, first_kernels
 from minialex.plots.by_pillow import below_each_other, matplotlib_missing, save
 from minialex.plots.figure import pyplot, require_picture, write
 from minialex.plots.kernel_sheet import kernel_sheets
@@ -15,7 +12,7 @@ from minialex.plots.kernel_sheet import kernel_sheets
 if TYPE_CHECKING:
     from minialex.inference.classifier import Classifier
 
-_COLUMNS = 16
+_PIXELS = 96  # of a picture to the inch
 _MIN_WIDTH = 3.4  # inches, the width of the title above a tower
 
 
@@ -24,39 +21,16 @@ def kernels(classifier: Classifier, path: str | Path, towers: int | None = None)
 
     `towers` is as for `inference.filters.colours`, whose median is printed above each tower.
     """
+    sheets = kernel_sheets(classifier, towers)
     if matplotlib_missing():
-        return save(below_each_other(kernel_sheets(classifier, towers)), require_picture(path))
-    found = colours(classifier, towers)
-    weight = first_kernels(classifier)
+        return save(below_each_other(sheets), require_picture(path))
     plt = pyplot()
-    count = len(found.towers)
-    parts = np.split(weight, count, axis=3)
-    rows = -(-parts[0].shape[3] // _COLUMNS)
-    width = max(_MIN_WIDTH, 0.5 * min(_COLUMNS, parts[0].shape[3]) + 0.2)
-    figure, grid = plt.subplots(
-        count,
-        1,
-        figsize=(width, count * (0.5 * rows + 0.35)),
-        squeeze=False,
-        layout="constrained",
-    )
-    for axes, part, tower in zip(grid[:, 0], parts, found.towers, strict=True):
-        axes.imshow(_sheet(part), interpolation="nearest")
+    height, width, _ = sheets[0][1].shape
+    size = max(_MIN_WIDTH, width / _PIXELS + 0.2), len(sheets) * (height / _PIXELS + 0.35)
+    figure, grid = plt.subplots(len(sheets), 1, figsize=size, squeeze=False, layout="constrained")
+    for axes, (title, picture) in zip(grid[:, 0], sheets, strict=True):
+        axes.imshow(picture, interpolation="nearest")
         axes.set_anchor("W")
-        name = f"tower {tower.number}" if count > 1 else "all kernels"
-        axes.set_title(f"{name}: median colourfulness {tower.median:.0%}", fontsize=9, loc="left")
+        axes.set_title(title, fontsize=9, loc="left")
         axes.set_axis_off()
     return write(plt, figure, path)
-
-
-def _sheet(weight: np.ndarray) -> np.ndarray:
-    """Kernels (R, S, C, K) side by side on white, each scaled to its largest weight."""
-    r, s, _, k = weight.shape
-    columns = min(_COLUMNS, k)
-    rows = -(-k // columns)
-    scale = np.maximum(np.abs(weight).max(axis=(0, 1, 2)), np.finfo(np.float32).tiny)
-    sheet = np.ones((rows * (r + 1) + 1, columns * (s + 1) + 1, 3))
-    for i in range(k):
-        top, left = i // columns * (r + 1) + 1, i % columns * (s + 1) + 1
-        sheet[top : top + r, left : left + s] = 0.5 + 0.5 * weight[..., i] / scale[i]
-    return sheet

@@ -43,24 +43,14 @@ def write_json(path: Path, value: Any) -> None:
 def write_blocks(path: Path, blocks: Sequence[bytes | memoryview]) -> None:
     """`write_bytes` of the blocks one after the other, without joining them in memory."""
     path = Path(path)
-    part = _part(path)
     try:
         remove_stale(path.parent, path.name)
-        with open(part, "wb") as file:
+        with _replacement(path, "wb") as file:
             for block in blocks:
                 file.write(block)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            size = sum(map(len, blocks))
-            raise OSError(error.errno, _sentence(path, size, error)) from None
-        raise
-    if os.name == "posix":  # the rename itself must reach the disk; Windows has no such call
-        _sync_folder(path.parent)
+    except OSError as error:
+        raise OSError(error.errno, _sentence(path, sum(map(len, blocks)), error)) from None
+    _sync_folder(path.parent)
 
 
 @contextmanager
@@ -70,21 +60,31 @@ def text_file(path: Path) -> Iterator[TextIO]:
     Undecodable bytes of file names are written as escapes.
     """
     path = Path(path)
+    options = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
+    try:
+        with _replacement(path, "w", **options) as file:
+            yield file
+    except OSError as error:
+        if error.errno in _NO_ROOM or error.filename == str(_part(path)):
+            raise OSError(error.errno, _sentence(path, None, error)) from None
+        raise
+    _sync_folder(path.parent)
+
+
+@contextmanager
+def _replacement(path: Path, mode: str, **options: Any) -> Iterator[Any]:
+    """A file that takes the place of `path` if the context ends well, and else is removed."""
     part = _part(path)
     try:
-        with open(part, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        with open(part, mode, **options) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-    except BaseException as error:
+    except BaseException:
         with suppress(OSError):
             part.unlink(missing_ok=True)
-        if isinstance(error, OSError) and (error.errno in _NO_ROOM or error.filename == str(part)):
-            raise OSError(error.errno, _sentence(path, None, error)) from None
         raise
-    if os.name == "posix":
-        _sync_folder(path.parent)
 
 
 def _part(path: Path) -> Path:
@@ -92,7 +92,9 @@ def _part(path: Path) -> Path:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Flush a folder's entries to the disk, where the file system can."""
+    """Flush a folder's entries to the disk, a rename for one, where the file system can."""
+    if os.name != "posix":  # Windows has no such call
+        return
     try:
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -7,6 +7,7 @@ Only the entry points of installed packages are looked up by name alone.
 
 import hashlib
 import inspect
+import pkgutil
 import re
 import sys
 import traceback
@@ -102,6 +103,13 @@ class Registry(Generic[T]):
 
 def _where(name: str) -> str:
     return f"PATH/{name}" if ".py:" in name else name
+
+
+def modules_with(package: ModuleType, name: str) -> list[Any]:
+    """What the modules of a package call `name`, of those that do."""
+    found = [info.name for info in pkgutil.iter_modules(package.__path__)]
+    modules = [import_module(f"{package.__name__}.{one}") for one in found]
+    return [getattr(module, name) for module in modules if hasattr(module, name)]
 
 
 def short(reference: str) -> str:

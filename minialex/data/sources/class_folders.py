@@ -1,4 +1,4 @@
-"""Photographs in class folders, or flat with a file of labels; layouts.py finds them."""
+"""Photographs in class folders, or flat beside a file of labels (see class_folder_layouts.py)."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace

@@ -4,16 +4,15 @@ Every module of this folder that has a SOURCE is a format: adding one takes a ne
 nothing else.
 """
 
-import pkgutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
 from minialex.data import sources
 from minialex.data.dataset import Dataset, Splits
+from minialex.utils.plugins import modules_with
 
 
 class Open(Protocol):
@@ -65,10 +64,7 @@ class Source:
 @cache
 def all_sources() -> tuple[Source, ...]:
     """The formats, in the order in which they are asked."""
-    names = [module.name for module in pkgutil.iter_modules(sources.__path__)]
-    modules = [import_module(f"{sources.__name__}.{name}") for name in names]
-    found = [module.SOURCE for module in modules if hasattr(module, "SOURCE")]
-    return tuple(sorted(found, key=lambda source: source.rank))
+    return tuple(sorted(modules_with(sources, "SOURCE"), key=lambda source: source.rank))
 
 
 def source_of(root: Path) -> Source:
