@@ -21,9 +21,7 @@ from minialex.errors import InputError
 from minialex.utils.composed import composed
 
 SAMPLE = 1000  # training images in a record; all of a small data set
-MOST_CONTENT = (
-    256 << 20
-)  # bytes read for the digests of a list; of a longer one, of every nth image
+MOST_CONTENT = 256 << 20  # bytes read for the digests of a list; of a longer one, every nth image
 
 Form = Literal["NFC", "NFD"]
 

@@ -44,8 +44,8 @@ class Preprocessing:
         """What `training_input` takes for a whole batch of resized images, uint8 (N, S, S, 3).
 
         They are the images themselves, changed by a function of the user's own if there is one, or
-        (N, crop, crop, 3) where the recipe warps them: crops,
-        not yet mirrored, of drawn size, angle and colours, partly erased and mixed.
+        (N, crop, crop, 3) where the recipe warps them: crops, not yet mirrored, of drawn size,
+        angle and colours, partly erased and mixed.
         """
         recipe = self.recipe
         if recipe.augment:

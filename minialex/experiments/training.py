@@ -17,7 +17,7 @@ from minialex.experiments.data import Data, balanced_subset
 if TYPE_CHECKING:
     from minialex.experiments.context import Context
     from minialex.inference.classifier import Classifier
-    from minialex.training.train import Result
+    from minialex.training.result import Result
 
 EPOCH_VAL_IMAGES = 300  # validation images after each epoch, when all are evaluated at the end
 

@@ -1,7 +1,8 @@
 // Losses over scores (N, K) and their gradients, in one pass each, a block per row.
 //
 // softmax_cross_entropy: reads a row three times (from cache), writes (p - target) / count and the
-//   row's loss. soft_cross_entropy: the same for targets (N, K), which it reads twice. hinge: the multiclass hinge loss, as softmax_cross_entropy. softmax: probabilities.
+//   row's loss. soft_cross_entropy: the same for targets (N, K), which it reads twice.
+// hinge: the multiclass hinge loss, as softmax_cross_entropy. softmax: probabilities.
 // row_total: one block sums the N row losses in a fixed order.
 // keep_loss: stores a captured step's loss in a ring buffer of `size`; sets the flag `halted` if it is
 //   not finite.

@@ -1,6 +1,6 @@
 """Random draws of the augmentation that the paper does not have: pure functions.
 
-As in `augment.py` they depend on the position of an image in the epoch's order alone; only MixUp's
+As in `draws.py` they depend on the position of an image in the epoch's order alone; only MixUp's
 partner is another image of the batch. `warp.py` applies them.
 """
 

@@ -233,8 +233,7 @@ def _decode(file: BinaryIO, name: str, convert: "Callable[[Image, BinaryIO], T]"
         raise InputError(f"{what}: {known}" if known else what) from error
     except Exception as error:  # Pillow's decoders raise a dozen types on damaged files
         if isinstance(error, OSError) and error.errno is not None:
-            raise OSError(
-                error.errno, error.strerror, name
-            ) from error  # the drive's, not the file's
+            # the drive's, not the file's
+            raise OSError(error.errno, error.strerror, name) from error
         reason = str(error) or type(error).__name__
         raise InputError(f"{name} cannot be read as an image: {reason}") from error

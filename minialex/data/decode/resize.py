@@ -85,10 +85,8 @@ def _triangle(distance: np.ndarray) -> np.ndarray:
     return np.where(distance < 1.0, 1.0 - distance, 0.0)
 
 
-_SUPPORT: dict[Callable[..., np.ndarray], float] = {
-    _cubic: 2.0,
-    _triangle: 1.0,
-}  # in output pixels where an image is made smaller
+# in output pixels where an image is made smaller
+_SUPPORT: dict[Callable[..., np.ndarray], float] = {_cubic: 2.0, _triangle: 1.0}
 
 
 @functools.lru_cache(maxsize=256)
