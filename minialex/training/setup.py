@@ -4,6 +4,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from minialex import backends, losses
 from minialex.data.dataset import Dataset, Splits
 from minialex.data.loading.loader import Loader
@@ -28,7 +30,7 @@ from minialex.training.step import TrainStep
 from minialex.training.targets import SoftTargets, require_softmax, soft_targets
 from minialex.training.trainer import Trainer
 from minialex.training.transfer import Source, Start, choose_model, open_source, start_from
-from minialex.tree import Tree
+from minialex.tree import Tree, map_tree
 from minialex.utils.progress import Progress
 
 
@@ -76,13 +78,13 @@ class Setup:
             return measure(train, size, progress=bar.update, loader=loader)
 
     def first_params(self) -> Tree:
-        """The parameters that the run starts with, on the host."""
+        """The parameters that the run starts with, on the host: arrays of the caller's own."""
         start = self.start
         if start is None and self.config.initial is not None:  # it goes on, and did not need them
             origin = open_source(Path(self.config.initial))
             start = _start(self.config, origin, self.model.network, self.splits)
         if start is not None:
-            return start.params
+            return map_tree(np.copy, start.params)  # a backend may update its arrays in place
         drawn = self.model.network.init(backends.get("numpy"), self.config.seed, self.config.dtype)
         if self.config.shallow is not None:
             drawn = deepen(load(self.config.shallow, "numpy").params, drawn)
