@@ -16,6 +16,7 @@ from minialex.errors import InputError
 from minialex.exchange.convnet.open import open_cfg
 from minialex.exchange.definitions import model_of
 
+NO_IMAGES = "[labels]\ntype=data\ndataIdx=1\n[fc]\ntype=fc\ninputs=labels\noutputs=10\n"
 SMALL = """
 [data]
 type=data
@@ -237,7 +238,7 @@ def test_what_does_not_exist_here_prints_and_does_not_train(tmp_path, capsys):
         ("size=5", "size=4", "n must be odd"),
         ("channels=16\nsize", "channels=7\nsize", "square images of 7 channels"),
         ("[data]", "[data", "not a layer definition"),
-        ("type=data", "type=data\ndataIdx=1", "no layer brings images in"),
+        (SMALL, NO_IMAGES, "no layer brings images in"),
         (SMALL, "", "defines no layers"),
     ],
 )
