@@ -53,6 +53,7 @@ class Recipe:
     schedule: str = "plateau"  # divided by ten when the validation error stops improving
     patience: int = 5  # epochs without improvement before that; the paper adjusted by hand
     epochs: int = 90
+    average_epochs: int = 0  # last epochs whose weights are averaged; the paper has no such thing
     warmup: float = 0.0  # epochs in which the rate rises evenly to the schedule's
     bias_rate: float = 1.0  # times the learning rate of the weights
     bias_decay: float = 1.0  # times the decay of the weights

@@ -41,13 +41,14 @@ def table_rows(
 
 
 def length(recipe: Recipe, images: int, minutes: float | None) -> str:
-    """How long a recipe is on so many images."""
+    """How long a recipe is on so many images, and how many epochs' weights are averaged."""
+    last = f", the last {recipe.average_epochs:,} averaged" if recipe.average_epochs > 1 else ""
     if minutes is not None:
         allow = "minute allows" if minutes == 1 else "minutes allow"
-        return f"as many as {minutes:g} {allow}, in batches of {recipe.batch_size}"
+        return f"as many as {minutes:g} {allow}, in batches of {recipe.batch_size}{last}"
     updates = recipe.epochs * ceil(images / recipe.batch_size)
     plural = "s" * (recipe.epochs != 1)
-    return f"{updates:,}: {recipe.epochs:,} epoch{plural} in batches of {recipe.batch_size}"
+    return f"{updates:,}: {recipe.epochs:,} epoch{plural} in batches of {recipe.batch_size}{last}"
 
 
 def rate(recipe: Recipe, minutes: float | None) -> str:
@@ -91,8 +92,9 @@ def epoch(
     """
     judged = "not validated"
     if evaluation is not None:
-        judged = f"val loss {evaluation.loss:.3f}  accuracy {evaluation.accuracy:.1%}"
-        if evaluation.classes >= FEW_CLASSES:
+        mean = f"mean of {row['averaged']}: " if "averaged" in row else ""
+        judged = f"{mean}val loss {evaluation.loss:.3f}  accuracy {evaluation.accuracy:.1%}"
+        if evaluation.classes >= FEW_CLASSES and not mean:  # a line has 80 columns
             judged += f"  top-5 {1 - evaluation.top5_error:.0%}"
     of = "" if epochs is None else f"/{epochs}"
     plural = "s" * (left_out != 1)

@@ -164,6 +164,14 @@ class TrainConfig:
         metavar="N",
         free_on_resume=True,
     )
+    average_epochs: int | None = option(
+        None,
+        "judge and keep the average of the weights at the end of each of the last N epochs (0: "
+        "the weights themselves)",
+        group=HOW,
+        type=integer(0),
+        metavar="N",
+    )
     momentum: float | None = option(
         None, "SGD momentum (0.9)", group=HOW, type=Number(float, at_least=0, below=1), metavar="M"
     )
@@ -394,6 +402,7 @@ def resolve_model(config: TrainConfig, splits: Splits, stored: Recipe | None = N
         "schedule": config.schedule,
     }
     asked: dict[str, Any] = {
+        "average_epochs": config.average_epochs,
         "momentum": config.momentum,
         "weight_decay": config.weight_decay,
         "mirror": config.mirror,

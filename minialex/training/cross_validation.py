@@ -9,7 +9,7 @@ import numpy as np
 from minialex.data.dataset import Dataset
 from minialex.data.loading.loader import Loader
 from minialex.errors import InputError
-from minialex.inference.classifier import Classifier, load_on
+from minialex.inference.classifier import Classifier
 from minialex.inference.evaluation import Evaluation, evaluate_probabilities, predict_dataset, ranks
 from minialex.inference.prediction_file import judged_rows, prediction_file
 from minialex.training import run_folder
@@ -60,7 +60,7 @@ def cross_validate(
     if arguments.get("fold") is not None:
         raise InputError("fold is one of the folds that are all trained here: leave it out")
     given = {"data": data, **arguments}
-    config, where = parse(plug_in({**given, "fold": f"1/{folds}"}))
+    config, _ = parse(plug_in({**given, "fold": f"1/{folds}"}))
     name = open_splits(config, None, None).splits.train.name
     folder = run_folder.new_folder(out, f"{name}-{folds}-folds")
     done: list[Fold] = []
@@ -72,7 +72,7 @@ def cross_validate(
             found = tuple(one.evaluation() for one in done)
             return CrossValidation(folder, found, None, result.interrupted)
         val = open_splits(parse(plug_in(fold))[0], None, None).splits.val
-        done.append(_judge(load_on(result.run_dir / "last.safetensors", where), val))
+        done.append(_judge(result.classifier, val))
     _write(folder / "predictions.csv", done)
     whole = Fold(
         done[0].line,

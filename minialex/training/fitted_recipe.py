@@ -25,6 +25,7 @@ ENOUGH = 10_000  # updates of a published recipe from which on it is left as it 
 UPDATES_PER_EPOCH = 25  # at least, where the smallest batch allows it
 SMALLEST_BATCH = 16
 WARMUP = 0.05  # of the epochs
+AVERAGED = 0  # last epochs whose weights are averaged
 OFTEN = 20  # epochs from which on images are seen so often that the paper's crops are too few
 STRONG: dict[str, Any] = {
     "crop_scale": 0.35,
@@ -81,6 +82,7 @@ def fit(
         lr=published.lr * (batch / published.batch_size) ** 0.5,
         schedule="cosine",
         warmup=round(WARMUP * length, 2) if lr is None and schedule is None else 0.0,
+        average_epochs=AVERAGED,
     )
     if augment and fitted.random_crops and length >= OFTEN:
         fitted = replace(fitted, **STRONG)

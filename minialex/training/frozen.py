@@ -164,12 +164,13 @@ class FrozenTrainer(Trainer):
         x = self.val_features.values[0][self.val_features.readable]
         labels = self.splits.val.labels[self.val_features.readable]
         devices, dtype = self.step.devices, self.initial.dtype
+        params = self.judged(state).params
 
         def scores_of(part: np.ndarray) -> np.ndarray:
             def inputs(b: Backend, first: int, end: int) -> Array:
                 return b.asarray(part[first:end], b.compute_dtype(dtype))
 
-            return devices.infer(state.params, inputs, len(part)).astype(np.float64)
+            return devices.infer(params, inputs, len(part)).astype(np.float64)
 
         parts = np.array_split(x, -(-len(x) // AT_ONCE))
         scores = np.concatenate([scores_of(part) for part in parts])

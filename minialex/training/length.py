@@ -1,7 +1,7 @@
 """How long a run is: a number of epochs, or of minutes, or until it gets no better."""
 
 from dataclasses import dataclass
-from math import inf, isfinite
+from math import ceil, inf, isfinite
 
 from minialex.training.state import State
 
@@ -50,6 +50,14 @@ class Length:
         if self.minutes is not None:
             return min(1.0, state.seconds / self._budget(state))
         return (state.epoch + state.position / self.images) / self.epochs
+
+    def epochs_left(self, state: State) -> int:
+        """Epochs that follow the one that ends; by the length of that one, where minutes decide."""
+        if self.minutes is None:
+            return self.epochs - state.epoch - 1
+        validation = state.history[-1]["validation_seconds"] if state.history else 0.0
+        one = max(1e-9, state.epoch_seconds + validation)
+        return max(0, ceil((self._budget(state) - state.seconds) / one))
 
     def _budget(self, state: State) -> float:
         """Seconds of training and validation before the last validation."""

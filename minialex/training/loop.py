@@ -46,7 +46,7 @@ def run_to_end(
                 run_folder.write_history(folder, state.history)
                 if _is_best(state):
                     best = folder / "best.safetensors"
-                    trainer.classifier(state).save(best, half=trainer.half)
+                    trainer.judged(state).save(best, half=trainer.half)
                 if not advised:
                     advised = _advise(trainer, state)
             if event != "step" or stop or due:
@@ -87,7 +87,7 @@ def run_to_end(
     skipped = {**trainer.loader.skipped, **trainer.val_loader.skipped}
     show.close()
     _say_the_end(trainer, state, skipped, interrupted)
-    return Result(state.history, trainer.classifier(state), folder, interrupted, skipped)
+    return Result(state.history, trainer.judged(state), folder, interrupted, skipped)
 
 
 def _say_the_end(

@@ -40,7 +40,7 @@ COLUMNS = (
     "load_share",
     "validation_seconds",
 )
-OCCASIONAL = ("left_out", "changed")  # columns of a run that has something to say there
+OCCASIONAL = ("left_out", "changed", "averaged")  # of a run that has something to say there
 
 
 def new_folder(out: str | Path | None, name: str) -> Path:

@@ -7,6 +7,7 @@ from typing import Any
 from minialex.errors import InputError
 from minialex.inference.classifier import Classifier, from_checkpoint
 from minialex.parallel import Devices
+from minialex.training.averaging import Average
 from minialex.training.diagnostics import NotFinite, bad_parameter, lower_rate
 from minialex.training.step import StepState
 from minialex.tree import flatten, map_tree, unflatten
@@ -17,7 +18,7 @@ _COUNTERS = (
     *("epoch_seconds", "epoch_waited"),
     *("loss_scale", "good_steps", "changed", "rate_factor", "attempts", "trend", "dropped"),
 )
-_VELOCITY = "velocity."
+_VELOCITY, _AVERAGE = "velocity.", "average."
 
 
 @dataclass
@@ -36,6 +37,7 @@ class State(StepState):
     rate_factor: float = 1.0  # of the schedule's rates: less after each way back
     attempts: int = 0  # ways back that were taken (see training/recovery.py)
     trend: tuple[int, float, float] = (0, 0.0, float("inf"))  # a `recovery.Trend`
+    average: Average = field(default_factory=Average)  # of the weights, over the last epochs
 
     @property
     def errors(self) -> list[float]:
@@ -53,8 +55,11 @@ class State(StepState):
         self.require_finite(path, classifier)
         velocities = map_tree(classifier.devices.to_numpy, self.velocities)
         counters = {name: getattr(self, name) for name in _COUNTERS}
-        classifier = replace(classifier, params=self.params)
-        classifier.save(path, counters, flatten(velocities, _VELOCITY))
+        tensors = flatten(velocities, _VELOCITY)
+        if self.average.epochs:
+            counters["averaged"] = self.average.epochs
+            tensors |= flatten(self.average.params, _AVERAGE)
+        replace(classifier, params=self.params).save(path, counters, tensors)
 
     def require_finite(self, path: Path, classifier: Classifier) -> None:
         """Raise NotFinite if a parameter holds a number that is not finite."""
@@ -70,17 +75,20 @@ def restore(path: Path, devices: Devices) -> tuple[State, Classifier]:
     """The state and the classifier in a checkpoint."""
     tensors, described = checkpoint.load(path)
     classifier = from_checkpoint(path, tensors, described, devices)
+    counters = dict(described.get("state") or {})
+    average = Average()
     try:
         velocities = unflatten(tensors, classifier.params, _VELOCITY)
+        if epochs := counters.pop("averaged", 0):
+            average = Average(epochs, unflatten(tensors, classifier.params, _AVERAGE))
     except KeyError:
         raise InputError(
             f"{path} holds weights but no training state: resume from last.safetensors"
         ) from None
-    counters = described.get("state") or {}
     if unknown := sorted(set(counters) - set(_COUNTERS)):
         raise InputError(
             f"{path} has a training state with {', '.join(unknown)}, which this version of "
             "minialex does not know: resume it with the version that wrote it"
         )
-    state = State(classifier.params, classifier.devices.to_devices(velocities), **counters)
-    return state, classifier
+    placed = classifier.devices.to_devices(velocities)
+    return State(classifier.params, placed, average=average, **counters), classifier

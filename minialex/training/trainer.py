@@ -19,6 +19,7 @@ from minialex.inference.evaluation import Evaluation, evaluate_model
 from minialex.models.recipe import Recipe
 from minialex.optim import SGD, Rates
 from minialex.training import announce, diagnostics, recovery
+from minialex.training.averaging import Average
 from minialex.training.diagnostics import NotFinite
 from minialex.training.length import Length
 from minialex.training.recovery import NeverLearnt, NotLearning
@@ -79,6 +80,21 @@ class Trainer:
     def classifier(self, state: State) -> Classifier:
         """The classifier that a state's parameters make."""
         return replace(self.initial, params=state.params)
+
+    def judged(self, state: State) -> Classifier:
+        """The classifier that is validated and kept: of the averaged weights, if there are any."""
+        if not state.average:
+            return self.classifier(state)
+        return replace(self.initial, params=self.initial.devices.to_devices(state.average.params))
+
+    def _average(self, state: State) -> Average:
+        """The average of the weights at the end of an epoch."""
+        last = self.recipe.average_epochs
+        if last < 2:
+            return Average()
+        params = map_tree(self.initial.devices.to_numpy, state.params)
+        left, exact = self.length.epochs_left(state), self.length.minutes is None
+        return state.average.after(params, left, last, exact)
 
     def run(self, state: State) -> Iterator[str]:
         """Make updates from `state` on.
@@ -199,17 +215,20 @@ class Trainer:
         )
 
     def end_epoch(self, state: State, rates: Rates, timed: int) -> None:
-        """Validate on centre crops and add the epoch's row to the history.
+        """Average the weights, validate on centre crops and add the epoch's row to the history.
 
         `timed`: images that `epoch_seconds` were spent on; without any, the row has no speed.
         """
         start = time.monotonic()
-        recipe, evaluation = self.recipe, self.validate(state)
+        recipe, average = self.recipe, self._average(state)
+        # the state has it after the validation, in which the run may be stopped and saved
+        evaluation = self.validate(replace(state, average=average))
         spent = state.epoch_seconds
         rate = timed / spent if timed and spent else None
         waited = state.epoch_waited / spent if timed and spent else None
         state.seconds += time.monotonic() - start
         state.epoch += 1
+        state.average = average
         row: dict[str, Any] = {
             "epoch": state.epoch,
             "step": state.step,
@@ -230,6 +249,8 @@ class Trainer:
             row["left_out"] = left_out
         if state.changed:
             row["changed"], state.changed = state.changed, ""
+        if average:
+            row["averaged"] = average.epochs
         state.history.append(row)
         state.start_epoch()
         unread = 0 if evaluation is None else len(self.splits.val) - evaluation.images
@@ -247,7 +268,7 @@ class Trainer:
         check = self.val_loader.on_wait or (lambda: None)
         try:
             return evaluate_model(
-                self.classifier(state).trained,
+                self.judged(state).trained,
                 self.splits.val,
                 batch_size=self.recipe.batch_size,
                 loader=self.val_loader,
@@ -277,6 +298,7 @@ class Trainer:
         # which may have been stored in float16
         state.params = devices.to_devices(map_tree(lambda x: x.astype(dtype, copy=False), params))
         state.velocities = SGD(self.recipe).start(devices, state.params)
+        state.average = Average()
         state.attempts, state.trend = state.attempts + 1, recovery.Trend().as_tuple()
         state.rate_factor *= recovery.FACTOR
         said = f"back to {source}, rate times {state.rate_factor:.2g}"

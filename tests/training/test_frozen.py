@@ -45,9 +45,11 @@ def test_what_cannot_be_frozen(name, words):
         frozen.last_frozen(ALEXNET, name)
 
 
-def test_frozen_layers_keep_their_bits_and_the_others_learn(source, tmp_path):
+@pytest.mark.parametrize("averaged", [0, 2])
+def test_frozen_layers_keep_their_bits_and_the_others_learn(source, tmp_path, averaged):
     first, *_, last = models.get("tiny", 12).network.parameter_shapes()
     given = {**TINY, "initial": source, "epochs": 2, "replace_classifier": True}
+    given["average_epochs"] = averaged
     result = minialex.train("shapes:48", freeze=first, out=tmp_path / "run", **given)
     before, after = weights(source), weights(tmp_path / "run")
     assert np.array_equal(before[f"{first}.weight"], after[f"{first}.weight"])
