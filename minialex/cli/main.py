@@ -60,27 +60,30 @@ def _main(argv: Sequence[str] | None) -> int:
             stream.reconfigure(errors="backslashreplace")  # for file names that are not valid text
     from minialex.cli.common import with_device_config, with_own_model
     from minialex.cli.parser import COMMANDS, parser
+    from minialex.cli.spelling import in_options, option_names
 
+    spelt: dict[str, str] = {}
     try:
         given = sys.argv[1:] if argv is None else list(argv)
         _refuse_empty(given)
         command = next((word for word in given if not word.startswith("-")), "")
         if given[:1] == [command] and command not in COMMANDS:
             raise unknown("command", command, COMMANDS)
-        arguments = vars(parser(command).parse_args(given))
-        del arguments["command"]
+        top = parser(command)
+        arguments = vars(top.parse_args(given))
+        spelt = option_names(top.commands[arguments.pop("command")])
         code = arguments.pop("run")(**with_device_config(with_own_model(arguments)))
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, e.g. `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except TrainingError as error:
-        return _complain(str(error), 1)
+        return _complain(in_options(str(error), spelt), 1)
     except (InputError, OSError, MemoryError) as error:
         sentence = _sentence(error)
         if sentence is None:
             raise
-        return _complain(sentence, 2)
+        return _complain(in_options(sentence, spelt), 2)
     return code or 0
 
 

@@ -219,7 +219,7 @@ class Ensemble:
                 return sentence
             raise InputError(
                 f"{sentence} that the first one held out (train/val leakage; their seeds or "
-                "--val-fraction differ): evaluate them on images that none was trained on"
+                "held-out fractions differ): evaluate them on images that none was trained on"
             )
         return ""
 

@@ -64,7 +64,7 @@ class Recipe:
         if not self.random_crops and (self.crop_scale < 1 or self.aspect > 1):
             raise InputError(
                 "crop_scale and aspect change random crops: leave them out with centre crops "
-                "(--no-crops)"
+                "(`crops=False`)"
             )
 
     @property

@@ -60,9 +60,14 @@ def rate(recipe: Recipe, minutes: float | None) -> str:
     return f"{recipe.lr:.2g}, {recipe.schedule} schedule{warmup}"
 
 
-def remarks(splits: Splits) -> list[str]:
-    """What the numbers of images mean for the result, in sentences."""
+def remarks(splits: Splits, batch_size: int = 1) -> list[str]:
+    """What the numbers of images mean for the training and its result, in sentences."""
     found = []
+    if batch_size > len(splits.train):
+        found.append(
+            f"a batch of {batch_size:,} is more than the {len(splits.train):,} training images: "
+            "each update takes all of them"
+        )
     counts = np.bincount(splits.train.labels, minlength=len(splits.train.class_ids))
     if counts.min() and counts.max() >= UNEVEN * counts.min():
         names = splits.train.class_names

@@ -308,7 +308,7 @@ class TrainConfig:
         require_log(self.log)
         self.fold_numbers()
         if self.minutes is not None and self.epochs is not None:
-            raise InputError("minutes and epochs both say how long to train: give one of them")
+            raise InputError("`minutes` and `epochs` both say how long to train: give one of them")
         if self.dtype not in ("float32", "float64"):
             raise InputError(f'dtype is "float32" or "float64", not {self.dtype!r}')
         if self.resize not in (None, "crop", "squash"):
@@ -318,10 +318,10 @@ class TrainConfig:
         if self.augment is not None:
             own_augmentation.get(self.augment)
         if self.freeze is not None and self.initial is None:
-            raise InputError("freeze goes with `initial` (--from): name the weights to start from")
+            raise InputError("`freeze` goes with `initial`: name the weights to start from")
         if self.initial is None and self.replace_classifier:
             raise InputError(
-                "replace_classifier goes with `initial` (--from): name the weights to start from"
+                "`replace_classifier` goes with `initial`: name the weights to start from"
             )
 
     def settings(self) -> dict[str, Any]:
@@ -430,7 +430,7 @@ def resolve_model(config: TrainConfig, splits: Splits, stored: Recipe | None = N
         raise InputError(
             f"{splits.train.name} has images {native} pixels wide and model {model.name!r} takes "
             f"{recipe.crop}x{recipe.crop} crops of {recipe.resize}x{recipe.resize}: choose a "
-            "network for smaller images, or allow upscaling (--allow-upscaling)"
+            "network for smaller images, or allow upscaling (`allow_upscaling=True`)"
         )
     network = model.network if config.dropout else model.network.without_dropout()
     return replace(model, network=network, recipe=recipe)

@@ -20,6 +20,8 @@ from minialex.training.train import train_shown
 from minialex.utils.arguments import Flag, integer
 from minialex.utils.progress import Progress
 
+_MOST_FOLDS = 9999
+
 
 @dataclass(frozen=True)
 class CrossValidation:
@@ -56,7 +58,7 @@ def cross_validate(
     by. The other arguments are those of `train`.
     Raises InputError for what cannot be used.
     """
-    folds = integer(2).check("folds", folds)
+    folds = integer(2, at_most=_MOST_FOLDS).check("folds", folds)
     if arguments.get("fold") is not None:
         raise InputError("fold is one of the folds that are all trained here: leave it out")
     given = {"data": data, **arguments}

@@ -68,7 +68,7 @@ def _require_classes(splits: Splits, folder: Path) -> None:
     said = " and ".join(parts) or "has them in another order"
     raise InputError(
         f"the run in {folder} was started on other classes than {splits.train.name}'s, which "
-        f"{said}: name the run's own images, or start a new run from its weights (--from)"
+        f"{said}: name the run's own images, or start a new run from its weights (`initial`)"
     )
 
 
@@ -121,12 +121,12 @@ def require_validation(config: TrainConfig, splits: Splits, schedule: str) -> No
     if config.val_fraction != 0:
         raise InputError(
             f"{splits.train.name} has no class with two images, so none can be held out to judge "
-            "the network by: add images, or train without validation (--val-fraction 0)"
+            "the network by: add images, or train without validation (`val_fraction=0`)"
         )
     if schedule == "plateau":
         raise InputError(
             "the schedule 'plateau' watches the validation error, and there are no validation "
-            "images: choose another (--schedule step), or hold some out (--val-fraction)"
+            "images: choose another (`schedule='step'`), or hold some out (`val_fraction`)"
         )
 
 
@@ -149,7 +149,7 @@ def _open(config: TrainConfig, resumed: Path | None) -> Splits:
         if resumed is None:
             raise
         raise FileNotFoundError(
-            f"{error}; if the images of the run in {resumed} were moved, name their folder (--data)"
+            f"{error}; if the images of the run in {resumed} were moved, name their folder (`data`)"
         ) from None
 
 
@@ -158,6 +158,11 @@ def as_before(splits: Splits, about: dict[str, Any], config: TrainConfig) -> Spl
     whole, images = splits.whole, stored_record(about)
     if whole is None:
         return splits
+    if images is None and config.allow_changed_data:
+        raise InputError(
+            "`allow_changed_data` needs the list of held-out images, which runs of older versions "
+            "do not have: leave it out"
+        )
     if images is None:
         return split_by_position(whole, config.val_fraction, config.seed)  # as older versions did
     if config.allow_changed_data:  # an image may have been renamed, or replaced by another

@@ -24,6 +24,7 @@ from minialex.training.targets import soft_targets
 from minialex.training.trainer import Trainer
 from minialex.utils import checkpoint
 from minialex.utils.arguments import integer
+from minialex.utils.composed import all_composed
 from minialex.utils.interrupt import Interrupt, Interrupted
 from minialex.utils.progress import Progress
 
@@ -150,8 +151,8 @@ def _batch(loader: Loader, feed: Any, splits: Splits) -> list[Picture]:
 
 
 def _require_classes(folder: Path, classifier: Classifier, splits: Splits) -> None:
-    if splits.train.class_ids != classifier.class_ids:
+    if all_composed(splits.train.class_ids) != all_composed(classifier.class_ids):
         raise InputError(
             f"the classes of {splits.train.name} are not those of the run in {folder}: name its "
-            "images with --data"
+            "images with `data`"
         )

@@ -131,8 +131,8 @@ def stored_config(
             if not config.allow_changed_data or "class_ids" in changed:
                 raise InputError(
                     f"the data of the run in {folder} has changed since ({said}): restore it, go "
-                    "on with it as it is (--allow-changed-data), or start a new run from these "
-                    f"weights (--from {folder})"
+                    "on with it as it is (`allow_changed_data=True`), or start a new run from "
+                    f"these weights (`initial={str(folder)!r}`)"
                 )
     settings = {**config.settings(), **where.settings()}
     return {"version": __version__, "settings": settings, "data": seen}, said

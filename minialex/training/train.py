@@ -64,8 +64,7 @@ def train_shown(
     config, where = parse(given)
     if config.allow_changed_data and not resume:
         raise InputError(
-            "allow_changed_data (--allow-changed-data) goes with resume (--resume): a new run "
-            "takes its data as it is"
+            "`allow_changed_data` goes with `resume`: a new run takes its data as it is"
         )
     setup = set_up(config, where, show, Path(str(out)) if resume else None)
     model, config, held = setup.model, setup.config, setup.held
@@ -170,7 +169,8 @@ class _Start:
         setup.show.say(
             announce.table(setup.model, splits, setup.devices, self.folder, config.minutes)
         )
-        for sentence in (*setup.devices.describe()[1:], *announce.remarks(splits)):
+        notes = announce.remarks(splits, setup.model.recipe.batch_size)
+        for sentence in (*setup.devices.describe()[1:], *notes):
             setup.show.say(sentence)
         watch = Watch(
             self.folder,

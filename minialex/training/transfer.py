@@ -184,7 +184,7 @@ def _require_classes(
     ids: tuple[str, ...] | None,
 ) -> None:
     """Refuse weights whose classes are not those of the new data, as far as both say which."""
-    new_layer = "use --replace-classifier to train a new last layer"
+    new_layer = "use `replace_classifier=True` to train a new last layer"
     if classes != source.model.classes:
         raise InputError(
             f"the checkpoint has {source.model.classes} output classes, the data set {classes}: "

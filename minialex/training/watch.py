@@ -66,7 +66,7 @@ def require_log(name: str | None) -> None:
         import tensorboardX  # noqa: F401
     except ImportError:
         raise InputError(
-            "--log tensorboard needs tensorboardX: pip install 'minialex[tensorboard]'"
+            "`log='tensorboard'` needs tensorboardX: pip install 'minialex[tensorboard]'"
         ) from None
 
 

@@ -13,6 +13,8 @@ from typing import Any, Protocol
 
 from minialex.errors import InputError
 
+_LARGEST = 1e30  # of fractional numbers: beyond any that makes sense, and float32 holds it
+
 
 class Argument(Protocol):
     """The type of an argument."""
@@ -58,6 +60,8 @@ class Number:
         found = plain(value)
         if isinstance(found, float) and not math.isfinite(found):
             raise wrong(name, found, f"finite, {self}")
+        if self.read is float and isinstance(found, int | float) and abs(found) > _LARGEST:
+            raise wrong(name, found, f"{self}, and at most {_LARGEST:g}")
         if isinstance(found, bool) or not isinstance(found, int | float) or not self._holds(found):
             raise wrong(name, found, str(self))
         return self.read(found)

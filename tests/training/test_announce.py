@@ -45,7 +45,10 @@ def test_few_and_uneven_images_are_named():
     assert re.match(r"7 validation images tell little: .* 70% means \d+% to \d+%", few)
     counts = np.bincount(splits.train.labels)
     assert (counts.max(), counts.min()) == (4, 1)
-    assert announce.remarks(Splits(whole, Subset(whole, np.zeros(0, int), ""))) == []
+    alone = Splits(whole, Subset(whole, np.zeros(0, int), ""))
+    assert announce.remarks(alone, 48) == []
+    [large] = announce.remarks(alone, 100_000)
+    assert large.startswith("a batch of 100,000 is more than the 48 training images")
 
 
 @pytest.mark.parametrize(

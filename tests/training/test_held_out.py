@@ -301,7 +301,7 @@ def test_an_ensemble_refuses_what_one_was_trained_on(about, photos, tmp_path):
 
 def test_one_photograph_a_class_is_refused_or_trained_on_alone(tmp_path):
     photos = photographs(tmp_path / "photos", each=1)
-    with pytest.raises(InputError, match=r"no class with two images.*--val-fraction 0"):
+    with pytest.raises(InputError, match=r"no class with two images.*`val_fraction=0`"):
         minialex.train(photos, **TINY, epochs=1, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
     settings = {**TINY, "val_fraction": 0, "epochs": 2}

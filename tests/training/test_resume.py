@@ -106,9 +106,9 @@ def test_other_data_is_refused(moved, change):
         one.write_bytes((moved / "moved" / "cat" / "04.png").read_bytes() + b"\0")
     else:
         one.unlink()
-    with pytest.raises(InputError, match=r"has changed since .*--allow-changed-data") as refused:
+    with pytest.raises(InputError, match=r"changed since .*`allow_changed_data=True`") as refused:
         minialex.train(moved / "moved", out=moved / "run", resume=True, progress=False)
-    assert f"(--from {moved / 'run'})" in str(refused.value)
+    assert f"(`initial='{moved / 'run'}'`)" in str(refused.value)
 
 
 def test_a_run_goes_on_with_added_and_deleted_images_and_none_that_was_held_out_is_learnt(
@@ -125,7 +125,10 @@ def test_a_run_goes_on_with_added_and_deleted_images_and_none_that_was_held_out_
     for path in sorted((moved / "new").glob("*/*")):
         path.rename(photos / path.parent.name / f"new-{path.name}")
     assert go_on(run, "--data", str(photos)) == 2
-    assert "4 images held out then" in capsys.readouterr().err
+    refused = capsys.readouterr().err
+    assert "4 images held out then" in refused
+    assert "(--allow-changed-data), or start a new run" in refused
+    assert f"from these weights (--from {run})" in refused
     line = ["train", "--resume", str(run), "--data", str(photos), "--allow-changed-data"]
     assert main.main(line) == 0
     assert "new images are trained on, those held out stay so" in capsys.readouterr().out
@@ -139,7 +142,7 @@ def test_a_run_goes_on_with_added_and_deleted_images_and_none_that_was_held_out_
     found = minialex.load(run).evaluate()
     assert found.images == 3
     assert go_on(run, "--epochs", "3") == 0  # the folder as it is now is the run's own
-    with pytest.raises(InputError, match="goes with resume"):
+    with pytest.raises(InputError, match="goes with `resume`"):
         minialex.train(photos, **TINY, allow_changed_data=True)
 
 

@@ -130,7 +130,7 @@ def test_it_resumes_to_the_same_bits_without_the_first_weights(before, tmp_path,
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({}, "12 output classes, the data set 2: use --replace-classifier"),
+        ({}, "12 output classes, the data set 2: use `replace_classifier=True`"),
         ({"model": "cifar10", "replace_classifier": True}, "do not fit the first layer"),
         ({"initial": None, "replace_classifier": True}, "goes with `initial`"),
     ],

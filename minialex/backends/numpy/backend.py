@@ -3,6 +3,7 @@
 Requires nothing but NumPy. What is not in a file here is the generic backend's.
 """
 
+import os
 from typing import Any, Self
 
 from array_api_compat import numpy as xp
@@ -10,6 +11,7 @@ from array_api_compat import numpy as xp
 from minialex.backends.numpy.convolution import NumpyConvolution
 from minialex.backends.numpy.crops import NumpyCrops
 from minialex.backends.numpy.sgd import NumpySGD
+from minialex.utils.cores import usable_cores
 from minialex.utils.threads import choose
 
 
@@ -23,5 +25,6 @@ class NumpyBackend(NumpyConvolution, NumpyCrops, NumpySGD):
         if threads is not None:
             from threadpoolctl import ThreadpoolController
 
-            ThreadpoolController().limit(limits=choose(threads))
+            most = max(usable_cores(), os.cpu_count() or 1)
+            ThreadpoolController().limit(limits=choose(threads, most))
         return self

@@ -85,7 +85,7 @@ def prepare(
     if not len(splits.val):
         raise InputError(
             f"no image of {splits.train.name} is held out, and a packed set has a val part: add "
-            "images to its classes, or hold some out (--val-fraction)"
+            "images to its classes, or hold some out (`val_fraction`)"
         )
     root = None if is_builtin(source) else existing_folder(source)
     if root is not None and root.is_file():  # a list of labels: its images are named from there
@@ -215,7 +215,7 @@ def _require_room(folder: Path, needed: int, show: Progress) -> None:
     if needed > free:
         raise InputError(
             f"the packed data needs {_size(needed)}, but {str(existing)!r} has {_size(free)} free: "
-            "free some space, choose another disk, or use --jpeg, which takes about a tenth"
+            "free some space, choose another disk, or use `jpeg=True`, which takes about a tenth"
         )
 
 

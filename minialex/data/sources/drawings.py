@@ -27,6 +27,7 @@ FORMS = ("cross", "disc", "triangle")
 CLASSES = tuple(" ".join(words) for words in product(COLOURS, TEXTURES, FORMS))
 
 DEFAULT_COUNT = 2400  # training images of "shapes"
+_MOST = 10_000_000
 _HUES = {"blue": 0.61, "red": 0.99}
 _OVERSAMPLING = 2  # shapes are drawn larger and averaged down: smooth edges
 _NOISE_SIDE = 512  # one tile of noise serves all images, each at its own offset
@@ -85,6 +86,8 @@ def named_count(data: str) -> int:
 
 def open_drawings(count: int, *, seed: int) -> Splits:
     """`count` training images and a quarter as many for validation."""
+    if count > _MOST:
+        raise InputError(f"shapes:{count} is too many images: ask for at most {_MOST:,}")
     if count < 4 * len(CLASSES):
         raise InputError(
             f"shapes:{count} is too few images: ask for at least {4 * len(CLASSES)}, "
