@@ -190,6 +190,8 @@ def set_up(
         require_resumable(resumed, config)
     held = held_out.open_splits(config, source, resumed)
     splits = held.splits
+    if not len(splits.train):
+        raise InputError(f"{splits.train.name} has no images to train on: add some")
     for line in every_line(splits.remarks):
         show.say_new(line)
     model = resolve_model(config, splits, None if resumed is None else stored_recipe(resumed))

@@ -1,6 +1,7 @@
 """What a run says about itself: its table, its lines, and when it ends."""
 
 import re
+from dataclasses import replace
 from itertools import count
 from types import SimpleNamespace
 
@@ -67,6 +68,15 @@ def test_few_and_uneven_images_are_named():
 def test_the_end_of_a_run_that_gets_no_better(losses, stop, stalled):
     state = State({}, {}, history=[{"val_loss": loss} for loss in losses])
     assert Length(1, 1, stop_early=stop).stalled(state) is stalled
+
+
+@pytest.mark.parametrize(("seconds", "complete"), [(53, False), (55, True), (61, True)])
+def test_the_last_validation_is_part_of_the_minutes(seconds, complete):
+    """It took 6 s before, so that there is time for another epoch until 54 s."""
+    row = {"val_loss": 1.0, "validation_seconds": 6.0}
+    state = State({}, {}, epoch=1, seconds=seconds, history=[row])
+    assert Length(10, 3, minutes=1.0).complete(state) is complete
+    assert not Length(10, 3, minutes=1.0).complete(replace(state, position=4))
 
 
 def test_stopped_early_it_says_so_and_stays_ended(tmp_path, capsys):

@@ -8,8 +8,9 @@ from helpers.tiny import register_tiny
 
 import minialex
 from minialex import models, schedules
-from minialex.data.dataset import Splits
+from minialex.data.dataset import Splits, subset
 from minialex.data.sources.open import open_data
+from minialex.errors import InputError
 from minialex.models.recipe import Recipe
 from minialex.training import fitted_recipe
 from minialex.training.config import TrainConfig, resolve_model
@@ -122,3 +123,9 @@ def test_published_is_the_networks_own():
 def test_no_other_recipe():
     with pytest.raises(ValueError, match='"fitted" or "published", not \'paper\''):
         TrainConfig(recipe="paper")
+
+
+def test_no_images_are_no_data(tmp_path):
+    splits = open_data("shapes:48")
+    with pytest.raises(InputError, match="shapes has no images to train on"):
+        minialex.train(Splits(subset(splits.train, []), splits.val), out=tmp_path / "run")
