@@ -1,10 +1,10 @@
-"""A network, a schedule and a loss of your own, given to minialex without changing it.
+"""A network, a schedule, a loss and an optimiser of your own, without changing minialex.
 
     python examples/plug_in.py
 
-Each of them is a function in a file; on the command line the same file goes with
+Each of them is a function or class in a file; on the command line the same file goes with
 
-    minialex train --model examples/plug_in.py:build --loss examples/plug_in.py:at_temperature
+    minialex train --model examples/plug_in.py:build --optimizer examples/plug_in.py:Adam
 
 A weight file remembers where its network came from and never runs it: whoever loads it says where
 the code is.
@@ -46,6 +46,25 @@ def at_temperature(b: Backend, scores, labels, count=None, dloss=1.0):
     return loss, dscores / 2
 
 
+class Adam:
+    """Kingma and Ba's optimiser: it is called for the array of each parameter in every step.
+
+    Of each parameter there are arrays with the names in `slots`, zeros before the first step. They
+    are part of a run's state, so that a resumed run ends with the same bits.
+    """
+
+    slots = ("mean", "square")
+
+    def __call__(self, b: Backend, weight, gradient, slots, rate, decay, step):
+        """The new weight and its slots; `step` counts from 0, `decay` is the L2 weight decay."""
+        gradient = gradient + decay * weight
+        mean = 0.9 * slots["mean"] + 0.1 * gradient
+        square = 0.999 * slots["square"] + 0.001 * gradient**2
+        size = rate * (1 - 0.999 ** (step + 1)) ** 0.5 / (1 - 0.9 ** (step + 1))
+        weight = weight - size * mean / (b.xp.sqrt(square) + 1e-8)
+        return weight, {"mean": mean, "square": square}
+
+
 def main() -> list[float]:
     """Train for three epochs, load the weights again; returns the loss of each epoch."""
     with tempfile.TemporaryDirectory() as folder:
@@ -54,6 +73,7 @@ def main() -> list[float]:
             model=build,
             schedule=down,
             loss=at_temperature,
+            optimizer=Adam,
             lr=0.003,
             epochs=3,
             batch_size=16,

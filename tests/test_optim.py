@@ -1,15 +1,19 @@
-"""The paper's update by hand, and every schedule at the epochs where it changes."""
+"""Updates by hand, optimisers of one's own, and every schedule at the epochs where it changes."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.tiny import tiny
 
-from minialex import backends, models, schedules
+from minialex import backends, losses, models, optim, parallel, schedules
 from minialex.errors import InputError
 from minialex.models.recipe import Recipe
 from minialex.optim import SGD, Rates
 from minialex.schedules import plateau_drops
+from minialex.training.feed import Tensors
+from minialex.training.step import TrainStep
+from minialex.tree import leaves, map_tree
 
 PAPER = Recipe()
 ORIGINAL = models.get("alexnet-2012").recipe
@@ -48,6 +52,125 @@ def test_the_penalty_is_what_the_decay_descends():
     params = {"fc8": {"weight": np.array([1.0, -2.0]), "bias": np.array([3.0])}}
     assert SGD(PAPER).penalty(b, params) == pytest.approx(0.00025 * (1 + 4 + 9))
     assert SGD(ORIGINAL).penalty(b, params) == pytest.approx(0.00025 * (1 + 4))
+
+
+class Counting:
+    """Sums up gradients and their squares, and takes the sum of both and of the arguments."""
+
+    slots = ("sum", "square")
+
+    def __call__(self, b, weight, gradient, slots, rate, decay, step):
+        after = {"sum": slots["sum"] + gradient, "square": slots["square"] + gradient**2}
+        return weight - rate * (after["sum"] + after["square"]) - decay - 10 * step, after
+
+
+class Constant(Tensors):
+    """A feed that says it can be compiled."""
+
+    compilable = True
+
+
+def own(function):
+    return optim.PLUGINS.make(function, "net.py:own")(replace(PAPER, weight_decay=0.5))
+
+
+def test_an_own_optimiser_gets_each_array_with_its_slots_rate_decay_and_step():
+    devices = parallel.open_devices(tiny(3), "numpy")
+    params = {"fc8": {"weight": np.array([1.0, 2.0]), "bias": np.array([3.0])}}
+    grads = {"fc8": {"weight": np.array([0.5, -1.0]), "bias": np.array([2.0])}}
+    optimiser = own(Counting)
+    slots = optimiser.start(devices, params)
+    for step in (0, 1):
+        optimiser.update(devices, params, slots, grads, Rates(0.1, 0.2, 0.0), step)
+    w, g = np.array([1.0, 2.0]), np.array([0.5, -1.0])
+    w = w - 0.1 * (g + g**2) - 0.5 - 0
+    w = w - 0.1 * (2 * g + 2 * g**2) - 0.5 - 10
+    np.testing.assert_allclose(params["fc8"]["weight"], w)
+    np.testing.assert_allclose(params["fc8"]["bias"], 3 - 0.2 * 6 - 0.5 - 0.2 * 12 - 0.5 - 10)
+    assert slots["sum"]["fc8"]["bias"] == [4.0]
+
+
+@pytest.mark.parametrize("scheme", ["towers", "data", "hybrid"])
+def test_an_own_optimiser_on_two_devices_is_that_of_one(scheme):
+    """Arrays are divided as the parameters are, whatever the division."""
+    network, found = tiny(4), []
+    host = network.init(backends.get("numpy"), 1, "float64")
+    for where in (None, [0, 1]):
+        devices = parallel.open_devices(network, "numpy", where, scheme if where else None)
+        optimiser = own(Counting)
+        params = devices.to_devices(map_tree(np.array, host))
+        grads = devices.to_devices(map_tree(lambda w: np.sin(5 * w), host))
+        slots = optimiser.start(devices, params)
+        for step in (0, 1):
+            optimiser.update(devices, params, slots, grads, Rates(0.1, 0.2, 0.0), step)
+        trees = (params, slots["sum"], slots["square"])
+        found.append([devices.to_numpy(x) for tree in trees for *_, x in leaves(tree)])
+    assert all(np.array_equal(one, two) for one, two in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("give", "words"),
+    [
+        (lambda w: w, "gives ndarray: it must give the weight and its slots"),
+        (lambda w: (w, {}), r"gives the slots \[\]: it has \['kept'\]"),
+        (lambda w: (w, {"kept": w, "more": w}), r"gives the slots \['kept', 'more'\]"),
+        (lambda w: (w[:1], {"kept": w}), r"the weight as float64 \(1,\): it must be float64"),
+        (lambda w: (w, {"kept": w.astype("float32")}), "kept as float32"),
+        (lambda w: (w, {"kept": 0.5}), "kept as float"),
+        (lambda w: 1 / 0, "failed: ZeroDivisionError"),
+    ],
+)
+def test_what_an_own_optimiser_must_give(give, words):
+    class Wrong:
+        slots = ("kept",)
+
+        def __call__(self, b, weight, gradient, slots, rate, decay, step):
+            return give(weight)
+
+    devices, optimiser = parallel.open_devices(tiny(3), "numpy"), own(Wrong)
+    params = {"fc8": {"weight": np.ones(2)}}
+    slots = optimiser.start(devices, params)
+    with pytest.raises(InputError, match=words):
+        optimiser.update(devices, params, slots, params, Rates(0.1, 0.1, 0.0))
+
+
+@pytest.mark.parametrize("slots", ["mean", ("a", "a"), ("a b",), ("average",), (3,)])
+def test_names_of_slots(slots):
+    def one(b, weight, gradient, slots, rate, decay, step):
+        return weight, slots
+
+    one.slots = slots
+    if slots == "mean":  # a single name is not a tuple of letters
+        assert own(one).slots == ("mean",)
+        return
+    with pytest.raises(InputError, match="give a tuple of different names"):
+        own(one)
+
+
+@pytest.mark.parametrize(("optimiser", "compiled"), [(SGD(PAPER), True), (own(Counting), False)])
+def test_steps_are_compiled_with_sgd_alone(optimiser, compiled):
+    devices = parallel.open_devices(tiny(3), "cupy")
+    step = TrainStep(
+        tiny(3), devices, losses.SoftmaxCrossEntropy(), optimiser, feed=Constant(), batch_size=2
+    )
+    assert (step._compiled is not None) is compiled
+
+
+def test_the_optimisers_step_counts_from_where_its_slots_were_zeros():
+    seen = []
+
+    def noting(b, weight, gradient, slots, rate, decay, step):
+        seen.append(step)
+        return weight, slots
+
+    network = tiny(3)
+    devices = parallel.open_devices(network, "numpy")
+    step = TrainStep(network, devices, losses.SoftmaxCrossEntropy(), own(noting))
+    state = step.init()
+    state.step, state.since = 9, 7
+    batch = np.zeros((2, 12, 12, 3), np.float32), np.array([0, 1])
+    step(state, batch, Rates(0.1, 0.1, 0.0))
+    assert set(seen) == {2}
 
 
 def test_plateau_divides_by_ten_three_times_at_most():

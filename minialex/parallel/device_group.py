@@ -108,26 +108,34 @@ class DeviceGroup(Devices):
             for array in part.values()
         )
 
-    def sgd_updates(self, updates: Sequence[tuple], momentum: float) -> list[tuple[Any, Any]]:
-        updated: list[list[tuple[dict, dict]]] = [[] for _ in updates]
+    def updates(
+        self, function: Callable[[Backend, Sequence[tuple]], list[tuple]], updates: Sequence[tuple]
+    ) -> list[tuple]:
+        # of each update, by device: {array's name: new arrays}
+        new: list[list[dict[str, tuple]]] = [[{} for _ in self.backends] for _ in updates]
+        before_gradient = 0
         for d, b in enumerate(self.backends):
             held = [(j, name) for j, update in enumerate(updates) for name in update[0].parts[d]]
-            own = [
-                (*(x.parts[d][name] for x in updates[j][:3]), *updates[j][3:]) for j, name in held
-            ]
+            own, gradients = [], []
+            for j, name in held:
+                arrays = [x.parts[d][name] for x in updates[j] if isinstance(x, ShardedParameter)]
+                own.append((*arrays, *updates[j][len(arrays) :]))
+                before_gradient = len(arrays) - 1
+                gradients.append(arrays[before_gradient])
             with b.device_context():
-                new = b.sgd_updates(own, momentum)
-            self._reduce.used(d, [update[2] for update in own])
-            for j in range(len(updates)):
-                updated[j].append(({}, {}))
-            for (j, name), (weight, velocity) in zip(held, new, strict=True):
-                updated[j][d][0][name], updated[j][d][1][name] = weight, velocity
+                made = function(b, own)
+            self._reduce.used(d, gradients)
+            for (j, name), found in zip(held, made, strict=True):
+                new[j][d][name] = found
         return [
-            (
-                replace(update[0], parts=tuple(weights for weights, _ in parts)),
-                replace(update[1], parts=tuple(velocities for _, velocities in parts)),
+            tuple(
+                replace(
+                    update[0],
+                    parts=tuple({name: found[i] for name, found in part.items()} for part in parts),
+                )
+                for i in range(before_gradient)
             )
-            for update, parts in zip(updates, updated, strict=True)
+            for update, parts in zip(updates, new, strict=True)
         ]
 
     def whole(self, params: Tree) -> tuple[Backend, Tree]:

@@ -64,8 +64,18 @@ class Devices(ABC):
         """Σ x² of a parameter."""
 
     @abstractmethod
+    def updates(
+        self, function: Callable[[Backend, Sequence[tuple]], list[tuple]], updates: Sequence[tuple]
+    ) -> list[tuple]:
+        """`function` of a backend and of what it holds of `updates`, on each device.
+
+        An update is (weight, ..., gradient, numbers), where all up to the gradient are placed as
+        the weight is. The function gives as many arrays for each as come before the gradient.
+        """
+
     def sgd_updates(self, updates: Sequence[tuple], momentum: float) -> list[tuple[Any, Any]]:
         """Momentum SGD of (weight, velocity, gradient, rate, decay) each: (weight, velocity)."""
+        return self.updates(lambda b, own: b.sgd_updates(own, momentum), updates)
 
     # ------------------------------------------------------------------------------ passes
 
@@ -169,8 +179,11 @@ class SingleDevice(Devices):
     def sum_of_squares(self, x: Any) -> float:
         return self.backend.sum_of_squares(x)
 
-    def sgd_updates(self, updates: Sequence[tuple], momentum: float) -> list[tuple[Any, Any]]:
-        return self.backend.sgd_updates(updates, momentum)
+    def updates(
+        self, function: Callable[[Backend, Sequence[tuple]], list[tuple]], updates: Sequence[tuple]
+    ) -> list[tuple]:
+        with self.backend.device_context():
+            return function(self.backend, updates)
 
     def gradients(
         self,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from minialex import losses, models, schedules
+from minialex import losses, models, optim, schedules
 from minialex.data import own_augmentation
 from minialex.data.dataset import Splits
 from minialex.errors import InputError, unknown
@@ -172,6 +172,9 @@ class TrainConfig:
         type=integer(0),
         metavar="N",
     )
+    optimizer: str = option(
+        optim.DEFAULT, "sgd, or your own as FILE.py:NAME", group=HOW, metavar="NAME"
+    )
     momentum: float | None = option(
         None, "SGD momentum (0.9)", group=HOW, type=Number(float, at_least=0, below=1), metavar="M"
     )
@@ -304,6 +307,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         check(self)
         losses.get(self.loss, self.margin)
+        optim.PLUGINS.get(self.optimizer)
         fitted_recipe.require_recipe(self.recipe)
         require_log(self.log)
         self.fold_numbers()
@@ -313,6 +317,8 @@ class TrainConfig:
             raise InputError(f'dtype is "float32" or "float64", not {self.dtype!r}')
         if self.resize not in (None, "crop", "squash"):
             raise unknown("way to resize", self.resize, ("crop", "squash"))
+        if self.momentum is not None and self.optimizer != optim.DEFAULT:
+            raise InputError("momentum is a number of sgd: leave it out with another optimizer")
         if self.schedule is not None:
             schedules.get(self.schedule)
         if self.augment is not None:
@@ -351,6 +357,7 @@ class TrainConfig:
 _OWN = {
     "model": models.use,
     "loss": losses.use,
+    "optimizer": optim.use,
     "schedule": schedules.use,
     "augment": own_augmentation.use,
 }

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from minialex import optim
 from minialex.data.augment.draws import epoch_order
 from minialex.data.dataset import Splits
 from minialex.data.loading.loader import Loader
@@ -80,7 +81,8 @@ def report(
     folder = Path(run)
     images = None if images is None else integer(1).check("images", images)
     given = given_before(folder, data)
-    given |= {"schedule": None, "loss": "softmax"}  # which may be code, and nothing is trained here
+    # which may be code, and nothing is trained here
+    given |= {"schedule": None, "loss": "softmax", "optimizer": optim.DEFAULT}
     config = TrainConfig(**given)
     classifier = _best(folder, devices)
     splits = held_out.drawn_anew(config, folder)

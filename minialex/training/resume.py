@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from minialex import __version__, schedules
+from minialex import __version__, optim, schedules
 from minialex.data.dataset import Splits
 from minialex.data.image_record import fingerprint, same_data
 from minialex.errors import InputError
@@ -19,6 +19,7 @@ from minialex.utils.options import options
 
 _ADDED = {
     "replace_classifier": False,
+    "optimizer": optim.DEFAULT,
     "recipe": fitted_recipe.PUBLISHED,
 }  # what runs of older versions were started with
 _MAY_CHANGE = ("epochs", "lr", "schedule")  # of the recipe

@@ -2,7 +2,7 @@
 
 config.json           what was asked for, complete enough to resume
 history.csv           one row an epoch
-last.safetensors      the newest state: parameters, velocities, counters
+last.safetensors      the newest state: parameters, optimiser, averages, counters
 best.safetensors      the weights with the lowest validation loss
 classes.txt           class names in label order
 held_out.txt          the images held out for validation, if they were drawn: digest, bytes, name

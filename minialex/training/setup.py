@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from minialex import backends, losses
+from minialex import backends, losses, optim
 from minialex.data.dataset import Dataset, Splits
 from minialex.data.loading.loader import Loader
 from minialex.data.preprocessing import Preprocessing
@@ -17,7 +17,7 @@ from minialex.inference.classifier import Classifier, load
 from minialex.models import Model
 from minialex.models.vgg import deepen
 from minialex.network import Network
-from minialex.optim import SGD
+from minialex.optim import VELOCITY, Optimizer
 from minialex.parallel import DeviceConfig, DeviceGroup, Devices, SingleDevice
 from minialex.training import fitted_recipe, frozen, held_out
 from minialex.training.config import TrainConfig, resolve_model
@@ -68,6 +68,10 @@ class Setup:
             len(self.splits.train), self.model.recipe.epochs, config.minutes, config.stop_early
         )
 
+    @property
+    def optimizer(self) -> Optimizer:
+        return optim.get(self.config.optimizer, self.model.recipe)
+
     def statistics(self) -> Statistics:
         """The training images' mean and colour axes, as the data set has them or measured."""
         train, loader, size = self.splits.train, self.loaders[0], self.model.recipe.image_size
@@ -95,8 +99,9 @@ class Setup:
         params = self.devices.to_devices(self.first_params())
         momentum = None if self.start is None else self.start.momentum
         if momentum is None:
-            return State(params, SGD(self.model.recipe).start(self.devices, params))
-        return State(params, self.devices.to_devices(momentum.velocities), momentum.step)
+            return State(params, self.optimizer.start(self.devices, params))
+        velocities = self.devices.to_devices(momentum.velocities)
+        return State(params, {VELOCITY: velocities}, momentum.step)
 
     def classifier(
         self, state: State, statistics: Statistics, about: dict[str, Any] | None = None
@@ -172,7 +177,7 @@ class Setup:
             devices.network,
             devices,
             losses.get(config.loss, config.margin),
-            SGD(model.recipe),
+            self.optimizer,
             feed=feed,
             batch_size=model.recipe.batch_size,
             seed=config.seed,
@@ -222,7 +227,7 @@ def _start(config: TrainConfig, origin: Source, network: Network, splits: Splits
         replace_classifier=config.replace_classifier,
         seed=config.seed,
         dtype=config.dtype,
-        momentum=origin.momentum,
+        momentum=origin.momentum if config.optimizer == optim.DEFAULT else None,
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from minialex.errors import InputError
 from minialex.inference.classifier import Classifier, from_checkpoint
+from minialex.optim import Optimizer
 from minialex.parallel import Devices
 from minialex.training.averaging import Average
 from minialex.training.diagnostics import NotFinite, bad_parameter, lower_rate
@@ -17,13 +18,14 @@ _COUNTERS = (
     *("step", "epoch", "position", "images", "loss_sum", "seconds", "history"),
     *("epoch_seconds", "epoch_waited"),
     *("loss_scale", "good_steps", "changed", "rate_factor", "attempts", "trend", "dropped"),
+    "since",
 )
-_VELOCITY, _AVERAGE = "velocity.", "average."
+_AVERAGE = "average."
 
 
 @dataclass
 class State(StepState):
-    """Parameters, velocities and counters; nothing else is needed to resume."""
+    """Parameters, the optimiser's slots and counters; nothing else is needed to resume."""
 
     position: int = 0  # in the running epoch's order where it goes on
     images: int = 0  # images seen in it: fewer, if some could not be read
@@ -53,9 +55,10 @@ class State(StepState):
     def save(self, path: Path, classifier: Classifier) -> None:
         """Write the checkpoint; one with a number that is not finite is refused."""
         self.require_finite(path, classifier)
-        velocities = map_tree(classifier.devices.to_numpy, self.velocities)
         counters = {name: getattr(self, name) for name in _COUNTERS}
-        tensors = flatten(velocities, _VELOCITY)
+        tensors: dict[str, Any] = {}
+        for slot, tree in self.slots.items():
+            tensors |= flatten(map_tree(classifier.devices.to_numpy, tree), f"{slot}.")
         if self.average.epochs:
             counters["averaged"] = self.average.epochs
             tensors |= flatten(self.average.params, _AVERAGE)
@@ -71,24 +74,31 @@ class State(StepState):
             )
 
 
-def restore(path: Path, devices: Devices) -> tuple[State, Classifier]:
-    """The state and the classifier in a checkpoint."""
+def restore(path: Path, devices: Devices, optimizer: Optimizer) -> tuple[State, Classifier]:
+    """The state, with the optimiser's slots, and the classifier in a checkpoint."""
     tensors, described = checkpoint.load(path)
     classifier = from_checkpoint(path, tensors, described, devices)
     counters = dict(described.get("state") or {})
     average = Average()
     try:
-        velocities = unflatten(tensors, classifier.params, _VELOCITY)
+        slots = {
+            slot: classifier.devices.to_devices(unflatten(tensors, classifier.params, f"{slot}."))
+            for slot in optimizer.slots
+        }
         if epochs := counters.pop("averaged", 0):
             average = Average(epochs, unflatten(tensors, classifier.params, _AVERAGE))
-    except KeyError:
+    except KeyError as missing:
+        if described.get("state") is None:
+            raise InputError(
+                f"{path} holds weights but no training state: resume from last.safetensors"
+            ) from None
         raise InputError(
-            f"{path} holds weights but no training state: resume from last.safetensors"
+            f"{path} has no {missing.args[0]}, which the optimizer needs: has its code changed "
+            "since the run was started?"
         ) from None
     if unknown := sorted(set(counters) - set(_COUNTERS)):
         raise InputError(
             f"{path} has a training state with {', '.join(unknown)}, which this version of "
             "minialex does not know: resume it with the version that wrote it"
         )
-    placed = classifier.devices.to_devices(velocities)
-    return State(classifier.params, placed, average=average, **counters), classifier
+    return State(classifier.params, slots, average=average, **counters), classifier

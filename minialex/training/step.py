@@ -22,7 +22,7 @@ from minialex.errors import InputError
 from minialex.layers import Mode
 from minialex.losses import Loss
 from minialex.network import Network
-from minialex.optim import SGD, Rates
+from minialex.optim import VELOCITY, Optimizer, Rates, Slots
 from minialex.parallel import Devices
 from minialex.precision import LossScale
 from minialex.training.feed import Feed, Tensors
@@ -31,14 +31,20 @@ from minialex.tree import Tree, leaves
 
 @dataclass
 class StepState:
-    """Parameters, velocities and counters: all that a step changes."""
+    """Parameters, what the optimiser keeps of each, and counters: all that a step changes."""
 
     params: Tree
-    velocities: Tree
+    slots: Slots
     step: int = 0  # updates done
     epoch: int = 0  # epochs finished
     loss_scale: float = LossScale.value  # of fp16 (see `LossScale`)
     good_steps: int = 0
+    since: int = 0  # the step at which the slots were zeros
+
+    @property
+    def velocities(self) -> Tree:
+        """What SGD keeps: all that a compiled step changes beside the parameters."""
+        return self.slots[VELOCITY]
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,7 @@ class TrainStep:
         network: Network,
         devices: Devices,
         loss: Loss,
-        optimizer: SGD,
+        optimizer: Optimizer,
         *,
         feed: Feed | None = None,
         batch_size: int | None = None,
@@ -91,7 +97,7 @@ class TrainStep:
         self.feed: Feed = feed or Tensors(dtype)
         self.batch_size, self.seed, self.dtype = batch_size, seed, dtype
         self._pending: deque[_Pending] = deque()
-        compilable = batch_size is not None and self.feed.compilable
+        compilable = batch_size is not None and self.feed.compilable and optimizer.compilable
         self._compiled = devices.compile(self) if compilable else None
 
     def init(self, seed: int = 0) -> StepState:
@@ -185,7 +191,8 @@ class TrainStep:
                 if scaling:
                     for layer, name, x in leaves(grads):  # in turn, so that each old one goes
                         grads[layer][name] = self.devices.scale(x, 1 / scale.value)
-                self.optimizer.update(self.devices, state.params, state.velocities, grads, rates)
+                done = state.step - state.since
+                self.optimizer.update(self.devices, state.params, state.slots, grads, rates, done)
         if scaling:
             after = scale.after(overflow)
             state.loss_scale, state.good_steps = after.value, after.good_steps

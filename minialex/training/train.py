@@ -143,7 +143,7 @@ class _Start:
     def resumed(self, changed: str = "") -> tuple[Trainer, State]:
         """Take up the newest state; `changed` says what is different about the data."""
         setup, show = self.setup, self.setup.show
-        state, before = restore(self.folder / "last.safetensors", setup.devices)
+        state, before = restore(self.folder / "last.safetensors", setup.devices, setup.optimizer)
         recipe, length = setup.model.recipe, setup.length
         if not length.complete(state):
             show.say(f"resuming {self.folder} in epoch {state.epoch + 1}, after step {state.step}")

@@ -17,7 +17,7 @@ from minialex.errors import InputError
 from minialex.inference.classifier import Classifier, load
 from minialex.inference.evaluation import Evaluation, evaluate_model
 from minialex.models.recipe import Recipe
-from minialex.optim import SGD, Rates
+from minialex.optim import Rates
 from minialex.training import announce, diagnostics, recovery
 from minialex.training.averaging import Average
 from minialex.training.diagnostics import NotFinite
@@ -220,7 +220,7 @@ class Trainer:
         `timed`: images that `epoch_seconds` were spent on; without any, the row has no speed.
         """
         start = time.monotonic()
-        recipe, average = self.recipe, self._average(state)
+        average = self._average(state)
         # the state has it after the validation, in which the run may be stopped and saved
         evaluation = self.validate(replace(state, average=average))
         spent = state.epoch_seconds
@@ -236,7 +236,7 @@ class Trainer:
             "images_per_second": rate and round(rate, 2),
             "learning_rate": rates.weight,
             "train_loss": state.loss_sum / max(1, state.images - state.dropped),
-            "l2_loss": SGD(recipe).penalty(self.initial.devices, state.params),
+            "l2_loss": self.step.optimizer.penalty(self.initial.devices, state.params),
             "val_loss": evaluation and evaluation.loss,
             "val_top1_error": evaluation and evaluation.top1_error,
             "val_top5_error": evaluation and evaluation.top5_error,
@@ -297,7 +297,8 @@ class Trainer:
         devices, dtype = self.initial.devices, np.dtype(self.initial.dtype)
         # which may have been stored in float16
         state.params = devices.to_devices(map_tree(lambda x: x.astype(dtype, copy=False), params))
-        state.velocities = SGD(self.recipe).start(devices, state.params)
+        state.slots = self.step.optimizer.start(devices, state.params)
+        state.since = state.step
         state.average = Average()
         state.attempts, state.trend = state.attempts + 1, recovery.Trend().as_tuple()
         state.rate_factor *= recovery.FACTOR

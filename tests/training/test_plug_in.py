@@ -1,4 +1,4 @@
-"""Networks, losses and schedules of a user's own: trained, saved, loaded, resumed, refused."""
+"""What users plug in, such as networks and optimisers: trained, saved, loaded, resumed, refused."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from helpers.tiny import register_tiny, tiny
 from safetensors import safe_open
 
 import minialex
-from minialex import losses, models, schedules
+from minialex import losses, models, optim, schedules
 from minialex.cli import main
 from minialex.data import own_augmentation
 from minialex.errors import InputError
@@ -46,6 +46,18 @@ def snow(image, draw):
     image[draw.random(image.shape[:2]) < 0.2] = 255
     return image
 
+class Adam:
+    slots = ("mean", "square")
+
+    def __call__(self, b, weight, gradient, slots, rate, decay, step):
+        mean = 0.9 * slots["mean"] + 0.1 * (gradient + decay * weight)
+        square = 0.99 * slots["square"] + 0.01 * gradient**2
+        size = rate * (1 - 0.99 ** (step + 1)) ** 0.5 / (1 - 0.9 ** (step + 1))
+        return weight - size * mean / (b.xp.sqrt(square) + 1e-4), {"mean": mean, "square": square}
+
+def no_state(b, weight, gradient, slots, rate, decay, step):
+    return weight - rate * gradient
+
 def squares(b, scores, labels, count=None, dloss=1.0):
     n = count or len(scores)
     wanted = b.xp.zeros_like(scores)
@@ -59,7 +71,7 @@ def forgotten(monkeypatch):
     """Nothing is known that another test plugged in; -> forgets what this one did."""
 
     def forget():
-        for registry in (models.registry, losses, schedules, own_augmentation):
+        for registry in (models.registry, losses, optim, schedules, own_augmentation):
             monkeypatch.setattr(registry.PLUGINS, "registered", {})
 
     forget()
@@ -114,7 +126,7 @@ def test_a_changed_network_of_that_name_is_refused_by_its_shapes(own, forgotten)
 
 def test_a_resumed_run_takes_no_code_from_its_folder(own, forgotten):
     half = {"model": "net.py:small", "schedule": "net.py:half", "loss": "net.py:squares"}
-    half["augment"] = "net.py:snow"
+    half |= {"augment": "net.py:snow", "optimizer": "net.py:Adam"}
     whole = train(**half, epochs=2, out="whole").classifier
     train(**half, epochs=2, max_steps=1)
     stored = json.loads((own.parent / "run" / "config.json").read_text())["settings"]
@@ -125,7 +137,7 @@ def test_a_resumed_run_takes_no_code_from_its_folder(own, forgotten):
         rest = {name: value for name, value in half.items() if name != left_out}
         with pytest.raises(InputError, match=f"name it: give its file again, --{left_out} PATH/"):
             minialex.train(stripes(16, 8), out="run", resume=True, progress=False, **rest)
-    assert times_run(own) == count + 12
+    assert times_run(own) == count + 20  # four others are named, five times
     forgotten()
     done = minialex.train(stripes(16, 8), out="run", resume=True, progress=False, **half).classifier
     for layer, parameters in done.params.items():
@@ -153,6 +165,10 @@ def test_registered_names_are_known_everywhere(monkeypatch, tmp_path, capsys):
     schedules.register("own-rate", lambda recipe, epoch, errors: 0.25)
     assert models.variants()["own-net"].summary == "mine"
     assert train(model="own-net", schedule="own-rate", lr=0.04).history[0]["learning_rate"] == 0.01
+    optim.register("own-step", lambda b, w, g, slots, rate, decay, step: (w - rate * g, slots))
+    assert train(model="own-net", optimizer="own-step", out="stepped").history
+    with pytest.raises(InputError, match="did you mean 'own-step'"):
+        train(optimizer="own-stop")
     with pytest.raises(InputError, match="did you mean 'own-net'"):
         models.get("own-ned")
     with pytest.raises(InputError, match="did you mean 'own-rate'"):
@@ -180,6 +196,9 @@ def test_the_builtin_networks_files_stay_as_they_were(tmp_path, monkeypatch):
         ("summary three.py:build --classes 4", "has 3 outputs and the data 4 classes"),
         ("train --data shapes:48 --schedule net.py:name", "the schedule .*net.py:name gives '8'"),
         ("train --data shapes:48 --loss net.py:square", "did you mean 'squares'"),
+        ("train --data shapes:48 --optimizer net.py:no_state", "gives ndarray: it must give the w"),
+        ("train --data shapes:48 --optimizer adam", "unknown optimizer 'adam'"),
+        ("train --data shapes:48 --optimizer net.py:Adam --momentum 0.9", "a number of sgd"),
         ("predict shapes:1 --model net.py:bulid", "did you mean 'build'"),
         ("predict shapes:1 --model alexnat", "did you mean 'alexnet'"),
     ],

@@ -13,6 +13,7 @@ from minialex.errors import TrainingError
 from minialex.training import recovery
 from minialex.training.recovery import Trend
 from minialex.training.trainer import Trainer
+from minialex.utils.checkpoint import load_metadata
 
 CHANCE = log(10)
 TINY = {"model": "tiny", "batch_size": 4, "backend": "numpy", "lr": 0.002, "progress": False}
@@ -123,6 +124,8 @@ def test_stopped_and_resumed_it_goes_back_to_the_same_bits(monkeypatch, tmp_path
     minialex.train(out=parts, resume=True, progress=False)
     ours, theirs = (load_file(folder / "last.safetensors") for folder in (whole, parts))
     assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
+    # the optimiser counts its steps from there
+    assert load_metadata(parts / "last.safetensors")["state"]["since"] == 6
 
 
 def test_after_some_ways_back_it_ends_with_advice(tmp_path):

@@ -11,7 +11,7 @@ from minialex.bench.gpu.plan import Plan, Run, on_device
 from minialex.fusion import Stage
 from minialex.layers import Dropout, Layer, MaxPool, Mode, ReLU
 from minialex.network import Network
-from minialex.optim import SGD
+from minialex.optim import SGD, VELOCITY
 from minialex.parallel import SingleDevice
 from minialex.training.feed import input_channels
 
@@ -85,7 +85,7 @@ def _listed(b: Any, plan: Plan) -> Iterator[tuple[str, int, Run]]:
     loss = losses.SoftmaxCrossEntropy()
     yield "loss", 2 * scores.nbytes, partial(loss, b, scores, labels, None, 1.0)
     params = SingleDevice(network, b).to_devices(network.init(backends.get("numpy"), 0))
-    velocities = SGD(recipe).start(b, params)
+    velocities = SGD(recipe).start(b, params)[VELOCITY]
     triples = [
         (value, velocities[layer][name], velocities[layer][name], 0.0, 0.0)
         for layer, of_layer in params.items()

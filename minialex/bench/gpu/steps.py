@@ -11,7 +11,7 @@ from minialex.bench.gpu.plan import Plan, Run, timed
 from minialex.bench.gpu.whole import Whole
 from minialex.layers import Mode
 from minialex.network import Network
-from minialex.optim import SGD, Rates
+from minialex.optim import SGD, VELOCITY, Rates
 from minialex.parallel import DeviceConfig, Devices, SingleDevice
 
 
@@ -113,7 +113,7 @@ class Resident:
         found = models.get(model)
         self.devices, self.network, self.sgd = devices, found.network, SGD(found.recipe)
         self.params = devices.to_devices(found.network.init(backends.get("numpy"), 0))
-        self.velocities = self.sgd.start(devices, self.params)
+        self.slots = self.sgd.start(devices, self.params)
         self.images = _images((batch, *found.network.input_shape))
         self.labels = np.arange(batch) % found.network.classes
         self._there: dict[Any, Any] = {}
@@ -130,7 +130,7 @@ class Resident:
         """Forward, backward, update."""
         mode, loss = Mode(training=True), losses.SoftmaxCrossEntropy()
         _, grads = self.devices.gradients(self.params, self.input, self.labels, loss, mode)
-        self.sgd.update(self.devices, self.params, self.velocities, grads, Rates(0.01, 0.01, 0.0))
+        self.sgd.update(self.devices, self.params, self.slots, grads, Rates(0.01, 0.01, 0.0))
 
 
 def captured(model: str, b: Any, batch: int) -> Run:
@@ -155,7 +155,7 @@ def captured(model: str, b: Any, batch: int) -> Run:
             weight, copy = r.params[layer][name], own[layer][name]
             arrays.append(
                 (
-                    *(weight, r.velocities[layer][name], grads[layer][name]),
+                    *(weight, r.slots[VELOCITY][layer][name], grads[layer][name]),
                     None if copy is weight else copy,
                 )
             )
