@@ -12,6 +12,7 @@ from typing import Any
 from minialex.errors import InputError
 from minialex.models.recipe import Recipe
 from minialex.optim import Rates
+from minialex.utils.arguments import plain
 from minialex.utils.plugins import Registry, run
 
 # (recipe, epochs done with their fraction, validation top-1 error of each epoch) -> rates
@@ -113,7 +114,7 @@ class Own:
     source: str
 
     def __call__(self, recipe: Recipe, epoch: float, errors: Sequence[float]) -> Rates:
-        found = run(f"the schedule {self.source}", self.function, recipe, epoch, errors)
+        found = plain(run(f"the schedule {self.source}", self.function, recipe, epoch, errors))
         if isinstance(found, Rates):
             return found
         if isinstance(found, bool) or not isinstance(found, int | float) or not isfinite(found):

@@ -232,3 +232,16 @@ def test_step_cosine_constant():
 def test_an_unknown_schedule_is_refused():
     with pytest.raises(InputError, match="did you mean 'cosine'"):
         schedules.get("cosin")
+
+
+@pytest.mark.parametrize("factor", [0.5, np.float32(0.5), np.array(0.5)])
+def test_a_schedule_of_ones_own_gives_a_factor(factor):
+    own = schedules.Own(lambda recipe, epoch, errors: factor, "own.py:half")
+    assert own(PAPER, 0, []).weight == 0.5 * PAPER.lr
+
+
+@pytest.mark.parametrize("factor", ["0.5", None, True, np.nan, np.float32("inf")])
+def test_other_factors_are_refused(factor):
+    own = schedules.Own(lambda recipe, epoch, errors: factor, "own.py:odd")
+    with pytest.raises(InputError, match=r"own.py:odd gives .* in epoch 2: it must give a factor"):
+        own(PAPER, 2, [])

@@ -8,6 +8,7 @@ transposed back.
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -92,7 +93,7 @@ _SUPPORT: dict[Callable[..., np.ndarray], float] = {_cubic: 2.0, _triangle: 1.0}
 @functools.lru_cache(maxsize=256)
 def _weights(
     length: int, low: float, high: float, size: int, kernel: Callable[[np.ndarray], np.ndarray]
-):
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For each output pixel: its first input pixel, how many it reads, and their weights."""
     scale = (high - low) / size
     stretch = max(scale, 1.0)
@@ -113,7 +114,7 @@ def _weights(
 
 
 @compiled
-def _transpose(source):
+def _transpose(source: Any) -> Any:
     """uint8 (H, W, 3) -> (W, H, 3)."""
     height, width, _ = source.shape
     out = np.empty((width, height, 3), np.uint8)
@@ -128,7 +129,7 @@ def _transpose(source):
 
 
 @compiled
-def _filter(source, first, count, weight):
+def _filter(source: Any, first: Any, count: Any, weight: Any) -> Any:
     """Vertically: uint8 (H, W, 3) -> (rows, W, 3)."""
     height, width, _ = source.shape
     lines, n = source.reshape(height, width * 3), width * 3

@@ -130,12 +130,14 @@ def _chosen(part: Dataset) -> np.ndarray:
     return np.linspace(0, len(part) - 1, min(len(part), _SAMPLE)).astype(np.int64)
 
 
-def _rounded(red, green, blue) -> tuple[float, float, float]:
+def _rounded(red: float, green: float, blue: float) -> tuple[float, float, float]:
     return round(float(red), 2), round(float(green), 2), round(float(blue), 2)
 
 
-def _colour(part: Dataset, chosen: np.ndarray, workers: int | None):
-    """Mean RGB and standard deviation of some images, centre cropped."""
+def _colour(
+    part: Dataset, chosen: np.ndarray, workers: int | None
+) -> tuple[tuple[np.ndarray, float] | None, dict[str, str]]:
+    """Mean RGB and standard deviation of some images, centre cropped, and the unreadable ones."""
     loader = Loader(part, 64, workers=workers, cache_bytes=0)
     means, mean_squares = [], []
     try:

@@ -163,7 +163,7 @@ class Loader:
             indices = order[start:end]
             yield Batch(images, self._labels[indices], np.arange(start, end), indices, end)
 
-    def _start_copy(self, workers: Workers, indices) -> tuple[np.ndarray, list[Future]]:
+    def _start_copy(self, workers: Workers, indices: np.ndarray) -> tuple[np.ndarray, list[Future]]:
         images = np.empty((len(indices), self.size, self.size, self.dataset.channels), np.uint8)
         pieces = min(len(indices), max(self.workers, -(-len(indices) // _SLICE)))
         cuts = np.linspace(0, len(indices), pieces + 1).astype(int)

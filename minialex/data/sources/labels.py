@@ -91,9 +91,8 @@ def find(folders: Iterable[Path], class_ids: tuple[str, ...]) -> Labels | None:
             if (folder / name).is_file():
                 return _pairs(folder / name, class_ids, folders)
         if (folder / ilsvrc_devkit.TRUTH_NAME).is_file():
-            if (
-                mapped := next((f / _MAP for f in folders if (f / _MAP).is_file()), None)
-            ) is not None:
+            mapped = next((f / _MAP for f in folders if (f / _MAP).is_file()), None)
+            if mapped is not None:
                 return _truth(folder / ilsvrc_devkit.TRUTH_NAME, mapped)
             raise InputError(
                 f"{folder / ilsvrc_devkit.TRUTH_NAME} numbers the classes as the development kit "

@@ -194,8 +194,8 @@ def _layer(
 def _convolution(column: list[Node], here: list[str]) -> Conv2D:
     node = column[0]
     if node.flag("randsparse", False) or not node.flag("sharedbiases", True):
-        raise ValueError(f"layer {node.name!r}: sparse connections, and biases of single pixels, "
-                         "do not exist here")  # fmt: skip
+        what = "sparse connections, and biases of single pixels"
+        raise ValueError(f"layer {node.name!r}: {what}, do not exist here")
     own = len(here) > 1 and all(
         one.inputs == (name,) for one, name in zip(column, here, strict=False)
     )
