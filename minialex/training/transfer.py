@@ -90,7 +90,7 @@ def _form(config: TrainConfig, source: Model | None = None) -> Mapping[str, Any]
     new = models.new_options(config.model or "")
     if source is not None:
         name, options = source.name, source.options
-    elif new and config.shallow is not None:
+    elif new and config.shallow is not None and not is_foreign(Path(config.shallow)):
         described = checkpoint.load_metadata(weight_file(Path(config.shallow))).get("model") or {}
         name, options = described.get("name", ""), described.get("options") or {}
     else:

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from helpers.noise import Noise
+from helpers.portables import drawn
 from safetensors.numpy import load_file
 
 import minialex
@@ -12,6 +13,7 @@ from minialex import backends, models
 from minialex.data.dataset import Splits
 from minialex.data.preprocessing import Preprocessing
 from minialex.errors import InputError
+from minialex.exchange.write import write
 from minialex.layers import Conv2D, Dense, Dropout, InitialDraw
 from minialex.models.vgg import SHARED, deepen, vgg
 from minialex.utils import checkpoint
@@ -149,3 +151,14 @@ def test_runs_keep_the_form_they_were_started_with(tmp_path, old):
         deeper = {**first, "model": "vgg-16", **start}
         found = minialex.train(data, **deeper, out=tmp_path / next(iter(start)))
         assert forms(found.classifier.model.network) == {not old}
+
+
+def test_a_shallow_network_of_another_programs_file(tmp_path):
+    """Its form of dropout is what new networks have; from our own files the form is taken over."""
+    path = tmp_path / "vgg11.safetensors"
+    write(drawn(vgg(12, configuration="A", inverted=True, **FEW)), path)
+    given = {**SMALL, "model": "vgg-16", "model_options": FEW, "shallow": path, "lr": 1e-30}
+    found = minialex.train("shapes:48", allow_upscaling=True, out=tmp_path / "d", **given)
+    assert found.classifier.model.options["inverted"] is True
+    first = minialex.load(path, "numpy").params["conv1_1"]["weight"]
+    np.testing.assert_allclose(found.classifier.params["conv1_1"]["weight"], first, rtol=1e-5)
