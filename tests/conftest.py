@@ -73,6 +73,14 @@ def _no_reports():
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_kept_weights(tmp_path_factory):
+    """Weights are kept in a folder of the tests, never in the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINIALEX_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
+
+
 @pytest.fixture
 def reports(monkeypatch):
     """Trainings of this test end with results.html."""

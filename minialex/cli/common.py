@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 PHOTOS = "image files, folders of images, or shapes:N for N built-in drawings"
 
-_MODEL_FILE = "run folder or weight file (default: the newest run in runs/)"
+_MODEL_FILE = "run folder, weight file or kept weights (default: the newest run in runs/)"
 _OWN_MODEL = "own_model"
 
 

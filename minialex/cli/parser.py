@@ -23,6 +23,7 @@ from minialex.cli import (
     reproduce,
     summary,
     train,
+    weights,
 )
 from minialex.errors import InputError
 
@@ -36,6 +37,7 @@ COMMANDS = {
     "kernels": kernels,
     "neighbors": neighbors,
     "report": report,
+    "weights": weights,
     "export": export,
     "import": import_weights,
     "reproduce": reproduce,

@@ -24,7 +24,7 @@ from minialex.models import Model, registry
 from minialex.models.recipe import Recipe
 from minialex.parallel import DeviceConfig, Devices
 from minialex.tree import Tree, flatten, map_tree
-from minialex.utils import checkpoint
+from minialex.utils import checkpoint, weight_names
 from minialex.utils.arguments import FilePath, integer
 from minialex.utils.composed import all_composed
 from minialex.utils.table import html
@@ -183,10 +183,12 @@ class Classifier:
         tensors: dict | None = None,
         *,
         half: bool = False,
+        accuracy: float | None = None,
     ) -> None:
         """Write a weight file; with a training `state` and `tensors`, one to resume from.
 
-        With `half` the parameters are rounded to float16, which takes half the room.
+        With `half` the parameters are rounded to float16, which takes half the room. `accuracy` is
+        noted in it, for lists of weights.
         """
         path = FilePath().check("path", path)
         statistics = self.preprocessing.statistics
@@ -208,6 +210,7 @@ class Classifier:
             "statistics_count": statistics.count,
             "data": self.data,
             "state": state,
+            **({} if accuracy is None else {"accuracy": accuracy}),
         }
         fixed = {
             "preprocessing.mean": statistics.mean,
@@ -278,6 +281,7 @@ def load(
 ) -> Classifier:
     """The classifier in a weight file, ours or another program's, or the best one of a run folder.
 
+    Where there is no such path, weights that were kept by this name (`minialex train --keep NAME`).
     `backend` to `threads` are the fields of `DeviceConfig`. `model` is needed for a network of your
     own that is not registered: its function, or FILE.py:FUNCTION. Raises InputError for a file that
     is damaged or holds something else, FileNotFoundError for none.
@@ -288,7 +292,7 @@ def load(
 
 def load_on(path: str | Path, devices: DeviceConfig) -> Classifier:
     """`load`, with the devices as one value."""
-    path = Path(FilePath().check("path", path))
+    path = weight_names.located(Path(FilePath().check("path", path)))
     if is_foreign(path):
         return from_portable(read(path), devices)
     path = weight_file(path)
@@ -323,7 +327,7 @@ def weight_file(path: Path) -> Path:
                 return path / name
         raise InputError(f"{path} has no best.safetensors or last.safetensors: not a run folder")
     if not path.exists():
-        raise FileNotFoundError(f"no file or folder {path}: name a run folder or a weight file")
+        raise weight_names.missing(path)
     return path
 
 

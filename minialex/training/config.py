@@ -21,6 +21,7 @@ from minialex.models.recipe import Recipe
 from minialex.parallel import DeviceConfig
 from minialex.training import augmentation_options, fitted_recipe
 from minialex.training.watch import require_log
+from minialex.utils import weight_names
 from minialex.utils.arguments import (
     FRACTION,
     SEED,
@@ -79,8 +80,8 @@ class TrainConfig:
     )
     initial: str | Path | None = option(
         None,
-        "fine-tune: a weight file or run folder to start from, layer by layer up to where the "
-        "networks differ",
+        "fine-tune: a weight file, a run folder or kept weights (--keep) to start from, layer by "
+        "layer up to where the networks differ",
         group=WHAT,
         type=FilePath(),
         flag="--from",
@@ -263,6 +264,14 @@ class TrainConfig:
         type=Flag(),
         free_on_resume=True,
     )
+    keep: str | None = option(
+        None,
+        "at the end keep the best weights by this name in your data folder, in float16: --from "
+        "NAME starts from them anywhere",
+        group=RUN,
+        metavar="NAME",
+        free_on_resume=True,
+    )
     log_steps: int | None = option(
         None,
         "a row in steps.csv every N steps; 0: none (default: each of the first 100,000, then one "
@@ -319,6 +328,8 @@ class TrainConfig:
             raise unknown("way to resize", self.resize, ("crop", "squash"))
         if self.momentum is not None and self.optimizer != optim.DEFAULT:
             raise InputError("momentum is a number of sgd: leave it out with another optimizer")
+        if self.keep is not None:
+            weight_names.require(self.keep)
         if self.schedule is not None:
             schedules.get(self.schedule)
         if self.augment is not None:

@@ -63,6 +63,10 @@ def cross_validate(
         raise InputError("fold is one of the folds that are all trained here: leave it out")
     given = {"data": data, **arguments}
     config, _ = parse(plug_in({**given, "fold": f"1/{folds}"}))
+    if config.keep is not None:
+        raise InputError(
+            "keep goes with one training, and folds are several: leave out one of the two"
+        )
     name = open_splits(config, None, None).splits.train.name
     folder = run_folder.new_folder(out, f"{name}-{folds}-folds")
     done: list[Fold] = []

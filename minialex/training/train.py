@@ -12,6 +12,7 @@ from minialex.models.recipe import Recipe
 from minialex.parallel import DeviceConfig
 from minialex.training import announce, held_out, memory_estimate, report, run_folder
 from minialex.training.config import TrainConfig, parse, plug_in, signature
+from minialex.training.kept import keep
 from minialex.training.loop import run_to_end
 from minialex.training.result import Result
 from minialex.training.resume import changes, inherited, rate_jump, stored_config
@@ -88,7 +89,10 @@ def train_shown(
             raise TrainingError(
                 memory_estimate.too_little(model.network, batch, setup.devices)
             ) from None
-        if config.report and not result.interrupted and trainer.length.ended(state):
+        ended = not result.interrupted and trainer.length.ended(state)
+        if ended and config.keep is not None:
+            show.say(keep(folder, config.keep))
+        if ended and config.report:
             result = replace(result, interrupted=report.leave(trainer, state))
         return result
 

@@ -23,7 +23,7 @@ from minialex.parallel import DeviceConfig
 from minialex.training import run_folder
 from minialex.training.config import TrainConfig
 from minialex.tree import Tree, map_tree
-from minialex.utils import checkpoint
+from minialex.utils import checkpoint, weight_names
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def choose_model(config: TrainConfig, resumed: Path | None) -> tuple[TrainConfig
 
     A run that is resumed has its weights in its own folder: what it started from is not read again.
     """
-    config = _defined(config)
+    config = _defined(_located(config))
     if resumed is not None and (resumed / "last.safetensors").exists():
         before = run_folder.read_config(resumed)["settings"]
         if config.initial is not None and config.model is None:
@@ -62,6 +62,16 @@ def choose_model(config: TrainConfig, resumed: Path | None) -> tuple[TrainConfig
         return _with_options(config, _form(config, model)), source
     merged = {**model.options, **(config.model_options or {})}
     return replace(config, model=model.name, model_options=merged or None), source
+
+
+def _located(config: TrainConfig) -> TrainConfig:
+    """The configuration with the files of weights that it names."""
+    found: dict[str, Any] = {
+        name: weight_names.located(Path(given))
+        for name in ("initial", "shallow")
+        if (given := getattr(config, name)) is not None
+    }
+    return replace(config, **found)
 
 
 def _defined(config: TrainConfig) -> TrainConfig:
