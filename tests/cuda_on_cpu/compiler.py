@@ -112,10 +112,9 @@ def library(source: str, flags: tuple[str, ...]) -> ctypes.PyDLL:
     here = Path(__file__).parent
     extra = tuple(os.environ.get("MINIALEX_TEST_CXXFLAGS", "").split())
     plain = [flag for flag in flags if flag.startswith("-D")]
-    # products of tiles run long; of the others most of the time is compilation
-    speed = "-O3" if any(flag.startswith("-DTILE_N") for flag in flags) else "-O1"
     command = [
-        *(compiler, "-std=c++17", speed, "-shared", "-fPIC", "-w", "-ffp-contract=off"),
+        # -O1: most of a first run's time is compilation, and little is gained from more
+        *(compiler, "-std=c++17", "-O1", "-shared", "-fPIC", "-w", "-ffp-contract=off"),
         # jumps between stacks are what fibers do
         *("-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=0", f"-I{here}", *plain, *extra),
     ]

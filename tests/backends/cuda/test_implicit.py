@@ -235,19 +235,25 @@ def test_which_tiles_and_parts():
         # reads a tile too early
         ("implicit", "wait_copies<STAGES - 2>()", "wait_copies<STAGES - 1>()"),
         ("wgmma", "wait_copies<AHEAD - 1>()", "wait_copies<AHEAD>()"),
-        ("implicit", "__syncthreads();  // this stage has arrived", "// this stage has arrived"),
-        ("wgmma", "__syncthreads();  // this step's tiles", "// this step's tiles"),
-        ("implicit", "c1 == 0)", "c1 == 1)"),  # where the row of ones is
-        # copies over a tile that products still read
-        ("wgmma", "wait_products<1>();", "wait_products<2>();"),
-        (
-            "implicit",
-            "lane % 8 + lane / 16 * 8;\n            load_transposed",
-            "lane % 8;\n            load_transposed",
+        # each of these takes the C++ compiler some seconds
+        *(
+            pytest.param(*mistake, marks=pytest.mark.slow)
+            for mistake in (
+                ("implicit", "__syncthreads();  // this stage has", "// this stage has"),
+                ("wgmma", "__syncthreads();  // this step's tiles", "// this step's tiles"),
+                ("implicit", "c1 == 0)", "c1 == 1)"),  # where the row of ones is
+                # copies over a tile that products still read
+                ("wgmma", "wait_products<1>();", "wait_products<2>();"),
+                (
+                    "implicit",
+                    "lane % 8 + lane / 16 * 8;\n            load_transposed",
+                    "lane % 8;\n            load_transposed",
+                ),
+                ("wgmma", "slice * 16 * strip", "slice * 8 * strip"),
+                ("wgmma", "leading = ALONG ? 1 : DEPTH * strip", "leading = 8 * strip"),
+                ("wgmma", "(strip == 8 ? 1 : 2) << 62", "1 << 62"),
+            )
         ),
-        ("wgmma", "slice * 16 * strip", "slice * 8 * strip"),
-        ("wgmma", "leading = ALONG ? 1 : DEPTH * strip", "leading = 8 * strip"),
-        ("wgmma", "(strip == 8 ? 1 : 2) << 62", "1 << 62"),
     ],
 )
 def test_a_planted_mistake_is_caught(monkeypatch, way, right, mistaken):

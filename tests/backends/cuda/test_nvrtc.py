@@ -51,7 +51,9 @@ def test_products_on_tensor_cores(family, storage):
         assert complaints(kernels.source(family), architecture, options) == []
 
 
-@pytest.mark.parametrize("tile", implicit.TILES)
+@pytest.mark.parametrize(
+    "tile", [pytest.param(t, marks=pytest.mark.slow if t < 128 else ()) for t in implicit.TILES]
+)
 @pytest.mark.parametrize("family", kernels.TENSOR_FAMILIES)
 def test_products_of_warpgroups(family, tile):
     """Compiled for 9.0's own features; the compiler warns where it cannot let products overlap."""

@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from minialex import backends
@@ -29,6 +29,7 @@ def test_one_and_several_threads_agree():
     assert_close(several.convolution_weight_gradient(x, y, (3, 3), *geometry), dw, "float64", 300)
 
 
+@settings(max_examples=40)
 @given(
     st.integers(1, 3),
     st.sampled_from([(3, 1), (4, 1), (5, 1), (6, 2), (7, 2), (11, 4)]),
