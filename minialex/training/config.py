@@ -327,7 +327,7 @@ class TrainConfig:
         if self.resize not in (None, "crop", "squash"):
             raise unknown("way to resize", self.resize, ("crop", "squash"))
         if self.momentum is not None and self.optimizer != optim.DEFAULT:
-            raise InputError("momentum is a number of sgd: leave it out with another optimizer")
+            raise InputError("`momentum` is a number of sgd: leave it out with another `optimizer`")
         if self.keep is not None:
             weight_names.require(self.keep)
         if self.schedule is not None:

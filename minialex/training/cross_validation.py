@@ -65,7 +65,7 @@ def cross_validate(
     config, _ = parse(plug_in({**given, "fold": f"1/{folds}"}))
     if config.keep is not None:
         raise InputError(
-            "keep goes with one training, and folds are several: leave out one of the two"
+            "`keep` goes with one training, and folds are several: leave out one of the two"
         )
     name = open_splits(config, None, None).splits.train.name
     folder = run_folder.new_folder(out, f"{name}-{folds}-folds")

@@ -50,7 +50,7 @@ from minialex.utils import checkpoint
         ("evaluate --model-file runs/none", "runs/none: name a run folder or a weight file"),
         ("evaluate --model-file none", "no weights are kept by that name"),
         ("train --data shapes:48 --keep a/b", "cannot be the name of kept weights"),
-        ("train --data shapes:48 --folds 2 --keep mine", "keep goes with one training"),
+        ("train --data shapes:48 --folds 2 --keep mine", "--keep goes with one training"),
         ("weights --keep runs/tiny a.b", "cannot be the name of kept weights"),
         ("weights --keep runs/none mine", "runs/none: name a run folder"),
         ("evaluate --model-file empty", "not a run folder"),

@@ -49,7 +49,7 @@ def test_what_cannot_be_frozen(name, words):
 def test_frozen_layers_keep_their_bits_and_the_others_learn(source, tmp_path, averaged):
     first, *_, last = models.get("tiny", 12).network.parameter_shapes()
     given = {**TINY, "initial": source, "epochs": 2, "replace_classifier": True}
-    given["average_epochs"] = averaged
+    given |= {"average_epochs": averaged, "lr": 0.05}
     result = minialex.train("shapes:48", freeze=first, out=tmp_path / "run", **given)
     before, after = weights(source), weights(tmp_path / "run")
     assert np.array_equal(before[f"{first}.weight"], after[f"{first}.weight"])
@@ -58,6 +58,8 @@ def test_frozen_layers_keep_their_bits_and_the_others_learn(source, tmp_path, av
     evaluation = minialex.load(tmp_path / "run").evaluate()
     assert evaluation.loss == pytest.approx(best["val_loss"], rel=1e-5)
     assert evaluation.top1_error == best["val_top1_error"]
+    last = result.classifier.evaluate()  # the mean, if there is one
+    assert last.loss == pytest.approx(result.history[-1]["val_loss"], rel=1e-5)
 
 
 def test_frozen_stopped_and_resumed_ends_with_the_same_bits(source, tmp_path):

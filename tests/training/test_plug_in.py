@@ -198,7 +198,10 @@ def test_the_builtin_networks_files_stay_as_they_were(tmp_path, monkeypatch):
         ("train --data shapes:48 --loss net.py:square", "did you mean 'squares'"),
         ("train --data shapes:48 --optimizer net.py:no_state", "gives ndarray: it must give the w"),
         ("train --data shapes:48 --optimizer adam", "unknown optimizer 'adam'"),
-        ("train --data shapes:48 --optimizer net.py:Adam --momentum 0.9", "a number of sgd"),
+        (
+            "train --data shapes:48 --optimizer net.py:Adam --momentum 0.9",
+            "--momentum is a number",
+        ),
         ("predict shapes:1 --model net.py:bulid", "did you mean 'build'"),
         ("predict shapes:1 --model alexnat", "did you mean 'alexnet'"),
     ],
