@@ -59,6 +59,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="time loading these images, not a network; with --suite, train on them",
     )
     parser.add_argument(
+        "--accuracy",
+        action="store_true",
+        help="with --data: train on it for --minutes each with minialex's defaults, the same "
+        "network and half a ResNet-18 in PyTorch; beside them HOG and an SVM",
+    )
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=2.0,
+        metavar="M",
+        help="with --accuracy: minutes of each training (default: 2)",
+    )
+    parser.add_argument(
+        "--seeds",
+        type=at_least(1),
+        default=3,
+        metavar="N",
+        help="with --accuracy: trainings of each method (default: 3)",
+    )
+    parser.add_argument(
+        "--from",
+        dest="initial",
+        metavar="RUN",
+        help="with --accuracy: also fine-tune these weights",
+    )
+    parser.add_argument(
         "--size",
         type=at_least(8),
         default=256,
@@ -92,6 +118,10 @@ def run(
     suite: str | None,
     checks: bool,
     data: str | None,
+    accuracy: bool,
+    minutes: float,
+    seeds: int,
+    initial: str | None,
     size: int,
     workers: int | None,
     rounds: int,
@@ -100,6 +130,8 @@ def run(
 ) -> int:
     if suite is not None:
         return _run_suite(json, checks, data)
+    if accuracy:
+        return _run_accuracy(data, minutes, range(seeds), initial, device_config.threads, json)
     if data is not None:
         from minialex.bench import data as reading
 
@@ -121,7 +153,7 @@ def run(
         training=not inference,
         compare=compare,
         rounds=rounds,
-        say=lambda text: print(f"{text} ...", file=sys.stderr),
+        say=lambda text: _say(f"{text} ..."),
     )
     _print(report.text(result), report.document(result), json)
     return 0
@@ -141,6 +173,32 @@ def _run_suite(json: str | None, checks: bool, data: str | None) -> int:
     found = gpu.run_suite(Path(str(json)), plan)
     failed = any(isinstance(part, dict) and "failed" in part for part in found.values())
     return 1 if failed else 0
+
+
+def _run_accuracy(
+    data: str | None,
+    minutes: float,
+    seeds: range,
+    initial: str | None,
+    threads: int | None,
+    json: str | None,
+) -> int:
+    from minialex.bench import accuracy
+    from minialex.errors import InputError
+    from minialex.utils.arguments import Number
+
+    if data is None:
+        raise InputError("--accuracy needs images to train on: add --data PATH")
+    minutes = Number(float, above=0).check("--minutes", minutes)
+    found = accuracy.compare(
+        data, minutes=minutes, seeds=seeds, initial=initial, threads=threads, say=_say
+    )
+    _print(accuracy.text(found), accuracy.document(found), json)
+    return 0
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _print(text: str, document: dict | list, json: str | None) -> None:
