@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.slim import narrow
 from helpers.strategies import grid
 
 from minialex import backends, models
-from minialex.layers import AveragePool, Dense, Dropout, MaxPool, Mode, SpatialResponseNorm
+from minialex.layers import AveragePool, Dropout, MaxPool, Mode, SpatialResponseNorm
 from minialex.network import Network
 from minialex.optim import SGD, Rates
 from minialex.testing.tolerance import assert_close
@@ -55,16 +56,6 @@ CASES += [pytest.param(name, True) for name in ("alexnet", "alexnet-64", "caffen
 _FEW = {"input_size": 64, "width": 8, "hidden": 64, "init": "glorot"}
 REDUCED: dict[str, dict] = {name: _FEW for name in ("vgg-11", "vgg-16", "vgg-19")}
 REDUCED["cnn-m-2048"] = {"input_size": 96, "hidden": (64, 48), "channels": 20}
-
-
-def narrow(network):
-    """`network` with at most 256 units in its hidden dense layers, which have nine tenths of the
-    parameters: only AlexNet itself is compared whole."""
-    layers = [
-        (name, replace(layer, units=min(layer.units, 256)) if isinstance(layer, Dense) else layer)
-        for name, layer in network.layers
-    ]
-    return replace(network, layers=tuple(layers))
 
 
 @pytest.mark.parametrize(("name", "training"), CASES)

@@ -29,3 +29,13 @@ def slim_variant(variant: Variant, by: int = 8) -> Variant:
         return slim(variant.build(*arguments, **options), by)
 
     return replace(variant, build=build)
+
+
+def narrow(network, units=256):
+    """`network` with at most so many units in its hidden dense layers, which have nine tenths of
+    the parameters."""
+    layers = [
+        (name, replace(layer, units=min(layer.units, units)) if isinstance(layer, Dense) else layer)
+        for name, layer in network.layers
+    ]
+    return replace(network, layers=tuple(layers))

@@ -75,7 +75,11 @@ def test_fewer_cores_are_no_obstacle(tmp_path, monkeypatch):
     settings = {"data": "shapes:48", "threads": 8, "max_steps": 3, "seed": 4}
     run_folder.write_config(folder, {"settings": settings}, [])
     found = resume.inherited(folder, None, {"seed": 5})
-    of_older_versions = {"recipe": "published", "replace_classifier": False}
+    of_older_versions = {
+        "recipe": "published",
+        "replace_classifier": False,
+        "optimizer": "sgd",
+    }
     assert found == {"data": "shapes:48", "threads": 1, "seed": 5, **of_older_versions}
 
 

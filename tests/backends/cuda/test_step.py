@@ -3,6 +3,7 @@
 import cuda_on_cpu
 import numpy as np
 import pytest
+from helpers.slim import narrow
 from helpers.steps import step_of, step_peak
 
 from minialex import backends, models, parallel
@@ -11,8 +12,9 @@ from minialex.parallel import SingleDevice
 from minialex.testing.tolerance import assert_close
 
 
-def test_a_step_of_the_whole_network_agrees():
-    network = models.get("alexnet", 10).network
+@pytest.mark.parametrize("units", [256, pytest.param(4096, marks=pytest.mark.slow)])
+def test_a_step_of_the_whole_network_agrees(units):
+    network = narrow(models.get("alexnet", 10).network, units)
     outcomes = []
     for name in ("numpy", "cupy"):
         b: Backend = backends.get(name)
