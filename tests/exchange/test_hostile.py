@@ -11,7 +11,7 @@ import pytest
 from helpers.portables import drawn
 
 from minialex.errors import InputError
-from minialex.exchange import torch_writer
+from minialex.exchange.pytorch import writer
 from minialex.exchange.read import read
 from minialex.exchange.write import write
 from minialex.layers import Conv2D, Dense, MaxPool, ReLU, ResponseNorm
@@ -79,7 +79,7 @@ def whole(folder, kind):
         state = {name: torch.from_numpy(value) for name, value in STATE.items()}
         torch.save(state, path, _use_new_zipfile_serialization=False)
     elif kind == "a.pth":
-        torch_writer.write(path, STATE)
+        writer.write(path, STATE)
     elif kind == "a.safetensors":
         checkpoint.write(path, STATE, {})
     else:
@@ -144,11 +144,11 @@ def torch_zip(path, pickled, *, compress=False, **entries):
 
 def pickled_tensor(count, shape, strides, offset=0):
     """The pickle of {"a.weight": tensor} on the numbers "0"."""
-    made = torch_writer._pickle({"a.weight": np.zeros(1, np.float32)})
-    claimed = made.replace(b"J\x01\0\0\0tQ", torch_writer._number(count) + b"tQ")
-    view = torch_writer._number(0) + torch_writer._tuple((1,)) + torch_writer._tuple((1,))
-    wanted = [torch_writer._number(offset), torch_writer._tuple(shape)]
-    changed = claimed.replace(view, b"".join([*wanted, torch_writer._tuple(strides)]))
+    made = writer._pickle({"a.weight": np.zeros(1, np.float32)})
+    claimed = made.replace(b"J\x01\0\0\0tQ", writer._number(count) + b"tQ")
+    view = writer._number(0) + writer._tuple((1,)) + writer._tuple((1,))
+    wanted = [writer._number(offset), writer._tuple(shape)]
+    changed = claimed.replace(view, b"".join([*wanted, writer._tuple(strides)]))
     assert changed != claimed or shape == (1,)
     return changed
 
@@ -204,11 +204,11 @@ def test_tensors_that_share_their_numbers_do_not_multiply(tmp_path):
     keys = [f"classifier.{i}" for i in range(40)]
     state = {f"{k}.weight": numbers.reshape(2048, 2048) for k in keys}
     state |= {f"{k}.bias": numbers[:2048] for k in keys}
-    description = torch_writer._pickle(state)
+    description = writer._pickle(state)
     for i in range(1, 80):
-        key, cpu = torch_writer._text(str(i)), torch_writer._text("cpu")
-        description = description.replace(key + cpu, torch_writer._text("0") + cpu)
-    few, all_of_them = (torch_writer._number(count) + b"tQ" for count in (2048, 1 << 22))
+        key, cpu = writer._text(str(i)), writer._text("cpu")
+        description = description.replace(key + cpu, writer._text("0") + cpu)
+    few, all_of_them = (writer._number(count) + b"tQ" for count in (2048, 1 << 22))
     description = description.replace(few, all_of_them)
     path = torch_zip(tmp_path / "w.pth", description, n0=numbers.tobytes())
     with refused("claims arrays of"):
@@ -218,8 +218,8 @@ def test_tensors_that_share_their_numbers_do_not_multiply(tmp_path):
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
 def test_a_tensor_of_another_shape(suffix, tmp_path):
     changed = {**STATE, "classifier.4.weight": np.ones((2, 3), np.float32)}
-    writer = torch_writer.write if suffix == "pth" else lambda *a: checkpoint.write(*a, {})
-    writer(tmp_path / f"w.{suffix}", changed)
+    write = writer.write if suffix == "pth" else lambda *a: checkpoint.write(*a, {})
+    write(tmp_path / f"w.{suffix}", changed)
     with refused("classifier.4.weight is (2, 3), and fc7 needs (2, 2)"):
         read(tmp_path / f"w.{suffix}")
     writer(tmp_path / f"w.{suffix}", {**STATE, "features.0.bias": np.ones(7, np.float32)})

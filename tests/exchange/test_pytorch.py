@@ -10,8 +10,8 @@ import minialex
 from minialex import backends, losses, models
 from minialex.cli import main
 from minialex.errors import InputError
-from minialex.exchange import torch_module
 from minialex.exchange.inference_form import split_scale
+from minialex.exchange.pytorch import module
 from minialex.exchange.read import read
 from minialex.exchange.tensors import convolution_weight, dense_weight
 from minialex.exchange.write import write
@@ -119,9 +119,9 @@ def test_timms_names(name, tmp_path, photographs, our_scores, close):
 
 def test_the_published_sizes_are_the_named_networks():
     """Shapes only: the weights of the published VGG are half a gigabyte."""
-    from minialex.exchange.state_keys import Entry
+    from minialex.exchange.pytorch.state_keys import Entry
+    from minialex.exchange.pytorch.torchvision import alexnet, vgg_like
     from minialex.exchange.tensors import StoredTensor
-    from minialex.exchange.torchvision import alexnet, vgg_like
 
     def entries(net):
         shapes = {k: tuple(v.shape) for k, v in net.state_dict().items() if k.endswith("weight")}
@@ -205,16 +205,16 @@ def test_gradients_are_pytorchs(name, tmp_path, photographs):
 
     loss = torch.nn.functional.cross_entropy(net(theirs.inputs(images)), torch.tensor(labels))
     loss.backward()
-    modules = torch_module.modules(split_scale(network)[1]).keys
+    modules = module.modules(split_scale(network)[1]).keys
     assert set(modules) == set(grads)
     shapes = dict(zip([n for n, _ in network.layers], network.shapes(), strict=False))
-    for layer, module in modules.items():
-        expected = net.get_parameter(f"{module}.weight").grad.numpy()
+    for layer, key in modules.items():
+        expected = net.get_parameter(f"{key}.weight").grad.numpy()
         dense = expected.ndim == 2
         ours = dense_weight(expected, shapes[layer]) if dense else convolution_weight(expected)
         found = grads[layer]["weight"]
         assert np.abs(found - ours).max() < 2e-5 * np.abs(ours).max(), layer
-        expected = net.get_parameter(f"{module}.bias").grad.numpy()
+        expected = net.get_parameter(f"{key}.bias").grad.numpy()
         np.testing.assert_allclose(grads[layer]["bias"], expected, rtol=1e-3, atol=1e-6)
 
 

@@ -10,10 +10,10 @@ import minialex
 from minialex import backends, models
 from minialex.data.preprocessing import Preprocessing
 from minialex.errors import InputError
-from minialex.exchange import state_keys
 from minialex.exchange.formats import format as formats
 from minialex.exchange.names import named
 from minialex.exchange.portable import PortableModel, colour_statistics
+from minialex.exchange.pytorch import state_keys
 from minialex.exchange.read import read
 from minialex.exchange.tensors import StoredTensor
 from minialex.models import plan

@@ -2,24 +2,25 @@
 
 from pathlib import Path
 
-from minialex.exchange import metadata, state_dict, torch_file, torch_writer
+from minialex.exchange import metadata
 from minialex.exchange.formats.format import Format, Request
 from minialex.exchange.portable import PortableModel
+from minialex.exchange.pytorch import file, state_dict, writer
 from minialex.exchange.tensors import StoredTensor
 
 
 def _matches(path: Path, head: bytes) -> bool:
-    if head.startswith(torch_file.LEGACY_START):
+    if head.startswith(file.LEGACY_START):
         return True
-    if head.startswith(torch_file.ZIP_START) and b"/data.pkl" in head:
+    if head.startswith(file.ZIP_START) and b"/data.pkl" in head:
         return True
     torch_suffix = path.suffix.lower() in (".pth", ".pt", ".bin", ".ckpt", ".tar")
-    return torch_suffix and head.startswith((torch_file.ZIP_START, b"\x80"))
+    return torch_suffix and head.startswith((file.ZIP_START, b"\x80"))
 
 
 def _read(request: Request) -> PortableModel:
-    path, content = request.path, torch_file.read(request.path)
-    about = torch_file.texts(path)
+    path, content = request.path, file.read(request.path)
+    about = file.texts(path)
     if metadata.NETWORK in about and isinstance(content, dict):
         tensors = {key: one for key, one in content.items() if isinstance(one, StoredTensor)}
         return state_dict.described(path, tensors, "PyTorch", metadata.read(path, about))
@@ -28,7 +29,7 @@ def _read(request: Request) -> PortableModel:
 
 def _write(portable: PortableModel, path: Path, with_preprocessing: bool) -> str:
     tensors, said = state_dict.exported(portable, path.name, with_preprocessing)
-    torch_writer.write(path, tensors, metadata.described(portable))
+    writer.write(path, tensors, metadata.described(portable))
     return said
 
 

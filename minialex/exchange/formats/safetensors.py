@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from minialex.errors import InputError
-from minialex.exchange import metadata, state_dict
+from minialex.exchange import metadata
 from minialex.exchange.formats.format import Format, Request
 from minialex.exchange.portable import PortableModel
+from minialex.exchange.pytorch import state_dict
 from minialex.exchange.tensors import StoredTensor
 from minialex.utils import checkpoint
 

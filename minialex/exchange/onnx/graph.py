@@ -10,13 +10,14 @@ import numpy as np
 from minialex import models
 from minialex.data.preprocessing import Preprocessing
 from minialex.errors import InputError
-from minialex.exchange import metadata, torchvision
+from minialex.exchange import metadata
 from minialex.exchange.caffe import images
 from minialex.exchange.formats.format import Request
 from minialex.exchange.inference_form import split_scale
 from minialex.exchange.onnx import file
 from minialex.exchange.onnx.chain import Chain, read_chain
 from minialex.exchange.portable import PortableModel, colour_statistics, image_statistics
+from minialex.exchange.pytorch import torchvision
 from minialex.exchange.same_network import same_function
 from minialex.layers import ChannelScale, ResponseNorm
 from minialex.models import Model, plan

@@ -5,7 +5,7 @@ from typing import Any
 
 from minialex import models
 from minialex.errors import InputError
-from minialex.exchange.state_keys import Entry, inputs_of
+from minialex.exchange.pytorch.state_keys import Entry, inputs_of
 from minialex.layers import ChannelScale, Conv2D, Dense, Dropout, Layer
 from minialex.models import Model, plan
 from minialex.models.vgg import BLOCKS, vgg

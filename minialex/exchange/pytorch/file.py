@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from minialex.errors import InputError
-from minialex.exchange.torch_pickle import Refused, Storage, Unpickler, load_object
-from minialex.exchange.torch_writer import TEXTS
+from minialex.exchange.pytorch.pickle_reader import Refused, Storage, Unpickler, load_object
+from minialex.exchange.pytorch.writer import TEXTS
 from minialex.utils import plain_pickle
 
 ZIP_START = b"PK\x03\x04"

@@ -9,10 +9,11 @@ import numpy as np
 
 from minialex.data.preprocessing import Preprocessing
 from minialex.errors import InputError
-from minialex.exchange import metadata, torch_module, torchvision
+from minialex.exchange import metadata
 from minialex.exchange.inference_form import split_scale
 from minialex.exchange.portable import PortableModel, colour_statistics
-from minialex.exchange.state_keys import (
+from minialex.exchange.pytorch import module, torchvision
+from minialex.exchange.pytorch.state_keys import (
     Entry,
     entries_of,
     inputs_of,
@@ -86,7 +87,7 @@ def described(
     require_room(path, tensors.values())
     _, network = split_scale(about.model.network)
     entries = []
-    for name, key in torch_module.modules(network).keys.items():
+    for name, key in module.modules(network).keys.items():
         of = {what: tensors.get(f"{key}.{what}") for what in ("weight", "bias")}
         if None in of.values():
             raise InputError(f"{path} describes a layer {name} and has no {key}")
@@ -115,7 +116,7 @@ def exported(
     scale, network = split_scale(portable.model.network)
     shapes = dict(zip([n for n, _ in network.layers], network.shapes(), strict=False))
     tensors: dict[str, np.ndarray] = {}
-    for name, key in torch_module.modules(network).keys.items():
+    for name, key in module.modules(network).keys.items():
         weight = portable.params[name]["weight"]
         if weight.ndim == 2:
             weight = stored_dense_weight(weight, shapes[name])
@@ -126,7 +127,7 @@ def exported(
     mean = "mean_image, cropped as the image" if colour is None else str(colour.tolist())
     if colour is None:
         tensors[metadata.MEAN_IMAGE] = portable.preprocessing.mean
-    said = torch_module.program(network, file, mean=mean, scale=scale, mean_image=colour is None)
+    said = module.program(network, file, mean=mean, scale=scale, mean_image=colour is None)
     return tensors, said
 
 
