@@ -8,7 +8,7 @@ from minialex.errors import InputError
 from minialex.exchange.caffe import model as caffe
 from minialex.exchange.caffe import text
 from minialex.exchange.convnet.open import Layers, open_cfg
-from minialex.models import Model, plan
+from minialex.models import Model, layer_list
 from minialex.models.summary import summary
 
 _LARGEST = 1 << 22  # bytes of a prototxt
@@ -43,7 +43,7 @@ def summary_of(path: Path, classes: int | None = None, size: int | None = None) 
 
 def _titled(path: Path, classes: int | None, size: int | None) -> str:
     model = model_of(path, classes, size)
-    return f"{path.name}\n{summary(model)}" if model.name == plan.NAME else summary(model)
+    return f"{path.name}\n{summary(model)}" if model.name == layer_list.NAME else summary(model)
 
 
 def read_prototxt(path: Path) -> text.Message:

@@ -6,7 +6,7 @@ from minialex import models
 from minialex.errors import InputError
 from minialex.exchange.portable import PortableModel
 from minialex.layers import AveragePool, ChannelScale, Conv2D, Dense, Dropout, Layer, MaxPool, ReLU
-from minialex.models import Model, plan
+from minialex.models import Model, layer_list
 from minialex.network import Network
 from minialex.tree import Tree
 
@@ -43,7 +43,7 @@ def with_inverted_dropout(portable: PortableModel) -> PortableModel:
 
 
 def _of(network: Network, portable: PortableModel) -> Model:
-    """A model of `network` that its name and options build again, or else a plan.
+    """A model of `network` that its name and options build again, or else a list of layers.
 
     VGG has an option for its dropout; other networks, and those without any dropout, become plans.
     """
@@ -55,7 +55,7 @@ def _of(network: Network, portable: PortableModel) -> Model:
             continue  # a network without this option, or whose code is not at hand
         if model.network == network:
             return replace(model, recipe=recipe)
-    model = models.get(plan.NAME, before.classes, **plan.options_of(network, recipe))
+    model = models.get(layer_list.NAME, before.classes, **layer_list.options_of(network, recipe))
     return replace(model, recipe=recipe)
 
 

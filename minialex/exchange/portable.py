@@ -17,7 +17,7 @@ class PortableModel:
     """A network with its weights and all it takes to use it, on the host.
 
     format         where it came from, for messages: "PyTorch", "Caffe"
-    model          a named network, or by `models.plan` any other
+    model          a named network, or by `models.layer_list` any other
     params         float32 arrays in our layouts: R S C/G K, and dense layers' rows in H W C order
     preprocessing  what the network expects of a photograph (RGB, 0 to 255)
     class_names    None if the file has none: the classes are then numbered

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from minialex.errors import InputError
-from minialex.models import ablations, plan
+from minialex.models import ablations, layer_list
 from minialex.models.alexnet import AlexNet
 from minialex.models.alexnet_2012 import half, original
 from minialex.models.alexnet_six import alexnet_64_six, alexnet_six
@@ -182,7 +182,7 @@ def register(
     A package does the same for whoever installs it by an entry point of the group
     "minialex.models": a function, or a `Variant`.
     """
-    if name == plan.NAME:
+    if name == layer_list.NAME:
         raise InputError(f"the model name {name!r} is taken: register another name")
     PLUGINS.register(name, Variant(build, recipe, summary))
 
@@ -206,7 +206,7 @@ def require(path: Any, name: str, source: str) -> str:
     installed package offers under this name.
     """
     for known in (name, short(source)) if source else (name,):
-        if known == plan.NAME or PLUGINS.find(known) is not None:
+        if known == layer_list.NAME or PLUGINS.find(known) is not None:
             return known
     if not source:
         raise PLUGINS.unknown(name)
@@ -232,7 +232,7 @@ def get(name: str, classes: int | None = None, **options: Any) -> Model:
 
     `options` are keyword arguments of the model's own function, such as `towers` or `input_size`,
     and the paper's ablations, such as `half` or `without` (see `ablations.compared`). The model
-    "layers" is any network at all, by the plan in its options (see `plan.options_of`).
+    "layers" is any network at all, by the list in its options (see `layer_list.options_of`).
     """
     return stored(name, classes, {**new_options(name), **options})
 
@@ -245,8 +245,8 @@ def new_options(name: str) -> Mapping[str, Any]:
 
 def stored(name: str, classes: int | None, options: Mapping[str, Any]) -> Model:
     """The model of a weight file or of a run's configuration: with these options and no more."""
-    if name == plan.NAME:
-        return _planned(classes, dict(options))
+    if name == layer_list.NAME:
+        return _listed(classes, dict(options))
     variant = PLUGINS.get(name)
     if classes is None:
         classes = 10 if name == "cifar10" else 1000
@@ -276,11 +276,15 @@ def _require_network(name: str, made: Any, classes: int) -> None:
         )
 
 
-def _planned(classes: int | None, options: dict[str, Any]) -> Model:
+def _listed(classes: int | None, options: dict[str, Any]) -> Model:
     if classes is None:
-        raise InputError(f"the model {plan.NAME!r} is built from a plan: give its classes as well")
+        raise InputError(
+            f"the model {layer_list.NAME!r} is built from a list: give its classes as well"
+        )
     try:
-        network, recipe = plan.build(classes, **options)
+        network, recipe = layer_list.build(classes, **options)
     except TypeError as error:
-        raise InputError(f"model {plan.NAME!r} does not take these options: {error}") from None
-    return Model(plan.NAME, network, recipe, classes, dict(options))
+        raise InputError(
+            f"model {layer_list.NAME!r} does not take these options: {error}"
+        ) from None
+    return Model(layer_list.NAME, network, recipe, classes, dict(options))

@@ -16,14 +16,14 @@ from minialex.exchange.portable import PortableModel, colour_statistics
 from minialex.exchange.pytorch import state_keys
 from minialex.exchange.read import read
 from minialex.exchange.tensors import StoredTensor
-from minialex.models import plan
+from minialex.models import layer_list
 from minialex.models.recipe import Recipe
 
 MAGIC = b"TINY"
 
 
 def portable(classes=3):
-    model = models.get("layers", classes, **plan.options_of(tiny(classes)))
+    model = models.get("layers", classes, **layer_list.options_of(tiny(classes)))
     preprocessing = Preprocessing(
         Recipe(resize=16, crop=12), colour_statistics(16, (9.0, 8.0, 7.0))
     )
@@ -76,7 +76,7 @@ def test_weights_that_do_not_fit_the_network_are_refused():
 @pytest.mark.parametrize("name", models.names())
 def test_every_network_is_a_plan(name):
     model = models.get(name)
-    again = models.get("layers", model.classes, **plan.options_of(model.network))
+    again = models.get("layers", model.classes, **layer_list.options_of(model.network))
     assert again.network == model.network
 
 
@@ -92,7 +92,7 @@ def test_every_network_is_a_plan(name):
     ],
 )
 def test_a_damaged_plan_is_a_sentence(change, sentence):
-    options = {**plan.options_of(tiny(3)), **change}
+    options = {**layer_list.options_of(tiny(3)), **change}
     with pytest.raises(InputError, match=sentence):
         models.get("layers", 3, **options)
 
@@ -129,8 +129,8 @@ def test_a_class_named_twice_is_refused(tmp_path, lines):
 
 
 def test_a_plan_with_sizes_without_end_is_refused():
-    options = plan.options_of(tiny(3))
-    with pytest.raises(InputError, match="plan of layers cannot be built"):
+    options = layer_list.options_of(tiny(3))
+    with pytest.raises(InputError, match="list of layers cannot be built"):
         models.get("layers", 3, **{**options, "input_shape": [float("inf"), 12, 3]})
 
 

@@ -5,14 +5,14 @@ import numpy as np
 from minialex import backends, models
 from minialex.data.preprocessing import Preprocessing
 from minialex.exchange.portable import PortableModel, image_statistics
-from minialex.models import plan
+from minialex.models import layer_list
 
 
 def drawn(network, resize=None, seed=3, model=None):
     """Weights and biases that all matter, with a mean image; `model` may name the network."""
     crop = network.input_shape[0]
     recipe = {"resize": resize or crop, "mean_window": "crop", "crop": crop}
-    model = model or models.get("layers", network.classes, **plan.options_of(network, recipe))
+    model = model or models.get("layers", network.classes, **layer_list.options_of(network, recipe))
     rng = np.random.default_rng(seed)
     params = network.init(backends.get("numpy"), seed)
     for of in params.values():

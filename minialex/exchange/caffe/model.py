@@ -16,7 +16,7 @@ from minialex.exchange.caffe.message import Message
 from minialex.exchange.formats.format import Request
 from minialex.exchange.portable import PortableModel, colour_statistics, image_statistics
 from minialex.layers import Conv2D, Dense, Layer, MaxPool
-from minialex.models import Model, plan
+from minialex.models import Model, layer_list
 from minialex.network import Network
 from minialex.tree import Tree
 
@@ -201,7 +201,7 @@ def _named(network: Network, as_model: str | None, fields: dict[str, Any]) -> Mo
             raise InputError(f"the file holds another network than {as_model}")
     else:
         model = published(network) or models.get(
-            plan.NAME, classes, **plan.options_of(network, fields)
+            layer_list.NAME, classes, **layer_list.options_of(network, fields)
         )
     return replace(model, recipe=replace(model.recipe, **fields))
 

@@ -8,7 +8,7 @@ from minialex.errors import InputError
 from minialex.exchange.convnet import cfg, graph, network, table
 from minialex.exchange.convnet.cfg import Sections
 from minialex.exchange.convnet.graph import Node
-from minialex.models import Model, plan
+from minialex.models import Model, layer_list
 
 _LARGEST = 4096  # pixels on a side
 
@@ -30,8 +30,8 @@ class Layers:
         if size == 224:  # ILSVRC's images as the authors augmented them
             fields |= {"mean_window": "centre", "crop_chunk": 32}
             fields |= {"colour_noise": 0.1, "colour_divide": True}
-        options = plan.options_of(made, fields)
-        return models.get(plan.NAME, classes or made.classes, **options)
+        options = layer_list.options_of(made, fields)
+        return models.get(layer_list.NAME, classes or made.classes, **options)
 
     def summary(self) -> str:
         """The table of all layers, and whether they can be trained here."""

@@ -9,7 +9,7 @@ from minialex.exchange.convnet import checkpoint, graph, network, weights
 from minialex.exchange.formats.format import Format, Request
 from minialex.exchange.means import measured
 from minialex.exchange.portable import PortableModel, colour_statistics, image_statistics
-from minialex.models import plan
+from minialex.models import layer_list
 
 
 def _matches(path: Path, head: bytes) -> bool:
@@ -43,7 +43,7 @@ def _read(request: Request) -> PortableModel:
             f"{path} was trained on images minus their mean image, which it does not hold: give "
             "--mean the folder of the training images"
         )
-    model = models.get(plan.NAME, made.classes, **plan.options_of(made, fields))
+    model = models.get(layer_list.NAME, made.classes, **layer_list.options_of(made, fields))
     preprocessing = Preprocessing(model.recipe, statistics)
     return PortableModel(
         "cuda-convnet", model, params, preprocessing, notes=(note,) if note else ()

@@ -20,7 +20,7 @@ from minialex.exchange.portable import PortableModel, colour_statistics, image_s
 from minialex.exchange.pytorch import torchvision
 from minialex.exchange.same_network import same_function
 from minialex.layers import ChannelScale, ResponseNorm
-from minialex.models import Model, plan
+from minialex.models import Model, layer_list
 from minialex.network import Network
 from minialex.tree import Tree
 
@@ -113,10 +113,10 @@ def _foreign(path: Path, chain: Chain, as_model: str | None) -> PortableModel:
 
 
 def _model(path: Path, network: Network, as_model: str | None, fields: dict[str, Any]) -> Model:
-    """The network that the user named, or a plan of the layers; with `fields` in its recipe."""
+    """The network that the user named, or a list of the layers; with `fields` in its recipe."""
     classes = network.classes
     if as_model is None:
-        return models.get(plan.NAME, classes, **plan.options_of(network, fields))
+        return models.get(layer_list.NAME, classes, **layer_list.options_of(network, fields))
     model = models.get(as_model, classes)
     scale, layers = split_scale(network)
     if not same_function(model.network, layers):
@@ -124,7 +124,7 @@ def _model(path: Path, network: Network, as_model: str | None, fields: dict[str,
     if scale is not None:
         first = ("input", ChannelScale(scale))
         network = replace(model.network, layers=(first, *model.network.layers))
-        return models.get(plan.NAME, classes, **plan.options_of(network, fields))
+        return models.get(layer_list.NAME, classes, **layer_list.options_of(network, fields))
     return replace(model, recipe=replace(model.recipe, **fields))
 
 

@@ -30,7 +30,7 @@ from minialex.exchange.tensors import (
     stored_convolution_weight,
     stored_dense_weight,
 )
-from minialex.models import plan
+from minialex.models import layer_list
 from minialex.network import Network
 from minialex.tree import Tree
 
@@ -67,8 +67,8 @@ def portable(
         crop=size,
         mean_window="colour",
     )
-    planned = model.name == plan.NAME
-    options = plan.options_of(model.network, recipe) if planned else model.options
+    listed = model.name == layer_list.NAME
+    options = layer_list.options_of(model.network, recipe) if listed else model.options
     model = replace(model, options=options, recipe=recipe)
     statistics = colour_statistics(recipe.resize, torchvision.GREY_MEAN)
     note = (

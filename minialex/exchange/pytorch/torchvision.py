@@ -7,7 +7,7 @@ from minialex import models
 from minialex.errors import InputError
 from minialex.exchange.pytorch.state_keys import Entry, inputs_of
 from minialex.layers import ChannelScale, Conv2D, Dense, Dropout, Layer
-from minialex.models import Model, plan
+from minialex.models import Model, layer_list
 from minialex.models.vgg import BLOCKS, vgg
 from minialex.network import Network
 
@@ -42,7 +42,7 @@ def alexnet(convolutions: list[Entry], dense: list[Entry]) -> Model | None:
         network = replace(sized, input_shape=(size, size, 3))
         inputs = network.parameter_shapes()["fc6"]["weight"][0]
         if inputs == dense[0].shape[1]:
-            return models.get(plan.NAME, classes, **plan.options_of(network))
+            return models.get(layer_list.NAME, classes, **layer_list.options_of(network))
     return None
 
 
@@ -96,4 +96,4 @@ def named(name: str, classes: int) -> Model:
             continue  # a network without this option
         if model.network == network:
             return model
-    return models.get(plan.NAME, classes, **plan.options_of(network))
+    return models.get(layer_list.NAME, classes, **layer_list.options_of(network))

@@ -1,7 +1,7 @@
 """A network as plain values: how one that has no name here is written down and built again.
 
 A weight file names its model and the options that it was built from. A network that was read from a
-file of another program is the model "layers", and its options are the plan of its layers.
+file of another program is the model "layers", and its options are the list of its layers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,12 +33,12 @@ def options_of(
     if isinstance(recipe, Recipe):
         usual = asdict(_recipe(network))
         recipe = {name: v for name, v in asdict(recipe).items() if v != usual[name]}
-    plan = [
+    listed = [
         [name, type(layer).__name__, _plain(asdict(layer))]  # type: ignore
         for name, layer in network.layers
     ]
     return {
-        "layers": plan,
+        "layers": listed,
         "input_shape": list(network.input_shape),
         **({"recipe": dict(recipe)} if recipe else {}),
     }
@@ -50,9 +50,9 @@ def build(
     input_shape: Sequence[int],
     recipe: Mapping[str, Any] | None = None,
 ) -> tuple[Network, Recipe]:
-    """The network of a plan with `classes` outputs, and its recipe.
+    """The network of a list of layers with `classes` outputs, and its recipe.
 
-    A last dense layer gets as many units as there are classes. Raises InputError for a plan that
+    A last dense layer gets as many units as there are classes. Raises InputError for a list that
     is damaged.
     """
     made = tuple(_layer(entry) for entry in layers)
@@ -63,7 +63,7 @@ def build(
     except InputError:
         raise
     except (TypeError, ValueError, IndexError, OverflowError) as error:
-        raise InputError(f"a plan of layers cannot be built ({error})") from None
+        raise InputError(f"a list of layers cannot be built ({error})") from None
     known = {one.name for one in fields(Recipe)}
     given = dict(recipe or {})
     if odd := sorted(set(given) - known):
@@ -72,7 +72,7 @@ def build(
 
 
 def _recipe(network: Network) -> Recipe:
-    """What a plan that says nothing of its recipe gets."""
+    """The recipe of a list that comes without one."""
     side = network.input_shape[0]
     return Recipe(resize=side, crop=side, colour_noise=0.0)
 
@@ -86,7 +86,7 @@ def _layer(entry: Sequence[Any]) -> tuple[str, Layer]:
     except InputError:
         raise
     except (TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"a plan of layers has an entry that is none ({error})") from None
+        raise InputError(f"a list of layers has an entry that is none ({error})") from None
 
 
 def _value(value: Any) -> Any:
