@@ -169,7 +169,7 @@ def under_asan(*arguments: str) -> subprocess.CompletedProcess:
             "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
             "HYPOTHESIS_PROFILE": "short",
             # fibers change stacks behind its back: leave stacks out
-            "MINIALEX_TEST_CXXFLAGS": "-fsanitize=address --param=asan-stack=0",
+            "MINIALEX_TEST_CXXFLAGS": "-O0 -fsanitize=address --param=asan-stack=0",
         },
     )
 
