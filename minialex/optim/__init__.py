@@ -1,0 +1,50 @@
+"""Optimisers: the paper's SGD, and those of a user's own."""
+
+from collections.abc import Callable
+from typing import Any
+
+from minialex.models.recipe import Recipe
+from minialex.optim.base import Optimizer, Rates, Slots
+from minialex.optim.own import Own, plugged_in
+from minialex.optim.sgd import SGD, VELOCITY
+from minialex.utils.plugins import Registry
+
+__all__ = [
+    "DEFAULT",
+    "PLUGINS",
+    "SGD",
+    "VELOCITY",
+    "Optimizer",
+    "Own",
+    "Rates",
+    "Slots",
+    "get",
+    "register",
+    "use",
+]
+
+DEFAULT = "sgd"
+_BUILT_IN: dict[str, Callable[[Recipe], Optimizer]] = {DEFAULT: SGD}
+PLUGINS: Registry[Callable[[Recipe], Optimizer]] = Registry(
+    "optimizer", "--optimizer", _BUILT_IN, plugged_in
+)
+
+
+def register(name: str, optimizer: Any) -> None:
+    """Make `optimizer` the one called `name` in this process.
+
+    It is a function (b, weight, gradient, slots, rate, decay, step) -> weight, slots, or a class
+    whose objects are called so; its attribute `slots` names the arrays of zeros that each
+    parameter starts with. A package offers one by an entry point of "minialex.optimizers".
+    """
+    PLUGINS.register(name, optimizer)
+
+
+def use(optimizer: Any) -> Any:
+    """The name of one given as a name, a function, FILE.py:NAME or package.module:NAME."""
+    return PLUGINS.use(optimizer)
+
+
+def get(name: str, recipe: Recipe) -> Optimizer:
+    """The optimiser called "sgd" or as it was registered, with a recipe's rates and decays."""
+    return PLUGINS.get(name)(recipe)

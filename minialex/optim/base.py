@@ -1,0 +1,103 @@
+"""Base class of the optimisers, the rates of a step, and what they ask of a backend.
+
+What an optimiser keeps from step to step is in slots: trees of arrays like the parameters, by name.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from minialex.models.recipe import Recipe
+from minialex.tree import Tree, leaves, map_tree
+
+Slots = dict[str, Tree]
+
+
+@dataclass(frozen=True)
+class Rates:
+    """The learning rates of one step; `layers` overrides the weights' rate by layer."""
+
+    weight: float
+    bias: float
+    colour_noise: float
+    layers: Mapping[str, float] = field(default_factory=dict)
+
+    def of(self, layer: str, parameter: str) -> float:
+        """The rate of one parameter."""
+        return self.bias if parameter == "bias" else self.layers.get(layer, self.weight)
+
+    def scaled(self, factor: float) -> "Rates":
+        """The same with every learning rate times `factor`."""
+        layers = {name: rate * factor for name, rate in self.layers.items()}
+        return replace(self, weight=self.weight * factor, bias=self.bias * factor, layers=layers)
+
+
+class Updatable(Protocol):
+    """What holds parameters: a backend, or `Devices`."""
+
+    def zeros_like(self, x: Any) -> Any: ...
+    def sum_of_squares(self, x: Any) -> float: ...
+    def sgd_updates(self, updates: Sequence[tuple], momentum: float) -> list[tuple[Any, Any]]: ...
+
+
+class Placed(Updatable, Protocol):
+    """What holds parameters on one device or several: `Devices`."""
+
+    def updates(
+        self, function: Callable[[Any, Sequence[tuple]], list[tuple]], updates: Sequence[tuple]
+    ) -> list[tuple]: ...
+
+
+@dataclass(frozen=True)
+class Optimizer(ABC):
+    """How gradients change parameters, with a recipe's rates and decays."""
+
+    recipe: Recipe
+
+    @property
+    @abstractmethod
+    def slots(self) -> tuple[str, ...]:
+        """The names of its slots, which are zeros at the start."""
+
+    @property
+    def compilable(self) -> bool:
+        """Whether a backend that compiles steps knows this update."""
+        return False
+
+    def start(self, b: Updatable, params: Tree) -> Slots:
+        """Slots of zeros."""
+        return {slot: map_tree(b.zeros_like, params) for slot in self.slots}
+
+    @abstractmethod
+    def update(
+        self, b: Placed, params: Tree, slots: Slots, grads: Tree, rates: Rates, step: int = 0
+    ) -> None:
+        """One update, after `step` others; `params` and `slots` hold the new arrays afterwards."""
+
+    def rate(self, rates: Rates, layer: str, parameter: str) -> float:
+        """The learning rate of one parameter."""
+        return rates.of(layer, parameter) * _own(self.recipe.layer_rates, layer, parameter)
+
+    def decay(self, layer: str, parameter: str) -> float:
+        """The weight decay of one parameter."""
+        share = self.recipe.bias_decay if parameter == "bias" else 1.0
+        return self.recipe.weight_decay * share * _own(self.recipe.layer_decays, layer, parameter)
+
+    def penalty(self, b: Updatable, params: Tree) -> float:
+        """The L2 term that the decay is the gradient of: Σ (decay / 2) |w|²."""
+        return sum(
+            0.5 * self.decay(layer, name) * b.sum_of_squares(value)
+            for layer, name, value in leaves(params)
+            if self.decay(layer, name)
+        )
+
+
+def _own(factors: Mapping[str, float], layer: str, parameter: str) -> float:
+    """The factor of "layer.parameter", or else of the layer."""
+    return factors.get(f"{layer}.{parameter}", factors.get(layer, 1.0))
+
+
+def trained(params: Tree, grads: Tree) -> list[tuple[str, str]]:
+    """(layer, parameter) of all that have gradients: layers without any are frozen."""
+    return [(layer, name) for layer, name, _ in leaves(params) if layer in grads]

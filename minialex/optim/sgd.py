@@ -1,0 +1,43 @@
+"""The paper's stochastic gradient descent (section 5)."""
+
+from dataclasses import dataclass
+
+from minialex.optim.base import Optimizer, Rates, Slots, Updatable, trained
+from minialex.tree import Tree
+
+VELOCITY = "velocity"
+
+
+@dataclass(frozen=True)
+class SGD(Optimizer):
+    """v <- momentum v - decay ε w - ε g; w <- w + v: the rate ε sits inside the velocity.
+
+    So after a drop of the rate the old velocity keeps its larger scale for some ten steps, unlike
+    in libraries that multiply the velocity by the rate.
+    """
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        return (VELOCITY,)
+
+    @property
+    def compilable(self) -> bool:
+        return True
+
+    def update(
+        self, b: Updatable, params: Tree, slots: Slots, grads: Tree, rates: Rates, step: int = 0
+    ) -> None:
+        velocities, names = slots[VELOCITY], trained(params, grads)
+        updates = [
+            (
+                params[layer][name],
+                velocities[layer][name],
+                grads[layer][name],
+                self.rate(rates, layer, name),
+                self.decay(layer, name),
+            )
+            for layer, name in names
+        ]
+        updated = b.sgd_updates(updates, self.recipe.momentum)
+        for (layer, name), (weight, velocity) in zip(names, updated, strict=True):
+            params[layer][name], velocities[layer][name] = weight, velocity
