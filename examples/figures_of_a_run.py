@@ -1,7 +1,9 @@
-"""Draw what a run has learnt: its curves, its first-layer kernels, its guesses on some photographs.
+"""Draw a run's training curves, first-layer kernels and predictions for some validation images.
 
-minialex train --model alexnet-64 --out runs/shapes
-python examples/figures_of_a_run.py runs/shapes --out figures
+    minialex train --model alexnet-64 --out runs/shapes
+    python examples/figures_of_a_run.py runs/shapes --out figures
+
+The curves need Matplotlib: pip install -e '.[figures]'.
 """
 
 import argparse
@@ -20,8 +22,8 @@ def main(arguments: list[str] | None = None) -> list[Path]:
     """Write curves.png, kernels.png and predictions.png; returns their paths."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="the run folder")
-    parser.add_argument("--out", type=Path, default=Path("figures"), help="where the pictures go")
-    parser.add_argument("--images", type=int, default=8, help="how many validation images")
+    parser.add_argument("--out", type=Path, default=Path("figures"), help="folder for the figures")
+    parser.add_argument("--images", type=int, default=8, help="number of validation images")
     options = parser.parse_args(arguments)
 
     classifier = minialex.load(options.run)
@@ -31,7 +33,7 @@ def main(arguments: list[str] | None = None) -> list[Path]:
         plots.curves(history, options.out / "curves.png", classifier.recipe_line),
         plots.kernels(classifier, options.out / "kernels.png"),
     ]
-    # The images that the run was judged by, evenly spaced over the classes.
+    # The run's own validation images, evenly spaced over the classes.
     val = open_data(
         classifier.data["data"],
         seed=classifier.data["seed"],

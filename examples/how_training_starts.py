@@ -1,10 +1,11 @@
-"""How do the paper's text and the run behind its tables start? Measure the signal and the loss.
+"""Compare how training starts with the paper's text and with its authors' code: signal and loss.
 
     python examples/how_training_starts.py --data PATH --steps 100
 
-The two differ in the initial weights of convolutions 3 to 5 (0.01 and 0.03), in the strength and
-place of the response normalisation, and in the rate of the biases. For each this prints how much
-the scores of an untrained network differ between images, and the loss over the first updates.
+The two differ in the initial weights of convolutions 3 to 5 (standard deviation 0.01 and 0.03), in
+the strength and position of the response normalisation, and in the learning rate of the biases. For
+each network this prints how much the scores differ between images before training, and the loss
+over the first updates.
 """
 
 import argparse
@@ -34,7 +35,7 @@ def main(arguments: list[str] | None = None) -> dict[str, list[float]]:
     parser.add_argument("--data", help="a folder of photographs (default: built-in images)")
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--every", type=int, default=20, help="steps that a printed mean covers")
+    parser.add_argument("--every", type=int, default=20, help="steps per printed mean")
     options = parser.parse_args(arguments)
 
     b = backends.get("auto")
@@ -71,7 +72,7 @@ def main(arguments: list[str] | None = None) -> dict[str, list[float]]:
             part = seen[start : start + options.every]
             print(f"  steps {start:4} to {start + len(part):4}: mean loss {np.mean(part):.4f}")
         results[name] = seen
-    print(f"chance: {np.log(len(data.class_ids)):.4f}")
+    print(f"random guessing: {np.log(len(data.class_ids)):.4f}")
     ratio = signal[MODELS[-1]] / signal[MODELS[0]]
     print(f"{MODELS[-1]} starts with {ratio:.1f} times the signal of {MODELS[0]}")
     return results

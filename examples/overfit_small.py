@@ -3,8 +3,8 @@
     python examples/overfit_small.py
     python examples/overfit_small.py --model alexnet-64 --backend numpy --devices 0,1
 
-A wrong gradient in any of its 61 million parameters would prevent that. Dropout is off: it is there
-to prevent memorising, which is what is wanted here.
+A wrong gradient in any layer would prevent that. Dropout is turned off: it prevents memorising,
+which is the goal here.
 """
 
 import argparse

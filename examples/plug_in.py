@@ -1,13 +1,13 @@
-"""A network, a schedule, a loss and an optimiser of your own, without changing minialex.
+"""Use your own network, schedule, loss and optimiser without changing minialex.
 
     python examples/plug_in.py
 
-Each of them is a function or class in a file; on the command line the same file goes with
+Each is a function or class in a file. On the command line, pass the same file:
 
     minialex train --model examples/plug_in.py:build --optimizer examples/plug_in.py:Adam
 
-A weight file remembers where its network came from and never runs it: whoever loads it says where
-the code is.
+A weight file records where its network's code is but never runs it: to load the weights, you name
+the code yourself.
 """
 
 import tempfile
@@ -24,7 +24,7 @@ from minialex.network import Network
 def build(classes: int, channels: int = 8) -> Network:
     """The network for `classes` classes; the other arguments are options, `--option channels=16`.
 
-    For a recipe of its own, give `models.Variant(build, Recipe(...))` in its place.
+    To give it its own recipe, pass `models.Variant(build, Recipe(...))` instead of `build`.
     """
     layers = (
         ("conv1", Conv2D(channels, kernel=5, stride=2, weight_std=0.01)),
@@ -36,21 +36,21 @@ def build(classes: int, channels: int = 8) -> Network:
 
 
 def down(recipe: Recipe, epoch: float, errors: Sequence[float]) -> float:
-    """The learning rate's factor: from 1 to 0 on a straight line."""
+    """Linear decay: a factor of the learning rate, from 1 to 0."""
     return 1 - epoch / recipe.epochs
 
 
 def at_temperature(b: Backend, scores, labels, count=None, dloss=1.0):
-    """Cross-entropy of scores / 2, and its gradient: less sure of itself than with the scores."""
+    """Cross-entropy at temperature 2, and its gradient: softer probabilities."""
     loss, dscores = b.softmax_cross_entropy(scores / 2, labels, count, dloss)
     return loss, dscores / 2
 
 
 class Adam:
-    """Kingma and Ba's optimiser: it is called for the array of each parameter in every step.
+    """Adam (Kingma & Ba, 2015). Called once per parameter array in each step.
 
-    Of each parameter there are arrays with the names in `slots`, zeros before the first step. They
-    are part of a run's state, so that a resumed run ends with the same bits.
+    For each parameter there is one array for each name in `slots`, zero before the first step. They
+    are saved with the checkpoint, so a resumed run gives the same bits.
     """
 
     slots = ("mean", "square")
@@ -66,7 +66,7 @@ class Adam:
 
 
 def main() -> list[float]:
-    """Train for three epochs, load the weights again; returns the loss of each epoch."""
+    """Train for three epochs and load the weights again. Returns the loss of each epoch."""
     with tempfile.TemporaryDirectory() as folder:
         result = minialex.train(
             "shapes:96",

@@ -1,12 +1,13 @@
-"""How far the gradients of a network on two devices are from those of the same network on one.
+"""Measure how much gradients computed on two devices differ from those on one device.
 
     python examples/same_on_two_devices.py
     python examples/same_on_two_devices.py --parallel hybrid --seeds 10
 
-Both make the same steps from the same weights, with the same images and dropout masks, but their
-sums run in other orders and differ in the last bits. In float64 that is all. In float32 a number
-sometimes lies so near to the corner of a ReLU, or to another number in a maximum, that it falls to
-the other side: its whole gradient then goes another way, and the next steps carry that on.
+Both start from the same weights and use the same images and dropout masks, but their sums run in
+different orders, so the last bits differ. In float64 there is no other difference. In float32 a
+value is sometimes so close to the kink of a ReLU, or to the second largest value of a pooling
+window, that rounding moves it to the other side. Its whole gradient then takes another path, and
+later steps amplify the difference.
 """
 
 import argparse
@@ -28,7 +29,7 @@ BATCH = 32
 
 
 def main(arguments: list[str] | None = None) -> dict[tuple[str, int], float]:
-    """Print the table; returns the largest difference after each number of steps, by dtype."""
+    """Print the table. Returns the largest difference for each (dtype, number of steps)."""
     parser = argparse.ArgumentParser(description="Compare two devices with one.")
     parser.add_argument("--model", default="cifar10")
     parser.add_argument("--backend", default="numpy")
@@ -37,8 +38,8 @@ def main(arguments: list[str] | None = None) -> dict[tuple[str, int], float]:
     parser.add_argument("--seeds", type=int, default=6)
     options = parser.parse_args(arguments)
 
-    print(f"{options.model} on two devices ({options.parallel}) and on one, gradients after steps:")
-    print("difference of a parameter's, relative to its largest value, over the seeds")
+    print(f"{options.model}: gradients on two devices ({options.parallel}) and on one")
+    print("largest difference relative to the parameter's largest gradient, over the seeds")
     largest = {}
     for dtype in ("float64", "float32"):
         found: dict[int, list[tuple[float, str]]] = {}
@@ -57,7 +58,7 @@ def main(arguments: list[str] | None = None) -> dict[tuple[str, int], float]:
 
 
 def gradients(options: Any, dtype: str, seed: int, devices: Any) -> Iterator[dict[str, np.ndarray]]:
-    """The gradients of all parameters before the first step and after each."""
+    """Yield the gradients of all parameters before the first step and after each step."""
     model = models.get(options.model, 12)
     data, side = open_data("shapes:48").train, model.network.input_shape[0]
     images = np.stack([data.image(i, side) for i in range(BATCH)]).astype(np.float64)

@@ -1,9 +1,9 @@
-"""Train a small network on the built-in images, and ask it about three it has not seen.
+"""Train a small network on the built-in images, and classify three validation images with it.
 
     python examples/train_shapes.py
 
-About two minutes on two CPU cores. The images are twelve classes of drawn scenes that differ in
-colour, form and texture; no single one of the three is enough to tell them apart.
+This takes about two minutes on two CPU cores. The drawings have twelve classes that differ in
+colour, shape and texture; the network needs all three to distinguish them.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from minialex.data.sources.open import open_data
 
 
 def main(arguments: list[str] | None = None) -> float:
-    """Train, evaluate, predict; returns the top-1 error on the validation images."""
+    """Train, evaluate and predict. Returns the top-1 error on the validation images."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="shapes", help="shapes, shapes:N or a folder")
     parser.add_argument("--epochs", type=int, default=8)
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> float:
     for i in (0, len(val) // 2, len(val) - 1):
         [best] = result.classifier.predict(val.image(i, 72), top=1)
         truth = val.class_names[val.labels[i]]
-        print(f"{truth:24} seen as {best[0].name} ({best[0].probability:.0%})")
+        print(f"{truth:24} predicted: {best[0].name} ({best[0].probability:.0%})")
     return evaluation.top1_error
 
 

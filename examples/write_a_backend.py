@@ -1,10 +1,10 @@
-"""Write a backend, prove that it computes what the others do, and train a network on it.
+"""Write a backend, check it against the generic one, and train a network with it.
 
     python examples/write_a_backend.py
 
-Any array library with the functions of the Python array API standard is a backend as it is:
-`GenericBackend("mine", xp)`. A tuned backend overrides the ops that it can do better, and nothing
-else; here SciPy's BLAS multiplies the dense layers and adds to what is there, in one call.
+Any array library that follows the Python array API standard is a backend: `GenericBackend("mine",
+xp)`. A tuned backend overrides only the ops that it can do faster. Here SciPy's BLAS computes the
+product and the bias of a dense layer in one call.
 """
 
 import array_api_compat.numpy as xp
@@ -24,7 +24,7 @@ from minialex.training.step import TrainStep
 
 
 class BlasBackend(GenericBackend):
-    """NumPy arrays, with the dense layers' products and biases in one call of BLAS."""
+    """NumPy, with the product and bias of dense layers in one BLAS call."""
 
     def __init__(self, device=None):
         super().__init__("blas", xp)
@@ -35,13 +35,13 @@ class BlasBackend(GenericBackend):
         y = np.zeros((len(x), weight.shape[1]), x.dtype)
         if bias is not None:
             y += bias
-        # BLAS stores columns: yᵀ += Wᵀ xᵀ, where each transpose is how the array lies in memory
+        # BLAS stores columns: yᵀ += Wᵀ xᵀ, each transpose matches the array's layout in memory
         gemm(1.0, np.ascontiguousarray(weight).T, rows.T, 1.0, y.T, overwrite_c=True)
         return self.relu(y) if relu else y
 
 
 def main() -> float:
-    """Check the backend, then train on it; returns the last loss."""
+    """Check the backend, then train with it. Returns the last loss."""
     check_backend(BlasBackend())
     print("every op agrees with the generic backend, in float64 and float32")
 

@@ -1,10 +1,10 @@
-"""Write a layer, prove its gradient, and train a network that has it.
+"""Write a layer, check its gradient, and train a network that uses it.
 
     python examples/write_a_layer.py
 
-The layer is the leaky ReLU, y = x where x > 0 and slope · x elsewhere. A layer is a frozen
-dataclass with its hyper-parameters, a forward pass, and under it a backward pass; it names no array
-library and runs on every backend that has the functions of the array API.
+The layer is the leaky ReLU: y = x if x > 0, else slope · x. A layer is a frozen dataclass with its
+hyper-parameters, a forward pass and, directly under it, a backward pass. It does not depend on an
+array library and runs on every backend that has the array API functions.
 """
 
 from dataclasses import dataclass
@@ -42,10 +42,10 @@ class LeakyReLU(Layer):
 
 
 def main() -> float:
-    """Check the layer, then train with it; returns the last loss."""
+    """Check the layer, then train with it. Returns the last loss."""
     for name in ("numpy", "numba"):
         error = check_layer(LeakyReLU(), (4, 3, 5), backends.get(name))
-        print(f"{name}: the gradient is right, {error:.0e} from the central difference")
+        print(f"{name}: the gradient is correct, {error:.0e} from the central difference")
 
     layers = (
         ("conv1", Conv2D(8, kernel=5, stride=2, weight_std=None)),

@@ -38,7 +38,7 @@ def test_overfit_the_papers_network():
 
 def test_write_a_layer(capsys):
     assert load("write_a_layer").main() < 0.1  # ten seeds: 0.0006 to 0.002, from 1.3 to 4.4
-    assert "the gradient is right" in capsys.readouterr().out
+    assert "the gradient is correct" in capsys.readouterr().out
 
 
 def test_write_a_backend(capsys):
