@@ -4,7 +4,7 @@
     result = minialex.train(model="alexnet-64", epochs=5)
     result.classifier.predict("photo.jpg")
 
-Names only: what stands behind each is imported when it is first used.
+Imports are lazy: each name is loaded on first use.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""`python -m minialex` is `minialex`."""
+"""Lets `python -m minialex` run the `minialex` command."""
 
 import sys
 

@@ -4,15 +4,15 @@ from collections.abc import Iterable
 
 
 class InputError(ValueError):
-    """Something the caller gave cannot be used; the message is one sentence that says what to do.
+    """Invalid input from the caller; the message is one sentence that says what to do.
 
-    The command line prints it without a traceback and ends with exit code 2. Every other exception
-    that leaves the library is a defect of the library.
+    The command line prints it without a traceback and exits with code 2. Any other exception that
+    escapes the library is a bug.
     """
 
 
 def unknown(kind: str, name: object, options: Iterable[str]) -> InputError:
-    """An error for `name`, which is not one of `options`: names the nearest, then all of them."""
+    """An error for a `name` not in `options`: gives the closest match and the full list."""
     import difflib
 
     options = sorted(set(options))
@@ -22,4 +22,4 @@ def unknown(kind: str, name: object, options: Iterable[str]) -> InputError:
 
 
 class TrainingError(RuntimeError):
-    """Training cannot go on (a number that is not finite, say); the message is one sentence."""
+    """Training cannot continue (a NaN loss, for example); the message is one sentence."""

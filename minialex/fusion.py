@@ -1,15 +1,15 @@
-"""The fusion pass: layers that are faster together become one stage of the network.
+"""The fusion pass: layers that run faster together become one stage of the network.
 
-A backend can add the bias and apply the ReLU while it writes a product, pool while it normalises,
-and drop units on the way. `fuse` finds such runs of layers and puts a fused layer in their place,
-so that AlexNet's 22 layers are 11 stages: conv1+relu1, norm1+pool1, conv2+relu2, ... The results
-are those of the layers one by one, to the last bit. Only this module knows which layers fuse:
-everything else iterates over stages.
+A backend can add the bias and apply ReLU and dropout while it writes a matrix product, and pool
+while it normalises. `fuse` finds such runs of layers and replaces each with a fused layer, which
+turns AlexNet's 22 layers into 11 stages: conv1+relu1, norm1+pool1, conv2+relu2, ... Fused and
+unfused results are bit-for-bit the same. Only this module knows which layers fuse: everything else
+iterates over stages.
 
-A fused layer stands for the layers of its `pattern`, holds them as its first fields, and has their
-forward and backward. A ReLU at the end of one stage can be left to the next: a convolution that
-computes dx multiplies it by the mask of its input (`masks_dx`), and the stage before then finds its
-dy already masked (`dy_masked`). `fuse` sets both, once.
+A fused layer replaces the layers of its `pattern`, holds them as its first fields, and implements
+their combined forward and backward. The ReLU at the end of a stage can have its gradient computed
+by the next stage: a convolution multiplies its dx by the mask of its input (`masks_dx`), and the
+preceding stage then receives a dy that is already masked (`dy_masked`). `fuse` sets both, once.
 """
 
 from collections.abc import Sequence
@@ -26,10 +26,10 @@ NamedLayers = Sequence[tuple[str, Layer]]
 
 @dataclass(frozen=True)
 class Stage:
-    """What a network runs as one: a layer, or a fused layer that replaces several.
+    """One step of a pass: a layer, or a fused layer that replaces several.
 
     `index` is the position of its first layer in the network, which random numbers depend on;
-    `names` are the layers' names. Parameters, if there are any, are those of the first.
+    `names` are the layers' names. Only the first layer can have parameters.
     """
 
     index: int
@@ -64,7 +64,7 @@ class Fused(Layer):
 
     @classmethod
     def matches(cls, layers: Sequence[Layer], training: bool) -> bool:
-        """Whether this class can stand for `layers`, which are as many as its pattern has."""
+        """Whether this class can replace `layers`, of which there are as many as in its pattern."""
         return [type(layer) for layer in layers] == list(cls.pattern)
 
 
@@ -95,7 +95,7 @@ class ConvReLU(Fused):
 
 @dataclass(frozen=True)
 class ConvAfterReLU(Fused):
-    """A convolution whose input is a ReLU's output: its dx is masked while it is written."""
+    """A convolution on the output of a ReLU: it applies that ReLU's mask as it writes dx."""
 
     conv: Conv2D
 
@@ -115,7 +115,7 @@ class ConvAfterReLU(Fused):
 
 @dataclass(frozen=True)
 class MaskedReLU(ReLU):
-    """A ReLU on its own whose gradient the next stage masks."""
+    """A separate ReLU whose gradient has already been masked by the next stage."""
 
     def backward(
         self, b: Backend, params: Params, saved: Saved, dy: Array, *, input_gradient: bool = True
@@ -173,7 +173,7 @@ class DenseReLUDropout(Fused):
 
 @dataclass(frozen=True)
 class ResponseNormMaxPool(Fused):
-    """Response normalisation with the max pooling after it."""
+    """Response normalisation followed by max pooling."""
 
     pattern = (ResponseNorm, MaxPool)
     norm: ResponseNorm
@@ -200,7 +200,7 @@ def _drops(layer: Layer) -> bool:
 
 # ------------------------------------------------------------------------------------ the pass
 
-# The first match wins, so longer patterns stand first.
+# The first match wins, so longer patterns come first.
 FUSED: tuple[type[Fused], ...] = (DenseReLUDropout, ConvReLU, DenseReLU, ResponseNormMaxPool)
 
 
@@ -217,7 +217,7 @@ def fuse(layers: NamedLayers, training: bool = False) -> tuple[Stage, ...]:
 
 
 def unfused(layers: NamedLayers) -> tuple[Stage, ...]:
-    """A stage for every layer: for a look at each layer's output and gradient."""
+    """One stage per layer, to inspect each layer's output and gradient."""
     return tuple(Stage(i, (name,), layer) for i, (name, layer) in enumerate(layers))
 
 
@@ -233,7 +233,7 @@ def _stage_at(layers: NamedLayers, i: int, training: bool) -> Stage:
 
 
 def _move_mask(before: Stage, stage: Stage) -> tuple[Stage, Stage]:
-    """Leave the mask of the ReLU that ends `before` to `stage`, if both can."""
+    """Let `stage` apply the mask of the ReLU that ends `before`, if both support it."""
     masked, relieved = _masks_dx(stage.layer), _dy_masked(before.layer)
     if masked is None or relieved is None:
         return before, stage

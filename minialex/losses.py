@@ -1,7 +1,7 @@
 """The losses over scores (N, K) and labels (N,) or targets (N, K): a mean and its gradient.
 
-The L2 term of the paper's update is not part of the gradient here (it sits in `optim`, with its own
-rate) and is reported on its own: `SGD.penalty`.
+The paper's weight decay is not part of this gradient: `optim` applies it, with its own rate, and
+reports it separately (`SGD.penalty`).
 """
 
 from collections.abc import Callable
@@ -39,18 +39,18 @@ class Loss(Protocol):
     ) -> tuple[Array, Array]:
         """-> loss (a number on the device), dscores (N, K).
 
-        `labels` (N,), or for a loss that knows them targets (N, K): how much of each class is
-        wanted.
+        `labels` are class numbers (N,), or, for a loss that accepts them, target distributions
+        (N, K).
 
-        With `count` the sum over these images is divided by that instead of N: they are part of a
-        larger batch. `dloss` is the gradient that arrives at the loss, as dy at a layer's output:
-        1, or the factor of loss scaling; it is in dscores before they are rounded.
+        With `count`, the sum over these images is divided by `count` instead of N, because they
+        are part of a larger batch. `dloss` is the upstream gradient: 1, or the loss scale; dscores
+        are multiplied by it before they are rounded.
         """
 
     def chance(self, classes: int) -> float:
-        """The loss of a network that knows nothing."""
+        """The loss of random guessing."""
 
-    # takes_targets = True: it knows targets (N, K) as well; a loss without it takes labels only
+    # takes_targets = True: targets (N, K) are accepted too; a loss without it takes labels only
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,10 @@ class SoftmaxCrossEntropy:
         return b.softmax_cross_entropy(scores, labels, count, dloss)
 
     def chance(self, classes: int) -> float:
-        """The loss of a network that knows nothing: ln K.
+        """The loss of random guessing: ln K.
 
-        Also of smoothed and mixed labels, whose targets add up to 1, and of weighted classes, whose
-        weights are 1 on average. Smoothing raises the loss of a network that knows all, from 0.
+        It is the same for smoothed and mixed labels, whose targets sum to 1, and for weighted
+        classes, whose weights average 1. Smoothing raises the lowest possible loss above 0.
         """
         return log(classes)
 
@@ -118,7 +118,7 @@ class Function:
 
     @property
     def takes_targets(self) -> bool:
-        """Whether it knows targets (N, K) as well: the function's attribute of this name."""
+        """Whether it accepts targets (N, K) too: the function's attribute of the same name."""
         return bool(getattr(self.function, "takes_targets", False))
 
     def __call__(
@@ -140,7 +140,7 @@ class Function:
 
 
 def _made(given: Any, source: str) -> Callable[[], Loss]:
-    """What makes the loss that a user plugs in: a function, a class, or an object of one."""
+    """A factory for a user's loss, which may be a function, a class or an instance."""
     found = run(f"the loss {source}", given) if isinstance(given, type) else given
     if hasattr(found, "chance"):
         return lambda: found
@@ -152,10 +152,10 @@ PLUGINS: Registry[Callable[..., Loss]] = Registry("loss", "--loss", _BUILT_IN, _
 
 
 def register(name: str, loss: Any) -> None:
-    """Make `loss` the one called `name` in this process.
+    """Register `loss` under `name` in this process.
 
-    It is a `Loss`, a class of such, or a function (b, scores, labels, count, dloss) -> loss,
-    dscores. A package offers one by an entry point of the group "minialex.losses".
+    It is a `Loss`, a class of them, or a function (b, scores, labels, count, dloss) -> loss,
+    dscores. A package can provide one through an entry point of the group "minialex.losses".
     """
     PLUGINS.register(name, loss)
 
@@ -166,6 +166,6 @@ def use(loss: Any) -> Any:
 
 
 def get(name: str, margin: float = 1.0) -> Loss:
-    """The loss called "softmax", "hinge" or as it was registered."""
+    """The loss called `name`: "softmax", "hinge" or a registered one."""
     make = PLUGINS.get(name)
     return make(margin) if make is Hinge else make()

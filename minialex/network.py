@@ -1,7 +1,7 @@
 """A network: an ordered tuple of named layers, and nothing else.
 
-Parameters are a tree {layer: {"weight": ..., "bias": ...}} with the layers that have any; gradients
-mirror it. A pass runs over the stages that the fusion pass makes of the layers.
+Parameters are a tree {layer: {"weight": ..., "bias": ...}} of the layers that have parameters;
+gradients have the same structure. A pass runs the stages that the fusion pass makes of the layers.
 """
 
 from dataclasses import dataclass, replace
@@ -41,7 +41,7 @@ class Network:
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise InputError(f"layer names must differ, but {', '.join(repeated)} are used twice")
-        self.shapes()  # a network whose layers do not fit together is refused here
+        self.shapes()  # raises InputError if the layers do not fit together
 
     def __repr__(self) -> str:
         first, last = self.layers[0][0], self.layers[-1][0]
@@ -69,7 +69,7 @@ class Network:
     def forward(
         self, b: Backend, params: Tree, x: Array, mode: Mode
     ) -> tuple[Array, list[tuple[Stage, Saved]]]:
-        """-> y, and each stage with what it keeps for the backward pass."""
+        """-> y, and each stage with what it saved for the backward pass."""
         saved = []
         for stage in self.stages(mode.training):
             x, kept = stage.forward(b, params, x, mode)
@@ -82,7 +82,7 @@ class Network:
         """Gradients of all parameters from dy; empties `saved` as it goes, to free memory."""
         grads: Tree = {}
         first = next((i for i, (name, _) in enumerate(self.layers) if name in params), 0)
-        while saved and saved[-1][0].index >= first:  # nothing before that learns
+        while saved and saved[-1][0].index >= first:  # earlier layers have no parameters to learn
             stage, kept = saved.pop()
             dy, own = stage.backward(b, params, kept, dy, input_gradient=stage.index > first)
             if own:
@@ -91,19 +91,19 @@ class Network:
         return grads
 
     def infer(self, b: Backend, params: Tree, x: Array) -> Array:
-        """The output at test time; nothing is kept for a backward pass."""
+        """The output at test time; nothing is saved for a backward pass."""
         for stage in self.stages():
-            x = stage.forward(b, params, x, Mode())[0]  # what it saves goes at once
+            x = stage.forward(b, params, x, Mode())[0]  # its saved tensors are freed at once
         return x
 
     def stages(self, training: bool = False, fused: bool = True) -> tuple[Stage, ...]:
-        """What a pass runs one after the other; without `fused` every layer on its own."""
+        """The stages of a pass, in order; with `fused=False`, one per layer."""
         return _stages(self.layers, training) if fused else unfused(self.layers)
 
     # ------------------------------------------------------------------------------ parameters
 
     def init(self, b: Backend, seed: int = 0, dtype: str = "float32") -> Tree:
-        """Initial parameters: a function of the seed alone."""
+        """Initial parameters; they depend on the seed alone."""
         params = {}
         for i, ((name, layer), shape) in enumerate(zip(self.layers, self.shapes(), strict=False)):
             own = layer.init(b, InitialDraw(seed, i), shape, dtype)
@@ -119,7 +119,7 @@ class Network:
 
     @property
     def parameter_count(self) -> int:
-        """All weights and biases."""
+        """The number of weights and biases."""
         return sum(row.parameters for row in self.rows())
 
     # ------------------------------------------------------------------------------ shapes
@@ -141,7 +141,7 @@ class Network:
         return self.shapes()[-1][-1]
 
     def rows(self) -> list[Row]:
-        """What `minialex summary` prints: one row a layer."""
+        """What `minialex summary` prints: one row per layer."""
         shapes = self.shapes()
         rows = []
         for i, (name, layer) in enumerate(self.layers):
@@ -155,20 +155,20 @@ class Network:
     # ------------------------------------------------------------------------------ relatives
 
     def until(self, name: str) -> "Network":
-        """The same layers up to the one called `name`, whose output becomes the network's."""
+        """The network up to and including the layer called `name`, whose output it returns."""
         names = [n for n, _ in self.layers]
         if name not in names:
             raise InputError(f"there is no layer {name!r}: the layers are {', '.join(names)}")
         return replace(self, layers=self.layers[: names.index(name) + 1])
 
     def after(self, name: str) -> "Network":
-        """The layers that follow the one called `name`, for inputs of its output's shape."""
+        """The network of the layers after the one called `name`, on that layer's output."""
         before = self.until(name)
         rest = self.layers[len(before.layers) :]
         return Network(rest, before.shapes()[-1])
 
     def without_dropout(self) -> "Network":
-        """The same network, every unit always present (and nothing scaled at test time)."""
+        """The same network without dropout layers (and so without scaling at test time)."""
         kept = tuple(
             (n, replace(l, keep=1.0) if isinstance(l, Dropout) else l) for n, l in self.layers
         )

@@ -1,7 +1,7 @@
-"""Precision as a policy: the types that parameters are kept in and products are computed in.
+"""Precision as a policy: the types in which parameters are stored and products are computed.
 
-Backends are given one and compute with it; parameters are cast once a step (`TrainStep`), and
-nothing else asks which precision is in force.
+A backend is given one and computes with it; parameters are cast once per step (`TrainStep`), and
+no other code depends on the precision.
 """
 
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from minialex.errors import unknown
 
 @dataclass(frozen=True)
 class Precision:
-    """`parameters`, their gradients and all sums; `compute`: activations and factors of products.
+    """Data types: `parameters` also for gradients and sums, `compute` for activations and factors.
 
-    `tf32` multiplies float32 numbers by tensor cores, which keep ten bits of the fraction.
+    `tf32` multiplies float32 numbers on tensor cores, which keep ten bits of the fraction.
     `loss_scaling` multiplies the loss, so that small gradients do not vanish in float16.
     """
 
@@ -28,11 +28,11 @@ class Precision:
 
     @property
     def half(self) -> bool:
-        """Whether activations take two bytes."""
+        """Whether activations are stored in two bytes."""
         return self.compute != self.parameters
 
     def compute_dtype(self, dtype: str) -> str:
-        """What a network of `dtype` computes in: float64 networks always in float64."""
+        """The type in which a network of `dtype` computes; float64 networks always use float64."""
         return self.compute if dtype == self.parameters else dtype
 
 
@@ -59,11 +59,11 @@ def get(name: str | Precision) -> Precision:
 
 @dataclass(frozen=True)
 class LossScale:
-    """Dynamic loss scaling: what the loss is multiplied by before the backward pass in fp16.
+    """Dynamic loss scaling: the factor applied to the loss before the backward pass in fp16.
 
-    Small gradients would otherwise become zero. A step whose gradients overflow is left out and the
-    scale halved; after `patience` good steps in a row it is doubled. Whether a step is left out is
-    decided on the host, so fp16 steps run op by op: no backend compiles them.
+    Without it, small gradients would underflow to zero. A step whose gradients overflow is skipped
+    and the scale is halved; after `patience` good steps in a row the scale is doubled. The host
+    decides whether to skip a step, so fp16 steps run op by op: no backend compiles them.
     """
 
     value: float = 2.0**15

@@ -1,4 +1,4 @@
-"""Random numbers as a function of (seed, purpose, step, index), never of history.
+"""Stateless random numbers: a function of (seed, purpose, step, index).
 
 Philox4x32-10 (Salmon, Moraes, Dror & Shaw, "Parallel random numbers: as easy as 1, 2, 3", 2011)
 turns a 128-bit counter and a 64-bit key into 128 random bits. The key is the seed and the counter
@@ -6,9 +6,9 @@ says what the number is for:
 
     counter = (block, index, step, purpose)
 
-`block` numbers the groups of four 32-bit words that belong to one `index` (an image of the batch, a
-position in an epoch); `step` is a training step or an epoch. So every number can be computed on its
-own, on any device, in any order, and a resumed run needs no saved generator.
+`block` counts the groups of four 32-bit words that belong to one `index` (an image of the batch or
+a position in an epoch); `step` is a training step or an epoch. Every number can therefore be
+computed independently, on any device, in any order, and a resumed run needs no generator state.
 """
 
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class Stream(IntEnum):
     LIGHT = 8
     ERASE = 9
     MIXUP = 10
-    OWN = 11  # augmentation of a user's own
+    OWN = 11  # a user-defined augmentation
     BASELINES = 0x40
     VIDEO = 0x41
     INIT = 0x100  # + the layer's position in its network
@@ -60,7 +60,7 @@ def philox4x32(c0: Any, c1: Any, c2: Any, c3: Any, seed: int) -> tuple[np.ndarra
 def words(
     seed: int, purpose: int, step: int, indices: ArrayLike, count: int, first: int = 0
 ) -> np.ndarray:
-    """`count` random uint32 words, from word `first` on, for each of `indices`: (len, count)."""
+    """`count` random uint32 words for each of `indices`, starting at word `first`: (len, count)."""
     indices = np.asarray(indices, np.uint64).reshape(-1, 1)
     start, stop = first // 4, -(-(first + count) // 4)
     blocks = np.arange(start, stop, dtype=np.uint64)
@@ -70,19 +70,19 @@ def words(
 
 
 def integers(word: np.ndarray, bound: ArrayLike) -> np.ndarray:
-    """Random words to integers 0 … bound-1 (int64) by the high half of a 64-bit product."""
+    """Map random words to integers 0 … bound-1 (int64): the high half of a 64-bit product."""
     return ((word.astype(np.uint64) * np.asarray(bound, np.uint64)) >> np.uint64(32)).astype(
         np.int64
     )
 
 
 def uniform(word: np.ndarray) -> np.ndarray:
-    """Random words to float64 in the open interval (0, 1)."""
+    """Map random words to float64 in the open interval (0, 1)."""
     return (word.astype(np.float64) + 0.5) * 2.0**-32
 
 
 def normal(word: np.ndarray) -> np.ndarray:
-    """Random words to float64 from N(0, 1), as many, by Box and Muller; the last axis is even."""
+    """Map random words to as many float64 from N(0, 1) (Box-Muller); the last axis is even."""
     radius = np.sqrt(-2.0 * np.log(uniform(word[..., 0::2])))
     angle = 2.0 * np.pi * uniform(word[..., 1::2])
     pairs = np.stack((radius * np.cos(angle), radius * np.sin(angle)), axis=-1)
@@ -92,7 +92,7 @@ def normal(word: np.ndarray) -> np.ndarray:
 def normal_array(
     seed: int, purpose: int, step: int, shape: tuple[int, ...], std: float, dtype: DTypeLike
 ) -> np.ndarray:
-    """An array of N(0, std²), filled in blocks that stay in cache: 61 million take seconds."""
+    """An array drawn from N(0, std²), filled in cache-sized blocks: 61 million take seconds."""
     flat = np.empty(int(np.prod(shape)), dtype)
     block = 1 << 16
     for start in range(0, flat.size, block):
@@ -103,7 +103,7 @@ def normal_array(
 
 
 def permutation(seed: int, purpose: int, step: int, n: int) -> np.ndarray:
-    """A permutation of 0 … n-1: the order of n random 64-bit keys."""
+    """A permutation of 0 … n-1: the argsort of n random 64-bit keys."""
     pair = words(seed, purpose, step, [0], 2 * n)[0].astype(np.uint64)
     return np.argsort(pair[0::2] << np.uint64(32) | pair[1::2], kind="stable")
 
@@ -121,5 +121,5 @@ class InitialDraw:
         return normal_array(self.seed, purpose, 0, shape, std, np.dtype(dtype))
 
     def constant(self, shape: tuple[int, ...], value: float, dtype: str) -> np.ndarray:
-        """One number throughout, on the host: what biases start from."""
+        """A constant array, on the host: initial biases."""
         return np.full(shape, value, np.dtype(dtype))

@@ -1,7 +1,7 @@
 """Learning-rate schedules: pure functions of the recipe, the epoch, and the errors so far.
 
-So a resumed run needs no schedule state. A new schedule is a function here and an entry in
-`SCHEDULES`; one of a user's own is registered, or named as FILE.py:FUNCTION.
+A resumed run therefore needs no schedule state. To add a schedule, write a function here and an
+entry in `SCHEDULES`; users register their own, or name it as FILE.py:FUNCTION.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from minialex.optim import Rates
 from minialex.utils.arguments import plain
 from minialex.utils.plugins import Registry, run
 
-# (recipe, epochs done with their fraction, validation top-1 error of each epoch) -> rates
+# (recipe, epochs done including the fraction, validation top-1 error per epoch) -> rates
 Schedule = Callable[[Recipe, float, Sequence[float]], Rates]
 
 
@@ -25,7 +25,7 @@ def _uniform(recipe: Recipe, factor: float) -> Rates:
 
 
 def constant(recipe: Recipe, epoch: float, errors: Sequence[float]) -> Rates:
-    """The same rate throughout."""
+    """A constant rate."""
     return _uniform(recipe, 1.0)
 
 
@@ -35,7 +35,7 @@ def plateau(recipe: Recipe, epoch: float, errors: Sequence[float]) -> Rates:
 
 
 def plateau_drops(errors: Sequence[float], patience: int) -> int:
-    """How often `patience` epochs in a row brought no new best error."""
+    """How many times `patience` epochs in a row brought no new best error."""
     drops, waited, best = 0, 0, float("inf")
     for error in errors:
         waited = 0 if error < best else waited + 1
@@ -51,19 +51,19 @@ def step(recipe: Recipe, epoch: float, errors: Sequence[float]) -> Rates:
 
 
 def cosine(recipe: Recipe, epoch: float, errors: Sequence[float]) -> Rates:
-    """Half a cosine from the full rate to zero."""
+    """Cosine annealing from the full rate to zero."""
     return _uniform(recipe, 0.5 * (1 + cos(pi * min(1.0, epoch / recipe.epochs))))
 
 
 @dataclass(frozen=True)
 class HandSchedule:
-    """The changes made by hand in the runs behind the paper's tables, by epoch.
+    """The manual changes, by epoch, in the runs behind the paper's tables.
 
-    From `first` the weights' rate is a tenth, from `second` a hundredth; from `slow` the first
-    layer's weights have a thousandth and the colour noise is off; from `freeze` the first layer's
-    weights stand still; from `third` all weights have a thousandth. Biases start at twice the rate
-    and keep it, or end at `last_bias` of it (the notes do not say from when: here, from `third`).
-    A run of other than `epochs` epochs stretches the epochs in proportion.
+    The weights' rate is divided by 10 at epoch `first`, by 100 at `second` and by 1000 at `third`.
+    At `slow` the rate of the first layer's weights is divided by 1000 and the colour noise is
+    turned off; at `freeze` those weights are frozen. Biases start at twice the rate and keep it, or
+    end at `last_bias` of it (the notes do not say when: here, at `third`). A run with a number of
+    epochs other than `epochs` scales these epochs in proportion.
     """
 
     epochs: int
@@ -87,7 +87,7 @@ class HandSchedule:
 
 
 def dexp(recipe: Recipe, epoch: float, errors: Sequence[float]) -> Rates:
-    """The later hands-off schedule: four levels down to 1/250, biases two down to 1/10."""
+    """The authors' later automatic schedule: four levels to 1/250; for biases, two to 1/10."""
     progress = min(epoch / recipe.epochs, 1 - 1e-9)
     weight = recipe.lr * 250 ** (-int(progress * 4) / 3)
     bias = recipe.lr * recipe.bias_rate * 10.0 ** -int(progress * 2)
@@ -108,7 +108,7 @@ SCHEDULES: dict[str, Schedule] = {
 
 @dataclass(frozen=True)
 class Own:
-    """A schedule that a user plugged in: it may give the rates, or a factor of the recipe's."""
+    """A user's schedule, which returns the rates or a factor of the recipe's rate."""
 
     function: Callable[[Recipe, float, Sequence[float]], Rates | float]
     source: str
@@ -129,10 +129,10 @@ PLUGINS: Registry[Schedule] = Registry("schedule", "--schedule", SCHEDULES, Own)
 
 
 def register(name: str, schedule: Callable[[Recipe, float, Sequence[float]], Any]) -> None:
-    """Make `schedule(recipe, epoch, errors)` the one called `name` in this process.
+    """Register `schedule(recipe, epoch, errors)` under `name` in this process.
 
-    It returns `Rates`, or a factor of the recipe's rate. A package offers one by an entry point of
-    the group "minialex.schedules".
+    It returns `Rates`, or a factor of the recipe's rate. A package can provide one through an entry
+    point of the group "minialex.schedules".
     """
     PLUGINS.register(name, schedule)
 
@@ -143,7 +143,7 @@ def use(schedule: Any) -> Any:
 
 
 def extension(name: str) -> str:
-    """What more epochs than a run was started with mean for its schedule: the end of a sentence."""
+    """How extending a run changes the rates of its schedule: the end of a sentence."""
     if name in ("constant", "plateau"):
         return ", which continue at the last rate"
     if name not in SCHEDULES:
@@ -155,7 +155,7 @@ def extension(name: str) -> str:
 
 
 def rates(recipe: Recipe, epoch: float, errors: Sequence[float]) -> Rates:
-    """The rates of the recipe's schedule, and of its warm-up; a `Schedule` itself."""
+    """The rates of the recipe's schedule, including warm-up; itself a `Schedule`."""
     found = get(recipe.schedule)(recipe, epoch, errors)
     if epoch >= recipe.warmup:
         return found

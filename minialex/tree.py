@@ -1,4 +1,4 @@
-"""Trees: {layer: {parameter: value}}, as parameters, their gradients and velocities are kept."""
+"""Trees {layer: {parameter: value}}, which hold parameters, gradients and velocities."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -14,7 +14,7 @@ def leaves(tree: Tree) -> Iterator[tuple[str, str, Any]]:
 
 
 def map_tree(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
-    """`function` of every value, and of the values at its place in `others`."""
+    """Apply `function` to every value and the corresponding values of `others`."""
     return {
         layer: {
             name: function(value, *(other[layer][name] for other in others))
@@ -25,12 +25,12 @@ def map_tree(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
 
 
 def flatten(tree: Tree, prefix: str = "") -> dict[str, Any]:
-    """{"layer.parameter": value}, each name with `prefix` before it: names in a weight file."""
+    """{"layer.parameter": value}, with `prefix` before each name, as in a weight file."""
     return {f"{prefix}{layer}.{name}": value for layer, name, value in leaves(tree)}
 
 
 def unflatten(flat: Mapping[str, Any], like: Tree, prefix: str = "") -> Tree:
-    """The inverse of `flatten`, for the layers and parameters of `like`; KeyError names a gap."""
+    """Invert `flatten` for the layers and parameters of `like`; KeyError names a missing one."""
     return {
         layer: {name: flat[f"{prefix}{layer}.{name}"] for name in parameters}
         for layer, parameters in like.items()

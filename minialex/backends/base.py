@@ -1,8 +1,8 @@
 """The contract of a backend: every public name that layers and training use, and its meaning.
 
-What each op computes is written out in `backends/generic/`, one file an op family, over any array
-library of the Python array API standard; `backends/numpy/`, `numba/` and `cuda/` override what
-they do faster, in files of the same names.
+`backends/generic/` implements each op for any library that follows the Python array API standard,
+in one file per op family; `backends/numpy/`, `numba/` and `cuda/` override the ops that they do
+faster, in files of the same names.
 
 Letters, here and everywhere: N batch, H W input, C channels in, K channels out, R S kernel, P Q
 output, G groups. Arrays are N H W C, weights R S C/G K. `pads` is ((top, bottom), (left, right)).
@@ -23,7 +23,7 @@ NO_PADS: Pads = ((0, 0), (0, 0))
 
 
 def output_shape(size: Pair, window: Pair, stride: Pair, pads: Pads) -> Pair:
-    """(P, Q) of a window that moves over a padded (H, W) and never leaves it."""
+    """(P, Q) of a window that slides over a padded (H, W) and stays inside it."""
     p, q = (
         (extent + sum(pad) - reach) // step + 1
         for extent, reach, step, pad in zip(size, window, stride, pads, strict=True)
@@ -34,7 +34,7 @@ def output_shape(size: Pair, window: Pair, stride: Pair, pads: Pads) -> Pair:
 class Backend(Execution):
     """Arrays of one library on one device, and the ops that layers, losses and updates use.
 
-    `xp` is the library's namespace. `device` is passed to its array constructors; None leaves the
+    `xp` is the library's namespace. `device` is passed to its array constructors; None means the
     library's default.
     """
 
@@ -58,7 +58,7 @@ class Backend(Execution):
 
     @abstractmethod
     def zeros_like(self, x: Array) -> Array:
-        """Zeros of the shape and type of x."""
+        """Zeros with the shape and type of x."""
 
     @abstractmethod
     def narrow(self, x: Array, axis: int, start: int, stop: int) -> Array:
@@ -66,7 +66,7 @@ class Backend(Execution):
 
     @abstractmethod
     def concat(self, parts: Sequence[Array], axis: int) -> Array:
-        """Arrays joined along an axis."""
+        """Concatenate arrays along an axis."""
 
     @abstractmethod
     def scale(self, x: Array, factor: float) -> Array:
@@ -74,7 +74,7 @@ class Backend(Execution):
 
     @abstractmethod
     def scale_channels(self, x: Array, factors: Sequence[float]) -> Array:
-        """x (N, H, W, C) with each channel times a number of its own, of C."""
+        """x (N, H, W, C) with each channel multiplied by its factor; there are C factors."""
 
     @abstractmethod
     def add(self, x: Array, y: Array) -> Array:
@@ -129,12 +129,12 @@ class Backend(Execution):
     @property
     @abstractmethod
     def convolution_by(self) -> str:
-        """How convolutions multiply: "im2col", or on tensor cores "implicit" or "wgmma"."""
+        """The convolution algorithm: "im2col", or on tensor cores "implicit" or "wgmma"."""
 
     @convolution_by.setter
     @abstractmethod
     def convolution_by(self, way: str) -> None:
-        """InputError for what this backend cannot do."""
+        """Raises InputError if this backend does not support it."""
 
     @property
     @abstractmethod
@@ -145,7 +145,7 @@ class Backend(Execution):
 
     @abstractmethod
     def dense(self, x: Array, weight: Array, bias: Array | None, relu: bool = False) -> Array:
-        """x (N, ...) of I numbers an image, weight (I, O), bias (O,) or None -> y (N, O)."""
+        """x (N, ...) with I numbers per image, weight (I, O), bias (O,) or None -> y (N, O)."""
 
     @abstractmethod
     def dense_input_gradient(self, dy: Array, weight: Array, input_shape: Shape) -> Array:
@@ -153,7 +153,7 @@ class Backend(Execution):
 
     @abstractmethod
     def dense_weight_gradient(self, x: Array, dy: Array) -> Array:
-        """x (N, ...) of I numbers an image, dy (N, O) -> dW (I, O)."""
+        """x (N, ...) with I numbers per image, dy (N, O) -> dW (I, O)."""
 
     @abstractmethod
     def bias_gradient(self, dy: Array) -> Array:
@@ -163,7 +163,7 @@ class Backend(Execution):
     def convolution_workspace(
         self, x_shape: Shape, weight_shape: Shape, stride: Pair, pads: Pads, groups: int
     ) -> int:
-        """Bytes that a convolution's passes take beside their arguments and results, at most."""
+        """Upper bound of a convolution's workspace in bytes, without arguments and results."""
 
     # ------------------------------------------------------------------------------ activations
 
@@ -247,7 +247,7 @@ class Backend(Execution):
     def response_norm_pool_gradient(
         self, dy: Array, saved: Any, norm: tuple, pool: tuple, relu: bool = False
     ) -> Array:
-        """dx of both; with `relu`, also through the ReLU before them."""
+        """dx through both; with `relu`, also through the ReLU before them."""
 
     # ------------------------------------------------------------------------------ dropout
 
@@ -319,7 +319,7 @@ class Backend(Execution):
     ) -> tuple[Array, Array]:
         """scores, targets (N, K) -> the mean loss (), and dscores (N, K), times `dloss`.
 
-        Targets are of the parameters' type: float32 where scores are of half precision.
+        Targets have the parameters' type: float32 if the scores are in half precision.
         """
 
     @abstractmethod
@@ -369,17 +369,17 @@ class Backend(Execution):
         dtype: str,
         channels: int | None = None,
     ) -> Array:
-        """`crops` of what lies on the device, for a compiled step: offsets (N, 3) top, left, flip.
+        """`crops` of data on the device, for a compiled step: offsets (N, 3) top, left, flip.
 
-        A `mean_corner` of (-1, -1) is where the crop lies. Of `channels` (None: as many as the
-        images have) the last are zeros.
+        A `mean_corner` of (-1, -1) means the corner of the crop. If `channels` is more than the
+        images have (None: the same number), the extra ones are zeros.
         """
 
     @abstractmethod
     def channels_to_copy(self, channels: int, outputs: int, groups: int, dtype: str) -> int:
-        """How many channels to pad images to, with zeros, for the fastest first convolution.
+        """How many channels to zero-pad images to, for the fastest first convolution.
 
-        It has `outputs` output channels.
+        That convolution has `outputs` output channels.
         """
 
     @abstractmethod
@@ -392,8 +392,8 @@ class Backend(Execution):
         momentum: float,
         decay: float,
     ) -> tuple[Array, Array]:
-        """The new (weight, velocity), perhaps in the same memory."""
+        """The new (weight, velocity); may update in place."""
 
     @abstractmethod
     def sgd_updates(self, updates: Sequence[tuple], momentum: float) -> list[tuple[Array, Array]]:
-        """`sgd_update` of many (weight, velocity, gradient, rate, decay)."""
+        """`sgd_update` for a sequence of (weight, velocity, gradient, rate, decay)."""
