@@ -6,7 +6,7 @@ from reference.windows import output_size, taps
 
 
 def _paths(x_shape, weight_shape, stride, pads, groups):
-    """Every (n, p, q, k, r, s, c, h, w) along which a number flows; c counts within the group."""
+    """Every (n, p, q, k, r, s, c, h, w) that contributes a product; c counts within the group."""
     n_count, height, width, _ = x_shape
     r_count, s_count, per_group, k_count = weight_shape
     size, window = (height, width), (r_count, s_count)
@@ -34,7 +34,7 @@ def forward(x, weight, bias, stride, pads, groups):
 
 
 def input_gradient(dy, weight, input_shape, stride, pads, groups):
-    """dx[n,h,w,c] = Σ dy[n,p,q,k] W[r,s,c,k] over the outputs that saw the pixel."""
+    """dx[n,h,w,c] = Σ dy[n,p,q,k] W[r,s,c,k] over the outputs that use the pixel."""
     dx = np.zeros(input_shape)
     for n, p, q, k, r, s, c, h, w, channel in _paths(
         input_shape, weight.shape, stride, pads, groups

@@ -17,7 +17,7 @@ def philox4x32(counter, key):
 
 
 def mask(shape, keep, seed, stream, step, first_image):
-    """Unit u of image n stays if word u % 4 of counter (u // 4, n, step, purpose) is below keep.
+    """Unit u of image n is kept if word u % 4 of counter (u // 4, n, step, purpose) is below keep.
 
     The purpose word is 0x10000 plus the layer's position.
     """

@@ -35,7 +35,7 @@ NO_PADS = ((0, 0), (0, 0))
 
 
 def area(p, q, size, window, stride, pads, counted):
-    """How many pixels under the window lie in the image or in the pads `counted` around it."""
+    """The number of pixels in the window that lie in the image or in the padding `counted`."""
     (top, bottom), (left, right) = counted
     wider = (size[0] + top + bottom, size[1] + left + right)
     moved = ((pads[0][0] - top, 0), (pads[1][0] - left, 0))
@@ -43,7 +43,7 @@ def area(p, q, size, window, stride, pads, counted):
 
 
 def average_forward(x, window, stride, pads, counted=NO_PADS):
-    """The mean of the pixels under the window, without those outside the image."""
+    """The mean of the pixels in the window, excluding those outside the image."""
     n_count, height, width, channels = x.shape
     p_count, q_count = output_size((height, width), window, stride, pads)
     y = np.zeros((n_count, p_count, q_count, channels))
@@ -54,7 +54,7 @@ def average_forward(x, window, stride, pads, counted=NO_PADS):
 
 
 def average_gradient(dy, input_shape, window, stride, pads, counted=NO_PADS):
-    """Each dy in equal shares to the pixels under its window."""
+    """Each dy is spread evenly over the pixels in its window."""
     dx = np.zeros(input_shape)
     for n, p, q, c in np.ndindex(dy.shape):
         share = dy[n, p, q, c] / area(p, q, input_shape[1:3], window, stride, pads, counted)

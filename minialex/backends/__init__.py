@@ -1,4 +1,4 @@
-"""Where arrays live: get("numpy"), register("mine", factory), available().
+"""The backends: get("numpy"), register("mine", factory), available().
 
 A backend is a factory that takes a device (an index or None) and returns a `Backend`. Other
 packages bring theirs through the entry-point group "minialex.backends", one entry per name.
@@ -26,14 +26,14 @@ _registered: dict[str, Factory] = {}
 
 
 def register(name: str, factory: Factory) -> None:
-    """Make `factory(device)` the backend called `name` in this process."""
+    """Register `factory(device)` as the backend `name` in this process."""
     if name == "auto" or name in _BUILT_IN:
         raise InputError(f"the backend name {name!r} is taken: register under another name")
     _registered[name] = factory
 
 
 def available() -> tuple[str, ...]:
-    """Names that `get` accepts beside "auto": built in, registered, and of installed packages."""
+    """Names that `get` accepts besides "auto": built-in, registered, and from packages."""
     plugged = {point.name for point in entry_points(group="minialex.backends")}
     return tuple(sorted({*_BUILT_IN, *_registered, *plugged}))
 
@@ -46,9 +46,9 @@ def get(
 ) -> Backend:
     """The backend called `name`, on `device`; "auto" is the fastest this machine can run.
 
-    `precision` is "fp32", or on CUDA "tf32", "bf16" or "fp16": products in that type, activations
-    too for the last two; parameters, sums and updates stay float32. `threads` of the CPU are those
-    this process may use, if None.
+    `precision` is "fp32", or on CUDA "tf32", "bf16" or "fp16": the type of products and, for the
+    last two, of activations; parameters, sums and updates stay float32. `threads` is the number of
+    CPU threads; None means all that this process may use.
     """
     if isinstance(name, Backend):
         return name

@@ -11,10 +11,10 @@ Array = Any  # an array of the backend's own library
 
 
 class Execution(ABC):
-    """The part of the contract (see `base.Backend`) that is about the device, not the numbers.
+    """The part of the contract (see `base.Backend`) that concerns the device, not the maths.
 
-    Two backends of one device may have streams of their own: an array goes from one to the other
-    with `receive`, or with `record`, `wait` and `record_stream`.
+    Two backends on one device may use separate streams; pass an array from one to the other with
+    `receive`, or with `record`, `wait` and `record_stream`.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Execution(ABC):
 
     @abstractmethod
     def with_threads(self, threads: int | None) -> Self:
-        """This backend on so many CPU threads (None: as many as it chooses)."""
+        """This backend with this many CPU threads (None: its own choice)."""
 
     @abstractmethod
     def with_own_stream(self) -> Self:
@@ -51,7 +51,7 @@ class Execution(ABC):
 
     @abstractmethod
     def describe(self) -> str:
-        """What a network runs on, in words."""
+        """A human-readable description of the device."""
 
     @abstractmethod
     def remarks(self, devices: Sequence) -> list[str]:
@@ -87,12 +87,12 @@ class Execution(ABC):
 
     @abstractmethod
     def compile(self, step: Any) -> Any:
-        """A `training.step.TrainStep` as one piece of work on the device; None: it cannot.
+        """Compile a `training.step.TrainStep` for the device; None if that is not supported.
 
-        What is returned has `start(state, batch, rates)`, which gives a function that waits for
-        the loss and a function that says whether it is there; `replay()`, which does the last
-        step's work again; and `lag`, how many losses may be on their way. Its steps change the
-        state's parameters and velocities in place.
+        The result has `start(state, batch, rates)`, which returns a function that waits for the
+        loss and a function that tells whether it is ready; `replay()`, which repeats the last
+        step's work; and `lag`, how many losses may be pending. Its steps update the state's
+        parameters and velocities in place.
         """
 
     @abstractmethod
@@ -101,4 +101,4 @@ class Execution(ABC):
 
     @abstractmethod
     def cast_params(self, params: dict) -> dict:
-        """The parameters in the type that the layers compute with (fp32: the same arrays)."""
+        """The parameters cast to the compute type (fp32: the same arrays)."""

@@ -1,7 +1,7 @@
-"""The layers: one a file, forward above backward, no backend named.
+"""The layers: one per file, forward above backward, independent of the backend.
 
-A layer is a frozen dataclass that holds hyper-parameters only; parameters come from outside, and
-nothing is remembered between passes. `base.Layer` says what each method takes and gives back:
+A layer is a frozen dataclass that holds only hyper-parameters; parameters are passed in, and no
+state is kept between passes. `base.Layer` documents what each method takes and returns:
 `output_shape`, `parameter_shapes`, `init`, `forward` -> y, saved, and `backward` -> dx, gradients.
 """
 

@@ -20,9 +20,9 @@ class Mode:
 
     `step` is the training step: a number, or in a compiled step an array of one on the device.
     `layer` is the layer's position in the network, which the network sets. `first_image` is the
-    index in the whole batch of the first image of this pass, so that a batch in parts draws what
-    the whole would; `first_channel` is the same among the `channels` (None: all) of a layer of
-    which only a part is computed.
+    index of this pass's first image in the whole batch, so that a split batch draws the same
+    numbers as the whole one; `first_channel` is the same for channels, where only part of a layer
+    with `channels` channels (None: all are computed) is computed.
     """
 
     training: bool = False
@@ -37,7 +37,7 @@ class Mode:
 class Layer:
     """A layer without parameters; layers with parameters override the last three methods too.
 
-    Shapes leave the batch out: (H, W, C), or (units,) after a dense layer.
+    Shapes omit the batch dimension: (H, W, C), or (units,) after a dense layer.
     """
 
     saves_input: ClassVar[bool] = True  # whether `saved` holds x,
@@ -48,13 +48,13 @@ class Layer:
         raise NotImplementedError
 
     def forward(self, b: Backend, params: Params, x: Array, mode: Mode) -> tuple[Array, Saved]:
-        """-> y, and what `backward` needs of this pass."""
+        """-> y, and the tensors saved for `backward`."""
         raise NotImplementedError
 
     def backward(
         self, b: Backend, params: Params, saved: Saved, dy: Array, *, input_gradient: bool = True
     ) -> tuple[Array | None, Params]:
-        """-> dx, gradients as `params`; without `input_gradient` dx may be None."""
+        """-> dx, gradients structured like `params`; without `input_gradient`, dx may be None."""
         raise NotImplementedError
 
     def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
@@ -62,11 +62,11 @@ class Layer:
         return {}
 
     def init(self, b: Backend, draw: InitialDraw, input_shape: Shape, dtype: str) -> Params:
-        """Initial parameters, a function of the draw alone."""
+        """Initial parameters; they depend on the draw alone."""
         return {}
 
     def connections(self, input_shape: Shape) -> int:
-        """Multiply-adds of one image's forward pass, biases left out."""
+        """Multiply-adds in the forward pass of one image, without biases."""
         return 0
 
 

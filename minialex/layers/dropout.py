@@ -9,10 +9,10 @@ from minialex.layers.base import Layer, Mode, Params, Saved, Shape, require
 
 @dataclass(frozen=True)
 class Dropout(Layer):
-    """Each unit is zero with probability 1 - keep in training, and times `keep` at test time.
+    """Zeroes units with probability 1 - keep in training, and multiplies by `keep` at test time.
 
-    `inverted=True` is the form of Caffe and PyTorch: divided by `keep` in training, nothing at test
-    time. The mask is a function of seed, step, layer, image and unit (see `minialex.rng`).
+    `inverted=True` is the form used by Caffe and PyTorch: divide by `keep` in training, do nothing
+    at test time. The mask depends only on seed, step, layer, image and unit (see `minialex.rng`).
     """
 
     saves_input = False
@@ -45,7 +45,7 @@ class Dropout(Layer):
 
     @property
     def factor(self) -> float:
-        """What a unit that stays is multiplied by in training."""
+        """The factor that multiplies kept units in training."""
         return 1 / self.keep if self.inverted else 1.0
 
     def draw(self, mode: Mode) -> tuple[Any, ...]:

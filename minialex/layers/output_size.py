@@ -1,13 +1,12 @@
 """The output size of convolution and pooling: two rules, which differ in their padding.
 
-    floor   a window that would leave the padded image is left out (Caffe's and PyTorch's
-            convolutions)
-    ceil    the last window may hang over the right and bottom edge (the original code, for
-            convolution and pooling alike, and Caffe's pooling)
+    floor   every window must fit into the padded image (convolutions in Caffe and PyTorch)
+    ceil    the last window may extend beyond the right and bottom edge (the original code, for
+            both convolution and pooling, and pooling in Caffe)
 
-The original's rule gives a 224 x 224 input, an 11 x 11 kernel and stride 4 an output of 55: three
-zeros are read beyond the right and bottom edge. The ceil rule is the floor rule with that overhang
-as extra padding, and that is how the ops see it.
+With the original code's rule, a 224 x 224 input, an 11 x 11 kernel and stride 4 give an output of
+55: three zeros are read beyond the right and bottom edge. The ceil rule is the floor rule with that
+overhang as extra padding, so the ops only need the floor rule.
 """
 
 from minialex.backends.base import Pads, output_shape
@@ -16,7 +15,7 @@ from minialex.layers.base import Shape
 
 
 def pads(input_shape: Shape, window: int, stride: int, pad: int, rounding: str) -> Pads:
-    """Pads ((top, bottom), (left, right)) that make the floor rule give the wanted output."""
+    """Pads ((top, bottom), (left, right)) with which the floor rule gives the right output size."""
     if len(input_shape) != 3:
         raise InputError(
             f"a window moves over images (H, W, C), not over an input of {input_shape}"
@@ -31,7 +30,7 @@ def pads(input_shape: Shape, window: int, stride: int, pad: int, rounding: str) 
             )
         overhang = -room % stride if rounding == "ceil" else 0
         if room + overhang >= extent + pad:
-            overhang = 0  # a last window that would see padding only is left out, as in Caffe
+            overhang = 0  # a last window that covers only padding is dropped, as in Caffe
         found.append((pad, pad + overhang))
     return found[0], found[1]
 
@@ -43,7 +42,7 @@ def windows(input_shape: Shape, window: int, stride: int, pads: Pads) -> tuple[i
 
 
 def check(kind: str, window: int, stride: int, pad: int, rounding: str) -> None:
-    """Refuse invalid hyper-parameters, in one sentence."""
+    """Raise InputError for invalid hyper-parameters."""
     if window < 1 or stride < 1 or pad < 0:
         raise InputError(
             f"{kind}: window {window}, stride {stride} and padding {pad} were given; "

@@ -9,7 +9,7 @@ from minialex.layers.base import Layer, Mode, Params, Saved, Shape, require
 
 @dataclass(frozen=True)
 class _Pool(Layer):
-    """A z x z window that moves s pixels at a time over x (N, H, W, C) -> y (N, P, Q, C)."""
+    """A z x z window with stride s over x (N, H, W, C) -> y (N, P, Q, C)."""
 
     saves_input = False
     saves_output = False
@@ -39,7 +39,7 @@ class _Pool(Layer):
 
 @dataclass(frozen=True)
 class MaxPool(_Pool):
-    """The maximum under each window; of equal maxima the first in scan order gets the gradient.
+    """The maximum of each window; among equal maxima, the first in scan order gets the gradient.
 
     z = 3, s = 2 overlaps (the paper's choice), z = 2, s = 2 does not.
     """
@@ -58,10 +58,10 @@ class MaxPool(_Pool):
 
 @dataclass(frozen=True)
 class AveragePool(_Pool):
-    """The mean of the pixels under each window, without those outside the image.
+    """The mean of the pixels in each window, excluding those outside the image.
 
-    With `count_pads` the zeros of the padding count as pixels, as in Caffe and PyTorch; what the
-    ceil rule adds at the right and bottom edge never does.
+    With `count_pads`, padding zeros count as pixels, as in Caffe and PyTorch; the overhang of the
+    ceil rule at the right and bottom edge never counts.
     """
 
     count_pads: bool = False
@@ -77,6 +77,6 @@ class AveragePool(_Pool):
 
     @property
     def counted(self) -> Pads:
-        """The pads that the means count."""
+        """The padding that counts in the means."""
         pad = self.pad if self.count_pads else 0
         return (pad, pad), (pad, pad)

@@ -56,10 +56,10 @@ class ResponseNorm(Layer):
 
 @dataclass(frozen=True)
 class SpatialResponseNorm(Layer):
-    """The same over the n x n pixels around each, within one channel: x (N, H, W, C) -> y.
+    """The same formula over the n x n pixels around each one, per channel: x (N, H, W, C) -> y.
 
-    The run that made the paper's numbers has one after its second normalisation, which the paper
-    does not mention. α is not divided by n².
+    The run that produced the paper's results has one after its second normalisation, which the
+    paper does not mention. α is not divided by n².
     """
 
     saves_output = False

@@ -1,4 +1,4 @@
-"""A fixed factor for each channel: inputs divided by their standard deviation, before all else."""
+"""A fixed factor per channel, used to divide the input by its standard deviation."""
 
 from dataclasses import dataclass
 
@@ -8,11 +8,11 @@ from minialex.layers.base import Layer, Mode, Params, Saved, Shape, require
 
 @dataclass(frozen=True)
 class ChannelScale(Layer):
-    """y_c = f_c · x_c with constants f, one a channel: x (N, H, W, C) -> y.
+    """y_c = f_c · x_c with constant factors f, one per channel: x (N, H, W, C) -> y.
 
-    Networks of other programs expect an input of standard deviation 1. The factors could be
-    multiplied into the first layer's weights instead, with the same outputs; but then its gradients
-    would be 1/f² too large beside the weights, and training at the usual rates would diverge.
+    Networks from other frameworks expect input with standard deviation 1. The factors could be
+    folded into the first layer's weights with the same outputs, but then its gradients would be
+    1/f² too large relative to the weights, and training at the usual rates would diverge.
     """
 
     saves_input = False

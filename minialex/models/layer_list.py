@@ -1,7 +1,7 @@
-"""A network as plain values: how one that has no name here is written down and built again.
+"""Serialises an unnamed network to plain values and builds it again.
 
-A weight file names its model and the options that it was built from. A network that was read from a
-file of another program is the model "layers", and its options are the list of its layers.
+A weight file stores the name of its model and the options it was built with. A network read from
+another framework's file is the model "layers", and its options are the list of its layers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,9 +26,9 @@ _KINDS: dict[str, Any] = {
 def options_of(
     network: Network, recipe: Recipe | Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The options of the model "layers" that build `network`; `recipe` may be some of its fields.
+    """The options with which the model "layers" builds `network`; `recipe` may be partial.
 
-    They are values of JSON: {"layers": [[name, kind, {field: value}], ...], "input_shape": [...]}.
+    They are JSON values: {"layers": [[name, kind, {field: value}], ...], "input_shape": [...]}.
     """
     if isinstance(recipe, Recipe):
         usual = asdict(_recipe(network))
@@ -90,7 +90,7 @@ def _layer(entry: Sequence[Any]) -> tuple[str, Layer]:
 
 
 def _value(value: Any) -> Any:
-    """A field's value: JSON knows no tuples."""
+    """A field's value; JSON has lists where fields have tuples."""
     return tuple(map(_value, value)) if isinstance(value, list) else value
 
 

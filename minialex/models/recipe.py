@@ -35,10 +35,10 @@ class Recipe:
     rotation: float = 0.0  # degrees, at most, either way
     vertical_flip: bool = False  # half of the images upside down
     brightness: float = 0.0  # values times 1 - brightness to 1 + brightness
-    contrast: float = 0.0  # the same of differences from the training set's mean colour
-    saturation: float = 0.0  # the same of differences from grey
+    contrast: float = 0.0  # the same for differences from the training set's mean colour
+    saturation: float = 0.0  # the same for differences from grey
     erasing: float = 0.0  # probability that a rectangle is covered with the mean colour
-    augment: str = ""  # a function of the user's own, before all else (data/own_augmentation.py)
+    augment: str = ""  # a user's function, applied first (data/own_augmentation.py)
     mixup: float = 0.0  # alpha of MixUp's Beta(alpha, alpha)
 
     # Targets other than the label alone, also off

@@ -28,7 +28,7 @@ class Model:
     recipe: Recipe
     classes: int
     options: dict
-    source: str = ""  # where its builder is to be found, if it is not one of minialex
+    source: str = ""  # where its builder is defined, if not in minialex
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ _VARIANTS: dict[str, Variant] = {
 
 
 def _variant(given: Any, source: str) -> Variant:
-    """A variant of what a user plugs in: a function, or a variant."""
+    """A variant from a user's function or variant."""
     if isinstance(given, Variant):
         return replace(given, source=source)
     if not callable(given):
@@ -177,10 +177,10 @@ def register(
     recipe: Recipe | None = None,
     summary: str = Variant.summary,
 ) -> None:
-    """Make `build(classes, **options) -> Network` the model called `name` in this process.
+    """Register `build(classes, **options) -> Network` under `name` in this process.
 
-    A package does the same for whoever installs it by an entry point of the group
-    "minialex.models": a function, or a `Variant`.
+    A package can provide a model through an entry point of the group "minialex.models": a
+    function or a `Variant`.
     """
     if name == layer_list.NAME:
         raise InputError(f"the model name {name!r} is taken: register another name")
@@ -196,14 +196,14 @@ def use(model: Any) -> Any:
 
 
 class NotKnown(InputError):
-    """A file's network is code of its author's, which has not been named in this process."""
+    """A file's network is defined by its author's code, which this process has not registered."""
 
 
 def require(path: Any, name: str, source: str) -> str:
     """The name by which `get` knows the network of a weight file; InputError if it does not.
 
-    `name` and `source` are what the file says of it. Nothing is imported for that, but what an
-    installed package offers under this name.
+    `name` and `source` are taken from the file. Nothing is imported except what an installed
+    package provides under this name.
     """
     for known in (name, short(source)) if source else (name,):
         if known == layer_list.NAME or PLUGINS.find(known) is not None:
@@ -238,13 +238,13 @@ def get(name: str, classes: int | None = None, **options: Any) -> Model:
 
 
 def new_options(name: str) -> Mapping[str, Any]:
-    """The options that a new network of this name has beside those that are asked for."""
+    """The options that a new network of this name gets in addition to the requested ones."""
     variant = PLUGINS.find(name)
     return {} if variant is None else variant.new_options
 
 
 def stored(name: str, classes: int | None, options: Mapping[str, Any]) -> Model:
-    """The model of a weight file or of a run's configuration: with these options and no more."""
+    """The model of a weight file or of a run's configuration, with exactly these options."""
     if name == layer_list.NAME:
         return _listed(classes, dict(options))
     variant = PLUGINS.get(name)

@@ -1,4 +1,4 @@
-"""The arguments of training: what they are, and what they mean together.
+"""The arguments of training, and how they combine.
 
 `TrainConfig` and `parallel.DeviceConfig` hold them; from their fields come the command line's
 options, `train`'s signature and docstring, config.json, and what a resumed run may change.
@@ -51,7 +51,7 @@ class _Images(FilePath):
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """What to train, on which images, and how; None is what the model's recipe says."""
+    """What to train, on which images, and how; None means the value of the model's recipe."""
 
     data: Any = option(
         None,
@@ -342,7 +342,7 @@ class TrainConfig:
             )
 
     def settings(self) -> dict[str, Any]:
-        """The arguments as config.json has them: paths in full, data of Python's own as None."""
+        """The arguments as stored in config.json: absolute paths, and None for Python objects."""
         found = {one.name: getattr(self, one.name) for one in fields(self)}
         found["data"] = data_key(self.data)
         found["initial"] = None if self.initial is None else str(Path(self.initial).resolve())
@@ -361,7 +361,7 @@ class TrainConfig:
 
     @property
     def trained_on(self) -> dict[str, Any]:
-        """What a weight file remembers of its data."""
+        """What a weight file records about its data."""
         return {"data": data_key(self.data), "seed": self.seed, "val_fraction": self.val_fraction}
 
 
@@ -375,9 +375,9 @@ _OWN = {
 
 
 def plug_in(arguments: dict[str, Any]) -> dict[str, Any]:
-    """`arguments` with the name of whatever is code of the user's own, which is imported.
+    """Import the user's own code among `arguments` and replace it by its name.
 
-    Only for what the user gives: a run folder's settings may be of others.
+    Only for arguments that the user gives: a run folder may come from someone else.
     """
     return {name: _OWN[name](v) if name in _OWN else v for name, v in arguments.items()}
 
@@ -409,7 +409,7 @@ def signature(function: Any) -> inspect.Signature:
 
 
 def resolve_model(config: TrainConfig, splits: Splits, stored: Recipe | None = None) -> Model:
-    """The model with the recipe that a configuration asks for; `stored` is a resumed run's."""
+    """The model with the recipe of a configuration; `stored` is that of a resumed run."""
     classes = len(splits.train.class_ids)
     name = config.model or fitted_recipe.default_network(splits.train)
     model = models.stored(name, classes, config.model_options or {})

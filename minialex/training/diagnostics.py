@@ -17,7 +17,7 @@ from minialex.tree import Tree
 
 
 class NotFinite(TrainingError):
-    """A loss or a parameter is NaN or infinite; the state is no longer of use."""
+    """A loss or a parameter is NaN or infinite; the state can no longer be used."""
 
     attempts = ATTEMPTS
 
@@ -25,9 +25,9 @@ class NotFinite(TrainingError):
 def layer_statistics(
     b: Backend, network: Network, params: Tree, loss: Loss, x: Array, labels: Array
 ) -> tuple[str, float]:
-    """Before the first step: each layer's activation and gradient scale, and the loss.
+    """Each layer's activation and gradient scale before the first step, and the loss.
 
-    Returns a small table and the loss; x (N, H, W, C) are a few images as the network sees them.
+    Returns a small table and the loss; x (N, H, W, C) are a few images, preprocessed.
     """
     outputs, gradients, saved = {}, {}, []
     y = x
@@ -50,15 +50,15 @@ def layer_statistics(
 
 
 def _on_host(b: Backend, x: Array) -> np.ndarray:
-    """Numbers to take means of: at least of float32, which holds the sums of half ones."""
+    """The array on the host, at least in float32 so that sums of half-precision values fit."""
     numbers = b.to_numpy(x)
     return numbers.astype(np.promote_types(numbers.dtype, np.float32), copy=False)
 
 
 def start_verdict(value: float, chance: float, pretrained: bool = False) -> str:
-    """One sentence on the initial loss beside that of random guessing.
+    """One sentence that compares the initial loss with random guessing.
 
-    A `pretrained` network may have any.
+    With a `pretrained` network, any loss is fine.
     """
     text = f"initial loss {value:.3f} (random guessing: {chance:.3f})"
     if pretrained:
@@ -74,7 +74,7 @@ def start_verdict(value: float, chance: float, pretrained: bool = False) -> str:
 
 
 def plateau_advice(losses: list[float], chance: float, steps: int, rate: float) -> str | None:
-    """A sentence if the loss is still at random guessing by now, else None."""
+    """A sentence if the loss is still at that of random guessing, else None."""
     if steps < 500 or not losses or losses[-1] < 0.97 * chance:
         return None
     return (
@@ -95,7 +95,7 @@ def non_finite(
     folder: Path,
     rate: float,
 ) -> NotFinite:
-    """The error for a loss that is not finite: names layer and step, and saves the batch."""
+    """The error for a NaN or Inf loss; names the layer and step, and saves the batch."""
     path = folder / f"nonfinite-step-{mode.step}.npz"
     np.savez(path, images=batch.images, labels=batch.labels, positions=batch.positions)
     where = _first_bad(b, network, params, x, mode)
@@ -106,12 +106,12 @@ def non_finite(
 
 
 def lower_rate(folder: Path, rate: float) -> str:
-    """What to do after a loss that is not finite."""
+    """What to do after a NaN or Inf loss."""
     return f"resume with a lower learning rate: {resume_command(folder)} --lr {rate / 10:.3g}"
 
 
 def bad_parameter(b: Devices | Backend, params: Tree) -> str | None:
-    """The first "layer.parameter" that holds a number that is not finite, or None."""
+    """The first "layer.parameter" that contains NaN or Inf, or None."""
     for layer, of_layer in params.items():
         for name, value in of_layer.items():
             if not b.all_finite(value):

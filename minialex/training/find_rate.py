@@ -1,4 +1,4 @@
-"""`find_lr`: the learning rate by a short sweep over all that might do."""
+"""`find_lr`: a learning-rate range test."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ from minialex.utils.progress import Progress
 
 STEPS = 100
 LOWEST, HIGHEST = 1e-3, 1e2  # times the recipe's rate
-SMOOTH = 0.9  # share of the past in the running mean of the loss
+SMOOTH = 0.9  # smoothing factor of the running mean of the loss
 
 
 @dataclass(frozen=True)
 class RateSearch:
-    """Training losses of steps whose rate rose evenly in its logarithm, and the rate to take.
+    """Training losses of steps with an exponentially rising rate, and the suggested rate.
 
-    `rates` and `losses` have an entry a step; the losses are running means.
+    `rates` and `losses` have one entry per step; the losses are running means.
     """
 
     rates: tuple[float, ...]
@@ -35,9 +35,9 @@ class RateSearch:
 
     @property
     def best(self) -> float | None:
-        """A third of the rate at the lowest loss, or None if the loss fell nowhere.
+        """A third of the rate at the lowest loss, or None if the loss never fell.
 
-        At the lowest loss itself the network is about to diverge, and a training is longer.
+        At the lowest loss the network is about to diverge, and real training runs longer.
         """
         if not self.losses:  # the very first one was not finite
             return None
@@ -61,9 +61,9 @@ class RateSearch:
 def find_lr(
     data: Any = None, *, steps: int = STEPS, progress: bool = True, **arguments: Any
 ) -> RateSearch:
-    """Train for `steps` steps with a rate that rises from tiny to far too large; nothing is kept.
+    """Train for `steps` steps with a rate that rises from tiny to far too large; saves nothing.
 
-    The arguments are those of `train`. Raises InputError for what cannot be used.
+    The arguments are those of `train`. Raises InputError for invalid ones.
     """
     steps = integer(1).check("steps", steps)
     config, where = parse(plug_in({"data": data, **arguments}))
@@ -93,7 +93,7 @@ def _sweep(trainer: Trainer, state: State, rates: np.ndarray) -> RateSearch:
 
 
 def _batches(trainer: Trainer, steps: int) -> Iterator[Batch]:
-    """So many batches, of as many epochs as that takes."""
+    """`steps` batches, over as many epochs as needed."""
     epoch, made = 0, 0
     while made < steps:
         order = epoch_order(trainer.step.seed, epoch, len(trainer.splits.train))

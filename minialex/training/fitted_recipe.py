@@ -1,8 +1,8 @@
-"""Defaults that fit the data: network, batch size, rate, schedule and length by its images.
+"""Defaults fitted to the number of images: network, batch size, rate, schedule and length.
 
-A published recipe counts in epochs of a million images. On five hundred it makes a few hundred
-updates, where any network needs thousands; so a run on few images gets smaller batches, a rate
-that goes with them, more epochs and a schedule that no noisy validation error steers.
+A published recipe counts epochs of a million images. On five hundred images it would make a few
+hundred updates, where any network needs thousands. A run on few images therefore gets smaller
+batches, a matching rate, more epochs and a schedule independent of the noisy validation error.
 """
 
 from collections.abc import Sequence
@@ -18,15 +18,15 @@ from minialex.network import Network
 PUBLISHED, FITTED = "published", "fitted"
 RECIPES = (FITTED, PUBLISHED)
 
-UPDATES = 3000  # that a network is given from scratch
-TUNING_UPDATES = 1000  # that trained weights are given
-KEPT_RATE = 0.1  # of layers that have been trained, beside new ones
-ENOUGH = 10_000  # updates of a published recipe from which on it is left as it is
-UPDATES_PER_EPOCH = 25  # at least, where the smallest batch allows it
+UPDATES = 3000  # when training from scratch
+TUNING_UPDATES = 1000  # when fine-tuning
+KEPT_RATE = 0.1  # relative rate of pre-trained layers when others are new
+ENOUGH = 10_000  # a published recipe with this many updates is used unchanged
+UPDATES_PER_EPOCH = 25  # at least, if the smallest batch size allows it
 SMALLEST_BATCH = 16
 WARMUP = 0.05  # of the epochs
 AVERAGED = 0  # last epochs whose weights are averaged
-OFTEN = 20  # epochs from which on images are seen so often that the paper's crops are too few
+OFTEN = 20  # with this many epochs, the paper's augmentation is too weak
 STRONG: dict[str, Any] = {
     "crop_scale": 0.35,
     "aspect": 1.33,
@@ -35,11 +35,11 @@ STRONG: dict[str, Any] = {
     "saturation": 0.3,
     "erasing": 0.25,
 }
-MANY_IMAGES = 50_000  # from which on the paper's network is the default
+MANY_IMAGES = 50_000  # with at least this many, the paper's network is the default
 
 
 def default_network(train: Dataset) -> str:
-    """The network for data of this size, where none was asked for."""
+    """The default network for a data set of this size."""
     if len(train) >= MANY_IMAGES:
         return "alexnet"
     if train.native_size is not None and train.native_size < 36:
@@ -58,7 +58,7 @@ def fit(
     trained: bool = False,
     augment: bool = True,
 ) -> Recipe:
-    """`published` with what was asked for, and the rest of it fitted to `images`.
+    """`published` with the requested changes, and the rest fitted to `images`.
 
     `trained` weights to start from need fewer updates. `augment` allows the stronger augmentation
     of small data sets.
@@ -90,7 +90,7 @@ def fit(
 
 
 def fine_tuned(recipe: Recipe, network: Network, kept: Sequence[str]) -> Recipe:
-    """Lower rates for the layers that were `kept`, where others are new."""
+    """Lower rates for the layers that were `kept`, if others are new."""
     new = [name for name in network.parameter_shapes() if name not in kept]
     if not new:
         return replace(recipe, lr=recipe.lr * KEPT_RATE)
@@ -99,7 +99,7 @@ def fine_tuned(recipe: Recipe, network: Network, kept: Sequence[str]) -> Recipe:
 
 
 def _batch_size(published: int, images: int) -> int:
-    """The largest power of two that leaves enough updates an epoch."""
+    """The largest power of two that gives enough updates per epoch."""
     size = SMALLEST_BATCH
     while 2 * size * UPDATES_PER_EPOCH <= images and 2 * size <= published:
         size *= 2
@@ -107,6 +107,6 @@ def _batch_size(published: int, images: int) -> int:
 
 
 def require_recipe(name: str) -> None:
-    """Refuse a word that names no recipe."""
+    """Raise InputError if there is no such recipe."""
     if name not in RECIPES:
         raise InputError(f'recipe is "fitted" or "published", not {name!r}')

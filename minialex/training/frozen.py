@@ -1,8 +1,8 @@
-"""Training the last layers alone: what the frozen ones make of each image is computed once.
+"""Trains only the last layers: the frozen layers' outputs are computed once per image.
 
 The frozen layers see the paper's ten crops of every training image, as many of them as fit in
-memory. Their outputs are the inputs of the network that is trained, and each time an image comes up
-one of its crops is drawn.
+memory. Their outputs are the inputs of the trained network, and each time an image is used, one of
+its crops is drawn at random.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,15 +29,15 @@ from minialex.training.trainer import Trainer
 from minialex.utils.progress import Progress
 
 MOST_BYTES = 2 * 1024**3  # of outputs that are kept
-AT_ONCE = 64  # images: always the same ones together, so that a resumed run has the same bits
+AT_ONCE = 64  # images per batch; fixed, so that a resumed run computes the same bits
 
 View = tuple[int, int, bool]
 
 
 def last_frozen(network: Network, name: str) -> str:
-    """The last layer whose output stays as it is while all up to `name` are frozen.
+    """The last layer whose output is fixed when all layers up to `name` are frozen.
 
-    Layers without parameters that follow `name` go with it, up to the first dropout.
+    This includes the layers without parameters after `name`, up to the first dropout.
     """
     names = [n for n, _ in network.until(name).layers]  # raises for an unknown name
     shapes = network.parameter_shapes()
@@ -113,12 +113,12 @@ class FeatureLoader:
                 yield Batch(nothing, self.labels[indices], positions, indices, end)
 
     def read_ahead(self, indices: np.ndarray) -> None:
-        """There is nothing to read."""
+        """No-op: features are in memory."""
 
 
 @dataclass(frozen=True)
 class FeatureFeed(Tensors):
-    """One of the views of each image of a batch, drawn by its position in the epoch."""
+    """One view of each image in a batch, drawn by its position in the epoch."""
 
     features: Features | None = None
     seed: int = 0
@@ -144,7 +144,7 @@ class FeatureFeed(Tensors):
 
 @dataclass(frozen=True)
 class FrozenTrainer(Trainer):
-    """Trains the last layers; the state and the classifier are the whole network's.
+    """Trains the last layers; the state and the classifier hold the whole network.
 
     `photographs` are the loaders of the images that the features were computed from.
     """
@@ -181,7 +181,7 @@ class FrozenTrainer(Trainer):
         return replace(found, loss=float(loss))
 
     def log_layer_statistics(self, state: State, pretrained: bool = False) -> None:
-        """Nothing: the layers that are trained see no images."""
+        """No-op: the trained layers do not see images."""
 
     def _dead_layer(self, state: State) -> str | None:
         return None

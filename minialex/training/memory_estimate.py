@@ -12,13 +12,13 @@ from minialex.layers import (
 from minialex.network import Network
 from minialex.parallel import Devices
 
-_WORKSPACE = 64 << 20  # bytes: 32 MiB for cuBLAS, and what is small
-_MARGIN = 0.8  # of the memory: an estimate, and blocks of the pool larger than what they hold
+_WORKSPACE = 64 << 20  # bytes: 32 MiB for cuBLAS, and small arrays
+_MARGIN = 0.8  # of the memory: this is an estimate, and the pool rounds block sizes up
 
 
 @dataclass(frozen=True)
 class _Step:
-    """Bytes of one step of the network: fixed ones, and ones an image."""
+    """Memory of one step of the network in bytes: fixed, and per image."""
 
     output: int
     kept: int  # from forward to backward
@@ -27,7 +27,7 @@ class _Step:
 
 
 def step_bytes(network: Network, batch: int, b: Backend) -> int:
-    """Bytes that a training step on `b` holds at most: a walk forth and back."""
+    """Peak memory of a training step on `b` in bytes, from a forward and a backward pass."""
     half = b.precision.half
     size = 2 if half else 4
     steps = _steps(network, size, batch, b)
@@ -48,7 +48,7 @@ def step_bytes(network: Network, batch: int, b: Backend) -> int:
 
 
 def fitting_batch(network: Network, memory: int, b: Backend, devices: int = 1) -> int:
-    """The largest batch that fits `memory` bytes on each of so many devices, 0 if none does."""
+    """The largest batch that fits in `memory` bytes on each of `devices` devices, or 0."""
     low, high = 0, 1 << 20
     while high - low > 1:
         middle = (low + high) // 2
@@ -81,7 +81,7 @@ def _steps(network: Network, size: int, batch: int, b: Backend) -> list[_Step]:
 
 
 def too_little(network: Network, batch: int, devices: Devices) -> str:
-    """The sentence for a step that ran out of memory."""
+    """The error message for a step that ran out of memory."""
     memory = devices.memory()
     text = f"the memory of the device is too small for a batch of {batch}"
     if memory is None:

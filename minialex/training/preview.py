@@ -8,11 +8,11 @@ from minialex import backends
 from minialex.data.loading.loader import Batch
 from minialex.training.feed import Photographs
 
-_NAMED = 0.1  # a class's share of the target from which it is named
+_NAMED = 0.1  # classes with at least this share of the target are named
 
 
 def augmented(feed: Photographs, batch: Batch, epoch: int = 0) -> np.ndarray:
-    """What the network sees in `epoch`, the mean not subtracted: uint8 (N, crop, crop, 3).
+    """The augmented batch in `epoch`, without mean subtraction: uint8 (N, crop, crop, 3).
 
     RGB images only.
     """
@@ -31,7 +31,7 @@ def augmented(feed: Photographs, batch: Batch, epoch: int = 0) -> np.ndarray:
 def names(
     feed: Photographs, batch: Batch, class_names: Sequence[str], epoch: int
 ) -> list[list[str]]:
-    """Of each image its classes, the larger share first."""
+    """The classes of each image, largest share first."""
     targets = feed.targets(batch, epoch)
     if targets.ndim == 1:
         return [[class_names[label]] for label in targets]

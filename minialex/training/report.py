@@ -33,9 +33,9 @@ TILES = 16  # images of a batch that are shown
 
 
 def leave(trainer: Trainer, state: State) -> str | None:
-    """Write both files at the end of a run; -> the signal that came meanwhile, if one did.
+    """Write both files at the end of a run; -> the signal that arrived meanwhile, if any.
 
-    What goes wrong is said in a sentence and ends nothing: the run is trained and saved.
+    Errors are printed as one sentence and do not fail the run, which is trained and saved.
     """
     folder, show, again = trainer.folder, trainer.show, f"minialex report {trainer.folder}"
     with Interrupt() as interrupt:
@@ -57,7 +57,7 @@ def leave(trainer: Trainer, state: State) -> str | None:
             show.say(f"results: {path}")
         except Interrupted as signal:
             show.say(f"stopped by {signal} before results.html was written: {again} writes it")
-        except Exception as error:  # whatever it is, the trained network is worth more
+        except Exception as error:  # no error here may fail a run that is trained and saved
             reason = str(error) or type(error).__name__
             show.say(f"results.html was not written ({reason}); {again} tries again")
     return interrupt.requested
@@ -74,8 +74,8 @@ def report(
 ) -> Path:
     """Write results.html and predictions.csv of the run in the folder `run`; -> the page's path.
 
-    `data` says where its images lie now, if they were moved, or is what was given from Python; at
-    most `images` of the validation images are judged (None: all). Raises InputError for a folder
+    `data` is the images' new path if they were moved, or the data that was passed from Python; at
+    most `images` validation images are evaluated (None: all). Raises InputError for a folder
     without a run.
     """
     folder = Path(run)
@@ -145,7 +145,7 @@ def _batch(loader: Loader, feed: Any, splits: Splits) -> list[Picture]:
     if not isinstance(feed, Photographs) or train.channels != 3 or not len(train):
         return []
     recipe = feed.preprocessing.recipe
-    count = recipe.batch_size if recipe.mixup else TILES  # a partner is of the same batch
+    count = recipe.batch_size if recipe.mixup else TILES  # MixUp needs the whole batch
     batch = next(loader.batches(epoch_order(feed.seed, 0, len(train)), count))
     pixels = preview.augmented(feed, batch)[:TILES]
     below = preview.names(feed, batch, train.class_names, epoch=0)

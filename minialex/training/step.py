@@ -4,9 +4,9 @@
     state = step.init(seed=0)
     loss = step(state, (images, labels), rates)
 
-Steps are started one after the other, and their losses come back when they are there, which on a
-GPU is some steps later: `start` and `finished`; calling the step does both. Where a backend can
-compile steps, full batches run compiled, to the same bits.
+Steps run asynchronously: `start` begins one, and `finished` returns the losses that are ready,
+which on a GPU is some steps later; calling the step does both. If the backend can compile steps,
+full batches run compiled, with bit-for-bit the same result.
 """
 
 from collections import deque
@@ -31,7 +31,7 @@ from minialex.tree import Tree, leaves
 
 @dataclass
 class StepState:
-    """Parameters, what the optimiser keeps of each, and counters: all that a step changes."""
+    """Parameters, their optimiser slots, and counters: everything that a step changes."""
 
     params: Tree
     slots: Slots
@@ -43,13 +43,13 @@ class StepState:
 
     @property
     def velocities(self) -> Tree:
-        """What SGD keeps: all that a compiled step changes beside the parameters."""
+        """SGD's velocities: all that a compiled step changes besides the parameters."""
         return self.slots[VELOCITY]
 
 
 @dataclass(frozen=True)
 class Done:
-    """A step that was made, and its loss before the update.
+    """A finished step, and its loss before the update.
 
     If the loss is not finite, neither this step nor any later one updated the parameters.
     """
@@ -77,8 +77,8 @@ class _Pending:
 class TrainStep:
     """Steps of `network` on `devices`.
 
-    `loss` is minimised by `optimizer`; `feed` turns batches into inputs, by default host arrays as
-    they are. `batch_size` is the size of full batches, which may run compiled; None: none does.
+    `optimizer` minimises `loss`; `feed` turns batches into inputs (default: host arrays, used as
+    is). `batch_size` is the size of full batches, which may run compiled; None disables that.
     """
 
     def __init__(
@@ -106,13 +106,13 @@ class TrainStep:
         return StepState(params, self.optimizer.start(self.devices, params))
 
     def __call__(self, state: StepState, batch: Any, rates: Rates) -> float:
-        """Make a step and wait for it: the loss before the update."""
+        """Run a step and wait for it; returns the loss before the update."""
         self.start(state, batch, rates)
         *_, done = self.finished(wait=True)
         return done.loss
 
     def start(self, state: StepState, batch: Any, rates: Rates) -> None:
-        """Give the devices one step; `state` holds the new parameters, `state.step` goes on."""
+        """Start one step on the devices; updates the parameters in `state` and `state.step`."""
         compiled = self._compiled
         if compiled is not None and self._is_full(batch):
             loss, ready = compiled.start(state, batch, rates)
@@ -123,7 +123,7 @@ class TrainStep:
         state.step += 1
 
     def finished(self, wait: bool = False) -> Iterator[Done]:
-        """Steps whose losses are here, in order; with `wait` all that were started."""
+        """Steps whose losses are ready, in order; with `wait`, all started steps."""
         lag = 0 if self._compiled is None else self._compiled.lag
         while self._pending:
             first = self._pending[0]
@@ -133,13 +133,13 @@ class TrainStep:
             yield Done(first.step, first.batch, first.rates, first.loss())
 
     def forget(self) -> int:
-        """Leave out what was started after a loss that is not finite: images in those steps."""
+        """Discard the steps started after a NaN or Inf loss; returns their number of images."""
         images = sum(len(self.feed.labels(one.batch)) for one in self._pending)
         self._pending.clear()
         return images
 
     def replay(self) -> None:
-        """The last compiled step's work once more, on the batch that is there: for measuring."""
+        """Repeat the last compiled step's work on the same batch, for benchmarks."""
         if self._compiled is None:
             raise InputError("this step is not compiled")
         self._compiled.replay()
@@ -149,10 +149,10 @@ class TrainStep:
         return Mode(training=True, seed=self.seed, step=step)
 
     # ------------------------------------------------------------------------------ compiled
-    # What a backend that compiles steps needs: the host's half of a step, and the device's.
+    # For backends that compile steps: the host's part of a step, and the device's.
 
     def host_arrays(self, state: StepState, batch: Any, rates: Rates) -> dict[str, np.ndarray]:
-        """All that differs from step to step: images, labels, rates in the order of parameters."""
+        """The inputs that change every step: images, labels, and rates in parameter order."""
         of_parameters = [self.optimizer.rate(rates, *key[:2]) for key in leaves(state.params)]
         return {
             **self.feed.host_arrays(batch, state.epoch, rates.colour_noise),
@@ -164,7 +164,7 @@ class TrainStep:
     def device_gradients(
         self, b: Backend, params: Tree, arrays: dict[str, Array]
     ) -> tuple[Array, Tree]:
-        """-> loss, gradients, from the host's arrays where they lie on the device."""
+        """-> loss, gradients, from the device copies of the host arrays."""
         x = self.feed.device_input(b, arrays, self.network)
         scores, saved = self.network.forward(b, params, x, self.mode(arrays["step"]))
         loss, dscores = self.loss(b, scores, arrays["labels"])
@@ -189,7 +189,7 @@ class TrainStep:
             value = loss()
             if np.isfinite(value) and not overflow:
                 if scaling:
-                    for layer, name, x in leaves(grads):  # in turn, so that each old one goes
+                    for layer, name, x in leaves(grads):  # one by one, to free each old one at once
                         grads[layer][name] = self.devices.scale(x, 1 / scale.value)
                 done = state.step - state.since
                 self.optimizer.update(self.devices, state.params, state.slots, grads, rates, done)

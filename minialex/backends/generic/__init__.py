@@ -1,4 +1,4 @@
-"""What each op means, in functions of the Python array API standard only.
+"""Defines every op with functions of the Python array API standard only.
 
-One file an op family, with the same names as in `reference/`, where the same ops are plain loops.
+There is one file per op family, named as in `reference/`, which has the same ops as plain loops.
 """

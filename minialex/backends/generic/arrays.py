@@ -30,17 +30,17 @@ class GenericArrays(GenericExecution):
         return float(self.xp.sum(x * x))
 
     def zeros_like(self, x: Array) -> Array:
-        """Zeros in the shape and type of x."""
+        """Zeros with the shape and type of x."""
         return self._zeros(x.shape, x)
 
     def narrow(self, x: Array, axis: int, start: int, stop: int) -> Array:
-        """The part start … stop - 1 of an axis, on its own in memory."""
+        """A contiguous copy of the entries start … stop - 1 along an axis."""
         index = [slice(None)] * x.ndim
         index[axis] = slice(start, stop)
         return self.xp.asarray(x[tuple(index)], copy=True)
 
     def concat(self, parts: Sequence[Array], axis: int) -> Array:
-        """Arrays joined along an axis."""
+        """Concatenate arrays along an axis."""
         return self.xp.concat(tuple(parts), axis=axis)
 
     def scale(self, x: Array, factor: float) -> Array:
@@ -48,7 +48,7 @@ class GenericArrays(GenericExecution):
         return x * factor
 
     def scale_channels(self, x: Array, factors: Sequence[float]) -> Array:
-        """x (N, H, W, C) with each channel times a number of its own, of C."""
+        """x (N, H, W, C) with each channel multiplied by its factor; there are C factors."""
         n, h, w, c = x.shape
         # long rows: an inner loop over C alone is slow
         row = self.asarray(np.tile(factors, w), str(x.dtype).rpartition(".")[2])

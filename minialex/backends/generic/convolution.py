@@ -65,7 +65,7 @@ class GenericConvolution(GenericWindows):
     def convolution_input_gradient_relu(
         self, dy: Array, weight: Array, x: Array, stride: Pair, pads: Pads, groups: int
     ) -> Array:
-        """The same where x, the convolution's input, is a ReLU's output: its gradient as well."""
+        """The same, through the ReLU whose output x is the convolution's input."""
         dx = self.convolution_input_gradient(dy, weight, x.shape, stride, pads, groups)
         return self.relu_gradient(dx, x)
 
@@ -114,7 +114,7 @@ class GenericConvolution(GenericWindows):
 
     @property
     def has_warpgroup_products(self) -> bool:
-        """Never: they are a GPU's."""
+        """Always False: only GPUs have them."""
         return False
 
     def _im2col(self, x: Array, window: Pair, stride: Pair, output: Pair) -> Array:
@@ -147,7 +147,7 @@ class GenericConvolution(GenericWindows):
 
     @staticmethod
     def _blocks(n: int, numbers: int) -> Iterator[slice]:
-        """Slices of the batch for which `numbers` an image stay within the column budget."""
+        """Slices of the batch that stay within the column budget at `numbers` values per image."""
         step = max(1, _COLUMN_NUMBERS // max(1, numbers))
         for start in range(0, n, step):
             yield slice(start, min(n, start + step))

@@ -58,7 +58,7 @@ class GenericCrops(GenericArrays):
         dtype: str,
         channels: int | None = None,
     ) -> Array:
-        """No compiled step here; its input is that of `crops`."""
+        """`crops`, with the arguments that compiled steps use."""
         top, left, flip = self.to_numpy(offsets).T
         at_crop = mean_corner == (-1, -1)
         down, across = (None, None) if at_crop else mean_corner
@@ -75,5 +75,5 @@ class GenericCrops(GenericArrays):
         return self.concat((x, zeros), 3)
 
     def channels_to_copy(self, channels: int, outputs: int, groups: int, dtype: str) -> int:
-        """As many as there are."""
+        """The same number: no padding."""
         return channels

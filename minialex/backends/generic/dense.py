@@ -8,7 +8,7 @@ class GenericDense(GenericArrays):
     """Dense layers, and the gradient of every layer's bias."""
 
     def dense(self, x: Array, weight: Array, bias: Array | None, relu: bool = False) -> Array:
-        """y = x W + b, then max(0, y) if `relu`: x (N, ...) of I numbers an image -> y (N, O)."""
+        """y = x W + b, then max(0, y) if `relu`: x (N, ...), I numbers per image -> y (N, O)."""
         rows = self.xp.reshape(x, (x.shape[0], -1))  # (N, I)
         y = self.xp.matmul(rows, weight)
         if bias is not None:
@@ -20,7 +20,7 @@ class GenericDense(GenericArrays):
         return self.xp.reshape(self.xp.matmul(dy, weight.T), input_shape)
 
     def dense_weight_gradient(self, x: Array, dy: Array) -> Array:
-        """dW = xᵀ dy: x (N, ...) of I numbers an image, dy (N, O) -> dW (I, O)."""
+        """dW = xᵀ dy: x (N, ...) with I numbers per image, dy (N, O) -> dW (I, O)."""
         rows = self.xp.reshape(x, (x.shape[0], -1))  # (N, I)
         return self.xp.matmul(rows.T, dy)
 

@@ -24,10 +24,10 @@ class GenericDropout(GenericArrays):
         first_channel: int = 0,
         channels: int | None = None,
     ) -> Array:
-        """Boolean (N, ..., C): a unit of an image stays if its random word is below keep · 2³².
+        """Boolean (N, ..., C): a unit is kept if its random word is below keep · 2³².
 
-        The C channels are those from `first_channel` on of a layer's `channels` (None: all), and
-        draw what they would draw there.
+        The C channels start at `first_channel` of a layer with `channels` channels (None: all)
+        and draw the same numbers as in the whole layer.
         """
         n, *rows, c = shape
         whole = channels or c
@@ -49,7 +49,7 @@ class GenericDropout(GenericArrays):
         first_channel: int = 0,
         channels: int | None = None,
     ) -> tuple[Array, Any]:
-        """x times `factor` where its unit stays, else 0 (see `dropout_mask`).
+        """x times `factor` where the unit is kept, else 0 (see `dropout_mask`).
 
         Returns y and what `dropout_gradient` needs.
         """
@@ -82,7 +82,7 @@ class GenericDropout(GenericArrays):
         return self.dropout(y, keep, factor, *counters)[0]
 
     def relu_dropout_gradient(self, dy: Array, y: Array, factor: float) -> Array:
-        """dx through a ReLU and the dropout after it, whose output y says which units passed."""
+        """dx through a ReLU and the dropout after it; y > 0 where a unit passed both."""
         return dy * (self.xp.astype(y > 0, dy.dtype) * factor)
 
 

@@ -30,7 +30,7 @@ class GenericExecution(Backend):
         )
 
     def with_threads(self, threads: int | None) -> Self:
-        """This backend on so many threads of the CPU (None: as many as it chooses)."""
+        """This backend with this many CPU threads (None: its own choice)."""
         if threads is None:
             return self
         raise InputError(f'backend "{self.name}" has no threads to choose: leave the number out')
@@ -44,11 +44,11 @@ class GenericExecution(Backend):
         return nullcontext()
 
     def remarks(self, devices: Sequence) -> list[str]:
-        """Sentences to say before a run: unequal devices, or kernels still to be compiled."""
+        """Warnings to print before a run: unequal devices, or kernels still to be compiled."""
         return []
 
     def memory(self) -> int | None:
-        """Bytes that arrays may take on the device, None where that is the host's memory."""
+        """Bytes that arrays may take on the device; None where they are in host memory."""
         return None
 
     def peak_memory(self) -> int | None:
@@ -66,15 +66,15 @@ class GenericExecution(Backend):
         """An event after all work so far, for another backend of the device to `wait` for."""
 
     def wait(self, event: Any) -> None:
-        """Later work waits for an event."""
+        """Make later work wait for an event."""
 
     def record_stream(self, x: Array, event: Any) -> None:
         """Keep the memory of x, which another backend reads, until the event."""
 
     def compute_dtype(self, dtype: str) -> str:
-        """The type that activations of a network of `dtype` are kept in at this precision."""
+        """The type of the activations of a network of `dtype` at this precision."""
         return self.precision.compute_dtype(dtype)
 
     def cast_params(self, params: dict) -> dict:
-        """The parameters as the layers compute with them: at full precision, themselves."""
+        """The parameters cast to the compute type; at full precision, the same arrays."""
         return params

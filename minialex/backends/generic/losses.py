@@ -12,8 +12,8 @@ class GenericLosses(GenericArrays):
     ) -> tuple[Array, Array]:
         """Mean of -log softmax(scores)[label] and its gradient: scores (N, K), labels (N,).
 
-        With `count` the sum is divided by that instead of N: these are part of a larger batch.
-        `dloss` is the gradient that arrives at the loss: 1, or the factor of loss scaling.
+        With `count`, the sum is divided by `count` instead of N, because the images are part of a
+        larger batch. `dloss` is the upstream gradient: 1, or the loss scale.
         """
         xp, n = self.xp, count or scores.shape[0]
         shifted = scores - xp.max(scores, axis=1, keepdims=True)
@@ -28,8 +28,8 @@ class GenericLosses(GenericArrays):
     ) -> tuple[Array, Array]:
         """Mean of -Σ t log softmax(scores) and its gradient: scores and targets t (N, K).
 
-        A row of targets may have any sum: MixUp's and smoothed labels have 1, an image with a
-        weight has that.
+        A row of targets may have any sum: 1 for MixUp and smoothed labels, or the weight of a
+        weighted image.
         """
         xp, n = self.xp, count or scores.shape[0]
         targets = xp.astype(targets, scores.dtype, copy=False)

@@ -79,7 +79,7 @@ class GenericPooling(GenericWindows):
     def _areas(
         self, like: Any, size: Pair, window: Pair, stride: Pair, pads: Pads, counted: Pads
     ) -> Array:
-        """How many pixels of the image each window covers: (1, P, Q, 1)."""
+        """The number of image pixels in each window: (1, P, Q, 1)."""
         inside = [
             [
                 min(i * step + reach, before + extent + behind) - max(i * step, before - ahead)

@@ -1,4 +1,4 @@
-"""What convolution and pooling share: padding, and where a window stands."""
+"""Padding and window positions, shared by convolution and pooling."""
 
 from collections.abc import Iterator
 
@@ -22,7 +22,7 @@ class GenericWindows(GenericArrays):
 
 
 def taps(window: Pair, stride: Pair, output: Pair) -> Iterator[tuple[int, int, slice, slice]]:
-    """For each kernel position (r, s), in scan order: the rows and columns it meets."""
+    """Each kernel position (r, s), in scan order, with the input rows and columns it covers."""
     for r in range(window[0]):
         for s in range(window[1]):
             rows = slice(r, r + stride[0] * (output[0] - 1) + 1, stride[0])
