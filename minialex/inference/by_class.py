@@ -1,4 +1,4 @@
-"""Which classes a network knows, and which it takes for one another."""
+"""Accuracy per class and the confusion matrix."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from minialex.inference.evaluation import accuracy_interval
 
 @dataclass(frozen=True)
 class ClassResult:
-    """A class's images and how many of them were recognised."""
+    """The number of a class's images, and how many were classified correctly."""
 
     name: str
     images: int
@@ -19,7 +19,7 @@ class ClassResult:
 
     @property
     def accuracy(self) -> float:
-        """The share of its images that are recognised."""
+        """The fraction of its images that were classified correctly."""
         return self.right / self.images
 
     @property
@@ -49,7 +49,7 @@ def by_class(names: Sequence[str], labels: np.ndarray, right: np.ndarray) -> lis
 
 
 def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """How many images of each class (rows) were taken for each (columns): (N,), (N,) -> (K, K)."""
+    """The confusion matrix, true classes in rows: (N,), (N,) -> (K, K)."""
     cells = np.bincount(labels * classes + predicted, minlength=classes * classes)
     return cells.reshape(classes, classes)
 
@@ -57,7 +57,7 @@ def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.nda
 def most_confused(
     labels: np.ndarray, predicted: np.ndarray, count: int
 ) -> list[tuple[int, int, int]]:
-    """(class, taken for, images) of the `count` most frequent mistakes, the most frequent first."""
+    """(class, predicted class, images) of the `count` most frequent mistakes, in order."""
     wrong = labels != predicted
     pairs = Counter(zip(labels[wrong].tolist(), predicted[wrong].tolist(), strict=True))
     ranked = sorted(pairs.items(), key=lambda item: (-item[1], item[0]))

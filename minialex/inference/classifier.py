@@ -1,4 +1,4 @@
-"""A trained network with all it takes to use it: preprocessing, class names, devices."""
+"""A trained network with everything needed to use it: preprocessing, class names, devices."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -44,8 +44,8 @@ class Prediction:
 class Classifier:
     """A trained network: `predict`, `features`, `evaluate` and `save`.
 
-    `data` says what it was trained on ({"data", "seed", "val_fraction", "images"}), so that
-    `evaluate` uses the images that were held out.
+    `data` records what it was trained on ({"data", "seed", "val_fraction", "images"}), so that
+    `evaluate` uses the held-out images.
     """
 
     model: Model
@@ -58,7 +58,7 @@ class Classifier:
     dtype: str = "float32"
 
     def __getstate__(self) -> dict[str, Any]:
-        """For pickle and copy: parameters on the host, and how to open such devices again."""
+        """For pickle and copy: parameters on the host, and the configuration of the devices."""
         params = map_tree(self.devices.to_numpy, self.params)
         return {**vars(self), "params": params, "devices": DeviceConfig.of(self.devices)}
 
@@ -108,8 +108,8 @@ class Classifier:
         for the image files in it and below it, in the order of `inference.given_images.files_in`,
         and "shapes:N" for N drawings.
 
-        Of several images, one that cannot be read has an empty list in its place, and a warning
-        names it; alone it raises InputError or OSError.
+        An unreadable image among several gets an empty list and a warning that names it; a single
+        unreadable image raises InputError or OSError.
         """
         top = integer(1).check("top", top)
         return answers(self._probabilities(images, crops), self.class_names, top)
@@ -149,8 +149,8 @@ class Classifier:
     ) -> Evaluation:
         """Errors on the validation images of `data` (None: of the training data).
 
-        Of a folder of class folders without a validation part all images are used, but for those
-        that the network was trained on; `note` of the result says how many were left out.
+        If a folder of class folders has no validation part, all images are used except those that
+        the network was trained on; the result's `note` says how many were left out.
         `on_images` is called with the names, labels (n,) and probabilities (n, K) of each batch.
         """
         from minialex.data.loading.loader import Loader
@@ -226,7 +226,7 @@ class Classifier:
             return None
         numbers = tuple(map(str, range(len(theirs))))
         if ours == numbers and set(theirs) != set(numbers):
-            return None  # imported weights without names: the data's classes in their order
+            return None  # imported weights without class names: assume the data's classes, in order
         known = {name: k for k, name in enumerate(ours)}
         other = [name for name in theirs if name not in known]
         if other:
@@ -279,12 +279,12 @@ def load(
     threads: int | None = None,
     model: Any = None,
 ) -> Classifier:
-    """The classifier in a weight file, ours or another program's, or the best one of a run folder.
+    """Load a weight file, ours or another framework's, or the best weights of a run folder.
 
-    Where there is no such path, weights that were kept by this name (`minialex train --keep NAME`).
+    If there is no such path, loads weights stored by this name (`minialex train --keep NAME`).
     `backend` to `threads` are the fields of `DeviceConfig`. `model` is needed for a network of your
     own that is not registered: its function, or FILE.py:FUNCTION. Raises InputError for a file that
-    is damaged or holds something else, FileNotFoundError for none.
+    is damaged or not a weight file, FileNotFoundError if there is none.
     """
     models.use(model)
     return load_on(path, DeviceConfig(backend, devices, parallel, precision, threads))
@@ -301,12 +301,12 @@ def load_on(path: str | Path, devices: DeviceConfig) -> Classifier:
 
 
 def is_foreign(path: Path) -> bool:
-    """Whether another program wrote it: a weight file, or a folder that is not a run's."""
+    """Whether another framework wrote it: a weight file, or a folder that is not a run."""
     return path.exists() and format_of(path) is not None
 
 
 def from_portable(portable: PortableModel, devices: DeviceConfig | Devices) -> Classifier:
-    """The classifier of a model that came from another program."""
+    """The classifier of a model from another framework."""
     opened = devices.open(portable.model.network)
     return Classifier(
         replace(portable.model, recipe=portable.preprocessing.recipe),
@@ -392,7 +392,7 @@ def from_checkpoint(
 
 
 def to_portable(classifier: Classifier) -> PortableModel:
-    """The classifier as other programs' files take it, its parameters on the host in float32."""
+    """The classifier for export to other frameworks, with float32 parameters on the host."""
     params = map_tree(classifier.devices.to_numpy, classifier.params)
     names, ids = classifier.class_names, classifier.class_ids
     numbered = names == tuple(map(str, range(len(names))))
@@ -419,7 +419,7 @@ _FIXED = ("preprocessing.mean", "preprocessing.colour_std", "preprocessing.colou
 
 
 def require_described(path: Path, described: dict[str, Any], tensors: dict[str, Any]) -> None:
-    """Raise InputError for a file without all that a weight file has."""
+    """Raise InputError if a required part of a weight file is missing."""
     missing = [name for name in _DESCRIBED if name not in described]
     missing += [name for name in _FIXED if name not in tensors]
     if missing:

@@ -191,7 +191,7 @@ class Ensemble:
                 )
                 skipped.update(loader.skipped)
         read = found[0].indices
-        for each in found[1:]:  # readable at every size
+        for each in found[1:]:  # keep images that are readable at every size
             read = np.intersect1d(read, each.indices)
         kept = [each.probabilities[np.isin(each.indices, read)] for each in found]
         remarks = tuple(dataset.remarks.lines())
@@ -201,7 +201,7 @@ class Ensemble:
     def _require_unlearnt(self, data: Any, dataset: Dataset) -> str:
         """Raise InputError if a member was trained on images that the first member held out.
 
-        Of a data set given as an object, return a sentence instead: it was chosen in a program.
+        For a data set passed as an object, return a sentence instead: the caller chose it.
         """
         first = self.members[0].data
         for number, member in enumerate(self.members[1:], 2):

@@ -12,11 +12,11 @@ from minialex.errors import InputError
 from minialex.inference.trained_model import TrainedModel, softmax
 from minialex.losses import Loss, SoftmaxCrossEntropy
 
-FEW_CLASSES = 10  # below, nearly anything is among the first five
+FEW_CLASSES = 10  # with fewer, top-5 accuracy is meaningless
 
 
 def accuracy_interval(right: float, images: int) -> tuple[float, float]:
-    """The 95 % interval of an accuracy measured on so many images (Wilson's score interval)."""
+    """The 95 % interval of an accuracy measured on `images` images (Wilson's score interval)."""
     z2 = 1.959964**2
     share = right / images
     centre = share + z2 / (2 * images)
@@ -29,9 +29,9 @@ def accuracy_interval(right: float, images: int) -> tuple[float, float]:
 class Evaluation:
     """Errors are fractions in 0 … 1; `loss` is the cross-entropy of the averaged probabilities.
 
-    `skipped` gives the reason for each image that could not be read; `note` says which images were
-    left out because the network was trained on them, or are gone; `remarks`, what the reader of the
-    data set left out, a line for each reason.
+    `skipped` gives the reason for each unreadable image; `note` says which images are missing or
+    were left out because the network was trained on them; `remarks` says what the data set's reader
+    left out, one line per reason.
     """
 
     images: int
@@ -47,7 +47,7 @@ class Evaluation:
 
     @property
     def accuracy(self) -> float:
-        """The share of images whose class is named first."""
+        """The top-1 accuracy."""
         return 1 - self.top1_error
 
     @property
@@ -161,7 +161,7 @@ def evaluate_probabilities(
 
 
 def ranks(p: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """How many classes are ranked above the right one: (N, K), (N,) -> (N,), 0 for a correct top-1.
+    """The rank of the true class: (N, K), (N,) -> (N,), 0 for a correct top-1.
 
     Among equal probabilities the lower class index ranks first; NaN ranks above everything.
     """
@@ -183,7 +183,7 @@ def _sums(p: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def _sums_with(
     loss: Loss, model: TrainedModel, images: np.ndarray, labels: np.ndarray
 ) -> np.ndarray:
-    """`_sums` on the centre crop, with another loss of its scores."""
+    """`_sums` on the centre crop, with a different loss."""
     [view] = model.preprocessing.views(1)
     scores = model.scores(images, view)
     mean, _ = loss(backends.get("numpy"), scores, labels)

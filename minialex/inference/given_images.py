@@ -1,7 +1,7 @@
-"""The images that a caller gives to a classifier: what counts as one, and batches of them.
+"""The images passed to a classifier: accepted types, and batches of them.
 
-What is no image at all is the caller's mistake and raises InputError. Of several files, one that
-cannot be read is left out with a warning that names it, as on the command line; alone it raises.
+Anything that is not an image raises InputError. An unreadable file among several is skipped with a
+warning that names it, as on the command line; a single unreadable file raises.
 """
 
 import io
@@ -27,7 +27,7 @@ from minialex.errors import InputError
 
 Image = Any  # a path, a file object or its bytes, a Pillow image, or a uint8 array
 _BYTES = bytes | bytearray | memoryview
-BATCH = 64  # resized at once, whatever is given
+BATCH = 64  # images resized at a time
 
 _EXPECTED = (
     "give paths of files or folders, file objects, Pillow images or uint8 arrays (H, W, 3), one or "
@@ -38,7 +38,7 @@ _EXPECTED = (
 def chunks(images: Image | Iterable[Image]) -> Iterator[list[Image]]:
     """At most `BATCH` images at a time, taken from an iterator as they are used.
 
-    Raises InputError for anything else, and for no image.
+    Raises InputError for anything else, and if there are no images.
     """
     given = _expanded(_each(images))
     chunk = list(islice(given, BATCH))
@@ -51,16 +51,16 @@ def chunks(images: Image | Iterable[Image]) -> Iterator[list[Image]]:
 
 @dataclass(frozen=True)
 class Batch:
-    """Some of the images given: which can be read, bool (n,), and these at each size.
+    """Some of the given images: which are readable, bool (n,), and those at each size.
 
-    Where none can be read there is a black one: networks are not made for no image.
+    If none is readable there is a black one, because networks cannot run an empty batch.
     """
 
     readable: np.ndarray
     images: dict[int, np.ndarray]  # uint8 (m, size, size, 3) for the m that can be read
 
     def rows(self, found: np.ndarray) -> np.ndarray:
-        """A row for each image from the network's, (m, ...); NaN for those that cannot be read."""
+        """One row per image from the network's rows (m, ...); NaN for unreadable images."""
         if self.readable.all():
             return found
         rows = np.full((len(self.readable), *found.shape[1:]), np.nan, found.dtype)
@@ -71,7 +71,7 @@ class Batch:
 def batches(images: Image | Iterable[Image], sizes: Sequence[int]) -> Iterator[Batch]:
     """The images, at most `BATCH` at once, with their shorter side at each size, then cropped.
 
-    Raises InputError if there is no image that can be read, and for what is no image.
+    Raises InputError if no image is readable, and for anything that is not an image.
     """
     patience, number, any_read = Patience(), 0, False
     reason: Exception | None = None
@@ -180,7 +180,7 @@ def _is_pillow(image: Any) -> bool:
 
 
 def _reader(image: Image, sizes: Sequence[int]) -> Callable[[], list[np.ndarray]]:
-    """What reads an image at each size; raises InputError if it is none."""
+    """A function that reads an image at each size; raises InputError if it is not an image."""
     if isinstance(image, Drawing):
         one = image.read
     elif isinstance(image, str | os.PathLike):
@@ -212,7 +212,7 @@ def _sentence(error: Exception, image: Image, number: int) -> str:
 
 
 def _loaded(image: Any) -> Any:
-    """A Pillow image with its pixels: until they are asked for it reads nothing but the header."""
+    """A Pillow image with its pixels loaded; Pillow reads only the header at first."""
     try:
         image.load()
     except Exception as error:  # of Pillow, a dozen types
@@ -222,7 +222,7 @@ def _loaded(image: Any) -> Any:
 
 
 def _binary(file: Any) -> Any:
-    """An open file from which bytes come, at its start; of a pipe, all that comes."""
+    """An open binary file, rewound; for a pipe, all of its contents."""
     try:
         start = file.read(0)
     except io.UnsupportedOperation:

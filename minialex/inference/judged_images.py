@@ -1,4 +1,4 @@
-"""Which images to judge a network by: those that it was not trained on."""
+"""Selects the images to evaluate a network on: those that it was not trained on."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ UNLISTED = "unlisted_runs"  # how many older ones there were
 
 @dataclass(frozen=True)
 class Judged:
-    """The images to judge by, and a sentence where they are fewer than one would think."""
+    """The images to evaluate on, and a sentence if there are fewer than expected."""
 
     dataset: Dataset
     note: str = ""
@@ -41,8 +41,8 @@ def data_key(data: object) -> str | None:
 def images_to_judge(about: dict[str, Any], data: Any = None) -> Judged:
     """The images of `data` (None: of the training data) that a network was not trained on.
 
-    `about` is what its weights remember of their data. A data set given as an object is used whole.
-    Raises InputError where no image is left.
+    `about` is the data record of its weights. A data set passed as an object is used completely.
+    Raises InputError if no image is left.
     """
     if data is not None and not isinstance(data, (str, Path)):
         if not isinstance(data, Splits) and not hasattr(data, "labels"):
@@ -85,14 +85,14 @@ def images_to_judge(about: dict[str, Any], data: Any = None) -> Judged:
 def unlearnt(about: dict[str, Any], dataset: Dataset) -> np.ndarray:
     """Which images of `dataset` the run was certainly not trained on: bool (N,).
 
-    All of them without a record of its images, which older versions did not keep.
+    All of them if the run has no record of its images, as in older versions.
     """
     record = stored_record(about)
     return np.ones(len(dataset), bool) if record is None else record.match(dataset).unlearnt
 
 
 def by_name_alone(count: int) -> str:
-    """A sentence on images that were recognised by their names alone; empty without any."""
+    """A sentence on images that were matched by name only; empty if there are none."""
     if not count:
         return ""
     return (
@@ -136,10 +136,10 @@ def lineage(about: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def shortened(about: dict[str, Any]) -> dict[str, Any]:
-    """`about` without what a younger run of its lineage says too, and with an end to the rest.
+    """`about` without duplicates from newer runs of its lineage, limited in length.
 
-    Networks are fine-tuned from one another without end, often on the same images, and every file
-    carries the whole lineage.
+    A network can be fine-tuned again and again, often on the same images, and every file stores the
+    whole lineage.
     """
     own, *earlier = lineage(about)
     kept, seen, listed, unlisted = [own], [_images(own)], 0, about.get(UNLISTED, 0)
@@ -163,7 +163,7 @@ def shortened(about: dict[str, Any]) -> dict[str, Any]:
 
 
 def _images(run: dict[str, Any]) -> tuple:
-    """What says which images a run was trained on: with a list of them, no seed."""
+    """The key that identifies a run's training images; no seed if they are listed."""
     record = stored_record(run)
     drawn = (run.get("seed"), run.get("val_fraction")) if record is None else ()
     return run.get("data"), record, *drawn
@@ -212,7 +212,7 @@ def _changes(record: ImageRecord, splits: Splits) -> str:
 
 
 def _unlisted(about: dict[str, Any]) -> str:
-    """A sentence for weights that do not know which images they were trained on."""
+    """A sentence for weights without a record of their training images."""
     seen = about.get("data")
     if stored_record(about) is not None or seen is None or is_builtin(seen):
         return ""

@@ -69,7 +69,7 @@ class Index:
         return index
 
     def require(self, path: Path, network: str, files: str) -> None:
-        """Refuse an index of another network or of other files."""
+        """Raise InputError if the index is of another network or of other files."""
         if self.network != network:
             raise InputError(
                 f"{path} holds features of another network: choose another --index, or delete it "
@@ -104,11 +104,10 @@ def distances(queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 class Nearest:
-    """The `count` nearest images to each query, nearest first; ties in the order of coming.
+    """The `count` nearest images to each query, nearest first; ties in the order added.
 
-    Images are added a few at a time, so that memory does not grow with their number. Those named
-    in `left_out` are no candidates: the queries themselves, if they are in the folder that is
-    searched.
+    Images are added a few at a time, so memory does not grow with their number. Those named in
+    `left_out` are excluded: the queries themselves, if they are in the searched folder.
     """
 
     def __init__(self, queries: np.ndarray, count: int, left_out: Iterable[str] = ()):
@@ -168,7 +167,7 @@ def network_fingerprint(classifier: Classifier) -> str:
 
 
 def files_fingerprint(names: Iterable[str]) -> str:
-    """A hash of names, sizes and modification times; of names alone where they are no files."""
+    """A hash of names, sizes and modification times; of names only if they are not files."""
     digest = hashlib.sha256()
     for name in names:
         path = Path(name)

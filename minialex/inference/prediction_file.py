@@ -1,4 +1,4 @@
-"""Predictions in a file, a row an image: CSV, or JSON lines."""
+"""Writes predictions to a file, one row per image: CSV or JSON lines."""
 
 import csv
 import json
@@ -30,7 +30,7 @@ class PredictionFile:
         self._csv = csv.writer(file, lineterminator="\n")
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Write a row, values by column; CSV has 1 and 0 for truth values."""
+        """Write a row, values by column; in CSV, booleans are 1 and 0."""
         self.rows += 1
         if self._lines:
             self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -43,7 +43,7 @@ class PredictionFile:
 
 @contextmanager
 def prediction_file(path: Path) -> Iterator[PredictionFile]:
-    """A file to add rows to; it takes the place of an older one once all are written."""
+    """A file to add rows to; it replaces an older one once all rows are written."""
     with atomic.text_file(require_kind(path)) as file:
         yield PredictionFile(file, path.suffix.lower())
 

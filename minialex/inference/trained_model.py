@@ -13,9 +13,9 @@ from minialex.tree import Tree
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """What it takes to compute a network's outputs for resized images, uint8 (N, S, S, 3).
+    """Computes a network's outputs for resized images, uint8 (N, S, S, 3).
 
-    `params` are on `devices`, which have `network`; activations are of `dtype`.
+    `params` are on `devices`, which hold `network`; activations have type `dtype`.
     """
 
     network: Network

@@ -1,4 +1,4 @@
-"""What a run says about itself: what is trained, on what, for how long, where; and each epoch."""
+"""The lines a run prints: model, data, length and devices at the start, then each epoch."""
 
 from math import ceil
 from pathlib import Path
@@ -52,7 +52,7 @@ def length(recipe: Recipe, images: int, minutes: float | None) -> str:
 
 
 def rate(recipe: Recipe, minutes: float | None) -> str:
-    """The learning rate and what becomes of it."""
+    """The learning rate and its schedule."""
     length = f"{recipe.warmup:.2g} epochs"
     if minutes is not None:
         length = f"{recipe.warmup / recipe.epochs:.0%} of the time"
@@ -61,7 +61,7 @@ def rate(recipe: Recipe, minutes: float | None) -> str:
 
 
 def remarks(splits: Splits, batch_size: int = 1) -> list[str]:
-    """What the numbers of images mean for the training and its result, in sentences."""
+    """Remarks on what the numbers of images mean for training and its results."""
     found = []
     if batch_size > len(splits.train):
         found.append(
@@ -91,7 +91,7 @@ def epoch(
     left_out: int,
     unread: int,
 ) -> str:
-    """The line after an epoch, by its row of the history; `epochs` in all, None if nobody knows.
+    """The line printed after an epoch, from its history row; `epochs` in total, None if unknown.
 
     `left_out` images could not be read in training, and `unread` in validation.
     """

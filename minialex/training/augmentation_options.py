@@ -1,4 +1,4 @@
-"""The options of training that change images and targets; None is what the recipe says."""
+"""The training options that change images and targets; None means the recipe's value."""
 
 from minialex.utils.arguments import FRACTION, Flag, Number
 from minialex.utils.options import option

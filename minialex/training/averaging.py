@@ -1,7 +1,7 @@
 """Weight averaging: the mean of the weights at the end of each of a run's last epochs.
 
-Training itself goes on from its own weights, as if there were no mean. The mean is validated, and
-kept as the best weights, from its second epoch on (Izmailov et al., 2018).
+Training itself is not affected. From its second epoch on, the mean is what is validated and saved
+as the best weights (Izmailov et al., 2018).
 """
 
 from dataclasses import dataclass, field
@@ -13,20 +13,20 @@ from minialex.tree import Tree, map_tree
 
 @dataclass(frozen=True)
 class Average:
-    """The mean of the weights, on the host, over so many `epochs`, each counting as much."""
+    """The mean of the weights, on the host, over `epochs` epochs with equal weight."""
 
     epochs: int = 0
     params: Tree = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        """Whether it is more than the weights themselves."""
+        """Whether it averages more than one epoch."""
         return self.epochs > 1
 
     def after(self, params: Tree, left: int, last: int, exact: bool = True) -> "Average":
-        """With the weights on the host at the end of an epoch that `left` others follow.
+        """The average after adding the weights (on the host) of an epoch with `left` more to come.
 
-        Only the `last` epochs count. If it is `exact` that `left` follow, an average that holds
-        earlier ones starts anew: those of a run that was given more epochs since.
+        Only the `last` epochs count. If `left` is `exact`, an average that includes earlier epochs
+        is restarted: the run has been extended since.
         """
         if left >= last:
             return Average()

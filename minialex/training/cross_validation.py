@@ -1,4 +1,4 @@
-"""Cross-validation: every image is judged once, by a network that has not seen it."""
+"""Cross-validation: each image is evaluated once, by a network not trained on it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +27,8 @@ _MOST_FOLDS = 9999
 class CrossValidation:
     """What `cross_validate` returns: the evaluation over all images, and each fold's.
 
-    `interrupted` names the signal that ended it before all folds were trained: then there is no
-    evaluation of all images.
+    `interrupted` names the signal that stopped it before all folds were trained; the overall
+    evaluation is then missing.
     """
 
     folder: Path
@@ -49,14 +49,14 @@ def cross_validate(
     progress: bool = True,
     **arguments: Any,
 ) -> CrossValidation:
-    """Train `folds` networks, each without its part of the images, and judge it on that part.
+    """Train `folds` networks, each without its part of the images, and evaluate on that part.
 
-    Each fold has a run folder of its own in `out` (fold-1, ...); `out` also gets predictions.csv,
-    with a row for each image. Where `out` has folds already, those that are done are not trained
-    again and the one that was stopped goes on: give the same arguments, as to resume any run. The
-    networks are judged after their last epoch, not at their best on the images that they are judged
-    by. The other arguments are those of `train`.
-    Raises InputError for what cannot be used.
+    Each fold has its own run folder in `out` (fold-1, ...); `out` also gets predictions.csv, with
+    one row per image. To continue an interrupted call, repeat it with the same arguments: finished
+    folds are kept and the interrupted one is resumed. The networks are evaluated after their last
+    epoch, since picking the best epoch on the test fold would bias the result. The other arguments
+    are those of `train`.
+    Raises InputError for invalid arguments.
     """
     folds = integer(2, at_most=_MOST_FOLDS).check("folds", folds)
     if arguments.get("fold") is not None:
@@ -92,7 +92,7 @@ def cross_validate(
 
 @dataclass(frozen=True)
 class Fold:
-    """Images that a network has not seen, with their labels (N,) and its probabilities (N, K)."""
+    """A network's held-out images, with labels (N,) and predicted probabilities (N, K)."""
 
     line: str  # the network and its preprocessing
     images: list[str]

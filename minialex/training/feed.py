@@ -1,4 +1,4 @@
-"""How a batch becomes the network's input: host arrays as they are, or augmented photographs."""
+"""Turns batches into network input: host arrays used as is, or augmented photographs."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,34 +17,34 @@ from minialex.training.targets import SoftTargets
 
 
 class Feed(Protocol):
-    """What a training step asks about its batches."""
+    """The interface between a training step and its batches."""
 
     @property
     def compilable(self) -> bool:
-        """Whether the last three methods are there, so that the step can be compiled."""
+        """Whether the last three methods are implemented, so that the step can be compiled."""
 
     def labels(self, batch: Any) -> np.ndarray:
         """The labels (N,)."""
 
     def targets(self, batch: Any, epoch: int) -> np.ndarray:
-        """What the loss compares the scores with: the labels, or reals (N, K)."""
+        """The loss's targets: the labels (N,), or soft targets (N, K)."""
 
     def inputs(self, batch: Any, epoch: int, noise: float) -> Inputs:
-        """The network's input for some images of the batch, on any device; `noise` as drawn now."""
+        """Input for part of the batch, on any device; `noise` is the current colour noise."""
 
     def constants(self, b: Backend) -> dict[str, Array]:
-        """Arrays on the device that are the same in every step."""
+        """Device arrays that are the same in every step."""
 
     def host_arrays(self, batch: Any, epoch: int, noise: float) -> dict[str, np.ndarray]:
-        """Arrays on the host that differ from batch to batch, of equal shapes and types."""
+        """Host arrays that change with each batch; their shapes and types do not."""
 
     def device_input(self, b: Backend, arrays: dict[str, Array], network: Network) -> Array:
-        """The network's input from both kinds of arrays, where they lie on the device."""
+        """The network's input, computed on the device from both kinds of arrays."""
 
 
 @dataclass(frozen=True)
 class Tensors:
-    """Batches (x, labels) of host arrays, x (N, H, W, C) being the network's input itself."""
+    """Batches (x, labels) of host arrays, where x (N, H, W, C) is the network's input."""
 
     dtype: str = "float32"
     compilable = False
@@ -73,10 +73,10 @@ class Tensors:
 
 @dataclass(frozen=True)
 class Photographs:
-    """Batches of decoded photographs: crops, mirrors and colour shifts are made on the device.
+    """Batches of decoded photographs; the device crops, mirrors and shifts colours.
 
-    What else a recipe asks for is done on the host, once for a batch. `soft` makes the targets of
-    a recipe that asks for other ones than labels.
+    All other augmentation runs on the host, once per batch. `soft` computes the targets if the
+    recipe has other targets than labels.
     """
 
     preprocessing: Preprocessing
@@ -90,7 +90,7 @@ class Photographs:
 
     @property
     def compilable(self) -> bool:
-        """Of RGB images; stacks of optical flow have no colour to shift on the device."""
+        """Whether images are RGB; stacks of optical flow have no colour to shift on the device."""
         return self.preprocessing.statistics.mean.shape[2] == 3
 
     def labels(self, batch: Batch) -> np.ndarray:
@@ -150,7 +150,7 @@ class Photographs:
 
 
 def input_channels(b: Backend, network: Network, dtype: str) -> int:
-    """How many channels images get in a compiled step: some zeros may be copied faster."""
+    """The number of channels in a compiled step; zero-padded images may copy faster."""
     first, channels = network.layers[0][1], network.input_shape[2]
     if not isinstance(first, Conv2D):
         return channels

@@ -1,4 +1,4 @@
-"""Which images a run is validated on: none that its weights have been trained on."""
+"""Chooses a run's validation images, excluding any that its weights were trained on."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from minialex.utils.composed import all_composed, is_composed
 
 @dataclass(frozen=True)
 class Held:
-    """A run's data, a sentence on how it was divided, and what its weights are to remember."""
+    """A run's data, a sentence on how it was split, and the record to store with its weights."""
 
     splits: Splits
     said: str = ""
@@ -45,7 +45,7 @@ def open_splits(config: TrainConfig, source: Classifier | None, folder: Path | N
 
 
 def drawn_anew(config: TrainConfig, folder: Path | None) -> Splits:
-    """The data of a run in `folder`, or of a new one, as its arguments divide it."""
+    """The data of a new run, or of the one in `folder`, split according to its arguments."""
     splits = config.data if isinstance(config.data, Splits) else _open(config, folder)
     numbers = config.fold_numbers()
     if numbers is None:
@@ -54,7 +54,7 @@ def drawn_anew(config: TrainConfig, folder: Path | None) -> Splits:
 
 
 def _require_classes(splits: Splits, folder: Path) -> None:
-    """Refuse to go on with other classes than the run in `folder` was started with."""
+    """Raise InputError if the classes differ from those of the run in `folder`."""
     before = run_folder.read_config(folder).get("data", {}).get("class_ids")
     now = list(splits.train.class_ids)
     if before is None or before == now:
@@ -73,9 +73,9 @@ def _require_classes(splits: Splits, folder: Path) -> None:
 
 
 def _as_named_before(splits: Splits, about: dict[str, Any], folder: Path) -> Splits:
-    """The images in the order of an older version, where it saw names as macOS writes them.
+    """The images in the order of an older version, if it saw file names as macOS writes them.
 
-    It sorted them as they were on the disk.
+    That version sorted names as stored on disk.
     """
     ids = run_folder.read_config(folder).get("data", {}).get("class_ids")
     record = stored_record(about)
@@ -91,7 +91,7 @@ def _as_named_before(splits: Splits, about: dict[str, Any], folder: Path) -> Spl
 def remembered(
     config: TrainConfig, held: Held, source: Classifier | None, *, anew: bool = False
 ) -> dict[str, Any]:
-    """What the weights of the run remember of their data; `anew`, if it has changed since."""
+    """The data record stored with the run's weights; made `anew` if the data has changed."""
     if held.about is not None:
         kept: dict[str, Any] = {**held.about, **config.trained_on}
         before, now = stored_record(kept), record(held.splits) if anew else None
@@ -108,14 +108,14 @@ def remembered(
 
 
 def write_list(folder: Path, about: dict[str, Any]) -> None:
-    """Write held_out.txt, for people: the weights have the list too."""
+    """Write held_out.txt for the user; the weight file contains the same list."""
     images = stored_record(about)
     if images is not None and images.drawn and images.held_out:
         run_folder.write_held_out(folder, images.text())
 
 
 def require_validation(config: TrainConfig, splits: Splits, schedule: str) -> None:
-    """Refuse to validate on nothing, unless that was asked for."""
+    """Raise InputError if there are no validation images, unless that was requested."""
     if len(splits.val):
         return
     if config.val_fraction != 0:
@@ -131,7 +131,7 @@ def require_validation(config: TrainConfig, splits: Splits, schedule: str) -> No
 
 
 def _started_from(config: TrainConfig, source: Classifier | None) -> dict[str, Any] | None:
-    """What the weights that the run starts from remember of their data."""
+    """The data record of the weights that the run starts from."""
     if source is not None:
         return source.data or None
     if config.shallow is not None:
@@ -154,7 +154,7 @@ def _open(config: TrainConfig, resumed: Path | None) -> Splits:
 
 
 def as_before(splits: Splits, about: dict[str, Any], config: TrainConfig) -> Splits:
-    """The split of the run's first start."""
+    """The split with which the run was first started."""
     whole, images = splits.whole, stored_record(about)
     if whole is None:
         return splits
@@ -172,7 +172,7 @@ def as_before(splits: Splits, about: dict[str, Any], config: TrainConfig) -> Spl
 
 
 def away_from(splits: Splits, about: dict[str, Any], key: str | None) -> Held:
-    """Hold out none of the images that the weights to start from were trained on, or warn.
+    """Keep images that the initial weights were trained on out of validation, or warn.
 
     `key` is what the run calls its data; None if it was given from Python.
     """
@@ -209,7 +209,7 @@ def away_from(splits: Splits, about: dict[str, Any], key: str | None) -> Held:
 
 
 def _leaks(splits: Splits, about: dict[str, Any]) -> str:
-    """A warning where a validation part of its own has images that were trained on."""
+    """A warning if the data set's own validation part contains images trained on before."""
     count = 0 if splits.whole is not None else int(np.sum(learnt(about, splits.val, named=False)))
     return _warning(count, len(splits.val)) if count else ""
 

@@ -1,4 +1,4 @@
-"""Weights kept by name: those of a run, at its end or later, and what is known of each."""
+"""Weights stored by name: those of a run, at its end or later, with a summary of each."""
 
 from dataclasses import dataclass
 from math import isfinite
@@ -12,7 +12,7 @@ from minialex.utils import checkpoint, weight_names
 
 @dataclass(frozen=True)
 class Kept:
-    """What is known of kept weights; of a file that cannot be read, the `problem` alone.
+    """A summary of stored weights; for an unreadable file, only the `problem`.
 
     `accuracy` (0 … 1) is that on the validation images of their run, None if it had none; `data` is
     what that run called its images.
@@ -34,11 +34,11 @@ def kept() -> list[Kept]:
 
 
 def keep(run: str | Path, name: str) -> str:
-    """Keep the best weights of a run folder, or a weight file, by `name`; -> what to say of it.
+    """Store the best weights of a run folder, or a weight file, as `name`; -> a message.
 
-    They are rounded to float16; class names, preprocessing and the list of the images that they
-    were trained on go with them. Weights that had the name are replaced. Raises InputError for what
-    is no name, and where they cannot be written, FileNotFoundError for no run.
+    They are rounded to float16 and stored with class names, preprocessing and the list of training
+    images. Existing weights of that name are replaced. Raises InputError for an invalid name or if
+    writing fails, FileNotFoundError if there is no such run.
     """
     path, given = weight_names.file_of(name), weight_names.located(Path(run))
     classifier = load(given, "numpy")

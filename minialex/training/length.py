@@ -1,4 +1,4 @@
-"""How long a run is: a number of epochs, or of minutes, or until it gets no better."""
+"""The length of a run: epochs, minutes, or early stopping."""
 
 from dataclasses import dataclass
 from math import ceil, inf, isfinite
@@ -10,7 +10,7 @@ from minialex.training.state import State
 class Length:
     """`epochs` of `images` each, or as many as `minutes` allow.
 
-    With `stop_early` the run also ends after so many epochs without a lower validation loss.
+    With `stop_early`, the run also ends after that many epochs without a lower validation loss.
     """
 
     images: int
@@ -20,7 +20,7 @@ class Length:
 
     @property
     def known_epochs(self) -> int | None:
-        """The number of epochs; None where the minutes decide."""
+        """The number of epochs; None if the length is given in minutes."""
         return self.epochs if self.minutes is None else None
 
     def ended(self, state: State) -> bool:
@@ -28,7 +28,7 @@ class Length:
         return self.complete(state) or (state.position == 0 and self.stalled(state))
 
     def complete(self, state: State) -> bool:
-        """Whether the state has all its epochs, or all its time."""
+        """Whether all epochs are done, or all the time is used."""
         if self.minutes is None:
             return state.epoch >= self.epochs
         return state.epoch > 0 and state.position == 0 and self.out_of_time(state)
@@ -42,17 +42,17 @@ class Length:
         return len(finite) - 1 - finite.index(min(finite)) >= self.stop_early
 
     def out_of_time(self, state: State) -> bool:
-        """Whether the minutes are over, but for those of the last validation."""
+        """Whether only the time for the last validation is left."""
         return self.minutes is not None and state.seconds >= self._budget(state)
 
     def share(self, state: State) -> float:
-        """How much of the run is done: 0 to 1."""
+        """The fraction of the run that is done: 0 to 1."""
         if self.minutes is not None:
             return min(1.0, state.seconds / self._budget(state))
         return (state.epoch + state.position / self.images) / self.epochs
 
     def epochs_left(self, state: State) -> int:
-        """Epochs that follow the one that ends; by the length of that one, where minutes decide."""
+        """Epochs left after the current one; estimated from its duration if limited by minutes."""
         if self.minutes is None:
             return self.epochs - state.epoch - 1
         validation = state.history[-1]["validation_seconds"] if state.history else 0.0

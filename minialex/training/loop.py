@@ -1,4 +1,4 @@
-"""`run_to_end`: when a run is saved, and how it ends."""
+"""`run_to_end`: the training loop around epochs, with saving, signals and the closing line."""
 
 import shlex
 import sys
@@ -93,7 +93,7 @@ def run_to_end(
 def _say_the_end(
     trainer: Trainer, state: State, skipped: dict[str, str], interrupted: str | None
 ) -> None:
-    """How long it took, which images could not be read, and why it ended here."""
+    """Print the duration, the unreadable images, and why the run ended."""
     folder, show, length = trainer.folder, trainer.show, trainer.length
     show.say(_closing_line(state, folder, trainer.initial.devices.peak_memory()))
     if skipped:
@@ -111,7 +111,7 @@ def _say_the_end(
 
 
 def _go_on(trainer: Trainer) -> str:
-    """How the run goes on, or all of which it is a part."""
+    """How to resume the run, or the group of runs it belongs to."""
     if trainer.part_of is None:
         return f"continue with: {resume_command(trainer.folder)}"
     return f"continue with the same again and --out {shlex.quote(str(trainer.part_of))}"
@@ -120,7 +120,7 @@ def _go_on(trainer: Trainer) -> str:
 def _is_best(state: State) -> bool:
     """Whether the validation loss is the lowest so far; without one the last weights are best.
 
-    The loss, as the lowest error of many on few images is a matter of luck.
+    The loss, because on few images the lowest of many error rates is largely luck.
     """
     if state.history[-1]["val_loss"] is None:
         return True
@@ -129,7 +129,7 @@ def _is_best(state: State) -> bool:
 
 
 def _closing_line(state: State, folder: Path, on_device: int | None) -> str:
-    """How long it took, and how much memory at the most, where the system tells."""
+    """The duration, and the peak memory if the system reports it."""
     memory = ""
     if sys.platform != "win32":
         import resource
@@ -142,7 +142,7 @@ def _closing_line(state: State, folder: Path, on_device: int | None) -> str:
 
 
 def _advise(trainer: Trainer, state: State) -> bool:
-    """Name a plateau, once; True if it was named."""
+    """Report a plateau once; True if it was reported."""
     losses_so_far = [row["train_loss"] for row in state.history]
     rate = trainer.recipe.lr
     advice = diagnostics.plateau_advice(losses_so_far, trainer.chance, state.step, rate)

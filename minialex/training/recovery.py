@@ -1,7 +1,7 @@
-"""What ends learning, and the way back: dead units, a loss at random guessing, NaN and Inf.
+"""Detects failed training and recovers: dead units, a loss at random guessing, NaN and Inf.
 
-A run that has stopped learning goes back to its best weights, or to its first ones if it never
-learnt, with zero velocities and a lower rate: at most `ATTEMPTS` times, then it ends with advice.
+A run that has stopped learning restarts from its best weights, or from its initial ones if it never
+learnt, with zero velocities and a lower rate. After `ATTEMPTS` restarts it ends with advice.
 """
 
 from dataclasses import dataclass
@@ -15,34 +15,34 @@ from minialex.network import Network
 from minialex.tree import Tree
 
 ATTEMPTS = 3
-FACTOR = 0.3  # of the rate, with each way back
-CHECK_EVERY = 500  # steps, beside each epoch's end
+FACTOR = 0.3  # multiplies the rate at each restart
+CHECK_EVERY = 500  # steps, besides the end of each epoch
 HORIZON = 50  # steps over which the loss is averaged
-PATIENT = 1500  # steps without any learning that are nothing unusual
+PATIENT = 1500  # this many steps without any learning are not unusual
 
 
 class NotLearning(TrainingError):
-    """A run has stopped learning, or never started; the message says how that shows."""
+    """A run has stopped learning, or never started; the message gives the symptom."""
 
     attempts = ATTEMPTS
 
 
 class NeverLearnt(NotLearning):
-    """One way back is enough: a quarter of the run goes by before it is seen."""
+    """Restarted only once, since detecting it takes a quarter of the run."""
 
     attempts = 1
 
 
 @dataclass(frozen=True)
 class Trend:
-    """The training loss of late and at its lowest, as averages over some `HORIZON` steps."""
+    """The recent and the lowest training loss, as running averages over `HORIZON` steps."""
 
     steps: int = 0
     recent: float = 0.0
     lowest: float = float("inf")
 
     def add(self, loss: float) -> "Trend":
-        """With the loss of one more step."""
+        """The trend after one more step with this loss."""
         steps = self.steps + 1
         recent = self.recent + (loss - self.recent) / min(steps, HORIZON)
         settled = steps >= HORIZON
@@ -53,11 +53,11 @@ class Trend:
         return self.steps, self.recent, self.lowest
 
     def collapsed(self, chance: float) -> bool:
-        """Whether what was learnt is lost again: the loss is back at that of random guessing."""
+        """Whether the loss is back at that of random guessing after having been lower."""
         return self.lowest < 0.85 * chance and self.recent > 0.99 * chance
 
     def exploded(self, chance: float) -> bool:
-        """Whether the loss is far above that of random guessing, though still a number."""
+        """Whether the loss is far above that of random guessing, though still finite."""
         return self.recent > (2 if self.steps >= 2 * HORIZON else 100) * chance
 
     def stuck(self, chance: float, total: int) -> bool:
@@ -65,14 +65,14 @@ class Trend:
         return self.steps > max(PATIENT, total // 4) and self.lowest > 0.985 * chance
 
     def suspicious(self, chance: float) -> bool:
-        """Whether a look at the units is worth its time."""
+        """Whether checking for dead units is worth the time."""
         return self.recent > 0.9 * chance
 
 
 def dead_layer(b: Backend, network: Network, params: Tree, x: Array) -> str | None:
     """The first ReLU layer that is zero everywhere for all of x (N, H, W, C), or None.
 
-    The layers after it see no image any more, and no gradient passes it: it never wakes up.
+    Later layers then get no information about the image, and no gradient passes: it stays dead.
     """
     for stage in network.stages(fused=False):
         x, _ = stage.forward(b, params, x, Mode())

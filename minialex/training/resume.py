@@ -1,4 +1,4 @@
-"""What a resumed run takes over from its folder, and what may be changed."""
+"""What a resumed run takes from its folder, and which arguments may change."""
 
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,9 @@ _OF_ONE_CALL = ("max_steps", "allow_changed_data")  # which say nothing of the r
 
 
 def inherited(out: str | Path | None, data: Any, given: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a run's start, where this call gives no other ones.
+    """The run's original arguments, overridden by those of this call.
 
-    Fewer CPU threads than the run was started with are no obstacle: it may go on elsewhere.
+    Fewer CPU threads than at the start are allowed: the run may resume on another machine.
     """
     if out is None:
         raise InputError("resume needs the run's folder: give it as `out`")
@@ -55,7 +55,7 @@ def inherited(out: str | Path | None, data: Any, given: dict[str, Any]) -> dict[
 
 
 def given_before(folder: Path, data: Any = None) -> dict[str, Any]:
-    """The arguments that the run in `folder` was started with; `data` says where it lies now."""
+    """The original arguments of the run in `folder`; `data` is its data's current path."""
     settings = run_folder.read_config(folder)["settings"]
     names = {one.name for one in options(TrainConfig)} - {"log"}
     stored = {name: value for name, value in {**_ADDED, **settings}.items() if name in names}
@@ -73,7 +73,7 @@ def stored_recipe(folder: Path) -> Recipe | None:
 
 
 def require_unfinished(folder: Path, epochs: int) -> None:
-    """Refuse fewer epochs than the run has done."""
+    """Raise InputError for fewer epochs than the run has done."""
     if not (folder / "last.safetensors").exists():
         return
     state = checkpoint.load_metadata(folder / "last.safetensors").get("state") or {}
@@ -85,7 +85,7 @@ def require_unfinished(folder: Path, epochs: int) -> None:
 
 
 def require_resumable(out: str | Path, config: TrainConfig) -> None:
-    """Refuse to resume a run with other settings than it was started with."""
+    """Raise InputError for settings that differ from those of the run to resume."""
     stored = run_folder.read_config(Path(out))
     before, now = stored["settings"], config.settings()
     free = {one.name for one in options(TrainConfig) if one.metadata["free_on_resume"]}
@@ -103,9 +103,9 @@ def require_resumable(out: str | Path, config: TrainConfig) -> None:
 def stored_config(
     config: TrainConfig, where: DeviceConfig, splits: Splits, folder: Path
 ) -> tuple[dict[str, Any], str]:
-    """What config.json holds, and how the data has changed, if a resumed run goes on with it.
+    """The contents of config.json, and how the data of a resumed run has changed, if it has.
 
-    Raises InputError for other data, unless that is allowed.
+    Raises InputError for changed data, unless that is allowed.
     """
     seen = {
         "train_images": len(splits.train),
@@ -165,5 +165,5 @@ def rate_jump(before: Recipe, now: Recipe, state: State, images: int) -> str | N
 
 
 def _in_words(name: str, value: Any) -> str:
-    """A setting in words; those that were left open are the model's own."""
+    """A setting in words; unset ones are the model's default."""
     return f"the model's own {name}" if value is None else f"{name}={value!r}"

@@ -1,14 +1,14 @@
-"""The folder of a run: its configuration, its history, its weights, and how to find it again.
+"""The folder of a run: its configuration, history and weights.
 
-config.json           what was asked for, complete enough to resume
-history.csv           one row an epoch
+config.json           the run's arguments, complete enough to resume
+history.csv           one row per epoch
 last.safetensors      the newest state: parameters, optimiser, averages, counters
 best.safetensors      the weights with the lowest validation loss
 classes.txt           class names in label order
 held_out.txt          the images held out for validation, if they were drawn: digest, bytes, name
-steps.csv             one row a step: loss, learning rate, images per second
-results.html          what it learnt: curves, accuracy by class, mistakes; needs no server
-predictions.csv       what the best weights say of each validation image
+steps.csv             one row per step: loss, learning rate, images per second
+results.html          the report: curves, accuracy by class, mistakes; needs no server
+predictions.csv       the best weights' prediction for each validation image
 .lock                 empty; locked by the process that trains in the folder
 """
 
@@ -40,13 +40,13 @@ COLUMNS = (
     "load_share",
     "validation_seconds",
 )
-OCCASIONAL = ("left_out", "changed", "averaged")  # of a run that has something to say there
+OCCASIONAL = ("left_out", "changed", "averaged")  # columns that only some runs have
 
 
 def new_folder(out: str | Path | None, name: str) -> Path:
-    """`out`, or a fresh runs/NAME, runs/NAME-2, ...; refuses a folder that holds a run.
+    """`out`, or a new runs/NAME, runs/NAME-2, ...; InputError if the folder holds a run.
 
-    Of several processes that ask for a fresh folder at the same moment, each gets its own.
+    Processes that ask for a new folder at the same time each get their own.
     """
     if out is None:
         for number in count(1):
@@ -67,7 +67,7 @@ def new_folder(out: str | Path | None, name: str) -> Path:
 
 
 def _require_free(folder: Path) -> None:
-    """Refuse a folder that holds a run, but for one that was killed before its first state."""
+    """Raise InputError if the folder holds a run, unless it was killed before its first save."""
     if (folder / "last.safetensors").exists() and (folder / "config.json").exists():
         raise InputError(
             f"{folder} already holds a run: resume it, or choose another output folder"
@@ -76,10 +76,10 @@ def _require_free(folder: Path) -> None:
 
 @contextmanager
 def claimed(out: str | Path | None, name: str, *, resume: bool) -> Iterator[Path]:
-    """The folder of a run, which no other process trains in for as long.
+    """The folder of a run, locked against other processes.
 
-    A new one goes again if the run ends before its first state was saved: nothing is left in the
-    way of the next try.
+    A new folder is removed if the run ends before its first state was saved, so that the same
+    command can be run again.
     """
     missing = [] if out is None else _missing(Path(str(out)))
     folder = Path(str(out)) if resume else new_folder(out, name)
@@ -112,7 +112,7 @@ def _missing(folder: Path) -> list[Path]:
 
 
 def resume_command(folder: Path) -> str:
-    """The command that goes on with the run in `folder`."""
+    """The command that resumes the run in `folder`."""
     return f"minialex train --resume {shlex.quote(str(folder))}"
 
 
@@ -160,7 +160,7 @@ def _number(text: str | None) -> float | str | None:
 
 
 def write_history(folder: Path, history: list[dict[str, Any]]) -> None:
-    """Write history.csv anew, whole."""
+    """Rewrite history.csv completely."""
     text = io.StringIO()
     more = [name for name in OCCASIONAL if any(name in row for row in history)]
     writer = csv.DictWriter(text, [*COLUMNS, *more], lineterminator="\n")

@@ -1,4 +1,4 @@
-"""What a run is made of before its first step: data, model, devices, first weights."""
+"""Everything a run needs before its first step: data, model, devices, initial weights."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,9 +36,9 @@ from minialex.utils.progress import Progress
 
 @dataclass(frozen=True)
 class Setup:
-    """All that a run is made of, checked; nothing has been written yet.
+    """A validated run; nothing has been written yet.
 
-    `start` has the weights of another run, if there is one to start from, and `source` is that one.
+    `start` holds the weights of another run to start from, if any, and `source` is that run.
     """
 
     config: TrainConfig
@@ -57,7 +57,7 @@ class Setup:
 
     @property
     def name(self) -> str:
-        """What the run is called where it is given no folder."""
+        """The run's default folder name."""
         return f"{self.model.name.replace(':', '-')}-{self.splits.train.name}"
 
     @property
@@ -73,7 +73,7 @@ class Setup:
         return optim.get(self.config.optimizer, self.model.recipe)
 
     def statistics(self) -> Statistics:
-        """The training images' mean and colour axes, as the data set has them or measured."""
+        """The training images' mean and colour axes, from the data set or measured."""
         train, loader, size = self.splits.train, self.loaders[0], self.model.recipe.image_size
         found = supplied(train, size)
         if found is not None:
@@ -82,7 +82,7 @@ class Setup:
             return measure(train, size, progress=bar.update, loader=loader)
 
     def first_params(self) -> Tree:
-        """The parameters that the run starts with, on the host: arrays of the caller's own."""
+        """The initial parameters, on the host; the caller may modify them."""
         start = self.start
         if start is None and self.config.initial is not None:  # it goes on, and did not need them
             origin = open_source(Path(self.config.initial))
@@ -106,7 +106,7 @@ class Setup:
     def classifier(
         self, state: State, statistics: Statistics, about: dict[str, Any] | None = None
     ) -> Classifier:
-        """The classifier of a state; `about` is what it remembers of its data."""
+        """The classifier of a state; `about` is its data record."""
         train = self.splits.train
         return Classifier(
             self.model,
@@ -126,7 +126,7 @@ class Setup:
         return self._step(classifier.devices, feed)
 
     def trainer(self, classifier: Classifier, folder: Path) -> Trainer:
-        """What trains `classifier` in a run's folder."""
+        """The trainer for `classifier` in a run's folder."""
         config = self.config
         trainer = Trainer(
             self.step(classifier),
@@ -188,7 +188,7 @@ class Setup:
 def set_up(
     config: TrainConfig, where: DeviceConfig, show: Progress, resumed: Path | None = None
 ) -> Setup:
-    """Check everything that a run is made of; `resumed` is the folder of one that goes on."""
+    """Validate a run; `resumed` is the folder of a run to resume."""
     config, origin = choose_model(config, resumed)
     source = None if origin is None else origin.classifier
     if resumed is not None:

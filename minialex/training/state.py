@@ -1,4 +1,4 @@
-"""All that changes in training, and its way to disk and back."""
+"""The training state, and how it is saved and restored."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,33 +27,33 @@ _AVERAGE = "average."
 class State(StepState):
     """Parameters, the optimiser's slots and counters; nothing else is needed to resume."""
 
-    position: int = 0  # in the running epoch's order where it goes on
-    images: int = 0  # images seen in it: fewer, if some could not be read
+    position: int = 0  # where to continue in the current epoch's order
+    images: int = 0  # images seen in it: fewer if some could not be read
     dropped: int = 0  # images of it in steps whose loss was not finite
     loss_sum: float = 0.0  # over the images of all other steps
     seconds: float = 0.0
     epoch_seconds: float = 0.0  # of training in the running epoch, and of it, waiting for data
     epoch_waited: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
-    changed: str = ""  # what the running epoch's row of the history says of a resume
-    rate_factor: float = 1.0  # of the schedule's rates: less after each way back
-    attempts: int = 0  # ways back that were taken (see training/recovery.py)
+    changed: str = ""  # note on a resume, for the current epoch's row of the history
+    rate_factor: float = 1.0  # of the schedule's rates: lower after each restart
+    attempts: int = 0  # restarts so far (see training/recovery.py)
     trend: tuple[int, float, float] = (0, 0.0, float("inf"))  # a `recovery.Trend`
     average: Average = field(default_factory=Average)  # of the weights, over the last epochs
 
     @property
     def errors(self) -> list[float]:
-        """Validation top-1 error, an entry an epoch that was validated."""
+        """Validation top-1 error, one entry per validated epoch."""
         found = [row["val_top1_error"] for row in self.history]
         return [error for error in found if error is not None]
 
     def start_epoch(self) -> None:
-        """Set back all that is counted in an epoch."""
+        """Reset all per-epoch counters."""
         self.position, self.images, self.dropped, self.loss_sum = 0, 0, 0, 0.0
         self.epoch_seconds = self.epoch_waited = 0.0
 
     def save(self, path: Path, classifier: Classifier) -> None:
-        """Write the checkpoint; one with a number that is not finite is refused."""
+        """Write the checkpoint; raises NotFinite if it contains NaN or Inf."""
         self.require_finite(path, classifier)
         counters = {name: getattr(self, name) for name in _COUNTERS}
         tensors: dict[str, Any] = {}
@@ -65,7 +65,7 @@ class State(StepState):
         replace(classifier, params=self.params).save(path, counters, tensors)
 
     def require_finite(self, path: Path, classifier: Classifier) -> None:
-        """Raise NotFinite if a parameter holds a number that is not finite."""
+        """Raise NotFinite if a parameter contains NaN or Inf."""
         bad = bad_parameter(classifier.devices, self.params)
         if bad is not None:
             raise NotFinite(

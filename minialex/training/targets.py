@@ -12,11 +12,11 @@ from minialex.models.recipe import Recipe
 
 @dataclass(frozen=True)
 class SoftTargets:
-    """From labels to how much of each class is wanted, (N,) -> (N, K).
+    """Turns labels (N,) into target distributions (N, K).
 
-    A label becomes 1 - `smoothing` of its class and `smoothing` / K of every class (Szegedy et al.,
-    2016), times the weight of its class; MixUp adds up two of them. Without weights each row's sum
-    is 1.
+    Each label gives 1 - `smoothing` to its class plus `smoothing` / K to every class (Szegedy et
+    al., 2016), times its class weight; MixUp blends two of them. Without weights each row sums
+    to 1.
     """
 
     classes: int
@@ -38,7 +38,7 @@ class SoftTargets:
 
 
 def soft_targets(recipe: Recipe, labels: np.ndarray, classes: int) -> SoftTargets | None:
-    """The targets that a recipe asks for, `labels` being the training set's; None: the labels."""
+    """The targets of a recipe, given the training labels; None if they are the labels."""
     if not recipe.soft_targets:
         return None
     weights = balanced(labels, classes) if recipe.class_weights else None
@@ -46,9 +46,9 @@ def soft_targets(recipe: Recipe, labels: np.ndarray, classes: int) -> SoftTarget
 
 
 def balanced(labels: np.ndarray, classes: int) -> np.ndarray:
-    """Weights with which all classes count the same, 1 on average over the images: float64 (K,).
+    """Class weights that balance the classes, 1 on average over the images: float64 (K,).
 
-    A class without images has 0.
+    A class without images gets 0.
     """
     counts = np.bincount(labels, minlength=classes)
     present = counts > 0
@@ -56,7 +56,7 @@ def balanced(labels: np.ndarray, classes: int) -> np.ndarray:
 
 
 def require_softmax(recipe: Recipe, loss: losses.Loss) -> None:
-    """Refuse a recipe with such targets for a loss that takes labels only."""
+    """Raise InputError for a recipe with soft targets and a loss that takes only labels."""
     if recipe.soft_targets and not getattr(loss, "takes_targets", False):
         own = not isinstance(loss, losses.Hinge)
         raise InputError(losses.NEEDS_TARGETS if own else losses.NEEDS_SOFTMAX)

@@ -1,4 +1,4 @@
-"""`train`: how a run starts, or starts again."""
+"""`train`: starts or resumes a run."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,7 +53,7 @@ def train_shown(
     part_of: Path | None = None,
     **arguments: Any,
 ) -> Result:
-    """`train`, printing by `show`; `part_of` is the folder of several runs that go on together."""
+    """`train`, printing with `show`; `part_of` is the folder of runs that resume together."""
     out = None if out is None else FilePath().check("out", out)
     if isinstance(resume, str | Path):  # the folder, as on the command line
         if out is not None:
@@ -124,7 +124,7 @@ train.__doc__ = f"""Train a network and keep the run in a folder.
 
 @dataclass(frozen=True)
 class _Start:
-    """How a setup becomes a trainer with a state, in the run's folder."""
+    """Makes a trainer and a state from a setup, in the run's folder."""
 
     setup: Setup
     folder: Path
@@ -134,7 +134,7 @@ class _Start:
     part_of: Path | None = None
 
     def fresh(self) -> tuple[Trainer, State]:
-        """Measure the mean image, take the first weights, and save the first state."""
+        """Measure the mean image, initialise the weights, and save the first state."""
         statistics, start = self.setup.statistics(), self.setup.start
         if start is not None:
             self.setup.show.say(f"starting from {self.setup.config.initial}: {start.said}")
@@ -145,7 +145,7 @@ class _Start:
         return trainer, state
 
     def resumed(self, changed: str = "") -> tuple[Trainer, State]:
-        """Take up the newest state; `changed` says what is different about the data."""
+        """Load the newest state; `changed` says how the data has changed."""
         setup, show = self.setup, self.setup.show
         state, before = restore(self.folder / "last.safetensors", setup.devices, setup.optimizer)
         recipe, length = setup.model.recipe, setup.length
@@ -190,7 +190,7 @@ class _Start:
 
 
 def _begin_epoch_anew(state: State, changed: str, show: Progress) -> None:
-    """Go on with other images: the running epoch's order was one of those that there were."""
+    """Restart the current epoch, because its order refers to the data before the change."""
     anew = f", and epoch {state.epoch + 1} begins anew" if state.position else ""
     show.say(
         f"the data has changed ({changed}): new images are trained on, those held out stay so{anew}"
@@ -201,11 +201,11 @@ def _begin_epoch_anew(state: State, changed: str, show: Progress) -> None:
 
 
 def _note_changes(state: State, before: Recipe, now: Recipe, images: int, show: Progress) -> None:
-    """Say what a resumed run changes, and keep it for the history's next row."""
+    """Print what a resumed run changes, and note it in the history's next row."""
     changed = changes(before, now)
     if not changed:
         return
-    if before.lr != now.lr:  # chosen anew: what earlier ways back took from the rate is over
+    if before.lr != now.lr:  # a new choice: drop the reductions of earlier restarts
         state.rate_factor, state.attempts = 1.0, 0
     show.say(f"changed after step {state.step}: {changed}")
     state.changed = "; ".join(filter(None, (state.changed, f"step {state.step}: {changed}")))

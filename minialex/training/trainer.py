@@ -1,4 +1,4 @@
-"""`Trainer`: what an epoch is, its updates and its end, and the way back to better weights."""
+"""`Trainer`: the updates and the end of an epoch, and recovery from failed training."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -38,7 +38,7 @@ class ReadingFailed(InputError):
 
 @dataclass(frozen=True)
 class Trainer:
-    """What stays the same while a run lasts; `initial` is the classifier before the first step."""
+    """The constant parts of a run; `initial` is the classifier before the first step."""
 
     step: TrainStep
     initial: Classifier
@@ -48,11 +48,11 @@ class Trainer:
     folder: Path
     show: Progress
     length: Length
-    recovers: bool = False  # a run that no longer learns goes back, with a lower rate
-    first: Callable[[], Tree] = dict  # the parameters that it started with, on the host
+    recovers: bool = False  # a run that stops learning restarts with a lower rate
+    first: Callable[[], Tree] = dict  # the initial parameters, on the host
     watch: Watch = field(default_factory=Watch)
     half: bool = False  # whether the best weights are stored in float16
-    part_of: Path | None = None  # the folder of several runs that go on together
+    part_of: Path | None = None  # the folder of several runs that resume together
 
     @property
     def recipe(self) -> Recipe:
@@ -60,7 +60,7 @@ class Trainer:
 
     @property
     def image_loaders(self) -> tuple[Loader, Loader]:
-        """Of the training and the validation images themselves."""
+        """The loaders of the training and validation images (not of features)."""
         return self.loader, self.val_loader
 
     @property
@@ -78,11 +78,11 @@ class Trainer:
         return found if state.rate_factor == 1 else found.scaled(state.rate_factor)
 
     def classifier(self, state: State) -> Classifier:
-        """The classifier that a state's parameters make."""
+        """The classifier with a state's parameters."""
         return replace(self.initial, params=state.params)
 
     def judged(self, state: State) -> Classifier:
-        """The classifier that is validated and kept: of the averaged weights, if there are any."""
+        """The classifier to validate and save: with averaged weights, if there are any."""
         if not state.average:
             return self.classifier(state)
         return replace(self.initial, params=self.initial.devices.to_devices(state.average.params))
@@ -97,10 +97,11 @@ class Trainer:
         return state.average.after(params, left, last, exact)
 
     def run(self, state: State) -> Iterator[str]:
-        """Make updates from `state` on.
+        """Train from `state` on.
 
-        Yields "step" after each but an epoch's last, then "trained" before validation, and "epoch"
-        after it. Where images cannot be read, raises ReadingFailed with the state of a last step.
+        Yields "step" after each update but an epoch's last, "trained" before validation, and
+        "epoch" after it. Raises ReadingFailed, with the state of the last step, if images cannot
+        be read.
         """
         recipe, count = self.recipe, len(self.splits.train)
         while not self.length.ended(state):
@@ -143,7 +144,7 @@ class Trainer:
             yield "epoch"
 
     def _add_time(self, state: State, since: float, waited: float) -> tuple[float, float]:
-        """Add the time since then, and what was waited for data in it; -> the same as of now."""
+        """Add the elapsed time and the time spent waiting for data; -> both clocks as of now."""
         now, waited_now = time.monotonic(), self.loader.wait_seconds
         state.seconds += now - since
         state.epoch_seconds += now - since
@@ -151,7 +152,7 @@ class Trainer:
         return now, waited_now
 
     def add_losses(self, state: State, wait: bool = False) -> None:
-        """Add the losses that are there to the state; with `wait` all, as before saving."""
+        """Add the losses that are ready to the state; with `wait`, all (used before saving)."""
         for done in self.step.finished(wait):
             if not done.finite:
                 raise self._non_finite(state, done)
@@ -162,7 +163,7 @@ class Trainer:
             self.watch.made(done.step + 1, state.epoch + 1, done.loss, rate, len(done.batch))
 
     def require_learning(self, state: State) -> None:
-        """Raise `NotLearning` if the run has come to its end without one."""
+        """Raise `NotLearning` if the run has finished without learning."""
         if not self.recovers:
             return
         self.add_losses(state, wait=True)
@@ -182,7 +183,7 @@ class Trainer:
 
     @property
     def total_steps(self) -> int:
-        """Updates of the whole run, where its epochs are known."""
+        """The number of updates in the whole run, if its number of epochs is known."""
         return self.recipe.epochs * -(-len(self.splits.train) // self.recipe.batch_size)
 
     def _dead_layer(self, state: State) -> str | None:
@@ -279,7 +280,7 @@ class Trainer:
             raise ReadingFailed(str(error)) from error
 
     def go_back(self, state: State, error: NotFinite | NotLearning) -> None:
-        """From a state that no longer learns to the best weights, with a lower rate; or raise."""
+        """Restart a failed run from its best weights with a lower rate, or raise `error`."""
         name, rate = self.initial.model.name, self.recipe.lr * state.rate_factor
         if not self.recovers or state.attempts >= error.attempts or self.length.ended(state):
             if isinstance(error, NotFinite):
@@ -307,7 +308,7 @@ class Trainer:
         self.show.say(f"{str(error).split('; ')[0]}: {said}")
 
     def _good_params(self) -> tuple[Tree, str]:
-        """The best weights so far if they answer to images, else the initial ones."""
+        """The best weights so far unless they are dead, else the initial ones."""
         best = self.folder / "best.safetensors"
         if best.exists():
             classifier = load(best, "numpy")
@@ -319,7 +320,7 @@ class Trainer:
         return self.first(), INITIAL
 
     def log_layer_statistics(self, state: State, pretrained: bool = False) -> None:
-        """Say what the network makes of a few images; a `pretrained` one may know them."""
+        """Print layer statistics for a few images; a `pretrained` network may start at any loss."""
         classifier = self.classifier(state)
         b, params = classifier.devices.whole(state.params)
         x, labels = self._few_images(b, classifier)

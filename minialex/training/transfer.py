@@ -1,10 +1,10 @@
-"""A run that starts from the weights of another: pre-training and fine-tuning (paper, section 6).
+"""Transfer learning: starts a run from the weights of another (paper, section 6).
 
-The weights are all that comes from there. The mean image and the colour axes are measured on the
-new data, as in any other run: what the first layer sees is then centred on the images that it is
-trained and judged on, and a run's preprocessing never hangs on where its weights came from.
+Only the weights are transferred. The mean image and the colour axes are measured on the new data,
+as in any run: the input is then centred on the images used for training and evaluation, and a run's
+preprocessing never depends on the origin of its weights.
 
-A solver's state of another program goes on instead: its momentum and its count of steps come too.
+A solver state from another framework is continued instead: momentum and step count are kept.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ from minialex.utils import checkpoint, weight_names
 
 @dataclass(frozen=True)
 class Momentum:
-    """What a solver's state has beside the weights: velocities, on the host, and steps done."""
+    """A solver state besides the weights: velocities, on the host, and the step count."""
 
     velocities: Tree
     step: int
@@ -36,7 +36,7 @@ class Momentum:
 
 @dataclass(frozen=True)
 class Source:
-    """The classifier to start from, and the momentum with which it goes on, if any."""
+    """The classifier to start from, and the momentum to continue with, if any."""
 
     classifier: Classifier
     momentum: Momentum | None = None
@@ -45,7 +45,7 @@ class Source:
 def choose_model(config: TrainConfig, resumed: Path | None) -> tuple[TrainConfig, Source | None]:
     """The configuration with its model filled in, and what to start from, if anything.
 
-    A run that is resumed has its weights in its own folder: what it started from is not read again.
+    A resumed run has its weights in its own folder and does not read the original source again.
     """
     config = _defined(_located(config))
     if resumed is not None and (resumed / "last.safetensors").exists():
@@ -65,7 +65,7 @@ def choose_model(config: TrainConfig, resumed: Path | None) -> tuple[TrainConfig
 
 
 def _located(config: TrainConfig) -> TrainConfig:
-    """The configuration with the files of weights that it names."""
+    """The configuration with its weight files resolved to paths."""
     found: dict[str, Any] = {
         name: weight_names.located(Path(given))
         for name in ("initial", "shallow")
@@ -84,9 +84,9 @@ def _defined(config: TrainConfig) -> TrainConfig:
 
 
 def _with_options(config: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:
-    """The configuration with its model's new options, of these values, written out.
+    """The configuration with these values of its model's new options made explicit.
 
-    Nobody asks for them, and a run that is resumed has to be the network that it was.
+    They are defaults that may change, and a resumed run must build the same network.
     """
     if config.model is None:
         return config
@@ -96,7 +96,7 @@ def _with_options(config: TrainConfig, values: Mapping[str, Any]) -> TrainConfig
 
 
 def _form(config: TrainConfig, source: Model | None = None) -> Mapping[str, Any]:
-    """New options as the weights to start from have them: dropout keeps the form it had."""
+    """New options taken from the initial weights: dropout keeps its form."""
     new = models.new_options(config.model or "")
     if source is not None:
         name, options = source.name, source.options
@@ -123,13 +123,13 @@ def open_source(path: Path) -> Source:
 class Start:
     """The parameters to start from, on the host, and a sentence on where they came from.
 
-    `momentum` is there if all layers were taken over from a solver's state.
+    `momentum` is set if all layers were transferred from a solver state.
     """
 
     params: Tree
     said: str
     momentum: Momentum | None = None
-    kept: tuple[str, ...] = ()  # the layers that were taken over
+    kept: tuple[str, ...] = ()  # the transferred layers
 
 
 def start_from(
@@ -143,13 +143,13 @@ def start_from(
     dtype: str = "float32",
     momentum: Momentum | None = None,
 ) -> Start:
-    """`source`'s weights in `network`, layer by layer for as long as the two are the same.
+    """`source`'s weights in `network`, layer by layer until the two networks differ.
 
-    From the first layer on whose name or shape differs, all is drawn as for a new run: what such a
-    layer passes on is new, and weights learnt for the old would not fit it. A network with a sixth
-    convolutional layer thus keeps the first five of one without. `replace_classifier` draws the
-    last layer anew in any case; without it both must have as many classes, and the same ones, by
-    their ids or their names, where `class_names` says which the new data has.
+    From the first layer whose name or shape differs, all layers are initialised as in a new run:
+    such a layer has new outputs, which do not fit weights learnt for the old ones. A network with a
+    sixth convolutional layer thus keeps the first five of a network without one.
+    `replace_classifier` always initialises the last layer; without it, both must have the same
+    classes, compared by ids or names (`class_names` are those of the new data).
     """
     params = network.init(backends.get("numpy"), seed, dtype)
     shapes, given = network.parameter_shapes(), source.model.network.parameter_shapes()
@@ -193,7 +193,7 @@ def _require_classes(
     names: tuple[str, ...] | None,
     ids: tuple[str, ...] | None,
 ) -> None:
-    """Refuse weights whose classes are not those of the new data, as far as both say which."""
+    """Raise InputError if the weights' classes are known to differ from the new data's."""
     new_layer = "use `replace_classifier=True` to train a new last layer"
     if classes != source.model.classes:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Who is told of steps and epochs: steps.csv, TensorBoard, and functions of the user's own."""
+"""Reports steps and epochs to steps.csv, TensorBoard and the user's callbacks."""
 
 import csv
 import time
@@ -13,12 +13,12 @@ from minialex.utils.progress import Progress
 
 LOGS = ("tensorboard",)
 COLUMNS = ("step", "loss", "learning_rate", "images_per_second")
-_AT_ONCE = 1000  # rows that are kept until they are written
+_AT_ONCE = 1000  # rows buffered before they are written
 
 
 @dataclass(frozen=True)
 class StepInfo:
-    """A step that was made, as `on_step` is told of it."""
+    """A finished step, as passed to `on_step`."""
 
     step: int  # updates made so far, this one included
     epoch: int  # that it belongs to, from 1
@@ -29,9 +29,9 @@ class StepInfo:
 
 @dataclass(frozen=True)
 class EpochInfo:
-    """An epoch that was made, as `on_epoch` is told of it; its state is saved already.
+    """A finished epoch, as passed to `on_epoch`; its state has already been saved.
 
-    Without validation images there is no `val_loss` and no `val_accuracy`.
+    Without validation images, `val_loss` and `val_accuracy` are None.
     """
 
     epoch: int  # from 1
@@ -49,7 +49,7 @@ OnEpoch = Callable[[EpochInfo], object]
 
 
 class CallbackFailed(Exception):
-    """A function of the user's raised `error`."""
+    """A user's callback raised `error`."""
 
     def __init__(self, error: Exception):
         super().__init__(str(error))
@@ -57,7 +57,7 @@ class CallbackFailed(Exception):
 
 
 def require_log(name: str | None) -> None:
-    """Refuse a log that there is not, or whose package is not installed."""
+    """Raise InputError for an unknown log, or one whose package is not installed."""
     if name is None:
         return
     if name not in LOGS:
@@ -71,9 +71,9 @@ def require_log(name: str | None) -> None:
 
 
 def has_row(step: int, every: int | None) -> bool:
-    """Whether a step has a row: each `every`th, 0 for none.
+    """Whether a step gets a row: every `every`th step; 0 for none.
 
-    By default all of the first 99,999, then one in ten, from a million on one in a hundred, ...
+    The default is all of the first 99,999, then one in ten, from a million one in a hundred, ...
     """
     if every is None:
         every = 10 ** max(0, len(str(step)) - 5)
@@ -81,10 +81,10 @@ def has_row(step: int, every: int | None) -> bool:
 
 
 class Watch:
-    """Writes what a run's steps were and tells the user's functions of them.
+    """Logs a run's steps and calls the user's callbacks.
 
-    Without a folder nothing is written. Rows of steps after `step`, which a resumed run makes
-    again, are removed.
+    Without a folder nothing is written. Rows of steps after `step`, which a resumed run repeats,
+    are removed.
     """
 
     def __init__(
@@ -109,11 +109,11 @@ class Watch:
             _cut(self._path, step)
 
     def begin(self) -> None:
-        """Steps are timed from now on."""
+        """Start timing steps."""
         self._since = time.monotonic()
 
     def made(self, step: int, epoch: int, loss: float, learning_rate: float, images: int) -> None:
-        """Keep a step until it is written, and told of."""
+        """Buffer a step until it is written and reported."""
         now = time.monotonic()
         rate, self._since = images / max(now - self._since, 1e-9), now
         info = StepInfo(step, epoch, loss, learning_rate, rate)
@@ -131,7 +131,7 @@ class Watch:
                 self.flush()
 
     def tell(self) -> None:
-        """Call `on_step` for the steps made since; what it raises comes as `CallbackFailed`."""
+        """Call `on_step` for the buffered steps; raises CallbackFailed if it raises."""
         while self._untold:
             _call(self._on_step, self._untold.pop(0))
 
@@ -154,7 +154,7 @@ class Watch:
         _call(self._on_epoch, info)
 
     def flush(self) -> None:
-        """Write what is kept; where that fails, steps.csv ends and the run goes on."""
+        """Write buffered rows; if that fails, stop writing steps.csv and continue the run."""
         if self._board is not None:
             self._board.flush()
         if self._path is None or not self._rows:
@@ -188,7 +188,7 @@ def _call(function: Callable[[Any], object] | None, info: StepInfo | EpochInfo) 
 
 
 def _cut(path: Path, step: int) -> None:
-    """Remove the rows of later steps, and a last one that was not written to its end."""
+    """Remove the rows of later steps, and an incomplete last row."""
     with open(path, encoding="utf-8", newline="") as old, atomic.text_file(path) as new:
         for line in old:
             first = line.partition(",")[0]
