@@ -196,6 +196,7 @@ def test_a_read_beside_an_array_is_seen(index):
     assert "survived" in under_asan("-c", STRAY_READ % 5).stdout
 
 
+@pytest.mark.slow  # a minute of the C++ compiler's; .ci/run has it
 def test_no_kernel_reads_or_writes_beside_its_arrays():
     done = under_asan("-m", "pytest", "-qs", "tests/backends", "-k", "cupy and not cuda")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

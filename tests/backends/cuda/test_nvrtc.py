@@ -8,7 +8,6 @@ from helpers import nvrtc
 from minialex.backends.cuda import implicit, kernels
 
 WANTED = (70, 75, 80, 86, 90, 100)
-OFTEN = (70, 100)  # the oldest and the newest; the others with `-m slow`
 
 pytestmark = pytest.mark.skipif(
     nvrtc.library() is None, reason="NVRTC is not installed: pip install nvidia-cuda-nvrtc-cu12"
@@ -30,11 +29,21 @@ PLAIN = [family for family in kernels.files() if family not in kernels.TENSOR_FA
 VECTORS = {"float32": (4, 1), "float64": (1,), "float16": (8, 4, 1), "bfloat16": (8, 4, 1)}
 
 
-@pytest.mark.parametrize("wanted", [OFTEN, pytest.param(WANTED, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("storage", kernels.STORAGES)
 @pytest.mark.parametrize("family", PLAIN)
-def test_every_architecture_precision_and_index_width(family, storage, wanted):
-    known = [a for a in wanted if a in nvrtc.architectures()]
+def test_the_oldest_and_the_newest_architecture(family, storage):
+    known = [a for a in WANTED if a in nvrtc.architectures()]
+    newest = ((known[-1], False), (80, True)) if storage == "float32" else ()
+    for architecture, wide_index in ((known[0], False), *newest):
+        options = kernels.options(storage, wide_index)
+        assert complaints(kernels.source(family), architecture, options) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("storage", kernels.STORAGES)
+@pytest.mark.parametrize("family", PLAIN)
+def test_every_architecture_precision_and_index_width(family, storage):
+    known = [a for a in WANTED if a in nvrtc.architectures()]
     assert len(known) >= 2
     for architecture, wide_index in [(a, False) for a in known] + [(80, True)]:
         options = kernels.options(storage, wide_index)
