@@ -96,7 +96,7 @@ class Dataset(ABC):
 
     @property
     def remarks(self) -> Remarks:
-        """What its reader left out, and what is missing."""
+        """What the reader skipped, and what is missing."""
         return NONE
 
     def dimensions(self, index: int) -> tuple[int, int] | None:
@@ -104,45 +104,45 @@ class Dataset(ABC):
         return None if self.stored_size is None else (self.stored_size, self.stored_size)
 
     def path(self, index: int) -> Path | None:
-        """The file that holds this image and nothing else, if there is one."""
+        """The file that contains only this image, if there is one."""
         return None
 
     def image_name(self, index: int) -> str | None:
-        """The image's name in the data set, the same wherever the data set lies: cat/07.jpg.
+        """The image's name in the data set, independent of the data set's location: cat/07.jpg.
 
-        None for an image that is no file and no record of one, such as a drawing.
+        None for an image that does not come from a file, such as a drawing.
         """
         return inner_name(self.describe(index), self.class_ids[int(self.labels[index])])
 
     def content_size(self, index: int) -> int | None:
-        """Bytes of the image as it came, as far as that can be told without reading it."""
+        """Size of the original image in bytes, if known without reading it."""
         path = self.path(index)
         return None if path is None else path.stat().st_size
 
     def content(self, index: int) -> bytes | None:
-        """The stored image as it came, undecoded; None where it was changed to be stored."""
+        """The original encoded image; None if it was converted for storage."""
         path = self.path(index)
         return None if path is None else path.read_bytes()
 
     def content_digest(self, index: int) -> str | None:
-        """`digest` of the image as it came, where it was kept; None where only `content` tells."""
+        """`digest` of the original image, if stored; None if it must be computed from `content`."""
         return None
 
     @property
     def checksums(self) -> tuple[str, ...]:
-        """Of all stored images, if they came with the data."""
+        """Checksums of the stored images, if the data came with any."""
         return ()
 
 
 def digest(content: bytes) -> str:
-    """What an image is recognised by: 16 hexadecimal digits."""
+    """A hash that identifies an image: 16 hexadecimal digits."""
     return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
 def inner_name(described: str, class_id: str) -> str:
-    """The part of an image's path from its class on, or the last part if none is the class.
+    """The image's path from its class folder on, or the file name if there is no class folder.
 
-    So that an image has one name in a folder, in an archive, and packed.
+    An image thus has the same name in a folder, in an archive, and packed.
     """
     parts = composed(described).replace(".tar:", "/").replace("\\", "/").split("/")
     for depth in range(len(parts) - 2, -1, -1):
@@ -169,12 +169,12 @@ class Splits:
 
     @property
     def remarks(self) -> tuple[Remarks, ...]:
-        """What was left out of each part, and what they lack."""
+        """What was skipped in each part, and what is missing."""
         return tuple(part.remarks for part in self.parts.values())
 
     @property
     def whole(self) -> Dataset | None:
-        """The data set of which `val` was held out; None where the two parts came apart."""
+        """The data set that `val` was split from; None if the data came in two parts."""
         train, val = self.train, self.val
         if isinstance(train, Subset) and isinstance(val, Subset) and train.whole is val.whole:
             return train.whole
@@ -182,7 +182,7 @@ class Splits:
 
 
 def complete(dataset: Any) -> Dataset:
-    """The data set, or one made without the base class with the defaults of what it lacks."""
+    """The data set; if it does not derive from `Dataset`, with defaults for what it lacks."""
     if isinstance(dataset, Dataset):
         return dataset
     has = [name for name in dir(Dataset) if name[0] != "_" and hasattr(dataset, name)]
@@ -191,7 +191,7 @@ def complete(dataset: Any) -> Dataset:
 
 
 class _Completed(Dataset):
-    """Attributes that the class does not have are those of a data set of another class."""
+    """Wraps a data set of another class; missing attributes get `Dataset`'s defaults."""
 
     def __init__(self, dataset: Any):
         self._dataset = dataset
@@ -231,7 +231,7 @@ class Subset(Dataset):
     def class_names(self) -> tuple[str, ...]:
         return self.whole.class_names
 
-    @cached_property  # it is asked for image by image
+    @cached_property  # read once per image
     def labels(self) -> np.ndarray:
         return self.whole.labels[self.indices]
 

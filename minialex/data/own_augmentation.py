@@ -1,11 +1,11 @@
-"""Augmentation of a user's own: a function of an image and of random numbers.
+"""User-defined augmentation: a function of an image and a random generator.
 
     def snow(image, draw):        # uint8 (S, S, channels), numpy.random.Generator
         image[draw.random(image.shape[:2]) < 0.01] = 255
         return image
 
-It comes before crops, mirrors and every other change. The generator is a function of the seed, the
-epoch and the image's position in the epoch, so that a resumed run draws the same.
+It runs before all other augmentation. The generator depends only on the seed, the epoch and the
+image's position in the epoch, so a resumed run draws the same numbers.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ Function = Callable[[np.ndarray, np.random.Generator], Any]
 
 @dataclass(frozen=True)
 class Augmentation:
-    """A user's function, and where it is to be found."""
+    """A user's function, and where it is defined."""
 
     function: Function
     source: str

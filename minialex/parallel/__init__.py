@@ -1,7 +1,7 @@
 """A network on one device or over several of one process: towers, replicas, or both.
 
-`open_devices` gives `Devices`, which hold parameters and run passes. For several, `partition` says
-who computes what, `sharded_stages` what runs in which order, `collectives` what is sent.
+`open_devices` returns `Devices`, which hold parameters and run passes. For several devices,
+`partition` assigns the work, `sharded_stages` orders it, and `collectives` exchange data.
 """
 
 from collections.abc import Sequence

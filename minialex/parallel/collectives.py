@@ -1,7 +1,7 @@
 """Exchanges between devices: gather, reduce-scatter and all-reduce, in a fixed order.
 
-Every sum runs in the order of the devices, so the bits do not depend on who is ready first. Copies
-run beside the computation; whoever reads one waits for its event and for nothing else.
+Every sum runs in device order, so the result does not depend on which device is ready first. Copies
+overlap with computation; a reader waits only for the event of the copy it reads.
 """
 
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ _SMALL = 1 << 16  # gradients of fewer numbers are summed on one device
 
 @dataclass(frozen=True)
 class ShardedActivation:
-    """An activation over the devices: `axis` is divided as `ranges` say, or None: each has all.
+    """An activation over the devices, split along `axis` into `ranges` (None: replicated).
 
-    The part of a device that has nothing of it is None.
+    A device without any of it has None.
     """
 
     parts: tuple[Any, ...]
@@ -29,7 +29,7 @@ class ShardedActivation:
 def gather(
     backends: Sequence[Backend], x: ShardedActivation, receivers: Sequence[int]
 ) -> ShardedActivation:
-    """The whole of a divided activation on each of the receivers."""
+    """Gather the whole of a sharded activation on each receiver."""
     copies = {d: receive_all(backends, x, d) for d in receivers}
     whole: list[Any] = [None] * len(backends)
     for d, received in copies.items():
@@ -57,7 +57,7 @@ def receive_all(
 def reduce_scatter(
     backends: Sequence[Backend], whole: Sequence[Any], axis: int, ranges: Sequence[Range]
 ) -> ShardedActivation:
-    """The adjoint of `gather`: each device gets its range of the sum of everybody's `whole`."""
+    """The adjoint of `gather`: each device gets its range of the sum over all `whole` arrays."""
     contributions: list[list[Any]] = [[] for _ in backends]
     for sender, dx in enumerate(whole):
         if dx is None:
@@ -71,7 +71,7 @@ def reduce_scatter(
 
 
 def sums(backends: Sequence[Backend], contributions: list[list[Any]]) -> tuple[Any, ...]:
-    """For each owner the sum of (array, sender) pairs, in their order; None of none."""
+    """For each owner, the sum of its (array, sender) pairs in order; None if there are none."""
     received = [
         [
             (backends[owner].receive(x, backends[sender]) if sender != owner else (x, None))
@@ -91,10 +91,10 @@ def sums(backends: Sequence[Backend], contributions: list[list[Any]]) -> tuple[A
 
 
 class AllReduce:
-    """Sums of parameter gradients over the devices, beside the rest of the backward pass.
+    """All-reduce of parameter gradients, overlapped with the rest of the backward pass.
 
-    Each device owns a part of every gradient: it receives that part from all, sums in order, and
-    sends the sum to all. The work runs on streams of its own.
+    Each device owns a part of every gradient: it receives that part from all devices, sums in
+    order, and sends the sum to all. The work runs on separate streams.
     """
 
     def __init__(self, backends: Sequence[Backend]):
@@ -102,7 +102,7 @@ class AllReduce:
         self.streams = tuple(b.with_own_stream() for b in backends)
 
     def start(self, gradients: Sequence[Any]) -> list[Any]:
-        """-> the sum on every stream. `gradients` has one array or None a device."""
+        """-> the sum on every stream. `gradients` has one array or None per device."""
         first_device = next(d for d, g in enumerate(gradients) if g is not None)
         shape, size = gradients[first_device].shape, _size(gradients[first_device])
         owners = split(size, len(self.streams) if size >= _SMALL else 1)
@@ -135,7 +135,7 @@ class AllReduce:
         return results
 
     def finish(self) -> None:
-        """Later work of the devices may read the sums."""
+        """Make later work on the devices wait for the sums."""
         for b, stream in zip(self.backends, self.streams, strict=True):
             b.wait(stream.record())
 

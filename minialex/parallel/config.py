@@ -1,4 +1,4 @@
-"""Where a network is to run, as one value: backend, devices, precision, CPU threads."""
+"""Where a network runs, as one value: backend, devices, precision, CPU threads."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -21,7 +21,7 @@ _GROUP = "devices"
 
 @dataclass(frozen=True)
 class _Backend(Text):
-    """A name, or a `Backend` that is already made."""
+    """A name, or a `Backend` instance."""
 
     def check(self, name: str, value: Any) -> Any:
         return value if isinstance(value, Backend) else super().check(name, value)
@@ -42,9 +42,9 @@ class _Numbers(ListOf):
 
 @dataclass(frozen=True)
 class DeviceConfig:
-    """Where a network is to run; a resumed run may run elsewhere.
+    """Where a network runs; a resumed run may use other devices.
 
-    Raises InputError for what no machine has; `backend` may be a `Backend` that is already made.
+    Raises InputError for values that are never valid; `backend` may be a `Backend` instance.
     """
 
     backend: str | Backend = option(
@@ -102,7 +102,7 @@ class DeviceConfig:
 
     @classmethod
     def of(cls, devices: Devices) -> "DeviceConfig":
-        """The configuration that opens such devices again, here or in another process."""
+        """The configuration that reopens these devices, here or in another process."""
         first, numbers, scheme = devices.backends[0], devices.backends[0].device, None
         if len(devices.backends) > 1:
             scheme = devices.scheme
@@ -111,7 +111,7 @@ class DeviceConfig:
         return cls(first.name, numbers, scheme, first.precision.name, threads)
 
     def settings(self) -> dict[str, Any]:
-        """The arguments as config.json has them."""
+        """The arguments as stored in config.json."""
         found = {one.name: getattr(self, one.name) for one in fields(self)}
         found["backend"] = str(getattr(self.backend, "name", self.backend))
         return found

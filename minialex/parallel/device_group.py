@@ -1,8 +1,8 @@
-"""A network over several devices of one process, as one thing that trains and infers.
+"""A network over several devices of one process, with the interface of a single device.
 
-A `DeviceGroup` stands where a backend stands for one device: it keeps each parameter as a
-`ShardedParameter`, in trees that look as on one device, and runs forward, backward and update over
-its backends. Nothing here computes: layers do, each on its own device, as the plan says.
+A `DeviceGroup` stores each parameter as a `ShardedParameter`, in trees structured as on one device,
+and runs forward, backward and update over its backends. It computes nothing itself: the layers do,
+each on its own device, according to the plan.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ from minialex.tree import Tree, map_tree
 
 @dataclass(frozen=True)
 class ShardedParameter:
-    """One parameter (or its velocity or gradient) over the devices: {array's name: array} each."""
+    """One parameter, velocity or gradient over the devices: {array name: array} per device."""
 
     layer: str
     name: str
@@ -91,7 +91,7 @@ class DeviceGroup(Devices):
 
     def scale(self, x: ShardedParameter, factor: float) -> ShardedParameter:
         scaled = self._map(lambda b, array: b.scale(array, factor), x)
-        for d in self._devices:  # x may be a sum that other streams still give away
+        for d in self._devices:  # x may be a sum that other streams are still sending
             self._reduce.used(d, list(x.parts[d].values()))
         return scaled
 
@@ -155,7 +155,7 @@ class DeviceGroup(Devices):
         return replace(x, parts=tuple(parts))
 
     def _own(self, params: Tree) -> ShardedParameters:
-        """What each device computes with."""
+        """The parameters each device computes with."""
         trees = []
         for d, b in enumerate(self.backends):
             tree = {
@@ -204,7 +204,7 @@ class DeviceGroup(Devices):
         return np.concatenate(parts, axis=y.axis)
 
     def _input(self, inputs: Inputs, count: int, rows: list[Range]) -> ShardedActivation:
-        """Its own images for each device, or all where the first layer is divided by channels."""
+        """Each device's images, or all of them if the first layer is split by channels."""
         first = next(iter(self.network.parameter_shapes()), None)
         whole = first in self.plan.partitions
         parts: list[Any] = []
@@ -258,7 +258,7 @@ class DeviceGroup(Devices):
         return x, saved
 
     def _backward(self, own: ShardedParameters, saved: list, dy: ShardedActivation) -> Tree:
-        """Gradients of all parameters; takes `saved` apart as it goes, to free memory."""
+        """Gradients of all parameters; empties `saved` as it goes, to free memory."""
         grads: Tree = {}
         first = next(iter(self.network.parameter_shapes()))
         while saved:
@@ -273,7 +273,7 @@ class DeviceGroup(Devices):
         return grads
 
     def _shards(self, layer: str, of_layer: list[dict[str, Any]]) -> dict[str, ShardedParameter]:
-        """A layer's gradients; those of parameters that every device holds are summed."""
+        """A layer's gradients; those of replicated parameters are summed."""
         if layer not in self.plan.partitions:
             names = next(own for own in of_layer if own)
             summed = {n: self._reduce.start([own.get(n) for own in of_layer]) for n in names}

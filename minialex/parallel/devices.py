@@ -1,7 +1,7 @@
-"""Where a network runs: on one device or over several, through one interface.
+"""One interface to run a network on one device or several.
 
-`Devices` are a `SingleDevice`, or a `DeviceGroup` that divides the work. Both keep parameters, run
-passes and update; whoever trains or infers need not know which of the two it has.
+`Devices` is either a `SingleDevice` or a `DeviceGroup` that splits the work. Both hold parameters,
+run passes and apply updates, so training and inference code need not distinguish them.
 """
 
 from abc import ABC, abstractmethod
@@ -23,10 +23,10 @@ Inputs = Callable[[Backend, int, int], Any]
 
 
 class Devices(ABC):
-    """`network` on `backends`, one a device.
+    """`network` on `backends`, one per device.
 
-    A parameter here is an array, or for a group of devices a handle to its parts; trees of
-    parameters look the same for both.
+    A parameter is an array or, for a group of devices, a handle to its shards; parameter trees have
+    the same structure in both cases.
     """
 
     network: Network
@@ -37,19 +37,19 @@ class Devices(ABC):
 
     @abstractmethod
     def to_devices(self, params: Tree) -> Tree:
-        """Whole parameters on the host, to where they are computed with."""
+        """Copy whole parameters from the host to the devices."""
 
     @abstractmethod
     def whole(self, params: Tree) -> tuple[Backend, Tree]:
-        """A single backend with all parameters on it: for looking into the network."""
+        """A single backend with all parameters on it, to inspect the network."""
 
     @abstractmethod
     def to_numpy(self, x: Any) -> np.ndarray:
-        """A parameter, whole, on the host; waits for the devices."""
+        """A whole parameter on the host; waits for the devices."""
 
     @abstractmethod
     def zeros_like(self, x: Any) -> Any:
-        """Zeros, placed as the parameter x is."""
+        """Zeros, sharded like the parameter x."""
 
     @abstractmethod
     def scale(self, x: Any, factor: float) -> Any:
@@ -57,7 +57,7 @@ class Devices(ABC):
 
     @abstractmethod
     def all_finite(self, *parameters: Any) -> bool:
-        """Whether no number of them is NaN or infinite."""
+        """Whether none of them contains NaN or Inf."""
 
     @abstractmethod
     def sum_of_squares(self, x: Any) -> float:
@@ -67,10 +67,10 @@ class Devices(ABC):
     def updates(
         self, function: Callable[[Backend, Sequence[tuple]], list[tuple]], updates: Sequence[tuple]
     ) -> list[tuple]:
-        """`function` of a backend and of what it holds of `updates`, on each device.
+        """Call `function(backend, its shard of updates)` on each device.
 
-        An update is (weight, ..., gradient, numbers), where all up to the gradient are placed as
-        the weight is. The function gives as many arrays for each as come before the gradient.
+        An update is (weight, ..., gradient, numbers); everything up to the gradient is sharded like
+        the weight. For each update the function returns as many arrays as precede the gradient.
         """
 
     def sgd_updates(self, updates: Sequence[tuple], momentum: float) -> list[tuple[Any, Any]]:
@@ -92,7 +92,7 @@ class Devices(ABC):
         """Forward and backward of one batch.
 
         Returns the mean loss, as a function that waits for it, and the gradients of all parameters
-        times `dloss`, the gradient that arrives at the loss.
+        times `dloss`, the upstream gradient of the loss.
         """
 
     @abstractmethod
@@ -108,14 +108,14 @@ class Devices(ABC):
     # ------------------------------------------------------------------------------ what they are
 
     def open(self, network: Network) -> "Devices":
-        """These devices, for who takes a `DeviceConfig` or what it has opened already."""
+        """These devices; lets callers accept a `DeviceConfig` or devices already opened."""
         if network != self.network:
             raise InputError("these devices were opened for another network")
         return self
 
     @abstractmethod
     def describe(self) -> list[str]:
-        """What runs where, in sentences."""
+        """A description of what runs where, one sentence per line."""
 
     @property
     def name(self) -> str:
@@ -132,12 +132,12 @@ class Devices(ABC):
         return self.backends[0].compute_dtype(dtype)
 
     def memory(self) -> int | None:
-        """Bytes that arrays may take on the device with the least, None in the host's memory."""
+        """Bytes available for arrays on the smallest device; None in host memory."""
         found = [memory for b in self.backends if (memory := b.memory()) is not None]
         return min(found, default=None)
 
     def peak_memory(self) -> int | None:
-        """Bytes reserved on the device that took the most, None in the host's memory."""
+        """Peak bytes reserved on the device that used the most; None in host memory."""
         found = [memory for b in self.backends if (memory := b.peak_memory()) is not None]
         return max(found, default=None)
 

@@ -1,9 +1,9 @@
-"""Which part of a network, and of its parameters, each device has.
+"""How a network and its parameters are split over devices.
 
-A layer with parameters runs in one of two ways. By images: every device has all of its parameters
-and some images of the batch. By channels: every device has the parameters of some of its output
-channels, and all images; the input channels it needs come from the devices that computed them, and
-its output is a sum of one term for each of these devices.
+A layer with parameters is split in one of two ways. By images: every device has all its parameters
+and some images of the batch. By channels: every device has the parameters of some output channels,
+and all images; it receives the input channels it needs from the devices that computed them, and its
+output is the sum of one partial sum per sending device.
 
     "towers"  every layer by channels: the paper's two GPUs (section 3.5)
     "data"    every layer by images
@@ -30,7 +30,7 @@ Range = tuple[int, int]
 
 
 def split(count: int, parts: int) -> list[Range]:
-    """`count` things to `parts` devices in order, the first ones getting one more if need be."""
+    """Split `count` items into `parts` ranges in order; the first may be one item longer."""
     ends = [count * i // parts for i in range(parts + 1)]
     sizes = sorted((b - a for a, b in pairwise(ends)), reverse=True)
     starts = [sum(sizes[:i]) for i in range(parts + 1)]
@@ -39,7 +39,7 @@ def split(count: int, parts: int) -> list[Range]:
 
 @dataclass(frozen=True)
 class ParameterSlice:
-    """A device's own array: numbers `index` of the whole parameter, seen as `view`."""
+    """A device's array: elements `index` of the whole parameter, reshaped to `view`."""
 
     name: str  # on the device
     whole: str  # in the network
@@ -58,7 +58,7 @@ class ParameterSlice:
 
 @dataclass(frozen=True)
 class PartialSum:
-    """One summand of a layer's output: `layer` on the channels that device `sender` has."""
+    """One term of a layer's output: `layer` on the channels of device `sender`."""
 
     sender: int
     layer: Layer
@@ -76,7 +76,7 @@ class LayerPartition:
 
 @dataclass(frozen=True)
 class Plan:
-    """`partitions[layer]` for the layers by channels, one a device; all others are by images."""
+    """`partitions[layer]`, one per device, for layers split by channels; others are by images."""
 
     network: Network
     devices: int
@@ -94,14 +94,14 @@ class Plan:
         )
 
     def cut(self, tree: Tree, device: int) -> Tree:
-        """What a device holds of whole parameters on the host."""
+        """A device's shard of whole parameters, on the host."""
         return {
             layer: {s.name: s.cut(of_layer[s.whole]) for s in self.slices(layer, device)}
             for layer, of_layer in tree.items()
         }
 
     def join(self, trees: list[Tree]) -> Tree:
-        """Whole parameters from what every device holds, on the host."""
+        """Whole parameters from the shards of all devices, on the host."""
         joined: Tree = {}
         for layer, shapes in self.network.parameter_shapes().items():
             dtype = next(iter(trees[0][layer].values())).dtype
@@ -120,7 +120,7 @@ def default_scheme(network: Network, devices: int) -> str:
 
 
 def make(network: Network, devices: int, scheme: str | None = None) -> Plan:
-    """The plan of a scheme; raises InputError if the network cannot be divided so."""
+    """The plan of a scheme; raises InputError if the network cannot be split that way."""
     scheme = scheme or default_scheme(network, devices)
     if scheme not in SCHEMES:
         raise unknown("way to run in parallel", scheme, SCHEMES)

@@ -1,7 +1,7 @@
 """A network's stages over several devices: run a stage, gather, keep a slice, add partial sums.
 
-Each has a forward and, under it, its backward, over all devices at once; an activation is a
-`ShardedActivation`.
+Each class has a forward and a backward over all devices at once; activations are
+`ShardedActivation`s.
 """
 
 from abc import ABC, abstractmethod
@@ -24,7 +24,7 @@ Backward = tuple[ShardedActivation, Grads]  # dx, and the gradients of the param
 
 @dataclass(frozen=True)
 class ShardedParameters:
-    """The devices, and the parameters that each has: {layer: {array's name: array}}."""
+    """The devices, and the parameters of each: {layer: {array name: array}}."""
 
     backends: Sequence[Backend]
     params: list[Tree]
@@ -46,14 +46,14 @@ class ShardedStage(ABC):
     def backward(
         self, own: ShardedParameters, saved: Any, dy: ShardedActivation, need_dx: bool
     ) -> Backward:
-        """dx, whose parts are None unless `need_dx`, and the parameters' gradients or nothing."""
+        """dx (parts are None unless `need_dx`), and the parameters' gradients, if any."""
 
 
 @dataclass(frozen=True)
 class RunStage(ShardedStage):
-    """A stage on what each device has; `channels` are its outputs where it divides them."""
+    """A stage run locally on each device; `channels` are its outputs if split by channels."""
 
-    stages: tuple[Stage, ...]  # one a device, alike but for sizes
+    stages: tuple[Stage, ...]  # one per device, alike except for sizes
     channels: tuple[Range, ...] = ()
 
     @property
@@ -94,7 +94,7 @@ class RunStage(ShardedStage):
 
 @dataclass(frozen=True)
 class AllGather(ShardedStage):
-    """Every device gets the whole of a divided activation."""
+    """Every device gets the whole of a sharded activation."""
 
     name = None
 
@@ -112,7 +112,7 @@ class AllGather(ShardedStage):
 
 @dataclass(frozen=True)
 class LocalSlice(ShardedStage):
-    """Of channels that every device computed whole, each keeps its own."""
+    """Each device keeps its slice of channels that all devices have."""
 
     name = None
     channels: tuple[Range, ...]
@@ -142,10 +142,10 @@ def _zeros(b: Backend, like: Any, width: int) -> list[Any]:
 
 @dataclass(frozen=True)
 class PartialSums(ShardedStage):
-    """A layer that needs the channels of all devices: a sum over the devices they come from.
+    """A layer that needs the channels of all devices: a sum over the sending devices.
 
-    A device starts with its own channels while the others' are on their way, and on the way back
-    with the others' gradients, so that they travel while it computes the rest.
+    To overlap copies with computation, a device starts with its own channels in the forward pass
+    and with the gradients for the other devices in the backward pass.
     """
 
     index: int
@@ -217,7 +217,7 @@ class PartialSums(ShardedStage):
 
 
 def _mode_of(mode: Mode, axis: int | None, ranges: tuple[Range, ...], device: int) -> Mode:
-    """What a device's random numbers are drawn for, where an activation is divided so."""
+    """The mode with a device's offsets for random numbers in a sharded activation."""
     if axis == 0:
         return replace(mode, first_image=mode.first_image + ranges[device][0])
     if axis == -1:
@@ -226,7 +226,7 @@ def _mode_of(mode: Mode, axis: int | None, ranges: tuple[Range, ...], device: in
 
 
 class _Builder:
-    """The stages so far, and the layers that run on every device as they are, not yet fused."""
+    """Collects stages; holds back local layers until they can be fused."""
 
     def __init__(self, devices: int, training: bool):
         self.stages: list[ShardedStage] = []
@@ -237,7 +237,7 @@ class _Builder:
     def local(
         self, index: int, name: str, layers: tuple[Layer, ...], channels: tuple[Range, ...] = ()
     ) -> None:
-        """Layer `index`, one a device, on what each device has."""
+        """Add layer `index`, one per device, run locally."""
         if not self._local:
             self._index = index
         self._local.append((name, layers))
@@ -245,7 +245,7 @@ class _Builder:
             self._channels[index] = channels
 
     def then(self, stage: ShardedStage) -> None:
-        """A stage in which devices exchange something, after the layers so far."""
+        """Add a communication stage after the layers so far."""
         self.flush()
         self.stages.append(stage)
 
@@ -266,7 +266,7 @@ def sharded_stages(network: Network, plan: Plan, training: bool) -> list[Sharded
     """The stages of a pass through the network, in order."""
     shapes, build = network.shapes(), _Builder(plan.devices, training)
     first = next(iter(network.parameter_shapes()), None)
-    # how the activation lies: by images, by channels, or whole on every device
+    # how the activation is sharded: by images, by channels, or replicated
     channels: tuple[Range, ...] | None = None
     by_images = first not in plan.partitions
     for i, (name, layer) in enumerate(network.layers):

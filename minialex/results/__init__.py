@@ -1,1 +1,1 @@
-"""What a run leaves beside its weights: results.html and predictions.csv."""
+"""Writes a run's results.html and predictions.csv."""

@@ -1,4 +1,4 @@
-"""What a network says of validation images, an image at a time."""
+"""A network's predictions for validation images."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ MOST = 5000  # images that are judged, unless more are asked for
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Of each image: its index in the data set, label, and the class that was named; all (N,)."""
+    """Each image's index in the data set, label and predicted class; all (N,)."""
 
     dataset: Dataset
     indices: np.ndarray
@@ -33,7 +33,7 @@ class Outcomes:
 
     @property
     def accuracy(self) -> float:
-        """The share of images whose class is named first."""
+        """The top-1 accuracy."""
         return float(np.mean(self.right))
 
     @property
@@ -42,12 +42,12 @@ class Outcomes:
         return accuracy_interval(int(np.sum(self.right)), len(self))
 
     def surest_mistakes(self, count: int) -> np.ndarray:
-        """Places in the arrays of up to `count` mistakes, the surest first."""
+        """Array indices of up to `count` mistakes, most confident first."""
         wrong = np.flatnonzero(~self.right)
         return wrong[np.argsort(-self.probability[wrong], kind="stable")][:count]
 
     def write(self, path: Path) -> None:
-        """Write a CSV file, a row an image: file, label, predicted, probability, right."""
+        """Write a CSV file, one row per image: file, label, predicted, probability, right."""
         files, names = described(self.dataset, self.indices), self.dataset.class_names
         found = (self.labels, self.predicted, self.probability, self.right)
         with prediction_file(path) as file:
@@ -56,7 +56,7 @@ class Outcomes:
 
 
 def chosen(images: int, most: int | None) -> np.ndarray:
-    """Indices of `most` of so many images, evenly spaced and so over all classes; None: of all."""
+    """Indices of `most` of `images` images, evenly spaced to cover all classes; None: all."""
     if most is None or images <= most:
         return np.arange(images)
     return np.linspace(0, images - 1, most).round().astype(np.int64)

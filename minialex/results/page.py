@@ -1,4 +1,4 @@
-"""results.html: what a run learnt, in one file that needs no server and no network."""
+"""results.html: the report of a run, in one file that needs no server and no network."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

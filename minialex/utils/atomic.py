@@ -1,4 +1,4 @@
-"""Atomic file writing: after a kill at any moment the old file is there or the new one, complete.
+"""Atomic file writing: a process killed at any time leaves the old or the new file, complete.
 
 The content goes to a temporary file in the same folder, is flushed to the disk, and is renamed.
 """
@@ -55,7 +55,7 @@ def write_blocks(path: Path, blocks: Sequence[bytes | memoryview]) -> None:
 
 @contextmanager
 def text_file(path: Path) -> Iterator[TextIO]:
-    """A UTF-8 text file to write a little at a time; it is there once the context ends well.
+    """A UTF-8 text file to write incrementally; it appears once the context exits cleanly.
 
     Undecodable bytes of file names are written as escapes.
     """
@@ -73,7 +73,7 @@ def text_file(path: Path) -> Iterator[TextIO]:
 
 @contextmanager
 def _replacement(path: Path, mode: str, **options: Any) -> Iterator[Any]:
-    """A file that takes the place of `path` if the context ends well, and else is removed."""
+    """A file that replaces `path` if the context exits cleanly, and is removed otherwise."""
     part = _part(path)
     try:
         with open(part, mode, **options) as file:
@@ -129,7 +129,7 @@ def has_ended(host: str, process: str) -> bool:
     if host != this_host() or not process.isdecimal() or os.name != "posix":
         return False
     try:
-        os.kill(int(process), 0)  # asks only whether it is there
+        os.kill(int(process), 0)  # signal 0 only checks that it exists
     except ProcessLookupError:
         return True
     except (OSError, OverflowError):

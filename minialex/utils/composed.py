@@ -1,7 +1,7 @@
-"""Names of files and classes in Unicode's composed form (NFC), in which they are compared.
+"""Normalises file and class names to Unicode's composed form (NFC) for comparison.
 
-macOS, and some programs that pack archives, write é as e and an accent (NFD); the same name typed
-elsewhere is a single character. A file is opened by its name on the disk, and known by this one.
+macOS and some archivers write é as e plus a combining accent (NFD), where other systems use one
+character. A file is opened by its name on disk and identified by the composed form.
 """
 
 from collections.abc import Iterable

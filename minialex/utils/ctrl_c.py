@@ -1,4 +1,4 @@
-"""A Ctrl-C that Python would print and forget."""
+"""Re-raises a Ctrl-C that Python would swallow inside a destructor."""
 
 import _thread
 import sys

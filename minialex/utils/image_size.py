@@ -1,10 +1,10 @@
-"""The sizes to which images are brought in another way than to the shorter side."""
+"""Image sizes for ways of resizing other than the default (shorter side, bicubic)."""
 
 
 class _Kind(int):
-    """Another size than the same plain number, which is the shorter side's.
+    """A size that is not equal to the same plain int, which means the shorter side.
 
-    Images of different kinds are kept apart wherever they are kept by size.
+    Caches keyed by size therefore keep the kinds apart.
     """
 
     def __eq__(self, other: object) -> bool:
@@ -22,7 +22,7 @@ class Squashed(_Kind):
 
 
 class Bilinear(_Kind):
-    """A shorter side by the bilinear filter, as torchvision resizes: of large JPEGs all is decoded.
+    """The shorter side, resized bilinearly as in torchvision; JPEGs are decoded at full size.
 
     The longer side is rounded down, and the central square begins at a rounded offset.
     """

@@ -1,7 +1,7 @@
 """Augmentation that the paper does not have, on the host: warped crops, colours, erasing, MixUp.
 
-What is drawn is in `warp_draws.py`. Sampling is bilinear, without a filter before it, as a crop is
-at most as large as the resized image, which is hardly larger than the network's input.
+The random draws are in `warp_draws.py`. Sampling is bilinear without an anti-aliasing filter: a
+crop is at most as large as the resized image, which is hardly larger than the network's input.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -20,8 +20,8 @@ _THREADED = 1 << 17  # pixels of a batch from which it is divided among threads
 def warp(images: np.ndarray, warps: Warps, crop: int, fill: np.ndarray) -> np.ndarray:
     """Crops of `images` as `warps` says: uint8 (N, S, S, 3) -> uint8 (N, crop, crop, 3).
 
-    What lies outside an image, and an erased rectangle, is of the colour `fill`, uint8 (3,). A warp
-    that moves whole pixels and changes no colour copies the bytes.
+    Pixels outside an image and in an erased rectangle get the colour `fill`, uint8 (3,). A warp by
+    whole pixels without a colour change copies the bytes.
     """
     images = np.ascontiguousarray(images)
     out = np.empty((len(images), crop, crop, 3), np.uint8)

@@ -33,7 +33,7 @@ class Warps:
 
 @dataclass(frozen=True)
 class Mixing:
-    """With whom each of the n images of a batch is mixed, and how much of itself is left."""
+    """The MixUp partner of each of the n images of a batch, and the image's own weight."""
 
     partner: np.ndarray  # int64 (n,), indices in the batch
     share: np.ndarray  # float32 (n,), 0.5 to 1
@@ -58,8 +58,8 @@ def random_warps(
 def random_mixing(alpha: float, seed: int, epoch: int, positions: ArrayLike) -> Mixing:
     """MixUp among the images of one batch (Zhang et al., "mixup", 2018): shares of Beta(α, α).
 
-    The larger part is an image's own, so that an epoch shows every image: with partners drawn for
-    each one alone and shares near 0, half of them would be shown as others.
+    The larger share is always the image's own, so that an epoch shows every image; with shares near
+    0 and independently drawn partners, half of the images would be replaced by others.
     """
     positions = np.asarray(positions, np.int64)
     n, word = len(positions), rng.words(seed, rng.Stream.MIXUP, epoch, positions, 4)
@@ -70,7 +70,7 @@ def random_mixing(alpha: float, seed: int, epoch: int, positions: ArrayLike) -> 
 
 
 def symmetric_beta(alpha: float, word: np.ndarray) -> np.ndarray:
-    """Two random words or more in a row to a number of Beta(α, α): (n, 2) -> (n,), float64.
+    """Map rows of two or more random words to Beta(α, α): (n, 2) -> (n,), float64.
 
     Devroye, "Random variate generation in one line of code", 1996: from Bailey's polar method for
     Student's t with 2α degrees of freedom. Nothing is rejected, whatever α is.

@@ -1,7 +1,7 @@
-"""Pixels of more than eight bits: which value is white, where that can be known.
+"""Finds the white level of images with more than eight bits per pixel.
 
-A file of 16 bits a pixel may hold 12 bits of a camera, and one of 32 bits may hold anything. Read
-by the wrong range a picture comes out black, so one whose range cannot be known is refused.
+A 16-bit file may contain a camera's 12 bits, and a 32-bit file any range. With the wrong range the
+image would come out black, so an image whose range is unknown raises UnknownRange.
 """
 
 import struct

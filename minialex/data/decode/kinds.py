@@ -1,4 +1,4 @@
-"""What a file is by its name or its first bytes, so that what is left out can be named."""
+"""Detects a file's type from its name or first bytes, so that skipped files can be named."""
 
 import functools
 import os
@@ -66,7 +66,7 @@ def suffixes() -> frozenset[str]:
 
 
 def is_system(name: str) -> bool:
-    """Whether a file or folder of this name was made by a system and not by people.
+    """Whether a file or folder of this name belongs to the operating system or a tool.
 
     Hidden ones are: `._*` of macOS, `.DS_Store`, `.ipynb_checkpoints`, `.git`.
     """
@@ -93,7 +93,7 @@ def is_image(head: bytes) -> bool:
 
 
 def what_else(head: bytes) -> str | None:
-    """What a file is that is no image, by its first bytes, and what to do: half a sentence."""
+    """The type of a non-image file from its first bytes, and what to do, as half a sentence."""
     if not head:
         return "it is empty"
     if head.startswith(b"version https://git-lfs"):

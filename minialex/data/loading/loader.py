@@ -43,11 +43,11 @@ class Loader:
     for none). Neither changes what is delivered. Images that are memory-mapped at this size are
     copied from there, a batch at a time.
 
-    An image that takes more than `timeout` seconds (default: 600) to read, or more memory than
-    there is, ends the iteration with an InputError that names it. An error of the drive that may
-    pass is tried again after growing pauses, by `sleep`. `on_wait` is called while images are
-    waited for, and may raise. `skipped` maps each image that could not be read to the reason;
-    `wait_seconds` adds up how long consumers had to wait.
+    An image that takes more than `timeout` seconds (default: 600) to read, or does not fit in
+    memory, ends the iteration with an InputError that names it. Reads that fail with a temporary
+    drive error are retried with increasing delays, using `sleep`. `on_wait` is called while waiting
+    for images, and may raise. `skipped` maps each unreadable image to the reason; `wait_seconds` is
+    the total time consumers waited.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class Loader:
     def _copied(
         self, workers: Workers, order: np.ndarray, batch_size: int, first: int, ahead: int
     ) -> Iterator[Batch]:
-        """The same for memory-mapped images: each thread copies a slice of the batch."""
+        """`batches` for memory-mapped images: each thread copies a slice of the batch."""
         pending: deque[tuple[np.ndarray, list[Future]]] = deque()
         submitted = first
         for start in range(first, len(order), batch_size):

@@ -1,7 +1,7 @@
-"""Errors of a drive that may pass: the read is tried again, after pauses that grow.
+"""Retries reads that fail with temporary drive errors, with increasing delays.
 
-A network drive that is busy, a USB disk that wakes up or too many open files say nothing about the
-image, which must not be left out for good.
+A busy network drive, a USB disk that is waking up or too many open files are not the image's fault,
+so the image must not be skipped for good.
 """
 
 import errno
@@ -25,7 +25,7 @@ _PASSING = {getattr(errno, name) for name in _NAMES.split() if hasattr(errno, na
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether it is the drive that fails, or the system, and not the file."""
+    """Whether the error comes from the drive or the system and not from the file."""
     return isinstance(error, OSError) and error.errno in _PASSING
 
 
@@ -34,7 +34,7 @@ def patiently(
     sleep: Callable[[float], object] | None = None,
     pauses: Iterable[float] | None = None,
 ) -> T:
-    """What `read` returns, tried again after each pause while its error may pass."""
+    """Call `read`, retrying after each pause while its error may be temporary."""
     for pause in PAUSES if pauses is None else pauses:
         try:
             return read()
@@ -46,10 +46,10 @@ def patiently(
 
 
 class Patience:
-    """Reads one image after the other, with pauses for as long as the drive may come back.
+    """Reads images one by one, with pauses while the drive may still recover.
 
-    `failures` counts the images for which it failed, since one could be read or was itself at
-    fault. After `FEW` in a row each is tried once; after `MANY` the drive is `gone`.
+    `failures` counts consecutive images that failed because of the drive. After `FEW` in a row,
+    each image is tried only once; after `MANY`, the drive is `gone`.
     """
 
     def __init__(self) -> None:

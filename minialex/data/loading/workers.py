@@ -25,10 +25,10 @@ _CLOSE_WAIT = 5.0  # seconds that closing waits for reads that are still running
 class Workers:
     """`count` threads for jobs `task(index)`; `describe(index)` names what a job reads.
 
-    A job that takes more than `timeout` seconds (default: 600), or more memory than there is, ends
-    the wait for any result with an InputError that names it; well before, it is named on stderr.
-    `on_wait` is called while a result is waited for, and may raise. A context manager. Several may
-    share `running`, so that each notices when a job of another hangs.
+    If a job takes more than `timeout` seconds (default: 600) or runs out of memory, waiting for any
+    result raises an InputError that names it; a slow job is named on stderr well before that.
+    `on_wait` is called while waiting for a result, and may raise. A context manager. Several pools
+    may share `running`, so that each notices when another's job hangs.
     """
 
     def __init__(

@@ -73,8 +73,8 @@ def finish(folder: Path, state: PrepareState, splits: Splits, root: Path | None)
 def require_usable(folder: Path, state: PrepareState, total: int, most: float) -> None:
     """Raise InputError if more than a share of `most` of all images was left out.
 
-    All were read, so that the report names every one. The shards stay: the same command with a
-    larger share has nothing left to read.
+    All images were read, so the report lists every one. The shards are kept: repeating the command
+    with a larger share reads nothing again.
     """
     left_out = {k: v for part in state.parts.values() for k, v in part.left_out.items()}
     if len(left_out) <= most * total:

@@ -1,4 +1,4 @@
-"""Packs images into shards, in the source's order, and keeps what a killed `prepare` goes on from.
+"""Packs images into shards, in the source's order, and saves the state for resuming.
 
 Threads decode and one consumer writes, so that the bytes depend neither on the number of threads
 nor on interruptions.
@@ -183,7 +183,7 @@ def _write_shard(path: Path, part: PartState, stored: list[tuple], size: int | N
 def _reader(
     dataset: Dataset, root: Path | None, size: int, quality: int | None
 ) -> Callable[[int], Read | str]:
-    """A function that reads an image, or says why it is left out."""
+    """A function that reads an image, or returns the reason for skipping it."""
     labels, class_ids = dataset.labels, dataset.class_ids
 
     def read(index: int) -> Read | str:

@@ -101,7 +101,7 @@ def existing_folder(data: str | os.PathLike[str]) -> Path:
 
 
 def _inner(root: Path) -> Path:
-    """The folder of the data set itself, where `root` is one level, or a few, too high."""
+    """The data set's own folder, if `root` is one or a few levels above it."""
     for _ in range(_LEVELS):
         inside = walk.listing(root, Remarks())
         if len(inside.folders) != 1 or inside.images or _is_special(root):

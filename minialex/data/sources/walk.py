@@ -1,4 +1,4 @@
-"""The one way to list the images in a folder or an archive; it says what it leaves out, and why."""
+"""Lists the images in a folder or an archive, and reports what is skipped and why."""
 
 import errno
 import os
@@ -58,7 +58,7 @@ def listing(folder: Path, remarks: Remarks, prefix: str = "", index: str = "") -
             suffix = splitext(name)[1].lower()
             try:
                 if suffix in known and name[0] != "." and entry.is_file():
-                    found.append(name)  # nearly all files of a large set: no call more than needed
+                    found.append(name)  # the common case in a large set: no extra system calls
                     continue
                 if kinds.is_system(name) or name == index:
                     continue
