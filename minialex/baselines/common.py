@@ -1,4 +1,4 @@
-"""What both baselines share: sampling features, linear SVMs, and evaluation."""
+"""Shared by the baselines: feature sampling, linear SVMs, and evaluation."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

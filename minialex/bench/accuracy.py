@@ -1,4 +1,4 @@
-"""Accuracy after equal minutes: `minialex.train` with its defaults, beside other methods."""
+"""Accuracy for equal training time: `minialex.train` with its defaults and other methods."""
 
 import os
 import tempfile
@@ -63,7 +63,7 @@ def compare(
     threads: int | None = None,
     say: Say = lambda text: None,
 ) -> Comparison:
-    """Train each method on `data` for so many minutes with each seed; judge by its last weights.
+    """Train each method on `data` for `minutes` with each seed; evaluate its last weights.
 
     The methods are `minialex.train` with its defaults (with `initial` also from those weights), the
     same network and a ResNet-18 of half width in PyTorch, and HOG with an SVM, which takes as long

@@ -74,7 +74,7 @@ def rates(
 
 
 def text(found: list[Rate]) -> str:
-    """A line for each rate, with the minutes an epoch of ILSVRC-2012 takes at it."""
+    """One line per rate, with the minutes per epoch of ILSVRC-2012 at that rate."""
     lines = []
     for rate in found:
         line = f"{rate.what:44} {rate.images_per_second:9,.0f} images/s"
@@ -133,7 +133,7 @@ def _float_input(train: Dataset, size: int, batches: Iterable[Batch]) -> Iterato
 
 
 class _Files:
-    """What torchvision's ImageFolder, Resize and CenterCrop do."""
+    """The equivalent of torchvision's ImageFolder, Resize and CenterCrop."""
 
     def __init__(self, paths: list[Path], size: int):
         self.paths, self.size = paths, size

@@ -23,7 +23,7 @@ class Roofline:
 
 
 def seconds(b: Backend, run: Callable[[], object]) -> float:
-    """Seconds that `run` takes, until the device has finished."""
+    """The duration of `run` in seconds, until the device has finished."""
     b.synchronize()
     start = time.perf_counter()
     run()

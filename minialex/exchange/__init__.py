@@ -1,4 +1,4 @@
-"""Weights of other programs: `read` takes a file of theirs, `write` makes one.
+"""Weight files of other frameworks: `read` imports one, `write` exports one.
 
 A format is a module of `formats/`; what it reads and what it writes is a `PortableModel`.
 """

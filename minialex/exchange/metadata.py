@@ -1,4 +1,4 @@
-"""What a file that we write says of its network beside the weights, as texts: {key: JSON}."""
+"""Network metadata stored with the weights in files that we write: {key: JSON}."""
 
 import json
 from collections.abc import Mapping

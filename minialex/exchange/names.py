@@ -1,4 +1,4 @@
-"""Class names in a text file: one a line, in the order of a network's outputs."""
+"""Class names in a text file: one per line, in the order of a network's outputs."""
 
 import re
 from dataclasses import replace

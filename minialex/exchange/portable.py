@@ -1,4 +1,4 @@
-"""What a weight file of another program holds, in our layouts; and what is written to one."""
+"""A model imported from or exported to another framework, in our memory layouts."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -57,7 +57,7 @@ class PortableModel:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """What data sets call the classes."""
+        """The class ids used by data sets."""
         return self.class_ids or self.names
 
 

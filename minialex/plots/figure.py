@@ -1,4 +1,4 @@
-"""What all figures share: Matplotlib without a display, colours, and writing to disk."""
+"""Shared by all figures: headless Matplotlib, colours, and writing to disk."""
 
 import io
 from pathlib import Path

@@ -92,7 +92,7 @@ KNOWN = (
 
 
 def philox() -> CheckResult:
-    """The generator gives the published numbers."""
+    """The generator reproduces the published test vectors."""
     for counter, key, expected in KNOWN:
         found = " ".join(f"{int(word):08x}" for word in rng.philox4x32(*counter, key))
         if found != expected:

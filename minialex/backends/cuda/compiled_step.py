@@ -41,7 +41,7 @@ class CompiledStep:
         return wait, lambda: event.done
 
     def replay(self) -> None:
-        """The last step's work once more, on the batch that is there: for measuring."""
+        """Repeat the last step's work on the same batch, for benchmarks."""
         self._recording.run()
 
     # ------------------------------------------------------------------------------ the graph

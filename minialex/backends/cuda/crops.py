@@ -45,7 +45,7 @@ class CudaCrops(CudaExecution):
         dtype: str,
         channels: int | None = None,
     ) -> Array:
-        """`crops` of what lies on the device: offsets (N, 3), mean, shift, scale (or a number).
+        """`crops` of arrays on the device: offsets (N, 3), mean, shift, scale (or a number).
 
         Of `channels` (None: as many as the images have) the last are zeros.
         """

@@ -77,7 +77,7 @@ def gemm_ex(device: int, *arguments: Any) -> None:
     scratch = _scratch_of(device, stream)
     for name, given in (
         ("cublasSetStream_v2", (stream,)),
-        ("cublasSetWorkspace_v2", (scratch.ptr, _SCRATCH)),  # setting a stream takes it away
+        ("cublasSetWorkspace_v2", (scratch.ptr, _SCRATCH)),  # setting a stream resets it
         ("cublasGemmEx", arguments),
     ):
         status = getattr(found, name)(handle, *given)

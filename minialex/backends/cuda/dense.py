@@ -4,7 +4,7 @@ from minialex.backends.base import Array, Shape
 from minialex.backends.cuda import kernels
 from minialex.backends.cuda.execution import CudaExecution
 
-_CHUNK = 1024  # rows whose column sums one block takes
+_CHUNK = 1024  # rows that one block sums by column
 
 
 class CudaDense(CudaExecution):

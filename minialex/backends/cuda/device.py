@@ -78,7 +78,7 @@ def has_warpgroup_products(index: int) -> bool:
 
 
 def remarks(indices: Sequence[int]) -> list[str]:
-    """What to know about these devices together: unequal ones, copies that take a detour."""
+    """Remarks on a set of devices: unequal ones, or no peer-to-peer copies."""
     found = {i: describe(i) for i in sorted(set(indices))}
     said = []
     if len({tuple(d.values()) for d in found.values()}) > 1:

@@ -38,7 +38,7 @@ class _Here:
 
 
 class DeviceStream:
-    """Work on one device; with `own` beside other streams, else on the current stream."""
+    """Work on one device; with `own` on a separate stream, else on the current one."""
 
     def __init__(self, device: int, own: bool = False, tf32: bool = False):
         self.device = device
@@ -216,6 +216,6 @@ class DeviceStream:
             return min(available, limit) if limit else available
 
     def reserved(self) -> int:
-        """Bytes the pool has taken from the device; it never gives any back unasked."""
+        """Bytes the pool has reserved on the device; it releases memory only on request."""
         with self.device_context():
             return library().get_default_memory_pool().total_bytes()

@@ -89,7 +89,7 @@ class CudaExecution(GenericBackend):
         }
 
     def refresh_params(self, params: dict, copies: dict) -> None:
-        """Make `cast_params(params)` anew, in the arrays of the one before."""
+        """Update the result of an earlier `cast_params(params)` in place."""
         for layer, of_layer in copies.items():
             for name, copy in of_layer.items():
                 x = params[layer][name]

@@ -36,7 +36,7 @@ class Field:
 
 
 class Inputs:
-    """What a captured step reads and the host changes: arrays at addresses that stay."""
+    """The inputs of a captured step that the host updates: arrays at fixed addresses."""
 
     def __init__(self, stream: DeviceStream, fields: Mapping[str, Field]):
         cuda, size = library().cuda, sum(field.bytes for field in fields.values())

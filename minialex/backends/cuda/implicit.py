@@ -16,7 +16,7 @@ ROWS, THREADS = 128, 128  # TILE_M and THREADS in tensor.cuh
 _STAGES = 4  # of tiles in shared memory, in wgmma.cuh
 TILES = (128, 96, 64)  # what TILE_N may be
 _BLOCKS = 528  # a weight gradient's blocks: two on each of 132 multiprocessors, twice
-_STEPS = 8  # a weight gradient's part goes over at least so many steps of pixels
+_STEPS = 8  # a weight gradient is split so that each part has at least this many pixel steps
 
 # fmt: off
 _NAMES = (
@@ -45,7 +45,7 @@ class Convolution:
     def of(
         cls, image: Any, kernel: Pair, channels: int, stride: Pair, pads: Pads, groups: int
     ) -> "Convolution":
-        """For x of shape `image` as it lies in memory."""
+        """For x of shape `image` in its memory layout."""
         output = output_shape(image[1:3], kernel, stride, pads)
         cg = image[3] // groups
         corner = (pads[0][0], pads[1][0])
@@ -116,7 +116,7 @@ def tile(count: int) -> int:
 
 
 def columns(count: int) -> int:
-    """How many tiles stand beside each other."""
+    """The number of tiles side by side."""
     return -(-count // tile(count))
 
 

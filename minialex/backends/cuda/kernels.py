@@ -40,11 +40,11 @@ _SCALARS = {
 _KERNEL = re.compile(
     r'extern "C" __global__ void\s+(?:__launch_bounds__\([\w, ]+\)\s+)?(\w+)\(([^)]*)\)'
 )
-# what stands before each family: number.cuh, and for some more
+# headers prepended to each family: number.cuh, and more for some
 _HEADS = {name: ("tensor.cuh", "mma.cuh", "wgmma.cuh") for name in TENSOR_FAMILIES}
 
 WARPGROUPS = ("-DWARPGROUPS", "-arch=sm_90a")  # compiled_for: products by wgmma.cuh
-SHARED = 48 * 1024  # bytes of shared memory that every device gives a block unasked
+SHARED = 48 * 1024  # bytes of shared memory a block may use on any device without opting in to more
 
 
 def files() -> tuple[str, ...]:
@@ -141,7 +141,7 @@ def _function(
 
 
 def grid_for(threads: int) -> tuple[int]:
-    """Blocks for so many threads; kernels loop over what exceeds the limit."""
+    """The number of blocks for this many threads; kernels loop over any excess."""
     return (max(1, min(-(-threads // BLOCK), _GRID)),)
 
 

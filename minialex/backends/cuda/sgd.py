@@ -1,4 +1,4 @@
-"""The paper's update (section 5), of many arrays in one launch: sgd.cu."""
+"""The paper's update (section 5), for many arrays in one launch: sgd.cu."""
 
 from collections.abc import Sequence
 from typing import Any

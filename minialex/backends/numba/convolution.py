@@ -18,8 +18,8 @@ from minialex.backends.numba.elementwise import copy, finish
 from minialex.backends.numba.execution import NumbaExecution
 from minialex.utils.jit import compiled, threaded
 
-_ROWS = 512  # of im2col that a thread multiplies at once: a block of them stays in the cache
-_TOGETHER = 72  # tiles that a thread multiplies at once: they stay in its cache
+_ROWS = 512  # im2col rows that a thread multiplies at once: a block that fits in the cache
+_TOGETHER = 72  # tiles that a thread multiplies at once: they fit in its cache
 _FEW = 64  # tiles below which making the weights' costs more than is saved
 _SAVED, _SAVED_OF_WEIGHTS = 40, 60  # multiplications a number; weight gradients move more of them
 

@@ -13,7 +13,7 @@ from minialex.backends.numba.elementwise import finish
 from minialex.backends.numba.execution import NumbaExecution
 from minialex.utils.jit import compiled, threaded
 
-FEW = 4  # images up to which reading the weights takes longer than multiplying
+FEW = 4  # for up to this many images, reading the weights takes longer than multiplying
 
 
 class NumbaDense(NumbaExecution):

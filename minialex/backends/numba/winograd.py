@@ -80,7 +80,7 @@ def matrices(taps: int, dtype: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def _polynomial(roots) -> list[float]:
-    """Coefficients, the constant first, of the product of all (x - root)."""
+    """Coefficients of the product of all (x - root), constant term first."""
     found = [Fraction(1)]
     for root in roots:
         found = [

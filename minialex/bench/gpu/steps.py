@@ -16,7 +16,7 @@ from minialex.parallel import DeviceConfig, Devices, SingleDevice
 
 
 def steps(precision: str, batch: int, plan: Plan, wgmma: bool = False) -> list[dict[str, Any]]:
-    """Images a second of training steps on a batch that lies on the device.
+    """Images per second of training steps on a batch that is already on the device.
 
     "whole" steps begin with its bytes, and augment them; all others, PyTorch's too, begin with the
     network's input. With `wgmma`, convolutions by it too. All hold their memory at once, so large
@@ -74,7 +74,7 @@ def compiled(precision: str, batch: int, plan: Plan) -> list[dict[str, Any]]:
 
 
 def inference(precision: str, plan: Plan) -> list[dict[str, Any]]:
-    """Scores of a batch that lies on the device, ours op by op and PyTorch's."""
+    """Inference on a batch that is already on the device: ours op by op, and PyTorch's."""
     b: Any = backends.get("cupy", 0, precision)
     rows: list[dict[str, Any]] = []
     for batch in plan.views:

@@ -62,7 +62,7 @@ class Whole:
 
 
 def end_to_end(precision: str, batch: int, plan: Plan) -> dict[str, float]:
-    """Training from a packed set that the system holds in memory, beside the resident batch.
+    """Training from a packed set in the page cache, compared with a batch on the device.
 
     The set is made of drawn images, few enough to be read several times over.
     """

@@ -1,4 +1,4 @@
-"""What a network of Caffe's expects of its images: their size, mean and order of colours."""
+"""The preprocessing that a Caffe network expects: image size, mean and channel order."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ def described(net: Message, layers: Sequence[CaffeLayer]) -> Images:
 
 
 def sizes(images: Images, mean: np.ndarray | None) -> tuple[int, ...]:
-    """The sides an input may have, the likeliest first."""
+    """Possible sides of the input, most likely first."""
     if images.crop:
         return (images.crop,)
     if images.shape is not None:

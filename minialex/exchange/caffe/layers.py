@@ -179,7 +179,7 @@ def _both(of: Message, name: str, prefix: str, default: int | None) -> int:
 
 
 def _fillers(of: Message) -> tuple[WeightStd, float]:
-    """Initial weights and biases, for layers that are drawn anew."""
+    """Initial weights and biases, for layers that are reinitialised."""
     weight, bias = of.sub("weight_filler"), of.sub("bias_filler")
     kind = weight.text("type", "msra")
     stds: dict[str, WeightStd] = {"gaussian": weight.number("std", 1.0), "xavier": "glorot"}

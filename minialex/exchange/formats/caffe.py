@@ -61,7 +61,7 @@ def _trained(request: Request) -> tuple[model.CaffeModel, PortableModel]:
 
 
 def _continued(request: Request) -> PortableModel:
-    """A solver's state with the weights that it names, which lie beside it."""
+    """A solver state and the weight file that it names, in the same folder."""
     path = request.path
     state = _message(path, "SolverState")
     named = Path(state.text("learned_net")).name

@@ -1,4 +1,4 @@
-"""What a format of weight files consists of, and the list of all of them.
+"""The interface of a weight-file format, and the list of all formats.
 
 Every module of this folder that has a FORMAT is one: adding one takes a new file here and nothing
 else.

@@ -102,7 +102,7 @@ class Graph:
         return np.array(values, dtype).reshape(shape)
 
     def _external(self, tensor: Any, dtype: np.dtype, count: int) -> np.ndarray:
-        """A tensor of a file beside this one."""
+        """A tensor stored in a separate file in the same folder."""
         about = {one.key: one.value for one in tensor.external_data}
         folder = self.path.parent.resolve()
         data_file = (folder / about.get("location", "")).resolve()

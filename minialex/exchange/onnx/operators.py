@@ -1,4 +1,4 @@
-"""What each ONNX operator is here; an operator's function adds layers to a `Chain`."""
+"""Converts each ONNX operator; its function adds layers to a `Chain`."""
 
 from collections.abc import Iterator
 from typing import Any

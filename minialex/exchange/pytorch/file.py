@@ -23,7 +23,7 @@ _LARGEST = 4 << 20  # bytes of pickles; AlexNet's have 3,000
 
 
 def texts(path: Path) -> dict[str, str]:
-    """What a file that we wrote says of its network; nothing for others."""
+    """The network metadata of a file that we wrote; empty for others."""
     try:
         with zipfile.ZipFile(path) as archive:
             name = next((n for n in archive.namelist() if n.endswith(f"/{TEXTS}")), None)

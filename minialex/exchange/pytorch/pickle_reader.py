@@ -40,7 +40,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Storage:
-    """Numbers of one kind beside the pickle."""
+    """A typed storage, kept outside the pickle."""
 
     kind: str
     key: str
