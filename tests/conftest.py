@@ -1,4 +1,4 @@
-"""What all tests share: hypothesis profiles, and the real photographs where there are any."""
+"""Shared by all tests: hypothesis profiles, and real photographs if available."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""What an experiment computes with: settings by scale, cached results, runs over several seeds."""
+"""The context of an experiment: settings by scale, cached results, runs over several seeds."""
 
 from __future__ import annotations
 

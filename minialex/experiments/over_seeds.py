@@ -61,7 +61,7 @@ class Difference(Measured):
         return 0 if low <= 0 <= high else 1 if low > 0 else -1
 
     def verdict(self, expected: int = 1) -> str:
-        """What the interval says of a difference that should have the sign `expected`."""
+        """The verdict on a difference expected to have the sign `expected`, from its interval."""
         if self.sign is None:
             return "one seed, so no interval"
         if self.sign == 0:

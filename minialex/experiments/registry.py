@@ -37,7 +37,7 @@ class Experiment:
 
 
 _GROUP = "minialex.experiments"
-_LAST = 1000  # where an experiment stands that has no ORDER
+_LAST = 1000  # sort key of an experiment without ORDER
 _registered: dict[str, Experiment] = {}
 
 

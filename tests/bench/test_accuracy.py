@@ -1,4 +1,4 @@
-"""`minialex bench --accuracy`: each method learns the drawings, and all are judged alike."""
+"""`minialex bench --accuracy`: each method learns the drawings, and all use the same test."""
 
 import json
 from itertools import count

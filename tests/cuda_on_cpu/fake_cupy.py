@@ -1,4 +1,4 @@
-"""A module that can stand where `cupy` stands, with the few names that minialex uses.
+"""A drop-in replacement for `cupy` with the few names that minialex uses.
 
 Arrays refuse what CuPy's refuse (becoming NumPy arrays unasked) and most of what they can, so that
 every use of CuPy that is not tested here fails here.

@@ -1,4 +1,4 @@
-"""What the tests of the command line share: a tiny run's arguments, and photographs."""
+"""Shared by the command-line tests: a tiny run's arguments, and photographs."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Classifiers of the drawn images that were never trained: enough to test what stands around."""
+"""Untrained classifiers of the drawn images, for tests of the surrounding code."""
 
 from minialex import backends, models
 from minialex.data.preprocessing import Preprocessing

@@ -1,4 +1,4 @@
-"""What people give to predict: an answer or one sentence, and a bounded number at a time."""
+"""Inputs of predict: a prediction or a one-sentence error, in batches of bounded size."""
 
 import copy
 import io

@@ -1,4 +1,4 @@
-"""Predictions a row an image, and what is judged as they are written."""
+"""Prediction files: one row per image, and the evaluation written with them."""
 
 import csv
 import json

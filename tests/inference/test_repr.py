@@ -1,4 +1,4 @@
-"""What a terminal and a notebook show of a classifier, a network, a result and a data set."""
+"""The repr of a classifier, network, result and data set in terminals and notebooks."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a run says about itself: its table, its lines, and when it ends."""
+"""The lines a run prints: the table at the start, the epochs, and the end."""
 
 import re
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Cross-validation: each image is judged once, by a network that was not trained on it."""
+"""Cross-validation: each image is evaluated once, by a network not trained on it."""
 
 import csv
 import signal

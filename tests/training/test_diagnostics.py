@@ -1,4 +1,4 @@
-"""What a run says about itself: its start, a plateau, the first number that is not finite."""
+"""Diagnostics: layer statistics at the start, plateaus, and the first NaN or Inf."""
 
 import re
 

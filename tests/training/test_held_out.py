@@ -1,4 +1,4 @@
-"""What a run is judged on: images that were held out, wherever they lie and whatever changed."""
+"""Runs are validated on held-out images, even if the data set was moved or changed."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""What users plug in, such as networks and optimisers: trained, saved, loaded, resumed, refused."""
+"""User-defined networks, optimisers etc.: trained, saved, loaded, resumed, refused."""
 
 import json
 import re

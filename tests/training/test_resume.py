@@ -1,4 +1,4 @@
-"""What a resumed run takes from its folder, what may change, and what is said about it."""
+"""What a resumed run takes from its folder, what may change, and what it prints."""
 
 import csv
 import errno

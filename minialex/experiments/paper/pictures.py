@@ -1,4 +1,4 @@
-"""What the network sees: first-layer kernels by tower, best labels, nearest images (figs. 3, 4).
+"""Visualisations: first-layer kernels by tower, top labels, nearest images (figs. 3, 4).
 
     minialex reproduce pictures --data imagenette
 

@@ -49,7 +49,7 @@ def run(context: Context) -> Section:
 def report(
     data: Data, larger: Data, starred: Mapping[int, Outcome], others: Mapping[int, Outcome]
 ) -> Section:
-    """The rows with a star beside those without."""
+    """The rows with and without a star, side by side."""
     rows: list[tuple[Value, ...]] = []
     findings = []
     for name, outcomes, key in (

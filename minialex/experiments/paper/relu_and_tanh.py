@@ -105,7 +105,7 @@ def epochs_to(history: History, target: float = TARGET) -> float | None:
 
 
 def speed(history: History) -> tuple[float, float]:
-    """What the learning rate is chosen by: the epochs to the target, then the lowest error."""
+    """The key for choosing the learning rate: epochs to the target, then the lowest error."""
     return epochs_to(history) or float("inf"), lowest_error(history)
 
 

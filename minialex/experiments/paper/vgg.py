@@ -161,7 +161,7 @@ def parameter_counts() -> Table:
 
 
 def finding(name: str, runs: int, finished: int, learned: int) -> str:
-    """What became of one initialisation, in a sentence."""
+    """The result of one initialisation, in a sentence."""
     if finished == 0:
         return f"{name}: all {runs} runs diverged." if runs > 1 else f"{name}: the run diverged."
     diverged = f"; {runs - finished} diverged" if finished < runs else ""
@@ -172,7 +172,7 @@ def finding(name: str, runs: int, finished: int, learned: int) -> str:
 
 
 def draw(figure: Any, outcomes: Mapping[str, Mapping[int, Outcome]], chance: float) -> None:
-    """A colour for each initialisation, a line for each seed."""
+    """One colour per initialisation, one line per seed."""
     axes = figure.subplots()
     for (name, by_seed), colour in zip(outcomes.items(), COLOURS, strict=False):
         label: str | None = name

@@ -1,4 +1,4 @@
-"""Figures by Matplotlib: SVG in the page's text colour, and PNG in a file beside it."""
+"""Figures by Matplotlib: SVG in the page's text colour, and a separate PNG file."""
 
 import io
 import re

@@ -1,4 +1,4 @@
-"""The HTML report: one self-contained file; CSV tables and PNG figures lie beside it."""
+"""The HTML report: one self-contained file, with CSV tables and PNG figures next to it."""
 
 import base64
 from collections.abc import Sequence

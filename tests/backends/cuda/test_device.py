@@ -1,4 +1,4 @@
-"""What may be missing to run on CUDA."""
+"""Missing requirements for CUDA are reported."""
 
 import pytest
 

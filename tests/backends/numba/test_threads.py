@@ -1,4 +1,4 @@
-"""Threads: as many as there are cores, and safe beside the user's own."""
+"""Threads: one per core, and safe alongside the user's own threads."""
 
 import os
 import subprocess
