@@ -145,12 +145,12 @@ def use(schedule: Any) -> Any:
 def extension(name: str) -> str:
     """How extending a run changes the rates of its schedule: the end of a sentence."""
     if name in ("constant", "plateau"):
-        return ", which continue at the last rate"
+        return ", which continues at the last learning rate"
     if name not in SCHEDULES:
-        return ", whose rates are your schedule's"
+        return "; your schedule sets the learning rates"
     return (
-        f" (the schedule {name!r} is stretched over all of them, so the rate rises again; "
-        "`--schedule constant --lr RATE` continues at a rate of your choice)"
+        f" (the schedule {name!r} is stretched over all epochs, so the learning rate rises again; "
+        "use `--schedule constant --lr RATE` to continue at a fixed learning rate)"
     )
 
 

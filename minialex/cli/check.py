@@ -33,9 +33,9 @@ def run(
         raise InputError(f"{path} and --data {data} both name a data set to check: give one")
     data = path if data is None else data
     if data is None and size is not None:
-        raise InputError("--size goes with PATH: name the data set to check")
+        raise InputError("--size needs PATH: name the data set to check")
     if data is not None and backend is not None:
-        raise InputError(f"--backend goes without a data set ({data}): leave one out")
+        raise InputError(f"--backend cannot be used with a data set ({data}): leave one out")
     if data is not None:
         from minialex.data.inspect.check import check_data, problems
 

@@ -75,9 +75,9 @@ def run(
     if "model_options" in given:
         given["model_options"] = dict(given["model_options"])
     if folds is not None and find_lr:
-        raise InputError("--folds and --find-lr are two things to do: leave out one")
+        raise InputError("--folds and --find-lr cannot be used together: leave out one")
     if resume is not None and (folds is not None or find_lr):
-        raise InputError("--folds and --find-lr start anew: leave out --resume")
+        raise InputError("--folds and --find-lr start new runs: leave out --resume")
     if find_lr:
         return _find_lr(json, quiet, given)
     if folds is not None:
@@ -109,9 +109,9 @@ def _find_lr(json: bool, quiet: bool, given: dict[str, Any]) -> int:
     if json:
         print_json({"best": found.best, "rates": found.rates, "losses": found.losses})
     elif found.best is None:
-        print(f"{found}\nthe loss fell too little to tell: leave the rate as it is")
+        print(f"{found}\nthe loss fell too little to suggest a learning rate: keep the current one")
     else:
-        print(f"{found}\na rate to try: --lr {found.best:g}")
+        print(f"{found}\nsuggested learning rate: --lr {found.best:g}")
     return 0
 
 

@@ -42,7 +42,7 @@ def run(keep: list[str] | None, json: bool) -> int:
     elif not found:
         print(
             f"no weights are kept in {weight_names.folder()}: `minialex train --data DATA --keep "
-            "NAME` keeps some"
+            "NAME` saves some"
         )
     else:
         rows = [

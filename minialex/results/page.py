@@ -86,18 +86,18 @@ def page(run: Run) -> str:
 def _score(run: Run) -> Cell:
     found = run.outcomes
     if found is None:
-        return element("p", "No images were held out, so nothing is known of its accuracy.")
+        return element("p", "No images were held out, so the accuracy is unknown.")
     low, high = found.interval
     of = len(found.dataset)
     some = f"{len(found):,}" if len(found) == of else f"{len(found):,} of {of:,}"
     said = (
-        f"of {some} validation images are recognised by the best weights: the 95% interval is "
-        f"{low:.1%} to {high:.1%}."
+        f"of {some} validation images are classified correctly by the best weights (95% interval: "
+        f"{low:.1%} to {high:.1%})."
     )
     if len(run.history) > 1:
         said += (
-            f" The best of {len(run.history)} epochs was chosen on these same images, so expect a "
-            "little less on new ones."
+            f" The best of {len(run.history)} epochs was chosen on these images, so expect "
+            "slightly lower accuracy on new ones."
         )
     return joined([element("p", f"{found.accuracy:.1%}", class_="score"), element("p", said)])
 
@@ -153,7 +153,7 @@ def _confusion(found: Outcomes) -> Cell:
             [name, *(_matrix_cell(row, i, j) for j in range(len(names)))]
             for i, (name, row) in enumerate(zip(names, cells, strict=True))
         ]
-        said = "A row for each class, a column for what its images were taken for."
+        said = "Rows are the true classes, columns the predicted classes."
         matrix = _as_matrix(header, rows)
         return section("Confusion", element("p", said, class_="quiet"), matrix)
     pairs = most_confused(found.labels, found.predicted, PAIRS)
@@ -161,7 +161,7 @@ def _confusion(found: Outcomes) -> Cell:
         return ""
     counts = np.bincount(found.labels, minlength=len(names))
     rows = [[names[a], names[b], f"{n:,}", f"{n / counts[a]:.0%}"] for a, b, n in pairs]
-    header = ("class", "taken for", "images", "of the class")
+    header = ("class", "predicted as", "images", "of the class")
     return section("Most confused", table(header, rows, class_="pairs"))
 
 
@@ -197,14 +197,17 @@ def _mistakes(found: Outcomes) -> Cell:
         caption = joined(
             [
                 element("b", label),
-                f", taken for {said} with {found.probability[n]:.0%} ({label}: {found.own[n]:.0%})",
+                f", predicted as {said} with "
+                f"{found.probability[n]:.0%} ({label}: {found.own[n]:.0%})",
             ]
         )
-        shown.append((image(pixels, f"{label}, taken for {said}"), caption))
+        shown.append((image(pixels, f"{label}, predicted as {said}"), caption))
     if not shown:
-        return section("Surest mistakes", element("p", "There are no mistakes on these images."))
-    said = "Where a network is sure and wrong, the label may be wrong: look at these first."
-    return section("Surest mistakes", element("p", said, class_="quiet"), tiles(shown))
+        return section(
+            "Most confident mistakes", element("p", "The network made no mistakes on these images.")
+        )
+    said = "A confident mistake can mean a wrong label: check these first."
+    return section("Most confident mistakes", element("p", said, class_="quiet"), tiles(shown))
 
 
 def _batch(pictures: Sequence[Picture]) -> Cell:

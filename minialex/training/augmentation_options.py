@@ -8,15 +8,15 @@ _SHARE = Number(float, above=0, at_most=1)
 
 CROP_SCALE = option(
     None,
-    "smallest share of an image's area that a random crop takes, e.g. 0.35 (1: crops of fixed "
-    "size, as in the paper)",
+    "smallest fraction of the image area in a random crop, e.g. 0.35 (1: crops of fixed size, "
+    "as in the paper)",
     group=GROUP,
     type=_SHARE,
     metavar="S",
 )
 ASPECT = option(
     None,
-    "stretch random crops by up to this ratio of width to height, either way (1)",
+    "change the aspect ratio of random crops by up to this factor, either way (1)",
     group=GROUP,
     type=Number(float, at_least=1, at_most=4),
     metavar="R",
@@ -28,24 +28,24 @@ ROTATION = option(
     type=Number(float, at_least=0, at_most=180),
     metavar="DEG",
 )
-VERTICAL_FLIP = option(None, "turn half of the images upside down", group=GROUP, type=Flag())
+VERTICAL_FLIP = option(None, "flip half of the images upside down", group=GROUP, type=Flag())
 BRIGHTNESS = option(
     None,
-    "change brightness by up to this share, either way (0)",
+    "change brightness by up to this fraction, up or down (0)",
     group=GROUP,
     type=FRACTION,
     metavar="A",
 )
 CONTRAST = option(
     None,
-    "change contrast by up to this share, either way (0)",
+    "change contrast by up to this fraction, up or down (0)",
     group=GROUP,
     type=FRACTION,
     metavar="A",
 )
 SATURATION = option(
     None,
-    "change saturation by up to this share, either way (0)",
+    "change saturation by up to this fraction, up or down (0)",
     group=GROUP,
     type=FRACTION,
     metavar="A",
@@ -59,20 +59,20 @@ ERASING = option(
 )
 MIXUP = option(
     None,
-    "MixUp: train on mixtures of two images, with shares from Beta(A, A), e.g. 0.2 (0)",
+    "MixUp: blend pairs of images, with weights from Beta(A, A), e.g. 0.2 (0: off)",
     group=GROUP,
     type=Number(float, at_least=0),
     metavar="A",
 )
 AUGMENT = option(
     None,
-    "a function (image, draw) -> image of your own, as FILE.py:FUNCTION",
+    "your own function (image, draw) -> image, as FILE.py:FUNCTION",
     group=GROUP,
     metavar="NAME",
 )
 LABEL_SMOOTHING = option(
     None,
-    "probability that targets spread evenly over all classes, e.g. 0.1 (0)",
+    "probability mass spread evenly over all classes, e.g. 0.1 (0)",
     group=GROUP,
     type=FRACTION,
     metavar="P",

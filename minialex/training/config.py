@@ -63,9 +63,8 @@ class TrainConfig:
     )
     model: str | None = option(
         None,
-        "network by name; `minialex summary --variants` lists them; your own as FILE.py:FUNCTION "
-        "(default: the network of the weights to start from, else one that fits the number of "
-        "images)",
+        "network name (`minialex summary --variants` lists them), or your own as FILE.py:FUNCTION "
+        "(default: the network of --from, or one chosen for the number of images)",
         group=WHAT,
         metavar="NAME",
     )
@@ -80,44 +79,44 @@ class TrainConfig:
     )
     initial: str | Path | None = option(
         None,
-        "fine-tune: a weight file, a run folder or kept weights (--keep) to start from, layer by "
-        "layer up to where the networks differ",
+        "fine-tune from a weight file, a run folder or kept weights (--keep); layers are copied up "
+        "to the first that differs",
         group=WHAT,
         type=FilePath(),
         flag="--from",
         metavar="PATH",
     )
     replace_classifier: bool = option(
-        False, "with --from: a new last layer, for other classes", group=WHAT, type=Flag()
+        False, "with --from: train a new last layer, for other classes", group=WHAT, type=Flag()
     )
     freeze: str | None = option(
         None,
-        "with --from: freeze this layer and all before it, whose outputs are computed once",
+        "with --from: freeze this layer and all before it; their outputs are computed only once",
         group=WHAT,
         metavar="LAYER",
     )
     val_fraction: float = option(
         0.1,
-        "fraction held out for validation where the data has no val/ (0.1; 0: none)",
+        "fraction held out for validation if the data has no val/ (0.1; 0: none)",
         group=WHAT,
         type=FRACTION,
         metavar="F",
     )
     fold: str | None = option(
         None,
-        "hold out part K of N of each class instead, e.g. 2/5: cross-validation by hand",
+        "hold out fold K of N instead, e.g. 2/5, to run cross-validation by hand",
         group=WHAT,
         metavar="K/N",
     )
     allow_upscaling: bool = option(
         False,
-        "allow images that are smaller than the network's input (they are enlarged)",
+        "allow images smaller than the network's input, and enlarge them",
         group=WHAT,
         type=Flag(),
     )
     epochs: int | None = option(
         None,
-        "passes over the training images",
+        "number of passes over the training images",
         group=HOW,
         type=integer(1),
         metavar="N",
@@ -144,14 +143,14 @@ class TrainConfig:
     )
     recipe: str = option(
         fitted_recipe.FITTED,
-        "fitted: batch size, rate, schedule and epochs suit the number of images; published: the "
-        "network's own, made for ILSVRC",
+        "fitted: choose batch size, learning rate, schedule and epochs for the number of images; "
+        "published: the network's own recipe, made for ILSVRC",
         group=HOW,
         metavar="NAME",
     )
     minutes: float | None = option(
         None,
-        "train for M minutes instead of a number of epochs; the schedule is fitted to them",
+        "train for M minutes instead of a number of epochs; the schedule is scaled to fit",
         group=HOW,
         type=Number(float, above=0),
         metavar="M",
@@ -159,7 +158,7 @@ class TrainConfig:
     )
     stop_early: int | None = option(
         None,
-        "end when the validation loss has not fallen for N epochs",
+        "early stopping: stop after N epochs without a lower validation loss",
         group=HOW,
         type=integer(1),
         metavar="N",
@@ -167,8 +166,8 @@ class TrainConfig:
     )
     average_epochs: int | None = option(
         None,
-        "judge and keep the average of the weights at the end of each of the last N epochs (0: "
-        "the weights themselves)",
+        "validate and save the average of the weights from the ends of the last N epochs (0: no "
+        "averaging)",
         group=HOW,
         type=integer(0),
         metavar="N",
@@ -199,8 +198,8 @@ class TrainConfig:
     )
     resize: str | None = option(
         None,
-        '"crop": the shorter side, keeping the central square; "squash": both sides, whatever '
-        "their ratio, as Caffe's tools do",
+        '"crop": resize the shorter side and keep the central square; "squash": resize both '
+        "sides, ignoring the aspect ratio, as Caffe's tools do",
         group=HOW,
         metavar="HOW",
     )
@@ -266,16 +265,16 @@ class TrainConfig:
     )
     keep: str | None = option(
         None,
-        "at the end keep the best weights by this name in your data folder, in float16: --from "
-        "NAME starts from them anywhere",
+        "at the end, also save the best weights under this name in your data folder, in float16; "
+        "use them anywhere with --from NAME",
         group=RUN,
         metavar="NAME",
         free_on_resume=True,
     )
     log_steps: int | None = option(
         None,
-        "a row in steps.csv every N steps; 0: none (default: each of the first 100,000, then one "
-        "in ten, ...)",
+        "write a row to steps.csv every N steps; 0: none (default: each of the first 100,000, then "
+        "one in ten, ...)",
         group=RUN,
         type=integer(0),
         metavar="N",
@@ -290,14 +289,14 @@ class TrainConfig:
     )
     report: bool = option(
         True,
-        "at the end write results.html and predictions.csv into the run folder",
+        "write results.html and predictions.csv into the run folder at the end",
         group=RUN,
         type=Flag(),
         free_on_resume=True,
     )
     max_steps: int | None = option(
         None,
-        "stop, resumable, after N steps in all",
+        "stop after N steps in total; the run can be resumed",
         group=RUN,
         type=integer(0),
         metavar="N",
@@ -321,13 +320,17 @@ class TrainConfig:
         require_log(self.log)
         self.fold_numbers()
         if self.minutes is not None and self.epochs is not None:
-            raise InputError("`minutes` and `epochs` both say how long to train: give one of them")
+            raise InputError(
+                "`minutes` and `epochs` both set the length of training: give only one"
+            )
         if self.dtype not in ("float32", "float64"):
             raise InputError(f'dtype is "float32" or "float64", not {self.dtype!r}')
         if self.resize not in (None, "crop", "squash"):
             raise unknown("way to resize", self.resize, ("crop", "squash"))
         if self.momentum is not None and self.optimizer != optim.DEFAULT:
-            raise InputError("`momentum` is a number of sgd: leave it out with another `optimizer`")
+            raise InputError(
+                "`momentum` applies only to sgd: leave it out with another `optimizer`"
+            )
         if self.keep is not None:
             weight_names.require(self.keep)
         if self.schedule is not None:
@@ -335,11 +338,9 @@ class TrainConfig:
         if self.augment is not None:
             own_augmentation.get(self.augment)
         if self.freeze is not None and self.initial is None:
-            raise InputError("`freeze` goes with `initial`: name the weights to start from")
+            raise InputError("`freeze` needs `initial`: name the weights to start from")
         if self.initial is None and self.replace_classifier:
-            raise InputError(
-                "`replace_classifier` goes with `initial`: name the weights to start from"
-            )
+            raise InputError("`replace_classifier` needs `initial`: name the weights to start from")
 
     def settings(self) -> dict[str, Any]:
         """The arguments as stored in config.json: absolute paths, and None for Python objects."""

@@ -60,12 +60,13 @@ def cross_validate(
     """
     folds = integer(2, at_most=_MOST_FOLDS).check("folds", folds)
     if arguments.get("fold") is not None:
-        raise InputError("fold is one of the folds that are all trained here: leave it out")
+        raise InputError("cross-validation trains every fold: leave out `fold`")
     given = {"data": data, **arguments}
     config, _ = parse(plug_in({**given, "fold": f"1/{folds}"}))
     if config.keep is not None:
         raise InputError(
-            "`keep` goes with one training, and folds are several: leave out one of the two"
+            "`keep` saves the weights of one run, and cross-validation trains several: "
+            "leave out one"
         )
     name = open_splits(config, None, None).splits.train.name
     folder = run_folder.new_folder(out, f"{name}-{folds}-folds")

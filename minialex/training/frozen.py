@@ -46,7 +46,7 @@ def last_frozen(network: Network, name: str) -> str:
             break
         names.append(following)
     if not any(following in shapes for following, _ in network.layers[len(names) :]):
-        raise InputError(f"with {name} frozen there is nothing left to train: freeze fewer layers")
+        raise InputError(f"freezing {name} leaves no layer to train: freeze fewer layers")
     return names[-1]
 
 

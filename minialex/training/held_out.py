@@ -67,8 +67,8 @@ def _require_classes(splits: Splits, folder: Path) -> None:
             parts.append(f"{verb} {', '.join(sorted(names)[:3])}" + ", ..." * (len(names) > 3))
     said = " and ".join(parts) or "has them in another order"
     raise InputError(
-        f"the run in {folder} was started on other classes than {splits.train.name}'s, which "
-        f"{said}: name the run's own images, or start a new run from its weights (`initial`)"
+        f"the run in {folder} has other classes than {splits.train.name}, which "
+        f"{said}: use the run's own images, or start a new run from its weights (`initial`)"
     )
 
 
@@ -120,8 +120,8 @@ def require_validation(config: TrainConfig, splits: Splits, schedule: str) -> No
         return
     if config.val_fraction != 0:
         raise InputError(
-            f"{splits.train.name} has no class with two images, so none can be held out to judge "
-            "the network by: add images, or train without validation (`val_fraction=0`)"
+            f"{splits.train.name} has no class with two images, so none can be held out for "
+            "validation: add images, or train without validation (`val_fraction=0`)"
         )
     if schedule == "plateau":
         raise InputError(

@@ -107,7 +107,7 @@ def _say_the_end(
         show.say(f"stopped after {state.step} steps{more}")
     elif not length.complete(state):
         plural = "s" * (length.stop_early != 1)
-        show.say(f"ended early: no lower validation loss for {length.stop_early} epoch{plural}")
+        show.say(f"stopped early: no lower validation loss for {length.stop_early} epoch{plural}")
 
 
 def _go_on(trainer: Trainer) -> str:

@@ -88,4 +88,4 @@ def advice(model: str, rate: float) -> str:
             "the initial weights of this network need a large data set to start from: try "
             "--model alexnet-64, or alexnet-2012, whose larger initial weights start at once"
         )
-    return f"try a lower rate (--lr {rate / 5:.2g}), or a look at the images (`minialex data`)"
+    return f"try a lower learning rate (--lr {rate / 5:.2g}), or check the images (`minialex data`)"

@@ -155,6 +155,6 @@ def _batch(loader: Loader, feed: Any, splits: Splits) -> list[Picture]:
 def _require_classes(folder: Path, classifier: Classifier, splits: Splits) -> None:
     if all_composed(splits.train.class_ids) != all_composed(classifier.class_ids):
         raise InputError(
-            f"the classes of {splits.train.name} are not those of the run in {folder}: name its "
-            "images with `data`"
+            f"{splits.train.name} has other classes than the run in {folder}: give the run's "
+            "own images with `data`"
         )

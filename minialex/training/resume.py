@@ -46,8 +46,8 @@ def inherited(out: str | Path | None, data: Any, given: dict[str, Any]) -> dict[
             stored.pop("parallel", None)  # nothing is divided any more
     if data is None and stored.get("data") is None:
         raise InputError(
-            f"the run in {out} was started from Python on data of its own: resume it from there, "
-            "and give the data again"
+            f"the run in {out} was started from Python with its own data: resume it from Python "
+            "and pass the data again"
         )
     if data is None and stored["data"] != "shapes":  # which never was a folder of that name
         data = stored["data"]
@@ -61,7 +61,7 @@ def given_before(folder: Path, data: Any = None) -> dict[str, Any]:
     stored = {name: value for name, value in {**_ADDED, **settings}.items() if name in names}
     if data is None and stored.get("data") is None:
         raise InputError(
-            f"the run in {folder} was trained on data given from Python: give the data again"
+            f"the run in {folder} was trained on data passed from Python: pass the data again"
         )
     return stored if data is None else {**stored, "data": data}
 
@@ -79,8 +79,8 @@ def require_unfinished(folder: Path, epochs: int) -> None:
     state = checkpoint.load_metadata(folder / "last.safetensors").get("state") or {}
     if epochs < (done := state.get("epoch", 0)):
         raise InputError(
-            f"the run in {folder} has done {done} epochs and {epochs} were asked for: ask for at "
-            f"least {done}"
+            f"the run in {folder} has done {done} epochs, more than the {epochs} requested: "
+            f"request at least {done}"
         )
 
 
@@ -131,9 +131,9 @@ def stored_config(
             said = "; ".join(counts) or "other images"
             if not config.allow_changed_data or "class_ids" in changed:
                 raise InputError(
-                    f"the data of the run in {folder} has changed since ({said}): restore it, go "
-                    "on with it as it is (`allow_changed_data=True`), or start a new run from "
-                    f"these weights (`initial={str(folder)!r}`)"
+                    f"the data of the run in {folder} has changed since ({said}): restore "
+                    "it, continue with the changed data (`allow_changed_data=True`), or start a "
+                    f"new run from these weights (`initial={str(folder)!r}`)"
                 )
     settings = {**config.settings(), **where.settings()}
     return {"version": __version__, "settings": settings, "data": seen}, said

@@ -62,7 +62,7 @@ def new_folder(out: str | Path | None, name: str) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except NotADirectoryError:
-        raise InputError(f"{folder} lies in a file: choose another output folder") from None
+        raise InputError(f"{folder} is inside a file: choose another output folder") from None
     return folder
 
 
@@ -122,7 +122,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not folder.exists():
         raise FileNotFoundError(f"no run folder {folder} to resume")
     if not path.exists():
-        raise InputError(f"{folder} holds no config.json: it is not a run folder")
+        raise InputError(f"{folder} is not a run folder (it has no config.json)")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

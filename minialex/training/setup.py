@@ -234,7 +234,10 @@ def _start(config: TrainConfig, origin: Source, network: Network, splits: Splits
 def _require_freezable(name: str, model: Model, devices: Devices) -> None:
     frozen.last_frozen(model.network, name)
     if model.recipe.mixup:
-        raise InputError("MixUp mixes images, and frozen layers see each once: leave out one")
+        raise InputError(
+            "MixUp cannot be used with frozen layers, whose outputs are computed once: "
+            "leave out one"
+        )
     if isinstance(devices, DeviceGroup):
         raise InputError("freeze needs a single device: name one, or leave out freeze")
 

@@ -57,7 +57,7 @@ def train_shown(
     out = None if out is None else FilePath().check("out", out)
     if isinstance(resume, str | Path):  # the folder, as on the command line
         if out is not None:
-            raise InputError(f"resume={str(resume)!r} goes on in that folder: leave out `out`")
+            raise InputError(f"resume={str(resume)!r} continues in that folder: leave out `out`")
         out, resume = FilePath().check("resume", resume), True
     resume = Flag().check("resume", resume)
     arguments = plug_in(arguments)
@@ -65,7 +65,7 @@ def train_shown(
     config, where = parse(given)
     if config.allow_changed_data and not resume:
         raise InputError(
-            "`allow_changed_data` goes with `resume`: a new run takes its data as it is"
+            "`allow_changed_data` needs `resume`: a new run always uses the data as it is"
         )
     setup = set_up(config, where, show, Path(str(out)) if resume else None)
     model, config, held = setup.model, setup.config, setup.held
@@ -154,13 +154,13 @@ class _Start:
         elif length.minutes is not None:
             plural = "s" * (length.minutes != 1)
             show.say(
-                f"{self.folder} has had its {length.minutes:g} minute{plural}: for more, give more "
-                "--minutes"
+                f"{self.folder} has finished its {length.minutes:g} minute{plural}: to train "
+                "longer, set a larger --minutes"
             )
         else:
             show.say(
-                f"{self.folder} has all its {recipe.epochs} epochs: for more, ask for more "
-                f"--epochs{schedules.extension(recipe.schedule)}"
+                f"{self.folder} has finished its {recipe.epochs} epochs: to train longer, set a "
+                f"larger --epochs{schedules.extension(recipe.schedule)}"
             )
         if changed:
             _begin_epoch_anew(state, changed, show)
@@ -191,9 +191,10 @@ class _Start:
 
 def _begin_epoch_anew(state: State, changed: str, show: Progress) -> None:
     """Restart the current epoch, because its order refers to the data before the change."""
-    anew = f", and epoch {state.epoch + 1} begins anew" if state.position else ""
+    anew = f", and epoch {state.epoch + 1} starts again" if state.position else ""
     show.say(
-        f"the data has changed ({changed}): new images are trained on, those held out stay so{anew}"
+        f"the data has changed ({changed}): new images are used for training, "
+        f"the held-out images stay the same{anew}"
     )
     state.start_epoch()
     note = f"step {state.step}: data, {changed}"

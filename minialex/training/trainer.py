@@ -286,7 +286,7 @@ class Trainer:
             if isinstance(error, NotFinite):
                 raise error
             raise NotLearning(
-                f"{error}, also with the rate at {rate:.2g}: {recovery.advice(name, rate)}"
+                f"{error}, also with learning rate {rate:.2g}: {recovery.advice(name, rate)}"
             )
         params, source = self._good_params()
         if (
@@ -303,7 +303,7 @@ class Trainer:
         state.average = Average()
         state.attempts, state.trend = state.attempts + 1, recovery.Trend().as_tuple()
         state.rate_factor *= recovery.FACTOR
-        said = f"back to {source}, rate times {state.rate_factor:.2g}"
+        said = f"back to {source}, learning rate times {state.rate_factor:.2g}"
         state.changed = "; ".join(filter(None, (state.changed, f"step {state.step}: {said}")))
         self.show.say(f"{str(error).split('; ')[0]}: {said}")
 

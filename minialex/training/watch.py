@@ -166,7 +166,7 @@ class Watch:
                 writer.writerows([COLUMNS, *self._rows] if new else self._rows)
         except OSError as error:
             if self._show is not None:
-                self._show.say(f"no more rows in {self._path}: {error.strerror}")
+                self._show.say(f"stopped writing {self._path}: {error.strerror}")
             self._path = None
         self._rows.clear()
 

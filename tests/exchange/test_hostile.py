@@ -180,9 +180,9 @@ def test_a_pickle_that_names_os_system_runs_nothing(start, tmp_path, monkeypatch
         (pickled_tensor(4, (-4,), (1,)), "has 4 numbers"),
         (b"\x80\x02r\xff\xff\xff\x7f.", "memo index"),
         (b"\x80\x02" + b"(" * 1000 + b".", "damaged"),
-        (b"\x80\x02]" + b"]a" * 100_000 + b".", "no state dict"),
+        (b"\x80\x02]" + b"]a" * 100_000 + b".", "nor a PyTorch state dict"),
         (b"\x80\x02X\xff\xff\xff\x7fa.", "damaged"),
-        (b"\x80\x02}X\x01\0\0\0a]s.", "no state dict"),
+        (b"\x80\x02}X\x01\0\0\0a]s.", "nor a PyTorch state dict"),
     ],
 )
 def test_a_pickle_that_claims_what_is_not_there(pickled, words, tmp_path):

@@ -49,7 +49,14 @@ def test_a_run_leaves_both_files(trained):
     assert "http" not in text.replace('xmlns="http', "")  # nothing comes from elsewhere
     assert "dog &amp; &lt;hound&gt;" in text
     assert "<hound>" not in text
-    for title in ("Curves", "By class", "Confusion", "Surest", "training batch", "kernels"):
+    for title in (
+        "Curves",
+        "By class",
+        "Confusion",
+        "confident mistakes",
+        "training batch",
+        "kernels",
+    ):
         assert title in text
     rows = rows_of(trained.run_dir / "predictions.csv")
     assert list(rows[0]) == ["file", "label", "predicted", "probability", "right"]
@@ -88,7 +95,7 @@ def test_a_run_of_frozen_layers_shows_its_images(trained, tmp_path):
     given = {**ARGUMENTS, "initial": trained.run_dir, "freeze": "conv2", "epochs": 1}
     minialex.train(tmp_path / "data", out=tmp_path / "tuned", val_fraction=0.5, **given)
     assert len(rows_of(tmp_path / "tuned" / "predictions.csv")) == 12
-    assert "Surest" in (tmp_path / "tuned" / "results.html").read_text()
+    assert "Most confident mistakes" in (tmp_path / "tuned" / "results.html").read_text()
 
 
 def test_a_run_on_data_of_python_is_told_it_again(tmp_path, monkeypatch):
@@ -98,7 +105,7 @@ def test_a_run_on_data_of_python_is_told_it_again(tmp_path, monkeypatch):
     assert not (tmp_path / "run" / "results.html").exists()
     with pytest.raises(InputError, match="images is 0"):
         report(tmp_path / "run", splits, images=0, devices=NUMPY)
-    with pytest.raises(InputError, match="given from Python"):
+    with pytest.raises(InputError, match="passed from Python"):
         report(tmp_path / "run", devices=NUMPY)
     assert report(tmp_path / "run", splits, devices=NUMPY).exists()
     others = open_data(photographs(tmp_path / "others", each=6, classes=("a", "b")))
@@ -187,7 +194,7 @@ def test_many_classes_are_shown_in_part(trained):
     assert text.count("</tr>") == 1 + page.CLASSES + 1 + page.PAIRS
     assert "of 100" in text
     stacks = page.page(replace(run, outcomes=made(30, 3, channels=20)))
-    assert "Surest" not in stacks
+    assert "Most confident mistakes" not in stacks
     alone = page.page(replace(run, outcomes=None))
     assert "No images were held out" in alone
 

@@ -82,7 +82,7 @@ def test_the_last_validation_is_part_of_the_minutes(seconds, complete):
 def test_stopped_early_it_says_so_and_stays_ended(tmp_path, capsys):
     given = {**TINY, "lr": 1e-9, "schedule": "constant", "stop_early": 1}
     result = minialex.train("shapes:48", **given, epochs=9, out=tmp_path / "r")
-    assert "ended early: no lower validation loss for 1 epoch\n" in capsys.readouterr().out
+    assert "stopped early: no lower validation loss for 1 epoch\n" in capsys.readouterr().out
     assert len(result.history) < 9
     again = minialex.train(out=tmp_path / "r", resume=True, progress=False)
     assert len(again.history) == len(result.history)
@@ -96,10 +96,10 @@ def test_minutes_instead_of_epochs(tmp_path, monkeypatch, capsys):
     result = minialex.train("shapes:48", **given, max_steps=10_000)
     assert "stopped after" not in capsys.readouterr().out  # it had its time
     minialex.train(out=tmp_path / "r", resume=True)
-    assert "has had its 0.02 minutes: for more" in capsys.readouterr().out
+    assert "has finished its 0.02 minutes: to train longer" in capsys.readouterr().out
     rates = [row["learning_rate"] for row in result.history]
     assert rates[-1] < 0.2 * max(rates)  # the cosine has come to its end
-    with pytest.raises(ValueError, match="both say how long"):
+    with pytest.raises(ValueError, match="both set the length"):
         minialex.train("shapes:48", **TINY, minutes=1, epochs=1)
 
 

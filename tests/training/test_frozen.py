@@ -117,7 +117,7 @@ def test_a_frozen_run_goes_back_to_good_weights(source, tmp_path, monkeypatch, c
     monkeypatch.setattr(Trainer, "rates", spoiling)
     given = {**TINY, "initial": source, "epochs": 3, "freeze": first, "progress": True}
     result = minialex.train("shapes:48", out=tmp_path / "run", **given)
-    assert "back to the best weights, rate times 0.3" in capsys.readouterr().out
+    assert "back to the best weights, learning rate times 0.3" in capsys.readouterr().out
     assert len(result.history) == 3
     before, after = weights(source), weights(tmp_path / "run")
     assert np.array_equal(before[f"{first}.weight"], after[f"{first}.weight"])

@@ -143,7 +143,7 @@ def test_a_folder_that_cannot_be_written_leaves_the_run(home, capsys):
 
 
 def test_folds_keep_nothing():
-    with pytest.raises(InputError, match="`keep` goes with one training"):
+    with pytest.raises(InputError, match="`keep` saves the weights of one run"):
         minialex.cross_validate("shapes:48", folds=2, keep="own", **TINY)
 
 

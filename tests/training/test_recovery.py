@@ -103,7 +103,7 @@ def test_a_run_goes_back_to_good_weights_with_a_lower_rate(
     result = minialex.train("shapes:48", **given, out=tmp_path / "run")
     said = capsys.readouterr().out
     assert words in said
-    assert "rate times 0.3" in said
+    assert "learning rate times 0.3" in said
     assert len(result.history) == 7
     assert any("back to" in row.get("changed", "") for row in result.history)
     assert result.history[-1]["learning_rate"] < 0.002 * 0.3 * 0.2  # the end of the cosine
@@ -137,7 +137,7 @@ def test_after_some_ways_back_it_ends_with_advice(tmp_path):
 def test_a_network_that_never_starts_ends_its_run(monkeypatch, tmp_path):
     monkeypatch.setattr(recovery, "PATIENT", 60)
     monkeypatch.setattr(Trend, "suspicious", lambda self, chance: False)
-    with pytest.raises(TrainingError, match=r"still at random guessing .* try a lower rate"):
+    with pytest.raises(TrainingError, match=r"still at random guessing .* a lower learning rate"):
         minialex.train("shapes:48", **{**TINY, "lr": 1e-12}, epochs=30, out=tmp_path / "run")
 
 

@@ -135,7 +135,8 @@ def test_a_run_goes_on_with_added_and_deleted_images_and_none_that_was_held_out_
     assert f"from these weights (--from {run})" in refused
     line = ["train", "--resume", str(run), "--data", str(photos), "--allow-changed-data"]
     assert main.main(line) == 0
-    assert "new images are trained on, those held out stay so" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "new images are used for training, the held-out images stay the same" in said
     assert "36 images to train on then, 41 now" in history(run)[0]["changed"]
     assert "left_out" not in history(run)[0]
     after = ImageRecord(**_listed(run))
@@ -146,7 +147,7 @@ def test_a_run_goes_on_with_added_and_deleted_images_and_none_that_was_held_out_
     found = minialex.load(run).evaluate()
     assert found.images == 3
     assert go_on(run, "--epochs", "3") == 0  # the folder as it is now is the run's own
-    with pytest.raises(InputError, match="goes with `resume`"):
+    with pytest.raises(InputError, match="needs `resume`"):
         minialex.train(photos, **TINY, allow_changed_data=True)
 
 
@@ -372,7 +373,7 @@ def test_fewer_epochs_than_are_done_are_refused(run):
     assert go_on(run) == 0
     before = (run / "config.json").read_bytes()
     with pytest.raises(
-        InputError, match="has done 2 epochs and 1 were asked for: ask for at least"
+        InputError, match="has done 2 epochs, more than the 1 requested: request at least"
     ):
         minialex.train(out=run, resume=True, epochs=1, progress=False)
     assert (run / "config.json").read_bytes() == before
@@ -412,7 +413,7 @@ def test_validation_has_the_loss_that_is_trained(tmp_path):
 
 def test_a_folder_inside_a_file_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="lies in a file: choose another output folder"):
+    with pytest.raises(InputError, match="is inside a file: choose another output folder"):
         minialex.train("shapes:48", **TINY, out=tmp_path / "file" / "run")
 
 

@@ -132,7 +132,7 @@ def test_it_resumes_to_the_same_bits_without_the_first_weights(before, tmp_path,
     [
         ({}, "12 output classes, the data set 2: use `replace_classifier=True`"),
         ({"model": "cifar10", "replace_classifier": True}, "do not fit the first layer"),
-        ({"initial": None, "replace_classifier": True}, "goes with `initial`"),
+        ({"initial": None, "replace_classifier": True}, "needs `initial`"),
     ],
 )
 def test_what_does_not_fit_is_refused(before, two_classes, tmp_path, options, sentence):

@@ -129,7 +129,7 @@ def test_a_full_disk_ends_the_rows_and_not_the_run(tmp_path, monkeypatch, capsys
     one.made(2, 1, 0.5, 0.01, 8)
     one.close()
     monkeypatch.undo()
-    assert "no more rows in" in capsys.readouterr().out
+    assert "stopped writing" in capsys.readouterr().out
 
 
 def test_tensorboard_gets_steps_and_epochs(data, tmp_path, monkeypatch):

@@ -110,9 +110,7 @@ def exported(
 ) -> tuple[dict[str, np.ndarray], str]:
     """The state dict of a model by torchvision's key names, and the lines that load it."""
     if with_preprocessing:
-        raise InputError(
-            "a state dict holds weights only: --with-preprocessing goes with FILE.onnx"
-        )
+        raise InputError("a state dict holds weights only: --with-preprocessing needs FILE.onnx")
     scale, network = split_scale(portable.model.network)
     shapes = dict(zip([n for n, _ in network.layers], network.shapes(), strict=False))
     tensors: dict[str, np.ndarray] = {}

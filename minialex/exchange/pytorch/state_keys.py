@@ -46,8 +46,8 @@ def state_dict(path: Path, content: Any) -> dict[str, StoredTensor]:
             if any(key.endswith(".weight") for key in tensors):
                 return _without_prefix(tensors)
     raise InputError(
-        f"{path} is not one of minialex and holds no state dict of PyTorch's (tensors by the names "
-        "of modules): save the model's state_dict()"
+        f"{path} is neither a minialex weight file nor a PyTorch state dict (tensors named by "
+        "module): save the model's state_dict()"
     )
 
 
@@ -90,7 +90,7 @@ def entries_of(path: Path, tensors: Mapping[str, StoredTensor]) -> list[Entry]:
             found.append(Entry(name, module))
         else:
             raise InputError(
-                f"{path} is not one of minialex, and none of PyTorch's AlexNet and VGG: it has "
+                f"{path} is neither a minialex file nor a PyTorch AlexNet or VGG: it has "
                 f"{name or 'no module'} with {', '.join(sorted(module)[:6])}"
             )
     return found
@@ -118,6 +118,6 @@ def is_dense(entry: Entry) -> bool:
 def unfamiliar(path: Path, entries: list[Entry]) -> InputError:
     shown = ", ".join(f"{e.name} {'x'.join(map(str, e.shape))}" for e in entries[:4])
     return InputError(
-        f"{path} is not one of minialex, and none of PyTorch's AlexNet and VGG ({shown}, ...): "
+        f"{path} is neither a minialex file nor a PyTorch AlexNet or VGG ({shown}, ...): "
         "name the network with --as"
     )
