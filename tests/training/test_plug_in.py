@@ -200,7 +200,7 @@ def test_the_builtin_networks_files_stay_as_they_were(tmp_path, monkeypatch):
         ("train --data shapes:48 --optimizer adam", "unknown optimizer 'adam'"),
         (
             "train --data shapes:48 --optimizer net.py:Adam --momentum 0.9",
-            "--momentum is a number",
+            "--momentum applies only to sgd",
         ),
         ("predict shapes:1 --model net.py:bulid", "did you mean 'build'"),
         ("predict shapes:1 --model alexnat", "did you mean 'alexnet'"),
