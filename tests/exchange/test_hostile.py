@@ -222,7 +222,7 @@ def test_a_tensor_of_another_shape(suffix, tmp_path):
     write(tmp_path / f"w.{suffix}", changed)
     with refused("classifier.4.weight is (2, 3), and fc7 needs (2, 2)"):
         read(tmp_path / f"w.{suffix}")
-    writer(tmp_path / f"w.{suffix}", {**STATE, "features.0.bias": np.ones(7, np.float32)})
+    write(tmp_path / f"w.{suffix}", {**STATE, "features.0.bias": np.ones(7, np.float32)})
     with refused("features.0.bias is (7,) and must be (1,)"):
         read(tmp_path / f"w.{suffix}")
 
