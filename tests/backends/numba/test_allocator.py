@@ -129,7 +129,9 @@ def test_ten_thousand_steps_need_no_more_memory_than_a_hundred():
 import resource
 from minialex import backends, models
 from minialex.bench.network import Run
-run = Run(backends.get("numba"), models.get("cifar10"), 16)
+from minialex.parallel import SingleDevice
+model = models.get("cifar10")
+run = Run(SingleDevice(model.network, backends.get("numba")), model, 16)
 for step in range(10_000):
     run.train()
     if step == 100:
