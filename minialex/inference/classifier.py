@@ -191,6 +191,8 @@ class Classifier:
         noted in it, for lists of weights.
         """
         path = FilePath().check("path", path)
+        if Path(path).is_dir():
+            raise InputError(f"{path} is a folder: name a file in it")
         statistics = self.preprocessing.statistics
         weights = flatten(map_tree(self.devices.to_numpy, self.params))
         if half:

@@ -1,11 +1,13 @@
 """Weights stored in float16: half the size, nearly the same scores."""
 
 import numpy as np
+import pytest
 from helpers.tiny import photographs, register_tiny
 from helpers.untrained import untrained
 from safetensors.numpy import load_file
 
 import minialex
+from minialex.errors import InputError
 
 
 def test_half_the_room_and_nearly_the_same_scores(tmp_path):
@@ -35,3 +37,8 @@ def test_a_run_keeps_its_state_whole(tmp_path, monkeypatch):
     np.testing.assert_array_equal(best["fc6.weight"], last["fc6.weight"].astype(np.float16))
     (tmp_path / "run" / "last.safetensors").unlink()
     assert minialex.load(tmp_path / "run", "numpy").evaluate().images == 2
+
+
+def test_a_folder_is_no_weight_file(tmp_path):
+    with pytest.raises(InputError, match="is a folder: name a file in it"):
+        untrained(name="cifar10").save(tmp_path)
