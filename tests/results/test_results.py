@@ -109,7 +109,7 @@ def test_a_run_on_data_of_python_is_told_it_again(tmp_path, monkeypatch):
         report(tmp_path / "run", devices=NUMPY)
     assert report(tmp_path / "run", splits, devices=NUMPY).exists()
     others = open_data(photographs(tmp_path / "others", each=6, classes=("a", "b")))
-    with pytest.raises(InputError, match="the classes of others are not"):
+    with pytest.raises(InputError, match="others has other classes than the run in"):
         report(tmp_path / "run", others, devices=NUMPY)
 
 

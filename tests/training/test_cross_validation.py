@@ -76,7 +76,8 @@ def test_what_is_done_is_not_trained_again(folder, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("given", "sentence"), [({"folds": 1}, "at least 2"), ({"folds": 2, "fold": "1/2"}, "leave it")]
+    ("given", "sentence"),
+    [({"folds": 1}, "at least 2"), ({"folds": 2, "fold": "1/2"}, "leave out `fold`")],
 )
 def test_folds_that_make_no_sense(folder, given, sentence):
     with pytest.raises(ValueError, match=sentence):

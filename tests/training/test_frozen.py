@@ -39,7 +39,9 @@ def test_layers_without_weights_go_with_the_frozen_ones(name, last):
     assert first in ("fc6", "conv2", "drop7")
 
 
-@pytest.mark.parametrize(("name", "words"), [("fc8", "nothing left"), ("fc9", "no layer 'fc9'")])
+@pytest.mark.parametrize(
+    ("name", "words"), [("fc8", "leaves no layer to train"), ("fc9", "no layer 'fc9'")]
+)
 def test_what_cannot_be_frozen(name, words):
     with pytest.raises(InputError, match=words):
         frozen.last_frozen(ALEXNET, name)

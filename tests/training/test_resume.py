@@ -421,7 +421,7 @@ def test_other_classes_are_named(moved, tmp_path):
     other = photographs(tmp_path / "other")
     first = min(path for path in other.iterdir() if path.is_dir())
     first.rename(other / "zebra")
-    with pytest.raises(InputError, match=f"has zebra and lacks {first.name}: name the run's own"):
+    with pytest.raises(InputError, match=f"has zebra and lacks {first.name}: use the run's own"):
         minialex.train(other, out=moved / "run", resume=True, progress=False)
 
 
