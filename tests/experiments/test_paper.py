@@ -86,6 +86,7 @@ def test_the_ratio_in_words_follows_the_numbers():
     from minialex.experiments import measured
 
     assert "agrees with the paper" in sentence(measured([4.0, 5.0]), {}, PUBLISHED["relu"])
+    assert "but far smaller" in sentence(measured([1.1, 1.2]), {}, PUBLISHED["relu"])
     assert "opposite of the paper" in sentence(measured([0.8, 0.9]), {}, PUBLISHED["relu"])
     none = sentence(None, {"relu": {0: 3.0}, "tanh": {0: None}}, PUBLISHED["relu"])
     assert "only ReLU reached" in none

@@ -53,7 +53,7 @@ def test_a_run_leaves_both_files(trained):
         "Curves",
         "By class",
         "Confusion",
-        "confident mistakes",
+        "Most confident mistakes",
         "training batch",
         "kernels",
     ):

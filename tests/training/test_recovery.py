@@ -137,7 +137,8 @@ def test_after_some_ways_back_it_ends_with_advice(tmp_path):
 def test_a_network_that_never_starts_ends_its_run(monkeypatch, tmp_path):
     monkeypatch.setattr(recovery, "PATIENT", 60)
     monkeypatch.setattr(Trend, "suspicious", lambda self, chance: False)
-    with pytest.raises(TrainingError, match=r"still at random guessing .* a lower learning rate"):
+    words = r"still at random guessing .* try a lower learning rate"
+    with pytest.raises(TrainingError, match=words):
         minialex.train("shapes:48", **{**TINY, "lr": 1e-12}, epochs=30, out=tmp_path / "run")
 
 

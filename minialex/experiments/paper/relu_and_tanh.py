@@ -177,6 +177,7 @@ def ratio_finding(
     published: Published,
 ) -> str:
     """The ratio of epochs in a sentence."""
+    assert published.value is not None
     if ratio is None:
         reached = [NAMES[name] for name, by_seed in taken.items() if any(by_seed.values())]
         return (
@@ -184,7 +185,12 @@ def ratio_finding(
             if reached
             else f"Inconclusive: neither reached {TARGET:.0%} training error"
         ) + f" in the epochs allowed, so there is no ratio (paper: {published.value:g})."
-    how = "agrees with the paper" if ratio.mean > 1 else "opposite of the paper"
+    if ratio.mean <= 1:
+        how = "opposite of the paper"
+    elif ratio.mean < published.value / 2:
+        how = "same direction as the paper, but far smaller"
+    else:
+        how = "agrees with the paper"
     return (
         f"tanh took {ratio.text()} times as many epochs as ReLU to reach {TARGET:.0%} training "
         f"error (paper: {published.value:g} times): {how}."
