@@ -13,10 +13,11 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from importlib.machinery import SourceFileLoader
 from importlib.metadata import entry_points
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any, Generic, TypeVar
 
 from minialex.errors import InputError, unknown
@@ -161,6 +162,18 @@ def load(reference: str, option: str) -> tuple[Any, str]:
     return found, f"{module.__file__}:{name}" if source.endswith(".py") else reference
 
 
+class _AsItStands(SourceFileLoader):
+    """Compiles the source each time.
+
+    Python's cache takes a file of the same size and second for unchanged, and its folder would
+    appear beside the user's file.
+    """
+
+    def get_code(self, fullname: str) -> CodeType:
+        source = self.get_data(self.path)
+        return self.source_to_code(source, self.path)
+
+
 def load_file(path: Path) -> ModuleType:
     """Run a Python file and return it as a module; its own imports may lie beside it."""
     path = path.expanduser()
@@ -168,8 +181,9 @@ def load_file(path: Path) -> ModuleType:
         raise FileNotFoundError(f"no file {path}: check the path")
     path = path.resolve()
     digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
-    spec = spec_from_file_location(f"{_OWN}{path.stem}_{digest}", path)
-    assert spec is not None  # of a file that ends in .py
+    name = f"{_OWN}{path.stem}_{digest}"
+    spec = spec_from_file_location(name, path, loader=_AsItStands(name, str(path)))
+    assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)
     sys.modules[spec.name] = module

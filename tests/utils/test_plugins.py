@@ -1,5 +1,6 @@
 """Code of a user's own: found by name, file, module or entry point; run only when it is named."""
 
+import os
 import sys
 from dataclasses import dataclass
 from functools import partial
@@ -119,3 +120,14 @@ def test_the_error_of_a_users_function_has_its_line(registry, net):
     with pytest.raises(InputError, match=r"it failed: ZeroDivisionError: .* \(line 9\)") as raised:
         plugins.run("it", broken)
     assert isinstance(raised.value.__cause__, ZeroDivisionError)
+
+
+def test_a_file_rewritten_within_its_second_is_read_anew(tmp_path, monkeypatch):
+    """Python's own cache would take it for unchanged: the same size and time in seconds."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    file = tmp_path / "one.py"
+    for number in (1, 2):
+        file.write_text(f"ONE = {number}\n")
+        os.utime(file, (1e9, 1e9))
+        assert plugins.load_file(file).ONE == number
+    assert [path.name for path in tmp_path.iterdir()] == ["one.py"]
