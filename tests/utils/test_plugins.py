@@ -126,8 +126,9 @@ def test_a_file_rewritten_within_its_second_is_read_anew(tmp_path, monkeypatch):
     """Python's own cache would take it for unchanged: the same size and time in seconds."""
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
     file = tmp_path / "one.py"
-    for number in (1, 2):
-        file.write_text(f"ONE = {number}\n")
+    for wanted in (1, 2):
+        file.write_text(f"ONE = {wanted}\n")
         os.utime(file, (1e9, 1e9))
-        assert plugins.load_file(file).ONE == number
+        found = plugins.load_file(file)
+        assert wanted == found.ONE
     assert [path.name for path in tmp_path.iterdir()] == ["one.py"]
