@@ -36,6 +36,7 @@ ORDER = (
     *("errors", "rng", "precision", "tree", "utils", "backends", "layers", "fusion", "losses"),
     *("network", "models", "optim", "schedules", "data", "exchange", "parallel", "inference"),
     *(
+        "saliency",
         "plots",
         "results",
         "training",

@@ -1,0 +1,48 @@
+"""Which pixels of the input a unit depends on."""
+
+from dataclasses import dataclass
+
+from minialex.layers import AveragePool, Conv2D, Dense, Layer, MaxPool, SpatialResponseNorm
+from minialex.layers.base import Shape
+from minialex.network import Network
+
+
+@dataclass(frozen=True)
+class Box:
+    """Rows top … bottom - 1 and columns left … right - 1."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+
+def receptive_field(network: Network, layer: str, pixel: tuple[int, int] = (0, 0)) -> Box:
+    """The pixels of the network's input behind one pixel of `layer`'s output, clipped to it.
+
+    For a dense layer, and one after it, these are all.
+    """
+    before = network.until(layer)
+    box = Box(pixel[0], pixel[1], pixel[0] + 1, pixel[1] + 1)
+    for (_, one), shape in reversed(list(zip(before.layers, before.shapes()[:-1], strict=True))):
+        box = _behind(one, shape, box)
+    return box
+
+
+def _behind(layer: Layer, shape: Shape, box: Box) -> Box:
+    """The pixels of a layer's input, of this shape, behind those in its output."""
+    if isinstance(layer, Dense) or len(shape) == 1:
+        return Box(0, 0, *shape[:2]) if len(shape) == 3 else box
+    if isinstance(layer, Conv2D):
+        window, (stride, _), pads = layer.kernel, *layer.geometry(shape)[:2]
+    elif isinstance(layer, MaxPool | AveragePool):
+        window, (stride, _), pads = layer.window, *layer.geometry(shape)[1:]
+    elif isinstance(layer, SpatialResponseNorm):
+        around = layer.n // 2
+        window, stride, pads = layer.n, 1, ((around, around), (around, around))
+    else:
+        return box
+    top, left = box.top * stride - pads[0][0], box.left * stride - pads[1][0]
+    bottom = (box.bottom - 1) * stride - pads[0][0] + window
+    right = (box.right - 1) * stride - pads[1][0] + window
+    return Box(max(0, top), max(0, left), min(shape[0], bottom), min(shape[1], right))
