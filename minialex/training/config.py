@@ -271,6 +271,14 @@ class TrainConfig:
         metavar="NAME",
         free_on_resume=True,
     )
+    keep_every: int | None = option(
+        None,
+        "also keep the weights at the start and after every N-th epoch, in checkpoints/",
+        group=RUN,
+        type=integer(1),
+        metavar="N",
+        free_on_resume=True,
+    )
     log_steps: int | None = option(
         None,
         "write a row to steps.csv every N steps; 0: none (default: each of the first 100,000, then "

@@ -47,6 +47,7 @@ def run_to_end(
                 if _is_best(state):
                     best = folder / "best.safetensors"
                     trainer.judged(state).save(best, half=trainer.half)
+                trainer.keep_checkpoint(state)
                 if not advised:
                     advised = _advise(trainer, state)
             if event != "step" or stop or due:

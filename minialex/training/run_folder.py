@@ -5,6 +5,7 @@ history.csv           one row per epoch
 last.safetensors      the newest state: parameters, optimiser, averages, counters
 best.safetensors      the weights with the lowest validation loss
 classes.txt           class names in label order
+checkpoints/          the weights after some epochs, with --keep-every: epoch-0000.safetensors, ...
 held_out.txt          the images held out for validation, if they were drawn: digest, bytes, name
 steps.csv             one row per step: loss, learning rate, images per second
 results.html          the report: curves, accuracy by class, mistakes; needs no server
@@ -152,11 +153,40 @@ def read_history(folder: Path) -> list[dict[str, Any]]:
         return [{k: _number(v) for k, v in row.items()} for row in csv.DictReader(file)]
 
 
+def read_steps(folder: Path) -> list[tuple[float, float]]:
+    """(step, loss) of each row of steps.csv; [] without one."""
+    path = folder / "steps.csv"
+    if not path.exists():
+        return []
+    found = []
+    with open(path, encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            step, loss = _number(row.get("step")), _number(row.get("loss"))
+            if isinstance(step, float) and isinstance(loss, float):  # or it is half written
+                found.append((step, loss))
+    return found
+
+
 def _number(text: str | None) -> float | str | None:
     try:
         return float(text) if text else None
     except ValueError:
         return text
+
+
+def checkpoint_path(folder: Path, epoch: int) -> Path:
+    """Where the weights after `epoch` epochs are kept; 0: the initial ones."""
+    return folder / "checkpoints" / f"epoch-{epoch:04}.safetensors"
+
+
+def checkpoints(folder: Path) -> dict[int, Path]:
+    """The kept weights of a run by epoch, in order."""
+    found = {}
+    for path in (folder / "checkpoints").glob("epoch-*.safetensors"):
+        number = path.stem.removeprefix("epoch-")
+        if number.isdecimal():
+            found[int(number)] = path
+    return dict(sorted(found.items()))
 
 
 def write_history(folder: Path, history: list[dict[str, Any]]) -> None:

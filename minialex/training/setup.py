@@ -139,6 +139,7 @@ class Setup:
             recovers=config.recipe == fitted_recipe.FITTED,
             first=self.first_params,
             half=config.half,
+            keep_every=config.keep_every,
         )
         return trainer if config.freeze is None else self._frozen(trainer, config.freeze)
 

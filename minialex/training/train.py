@@ -142,6 +142,7 @@ class _Start:
         trainer = self._trainer(state, statistics)
         trainer.log_layer_statistics(state, pretrained=start is not None)
         state.save(self.folder / "last.safetensors", trainer.initial)
+        trainer.keep_checkpoint(state)
         return trainer, state
 
     def resumed(self, changed: str = "") -> tuple[Trainer, State]:

@@ -18,7 +18,7 @@ from minialex.inference.classifier import Classifier, load
 from minialex.inference.evaluation import Evaluation, evaluate_model
 from minialex.models.recipe import Recipe
 from minialex.optim import Rates
-from minialex.training import announce, diagnostics, recovery
+from minialex.training import announce, diagnostics, recovery, run_folder
 from minialex.training.averaging import Average
 from minialex.training.diagnostics import NotFinite
 from minialex.training.length import Length
@@ -52,6 +52,7 @@ class Trainer:
     first: Callable[[], Tree] = dict  # the initial parameters, on the host
     watch: Watch = field(default_factory=Watch)
     half: bool = False  # whether the best weights are stored in float16
+    keep_every: int | None = None  # epochs between weights that are kept in checkpoints/
     part_of: Path | None = None  # the folder of several runs that resume together
 
     @property
@@ -86,6 +87,14 @@ class Trainer:
         if not state.average:
             return self.classifier(state)
         return replace(self.initial, params=self.initial.devices.to_devices(state.average.params))
+
+    def keep_checkpoint(self, state: State) -> None:
+        """Keep the weights of this epoch in checkpoints/, if it is one whose weights are kept."""
+        if self.keep_every is None or state.epoch % self.keep_every:
+            return
+        path = run_folder.checkpoint_path(self.folder, state.epoch)
+        path.parent.mkdir(exist_ok=True)
+        self.judged(state).save(path, half=self.half)
 
     def _average(self, state: State) -> Average:
         """The average of the weights at the end of an epoch."""
