@@ -40,6 +40,7 @@ ORDER = (
         "plots",
         "results",
         "training",
+        "show",
         "testing",
         "baselines",
         "video",

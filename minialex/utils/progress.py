@@ -70,8 +70,8 @@ class Progress:
             self._kinds_said.add(key)
             self.say(text)
 
-    def bar(self, title: str, images: int, done: int = 0) -> tqdm:
-        """A bar over `images` images: a context manager with `update(images)`."""
+    def bar(self, title: str, images: int | None, done: int = 0) -> tqdm:
+        """A bar over `images` images (None: unknown): a context manager with `update(images)`."""
         from tqdm import tqdm
 
         return tqdm(

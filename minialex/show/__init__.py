@@ -1,0 +1,1 @@
+"""Pages that show a trained network at work on a photograph."""
