@@ -1,4 +1,4 @@
-"""ReLU and tanh (paper, section 3.1)."""
+"""ReLU and tanh (paper, section 3.1), and the sigmoid."""
 
 import math
 
@@ -34,4 +34,20 @@ def tanh_gradient(x, dy):
     dx = np.zeros(x.shape)
     for i in np.ndindex(x.shape):
         dx[i] = dy[i] * (1 - math.tanh(x[i]) ** 2)
+    return dx
+
+
+def sigmoid(x):
+    """1 / (1 + exp(-x))"""
+    y = np.zeros(x.shape)
+    for i in np.ndindex(x.shape):
+        y[i] = 1 / (1 + math.exp(-x[i]))
+    return y
+
+
+def sigmoid_gradient(x, dy):
+    """dy s (1 - s), where s is the sigmoid of x"""
+    s, dx = sigmoid(x), np.zeros(x.shape)
+    for i in np.ndindex(x.shape):
+        dx[i] = dy[i] * s[i] * (1 - s[i])
     return dx

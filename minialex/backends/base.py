@@ -183,6 +183,14 @@ class Backend(Execution):
     def tanh_gradient(self, dy: Array, y: Array) -> Array:
         """dx from dy and the output y."""
 
+    @abstractmethod
+    def sigmoid(self, x: Array) -> Array:
+        """1 / (1 + exp(-x))."""
+
+    @abstractmethod
+    def sigmoid_gradient(self, dy: Array, y: Array) -> Array:
+        """dx from dy and the output y."""
+
     # ------------------------------------------------------------------------------ pooling
 
     @abstractmethod

@@ -8,23 +8,16 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-import numpy as np
-
 from minialex import models
 from minialex.baselines import common, hog
 from minialex.bench import pytorch, torch_training
-from minialex.bench.torch_training import Images
-from minialex.data.dataset import Dataset
-from minialex.data.loading.loader import Loader
+from minialex.bench.torch_training import decoded
 from minialex.data.sources.open import open_data
 from minialex.errors import InputError
 from minialex.inference.classifier import load
 from minialex.training.fitted_recipe import default_network
 from minialex.training.train import train as train_ours
 from minialex.utils.table import plain
-
-_BATCH = 256
-_MOST = 1 << 32  # bytes of decoded images that PyTorch's networks are given at once
 
 Say = Callable[[str], None]
 
@@ -77,7 +70,7 @@ def compare(
     classes = len(splits.train.class_names)
     model = models.get(default_network(splits.train), classes)
     recipe = model.recipe
-    train, val = (_decoded(part, recipe.resize) for part in (splits.train, splits.val))
+    train, val = (decoded(part, recipe.resize) for part in (splits.train, splits.val))
 
     def ours(seed: int, start: str | None = None) -> float:
         return _ours(data, minutes, seed, threads, start)
@@ -160,16 +153,3 @@ def _ours(
             progress=False,
         )
         return load(out / "last.safetensors").evaluate().accuracy
-
-
-def _decoded(dataset: Dataset, size: int) -> Images:
-    """All readable images, in memory."""
-    if len(dataset) * size * size * 3 > _MOST:
-        raise InputError(f"{dataset.name} is too large to compare methods on: over 4 GB decoded")
-    batches = list(Loader(dataset, size, cache_bytes=0).batches(np.arange(len(dataset)), _BATCH))
-    if not batches:
-        raise InputError(f"{dataset.name!r} has no readable image")
-    return Images(
-        np.concatenate([batch.images for batch in batches]),
-        np.concatenate([batch.labels for batch in batches]),
-    )

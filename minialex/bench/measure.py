@@ -1,4 +1,4 @@
-"""`minialex bench`: the roofline, the layers, the training step, and PyTorch's in turns."""
+"""`minialex bench`: the roofline, the layers, the training step, and another program's in turns."""
 
 import os
 import platform
@@ -10,18 +10,21 @@ from statistics import median
 from typing import Any
 
 from minialex.backends import Backend
-from minialex.bench import pytorch
+from minialex.bench import onnxruntime, pytorch
 from minialex.bench.network import Row, Run, by_stage
 from minialex.bench.roofline import Roofline, measure, seconds
+from minialex.errors import InputError
 from minialex.models import Model
 from minialex.parallel import DeviceConfig
+
+NAMES = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime"}  # what can be compared
 
 
 @dataclass(frozen=True)
 class Timing:
     """Median seconds per batch of a training step or of inference.
 
-    `peers` has PyTorch's by memory format, empty if it was not asked for.
+    `peers` has the other program's: PyTorch's by memory format; empty if none was asked for.
     """
 
     what: str
@@ -31,7 +34,7 @@ class Timing:
 
     @property
     def ratio(self) -> float | None:
-        """PyTorch's best time divided by ours."""
+        """The other program's best time divided by ours."""
         return min(self.peers.values()) / self.seconds if self.peers else None
 
 
@@ -41,7 +44,7 @@ class Result:
 
     `first_calls` are the seconds of the first training step and inference, including compilation
     of kernels not yet cached on disk; `peak_memory` is in bytes, after two of each and before
-    PyTorch was loaded.
+    another program was loaded. `compare` names that program, None without.
     """
 
     model: str
@@ -56,6 +59,7 @@ class Result:
     timings: list[Timing]
     first_calls: float
     peak_memory: int | None
+    compare: str | None = None
 
 
 def bench(
@@ -74,10 +78,15 @@ def bench(
     """Measure `model` on random images; `say` reports progress.
 
     Every time is the median of `rounds` rounds. With `compare="torch"`, ours and PyTorch's in each
-    memory format take turns, on the same batch with the same number of threads.
+    memory format take turns, on the same batch with the same number of threads; with "onnxruntime"
+    ONNX Runtime does, which has no training step.
     """
-    if compare:
+    if compare == "torch":
         pytorch.require()
+    elif compare is not None:
+        onnxruntime.require()
+        if training:
+            raise InputError("ONNX Runtime runs networks and does not train them: add --inference")
     where = DeviceConfig(backend, devices, None, precision, threads)
     opened = where.open(model.network)
     one = opened.backends[0]
@@ -97,11 +106,15 @@ def bench(
     if len(opened.backends) == 1:
         say("timing the layers")
         rows = by_stage(run, rounds, training)
-    theirs = pytorch.peers(model, batch, used) if compare else []
+    theirs = []
+    if compare == "torch":
+        theirs = pytorch.peers(model, batch, used)
+    elif compare is not None:
+        theirs = [onnxruntime.peer(model, batch, used)]
     timings = []
     for what, work in ours.items():
         others = {p.name: p.train if what == "training step" else p.infer for p in theirs}
-        say(f"timing {what}" + (", and PyTorch's" if others else ""))
+        say(f"timing {what}" + (f", and {NAMES[str(compare)]}'s" if others else ""))
         timings.append(_in_turns(one, what, work, others, rounds, _flops(model, batch, what)))
     return Result(
         model=model.name,
@@ -110,12 +123,13 @@ def bench(
         backend=one.name,
         threads=used,
         precision=precision,
-        machine=_machine(one, bool(compare)),
+        machine=_machine(one, compare),
         roofline=roofline,
         rows=rows,
         timings=timings,
         first_calls=first,
         peak_memory=peak,
+        compare=compare,
     )
 
 
@@ -160,7 +174,7 @@ def _peak_memory(b: Backend) -> int | None:
     return peak * (1 if platform.system() == "Darwin" else 1024)
 
 
-def _machine(b: Backend, torch: bool) -> dict[str, str]:
+def _machine(b: Backend, compare: str | None) -> dict[str, str]:
     """The hardware and the versions of the libraries."""
     found = {
         "processor": _processor(),
@@ -170,8 +184,8 @@ def _machine(b: Backend, torch: bool) -> dict[str, str]:
         **{package: version(package) for package in ("numpy", "numba")},
         **_blas(b),
     }
-    if torch:
-        found["torch"] = pytorch.version()
+    if compare:
+        found[compare] = (pytorch if compare == "torch" else onnxruntime).version()
     if b.name == "cupy":
         from minialex.backends.cuda import device
 

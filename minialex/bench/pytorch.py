@@ -8,7 +8,17 @@ from typing import Any
 import numpy as np
 
 from minialex.errors import InputError
-from minialex.layers import AveragePool, Conv2D, Dense, Dropout, MaxPool, ReLU, ResponseNorm, Tanh
+from minialex.layers import (
+    AveragePool,
+    Conv2D,
+    Dense,
+    Dropout,
+    MaxPool,
+    ReLU,
+    ResponseNorm,
+    Sigmoid,
+    Tanh,
+)
 from minialex.models import Model
 from minialex.network import Network
 
@@ -40,6 +50,8 @@ def network_in_torch(network: Network):
                 made.append(torch.nn.ReLU(inplace=True))
             case Tanh():
                 made.append(torch.nn.Tanh())
+            case Sigmoid():
+                made.append(torch.nn.Sigmoid())
             case Dropout():
                 made.append(torch.nn.Dropout(1 - layer.keep))
             case ResponseNorm(n=n, k=k, alpha=alpha, beta=beta):

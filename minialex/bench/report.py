@@ -1,4 +1,4 @@
-"""The output of `minialex bench`: a table of layers, totals, and PyTorch's for comparison."""
+"""The output of `minialex bench`: a table of layers, totals, and another program's."""
 
 from typing import Any
 
@@ -75,9 +75,11 @@ def _total(result: Result, timing: Timing) -> str:
     )
     for name, seconds in timing.peers.items():
         rate = result.batch / seconds
-        line += f"\n  PyTorch, {name}: {seconds * 1e3:,.1f} ms, {rate:,.1f} images/s"
+        peer = f"PyTorch, {name}" if result.compare == "torch" else name
+        line += f"\n  {peer}: {seconds * 1e3:,.1f} ms, {rate:,.1f} images/s"
     if timing.ratio is not None:
-        line += f"\n  {timing.ratio:.2f} times PyTorch's best"
+        whose = "PyTorch's best" if result.compare == "torch" else "ONNX Runtime's speed"
+        line += f"\n  {timing.ratio:.2f} times {whose}"
     return line
 
 
@@ -108,8 +110,8 @@ def document(result: Result) -> dict[str, Any]:
                 "images_per_second": result.batch / timing.seconds,
                 "flops": timing.flops / timing.seconds,
                 "share_of_product": timing.flops / timing.seconds / result.roofline.flops,
-                "torch_seconds": timing.peers,
-                "times_torch": timing.ratio,
+                f"{result.compare or 'torch'}_seconds": timing.peers,
+                f"times_{result.compare or 'torch'}": timing.ratio,
             }
             for timing in result.timings
         ],

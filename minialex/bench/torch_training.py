@@ -11,8 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from minialex.data.dataset import Dataset
+from minialex.data.loading.loader import Loader
+from minialex.errors import InputError
+
 _WARMUP = 0.05
 _BATCH = 32
+_READ_AT_ONCE = 256
+_MOST = 1 << 32  # bytes of decoded images
 _LABEL_SMOOTHING = 0.1
 _WEIGHT_DECAY = 5e-4
 
@@ -23,6 +29,21 @@ class Images:
 
     pixels: np.ndarray  # uint8 (N, S, S, 3)
     labels: np.ndarray  # int64 (N,)
+
+
+def decoded(dataset: Dataset, size: int) -> Images:
+    """All readable images, in memory."""
+    if len(dataset) * size * size * 3 > _MOST:
+        raise InputError(f"{dataset.name} is too large to compare methods on: over 4 GB decoded")
+    batches = list(
+        Loader(dataset, size, cache_bytes=0).batches(np.arange(len(dataset)), _READ_AT_ONCE)
+    )
+    if not batches:
+        raise InputError(f"{dataset.name!r} has no readable image")
+    return Images(
+        np.concatenate([batch.images for batch in batches]),
+        np.concatenate([batch.labels for batch in batches]),
+    )
 
 
 def half_resnet18(classes: int, crop: int) -> Any:

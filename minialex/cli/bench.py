@@ -40,7 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--inference", action="store_true", help="time inference, not a training step"
     )
     parser.add_argument(
-        "--compare", choices=("torch",), help="also time PyTorch, alternating with minialex"
+        "--compare",
+        choices=("torch", "onnxruntime"),
+        help="also time PyTorch, or with --inference ONNX Runtime, alternating with minialex",
     )
     parser.add_argument(
         "--suite",
@@ -65,6 +67,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "network and half a ResNet-18 in PyTorch; beside them HOG and an SVM",
     )
     parser.add_argument(
+        "--fine-tune",
+        action="store_true",
+        help="with --data and --from: fine-tune the weights, all layers for an epoch and the last "
+        "layer for 20 on stored outputs, beside the same in PyTorch",
+    )
+    parser.add_argument(
         "--minutes",
         type=float,
         default=2.0,
@@ -82,7 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--from",
         dest="initial",
         metavar="RUN",
-        help="with --accuracy: also fine-tune these weights",
+        help="with --accuracy: also fine-tune these weights; with --fine-tune: fine-tune them",
     )
     parser.add_argument(
         "--size",
@@ -119,6 +127,7 @@ def run(
     checks: bool,
     data: str | None,
     accuracy: bool,
+    fine_tune: bool,
     minutes: float,
     seeds: int,
     initial: str | None,
@@ -132,11 +141,13 @@ def run(
         return _run_suite(json, checks, data)
     if accuracy:
         return _run_accuracy(data, minutes, range(seeds), initial, device_config.threads, json)
+    if fine_tune:
+        return _run_fine_tune(data, initial, rounds, device_config.threads, json)
     if data is not None:
         from minialex.bench import data as reading
 
         found = reading.rates(
-            data, size=size, workers=workers, rounds=rounds, compare=compare is not None
+            data, size=size, workers=workers, rounds=rounds, compare=compare == "torch"
         )
         _print(reading.text(found), reading.document(found), json)
         return 0
@@ -194,6 +205,19 @@ def _run_accuracy(
         data, minutes=minutes, seeds=seeds, initial=initial, threads=threads, say=_say
     )
     _print(accuracy.text(found), accuracy.document(found), json)
+    return 0
+
+
+def _run_fine_tune(
+    data: str | None, initial: str | None, rounds: int, threads: int | None, json: str | None
+) -> int:
+    from minialex.bench import fine_tune
+    from minialex.errors import InputError
+
+    if data is None or initial is None:
+        raise InputError("--fine-tune needs images and weights: add --data PATH and --from RUN")
+    found = fine_tune.compare(data, initial, rounds=rounds, threads=threads, say=_say)
+    _print(fine_tune.text(found), fine_tune.document(found), json)
     return 0
 
 

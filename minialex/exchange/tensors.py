@@ -77,10 +77,19 @@ class BatchNorm:
     variance: np.ndarray
     epsilon: float
 
+    def affine(self) -> tuple[np.ndarray, np.ndarray]:
+        """Factor and shift (K,), float64: it computes factor x + shift."""
+        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+            factor = self._factor()
+            return factor, self.shift - self.mean * factor
+
     def folded(self, weight: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Weight (K, ...) and bias (K,) of the layer before it, which then computes both."""
         with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-            factor = self.scale / np.sqrt(self.variance.astype(np.float64) + self.epsilon)
+            factor = self._factor()
             folded = weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
             moved = (bias - self.mean) * factor + self.shift
             return folded.astype(np.float32), moved.astype(np.float32)
+
+    def _factor(self) -> np.ndarray:
+        return self.scale / np.sqrt(self.variance.astype(np.float64) + self.epsilon)

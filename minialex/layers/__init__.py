@@ -5,7 +5,7 @@ state is kept between passes. `base.Layer` documents what each method takes and 
 `output_shape`, `parameter_shapes`, `init`, `forward` -> y, saved, and `backward` -> dx, gradients.
 """
 
-from minialex.layers.activations import ReLU, Tanh
+from minialex.layers.activations import ReLU, Sigmoid, Tanh
 from minialex.layers.base import Layer, Mode
 from minialex.layers.conv import Conv2D
 from minialex.layers.dense import Dense
@@ -27,6 +27,7 @@ __all__ = [
     "Mode",
     "ReLU",
     "ResponseNorm",
+    "Sigmoid",
     "SpatialResponseNorm",
     "Tanh",
 ]

@@ -111,6 +111,7 @@ LAYERS: tuple[tuple[Layer, tuple[int, ...]], ...] = (
     (layers.Dense(5), (3, 2, 4)),
     (layers.ReLU(), (4, 3, 5)),
     (layers.Tanh(), (4, 3, 5)),
+    (layers.Sigmoid(), (4, 3, 5)),
     (layers.Dropout(0.6), (30,)),
     (layers.Dropout(0.6, inverted=True), (30,)),
     (layers.MaxPool(3, 2, pad=1), (7, 6, 3)),

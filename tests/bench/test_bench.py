@@ -99,6 +99,20 @@ def test_pytorch_takes_turns():
     assert "times PyTorch's best" in report.text(result)
 
 
+def test_onnx_runtime_takes_turns_at_inference(capsys):
+    for package in ("onnx", "onnxruntime"):
+        pytest.importorskip(package)
+    words = ["bench", "alexnet-64", "--batch-size", "2", "--rounds", "1", "--backend", "numba"]
+    words += ["--threads", "1", "--compare", "onnxruntime"]
+    assert main.main([*words, "--inference", "--json"]) == 0
+    [timing] = json.loads(capsys.readouterr().out)["timings"]
+    [(name, seconds)] = timing["onnxruntime_seconds"].items()
+    assert name == "ONNX Runtime"
+    assert timing["times_onnxruntime"] == seconds / timing["seconds"]
+    assert main.main(words) == 2
+    assert "does not train them: add --inference" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["alexnet", "alexnet-torchvision", "cifar10", "caffenet"])
 def test_pytorchs_network_has_our_parameters(name):
     pytest.importorskip("torch")

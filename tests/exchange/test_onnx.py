@@ -22,7 +22,7 @@ from minialex.exchange.read import read
 from minialex.exchange.same_network import same_function
 from minialex.exchange.write import write
 from minialex.inference.classifier import from_portable
-from minialex.layers import AveragePool, Conv2D, Dense, Dropout, MaxPool, ReLU, Tanh
+from minialex.layers import AveragePool, Conv2D, Dense, Dropout, MaxPool, ReLU, Sigmoid, Tanh
 from minialex.network import Network
 from minialex.parallel import DeviceConfig
 
@@ -53,6 +53,7 @@ EDGES = Network(
     (
         ("conv1", Conv2D(6, 5, stride=3, pad=1, rounding="ceil")),
         ("tanh1", Tanh()),
+        ("sigmoid1", Sigmoid()),
         ("mean1", AveragePool(3, 2, pad=1, rounding="ceil", count_pads=True)),
         ("conv2", Conv2D(8, 3, pad=2, groups=2)),
         ("relu2", ReLU()),
@@ -189,8 +190,12 @@ CASES = {
     ),
     "Relu": ("relu", {}),
     "Softmax": ("softmax", {"*axis*": _ANOTHER_RANK}),
+    "Sigmoid": ("sigmoid", {}),
     "Tanh": ("tanh", {}),
 }
+
+
+ELEMENTWISE = ("Relu", "Sigmoid", "Tanh", "Dropout")  # whose cases may have fewer dimensions
 
 
 @pytest.mark.parametrize(
@@ -241,7 +246,7 @@ def with_constants(case, path):
     model.CopyFrom(case.model)
     [(given, expected)] = case.data_sets
     shape = model.graph.input[0].type.tensor_type.shape
-    if model.graph.node[0].op_type in ("Relu", "Tanh", "Dropout") and len(shape.dim) in (1, 3):
+    if model.graph.node[0].op_type in ELEMENTWISE and len(shape.dim) in (1, 3):
         dims = [1, *(one.dim_value for one in shape.dim)]  # one image
         info = helper.make_tensor_value_info(model.graph.input[0].name, TensorProto.FLOAT, dims)
         model.graph.input[0].CopyFrom(info)
@@ -356,9 +361,9 @@ HEAD = {"w": W, "m": M}
     ("nodes", "constants", "sentence"),
     [
         (
-            [CONV, node("Sigmoid", ["c"], ["y"], name="gate")],
+            [CONV, node("Elu", ["c"], ["y"], name="gate")],
             HEAD,
-            "'gate' .Sigmoid. is not",
+            "'gate' .Elu. is not",
         ),
         ([CONV, node("Add", ["c", "c"], ["y"], name="two")], HEAD, "'two' .Add. joins two"),
         ([CONV, node("Mul", ["c", "c"], ["y"], name="sq")], HEAD, "'sq' .* by itself"),

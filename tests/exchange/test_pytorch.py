@@ -169,11 +169,11 @@ def minialex_state(path):
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])
-@pytest.mark.parametrize("name", ["caffenet", "alexnet"])
+@pytest.mark.parametrize("name", ["caffenet", "alexnet", "alexnet-2012"])
 def test_what_is_printed_builds_the_network_in_pytorch(
     name, suffix, tmp_path, monkeypatch, photographs, our_scores, close
 ):
-    """Normalisation (by towers too), ceil pooling, the paper's dropout and a mean image."""
+    """Normalisation of every kind, ceil pooling, the paper's dropout and a mean image."""
     network = slim(models.get(name, 6).network, 16)
     layers = (*network.layers[:-2], ("drop7", Dropout(0.5)), network.layers[-1])
     portable = drawn(minialex.Network(layers, (99, 99, 3)), resize=110)

@@ -12,6 +12,7 @@ from minialex.layers import (
     MaxPool,
     ReLU,
     ResponseNorm,
+    Sigmoid,
     SpatialResponseNorm,
     Tanh,
     output_size,
@@ -45,6 +46,8 @@ def _layer(layer, params, x, mask):
             return F.relu(x)
         case Tanh():
             return torch.tanh(x)
+        case Sigmoid():
+            return torch.sigmoid(x)
         case ChannelScale(factors=factors):
             return x * torch.tensor(factors, dtype=x.dtype)[:, None, None]
         case Dropout(keep=keep, inverted=inverted):

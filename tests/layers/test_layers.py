@@ -29,6 +29,7 @@ LAYERS = [
     (layers.Dense(3, weight_std=None), (7,)),
     (layers.ReLU(), (4, 5, 3)),
     (layers.Tanh(), (4, 5, 3)),
+    (layers.Sigmoid(), (4, 5, 3)),
     (layers.Dropout(0.5), (13,)),
     (layers.Dropout(0.7, inverted=True), (3, 2, 5)),
     (layers.ResponseNorm(5, 2.0, 1.0, 0.75), (3, 2, 8)),
@@ -163,6 +164,7 @@ def test_activations_and_dense_against_the_reference(seed):
     for layer, forward, gradient in (
         (layers.ReLU(), activations.relu, activations.relu_gradient),
         (layers.Tanh(), activations.tanh, activations.tanh_gradient),
+        (layers.Sigmoid(), activations.sigmoid, activations.sigmoid_gradient),
     ):
         y, saved = layer.forward(b, {}, x, Mode())
         assert_close(y, forward(x), "float64")

@@ -1,4 +1,4 @@
-"""ReLU and tanh (paper, section 3.1): elementwise.cu."""
+"""ReLU and tanh (paper, section 3.1), and the sigmoid: elementwise.cu."""
 
 from minialex.backends.base import Array
 from minialex.backends.cuda.arrays import CudaArrays
@@ -18,3 +18,9 @@ class CudaActivations(CudaArrays):
 
     def tanh_gradient(self, dy: Array, y: Array) -> Array:
         return self._each("tanh_gradient", dy, y)
+
+    def sigmoid(self, x: Array) -> Array:
+        return self._each("sigmoid_forward", x)
+
+    def sigmoid_gradient(self, dy: Array, y: Array) -> Array:
+        return self._each("sigmoid_gradient", dy, y)

@@ -1,4 +1,4 @@
-"""ReLU and tanh (paper, section 3.1)."""
+"""ReLU and tanh (paper, section 3.1), and the sigmoid."""
 
 from minialex.backends.base import Array
 from minialex.backends.generic.arrays import GenericArrays
@@ -22,3 +22,11 @@ class GenericActivations(GenericArrays):
     def tanh_gradient(self, dy: Array, y: Array) -> Array:
         """dx = dy (1 - y²)."""
         return dy * (1.0 - y * y)
+
+    def sigmoid(self, x: Array) -> Array:
+        """1 / (1 + exp(-x)), through tanh, which does not overflow."""
+        return 0.5 * self.xp.tanh(0.5 * x) + 0.5
+
+    def sigmoid_gradient(self, dy: Array, y: Array) -> Array:
+        """dx = dy y (1 - y)."""
+        return dy * (y * (1.0 - y))

@@ -13,6 +13,7 @@ from minialex.layers import (
     MaxPool,
     ReLU,
     ResponseNorm,
+    Sigmoid,
     SpatialResponseNorm,
     Tanh,
 )
@@ -21,6 +22,7 @@ from minialex.layers.base import Shape, WeightStd
 _WIDEST = 1024  # a kernel, a stride, a padding
 _DATA = {"data", "input", "imagedata", "hdf5data", "memorydata", "windowdata", "dummydata"}
 _ASIDE = {"accuracy", "silence", "argmax", "hdf5output"}  # that say something of the scores
+FOLDED = {"batchnorm", "scale", "bias"}  # into the weights before them
 _LAST = {"softmax", "softmaxloss", "softmaxwithloss", "hingeloss", "multinomiallogisticloss"}
 _LAST |= {"infogainloss", "sigmoidcrossentropyloss", "euclideanloss"}
 
@@ -104,6 +106,8 @@ def ours(layer: CaffeLayer, input_shape: Shape) -> Layer:
             return ReLU()
         case "tanh":
             return Tanh()
+        case "sigmoid":
+            return Sigmoid()
         case "dropout":
             ratio = fields.sub("dropout_param").number("dropout_ratio", 0.5)
             return Dropout(1 - ratio, inverted=True)

@@ -9,9 +9,10 @@ import numpy as np
 from minialex import models
 from minialex.data.preprocessing import Preprocessing
 from minialex.errors import InputError
-from minialex.exchange.caffe import images, weights
+from minialex.exchange.caffe import folding, images, weights
+from minialex.exchange.caffe.folding import Fold
 from minialex.exchange.caffe.images import Images
-from minialex.exchange.caffe.layers import CaffeLayer, chain, layers_of, ours
+from minialex.exchange.caffe.layers import FOLDED, CaffeLayer, chain, layers_of, ours
 from minialex.exchange.caffe.message import Message
 from minialex.exchange.formats.format import Request
 from minialex.exchange.portable import PortableModel, colour_statistics, image_statistics
@@ -31,6 +32,7 @@ class CaffeModel:
     name: str
     network: Network
     sources: dict[str, CaffeLayer]  # of the layers with parameters, in order
+    folds: dict[str, list[Fold]]  # what is folded into a layer, in order
     images: Images
     rgb: bool
 
@@ -44,6 +46,8 @@ class CaffeModel:
             if name not in blobs:
                 raise ValueError(f"{source} has no weights in it")
             found[name] = weights.parameters(source, blobs[name], layer, shape)
+            for fold in self.folds.get(name, []):
+                found[name] = folding.folded(fold, blobs[fold.source.name], found[name])
             if len(found) == 1:
                 found[name] = weights.for_rgb(found[name], layer, not self.rgb, self.images.scale)
         if any(not np.isfinite(a).all() for of in found.values() for a in of.values()):
@@ -70,14 +74,14 @@ def described(
         raise ValueError("it does not say how large its images are: give --option input_size=N")
     for size in sizes:
         try:
-            network = _network(layers, (size, size, _channels(layers, blobs)), blobs)
+            network, folds = _network(layers, (size, size, _channels(layers, blobs)), blobs)
         except (ValueError, InputError) as error:
             problems.append(str(error))
             continue
         used = network.parameter_shapes()
         sources = {layer.name: layer for layer in layers if layer.name in used}
         rgb = images.is_rgb(said, size, net.text("name")) or network.input_shape[2] != 3
-        return CaffeModel(net.text("name"), network, sources, said, rgb)
+        return CaffeModel(net.text("name"), network, sources, folds, said, rgb)
     if len(set(problems)) == 1:
         raise ValueError(problems[0])
     raise ValueError("no usual size of images fits its dense layers: give the prototxt")
@@ -95,10 +99,20 @@ def _channels(layers: Sequence[CaffeLayer], blobs: Mapping[str, Sequence[Any]]) 
 
 def _network(
     layers: Sequence[CaffeLayer], shape: tuple[int, int, int], blobs: Mapping[str, Sequence[Any]]
-) -> Network:
+) -> tuple[Network, dict[str, list[Fold]]]:
     made: list[tuple[str, Layer]] = []
+    folds: dict[str, list[Fold]] = {}
     here: tuple[int, ...] = shape
     for source in layers:
+        if source.kind in FOLDED:
+            if not blobs.get(source.name):
+                raise ValueError(
+                    f"{source} of type {source.kind!r} has no weights: it is not trained here, "
+                    "only folded into trained ones"
+                )
+            name, fold = folding.owner(source, made)
+            folds.setdefault(name, []).append(fold)
+            continue
         try:
             layer = ours(source, here)
             wanted = layer.parameter_shapes(here)
@@ -115,7 +129,7 @@ def _network(
         made.append((source.name, layer))
     if not isinstance(made[-1][1], Dense):
         raise ValueError(f"its last layer, {made[-1][0][:60]!r}, is not dense")
-    return Network(tuple(made), shape)
+    return Network(tuple(made), shape), folds
 
 
 def portable(

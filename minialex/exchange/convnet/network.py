@@ -20,6 +20,7 @@ from minialex.layers import (
     MaxPool,
     ReLU,
     ResponseNorm,
+    Sigmoid,
     SpatialResponseNorm,
 )
 from minialex.network import Network
@@ -27,6 +28,7 @@ from minialex.network import Network
 _OWN = {"filters", "inputs", "gpu", "name", "partialsum", "channels", "initw", "initb"}
 _OWN |= {"initwfunc", "initbfunc", "padding", "stride", "filtersize", "groups", "randsparse"}
 _OWN |= {"sharedbiases"}
+_NEURONS: dict[str, Layer] = {"relu": ReLU(), "logistic": Sigmoid()}
 
 
 @dataclass(frozen=True)
@@ -56,14 +58,12 @@ def network(nodes: Mapping[str, Node], parameters: Sections) -> tuple[Network, d
             break
         named = _name([one.name for one in column], [name for name, _ in made])
         if node.kind == "neuron":
-            named = f"{made[-1][0]}-relu" if made else named
+            named = f"{made[-1][0]}-{node.values.get('neuron')}" if made else named
         made += [(named, layer) for layer in _layer(column, here, nodes, parameters)]
         if node.kind in ("conv", "fc"):
             sources[named] = Columns(tuple(column), tuple(nodes[name] for name in here))
-        if node.neuron == "relu":
-            made.append((f"{named}-relu", ReLU()))
-        elif node.neuron:
-            raise ValueError(f"layer {node.name!r}: neurons {node.neuron!r} do not exist here")
+        if node.neuron:
+            made.append((f"{named}-{node.neuron}", _activation(node, node.neuron)))
         here = [one.name for one in column]
         left = [one for one in left if one not in column]
     if not made or not any(isinstance(layer, Dense) for _, layer in made[-2:]):
@@ -182,13 +182,17 @@ def _layer(
         case "rnorm":
             n, scale = _window(known), known.number("scale", 1e-3)
             return [SpatialResponseNorm(n, 1.0, scale / n**2, known.number("pow", 0.75))]
-        case "neuron" if values.get("neuron") == "relu":
-            return [ReLU()]
         case "neuron":
-            raise ValueError(f"layer {node.name!r}: {values.get('neuron')!r} does not exist here")
+            return [_activation(node, values.get("neuron", ""))]
         case "hs" | "dropout" | "dropout2":
             return [Dropout(known.number("keep", 0.5))]
     raise ValueError(f"layer {node.name!r}: a layer of type {node.kind[:40]!r} does not exist here")
+
+
+def _activation(node: Node, neuron: str) -> Layer:
+    if neuron not in _NEURONS:
+        raise ValueError(f"layer {node.name!r}: neurons {neuron[:40]!r} do not exist here")
+    return _NEURONS[neuron]
 
 
 def _convolution(column: list[Node], here: list[str]) -> Conv2D:

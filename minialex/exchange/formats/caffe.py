@@ -70,6 +70,11 @@ def _continued(request: Request) -> PortableModel:
     if weights is None:
         raise InputError(f"{path} is the state of {beside[0].name}: put that file beside it")
     found, portable = _trained(replace(request, path=weights))
+    if found.folds:
+        raise ValueError(
+            "its network has batch normalisation, which is not trained here: fine-tune the "
+            f"{_MODEL} instead"
+        )
     history = state.get("history", [])
     if len(history) != 2 * len(found.sources):
         raise ValueError(

@@ -9,7 +9,7 @@ from minialex.exchange.onnx.arithmetic import arithmetic, multiplication, short
 from minialex.exchange.onnx.chain import Attributes, Chain, Maker, Operator
 from minialex.exchange.onnx.windows import average_pool, conv, global_pool, max_pool
 from minialex.exchange.tensors import BatchNorm
-from minialex.layers import Dense, Dropout, ReLU, ResponseNorm, Tanh
+from minialex.layers import Dense, Dropout, ReLU, ResponseNorm, Sigmoid, Tanh
 
 # ------------------------------------------------------------------------------------ each number
 
@@ -20,6 +20,10 @@ def _relu(chain: Chain, node: Any, a: Attributes) -> None:
 
 def _tanh(chain: Chain, node: Any, a: Attributes) -> None:
     chain.add(node, Tanh())
+
+
+def _sigmoid(chain: Chain, node: Any, a: Attributes) -> None:
+    chain.add(node, Sigmoid())
 
 
 def _dropout(chain: Chain, node: Any, a: Attributes) -> None:
@@ -194,6 +198,7 @@ _PLAIN: dict[str, Maker] = {
     "MaxPool": max_pool,
     "Relu": _relu,
     "Reshape": _reshape,
+    "Sigmoid": _sigmoid,
     "Softmax": _softmax,
     "Squeeze": _squeeze,
     "Sub": arithmetic,

@@ -25,6 +25,7 @@ from minialex.layers import (
     MaxPool,
     ReLU,
     ResponseNorm,
+    Sigmoid,
     SpatialResponseNorm,
     Tanh,
 )
@@ -133,6 +134,8 @@ def _add(b: _Builder, name: str, layer: Layer, shape: Shape, params: dict[str, A
             b.node("Relu", name)
         case Tanh():
             b.node("Tanh", name)
+        case Sigmoid():
+            b.node("Sigmoid", name)
         case Dropout(keep=keep, inverted=True):
             b.node("Dropout", name, b.constant(f"{name}.ratio", 1 - keep))
         case ResponseNorm(n=n, k=k, alpha=alpha, beta=beta, groups=groups):

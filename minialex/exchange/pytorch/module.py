@@ -12,11 +12,25 @@ from minialex.layers import (
     MaxPool,
     ReLU,
     ResponseNorm,
+    Sigmoid,
+    SpatialResponseNorm,
     Tanh,
     output_size,
 )
 from minialex.layers.base import Shape
 from minialex.network import Network
+
+# PyTorch has no normalisation within a channel: these lines are printed with networks that do
+_WITHIN_CHANNEL = """\
+class NormWithinChannel(nn.Module):
+    def __init__(self, *constants):
+        super().__init__()
+        self.constants = constants
+    def forward(self, x):
+        n, k, alpha, beta = self.constants
+        sums = nn.functional.avg_pool2d(x * x, n, 1, n // 2, divisor_override=1)
+        return x / (k + alpha * sums) ** beta
+"""
 
 
 @dataclass
@@ -67,8 +81,10 @@ def program(
     zipped = not file.endswith(".safetensors")
     load = "torch.load" if zipped else "load_file"
     more = "" if zipped else "; from safetensors.torch import load_file"
+    within = any(isinstance(layer, SpatialResponseNorm) for _, layer in network.layers)
     lines = [
         f"import torch; from collections import OrderedDict; from torch import nn{more}",
+        *[_WITHIN_CHANNEL] * within,
         f"features, classifier = {features}, {classifier}",
         "net = nn.Sequential(OrderedDict(features=features, flat=nn.Flatten(), "
         "classifier=classifier)).eval()",
@@ -117,10 +133,14 @@ def _call(name: str, layer: Layer, shape: Shape) -> str:
             return "nn.ReLU()"
         case Tanh():
             return "nn.Tanh()"
+        case Sigmoid():
+            return "nn.Sigmoid()"
         case Dropout(keep=keep, inverted=True):
             return f"nn.Dropout({1 - keep!r})"
         case ResponseNorm(n=n, k=k, alpha=alpha, beta=beta, groups=1):
             return f"nn.LocalResponseNorm({n}, {alpha * n!r}, {beta!r}, {k!r})"
+        case SpatialResponseNorm(n=n, k=k, alpha=alpha, beta=beta):
+            return f"NormWithinChannel({n}, {k!r}, {alpha!r}, {beta!r})"
         case MaxPool(window=z, stride=s, pad=p) | AveragePool(window=z, stride=s, pad=p):
             if 2 * p > z:
                 raise InputError(f"PyTorch pads less than half a pooling window ({name})")

@@ -1,4 +1,4 @@
-"""ReLU and tanh, and their gradients."""
+"""ReLU, tanh and the sigmoid, and their gradients."""
 
 from minialex.testing.problems.problem import Problem
 
@@ -17,3 +17,11 @@ def tanh(p: Problem) -> tuple:
 
 def tanh_gradient(p: Problem) -> tuple:
     return (p.b.tanh_gradient(*p.pair()),)
+
+
+def sigmoid(p: Problem) -> tuple:
+    return (p.b.sigmoid(p.pair()[0]),)
+
+
+def sigmoid_gradient(p: Problem) -> tuple:
+    return (p.b.sigmoid_gradient(*p.pair()),)

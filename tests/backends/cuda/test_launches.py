@@ -42,6 +42,8 @@ def test_any_layout_on_the_device(b, dtype, start):
             b.relu(x),
             b.relu_gradient(x, other),
             b.relu_gradient(other, x),
+            b.sigmoid(x),
+            b.sigmoid_gradient(x, other),
             b.add(x, other),
             b.response_norm(x, 5, 2.0, 1.0, 0.75, 2)[0],
             b.spatial_response_norm(x, 3, 2.0, 1.0, 0.75)[0],
