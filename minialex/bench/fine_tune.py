@@ -5,7 +5,6 @@ it, computed once for ten crops of each image. PyTorch gets its images from mini
 the faster of its memory formats; both read, train, and evaluate the centre crops.
 """
 
-import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -53,8 +52,8 @@ class Comparison:
 
 
 def compare(
-    data: str | os.PathLike[str],
-    initial: str | os.PathLike[str],
+    data: str | Path,
+    initial: str | Path,
     *,
     epochs: int = 1,
     head_epochs: int = 20,
@@ -123,8 +122,8 @@ def document(found: Comparison) -> dict[str, Any]:
 
 
 def _ours(
-    data: str | os.PathLike[str],
-    initial: str | os.PathLike[str],
+    data: str | Path,
+    initial: str | Path,
     epochs: int,
     freeze: str | None,
     threads: int | None,

@@ -36,7 +36,7 @@ class Tuner:
         last = network[-1]
         network[-1] = torch.nn.Linear(last.in_features, classes)
         scale, _ = split_scale(source.model.network)
-        self._scale = np.float32(1 if scale is None else scale)
+        self._scale = np.asarray(1.0 if scale is None else scale, np.float32)
         self._layout = self._faster(network)
         self.network = network.to(memory_format=self._layout)
 
@@ -154,9 +154,9 @@ def in_torch(model: Model, params: Tree) -> Any:
     import torch
 
     _, network = split_scale(model.network)
-    made = pytorch.network_in_torch(network)
+    made: Any = pytorch.network_in_torch(network)
     shapes = dict(zip([name for name, _ in network.layers], network.shapes(), strict=False))
-    modules = [one for one in made if isinstance(one, torch.nn.Conv2d | torch.nn.Linear)]
+    modules: list[Any] = [one for one in made if isinstance(one, torch.nn.Conv2d | torch.nn.Linear)]
     with torch.no_grad():
         for module, (name, of) in zip(modules, params.items(), strict=True):
             weight = np.asarray(of["weight"])
