@@ -22,6 +22,10 @@ from minialex.saliency.backward import one_unit
 from minialex.saliency.forward import View, activations, forward, host, require_layers
 
 
+class NotKnown(InputError):
+    """The arithmetic of a layer of the user's own."""
+
+
 @dataclass(frozen=True)
 class Arithmetic:
     """How a unit's value comes about, in float64.
@@ -117,7 +121,7 @@ def _behind(layer: object, own: Params, x: np.ndarray, unit: tuple[int, ...]) ->
     factors = getattr(layer, "factors", None)
     if factors is not None:
         return "factor · input", one, np.array([factors[unit[-1]]]), 0.0, factors[unit[-1]] * value
-    raise InputError(f"the arithmetic of a {type(layer).__name__} is its author's: not known here")
+    raise NotKnown(f"the arithmetic of a {type(layer).__name__} is its author's: not known here")
 
 
 def _window(

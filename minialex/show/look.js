@@ -22,7 +22,7 @@
       left: `${left * share}px`, top: `${top * share}px`,
       width: `${wide * share}px`, height: `${high * share}px`,
     });
-    enlarge(board, image, left, top, wide, high);
+    if (board.dataset.kind === "maps") enlarge(board, image, left, top, wide, high);
     const channel = number(board, "first") + index;
     board.dispatchEvent(new CustomEvent("map", {
       bubbles: true, detail: {layer: board.dataset.layer, channel},
@@ -39,7 +39,7 @@
       below.lastChild.setAttribute("role", "status");
       figure.append(below);
     }
-    const gap = wide > 16 ? 2 : 0;
+    const gap = wide > 16 ? 2 : 0;  // units of dense layers stand without gaps
     const canvas = below.firstChild, zoom = Math.max(1, Math.floor(220 / Math.max(wide, high)));
     canvas.width = (wide - gap) * zoom;
     canvas.height = (high - gap) * zoom;

@@ -1,0 +1,247 @@
+"""The live page as an ASGI application, and the server that shows it on this machine alone."""
+
+import asyncio
+import hashlib
+import socket
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from html import escape
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
+
+import numpy as np
+
+from minialex.errors import InputError
+from minialex.results.markup import Cell, element, joined, text
+from minialex.show import live_parts, parts
+from minialex.show.explain import asset, document, style
+from minialex.show.guard import App, Guard, TooLarge
+from minialex.show.live import shell
+from minialex.show.look import Look, Photo
+from minialex.show.runs import BEST, Recent, Run, Search
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+ADDRESS = "127.0.0.1"
+PARTS = (
+    *("answers", "crops", "network", "layers", "looks", "kernels", "curves", "validation"),
+    *("layer", "channel", "unit"),
+)
+SEARCHED = ("nearest", "strongest")  # parts that need the validation images
+_PHOTOS = 32  # that are remembered
+_ASSETS = {"look.js": "text/javascript", "page.js": "text/javascript", "page.css": "text/css"}
+
+
+class Page:
+    """What the page's requests ask for, computed one after the other."""
+
+    def __init__(self, runs: Sequence[Run]):
+        self.runs = tuple(runs)
+        self._photos: Recent[list[Photo]] = Recent(_PHOTOS)
+        self._worker = ThreadPoolExecutor(1, "minialex-show")  # of the kernels: they use all cores
+
+    async def compute(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function in the thread that computes."""
+        return await asyncio.get_running_loop().run_in_executor(self._worker, function, *arguments)
+
+    def warm_up(self) -> None:
+        """Classify a black photograph: kernels are loaded, so that the first answer is quick."""
+        for run in self.runs:
+            side = int(run.image_size)
+            black = np.zeros((side, side, 3), np.uint8)
+            look = Look(run.classifier(BEST), Photo("black", black))
+            parts.bars(look, look.probabilities)
+            parts.network(look)
+
+    # ------------------------------------------------------------------------------ photographs
+
+    def add(self, content: bytes, name: str) -> str:
+        """Decode an upload at the size of each run; its key."""
+        key = hashlib.blake2b(content, digest_size=16).hexdigest()
+        self._photos.of(key, lambda: [run.photo(content, name) for run in self.runs])
+        return key
+
+    def choose(self, number: int, index: int) -> str:
+        """One of the validation images of a run; its key."""
+        chosen = self._run(number)
+        chosen.validation_photo(index)  # raises for one that there is not
+
+        def read() -> list[Photo]:
+            own = chosen.validation_photo(index)
+            size = chosen.image_size
+            return [
+                own
+                if run.image_size == size and type(run.image_size) is type(size)
+                else Photo(own.name, chosen.dataset().image(index, run.image_size))
+                for run in self.runs
+            ]
+
+        key = f"validation-{number}-{index}"
+        self._photos.of(key, read)
+        return key
+
+    # ------------------------------------------------------------------------------ parts
+
+    def part(self, name: str, asked: dict[str, str]) -> Cell:
+        """The HTML of a part of the page; InputError for what there is not."""
+        run = self._run(_whole(asked, "run"))
+        if name not in PARTS:
+            raise InputError(f"the page has no part {name[:40]!r}")
+        if name == "curves":
+            return live_parts.curves(run)
+        if name == "validation":
+            return live_parts.validation(run)
+        if name == "kernels":
+            return parts.kernels(run.classifier(asked.get("epoch", "")))
+        look = self.look(asked)
+        if name == "answers":
+            return parts.bars(look, look.probabilities)
+        if name == "crops":
+            ten = look.crop_probabilities.mean(axis=0)
+            return joined(
+                [element("h4", "Mean of ten crops"), parts.bars(look, ten), parts.crops(look)]
+            )
+        if name == "network":
+            return joined([parts.network(look, "#layer="), parts.numbers(look)])
+        if name == "looks":
+            return parts.where_it_looks(look)
+        if name == "layers":
+            return live_parts.layer_list(look)
+        layer = asked.get("layer", "")
+        if name == "layer":
+            return live_parts.layer(look, layer)
+        channel = _whole(asked, "channel")
+        if name == "channel":
+            return live_parts.channel(look, layer, channel)
+        pixel = (_whole(asked, "row"), _whole(asked, "column"))
+        return live_parts.unit(look, layer, channel, pixel)
+
+    def searched(self, name: str, asked: dict[str, str], search: Search) -> Cell:
+        """The HTML of a part that needs the search of the validation images."""
+        look = self.look(asked)
+        if name == "nearest":
+            return live_parts.nearest(look, search)
+        return live_parts.strongest(look, search, asked.get("layer", ""), _whole(asked, "channel"))
+
+    def look(self, asked: dict[str, str]) -> Look:
+        """The photograph in the network that a request names."""
+        number, key = _whole(asked, "run"), asked.get("photo", "")
+        run = self._run(number)
+        if key not in self._photos:
+            raise InputError("the photograph is no longer here: choose it again")
+        return run.look(asked.get("epoch", ""), key, self._photos[key][number])
+
+    def search(self, asked: dict[str, str]) -> Search:
+        """The search that a request needs, to be continued a batch at a time."""
+        return self._run(_whole(asked, "run")).search(asked.get("epoch", ""))
+
+    def _run(self, number: int) -> Run:
+        if number >= len(self.runs):
+            raise InputError(f"there is no run {number} here")
+        return self.runs[number]
+
+
+def _whole(asked: dict[str, str], name: str) -> int:
+    """A number of a request; InputError if there is none."""
+    value = asked.get(name, "")
+    if not (value.isascii() and value.isdecimal() and len(value) < 10):
+        raise InputError(f"{name} is {value[:20]!r}, not a number")
+    return int(value)
+
+
+def application(page: Page) -> App:
+    """The ASGI application; it answers this machine's own page only."""
+    from starlette.applications import Starlette
+    from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse
+    from starlette.routing import Route
+
+    def query(request: "Request") -> dict[str, str]:
+        found = parse_qs(request.scope["query_string"].decode("latin-1"), max_num_fields=20)
+        return {name: values[-1] for name, values in found.items()}
+
+    async def index(request: "Request") -> "Response":
+        body = await page.compute(shell, page.runs)
+        head = '<link rel="stylesheet" href="/assets/page.css"><link rel="icon" href="data:,">'
+        return HTMLResponse(document("minialex", body, head))
+
+    async def assets(request: "Request") -> "Response":
+        name = request.path_params["name"]
+        if name not in _ASSETS:
+            return PlainTextResponse("there is no such file", 404)
+        content = style() + asset(name) if name == "page.css" else asset(name)
+        return PlainTextResponse(content, media_type=_ASSETS[name])
+
+    async def upload(request: "Request") -> "Response":
+        try:
+            content = await request.body()
+        except TooLarge:
+            return PlainTextResponse("the photograph is too large", 413)
+        name = query(request).get("name", "")[:200] or "the photograph"
+        key = await page.compute(page.add, content, name)
+        return JSONResponse({"photo": key})
+
+    async def choose(request: "Request") -> "Response":
+        asked = query(request)
+        number, place = _whole(asked, "run"), _whole(asked, "index")
+        return JSONResponse({"photo": await page.compute(page.choose, number, place)})
+
+    async def part(request: "Request") -> "Response":
+        name, asked = request.path_params["name"], query(request)
+        if name not in SEARCHED:
+            return HTMLResponse(text(await page.compute(page.part, name, asked)))
+        search = await page.compute(page.search, asked)
+        while not search.done:  # other requests are answered in between
+            if await request.is_disconnected():
+                return PlainTextResponse("nobody waits any more", 499)
+            await page.compute(search.step)
+        return HTMLResponse(text(await page.compute(page.searched, name, asked, search)))
+
+    async def epochs(request: "Request") -> "Response":
+        return JSONResponse([{"epochs": run.epochs(), "stamp": run.stamp} for run in page.runs])
+
+    async def sentence(request: "Request", error: Exception) -> "Response":
+        return HTMLResponse(f'<p class="missing">{escape(str(error))}</p>', 400)
+
+    routes = [
+        Route("/", index),
+        Route("/assets/{name}", assets),
+        Route("/epochs", epochs),
+        Route("/part/{name}", part),
+        Route("/photo", upload, methods=["POST"]),
+        Route("/validation", choose, methods=["POST"]),
+    ]
+    handlers: dict[Any, Any] = {InputError: sentence, OSError: sentence}
+    return Guard(Starlette(routes=routes, exception_handlers=handlers))
+
+
+def serve(page: Page, port: int, say: Callable[[str], object] = print) -> None:
+    """Serve the page on 127.0.0.1 until Ctrl-C; InputError if the port is taken."""
+    import uvicorn
+
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    with listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((ADDRESS, port))
+        except OSError as error:
+            raise InputError(
+                f"port {port} cannot be used ({error.strerror}): choose another with --port"
+            ) from None
+        page.warm_up()
+        say(f"http://{ADDRESS}:{listening.getsockname()[1]}/  (Ctrl-C ends it)")
+        config = uvicorn.Config(
+            application(page),
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=1,
+        )
+        try:
+            uvicorn.Server(config).run(sockets=[listening])
+        except KeyboardInterrupt:  # the way to end it
+            say("ended")

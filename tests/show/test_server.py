@@ -1,0 +1,297 @@
+"""The live page, request by request: what it answers, and whom it refuses."""
+
+import io
+import json
+import re
+from html import unescape
+
+import numpy as np
+import pytest
+from helpers.asgi import HOST, PORT, request
+from helpers.html import Balanced
+from helpers.tiny import photographs, register_tiny
+from PIL import Image
+
+import minialex
+from minialex.cli import main
+from minialex.data.decode import images
+from minialex.errors import InputError
+from minialex.parallel import DeviceConfig
+from minialex.saliency import activations, arithmetic
+from minialex.show import guard, runs
+from minialex.show.runs import Run
+
+pytest.importorskip("starlette", reason="starlette is not installed (extra `show`)")
+
+from minialex.show.server import Page, application
+
+NUMPY = DeviceConfig("numpy")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A run of two epochs, with its checkpoints, on photographs of two classes."""
+    root = tmp_path_factory.mktemp("show")
+    with pytest.MonkeyPatch.context() as patch:
+        register_tiny(patch)
+        data = photographs(root / "data", each=12, classes=("cat", "dog & <hound>"))
+        given = {"model": "tiny", "backend": "numpy", "epochs": 2, "progress": False}
+        minialex.train(data, out=root / "run", val_fraction=0.5, keep_every=1, **given)
+        yield root / "run"
+
+
+@pytest.fixture(scope="module")
+def page(folder):
+    weights = folder / "checkpoints" / "epoch-0001.safetensors"
+    return Page([Run(folder, NUMPY), Run(weights, NUMPY)])
+
+
+@pytest.fixture(scope="module")
+def app(page):
+    return application(page)
+
+
+@pytest.fixture(scope="module")
+def content():
+    file = io.BytesIO()
+    pixels = np.random.default_rng(5).integers(0, 256, (20, 30, 3), np.uint8)
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def key(app, content):
+    answer = request(app, "POST", "/photo?name=a.png", content)
+    assert answer.status == 200
+    return json.loads(answer.body)["photo"]
+
+
+def part(app, name, **asked):
+    asked = {"run": 0, "epoch": "best", **asked}
+    return request(app, "GET", f"/part/{name}?" + "&".join(f"{k}={v}" for k, v in asked.items()))
+
+
+def balanced(text):
+    checker = Balanced()
+    checker.EMPTY = (*checker.EMPTY, "input")
+    checker.feed(text)
+    assert not checker.open
+    assert not re.search(r'(src|href)="(?!data:|#|/assets/)', text)
+    return text
+
+
+def test_the_frame_has_a_column_for_each_run(app):
+    answer = request(app, "GET", "/")
+    text = balanced(answer.text)
+    assert answer.status == 200
+    assert text.count("<article") == 2
+    assert 'class="runs two"' in text
+    assert 'max="3" value="3"' in text  # epochs 0 to 2, and the best
+    for name in ("look.js", "page.js", "page.css"):
+        assert f"/assets/{name}" in text
+        assert request(app, "GET", f"/assets/{name}").status == 200
+    assert request(app, "GET", "/assets/server.py").status == 404
+    assert request(app, "GET", "/nothing").status == 404
+
+
+def test_every_answer_forbids_what_is_not_from_here(app):
+    for answer in (request(app, "GET", "/"), request(app, "GET", "/", host="evil.example")):
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "connect-src 'self'" in policy
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert not any(name.startswith("access-control") for name in answer.headers)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"host": "evil.example"},  # a name that resolves to 127.0.0.1
+        {"host": f"evil.example:{PORT}"},
+        {"host": "127.0.0.1:80"},
+        {"host": None},
+        {"origin": "http://evil.example"},
+        {"origin": "null"},
+        {"origin": f"https://{HOST}"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+    ],
+)
+@pytest.mark.parametrize(("method", "target"), [("GET", "/"), ("POST", "/photo?name=x")])
+def test_other_sites_are_refused(app, page, content, method, target, headers):
+    before = len(page._photos)
+    answer = request(app, method, target, content, headers)
+    assert answer.status == 403
+    assert len(page._photos) == before
+
+
+def test_the_pages_own_requests_are_answered(app):
+    for headers in ({"host": f"localhost:{PORT}"}, {"sec-fetch-site": "same-origin"}):
+        assert request(app, "GET", "/epochs", headers=headers).status == 200
+    own = {"origin": f"http://{HOST}", "sec-fetch-site": "same-origin"}
+    assert request(app, "GET", "/epochs", headers=own).status == 200
+
+
+def test_a_form_of_another_page_cannot_send(app, content):
+    assert request(app, "POST", "/photo", content, {"x-minialex": None}).status == 403
+    assert request(app, "GET", "/photo").status == 405
+    assert request(app, "DELETE", "/photo").status == 405
+
+
+@pytest.mark.parametrize("said", ["honest", "small", "none", "negative"])
+def test_uploads_are_bounded(app, monkeypatch, said):
+    monkeypatch.setattr(guard, "LIMIT", 1000)
+    length = {"honest": "5000", "small": "10", "none": None, "negative": "-1"}[said]
+    answer = request(app, "POST", "/photo", b"x" * 5000, {"content-length": length}, chunk=300)
+    assert answer.status == 413
+
+
+def test_what_is_no_photograph_is_a_sentence(app, content, monkeypatch):
+    answer = request(app, "POST", "/photo?name=<b>.jpg", b"no image")
+    assert answer.status == 400
+    assert "&lt;b&gt;.jpg is not an image" in answer.text
+    monkeypatch.setattr(images, "PIXEL_LIMIT", 500)
+    answer = request(app, "POST", "/photo?name=bomb.png", content + b" ")
+    assert answer.status == 400
+    assert "bomb.png claims 30 x 20 pixels" in answer.text
+
+
+def test_answers_are_the_networks(app, key, content, folder):
+    for number, path in ((0, folder), (1, folder / "checkpoints" / "epoch-0001.safetensors")):
+        [best] = minialex.load(path, backend="numpy").predict(content)
+        text = balanced(part(app, "answers", run=number, photo=key).text)
+        found = re.findall(r'"class">(.*?)</span>.*?"share">(.*?)</span>', text)
+        assert [unescape(name) for name, _ in found] == [one.name for one in best]
+        assert [share for _, share in found] == [f"{one.probability:.1%}" for one in best]
+    other = part(app, "answers", epoch=0, photo=key).text
+    assert other != part(app, "answers", epoch=2, photo=key).text
+
+
+@pytest.mark.parametrize("name", ["crops", "network", "looks", "layers", "kernels", "curves"])
+def test_every_part_is_there(app, key, name):
+    answer = part(app, name, photo=key)
+    assert answer.status == 200
+    assert len(balanced(answer.text)) > 200
+
+
+@pytest.mark.parametrize("name", ["conv1", "norm1", "pool1", "relu2", "fc6", "fc8"])
+def test_a_layer_a_map_and_a_unit(app, key, page, name):
+    model = page.runs[0].classifier("best")
+    image = page._photos[key][0].square
+    y = activations(model.trained, image[None])[name][0]
+    assert f'data-layer="{name}"' in balanced(part(app, "layer", photo=key, layer=name).text)
+    channel = y.shape[-1] - 1
+    text = balanced(part(app, "channel", photo=key, layer=name, channel=channel).text)
+    assert f"{name}, channel {channel}: largest {y[..., channel].max():.4g}" in text
+    found = arithmetic(model.trained, image, name, channel)
+    assert f"= {found.value:.6g}" in text
+    if found.weights is not None:
+        listed = json.loads(re.search(r'data-products="([^"]*)"', text)[1])
+        assert sum(listed) + found.bias == pytest.approx(found.value, rel=1e-2, abs=1e-3)
+    if y.ndim == 3:
+        row, column = y.shape[0] - 1, 0
+        one = arithmetic(model.trained, image, name, channel, (row, column))
+        asked = {"layer": name, "channel": channel, "row": row, "column": column}
+        text = balanced(part(app, "unit", photo=key, **asked).text)
+        assert f"= {one.value:.6g}" in text
+        assert f"row {row}, column {column}" in text
+        if name == "relu2":  # with the convolution before it
+            assert text.index("arithmetic of conv2") < text.index("data-products")
+            assert text.index("data-products") < text.index("arithmetic of relu2")
+
+
+def test_strongest_and_nearest_images(app, key, page):
+    text = balanced(part(app, "strongest", photo=key, layer="conv2", channel=1).text)
+    assert text.count("<figcaption>") == 9
+    assert "of 12 images" in text
+    assert "dog &amp; &lt;hound&gt;" in text
+    assert (
+        "after the last hidden layer"
+        in part(app, "strongest", photo=key, layer="fc8", channel=1).text
+    )
+    chosen = request(app, "POST", "/validation?run=0&index=7")
+    itself = json.loads(chosen.body)["photo"]
+    near = balanced(part(app, "nearest", photo=itself).text)
+    first = re.search(r"<figcaption>(.*?) \(0\.0\)", near)
+    assert first  # the nearest to itself is itself
+    assert near.count("<figcaption>") == 9
+
+
+def test_validation_images_can_be_chosen(app):
+    text = balanced(part(app, "validation").text)
+    assert text.count("<button") == 12
+    assert request(app, "POST", "/validation?run=0&index=12").status == 400
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "said"),
+    [
+        ("answers", {}, "no longer here"),
+        ("answers", {"photo": "key", "run": 2}, "no run 2"),
+        ("answers", {"photo": "key", "run": "-1"}, "not a number"),
+        ("answers", {"photo": "key", "run": "1" * 5000}, "not a number"),
+        ("answers", {"photo": "key", "epoch": 9}, "no weights of epoch 9"),
+        ("answers", {"photo": "key", "epoch": "../../x"}, "no weights of epoch"),
+        ("layer", {"photo": "key", "layer": "conv9"}, "no layer"),
+        ("channel", {"photo": "key", "layer": "conv1", "channel": 4}, "channels 0 to 3"),
+        ("unit", {"photo": "key", "layer": "conv1", "channel": 0, "row": 9, "column": 0}, "pixels"),
+        ("whatever", {"photo": "key"}, "no part"),
+    ],
+)
+def test_what_there_is_not_is_a_sentence(app, key, name, asked, said):
+    asked = {k: key if v == "key" else v for k, v in asked.items()}
+    answer = part(app, name, **asked)
+    assert answer.status == 400
+    assert said in answer.text
+
+
+def test_the_page_follows_a_run(folder, app):
+    before = json.loads(request(app, "GET", "/epochs").body)
+    assert [one["epochs"] for one in before] == [["0", "1", "2", "best"], ["best"]]
+    new = folder / "checkpoints" / "epoch-0003.safetensors"
+    new.write_bytes((folder / "best.safetensors").read_bytes())
+    try:
+        after = json.loads(request(app, "GET", "/epochs").body)
+        assert after[0]["epochs"] == ["0", "1", "2", "3", "best"]
+        assert after[0]["stamp"] == before[0]["stamp"]
+        best = folder / "best.safetensors"
+        best.write_bytes(best.read_bytes())
+        assert json.loads(request(app, "GET", "/epochs").body)[0]["stamp"] != after[0]["stamp"]
+    finally:
+        new.unlink()
+    text = part(app, "curves").text
+    assert text.count("<polyline") + text.count("<circle") >= 4
+    assert "Loss by step" in text
+    assert "no curves" in part(app, "curves", run=1).text
+
+
+def test_only_so_many_are_remembered():
+    kept = runs.Recent(2)
+    made = [kept.of(key, lambda key=key: key * 10) for key in (1, 2, 1, 3)]
+    assert made == [10, 20, 10, 30]
+    assert list(kept) == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("show a b c", "3 runs were given"),
+        ("show x --port 70000", "at most 65535"),
+        ("show nowhere --backend numpy", "nowhere"),
+    ],
+)
+def test_the_command_refuses(capsys, line, said):
+    assert main.main(line.split()) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_taken_port_is_a_sentence(page):
+    import socket
+
+    from minialex.show.server import serve
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(InputError, match="choose another with --port"):
+            serve(page, taken.getsockname()[1])
