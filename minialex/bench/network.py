@@ -96,7 +96,7 @@ def by_stage(run: Run, rounds: int, training: bool = True) -> list[Row]:
     """
     network = run.model.network
     if len(run.devices.backends) > 1:
-        raise InputError("layers are timed on one device: name one with --devices")
+        raise InputError("layers are timed on one device: give one with --devices")
     b, params = run.devices.whole(run.state.params)
     x, params = run.input(b, 0, run.batch), b.cast_params(params)
     forward, backward = defaultdict[str, list[float]](list), defaultdict[str, list[float]](list)

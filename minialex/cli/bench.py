@@ -34,10 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=at_least(1),
         default=128,
         metavar="N",
-        help="images per step (default: 128)",
+        help="batch size (default: 128)",
     )
     parser.add_argument(
-        "--inference", action="store_true", help="time inference, not a training step"
+        "--inference", action="store_true", help="time inference instead of training steps"
     )
     parser.add_argument(
         "--compare",
@@ -47,24 +47,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--suite",
         choices=("gpu",),
-        help="check and time every CUDA kernel, training steps and PyTorch's; needs --json FILE",
+        help="check and time every CUDA kernel, and training steps; needs --json FILE",
     )
     parser.add_argument(
         "--checks",
         action="store_true",
-        help="in the suite also run the GPU tests, overfit eight images in each precision, and "
-        "run compute-sanitizer; needs a checkout of the repository",
+        help="with --suite: also run the GPU tests, overfit eight images in each precision, and "
+        "run compute-sanitizer; needs a clone of the repository",
     )
     parser.add_argument(
         "--data",
         metavar="DATA",
-        help="time loading these images, not a network; with --suite, train on them",
+        help="time the loading of these images instead of a network; with --suite, train on them",
     )
     parser.add_argument(
         "--accuracy",
         action="store_true",
-        help="with --data: train on it for --minutes each with minialex's defaults, the same "
-        "network and half a ResNet-18 in PyTorch; beside them HOG and an SVM",
+        help="with --data: compare accuracies after --minutes of training: minialex's defaults, "
+        "the same network and half a ResNet-18 in PyTorch, and HOG with an SVM",
     )
     parser.add_argument(
         "--fine-tune",
@@ -77,14 +77,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=2.0,
         metavar="M",
-        help="with --accuracy: minutes of each training (default: 2)",
+        help="with --accuracy: minutes per training run (default: 2)",
     )
     parser.add_argument(
         "--seeds",
         type=at_least(1),
         default=3,
         metavar="N",
-        help="with --accuracy: trainings of each method (default: 3)",
+        help="with --accuracy: training runs per method (default: 3)",
     )
     parser.add_argument(
         "--from",
@@ -113,7 +113,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="-",
         metavar="FILE",
-        help="JSON, in FILE or instead of the table",
+        help="print JSON instead of text, or write it to FILE",
     )
 
 
@@ -176,7 +176,9 @@ def _run_suite(json: str | None, checks: bool, data: str | None) -> int:
     from minialex.errors import InputError
 
     if json in (None, "-"):
-        raise InputError("the suite takes minutes and needs a file for its tables: add --json FILE")
+        raise InputError(
+            "the suite takes minutes and needs a file for its results: add --json FILE"
+        )
     device.check(0)
     plan = gpu.Plan(checks=checks, data=data)
     if checks or data is not None:  # these take as long as they take

@@ -12,16 +12,18 @@ EXAMPLES = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--backend", metavar="NAME", help="check one only (default: all available)")
     parser.add_argument(
-        "path", nargs="?", metavar="PATH", help="check this data set instead, also as --data PATH"
+        "--backend", metavar="NAME", help="check only this one (default: all available)"
+    )
+    parser.add_argument(
+        "path", nargs="?", metavar="PATH", help="check this data set instead (or --data PATH)"
     )
     parser.add_argument("--data", metavar="PATH", help=argparse.SUPPRESS)
     parser.add_argument(
         "--size",
         type=at_least(1),
         metavar="N",
-        help="with PATH: count images smaller than this, the side that a model resizes to",
+        help="with PATH: report images smaller than this, the size that a model resizes to",
     )
     add_json(parser)
 
@@ -30,10 +32,10 @@ def run(
     path: str | None, backend: str | None, data: str | None, size: int | None, json: bool
 ) -> int:
     if path is not None and data is not None:
-        raise InputError(f"{path} and --data {data} both name a data set to check: give one")
+        raise InputError(f"{path} and --data {data} are both data sets to check: give only one")
     data = path if data is None else data
     if data is None and size is not None:
-        raise InputError("--size needs PATH: name the data set to check")
+        raise InputError("--size needs PATH: give the data set to check")
     if data is not None and backend is not None:
         raise InputError(f"--backend cannot be used with a data set ({data}): leave one out")
     if data is not None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 PHOTOS = "image files, folders of images, or shapes:N for N built-in drawings"
 
-_MODEL_FILE = "run folder, weight file or kept weights (default: the newest run in runs/)"
+_MODEL_FILE = "run folder, weight file or name of kept weights (default: newest run in runs/)"
 _OWN_MODEL = "own_model"
 
 
@@ -46,7 +46,7 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
 
 
 def with_device_config(arguments: dict[str, Any]) -> dict[str, Any]:
-    """`arguments` with the options of `add_device_options`, if it has them, as one value."""
+    """`arguments` with the options of `add_device_options`, if any, as one value."""
     if not arguments.pop("has_device_options", False):
         return arguments
     from minialex.parallel import DeviceConfig
@@ -56,17 +56,17 @@ def with_device_config(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def add_own_model(parser: argparse.ArgumentParser) -> None:
-    """--model, for weights of a network that is not one of minialex."""
+    """--model, for weights of a network that minialex does not have."""
     parser.add_argument(
         "--model",
         dest=_OWN_MODEL,
         metavar="FILE.py:NAME",
-        help="your own network's code, for weights of it; the code is run",
+        help="code of the network, if it is your own (the code is run)",
     )
 
 
 def with_own_model(arguments: dict[str, Any]) -> dict[str, Any]:
-    """`arguments` without the option of `add_own_model`; the network is known from then on."""
+    """`arguments` without the option of `add_own_model`, whose network is registered."""
     own = arguments.pop(_OWN_MODEL, None)
     if own is not None:
         from minialex import models
@@ -77,7 +77,7 @@ def with_own_model(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 class _IfGiven(argparse.Action):
-    """Stores a value; an optional positional one that is absent does not undo an option's."""
+    """Stores a value, unless an absent optional positional would undo an option's."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
         if values is not None:
@@ -89,7 +89,7 @@ def add_model_path(parser: argparse.ArgumentParser) -> None:
     add_own_model(parser)
     either: dict[str, Any] = {"type": Path, "metavar": "PATH", "action": _IfGiven}
     parser.add_argument("model_file", nargs="?", help=_MODEL_FILE, **either)
-    parser.add_argument("--model-file", help=argparse.SUPPRESS, **either)  # as other commands say
+    parser.add_argument("--model-file", help=argparse.SUPPRESS, **either)  # as in other commands
 
 
 def add_model_file(parser: argparse.ArgumentParser) -> None:
@@ -112,7 +112,7 @@ def add_model_files(parser: argparse.ArgumentParser) -> None:
         "--weights",
         type=ListOf(Number(float)),
         metavar="W,W",
-        help="weights of several models in the average (default: equal)",
+        help="weight of each model in the average (default: equal)",
     )
 
 
@@ -158,7 +158,7 @@ def load_all(
 ) -> "Classifier | Ensemble":
     """One classifier, or an ensemble of several."""
     if model_files is None and weights is not None:
-        raise InputError("--weights needs several --model-file: name the networks to average")
+        raise InputError("--weights needs several --model-file: give the models to average")
     if model_files is None or (len(model_files) == 1 and weights is None):
         return load(model_files[0] if model_files else None, device_config)
     from minialex.inference.ensemble import load_ensemble
@@ -171,7 +171,7 @@ def newest_run(root: Path) -> Path:
     weights = [*root.glob("*/last.safetensors"), *root.glob("*/best.safetensors")]
     if not weights:
         raise InputError(
-            f"no run in {root}/: name a run folder or a weight file with --model-file, or train a "
+            f"no run in {root}/: give a run folder or a weight file with --model-file, or train a "
             "network with `minialex train`"
         )
     return max(weights, key=lambda path: path.stat().st_mtime_ns).parent

@@ -21,7 +21,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a folder, archives, a list of labels, a packed data set, or shapes:N",
     )
     parser.add_argument(
-        "--figure", type=Path, metavar="PNG", help="contact sheet: a few images of each class"
+        "--figure",
+        type=Path,
+        metavar="PNG",
+        help="write a contact sheet: a few images of each class",
     )
     add_workers(parser)
     add_json(parser)
@@ -50,11 +53,11 @@ def run(words: list[str], figure: Path | None, workers: int | None, json: bool) 
 
 
 def _path(words: list[str]) -> str:
-    """The data set named; earlier versions wanted the word `info` before it."""
+    """The data set given; earlier versions required the word `info` before it."""
     if len(words) == 1:
         return words[0]
     if len(words) == 2 and words[0] == "info":
         return words[1]
     raise InputError(
-        f"minialex data describes one data set and was given {len(words)} names: {', '.join(words)}"
+        f"minialex data describes one data set, but {len(words)} were given: {', '.join(words)}"
     )

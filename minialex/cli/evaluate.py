@@ -51,18 +51,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--find-weights",
         metavar="DATA",
-        help="find the weights of several models that minimise the top-5 error on these images; "
-        "evaluate on other images",
+        help="find the weight of each model that minimises the top-5 error on these images; "
+        "then evaluate on different ones",
     )
     parser.add_argument(
         "--batch-size",
         type=at_least(1),
         default=128,
         metavar="N",
-        help="images at a time (default: 128)",
+        help="images per batch (default: 128)",
     )
     parser.add_argument(
-        "--by-class", action="store_true", help="also the accuracy of each class, the lowest first"
+        "--by-class",
+        action="store_true",
+        help="also print the accuracy of each class, lowest first",
     )
     parser.add_argument(
         "--predictions",
@@ -94,7 +96,7 @@ def run(
     if predictions is not None:
         require_kind(predictions)
         if crops == "both":
-            raise InputError("--predictions has one row an image: choose --crops 1 or --crops 10")
+            raise InputError("--predictions has one row per image: choose --crops 1 or --crops 10")
     classifier = load_all(model_file, weights, device_config)
     if find_weights is not None:
         if not isinstance(classifier, Ensemble) or weights is not None:
@@ -162,7 +164,7 @@ def _print(results: "list[Evaluation]", of_classes: "list[list[ClassResult]]") -
 
 
 class _Watch:
-    """Is shown images as they are judged: writes a row for each and counts them by class."""
+    """Called with the results of each batch: writes a row per image and counts them by class."""
 
     def __init__(self, class_names: Sequence[str], file: "PredictionFile | None"):
         import numpy as np

@@ -26,11 +26,11 @@ class Item:
 
 
 class Photos:
-    """The images that a command was given: each that can be read has a row, in order.
+    """The images given to a command; each readable one gets a row, in order.
 
-    What cannot be read is named on standard error and the others are answered, unless it is all
-    that was asked for; `exit_code` then says so. A drive that is gone ends them early. `complete`
-    is False once it was the drive that failed: another time there may be more.
+    Unreadable ones are reported on standard error and set `exit_code`, unless nothing else was
+    given, which is an error. A failing drive ends the iteration early and sets `complete` to False:
+    another time there may be more images.
     """
 
     def __init__(self, names: Sequence[str]):
@@ -46,7 +46,7 @@ class Photos:
                 self._skip(_sentence(error, name))
 
     def _skip(self, what: str) -> None:
-        if what not in self._said:  # they may be read several times
+        if what not in self._said:  # images may be read several times
             print(f"skipped: {what}", file=sys.stderr)
         self._said.add(what)
         self.exit_code = 1
@@ -81,7 +81,7 @@ class Photos:
                         left = len(self.items) - number
                         self._skip(
                             f"{left:,} more images: the drive failed for the last "
-                            f"{patience.failures}, see that it works"
+                            f"{patience.failures}, check that it works"
                         )
                         break
             if found:
@@ -104,7 +104,7 @@ def _sentence(error: Exception, name: str) -> str:
 
 
 def listed(name: str, say: Callable[[str], object] = lambda _: None) -> list[Item]:
-    """The images behind one name on the command line; `say` is told what a folder leaves out."""
+    """The images for one name on the command line; `say` gets what a folder leaves out."""
     from minialex.data.decode.images import load_resized
     from minialex.data.remarks import Remarks
     from minialex.data.sources.open import is_builtin

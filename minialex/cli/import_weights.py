@@ -1,4 +1,4 @@
-"""import the weights of another program (PyTorch, ONNX, Caffe, ...)"""
+"""import weights from another program (PyTorch, ONNX, Caffe, ...)"""
 
 import argparse
 import shlex
@@ -10,24 +10,24 @@ EXAMPLES = ("minialex import shapes.safetensors --out runs/imported",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, metavar="FILE", help="weights of another program")
+    parser.add_argument("file", type=Path, metavar="FILE", help="weight file of another program")
     parser.add_argument(
         "--as",
         dest="as_model",
         metavar="MODEL",
-        help="the network whose weights these are (default: as the file says)",
+        help="network that the weights are for (default: from the file)",
     )
     parser.add_argument(
         "--definition",
         type=Path,
         metavar="FILE",
-        help="file that describes the layers, if the weights lack it (Caffe's prototxt)",
+        help="file that describes the layers, if the weight file does not (Caffe's prototxt)",
     )
     parser.add_argument(
         "--mean",
         type=Path,
         metavar="PATH",
-        help="mean image (Caffe's mean.binaryproto), or training images to measure it on",
+        help="mean image (Caffe's mean.binaryproto), or training images to compute it from",
     )
     parser.add_argument(
         "--colours",

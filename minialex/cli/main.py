@@ -4,7 +4,7 @@ Exit codes: 0 success; 1 a check failed, some of several images could not be rea
 NaN or infinite; 2 bad input; 130, 143, 138 and 129 stopped by Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP.
 A traceback is a bug.
 
-Everything that takes time to import is imported once a Ctrl-C is taken care of.
+Slow imports happen only after Ctrl-C is handled.
 """
 
 import errno
@@ -18,7 +18,7 @@ from itertools import pairwise
 from minialex.errors import InputError, TrainingError, unknown
 from minialex.utils.ctrl_c import never_ignored
 
-# System errors that a user can cause and cure; any other OSError is a bug.
+# System errors that a user can cause and fix; any other OSError is a bug.
 _USER_ERRORS = {
     errno.EACCES,
     errno.EDQUOT if hasattr(errno, "EDQUOT") else errno.ENOSPC,
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _streams() -> Iterator[None]:
-    """Output that goes nowhere where there is none: under pythonw, or as some services start."""
+    """Discard output if there are no streams: under pythonw, or in some services."""
     with ExitStack() as stack:
         for name, redirect in (("stdout", redirect_stdout), ("stderr", redirect_stderr)):
             if getattr(sys, name) is None:
@@ -88,12 +88,11 @@ def _main(argv: Sequence[str] | None) -> int:
 
 
 def _refuse_empty(words: Sequence[str]) -> None:
-    """An empty word would mean the current folder to some options, and nothing to others."""
+    """Raise InputError for an empty word: some options would take it for the current folder."""
     for before, word in pairwise(["minialex", *words]):
         if word == "" or (word.startswith("--") and word.endswith("=")):
             raise InputError(
-                f"the argument {word or 'after ' + before} is empty: is a variable of the shell "
-                "not set?"
+                f"the argument {word or 'after ' + before} is empty: is a shell variable not set?"
             )
 
 
@@ -103,7 +102,7 @@ def _complain(sentence: str, code: int) -> int:
 
 
 def _sentence(error: Exception) -> str | None:
-    """What went wrong, in words for the user; None if the error is a bug."""
+    """What went wrong, in a sentence for the user; None if the error is a bug."""
     if isinstance(error, MemoryError):
         return f"not enough memory ({error or 'allocation failed'}): use a smaller --batch-size"
     if not isinstance(error, OSError) or error.errno is None:

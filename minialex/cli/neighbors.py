@@ -33,7 +33,7 @@ EXAMPLES = (
     "--figure near.png",
 )
 
-_QUERY_BYTES = 256 << 20  # of vectors: the features of 16,000 queries, or the pixels of 1,300
+_QUERY_BYTES = 256 << 20  # for vectors: the features of 16,000 queries, or the pixels of 1,300
 _MOST_DRAWN = 200  # queries in a picture
 
 
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--index",
         type=Path,
         metavar="NPZ",
-        help="file that keeps the folder's features between calls",
+        help="cache file for the folder's features",
     )
     parser.add_argument(
         "--figure", type=Path, metavar="FILE", help="picture to write: .png, .svg or .pdf"
@@ -96,8 +96,8 @@ def run(
     given, searched = Photos(photos), Photos([where])
     if figure is not None and len(given.items) > _MOST_DRAWN:
         raise InputError(
-            f"--figure draws a row for each query, at most {_MOST_DRAWN}, and "
-            f"{len(given.items):,} were given: leave it out, or name fewer"
+            f"--figure draws a row for each query, at most {_MOST_DRAWN}, but "
+            f"{len(given.items):,} were given: leave it out, or give fewer"
         )
     itself = {_full(item.name) for item in given.items}
     left_out = [item.name for item in searched.items if _full(item.name) in itself]
@@ -135,9 +135,9 @@ def run(
 def _passes(
     given: Photos, classifier: "Classifier", by: str, pictures: "list[np.ndarray] | None"
 ) -> "Iterator[tuple[list[str], np.ndarray]]":
-    """Names and vectors (Q, D) of as many queries as memory is set aside for, and the next ones.
+    """Names and vectors (Q, D) of the queries, in groups that fit into `_QUERY_BYTES`.
 
-    The folder is read once for each; `pictures` gets the images of all.
+    The folder is read once per group; `pictures` collects the images of all queries.
     """
     import numpy as np
 
@@ -186,7 +186,7 @@ class _Search:
                 if self.searched.complete:
                     self.index.save(self.path)
                 else:
-                    said = f"{self.path} is not written: the drive failed, and images are missing"
+                    said = f"{self.path} was not written: the drive failed, and images are missing"
                     print(said, file=sys.stderr)
                 return best.rows()
         if self.index is None:
@@ -196,7 +196,7 @@ class _Search:
         return best.rows()
 
     def _read(self, best: "neighbors.Nearest") -> "tuple[list[str], list[np.ndarray]]":
-        """Names and vectors of all readable images, which are kept for an index only."""
+        """Names and vectors of all readable images, kept only if there is an index."""
         from minialex.inference import neighbors
         from minialex.utils.progress import Progress
 

@@ -50,11 +50,11 @@ COMMANDS = {
     "bench": bench,
 }
 
-_WIDTH = 80  # of the help at most: long lines are hard to read
+_WIDTH = 80  # columns of help at most: long lines are hard to read
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
-    """Help in lines that fit the terminal, and 80 columns."""
+    """Formats help for the width of the terminal, at most 80 columns."""
 
     def __init__(self, prog: str, **options: Any):
         width = min(_WIDTH, shutil.get_terminal_size().columns) - 2
@@ -92,7 +92,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def _unrecognised(word: str, command: Parser) -> InputError:
-    """An error for a word that a command does not take, with the option that is nearest."""
+    """The error for a word that a command does not take, with the nearest option."""
     near: list[str] = []
     if word.startswith("-"):
         options = re.findall(r"(?<![\w-])--?[a-z][a-z-]*", command.format_usage())
@@ -102,7 +102,7 @@ def _unrecognised(word: str, command: Parser) -> InputError:
 
 
 def parser(only: str | None = None) -> Parser:
-    """The whole command line, or with `only` the options of that command alone.
+    """The parser of the whole command line, or with `only`, of that command alone.
 
     Some commands' options come from the library, which takes half a second to import.
     """
@@ -129,7 +129,7 @@ def parser(only: str | None = None) -> Parser:
 
 
 def _example(command: str) -> str:
-    """A command in lines of a shell, broken before options."""
+    """A command as shell lines, broken before options."""
     first, *options = re.split(r" (?=--)", command)
     lines = [f"  {first}"]
     for option in options:

@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out",
         type=Path,
         metavar="FILE",
-        help="write a row for each image instead, as they are read: .csv or .jsonl",
+        help="write a row for each image to this file instead: .csv or .jsonl",
     )
     add_device_options(parser)
     add_json(parser)
@@ -105,7 +105,7 @@ def run(
 
 
 def _row(name: str, predictions: "list[Prediction]") -> dict[str, Any]:
-    """A row of --out: the first class, and the next ones in columns of their own."""
+    """A row of --out: the most probable class, and the next ones in columns of their own."""
     first, *others = predictions
     row: dict[str, Any] = {
         "file": name,

@@ -1,4 +1,4 @@
-"""decode and resize a data set once, so that training need not decode its files"""
+"""decode and resize a data set once, so that training does not have to"""
 
 import argparse
 import shlex
@@ -45,7 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="fraction held out if the source has no validation images (default: 0.1)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="random seed of the held-out images"
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="random seed for the held-out images (default: 0)",
     )
     parser.add_argument(
         "--max-left-out",

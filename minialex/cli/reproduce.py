@@ -1,6 +1,6 @@
 """run the paper's experiments and write a report with the published numbers
 
-Each experiment is a module of minialex.experiments.paper. Finished results are kept in --out and
+Each experiment is a module of minialex.experiments.paper. Finished results are stored in --out and
 reused.
 """
 
@@ -41,23 +41,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--scale",
         default="small",
         help="small (default; hours on a CPU, less on a GPU), full (as in the paper), or tiny (two "
-        "minutes, only to test the programs)",
+        "minutes, only to test that everything runs)",
     )
     parser.add_argument(
         "--out",
         type=Path,
         default=Path("runs/paper"),
         metavar="DIR",
-        help="folder of results and report (default: runs/paper)",
+        help="folder for results and report (default: runs/paper)",
     )
-    parser.add_argument("--seeds", type=at_least(1), metavar="N", help="seeds for each variant")
-    parser.add_argument("--epochs", type=at_least(1), metavar="N", help="epochs of each run")
+    parser.add_argument(
+        "--seeds", type=at_least(1), metavar="N", help="number of seeds per variant"
+    )
+    parser.add_argument("--epochs", type=at_least(1), metavar="N", help="epochs per run")
     parser.add_argument(
         "--pretrain",
         metavar="PATH",
-        help="more classes to pre-train on (default: built-in drawings)",
+        help="data set with more classes, to pre-train on (default: built-in drawings)",
     )
-    parser.add_argument("--report-only", action="store_true", help="only write the report again")
+    parser.add_argument("--report-only", action="store_true", help="only rewrite the report")
     add_device_options(parser)
 
 
@@ -88,7 +90,7 @@ def run(
         print(f"report: {runner.report(out)}")
         return 0
     if scale == "full" and not data:
-        raise InputError("--scale full has no built-in data: name its images with --data")
+        raise InputError("--scale full has no built-in data: give its images with --data")
 
     def source(one: str) -> str:
         return one if is_builtin(one) else str(existing_folder(one))

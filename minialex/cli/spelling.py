@@ -1,4 +1,4 @@
-"""The library's sentences in the words of the command line, where its arguments are options."""
+"""Rewrites the library's messages for the command line, where arguments are options."""
 
 import re
 from argparse import ArgumentParser
@@ -8,7 +8,7 @@ _VALUE = r"""("[^"]*"|'[^']*'|\[[^\]]*\]|[\w./-]+)"""
 
 
 def option_names(command: ArgumentParser) -> dict[str, str]:
-    """The first option for each argument that a command has options for."""
+    """The first option of each argument that is an option of the command."""
     return {one.dest: one.option_strings[0] for one in command._actions if one.option_strings}
 
 

@@ -23,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         default="alexnet",
         metavar="MODEL",
-        help="network (default: alexnet), FILE.py:FUNCTION, or a file that defines one: .cfg of "
-        "cuda-convnet, .prototxt of Caffe",
+        help="network (default: alexnet), FILE.py:FUNCTION, or a file that defines one: "
+        "cuda-convnet's .cfg or Caffe's .prototxt",
     )
     parser.add_argument("--variants", action="store_true", help="list all networks in a table")
     parser.add_argument(
@@ -57,13 +57,13 @@ def run(model: str, variants: bool, classes: int | None, option: list, json: boo
 
 
 def _input_size(option: list) -> int | None:
-    """The only option that a file's network takes."""
+    """The only option for a network from a file."""
     from minialex.utils.arguments import integer
 
     options = dict(option)
     size = options.pop("input_size", None)
     if options:
-        raise InputError(f"a file's network takes input_size=N, not {min(options)}")
+        raise InputError(f"a network from a file takes only input_size=N, not {min(options)}")
     return None if size is None else integer(1).check("input_size", size)
 
 

@@ -1,6 +1,6 @@
 """train a network on your images, or on built-in ones
 
-The options are the arguments of `minialex.train`; one that is not given is left to it.
+The options are the arguments of `minialex.train`, which has their defaults.
 """
 
 import argparse
@@ -49,12 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--folds",
         type=at_least(2),
         metavar="K",
-        help="cross-validation: train K networks, each judged on the images that it has not seen",
+        help="cross-validation: train K networks, each evaluated on the images it has not seen",
     )
     other.add_argument(
         "--find-lr",
         action="store_true",
-        help="suggest a learning rate: 100 steps with a rising one; nothing is kept",
+        help="suggest a learning rate from 100 steps with a rising one; nothing is saved",
     )
     add_json(parser)
     parser.add_argument("--verbose", action="store_true", help="print layer statistics too")

@@ -1,7 +1,7 @@
 """list the weights that are kept by name, or keep those of a run
 
-`minialex train --keep NAME` keeps them at the end of a training. A kept name stands wherever a
-weight file does: `--from NAME`, `--model-file NAME`, `minialex.load("NAME")`.
+`minialex train --keep NAME` keeps them at the end of training. The name can be used wherever a
+weight file can: `--from NAME`, `--model-file NAME`, `minialex.load("NAME")`.
 """
 
 import argparse
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--keep",
         nargs=2,
         metavar=("RUN", "NAME"),
-        help="keep the best weights of this run folder, or a weight file, by this name",
+        help="keep the best weights of this run folder, or a weight file, under this name",
     )
     add_own_model(parser)
     add_json(parser)

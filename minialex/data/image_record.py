@@ -1,10 +1,10 @@
-"""What a network's weights remember of its images: the held-out ones, and those trained on.
+"""The record of images stored with a network's weights: the held-out ones, and those trained on.
 
-Where the held-out images were drawn from a folder, the folder alone cannot tell them: it may have
-been copied, or changed since. So the weights carry a list of them, and a sample of the training
-images to recognise these by. An image is recognised by its content's digest; by name and size where
-reading all contents would take long; and by name alone where nothing is known of the content, as in
-a packed set of an older version.
+If the held-out images were drawn at random from a folder, the folder alone cannot tell which they
+were: it may have been copied or changed since. So the weights carry a list of them, and a sample of
+the training images to recognise these by. An image is recognised by the digest of its content; by
+name and size where reading all contents would take long; and by name alone if nothing is known
+about the content, as in packed sets of older versions.
 """
 
 import hashlib
@@ -28,15 +28,16 @@ Form = Literal["NFC", "NFD"]
 _CONTENTS = 64  # images of each part whose contents are in a fingerprint, at every start
 _VERSION = "2:"  # of fingerprints
 
+
 NEW, HELD_OUT, TRAINED_ON = 0, 1, 2
 
-# what an image is known by, or that only its name is one of the run's
+# how an image was recognised; _OTHER: it has a listed name, but is another image
 _NOTHING, _OTHER, _SIZE, _NAME, _CONTENT = range(5)
 
 
 @dataclass(frozen=True)
 class Matched:
-    """What a record knows of a data set's images."""
+    """What a record says about a data set's images."""
 
     parts: np.ndarray  # NEW, HELD_OUT or TRAINED_ON for each: int8 (N,)
     unlearnt: np.ndarray  # whether the network was certainly not trained on it: bool (N,)
@@ -71,7 +72,7 @@ class ImageRecord:
         return len(self.trained_on) == self.trained_on_images
 
     def with_earlier(self, earlier: "ImageRecord") -> "ImageRecord":
-        """This record with the images of an earlier one that are gone, of the same run."""
+        """This record with the images that an earlier record of the same run has and it lacks."""
         held_out = tuple(sorted({*self.held_out, *earlier.held_out}))
         trained_on = tuple(sorted({*self.trained_on, *earlier.trained_on}))
         images = len(trained_on)
@@ -87,7 +88,7 @@ class ImageRecord:
         return np.array([name is not None and composed(name) in names for name in own], bool)
 
     def match(self, dataset: Dataset, *, own: bool = False) -> Matched:
-        """Recognise the images of `dataset`; `own`: it is the data that the run was started on."""
+        """Recognise the images of `dataset`; `own` if it is the data that the run started on."""
         parts = np.zeros(len(dataset), np.int8)
         known_by = np.zeros(len(dataset), np.int8)
         for index in range(len(dataset)):
@@ -101,7 +102,7 @@ class ImageRecord:
         return Matched(parts, self._unlearnt(parts, own), by_name)
 
     def _match(self, dataset: Dataset, index: int, own: bool) -> tuple[int, int]:
-        """-> part, and by what the image is known."""
+        """-> the image's part, and how it was recognised."""
         name = dataset.image_name(index)
         if name is None:
             return NEW, _NOTHING
@@ -130,7 +131,7 @@ class ImageRecord:
         return (parts.pop() if len(parts) == 1 else NEW), max(by for _, by in may_be)
 
     def _enough(self, parts: np.ndarray, count: int) -> bool:
-        """Whether as many images are known as would be in a part of the run's data."""
+        """Whether enough images are recognised for a part of the run's data."""
         listed = len(self.held_out) + len(self.trained_on)
         share = listed / max(1, self.held_out_images + self.trained_on_images)
         return 2 * int(np.sum(parts != NEW)) >= min(share * count, listed)
@@ -170,7 +171,7 @@ class ImageRecord:
 
 
 def record(splits: Splits) -> ImageRecord | None:
-    """The record of a run on `splits`; None where images have no names of their own."""
+    """The record of a run on `splits`; None if its images have no names."""
     train, val = splits.train, splits.val
     if any(part.image_name(0) is None for part in (train, val) if len(part)):
         return None
@@ -184,7 +185,7 @@ def record(splits: Splits) -> ImageRecord | None:
 
 
 def stored_record(about: dict[str, Any]) -> ImageRecord | None:
-    """The record in what weights remember of their data; older versions kept none."""
+    """The record in the metadata of weights; older versions kept none."""
     found = about.get("images")
     if not isinstance(found, dict):
         return None
@@ -236,9 +237,9 @@ def _digest_or_none(dataset: Dataset, index: int) -> str:
 
 
 def _alike(size: str, found: str, listed_size: str, listed: str) -> int:
-    """Whether an image may be the listed one of its name: _OTHER, or what it is known by."""
+    """Whether an image may be the one listed under its name: _OTHER, or how it is recognised."""
     if "-" not in (found, listed):
-        return _OTHER  # equal ones are known by then
+        return _OTHER  # equal ones were recognised before
     if "-" in (size, listed_size):
         return _NAME
     return _SIZE if size == listed_size else _OTHER
@@ -247,9 +248,9 @@ def _alike(size: str, found: str, listed_size: str, listed: str) -> int:
 def fingerprint(splits: Splits, form: Form = "NFC") -> str | None:
     """A digest of all names and labels, of some sizes and contents, and of all packed pixels.
 
-    None where images have no names; `form` is the form of Unicode that they are in. Two data sets
-    with the same one are trained on to the same bits, unless an image that is not sampled was
-    replaced by one of its name.
+    None if images have no names; `form` is the names' Unicode form. Training on two data sets with
+    equal fingerprints gives the same bits, unless an image that is not sampled was replaced by
+    another of the same name.
     """
     found = _names_and_sizes(splits, form)
     if found is None:
@@ -263,8 +264,8 @@ def fingerprint(splits: Splits, form: Form = "NFC") -> str | None:
 
 
 def same_data(stored: str | None, splits: Splits) -> bool:
-    """Whether a run's stored fingerprint is that of these data, as far as it tells."""
-    # older versions looked at less, and took names as macOS writes them
+    """Whether a run's stored fingerprint matches these data."""
+    # fingerprints of older versions covered less, and used names as macOS writes them
     tell = _names_and_sizes if stored is not None and stored[:2] != _VERSION else fingerprint
     forms: tuple[Form, ...] = ("NFC", "NFD")
     return any(stored == tell(splits, form) for form in forms)

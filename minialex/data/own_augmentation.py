@@ -39,8 +39,8 @@ class Augmentation:
             found = np.shape(made), getattr(made, "dtype", type(made).__name__)
             if found != (image.shape, image.dtype):
                 raise InputError(
-                    f"the augmentation {self.source} gives {found[1]} {found[0]}: it must give "
-                    f"{image.dtype} {image.shape}, as it gets"
+                    f"the augmentation {self.source} returned {found[1]} {found[0]}: it must "
+                    f"return {image.dtype} {image.shape}, like its input"
                 )
             row[...] = made
         return out
@@ -52,7 +52,7 @@ PLUGINS: Registry[Augmentation] = Registry("augmentation", "--augment", {}, Augm
 def register(name: str, function: Function) -> None:
     """Make `function(image, draw)` the augmentation called `name` in this process.
 
-    A package offers one by an entry point of the group "minialex.augmentations".
+    A package can provide one through an entry point of the group "minialex.augmentations".
     """
     PLUGINS.register(name, function)
 

@@ -29,7 +29,7 @@ class Preprocessing:
         size = self.recipe.resize
         if self.statistics.mean.shape[:2] != (size, size):
             raise InputError(
-                f"the mean image is {self.statistics.mean.shape} but the recipe resizes to {size}: "
+                f"the mean image is {self.statistics.mean.shape}, but the recipe says {size}: "
                 "the weight file is inconsistent"
             )
         if self.recipe.warps and self.statistics.mean.shape[2] != 3:
@@ -41,11 +41,11 @@ class Preprocessing:
     def host_images(
         self, images: np.ndarray, positions: np.ndarray, *, seed: int, epoch: int
     ) -> np.ndarray:
-        """What `training_input` takes for a whole batch of resized images, uint8 (N, S, S, 3).
+        """The input of `training_input` for a batch of resized images, uint8 (N, S, S, 3).
 
-        They are the images themselves, changed by a function of the user's own if there is one, or
-        (N, crop, crop, 3) where the recipe warps them: crops, not yet mirrored, of drawn size,
-        angle and colours, partly erased and mixed.
+        The images themselves, changed by the user's own function if there is one; or, if the recipe
+        warps them, (N, crop, crop, 3): crops, not yet mirrored, of random size, angle and colours,
+        partly erased and mixed.
         """
         recipe = self.recipe
         if recipe.augment:
@@ -74,9 +74,9 @@ class Preprocessing:
     ) -> Array:
         """Crops, mirrors and colour shifts (section 4.1): (N, S, S, 3) -> (N, crop, crop, 3).
 
-        `images` are some of those that `host_images` gave, `positions` their positions in the
-        epoch's order, `noise` the strength of the colour shift; the draws depend on these, the seed
-        and the epoch alone.
+        `images` are some of those that `host_images` returned, `positions` their positions in the
+        epoch's order, `noise` the strength of the colour shift; the draws depend only on these, the
+        seed and the epoch.
         """
         draws, scale = self.training_draws(positions, seed=seed, epoch=epoch, noise=noise)
         return self._crops(b, images, draws, scale, dtype, self.training_mean)
@@ -84,9 +84,9 @@ class Preprocessing:
     def training_draws(
         self, positions: np.ndarray, *, seed: int, epoch: int, noise: float
     ) -> tuple[Draws, float]:
-        """The random draws for what `host_images` gave, and the factor that scales values."""
+        """The random draws for what `host_images` returned, and the factor that scales values."""
         draws = self._paper_draws(positions, seed=seed, epoch=epoch, noise=noise)
-        if self.recipe.warps:  # images that are cut already
+        if self.recipe.warps:  # images that are cropped already
             corner = np.zeros(len(positions), np.int64)
             draws = Draws(corner, corner, draws.flip, draws.shift)
         return draws, 1 / (1 + noise) if self.recipe.colour_divide else 1.0
@@ -138,7 +138,7 @@ class Preprocessing:
 
     @cached_property
     def mean(self) -> np.ndarray:
-        """The mean image that is subtracted, (S, S, 3), or its mean colour everywhere."""
+        """What is subtracted, (S, S, 3): the mean image, or its mean colour everywhere."""
         mean = self.statistics.mean
         if self.recipe.mean_window == "colour" and np.any(mean != mean[0, 0]):
             return np.full_like(mean, mean.mean(axis=(0, 1)))
@@ -146,10 +146,10 @@ class Preprocessing:
 
     @cached_property
     def training_mean(self) -> np.ndarray:
-        """What is subtracted from what `host_images` gave: the mean, or its central window.
+        """What is subtracted from the output of `host_images`: the mean, or its central window.
 
-        Where a drawn crop's pixels were in its image is nothing that the mean image could be read
-        at, so warped crops take the window that test images have, whatever `mean_window` says.
+        The pixels of a warped crop have no matching pixels in the mean image, so warped crops use
+        the window that test images have, whatever `mean_window` says.
         """
         if not self.recipe.warps:
             return self.mean

@@ -1,4 +1,4 @@
-"""What the reader of a data set left out, and what the set lacks: told by every command."""
+"""What the reader of a data set left out, and what the set lacks; every command prints it."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ _SHOWN = 3
 
 
 class Reason(NamedTuple):
-    """What is left out, and the advice; `lost` where pictures are missed by it."""
+    """Why files are left out, with advice; `lost` if images are missed because of it."""
 
     text: str
     lost: bool
@@ -35,7 +35,7 @@ class Remarks:
         self.lacking += sentences
 
     def add(self, other: "Remarks") -> None:
-        """Take over the remarks on a part."""
+        """Add the remarks on a part."""
         for reason, count in other.counts.items():
             self.counts[reason] = self.counts.get(reason, 0) + count
             names = self.names.setdefault(reason, [])
@@ -43,17 +43,17 @@ class Remarks:
         self.lacking += other.lacking
 
     def add_some(self, other: "Remarks", reasons: Sequence[Reason]) -> None:
-        """Take over what was left out for one of these reasons."""
+        """Add what was left out for one of these reasons."""
         for reason in reasons:
             for name in other.names.get(reason, ()):
                 self.leave_out(reason, name)
 
     def lines(self, shown: int = _SHOWN) -> list[str]:
-        """A line for each reason, with a few names, and one for whatever is lacking."""
+        """A line for each reason, with a few names, and one for each thing that is lacking."""
         return [*(self._line(reason, shown) for reason in self.counts), *self.lacking]
 
     def problems(self) -> list[str]:
-        """The lines that tell of pictures which are probably missed."""
+        """The lines about images that are probably missing."""
         lost = [self._line(reason, _SHOWN) for reason in self.counts if reason.lost]
         return [*lost, *self.lacking]
 
@@ -73,7 +73,7 @@ class Remarks:
 
 
 class _Nothing(Remarks):
-    """No remarks, and none can be added: many data sets share them."""
+    """No remarks, and none can be added: many data sets share this object."""
 
     def _refuse(self, *_: Any, **__: Any) -> None:
         raise TypeError("the remarks of a data set without any are shared: make Remarks() to add")

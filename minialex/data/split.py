@@ -1,4 +1,4 @@
-"""Holding images out for validation, where a data set has no part of its own for it."""
+"""Holds out images for validation if a data set has no validation part."""
 
 import hashlib
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from minialex import rng
 from minialex.data.dataset import Dataset, Splits, subset
 from minialex.errors import InputError
 
-SEED, VAL_FRACTION = 0, 0.1  # where none are given
+SEED, VAL_FRACTION = 0, 0.1  # defaults
 
 
 def split(dataset: Dataset, val_fraction: float, seed: int) -> Splits:
@@ -27,8 +27,8 @@ def hold_out(
     names; of two or more images at least one is held out and at least one is not.
     """
     # A threshold on the digest would never move an image when another is added or deleted, but of
-    # 20 images it holds out anything from 1 to 5. By rank the number is right, and such a change
-    # moves at most one other image, the one at the border; runs keep the list of theirs anyway.
+    # 20 images it would hold out anything from 1 to 5. Ranking gives the right number, and such a
+    # change moves at most one other image, the one at the border; runs store their lists anyway.
     if not 0 <= val_fraction < 1:
         raise InputError(
             f"val_fraction is {val_fraction}: give the share of images to hold out, from 0 to "
@@ -60,7 +60,7 @@ def fold_of(dataset: Dataset, number: int, folds: int, seed: int) -> Splits:
 
 
 def split_by_position(dataset: Dataset, val_fraction: float, seed: int) -> Splits:
-    """The split of runs that older versions stored: by each image's position in its class."""
+    """The split of runs by older versions: by each image's position in its class."""
     held_out = np.zeros(len(dataset), bool)
     labels = dataset.labels
     by_class = np.argsort(labels, kind="stable")

@@ -14,7 +14,7 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of a training set with values 0 to 255 (paper, sections 2 and 4.1)."""
+    """Statistics of a training set with values 0 to 255 (paper, sections 2 and 4.1)."""
 
     mean: np.ndarray  # float32 (S, S, C): C is 3, but 20 for stacks of optical flow
     colour_std: np.ndarray  # float64 (C,), ascending: square roots of the covariance's eigenvalues
@@ -50,7 +50,7 @@ def measure(
         if progress is not None:
             progress(len(batch))
     if not count:
-        raise InputError(f"{dataset.name!r} holds no image to measure")
+        raise InputError(f"{dataset.name!r} has no image to measure")
     return from_sums(total, products, count)
 
 

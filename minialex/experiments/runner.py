@@ -69,7 +69,7 @@ def report(out: Path, log: Callable[[str], None] = print) -> Path:
         )
     chapters, experiments = [], registry.experiments()
     if unknown := sorted(set(known) - set(experiments)):
-        log(f"not in the report: {', '.join(unknown)} (code of your own: name its file to add it)")
+        log(f"not in the report: {', '.join(unknown)} (code of your own: give its file to add it)")
     for experiment in experiments.values():
         if experiment.name in known:
             context = Context(known[experiment.name], out, report_only=True, log=log)

@@ -58,7 +58,7 @@ class Classifier:
     dtype: str = "float32"
 
     def __getstate__(self) -> dict[str, Any]:
-        """For pickle and copy: parameters on the host, and the configuration of the devices."""
+        """For pickle and copy: parameters on the host, and the device configuration."""
         params = map_tree(self.devices.to_numpy, self.params)
         return {**vars(self), "params": params, "devices": DeviceConfig.of(self.devices)}
 
@@ -75,7 +75,7 @@ class Classifier:
         return html((), list(self._described().items()))
 
     def _described(self) -> dict[str, str]:
-        """What it is, in a few short texts by name."""
+        """A few short texts that describe it, by name."""
         first = ", ".join(name[:24] for name in self.class_names[:_SHOWN])
         more = ", ..." if len(self.class_names) > _SHOWN else ""
         about, network = self.data.get("data"), self.model.network
@@ -89,7 +89,7 @@ class Classifier:
 
     @property
     def trained(self) -> TrainedModel:
-        """Network, weights, preprocessing and devices, as evaluation takes them."""
+        """Network, weights, preprocessing and devices, in the form that evaluation takes."""
         network = self.model.network
         return TrainedModel(network, self.params, self.preprocessing, self.devices, self.dtype)
 
@@ -103,10 +103,10 @@ class Classifier:
     ) -> list[list[Prediction]]:
         """The `top` most probable classes of each image, most probable first.
 
-        Images are paths, file objects, Pillow images or uint8 arrays (H, W, 3), one or any number
-        of them, also from an iterator: they are read and computed a few at a time. A folder stands
-        for the image files in it and below it, in the order of `inference.given_images.files_in`,
-        and "shapes:N" for N drawings.
+        Images are paths, file objects, Pillow images or uint8 arrays (H, W, 3): one or any number
+        of them, also from an iterator; they are processed a few at a time. A folder stands for the
+        image files in it and below it, in the order of `inference.given_images.files_in`, and
+        "shapes:N" for N drawings.
 
         An unreadable image among several gets an empty list and a warning that names it; a single
         unreadable image raises InputError or OSError.
@@ -160,7 +160,7 @@ class Classifier:
         dataset, labels = judged.dataset, self._labels(judged.dataset)
         batch_size = integer(1).check("batch_size", batch_size)
         workers = None if workers is None else integer(1).check("workers", workers)
-        self.preprocessing.views(crops)  # raises for a number of crops that there is not
+        self.preprocessing.views(crops)  # raises for an unsupported number of crops
         loader = Loader(dataset, self.preprocessing.recipe.image_size, workers=workers)
         with Progress(progress).bar("evaluating", len(dataset)) as bar:
             return evaluate_model(
@@ -187,12 +187,12 @@ class Classifier:
     ) -> None:
         """Write a weight file; with a training `state` and `tensors`, one to resume from.
 
-        With `half` the parameters are rounded to float16, which takes half the room. `accuracy` is
-        noted in it, for lists of weights.
+        With `half` the parameters are rounded to float16, which halves the file. `accuracy` is
+        stored in it, for lists of weights.
         """
         path = FilePath().check("path", path)
         if Path(path).is_dir():
-            raise InputError(f"{path} is a folder: name a file in it")
+            raise InputError(f"{path} is a folder: give a file in it")
         statistics = self.preprocessing.statistics
         weights = flatten(map_tree(self.devices.to_numpy, self.params))
         if half:
@@ -377,7 +377,7 @@ def from_checkpoint(
     b = devices.open(model.network)
     if not len(names) == len(ids) == model.classes:
         raise InputError(
-            f"{path} names {len(names)} classes and its network has {model.classes} outputs: "
+            f"{path} names {len(names)} classes, but its network has {model.classes} outputs: "
             "the file is damaged"
         )
     first = next(iter(stored.values()))["weight"]
@@ -410,7 +410,7 @@ def to_portable(classifier: Classifier) -> PortableModel:
 
 
 def _known_name(path: Path, network: Any) -> str | None:
-    """What `models.get` calls a network that its author plugged in; None for one of minialex."""
+    """The name by which `models.get` knows a plugged-in network; None for one of minialex."""
     if not isinstance(network, dict) or not isinstance(network.get("source"), str):
         return None
     return registry.require(path, str(network.get("name")), network["source"])
@@ -426,13 +426,13 @@ def require_described(path: Path, described: dict[str, Any], tensors: dict[str, 
     missing += [name for name in _FIXED if name not in tensors]
     if missing:
         raise InputError(
-            f"{path} has no {', no '.join(missing)}: a version of minialex before 0.1.0 wrote it, "
-            "whose files this one does not read, or it is damaged"
+            f"{path} has no {', no '.join(missing)}: it is damaged, or from before minialex 0.1.0, "
+            "whose files can no longer be read"
         )
 
 
 def _rounded(value: np.ndarray) -> np.ndarray:
-    """In float16, unless a number is too large for it."""
+    """The array in float16, unless a number is too large for it."""
     largest = np.finfo(np.float16).max
     return value if np.any(np.abs(value) > largest) else value.astype(np.float16)
 
@@ -441,7 +441,7 @@ def _tensor(path: Path, tensors: dict, key: str, shape: Shape) -> np.ndarray:
     found = tensors[key].shape if key in tensors else None
     if found != tuple(shape):
         raise InputError(
-            f"{path}: {key} is {found or 'missing'}, its model needs {tuple(shape)}: "
+            f"{path}: {key} is {found or 'missing'}, but its model needs {tuple(shape)}: "
             "the file holds another network"
         )
     value = tensors[key]

@@ -30,7 +30,7 @@ from minialex.parallel import DeviceConfig
 from minialex.utils.arguments import integer
 from minialex.utils.composed import all_composed
 
-STEP = 0.05  # of the search for weights; both as in the original
+STEP = 0.05  # of the search for weights; as in the original
 PASSES = 5
 
 
@@ -39,8 +39,8 @@ class Ensemble:
     """`predict` and `evaluate` of several networks with the same classes, averaged.
 
     `weights` (default: equal) are normalised to a sum of 1. Members may have their classes in
-    different orders; results are in the first member's. `note` says what `with_found_weights` found
-    them on.
+    different orders; results use the first member's. `note` says which images `with_found_weights`
+    found the weights on.
     """
 
     members: tuple[Classifier, ...]
@@ -55,7 +55,7 @@ class Ensemble:
         weights = tuple(map(float, self.weights)) or (1.0,) * len(self.members)
         if len(weights) != len(self.members):
             raise InputError(
-                f"{len(weights)} weights for {len(self.members)} networks: give one each"
+                f"{len(weights)} weights for {len(self.members)} networks: give one for each"
             )
         total = sum(weights)
         if not (np.isfinite(total) and total > 0 and min(weights) >= 0):
@@ -89,7 +89,7 @@ class Ensemble:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """The sizes to which the members resize images, each once."""
+        """The distinct sizes to which the members resize images."""
         return tuple(dict.fromkeys(m.preprocessing.recipe.image_size for m in self.members))
 
     @property
@@ -149,7 +149,7 @@ class Ensemble:
         """The same networks with the weights that minimise the top-5 error on `data`.
 
         Evaluate on other images: the error on the ones used here is too optimistic. The result's
-        `note` says how many they were and what was left out.
+        `note` says how many were used and what was left out.
         """
         options = {"batch_size": 128, "workers": None, "progress": False, **options}
         known = self._known(data, crops, **options)
@@ -201,7 +201,7 @@ class Ensemble:
     def _require_unlearnt(self, data: Any, dataset: Dataset) -> str:
         """Raise InputError if a member was trained on images that the first member held out.
 
-        For a data set passed as an object, return a sentence instead: the caller chose it.
+        For a data set passed as an object, returns a sentence instead: the caller chose it.
         """
         first = self.members[0].data
         for number, member in enumerate(self.members[1:], 2):
@@ -209,7 +209,7 @@ class Ensemble:
             if data is None and what not in (None, first.get("data")):
                 raise InputError(
                     f"network {number} was trained on other data ({what}) than the first "
-                    f"({first.get('data')}): name the data to evaluate them on"
+                    f"({first.get('data')}): give the data to evaluate on"
                 )
             named = data is None or data_key(data) in (what, first.get("data"))
             if member.data == first or not learnt(member.data, dataset, named=named).any():

@@ -82,7 +82,7 @@ class Predictions:
 
 
 OnImages = Callable[[Sequence[str], np.ndarray, np.ndarray], object]
-"""Is told of some images: their names, labels (n,) and class probabilities (n, K)."""
+"""Called with some images' names, labels (n,) and class probabilities (n, K)."""
 
 
 def described(dataset: Dataset, indices: np.ndarray) -> list[str]:
@@ -106,10 +106,9 @@ def evaluate_model(
 ) -> Evaluation:
     """Errors of `model` on every readable image of `dataset`, each counted once.
 
-    `labels` maps the data set's labels to the model's, where they differ; `on_batch` is called with
-    the number of images of each batch done, `on_images` with what was found. The result's `loss` is
-    the cross-entropy, or that of `loss` on the centre crop's scores, which goes without
-    `on_images`.
+    `labels` maps the data set's labels to the model's, if they differ; `on_batch` is called with
+    the number of images in each finished batch, `on_images` with their results. The result's `loss`
+    is the cross-entropy, or `loss` on the centre crop's scores, which excludes `on_images`.
     """
     loader = loader or Loader(dataset, model.preprocessing.recipe.image_size)
     images, sums = 0, np.zeros(3)
@@ -201,7 +200,7 @@ def _evaluation(
     classes: int,
 ) -> Evaluation:
     if images == 0:
-        raise InputError("no image can be read to evaluate the network on: name other images")
+        raise InputError("none of the images to evaluate on can be read: give other images")
     top1, top5, loss = (float(total) / images for total in sums)
     errors = (top1, top5, loss)
     return Evaluation(images, *errors, crops, recipe_line, skipped, note, remarks, classes)

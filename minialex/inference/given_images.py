@@ -51,9 +51,9 @@ def chunks(images: Image | Iterable[Image]) -> Iterator[list[Image]]:
 
 @dataclass(frozen=True)
 class Batch:
-    """Some of the given images: which are readable, bool (n,), and those at each size.
+    """Some of the given images: which are readable, bool (n,), and those ones at each size.
 
-    If none is readable there is a black one, because networks cannot run an empty batch.
+    If none is readable, there is one black image, because networks cannot run an empty batch.
     """
 
     readable: np.ndarray
@@ -97,19 +97,19 @@ def batches(images: Image | Iterable[Image], sizes: Sequence[int]) -> Iterator[B
 
 
 def files_in(folder: str | os.PathLike[str], remarks: Remarks | None = None) -> list[Path]:
-    """The image files in a folder and in those below it, sorted; what is left out to `remarks`.
+    """The image files in a folder and below it, sorted; `remarks` gets what is left out.
 
     Raises InputError if there is none.
     """
     path = Path(folder).expanduser()
     found = sorted(path / name for name in walk.below(path, remarks or Remarks()))
     if not found:
-        raise InputError(f"no images in folder {folder}: name image files, or a folder of them")
+        raise InputError(f"no images in folder {folder}: give image files, or a folder of images")
     return found
 
 
 def _expanded(given: Iterator[Image]) -> Iterator[Image]:
-    """The images given, with the files of a folder in its place, and shapes:N as drawings."""
+    """The given images, with folders replaced by their files, and shapes:N by drawings."""
     for image in given:
         if isinstance(image, str) and is_drawings(image) and not os.path.exists(image):
             yield from drawings(image)
@@ -145,7 +145,7 @@ class Drawing:
 
 
 def drawings(name: str) -> list[Drawing]:
-    """The N drawings of the text shapes:N; they are in no training set."""
+    """The N drawings that "shapes:N" stands for; they are in no training set."""
     _, _, number = name.partition(":")
     count = int(number) if number.isdecimal() else 0
     if count < 1:
@@ -215,7 +215,7 @@ def _loaded(image: Any) -> Any:
     """A Pillow image with its pixels loaded; Pillow reads only the header at first."""
     try:
         image.load()
-    except Exception as error:  # of Pillow, a dozen types
+    except Exception as error:  # Pillow raises a dozen types
         reason = str(error) or "its file was closed"
         raise InputError(f"a Pillow image cannot be loaded: {reason}") from error
     return image
@@ -227,7 +227,7 @@ def _binary(file: Any) -> Any:
         start = file.read(0)
     except io.UnsupportedOperation:
         raise InputError(
-            f'{_said(file)} was opened to write: open image files with mode "rb"'
+            f'{_said(file)} was opened for writing: open image files with mode "rb"'
         ) from None
     except ValueError:
         raise InputError(f"{_said(file)} is closed: open it again") from None

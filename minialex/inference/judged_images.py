@@ -13,9 +13,9 @@ from minialex.data.split import split_by_position
 from minialex.errors import InputError
 from minialex.utils.arguments import wrong
 
-MOST_RUNS = 50  # of a lineage that are kept, the newest
-MOST_LINES = 2_000_000  # of the lists of those that a network started from: 150 MB
-UNLISTED = "unlisted_runs"  # how many older ones there were
+MOST_RUNS = 50  # the newest of a lineage, which are kept
+MOST_LINES = 2_000_000  # in the lists of the runs that a network started from: 150 MB
+UNLISTED = "unlisted_runs"  # the number of older runs
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Judged:
 
 
 def data_key(data: object) -> str | None:
-    """How a run records its data: a folder's full path, the name of built-in images, else None."""
+    """What a run records as its data: a folder's full path, a built-in set's name, or None."""
     if data is None:
         return "shapes"
     if not isinstance(data, (str, Path)):
@@ -41,7 +41,7 @@ def data_key(data: object) -> str | None:
 def images_to_judge(about: dict[str, Any], data: Any = None) -> Judged:
     """The images of `data` (None: of the training data) that a network was not trained on.
 
-    `about` is the data record of its weights. A data set passed as an object is used completely.
+    `about` is the data record of its weights. A data set passed as an object is used in full.
     Raises InputError if no image is left.
     """
     if data is not None and not isinstance(data, (str, Path)):
@@ -56,23 +56,23 @@ def images_to_judge(about: dict[str, Any], data: Any = None) -> Judged:
     seen = about.get("data")
     if data is None and seen is None:
         raise InputError(
-            "the weights do not say what they were trained on (data given from Python, or another "
-            "program's weights): name data to evaluate them on"
+            "the weights do not say what they were trained on (a data set made in Python, or "
+            "another program's weights): give data to evaluate them on"
         )
     if data is None or (seen is not None and data_key(data) == seen):
         judged, runs = _held_out(about), lineage(about)[1:]
     else:
         judged, runs = Judged(open_for_evaluation(data), _unlisted(about)), lineage(about)
     if count := about.get(UNLISTED):
-        forgotten = f"what {count} earlier runs of these weights were trained on is not listed"
+        forgotten = f"the training images of {count} earlier runs of these weights are not listed"
         judged = Judged(judged.dataset, "; ".join(filter(None, (judged.note, forgotten))))
     keep, by_name = _unlearnt_by_all(runs, judged.dataset)
     if keep.all():
         return Judged(judged.dataset, "; ".join(filter(None, (judged.note, by_name))))
     if not keep.any():
         raise InputError(
-            f"the network was trained on all images of {data or seen}, or on most of them and does "
-            "not list which: name images that it has not seen"
+            f"the network was trained on all images of {data or seen}, or on most of them, but "
+            "does not list which: give images that it has not seen"
         )
     left = f"{int(np.sum(~keep)):,} of {len(keep):,} images are left out"
     note = f"{left}: the network was trained on them"
@@ -85,19 +85,19 @@ def images_to_judge(about: dict[str, Any], data: Any = None) -> Judged:
 def unlearnt(about: dict[str, Any], dataset: Dataset) -> np.ndarray:
     """Which images of `dataset` the run was certainly not trained on: bool (N,).
 
-    All of them if the run has no record of its images, as in older versions.
+    All of them if the run has no record of its images, as with older versions.
     """
     record = stored_record(about)
     return np.ones(len(dataset), bool) if record is None else record.match(dataset).unlearnt
 
 
 def by_name_alone(count: int) -> str:
-    """A sentence on images that were matched by name only; empty if there are none."""
+    """A sentence about images that were matched by name only; empty if there are none."""
     if not count:
         return ""
     return (
         f"{count:,} images are recognised by their names alone: the packed set, or the list in the "
-        "weights, is of an older version and keeps no digests"
+        "weights, is from an older version and has no digests"
     )
 
 
@@ -115,7 +115,7 @@ def _unlearnt_by_all(runs: list[dict[str, Any]], dataset: Dataset) -> tuple[np.n
 def learnt(about: dict[str, Any], dataset: Dataset, *, named: bool) -> np.ndarray:
     """Which images of `dataset` a network was trained on, as far as is known: bool (N,).
 
-    `named`: the data set is the one that the network's run names, for weights of older versions.
+    `named`: the data set is the one named by the network's run, for weights of older versions.
     """
     found = np.zeros(len(dataset), bool)
     for run in lineage(about):
@@ -136,7 +136,7 @@ def lineage(about: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def shortened(about: dict[str, Any]) -> dict[str, Any]:
-    """`about` without duplicates from newer runs of its lineage, limited in length.
+    """`about` without the runs that newer ones of its lineage repeat, limited in length.
 
     A network can be fine-tuned again and again, often on the same images, and every file stores the
     whole lineage.
@@ -190,12 +190,12 @@ def _held_out(about: dict[str, Any]) -> Judged:
     try:
         splits = open_as_trained(about)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{error}; if the images were moved, name their folder") from None
+        raise FileNotFoundError(f"{error}; if the images were moved, give their folder") from None
     record = stored_record(about)
     if not len(splits.val):
         raise InputError(
-            f"the network was trained without validation images, or none is left in "
-            f"{about['data']}: name images that it has not seen"
+            f"the network was trained without validation images, or none of them is left in "
+            f"{about['data']}: give images that it has not seen"
         )
     return Judged(splits.val, "" if record is None else _changes(record, splits))
 
@@ -207,7 +207,7 @@ def _changes(record: ImageRecord, splits: Splits) -> str:
     if gone := record.held_out_images - len(splits.val):
         found.append(f"{gone:,} of the {record.held_out_images:,} held-out images are gone")
     if new := record.match(splits.whole, own=True).count(NEW) if record.complete else 0:
-        found.append(f"{new:,} images are new since the training and left out")
+        found.append(f"{new:,} images were added after the training and are left out")
     return "; ".join(found)
 
 

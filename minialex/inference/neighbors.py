@@ -30,7 +30,7 @@ class Neighbor:
 
 @dataclass(frozen=True)
 class Index:
-    """Features of named images, with fingerprints of the network and the files they come from."""
+    """Features of named images, with fingerprints of the network and of the files."""
 
     names: tuple[str, ...]
     features: np.ndarray  # (N, D)
@@ -69,10 +69,10 @@ class Index:
         return index
 
     def require(self, path: Path, network: str, files: str) -> None:
-        """Raise InputError if the index is of another network or of other files."""
+        """Raise InputError if the index belongs to another network or to other files."""
         if self.network != network:
             raise InputError(
-                f"{path} holds features of another network: choose another --index, or delete it "
+                f"{path} has the features of another network: choose another --index, or delete it "
                 "to build it again"
             )
         if self.files != files:
@@ -87,7 +87,7 @@ def _no_index(path: Path) -> InputError:
 
 
 def vectors(classifier: Classifier, images: np.ndarray, by: str) -> np.ndarray:
-    """The vectors to compare, of resized images: (N, S, S, 3) -> (N, D).
+    """The vectors to compare, from resized images: (N, S, S, 3) -> (N, D).
 
     `by` is "features", the last hidden layer's outputs on the centre crop, or "pixels", 0 to 255.
     """
@@ -139,7 +139,7 @@ class Nearest:
     def _best(
         self, block: np.ndarray, candidates: np.ndarray, which: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Distances and names of the nearest so far of some queries."""
+        """Distances and names of the nearest images so far, for some queries."""
         new = distances(self.queries[block], candidates)
         found = np.concatenate([self._distances[block], new], axis=1)
         of = np.concatenate([self._which[block], np.broadcast_to(which, new.shape)], axis=1)
@@ -149,7 +149,7 @@ class Nearest:
     def rows(self) -> list[list[Neighbor]]:
         """The nearest images to each query; InputError if there was none to compare with."""
         if not self.names:
-            raise InputError("no images to compare with except the queries: name another folder")
+            raise InputError("the queries are the only images in the folder: give another folder")
         return [
             [Neighbor(self.names[k], float(d)) for k, d in zip(of, found, strict=True)]
             for of, found in zip(self._which, self._distances, strict=True)
@@ -157,7 +157,7 @@ class Nearest:
 
 
 def network_fingerprint(classifier: Classifier) -> str:
-    """A hash of weights and preprocessing: networks with equal ones give equal features."""
+    """A hash of weights and preprocessing: networks with equal hashes give equal features."""
     digest = hashlib.sha256(repr(classifier.preprocessing.recipe).encode())
     for layer, name, value in sorted(leaves(classifier.params), key=lambda leaf: leaf[:2]):
         digest.update(f"{layer}.{name}".encode())

@@ -23,14 +23,14 @@ def require_kind(path: Path) -> Path:
 
 
 class PredictionFile:
-    """Writes rows as they come; the first one names a CSV file's columns."""
+    """Writes rows as they come; the first one determines a CSV file's columns."""
 
     def __init__(self, file: TextIO, kind: str):
         self._file, self._lines, self.rows = file, kind == ".jsonl", 0
         self._csv = csv.writer(file, lineterminator="\n")
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Write a row, values by column; in CSV, booleans are 1 and 0."""
+        """Write a row of values by column name; in CSV, booleans are 1 and 0."""
         self.rows += 1
         if self._lines:
             self._file.write(json.dumps(row, ensure_ascii=False) + "\n")

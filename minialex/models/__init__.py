@@ -1,4 +1,4 @@
-"""The named networks: their layers, and the recipes that train them."""
+"""The named networks: their layers, and their training recipes."""
 
 from minialex.models.alexnet import AlexNet
 from minialex.models.recipe import Recipe

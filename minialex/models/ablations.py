@@ -1,4 +1,4 @@
-"""The paper's ablations: from a network to the one it is compared with.
+"""The paper's ablations: each makes a network into the one that it is compared with.
 
 They are options of `minialex.models.get` for every named network; a network's own option of the
 same name takes precedence. Shapes after a change follow from the layers; what else a change needs
@@ -54,7 +54,7 @@ def compared(
     if activation not in ("relu", "tanh"):
         raise unknown("activation", activation, ("relu", "tanh"))
     if half and not communication:
-        raise InputError("half the network has one tower: communication=False needs two")
+        raise InputError("half=True leaves one tower, but communication=False needs two")
     if without is not None:
         network = without_convolution(network, without)
     if half:

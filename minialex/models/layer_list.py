@@ -86,7 +86,7 @@ def _layer(entry: Sequence[Any]) -> tuple[str, Layer]:
     except InputError:
         raise
     except (TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"a list of layers has an entry that is none ({error})") from None
+        raise InputError(f"a list of layers has an invalid entry ({error})") from None
 
 
 def _value(value: Any) -> Any:

@@ -15,10 +15,10 @@ MeanWindow = Literal["crop", "centre", "colour"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """Preprocessing, augmentation and training of one model."""
+    """Preprocessing, augmentation and training hyper-parameters of one model."""
 
     # Images (sections 2 and 4.1)
-    resize: int = 256  # of the shorter side; the central square is kept
+    resize: int = 256  # the shorter side; the central square is kept
     squash: bool = False  # both sides are resized instead, as Caffe's tools do
     bilinear: bool = False  # resized by another filter, as torchvision does
     crop: int = 227  # 224 in the paper's text; layers/output_size.py explains the difference
@@ -29,21 +29,21 @@ class Recipe:
     colour_noise: float = 0.1  # standard deviation of the PCA factors (section 4.1)
     colour_divide: bool = False  # divide training images by 1 + colour_noise
 
-    # Augmentation that the paper does not have: all off by default
+    # Augmentation beyond the paper's: all off by default
     crop_scale: float = 1.0  # smallest share of the image's area in a crop; 1: crops of fixed size
-    aspect: float = 1.0  # a crop's width is stretched against its height by up to this factor
-    rotation: float = 0.0  # degrees, at most, either way
+    aspect: float = 1.0  # crops are stretched in width or height by up to this factor
+    rotation: float = 0.0  # at most so many degrees either way
     vertical_flip: bool = False  # half of the images upside down
     brightness: float = 0.0  # values times 1 - brightness to 1 + brightness
-    contrast: float = 0.0  # the same for differences from the training set's mean colour
-    saturation: float = 0.0  # the same for differences from grey
+    contrast: float = 0.0  # the same factor for differences from the training set's mean colour
+    saturation: float = 0.0  # the same factor for differences from grey
     erasing: float = 0.0  # probability that a rectangle is covered with the mean colour
     augment: str = ""  # a user's function, applied first (data/own_augmentation.py)
     mixup: float = 0.0  # alpha of MixUp's Beta(alpha, alpha)
 
-    # Targets other than the label alone, also off
+    # Targets other than plain labels: also off
     label_smoothing: float = 0.0  # probability that is spread evenly over all classes
-    class_weights: bool = False  # a rare class's images count more
+    class_weights: bool = False  # images of rare classes count more
 
     # Learning (section 5)
     batch_size: int = 128
@@ -54,10 +54,10 @@ class Recipe:
     patience: int = 5  # epochs without improvement before that; the paper adjusted by hand
     epochs: int = 90
     average_epochs: int = 0  # last epochs whose weights are averaged; the paper has no such thing
-    warmup: float = 0.0  # epochs in which the rate rises evenly to the schedule's
-    bias_rate: float = 1.0  # times the learning rate of the weights
-    bias_decay: float = 1.0  # times the decay of the weights
-    layer_rates: Mapping[str, float] = field(default_factory=dict)  # times the rate, of a layer
+    warmup: float = 0.0  # epochs in which the learning rate rises linearly to the schedule's
+    bias_rate: float = 1.0  # learning rate of biases, relative to weights
+    bias_decay: float = 1.0  # decay of biases, relative to weights
+    layer_rates: Mapping[str, float] = field(default_factory=dict)  # by layer: times the rate
     layer_decays: Mapping[str, float] = field(default_factory=dict)  # or a "layer.parameter"
 
     def __post_init__(self) -> None:
@@ -69,7 +69,7 @@ class Recipe:
 
     @property
     def image_size(self) -> int:
-        """`resize` as data sets take it: a plain number, `Squashed` or `Bilinear`."""
+        """`resize` in the form that data sets take: a plain number, `Squashed` or `Bilinear`."""
         if self.squash:
             return Squashed(self.resize)
         return Bilinear(self.resize) if self.bilinear else self.resize

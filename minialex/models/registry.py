@@ -33,11 +33,11 @@ class Model:
 
 @dataclass(frozen=True)
 class Variant:
-    """A named network: builder, recipe, and what is special about it in a few words.
+    """A named network: builder, recipe, and a few words on what is special about it.
 
-    `new_options` are options that a new network has unless it is asked for others, but not one that
-    was stored without them: so a default can change and stored runs keep their meaning. Without a
-    recipe, images are resized to 256/227 of the network's input, as in the paper.
+    `new_options` are defaults for new networks only, not for stored ones that lack them: so a
+    default can change without changing the meaning of stored runs. Without a recipe, images are
+    resized to 256/227 of the network's input, as in the paper.
     """
 
     build: Callable[..., Network]
@@ -63,7 +63,7 @@ CAFFE = Recipe(
 )
 VGG = replace(PAPER, crop=224, mean_window="colour", batch_size=256, epochs=74)
 STREAM = replace(PAPER, mirror=False, colour_noise=0.0)  # a mirrored clip can be another class
-_AS_CAFFE = {"inverted": True}  # which trained them: its dropout scales in training
+_AS_CAFFE = {"inverted": True}  # they were trained by Caffe, whose dropout scales in training
 VGG_SMALL = replace(VGG, resize=72, crop=64, batch_size=128, schedule="cosine", epochs=30)
 
 _VARIANTS: dict[str, Variant] = {
@@ -71,7 +71,7 @@ _VARIANTS: dict[str, Variant] = {
     "alexnet-2012": Variant(
         original,
         ORIGINAL,
-        "the run behind the paper's tables: weaker LRN before ReLU, another LRN",
+        "the run behind the paper's tables: weaker LRN before ReLU, a third LRN",
     ),
     "alexnet-single": Variant(
         lambda classes=1000, **options: AlexNet(classes, towers=1, **options),
@@ -190,7 +190,7 @@ def register(
 def use(model: Any) -> Any:
     """The name of a model given as a name, a function, FILE.py:FUNCTION or package.module:FUNCTION.
 
-    Imports the file or module. `get`, and all that loads weights, know the name from then on.
+    Imports the file or module. `get`, and everything that loads weights, then knows the name.
     """
     return PLUGINS.use(model)
 
@@ -200,7 +200,7 @@ class NotKnown(InputError):
 
 
 def require(path: Any, name: str, source: str) -> str:
-    """The name by which `get` knows the network of a weight file; InputError if it does not.
+    """The name by which `get` knows the network of a weight file; InputError if there is none.
 
     `name` and `source` are taken from the file. Nothing is imported except what an installed
     package provides under this name.
@@ -211,9 +211,9 @@ def require(path: Any, name: str, source: str) -> str:
     if not source:
         raise PLUGINS.unknown(name)
     raise NotKnown(
-        f"{path} holds the network {name!r}, which is code of its author's ({source}) and is not "
-        f"run unless you name it: give --model {source}, or in Python model={source!r}, if you "
-        "have and trust it"
+        f"{path} has the network {name!r}, which is its author's own code ({source}) and is not "
+        f"run unless you name it: if you have and trust it, give --model {source}, or in Python "
+        f"model={source!r}"
     )
 
 
@@ -232,7 +232,7 @@ def get(name: str, classes: int | None = None, **options: Any) -> Model:
 
     `options` are keyword arguments of the model's own function, such as `towers` or `input_size`,
     and the paper's ablations, such as `half` or `without` (see `ablations.compared`). The model
-    "layers" is any network at all, by the list in its options (see `layer_list.options_of`).
+    "layers" is any network, given by the list in its options (see `layer_list.options_of`).
     """
     return stored(name, classes, {**new_options(name), **options})
 
@@ -271,7 +271,7 @@ def _require_network(name: str, made: Any, classes: int) -> None:
         raise InputError(f"the model {name!r} is a {type(made).__name__}: it must be a Network")
     if made.classes != classes:
         raise InputError(
-            f"the model {name!r} has {made.classes} outputs and the data {classes} classes: its "
+            f"the model {name!r} has {made.classes} outputs, but the data {classes} classes: its "
             "function gets the number of classes as its first argument, for the last layer"
         )
 
@@ -279,7 +279,7 @@ def _require_network(name: str, made: Any, classes: int) -> None:
 def _listed(classes: int | None, options: dict[str, Any]) -> Model:
     if classes is None:
         raise InputError(
-            f"the model {layer_list.NAME!r} is built from a list: give its classes as well"
+            f"the model {layer_list.NAME!r} is built from a list: give the number of classes, too"
         )
     try:
         network, recipe = layer_list.build(classes, **options)

@@ -1,4 +1,4 @@
-"""The tables of `minialex summary`: one network layer by layer, or all the named ones."""
+"""The tables of `minialex summary`: one network layer by layer, or all named networks."""
 
 from itertools import groupby
 
@@ -21,17 +21,17 @@ from minialex.utils import table
 _NOTES = """
 Neurons are the outputs of convolutional and dense layers; connections are multiply-adds, without
 biases. These are the paper's 60 million parameters and 650,000 neurons. Its figure 2 gives layer 1
-253,440 neurons, a slip for 290,400, and the 630 million connections sometimes quoted fit an earlier
-network of the same authors. Without weight sharing the first layer alone would have 290,400 x
-(11 x 11 x 3 + 1) = 105,705,600 parameters; it has 34,944.
+253,440 neurons, a slip for 290,400; the 630 million connections that are sometimes quoted fit an
+earlier network of the same authors. Without weight sharing, the first layer alone would have
+290,400 x (11 x 11 x 3 + 1) = 105,705,600 parameters; it has 34,944.
 """
 
 _LEGEND = """
-channels: output channels of the convolutions; groups: of the convolutions (2: the two towers);
-LRN: the layer before the first one, with k and alpha as in the paper's formula (alpha is not
-divided by n); std: of the initial weights of conv1/conv3/last layer (He: √(2 / inputs)); biases:
-initial values; 64*2: twice in a row; dropout: test = outputs scaled at test time (the paper),
-train = inverted.
+channels: output channels of the convolutions; groups: groups of the convolutions (2: the two
+towers); LRN: what the first one follows, with k and alpha as in the paper's formula (alpha is not
+divided by n); std: standard deviation of the initial weights of conv1/conv3/last layer (He:
+√(2 / inputs)); biases: initial values; 64*2: twice in a row; dropout: test = outputs scaled at test
+time (the paper), train = inverted.
 """
 
 
@@ -39,7 +39,7 @@ def summary(model: Model) -> str:
     """A row for each layer, and totals, to compare with the paper."""
     rows = model.network.rows()
     named = models.variants().get(model.name)
-    lines = [f"{model.name}: {named.summary if named else 'a network without a name here'}"]
+    lines = [f"{model.name}: {named.summary if named else 'a network without a name'}"]
     lines.append(f"input {_shape(model.network.input_shape)}, {model.classes} classes\n")
     header = ("layer", "what", "output", "parameters", "neurons", "connections")
     cells = [
@@ -104,7 +104,7 @@ def _start(weight_std: WeightStd) -> str:
 
 
 def _runs(values: list[str]) -> str:
-    """Values with dashes between them; in long rows a run of one value is written as 64*2."""
+    """Values joined by dashes; in long rows, repeated values are written as 64*2."""
     if len(values) <= 8:
         return "-".join(values)
     runs = [(value, len(list(run))) for value, run in groupby(values)]

@@ -34,9 +34,9 @@ def vgg(
 
     `width` is the number of channels in the first block and `hidden` the units of the first two
     dense layers. `init` is the weight initialisation: "he", "glorot", or one standard deviation for
-    all layers (the paper's is 0.1). "he" and "glorot" have 0.01 in the first layer and 0.001 in the
+    all layers (the paper's is 0.1). "he" and "glorot" use 0.01 in the first layer and 0.001 in the
     last, so that scores start near zero. `inverted` is the form of dropout (see `Dropout`): true
-    for weights that PyTorch or Caffe trained. `input_scale` has a factor for each channel of the
+    for weights trained by PyTorch or Caffe. `input_scale` has a factor for each channel of the
     input.
     """
     if configuration not in BLOCKS:

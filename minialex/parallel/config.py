@@ -96,7 +96,7 @@ class DeviceConfig:
             raise unknown("way to run in parallel", self.parallel, SCHEMES)
         if not isinstance(self.devices, tuple) or len(self.devices) < 2:
             raise InputError(
-                f"parallel={self.parallel!r} needs several devices: name them, such as "
+                f"parallel={self.parallel!r} needs several devices: give them, such as "
                 "devices=[0, 1]"
             )
 

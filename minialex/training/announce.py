@@ -19,7 +19,7 @@ UNEVEN = 5  # times as many images in the largest class as in the smallest
 def table(
     model: Model, splits: Splits, devices: Devices, folder: Path, minutes: float | None
 ) -> str:
-    """A line each for images, classes, network, updates, rate, device and folder."""
+    """A line each for images, classes, network, updates, learning rate, device and folder."""
     rows = table_rows(model, splits, devices, folder, minutes)
     return "\n".join(f"{name:9} {text}" for name, text in rows.items())
 
@@ -34,7 +34,7 @@ def table_rows(
         "classes": f"{model.classes:,}",
         "network": f"{model.name}, {network.parameter_count / 1e6:.1f} million parameters",
         "updates": length(model.recipe, len(splits.train), minutes),
-        "rate": rate(model.recipe, minutes),
+        "lr": rate(model.recipe, minutes),
         "device": device,
         "folder": str(folder),
     }
@@ -108,5 +108,5 @@ def epoch(
         missing += f", {unread:,} in validation"
     return (
         f"epoch {row['epoch']:3}{of}  loss {row['train_loss']:.3f}  {judged} "
-        f" rate {row['learning_rate']:.2g}{missing}"
+        f" lr {row['learning_rate']:.2g}{missing}"
     )

@@ -346,9 +346,9 @@ class TrainConfig:
         if self.augment is not None:
             own_augmentation.get(self.augment)
         if self.freeze is not None and self.initial is None:
-            raise InputError("`freeze` needs `initial`: name the weights to start from")
+            raise InputError("`freeze` needs `initial`: give the weights to start from")
         if self.initial is None and self.replace_classifier:
-            raise InputError("`replace_classifier` needs `initial`: name the weights to start from")
+            raise InputError("`replace_classifier` needs `initial`: give the weights to start from")
 
     def settings(self) -> dict[str, Any]:
         """The arguments as stored in config.json: absolute paths, and None for Python objects."""

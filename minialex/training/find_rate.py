@@ -18,13 +18,13 @@ from minialex.utils.arguments import integer
 from minialex.utils.progress import Progress
 
 STEPS = 100
-LOWEST, HIGHEST = 1e-3, 1e2  # times the recipe's rate
+LOWEST, HIGHEST = 1e-3, 1e2  # times the recipe's learning rate
 SMOOTH = 0.9  # smoothing factor of the running mean of the loss
 
 
 @dataclass(frozen=True)
 class RateSearch:
-    """Training losses of steps with an exponentially rising rate, and the suggested rate.
+    """Training losses of steps with an exponentially rising learning rate, and the suggested one.
 
     `rates` and `losses` have one entry per step; the losses are running means.
     """
@@ -35,7 +35,7 @@ class RateSearch:
 
     @property
     def best(self) -> float | None:
-        """A third of the rate at the lowest loss, or None if the loss never fell.
+        """A third of the learning rate at the lowest loss, or None if the loss never fell.
 
         At the lowest loss the network is about to diverge, and real training runs longer.
         """
@@ -55,7 +55,7 @@ class RateSearch:
             + "█" * round(40 * min(1.0, self.losses[i] / top))
             for i in rows
         ]
-        return "\n".join(["     rate      loss", *lines])
+        return "\n".join(["       lr      loss", *lines])
 
 
 def find_lr(
@@ -78,7 +78,7 @@ def _sweep(trainer: Trainer, state: State, rates: np.ndarray) -> RateSearch:
     step, chance, recipe, mean = trainer.step, trainer.chance, trainer.recipe, 0.0
     used: list[float] = []
     losses: list[float] = []
-    with trainer.show.bar("rates", len(rates)) as bar:
+    with trainer.show.bar("learning rates", len(rates)) as bar:
         for i, batch in enumerate(_batches(trainer, len(rates))):
             rate = float(rates[i])
             loss = step(state, batch, Rates(rate, rate * recipe.bias_rate, recipe.colour_noise))

@@ -149,7 +149,7 @@ def _open(config: TrainConfig, resumed: Path | None) -> Splits:
         if resumed is None:
             raise
         raise FileNotFoundError(
-            f"{error}; if the images of the run in {resumed} were moved, name their folder (`data`)"
+            f"{error}; if the images of the run in {resumed} were moved, give their folder (`data`)"
         ) from None
 
 

@@ -240,7 +240,7 @@ def _require_freezable(name: str, model: Model, devices: Devices) -> None:
             "leave out one"
         )
     if isinstance(devices, DeviceGroup):
-        raise InputError("freeze needs a single device: name one, or leave out freeze")
+        raise InputError("freeze needs a single device: give one, or leave out freeze")
 
 
 def _loader(config: TrainConfig, model: Model, part: Dataset) -> Loader:

@@ -1,7 +1,7 @@
-"""Types of arguments: how each is read from text, and what a value given in Python may be.
+"""Types of arguments: how each is parsed from text, and which values are valid in Python.
 
 A type is called with the text of the command line, as argparse does. Its `check` takes a value from
-Python: scalars of NumPy become plain numbers, and a value out of range is refused in a sentence.
+Python: NumPy scalars become plain numbers, and a value out of range raises a clear InputError.
 """
 
 import json
@@ -13,26 +13,26 @@ from typing import Any, Protocol
 
 from minialex.errors import InputError
 
-_LARGEST = 1e30  # of fractional numbers: beyond any that makes sense, and float32 holds it
+_LARGEST = 1e30  # for fractional numbers: beyond any sensible value, and within float32
 
 
 class Argument(Protocol):
     """The type of an argument."""
 
     def __call__(self, text: str) -> Any:
-        """The value in a text; raises ValueError, or argparse's own error with a sentence."""
+        """The value of a text; raises ValueError, or argparse's own error with a sentence."""
 
     def check(self, name: str, value: Any) -> Any:
-        """`value` as a plain one; raises InputError, which calls it `name`, if it cannot be."""
+        """`value` as a plain Python value; raises an InputError that calls it `name` if invalid."""
 
 
 def plain(value: Any) -> Any:
-    """A scalar of NumPy, or of another array library, as Python's own; anything else as it is."""
+    """A scalar of NumPy or another array library as a Python number; anything else as it is."""
     return value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
 
 
 def wrong(name: str, value: Any, expected: str) -> InputError:
-    """An error for an argument that is not what it must be."""
+    """The error for an invalid argument."""
     said = " ".join(repr(value).split())
     said = said if len(said) <= 60 else f"{said[:57]}..."
     return InputError(f"{name} is {said}: it must be {expected}")
@@ -50,7 +50,7 @@ class Number:
 
     @property
     def __name__(self) -> str:  # type: ignore[override]
-        """What argparse calls it when it cannot be read."""
+        """What argparse calls the type in its error messages."""
         return self.read.__name__
 
     def __call__(self, text: str) -> Any:
@@ -127,7 +127,7 @@ class Text:
 
 @dataclass(frozen=True)
 class FilePath:
-    """A path, as text or as an object that has one."""
+    """A path, as text or as a path-like object."""
 
     def __call__(self, text: str) -> str:
         return text
@@ -141,7 +141,7 @@ class FilePath:
 
 @dataclass(frozen=True)
 class ListOf:
-    """Values separated by commas; in Python any iterable of them, or such a text."""
+    """Comma-separated values; in Python any iterable of them, or such a text."""
 
     of: Argument
 
@@ -163,7 +163,7 @@ class ListOf:
 
 @dataclass(frozen=True)
 class Settings:
-    """NAME=VALUE of which numbers and true/false are read; in Python a dictionary."""
+    """NAME=VALUE, where VALUE may be a number or true/false; in Python a dictionary."""
 
     __name__ = "NAME=VALUE"
 

@@ -17,7 +17,7 @@ from typing import Any, TextIO
 
 _STALE = 600.0  # seconds; a temporary file untouched for so long was left by a killed process
 _PART = re.compile(r"\..+\.(?P<host>[^.]*)-(?P<pid>\d+)\.part")
-# What fsync and open say of a folder on shares that cannot do it: VirtualBox, CIFS, WSL
+# The errors of fsync and open for a folder on shares that cannot do it: VirtualBox, CIFS, WSL
 _NO_FOLDER_SYNC = {
     *(errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS),
     *(errno.EACCES, errno.EPERM, errno.EBADF, errno.EISDIR),
@@ -92,7 +92,7 @@ def _part(path: Path) -> Path:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Flush a folder's entries to the disk, a rename for one, where the file system can."""
+    """Flush a folder's entries (such as a rename) to the disk, if the file system can."""
     if os.name != "posix":  # Windows has no such call
         return
     try:
@@ -107,9 +107,9 @@ def _sync_folder(folder: Path) -> None:
 
 
 def remove_stale(folder: Path, name: str = "*") -> None:
-    """Remove the temporary files of processes that ended while they wrote the file `name`.
+    """Remove the temporary files of processes that ended while writing the file `name`.
 
-    Of this machine's, those whose process is gone; others once they are old.
+    Files from this machine go if their process is gone, others once they are old.
     """
     pattern = "*" if name == "*" else escape(name)
     for part in folder.glob(f".{pattern}.*.part"):
@@ -125,7 +125,7 @@ def _abandoned(part: Path) -> bool:
 
 
 def has_ended(host: str, process: str) -> bool:
-    """Whether a process is known to have ended: it was one of this machine, and is gone."""
+    """Whether a process is known to have ended: it ran on this machine, and is gone."""
     if host != this_host() or not process.isdecimal() or os.name != "posix":
         return False
     try:
@@ -138,7 +138,7 @@ def has_ended(host: str, process: str) -> bool:
 
 
 def this_host() -> str:
-    """This machine's name, of letters that a file name may have."""
+    """This machine's name, in characters that are allowed in file names."""
     return re.sub(r"[^A-Za-z0-9_-]", "_", socket.gethostname())
 
 
@@ -151,12 +151,12 @@ def _sentence(path: Path, size: int | None, error: OSError) -> str:
             f"some space and {'resume' if intact else 'try again'}"
         )
     if error.errno == errno.EISDIR:
-        return f"{path} is a folder: name a file in it"
+        return f"{path} is a folder: give a file in it"
     return f"cannot write {path} ({error.strerror}): choose a folder you can write to"
 
 
 def cannot_write(folder: Path, error: OSError) -> OSError:
-    """The error to raise, with a sentence, where a small file cannot be made in `folder`."""
+    """The error to raise, with a sentence, if a small file cannot be created in `folder`."""
     if error.errno in _NO_ROOM:
         return OSError(error.errno, f"no room in {folder} ({error.strerror}): free some space")
     return OSError(

@@ -2,8 +2,8 @@
 
 The safetensors library reads them; writing is ours. To save the paper's weights and velocities
 (488 MB), the library before 0.8 needs another 488 MB of memory, and 0.8 and this module under 1 MB
-(`python tests/utils/saving_memory.py` measures both). But 0.8 makes files that only their owner can
-read, whatever the umask, and a full disk reaches us as a text without its error number.
+(`python tests/utils/saving_memory.py` measures both). But 0.8 creates files that only their owner
+can read, whatever the umask, and reports a full disk as text without an error number.
 """
 
 import json
@@ -15,11 +15,11 @@ import numpy as np
 from minialex.errors import InputError
 from minialex.utils.atomic import write_blocks
 
-FORMAT = 1  # raised whenever files of older versions could not be read in the same way
-LONG_FORMAT = 2  # of files with more metadata than a header may hold, which came later
+FORMAT = 1  # increased when files of older versions can no longer be read in the same way
+LONG_FORMAT = 2  # for files with more metadata than a header may hold; introduced later
 
-KEY = "minialex"  # of the metadata
-_LONG = "minialex.metadata"  # the tensor that then holds it: JSON in bytes
+KEY = "minialex"  # of the metadata entry
+_LONG = "minialex.metadata"  # the tensor that holds long metadata: JSON in bytes
 _MOST_HEADER = 50_000_000  # bytes; the safetensors library reads no header of more than 100 MB
 _DTYPES = {
     "bool": "BOOL",
@@ -92,7 +92,7 @@ def _load(path: Path, tensors: bool) -> tuple[dict[str, np.ndarray], dict[str, A
         with safe_open(path, framework="numpy") as file:
             text = (file.metadata() or {}).get(KEY)
             if text is None:
-                raise InputError(f"{path} is a safetensors file, but not one of minialex")
+                raise InputError(f"{path} is a safetensors file, but not a weight file of minialex")
             metadata = json.loads(text)
             if isinstance(metadata, dict) and metadata.get("format") == LONG_FORMAT:
                 metadata = {"format": FORMAT, **json.loads(file.get_tensor(_LONG).tobytes())}
@@ -107,7 +107,7 @@ def _load(path: Path, tensors: bool) -> tuple[dict[str, np.ndarray], dict[str, A
     if found != FORMAT:
         newer = isinstance(found, int) and found > LONG_FORMAT
         raise InputError(
-            f"{path} has format {found!r} and this version of minialex reads up to {LONG_FORMAT}: "
+            f"{path} has format {found!r}, but this minialex reads only up to {LONG_FORMAT}: "
             f"{'upgrade minialex' if newer else 'read it with the version that wrote it'}"
         )
     return arrays, metadata

@@ -12,7 +12,7 @@ _SOON = 0.02  # seconds: by then the destructor has ended
 
 @contextmanager
 def never_ignored() -> Iterator[None]:
-    """A context in which a KeyboardInterrupt raised in a destructor is raised again after it.
+    """A context in which a KeyboardInterrupt from inside a destructor is raised again after it.
 
     An exception cannot leave a destructor: Python prints "Exception ignored in ..." and goes on.
     """

@@ -10,7 +10,7 @@ class _Kind(int):
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and int(self) == int(other)  # type: ignore[call-overload]
 
-    def __ne__(self, other: object) -> bool:  # int has its own
+    def __ne__(self, other: object) -> bool:  # int defines its own
         return not self == other
 
     def __hash__(self) -> int:

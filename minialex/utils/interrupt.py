@@ -17,10 +17,10 @@ class Interrupted(Exception):
 class Interrupt:
     """A context in which the first signal only sets `requested` to its name, and says so at once.
 
-    Signals are SIGINT, SIGTERM, and where they exist SIGUSR1 and SIGHUP: batch schedulers send the
-    former before a time limit, and a terminal that closes the latter, unless `nohup` ignores it.
-    The second one raises KeyboardInterrupt. Does nothing outside the main thread, where Python
-    cannot handle signals.
+    The signals are SIGINT, SIGTERM and, where they exist, SIGUSR1 (which batch schedulers send
+    before a time limit) and SIGHUP (from a closing terminal, unless `nohup` ignores it). A second
+    signal raises KeyboardInterrupt. Does nothing outside the main thread, where Python cannot
+    handle signals.
     """
 
     SIGNALS = tuple(
@@ -50,7 +50,7 @@ class Interrupt:
         self._never_ignored.__exit__(None, None, None)
 
     def check(self) -> None:
-        """Raise Interrupted if a signal has come: for where work may be dropped."""
+        """Raise Interrupted if a signal has come: for points where work may be dropped."""
         if self.requested is not None:
             raise Interrupted(self.requested)
 
@@ -62,11 +62,11 @@ class Interrupt:
 
 
 def _say(text: str) -> None:
-    """Write to standard error, where a print that the signal interrupted is in nobody's way."""
+    """Write to standard error's descriptor: the signal may have interrupted a print."""
     terminal, stream = sys.__stderr__, sys.stderr
     with contextlib.suppress(OSError, ValueError, AttributeError, RuntimeError):  # none, or gone
         if terminal is not None and stream is terminal:
             os.write(terminal.fileno(), text.encode())
-        else:  # a notebook's: its descriptor is that of the terminal, which nobody sees
+        else:  # in a notebook, where the descriptor is that of a terminal that nobody sees
             stream.write(text)
             stream.flush()

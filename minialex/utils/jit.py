@@ -28,7 +28,7 @@ def compiled_with_fma(function: Callable) -> Any:
 
 
 def is_cached(function: Any) -> bool:
-    """Whether the disk cache has a compiled version of it."""
+    """Whether the disk cache has a compiled version of the function."""
     folder = function.stats.cache_path
     name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}-*.nbi"
     return folder is not None and any(Path(folder).glob(name))
@@ -55,9 +55,9 @@ def _compiled(function: Callable, **options: Any) -> Any:
 
 
 def _tolerate_failures(cache: Any) -> None:
-    """A cache that cannot be read or written costs time, never the run: Numba lets errors out.
+    """A disk cache whose errors cost time but never end the run; Numba's own would raise them.
 
-    A disk may be full, a folder may lose its permissions, a file may be cut short by a crash.
+    The disk may be full, a folder may lose its permissions, a crash may truncate a file.
     """
     load, save = cache.load_overload, cache.save_overload
 
@@ -65,8 +65,8 @@ def _tolerate_failures(cache: Any) -> None:
         try:
             return load(*arguments)
         except OSError:
-            return None  # as if it were not there
-        except Exception:  # a damaged pickle may raise anything: start that index anew
+            return None  # as if it were not cached
+        except Exception:  # a damaged pickle may raise anything: start a new index
             with suppress(OSError):
                 cache.flush()
             return None

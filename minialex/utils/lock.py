@@ -10,20 +10,20 @@ from pathlib import Path
 from minialex.errors import InputError
 from minialex.utils.atomic import cannot_write, has_ended, this_host
 
-LOCK = ".lock"  # stays in the folder: a file that goes could be locked by two, one after the other
+LOCK = ".lock"  # is not removed: two processes could lock the old and a new file
 OWNER = ".owner"  # host and process, where the file system has no locks
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM)
 
 
 @contextmanager
 def lock(folder: Path, busy: str) -> Iterator[None]:
-    """Keep other processes out of `folder`; InputError(`busy`) if one is in.
+    """Keep other processes out of `folder`; InputError(`busy`) if another one holds it.
 
-    The system lets go of the lock when the process ends, however it ends. Where the file system
-    has no locks, a file names the owner instead: one that was killed on another machine is then
-    taken for alive, and the sentence says which file to remove. Two runs in one folder would ruin
-    both, without a word; a file to remove costs a minute. Raises OSError with a sentence for a
-    folder that cannot be written to.
+    The system releases the lock when the process ends, however it ends. If the file system has no
+    locks, a file names the owner instead: an owner that was killed on another machine then counts
+    as alive, and the error says which file to remove. Removing it takes a minute, whereas two runs
+    in one folder would silently ruin both. Raises OSError with a sentence for a folder that cannot
+    be written to.
     """
     folder = Path(folder)
     descriptor = _locked(folder, busy)
@@ -42,7 +42,7 @@ def lock(folder: Path, busy: str) -> Iterator[None]:
 
 
 def _locked(folder: Path, busy: str) -> int | None:
-    """A descriptor that holds the lock; None where there are none."""
+    """A descriptor that holds the lock; None if the file system has no locks."""
     if sys.platform == "win32":
         return None
     import fcntl
@@ -58,16 +58,16 @@ def _locked(folder: Path, busy: str) -> int | None:
             if error.errno in (errno.EAGAIN, errno.EACCES):
                 raise InputError(busy) from None
             return None  # ENOLCK, EOPNOTSUPP, EBADF, ...: there are no locks here
-        os.close(descriptor)  # its holder removed it, with an empty folder: there is another now
+        os.close(descriptor)  # its holder removed it along with an empty folder: try the new one
 
 
 def _open(folder: Path) -> int:
-    """The lock file, open for writing: NFS refuses to lock a folder, or a file open to read."""
+    """The lock file, open for writing: NFS cannot lock a folder or a file opened for reading."""
     path = folder / LOCK
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
-        if error.errno in _NOT_WRITABLE:  # perhaps another user's: any other file system locks it
+        if error.errno in _NOT_WRITABLE:  # another user's: can be locked, except on NFS
             with suppress(OSError):
                 return os.open(path, os.O_RDONLY)
         raise cannot_write(folder, error) from None
@@ -81,7 +81,7 @@ def _is_still(descriptor: int, path: Path) -> bool:
 
 
 def _own(folder: Path, busy: str) -> Path:
-    """The owner file, made by this process alone."""
+    """The owner file, created exclusively by this process."""
     path, mine = folder / OWNER, f"{this_host()} {os.getpid()}"
     while True:
         try:
@@ -109,7 +109,7 @@ def _content(path: Path) -> str | None:
 
 
 def _removed(path: Path, found: str) -> bool:
-    """Remove the owner file of a process that has ended, and no other that took its place."""
+    """Remove the owner file of a process that has ended, but not one that has replaced it."""
     aside = path.with_name(f"{OWNER}.{os.getpid()}")
     try:
         os.rename(path, aside)

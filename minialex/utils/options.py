@@ -1,4 +1,4 @@
-"""Arguments as values: dataclass fields that know their help, their flag, and what may change."""
+"""Arguments as values: dataclass fields with their help, their flag, and what may change."""
 
 import argparse
 from dataclasses import Field, field, fields
@@ -20,8 +20,8 @@ def option(
 ) -> Any:
     """A field of a frozen dataclass of arguments.
 
-    `help` stands in the docstring and on the command line, where the field's name is the flag, and
-    `flag` another one; `type` (default: a name) reads it from text and says what it may be. A
+    `help` appears in the docstring and on the command line, where the field's name is the flag and
+    `flag` an alternative; `type` (default: a name) parses it from text and says what is valid. A
     resumed run may change it if it is `free_on_resume`.
     """
     metadata = {
@@ -37,25 +37,25 @@ def option(
 
 
 def flags(one: Field) -> list[str]:
-    """The command line's names of a field: --batch-size for batch_size; another one first."""
+    """The command line's flags for a field: --batch-size for batch_size, after any alternative."""
     plain = "--" + one.name.replace("_", "-")
     return [plain] if one.metadata["flag"] is None else [one.metadata["flag"], plain]
 
 
 def flag(one: Field) -> str:
-    """The command line's first name of a field."""
+    """The command line's first flag for a field."""
     return flags(one)[0]
 
 
 def options(*configs: type) -> list[Field]:
-    """The fields of dataclasses of arguments that were made by `option`, in order."""
+    """The fields made by `option` of dataclasses of arguments, in order."""
     return [one for config in configs for one in fields(config) if "help" in one.metadata]
 
 
 def check(config: Any) -> None:
     """Make the fields of a dataclass of arguments plain values; InputError for one out of range.
 
-    None stands for what a field whose default it is leaves open.
+    None is valid for a field whose default it is.
     """
     for one in options(type(config)):
         value = getattr(config, one.name)
@@ -64,7 +64,7 @@ def check(config: Any) -> None:
 
 
 def add_options(parser: argparse.ArgumentParser, *configs: type) -> None:
-    """A command-line option for each field; one that is not given stays out of the namespace."""
+    """Add an option for each field; options that are not given stay out of the namespace."""
     groups: dict[str, Any] = {}
     for one in options(*configs):
         about = one.metadata
@@ -86,7 +86,7 @@ def add_options(parser: argparse.ArgumentParser, *configs: type) -> None:
 
 
 def documented(*configs: type) -> str:
-    """A line or more for each argument, for a docstring."""
+    """The documentation of each argument, for a docstring."""
     lines = []
     for one in options(*configs):
         words, line = one.metadata["help"].split(), f"{one.name:<19}"

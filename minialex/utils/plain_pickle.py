@@ -37,7 +37,7 @@ def load(path: Path) -> Any:
     """
     if path.stat().st_size > _LARGEST:
         raise InputError(
-            f"{str(path)!r} has {path.stat().st_size:,} bytes, more than a batch of images has"
+            f"{str(path)!r} has {path.stat().st_size:,} bytes, too many for a batch of images"
         )
     content = path.read_bytes()
     try:
@@ -47,14 +47,14 @@ def load(path: Path) -> Any:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
             f"{str(path)!r} is not a plain pickle of images and labels ({reason}): "
-            "fetch it again, or use CIFAR-10's binary version"
+            "download it again, or use CIFAR-10's binary version"
         ) from None
 
 
 def inspect(file: BinaryIO, also: Iterable[str] = ()) -> None:
-    """Read one pickle up to its end, and refuse instructions that plain data does not need.
+    """Read one pickle up to its end; ValueError for instructions that plain data does not need.
 
-    So are memo indices that would exhaust the memory. `also` names further instructions to allow.
+    Memo indices that would exhaust the memory are refused too. `also` allows more instructions.
     """
     number, name = 0, ""
     while name != "STOP":
@@ -72,7 +72,7 @@ def inspect(file: BinaryIO, also: Iterable[str] = ()) -> None:
 
 
 class Reader(pickle.Unpickler):
-    """Of pickles that `inspect` has passed; what they ask for is a stand-in, or refused."""
+    """Unpickles what `inspect` has accepted; classes become stand-ins, or are refused."""
 
     def find_class(self, module: str, name: str) -> Any:
         if module in NUMPY:
@@ -90,7 +90,7 @@ class Reader(pickle.Unpickler):
 
 
 class _Kind:
-    """Stands for numpy.dtype: a kind of number, and which byte comes first."""
+    """Stands for numpy.dtype: a kind of number and its byte order."""
 
     def __init__(self, code: Any, *_: Any):
         code = code.decode("ascii") if isinstance(code, bytes) else code

@@ -1,8 +1,8 @@
-"""What users plug in: registered in Python, by installed packages, or named as FILE.py:NAME.
+"""User plug-ins: registered in Python, by installed packages, or given as FILE.py:NAME.
 
-A file, or a module, is imported when the user names it in this process (`Registry.use`), and never
-because a weight file or a run folder says that something came from there: those may be of others.
-Only the entry points of installed packages are looked up by name alone.
+A file or module is imported when the user names it in this process (`Registry.use`), and never
+because a weight file or run folder refers to it: those may come from somebody else. Only the entry
+points of installed packages are looked up by name alone.
 """
 
 import hashlib
@@ -27,12 +27,12 @@ _NAME = re.compile(r"[\w.+-]+")
 
 
 class Registry(Generic[T]):
-    """The things of one kind, by name: built in, registered, and of installed packages.
+    """The things of one kind, by name: built in, registered, and from installed packages.
 
-    kind       what they are called in an error
-    option     the command line's option that names one, such as --model
+    kind       what they are called in error messages
+    option     the command-line option that selects one, such as --model
     built_in   {name: thing}
-    make       makes a thing of what a user gave, and of where that came from
+    make       makes a thing from what the user gave and where it came from
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Registry(Generic[T]):
         self.registered: dict[str, T] = {}
 
     def register(self, name: str, given: Any) -> None:
-        """Make `given` the thing called `name` in this process."""
+        """Register `given` under `name` in this process."""
         if name in self.built_in:
             raise InputError(f"the {self.kind} name {name!r} is taken: register another name")
         if not isinstance(name, str) or not _NAME.fullmatch(name):
@@ -55,7 +55,7 @@ class Registry(Generic[T]):
     def use(self, given: Any) -> Any:
         """The name of what the user gave: a name, FILE.py:NAME, package.module:NAME, or a function.
 
-        Imports the file or module, and makes what it has known. Other values are returned as they
+        Imports the file or module, and registers what it defines. Other values are returned as they
         are.
         """
         if isinstance(given, str):
@@ -71,7 +71,7 @@ class Registry(Generic[T]):
         return name
 
     def names(self) -> tuple[str, ...]:
-        """All names: the built-in ones first, then what is registered or installed."""
+        """All names: the built-in ones first, then those registered or installed."""
         plugged = {point.name for point in entry_points(group=self.group)}
         more = sorted({*self.registered, *plugged} - set(self.built_in))
         return (*self.built_in, *more)
@@ -93,7 +93,7 @@ class Registry(Generic[T]):
         return found
 
     def unknown(self, name: str) -> InputError:
-        """The error for a name that is not known."""
+        """The error for an unknown name."""
         if ":" in name:
             return InputError(
                 f"the {self.kind} {name!r} is code of your own, which is not run unless you name "
@@ -107,23 +107,23 @@ def _where(name: str) -> str:
 
 
 def modules_with(package: ModuleType, name: str) -> list[Any]:
-    """What the modules of a package call `name`, of those that do."""
+    """The objects called `name` in the modules of a package that have one."""
     found = [info.name for info in pkgutil.iter_modules(package.__path__)]
     modules = [import_module(f"{package.__name__}.{one}") for one in found]
     return [getattr(module, name) for module in modules if hasattr(module, name)]
 
 
 def short(reference: str) -> str:
-    """A reference without the folder of its file: net.py:build of /home/me/net.py:build."""
+    """A reference without the folder of its file: net.py:build for /home/me/net.py:build."""
     source, _, name = reference.rpartition(":")
     file = re.split(r"[/\\]", source)[-1]
     return f"{file}:{name}"
 
 
 def source_of(thing: Any) -> str:
-    """Where a function or class is to be found: FILE.py:NAME or package.module:NAME; "" if nowhere.
+    """Where a function or class is defined: FILE.py:NAME or package.module:NAME; "" if unknown.
 
-    Of another object, the function that it was made with (`build`, `func`) says it, or its class.
+    For other objects, this is where the function they wrap (`build`, `func`), or their class, is.
     """
     if not (inspect.isfunction(thing) or inspect.isclass(thing) or inspect.ismethod(thing)):
         made_by = getattr(thing, "build", None) or getattr(thing, "func", None)
@@ -138,11 +138,11 @@ def source_of(thing: Any) -> str:
     return f"{thing.__module__}:{name}"
 
 
-_OWN = "_minialex_own_"  # modules made of a user's files
+_OWN = "_minialex_own_"  # prefix of modules made from a user's files
 
 
 def load(reference: str, option: str) -> tuple[Any, str]:
-    """What FILE.py:NAME or package.module:NAME names, and the reference with the file's full path.
+    """The object that FILE.py:NAME or package.module:NAME refers to, and its full reference.
 
     Raises InputError or FileNotFoundError if it is not there.
     """
@@ -175,7 +175,7 @@ class _AsItStands(SourceFileLoader):
 
 
 def load_file(path: Path) -> ModuleType:
-    """Run a Python file and return it as a module; its own imports may lie beside it."""
+    """Run a Python file and return it as a module; it may import modules that lie beside it."""
     path = path.expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}: check the path")
@@ -206,7 +206,7 @@ def _import(name: str, option: str) -> ModuleType:
 
 
 def _said(error: Exception) -> str:
-    """An error of a user's own code in a few words."""
+    """An error in a user's own code, in a few words."""
     own = [
         line
         for frame, line in traceback.walk_tb(error.__traceback__)

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 LINE_EVERY = 120.0  # seconds between lines where there is no terminal for a bar
-EARLY = 10  # steps after which the time of the whole is known well enough
+EARLY = 10  # steps after which the total time can be estimated
 
 
 class Progress:
     """Lines on standard output; a bar on standard error if that is a terminal.
 
-    `verbose` asks for what is of use when something is wrong.
+    `verbose` adds what helps when something is wrong.
     """
 
     def __init__(self, enabled: bool = True, verbose: bool = False):
@@ -29,17 +29,17 @@ class Progress:
         self._said: set[str] = set()
         self._kinds_said: set[str] = set()
         self._last_line = time.monotonic()
-        self._began: tuple[float, float] | None = None  # when, and the share done then
+        self._began: tuple[float, float] | None = None  # start time, and the share done then
         self._steps = 0
 
     def of_next_run(self) -> Progress:
-        """One with clocks of its own, which knows what this one has said."""
+        """A copy with its own clocks, which knows what this one has printed."""
         other = Progress(self.enabled, self.verbose)
         other._said = self._said
         return other
 
     def say(self, text: str) -> None:
-        """Print text above the bar; what cannot be printed any more must not end the work."""
+        """Print text above the bar; failing to print must not end the work."""
         if not self.enabled or sys.stdout is None:
             return
         from tqdm import tqdm
@@ -48,7 +48,7 @@ class Progress:
         try:
             with tqdm.external_write_mode():
                 print(text, flush=True)
-        except (OSError, ValueError) as error:  # its reader is gone, its disk full, or it is closed
+        except (OSError, ValueError) as error:  # no reader, a full disk, or a closed stream
             self.enabled = False
             discard_output()
             with suppress(OSError, ValueError, AttributeError):
@@ -64,7 +64,7 @@ class Progress:
             self.say(text)
 
     def once(self, text: str) -> None:
-        """Print text that has not been printed before, but for its numbers."""
+        """Print text that has not been printed before, ignoring its numbers."""
         key = re.sub(r"[0-9]+", "", text)
         if key not in self._kinds_said:
             self._kinds_said.add(key)
@@ -101,7 +101,7 @@ class Progress:
             self.say(f"{share:.1%} done, {text}")
 
     def _time_left(self, share: float) -> str | None:
-        """Of the whole run, by the steps of this process; None if it is too early to say."""
+        """Time left for the whole run; None if it is too early to say."""
         now = time.monotonic()
         self._steps += 1
         if self._began is None or self._steps <= 3:  # the first steps compile
@@ -130,7 +130,7 @@ def duration(seconds: float) -> str:
 
 
 def discard_output() -> None:
-    """Send standard output nowhere from now on: what is buffered would fail again at the exit."""
+    """Discard standard output from now on: what is buffered would fail again at exit."""
     with suppress(OSError, ValueError, AttributeError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""Tables in plain text, for terminals, in Markdown, and in HTML, for notebooks."""
+"""Tables in plain text (for terminals), Markdown, and HTML (for notebooks)."""
 
 from collections.abc import Sequence
 from html import escape
@@ -31,7 +31,7 @@ def markdown(header: Sequence[str], rows: Rows) -> str:
 
 
 def html(header: Sequence[str], rows: Rows) -> str:
-    """A table of HTML; an empty header is left out."""
+    """An HTML table; an empty header is left out."""
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
     body = "".join(
         "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows

@@ -62,5 +62,5 @@ def short_waits() -> Iterator[None]:
 
 
 def _is_scipys(library: Path) -> bool:
-    """Whether it is SciPy's, by its folder; the file names do not tell."""
+    """Whether the library is SciPy's, judging by its folder; file names do not tell."""
     return any(part.startswith("scipy") for part in library.parts[:-1])

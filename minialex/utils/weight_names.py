@@ -1,8 +1,8 @@
-"""Names of weights that are kept in the user's data folder, wherever a path of weights is taken.
+"""Weights kept in the user's data folder, whose names work wherever a weight path does.
 
     $MINIALEX_HOME/weights/NAME.safetensors
 
-Without MINIALEX_HOME the folder is the platform's own for data of programs, such as
+Without MINIALEX_HOME the folder is the platform's usual one for application data, such as
 ~/.local/share/minialex. A file or folder of that name in the current folder comes first.
 """
 
@@ -18,7 +18,7 @@ _SUFFIX = ".safetensors"
 
 
 def require(name: str) -> str:
-    """`name` if it can be one; InputError if not."""
+    """`name` if it is valid; InputError if not."""
     if not _NAME.fullmatch(name):
         raise InputError(
             f"{name!r} cannot be the name of kept weights: use letters, digits, '-' and '_'"
@@ -39,7 +39,7 @@ def folder() -> Path:
 
 
 def _data_home() -> Path:
-    """The platform's folder for data of the user's programs."""
+    """The platform's folder for application data."""
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     if sys.platform == "darwin":
@@ -67,12 +67,12 @@ def located(path: Path) -> Path:
 
 
 def missing(path: Path) -> FileNotFoundError:
-    """The error for weights that are neither there nor kept by that name."""
+    """The error for weights that neither exist nor are kept under that name."""
     said = f"no file or folder {path}"
     if not _NAME.fullmatch(str(path)):
-        return FileNotFoundError(f"{said}: name a run folder or a weight file")
+        return FileNotFoundError(f"{said}: give a run folder or a weight file")
     known = ", ".join(names())
     return FileNotFoundError(
-        f"{said}, and no weights are kept by that name (kept: {known or 'none'}): name a run "
-        f"folder or a weight file, or make some by `minialex train --data DATA --keep {path}`"
+        f"{said}, and no weights are kept under that name (kept: {known or 'none'}): give a run "
+        f"folder or a weight file, or keep some with `minialex train --data DATA --keep {path}`"
     )

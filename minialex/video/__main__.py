@@ -1,8 +1,8 @@
 """Train the two-stream network on video files: `python -m minialex.video FOLDER`.
 
-FOLDER has a folder of video files for each class, or train/ and val/ with such folders each;
-without those, about 30 % of each class is held out. The same command again goes on where it
-stopped. Needs `pip install 'minialex[video]'`.
+FOLDER has a folder of video files for each class, or train/ and val/ with such folders; without
+those, about 30 % of each class is held out. Repeating the command continues where it stopped. Needs
+`pip install 'minialex[video]'`.
 """
 
 import argparse
@@ -20,17 +20,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="python -m minialex.video",
         description="Train the two-stream network (Simonyan & Zisserman, 2014) on video files.",
     )
-    parser.add_argument("folder", metavar="FOLDER", help="a folder of video files for each class")
+    parser.add_argument("folder", metavar="FOLDER", help="a folder of videos for each class")
     parser.add_argument("--model", default="stream-48", help="stream-48 (default) or cnn-m-2048")
     parser.add_argument("--epochs", type=int, default=15, help="(default: 15)")
     parser.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
     parser.add_argument(
-        "--pieces", type=int, default=25, help="pieces of each video to average (default: 25)"
+        "--pieces", type=int, default=25, help="clips per video to average over (default: 25)"
     )
     parser.add_argument(
         "--mirrored",
         action="store_true",
-        help="average mirrored crops too: only if a mirrored clip is of the same class",
+        help="also average over mirrored crops, if mirroring does not change the class",
     )
     parser.add_argument("--out", type=Path, default=Path("runs/two-stream"), help="run folder")
     options = parser.parse_args(arguments)

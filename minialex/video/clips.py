@@ -1,4 +1,4 @@
-"""Labelled clips, and the streams' data sets made of them: single frames, and flow stacks."""
+"""Labelled clips, and the data sets of the two streams made from them: frames and flow stacks."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
@@ -14,7 +14,7 @@ FIELDS = 10  # L, flow fields in a stack (their section 3.1); a clip has one fra
 
 
 class Clips(Protocol):
-    """Short videos with a class each; all but `frames` and `pieces` are as for `Dataset`."""
+    """Short labelled videos; everything but `frames` and `pieces` is as in `Dataset`."""
 
     @property
     def name(self) -> str: ...

@@ -47,8 +47,7 @@ class VideoFiles:
 
 
 def open_videos(root: str | Path, *, val_fraction: float = 0.3, seed: int = 0) -> ClipSplits:
-    """The video files under `root`; without train/ and val/, about `val_fraction` of each class is
-    held out.
+    """The video files under `root`; without train/ and val/, holds out `val_fraction` per class.
 
     Raises FileNotFoundError for a missing folder, InputError for one with fewer than two classes.
     """
@@ -56,7 +55,7 @@ def open_videos(root: str | Path, *, val_fraction: float = 0.3, seed: int = 0) -
     root = Path(root).expanduser()
     if not root.is_dir():
         raise FileNotFoundError(
-            f"no folder {str(root)!r}: give a folder of classes with video files"
+            f"no folder {str(root)!r}: give a folder with a folder of video files for each class"
         )
     if (root / "train").is_dir() and (root / "val").is_dir():
         train, val = _read(root / "train", root.name), _read(root / "val", root.name)
@@ -78,7 +77,7 @@ def read_pieces(path: Path, size: int, length: int, count: int) -> np.ndarray:
     total = sum(1 for _ in _frames(path))
     if total < length:
         raise InputError(
-            f"{path} has {total} readable frames and a clip needs {length}: "
+            f"{path} has {total} readable frames, but a clip needs {length}: "
             "use a longer video, or remove this one"
         )
     spare = total - length
@@ -120,7 +119,7 @@ def _read(folder: Path, name: str) -> VideoFiles:
                 classes[entry.name] = found
     if len(classes) < 2:
         raise InputError(
-            f"{folder} has {len(classes)} folder(s) with video files ({', '.join(SUFFIXES)}), and "
+            f"{folder} has {len(classes)} folder(s) with video files ({', '.join(SUFFIXES)}), but "
             "at least two are needed: put the files of each class into a folder of its own"
         )
     paths = tuple(path for found in classes.values() for path in found)

@@ -118,9 +118,9 @@ def motions_only(photographs: Splits, count: int, *, seed: int = 0) -> ClipSplit
 
 
 def mixed(photographs: Splits, count: int, *, appearances: int = 3, seed: int = 0) -> ClipSplits:
-    """A class is an appearance and a motion: neither a frame nor the flow alone tells it.
+    """Each class is an appearance and a motion: neither a frame nor the flow alone shows it.
 
-    `appearances` of the photographs' classes, evenly spaced, times four directions.
+    Classes are `appearances` of the photographs' classes, evenly spaced, times four directions.
     """
     known = len(photographs.train.class_ids)
     if not 2 <= appearances <= known:

@@ -56,8 +56,8 @@ class Evaluation:
 
 
 def temporal_options(model: str) -> dict[str, Any]:
-    """`model_options` of the temporal stream: input channels for x and y of each flow field, and
-    the differences that the paper describes."""
+    """`model_options` of the temporal stream: two input channels per flow field, and the
+    differences that the paper describes."""
     options = {"channels": Flows.channels, **_TEMPORAL.get(model, {})}
     get(
         model, 2, **options
@@ -76,8 +76,8 @@ def train_streams(
 ) -> Streams:
     """Train both streams by `minialex.train`, in out/spatial and out/temporal.
 
-    `settings` are its keyword arguments, for both; `resume=True` resumes both, `go_on` those that
-    were started before.
+    `settings` are its keyword arguments, for both; `resume=True` resumes both, `go_on` only those
+    that were started before.
     """
     require_opencv()
     out, options = Path(out), temporal_options(model)
@@ -103,8 +103,8 @@ def judge(streams: Streams, clips: Clips, crops: int = 1, pieces: int = 1) -> Ev
 
     Each stream averages over `pieces` pieces of a clip (the paper: 25) and over `crops`: the centre
     (1), with the four corners (5), or with their mirror images too (10, as in the paper), which is
-    right only if a mirrored clip has the same class. Clips that cannot be read are left out, as in
-    training, and named.
+    right only if mirroring does not change the class. Unreadable clips are left out, as in
+    training, and listed in the result.
     """
     skipped: dict[int, str] = {}
     seen = _answers(streams.spatial, Frames(clips), crops, pieces, Views, skipped)
@@ -113,7 +113,7 @@ def judge(streams: Streams, clips: Clips, crops: int = 1, pieces: int = 1) -> Ev
     read = np.array([index not in skipped for index in range(len(clips))], bool)
     if not read.any():
         reason = next(iter(skipped.values()), "there is none")
-        raise InputError(f"no clip of {clips.name!r} can be read to judge by ({reason})")
+        raise InputError(f"no clip of {clips.name!r} can be read ({reason})")
     seen, moved, labels = seen[read], moved[read], clips.labels[read]
     fused = (seen + moved) / 2
     one, other, both = (float(np.mean(ranks(p, labels) >= 1)) for p in (seen, moved, fused))
@@ -122,7 +122,7 @@ def judge(streams: Streams, clips: Clips, crops: int = 1, pieces: int = 1) -> Ev
 
 
 class Views(Preprocessing):
-    """Preprocessing that also knows five crops: the ten without their mirror images."""
+    """Preprocessing that also offers five crops: the ten without their mirror images."""
 
     def views(self, crops: int) -> list[tuple[int, int, bool]]:
         """(top, left, mirrored) of 1, 5 or 10 crops."""
@@ -150,7 +150,7 @@ def _answers(
 ) -> np.ndarray:
     """Class probabilities of each clip, averaged over its pieces and crops: (N, K).
 
-    Those of clips that cannot be read are 0, and the reasons are added to `skipped`.
+    Rows of unreadable clips are 0, and the reasons are added to `skipped`.
     """
     if pieces < 1:
         raise InputError(f"pieces is {pieces}: it must be at least 1")

@@ -80,7 +80,7 @@ def test_grey_arrays_are_images(classifier):
         (RGB.astype(float), "give uint8"),
         (RGB.transpose(2, 0, 1), "give uint8"),
         (io.StringIO("text"), 'mode "rb"'),
-        (io.BufferedWriter(io.BytesIO()), "was opened to write"),
+        (io.BufferedWriter(io.BytesIO()), "was opened for writing"),
     ],
 )
 def test_anything_else_is_one_sentence(classifier, images, sentence):

@@ -40,5 +40,5 @@ def test_a_run_keeps_its_state_whole(tmp_path, monkeypatch):
 
 
 def test_a_folder_is_no_weight_file(tmp_path):
-    with pytest.raises(InputError, match="is a folder: name a file in it"):
+    with pytest.raises(InputError, match="is a folder: give a file in it"):
         untrained(name="cifar10").save(tmp_path)

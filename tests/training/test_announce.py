@@ -30,7 +30,7 @@ def test_the_table_and_lines_of_a_run_fit_a_terminal(tmp_path, capsys):
     minialex.train("shapes:48", **TINY, epochs=2, out=tmp_path / "r")
     lines = capsys.readouterr().out.replace(str(tmp_path), "").splitlines()
     words = [line.split()[0] for line in lines[:7]]
-    assert words == ["images", "classes", "network", "updates", "rate", "device", "folder"]
+    assert words == ["images", "classes", "network", "updates", "lr", "device", "folder"]
     epochs = [line for line in lines if line.startswith("epoch")]
     assert len(epochs) == 2
     assert re.search(r"accuracy \d+\.\d%  top-5 \d+%", epochs[0])

@@ -84,7 +84,7 @@ def test_changes_of_the_folder_bring_in_no_training_image(
     (photos / one).unlink()
     held_out, note = judged(about)
     assert held_out == names(splits.val)
-    assert "1 images are new since the training" in note
+    assert "1 images were added after the training" in note
     (photos / sorted(held_out)[0]).unlink()
     assert "1 of the" in judged(about)[1]
     shutil.copytree(photos, tmp_path / "copy")
@@ -272,7 +272,7 @@ def test_a_lineage_says_nothing_twice_and_ends(about, photos, monkeypatch):
         chain = shortened({"data": f"new {count}", "started_from": chain})
         assert len(lineage(chain)) == 2
         assert chain[UNLISTED] == 1 + count
-    assert "what 3 earlier runs of these weights were trained on" in judged(chain, photos)[1]
+    assert "the training images of 3 earlier runs of these weights" in judged(chain, photos)[1]
     monkeypatch.setattr(judged_images, "MOST_RUNS", 9)
     monkeypatch.setattr(judged_images, "MOST_LINES", 3)
     assert shortened({"data": "new", "started_from": about}) == {"data": "new", UNLISTED: 1}

@@ -95,7 +95,7 @@ def moved(tmp_path):
 
 def test_the_data_may_have_moved(moved, capsys):
     assert go_on(moved / "run") == 2
-    assert "name their folder (--data)" in capsys.readouterr().err
+    assert "give their folder (--data)" in capsys.readouterr().err
     assert go_on(moved / "run", "--data", str(moved / "moved")) == 0
     assert same(moved / "run", moved / "whole")
     assert go_on(moved / "run") == 0  # the folder is known now

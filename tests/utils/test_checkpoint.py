@@ -196,7 +196,7 @@ def test_a_missing_folder_is_named(tmp_path):
 @pytest.mark.skipif(os.name != "posix", reason="another error there")
 def test_a_folder_in_the_place_of_a_file_is_named(tmp_path):
     (tmp_path / "x").mkdir()
-    with pytest.raises(IsADirectoryError, match="is a folder: name a file in it"):
+    with pytest.raises(IsADirectoryError, match="is a folder: give a file in it"):
         atomic.write_text(tmp_path / "x", "x")
 
 

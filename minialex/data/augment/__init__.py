@@ -1,1 +1,1 @@
-"""Augmentation: what is drawn for each image, and how it is applied to its bytes."""
+"""Augmentation: the random draws for each image, and applying them to its pixels."""

@@ -1,8 +1,8 @@
 """Random crops, mirroring and colour shifts, and the fixed crops of evaluation: pure functions.
 
 Random draws depend on the position of the image in the epoch's order, so that they do not change
-with the batch size, the number of devices, or when a run is resumed. Those of augmentation that the
-paper does not have are in `warp_draws.py`.
+with the batch size, the number of devices, or when a run is resumed. The draws for augmentation
+beyond the paper's are in `warp_draws.py`.
 """
 
 from dataclasses import dataclass
@@ -43,9 +43,9 @@ def random_draws(
 
     `colour` is (standard deviations (3,), axes in columns (3, 3)) of the training set's RGB values;
     the shift is axes @ (colour_noise * normal * deviations), as in the original code; the paper
-    has eigenvalues in place of deviations. `crop_chunk` consecutive images share one crop and one
-    mirroring; the original code's chunks are of 32. Its 33 offsets per axis include both edges; the
-    paper counts 32.
+    uses eigenvalues instead of deviations. `crop_chunk` consecutive images share one crop and one
+    mirroring; the original code uses chunks of 32. It has 33 offsets per axis, both edges included;
+    the paper counts 32.
     """
     largest = _largest_offset(stored, crop)
     positions = np.asarray(positions, np.int64)
@@ -91,7 +91,7 @@ def _fixed(top: np.ndarray, left: np.ndarray, flip: np.ndarray | None = None) ->
 def _largest_offset(stored: int, crop: int) -> int:
     if not 0 < crop <= stored:
         raise InputError(
-            f"a crop of {crop} pixels does not fit images of {stored}: "
+            f"a crop of {crop} pixels does not fit into images of {stored}: "
             f"choose a size of at least {crop}"
         )
     return stored - crop

@@ -1,4 +1,4 @@
-"""Augmentation that the paper does not have, on the host: warped crops, colours, erasing, MixUp.
+"""Augmentation beyond the paper's, on the host: warped crops, colours, erasing, MixUp.
 
 The random draws are in `warp_draws.py`. Sampling is bilinear without an anti-aliasing filter: a
 crop is at most as large as the resized image, which is hardly larger than the network's input.
@@ -14,11 +14,11 @@ from minialex.utils.cores import usable_cores
 from minialex.utils.jit import compiled
 
 _HALF, _ONE, _MOST = np.float32(0.5), np.float32(1), np.float32(255)
-_THREADED = 1 << 17  # pixels of a batch from which it is divided among threads
+_THREADED = 1 << 17  # batches of at least this many pixels are split among threads
 
 
 def warp(images: np.ndarray, warps: Warps, crop: int, fill: np.ndarray) -> np.ndarray:
-    """Crops of `images` as `warps` says: uint8 (N, S, S, 3) -> uint8 (N, crop, crop, 3).
+    """Crops of `images` according to `warps`: uint8 (N, S, S, 3) -> uint8 (N, crop, crop, 3).
 
     Pixels outside an image and in an erased rectangle get the colour `fill`, uint8 (3,). A warp by
     whole pixels without a colour change copies the bytes.
@@ -50,7 +50,7 @@ def mix(images: np.ndarray, mixing: Mixing) -> np.ndarray:
 
 @compiled
 def _sum(pixels: Any, corners: Any, weights: Any, channel: int) -> Any:
-    """Four pixels' values of one channel, each times its weight."""
+    """The weighted sum of four pixels' values in one channel."""
     total = np.float32(0)
     for corner, weight in zip(corners, weights):  # noqa: B905  Numba has no strict
         total += weight * np.float32(pixels[np.uint64(corner + channel)])  # unsigned: no wrapping
@@ -75,7 +75,7 @@ def _mix(images: Any, partner: Any, share: Any, out: Any) -> None:
 
 @compiled
 def _warp(images: Any, affines: Any, colours: Any, holes: Any, fill: Any, out: Any) -> None:
-    """Bilinear samples at the mapped pixel centres, through the colour's matrix, rounded."""
+    """Bilinear samples at the mapped pixel centres, put through the colour matrix and rounded."""
     n_size, side, _, channels = images.shape
     crop, last, line_size = out.shape[1], side - 1, channels * side
     for n in range(n_size):

@@ -1,7 +1,7 @@
-"""Random draws of the augmentation that the paper does not have: pure functions.
+"""Random draws for the augmentation beyond the paper's: pure functions.
 
-As in `draws.py` they depend on the position of an image in the epoch's order alone; only MixUp's
-partner is another image of the batch. `warp.py` applies them.
+As in `draws.py`, they depend only on an image's position in the epoch's order, except MixUp's
+partner, which is another image of the batch. `warp.py` applies them.
 """
 
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ _ERASED_ASPECT = (0.3, 1 / 0.3)  # height to width
 class Warps:
     """How each of n resized images becomes a crop, before it is mirrored."""
 
-    affines: np.ndarray  # float32 (n, 2, 3): (x, y) in the image of the crop's (x, y, 1), in pixels
+    affines: np.ndarray  # float32 (n, 2, 3): from the crop's (x, y, 1) to the image's (x, y)
     colours: np.ndarray  # float32 (n, 3, 4): RGB of (R, G, B, 1), on a scale of 0 to 255
-    holes: np.ndarray  # int64 (n, 4): top, left, bottom, right of what is erased; equal: nothing
+    holes: np.ndarray  # int64 (n, 4): top, left, bottom, right of the erased rectangle; empty: none
 
     def __len__(self) -> int:
         return len(self.affines)
@@ -42,10 +42,10 @@ class Mixing:
 def random_warps(
     recipe: Recipe, seed: int, epoch: int, positions: ArrayLike, draws: Draws, mean: np.ndarray
 ) -> Warps:
-    """What a recipe does to the images at `positions` of an epoch's order.
+    """The warps of the images at `positions` of an epoch's order, according to a recipe.
 
-    `draws` are the same images' crops, which stay where the recipe changes neither their size nor
-    their shape. `mean` (3,) is the training set's mean colour: contrast is about it.
+    `draws` are the same images' crops, kept as they are if the recipe changes neither their size
+    nor their shape. `mean` (3,) is the training set's mean colour, about which contrast changes.
     """
     positions = np.asarray(positions, np.int64)
     return Warps(
@@ -56,7 +56,7 @@ def random_warps(
 
 
 def random_mixing(alpha: float, seed: int, epoch: int, positions: ArrayLike) -> Mixing:
-    """MixUp among the images of one batch (Zhang et al., "mixup", 2018): shares of Beta(α, α).
+    """MixUp within one batch (Zhang et al., "mixup", 2018), with shares drawn from Beta(α, α).
 
     The larger share is always the image's own, so that an epoch shows every image; with shares near
     0 and independently drawn partners, half of the images would be replaced by others.
@@ -76,13 +76,13 @@ def symmetric_beta(alpha: float, word: np.ndarray) -> np.ndarray:
     Student's t with 2α degrees of freedom. Nothing is rejected, whatever α is.
     """
     u, angle = rng.uniform(word[:, 0]), np.cos(2 * np.pi * rng.uniform(word[:, 1]))
-    with np.errstate(over="ignore", divide="ignore"):  # of a small α: the share is 0 or 1 then
+    with np.errstate(over="ignore", divide="ignore"):  # for a small α, where the share is 0 or 1
         t = np.expm1(-np.log(u) / alpha) * angle**2
         return 0.5 + 0.5 * np.sign(angle) / np.sqrt(1 + 1 / t)
 
 
 def _maps(recipe: Recipe, seed: int, epoch: int, positions: np.ndarray, draws: Draws) -> np.ndarray:
-    """Crops of drawn size, shape and position, turned about their centre, some upside down."""
+    """Crops of random size, shape and position, rotated about their centre, some upside down."""
     stored, crop = recipe.resize, recipe.crop
     u = rng.uniform(rng.words(seed, rng.Stream.WARP, epoch, positions, 6)).T
     x0, y0 = draws.left.astype(float), draws.top.astype(float)

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _BITS_PER_SAMPLE, _LARGEST_SAMPLE, _S_LARGEST_SAMPLE = 258, 281, 341  # TIFF tags
-_DIM = 4096  # a picture of 16 bits that stays below is one of 12 bits, or black to the eye
+_DIM = 4096  # a 16-bit image that stays below this has 12 bits, or looks black
 
 
 class UnknownRange(InputError):
-    """The picture's range of values cannot be known."""
+    """The image's range of values cannot be determined."""
 
 
 def stated_white(image: "Image", file: BinaryIO) -> float | None:
@@ -38,19 +38,19 @@ def stated_white(image: "Image", file: BinaryIO) -> float | None:
 
 
 def has_wide_colour(image: "Image") -> bool:
-    """Whether Pillow will keep only the upper eight of 16 bits a channel when it reads pixels."""
+    """Whether Pillow will keep only the upper 8 of 16 bits per channel when it reads the pixels."""
     return any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())) and not is_wide(image)
 
 
 def is_wide(image: "Image") -> bool:
-    """Whether a pixel is one number of more than eight bits."""
+    """Whether the image has a single channel of more than eight bits."""
     return image.mode == "F" or image.mode.startswith("I")
 
 
 def to_bytes(image: "Image", white: float | None = None) -> np.ndarray:
-    """A picture of one wide number a pixel as uint8 (H, W); `white` becomes 255.
+    """An image with a single channel of more than eight bits as uint8 (H, W); `white` becomes 255.
 
-    Raises UnknownRange where `white` is None and the values do not tell their range.
+    Raises UnknownRange if `white` is None and the range cannot be told from the values.
     """
     values = np.nan_to_num(np.asarray(image, np.float64), posinf=0, neginf=0)
     if white is None:
@@ -59,21 +59,18 @@ def to_bytes(image: "Image", white: float | None = None) -> np.ndarray:
 
 
 def require_visible(pixels: np.ndarray) -> None:
-    """Refuse colours of 16 bits that use the lowest 12 only: uint8, the upper eight bits."""
+    """Raise UnknownRange if 16-bit channels use only their lowest 12 bits; uint8, the upper 8."""
     if 0 < int(pixels.max(initial=0)) < _DIM >> 8:
-        raise UnknownRange(
-            "its colours of 16 bits a channel stay below 4,096 of 65,535, " + _ADVICE
-        )
+        raise UnknownRange("its 16-bit channels stay below 4,096 of 65,535, " + _ADVICE)
 
 
 _ADVICE = (
-    "so the picture would come out black: scale its values to the full range, or save it with 8 "
-    "bits"
+    "so the image would come out black: scale its values to the full range, or save it with 8 bits"
 )
 
 
 def _white(mode: str, low: float, high: float) -> float:
-    """The value that stands for white among values from `low` to `high`."""
+    """The value of white, judging by values from `low` to `high`."""
     if high <= 0:
         return 255.0  # all black
     if mode == "F":
@@ -88,13 +85,13 @@ def _white(mode: str, low: float, high: float) -> float:
     if mode.startswith("I;16"):
         raise UnknownRange(f"its 16-bit values only reach {high:,.0f} of 65,535, {_ADVICE}")
     raise UnknownRange(
-        f"its values range from {low:,.5g} to {high:,.5g}, and white is neither 1, 255 nor 65,535 "
-        "by them: save it with 8 or 16 bits"
+        f"its values range from {low:,.5g} to {high:,.5g}, so white is neither 1, 255 nor 65,535: "
+        "save it with 8 or 16 bits"
     )
 
 
 def _png_bits(file: BinaryIO) -> int | None:
-    """Significant bits of a PNG file's first channel, by its sBIT chunk."""
+    """Significant bits of a PNG file's first channel, from its sBIT chunk."""
     position = file.tell()
     file.seek(8)
     try:

@@ -33,7 +33,7 @@ def load_rgb(source: Source, name: str = "the image") -> np.ndarray:
     """The image in a file, an open binary file or bytes, called `name`, as uint8 (H, W, 3).
 
     Raises InputError for a file that is not an image, damaged, or larger than 178 million pixels,
-    and the usual OSError where the file cannot be opened at all.
+    and OSError if the file cannot be opened at all.
     """
 
     def full(image: "Image", file: BinaryIO) -> np.ndarray:
@@ -48,7 +48,7 @@ def load_resized(source: Source, size: int, name: str = "the image") -> np.ndarr
 
     `name` is what messages call bytes that have no path. A large JPEG is decoded at a reduced
     resolution, as long as that is at least twice `size`; the quality of the result is then still
-    that of the final filter. For a `Bilinear` size it is decoded whole.
+    that of the final filter. For a `Bilinear` size it is decoded at full resolution.
     """
     whole = isinstance(size, Bilinear)
 
@@ -86,11 +86,11 @@ def open_file(path: str | os.PathLike[str]) -> BinaryIO:
     if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         return file
     file.close()
-    raise InputError(f"{path} is a pipe or a device: name an image file")
+    raise InputError(f"{path} is a pipe or a device: give an image file")
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    """Opening a pipe would wait for a writer."""
+    """Open without waiting: opening a pipe would otherwise block until it has a writer."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
@@ -98,12 +98,12 @@ def refuse_large(size: int, name: str) -> None:
     """Raise InputError for an encoded image of more than 256 MiB."""
     if size > BYTE_LIMIT:
         raise InputError(
-            f"{name} has {size:,} bytes, and an image at most {BYTE_LIMIT >> 20} MiB: remove it"
+            f"{name} has {size:,} bytes, more than the {BYTE_LIMIT >> 20} MiB allowed: remove it"
         )
 
 
 def probe(source: Source) -> tuple[str, int, int]:
-    """Pillow's mode, width and height as stored, of an image that can be decoded completely."""
+    """Pillow's mode, and the stored width and height, after decoding the whole image."""
 
     def facts(image: "Image", file: BinaryIO) -> tuple[str, int, int]:
         stored = image.mode, image.width, image.height
@@ -114,20 +114,20 @@ def probe(source: Source) -> tuple[str, int, int]:
 
 
 def header(source: Source, name: str = "the image") -> tuple[str, int, int]:
-    """Pillow's mode, width and height by the header alone; the pixels may still be damaged."""
+    """Pillow's mode, width and height from the header alone; the pixels may still be damaged."""
     return _load(source, lambda image, _: (image.mode, image.width, image.height), name)
 
 
 def dimensions(source: Source, name: str = "the image") -> tuple[int, int]:
-    """Width and height by the header alone; the pixels may still be damaged."""
+    """Width and height from the header alone; the pixels may still be damaged."""
     return header(source, name)[1:]
 
 
 def resize_and_crop(image: "np.ndarray | Image", size: int) -> np.ndarray:
     """Shorter side to `size`, then a centre crop (paper, section 2): uint8 (size, size, 3).
 
-    `image` is a Pillow image or a uint8 array (H, W), (H, W, 3) or (H, W, 4). To a `Squashed`
-    size both sides are resized, and nothing is cut off; to a `Bilinear` one as torchvision does.
+    `image` is a Pillow image or a uint8 array (H, W), (H, W, 3) or (H, W, 4). A `Squashed`
+    size resizes both sides and crops nothing; a `Bilinear` one resizes and crops as torchvision.
     """
     from minialex.data.decode import resize
 
@@ -166,7 +166,7 @@ def _pixels(image: "Image", file: BinaryIO) -> np.ndarray:
 def to_rgb(image: "np.ndarray | Image", white: float | None = None) -> "Image":
     """Any Pillow image or uint8 array as an upright Pillow image of mode RGB.
 
-    `white` is the largest value of an image of more than eight bits. Raises InputError where it is
+    `white` is the value of white in an image of more than eight bits. Raises InputError if it is
     not given and cannot be told from the values.
     """
     from PIL import Image
@@ -195,7 +195,7 @@ def _from_array(array: np.ndarray) -> "Image":
             "(H, W), (H, W, 3) or (H, W, 4), values 0 to 255"
         )
     if array.size == 0:
-        raise InputError(f"an image array has shape {array.shape}: it holds no pixel")
+        raise InputError(f"an image array has shape {array.shape}: it has no pixels")
     return Image.fromarray(array)
 
 
@@ -233,7 +233,7 @@ def _decode(file: BinaryIO, name: str, convert: "Callable[[Image, BinaryIO], T]"
         raise InputError(f"{what}: {known}" if known else what) from error
     except Exception as error:  # Pillow's decoders raise a dozen types on damaged files
         if isinstance(error, OSError) and error.errno is not None:
-            # the drive's, not the file's
+            # the drive's fault, not the file's
             raise OSError(error.errno, error.strerror, name) from error
         reason = str(error) or type(error).__name__
         raise InputError(f"{name} cannot be read as an image: {reason}") from error

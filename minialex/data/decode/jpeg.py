@@ -2,8 +2,8 @@
 
 simplejpeg calls the same library as Pillow, libjpeg-turbo, without Pillow's intermediate four bytes
 a pixel; the pixels are the same. It also passes on the library's warnings: Pillow fills what is
-missing after damage in the middle of a file with grey and does not say so. What it cannot decode is
-left to Pillow.
+missing after damage in the middle of a file with grey and does not say so. Files that simplejpeg
+cannot decode are left to Pillow.
 """
 
 import functools
@@ -21,14 +21,14 @@ START = b"\xff\xd8\xff"  # of a JPEG file
 _METADATA = 1 << 17  # bytes at the front, where Exif is
 
 _EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker 0x([0-9a-f]{2})")
-_PADDING = 64  # bytes of one value between the picture and its end mark, which some writers leave
-_ALIGNMENT = 2  # bytes of any value there
-_READ_AHEAD = 8  # bytes that libjpeg took into its bit buffer, so they are not counted
+_PADDING = 64  # most bytes of one value that some writers leave before the end marker
+_ALIGNMENT = 2  # most bytes of any value there
+_READ_AHEAD = 8  # most bytes already in libjpeg's bit buffer, which it does not count
 _LOSSLESS = {0xC3, 0xC7, 0xCB, 0xCF}  # frame headers
 
 
 class Damaged(ValueError):
-    """The file's data are damaged, although some pixels can be made of them."""
+    """The file is damaged, although some of its pixels can be decoded."""
 
 
 def decode(image: "Image", file: BinaryIO) -> np.ndarray | None:
@@ -49,14 +49,14 @@ def decode(image: "Image", file: BinaryIO) -> np.ndarray | None:
         pixels = library.decode_jpeg(
             content, colours, min_height=image.height, min_width=image.width, min_factor=1
         )
-    except Exception as error:  # it raises no type of its own; Pillow tells of all other faults
+    except Exception as error:  # it has no exception type of its own; Pillow reports the rest
         _require_sound(content, str(error))
         return None
     return pixels if pixels.shape == (image.height, image.width, 3) else None
 
 
 def decode_plain(content: bytes, wanted: Callable[[int, int], bool]) -> np.ndarray | None:
-    """The pixels of a plain upright JPEG of a wanted (height, width), without Pillow.
+    """The pixels of a plain upright JPEG if `wanted(height, width)`, decoded without Pillow.
 
     None for all others: Exif data that may rotate it, other colour spaces, damaged files.
     """
@@ -117,10 +117,10 @@ def _require_sound(content: bytes, warning: str) -> None:
 
 
 def _is_padding(content: bytes, count: int, mark: int) -> bool:
-    """Whether the `count` bytes that libjpeg passed over before a mark are one value repeated.
+    """Whether the `count` bytes that libjpeg skipped before a marker repeat one value.
 
-    What damage leaves over are bytes of the picture; or zeros, of which it took the first for
-    pixels, so that there are more of them than were passed over.
+    Damage leaves image data there, or zeros; libjpeg decodes the first zeros as pixels, so that
+    there are more of them than it skipped.
     """
     if count > _PADDING:
         return False

@@ -1,9 +1,9 @@
-"""Detects a file's type from its name or first bytes, so that skipped files can be named."""
+"""Detects a file's type from its name or first bytes, to say what a skipped file is."""
 
 import functools
 import os
 
-HEAD = 64  # bytes that tell a kind
+HEAD = 64  # bytes that show the kind
 
 _UNREAD = {
     "HEIC": ".heic .heif .hif",
@@ -48,7 +48,7 @@ _REFUSED_FORMATS = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"}
 
 @functools.cache
 def formats() -> tuple[str, ...]:
-    """The formats that are opened, whatever a file's suffix says; they are tried in this order."""
+    """The formats that are opened, whatever a file's suffix, tried in this order."""
     from PIL import Image
 
     Image.init()
@@ -68,7 +68,7 @@ def suffixes() -> frozenset[str]:
 def is_system(name: str) -> bool:
     """Whether a file or folder of this name belongs to the operating system or a tool.
 
-    Hidden ones are: `._*` of macOS, `.DS_Store`, `.ipynb_checkpoints`, `.git`.
+    Hidden ones do: `._*` of macOS, `.DS_Store`, `.ipynb_checkpoints`, `.git`.
     """
     return name.startswith(".") or name.lower() in _SYSTEM
 
@@ -79,12 +79,12 @@ def is_image_name(name: str) -> bool:
 
 
 def unread(name: str) -> str | None:
-    """The kind of a file of pictures that is not read, by its suffix."""
+    """The kind of an image file that is not supported, by its suffix."""
     return _by_suffix().get(os.path.splitext(name)[1].lower())
 
 
 def is_image(head: bytes) -> bool:
-    """Whether these are the first bytes of an image, for files whose suffix does not tell."""
+    """Whether these are the first bytes of an image, for files without a telling suffix."""
     return (
         head.startswith(_STARTS)
         or (head.startswith(b"RIFF") and head[8:12] == b"WEBP")

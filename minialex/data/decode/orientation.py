@@ -1,4 +1,4 @@
-"""How the camera was held, by Exif, and the picture upright."""
+"""The camera's orientation from Exif, and turning images upright."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING

@@ -38,8 +38,8 @@ def squash(pixels: np.ndarray, size: int) -> np.ndarray:
 def bilinear(pixels: np.ndarray, size: int) -> np.ndarray:
     """As torchvision's Resize and CenterCrop on Pillow images: uint8 -> uint8 (size, size, 3).
 
-    The longer side becomes a whole number of pixels, so that it is stretched a little, and the crop
-    begins at the pixel nearest to the middle (of two the even one).
+    The longer side is rounded to whole pixels, which stretches it a little, and the crop starts at
+    the pixel nearest to the exact offset (the even one if two are equally near).
     """
     shorter = min(pixels.shape[:2])
     found, first = [], []
@@ -73,7 +73,7 @@ def _resized(
 
 
 def _cubic(distance: np.ndarray) -> np.ndarray:
-    """Pillow's bicubic filter, of distances in output pixels."""
+    """Pillow's bicubic filter as a function of the distance in output pixels."""
     return np.where(
         distance < 1.0,
         (1.5 * distance - 2.5) * distance * distance + 1.0,
@@ -86,7 +86,7 @@ def _triangle(distance: np.ndarray) -> np.ndarray:
     return np.where(distance < 1.0, 1.0 - distance, 0.0)
 
 
-# in output pixels where an image is made smaller
+# in output pixels when an image is reduced
 _SUPPORT: dict[Callable[..., np.ndarray], float] = {_cubic: 2.0, _triangle: 1.0}
 
 

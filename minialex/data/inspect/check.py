@@ -1,4 +1,4 @@
-"""What is wrong with a data set: `minialex check PATH`."""
+"""Finds problems in a data set: `minialex check PATH`."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -28,8 +28,8 @@ def check_data(
     """Read every image of `data` and report what is in it and what is wrong, in lines of text.
 
     `size` is the side that a model resizes images to: smaller ones are counted. `progress` is
-    called with the number of files just read. Raises what `open_data` raises for a path that is no
-    data set at all.
+    called with the number of files just read. Raises what `open_data` raises if the path is not a
+    data set.
     """
     if data is not None and not is_builtin(data):
         root = existing_folder(data)
@@ -81,7 +81,7 @@ def _check_images(
 
 
 def _unreadable_classes(splits: Splits, files: list[CheckedFile]) -> Iterator[str]:
-    """Classes of the training part that no image is left of."""
+    """Training classes without a readable image."""
     readable = {file.class_id for file in files if file.part == "train" and file.problem is None}
     for class_id in splits.train.class_ids:
         if class_id not in readable:

@@ -1,4 +1,4 @@
-"""Checks folders of images by class, also those that are too broken to be opened."""
+"""Checks class folders, including those that are too broken to be opened as a data set."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +31,7 @@ _MODES = {  # Pillow's, in words
 def check(
     root: Path, size: int | None, workers: int | None, progress: Callable[[int], object] | None
 ) -> Iterator[str]:
-    """The report on `root`, after every image in it was read."""
+    """The report on `root`, from reading every image in it."""
     layout = find_layout(root)
     parts = _parts(layout)
     files = report_lines.read_all(
@@ -108,7 +108,7 @@ def _sizes(files: list[CheckedFile], size: int | None) -> Iterator[str]:
     if size is None:
         return
     if small := int((sides < size).sum()):
-        yield f"  smaller than {size}, the --size to resize to, so enlarged: {small:,}"
+        yield f"  smaller than {size} (--size), so enlarged: {small:,}"
     if tiny := [f for f in readable if 4 * min(f.width, f.height) < size]:
         yield f"  smaller than a quarter of {size}: {len(tiny):,}"
         yield from report_lines.examples(f"{f.name} ({f.width} x {f.height})" for f in tiny)

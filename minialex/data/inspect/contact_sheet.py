@@ -48,9 +48,9 @@ def contact_sheet(
 
 
 def font() -> tuple[Any, Callable[[str], str]]:
-    """A font, and a function that spells a name in its letters.
+    """A font, and a function that writes a name in characters that it has.
 
-    Matplotlib comes with a font of most alphabets; Pillow's own has little beside English.
+    Matplotlib comes with a font for most alphabets; Pillow's own has little beyond English.
     """
     from PIL import ImageFont
 

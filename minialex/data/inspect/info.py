@@ -1,4 +1,4 @@
-"""What is in a data set: `minialex data PATH`."""
+"""Describes a data set: `minialex data PATH`."""
 
 import os
 from collections.abc import Iterator
@@ -14,13 +14,13 @@ from minialex.data.remarks import every_line
 from minialex.data.sources.open import open_data
 from minialex.errors import InputError
 
-_SAMPLE = 500  # images that are opened for sizes and colour; all of ILSVRC takes an hour
+_SAMPLE = 500  # images opened to measure sizes and colour; all of ILSVRC would take an hour
 _PARTS = {"train": "training", "val": "validation"}
 
 
 @dataclass(frozen=True)
 class Info:
-    """Colour is that of the training images, 0 to 255; sides are in pixels."""
+    """A data set's classes, sizes (pixels), and the colour of its training images (0 to 255)."""
 
     name: str
     layout: str
@@ -147,7 +147,7 @@ def _colour(
             mean_squares.append((pixels**2).mean(axis=(1, 2)))
     except InputError:
         if 2 * len(loader.skipped) <= len(chosen):
-            raise  # a read got stuck, or there was no memory for it
+            raise  # a read hung, or there was not enough memory for it
         return None, loader.skipped  # most are unreadable: the list of them says so
     if not means:
         return None, loader.skipped
@@ -157,7 +157,7 @@ def _colour(
 
 
 def _sides(train: Dataset, chosen: np.ndarray) -> list[int]:
-    """Shorter sides of some images, by their headers."""
+    """Shorter sides of some images, from their headers."""
     sides = []
     for index in chosen.tolist():
         try:

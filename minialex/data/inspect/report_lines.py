@@ -21,7 +21,7 @@ T = TypeVar("T", bound=tuple[Any, ...])
 
 PROBLEMS = "problems:"  # everything after this line of a report
 
-READ_SIZE = 256  # images are read at, as for the paper's network, unless another size is named
+READ_SIZE = 256  # side at which images are read unless another is given; the paper's
 
 _TABLE_ROWS = 40  # a longer table shows the smallest and the largest classes
 _EXAMPLES = 10
@@ -29,7 +29,7 @@ _EXAMPLES = 10
 
 @dataclass(frozen=True)
 class CheckedFile:
-    """One image as it was found; `problem` is None if it can be read."""
+    """One image of the data set; `problem` is None if it can be read."""
 
     part: str
     class_id: str
@@ -42,7 +42,7 @@ class CheckedFile:
 
 
 def label_counts(splits: Splits) -> Iterator[str]:
-    """Images of each part, and a table of its classes."""
+    """The number of images in each part, and a table of the classes."""
     train = splits.train
     counts = {
         part: np.bincount(dataset.labels, minlength=len(train.class_ids)).tolist()
@@ -53,7 +53,7 @@ def label_counts(splits: Splits) -> Iterator[str]:
 
 
 def class_sizes(counts: Mapping[str, Sequence[int]]) -> Iterator[str]:
-    """How many images and classes each part has, and how evenly they are spread."""
+    """How many images and classes each part has, and how balanced the classes are."""
     for part, of_class in counts.items():
         of_class = of_class or [0]
         each = _span(min(of_class), median(of_class), max(of_class), "per class")
@@ -100,7 +100,7 @@ def file_problems(files: Iterable[CheckedFile]) -> Iterator[str]:
 
 
 def mislabelled_files(files: Iterable[CheckedFile]) -> Iterator[str]:
-    """ILSVRC images whose own name says another class than their folder."""
+    """ILSVRC images whose file name gives another class than their folder."""
     wrong = [(f, reason) for f in files if (reason := mislabelled(f.name, f.class_id))]
     if wrong:
         yield f"mislabelled files, which prepare leaves out: {len(wrong):,}"
@@ -108,7 +108,7 @@ def mislabelled_files(files: Iterable[CheckedFile]) -> Iterator[str]:
 
 
 def doubles(files: Sequence[CheckedFile]) -> Iterator[str]:
-    """Images that are there more than once, pixel for pixel: two labels, leakage, or repetition."""
+    """Images that occur twice, pixel for pixel: with two labels, in both parts, or in one class."""
     groups: dict[bytes, list[CheckedFile]] = {}
     for file in files:
         if file.digest:
@@ -134,22 +134,22 @@ def doubles(files: Sequence[CheckedFile]) -> Iterator[str]:
 
 
 def decoder_note() -> Iterator[str]:
-    """What cannot be noticed here."""
+    """What this installation cannot detect."""
     if simplejpeg() is None:
         yield (
-            "damage in the middle of a JPEG is not noticed by Pillow alone: install simplejpeg "
+            "Pillow alone does not detect damage in the middle of a JPEG: install simplejpeg "
             "(pip install 'minialex[fast]') to check for it"
         )
 
 
 def harmless(remarks: Sequence[Remarks]) -> Iterator[str]:
-    """What was left out and is no problem."""
+    """What was left out, without being a problem."""
     problems = {problem for one in remarks for problem in one.problems()}
     yield from (line for line in every_line(remarks) if line not in problems)
 
 
 def fingerprint(pixels: np.ndarray) -> bytes:
-    """A digest that is the same for the same pixels."""
+    """A digest that is equal for equal pixels."""
     return hashlib.sha256(np.ascontiguousarray(pixels).data).digest()
 
 

@@ -16,7 +16,7 @@ from minialex.data.loading.workers import Workers
 from minialex.errors import InputError
 from minialex.utils.cores import usable_cores
 
-_SLICE = 32  # mapped images that a thread copies at a time: the timeout is for one task
+_SLICE = 32  # mapped images that a thread copies at a time; the timeout applies to one such task
 _GIB = 1 << 30
 
 
@@ -97,7 +97,7 @@ class Loader:
                 yield from self._decoded(workers, order, batch_size, first, ahead)
 
     def read_ahead(self, indices: np.ndarray) -> None:
-        """Start to read these images now, for the next `batches` that delivers them.
+        """Start reading these images now, for the next `batches` that delivers them.
 
         They stay in memory until they are delivered, so ask for a few batches at most.
         """
@@ -208,7 +208,7 @@ class Loader:
         if self._failures >= MANY:
             return InputError(
                 f"the drive failed for the last {self._failures} images of {self.dataset.name!r}, "
-                f"{example}: see that it works, then go on"
+                f"{example}: check that it works, then try again"
             )
         example = next(iter(self.skipped.values()))
         return InputError(

@@ -14,7 +14,7 @@ from minialex.errors import InputError
 T = TypeVar("T")
 
 PAUSES = (0.1, 0.3, 1.0, 3.0, 10.0)  # seconds, far below the time-out of a read
-FEW = 3  # images in a row: with the pauses the drive has failed for 43 seconds, and is not busy
+FEW = 3  # images in a row: with the pauses, the drive has failed for 43 s, so it is not just busy
 MANY = 32  # images in a row: the drive is gone
 
 _NAMES = """

@@ -16,7 +16,7 @@ from typing import Any
 
 from minialex.errors import InputError
 
-TIMEOUT = 600.0  # seconds for one image: a disk that wakes up, a network that comes back
+TIMEOUT = 600.0  # seconds for one image: a disk may have to wake up, a network to come back
 NOTICE = 30.0  # seconds after which an image that is still being read is named
 _POLL = 0.2  # seconds between checks of how long the running reads have taken
 _CLOSE_WAIT = 5.0  # seconds that closing waits for reads that are still running

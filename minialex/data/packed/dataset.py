@@ -1,7 +1,7 @@
 """A data set that `minialex prepare` packed: shards of resized images, memory-mapped in training.
 
-Opening reads the manifest, which carries its own checksum, and compares every file's size and
-header with it; `verify` reads everything.
+Opening reads the manifest, which has its own checksum, and compares every file's size and header
+with it; `verify` reads everything.
 """
 
 import hashlib
@@ -106,13 +106,13 @@ def is_packed(root: Path) -> bool:
 def open_packed(root: Path) -> Splits:
     """The parts of the packed data set in `root`, mapped, not read.
 
-    Raises InputError where the manifest or a file is damaged, or where they disagree.
+    Raises InputError if the manifest or a file is damaged, or if they disagree.
     """
     return open_parts(Manifest(root))
 
 
 def open_parts(manifest: Manifest) -> Splits:
-    """The parts that a manifest describes; all its files are mapped after this."""
+    """The parts that a manifest describes; maps all their files."""
     return Splits(*(_open_part(manifest, part) for part in PARTS))
 
 
@@ -150,7 +150,7 @@ def _open_part(manifest: Manifest, part: str) -> Packed:
             shape = (manifest.number(entry, "bytes", 1, 1 << 60),)
         array = manifest.map(entry, "|u1", shape, has_header=not manifest.jpeg)
         if shards.setdefault(entry["file"], array) is not array:
-            raise manifest.wrong(f"{entry['file']} is there twice")
+            raise manifest.wrong(f"{entry['file']} is listed twice")
     if sum(counts) != count:
         raise manifest.wrong(f"the shards of {part} hold {sum(counts):,} images, not {count:,}")
     labels = manifest.map(manifest.of(of_part, "labels", dict), "<i8", (count,))
@@ -186,7 +186,7 @@ def _open_part(manifest: Manifest, part: str) -> Packed:
 def _byte_ranges(
     manifest: Manifest, of_part: dict, part: str, counts: list[int], shards: dict[str, np.ndarray]
 ) -> np.ndarray | None:
-    """Offset and length of each JPEG, all of them inside their shard; None of pixels."""
+    """Offset and length of each JPEG, checked to lie inside its shard; None for stored pixels."""
     if not manifest.jpeg:
         return None
     ranges = manifest.map(manifest.of(of_part, "places", dict), "<i8", (sum(counts), 2))

@@ -1,4 +1,4 @@
-"""Completes a packed data set: labels, names, statistics, report.txt and, at last, the manifest."""
+"""Completes a packed data set: labels, names, statistics, report.txt and, last, the manifest."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -71,10 +71,10 @@ def finish(folder: Path, state: PrepareState, splits: Splits, root: Path | None)
 
 
 def require_usable(folder: Path, state: PrepareState, total: int, most: float) -> None:
-    """Raise InputError if more than a share of `most` of all images was left out.
+    """Raise InputError if more than the fraction `most` of all images was left out.
 
     All images were read, so the report lists every one. The shards are kept: repeating the command
-    with a larger share reads nothing again.
+    with a larger fraction reads no image again.
     """
     left_out = {k: v for part in state.parts.values() for k, v in part.left_out.items()}
     if len(left_out) <= most * total:
@@ -82,9 +82,9 @@ def require_usable(folder: Path, state: PrepareState, total: int, most: float) -
     lines = _left_out(left_out)
     atomic.write_text(folder / REPORT, "\n".join(lines) + "\n")
     raise InputError(
-        f"{len(left_out):,} of {total:,} images are unreadable or mislabelled, more than the share "
-        f"of {most:g} that may be left out, the first: {lines[1].strip()}; {folder / REPORT} lists "
-        "them: repair them, or allow more"
+        f"{len(left_out):,} of {total:,} images are unreadable or mislabelled, more than the "
+        f"fraction of {most:g} that may be left out, the first: {lines[1].strip()}; "
+        f"{folder / REPORT} lists them: repair them, or allow more"
     )
 
 
@@ -128,7 +128,7 @@ def _same(
     names: dict[str, np.ndarray],
     class_ids: tuple[str, ...],
 ) -> Iterator[str]:
-    """Images that are the same pixel for pixel, with two labels or in both parts; all are kept."""
+    """Images that are equal pixel for pixel, with two labels or in both parts; all are kept."""
     digests = np.concatenate([np.array(parts[p].digests, np.uint64) for p in PARTS])
     label = np.concatenate([labels[p] for p in PARTS])
     name = [n for p in PARTS for n in names[p].tolist()]

@@ -77,9 +77,9 @@ class Manifest:
             all_composed(self._words(key)) for key in ("class_ids", "class_names")
         )
         if len(set(self.class_ids)) != len(self.class_ids) or len(self.class_ids) < 2:
-            raise self.wrong("class_ids are not two or more different names")
+            raise self.wrong("class_ids does not hold two or more different names")
         if len(self.class_names) != len(self.class_ids):
-            raise self.wrong("class_names are not as many as class_ids")
+            raise self.wrong("class_names and class_ids differ in length")
 
     def statistics(self) -> Statistics:
         """Mean image and colour axes of the training part."""
@@ -108,7 +108,7 @@ class Manifest:
         size = path.stat().st_size
         if size != self.number(entry, "bytes", 1, 1 << 60):
             raise InputError(
-                f"{str(path)!r} has {size:,} bytes, and {MANIFEST} says {entry['bytes']:,}: {again}"
+                f"{str(path)!r} has {size:,} bytes, but {MANIFEST} says {entry['bytes']:,}: {again}"
             )
         self.files.append(entry)
         wanted = shape, False, np.dtype(kind)
@@ -125,7 +125,7 @@ class Manifest:
     def of(self, values: dict, key: str, kind: type) -> Any:
         """A value of this type."""
         if not isinstance(values.get(key), kind):
-            raise self.wrong(f"{key} is missing or no {kind.__name__}")
+            raise self.wrong(f"{key} is missing or not of type {kind.__name__}")
         return values[key]
 
     def number(self, values: dict, key: str, low: int, high: int) -> int:
@@ -138,14 +138,14 @@ class Manifest:
     def wrong(self, what: str) -> InputError:
         """The error for a manifest that cannot be used."""
         return InputError(
-            f"{str(self.root / MANIFEST)!r} is damaged or not of `minialex prepare` ({what}): copy "
-            "the whole folder again, or prepare it anew"
+            f"{str(self.root / MANIFEST)!r} is damaged or not from `minialex prepare` ({what}): "
+            "copy the whole folder again, or prepare it anew"
         )
 
     def _words(self, key: str) -> tuple[str, ...]:
         words = self.of(self.values, key, list)
         if not all(isinstance(word, str) for word in words):
-            raise self.wrong(f"{key} are not all names")
+            raise self.wrong(f"{key} has entries that are not names")
         return tuple(words)
 
     def _read(self) -> dict[str, Any]:
@@ -160,7 +160,7 @@ class Manifest:
             raise self.wrong(f"its format is not {FORMAT!r}")
         if values.get("version") != VERSION:
             raise InputError(
-                f"{str(path)!r} is of version {values.get('version')!r}, and this minialex reads "
+                f"{str(path)!r} is of version {values.get('version')!r}, but this minialex reads "
                 f"version {VERSION}: update it, or prepare the data anew"
             )
         if values.get("checksum") != checksum(values):

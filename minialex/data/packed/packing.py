@@ -1,4 +1,4 @@
-"""Packs images into shards, in the source's order, and saves the state for resuming.
+"""Packs images into shards, in the source's order, and saves its state so that it can resume.
 
 Threads decode and one consumer writes, so that the bytes depend neither on the number of threads
 nor on interruptions.
@@ -29,8 +29,8 @@ from minialex.utils.interrupt import Interrupt
 from minialex.utils.progress import Progress
 
 STATE = "unfinished.safetensors"
-SHARD_BYTES = 256 << 20  # of pixels, so about 1,300 images of 256 x 256
-_MOST_IMAGES = 2048  # so that a kill loses seconds of work even if images are small
+SHARD_BYTES = 256 << 20  # of pixels: about 1,300 images of 256 x 256
+_MOST_IMAGES = 2048  # so that a kill loses only seconds of work even if images are small
 
 
 class Read(NamedTuple):
@@ -66,7 +66,7 @@ _ARRAYS = {
 
 @dataclass
 class PrepareState:
-    """Everything that a killed `prepare` needs to continue, saved after each shard."""
+    """All that a killed `prepare` needs to continue, saved after each shard."""
 
     request: dict[str, Any]
     parts: dict[str, PartState]
@@ -87,7 +87,7 @@ class PrepareState:
 
     @staticmethod
     def load(folder: Path) -> "PrepareState":
-        """The state in `folder`; raises InputError where it is damaged."""
+        """The state in `folder`; raises InputError if it is damaged."""
         tensors, metadata = checkpoint.load(folder / STATE)
         try:
             for name in metadata["parts"]:  # older versions kept no origins
@@ -194,7 +194,7 @@ def _reader(
             origin = patiently(lambda: _origin(dataset, index))
         except (InputError, OSError) as error:
             if isinstance(error, OSError) and may_pass(error):
-                raise OSError(  # the image is not damaged, and must not be missing for good
+                raise OSError(  # the image is not damaged, so it must not be left out for good
                     error.errno,
                     f"the drive failed ({error.strerror}); finished shards are kept, so run "
                     "the same command again",
@@ -212,7 +212,7 @@ def _reader(
 
 
 def _origin(dataset: Dataset, index: int) -> tuple[int, int]:
-    """Bytes and digest of an image as it came, by which a run's images are recognised."""
+    """Size and digest of the original image, by which a run's images are recognised."""
     found = dataset.content_digest(index)
     if found is None:
         content = dataset.content(index)

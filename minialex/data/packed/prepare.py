@@ -1,4 +1,4 @@
-"""`minialex prepare`: decodes and resizes a data set once, so that training need not."""
+"""`minialex prepare`: decodes and resizes a data set once, so that training does not have to."""
 
 import hashlib
 import os
@@ -36,7 +36,7 @@ _HALF_WRITTEN = re.compile(
     r"|(train|val)-(\d{5,}\.(npy|jpegs)|(labels|names|origins|places)\.npy))"
     r"\.[\w-]*-\d+\.part"
 )
-_SAMPLE = 24  # images that tell how large JPEG will be
+_SAMPLE = 24  # images from which the size of the JPEGs is estimated
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def prepare(
     splits = open_data(source, seed=seed, val_fraction=val_fraction)
     if not len(splits.val):
         raise InputError(
-            f"no image of {splits.train.name} is held out, and a packed set has a val part: add "
+            f"no image of {splits.train.name} is held out, but a packed set needs a val part: add "
             "images to its classes, or hold some out (`val_fraction`)"
         )
     root = None if is_builtin(source) else existing_folder(source)
@@ -113,12 +113,12 @@ def prepare(
         )
     _require_room(folder, _needed(splits, state), show)
     folder.mkdir(parents=True, exist_ok=True)
-    busy = f"another process is packing into {str(folder)!r}: wait for it, or name another folder"
+    busy = f"another process is packing into {str(folder)!r}: wait, or choose another folder"
     with lock(folder, busy), Interrupt() as interrupt:
         for path in folder.iterdir():
             if _HALF_WRITTEN.fullmatch(path.name):
                 path.unlink()
-        state.save(folder)  # now it is ours: its files may be written over, and it is no class
+        state.save(folder)  # ours now: may be overwritten, and is not a class
         for name, data in splits.parts.items():
             if not interrupt.requested:
                 threads = workers or usable_cores()
@@ -139,7 +139,7 @@ def prepare(
 
 
 def _start(folder: Path, request: dict) -> PrepareState:
-    """The state to go on from: that in `folder`, or a new one."""
+    """The state to continue from: that in `folder`, or a new one."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{str(folder)!r} is a file: choose a new folder for the packed data")
     if (folder / STATE).exists():

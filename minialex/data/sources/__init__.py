@@ -1,1 +1,1 @@
-"""Where images come from: one file for each format, found by its SOURCE (see `source.py`)."""
+"""Data formats: one module for each, found by its SOURCE (see `source.py`)."""

@@ -16,7 +16,7 @@ from minialex.data.split import split
 from minialex.errors import InputError
 
 _SIDE = 32
-_PAGE = 4096  # bytes: a file system's block, and the smallest piece that a download lacks
+_PAGE = 4096  # bytes: a file system's block, the smallest hole that an incomplete download leaves
 _PIXELS = 3 * _SIDE * _SIDE
 _CLASSES = (
     "airplane",
@@ -62,14 +62,14 @@ def is_cifar(root: Path) -> bool:
 def open_cifar(root: Path, *, seed: int, val_fraction: float) -> Splits:
     """The training files and the test file in `root`; without the latter, a split by seed.
 
-    Raises InputError for a file whose size is not a multiple of a record's, that has a hole of
-    zeros, or whose labels are beyond the last class.
+    Raises InputError for a file whose size is not a multiple of a record's, that has a block of
+    zeros, or whose labels exceed the last class.
     """
     kind = _HUNDRED if _is_hundred(root) else _TEN
     paths = [root / kind.wanted] if kind is _HUNDRED else _batches(root)
     if not paths:
         raise InputError(
-            f"{str(root)!r} holds {kind.test} but no {kind.wanted}: "
+            f"{str(root)!r} has {kind.test} but no {kind.wanted}: "
             f"copy the training batches of {kind.name}'s binary version there"
         )
     names = _class_names(root / kind.names, kind)
@@ -125,13 +125,13 @@ def _map(path: Path, kind: _Kind) -> np.ndarray:
     pages = flat[: size // _PAGE * _PAGE].reshape(-1, _PAGE).max(axis=1)
     if not pages.all():  # a hole that lies across two records
         raise InputError(
-            f"{str(path)!r} has zeros only from byte {int(np.argmin(pages)) * _PAGE:,} on: a part "
-            "of the file is missing, fetch it again"
+            f"{str(path)!r} has only zeros from byte {int(np.argmin(pages)) * _PAGE:,} on: part "
+            "of the file is missing, download it again"
         )
     largest, most = int(records[:, kind.label_bytes - 1].max()), len(kind.classes) - 1
     if largest > most:
         raise InputError(
-            f"{str(path)!r} has a record labelled {largest}, and {kind.name}'s labels are 0 to "
+            f"{str(path)!r} has a record labelled {largest}, but {kind.name}'s labels are 0 to "
             f"{most}: the file is damaged or not {kind.name}'s binary version"
         )
     return records

@@ -1,8 +1,8 @@
-"""Finds the images and their classes in a folder, in the layouts in which people keep them.
+"""Finds the images and their classes in a folder, in the layouts that are in common use.
 
 train/<class>/ and val/<class>/        or <class>/ alone
 train/<class>/ and val/ flat           with a file of labels, see labels.py
-<class>/images/                        as Tiny ImageNet has it
+<class>/images/                        as in Tiny ImageNet
 """
 
 from collections import Counter
@@ -26,13 +26,13 @@ _INNER = "images"  # Tiny ImageNet's folder between a class and its images
 class Part:
     """The images of one part: `files` are relative to `folder`, `classes` are their ids.
 
-    Ids are in composed form, files named as on the disk.
+    Ids are in composed form, file names as on the disk.
     """
 
     folder: Path
     files: tuple[str, ...]
     classes: tuple[str, ...]
-    class_ids: tuple[str, ...]  # sorted, also those without an image
+    class_ids: tuple[str, ...]  # sorted, including those without an image
     remarks: Remarks = field(default_factory=Remarks)
     labels: str = ""  # the name of the file that gives the classes
 
@@ -49,7 +49,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Layout:
-    """What a folder holds; without `val`, it is split off from `train`."""
+    """What a folder holds; without `val`, part of `train` is held out."""
 
     root: Path
     train: Part
@@ -68,7 +68,7 @@ class Layout:
 
 
 def find_layout(root: Path) -> Layout:
-    """The layout of `root`. Raises InputError if it has none of those known."""
+    """The layout of `root`. Raises InputError if it has none of the known ones."""
     others = Remarks()
     beside = walk.listing(root, others)
     inside = {name.lower(): root / name for name in beside.folders}
@@ -109,7 +109,7 @@ def class_folders(folder: Path) -> Part:
             continue
         if class_ids[-1:] == [class_id]:
             raise InputError(
-                f"{str(folder)!r} holds two folders called {class_id!r}, one of them as macOS "
+                f"{str(folder)!r} has two folders called {class_id!r}, one of them as macOS "
                 "writes it (with separate accents): move the images of one into the other"
             )
         remarks.add(of_class)
@@ -143,8 +143,8 @@ def flat_folder(folder: Path, known: labels.Labels, class_ids: tuple[str, ...]) 
     if entries and not files:
         example = known.classes[min(entries)]
         raise InputError(
-            f"{known.path} gives the images in {str(folder)!r} other classes than the training "
-            f"images have, {example} for example: the two do not belong together"
+            f"{known.path} gives the images in {str(folder)!r} classes that the training images "
+            f"do not have, for example {example}: the two do not belong together"
         )
     named = len(known.classes)
     if missing := named - len(entries):
@@ -156,7 +156,7 @@ def flat_folder(folder: Path, known: labels.Labels, class_ids: tuple[str, ...]) 
 
 
 def devkit_counts(train: Part, folders: Iterable[Path]) -> None:
-    """Remark on classes that have fewer images than the development kit says."""
+    """Add remarks on classes that have fewer images than the development kit says."""
     found = (ilsvrc_devkit.find(folder) for folder in folders)
     path = next((kit for kit in found if kit is not None), None)
     if path is None:
@@ -189,11 +189,11 @@ def require_images(part: Part) -> None:
     for folder, inside in below.items():
         if any(True for name in inside for _ in walk.below(folder / name, Remarks())):
             raise InputError(
-                f"class folder {str(folder)!r} holds no image directly, only in folders below it: "
-                "move them up, or name a folder of class folders"
+                f"class folder {str(folder)!r} has images only in folders below it: "
+                "move them up, or give a folder of class folders"
             )
         raise InputError(
-            f"class folder {str(folder)!r} holds no image: add images directly to it, "
+            f"class folder {str(folder)!r} has no image: add images directly to it, "
             "or remove the folder"
         )
 
@@ -271,5 +271,5 @@ def _note_loose(remarks: Remarks, names: list[str]) -> None:
 
 
 def _name(folder: Path) -> str:
-    """A part's folder, by the name that tells it from the other's."""
+    """A part's folder, by the name that distinguishes it from the other part's."""
     return f"{folder.parent.name}/{_INNER}" if folder.name == _INNER else folder.name

@@ -58,14 +58,14 @@ class ImageFolder(Dataset):
 
     @cached_property
     def native_size(self) -> int | None:
-        """The median shorter side of a few files, by their headers; None if none can be read."""
+        """The median shorter side of a few files, from their headers; None if none can be read."""
         return typical_side(len(self), self.path)
 
 
 def in_disk_order(dataset: Dataset, class_ids: Sequence[str]) -> Dataset:
-    """The photographs as versions sorted them that took names as they are on the disk.
+    """The photographs as sorted by older versions, which used names as they are on the disk.
 
-    `class_ids` are the classes as they had them. Another data set is left as it is.
+    `class_ids` are the classes in that order. Other data sets are returned as they are.
     """
     if not isinstance(dataset, ImageFolder) or set(all_composed(class_ids)) != set(
         dataset.class_ids
@@ -129,7 +129,7 @@ def open_validation(root: Path) -> Dataset:
 def _check(
     root: Path, size: int | None, workers: int | None, progress: Callable[[int], object] | None
 ) -> Iterable[str]:
-    from minialex.data.inspect import check_class_folders  # which lists them by this module
+    from minialex.data.inspect import check_class_folders  # it lists images through this module
 
     return check_class_folders.check(root, size, workers, progress)
 

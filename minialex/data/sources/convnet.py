@@ -1,4 +1,4 @@
-"""cuda-convnet's batches, the original program's own format, and CIFAR's Python versions.
+"""cuda-convnet's batches, the format of the original program, and CIFAR's Python versions.
 
 `data_batch_N` is a pickled dict of `data`, uint8, and `labels`; an image is a column in
 cuda-convnet's files and a row in CIFAR-10's: planes of red, green and blue. Class names are in
@@ -30,10 +30,10 @@ def is_convnet(root: Path) -> bool:
 def open_convnet(root: Path, *, seed: int, val_fraction: float) -> Splits:
     """The batches in `root`, split as cuda-convnet's own examples are.
 
-    Validation is `test_batch`, or the batches from 1000 on, or the sixth of six; without any of
-    these, a split by `seed`.
+    The validation set is `test_batch`, or the batches from 1000 on, or the sixth of six; without
+    any of these, images are held out by `seed`.
 
-    Raises InputError for a batch that is damaged, or holds anything but images and labels.
+    Raises InputError for a batch that is damaged, or has anything but images and labels.
     """
     if _is_hundred(root):
         return _open_hundred(root, seed, val_fraction)
@@ -45,7 +45,7 @@ def open_convnet(root: Path, *, seed: int, val_fraction: float) -> Splits:
     elif not val and [number for number, _ in numbered] == [1, 2, 3, 4, 5, 6]:
         val = [train.pop()]
     if not train:
-        raise InputError(f"{str(root)!r} holds only validation batches: copy data_batch_1 … there")
+        raise InputError(f"{str(root)!r} has only validation batches: copy data_batch_1 … there")
     names = _class_names(root / _META)
     layout = f"cuda-convnet batches, {len(train)} for training"
     layout += f", {', '.join(path.name for path in val)} for validation" if val else ""
@@ -86,7 +86,7 @@ def _read(paths: list[Path], names: tuple[str, ...] | None, layout: str, name: s
     for path, of_file in zip(paths, labels, strict=True):
         if of_file.min() < 0 or of_file.max() >= len(names):
             raise InputError(
-                f"{str(path)!r} has labels outside 0 to {len(names) - 1}: it is damaged"
+                f"{str(path)!r} has labels outside 0 to {len(names) - 1}: the file is damaged"
             )
     return PlanarImages(tuple(paths), planes, every, names, layout, name)
 

@@ -35,7 +35,7 @@ _NOISE_SIDE = 512  # one tile of noise serves all images, each at its own offset
 
 @dataclass(frozen=True, repr=False)
 class Drawings(Dataset):
-    """`count` drawn images, the classes in turn; `part` 0 is for training, 1 for validation."""
+    """`count` drawn images, cycling through the classes; `part` 0: training, 1: validation."""
 
     count: int
     seed: int = 0
@@ -117,7 +117,7 @@ def _draw(label: int, numbers: _Numbers, size: int) -> np.ndarray:
     mask, ink = _object_masks(form, texture, numbers, size)
     hue = _HUES[colour] + numbers.uniform(-0.04, 0.04)
     saturation = numbers.uniform(0.65, 0.95)
-    # Either the ground or the ink is darker, so that lightness does not give the texture away.
+    # Ground or ink may be the darker one, so that lightness does not give the texture away.
     dark, light = numbers.uniform(0.3, 0.5), numbers.uniform(0.85, 1.0)
     if numbers.uniform(0, 1) < 0.5:
         dark, light = light, dark
@@ -185,7 +185,7 @@ def _object_masks(form: str, texture: str, numbers: _Numbers, size: int) -> tupl
             corners = stripe @ texture_turn * radius + centre
             pattern.polygon(corners.ravel().tolist(), fill=255)
     else:
-        r = 0.4 * period * radius  # half of the area, as the stripes have
+        r = 0.4 * period * radius  # covers half of the area, like the stripes
         grid = np.stack(np.meshgrid(lines + offset[0], lines + offset[1]), -1).reshape(-1, 2)
         for x, y in grid[(grid**2).sum(1) < 1.4] @ texture_turn * radius + centre:
             pattern.ellipse((x - r, y - r, x + r, y + r), fill=255)

@@ -1,4 +1,4 @@
-"""ILSVRC-2012 as it is downloaded: images are read straight from the tars, nothing is unpacked.
+"""ILSVRC-2012 as downloaded: images are read straight from the tar files, without unpacking.
 
 ILSVRC2012_img_train.tar holds a tar for each class, ILSVRC2012_img_val.tar 50,000 flat files whose
 labels are in the development kit.
@@ -91,13 +91,13 @@ def is_archives(root: Path) -> bool:
 
 
 def open_archives(root: Path, *, seed: int, val_fraction: float) -> Splits:
-    """The archives in `root`; without the validation archive, a share of each class by `seed`.
+    """The archives in `root`; without the validation archive, part of each class is held out.
 
-    Raises InputError where the training archive or, for validation, the development kit is missing,
+    Raises InputError if the training archive or, for validation, the development kit is missing,
     and for an archive that is damaged.
     """
     if not (root / TRAIN).is_file():
-        raise InputError(f"{str(root)!r} holds {VAL} but no {TRAIN} to train on: copy it there")
+        raise InputError(f"{str(root)!r} has {VAL} but no {TRAIN} to train on: copy it there")
     kit_path = ilsvrc_devkit.find(root)
     kit = ilsvrc_devkit.read(kit_path) if kit_path else None
     train = _open_train(root, kit)
@@ -140,7 +140,7 @@ def _open_train(root: Path, kit: ilsvrc_devkit.Devkit | None) -> TarImages:
             inside = f"{path}:{outer.name}"
             inner = members(file, inside, outer.offset, outer.offset + outer.size)
             if match[1] in found:
-                raise InputError(f"{path} holds {outer.name} twice: it is not an ILSVRC archive")
+                raise InputError(f"{path} has {outer.name} twice: it is not an ILSVRC archive")
             found[match[1]] = []
             for member in inner:
                 if (reason := _why_left_out(file, member)) is None:
@@ -150,7 +150,7 @@ def _open_train(root: Path, kit: ilsvrc_devkit.Devkit | None) -> TarImages:
     class_ids = tuple(sorted(found))
     if len(class_ids) < 2:
         raise InputError(
-            f"{str(path)!r} holds {len(class_ids)} class archives such as n01440764.tar, and at "
+            f"{str(path)!r} has {len(class_ids)} class archives such as n01440764.tar, but at "
             "least two are needed: download the whole archive"
         )
     for class_id in class_ids:
@@ -203,7 +203,7 @@ def _open_val(
             wnid = kit.wnid_of(int(match[1]))
             if wnid is None:
                 raise InputError(
-                    f"{path} holds {member.name}, but the development kit has labels for images 1 "
+                    f"{path} has {member.name}, but the development kit has labels for images 1 "
                     f"to {len(kit.truth):,} only: they do not belong together"
                 )
             total += 1
@@ -211,7 +211,7 @@ def _open_val(
                 kept.append((member, label_of[wnid]))
     if not kept:
         raise InputError(
-            f"{str(path)!r} holds no validation images (ILSVRC2012_val_….JPEG) of the training "
+            f"{str(path)!r} has no validation images (ILSVRC2012_val_….JPEG) of the training "
             "classes: download it again"
         )
     if total < len(kit.truth):
@@ -238,7 +238,7 @@ def _open_val(
 
 
 def _why_left_out(file: BinaryIO, member: Member) -> Reason | None:
-    """Why a member is not read as an image, None if it is."""
+    """Why a member is not read as an image; None if it is."""
     if not member.plain:
         return walk.NOT_PLAIN
 

@@ -30,10 +30,10 @@ class Devkit:
     wnids: dict[int, str]
     words: dict[str, str]  # wnid -> "tench, Tinca tinca"
     truth: tuple[int, ...]  # of ILSVRC2012_val_00000001.JPEG and so on
-    images: dict[str, int]  # wnid -> training images, where the kit says so
+    images: dict[str, int]  # wnid -> number of training images, if the kit gives it
 
     def wnid_of(self, number: int) -> str | None:
-        """The wnid of validation image `number`, which counts from 1; None beyond the last."""
+        """The wnid of validation image `number`, counted from 1; None beyond the last."""
         return self.wnids[self.truth[number - 1]] if 0 < number <= len(self.truth) else None
 
     def lacking(self, counts: Mapping[str, int]) -> Iterator[str]:
@@ -62,7 +62,7 @@ def find(root: Path) -> Path | None:
 
 
 def read(path: Path) -> Devkit:
-    """The kit in an archive or a folder; raises InputError where it is incomplete or damaged."""
+    """The kit in an archive or a folder; raises InputError if it is incomplete or damaged."""
     files = _from_archive(path) if path.is_file() else _from_folder(path)
     wnids, words, images = _classes(path, files[_META])
     try:
@@ -111,7 +111,7 @@ def _from_archive(path: Path) -> dict[str, bytes]:
                 files[name] = content[member.offset : member.offset + member.size]
     for name in (_META, _TRUTH):
         if name not in files:
-            raise InputError(f"{str(path)!r} holds no {name}: it is not ILSVRC-2012's {ARCHIVE}")
+            raise InputError(f"{str(path)!r} has no {name}: it is not ILSVRC-2012's {ARCHIVE}")
     return files
 
 

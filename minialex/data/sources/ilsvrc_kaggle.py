@@ -1,7 +1,7 @@
 """ILSVRC-2012 as Kaggle lays it out: class folders for training, flat files and a table for val.
 
 The tree is ILSVRC/Data/CLS-LOC/{train,val}, with the tables beside ILSVRC/; any of these folders
-may be named.
+may be given.
 """
 
 from pathlib import Path
@@ -31,8 +31,8 @@ def is_kaggle(root: Path) -> bool:
 def open_kaggle(root: Path, *, seed: int, val_fraction: float) -> Splits:
     """Training and validation images under `root`; without the latter, a split by `seed`.
 
-    Raises InputError where there is no training folder, where validation images have no table, and
-    for a table that does not fit them.
+    Raises InputError if there is no training folder, if validation images have no table, and if
+    the table does not fit them.
     """
     tree = _tree(root)
     train = _open_train(tree)
@@ -42,7 +42,7 @@ def open_kaggle(root: Path, *, seed: int, val_fraction: float) -> Splits:
 
 
 def open_validation(root: Path) -> Dataset:
-    """The validation images, or all training images where there are none."""
+    """The validation images, or all training images if there are none."""
     tree = _tree(root)
     train = _open_train(tree)
     return _open_val(tree, train) if (tree.images / "val").is_dir() else train
@@ -84,5 +84,5 @@ def _open_val(tree: _Tree, train: Dataset) -> class_folders.ImageFolder:
     known = labels.solution(tree.tables / labels.SOLUTION)
     part = class_folder_layouts.flat_folder(path, known, train.class_ids)
     if not part.files:
-        raise InputError(f"{str(path)!r} holds no image: unpack the whole Kaggle archive there")
+        raise InputError(f"{str(path)!r} has no image: unpack the whole Kaggle archive there")
     return class_folders.of_part(part, like=train)

@@ -1,7 +1,7 @@
-"""Images whose classes are in a table: labels.csv with a file and a label on each line.
+"""Images with their classes in a table: labels.csv with a file and a label on each line.
 
-The table may have a line of headings or none, and a column that says which images are for
-validation; its files may be named in full or in part, and by Windows.
+The table may have a header line, and a column that says which images are for validation; file names
+may be full or partial paths, also with Windows' backslashes.
 """
 
 import csv
@@ -32,11 +32,11 @@ _PART = "split set subset partition part"
 _TRAIN, _VAL = ("train", "training"), ("val", "valid", "validation")
 _DELIMITERS = ",;\t"
 
-_ABSENT = Reason("files that the list names and that are not there (check their names)", True)
-_SEVERAL = Reason("files of a name that several folders have (name their folder, too)", True)
-_UNLABELLED = Reason("files that the list gives no label", False)
-_UNLISTED = Reason("images that the list does not name", False)
-_AGAIN = Reason("files that the list names twice", False)
+_ABSENT = Reason("files in the list that do not exist (check their names)", True)
+_SEVERAL = Reason("file names that several folders have (add the folder to the name)", True)
+_UNLABELLED = Reason("files without a label in the list", False)
+_UNLISTED = Reason("images that are not in the list", False)
+_AGAIN = Reason("files that are in the list twice", False)
 _OTHER_PART = Reason("images that are neither for training nor for validation", False)
 
 
@@ -64,16 +64,16 @@ def _beside(root: Path) -> Path | None:
 
 
 def open_list(root: Path, *, seed: int, val_fraction: float) -> Splits:
-    """Training and validation images by the table at `root`, or in it.
+    """Training and validation images according to the table at `root`, or in it.
 
     Without a column that says which are which, `val_fraction` of each class is held out by `seed`.
-    Raises InputError for a table that makes no sense, and if fewer than two classes have images.
+    Raises InputError for an unusable table, and if fewer than two classes have images.
     """
     parts = _parts(root)
     train = parts["train"]
     if len(train.class_ids) < 2:
         raise InputError(
-            f"{train.labels} gives all of its images that are there the class "
+            f"{train.labels} gives all existing images the class "
             f"{train.class_ids[0]!r}: at least two classes are needed"
         )
     whole = _dataset(train)
@@ -110,17 +110,15 @@ def _parts(root: Path) -> dict[str, Part]:
     if not found:
         names = ", ".join(remarks.names.get(_ABSENT, [])[:2])
         raise InputError(
-            f"none of the images that {path} names is there ({names}, ...): put the list where "
-            "their names begin, or write the whole path of each"
+            f"none of the images in {path} exists ({names}, ...): put the list into the folder "
+            "that their paths start from, or write full paths"
         )
     _note_unlisted(path, [image.file for image in found], remarks)
     if not any(image.part for image in found):
         return {"train": _part(path, found, remarks)}
     train = [image for image in found if image.part in _TRAIN]
     if not train:
-        raise InputError(
-            f"{path} says of no image that it is for training: write train or val there"
-        )
+        raise InputError(f"{path} has no image for training: write train or val in that column")
     val, known = [], {image.label for image in train}
     for image in found:
         if image.part not in (*_TRAIN, *_VAL):
@@ -145,7 +143,7 @@ def _part(path: Path, images: list[Row], remarks: Remarks) -> Part:
 
 
 def read(path: Path) -> list[Row]:
-    """The lines of a table; InputError where its columns cannot be told."""
+    """The lines of a table; InputError if its columns cannot be identified."""
     text = labels.text(path)
     first = next((line for line in text.splitlines() if line.strip()), "")
     delimiter = max(_DELIMITERS, key=first.count)
@@ -167,12 +165,12 @@ def read(path: Path) -> list[Row]:
         part = (word.lower() for word in values[2:])
         rows.append(Row(number, values[0], composed(values[1]), *part))
     if not rows:
-        raise InputError(f"{path} has headings and no line below them")
+        raise InputError(f"{path} has a header line and no lines below it")
     return rows
 
 
 def _columns(path: Path, first: list[str]) -> tuple[list[int], int]:
-    """Where file, label and, if there is one, part are; and how many lines are headings."""
+    """The columns of file, label and, if there is one, part; and the number of header lines."""
     names = [cell.lower().replace(" ", "_") for cell in first]
     file, label, part = (
         next((names.index(word) for word in words.split() if word in names), None)
@@ -188,7 +186,7 @@ def _columns(path: Path, first: list[str]) -> tuple[list[int], int]:
         return [0, 1], 0
     raise InputError(
         f"{path} starts with {', '.join(map(repr, first[:4]))}: expected a column named `file` and "
-        "one named `label`, or two columns without headings"
+        "one named `label`, or two columns without a header"
     )
 
 
@@ -196,7 +194,7 @@ def _columns(path: Path, first: list[str]) -> tuple[list[int], int]:
 
 
 def _found(path: Path, rows: Sequence[Row], remarks: Remarks) -> Iterator[Row]:
-    """The rows whose image is there, each with its file relative to the table's folder."""
+    """The rows whose image exists, each with its file relative to the table's folder."""
     seen: dict[str, Row] = {}
     files = _Files(path.parent)
     for row in rows:
@@ -230,10 +228,10 @@ class _Files:
     _by_name: dict[str, list[str]] | None = None
 
     def find(self, name: str, remarks: Remarks) -> str | None:
-        """The file that a table calls `name`, relative to the root where it lies there.
+        """The file that a table calls `name`, relative to the root if it lies there.
 
-        By the path as it is written, else by the end of it that fits one file: the folders in
-        front may be those of another machine, and the suffix may be missing.
+        Found by the path as written, else by the longest end of it that fits exactly one file: the
+        leading folders may be those of another machine, and the suffix may be missing.
         """
         for plain in (name, name.replace("\\", "/"), composed(name), normalize("NFD", name)):
             path = os.path.normpath(self.root / plain)
@@ -247,7 +245,7 @@ class _Files:
         return None
 
     def _candidates(self, name: str) -> list[str]:
-        """The files that fit most of a path's end."""
+        """The files that match the longest end of a path."""
         if self._by_name is None:
             self._by_name = defaultdict(list)
             for file in walk.below(self.root, Remarks()):
@@ -269,7 +267,7 @@ def _folders(file: str) -> list[str]:
 
 
 def _note_unlisted(path: Path, files: Sequence[str], remarks: Remarks) -> None:
-    """Remark on images beside the listed ones, and on what else is left out there."""
+    """Add remarks on unlisted images, and on what else is left out there."""
     listed = set(files)
     for inside in sorted({os.path.dirname(file) for file in files}):
         prefix = f"{inside}/" if inside else ""

@@ -1,8 +1,8 @@
-"""The classes of images that lie flat in one folder, from the files that ILSVRC's users have.
+"""The classes of images that lie flat in one folder, from the files that users of ILSVRC have.
 
-Read are Kaggle's table, the development kit, a list of synsets in the order of the images, and any
-list of file names with classes: Caffe's val.txt, Tiny ImageNet's val_annotations.txt, a .csv. At
-last, the images' own names may say it.
+These are Kaggle's table, the development kit, a list of synsets in the order of the images, or any
+list of file names with classes: Caffe's val.txt, Tiny ImageNet's val_annotations.txt, a .csv.
+Failing these, the images' own names may contain the class.
 """
 
 import codecs
@@ -43,15 +43,15 @@ EXPECTED = f"the development kit, {SOLUTION} or val.txt"
 
 @dataclass(frozen=True)
 class Labels:
-    """Class ids by image name, as a file gives them."""
+    """Class ids by image name, read from a file."""
 
     path: Path
     classes: dict[str, str]  # "#5" is ILSVRC's validation image 5
     stems: dict[str, str] = field(default_factory=dict)  # name without suffix -> name in `classes`
-    twice: dict[str, str] = field(default_factory=dict)  # name -> another class that it has too
+    twice: dict[str, str] = field(default_factory=dict)  # name -> a second class that it is given
 
     def entry(self, name: str) -> str | None:
-        """The key in `classes` of the image file `name`, None if it is not listed.
+        """The key in `classes` of the image file `name`; None if it is not listed.
 
         Raises InputError for an image that has two classes.
         """
@@ -68,7 +68,7 @@ class Labels:
         return found
 
     def of(self, name: str) -> str | None:
-        """The class of the image file `name`, None if it is not listed."""
+        """The class of the image file `name`; None if it is not listed."""
         entry = self.entry(name)
         return None if entry is None else self.classes[entry]
 
@@ -76,7 +76,7 @@ class Labels:
 def find(folders: Iterable[Path], class_ids: tuple[str, ...]) -> Labels | None:
     """The labels that a file in one of `folders` gives; None if there is no such file.
 
-    `class_ids` are those of the training images. Raises InputError for a file that makes no sense.
+    `class_ids` are those of the training images. Raises InputError for an unusable file.
     """
     folders = list(folders)
     for folder in folders:
@@ -102,7 +102,7 @@ def find(folders: Iterable[Path], class_ids: tuple[str, ...]) -> Labels | None:
 
 
 def in_names(folder: Path, names: list[str]) -> Labels | None:
-    """The classes that the images' own names say, as in ILSVRC2012_val_00000001_n01751748.JPEG."""
+    """The classes in the images' own names, as in ILSVRC2012_val_00000001_n01751748.JPEG."""
     found = {name: _WNID_IN_NAME.fullmatch(name.partition(".")[0]) for name in names}
     classes = {composed(name): match[1] or match[2] for name, match in found.items() if match}
     return Labels(folder, classes) if len(classes) == len(names) else None
@@ -126,12 +126,12 @@ def _of_kit(kit: ilsvrc_devkit.Devkit) -> Labels:
 
 
 def _truth(path: Path, mapped: Path) -> Labels:
-    """The kit's numbers of the images, by a list of what they mean."""
+    """The development kit's class numbers of the images, mapped by a list of wnids."""
     rows = [line.split() for line in composed(text(mapped)).splitlines()]
     wnids = {row[1]: row[0] for row in rows if len(row) > 1}
     numbers = text(path).split()
     if strange := sorted(set(numbers) - set(wnids)):
-        raise InputError(f"{path} names class {strange[0]}, which {mapped} does not have")
+        raise InputError(f"{path} has class {strange[0]}, which {mapped} does not have")
     return Labels(path, {f"#{n}": wnids[k] for n, k in enumerate(numbers, 1)})
 
 
@@ -145,7 +145,7 @@ def _pairs(path: Path, class_ids: tuple[str, ...], folders: list[Path]) -> Label
     pairs = _split(path)
     known = set(class_ids)
     if pairs and not (pairs[0][1] in known or pairs[0][1].isdecimal()):
-        wordy = pairs[0][0].rpartition(".")[2] == pairs[0][0]  # a first line of headings
+        wordy = pairs[0][0].rpartition(".")[2] == pairs[0][0]  # a header line
         pairs = pairs[1:] if wordy else pairs
     if not pairs:
         raise InputError(f"{path} lists no images: expected a file name and a class on each line")
@@ -188,13 +188,13 @@ def _class_order(
     if largest == len(class_ids) - 1:
         return class_ids
     raise InputError(
-        f"{path} numbers classes up to {largest}, and the training images have "
+        f"{path} numbers classes up to {largest}, but the training images have "
         f"{len(class_ids)}: put a synsets.txt with the order of the classes beside it"
     )
 
 
 def _split(path: Path) -> list[tuple[str, str]]:
-    """The first two fields of each line; a name may have spaces in it."""
+    """The first two fields of each line; a name may contain spaces."""
     if path.suffix == ".csv":
         return [(row[0].strip(), row[1].strip()) for row in _rows(path) if len(row) > 1]
     lines = composed(text(path)).splitlines()

@@ -1,4 +1,4 @@
-"""Names of ILSVRC: readable class names, and the class that a file's own name says."""
+"""Names of ILSVRC: readable class names, and the class in a file's own name."""
 
 import re
 from collections import Counter
@@ -16,7 +16,7 @@ _OWN_WNID = re.compile(r"(?:.*[/\\:])?(n\d{8})_\d+\.\w+", re.DOTALL)
 def read_names(root: Path, class_ids: tuple[str, ...]) -> tuple[str, ...]:
     """Readable class names from lines `<id> <name>, <synonym>...` in `root`.
 
-    Without such a file, the ids: those of WordNet's synsets as the words of ILSVRC-2012's classes.
+    Without such a file, the ids; for WordNet ids, the words of ILSVRC-2012's classes.
     """
     path = next((root / name for name in _FILES if (root / name).is_file()), None)
     if path is not None:
@@ -57,8 +57,8 @@ def short_names(class_ids: tuple[str, ...], known: dict[str, str]) -> tuple[str,
 
 
 def mislabelled(name: str, class_id: str) -> str | None:
-    """Why an ILSVRC image cannot be of the class it lies in: its own name says another."""
+    """Why an ILSVRC image cannot belong to its folder's class: its own name gives another."""
     own = _OWN_WNID.fullmatch(name)
     if own is None or not _WNID.fullmatch(class_id) or own[1] == class_id:
         return None
-    return f"mislabelled: its name says {own[1]}, and it lies in {class_id}"
+    return f"mislabelled: its name says {own[1]}, but it is in {class_id}"

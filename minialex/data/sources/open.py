@@ -1,4 +1,4 @@
-"""Opens a data set by what the user calls it: a folder in any known format, or built-in images."""
+"""Opens a data set by path or name: a folder in any known format, or built-in images."""
 
 import difflib
 import os
@@ -13,7 +13,7 @@ from minialex.data.sources.drawings import DEFAULT_COUNT, is_drawings, named_cou
 from minialex.data.sources.source import all_sources, source_of
 from minialex.errors import InputError
 
-_LEVELS = 3  # of folders that hold nothing but one other
+_LEVELS = 3  # of folders that contain nothing but one other folder
 
 
 def open_data(
@@ -23,8 +23,8 @@ def open_data(
 
     None or "shapes" is the built-in set (2,400 + 600 images), "shapes:N" makes N + N // 4 of it,
     and anything else is the path of a table of files and labels, or of a folder: train/<class>/ and
-    val/<class>/, or <class>/ alone, or ILSVRC-2012's archives as they are downloaded, or its Kaggle
-    layout, or CIFAR-10's files, or cuda-convnet's batches, or what `minialex prepare` packed.
+    val/<class>/, or <class>/ alone, or ILSVRC-2012's archives as downloaded, or its Kaggle layout,
+    or CIFAR-10's files, or cuda-convnet's batches, or what `minialex prepare` packed.
     Without a validation part, `val_fraction` of each class is held out by `seed`.
 
     Raises FileNotFoundError for a path that does not exist and InputError for a folder that cannot
@@ -48,7 +48,7 @@ def require_clear(data: object) -> None:
 
 
 def open_for_evaluation(data: str | os.PathLike[str]) -> Dataset:
-    """The images of `data` to evaluate a network on: the validation part, or all without one."""
+    """The images of `data` to evaluate a network on: the validation part, or else all."""
     if is_builtin(data):
         return open_data(data).val
     root = existing_folder(data)
@@ -64,15 +64,15 @@ def is_builtin(data: str | os.PathLike[str]) -> bool:
 def existing_folder(data: str | os.PathLike[str]) -> Path:
     """`data` as a folder, or a list of labels, that exists.
 
-    One of ILSVRC's archives stands for the folder it is in.
-    A folder that holds nothing but the data set's own folder stands for that one.
+    One of ILSVRC's archives stands for the folder it is in. A folder that contains nothing but the
+    data set's own folder stands for that one.
 
     Raises FileNotFoundError, which suggests the nearest name, or InputError for another file.
     """
     if not os.fspath(data):
         raise InputError("the data has an empty name: give a folder, or 'shapes'")
     root = Path(data).expanduser()
-    if not root.exists():  # under the name that macOS gives it, or that other systems do
+    if not root.exists():  # it may be spelt as macOS spells it, or as other systems do
         forms = (Path(normalize(form, str(root))) for form in ("NFC", "NFD"))
         root = next((path for path in forms if path.exists()), root)
     if root.is_file() and any(root.name in source.file_names for source in all_sources()):

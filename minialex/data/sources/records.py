@@ -77,7 +77,7 @@ def locate(index: int, starts: np.ndarray) -> tuple[int, int]:
 
 
 def require_whole(path: Path, rows: np.ndarray, what: str) -> None:
-    """Refuse a file with a record of zeros only: uint8 (n, bytes).
+    """Raise InputError if a record of the file is all zeros: uint8 (n, bytes).
 
     A download that lost a part has zeros there, which would be black images of the first class.
     """
@@ -86,5 +86,5 @@ def require_whole(path: Path, rows: np.ndarray, what: str) -> None:
     if len(black):
         raise InputError(
             f"{str(path)!r} has {len(black):,} {what}s of zeros, the first is {what} "
-            f"{black[0]:,}: a part of the file is missing, fetch it again"
+            f"{black[0]:,}: part of the file is missing, download it again"
         )

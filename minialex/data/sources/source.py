@@ -1,7 +1,6 @@
-"""What a data format consists of, and the list of all formats.
+"""The interface of a data format, and the list of all formats.
 
-Every module of this folder that has a SOURCE is a format: adding one takes a new file here and
-nothing else.
+Every module in this folder with a SOURCE is a format: to add one, add a file here and nothing else.
 """
 
 from collections.abc import Callable, Iterable
@@ -16,7 +15,7 @@ from minialex.utils.plugins import modules_with
 
 
 class Open(Protocol):
-    """Opens the data set in a folder that matches; raises InputError where it cannot be used.
+    """Opens the data set in a folder that matches; raises InputError if it cannot be used.
 
     Without a validation part, `val_fraction` of each class is held out by `seed`.
     """
@@ -27,8 +26,8 @@ class Open(Protocol):
 class Check(Protocol):
     """The lines of `minialex check PATH` for a folder that matches.
 
-    `size` is the side that a model resizes images to, None where none is named; `progress` is
-    called with the number of files just read.
+    `size` is the side that a model resizes images to, None if not given; `progress` is called with
+    the number of files just read.
     """
 
     def __call__(
@@ -44,7 +43,7 @@ class Check(Protocol):
 class Source:
     """One data format.
 
-    rank       formats are asked in ascending order, and the first that matches is used
+    rank       formats are tried in ascending order, and the first that matches is used
     matches    whether a folder holds this format
     validation   the images to evaluate a network on: by default the validation part; a format that
                would have to hold images out returns all of them instead
@@ -63,7 +62,7 @@ class Source:
 
 @cache
 def all_sources() -> tuple[Source, ...]:
-    """The formats, in the order in which they are asked."""
+    """The formats, in the order in which they are tried."""
     return tuple(sorted(modules_with(sources, "SOURCE"), key=lambda source: source.rank))
 
 

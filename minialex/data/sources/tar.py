@@ -1,10 +1,10 @@
-"""Where the files in a tar archive lie, so that they can be read in place: nothing is unpacked.
+"""Finds the files in a tar archive, so that they can be read in place without unpacking.
 
-Names in an archive are labels here and never become paths, so no `..`, absolute name or link can
-lead outside; entries that are not plain files are reported as such and left alone.
+Names in an archive are only labels here and never become paths, so no `..`, absolute name or link
+can lead outside; entries that are not plain files are reported as such and not read.
 
-Headers are parsed by `tarfile`. What it forgives is checked here: it takes a damaged header, or
-zeros in the middle, for the end of the archive, and does not mind a file that is cut short.
+Headers are parsed by `tarfile`. What it tolerates is checked here: it takes a damaged header, or
+zeros in the middle, for the end of the archive, and does not notice a truncated file.
 """
 
 import io
@@ -31,7 +31,7 @@ class Member(NamedTuple):
 def members(file: BinaryIO, name: str, start: int = 0, end: int | None = None) -> Iterator[Member]:
     """The entries of the archive that fills bytes `start` to `end` of `file`.
 
-    `name` is for messages. Raises InputError, with the offset, where the archive is damaged or
+    `name` is for messages. Raises InputError, with the offset, if the archive is damaged or
     truncated.
     """
     if end is None:
@@ -97,8 +97,8 @@ class _Headers:
         if len(block) < _BLOCK:
             raise InputError(
                 f"{self.name} ends in the middle of a tar header, after "
-                f"{self.end - self.start:,} bytes: the file is incomplete or no tar archive, "
-                "fetch it again"
+                f"{self.end - self.start:,} bytes: the file is incomplete or not a tar archive, "
+                "download it again"
             )
         if block.strip(b"\0"):
             raise _damaged(self.name, position, "its checksum or a number in it is wrong")
@@ -111,23 +111,23 @@ class _Headers:
                 other = position + len(content) - len(content.lstrip(b"\0"))
                 raise InputError(
                     f"{self.name} has its end mark at byte {self.entry:,} but more data at byte "
-                    f"{other:,}: a part of it is missing (a hole of zeros), or several archives "
-                    "were joined; fetch it again, or repack them as one"
+                    f"{other:,}: part of it is missing (zeros in its place), or several archives "
+                    "were joined; download it again, or repack them as one"
                 )
             position += len(content)
 
 
 def _member(entry: tarfile.TarInfo, following: int, name: str, end: int) -> Member:
-    """`entry`, whose successor is at `following`; raises InputError where its size is wrong."""
+    """`entry`, whose successor is at `following`; raises InputError if its size is wrong."""
     size = entry.pax_headers.get("size", "0")
     if entry.size < 0 or not size.isdecimal() or len(size) > 20:
-        raise _damaged(name, entry.offset, "its size is no number, or has more than 20 digits")
+        raise _damaged(name, entry.offset, "its size is not a number, or has more than 20 digits")
     plain = entry.isreg() and not entry.issparse() and "GNU.sparse.major" not in entry.pax_headers
     if following - _BLOCK >= end or (plain and entry.offset_data + entry.size > end):
         raise InputError(
             f"{name} ends before its member {entry.name!r} does "
             f"({end - entry.offset_data:,} bytes of {entry.size:,}): the file is incomplete, "
-            "fetch it again"
+            "download it again"
         )
     label = f"{entry.name}/" if entry.isdir() else entry.name
     return Member(label, entry.offset_data, entry.size if plain else 0, plain)
@@ -136,5 +136,5 @@ def _member(entry: tarfile.TarInfo, following: int, name: str, end: int) -> Memb
 def _damaged(name: str, position: int, reason: str) -> InputError:
     return InputError(
         f"{name} has no valid tar header at byte {position:,} ({reason}): "
-        "the file is damaged or no tar archive, fetch it again"
+        "the file is damaged or not a tar archive, download it again"
     )

@@ -21,11 +21,11 @@ FOLDER = Reason("folders named like an image", True)
 _NOWHERE = Reason("broken links (fetch or remove them)", True)
 _ANNEX = Reason("links to files that were not fetched (run `git annex get`)", True)
 _CIRCLE = Reason("links in a loop (remove them)", True)
-_AGAIN = Reason("folders that were read already, by way of a link", False)
+_AGAIN = Reason("folders that were already read through a link", False)
 _SPECIAL = Reason("pipes, sockets or devices named like an image", True)
-LINKS = (_NOWHERE, _ANNEX, _CIRCLE)  # which may be whole classes
+LINKS = (_NOWHERE, _ANNEX, _CIRCLE)  # each may be a whole class
 
-# not looked into: there may be one beside every image, and .jpegs are shards of a packed set
+# not opened: there may be one beside every image, and .jpegs are shards of a packed set
 _OTHERS = ".csv .html .jpegs .json .mat .md .npy .npz .py .txt .xml .yaml"
 
 _RUN = {"config.json", "last.safetensors"}
@@ -44,9 +44,9 @@ class Listing:
 
 
 def listing(folder: Path, remarks: Remarks, prefix: str = "", index: str = "") -> Listing:
-    """The images and folders in `folder`; what is left out goes to `remarks`, behind `prefix`.
+    """The images and folders in `folder`; what is left out goes to `remarks`, after `prefix`.
 
-    `index` is a file that was read already, and needs no remark. Raises OSError if the folder
+    `index` is a file that was already read and needs no remark. Raises OSError if the folder
     cannot be opened.
     """
     known = kinds.suffixes()
@@ -83,7 +83,7 @@ def listing(folder: Path, remarks: Remarks, prefix: str = "", index: str = "") -
 def below(folder: Path, remarks: Remarks, prefix: str = "") -> Iterator[str]:
     """Paths, relative to `folder`, of the images in it and in all folders below it.
 
-    A folder to which several links lead is read once.
+    A folder that several links lead to is read once.
     """
     seen: set[_Identity] = set()
     above: list[_Identity] = []  # of the folders that the next one is in

@@ -179,7 +179,7 @@ def _start(graph: Graph, given: tuple[int, ...] | None) -> Chain:
         if min(shape) < 1:
             if given is None:
                 raise InputError(
-                    f"{graph.path} takes images of any size ({extents}): name the network (--as)"
+                    f"{graph.path} takes images of any size ({extents}): give the network (--as)"
                 )
             shape = given
     else:

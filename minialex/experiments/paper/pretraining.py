@@ -27,7 +27,7 @@ def run(context: Context) -> Section:
     data = context.photographs()
     larger = context.pretraining_data(data)
     if larger is None:
-        return Section(findings=["Not run: name a data set with more classes with --pretrain."])
+        return Section(findings=["Not run: give a data set with more classes with --pretrain."])
     plain = context.network()
     model = context.pick(tiny="alexnet-64-six", small="alexnet-64-six", full="alexnet-six")
     six = {**plain, "model": model}

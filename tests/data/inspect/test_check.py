@@ -97,13 +97,13 @@ def test_doubles_and_other_wnids_are_named(tmp_path, photo):
         "the same image twice in one class: 1",
         f"{first / 'n01440764_0.JPEG'} = {first / 'copy.JPEG'}",
         "mislabelled files, which prepare leaves out: 1",
-        "its name says n01440764, and it lies in n02012849",
+        "its name says n01440764, but it is in n02012849",
     ):
         assert line in problems
 
 
 def test_a_decoder_that_sees_less_is_named(photos, monkeypatch):
-    note = "damage in the middle of a JPEG is not noticed by Pillow alone"
+    note = "Pillow alone does not detect damage in the middle of a JPEG"
     assert note not in check_data(photos, 16)
     monkeypatch.setattr("minialex.data.inspect.report_lines.simplejpeg", lambda: None)
     assert note in check_data(photos, 16)

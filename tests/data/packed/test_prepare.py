@@ -167,7 +167,7 @@ def test_what_cannot_be_used_is_left_out_and_listed(photos, photo, tmp_path):
     assert str(tmp_path) not in report
     assert "left out, because unreadable or mislabelled: 2" in report
     assert "3.JPEG cannot be read as an image" in report
-    assert f"its name says {dog.name}, and it lies in {cat.name}" in report
+    assert f"its name says {dog.name}, but it is in {cat.name}" in report
     assert "the same image under two labels, so one is mislabelled: 1" in report
     assert f"1.JPEG = train/{dog.name}/copy.JPEG, as {cat.name} and {dog.name}" in report
     assert "train/val leakage, the same image in train and val: 1" in report

@@ -84,7 +84,7 @@ def test_only_a_test_batch(folder):
     [
         (3 * RECORD, RECORD, "has 1 records of zeros, the first is record 3"),
         (4096, 8192, "has 1 records of zeros, the first is record 2"),
-        (8192, 4096, "has zeros only from byte 8,192 on"),
+        (8192, 4096, "has only zeros from byte 8,192 on"),
     ],
 )
 def test_a_hole_is_no_black_aeroplane(folder, start, length, sentence):

@@ -129,7 +129,7 @@ def test_labels_that_do_not_fit_are_a_sentence(root):
     lines(root, "val.txt", [f"{n} {k}" for n, k in VAL[:-1]] + ["other.JPEG 3"])
     refused(r"00000006\.JPEG' has no label, because .*val\.txt does not name it")
     lines(root, "val.txt", [f"{n} n99999999" for n, _ in VAL])
-    refused("other classes than the training images have, n99999999 for example")
+    refused("classes that the training images do not have, for example n99999999")
     lines(root, "val.txt", ["nothing"])
     refused("lists no images: expected a file name and a class on each line")
 
@@ -208,7 +208,7 @@ def test_of_several_folders_the_data_set_is_named(tmp_path):
     with pytest.raises(InputError, match=r"x/dataset' looks like the data set rather than a class"):
         open_data(tmp_path / "x")
     fill(tmp_path / "y", ["deep/a", "deep/b", "wide/c"])
-    with pytest.raises(InputError, match="deep' holds no image directly, only in folders below it"):
+    with pytest.raises(InputError, match="deep' has images only in folders below it"):
         open_data(tmp_path / "y")
 
 
@@ -278,5 +278,5 @@ def test_a_list_may_be_utf_16(tmp_path, name):
 
 def test_a_class_number_of_thousands_of_digits_is_a_sentence(tmp_path):
     flat(tmp_path, ["x.png"], "x.png " + "9" * 5000)
-    with pytest.raises(InputError, match="other classes than the training images have"):
+    with pytest.raises(InputError, match="classes that the training images do not have"):
         open_data(tmp_path)

@@ -189,7 +189,7 @@ def test_what_cannot_be_used_is_said_in_a_sentence(photos, photo, tmp_path):
     shutil.rmtree(photos / "val" / "bird")
 
     (photos / "train" / "ant").mkdir()
-    refused(photos, "ant' holds no image: add images")
+    refused(photos, "ant' has no image: add images")
     (photos / "train" / "ant" / "0.jpg").write_text("no picture")
     refused(photos, "ant' holds no readable image: none of its 1 files opens")
     shutil.rmtree(photos / "train" / "ant")
@@ -262,7 +262,7 @@ def test_a_class_in_both_forms_and_an_empty_one_are_refused(photos):
         open_data(photos / "train")
     shutil.rmtree(photos / "train" / DECOMPOSED)
     (photos / "train" / COMPOSED).rename(photos / "train" / DECOMPOSED)
-    with pytest.raises(InputError, match=f"{DECOMPOSED}' holds no image: add .* or remove"):
+    with pytest.raises(InputError, match=f"{DECOMPOSED}' has no image: add .* or remove"):
         open_data(photos / "train")
 
 

@@ -205,13 +205,13 @@ def test_what_cannot_be_used_is_said_in_a_sentence(root):
     whole, labels = train.read_bytes(), kit.read_bytes()
 
     train.write_bytes(whole[: len(whole) // 2])
-    refused(r"img_train\.tar ends before its member 'n0\d+\.tar' does .*fetch it again")
+    refused(r"img_train\.tar ends before its member 'n0\d+\.tar' does .*download it again")
     train.write_bytes(whole[:512] + b"x" * 512 + whole[1024:])
     refused(r"img_train\.tar:n03710637\.tar has no valid tar header at byte 512 .*checksum")
     train.write_bytes(b"")
     refused("ends in the middle of a tar header, after 0 bytes")
     train.write_bytes(ilsvrc.tar_bytes({"n01440764.tar": ilsvrc.tar_bytes({"a": b""})}))
-    refused("holds 1 class archives .* at least two")
+    refused("has 1 class archives .* at least two")
     train.write_bytes(ilsvrc.tar_bytes({**ilsvrc.class_tars(), "n02012849.tar": bytes(1024)}))
     refused(r"n02012849\.tar holds no image")
     inner = {**ilsvrc.class_tars(), "n09999999.tar": ilsvrc.tar_bytes({"a.JPEG": b""})}
@@ -224,7 +224,7 @@ def test_what_cannot_be_used_is_said_in_a_sentence(root):
     kit.write_bytes(labels[:-20])
     refused("incomplete or not a gzip file")
     kit.write_bytes(gzip.compress(ilsvrc.tar_bytes({"a": b""})))
-    refused(r"holds no data/meta\.mat")
+    refused(r"has no data/meta\.mat")
     kit.write_bytes(gzip.compress(bytes(65 << 20)))
     refused("unpacks to over 64 MiB")
     ilsvrc.write_kit(root, truth=(1, 2, 99))
@@ -238,7 +238,7 @@ def test_what_cannot_be_used_is_said_in_a_sentence(root):
     refused(r"data/meta\.mat of .* cannot be read")
     kit.write_bytes(labels)
     val.write_bytes(ilsvrc.tar_bytes({"ILSVRC2012_val_1.JPEG": b""}))
-    refused("holds no validation image")
+    refused("has no validation image")
 
 
 def test_the_real_kit_maps_to_sorted_wnids(shared_data):

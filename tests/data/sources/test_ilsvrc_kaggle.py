@@ -72,6 +72,6 @@ def test_what_cannot_be_used_is_said_in_a_sentence(root):
     solution.write_text(table)
     shutil.rmtree(images / "val")
     (images / "val").mkdir()
-    refused("val' holds no image")
+    refused("val' has no image")
     shutil.rmtree(images / "train")
     refused("there is no .*train': unpack the whole Kaggle archive")

@@ -1,4 +1,4 @@
-"""labels.csv as a data set: found files, missing ones, headings or none, foreign paths."""
+"""labels.csv as a data set: files found and missing, with and without a header, foreign paths."""
 
 from unicodedata import normalize
 
@@ -119,10 +119,8 @@ def test_what_is_left_out_is_named_and_counted(images):
     path = table(images, written([*more, ("notes.txt", "dog"), ("cats", "dog")]))
     assert opened(path) == ALL
     said = "\n".join(open_data(path).train.remarks.lines())
-    assert (
-        "that the list names and that are not there (check their names): 2 (gone.png, cats)" in said
-    )
-    assert "of a name that several folders have (name their folder, too): 1 (x/a 1.png)" in said
+    assert "files in the list that do not exist (check their names): 2 (gone.png, cats)" in said
+    assert "names that several folders have (add the folder to the name): 1 (x/a 1.png)" in said
     assert "the list gives no label: 1 (e.png)" in said
     assert "names twice: 1 (cats/a 1.png)" in said
     assert "HEIC files, not supported (convert them to JPEG): 1 (cats/c.heic)" in said
@@ -133,7 +131,7 @@ def test_what_is_left_out_is_named_and_counted(images):
 def test_images_that_the_list_does_not_name(images):
     path = table(images, written([LINES[0], LINES[3], ("e.png", "cat")]))
     said = open_data(path).train.remarks.lines()
-    assert "left out: images that the list does not name: 2 (cats/b.png, dogs/a 1.png)" in said
+    assert "left out: images that are not in the list: 2 (cats/b.png, dogs/a 1.png)" in said
     assert not any("labels.csv" in line for line in said)
 
 
@@ -157,15 +155,15 @@ def test_a_column_says_what_is_for_validation(images):
     ("text", "sentence"),
     [
         ("", "is empty"),
-        ("file,label\n", "headings and no line below"),
+        ("file,label\n", "a header line and no lines below"),
         ("a,b,c\n1,2,3\n", "starts with 'a', 'b', 'c': expected a column named `file`"),
         (
             written([*LINES, ("cats/b.png", "dog")]),
             "two classes, 'cat' in line 2 and 'dog' in line 5",
         ),
-        ("x.png,cat\ny.png,dog\n", r"none of the images .* is there \(x.png, y.png, ...\)"),
+        ("x.png,cat\ny.png,dog\n", r"none of the images .* exists \(x.png, y.png, ...\)"),
         (written(LINES[:2]), "at least two classes"),
-        ("file,label,split\ne.png,cat,1\n", "no image that it is for training"),
+        ("file,label,split\ne.png,cat,1\n", "has no image for training"),
     ],
 )
 def test_a_table_that_makes_no_sense_is_one_sentence(images, text, sentence):
