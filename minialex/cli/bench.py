@@ -47,7 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--suite",
         choices=("gpu",),
-        help="check and time every CUDA kernel, and training steps; needs --json FILE",
+        help="check and time every CUDA kernel, and time training steps, also PyTorch's; needs "
+        "--json FILE",
     )
     parser.add_argument(
         "--checks",

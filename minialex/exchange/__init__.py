@@ -1,4 +1,4 @@
 """Weight files of other frameworks: `read` imports one, `write` exports one.
 
-A format is a module of `formats/`; what it reads and what it writes is a `PortableModel`.
+A format is a module of `formats/`; it reads and writes a `PortableModel`.
 """

@@ -1,4 +1,4 @@
-"""Files that define a network and have no weights: to print, and to train from scratch."""
+"""Files that define a network without weights: to print, and to train from scratch."""
 
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,14 @@ _CFG, _PROTOTXT = ".cfg", ".prototxt"
 
 
 def is_definition(model: Any) -> bool:
-    """Whether a model is named by a file of cuda-convnet's (.cfg) or Caffe's (.prototxt)."""
+    """Whether a model is given by a file of cuda-convnet (.cfg) or Caffe (.prototxt)."""
     return isinstance(model, str) and model.endswith((_CFG, _PROTOTXT))
 
 
 def model_of(path: Path, classes: int | None = None, size: int | None = None) -> Model:
-    """The model that a file defines; InputError for one with layers that do not exist here.
+    """The model that a file defines; InputError for one with unsupported layers.
 
-    `size` is the side of the images where the file does not say it, as no .cfg does.
+    `size` is the side of the images if the file does not give it, as is the case for .cfg files.
     """
     layers = open_cfg(path, size) if path.suffix == _CFG else read_prototxt(path)
     try:
@@ -32,12 +32,12 @@ def model_of(path: Path, classes: int | None = None, size: int | None = None) ->
         found = caffe.untrained(caffe.described(layers, {}, None, size))
     except ValueError as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"{path} cannot be trained here ({reason})") from None
+        raise InputError(f"{path} cannot be trained ({reason})") from None
     return found if classes is None else models.get(found.name, classes, **found.options)
 
 
 def summary_of(path: Path, classes: int | None = None, size: int | None = None) -> str:
-    """Its table: of a .cfg every layer that it names, whether it exists here or not."""
+    """The network's table; for a .cfg with all of its layers, supported or not."""
     return open_cfg(path, size).summary() if path.suffix == _CFG else _titled(path, classes, size)
 
 
@@ -47,7 +47,7 @@ def _titled(path: Path, classes: int | None, size: int | None) -> str:
 
 
 def read_prototxt(path: Path) -> text.Message:
-    """A prototxt; InputError for a file that is none."""
+    """A prototxt; InputError for any other file."""
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
     try:

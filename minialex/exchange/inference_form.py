@@ -1,4 +1,4 @@
-"""A network as other programs say it: dropout scales in training, and the scale is an input's."""
+"""A network in the form of other programs: dropout scales in training, input scale in layer 1."""
 
 from dataclasses import replace
 
@@ -15,10 +15,10 @@ _HOMOGENEOUS = (Dropout, ReLU, MaxPool, AveragePool)
 
 
 def with_inverted_dropout(portable: PortableModel) -> PortableModel:
-    """The same function with every dropout in the form of PyTorch and Caffe.
+    """The same function, with every dropout in the form of PyTorch and Caffe.
 
-    Where the units are multiplied by `keep` at test time here, the next layer's weights are
-    instead: test and training then compute what they did. With keep = 0.5 no bit is lost.
+    Where units are multiplied by `keep` at test time here, the next layer's weights are multiplied
+    instead, which preserves the outputs in testing and training. With keep = 0.5 it is exact.
     """
     network = portable.model.network
     params: Tree = {name: dict(of) for name, of in portable.params.items()}
@@ -43,16 +43,16 @@ def with_inverted_dropout(portable: PortableModel) -> PortableModel:
 
 
 def _of(network: Network, portable: PortableModel) -> Model:
-    """A model of `network` that its name and options build again, or else a list of layers.
+    """A model of `network` that can be rebuilt from a name and options, or else a list of layers.
 
-    VGG has an option for its dropout; other networks, and those without any dropout, become plans.
+    VGG has an option for its dropout; other networks become lists of layers.
     """
     before, recipe = portable.model, portable.preprocessing.recipe
     for more in ({}, {"inverted": True}):
         try:
             model = models.stored(before.name, before.classes, {**before.options, **more})
         except InputError:
-            continue  # a network without this option, or whose code is not at hand
+            continue  # a network without this option, or whose code is not available
         if model.network == network:
             return replace(model, recipe=recipe)
     model = models.get(layer_list.NAME, before.classes, **layer_list.options_of(network, recipe))
@@ -60,7 +60,7 @@ def _of(network: Network, portable: PortableModel) -> Model:
 
 
 def split_scale(network: Network) -> tuple[tuple[float, ...] | None, Network]:
-    """The factors of the input's channels, if that is the first layer, and the rest."""
+    """The input's scale factors by channel, if that is the first layer, and the other layers."""
     _, first = network.layers[0]
     if not isinstance(first, ChannelScale):
         return None, network

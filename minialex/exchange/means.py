@@ -1,4 +1,4 @@
-"""The mean image of training images, for weights that come without one."""
+"""Computes the mean image of training images, for weights that come without one."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from minialex.errors import InputError
 
 
 def measured(folder: Path, size: int) -> np.ndarray:
-    """Of the training images in a folder: float32 (size, size, 3), R G B."""
+    """The mean of the training images in a folder: float32 (size, size, 3), RGB."""
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder of training images")
     return measure(open_data(folder).train, size).mean

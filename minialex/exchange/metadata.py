@@ -19,11 +19,11 @@ NETWORK = "minialex.network"
 PREPROCESSING = "minialex.preprocessing"
 DATA = "minialex.data"
 CLASS_NAMES, CLASS_IDS = "class_names", "class_ids"
-MEAN_IMAGE = "mean_image"  # the tensor of it, (S, S, C) of 0 to 255, where it is not a colour
+MEAN_IMAGE = "mean_image"  # tensor (S, S, C), 0 to 255, unless the mean is a colour
 
 
 def described(portable: PortableModel) -> dict[str, str]:
-    """Network, preprocessing and classes; all but the weights and a mean image."""
+    """Network, preprocessing and classes: everything but the weights and a mean image."""
     model = portable.model
     network = {"name": model.name, "classes": model.classes, "options": model.options}
     if model.source:
@@ -41,7 +41,7 @@ def described(portable: PortableModel) -> dict[str, str]:
 
 
 def mean_colour(portable: PortableModel) -> np.ndarray | None:
-    """The colour (C,) that is subtracted everywhere; None if it is an image."""
+    """The colour (C,) that is subtracted everywhere; None if the mean is an image."""
     mean = portable.preprocessing.mean
     return None if np.any(mean != mean[0, 0]) else mean[0, 0]
 
@@ -58,11 +58,11 @@ class Description:
     data: dict[str, Any]
 
     def preprocessing(self, mean_image: np.ndarray | None) -> Preprocessing:
-        """With the mean image that the file has, if it is one."""
+        """The description with the mean image from the file, if it has one."""
         if self.colour is not None:
             return Preprocessing(self.recipe, colour_statistics(self.recipe.resize, self.colour))
         if mean_image is None or mean_image.ndim != 3:
-            raise InputError("the file says that it has a mean image, and it has none")
+            raise InputError("the file says that it has a mean image, but it has none")
         return Preprocessing(self.recipe, image_statistics(mean_image))
 
 
@@ -84,7 +84,7 @@ def read(path: Path, about: Mapping[str, str]) -> Description:
             raise InputError(f"it resizes to {recipe.resize} and crops {recipe.crop}")
         data = json.loads(about.get(DATA, "{}"))
         if not isinstance(data, dict):
-            raise InputError("what it says of its data is no object")
+            raise InputError("its data record is not an object")
         names, ids = _texts(about, CLASS_NAMES), _texts(about, CLASS_IDS)
         return Description(model, recipe, colour, names, ids, data)
     except registry.NotKnown:
@@ -98,7 +98,7 @@ def read(path: Path, about: Mapping[str, str]) -> Description:
         RecursionError,
     ) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
-        raise InputError(f"{path} describes its network in a damaged way ({reason})") from None
+        raise InputError(f"{path} has a damaged description of its network ({reason})") from None
 
 
 def _texts(about: Mapping[str, str], key: str) -> tuple[str, ...] | None:
@@ -106,5 +106,5 @@ def _texts(about: Mapping[str, str], key: str) -> tuple[str, ...] | None:
         return None
     found: Any = json.loads(about[key])
     if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
-        raise InputError(f"{key} is no list of texts")
+        raise InputError(f"{key} is not a list of strings")
     return tuple(found)

@@ -12,12 +12,12 @@ _ID = re.compile(r"(n\d{8})\s+(.+)")
 
 
 def named(portable: PortableModel, path: Path) -> PortableModel:
-    """The model with the names in `path`: a name a line, or WordNet's id and a name.
+    """The model with the names in `path`: one per line, a name or a WordNet id and a name.
 
-    With ids, data sets whose classes are called by them (ILSVRC's folders) fit the network.
+    With ids, data sets that call their classes by id (ILSVRC's folders) fit the network.
     """
     if path.stat().st_size > _LARGEST:
-        raise InputError(f"{path} has {path.stat().st_size:,} bytes: it is no list of classes")
+        raise InputError(f"{path} has {path.stat().st_size:,} bytes: it is not a list of classes")
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except UnicodeDecodeError as error:
@@ -25,7 +25,7 @@ def named(portable: PortableModel, path: Path) -> PortableModel:
     lines = [line for line in lines if line]
     classes = portable.model.network.classes
     if len(lines) != classes:
-        raise InputError(f"{path} names {len(lines)} classes and the network has {classes} outputs")
+        raise InputError(f"{path} has {len(lines)} classes, the network has {classes} outputs")
     pairs = [match.groups() for line in lines if (match := _ID.fullmatch(line))]
     ids = [match[0] for match in pairs] if len(pairs) == len(lines) else lines
     if len(set(ids)) != len(ids):

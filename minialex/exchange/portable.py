@@ -14,18 +14,18 @@ from minialex.tree import Tree
 
 @dataclass(frozen=True)
 class PortableModel:
-    """A network with its weights and all it takes to use it, on the host.
+    """A network with its weights and all that is needed to use it, on the host.
 
     format         where it came from, for messages: "PyTorch", "Caffe"
-    model          a named network, or by `models.layer_list` any other
+    model          a named network, or any other through `models.layer_list`
     params         float32 arrays in our layouts: R S C/G K, and dense layers' rows in H W C order
     preprocessing  what the network expects of a photograph (RGB, 0 to 255)
     class_names    None if the file has none: the classes are then numbered
-    class_ids      None if they are the names
-    velocities     of a training run that can go on, as `params`; None if the file has none
-    state          its counters and rates, such as {"step": 10000}
+    class_ids      None if they are the same as the names
+    velocities     of a training run that can be continued, like `params`; None if there are none
+    state          the run's counters and learning rates, such as {"step": 10000}
     notes          sentences on what was left out or assumed, for the user
-    data           what the weights remember of the images that they were trained on
+    data           the record of the images that the weights were trained on
     """
 
     format: str
@@ -47,12 +47,12 @@ class PortableModel:
         for names in (self.class_names, self.class_ids):
             if names is not None and len(names) != classes:
                 raise InputError(
-                    f"{len(names)} classes are named and the network has {classes} outputs"
+                    f"there are {len(names)} class names, but the network has {classes} outputs"
                 )
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The class names, numbers if there are none."""
+        """The class names, or numbers if there are none."""
         return self.class_names or tuple(map(str, range(self.model.network.classes)))
 
     @property
@@ -66,14 +66,14 @@ def require_shapes(source: str, params: Tree, model: Model) -> None:
     shapes = model.network.parameter_shapes()
     missing, odd = sorted(set(shapes) - set(params)), sorted(set(params) - set(shapes))
     if missing or odd:
-        what = f"has no {missing[0]}" if missing else f"has a layer {odd[0]} that it has not"
+        what = f"has no {missing[0]}" if missing else f"has a layer {odd[0]} that the network lacks"
         raise InputError(f"the file ({source}) does not fit {model.name}: it {what}")
     for layer, of in shapes.items():
         for name, shape in of.items():
             found = tuple(getattr(params[layer].get(name), "shape", ()))
             if found != tuple(shape):
                 raise InputError(
-                    f"the file ({source}) does not fit {model.name}: {layer}.{name} is {found} and "
+                    f"the file ({source}) does not fit {model.name}: {layer}.{name} is {found} but "
                     f"must be {tuple(shape)}"
                 )
 

@@ -1,4 +1,4 @@
-"""Reading a weight file of another program, whichever it is."""
+"""Reads a weight file of any supported program."""
 
 from pathlib import Path
 
@@ -19,18 +19,18 @@ def read(
 ) -> PortableModel:
     """The model in a weight file of another program; the arguments are those of `Request`.
 
-    Raises InputError for a file that no format knows, or that is damaged; FileNotFoundError for
-    none. Nothing in the file is executed.
+    Raises InputError for a file of an unknown format or a damaged one, FileNotFoundError if there
+    is no file. Nothing in the file is executed.
     """
     path = Path(path)
     found = format_of(path)
     if found is None:
         if _is_ours(path):
-            raise InputError(f"{path} is minialex's own already: use it as it is")
+            raise InputError(f"{path} is already a minialex weight file: use it as it is")
         known = ", ".join(one.name for one in all_formats())
-        raise InputError(f"{path} is not a weight file of a program known here ({known})")
+        raise InputError(f"{path} is not a weight file of a supported program ({known})")
     if colours not in (None, "RGB", "BGR"):
-        raise InputError(f'colours is "RGB" or "BGR", not {colours!r}')
+        raise InputError(f'colours must be "RGB" or "BGR", not {colours!r}')
     layers, image = (None if one is None else Path(one) for one in (definition, mean))
     for one in (layers, image):
         if one is not None and not one.exists():
@@ -39,7 +39,7 @@ def read(
     for name, value in given.items():
         if value is not None and name not in found.takes:
             option = "--as" if name == "as_model" else f"--{name}"
-            raise InputError(f"{path} is a file of {found.name}, which is read without {option}")
+            raise InputError(f"{path} is a file of {found.name}, which does not take {option}")
     return found.read(Request(path, as_model, layers, image, colours, for_training))
 
 
@@ -52,7 +52,7 @@ def _is_ours(path: Path) -> bool:
 
 
 def format_of(path: Path) -> Format | None:
-    """The format of a file or folder; None if no format knows it."""
+    """The format of a file or folder; None if it is unknown."""
     if not path.exists():
         raise FileNotFoundError(f"no file or folder {path}")
     head = b""

@@ -1,4 +1,4 @@
-"""Whether two networks compute the same from the same parameters."""
+"""Compares networks: whether they compute the same function of the same parameters."""
 
 from dataclasses import fields, replace
 from math import isclose
@@ -9,11 +9,11 @@ from minialex.layers import AveragePool, Conv2D, Dense, Dropout, Layer, MaxPool,
 from minialex.layers.base import Shape
 from minialex.network import Network
 
-_CONSTANT = 1e-6  # other programs keep the constants of a normalisation in float32
+_CONSTANT = 1e-6  # tolerance: other programs store the constants of a normalisation in float32
 
 
 def same_function(one: Network, other: Network) -> bool:
-    """At test time, whatever the layers' names and initial values; dropout costs nothing there."""
+    """Whether they agree at test time, whatever the layers' names, initial values and dropout."""
     if one.input_shape != other.input_shape:
         return False
     ours, theirs = _computing(one), _computing(other)
@@ -21,7 +21,7 @@ def same_function(one: Network, other: Network) -> bool:
 
 
 def _computing(network: Network) -> list[Layer]:
-    """The layers but for dropout, each in one form of those that do the same."""
+    """The layers without dropout, equivalent layers in one canonical form."""
     pairs = zip(network.layers, network.shapes(), strict=False)
     return [
         _plain(layer, shape)

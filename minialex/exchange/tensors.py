@@ -1,4 +1,4 @@
-"""Arrays in a file that is not read yet, and the change from other programs' layouts to ours."""
+"""Arrays in a file that are not read yet, and conversion from other programs' layouts to ours."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ import numpy as np
 
 from minialex.errors import InputError
 
-_ROWS = 16  # of a dense weight that are transposed at a time: they stay in the L2 cache
+_ROWS = 16  # rows of a dense weight transposed at a time, so that they stay in the L2 cache
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """An array in a file: what it is, and how to get it as float32."""
+    """An array in a file: its description, and how to read it as float32."""
 
     shape: tuple[int, ...]
     itemsize: int
@@ -26,10 +26,10 @@ class StoredTensor:
 
 
 def require_room(path: Path, tensors: Iterable[StoredTensor]) -> None:
-    """Refuse arrays that are together larger than the file, as views of one array can be."""
+    """Raise InputError if arrays are larger than the file in total, as views can be."""
     total, size = sum(tensor.nbytes for tensor in tensors), path.stat().st_size
     if total > size:
-        raise InputError(f"{path} claims arrays of {total:,} bytes and has {size:,}: it is damaged")
+        raise InputError(f"{path} claims arrays of {total:,} bytes but has {size:,}: it is damaged")
 
 
 def convolution_weight(weight: np.ndarray) -> np.ndarray:
@@ -38,9 +38,9 @@ def convolution_weight(weight: np.ndarray) -> np.ndarray:
 
 
 def dense_weight(weight: np.ndarray, input_shape: tuple[int, ...]) -> np.ndarray:
-    """K I -> I K, with I counted in C H W order before and in H W C order after.
+    """K I -> I K, with I in C H W order before and in H W C order after.
 
-    `input_shape` is the layer's in our layout, (H, W, C) or (I,).
+    `input_shape` is the layer's input shape in our layout, (H, W, C) or (I,).
     """
     units = len(weight)
     *pixels, channels = input_shape

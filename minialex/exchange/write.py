@@ -1,4 +1,4 @@
-"""Writing a weight file for another program, by its suffix."""
+"""Writes a weight file for another program, chosen by its suffix."""
 
 from pathlib import Path
 
@@ -9,10 +9,10 @@ from minialex.exchange.portable import PortableModel
 
 
 def write(portable: PortableModel, path: str | Path, *, with_preprocessing: bool = False) -> str:
-    """Write `path`, whose suffix says the format, and return what to say about it.
+    """Write `path` in the format of its suffix, and return a note for the user.
 
-    `with_preprocessing` makes it a part of the network where the format can hold it. Raises
-    InputError for another suffix, and for a layer that the other program does not have.
+    `with_preprocessing` makes preprocessing a part of the network if the format supports it.
+    Raises InputError for an unknown suffix, and for a layer that the other program does not have.
     """
     path = Path(path)
     writers = {s: one for one in all_formats() if one.write for s in one.suffixes}

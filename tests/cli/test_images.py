@@ -140,7 +140,7 @@ def test_a_drive_that_is_gone_is_not_waited_for_and_the_answers_so_far_are_given
     assert len(said) == retry.MANY + 1
     left = 90 - retry.MANY
     assert said[-1] == (
-        f"skipped: {left} more images: the drive failed for the last {retry.MANY}, see that it "
+        f"skipped: {left} more images: the drive failed for the last {retry.MANY}, check that it "
         "works"
     )
 

@@ -136,7 +136,7 @@ def test_no_index_is_kept_of_a_folder_that_the_drive_could_not_read(
     line = f"neighbors photo.jpg --in {pets} --index drive.npz --model-file runs/tiny"
     code, _, err = command(line)
     assert code == 1
-    assert "drive.npz is not written: the drive failed" in err
+    assert "drive.npz was not written: the drive failed" in err
     failing.clear()
     code, output, _ = command(line)
     assert code == 0

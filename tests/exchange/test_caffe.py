@@ -246,7 +246,7 @@ def _no_data(net, of):
     ("change", "sentence"),
     [
         (lambda net, of: of["conv1"].update(type="Deconvolution"), "'conv1'.*'deconvolution'"),
-        (lambda net, of: of["conv2"].update(bottom=["pool1", "within"]), "'conv2'.*only a chain"),
+        (lambda net, of: of["conv2"].update(bottom=["pool1", "within"]), "'conv2'.*only layer chains"),
         (lambda net, of: of["relu1"].update(relu_param={"negative_slope": 0.1}), "slope of 0.1"),
         (lambda net, of: of["conv1"]["convolution_param"].update(dilation=2), "dilation"),
         (lambda net, of: of["conv1"]["convolution_param"].update(kernel_size=[3, 5]), "differs"),
@@ -257,7 +257,7 @@ def _no_data(net, of):
         (lambda net, of: of["pool1"]["pooling_param"].update(kernel_size=4000), "kernel_size"),
         (lambda net, of: of["norm1"]["lrn_param"].update(local_size=4), "n must be odd"),
         (lambda net, of: net.update(layer=[]), "no layers"),
-        (_no_data, "no usual size"),
+        (_no_data, "no common image size"),
     ],
 )
 def test_what_cannot_be_built_here_is_refused_by_name(tmp_path, change, sentence):
@@ -378,13 +378,13 @@ def test_claims_take_no_memory(tmp_path, content):
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ("layer { name: 'a'", "line 1: a field's name was expected"),
+        ("layer { name: 'a'", "line 1: expected the name of a field"),
         ("a: {{", "line 1"),
         ("a: 1\nb 2", "line 2: a colon"),
         ("a: [1, 2", "line 1"),
         ("a { " * 40, "too deep"),
         ("a: $", "means nothing"),
-        ("#" * 5000 + "\n$", "line 2: a character that means nothing"),
+        ("#" * 5000 + "\n$", "line 2: unexpected character"),
         ("9" * 5000, "line 1"),
     ],
 )

@@ -219,7 +219,7 @@ def test_what_does_not_exist_here_prints_and_does_not_train(tmp_path, capsys):
     assert "images of 24 x 24" in out
     assert f"{(75 + 1) * 16 * 24 * 24:,}" in out  # each pixel's own weights and biases
     assert "not trained here: layer 'conv1': a layer of type 'local'" in out
-    with pytest.raises(InputError, match=r"cannot be trained here .*'local'"):
+    with pytest.raises(InputError, match=r"cannot be trained .*'local'"):
         model_of(tmp_path / "layers-net.cfg")
     with pytest.raises(InputError, match="'fc10' takes rnorm1, pool1: only columns"):
         model_of(written(tmp_path, SIDE))
@@ -228,8 +228,8 @@ def test_what_does_not_exist_here_prints_and_does_not_train(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("before", "after", "sentence"),
     [
-        ("inputs=pool1", "inputs=pool9", "'rnorm1' takes 'pool9', which is not above it"),
-        ("type=pool", "type=pooh", "type that is not known: 'pooh'"),
+        ("inputs=pool1", "inputs=pool9", "'rnorm1' takes 'pool9', which does not come before it"),
+        ("type=pool", "type=pooh", "of an unknown type: 'pooh'"),
         ("filters=16", "filters=many", "'conv1' has filters = many"),
         ("filters=16\n", "", "'conv1' has no filters"),
         ("filters=16", "filters=99999999", "has filters = 99999999"),
@@ -238,7 +238,7 @@ def test_what_does_not_exist_here_prints_and_does_not_train(tmp_path, capsys):
         ("size=5", "size=4", "n must be odd"),
         ("channels=16\nsize", "channels=7\nsize", "square images of 7 channels"),
         ("[data]", "[data", "not a layer definition"),
-        (SMALL, NO_IMAGES, "no layer brings images in"),
+        (SMALL, NO_IMAGES, "no layer provides images"),
         (SMALL, "", "defines no layers"),
     ],
 )
@@ -266,7 +266,7 @@ def test_parameters_find_their_layers(tmp_path):
     alone = tmp_path / "elsewhere"
     alone.mkdir()
     (alone / "layer-params-3.cfg").write_text(PARAMETERS)
-    with pytest.raises(InputError, match="name the layers' own file"):
+    with pytest.raises(InputError, match="give the layers' own file"):
         open_cfg(alone / "layer-params-3.cfg")
 
 

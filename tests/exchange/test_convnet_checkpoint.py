@@ -177,7 +177,7 @@ def test_the_scores_are_theirs(tmp_path, images, form):
 
 def test_without_its_images_mean_it_is_no_classifier(tmp_path):
     path = written(tmp_path / "run" / "1.1", numbered(network()))
-    with pytest.raises(InputError, match="--mean the folder of the training images"):
+    with pytest.raises(InputError, match="the folder of the training images with --mean"):
         load(path)
     assert read(path, for_training=True).model.network.classes == CLASSES
 
@@ -219,7 +219,7 @@ def _changed(change):
         (lambda of: of["conv2a"].update(type="local"), "'conv2a'|'conv2b'"),
         (lambda of: of["data"].update(outputs=10), "square images"),
         (lambda of: of["pool1a_neuron"].update(neuron={"type": "abs"}), "differ|'abs'"),
-        (lambda of: of["conv1a"].update(inputs=["probs"]), "in a circle"),
+        (lambda of: of["conv1a"].update(inputs=["probs"]), "form a cycle"),
         (lambda of: of["conv1a"].update(filters=None), "filters"),
     ],
 )

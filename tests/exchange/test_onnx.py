@@ -141,21 +141,21 @@ CASES = {
         "averagepool",
         {
             "*_[13]d_*": _ANOTHER_RANK,
-            "*_2d_same_*": "which no rule here gives",
+            "*_2d_same_*": "which is not supported",
             "*_dilations": "has dilations",
         },
     ),
     "BatchNormalization": (
         "batch_normalization",
-        {"*_training_mode": "measures its batch", "*": "does not follow a layer with weights"},
+        {"*_training_mode": "uses batch statistics", "*": "does not follow a layer with weights"},
     ),
-    "Conv": ("conv", {"*_asymmetric_padding": "at the top and left it must be equal"}),
+    "Conv": ("conv", {"*_asymmetric_padding": "top and left must be equal"}),
     "Dropout": ("dropout", {"*_mask*": "'z', which is used", "*_training_*": "at test time"}),
     "Flatten": (
         "flatten",
         {
-            "test_flatten_axis[023]": "flattens from the axis",
-            "*_negative_axis[124]": "flattens from the axis",
+            "test_flatten_axis[023]": "flattens from axis",
+            "*_negative_axis[124]": "flattens from axis",
         },
     ),
     "Gemm": (
@@ -182,9 +182,9 @@ CASES = {
     "MaxPool": (
         "maxpool",
         {
-            "*_argmax_*": "gives indices",
+            "*_argmax_*": "also outputs indices",
             "*_[13]d_*": _ANOTHER_RANK,
-            "*_2d_same_*": "which no rule here gives",
+            "*_2d_same_*": "which is not supported",
             "*_dilations": "has dilations",
         },
     ),
@@ -374,11 +374,11 @@ HEAD = {"w": W, "m": M}
         ),
         ([CONV, node("Relu", ["c"], ["r"]), node("Tanh", ["c"], ["y"])], HEAD, "uses 'c' again"),
         ([node("Relu", ["z"], ["y"])], HEAD, "needs 'z', which nothing"),
-        ([CONV], HEAD, "a dense layer at its end"),
+        ([CONV], HEAD, "a dense layer at the end"),
         ([CONV, node("MatMul", ["c", "m"], ["y"])], HEAD, "a Flatten must come before"),
         ([CONV, *DENSE[:1], node("Conv", ["f", "w"], ["y"])], HEAD, "not a convolution of images"),
         ([CONV, *DENSE], {**HEAD, "m": M[:9]}, "does not fit"),
-        ([CONV, *DENSE], {**HEAD, "w": W[:, :2]}, "has 1 groups and a weight"),
+        ([CONV, *DENSE], {**HEAD, "w": W[:, :2]}, "has 1 groups but a weight"),
         ([node("Conv", ["x", "w"], ["c"], strides=[1, 2]), *DENSE], HEAD, "is not square"),
         ([node("Conv", ["x", "w"], ["c"], pads=[-1] * 4), *DENSE], HEAD, "has the padding"),
         ([node("LRN", ["x"], ["c"], size=4), *DENSE], HEAD, "must be odd"),

@@ -57,7 +57,7 @@ def test_a_foreign_file_loads_predicts_and_is_saved_as_ours(tmp_path):
 @pytest.mark.usefixtures("tiny_format")
 def test_what_no_format_knows_is_named(tmp_path):
     (tmp_path / "other").write_bytes(b"something else")
-    with pytest.raises(InputError, match="not a weight file of a program known here"):
+    with pytest.raises(InputError, match="not a weight file of a supported program"):
         minialex.exchange.read.read(tmp_path / "other")
     with pytest.raises(InputError, match="damaged or not a weight file"):
         minialex.load(tmp_path / "other")
@@ -66,7 +66,7 @@ def test_what_no_format_knows_is_named(tmp_path):
 def test_weights_that_do_not_fit_the_network_are_refused():
     good = portable()
     bad = {**good.params, "fc8": {**good.params["fc8"], "bias": np.zeros(4, np.float32)}}
-    with pytest.raises(InputError, match=r"fc8.bias is \(4,\) and must be \(3,\)"):
+    with pytest.raises(InputError, match=r"fc8.bias is \(4,\) but must be \(3,\)"):
         PortableModel("Tiny", good.model, bad, good.preprocessing)
     without = {name: value for name, value in good.params.items() if name != "conv2"}
     with pytest.raises(InputError, match="has no conv2"):
@@ -85,7 +85,7 @@ def test_every_network_is_a_plan(name):
     [
         ({"layers": [["a", "Conv3D", {}]]}, "did you mean 'Conv2D'"),
         ({"layers": [["a", "Conv2D", {"kernels": 3}]]}, "kernels"),
-        ({"layers": [["a"]]}, "an entry that is none"),
+        ({"layers": [["a"]]}, "an invalid entry"),
         ({"input_shape": [12]}, "12"),
         ({"recipe": {"crops": 3}}, "unknown field of a recipe 'crops'"),
         ({"more": 1}, "does not take these options"),
@@ -103,7 +103,7 @@ def test_what_a_format_does_not_look_at_is_refused(tmp_path):
     path = tmp_path / "net.tiny"
     path.write_bytes(MAGIC)
     for option, value in (("mean", tmp_path), ("definition", path), ("colours", "BGR")):
-        with pytest.raises(InputError, match=f"a file of Tiny, which is read without --{option}"):
+        with pytest.raises(InputError, match=f"a file of Tiny, which does not take --{option}"):
             read(path, **{option: value})
 
 

@@ -110,7 +110,7 @@ def test_a_damaged_memory_is_refused(quick, tmp_path):
         ("reproduce ablation", "did you mean 'ablations'"),
         ("reproduce --scale huge", "unknown scale 'huge'"),
         ("reproduce --data none/at/all", "no data at"),
-        ("reproduce --scale full", "name its images with --data"),
+        ("reproduce --scale full", "give its images with --data"),
         ("reproduce --seeds 0", "0 is less than 1"),
         ("reproduce --report-only --out nothing", "nothing to report"),
         ("reproduce --out file", "is a file"),

@@ -204,7 +204,7 @@ def test_a_file_of_another_network_is_refused(classifier, tmp_path):
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="name a run folder"):
+    with pytest.raises(FileNotFoundError, match="give a run folder"):
         load(tmp_path / "none.safetensors")
     with pytest.raises(InputError, match="not a run folder"):
         load(tmp_path)

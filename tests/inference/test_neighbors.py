@@ -43,7 +43,7 @@ def test_nearest_first_and_queries_left_out(batch):
     assert [(n.name, n.distance) for n in row] == [("c", 1.0), ("d", 1.0), ("b", 2.0)]
     [row] = nearest(rows, 9, batch=batch)
     assert len(row) == 4
-    with pytest.raises(InputError, match="no images to compare"):
+    with pytest.raises(InputError, match="the queries are the only images"):
         nearest([1.0], 1, ["a"])
 
 

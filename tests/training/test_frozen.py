@@ -103,7 +103,7 @@ def test_what_was_taken_over_learns_more_slowly():
 
 
 def test_freeze_needs_weights_to_start_from():
-    with pytest.raises(InputError, match="name the weights to start from"):
+    with pytest.raises(InputError, match="give the weights to start from"):
         minialex.train("shapes:48", model="tiny", freeze="conv1")
 
 

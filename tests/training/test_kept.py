@@ -111,7 +111,7 @@ def test_what_is_not_there(own, missing):
     with pytest.raises(FileNotFoundError) as again:
         minialex.train("shapes:48", initial=missing, **{**TINY, "model": None})
     assert str(raised.value) == str(again.value)
-    by_name = "(kept: own): give a run folder or a weight file, or make some by `minialex train"
+    by_name = "(kept: own): give a run folder or a weight file, or keep some with `minialex train"
     assert (by_name in str(raised.value)) is (missing == "imagenete")
     assert ("--data DATA --keep imagenete`" in str(raised.value)) is (missing == "imagenete")
 

@@ -74,7 +74,7 @@ def test_a_value_of_numpy_becomes_a_plain_one(name, value, plain):
         ("devices", [-1], "one of devices is -1"),
         ("devices", "0;1", "devices is '0;1': it must be a list"),
         ("devices", [], "no device was named"),
-        ("parallel", "data", r"name them, such as devices=\[0, 1\]"),
+        ("parallel", "data", r"give them, such as devices=\[0, 1\]"),
         ("threads", "2", "threads is '2'"),
         ("backend", 5, "backend is 5"),
     ],

@@ -116,13 +116,13 @@ def refused(path) -> str:
 def test_foreign_files_are_refused(tmp_path):
     path = tmp_path / "other.safetensors"
     save_file({"a": np.zeros(3)}, path)
-    assert "not one of minialex" in refused(path)
+    assert "not a weight file of minialex" in refused(path)
     save_file({"a": np.zeros(3)}, path, metadata={"minialex": "{"})
     assert "damaged" in refused(path)
     save_file({"a": np.zeros(3)}, path, metadata={"minialex": "[" * 100_000})
     assert "damaged" in refused(path)
     save_file({"a": np.zeros(3)}, path, metadata={"minialex": '{"format": 3}'})
-    assert "has format 3 and this version of minialex reads up to 2: upgrade" in refused(path)
+    assert "has format 3, but this minialex reads only up to 2: upgrade" in refused(path)
     save_file({"a": np.zeros(3)}, path, metadata={"minialex": '{"format": 2}'})
     assert "is damaged or not a weight file (" in refused(path)
     save_file({"a": np.zeros(3)}, path, metadata={"minialex": "[]"})

@@ -283,7 +283,7 @@ def test_the_command_on_files(tmp_path, capsys):
     assert f"error over {len(held_out)} clips" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         __main__.main([str(tmp_path / "none")])
-    assert "give a folder of classes" in capsys.readouterr().err
+    assert "with a folder of video files for each class" in capsys.readouterr().err
 
 
 def test_the_full_size_streams():
@@ -373,7 +373,7 @@ def test_a_clip_that_cannot_be_read_is_left_out_by_training_and_judging(tmp_path
 
 
 def test_a_wrong_file_or_folder_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="give a folder of classes"):
+    with pytest.raises(FileNotFoundError, match="with a folder of video files for each class"):
         open_videos(tmp_path / "none")
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "x.avi").write_bytes(b"no video")

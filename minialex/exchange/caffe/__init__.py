@@ -1,5 +1,5 @@
 """Caffe's files: networks and weights in protobuf's two encodings, mean images, solver states.
 
-`wire` reads the binary encoding, `text` the prototxt; both give the `Message` of `message`.
-`layers` makes our layers of Caffe's, `weights` our parameters, and `images` the preprocessing.
+`wire` reads the binary encoding and `text` the prototxt; both return the `Message` of `message`.
+`layers` converts Caffe's layers to ours, `weights` the parameters, and `images` the preprocessing.
 """

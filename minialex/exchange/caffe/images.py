@@ -13,13 +13,13 @@ from minialex.exchange.caffe.wire import blob
 
 LARGEST = 4096  # pixels on a side
 _USUAL = (227, 224, 32, 28, 64, 96, 128, 256)
-# of ILSVRC's training images, R G B: Caffe's mean image, and what VGG's authors subtract
+# means of ILSVRC's training images, RGB: of Caffe's mean image, and as used by VGG's authors
 _ILSVRC, _VGG = (122.68, 116.67, 104.01), (123.68, 116.779, 103.939)
 
 
 @dataclass(frozen=True)
 class Images:
-    """What the file says: the input's (H, W, C), or None, and the fields of Caffe's transformer."""
+    """The file's data: the input's (H, W, C), or None, and the fields of Caffe's transformer."""
 
     shape: tuple[int, int, int] | None
     crop: int | None
@@ -30,7 +30,7 @@ class Images:
 
 
 def described(net: Message, layers: Sequence[CaffeLayer]) -> Images:
-    """What the data layers, or the `input` of a network without any, say of the images."""
+    """What the data layers, or the `input` of a network without any, say about the images."""
     shapes = [one.integers("dim", most=1 << 30) for one in net.subs("input_shape")]
     shapes += [net.integers("input_dim", most=1 << 30)[:4]]
     transforms, source = [], ""
@@ -64,27 +64,27 @@ def sizes(images: Images, mean: np.ndarray | None) -> tuple[int, ...]:
 
 
 def mean_image(path: Path) -> np.ndarray:
-    """A mean.binaryproto as Caffe writes it: float32 (H, W, C), colours in its order."""
+    """A mean.binaryproto as Caffe writes it: float32 (H, W, C), colours in the file's order."""
     try:
         array = blob(memoryview(path.read_bytes()))
         while array.ndim > 3 and len(array) == 1:
             array = array[0]
         if array.ndim != 3 or array.shape[1] != array.shape[2] or not 0 < array.shape[1] <= LARGEST:
-            raise ValueError(f"it holds an array of {array.shape}")
+            raise ValueError(f"it has an array of {array.shape}")
         if not np.isfinite(array).all():
-            raise ValueError("it holds numbers that are not finite")
+            raise ValueError("it has numbers that are not finite")
     except ValueError as error:
-        raise InputError(f"{path} is not a mean image of Caffe's ({error})") from None
+        raise InputError(f"{path} is not a Caffe mean image ({error})") from None
     return np.ascontiguousarray(array.transpose(1, 2, 0))
 
 
 def is_rgb(images: Images, size: int, name: str) -> bool:
-    """Whether the network takes R G B: Caffe's converter of CIFAR-10 keeps it, all others B G R."""
+    """Whether the network takes RGB: Caffe's CIFAR-10 converter keeps it, all others use BGR."""
     return "cifar" in f"{name} {images.source}".lower() or size == 32
 
 
 def usual_mean(size: int, name: str) -> tuple[float, float, float] | None:
-    """The mean colour (R G B) that networks of this size are published with; None of no such."""
+    """The mean colour (RGB) of published networks of this size; None if there are none."""
     if size not in (224, 227):
         return None
     return _VGG if "vgg" in name.lower() else _ILSVRC

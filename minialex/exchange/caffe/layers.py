@@ -1,4 +1,4 @@
-"""Our layers of Caffe's: a chain from the images to the scores."""
+"""Converts Caffe's layers to ours: a chain from the images to the scores."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from minialex.layers.base import Shape, WeightStd
 
 _WIDEST = 1024  # a kernel, a stride, a padding
 _DATA = {"data", "input", "imagedata", "hdf5data", "memorydata", "windowdata", "dummydata"}
-_ASIDE = {"accuracy", "silence", "argmax", "hdf5output"}  # that say something of the scores
+_ASIDE = {"accuracy", "silence", "argmax", "hdf5output"}  # they only report on the scores
 FOLDED = {"batchnorm", "scale", "bias"}  # into the weights before them
 _LAST = {"softmax", "softmaxloss", "softmaxwithloss", "hingeloss", "multinomiallogisticloss"}
 _LAST |= {"infogainloss", "sigmoidcrossentropyloss", "euclideanloss"}
@@ -29,7 +29,7 @@ _LAST |= {"infogainloss", "sigmoidcrossentropyloss", "euclideanloss"}
 
 @dataclass(frozen=True)
 class CaffeLayer:
-    """A layer of a file: its name, its kind ("convolution", "innerproduct", ...), its fields."""
+    """A layer in a file: its name, its kind ("convolution", "innerproduct", ...), its fields."""
 
     name: str
     kind: str
@@ -40,12 +40,12 @@ class CaffeLayer:
 
 
 def layers_of(net: Message) -> list[CaffeLayer]:
-    """The layers of a NetParameter, of Caffe's first format and of today's alike."""
+    """The layers of a NetParameter, in Caffe's first format or today's."""
     found = []
     for fields in [*net.subs("layers"), *net.subs("layer")]:
         if "layer" in fields:
             raise ValueError(
-                "it has the oldest format of layers: run Caffe's upgrade_net_proto_binary on it"
+                "its layers have Caffe's oldest format: run Caffe's upgrade_net_proto_binary on it"
             )
         kind = fields.text("type").lower().replace("_", "")
         found.append(CaffeLayer(fields.text("name"), kind, fields))
@@ -55,15 +55,15 @@ def layers_of(net: Message) -> list[CaffeLayer]:
 
 
 def data_layers(layers: Sequence[CaffeLayer]) -> list[CaffeLayer]:
-    """Those that bring images in."""
+    """The layers that provide images."""
     return [layer for layer in layers if layer.kind in _DATA]
 
 
 def chain(layers: Sequence[CaffeLayer], inputs: Sequence[str]) -> list[CaffeLayer]:
     """The layers between the images and the scores, in order.
 
-    Raises ValueError with the name of the first that takes anything but the output of the one
-    before it.
+    Raises ValueError with the name of the first that takes anything but the output of the previous
+    one.
     """
     here = {*inputs, *(top for layer in data_layers(layers) for top in layer.fields.texts("top"))}
     found: list[CaffeLayer] = []
@@ -76,24 +76,24 @@ def chain(layers: Sequence[CaffeLayer], inputs: Sequence[str]) -> list[CaffeLaye
         if here and (len(bottoms) != 1 or bottoms[0] not in here):
             took = ", ".join(bottoms)[:60] or "nothing"
             raise ValueError(
-                f"{layer} takes {took}, not the output of the layer before it: only a chain of "
-                "layers can be read"
+                f"{layer} takes {took}, not the output of the previous layer: only layer "
+                "chains are supported"
             )
         if layer.kind == "split":
             here |= set(tops)
             continue
         if len(tops) != 1:
-            raise ValueError(f"{layer} has {len(tops)} outputs: only a chain of layers can be read")
+            raise ValueError(f"{layer} has {len(tops)} outputs: only layer chains are supported")
         here = set(tops)
-        if layer.kind != "flatten":  # a dense layer takes images as they are
+        if layer.kind != "flatten":  # our dense layers take images directly
             found.append(layer)
     if not any(layer.kind in ("convolution", "innerproduct") for layer in found):
-        raise ValueError("it has no convolutional and no dense layer")
+        raise ValueError("it has no convolutional or dense layer")
     return found
 
 
 def ours(layer: CaffeLayer, input_shape: Shape) -> Layer:
-    """Our layer for one of Caffe's; ValueError for what does not exist here."""
+    """Our layer for one of Caffe's; ValueError if it is not supported."""
     fields = layer.fields
     match layer.kind:
         case "convolution":
@@ -102,7 +102,7 @@ def ours(layer: CaffeLayer, input_shape: Shape) -> Layer:
             return _dense(fields.sub("inner_product_param"))
         case "relu":
             if slope := fields.sub("relu_param").number("negative_slope", 0.0):
-                raise ValueError(f"a ReLU with a slope of {slope:g} below zero does not exist here")
+                raise ValueError(f"a ReLU with a slope of {slope:g} below zero is not supported")
             return ReLU()
         case "tanh":
             return Tanh()
@@ -115,13 +115,13 @@ def ours(layer: CaffeLayer, input_shape: Shape) -> Layer:
             return _norm(fields.sub("lrn_param"))
         case "pooling":
             return _pooling(fields.sub("pooling_param"), input_shape)
-    raise ValueError(f"a layer of type {layer.kind[:40]!r} does not exist here")
+    raise ValueError(f"a layer of type {layer.kind[:40]!r} is not supported")
 
 
 def _convolution(of: Message) -> Conv2D:
     kernel, stride, pad = _window(of)
     if any(one != 1 for one in of.integers("dilation")):
-        raise ValueError("a convolution with holes (dilation) does not exist here")
+        raise ValueError("a dilated convolution is not supported")
     std, bias = _fillers(of)
     outputs = of.integer("num_output")
     return Conv2D(outputs, kernel, stride, pad, of.integer("group", 1), weight_std=std, bias=bias)
@@ -129,7 +129,7 @@ def _convolution(of: Message) -> Conv2D:
 
 def _dense(of: Message) -> Dense:
     if of.integer("axis", 1) != 1:
-        raise ValueError("a dense layer along another axis than the first does not exist here")
+        raise ValueError("a dense layer along an axis other than the first is not supported")
     std, bias = _fillers(of)
     return Dense(of.integer("num_output"), weight_std=std, bias=bias)
 
@@ -140,19 +140,19 @@ def _norm(of: Message) -> Layer:
     alpha, beta = of.number("alpha", 1.0), of.number("beta", 0.75)
     region = of.text("norm_region", "ACROSS_CHANNELS")
     if region == "WITHIN_CHANNEL":
-        return SpatialResponseNorm(n, 1.0, alpha / n**2, beta)  # which has no k of its own
+        return SpatialResponseNorm(n, 1.0, alpha / n**2, beta)  # Caffe's has no k
     if region != "ACROSS_CHANNELS":
-        raise ValueError(f"a normalisation over {region} does not exist here")
+        raise ValueError(f"a normalisation over {region} is not supported")
     return ResponseNorm(n, of.number("k", 1.0), alpha / n, beta)
 
 
 def _pooling(of: Message, input_shape: Shape) -> Layer:
     method = of.text("pool", "MAX")
     if method not in ("MAX", "AVE"):
-        raise ValueError(f"pooling of the kind {method} does not exist here")
+        raise ValueError(f"pooling of the kind {method} is not supported")
     if of.flag("global_pooling", False):
         if len(input_shape) != 3 or input_shape[0] != input_shape[1]:
-            raise ValueError(f"pooling over all of {input_shape} does not exist here")
+            raise ValueError(f"pooling over all of {input_shape} is not supported")
         kernel, stride, pad = input_shape[0], 1, 0
     else:
         kernel, stride, pad = _window(of)
@@ -178,7 +178,7 @@ def _both(of: Message, name: str, prefix: str, default: int | None) -> int:
             raise ValueError(f"{name} is missing")
         return default
     if len(set(given)) > 1:
-        raise ValueError(f"{name} differs between height and width, which does not exist here")
+        raise ValueError(f"{name} differs between height and width, which is not supported")
     return given[0]
 
 

@@ -1,24 +1,24 @@
-"""A message of protobuf, whichever encoding it came in: fields by name, with checked access."""
+"""A protobuf message, from either encoding: fields by name, with checked access."""
 
 import math
 from typing import Any
 
-_MOST = {"layer": 1024, "layers": 1024, "history": 4096}  # values of one field, and of all others:
+_MOST = {"layer": 1024, "layers": 1024, "history": 4096}  # most values of a field; of all others:
 _FEW = 32
 
 
 class Message(dict[str, list[Any]]):
-    """{field: [values]}; values are numbers, text, arrays (of blobs) and messages.
+    """{field: [values]}; values are numbers, text, arrays (from blobs) and messages.
 
-    The methods raise ValueError for a value of another kind than asked for.
+    The methods raise ValueError for a value of a kind other than requested.
     """
 
     def add(self, name: str, value: Any) -> None:
-        """One more value of a field."""
+        """Add a value to a field."""
         values = self.setdefault(name, [])
         most = _MOST.get(name, _FEW)
         if len(values) == most:
-            raise ValueError(f"it has {name} more than {most} times")
+            raise ValueError(f"it has more than {most} values of {name}")
         values.append(value)
 
     def sub(self, name: str) -> "Message":
@@ -38,7 +38,7 @@ class Message(dict[str, list[Any]]):
         return [_kind(value, str, name) for value in self.get(name, [])]
 
     def integer(self, name: str, default: int | None = None, *, most: int = 1 << 20) -> int:
-        """A whole number 0 ... `most`; without a default it must be there."""
+        """An integer 0 ... `most`; required unless there is a default."""
         found = self.get(name, [])
         if not found:
             if default is None:

@@ -1,4 +1,4 @@
-"""A model of Caffe's: the network's layers, its weights, and what it expects of its images."""
+"""A Caffe model: the network's layers, its weights, and the images it expects."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,36 +22,36 @@ from minialex.network import Network
 from minialex.tree import Tree
 
 _NAMED = ("bvlc-alexnet", "caffenet", "vgg-16", "vgg-19", "vgg-11")
-_RESIZED = 256  # the side to which Caffe's tools bring ILSVRC's images
+_RESIZED = 256  # the side to which Caffe's tools resize ILSVRC's images
 
 
 @dataclass(frozen=True)
 class CaffeModel:
-    """A network of ours with the layers of the file that it was made of."""
+    """A network of ours with the file's layers that it was made from."""
 
     name: str
     network: Network
-    sources: dict[str, CaffeLayer]  # of the layers with parameters, in order
+    sources: dict[str, CaffeLayer]  # for the layers with parameters, in order
     folds: dict[str, list[Fold]]  # what is folded into a layer, in order
     images: Images
     rgb: bool
 
     def tree(self, blobs: Mapping[str, Sequence[Any]]) -> Tree:
-        """Our parameters of Caffe's blobs by layer: weights, or the momentum of them."""
+        """Our parameters from Caffe's blobs by layer: weights, or their momentum."""
         found: Tree = {}
         for (name, layer), shape in zip(self.network.layers, self.network.shapes(), strict=False):
             source = self.sources.get(name)
             if source is None:
                 continue
             if name not in blobs:
-                raise ValueError(f"{source} has no weights in it")
+                raise ValueError(f"{source} has no weights")
             found[name] = weights.parameters(source, blobs[name], layer, shape)
             for fold in self.folds.get(name, []):
                 found[name] = folding.folded(fold, blobs[fold.source.name], found[name])
             if len(found) == 1:
                 found[name] = weights.for_rgb(found[name], layer, not self.rgb, self.images.scale)
         if any(not np.isfinite(a).all() for of in found.values() for a in of.values()):
-            raise ValueError("it holds numbers that are not finite")
+            raise ValueError("it has numbers that are not finite")
         return found
 
 
@@ -61,9 +61,10 @@ def described(
     mean: np.ndarray | None,
     side: int | None = None,
 ) -> CaffeModel:
-    """The network in a NetParameter; ValueError for one that cannot be built here.
+    """The network in a NetParameter; ValueError for one that is not supported.
 
-    Where nothing says how large its images are, the blobs of the first dense layer do, or `side`.
+    If no layer gives the size of its images, it follows from the first dense layer's blobs, or is
+    `side`.
     """
     every = layers_of(net)
     said = images.described(net, every)
@@ -84,11 +85,11 @@ def described(
         return CaffeModel(net.text("name"), network, sources, folds, said, rgb)
     if len(set(problems)) == 1:
         raise ValueError(problems[0])
-    raise ValueError("no usual size of images fits its dense layers: give the prototxt")
+    raise ValueError("no common image size fits its dense layers: give the prototxt")
 
 
 def _channels(layers: Sequence[CaffeLayer], blobs: Mapping[str, Sequence[Any]]) -> int:
-    """Of the images, by the first convolution's weights."""
+    """Channels of the images, from the first convolution's weights."""
     first = next(layer for layer in layers if layer.kind in ("convolution", "innerproduct"))
     if first.kind != "convolution" or not blobs.get(first.name):
         return 3
@@ -123,7 +124,7 @@ def _network(
             found = np.size(blobs[source.name][0])
             if found != wanted["weight"][0] * wanted["weight"][1]:
                 raise ValueError(
-                    f"{source} has {found:,} weights where images of {shape[0]} x {shape[1]} "
+                    f"{source} has {found:,} weights, but images of {shape[0]} x {shape[1]} "
                     f"pixels need {wanted['weight']}"
                 )
         made.append((source.name, layer))
@@ -138,26 +139,26 @@ def portable(
     mean: tuple[np.ndarray, str] | None,
     request: Request,
 ) -> PortableModel:
-    """The model with its preprocessing; `mean` is an image of R G B and where it came from."""
+    """The model with its preprocessing; `mean` is an RGB image and where it came from."""
     size, channels = found.network.input_shape[0], found.network.input_shape[2]
-    notes = [f"Caffe's {found.name or 'network'}, images {'R G B' if found.rgb else 'B G R'} there"]
+    notes = [f"Caffe's {found.name or 'network'} for {'RGB' if found.rgb else 'BGR'} images"]
     if channels == 1:
-        raise ValueError("it takes grey images, and images have R G B here")
+        raise ValueError("it takes grey images, but images are RGB here")
     resize = resized_to(found.network)
     window, said = "crop", found.images
     if mean is not None:
         image, where = mean
         if image.shape[0] < size or image.shape[2] != channels:
-            raise InputError(f"{where} is {image.shape} and the network's images are {size} wide")
+            raise InputError(f"{where} is {image.shape}, but the network's images are {size} wide")
         resize, statistics = image.shape[0], image_statistics(image)
         notes.append(f"mean image: {where}")
     else:
         colour = _mean_colour(found, request)
-        window = "colour" if said.mean_values else "crop"  # as training measures it anew
+        window = "colour" if said.mean_values else "crop"  # as training measures it itself
         statistics = colour_statistics(resize, colour)
-        notes.append(f"mean colour: {', '.join(f'{value:g}' for value in colour)} (R G B)")
+        notes.append(f"mean colour: {', '.join(f'{value:g}' for value in colour)} (RGB)")
     if said.scale != 1:
-        notes.append(f"the factor {said.scale:g} on the input is in the first layer's weights")
+        notes.append(f"the input's scale of {said.scale:g} is now in the first layer's weights")
     model = _named(found.network, request.as_model, _recipe(found, resize, window))
     return PortableModel(
         "Caffe",
@@ -169,31 +170,31 @@ def portable(
 
 
 def untrained(found: CaffeModel) -> Model:
-    """The network of a definition alone, with its recipe."""
+    """The network of a definition without weights, with its recipe."""
     return _named(found.network, None, _recipe(found, resized_to(found.network), "crop"))
 
 
 def resized_to(network: Network) -> int:
-    """The side to which images are brought before they are cropped."""
+    """The side to which images are resized before they are cropped."""
     size = network.input_shape[0]
     return _RESIZED if size in (224, 227) else size
 
 
 def _recipe(found: CaffeModel, resize: int, window: str) -> dict[str, Any]:
-    """The fields of a recipe that the file says."""
+    """The fields of a recipe that the file gives."""
     size = found.network.input_shape[0]
     fields = {"resize": resize, "crop": size, "mean_window": window, "squash": True}
     return fields | weights.rates(list(found.sources.values()))
 
 
 def _mean_colour(found: CaffeModel, request: Request) -> tuple[float, ...]:
-    """R G B to subtract where no mean image was given; refuses a network that needs one."""
+    """The RGB to subtract if no mean image was given; InputError for a network that needs one."""
     path, said, (size, _, channels) = request.path, found.images, found.network.input_shape
     values = said.mean_values
     if values:
         many = values * channels if len(values) == 1 else values
         if len(many) != channels:
-            raise InputError(f"{path} has {len(values)} mean values for {channels} channels")
+            raise InputError(f"{path} has {len(values)} mean values, but {channels} channels")
         return many if found.rgb else many[::-1]
     usual = images.usual_mean(size, found.name) if channels == 3 else None
     if usual is not None:
@@ -201,18 +202,18 @@ def _mean_colour(found: CaffeModel, request: Request) -> tuple[float, ...]:
     if said.mean_file and not request.for_training:
         raise InputError(
             f"{path} was trained on images minus the mean image {said.mean_file[:200]}: give it "
-            "with --mean, or the folder of the training images to measure it"
+            "with --mean, or the folder of the training images to compute it from"
         )
     return (0.0,) * channels
 
 
 def _named(network: Network, as_model: str | None, fields: dict[str, Any]) -> Model:
-    """The named network that this is, or the model "layers"; `fields` are of its recipe."""
+    """The named network that this is, or the model "layers"; `fields` go into its recipe."""
     classes = network.classes
     if as_model is not None:
         model = models.get(as_model, classes)
         if not _same(model.network, network):
-            raise InputError(f"the file holds another network than {as_model}")
+            raise InputError(f"the file has a network other than {as_model}")
     else:
         model = published(network) or models.get(
             layer_list.NAME, classes, **layer_list.options_of(network, fields)
@@ -221,7 +222,7 @@ def _named(network: Network, as_model: str | None, fields: dict[str, Any]) -> Mo
 
 
 def published(network: Network) -> Model | None:
-    """The named network that this is, whatever its weights start from."""
+    """The named network that this is, whatever its initial weights."""
     if network.input_shape[0] not in (224, 227):
         return None
     candidates = (models.get(name, network.classes) for name in _NAMED)
@@ -229,7 +230,7 @@ def published(network: Network) -> Model | None:
 
 
 def _same(one: Network, other: Network) -> bool:
-    """Whether two networks compute the same from the same parameters, by the same names."""
+    """Whether two networks compute the same function, with the same parameter names."""
     if one.input_shape != other.input_shape or len(one.layers) != len(other.layers):
         return False
     shapes = one.shapes()
@@ -240,7 +241,7 @@ def _same(one: Network, other: Network) -> bool:
 
 
 def _bare(layer: Layer, shape: tuple[int, ...]) -> Any:
-    """The layer without what it starts from; how it rounds only where it matters."""
+    """The layer without its initialisation, and with its rounding only if that matters."""
     if isinstance(layer, Conv2D | Dense):
         return replace(layer, weight_std=None, bias=0.0)
     return layer.geometry(shape) if isinstance(layer, MaxPool) else layer

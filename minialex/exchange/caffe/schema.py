@@ -1,7 +1,7 @@
-"""The fields of Caffe's messages that are read here, by the numbers of its caffe.proto.
+"""The fields of Caffe's messages that are read here, by their numbers in caffe.proto.
 
-{message: {number: (field, kind)}}: a kind is "int", "float", "text", "Blob", an enumeration of
-`ENUMS`, or another message.
+{message: {number: (field, kind)}}, where a kind is "int", "float", "text", "Blob", an enumeration
+in `ENUMS`, or another message.
 """
 
 _V1_TYPES = """
@@ -56,7 +56,7 @@ _TRANSFORM = {
     4: ("mean_file", "text"),
     5: ("mean_value", "float"),
 }
-_PARAMETERS_OF_LAYERS = {  # in V1 and in today's layers
+_PARAMETERS_OF_LAYERS = {  # in V1 layers and today's
     "convolution_param": ("Convolution", 10, 106),
     "data_param": ("Data", 11, 107),
     "dropout_param": ("Dropout", 12, 108),
@@ -83,7 +83,7 @@ SCHEMA: dict[str, dict[int, tuple[str, str]]] = {
         4: ("current_step", "int"),
     },
     "V1Layer": {
-        1: ("layer", "Unread"),  # of the oldest files, whose layers are in here
+        1: ("layer", "Unread"),  # in the oldest files, which have their layers here
         2: ("bottom", "text"),
         3: ("top", "text"),
         4: ("name", "text"),

@@ -19,7 +19,7 @@ _DEEPEST = 16
 
 
 def parse(text: str) -> Message:
-    """The message in a prototxt; raises ValueError with the line of what is none."""
+    """The message in a prototxt; raises ValueError with the line of an error."""
     return _Reader(text).message(None, 0)
 
 
@@ -36,7 +36,7 @@ class _Reader:
         found = Message()
         while not (self._kind == "end" if end is None else self._token == end):
             if self._kind != "word":
-                raise self._error(f"a field's name was expected, not {self._token[:40]!r}")
+                raise self._error(f"expected the name of a field, not {self._token[:40]!r}")
             name = self._step()
             colon = self._skip(":")
             if self._token in ("{", "<"):
@@ -44,7 +44,7 @@ class _Reader:
                 found.add(name, self.message(close, depth + 1))
                 self._step()
             elif not colon:
-                raise self._error(f"a colon was expected after {name}")
+                raise self._error(f"expected a colon after {name}")
             elif self._skip("["):
                 while not self._skip("]"):
                     found.add(name, self._value())
@@ -64,7 +64,7 @@ class _Reader:
         if kind == "word":
             return {"true": 1, "false": 0}.get(token, token)
         if kind != "number":
-            raise self._error(f"a value was expected, not {token[:40]!r}")
+            raise self._error(f"expected a value, not {token[:40]!r}")
         if token[-1] in "fF" and "x" not in token.lower():
             token = token[:-1]
         try:
@@ -79,13 +79,13 @@ class _Reader:
         return True
 
     def _step(self) -> str:
-        """The token here; moves on to the next."""
+        """The current token; moves on to the next."""
         before = self._token
         if (space := _SPACE.match(self._text, self._at)) is not None:
             self._at = space.end()
         match = _TOKEN.match(self._text, self._at)
         if match is None:
-            raise self._error("a character that means nothing")
+            raise self._error("unexpected character")
         self._at = match.end()
         self._kind = match.lastgroup or "end"
         self._token = match[self._kind]

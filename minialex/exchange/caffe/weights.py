@@ -1,4 +1,4 @@
-"""Our parameters of Caffe's blobs, and its rates and decays of single layers."""
+"""Converts Caffe's blobs to our parameters, and its per-layer learning rates and decays."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,13 +13,13 @@ from minialex.layers.base import Params, Shape
 
 
 def parameters(source: CaffeLayer, blobs: Sequence[Any], layer: Layer, shape: Shape) -> Params:
-    """Weight and bias of `layer`, whose input is `shape`, from Caffe's blobs of it.
+    """Weight and bias of `layer`, with input `shape`, from its blobs in Caffe.
 
-    Convolutions are K C/G R S there; a dense layer's inputs are counted in C H W order.
+    Convolutions are K C/G R S there; a dense layer's inputs are in C H W order.
     """
     wanted = layer.parameter_shapes(shape)
     if not 1 <= len(blobs) <= 2:
-        raise ValueError(f"{source} has {len(blobs)} blobs: a weight and a bias were expected")
+        raise ValueError(f"{source} has {len(blobs)} blobs: expected a weight and a bias")
     weight = np.asarray(blobs[0])
     if isinstance(layer, Conv2D):
         r, s, c, k = wanted["weight"]
@@ -42,12 +42,12 @@ def _shaped(source: CaffeLayer, blob: np.ndarray, wanted: Shape) -> np.ndarray:
     while len(sizes) > len(wanted) and sizes[0] == 1:
         sizes.pop(0)
     if tuple(sizes) != tuple(wanted):
-        raise ValueError(f"{source} has a blob of {blob.shape} where {tuple(wanted)} is needed")
+        raise ValueError(f"{source} has a blob of {blob.shape}: expected {tuple(wanted)}")
     return blob.reshape(wanted)
 
 
 def for_rgb(params: Params, layer: Layer, reverse: bool, scale: float) -> Params:
-    """A first layer for images R G B instead of B G R, and with a factor that the input had."""
+    """A first layer for RGB instead of BGR images, with the input's scale factor in it."""
     if isinstance(layer, Conv2D) and reverse:
         params = {**params, "weight": np.ascontiguousarray(params["weight"][:, :, ::-1])}
     if scale == 1:
@@ -56,10 +56,10 @@ def for_rgb(params: Params, layer: Layer, reverse: bool, scale: float) -> Params
 
 
 def rates(sources: Sequence[CaffeLayer]) -> dict[str, Any]:
-    """The fields of a recipe that say what Caffe's multipliers of rate and decay say.
+    """The fields of a recipe for Caffe's multipliers of learning rate and decay.
 
-    Biases have the rate and the decay that most layers give them; what differs is in
-    `layer_rates` and `layer_decays` as "layer.parameter".
+    Biases get the rate and decay that most layers give them; exceptions are in `layer_rates` and
+    `layer_decays` as "layer.parameter".
     """
     multipliers = {
         source.name: (
@@ -87,7 +87,7 @@ def rates(sources: Sequence[CaffeLayer]) -> dict[str, Any]:
 
 
 def _multipliers(source: CaffeLayer, old: str, new: str) -> tuple[float, float]:
-    """Of weight and bias; 1 where the file gives none."""
+    """Multipliers of weight and bias; 1 if the file gives none."""
     given = source.fields.numbers(old)
     given += [one.number(new, 1.0) for one in source.fields.subs("param")]
     weight, bias = (*given, 1.0, 1.0)[:2]

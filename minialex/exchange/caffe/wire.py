@@ -1,8 +1,8 @@
-"""Protobuf's binary encoding, as much of it as Caffe's files use.
+"""Protobuf's binary encoding, as far as Caffe's files use it.
 
-A reader of our own rather than the library: the encoding is a page, no generated code has to agree
-with an installed version, blobs of hundreds of megabytes stay views of the file, and a length that
-a file only claims is compared with what is there before anything is made of it.
+This replaces the library: the encoding fits on a page, no generated code has to agree with an
+installed version, blobs of hundreds of megabytes stay views of the file, and a length that a file
+claims is compared with what is there before it is used.
 """
 
 from collections.abc import Iterator
@@ -16,13 +16,13 @@ from minialex.exchange.caffe.schema import ENUMS, SCHEMA
 
 _VARINT, _EIGHT, _LENGTH, _FOUR = 0, 1, 2, 5  # how a field is encoded
 _SIGN = 1 << 63
-_MOST_FIELDS = 1 << 22  # of one message
+_MOST_FIELDS = 1 << 22  # in one message
 
 
 def parse(data: memoryview, kind: str) -> Message:
-    """The message of a kind in `SCHEMA`; fields that the schema has not are passed over.
+    """The message of a kind in `SCHEMA`; fields that are not in the schema are skipped.
 
-    Raises ValueError for bytes that are none. Arrays in it are views of `data`.
+    Raises ValueError for invalid bytes. Arrays in it are views of `data`.
     """
     message, fields = Message(), SCHEMA[kind]
     for number, encoding, value in _fields(data):
@@ -34,7 +34,7 @@ def parse(data: memoryview, kind: str) -> Message:
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, int, Any]]:
-    """(number, encoding, value) of each field: an int, or the bytes of it."""
+    """(number, encoding, value) of each field; the value is an int, or bytes."""
     at = count = 0
     while at < len(data):
         count += 1
@@ -53,13 +53,13 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int, Any]]:
         else:
             raise ValueError(f"it has a field of encoding {encoding}")
         if length > len(data) - at:
-            raise ValueError(f"it claims {length:,} bytes where {len(data) - at:,} are left")
+            raise ValueError(f"it claims {length:,} bytes, but only {len(data) - at:,} are left")
         yield number, encoding, data[at : at + length]
         at += length
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    """A number of seven bits a byte, lowest first, and the position after it."""
+    """A number stored in seven bits per byte, lowest first, and the position after it."""
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(data):
@@ -86,7 +86,7 @@ def _values(encoding: int, value: Any, of: str, name: str) -> Iterator[Any]:
     elif of == "float":
         if encoding == _VARINT:
             raise ValueError(f"{name} is not a float")
-        # the shortest number that is this float32: 5e-05, not 4.9999998736893758e-05
+        # the shortest decimal of this float32: 5e-05, not 4.9999998736893758e-05
         yield from (float(str(one)) for one in _floats(value, "<f4"))
     else:
         for number in [value] if encoding == _VARINT else _packed(value, name):
@@ -103,16 +103,16 @@ def _packed(data: Any, name: str) -> Iterator[int]:
 
 def _floats(data: memoryview, dtype: str) -> np.ndarray:
     if len(data) % np.dtype(dtype).itemsize:
-        raise ValueError("it has half a number")
+        raise ValueError("it has an incomplete number")
     return np.frombuffer(data, dtype)
 
 
 def blob(data: memoryview) -> np.ndarray:
-    """Caffe's BlobProto as a float32 array of its shape, a view where the file allows it."""
+    """Caffe's BlobProto as a float32 array of its shape, if possible a view."""
     old = dict.fromkeys((1, 2, 3, 4), 0)  # num, channels, height, width
     shape: list[int] | None = None
     parts: list[np.ndarray] = []
-    single = bytearray()  # floats that are not packed, a field each
+    single = bytearray()  # floats that are not packed: one field each
     for number, encoding, value in _fields(data):
         if number in old and encoding == _VARINT:
             old[number] = value

@@ -1,4 +1,4 @@
-"""The .cfg files of cuda-convnet: sections with values, and where a network's two files lie."""
+"""The .cfg files of cuda-convnet: sections with values, and finding a network's two files."""
 
 import configparser
 import re
@@ -17,11 +17,11 @@ Sections = dict[str, dict[str, str]]  # {section: {key in lower case: value}}
 
 
 def read(path: Path) -> Sections:
-    """The sections of a file, in order; InputError for a file that is none."""
+    """The sections of a file, in order; InputError if it is not a .cfg file."""
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
     if path.stat().st_size > _LARGEST:
-        raise InputError(f"{path} has {path.stat().st_size:,} bytes: it is no layer definition")
+        raise InputError(f"{path} has {path.stat().st_size:,} bytes: it is not a layer definition")
     parser = configparser.ConfigParser(
         interpolation=None, strict=False, inline_comment_prefixes=(";",), default_section="\0"
     )
@@ -35,7 +35,7 @@ def read(path: Path) -> Sections:
 
 @dataclass(frozen=True)
 class Definition:
-    """Layers and their parameters, from two files; `parameters` is {} where there are none."""
+    """Layers and their parameters, from two files; `parameters` is {} if there are none."""
 
     layers: Sections
     parameters: Sections
@@ -43,12 +43,12 @@ class Definition:
 
 
 def open_pair(path: Path) -> Definition:
-    """The definition of which `path` may be either file; the other one lies beside it.
+    """The definition of which `path` is one file; the other one lies beside it.
 
-    layers-145.cfg goes with layer-params-145.cfg, and with any whose name goes on from there. To
-    parameters whose number no layers have belong those that their authors' note names ("uses def
-    file 153"), or else those of the nearest smaller number that have the same names.
-    InputError for parameters without layers.
+    layers-145.cfg belongs to layer-params-145.cfg, and to any file whose name starts like that. If
+    no layers have the parameters' number, the authors' note in the file gives it ("uses def file
+    153"), or else the nearest smaller number with the same layer names is used. InputError for
+    parameters without layers.
     """
     sections = read(path)
     if _has_layers(sections):
@@ -66,7 +66,7 @@ def open_pair(path: Path) -> Definition:
         if _has_layers(found_layers) and _same_names(found_layers, sections):
             return Definition(found_layers, sections, layers)
     raise InputError(
-        f"{path} defines no layers, and no file of layers with these names lies beside it: name "
+        f"{path} defines no layers, and no file with layers of these names lies beside it: give "
         "the layers' own file"
     )
 
@@ -76,7 +76,7 @@ def _has_layers(sections: Sections) -> bool:
 
 
 def _noted(path: Path) -> list[Path]:
-    """The files of layers that the notes in a file of parameters name."""
+    """The layer files that the notes in a parameter file refer to."""
     notes = _NOTE.findall(path.read_text(encoding="utf-8", errors="replace"))
     numbers = [first or second for first, second in notes]
     named = [path.with_name(f"layers-{number}.cfg") for number in numbers]
@@ -87,7 +87,7 @@ def _noted(path: Path) -> list[Path]:
 
 
 def _earlier(path: Path) -> list[Path]:
-    """The files of layers beside `path`, those of the nearest smaller number first."""
+    """The layer files beside `path`, nearest smaller number first."""
 
     def number(name: str) -> int:
         found = re.search(r"[0-9]+", name)
@@ -101,6 +101,6 @@ def _earlier(path: Path) -> list[Path]:
 
 
 def _same_names(layers: Sections, parameters: Sections) -> bool:
-    """Whether the parameters are those of the layers that have weights."""
+    """Whether the parameters belong to the layers with weights."""
     weighted = {name for name, v in layers.items() if v.get("type") in ("conv", "local", "fc")}
     return weighted <= set(parameters) <= set(layers)

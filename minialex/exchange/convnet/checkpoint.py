@@ -1,8 +1,8 @@
-"""cuda-convnet's checkpoints: pickles of a dictionary that has the layers with their weights.
+"""cuda-convnet's checkpoints: pickles of a dictionary with the layers and their weights.
 
-Beside the layers a checkpoint holds objects of the program's own classes, its options. Nothing of
-them is imported or called: whatever a pickle asks for that plain data does not need becomes an
-empty object, and its instructions are checked first (see `minialex.utils.plain_pickle`).
+Besides the layers, a checkpoint holds objects of the program's own classes: its options. Their
+classes are never imported or called: anything in a pickle that plain data does not need becomes an
+empty object, and the instructions are checked first (see `minialex.utils.plain_pickle`).
 """
 
 import io
@@ -19,14 +19,14 @@ from minialex.exchange.convnet.cfg import Sections
 from minialex.utils import plain_pickle
 
 _LARGEST = 4 << 30  # bytes
-_SMALL, _DENSEST = 16 << 20, 20  # a zip archive may grow by so many bytes, or so many times
+_SMALL, _DENSEST = 16 << 20, 20  # most growth of a zip archive, in bytes or as a factor
 _OBJECTS = ("INST", "OBJ", "NEWOBJ", "POP", "POP_MARK", "DUP", "EMPTY_SET", "LONG4")
-_NAME = re.compile(r"\d+\.\d+")  # of a file: epoch and batch
+_NAME = re.compile(r"\d+\.\d+")  # a file name: epoch and batch
 _ZIP = b"PK\x03\x04"
 
 
 class _Nothing:
-    """Stands for an object of any class: it is made, filled and kept, and does nothing."""
+    """Stands for an object of any class: it can be created and filled, and does nothing."""
 
     def __new__(cls, *_: Any) -> "_Nothing":
         return object.__new__(cls)
@@ -41,10 +41,10 @@ class _Nothing:
         pass
 
     def append(self, value: Any) -> None:
-        """What a pickle does to lists."""
+        """Called by a pickle for lists."""
 
     def extend(self, values: Any) -> None:
-        """The same, several at a time."""
+        """The same for several items at a time."""
 
 
 class _Reader(plain_pickle.Reader):
@@ -60,7 +60,7 @@ class _Reader(plain_pickle.Reader):
 
 
 class _Ordered(dict[Any, Any]):
-    """Stands for OrderedDict, which all dictionaries are."""
+    """Stands for OrderedDict, the type of all its dictionaries."""
 
     def __setstate__(self, state: Any) -> None:
         pass
@@ -68,14 +68,14 @@ class _Ordered(dict[Any, Any]):
 
 def _scalar(kind: Any, content: Any) -> Any:
     if not isinstance(content, bytes) or len(content) != kind.dtype.itemsize:
-        raise ValueError("it holds a number of the wrong length")
+        raise ValueError("it has a number of the wrong length")
     return np.frombuffer(content, kind.dtype)[0].item()
 
 
 def newest(path: Path) -> Path | None:
-    """The checkpoint at a path: the file, or the newest of a folder of them; None if there is none.
+    """The checkpoint at a path: the file, or the newest in a folder; None if there is none.
 
-    Their names are epoch.batch.
+    Files in a folder are named epoch.batch.
     """
     if not path.is_dir():
         return path if _NAME.fullmatch(path.name) else None
@@ -84,9 +84,9 @@ def newest(path: Path) -> Path | None:
 
 
 def layers(path: Path) -> dict[str, dict[str, Any]]:
-    """The layers in a checkpoint, by name, each after those it reads.
+    """The layers in a checkpoint by name, each after its inputs.
 
-    Raises InputError for a file that is damaged or none.
+    Raises InputError for a file that is damaged or not a checkpoint.
     """
     try:
         content = _content(path)
@@ -96,7 +96,7 @@ def layers(path: Path) -> dict[str, dict[str, Any]]:
         raise
     except Exception as error:  # a damaged pickle can raise nearly anything
         reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise InputError(f"{path} is not a checkpoint of cuda-convnet ({reason})") from None
+        raise InputError(f"{path} is not a cuda-convnet checkpoint ({reason})") from None
 
 
 def _content(path: Path) -> bytes:
@@ -115,7 +115,7 @@ def _content(path: Path) -> bytes:
 
 
 def _plain(content: Any) -> list[dict[str, Any]]:
-    """The list or dictionary of layers, with text for Python 2's strings in their keys."""
+    """The list or dictionary of layers, with Python 2's strings in keys as text."""
     state = _texts(content).get("model_state")
     found = _texts(state).get("layers") if isinstance(state, dict) else None
     if isinstance(found, dict):
@@ -127,7 +127,7 @@ def _plain(content: Any) -> list[dict[str, Any]]:
 
 def _texts(values: Any) -> dict[str, Any]:
     if not isinstance(values, dict):
-        raise ValueError("it holds no dictionary")
+        raise ValueError("it has no dictionary")
     return {_text(key): value for key, value in values.items() if isinstance(key, bytes | str)}
 
 
@@ -135,7 +135,7 @@ def _text(value: Any) -> str:
     if isinstance(value, str):
         return value
     if not isinstance(value, bytes):
-        raise ValueError("it has a name that is no text")
+        raise ValueError("it has a name that is not text")
     return value.decode("latin1")
 
 
@@ -143,7 +143,7 @@ def _sorted(found: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     names = [_text(values.get("name", "")) for values in found]
     for values in found:
         inputs = values.get("inputs", [])
-        # the first versions number them
+        # the first versions have indices instead of names
         values["inputs"] = [
             names[one] if isinstance(one, int) else _text(one) for one in _listed(inputs)
         ]
@@ -151,7 +151,7 @@ def _sorted(found: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     while left:
         ready = [name for name, values in left.items() if not set(values["inputs"]) & set(left)]
         if not ready:
-            raise ValueError("its layers read each other in a circle")
+            raise ValueError("its layers form a cycle")
         for name in ready:
             placed[name] = left.pop(name)
     return placed
@@ -172,7 +172,7 @@ _KEYS = (
 
 
 def sections(found: Mapping[str, dict[str, Any]]) -> Sections:
-    """The layers as their .cfg has them, so that the same code makes a network of them."""
+    """The layers in the form of a .cfg, so that the same code builds the network."""
     return {name: _section(values) for name, values in found.items()}
 
 
@@ -183,12 +183,12 @@ def _section(values: dict[str, Any]) -> dict[str, str]:
             made[key.lower()] = ",".join(_number(one) for one in _listed(values[key]))
     if not made["inputs"]:
         del made["inputs"]
-    if made["type"] in ("conv", "local"):  # padding is kept negative, filters are of all groups
+    if made["type"] in ("conv", "local"):  # padding is stored negated, filters over all groups
         made["padding"] = made.get("padding", "0").replace("-", "")
         made["filters"] = str(_whole(made, "filters") // max(1, _whole(made, "groups")))
     if made["type"] in ("cmrnorm", "rnorm", "cnorm") and "scale" in values:
         size = _whole(made, "size" if "size" in made else "sizex")
-        power = 1 if made["type"] == "cmrnorm" else 2  # it is kept divided by the window
+        power = 1 if made["type"] == "cmrnorm" else 2  # it is stored divided by the window
         made["scale"] = repr(float(values["scale"]) * size**power)
     neuron = values.get("neuron")
     if isinstance(neuron, dict):
@@ -199,7 +199,7 @@ def _section(values: dict[str, Any]) -> dict[str, str]:
 
 
 def _whole(made: dict[str, str], key: str) -> int:
-    """The first number of a value; 1 if there is none."""
+    """The first number in a value; 1 if there is none."""
     text = made.get(key, "1").split(",")[0]
     if not text.isdecimal() or len(text) > 9:
         raise ValueError(f"a layer has {key} = {text[:40]}")
@@ -215,17 +215,17 @@ def _number(value: Any) -> str:
 
 
 def image_side(found: Mapping[str, dict[str, Any]]) -> int:
-    """The side of the images that the data layer brings in."""
+    """The side of the images in the data layer."""
     for values in found.values():
         if _text(values.get("type", "")) == "data" and values.get("dataIdx", 0) == 0:
             side = round((int(values["outputs"]) / 3) ** 0.5)
             if 3 * side**2 == values["outputs"]:
                 return side
-    raise ValueError("no layer brings square images of three colours in")
+    raise ValueError("no layer provides square images of three colours")
 
 
 def array(values: dict[str, Any], key: str, number: int) -> np.ndarray:
-    """Array `number` of a list of them, float32."""
+    """Array `number` of a list, float32."""
     found = _listed(values.get(key))
     if number >= len(found) or not isinstance(found[number], plain_pickle.StoredArray):
         raise ValueError(f"layer {_text(values.get('name', ''))[:60]!r} has no {key}")

@@ -1,6 +1,7 @@
-"""The layers of a definition with what they take and give: cuda-convnet's own arithmetic.
+"""The layers of a definition with input and output shapes, by cuda-convnet's own arithmetic.
 
-Images are squares there. A convolution or a pooling rounds up, so its last window may hang over.
+Images are square there. Convolution and pooling round up, so the last window may extend beyond
+the image.
 """
 
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ _NORMS = ("rnorm", "cnorm", "cmrnorm", "crmnorm")
 
 @dataclass(frozen=True)
 class Node:
-    """A layer: outputs are `channels` images of `size` x `size`, or units where `size` is 0.
+    """A layer: outputs are `channels` maps of `size` x `size`, or units if `size` is 0.
 
     `values` are the keys of its section; `parameters` counts its weights and biases.
     """
@@ -36,7 +37,7 @@ class Node:
 
     @property
     def neuron(self) -> str:
-        """The activation function that comes with it, "" for none."""
+        """The layer's activation function, "" for none."""
         found = "" if self.kind == "neuron" else self.values.get("neuron", "")
         return "" if found == "ident" else found
 
@@ -58,7 +59,7 @@ class Node:
         return self.integers(key, default)[0]
 
     def number(self, key: str, default: float) -> float:
-        """The first number of a value."""
+        """The first number in a value."""
         text = self.values.get(key, str(default)).split(",")[0]
         try:
             return float(text)
@@ -73,8 +74,8 @@ class Node:
 def graph(sections: Sections, size: int, classes: int = 1000) -> dict[str, Node]:
     """All layers by name, in order, for images of `size` pixels on a side.
 
-    `classes` is what a tree of classes has, whose size no definition says. ValueError for layers
-    that do not fit together, by name.
+    `classes` is the number of classes in a class tree, which no definition gives. Raises
+    ValueError, with a layer's name, for layers that do not fit together.
     """
     nodes: dict[str, Node] = {}
     for name, values in sections.items():
@@ -83,7 +84,7 @@ def graph(sections: Sections, size: int, classes: int = 1000) -> dict[str, Node]
         for source in inputs:
             if source not in nodes:
                 raise ValueError(
-                    f"layer {name[:60]!r} takes {source[:60]!r}, which is not above it"
+                    f"layer {name[:60]!r} takes {source[:60]!r}, which does not come before it"
                 )
         node = Node(name, kind, inputs, 0, 0, 0, values)
         below = [nodes[source] for source in inputs]
@@ -99,10 +100,10 @@ def graph(sections: Sections, size: int, classes: int = 1000) -> dict[str, Node]
 
 
 def image_size(sections: Sections) -> int:
-    """The side of the images, which no definition says: that of ILSVRC's or of CIFAR-10's crops.
+    """The side of the images, which no definition gives: that of ILSVRC's or of CIFAR-10's crops.
 
-    A first layer that moves by more than a pixel is for large images, and one whose image was made
-    coarser first; a layer without shared weights took CIFAR-10's images in crops of 24.
+    A first layer with a stride above 1, or after downsampling, is for large images; networks with
+    layers of unshared weights took CIFAR-10's images in crops of 24.
     """
     kinds = {values.get("type") for values in sections.values()}
     first = next((v for v in sections.values() if v.get("type") in ("conv", "local")), {})
@@ -143,7 +144,7 @@ def _outputs(node: Node, below: list[Node], size: int, classes: int) -> tuple[in
         channels, extent = _image(node, below[0], node.integer("channels"))
         scaled = int(extent / max(node.number("scale", 1.0), 1e-3))
         return channels, node.integer("tgtsize", scaled), 0
-    raise ValueError(f"layer {node.name[:60]!r} is of a type that is not known: {kind[:40]!r}")
+    raise ValueError(f"layer {node.name[:60]!r} is of an unknown type: {kind[:40]!r}")
 
 
 def _positive(node: Node, key: str) -> int:
@@ -153,7 +154,7 @@ def _positive(node: Node, key: str) -> int:
 
 
 def _image(node: Node, below: Node, channels: int) -> tuple[int, int]:
-    """An input as images of so many channels, which units can be as well."""
+    """An input as images of so many channels; units can be read as images, too."""
     extent = round((below.outputs / channels) ** 0.5) if channels else 0
     if channels * extent**2 != below.outputs:
         raise ValueError(
@@ -164,7 +165,7 @@ def _image(node: Node, below: Node, channels: int) -> tuple[int, int]:
 
 
 def _windows(node: Node, below: list[Node]) -> tuple[int, int, int]:
-    """A convolution, or a layer of the same windows with weights of their own ("local")."""
+    """A convolution, or a layer of the same windows with unshared weights ("local")."""
     per_input: list[tuple[int, int]] = []
     weights = 0
 
@@ -181,7 +182,7 @@ def _windows(node: Node, below: list[Node]) -> tuple[int, int, int]:
         outputs = -(-(2 * pad + extent - kernel) // stride) + 1
         if kernel < 1 or outputs < 1:
             raise ValueError(
-                f"layer {node.name[:60]!r}: a window of {kernel} pixels does not fit into {extent}"
+                f"layer {node.name[:60]!r}: a window of {kernel} pixels is larger than its {extent}"
             )
         own = many("filterchannels", channels // groups)[i] * kernel**2 * filters
         weights += own * (outputs**2 if node.kind == "local" else 1)

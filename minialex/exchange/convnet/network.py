@@ -1,7 +1,8 @@
-"""Our network of a layer definition: columns on several GPUs become groups of one network.
+"""Builds our network from a layer definition: columns on several GPUs become groups.
 
-Where the authors' layers stand side by side, conv1a and conv1b, one layer of ours computes both: a
-convolution that reads its own column only has a group for each column, one that reads all has none.
+Where the authors have layers side by side, such as conv1a and conv1b, one layer of ours computes
+both: a convolution that reads only its own column gets a group per column, one that reads all
+columns has no groups.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,21 +34,21 @@ _NEURONS: dict[str, Layer] = {"relu": ReLU(), "logistic": Sigmoid()}
 
 @dataclass(frozen=True)
 class Columns:
-    """What one layer of ours was made of: layers side by side, and the columns below, in order."""
+    """The source of one of our layers: layers side by side, and the columns below, in order."""
 
     nodes: tuple[Node, ...]
     below: tuple[Node, ...]
 
 
 def network(nodes: Mapping[str, Node], parameters: Sections) -> tuple[Network, dict[str, Columns]]:
-    """The network, and where its layers with parameters come from.
+    """The network, and the sources of its layers with parameters.
 
-    ValueError with the name of a layer that does not exist here.
+    Raises ValueError with the name of a layer that is not supported.
     """
     sources: dict[str, Columns] = {}
     here = [node.name for node in nodes.values() if node.kind == "data" and node.channels == 3]
     if not here:
-        raise ValueError("no layer brings images in")
+        raise ValueError("no layer provides images")
     image = nodes[here[0]]
     made: list[tuple[str, Layer]] = []
     left = _without_passes(nodes)
@@ -72,17 +73,17 @@ def network(nodes: Mapping[str, Node], parameters: Sections) -> tuple[Network, d
 
 
 def recipe(nodes: Mapping[str, Node], parameters: Sections) -> dict[str, Any]:
-    """Fields of a recipe: momentum and decay, and the rates where they are those of a start.
+    """Fields of a recipe: momentum and decay, and the learning rates if they are initial ones.
 
-    Many parameter files hold the last rates of a run, with those of the biases left as they were:
-    then the rates are the paper's.
+    Many parameter files hold the final rates of a run, with those of the biases unchanged: the
+    paper's rates are used then.
     """
     weighted = [node for node in nodes.values() if node.kind in ("conv", "fc")]
     mine = [Node(node.name, "", (), 1, 0, 0, parameters.get(node.name, {})) for node in weighted]
     fields: dict[str, Any] = {"bias_rate": 2.0, "bias_decay": 0.0}
     if not all(one.values for one in mine):
         return fields
-    with suppress(ValueError):  # a rate may be a schedule of theirs: then the paper's is used
+    with suppress(ValueError):  # a rate may be one of their schedules: the paper's is used then
         rates = [one.number("epsw", 0.0) for one in mine]
         biases = [one.number("epsb", 0.0) for one in mine]
         if len(set(rates)) == len(set(biases)) == 1 and 0 < rates[0] <= biases[0] <= 10 * rates[0]:
@@ -95,7 +96,7 @@ def recipe(nodes: Mapping[str, Node], parameters: Sections) -> dict[str, Any]:
 
 
 def _without_passes(nodes: Mapping[str, Node]) -> list[Node]:
-    """The layers but data; what reads a layer that only passes others on reads those."""
+    """All layers but data; layers that only pass others on are bypassed."""
     passed: dict[str, tuple[str, ...]] = {}
     found = []
     for node in nodes.values():
@@ -108,7 +109,7 @@ def _without_passes(nodes: Mapping[str, Node]) -> list[Node]:
 
 
 def _next(left: Sequence[Node], here: Sequence[str]) -> list[Node]:
-    """The layers that read the columns `here`, and are of one kind."""
+    """The layers of one kind that read the columns `here`."""
     column = [node for node in left if set(node.inputs) & set(here)]
     first = column[0] if column else left[0]
     if first.kind == "softmax" or first.kind.startswith("cost."):
@@ -118,7 +119,7 @@ def _next(left: Sequence[Node], here: Sequence[str]) -> list[Node]:
             raise ValueError(f"layer {node.name!r} takes {', '.join(node.inputs)[:60]}: {_CHAIN}")
         if node.kind != first.kind or _shared(node) != _shared(first):
             raise ValueError(
-                f"layers {first.name!r} and {node.name!r} read the same and differ: {_CHAIN}"
+                f"layers {first.name!r} and {node.name!r} read the same but differ: {_CHAIN}"
             )
     read = {name for node in column for name in node.inputs}
     if read != set(here):
@@ -126,11 +127,11 @@ def _next(left: Sequence[Node], here: Sequence[str]) -> list[Node]:
     return column
 
 
-_CHAIN = "only columns that are alike become one network"
+_CHAIN = "only identical columns can become one network"
 
 
 def _shared(node: Node) -> dict[str, str]:
-    """What columns have to agree in; what is a list of the inputs is compared by its values."""
+    """What columns have to agree in; lists with a value per input are compared by value."""
     found = {key: text for key, text in node.values.items() if key not in _OWN}
     for key in ("padding", "stride", "filtersize", "filters", "initw", "initb"):
         if key in node.values:
@@ -139,7 +140,7 @@ def _shared(node: Node) -> dict[str, str]:
 
 
 def _one(node: Node, key: str, default: int | None = None) -> int:
-    """A value that is the same for all inputs."""
+    """A value that all inputs share."""
     found = set(node.integers(key, default))
     if len(found) != 1:
         raise ValueError(f"layer {node.name!r} has {key} = {node.values[key][:40]}: {_CHAIN}")
@@ -156,22 +157,22 @@ def _layer(
         return [_convolution(column, here)]
     if node.kind == "fc":
         if any(set(one.inputs) != set(here) for one in column):
-            raise ValueError(f"layer {node.name!r} reads its own column only: {_CHAIN}")
+            raise ValueError(f"layer {node.name!r} reads only its own column: {_CHAIN}")
         std, bias = known.number("initw", 0.01), known.number("initb", 0.0)
         return [Dense(sum(one.channels for one in column), weight_std=std, bias=bias)]
     own = all(one.inputs == (name,) for one, name in zip(column, here, strict=False))
     if node.kind == "concat" and node.inputs == tuple(here) and not below[0].size:
         return []
     if not own or len(column) != len(here):
-        raise ValueError(f"layer {node.name!r} does not take one column: {_CHAIN}")
+        raise ValueError(f"layer {node.name!r} does not read exactly one column: {_CHAIN}")
     match node.kind:
         case "pool":
             kinds: dict[str, Any] = {"max": MaxPool, "avg": AveragePool}
             start, size = known.integer("start", 0), known.integer("outputsx", 0)
             if values.get("pool") not in kinds or start or size not in (0, node.size):
                 raise ValueError(
-                    f"layer {node.name!r}: pooling like this ({values.get('pool', '')[:40]}) does "
-                    "not exist here"
+                    f"layer {node.name!r}: this pooling ({values.get('pool', '')[:40]}) is "
+                    "not supported"
                 )
             window, stride = known.integer("sizex"), known.integer("stride")
             return [kinds[values["pool"]](window, stride, rounding="ceil")]
@@ -186,43 +187,43 @@ def _layer(
             return [_activation(node, values.get("neuron", ""))]
         case "hs" | "dropout" | "dropout2":
             return [Dropout(known.number("keep", 0.5))]
-    raise ValueError(f"layer {node.name!r}: a layer of type {node.kind[:40]!r} does not exist here")
+    raise ValueError(f"layer {node.name!r}: a layer of type {node.kind[:40]!r} is not supported")
 
 
 def _activation(node: Node, neuron: str) -> Layer:
     if neuron not in _NEURONS:
-        raise ValueError(f"layer {node.name!r}: neurons {neuron[:40]!r} do not exist here")
+        raise ValueError(f"layer {node.name!r}: the neuron {neuron[:40]!r} is not supported")
     return _NEURONS[neuron]
 
 
 def _convolution(column: list[Node], here: list[str]) -> Conv2D:
     node = column[0]
     if node.flag("randsparse", False) or not node.flag("sharedbiases", True):
-        what = "sparse connections, and biases of single pixels"
-        raise ValueError(f"layer {node.name!r}: {what}, do not exist here")
+        what = "sparse connections and unshared biases"
+        raise ValueError(f"layer {node.name!r}: {what} are not supported")
     own = len(here) > 1 and all(
         one.inputs == (name,) for one, name in zip(column, here, strict=False)
     )
     if not own and any(set(one.inputs) != set(here) for one in column):
-        raise ValueError(f"layer {node.name!r} reads some of the columns: {_CHAIN}")
+        raise ValueError(f"layer {node.name!r} reads only some of the columns: {_CHAIN}")
     groups = _one(node, "groups", 1)
     if not own and groups > 1 and (len(here) > 1 or len(column) > 1):
-        raise ValueError(f"layer {node.name!r} has groups over several columns: {_CHAIN}")
+        raise ValueError(f"layer {node.name!r} has groups across columns: {_CHAIN}")
     geometry = (_one(node, "filtersize"), _one(node, "stride", 1), _one(node, "padding", 0))
     channels = sum(one.channels for one in column)
     std, bias = node.number("initw", 0.01), node.number("initb", 0.0)
     groups *= len(column) if own else 1
-    rounding = "ceil" if geometry[1] > 1 else "floor"  # the same there
+    rounding = "ceil" if geometry[1] > 1 else "floor"  # both give the same size then
     return Conv2D(channels, *geometry, groups, rounding, weight_std=std, bias=bias)
 
 
 def _window(node: Node) -> int:
-    """Of a normalisation, whose key changed its name."""
+    """The window of a normalisation, whose key changed its name."""
     return node.integer("size" if "size" in node.values else "sizex")
 
 
 def _name(names: list[str], used: list[str]) -> str:
-    """conv1 for conv1a and conv1b; the first one's own name where that is taken."""
+    """conv1 for conv1a and conv1b; the first one's own name if that is taken."""
     common = names[0]
     while common and not all(name.startswith(common) for name in names):
         common = common[:-1]

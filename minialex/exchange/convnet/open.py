@@ -1,4 +1,4 @@
-"""A .cfg as a network: to print, and where all its layers exist here, to train."""
+"""A .cfg as a network: to print and, if all its layers are supported, to train."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ class Layers:
     parameters: Sections
 
     def model(self, classes: int | None = None) -> Model:
-        """The model "layers" with this network; ValueError for layers that do not exist here."""
+        """The model "layers" with this network; ValueError for unsupported layers."""
         made, _ = network.network(self.nodes, self.parameters)
         fields = network.recipe(self.nodes, self.parameters)
         size = made.input_shape[0]
@@ -34,20 +34,20 @@ class Layers:
         return models.get(layer_list.NAME, classes or made.classes, **options)
 
     def summary(self) -> str:
-        """The table of all layers, and whether they can be trained here."""
+        """The table of all layers, and whether the network can be trained."""
         name = self.path.name
         try:
             self.model()
-            trains = f"all layers exist here: minialex train --model {name} trains it"
+            trains = f"all layers are supported: train it with minialex train --model {name}"
         except ValueError as error:
-            trains = f"not trained here: {error}"
+            trains = f"cannot be trained: {error}"
         return table.summary(name, self.nodes, trains)
 
 
 def open_cfg(path: Path, size: int | None = None) -> Layers:
-    """The definition in a file of layers, or of their parameters; InputError for any other file.
+    """The definition in a file of layers or of parameters; InputError for any other file.
 
-    `size` is the images' side, which no definition says: without it, what suits its first layer.
+    `size` is the images' side, which no definition gives; the default suits the first layer.
     """
     found = cfg.open_pair(path)
     try:

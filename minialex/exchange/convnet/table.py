@@ -1,11 +1,11 @@
-"""Any layer definition as a table: what `minialex summary FILE.cfg` prints."""
+"""Any layer definition as a table, which `minialex summary FILE.cfg` prints."""
 
 from minialex.exchange.convnet.graph import Node
 from minialex.utils import table
 
 
 def summary(name: str, nodes: dict[str, Node], trains: str) -> str:
-    """A row a layer; `trains` is the last line: whether the network can be trained here."""
+    """A row per layer; `trains` is the last line: whether the network can be trained."""
     header = ("layer", "what", "inputs", "output", "parameters")
     rows = [
         (

@@ -1,4 +1,4 @@
-"""Our parameters of cuda-convnet's, whose filters stand in columns, one colour after another."""
+"""Converts cuda-convnet's parameters, whose filters are columns, one channel after another."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,7 @@ from minialex.tree import Tree
 def parameters(
     network: Network, sources: Mapping[str, Columns], found: Mapping[str, dict[str, Any]]
 ) -> Tree:
-    """The trained weights and biases; ValueError with the name of a layer that they do not fit."""
+    """The trained weights and biases; ValueError with the name of a layer they do not fit."""
     made: Tree = {}
     for name, layer in network.layers:
         if name not in sources:
@@ -36,7 +36,7 @@ def parameters(
             "bias": np.concatenate(bias),
         }
         if not all(np.isfinite(value).all() for value in made[name].values()):
-            raise ValueError(f"layer {name!r} holds numbers that are not finite")
+            raise ValueError(f"layer {name!r} has numbers that are not finite")
     return made
 
 
@@ -45,7 +45,7 @@ def _block(node: Node, source: Node, values: dict[str, Any], rows: int, outputs:
     block = checkpoint.array(values, "weights", node.inputs.index(source.name))
     if block.shape != (rows, outputs):
         raise ValueError(
-            f"layer {node.name!r} has weights of {block.shape} where {(rows, outputs)} are needed"
+            f"layer {node.name!r} has weights of {block.shape}: expected {(rows, outputs)}"
         )
     return block
 

@@ -1,1 +1,1 @@
-"""The formats of weight files, one a module; see `format.py`."""
+"""The formats of weight files, one module for each; see `format.py`."""

@@ -28,7 +28,7 @@ def _read(request: Request) -> PortableModel:
         )
     if path.suffix == _TEXT:
         raise InputError(
-            f"{path} describes a network and has no weights: give the {_MODEL} file, and this one "
+            f"{path} describes a network without weights: give the {_MODEL} file, and this one "
             "with --definition"
         )
     try:
@@ -40,7 +40,7 @@ def _read(request: Request) -> PortableModel:
 
 
 def _trained(request: Request) -> tuple[model.CaffeModel, PortableModel]:
-    """The weights, by the names of the layers, in the network of the file or of its definition."""
+    """The weights by layer name, in the network of the file or of its definition."""
     path = request.path
     net = _message(path, "Net")
     blobs = {layer.name: layer.fields.get("blobs", []) for layer in layers_of(net)}
@@ -78,7 +78,7 @@ def _continued(request: Request) -> PortableModel:
     history = state.get("history", [])
     if len(history) != 2 * len(found.sources):
         raise ValueError(
-            f"it has {len(history)} arrays of momentum and the network {2 * len(found.sources)} "
+            f"it has {len(history)} arrays of momentum for {2 * len(found.sources)} "
             "parameters: only SGD's state can be continued"
         )
     pairs = zip(found.sources, zip(history[::2], history[1::2], strict=True), strict=True)
@@ -87,7 +87,7 @@ def _continued(request: Request) -> PortableModel:
         for layer, of in found.tree({name: list(pair) for name, pair in pairs}).items()
     }
     step = state.integer("iter", 0, most=1 << 40)
-    note = f"step {step:,}; with its momentum training goes on by --from {path.name}"
+    note = f"step {step:,}; continue the training, with its momentum, with --from {path.name}"
     return replace(
         portable, velocities=velocities, state={"step": step}, notes=(*portable.notes, note)
     )

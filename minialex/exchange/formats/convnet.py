@@ -1,4 +1,4 @@
-"""cuda-convnet's checkpoints, of all its versions and of the 2012 network's source."""
+"""cuda-convnet's checkpoints, from all its versions and the source code of the 2012 network."""
 
 from pathlib import Path
 
@@ -40,8 +40,8 @@ def _read(request: Request) -> PortableModel:
         statistics, note = colour_statistics(resize, (0.0,) * 3), ""
     else:
         raise InputError(
-            f"{path} was trained on images minus their mean image, which it does not hold: give "
-            "--mean the folder of the training images"
+            f"{path} was trained on images minus their mean image, which it does not contain: give "
+            "the folder of the training images with --mean"
         )
     model = models.get(layer_list.NAME, made.classes, **layer_list.options_of(made, fields))
     preprocessing = Preprocessing(model.recipe, statistics)

@@ -1,7 +1,6 @@
 """The interface of a weight-file format, and the list of all formats.
 
-Every module of this folder that has a FORMAT is one: adding one takes a new file here and nothing
-else.
+Every module in this folder with a FORMAT is a format: to add one, add a file here and nothing else.
 """
 
 from collections.abc import Callable
@@ -18,14 +17,14 @@ HEAD = 4096  # bytes at the start of a file that `matches` gets
 
 @dataclass(frozen=True)
 class Request:
-    """A file to read, and what the user said about it.
+    """A file to read, and what the user says about it.
 
-    as_model      the named network whose weights these are; None: as the file says
-    definition    a file beside it that describes the layers, such as Caffe's prototxt
+    as_model      the named network that the weights are for; None: according to the file
+    definition    a file that describes the layers, such as Caffe's prototxt
     mean          a file with the mean image, such as Caffe's mean.binaryproto, or a folder of the
-                  training images to measure it
-    colours       "RGB" or "BGR", the order in which the network takes them; None: as is usual
-    for_training  the images' mean will be measured: a file that needs one is not refused
+                  training images to compute it from
+    colours       "RGB" or "BGR", the order that the network takes; None: the usual one
+    for_training  the images' mean will be measured, so a file that needs one is accepted
     """
 
     path: Path
@@ -38,10 +37,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Format:
-    """One format of another program.
+    """A format of another program.
 
-    rank      formats are asked in ascending order, and the first that matches is used
-    matches   whether a path, with the first `HEAD` bytes of the file (none of a folder), is one
+    rank      formats are tried in ascending order, and the first that matches is used
+    matches   whether a path, with the first `HEAD` bytes of the file (none for a folder), is one
     read      the model in it; raises InputError in one sentence for anything it cannot use, and
               never allocates more than a few times the file's size
     suffixes  of the files that it can write
@@ -60,5 +59,5 @@ class Format:
 
 @cache
 def all_formats() -> tuple[Format, ...]:
-    """The formats, in the order in which they are asked."""
+    """The formats, in the order in which they are tried."""
     return tuple(sorted(modules_with(formats, "FORMAT"), key=lambda one: one.rank))

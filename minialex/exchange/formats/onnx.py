@@ -1,4 +1,4 @@
-"""ONNX files: graphs of chain form, by the `onnx` package (`pip install 'minialex[exchange]'`)."""
+"""ONNX files with chains of layers, using the `onnx` package (`minialex[exchange]`)."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""PyTorch's files: `torch.save` of a state dict, both kinds, and safetensors."""
+"""PyTorch's files: state dicts in both formats of `torch.save`, and safetensors."""
 
 from pathlib import Path
 

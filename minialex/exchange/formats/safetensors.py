@@ -1,4 +1,4 @@
-"""safetensors files with PyTorch's key names; minialex's own weight files are told from them."""
+"""safetensors files with PyTorch's key names, as opposed to minialex's own weight files."""
 
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ _ITEMSIZES |= {"BF16": 2, "BOOL": 1}
 
 
 def _matches(path: Path, head: bytes) -> bool:
-    """A safetensors file that another program wrote; a damaged one is left to our own reader."""
+    """Whether another program wrote the file; a damaged one is left to our own reader."""
     from safetensors import SafetensorError, safe_open
 
     size = int.from_bytes(head[:8], "little")

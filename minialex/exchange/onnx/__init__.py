@@ -1,1 +1,1 @@
-"""ONNX: graphs of chain form in (`file`, `chain`, `operators`), networks out (`graph`)."""
+"""ONNX: reads chains of layers (`file`, `chain`, `operators`, `graph`) and writes networks."""

@@ -1,4 +1,4 @@
-"""Add, Sub, Mul and Div of ONNX: preprocessing, biases, and a normalisation written out."""
+"""ONNX's Add, Sub, Mul and Div: preprocessing, biases, and normalisation spelt out in nodes."""
 
 from collections.abc import Iterator
 from itertools import islice, pairwise
@@ -17,11 +17,11 @@ def short(value: float) -> float:
 
 
 def arithmetic(chain: Chain, node: Any, a: Attributes) -> None:
-    """The input's mean and scale, or a bias on its own."""
+    """The input's mean and scale, or a separate bias."""
     first = chain.current == node.input[0]
     other = node.input[1] if first else node.input[0]
     if other not in chain.graph.constants:
-        raise chain.refusal(node, "joins two branches: only chains of layers are read")
+        raise chain.refusal(node, "joins two branches: only layer chains are supported")
     value = chain.graph.constant(other)
     if not first and node.op_type in ("Sub", "Div"):
         raise chain.refusal(node, "has its input in the second place")
@@ -46,7 +46,7 @@ def _bias(chain: Chain, node: Any, value: np.ndarray) -> None:
 def _last_axis(chain: Chain, node: Any, value: np.ndarray) -> np.ndarray:
     """A constant of the input in our layout: (C,) or (H, W, C)."""
     if len(chain.shape) != 3:
-        raise chain.refusal(node, "changes an input that is not images")
+        raise chain.refusal(node, "changes an input that has no images")
     if value.ndim == 4 and len(value) == 1:
         value = value[0]
     if value.ndim > 3:
@@ -69,18 +69,18 @@ def _subtract(chain: Chain, node: Any, value: np.ndarray) -> None:
 def _multiply(chain: Chain, node: Any, value: np.ndarray, divide: bool) -> None:
     value = _last_axis(chain, node, value)
     if value.ndim != 1:
-        raise chain.refusal(node, "scales every pixel on its own")
+        raise chain.refusal(node, "scales each pixel differently")
     with np.errstate(divide="ignore"):
         value = 1 / value.astype(np.float64) if divide else value
     if not np.all(np.isfinite(value)) or not np.all(value):
-        raise chain.refusal(node, "scales by nothing")
+        raise chain.refusal(node, "scales by an empty array")
     chain.scale = value if chain.scale is None else chain.scale * value
 
 
 def multiplication(chain: Chain, node: Any, a: Attributes, following: Iterator[Any]) -> None:
-    """A product with a constant; or x·x, which begins a normalisation within channels.
+    """A product with a constant; or x·x, which starts a normalisation within channels.
 
-    That is written as Mul, AveragePool, Mul, Add, Pow, Div: x / (k + α n² mean(x²))^β.
+    That is Mul, AveragePool, Mul, Add, Pow, Div: x / (k + α n² mean(x²))^β.
     """
     if list(node.input) != [chain.current] * 2:
         arithmetic(chain, node, a)
@@ -94,7 +94,7 @@ def multiplication(chain: Chain, node: Any, a: Attributes, following: Iterator[A
         for before, after in pairwise(steps)
     )
     if [one.op_type for one in steps] != kinds or not joined:
-        raise chain.refusal(node, "multiplies a branch by itself: only chains of layers are read")
+        raise chain.refusal(node, "multiplies a branch by itself: only layer chains are supported")
     pooling = {one.name: list(one.ints) or one.i for one in steps[1].attribute}
     n = (pooling.get("kernel_shape") or [0])[0]
     same = {
@@ -110,7 +110,7 @@ def multiplication(chain: Chain, node: Any, a: Attributes, following: Iterator[A
         or steps[5].input[0] != chain.current
         or any(value is None or value.size != 1 for value in values)
     ):
-        raise chain.refusal(node, "begins no normalisation that is known here")
+        raise chain.refusal(node, "does not start a known normalisation")
     alpha, k, beta = (short(float(value.reshape(()))) for value in values if value is not None)
     chain.add(steps[5], SpatialResponseNorm(n, k, alpha / n**2, beta))
     chain.current = steps[5].output[0]

@@ -1,4 +1,4 @@
-"""From an ONNX graph to a network: its nodes one after the other, refused where they branch."""
+"""Converts an ONNX graph to a network, node by node; graphs with branches are not supported."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -19,11 +19,11 @@ _STANDARD = ("", "ai.onnx")
 
 @dataclass
 class Chain:
-    """What has been read so far: layers, weights as ONNX has them, and the running output.
+    """The state of reading: layers, weights as in ONNX, and the current output.
 
-    `shape` is that of the running output for one image, in our layout; `rows` is the shape whose
-    numbers a flattened output has, counted in C H W order; `nhwc` whether images are N H W C still.
-    `mean`, `scale`: what is subtracted from the input, and multiplied by; N C H W or N H W C.
+    `shape` is the current output's shape for one image, in our layout; `rows` is the shape that was
+    flattened, in C H W order; `nhwc` says whether images are still N H W C. `mean` and `scale` are
+    subtracted from and multiplied with the input; N C H W or N H W C.
     """
 
     graph: Graph
@@ -37,13 +37,13 @@ class Chain:
     mean: np.ndarray | None = None
     scale: np.ndarray | None = None
     input_shape: tuple[int, ...] = ()
-    ended: str = ""  # the softmax, after which nothing may come
-    towers: int = 1  # groups of channels that are images of their own for the moment
+    ended: str = ""  # the softmax, which must be last
+    towers: int = 1  # groups of channels that are separate images at the moment
     weight_bytes: int = 0
     integer_input: bool = False
 
     def add(self, node: Any, layer: Layer, **weights: np.ndarray) -> None:
-        """A layer, with its weights as ONNX has them."""
+        """Add a layer, with its weights as in ONNX."""
         name = self._name(node)
         try:
             after = layer.output_shape(self.shape)
@@ -55,7 +55,7 @@ class Chain:
             raise self.refusal(node, f"its weight {given.shape} does not fit {self.shape}")
         self.weight_bytes += sum(one.nbytes for one in weights.values())
         if self.weight_bytes > self.graph.most_bytes:
-            raise self.refusal(node, "uses weights again: together they are larger than the file")
+            raise self.refusal(node, "reuses weights: together they are larger than the file")
         self.layers.append((name, layer))
         self.inputs[name] = self.rows or self.shape
         if weights:
@@ -70,14 +70,14 @@ class Chain:
         return InputError(f"{self.graph.path}: the node {name!r} ({node.op_type}) {reason}")
 
     def last_with_weights(self, node: Any) -> tuple[str, dict[str, np.ndarray]]:
-        """The layer just before, if it has weights."""
+        """The previous layer, which must have weights."""
         if not self.layers or self.layers[-1][0] not in self.weights:
             raise self.refusal(node, "does not follow a layer with weights")
         name = self.layers[-1][0]
         return name, self.weights[name]
 
     def constant(self, node: Any, i: int) -> np.ndarray | None:
-        """Input `i` of a node, if it has one; refused if it is not a constant."""
+        """Input `i` of a node, if it has one; InputError if it is not a constant."""
         if len(node.input) <= i or not node.input[i]:
             return None
         if node.input[i] not in self.graph.constants:
@@ -93,7 +93,7 @@ class Chain:
         return Network(tuple(layers), self.input_shape)
 
     def params(self) -> Tree:
-        """The weights in our layouts; those of ONNX are let go."""
+        """The weights in our layouts; ONNX's are released."""
         found: Tree = {}
         for name, of in self.weights.items():
             weight, bias = of["weight"], of["bias"]
@@ -109,7 +109,7 @@ class Chain:
         return found
 
     def _name(self, node: Any) -> str:
-        """The node's name, or its operator's, as the name of a layer."""
+        """A name for a layer: the node's name, or its operator's."""
         name = re.sub(r"[^A-Za-z0-9_-]+", "_", node.name).strip("_") or node.op_type.lower()
         taken = {one for one, _ in self.layers} | {"input"}
         unique, number = name, 1
@@ -124,9 +124,9 @@ Operator = Callable[[Chain, Any, Attributes, Iterator[Any]], None]  # also the n
 
 
 def read_chain(graph: Graph, shape: tuple[int, ...] | None = None) -> Chain:
-    """The layers of a graph; `shape` (H, W, C) is the input's where the file leaves it open.
+    """The layers of a graph; `shape` (H, W, C) is the input's if the file leaves it open.
 
-    Raises InputError, with the node's name, for an operator that is not known or not a chain's.
+    Raises InputError, with the node's name, for an unknown operator or a branch.
     """
     from minialex.exchange.onnx.constants import CONSTANTS
     from minialex.exchange.onnx.operators import OPERATORS
@@ -136,20 +136,20 @@ def read_chain(graph: Graph, shape: tuple[int, ...] | None = None) -> Chain:
     nodes = iter(graph.nodes)
     for node in nodes:
         if node.domain not in _STANDARD:
-            raise chain.refusal(node, f"is of the domain {node.domain!r}, which is not known")
+            raise chain.refusal(node, f"is of the unknown domain {node.domain!r}")
         attributes = _attributes(chain, node)
         given = [name for name in node.input if name]
         if all(name in graph.constants for name in given):
             make = CONSTANTS.get(node.op_type)
             if make is None:
-                raise chain.refusal(node, "makes a constant in a way that is not known")
+                raise chain.refusal(node, "makes a constant in an unknown way")
             make(chain, node, attributes)
             continue
         if chain.current not in given:
             if set(given) & consumed:
                 other = next(name for name in given if name in consumed)
-                raise chain.refusal(node, f"uses {other!r} again: only chains of layers are read")
-            raise chain.refusal(node, f"needs {given[0]!r}, which nothing before it gives")
+                raise chain.refusal(node, f"uses {other!r} again: only layer chains are supported")
+            raise chain.refusal(node, f"needs {given[0]!r}, which no earlier node outputs")
         operator = OPERATORS.get(node.op_type)
         if operator is None:
             raise chain.refusal(node, f"is not one of {', '.join(sorted(OPERATORS))}")
@@ -161,12 +161,12 @@ def read_chain(graph: Graph, shape: tuple[int, ...] | None = None) -> Chain:
         operator(chain, node, attributes, nodes)
     outputs = [one.name for one in graph.model.graph.output]
     if chain.current not in outputs:
-        raise InputError(f"{graph.path} has the outputs {outputs}: the last node gives another")
+        raise InputError(f"{graph.path} has the outputs {outputs}: the last node's is another")
     return chain
 
 
 def _start(graph: Graph, given: tuple[int, ...] | None) -> Chain:
-    """A chain with its input's shape; images may be N C H W or, of integers, N H W C."""
+    """A chain with its input's shape; images may be N C H W or, as integers, N H W C."""
     described = graph.input.type.tensor_type
     extents = [one.dim_value for one in described.shape.dim]
     integers = described.elem_type not in (1, 10, 11)
@@ -183,9 +183,9 @@ def _start(graph: Graph, given: tuple[int, ...] | None) -> Chain:
                 )
             shape = given
     else:
-        raise InputError(f"{graph.path} has an input of the shape {extents}: not N C H W")
+        raise InputError(f"{graph.path} has an input of shape {extents}: not N C H W")
     if max(shape) > 1 << 16:
-        raise InputError(f"{graph.path} has an input of the shape {extents}, which is too large")
+        raise InputError(f"{graph.path} has an input of shape {extents}, which is too large")
     nhwc = integers and len(extents) == 4 and extents[3] in (1, 3)
     chain = Chain(graph, graph.input.name, shape, nhwc, integer_input=integers)
     chain.input_shape = shape
@@ -193,12 +193,12 @@ def _start(graph: Graph, given: tuple[int, ...] | None) -> Chain:
 
 
 def _attributes(chain: Chain, node: Any) -> dict[str, Any]:
-    """A node's attributes by name; a tensor stays one."""
+    """A node's attributes by name; tensors are left as they are."""
     found: dict[str, Any] = {}
     for one in node.attribute:
         kinds = {1: "f", 2: "i", 3: "s", 4: "t", 6: "floats", 7: "ints"}
         if one.type not in kinds:
-            raise chain.refusal(node, f"has an attribute {one.name!r} of a kind that is not known")
+            raise chain.refusal(node, f"has an attribute {one.name!r} of an unknown kind")
         value = getattr(one, kinds[one.type])
         if one.type == 3:
             value = value.decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""Nodes of ONNX that make constants of constants."""
+"""ONNX nodes that compute constants from constants."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ def _constant(chain: Chain, node: Any, a: Attributes) -> None:
     kinds = {"value_float": "f4", "value_floats": "f4", "value_int": "i8", "value_ints": "i8"}
     found = [np.array(a[key], kind) for key, kind in kinds.items() if key in a]
     if not found:
-        raise chain.refusal(node, "is a constant of a kind that is not known")
+        raise chain.refusal(node, "is a constant of an unknown kind")
     chain.graph.constants[node.output[0]] = found[0]
 
 

@@ -1,4 +1,4 @@
-"""An ONNX file's graph and its constants, checked: nothing is read outside the file's folder."""
+"""The checked graph and constants of an ONNX file; nothing outside its folder is read."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,7 +10,7 @@ import numpy as np
 
 from minialex.errors import InputError
 
-_LARGEST = 1 << 31  # bytes of a protobuf
+_LARGEST = 1 << 31  # bytes in a protobuf
 _LARGEST_MADE = 1 << 30  # bytes of constants that a graph only describes; VGG's are 0.58 GB
 _FLOATS = {1: "f4", 10: "f2", 11: "f8"}  # TensorProto's numbers for its types
 _INTEGERS = {2: "u1", 3: "i1", 4: "u2", 5: "i2", 6: "i4", 7: "i8", 9: "b1", 12: "u4", 13: "u8"}
@@ -49,7 +49,7 @@ class Graph:
         given = [one for one in self.model.graph.input if one.name not in self.constants]
         if len(given) != 1:
             names = ", ".join(one.name for one in given) or "none"
-            raise InputError(f"{self.path} has the inputs {names}: a classifier has one, images")
+            raise InputError(f"{self.path} has the inputs {names}: a classifier has one: images")
         return given[0]
 
     @property
@@ -65,22 +65,22 @@ class Graph:
 
     @property
     def most_bytes(self) -> int:
-        """What all weights together may have; twice the files, for float16."""
+        """The most bytes of all weights together: twice the files, because of float16."""
         return 2 * (self.path.stat().st_size + self.external) + self.made
 
     def constant(self, name: str) -> np.ndarray:
-        """A constant as an array; float16 and float64 as float32."""
+        """A constant as an array; float16 and float64 become float32."""
         value = self.constants[name]
         if not isinstance(value, np.ndarray):
             value = self.constants[name] = self.array(value)
         return value.astype(np.float32, copy=False) if value.dtype.kind == "f" else value
 
     def array(self, tensor: Any) -> np.ndarray:
-        """A TensorProto as an array, refused if it claims more than the file has."""
+        """A TensorProto as an array; InputError if it claims more than the file has."""
         shape, what = tuple(tensor.dims), f"{self.path}: the tensor {tensor.name!r}"
         kind = _KINDS.get(tensor.data_type)
         if kind is None:
-            raise InputError(f"{what} is of type {tensor.data_type}, which is no plain number")
+            raise InputError(f"{what} is of type {tensor.data_type}, which is not a plain number")
         if any(extent < 0 for extent in shape) or prod(shape) > _LARGEST:
             raise InputError(f"{what} is damaged: it has the shape {shape}")
         dtype, count = np.dtype(kind).newbyteorder("<"), prod(shape)
@@ -89,14 +89,14 @@ class Graph:
         if tensor.HasField("raw_data"):
             if len(tensor.raw_data) != count * dtype.itemsize:
                 raise InputError(
-                    f"{what} is damaged: {shape} of {dtype.itemsize} bytes each, and there are "
+                    f"{what} is damaged: {shape} of {dtype.itemsize} bytes each, but there are "
                     f"{len(tensor.raw_data):,}"
                 )
             return np.frombuffer(tensor.raw_data, dtype).reshape(shape)
         fields = {"f4": "float_data", "f8": "double_data", "i8": "int64_data", "u8": "uint64_data"}
         values = getattr(tensor, fields.get(kind, "int32_data"))
         if len(values) != count:
-            raise InputError(f"{what} is damaged: {shape}, and there are {len(values):,} numbers")
+            raise InputError(f"{what} is damaged: {shape}, but there are {len(values):,} numbers")
         if kind == "f2":
             return np.array(values, np.uint16).view(np.float16).reshape(shape)
         return np.array(values, dtype).reshape(shape)
@@ -123,9 +123,9 @@ class Graph:
         return np.fromfile(data_file, dtype, count, offset=offset)
 
     def make(self, name: str, shape: tuple[int, ...], value: np.ndarray) -> None:
-        """A constant that is one number everywhere."""
+        """A constant filled with one number."""
         if any(extent < 0 for extent in shape):
-            raise InputError(f"{self.path}: {name!r} has the shape {shape}")
+            raise InputError(f"{self.path}: {name!r} has shape {shape}")
         self.made += prod(shape) * value.itemsize
         if self.made > _LARGEST_MADE:
             raise InputError(f"{self.path} describes constants of {self.made:,} bytes: too many")
@@ -139,7 +139,7 @@ def read(path: Path) -> Graph:
 
     size = path.stat().st_size
     if size >= _LARGEST:
-        raise InputError(f"{path} has {size:,} bytes, and a protobuf at most 2 GiB")
+        raise InputError(f"{path} has {size:,} bytes, but a protobuf has at most 2 GiB")
     model = onnx.ModelProto()
     try:
         model.ParseFromString(path.read_bytes())
@@ -147,8 +147,8 @@ def read(path: Path) -> Graph:
         raise InputError(f"{path} is damaged or not an ONNX file") from None
     graph = Graph(path, model)
     if not model.graph.node:
-        raise InputError(f"{path} is damaged or not an ONNX file: it has no node")
+        raise InputError(f"{path} is damaged or not an ONNX file: it has no nodes")
     if model.graph.sparse_initializer:
-        raise InputError(f"{path} has sparse weights, which are not read")
+        raise InputError(f"{path} has sparse weights, which are not supported")
     graph.constants.update({one.name: one for one in model.graph.initializer})
     return graph

@@ -1,4 +1,4 @@
-"""Between an ONNX file and a portable model."""
+"""Converts between an ONNX file and a portable model."""
 
 import base64
 from dataclasses import replace
@@ -46,8 +46,8 @@ def read(request: Request) -> PortableModel:
 def _portable(path: Path, chain: Chain, as_model: str | None) -> PortableModel:
     if len(chain.input_shape) != 3 or len(chain.shape) != 1:
         raise InputError(
-            f"{path} makes {chain.shape} of {chain.input_shape}: a classifier makes scores of "
-            "images (H, W, C), with a dense layer at its end"
+            f"{path} maps {chain.input_shape} to {chain.shape}: a classifier maps images "
+            "(H, W, C) to scores, with a dense layer at the end"
         )
     texts = chain.graph.texts
     about = metadata.read(path, texts) if metadata.NETWORK in texts else None
@@ -69,24 +69,24 @@ def _portable(path: Path, chain: Chain, as_model: str | None) -> PortableModel:
 
 
 def _foreign(path: Path, chain: Chain, as_model: str | None) -> PortableModel:
-    """Of a file that does not say how to prepare an image, or says it in the graph."""
+    """The preprocessing for a file that does not give it, or has it in the graph."""
     size, _, channels = chain.input_shape
     notes, resize = [], size
     squash, bilinear, reversed_channels = False, False, False
     if chain.mean is not None or chain.scale is not None:
         mean = np.zeros(channels) if chain.mean is None else np.asarray(chain.mean)
-        notes.append("preprocessing: as in the graph, of R G B; images resized to the crop")
+        notes.append("preprocessing: as in the graph, in RGB; images resized to the crop")
     elif channels != 3:
         mean = np.zeros(channels)
     elif any(isinstance(layer, ResponseNorm) for _, layer in chain.layers):
         mean = np.array(images.usual_mean(size, "") or images.usual_mean(227, ""))
         reversed_channels, squash = True, True
         resize = 256 if size in (224, 227) else size
-        notes.append("preprocessing: Caffe's (B G R, minus ImageNet's mean), as the file says none")
+        notes.append("preprocessing: Caffe's (BGR, minus ImageNet's mean), as the file has none")
     else:
         mean, chain.scale = np.array(torchvision.GREY_MEAN), np.array(torchvision.INPUT_SCALE)
         resize, bilinear = torchvision.resized_for(size), True
-        notes.append("preprocessing: torchvision's, as the file says none")
+        notes.append("preprocessing: torchvision's, as the file has none")
     network = chain.network()
     fields: dict[str, Any] = {"resize": resize, "crop": size, "squash": squash}
     fields["bilinear"] = bilinear
@@ -96,7 +96,7 @@ def _foreign(path: Path, chain: Chain, as_model: str | None) -> PortableModel:
     if reversed_channels:
         first = next(iter(params.values()))
         if first["weight"].ndim != 4 or first["weight"].shape[2] != 3:
-            raise InputError(f"{path}: the first layer does not take B G R")
+            raise InputError(f"{path}: the first layer does not take BGR")
         first["weight"] = np.ascontiguousarray(first["weight"][:, :, ::-1])
     statistics = (
         colour_statistics(resize, tuple(map(float, mean)))
@@ -113,14 +113,14 @@ def _foreign(path: Path, chain: Chain, as_model: str | None) -> PortableModel:
 
 
 def _model(path: Path, network: Network, as_model: str | None, fields: dict[str, Any]) -> Model:
-    """The network that the user named, or a list of the layers; with `fields` in its recipe."""
+    """The network that the user named, or a list of layers; with `fields` in its recipe."""
     classes = network.classes
     if as_model is None:
         return models.get(layer_list.NAME, classes, **layer_list.options_of(network, fields))
     model = models.get(as_model, classes)
     scale, layers = split_scale(network)
     if not same_function(model.network, layers):
-        raise InputError(f"{path} holds another network than {as_model}")
+        raise InputError(f"{path} has a network other than {as_model}")
     if scale is not None:
         first = ("input", ChannelScale(scale))
         network = replace(model.network, layers=(first, *model.network.layers))
@@ -129,7 +129,7 @@ def _model(path: Path, network: Network, as_model: str | None, fields: dict[str,
 
 
 def _renamed(params: Tree, network: Network) -> Tree:
-    """The same parameters under the network's names of the layers."""
+    """The same parameters under the network's layer names."""
     return dict(zip(network.parameter_shapes(), params.values(), strict=True))
 
 

@@ -1,4 +1,4 @@
-"""Converts each ONNX operator; its function adds layers to a `Chain`."""
+"""Converters of ONNX operators: each function adds layers to a `Chain`."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -43,7 +43,7 @@ def _dropout(chain: Chain, node: Any, a: Attributes) -> None:
 def _require_unused(chain: Chain, node: Any, name: str) -> None:
     used = [name in other.input for other in chain.graph.nodes]
     if any(used) or name in [one.name for one in chain.graph.model.graph.output]:
-        raise chain.refusal(node, f"gives {name!r}, which is used")
+        raise chain.refusal(node, f"outputs {name!r}, which is used")
 
 
 def _response_norm(chain: Chain, node: Any, a: Attributes) -> None:
@@ -59,11 +59,11 @@ def _response_norm(chain: Chain, node: Any, a: Attributes) -> None:
 
 
 def _softmax(chain: Chain, node: Any, a: Attributes) -> None:
-    """Scores are enough: probabilities are the classifier's own."""
+    """Scores are enough: the classifier computes probabilities itself."""
     axis = int(a.get("axis", 1 if chain.graph.opset < 13 else -1))
     flat = len(chain.shape) == 1 or chain.shape[:2] == (1, 1)
     if not flat or axis not in (1, -1) or (axis == -1 and len(chain.shape) == 3 and not chain.rows):
-        raise chain.refusal(node, f"is along the axis {axis} of {chain.shape}")
+        raise chain.refusal(node, f"is along axis {axis} of {chain.shape}")
     chain.ended = f"{node.op_type}, which ends a classifier"
 
 
@@ -105,7 +105,7 @@ def _matrix(chain: Chain, node: Any) -> np.ndarray:
 
 def _batch_norm(chain: Chain, node: Any, a: Attributes) -> None:
     if a.get("training_mode", 0) or len([one for one in node.output if one]) > 1:
-        raise chain.refusal(node, "measures its batch: export the network for inference")
+        raise chain.refusal(node, "uses batch statistics: export the network for inference")
     name, of = chain.last_with_weights(node)
     given = [chain.constant(node, i) for i in range(1, 5)]
     channels = of["bias"].shape
@@ -122,7 +122,7 @@ def _batch_norm(chain: Chain, node: Any, a: Attributes) -> None:
 def _flatten(chain: Chain, node: Any, a: Attributes) -> None:
     axis = int(a.get("axis", 1))
     if axis not in (1, 1 - 4 if len(chain.shape) == 3 else 1) or chain.nhwc:
-        raise chain.refusal(node, f"flattens from the axis {axis}")
+        raise chain.refusal(node, f"flattens from axis {axis}")
     if len(chain.shape) == 3:
         chain.rows = chain.shape
 
@@ -153,7 +153,7 @@ def _squeeze(chain: Chain, node: Any, a: Attributes) -> None:
 
 def _transpose(chain: Chain, node: Any, a: Attributes) -> None:
     if not chain.nhwc or list(a.get("perm", [])) != [0, 3, 1, 2]:
-        raise chain.refusal(node, f"transposes by {a.get('perm')}: only N H W C to N C H W is read")
+        raise chain.refusal(node, f"transposes by {a.get('perm')}, not from N H W C to N C H W")
     chain.nhwc = False
 
 
@@ -170,7 +170,7 @@ def _identity(chain: Chain, node: Any, a: Attributes) -> None:
 
 
 def _plain(function: Maker) -> Operator:
-    """An operator of one node, whose first output goes on."""
+    """An operator of a single node, whose first output is used."""
 
     def operator(chain: Chain, node: Any, a: Attributes, following: Iterator[Any]) -> None:
         function(chain, node, a)

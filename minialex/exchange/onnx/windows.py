@@ -1,4 +1,4 @@
-"""Convolution and pooling of ONNX: what they mean by padding, and which of it exists here."""
+"""Convolution and pooling in ONNX: their meaning of padding, and what of it is supported."""
 
 from typing import Any
 
@@ -8,24 +8,24 @@ from minialex.errors import InputError
 from minialex.exchange.onnx.chain import Attributes, Chain
 from minialex.layers import AveragePool, Conv2D, MaxPool, output_size
 
-_MOST = 1 << 16  # of a window, a stride or a padding
+_MOST = 1 << 16  # most pixels of a window, stride or padding
 
 
 def _window(chain: Chain, node: Any, a: Attributes, kernel: list[int]) -> dict[str, Any]:
-    """window, stride, pad and rounding of a convolution or pooling that Conv2D or MaxPool can say.
+    """window, stride, pad and rounding for Conv2D or MaxPool, from a convolution or pooling.
 
-    ONNX has padding on each side; here it is equal on all, and the ceil rule may add some at the
-    right and at the bottom. Padding there that no window reaches does not count.
+    ONNX has separate padding for each side; here it is equal on all sides, except that the ceil
+    rule may add some at the right and bottom. Padding there that no window reaches is ignored.
     """
     strides = a.get("strides") or [1] * len(kernel)
     if len(kernel) != 2 or len(strides) != 2 or len(chain.shape) != 3:
         raise chain.refusal(node, f"is not of two dimensions (kernel {kernel})")
     if any(d != 1 for d in a.get("dilations", [])):
-        raise chain.refusal(node, f"has dilations {a['dilations']}, which do not exist here")
+        raise chain.refusal(node, f"has dilations {a['dilations']}, which are not supported")
     if kernel[0] != kernel[1] or strides[0] != strides[1]:
         raise chain.refusal(node, f"is not square (kernel {kernel}, strides {strides})")
     if not (1 <= kernel[0] <= _MOST and 1 <= strides[0] <= _MOST):
-        raise chain.refusal(node, f"has the kernel {kernel} and the strides {strides}")
+        raise chain.refusal(node, f"has kernel {kernel} and strides {strides}")
     size, step = kernel[0], strides[0]
     pads = _pads(chain, node, a, size, step)
     if any(not 0 <= p <= _MOST for p in pads):
@@ -36,7 +36,7 @@ def _window(chain: Chain, node: Any, a: Attributes, kernel: list[int]) -> dict[s
         for i, extent in enumerate(chain.shape[:2])
     ]
     if pads[0] != pads[1]:
-        raise chain.refusal(node, f"has the padding {pads}: at the top and left it must be equal")
+        raise chain.refusal(node, f"has padding {pads}: top and left must be equal")
     for rounding in ("floor", "ceil"):
         try:
             ours = output_size.pads(chain.shape, size, step, pads[0], rounding)
@@ -45,7 +45,7 @@ def _window(chain: Chain, node: Any, a: Attributes, kernel: list[int]) -> dict[s
             raise chain.refusal(node, f"does not fit: {error}") from None
         if list(windows) == outputs:
             return {"window": size, "stride": step, "pad": pads[0], "rounding": rounding}
-    raise chain.refusal(node, f"has the padding {pads}, which no rule here gives")
+    raise chain.refusal(node, f"has padding {pads}, which is not supported")
 
 
 def _pads(chain: Chain, node: Any, a: Attributes, size: int, step: int) -> list[int]:
@@ -66,7 +66,7 @@ def _pads(chain: Chain, node: Any, a: Attributes, size: int, step: int) -> list[
 
 
 def _count(extent: int, size: int, step: int, before: int, after: int, ceil: bool) -> int:
-    """Windows along one side, by ONNX's rule: none begins in the padding behind."""
+    """Windows along one side, by ONNX's rule: none starts in the padding at the end."""
     room = extent + before + after - size
     if room < 0:
         return 0
@@ -82,11 +82,11 @@ def conv(chain: Chain, node: Any, a: Attributes) -> None:
         raise chain.refusal(node, "is not a convolution of images")
     kernel = list(weight.shape[2:])
     if list(a.get("kernel_shape") or kernel) != kernel:
-        raise chain.refusal(node, f"says {a['kernel_shape']} and has a weight of {weight.shape}")
+        raise chain.refusal(node, f"has kernel {a['kernel_shape']} but a weight of {weight.shape}")
     geometry = _window(chain, node, a, kernel)
     groups = int(a.get("group", 1))
     if groups < 1 or weight.shape[1] * groups != chain.shape[2] or weight.shape[0] % groups:
-        raise chain.refusal(node, f"has {groups} groups and a weight of {weight.shape}")
+        raise chain.refusal(node, f"has {groups} groups but a weight of {weight.shape}")
     bias = np.zeros(len(weight), np.float32) if bias is None else bias
     if bias.shape != weight.shape[:1]:
         raise chain.refusal(node, f"has a bias of {bias.shape}")
@@ -97,7 +97,7 @@ def conv(chain: Chain, node: Any, a: Attributes) -> None:
 
 def max_pool(chain: Chain, node: Any, a: Attributes) -> None:
     if len(node.output) > 1 and node.output[1]:
-        raise chain.refusal(node, "gives indices too")
+        raise chain.refusal(node, "also outputs indices")
     require_images(chain, node)
     chain.add(node, MaxPool(**_pooling(chain, node, a)))
 
@@ -110,16 +110,16 @@ def average_pool(chain: Chain, node: Any, a: Attributes) -> None:
     size, step = geometry["window"], geometry["stride"]
     for i, extent in enumerate(chain.shape[:2]):
         windows = _count(extent, size, step, pads[i], pads[i + 2], bool(a.get("ceil_mode", 0)))
-        behind = (windows - 1) * step + size - extent - pads[i]  # of the image, the last window
+        behind = (windows - 1) * step + size - extent - pads[i]  # past the image
         if counted and min(behind, pads[i + 2]) != min(behind, pads[i]):
-            raise chain.refusal(node, f"counts the padding {pads}, which is not equal on all sides")
+            raise chain.refusal(node, f"counts padding {pads}, which is not equal on all sides")
     chain.add(node, AveragePool(**geometry, count_pads=counted and pads[0] > 0))
 
 
 def _pooling(chain: Chain, node: Any, a: Attributes) -> dict[str, Any]:
     geometry = _window(chain, node, a, list(a.get("kernel_shape") or []))
     if geometry["pad"] >= geometry["window"]:
-        raise chain.refusal(node, f"has the padding {a.get('pads')} around {a['kernel_shape']}")
+        raise chain.refusal(node, f"has padding {a.get('pads')} around {a['kernel_shape']}")
     return geometry
 
 
@@ -133,4 +133,4 @@ def global_pool(chain: Chain, node: Any, a: Attributes) -> None:
 
 def require_images(chain: Chain, node: Any) -> None:
     if len(chain.shape) != 3 or chain.rows is not None or chain.nhwc:
-        raise chain.refusal(node, "does not take images N C H W here")
+        raise chain.refusal(node, "does not take images in N C H W")

@@ -1,4 +1,4 @@
-"""A portable model as an ONNX graph."""
+"""Writes a portable model as an ONNX graph."""
 
 import base64
 from pathlib import Path
@@ -32,12 +32,12 @@ from minialex.layers import (
 from minialex.layers.base import Shape
 from minialex.utils import atomic
 
-OPSET, IR = 13, 8  # of 2020: what every runtime of today reads
+OPSET, IR = 13, 8  # of 2020: every runtime today reads them
 _SCORES = "scores"
 
 
 class _Builder:
-    """Nodes one after the other, and constants."""
+    """A chain of nodes, and constants."""
 
     def __init__(self, onnx: Any, start: str):
         self.helper, self.numpy = onnx.helper, onnx.numpy_helper
@@ -51,7 +51,7 @@ class _Builder:
         return name
 
     def node(self, kind: str, name: str, *more: str, first: str = "", **attributes: Any) -> str:
-        """A node on the running output (or `first`), whose output becomes that."""
+        """Add a node on the current output (or `first`); its output becomes the current one."""
         inputs = [first or self.current, *more]
         self.nodes.append(self.helper.make_node(kind, inputs, [name], name=name, **attributes))
         self.current = name
@@ -59,19 +59,19 @@ class _Builder:
 
 
 def write(portable: PortableModel, path: Path, with_preprocessing: bool) -> str:
-    """Write the file; returns what its input is."""
+    """Write the file; returns a description of its input and output."""
     onnx = package()
     scale, network = split_scale(portable.model.network)
     height, width, channels = network.input_shape
     float32, uint8 = onnx.TensorProto.FLOAT, onnx.TensorProto.UINT8
     if with_preprocessing:
         start, shape, kind = "images", ["N", height, width, channels], uint8
-        said = f"input: uint8 N {height} {width} {channels}, R G B, resized and cropped"
+        said = f"input: uint8 N {height} {width} {channels}, RGB, resized and cropped"
     else:
         start, shape, kind = "input", ["N", channels, height, width], float32
         colour = metadata.mean_colour(portable)
         mean = "the mean image" if colour is None else str(colour.tolist())
-        said = f"input: float32 N {channels} {height} {width}, R G B from 0 to 255 minus {mean}"
+        said = f"input: float32 N {channels} {height} {width}, RGB from 0 to 255 minus {mean}"
         said += f", times {list(scale)}" if scale else ""
     builder = _Builder(onnx, start)
     if with_preprocessing:
@@ -101,7 +101,7 @@ def write(portable: PortableModel, path: Path, with_preprocessing: bool) -> str:
 
 
 def _prepare(b: _Builder, preprocessing: Preprocessing, scale: tuple[float, ...] | None) -> None:
-    """uint8 N H W C to the network's input; the mean image is cropped as the centre crop."""
+    """uint8 N H W C to the network's input; the mean image is cropped like the centre crop."""
     mean, crop = preprocessing.mean, preprocessing.recipe.crop
     if not np.any(mean != mean[0, 0]):
         mean = mean[0, 0]
@@ -116,7 +116,7 @@ def _prepare(b: _Builder, preprocessing: Preprocessing, scale: tuple[float, ...]
 
 
 def _add(b: _Builder, name: str, layer: Layer, shape: Shape, params: dict[str, Any]) -> None:
-    """The nodes of one layer, of images in N C H W."""
+    """The nodes of one layer, with images in N C H W."""
     window: dict[str, Any]
     match layer:
         case Conv2D(kernel=r, stride=s, groups=g):

@@ -1,5 +1,5 @@
-"""PyTorch: files of `torch.save` in (`file`, `pickle_reader`) and out (`writer`, `module`).
+"""PyTorch: reads (`file`, `pickle_reader`) and writes (`writer`, `module`) `torch.save` files.
 
-`state_keys` orders the keys of a state dict, `state_dict` makes a network of it, and `torchvision`
-recognises torchvision's own.
+`state_keys` orders the keys of a state dict, `state_dict` turns it into a network, and
+`torchvision` recognises torchvision's networks.
 """

@@ -1,6 +1,6 @@
-"""Files of `torch.save`, read without PyTorch: a zip archive since 1.6, a row of pickles before.
+"""Reads `torch.save` files without PyTorch: zip archives since 1.6, a series of pickles before.
 
-Both hold one pickle that describes the object, and beside it the numbers.
+Both have one pickle that describes the object, and the numbers beside it.
 """
 
 import io
@@ -16,10 +16,10 @@ from minialex.utils import plain_pickle
 
 ZIP_START = b"PK\x03\x04"
 _MAGIC = 0x1950A86A20F9469CFC6C
-# how a pickle of protocol 2 begins with that number, the first of the older kind
+# the start of a protocol-2 pickle of the magic number, the first of the older kind
 LEGACY_START = b"\x80\x02\x8a\x0a" + _MAGIC.to_bytes(10, "little")
 
-_LARGEST = 4 << 20  # bytes of pickles; AlexNet's have 3,000
+_LARGEST = 4 << 20  # bytes of pickles; AlexNet's have 3,000 bytes
 
 
 def texts(path: Path) -> dict[str, str]:
@@ -37,9 +37,9 @@ def texts(path: Path) -> dict[str, str]:
 
 
 def read(path: Path) -> Any:
-    """The object in a file of `torch.save`, with a `StoredTensor` for each tensor.
+    """The object in a `torch.save` file, with a `StoredTensor` for each tensor.
 
-    Raises InputError for a file that is damaged, or that holds more than plain values and tensors.
+    Raises InputError for a file that is damaged, or has more than plain values and tensors.
     """
     try:
         with path.open("rb") as file:
@@ -51,7 +51,7 @@ def read(path: Path) -> Any:
         raise InputError(f"{path} {error}") from None
     except Exception as error:  # a damaged pickle or archive can raise nearly anything
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{path} is damaged or not a file of torch.save ({reason})") from None
+        raise InputError(f"{path} is damaged or not a torch.save file ({reason})") from None
 
 
 # ------------------------------------------------------------------------------------ the two kinds
@@ -61,11 +61,11 @@ def _read_zip(path: Path) -> Any:
     with zipfile.ZipFile(path) as archive:
         entries = {entry.filename: entry for entry in archive.infolist()}
         if any(entry.header_offset < 0 for entry in entries.values()):
-            raise Refused("is damaged: an entry of the archive begins before it")
+            raise Refused("is damaged: an entry of the archive starts before the archive does")
         found = [name for name in entries if name.endswith("data.pkl") and name.count("/") <= 1]
         if len(found) != 1:
             inside = next(iter(entries), "nothing")
-            raise Refused(f"is a zip archive, but not of torch.save (it holds {inside!r})")
+            raise Refused(f"is a zip archive, but not from torch.save (it contains {inside!r})")
         root = found[0].removesuffix("data.pkl")
         description = _content(archive, entries[found[0]], _LARGEST)
         order = "little"
@@ -99,7 +99,7 @@ def _local_header(path: Path, at: int) -> int:
 
 def _content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, largest: int) -> bytes:
     if entry.file_size > largest:
-        raise Refused(f"has {entry.file_size:,} bytes in {entry.filename}, which is too many")
+        raise Refused(f"has {entry.file_size:,} bytes in {entry.filename}, which is too much")
     with archive.open(entry) as file:
         return file.read(largest)
 
@@ -109,7 +109,7 @@ def _read_legacy(path: Path) -> Any:
         head = io.BytesIO(file.read(_LARGEST))
     magic, version, system = (_next_value(head) for _ in range(3))
     if magic != _MAGIC or version != 1001:
-        raise Refused(f"is not a file of torch.save that is known here (version {version!r})")
+        raise Refused(f"is a torch.save file of an unknown version ({version!r})")
     order = "big" if isinstance(system, dict) and system.get("little_endian") is False else "little"
     description = _next_pickle(head)
     keys = _next_value(head)
@@ -119,11 +119,11 @@ def _read_legacy(path: Path) -> Any:
     with path.open("rb") as file:
         for key in keys:
             if key not in counts:
-                raise Refused(f"is damaged: nothing uses the numbers {key!r}")
+                raise Refused(f"is damaged: the numbers {key!r} are not used")
             count, itemsize = counts[key]
             file.seek(at)
             if int.from_bytes(file.read(8), order) != count:  # type: ignore[arg-type]
-                raise Refused(f"is damaged: the numbers {key!r} are not as many as it says")
+                raise Refused(f"is damaged: the count of the numbers {key!r} is wrong")
             ranges[key] = (at + 8, count * itemsize)
             at += 8 + count * itemsize
             if at > size:
@@ -138,7 +138,7 @@ def _read_legacy(path: Path) -> Any:
 
 
 def _next_pickle(file: io.BytesIO) -> bytes:
-    """The bytes of the pickle at a file's position, and the position after it."""
+    """The bytes of the pickle at the file's position, and the position after it."""
     start = file.tell()
     plain_pickle.inspect(file, also=("BINPERSID",))
     end = file.tell()

@@ -1,4 +1,4 @@
-"""A network as PyTorch modules: their names in a state dict, and the lines that build them."""
+"""A network as PyTorch modules: their names in a state dict, and the code that builds them."""
 
 from dataclasses import dataclass, field, replace
 
@@ -35,7 +35,7 @@ class NormWithinChannel(nn.Module):
 
 @dataclass
 class Modules:
-    """`nn.Sequential`s called "features" and "classifier", as torchvision has them.
+    """`nn.Sequential`s called "features" and "classifier", as in torchvision.
 
     keys     {our layer: the name of its module}, such as {"conv1": "features.0"}
     code     the constructor calls of each part
@@ -56,7 +56,7 @@ def modules(network: Network) -> Modules:
         len(network.layers),
     )
     while first_dense and isinstance(network.layers[first_dense - 1][1], Dropout):
-        first_dense -= 1  # torchvision's alexnet has it in the classifier
+        first_dense -= 1  # in torchvision's alexnet it is in the classifier
     shapes = network.shapes()
     for i, ((name, layer), shape) in enumerate(zip(network.layers, shapes, strict=False)):
         part = "features" if i < first_dense else "classifier"
@@ -73,7 +73,7 @@ def program(
 ) -> str:
     """The Python lines that build the network in PyTorch and load its weights from `file`.
 
-    `mean` says what is subtracted from an image, before it is multiplied by `scale`.
+    `mean` describes what is subtracted from an image, before it is multiplied by `scale`.
     """
     parts = modules(network).code
     features, classifier = (f"nn.Sequential({', '.join(parts[part])})" for part in parts)
@@ -97,21 +97,21 @@ def program(
 
 
 def _pads(layer: Conv2D | MaxPool | AveragePool, shape: Shape, window: int) -> list[int]:
-    """What the ceil rule adds at the right and at the bottom."""
+    """The padding that the ceil rule adds at the right and bottom."""
     rows, columns = output_size.pads(shape, window, layer.stride, layer.pad, layer.rounding)
     return [columns[1] - layer.pad, rows[1] - layer.pad]
 
 
 def _before(layer: Layer, shape: Shape) -> list[str]:
-    """The ceil rule of a convolution, as padding: pooling has it in PyTorch too."""
+    """The ceil rule of a convolution as padding; PyTorch has a ceil mode only for pooling."""
     if isinstance(layer, Conv2D) and any(more := _pads(layer, shape, layer.kernel)):
         return [f"nn.ZeroPad2d((0, {more[0]}, 0, {more[1]}))"]
     return []
 
 
 def _calls(name: str, layer: Layer, shape: Shape) -> list[str]:
-    """The constructor calls of a layer: one, but for normalisation by towers."""
-    if isinstance(layer, ResponseNorm) and layer.groups > 1:  # the towers as images of their own
+    """The constructor calls of a layer: one, except for normalisation within towers."""
+    if isinstance(layer, ResponseNorm) and layer.groups > 1:  # the towers as separate images
         towers, channels = layer.groups, shape[-1] // layer.groups
         apart = [f"nn.Unflatten(1, ({towers}, {channels}))", "nn.Flatten(0, 1)"]
         together = [f"nn.Unflatten(0, (-1, {towers}))", "nn.Flatten(1, 2)"]
@@ -143,7 +143,7 @@ def _call(name: str, layer: Layer, shape: Shape) -> str:
             return f"NormWithinChannel({n}, {k!r}, {alpha!r}, {beta!r})"
         case MaxPool(window=z, stride=s, pad=p) | AveragePool(window=z, stride=s, pad=p):
             if 2 * p > z:
-                raise InputError(f"PyTorch pads less than half a pooling window ({name})")
+                raise InputError(f"PyTorch cannot pad pooling by more than half a window ({name})")
             kind = "Max" if isinstance(layer, MaxPool) else "Avg"
             more = ", ceil_mode=True" * (layer.rounding == "ceil")
             if isinstance(layer, AveragePool) and p and not layer.count_pads:

@@ -1,7 +1,7 @@
-"""The pickle in a file of `torch.save`: plain values and tensors, and nothing is run.
+"""Reads the pickle in a `torch.save` file: plain values and tensors; nothing in it is executed.
 
-Its instructions are checked first, and the few functions and classes that tensors need are
-stand-ins defined here (see `minialex.utils.plain_pickle`).
+Its instructions are checked first, and the few functions and classes that tensors need are replaced
+by stand-ins defined here (see `minialex.utils.plain_pickle`).
 """
 
 import io
@@ -54,9 +54,9 @@ class Storage:
         return 2 if self.kind == _BFLOAT else np.dtype(self.kind).itemsize
 
     def tensor(self, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> StoredTensor:
-        """A view of the numbers; refused if it leaves them or repeats any."""
+        """A view of the numbers; Refused if it goes beyond them or repeats any."""
         if not len(shape) == len(strides) <= _MOST_DIMENSIONS:
-            raise Refused(f"is damaged: a tensor has the shape {shape} and the strides {strides}")
+            raise Refused(f"is damaged: a tensor has shape {shape} and strides {strides}")
         if min((offset, *shape, *strides)) < 0 or prod(shape) > self.count:
             raise Refused(f"is damaged: a tensor of {shape} has {self.count:,} numbers")
         last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
@@ -96,7 +96,7 @@ class _Mapping(dict):
 
 @dataclass(frozen=True)
 class _StorageKind:
-    """Stands for a class of storages, such as torch.FloatStorage."""
+    """Stands for a storage class, such as torch.FloatStorage."""
 
     kind: str
 
@@ -109,12 +109,12 @@ def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any
 
 def _rebuild_parameter(tensor: Any, *_: Any) -> StoredTensor:
     if not isinstance(tensor, StoredTensor):
-        raise Refused("is damaged: a parameter is no tensor")
+        raise Refused("is damaged: a parameter is not a tensor")
     return tensor
 
 
 class Unpickler(pickle.Unpickler):
-    """Builds plain values and tensors; `finish` gets each storage, and may return a better one."""
+    """Builds plain values and tensors; `finish` gets each storage and may replace it."""
 
     def __init__(self, content: bytes, finish: Callable[[Storage], Storage | None]):
         super().__init__(io.BytesIO(content), encoding="utf-8")
@@ -132,14 +132,14 @@ class Unpickler(pickle.Unpickler):
         if module in ("torch", "torch.cuda") and name in _STORAGES:
             return _StorageKind(_STORAGES[name])
         raise Refused(
-            f"is not plain weights, it asks for {module}.{name}, and nothing in a pickle is run: "
+            f"is not plain weights: it needs {module}.{name}, and code in a pickle is never run; "
             "save the model's state_dict() instead"
         )
 
     def persistent_load(self, pid: Any) -> Storage:
         tag, kind, key, _, count, *view = pid
         if tag not in ("storage", b"storage") or not isinstance(kind, _StorageKind):
-            raise Refused("is damaged: it refers to something that is not numbers")
+            raise Refused("is damaged: it refers to something other than numbers")
         if (
             not isinstance(count, int)
             or not 0 <= count < 1 << 48

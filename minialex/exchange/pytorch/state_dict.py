@@ -1,4 +1,4 @@
-"""PyTorch state dicts of AlexNet and VGG by torchvision's or timm's key names, as networks here."""
+"""PyTorch state dicts of AlexNet and VGG, with torchvision's or timm's key names, as networks."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -34,7 +34,7 @@ from minialex.models import layer_list
 from minialex.network import Network
 from minialex.tree import Tree
 
-_EPSILON = 1e-5  # of PyTorch's batch normalisation
+_EPSILON = 1e-5  # PyTorch's default in batch normalisation
 
 
 def portable(
@@ -73,7 +73,7 @@ def portable(
     statistics = colour_statistics(recipe.resize, torchvision.GREY_MEAN)
     note = (
         f"preprocessing: torchvision's (resize {recipe.resize}, crop {size}, ImageNet's mean and "
-        "deviation), as a state dict does not say"
+        "deviation), as a state dict has none"
     )
     return PortableModel(
         source, model, params, Preprocessing(recipe, statistics), class_names, notes=(note,)
@@ -90,7 +90,7 @@ def described(
     for name, key in module.modules(network).keys.items():
         of = {what: tensors.get(f"{key}.{what}") for what in ("weight", "bias")}
         if None in of.values():
-            raise InputError(f"{path} describes a layer {name} and has no {key}")
+            raise InputError(f"{path} describes a layer {name} but has no {key}")
         entries.append(Entry(key, {what: t for what, t in of.items() if t is not None}))
     params = _params(path, network, entries)
     image = tensors.get(metadata.MEAN_IMAGE)
@@ -108,9 +108,9 @@ def described(
 def exported(
     portable: PortableModel, file: str, with_preprocessing: bool
 ) -> tuple[dict[str, np.ndarray], str]:
-    """The state dict of a model by torchvision's key names, and the lines that load it."""
+    """The state dict of a model with torchvision's key names, and the code that loads it."""
     if with_preprocessing:
-        raise InputError("a state dict holds weights only: --with-preprocessing needs FILE.onnx")
+        raise InputError("a state dict has only weights: --with-preprocessing needs FILE.onnx")
     scale, network = split_scale(portable.model.network)
     shapes = dict(zip([n for n, _ in network.layers], network.shapes(), strict=False))
     tensors: dict[str, np.ndarray] = {}
@@ -135,7 +135,7 @@ def _params(path: Path, network: Network, entries: list[Entry]) -> Tree:
     wanted = network.parameter_shapes()
     if len(wanted) != len(entries):
         raise InputError(
-            f"{path} has {len(entries)} layers with weights and the network {len(wanted)}: it is "
+            f"{path} has {len(entries)} layers with weights, but the network {len(wanted)}: it is "
             "another network"
         )
     params: Tree = {}
@@ -145,7 +145,7 @@ def _params(path: Path, network: Network, entries: list[Entry]) -> Tree:
         given = (entry.shape[0], inputs_of(entry)) if dense else entry.shape
         if given != expected:
             raise InputError(
-                f"{path}: {entry.name}.weight is {entry.shape}, and {name} needs {expected}: it is "
+                f"{path}: {entry.name}.weight is {entry.shape}, but {name} needs {expected}: it is "
                 "another network"
             )
         weight, bias = (entry.tensors[what].load() for what in ("weight", "bias"))
@@ -163,5 +163,5 @@ def _params(path: Path, network: Network, entries: list[Entry]) -> Tree:
 
 
 def _stored(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape K C/G R S of a weight R S C/G K."""
+    """The shape K C/G R S for a weight R S C/G K."""
     return shape[3], shape[2], shape[0], shape[1]

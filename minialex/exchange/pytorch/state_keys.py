@@ -1,4 +1,4 @@
-"""The keys of PyTorch state dicts: wrappers taken off, modules in the order of the layers."""
+"""The keys of PyTorch state dicts: strips wrappers, and puts modules in the order of layers."""
 
 import re
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ _NORM = {"weight", "bias", "running_mean", "running_var"}
 
 @dataclass(frozen=True)
 class Entry:
-    """The tensors of one module, and those of the batch normalisation after it."""
+    """The tensors of one module and of the batch normalisation after it."""
 
     name: str
     tensors: Mapping[str, StoredTensor]
@@ -30,7 +30,7 @@ class Entry:
 
 
 def inputs_of(entry: Entry) -> int:
-    """The numbers that a unit of the module reads."""
+    """The number of inputs of each of the module's units."""
     return prod(entry.shape[1:])
 
 
@@ -58,7 +58,7 @@ def _inside(content: Any) -> list[Any]:
 
 
 def _without_prefix(tensors: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
-    """Without what all names begin with: "module." of DataParallel, "model." of Lightning."""
+    """Strip prefixes common to all names: DataParallel's "module.", Lightning's "model."."""
     while True:
         firsts = {key.split(".")[0] for key in tensors}
         if len(firsts) > 1 or min(key.count(".") for key in tensors) < 2:
@@ -85,7 +85,7 @@ def entries_of(path: Path, tensors: Mapping[str, StoredTensor]) -> list[Entry]:
             units = module["weight"].shape[:1]
             if module["bias"].shape != units:
                 raise InputError(
-                    f"{path}: {name}.bias is {module['bias'].shape} and must be {units}"
+                    f"{path}: {name}.bias is {module['bias'].shape} but must be {units}"
                 )
             found.append(Entry(name, module))
         else:
@@ -97,7 +97,7 @@ def entries_of(path: Path, tensors: Mapping[str, StoredTensor]) -> list[Entry]:
 
 
 def _position(name: str) -> tuple[Any, ...]:
-    """Modules by their part, then by the numbers in their names."""
+    """Sorts modules by part, then by the numbers in their names."""
     part = name.split(".")[0]
     rank = _PARTS.index(part) if part in _PARTS else len(_PARTS)
     words = re.split(r"([0-9]+)", name)
@@ -105,7 +105,7 @@ def _position(name: str) -> tuple[Any, ...]:
 
 
 def _number(digits: str) -> tuple[int, str]:
-    """Orders numbers of any length: Python refuses to convert very long ones."""
+    """Sorts numbers of any length: Python refuses to convert very long ones."""
     digits = digits.lstrip("0")
     return len(digits), digits
 
@@ -119,5 +119,5 @@ def unfamiliar(path: Path, entries: list[Entry]) -> InputError:
     shown = ", ".join(f"{e.name} {'x'.join(map(str, e.shape))}" for e in entries[:4])
     return InputError(
         f"{path} is neither a minialex file nor a PyTorch AlexNet or VGG ({shown}, ...): "
-        "name the network with --as"
+        "give the network with --as"
     )

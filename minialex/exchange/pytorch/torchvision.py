@@ -11,7 +11,7 @@ from minialex.models import Model, layer_list
 from minialex.models.vgg import BLOCKS, vgg
 from minialex.network import Network
 
-# of RGB values 0 to 1: their mean and standard deviation on ImageNet
+# mean and standard deviation on ImageNet of RGB values 0 to 1
 MEAN = (0.485, 0.456, 0.406)
 DEVIATION = (0.229, 0.224, 0.225)
 GREY_MEAN = tuple(255 * value for value in MEAN)
@@ -21,15 +21,15 @@ _VARIANTS = {"A": "vgg-11", "D": "vgg-16", "E": "vgg-19"}
 
 
 def resized_for(crop: int) -> int:
-    """The shorter side that images are resized to: 256 for 224, and much the same for others.
+    """The shorter side that images are resized to: 256 for 224, and in proportion for others.
 
-    The margin is a multiple of 4, so that the crop of a crop is the one that torchvision rounds to.
+    The margin is a multiple of 4, so that a crop of a crop is where torchvision rounds to.
     """
     return crop + 4 * round(crop / 28)
 
 
 def alexnet(convolutions: list[Entry], dense: list[Entry]) -> Model | None:
-    """torchvision's AlexNet, also with other numbers of channels and units."""
+    """torchvision's AlexNet, with any numbers of channels and units."""
     kernels = [11, 5, 3, 3, 3]
     if [e.shape[2:] for e in convolutions] != [(k, k) for k in kernels] or len(dense) != 3:
         return None
@@ -47,7 +47,7 @@ def alexnet(convolutions: list[Entry], dense: list[Entry]) -> Model | None:
 
 
 def vgg_like(convolutions: list[Entry], dense: list[Entry]) -> Model | None:
-    """torchvision's or timm's VGG, also with other numbers of channels and units."""
+    """torchvision's or timm's VGG, with any numbers of channels and units."""
     if {e.shape[2:] for e in convolutions} != {(3, 3)} or len(dense) != 3:
         return None
     channels = [e.shape[0] for e in convolutions]
@@ -69,7 +69,7 @@ def vgg_like(convolutions: list[Entry], dense: list[Entry]) -> Model | None:
 
 
 def _with_sizes(network: Network, sizes: list[int]) -> Network:
-    """The network with these numbers of channels and units in its layers with weights."""
+    """The network with these numbers of channels and units in the layers with weights."""
     remaining = iter(sizes)
     layers: list[tuple[str, Layer]] = []
     for name, layer in network.layers:

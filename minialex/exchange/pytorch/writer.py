@@ -1,6 +1,6 @@
-"""A file that `torch.load` reads, without PyTorch: a state dict of float32 arrays.
+"""Writes a file that `torch.load` reads, without PyTorch: a state dict of float32 arrays.
 
-The pickle in it is written instruction by instruction, as PyTorch does since version 1.6.
+The pickle in it is written instruction by instruction, like PyTorch's since version 1.6.
 """
 
 import io
@@ -20,7 +20,7 @@ _ROOT = "archive"
 def write(path: Path, tensors: dict[str, np.ndarray], texts: dict[str, str] | None = None) -> None:
     """Write the arrays by name, in this order; raises OSError with a sentence if that fails.
 
-    `texts` become an entry of their own, which PyTorch does not look at.
+    `texts` go into a separate entry, which PyTorch ignores.
     """
     sink = _Blocks()
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as archive:  # type: ignore[call-overload]
@@ -44,7 +44,7 @@ def _add(archive: zipfile.ZipFile, name: str, content: memoryview) -> None:
 
 
 class _Blocks(io.RawIOBase):
-    """A file that keeps what is written to it as it is."""
+    """A file object that keeps the blocks written to it."""
 
     def __init__(self) -> None:
         self.blocks: list[bytes | memoryview] = []

@@ -120,5 +120,5 @@ def test_a_crop_that_does_not_fit(crop):
         lambda: draws.centre_draws(1, 64, crop),
         lambda: draws.ten_crop_draws(64, crop),
     ):
-        with pytest.raises(InputError, match="does not fit images of 64"):
+        with pytest.raises(InputError, match="does not fit into images of 64"):
             draw()

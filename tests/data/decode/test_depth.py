@@ -26,7 +26,7 @@ def with_chunk(png: bytes, kind: bytes, body: bytes) -> bytes:
 
 
 def wide_colour_png(values: np.ndarray) -> bytes:
-    """A PNG of 16 bits a channel, which Pillow does not write: uint16 (H, W, 3)."""
+    """A PNG of 16 bits per channel, which Pillow does not write: uint16 (H, W, 3)."""
     height, width, _ = values.shape
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
     empty = saved(np.zeros((1, 1), np.uint8), "PNG")[:8]
@@ -85,7 +85,7 @@ def test_black_is_black():
         (saved(twelve_bits(), "PNG"), "16-bit values only reach 4,095 of 65,535"),
         (saved(twelve_bits(), "TIFF"), "16-bit values only reach 4,095 of 65,535"),
         (saved(twelve_bits().astype(np.int32), "TIFF"), "from 0 to 4,095, and white"),
-        (saved((RAMP * 2**31 - 1).astype(np.int32), "TIFF"), "and white is neither"),
+        (saved((RAMP * 2**31 - 1).astype(np.int32), "TIFF"), "so white is neither"),
         (saved((RAMP * 9).astype(np.float32), "TIFF"), "from 0 to 9, and white"),
         (wide_colour_png(np.repeat(twelve_bits()[..., None], 3, 2)), "stay below 4,096"),
     ],

@@ -121,7 +121,7 @@ def test_what_is_left_out_is_named_and_counted(images):
     said = "\n".join(open_data(path).train.remarks.lines())
     assert "files in the list that do not exist (check their names): 2 (gone.png, cats)" in said
     assert "names that several folders have (add the folder to the name): 1 (x/a 1.png)" in said
-    assert "the list gives no label: 1 (e.png)" in said
+    assert "without a label in the list: 1 (e.png)" in said
     assert "names twice: 1 (cats/a 1.png)" in said
     assert "HEIC files, not supported (convert them to JPEG): 1 (cats/c.heic)" in said
     assert ".txt files, not images: 1 (notes.txt)" in said
