@@ -111,9 +111,9 @@ def test_an_own_optimiser_on_two_devices_is_that_of_one(scheme):
 @pytest.mark.parametrize(
     ("give", "words"),
     [
-        (lambda w: w, "gives ndarray: it must give the weight and its slots"),
-        (lambda w: (w, {}), r"gives the slots \[\]: it has \['kept'\]"),
-        (lambda w: (w, {"kept": w, "more": w}), r"gives the slots \['kept', 'more'\]"),
+        (lambda w: w, "returned ndarray: it must return the weight and its slots"),
+        (lambda w: (w, {}), r"returned the slots \[\]: it has \['kept'\]"),
+        (lambda w: (w, {"kept": w, "more": w}), r"returned the slots \['kept', 'more'\]"),
         (lambda w: (w[:1], {"kept": w}), r"the weight as float64 \(1,\): it must be float64"),
         (lambda w: (w, {"kept": w.astype("float32")}), "kept as float32"),
         (lambda w: (w, {"kept": 0.5}), "kept as float"),
@@ -243,5 +243,7 @@ def test_a_schedule_of_ones_own_gives_a_factor(factor):
 @pytest.mark.parametrize("factor", ["0.5", None, True, np.nan, np.float32("inf")])
 def test_other_factors_are_refused(factor):
     own = schedules.Own(lambda recipe, epoch, errors: factor, "own.py:odd")
-    with pytest.raises(InputError, match=r"own.py:odd gives .* in epoch 2: it must give a factor"):
+    with pytest.raises(
+        InputError, match=r"own.py:odd returned .* in epoch 2: it must return a factor"
+    ):
         own(PAPER, 2, [])

@@ -50,8 +50,8 @@ def sampled(
 ) -> np.ndarray:
     """About `count` of the rows that `cut` extracts from images: float32 (M, D).
 
-    Each image gives the same number, drawn by `seed`; if there are more images than rows, `seed`
-    draws the images too. Only the sample and one batch are in memory.
+    Each image contributes the same number, chosen by `seed`; if there are more images than rows,
+    `seed` also chooses the images. Only the sample and one batch are in memory.
     """
     order = rng.permutation(seed, rng.Stream.BASELINES, 0, len(dataset))[:count]
     each = -(-count // len(order))
@@ -76,9 +76,9 @@ def linear(
     seed: int,
     show: Progress,
 ) -> Outcome:
-    """One-vs-rest linear SVMs for each kind of features, evaluated on `splits.val`.
+    """One-vs-rest linear SVMs for each kind of feature, evaluated on `splits.val`.
 
-    The scores of the kinds are averaged.
+    The scores of all kinds are averaged.
     """
     found = [_scores(splits, size, encode, penalty, seed, show) for encode in encoders]
     scores = np.mean([scores for scores, _, _ in found], axis=0)
@@ -91,7 +91,7 @@ def linear(
 def _scores(
     splits: Splits, size: int, encode: Encode, penalty: float, seed: int, show: Progress
 ) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
-    """-> scores (N, K) by one kind of features, labels (N,), and the unreadable images."""
+    """-> scores (N, K) by one kind of feature, labels (N,), and the unreadable images."""
     from sklearn.svm import LinearSVC
 
     classes = len(splits.train.class_ids)

@@ -1,7 +1,7 @@
 """Colour histograms and histograms of oriented gradients (HOG), with a linear SVM.
 
-The method of Dalal & Triggs (2005), as one writes it in an afternoon with scikit-image and
-scikit-learn: what a network trained on few images has to beat.
+The method of Dalal & Triggs (2005), written in an afternoon with scikit-image and scikit-learn: a
+network trained on few images has to beat it.
 """
 
 import numpy as np
@@ -26,7 +26,7 @@ def run(
     """Train on `splits.train`, evaluate on `splits.val`.
 
     size     images are resized to size x size pixels
-    cell     side of a cell of HOG, and four times that of a colour histogram's, in pixels
+    cell     side of a HOG cell in pixels; colour histograms have cells four times as wide
     penalty  C of the SVMs
     """
     common.require("skimage", "sklearn")

@@ -5,8 +5,8 @@ Sánchez & Perronnin, "High-dimensional signature compression for large-scale im
 several scales; for each kind PCA, the position in the image, a mixture of Gaussians, one improved
 Fisher vector per image and one linear SVM per class; the scores of the two kinds are averaged.
 
-Fisher vectors are scikit-image's. SIFT is OpenCV's, which describes given points: scikit-image's
-describes only those it detects, few in a small image.
+Fisher vectors are scikit-image's. SIFT is OpenCV's, which can describe given points; scikit-image's
+describes only the points it detects, which are few in a small image.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,6 @@
 """Sparse coding of patches, max-pooled over a spatial pyramid, with linear SVMs.
 
-The kind of model behind the other baseline of table 1 (Lin et al., 2011, who average six): patches
+This is the kind of model behind table 1's other baseline (Lin et al., 2011, average six): patches
 are whitened, a dictionary is learned that reconstructs each from a few atoms, and an image is
 represented by the largest response to each atom in each cell of a pyramid (Yang et al., 2009;
 Coates & Ng, 2011).

@@ -1,4 +1,4 @@
-"""Accuracy for equal training time: `minialex.train` with its defaults and other methods."""
+"""Accuracy in equal training time: `minialex.train` with its defaults, and other methods."""
 
 import os
 import tempfile
@@ -24,11 +24,11 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Method:
-    """The accuracies of a method, one a seed, in 0 … 1 over the validation images."""
+    """The accuracies of a method, one per seed, in 0 … 1 over the validation images."""
 
     name: str
     accuracies: list[float]
-    minutes: float | None  # None: as long as it takes
+    minutes: float | None  # None: no limit
 
     def __str__(self) -> str:
         if len(self.accuracies) == 1:
@@ -59,14 +59,14 @@ def compare(
     """Train each method on `data` for `minutes` with each seed; evaluate its last weights.
 
     The methods are `minialex.train` with its defaults (with `initial` also from those weights), the
-    same network and a ResNet-18 of half width in PyTorch, and HOG with an SVM, which takes as long
-    as it takes. Needs PyTorch, scikit-image and scikit-learn.
+    same network and a ResNet-18 of half width in PyTorch, and HOG with an SVM, which has no time
+    limit. Needs PyTorch, scikit-image and scikit-learn.
     """
     pytorch.require()
     common.require("skimage", "sklearn")
     splits = open_data(data)
     if splits.val is None or not len(splits.val):
-        raise InputError(f"{data} has no validation images to compare methods by")
+        raise InputError(f"{data} has no validation images to compare methods on")
     classes = len(splits.train.class_names)
     model = models.get(default_network(splits.train), classes)
     recipe = model.recipe
@@ -120,7 +120,7 @@ def text(found: Comparison) -> str:
     """A table: a row for each method."""
     rows = [(m.name, str(m), "" if m.minutes is None else f"{m.minutes:g}") for m in found.methods]
     head = (
-        f"{found.data}: {found.classes} classes, {found.train:,} training images, judged on "
+        f"{found.data}: {found.classes} classes, {found.train:,} training images, evaluated on "
         f"{found.val:,} others"
     )
     return f"{head}\n{plain(('method', 'accuracy', 'minutes'), rows, '<>>')}"

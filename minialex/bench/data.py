@@ -25,8 +25,8 @@ _BATCH = 128
 
 @dataclass(frozen=True)
 class Rate:
-    """Medians; `per_core_second` is per second of CPU time of all threads, None if the work was
-    done in other processes."""
+    """Median rates; `per_core_second` is per second of CPU time of all threads, None if the work
+    was done in other processes."""
 
     what: str
     images_per_second: float
@@ -42,10 +42,10 @@ def rates(
     compare: bool = False,
     images: int = 2000,
 ) -> list[Rate]:
-    """Rates of reading resized images (the first `images` of an epoch), and of augmenting them too.
+    """Rates of reading resized images (the first `images` of an epoch), also with augmentation.
 
-    With `compare`, also that of torchvision-style code in a DataLoader with as many workers, from a
-    folder of files: Pillow, shorter side resized, centre crop. All take turns.
+    With `compare`, also the rate of torchvision-style code in a DataLoader with as many workers,
+    from a folder of files: Pillow, shorter side resized, centre crop. The variants take turns.
     """
     train, workers = open_data(data).train, workers or usable_cores()
     order = epoch_order(0, 0, len(train))[:images]

@@ -146,7 +146,7 @@ def _in_turns(b: Backend, what, ours, others, rounds: int, flops: float) -> Timi
 
 
 def _one(b: Backend, work: Callable[[], None], least: float = 0.05) -> float:
-    """Seconds of one call, the median of as many as fit into `least` seconds."""
+    """Seconds per call: the median of as many calls as fit into `least` seconds."""
     times: list[float] = []
     start = time.perf_counter()
     while not times or time.perf_counter() - start < least:

@@ -27,7 +27,7 @@ _SIZES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 
 @dataclass(frozen=True)
 class Pass:
-    """One direction of a layer: its time, its operations, and the bytes it cannot but move."""
+    """One direction of a layer: its time, its operations, and its minimum memory traffic."""
 
     seconds: float
     flops: float
@@ -36,7 +36,7 @@ class Pass:
 
 @dataclass(frozen=True)
 class Row:
-    """A layer's passes: None where it is fused with the layer above, or was not run."""
+    """A layer's passes: None if it is fused with the layer above, or was not run."""
 
     name: str
     kind: str
@@ -63,11 +63,11 @@ class Run:
         return self._step(self.state, self.labels, Rates(rate, rate, 0.0))
 
     def infer(self) -> None:
-        """The scores of the batch, brought to the host."""
+        """The scores of the batch, copied to the host."""
         self.devices.infer(self.state.params, self.input, self.batch)
 
     def input(self, b: Backend, first: int, end: int):
-        """Those images on that device, where they stay: what is timed is the network."""
+        """The images on their device, where they stay, so that only the network is timed."""
         key = (id(b), first, end)
         if key not in self._placed:
             images = b.asarray(self.images[first:end])
@@ -76,7 +76,7 @@ class Run:
 
 
 class _Resident(Tensors):
-    """Batches of labels alone; the images are on the devices."""
+    """Batches of labels only; the images are on the devices."""
 
     def __init__(self, input: Inputs):
         super().__init__()
@@ -92,7 +92,7 @@ class _Resident(Tensors):
 def by_stage(run: Run, rounds: int, training: bool = True) -> list[Row]:
     """Medians over `rounds` passes on one device, each stage waited for before the next starts.
 
-    A row a layer; a stage's numbers stand in the row of its first.
+    One row per layer; a fused stage's numbers are in the row of its first layer.
     """
     network = run.model.network
     if len(run.devices.backends) > 1:
@@ -120,7 +120,7 @@ def by_stage(run: Run, rounds: int, training: bool = True) -> list[Row]:
 
 @contextmanager
 def _lap(b: Backend, seconds: list[float]) -> Iterator[None]:
-    """Append what the block takes, the device's work included."""
+    """Append the seconds that the block takes, including the device's work."""
     b.synchronize()
     start = time.perf_counter()
     yield

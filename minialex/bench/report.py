@@ -1,4 +1,4 @@
-"""The output of `minialex bench`: a table of layers, totals, and another program's."""
+"""The output of `minialex bench`: a table of layers, totals, and another program's times."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The roofline: the least time of a layer, from the measured rates of compute and of memory."""
+"""The roofline: the minimum time of a layer, from measured compute and memory rates."""
 
 import time
 from collections.abc import Callable
@@ -18,7 +18,7 @@ class Roofline:
     bytes: float
 
     def least_seconds(self, flops: float, moved: float) -> float:
-        """The least time for `flops` operations and `moved` bytes, which overlap perfectly."""
+        """The minimum time for `flops` operations and `moved` bytes, overlapping perfectly."""
         return max(flops / self.flops, moved / self.bytes)
 
 

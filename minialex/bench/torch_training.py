@@ -1,7 +1,7 @@
 """Networks in PyTorch, trained from scratch on photographs for a given time.
 
-What a user of PyTorch would write: the images in memory, SGD with Nesterov's momentum, a cosine
-after a warm-up, random crops of any scale, mirrored, with other brightness and contrast.
+Written as a PyTorch user would: images in memory, SGD with Nesterov momentum, a cosine schedule
+after a warm-up, random crops at random scales, mirroring, and changes in brightness and contrast.
 """
 
 import time
@@ -100,7 +100,7 @@ def accuracy_after(
     threads: int | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[float, int]:
-    """Train `network` (N C H W -> scores) for so long by `clock`, in seconds.
+    """Train `network` (N C H W -> scores) for a number of seconds by `clock`.
 
     -> accuracy of the centre crops of `val` in 0 … 1, and the number of updates.
     """
@@ -148,14 +148,14 @@ def _per_channel(values: np.ndarray) -> Any:
 
 
 def _share(spent: float) -> float:
-    """Of the learning rate, when this share of the time is spent."""
+    """The factor on the learning rate after this share of the time."""
     if spent < _WARMUP:
         return (0.05 + spent) / (0.05 + _WARMUP)
     return 0.5 * (1 + float(np.cos(np.pi * (spent - _WARMUP) / (1 - _WARMUP))))
 
 
 def _augmented(pixels: Any, crop: int, generator: Any, normal: tuple[Any, Any]) -> Any:
-    """Crops of 35 to 100 % of the area, with sides as 3:4 to 4:3, mirrored, in other light."""
+    """Crops of 35 to 100% of the area, sides of 3:4 to 4:3, mirrored, with changed light."""
     import torch
     from torch.nn import functional
 

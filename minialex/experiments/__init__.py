@@ -2,7 +2,7 @@
 
 An experiment is a module of `paper/` whose `run(context)` trains and evaluates through
 `context.train(...)` and `context.cached(...)`, so that nothing is computed twice, and returns a
-`Section`. Results are kept in folders under OUT/cells; the report is made from these alone.
+`Section`. Results are stored in folders under OUT/cells; the report is made from these alone.
 """
 
 from minialex.experiments.context import Context

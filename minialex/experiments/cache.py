@@ -1,4 +1,4 @@
-"""Results on disk, one folder each, looked up by the settings that produced them.
+"""Results on disk, one folder for each, looked up by the settings that produced them.
 
 OUT/cells/NAME-HASH/cell.json   settings, result and seconds; written once the result is complete
 OUT/cells/NAME-HASH/run/        the run folder, if the result is a training run

@@ -23,8 +23,8 @@ K = TypeVar("K", bound=Hashable)
 class Context(Scaled):
     """The argument of an experiment's `run`; with `report_only` it reads results and computes none.
 
-    `not_run` counts the results that a report went without, `not_installed` names the packages
-    that were missing, and `seconds` adds up the time its results took, whenever they were computed.
+    `not_run` counts the results missing from a report, `not_installed` names the missing packages,
+    and `seconds` adds up the time that its results took, whenever they were computed.
     """
 
     out: Path
@@ -37,7 +37,7 @@ class Context(Scaled):
     _counted: set[Path] = field(default_factory=set)
 
     def entry(self, name: str, settings: dict[str, Any]) -> CachedResult:
-        """Where the result of these settings is kept."""
+        """Where the result of these settings is stored."""
         return CachedResult(self.out / "cells", name, settings)
 
     def cached(
@@ -139,7 +139,7 @@ class Context(Scaled):
     def by_seed(
         self, names: Iterable[K], seeds: Iterable[int], run: Callable[[K, int], T]
     ) -> dict[K, dict[int, T]]:
-        """{name: {seed: run(name, seed)}}, every name with one seed before the next seed.
+        """{name: {seed: run(name, seed)}}, running every name with one seed before the next seed.
 
         Runs that diverged or, in a report, have not been run are left out.
         """
@@ -153,7 +153,7 @@ class Context(Scaled):
         return results
 
     def attempt(self, run: Callable[..., T], *arguments: Any) -> T | None:
-        """`run(*arguments)`; None if it diverged, or if a report finds that it has not been run.
+        """`run(*arguments)`; None if it diverged or, in a report, has not been run.
 
         The latter is counted in `not_run`.
         """

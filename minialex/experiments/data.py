@@ -44,7 +44,7 @@ class Data:
         return Splits(keep(self.splits.train), keep(self.splits.val))
 
     def joined_with(self, other: "Data") -> "Data":
-        """The images and the classes of both."""
+        """The images and classes of both."""
         train = Joined(self.splits.train, other.splits.train)
         val = Joined(self.splits.val, other.splits.val)
         key = {
@@ -165,7 +165,7 @@ def balanced_subset(dataset: Dataset, count: int | None) -> Dataset:
 
 
 def balanced_indices(dataset: Dataset, count: int) -> np.ndarray:
-    """Sorted indices of `count` images, one class after the other in turn, always the same ones."""
+    """Sorted indices of `count` images, taken from the classes in turn; always the same ones."""
     labels = dataset.labels
     order = rng.permutation(0, rng.Stream.SPLIT, 1 << 20, len(labels))
     turn = np.empty(len(labels), np.int64)

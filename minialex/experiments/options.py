@@ -1,4 +1,4 @@
-"""The options of `minialex reproduce`, as an experiment sees them."""
+"""The options of `minialex reproduce` that an experiment gets."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ SCALES = ("tiny", "small", "full")
 
 @dataclass(frozen=True)
 class Options:
-    """Which data, at which scale, how often; results do not depend on `device`."""
+    """The data, the scale and the repetitions; results do not depend on `device`."""
 
     data: tuple[str, ...] = ()
     scale: str = "small"
@@ -29,7 +29,7 @@ class Options:
                 raise InputError(f"{name} is {value}: it must be at least 1")
 
     def to_json(self) -> dict[str, Any]:
-        """The options as reproduce.json keeps them."""
+        """The options as stored in reproduce.json."""
         return {
             "data": list(self.data),
             "scale": self.scale,

@@ -33,7 +33,7 @@ class Difference(Measured):
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """95 % confidence interval of the mean (paired t-test); None with one seed."""
+        """95% confidence interval of the mean (paired t-test); None with one seed."""
         if self.std is None:
             return None
         if self.std < 1e-9:  # rounding alone: the t statistic would be 0/0 or meaningless
@@ -45,7 +45,7 @@ class Difference(Measured):
         return float(low), float(high)
 
     def text(self, digits: int = 1) -> str:
-        """mean [95 % confidence interval]"""
+        """mean [95% confidence interval]"""
         text = f"{self.mean:+.{digits}f}"
         if self.interval is None:
             return text

@@ -21,7 +21,7 @@ class Published:
     top5: float | None = None
     value: float | None = None
     top5_test: float | None = None
-    bound: str = ""  # "about" or "more than", where the paper says so
+    bound: str = ""  # "about" or "more than", if the paper says so
 
 
 _VAL = "ILSVRC-2012 validation, ten crops"
@@ -34,7 +34,7 @@ _TWO_STREAM = "Simonyan and Zisserman (2014), UCF-101, mean of three splits"
 PUBLISHED: dict[str, Published] = {
     # section 3.1
     "relu": Published(
-        "epochs to 25 % training error, tanh divided by ReLU",
+        "epochs to 25% training error, tanh divided by ReLU",
         "CIFAR-10, four layers, no regularisation",
         _S + "3.1, figure 1",
         value=6.0,
@@ -81,14 +81,14 @@ PUBLISHED: dict[str, Published] = {
 
 
 def top1(key: str) -> float:
-    """The published top-1 error or difference, where there is one."""
+    """The published top-1 error or difference, if there is one."""
     value = PUBLISHED[key].top1
     assert value is not None, key
     return value
 
 
 def change(before: str, after: str) -> str:
-    """The step from one published top-1 error to another, as "-1.5, from 39.0 to 37.5"."""
+    """The change from one published top-1 error to another, as "-1.5, from 39.0 to 37.5"."""
     a, b = top1(before), top1(after)
     return f"{b - a:+.1f}, from {a} to {b}"
 

@@ -1,7 +1,7 @@
 """The experiments: the modules of minialex.experiments.paper, and those that users plug in.
 
 Each has TITLE, ORDER (its position in the report) and `run(context) -> Section`. A new module with
-these is a new experiment; so is a file of a user's own, `minialex reproduce my.py`.
+these is a new experiment; so is a user's own file, `minialex reproduce my.py`.
 """
 
 import importlib
@@ -42,9 +42,9 @@ _registered: dict[str, Experiment] = {}
 
 
 def register(name: str, module: ModuleType) -> None:
-    """Make a module with TITLE and `run(context) -> Section` the experiment called `name`.
+    """Register a module with TITLE and `run(context) -> Section` as the experiment `name`.
 
-    A package offers one by an entry point of the group "minialex.experiments".
+    A package can provide one through an entry point of the group "minialex.experiments".
     """
     if name in _built_in():
         raise InputError(f"the experiment name {name!r} is taken: choose another name")

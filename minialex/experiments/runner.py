@@ -20,7 +20,7 @@ _FILE = "reproduce.json"
 
 @dataclass(frozen=True)
 class Chapter:
-    """One experiment in the report: its section, its options, and what it is still lacking."""
+    """One experiment in the report: its section, its options, and what is still missing."""
 
     experiment: Experiment
     section: Section
@@ -64,7 +64,7 @@ def report(out: Path, log: Callable[[str], None] = print) -> Path:
     known = _load_options(out)
     if not known:
         raise InputError(
-            f"{out} holds no {_FILE}, so there is nothing to report: "
+            f"{out} has no {_FILE}, so there is nothing to report: "
             f"run `minialex reproduce --out {out}` first"
         )
     chapters, experiments = [], registry.experiments()
@@ -101,7 +101,7 @@ def _load_options(out: Path) -> dict[str, Options]:
         }
     except (ValueError, TypeError, KeyError, AttributeError):
         raise InputError(
-            f"{path} is damaged: delete it and run again, finished results are kept"
+            f"{path} is damaged: delete it and run the command again; finished results are kept"
         ) from None
 
 

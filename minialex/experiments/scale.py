@@ -28,7 +28,7 @@ class Scaled:
         return self.options.epochs or self.pick(**by_scale)
 
     def seeds(self, **by_scale: int) -> range:
-        """As many seeds as --seeds says, else as many as for this scale (1, 3 and 1)."""
+        """The number of seeds: --seeds if it was given, else that of this scale (1, 3 and 1)."""
         return range(self.options.seeds or self.pick(**(by_scale or SEEDS)))
 
     def data(self, train: int | None, val: int | None, *, prefer: str = "photographs") -> Data:
@@ -62,7 +62,7 @@ class Scaled:
         }
 
     def long_training(self) -> dict[str, Any]:
-        """`network` with more epochs, where the small scale's few are too few to tell."""
+        """`network` with more epochs, for when the small scale's are too few to tell."""
         settings = self.network()
         return {**settings, "epochs": settings["epochs"] * self.pick(tiny=2, small=3, full=1)}
 

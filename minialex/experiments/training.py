@@ -55,13 +55,13 @@ class Run:
         return self.folder / "last.safetensors"
 
     def classifier(self) -> Classifier:
-        """The network after its last epoch, on the device that --backend and --devices name."""
+        """The network after its last epoch, on the device of --backend and --devices."""
         import minialex
 
         return minialex.load(self.weights, **self.context.options.device)
 
     def numpy_classifier(self) -> Classifier:
-        """The same on NumPy, for pictures: a report may be made on a machine without the GPU."""
+        """The same on NumPy, for pictures: the report may be made on a machine without a GPU."""
         import minialex
 
         return minialex.load(self.weights, "numpy")

@@ -24,7 +24,7 @@ class ClassResult:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95 % confidence interval of the accuracy."""
+        """The 95% confidence interval of the accuracy."""
         return accuracy_interval(self.right, self.images)
 
     def as_dict(self) -> dict[str, object]:

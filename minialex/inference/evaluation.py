@@ -16,7 +16,7 @@ FEW_CLASSES = 10  # with fewer, top-5 accuracy is meaningless
 
 
 def accuracy_interval(right: float, images: int) -> tuple[float, float]:
-    """The 95 % interval of an accuracy measured on `images` images (Wilson's score interval)."""
+    """The 95% interval of an accuracy measured on `images` images (Wilson's score interval)."""
     z2 = 1.959964**2
     share = right / images
     centre = share + z2 / (2 * images)
@@ -52,7 +52,7 @@ class Evaluation:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95 % confidence interval of the accuracy."""
+        """The 95% confidence interval of the accuracy."""
         return accuracy_interval(round(self.accuracy * self.images), self.images)
 
     def __str__(self) -> str:

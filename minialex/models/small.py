@@ -44,7 +44,7 @@ def cifar10(
 
     The paper does not specify this network; these are the sizes of the CIFAR-10 example in its
     authors' code: three convolutions and one dense layer. `response_norm` adds the normalisation of
-    the same authors' network with 11 % error after layers 1 and 2; `towers=2` keeps convolution 2
+    the same authors' network with 11% error after layers 1 and 2; `towers=2` keeps convolution 2
     within each half of the channels; `dropout` is applied to the dense layer's input.
     """
     norm = ResponseNorm(n=9, k=1.0, alpha=0.001 / 9, beta=0.75, groups=towers)

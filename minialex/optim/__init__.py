@@ -1,4 +1,4 @@
-"""Optimisers: the paper's SGD, and those of a user's own."""
+"""Optimisers: the paper's SGD, and users' own."""
 
 from collections.abc import Callable
 from typing import Any
@@ -31,20 +31,21 @@ PLUGINS: Registry[Callable[[Recipe], Optimizer]] = Registry(
 
 
 def register(name: str, optimizer: Any) -> None:
-    """Make `optimizer` the one called `name` in this process.
+    """Register `optimizer` under `name` in this process.
 
     It is a function (b, weight, gradient, slots, rate, decay, step) -> weight, slots, or a class
-    whose objects are called so; its attribute `slots` names the arrays of zeros that each
-    parameter starts with. A package offers one by an entry point of "minialex.optimizers".
+    whose objects can be called like that; its attribute `slots` names the arrays, initially zero,
+    that each parameter gets. A package can provide one through an entry point of the group
+    "minialex.optimizers".
     """
     PLUGINS.register(name, optimizer)
 
 
 def use(optimizer: Any) -> Any:
-    """The name of one given as a name, a function, FILE.py:NAME or package.module:NAME."""
+    """The name of an optimiser given by name, function, FILE.py:NAME or package.module:NAME."""
     return PLUGINS.use(optimizer)
 
 
 def get(name: str, recipe: Recipe) -> Optimizer:
-    """The optimiser called "sgd" or as it was registered, with a recipe's rates and decays."""
+    """The optimiser "sgd" or a registered one, with a recipe's rates and decays."""
     return PLUGINS.get(name)(recipe)

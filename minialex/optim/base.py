@@ -1,6 +1,6 @@
-"""Base class of the optimisers, the rates of a step, and what they ask of a backend.
+"""Base class of the optimisers, the learning rates of a step, and what they need of a backend.
 
-What an optimiser keeps from step to step is in slots: trees of arrays like the parameters, by name.
+An optimiser keeps its state in slots: named trees of arrays with the structure of the parameters.
 """
 
 from abc import ABC, abstractmethod
@@ -24,7 +24,7 @@ class Rates:
     layers: Mapping[str, float] = field(default_factory=dict)
 
     def of(self, layer: str, parameter: str) -> float:
-        """The rate of one parameter."""
+        """The learning rate of one parameter."""
         return self.bias if parameter == "bias" else self.layers.get(layer, self.weight)
 
     def scaled(self, factor: float) -> "Rates":
@@ -51,29 +51,29 @@ class Placed(Updatable, Protocol):
 
 @dataclass(frozen=True)
 class Optimizer(ABC):
-    """How gradients change parameters, with a recipe's rates and decays."""
+    """Updates parameters by gradients, with a recipe's rates and decays."""
 
     recipe: Recipe
 
     @property
     @abstractmethod
     def slots(self) -> tuple[str, ...]:
-        """The names of its slots, which are zeros at the start."""
+        """The names of its slots, which start at zero."""
 
     @property
     def compilable(self) -> bool:
-        """Whether a backend that compiles steps knows this update."""
+        """Whether a backend that compiles steps supports this update."""
         return False
 
     def start(self, b: Updatable, params: Tree) -> Slots:
-        """Slots of zeros."""
+        """New slots, filled with zeros."""
         return {slot: map_tree(b.zeros_like, params) for slot in self.slots}
 
     @abstractmethod
     def update(
         self, b: Placed, params: Tree, slots: Slots, grads: Tree, rates: Rates, step: int = 0
     ) -> None:
-        """One update, after `step` others; `params` and `slots` hold the new arrays afterwards."""
+        """One update, after `step` earlier ones; `params` and `slots` then hold the new arrays."""
 
     def rate(self, rates: Rates, layer: str, parameter: str) -> float:
         """The learning rate of one parameter."""
@@ -85,7 +85,7 @@ class Optimizer(ABC):
         return self.recipe.weight_decay * share * _own(self.recipe.layer_decays, layer, parameter)
 
     def penalty(self, b: Updatable, params: Tree) -> float:
-        """The L2 term that the decay is the gradient of: Σ (decay / 2) |w|²."""
+        """The L2 term whose gradient is the decay: Σ (decay / 2) |w|²."""
         return sum(
             0.5 * self.decay(layer, name) * b.sum_of_squares(value)
             for layer, name, value in leaves(params)
@@ -99,5 +99,5 @@ def _own(factors: Mapping[str, float], layer: str, parameter: str) -> float:
 
 
 def trained(params: Tree, grads: Tree) -> list[tuple[str, str]]:
-    """(layer, parameter) of all that have gradients: layers without any are frozen."""
+    """(layer, parameter) of all gradients; layers without any are frozen."""
     return [(layer, name) for layer, name, _ in leaves(params) if layer in grads]

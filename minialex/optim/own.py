@@ -1,4 +1,4 @@
-"""Optimisers of a user's own: functions of one array and its slots, and their checks."""
+"""Users' own optimisers: functions of one array and its slots, and their checks."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from minialex.utils.plugins import run
 
 @dataclass(frozen=True)
 class Own(Optimizer):
-    """An optimiser that a user plugged in, and where it is to be found.
+    """An optimiser that a user plugged in, and where it is defined.
 
-    function(b, weight, gradient, slots, rate, decay, step) -> weight, slots: of one array, with
-    the slots {name: array}, after `step` other updates. Its attribute `slots` names them.
+    function(b, weight, gradient, slots, rate, decay, step) -> weight, slots: for one array and its
+    slots {name: array}, after `step` earlier updates. Its attribute `slots` names the slots.
     """
 
     function: Callable[..., Any]
@@ -60,21 +60,21 @@ class Own(Optimizer):
         """(weight, array of each slot); InputError for anything else."""
         if not isinstance(found, tuple) or len(found) != 2 or not isinstance(found[1], dict):
             raise InputError(
-                f"the optimizer {self.source} gives {type(found).__name__}: it must give the "
+                f"the optimizer {self.source} returned {type(found).__name__}: it must return the "
                 "weight and its slots, {name: array}"
             )
         after, slots = found
         if set(slots) != set(self.slots):
             raise InputError(
-                f"the optimizer {self.source} gives the slots {sorted(slots)}: it has "
+                f"the optimizer {self.source} returned the slots {sorted(slots)}: it has "
                 f"{sorted(self.slots)}"
             )
         for name, array in {"the weight": after, **slots}.items():
             kind = getattr(array, "shape", ()), str(getattr(array, "dtype", type(array).__name__))
             if kind != (weight.shape, str(weight.dtype)):
                 raise InputError(
-                    f"the optimizer {self.source} gives {name} as {kind[1]} {kind[0]}: it must be "
-                    f"{weight.dtype} {weight.shape}"
+                    f"the optimizer {self.source} returned {name} as {kind[1]} {kind[0]}: it "
+                    f"must be {weight.dtype} {weight.shape}"
                 )
         return (after, *(slots[name] for name in self.slots))
 
@@ -88,7 +88,7 @@ _RESERVED = {"average", "preprocessing"}  # names of other arrays in the state's
 
 
 def plugged_in(given: Any, source: str) -> Callable[[Recipe], Optimizer]:
-    """What makes the optimiser that a user plugs in: a function, a class, or an object of one."""
+    """Wraps what a user plugs in: a function, a class, or an object of one."""
     if isinstance(given, type) and issubclass(given, Optimizer):
         return given
     function = run(f"the optimizer {source}", given) if isinstance(given, type) else given

@@ -10,10 +10,10 @@ VELOCITY = "velocity"
 
 @dataclass(frozen=True)
 class SGD(Optimizer):
-    """v <- momentum v - decay ε w - ε g; w <- w + v: the rate ε sits inside the velocity.
+    """v <- momentum v - decay ε w - ε g; w <- w + v: the learning rate ε is inside the velocity.
 
-    So after a drop of the rate the old velocity keeps its larger scale for some ten steps, unlike
-    in libraries that multiply the velocity by the rate.
+    After a drop of the rate, the old velocity therefore keeps its larger scale for about ten steps,
+    unlike in libraries that multiply the velocity by the rate.
     """
 
     @property

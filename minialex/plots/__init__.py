@@ -1,6 +1,6 @@
 """Figures by Matplotlib, without a display: each function writes one PNG, SVG or PDF file.
 
-`kernels` and `neighbors` need Pillow alone for PNG and PDF, where Matplotlib is not installed.
+Without Matplotlib, `kernels` and `neighbors` can write PNG and PDF with Pillow alone.
 
 The background is opaque white, so that a figure looks the same on a light and on a dark page.
 """

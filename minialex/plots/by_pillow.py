@@ -1,4 +1,4 @@
-"""Pictures of images where Matplotlib is not installed: Pillow's means, on white."""
+"""Pictures of images drawn by Pillow alone, on white, for use without Matplotlib."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LINE, GAP = 18, 4  # pixels of a line of text, and between pictures
 
 
 def matplotlib_missing() -> bool:
-    """Whether figures must do without Matplotlib."""
+    """Whether Matplotlib is missing."""
     return find_spec("matplotlib") is None
 
 

@@ -51,7 +51,7 @@ def learning_curves(
     """A line for each variant, the mean over its runs, and a band from minimum to maximum.
 
     `runs` maps a variant's name to the histories of its runs, one for each seed; `column` is one of
-    history.csv. Where runs end at different epochs, the line goes on with those that are left.
+    history.csv. If runs end at different epochs, the line continues with those that are left.
     """
     if column not in _COLUMNS:
         raise unknown("column", column, _COLUMNS)

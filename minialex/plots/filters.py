@@ -12,7 +12,7 @@ from minialex.plots.kernel_sheet import kernel_sheets
 if TYPE_CHECKING:
     from minialex.inference.classifier import Classifier
 
-_PIXELS = 96  # of a picture to the inch
+_PIXELS = 96  # per inch
 _MIN_WIDTH = 3.4  # inches, the width of the title above a tower
 
 

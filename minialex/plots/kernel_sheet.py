@@ -28,7 +28,7 @@ def kernel_sheets(
 def sheet(kernels: np.ndarray) -> np.ndarray:
     """Kernels (R, S, 3, K) on white, each scaled to its largest weight, grey where it is zero.
 
-    A weight is a square of several pixels, so that none is blurred where the picture is shown.
+    A weight is a square of several pixels, so that viewers do not blur it.
     """
     r, s, _, count = kernels.shape
     columns = min(COLUMNS, count)

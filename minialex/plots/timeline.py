@@ -1,4 +1,4 @@
-"""The best errors of the ImageNet challenge over the years."""
+"""The best errors in the ImageNet challenge over the years."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ def timeline(path: str | Path, results: Iterable[ChallengeResult]) -> Path:
     axes.barh(range(len(results)), [r.top5_error for r in results], color=colours)
     axes.set_yticks(range(len(results)), [f"{r.year}  {r.system}" for r in results])
     for y, r in enumerate(results):
-        axes.text(r.top5_error + 0.4, y, f"{r.top5_error:g} %", va="center", fontsize=9)
+        axes.text(r.top5_error + 0.4, y, f"{r.top5_error:g}%", va="center", fontsize=9)
     axes.invert_yaxis()
     axes.set(xlabel="top-5 error on the challenge's test images, %", xlim=(0, 33))
     axes.spines[["top", "right"]].set_visible(False)

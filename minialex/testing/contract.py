@@ -12,13 +12,13 @@ from minialex.backends.base import Backend
 from minialex.testing.problems import GENERIC, OPS, Problem, difference
 from minialex.testing.tolerance import require
 
-PROBLEMS = 6  # of each op and dtype
-# what the CUDA backend's compiled step alone calls
+PROBLEMS = 6  # for each op and dtype
+# called only by the CUDA backend's compiled step
 _OF_COMPILED_STEPS = {"keep_loss", "captured_updates", "refresh_params"}
 
 
 def check_backend(b: Backend) -> None:
-    """Raise AssertionError unless `b` has the contract's names and signatures, and right ops."""
+    """Raise AssertionError unless `b` has the contract's names and signatures, and correct ops."""
     check_names(b)
     check_signatures(type(b))
     for op in OPS:
@@ -54,7 +54,7 @@ def _arguments(method: Callable) -> list[tuple[str, object]]:
 
 
 def compare_op(b: Backend, op: str, dtype: str) -> tuple[bool, str]:
-    """An op on drawn problems, with inputs and sums in `dtype`, against the generic in float64."""
+    """Compare an op on random problems, computed in `dtype`, with the generic op in float64."""
     largest, tolerance = 0.0, 64 * float(np.finfo(dtype).eps)
     for case in range(PROBLEMS):
         found = OPS[op](Problem(b, case, dtype, dtype))

@@ -24,7 +24,7 @@ def check_layer(
     seed: int = 0,
     mode: Mode = MODE,
 ) -> float:
-    """Hold a layer's backward pass to central differences; returns the relative error.
+    """Compare a layer's backward pass with central differences; returns the relative error.
 
     Along directions v of the input (batch, *input_shape) and of each parameter, and with weights
     dy on the outputs, d/dt Σ dy · forward(at + t v) must be dx · v plus the same for the
@@ -65,14 +65,14 @@ def check_layer(
     scale = max(1.0, abs(numeric), float(np.sum(np.abs(up * dy))))
     require(
         abs(analytic - numeric) <= TOLERANCE * scale,
-        f"gradient of {layer} over {shape}: backward says {analytic:.10g}, "
-        f"differences say {numeric:.10g}",
+        f"gradient of {layer} over {shape}: backward gives {analytic:.10g}, "
+        f"differences give {numeric:.10g}",
     )
     return abs(analytic - numeric) / scale
 
 
 def grid(shape: Sequence[int], seed: int) -> np.ndarray:
-    """Numbers all different and none at zero, in random order: no kink, no tie, by construction."""
+    """Distinct nonzero numbers in random order: no kinks and no ties, by construction."""
     size = int(np.prod(shape))
     values = (np.arange(size) - size // 2 + 0.5) * (4.0 / max(size, 4))
     return np.random.default_rng(seed).permutation(values).reshape(shape)

@@ -1,8 +1,8 @@
 """Checks to run on the user's own machine: `minialex check`.
 
-Random numbers are the published ones; the gradient of each layer is the slope of its function; on
-each backend the ops, and training steps of a small network, give what the generic ops of
-`backends/generic/` give in float64. Seconds on a CPU, and without the project's tests.
+Random numbers are compared with published ones, each layer's gradients with central differences,
+and each backend's ops and training steps of a small network with the generic ops of
+`backends/generic/` in float64. Takes seconds on a CPU, and does not need the project's tests.
 """
 
 from collections.abc import Callable, Iterator
@@ -37,7 +37,7 @@ class CheckResult(NamedTuple):
 
 
 def run_checks(backend: str | Backend | None = None) -> Iterator[CheckResult]:
-    """Prove random numbers, gradients, ops and training steps; None is every backend there is.
+    """Check random numbers, gradients, ops and training steps; None: all available backends.
 
     Raises InputError for a named backend that is unknown or cannot run here.
     """
@@ -60,7 +60,7 @@ def run_checks(backend: str | Backend | None = None) -> Iterator[CheckResult]:
 
 
 def _short(layer: Layer) -> str:
-    """The layer without the settings that are the default ones or only say how it starts."""
+    """The layer without default settings, and without those of its initialisation."""
     said = [
         f"{f.name}={getattr(layer, f.name)!r}"
         for f in fields(cast(Any, layer))
@@ -70,7 +70,7 @@ def _short(layer: Layer) -> str:
 
 
 def _checked(name: str, check: Callable[..., tuple[bool, str]], *arguments: Any) -> CheckResult:
-    """What `check` finds; whatever it raises is a finding too, and the other checks go on."""
+    """The result of `check`; an exception is a failure, and the other checks continue."""
     try:
         return CheckResult(name, *check(*arguments))
     except Exception as error:
@@ -104,7 +104,7 @@ def philox() -> CheckResult:
 
 # ------------------------------------------------------------------------------------ gradients
 
-# Strides above the kernel, padding above half of it, H != W, alpha = 1: nothing hides a mistake.
+# Stride > kernel, padding > half of it, H != W, alpha = 1: so that no mistake stays hidden.
 LAYERS: tuple[tuple[Layer, tuple[int, ...]], ...] = (
     (layers.Conv2D(4, kernel=3, stride=2, pad=2, groups=2), (7, 6, 4)),
     (layers.Conv2D(3, kernel=2, stride=3, rounding="ceil"), (9, 6, 2)),
@@ -150,7 +150,7 @@ NETWORK = Network(
 
 
 def steps(b: Backend) -> tuple[bool, str]:
-    """Three SGD steps of a small network in float64: the same losses and weights as the generic."""
+    """Three SGD steps of a small network in float64, with the losses and weights of generic ops."""
     losses, params = _train(b)
     expected_losses, expected = _train(GENERIC)
     tolerance = 1024 * float(np.finfo("float64").eps)

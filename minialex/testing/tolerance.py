@@ -8,16 +8,16 @@ _UNIT = {"float64": 1e-14, "float32": 5e-6, "float16": 2e-3, "bfloat16": 1.6e-2}
 
 
 def exact(x: Any) -> np.ndarray:
-    """For the reference: NumPy's float32 scalars would round its sums."""
+    """An array as float64, for the reference: NumPy's float32 scalars would round its sums."""
     return np.asarray(x, np.float64)
 
 
 def assert_close(ours: Any, theirs: Any, dtype: str, reduction: int = 1, what: str = "") -> None:
-    """Raise AssertionError unless both have one shape and differ by rounding alone.
+    """Raise AssertionError unless both have the same shape and differ only by rounding.
 
     The limit is relative to the largest value; `reduction` is the length of the longest sum.
 
-    An array of ours must also be of `dtype`: a promotion to float64 would be close, and wrong.
+    An array of ours must also be of `dtype`: a promotion to float64 would be close, but wrong.
     """
     if isinstance(ours, np.ndarray):
         require(ours.dtype == dtype, f"{what}: {ours.dtype}, expected {dtype}")

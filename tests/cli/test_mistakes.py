@@ -160,7 +160,7 @@ from minialex.utils import checkpoint
         ("import photo.jpg --out in", "not a weight file of a supported program"),
         ("import runs/none --out in", "no file or folder runs/none"),
         ("import foreign.safetensors --out in", "is neither a minialex"),
-        ("import runs/tiny/best.safetensors --out in", "already a minialex weight file: use it as it is"),
+        ("import runs/tiny/best.safetensors --out in", "already a minialex weight file"),
         ("import foreign.safetensors", "required: --out"),
         ("trian", "unknown command 'trian': did you mean 'train'? choose from bench, "),
         ("", "required: COMMAND"),

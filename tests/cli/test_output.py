@@ -103,7 +103,7 @@ def test_check_prints_a_line_a_proof_and_fails_by_exit_code(command, monkeypatch
     code, output, _ = command("check --backend numpy")
     assert code == 1
     assert "FAILED  numpy: gradient of Dense" in output
-    assert "backward says" in output
+    assert "backward gives" in output
 
 
 def test_check_explains_a_folder(command, tmp_path):

@@ -246,7 +246,7 @@ def _no_data(net, of):
     ("change", "sentence"),
     [
         (lambda net, of: of["conv1"].update(type="Deconvolution"), "'conv1'.*'deconvolution'"),
-        (lambda net, of: of["conv2"].update(bottom=["pool1", "within"]), "'conv2'.*only layer chains"),
+        (lambda net, of: of["conv2"].update(bottom=["pool1", "within"]), "'conv2'.*only layer"),
         (lambda net, of: of["relu1"].update(relu_param={"negative_slope": 0.1}), "slope of 0.1"),
         (lambda net, of: of["conv1"]["convolution_param"].update(dilation=2), "dilation"),
         (lambda net, of: of["conv1"]["convolution_param"].update(kernel_size=[3, 5]), "differs"),

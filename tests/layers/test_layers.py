@@ -154,7 +154,7 @@ class _Shifted(layers.MaxPool):
     ids=lambda value: type(value).__name__,
 )
 def test_the_gradient_check_catches_a_planted_bug(broken, shape):
-    with pytest.raises(AssertionError, match="backward says"):
+    with pytest.raises(AssertionError, match="backward gives"):
         check_layer(broken, shape, b)
 
 

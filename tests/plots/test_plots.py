@@ -171,7 +171,7 @@ def test_another_kind_of_file_is_refused(tmp_path):
 
 @pytest.fixture
 def bare(monkeypatch):
-    """As where Matplotlib is not installed."""
+    """Acts as if Matplotlib were not installed."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)
 
 

@@ -121,7 +121,7 @@ def test_a_wrong_gradient_of_a_layer_is_found():
 
     passed, detail = self_test.gradient(GenericBackend("generic", host), Half(), (4,))
     assert not passed
-    assert "backward says" in detail
+    assert "backward gives" in detail
 
 
 def test_an_op_that_raises_or_changes_the_shape_is_a_finding():

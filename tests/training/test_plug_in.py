@@ -194,9 +194,15 @@ def test_the_builtin_networks_files_stay_as_they_were(tmp_path, monkeypatch):
         ("summary net.py:half", "the model 'net.py:half' failed: TypeError"),
         ("summary net.py:Recipe --classes 9", "is a Recipe: it must be a Network"),
         ("summary three.py:build --classes 4", "has 3 outputs, but the data 4 classes"),
-        ("train --data shapes:48 --schedule net.py:name", "the schedule .*net.py:name gives '8'"),
+        (
+            "train --data shapes:48 --schedule net.py:name",
+            "the schedule .*net.py:name returned '8'",
+        ),
         ("train --data shapes:48 --loss net.py:square", "did you mean 'squares'"),
-        ("train --data shapes:48 --optimizer net.py:no_state", "gives ndarray: it must give the w"),
+        (
+            "train --data shapes:48 --optimizer net.py:no_state",
+            "returned ndarray: it must return the w",
+        ),
         ("train --data shapes:48 --optimizer adam", "unknown optimizer 'adam'"),
         (
             "train --data shapes:48 --optimizer net.py:Adam --momentum 0.9",

@@ -1,6 +1,6 @@
 """Checks of whole programs on a CUDA device: tests, overfitting, compute-sanitizer, training.
 
-All but the training need a checkout of the repository, with its tests and examples.
+All but the training need a clone of the repository, with its tests and examples.
 """
 
 import os
@@ -79,7 +79,7 @@ def sanitizer(tool: str) -> dict[str, str]:
 
 
 def training(precision: str, plan: Plan) -> list[dict[str, Any]]:
-    """The history of a training on the photographs of `plan.data`."""
+    """The history of a training run on the photographs of `plan.data`."""
     assert plan.data is not None
     with tempfile.TemporaryDirectory() as folder:
         result = minialex.train(
@@ -101,7 +101,7 @@ def _run(
 ) -> subprocess.CompletedProcess[str]:
     """Run a command in the repository's root; FileNotFoundError if `needed` is not there."""
     if not (_ROOT / needed).exists():
-        raise FileNotFoundError(f"{needed} is missing: run this in a checkout of the repository")
+        raise FileNotFoundError(f"{needed} is missing: run this in a clone of the repository")
     return subprocess.run(
         command,
         cwd=_ROOT,

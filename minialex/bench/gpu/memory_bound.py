@@ -19,10 +19,10 @@ _ARGMAX = 2  # bytes of a maximum's tap
 
 
 def memory_bound(precision: str, measured: dict[str, float], plan: Plan) -> list[dict[str, Any]]:
-    """Each by itself: the bytes that it cannot but move, its time, its share of the copy's rate.
+    """Each kernel by itself: its minimum memory traffic, its time, its share of the copy's rate.
 
-    Some of them a step does on the way of others: dropout after a dense layer with its bias, and in
-    half precision most biases' gradients with the weights'.
+    A training step fuses some of them with others: dropout after a dense layer with its bias, and
+    in half precision most biases' gradients with the weights'.
     """
     b: Any = backends.get("cupy", 0, precision)
     rows = []
@@ -56,7 +56,7 @@ def _listed(b: Any, plan: Plan) -> Iterator[tuple[str, int, Run]]:
     mean, shift = (b.asarray(np.zeros(s), "float32") for s in ((size, size, 3), (n, 3)))
     view = (crop, mean, (-1, -1), shift, 1.0, kind)
     x = b.crops_at(images, corners, *view)
-    # What else they write, zeros of a fourth channel, is not counted
+    # The zeros that they write to a fourth channel are not counted
     cut = partial(b.crops_at, images, corners, *view, input_channels(b, network, "float32"))
     yield "crops", x.nbytes + x.size, cut
     for stage in network.stages(training=True):  # those without weights

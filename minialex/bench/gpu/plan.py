@@ -1,4 +1,4 @@
-"""The suite's sizes, its clock, and the measured rates that make its roofline."""
+"""The suite's sizes and its clock, and the measured rates of its roofline."""
 
 import statistics
 import time
@@ -15,7 +15,7 @@ Run = Callable[[], Any]
 
 @dataclass(frozen=True)
 class Plan:
-    """What is timed; the defaults are the full suite, tests use less."""
+    """What is timed; the defaults are the full suite, tests use smaller ones."""
 
     model: str = "alexnet"
     precisions: tuple[str, ...] = ("tf32", "bf16")
@@ -29,7 +29,7 @@ class Plan:
     copy_bytes: int = 4 << 30
     packed: int = 2048  # images of the packed data set for end-to-end training
     views: tuple[int, ...] = (1, 128, 1024)  # batch sizes of inference
-    budget: float = 540.0  # seconds after which no further part is started
+    budget: float = 540.0  # seconds after which no further part starts
     checks: bool = False  # also the GPU tests, overfitting, compute-sanitizer
     data: str | None = None  # photographs to train alexnet-64 on
     train_model: str = "alexnet-64"
@@ -79,7 +79,7 @@ def timed(
 
 
 def on_device(b: Any, runs: dict[str, Run], plan: Plan) -> dict[str, float]:
-    """As `timed`, without the host's share: each run is repeated within one captured graph."""
+    """Like `timed`, but without the host's time: each run is repeated in one captured graph."""
     if b.compile(None) is None:  # it cannot capture
         return timed(b, runs, plan)
     from minialex.backends.cuda.graph import Recording

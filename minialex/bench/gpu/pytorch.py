@@ -86,7 +86,7 @@ def _made(torch: Any, model: str, precision: str, batch: int, options: dict, dev
     labels = torch.arange(batch, device=device) % found.network.classes
 
     def context() -> Any:
-        # without its cache of converted weights, which a captured graph must not rely on
+        # without autocast's weight cache, which a captured graph must not rely on
         return torch.autocast(device, kind, enabled=kind is not None, cache_enabled=False)
 
     return network, x, labels, context
@@ -125,7 +125,7 @@ def _graph(torch: Any, work: Run) -> Run:
     """`work` as one graph launch; its inputs and outputs must stay in place."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):  # PyTorch's manual: some runs before the capture
+    with torch.cuda.stream(side):  # PyTorch's manual asks for warm-up runs before the capture
         for _ in range(3):
             work()
     torch.cuda.current_stream().wait_stream(side)

@@ -18,9 +18,9 @@ from minialex.parallel import DeviceConfig, Devices, SingleDevice
 def steps(precision: str, batch: int, plan: Plan, wgmma: bool = False) -> list[dict[str, Any]]:
     """Images per second of training steps on a batch that is already on the device.
 
-    "whole" steps begin with its bytes, and augment them; all others, PyTorch's too, begin with the
-    network's input. With `wgmma`, convolutions by it too. All hold their memory at once, so large
-    batches are left to the fastest.
+    "whole" steps start from image bytes and augment them; all others, including PyTorch's, start
+    from the network's input. `wgmma` adds steps with its convolutions. All keep their memory at the
+    same time, so large batches are timed with the fastest steps only.
     """
     b: Any = backends.get("cupy", 0, precision)
     whole = Whole(plan.model, b, batch)
@@ -134,7 +134,7 @@ class Resident:
 
 
 def captured(model: str, b: Any, batch: int) -> Run:
-    """The same step as one CUDA graph, with a working copy that the update writes."""
+    """The same step as one CUDA graph, with a half-precision copy that the update writes."""
     from minialex.backends.cuda.graph import Recording, Ring
 
     r = Resident(model, _on(models.get(model).network, b), batch)

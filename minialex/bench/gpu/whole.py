@@ -1,4 +1,4 @@
-"""The captured step as training runs it: from a batch's bytes to new parameters."""
+"""The captured step as in training: from a batch's bytes to new parameters."""
 
 import tempfile
 import time
@@ -19,11 +19,11 @@ from minialex.parallel import SingleDevice
 from minialex.training.feed import Photographs
 from minialex.training.step import TrainStep
 
-_RATES = Rates(1e-4, 1e-4, 0.1)  # so low that the loss of drawn labels stays finite
+_RATES = Rates(1e-4, 1e-4, 0.1)  # so low that the loss on random labels stays finite
 
 
 class Whole:
-    """Steps over one batch of drawn bytes."""
+    """Steps on one batch of random bytes."""
 
     def __init__(self, model: str, b: Any, batch: int):
         found = models.get(model)
@@ -44,13 +44,13 @@ class Whole:
         self._batch = Batch(images, numbers % classes, numbers, numbers, batch)
 
     def fed(self, batch: Batch | None = None) -> None:
-        """One step on bytes of the host."""
+        """One step on bytes on the host."""
         self._step.start(self.state, self._batch if batch is None else batch, _RATES)
         for _ in self._step.finished():
             pass
 
     def resident(self) -> None:
-        """One step on the bytes that are there."""
+        """One step on the bytes already on the device."""
         if self.state.step == 0:
             self.fed()
         self._step.replay()
@@ -64,7 +64,7 @@ class Whole:
 def end_to_end(precision: str, batch: int, plan: Plan) -> dict[str, float]:
     """Training from a packed set in the page cache, compared with a batch on the device.
 
-    The set is made of drawn images, few enough to be read several times over.
+    The set consists of drawn images, few enough to be read several times.
     """
     b: Any = backends.get("cupy", 0, precision)
     size = models.get(plan.model).recipe.resize
@@ -95,7 +95,7 @@ def end_to_end(precision: str, batch: int, plan: Plan) -> dict[str, float]:
 
 
 def _bus(b: Any, plan: Plan) -> dict[str, float]:
-    """Bytes a second from pinned memory to the device, and into pinned memory by one thread."""
+    """Bytes per second from pinned memory to the device, and into pinned memory by one thread."""
     from minialex.backends.cuda.device import library
 
     size = min(plan.copy_bytes, 1 << 28)

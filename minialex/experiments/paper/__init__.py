@@ -1,1 +1,1 @@
-"""The paper's experiments, one a module: TITLE, ORDER and run(context) -> Section."""
+"""The paper's experiments, one per module: TITLE, ORDER and run(context) -> Section."""

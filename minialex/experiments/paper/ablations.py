@@ -5,8 +5,8 @@
 Each variant is trained with every seed and compared with the whole network of the same seed. At
 the small scale each is trained with several learning rates, and the one with the lowest validation
 loss, averaged over the seeds, counts: a single rate would favour the network it was chosen for.
-Dropout is there to prevent overfitting, so it is also removed from a training three times as long.
-Sections 3.2 to 3.4, 4 and 7 of the paper.
+Dropout is meant to prevent overfitting, so it is also removed from a training run three times as
+long. Sections 3.2 to 3.4, 4 and 7 of the paper.
 """
 
 from collections.abc import Mapping
@@ -48,7 +48,7 @@ VARIANTS: Variants = {
     **{f"without convolution {i}": ("depth", {"without": f"conv{i}"}) for i in range(1, 6)},
 }
 
-# In a longer training, at the usual learning rate; pictures.py shares the first of them.
+# In a longer training run, at the usual learning rate; pictures.py shares the first of them.
 LONGER = "trained longer"
 VARIANTS_LONGER: Variants = {
     LONGER: (None, {}),
@@ -177,7 +177,7 @@ def report(
         figures=[
             Figure(
                 "differences",
-                "Difference in top-1 error from the whole network: mean over seeds (dot), 95 % "
+                "Difference in top-1 error from the whole network: mean over seeds (dot), 95% "
                 "interval (bar) and published difference (cross).",
                 "A dot with an interval for each variant, beside a line at zero difference.",
                 lambda figure: draw(figure, differences),

@@ -2,8 +2,8 @@
 
     minialex reproduce baselines --data imagenette
 
-Needs `pip install 'minialex[baselines]'`. The network on the same images is that of ablations.py;
-what has been trained there is not trained again.
+Needs `pip install 'minialex[baselines]'`. The network on the same images is that of ablations.py,
+whose training runs are reused.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ Outcome = tuple[float, float, str]  # top-1 and top-5 error in percent, the meth
 def run(context: Context) -> Section:
     """Evaluate the baselines and the network on the same validation images, with every seed."""
     data = context.photographs()
-    # Feature vectors and SVMs are held in memory: too much for a million images.
+    # Feature vectors and SVMs are kept in memory: too much for a million images.
     train_data = data if context.options.scale != "full" else context.data(50_000, None)
     fisher: dict[str, Any] = context.pick(
         tiny={"size": 64, "step": 16, "gaussians": 4, "components": 16, "sample": 1000},
@@ -73,7 +73,7 @@ def run(context: Context) -> Section:
     def one(name: str, seed: int) -> Outcome:
         if name in METHODS:
             return baseline(name, seed)
-        if name == LONGER:  # the baselines have all the time they need, too
+        if name == LONGER:  # the baselines also have all the time they need
             run = context.train("trained longer", data, seed=seed, **context.long_training())
         else:
             run = context.train("the whole network", data, seed=seed, **context.network())
@@ -120,7 +120,7 @@ def report(lines: Sequence[str], outcomes: Mapping[str, Mapping[int, Outcome]]) 
 
 
 def winner(name: str, difference: Difference) -> str:
-    """Which of the two is better here, by the interval alone."""
+    """Which of the two is better here, judging by the interval alone."""
     if not difference.sign:
         return difference.verdict()
     if difference.sign > 0:

@@ -2,10 +2,10 @@
 
     minialex reproduce pictures --data imagenette
 
-Beside the pictures two measurements: do the towers specialise, one in colours and one in none, more
-than the halves of a network that is not split? And are the nearest images by the last hidden layer
-of the query's class? The networks are those of ablations.py and baselines.py, and one with a single
-tower.
+Besides the pictures, it measures two things: whether the towers specialise, one in colour and one
+in none, more than the halves of a network that is not split; and how many of the nearest images by
+the last hidden layer are of the query's class. The networks are those of ablations.py and
+baselines.py, and one with a single tower.
 """
 
 from collections.abc import Mapping
@@ -45,7 +45,7 @@ Coloured = tuple[Run, tuple[float, float, float]]
 
 
 def run(context: Context) -> Section:
-    """Measure the kernels of every network, and show what one of them makes of images."""
+    """Measure the kernels of every network, and show the predictions of one."""
     data = context.photographs()
     full = context.options.scale == "full"
     names = [name for name in NETWORKS if not full or name not in (LONGER, SINGLE)]
@@ -131,7 +131,7 @@ def report(
     searched: Dataset,
     queries: Dataset,
 ) -> Section:
-    """The colours by tower, the pictures, and what both say."""
+    """The colours by tower, the pictures, and the findings from both."""
     rows: list[tuple[Value, ...]] = []
     findings: list[str] = []
     pictures: list[Picture] = []
@@ -154,8 +154,8 @@ def report(
         same = {by: result[by]["same"] for by in ("features", "pixels")}
         chance = 100 / len(data.splits.train.class_ids)
         findings.append(
-            f"Of the {NEAREST} nearest images, {same['features']:.0f} % by the last hidden layer "
-            f"and {same['pixels']:.0f} % by pixels are of the query's class (chance: {chance:.0f} "
+            f"Of the {NEAREST} nearest images, {same['features']:.0f}% by the last hidden layer "
+            f"and {same['pixels']:.0f}% by pixels are of the query's class (chance: {chance:.0f} "
             f"%; {len(queries):,} queries among {len(searched):,} training images)."
         )
         pictures.append(labels_of(run, data))
@@ -165,14 +165,14 @@ def report(
             "timeline",
             "The challenge's best top-5 errors as published: the paper's tables 1 and 2, and VGG's "
             "text.",
-            "Bars from 28.2 % in 2010 down to 7.3 % in 2014, networks in another colour.",
+            "Bars from 28.2% in 2010 down to 7.3% in 2014, networks in another colour.",
             lambda path: plots.timeline(path, CHALLENGE),
         )
     )
     caption = (
-        "Colourfulness: share of a kernel's energy off the grey axis (random noise: 67 %). The "
+        "Colourfulness: share of a kernel's energy off the grey axis (random noise: 67%). The "
         "less colourful tower, or half of a single tower, comes first. Separation: how often a "
-        "kernel of one is more colourful than one of the other (50 %: no difference)."
+        "kernel of one is more colourful than one of the other (50%: no difference)."
     )
     columns = (
         *("network", "median colourfulness, less colourful tower, %", "the other, %"),

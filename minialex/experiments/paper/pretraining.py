@@ -2,8 +2,8 @@
 
     minialex reproduce pretraining --data imagenette --pretrain clothing
 
-The larger data set is the data joined with what --pretrain names, just as ImageNet's Fall 2011
-release contains the challenge's classes. The networks without a star are those of tables.py.
+The larger data set is the data joined with that of --pretrain, just as ImageNet's Fall 2011 release
+contains the challenge's classes. The networks without a star are those of tables.py.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ def run(context: Context) -> Section:
     data = context.photographs()
     larger = context.pretraining_data(data)
     if larger is None:
-        return Section(findings=["Not run: give a data set with more classes with --pretrain."])
+        return Section(findings=["Not run: give a data set with more classes (--pretrain)."])
     plain = context.network()
     model = context.pick(tiny="alexnet-64-six", small="alexnet-64-six", full="alexnet-six")
     six = {**plain, "model": model}

@@ -1,4 +1,4 @@
-"""ReLU and tanh: epochs to 25 % training error (section 3.1, figure 1).
+"""ReLU and tanh: epochs to 25% training error (section 3.1, figure 1).
 
     minialex reproduce relu-and-tanh --data cifar-10-batches-bin
 
@@ -137,7 +137,7 @@ def report(
     return Section(
         setting=[
             data.line,
-            "cifar10, 32 x 32, RGB minus pixel mean; no weight decay, dropout, mirroring or colour "
+            "cifar10, 32 x 32, minus mean image; no weight decay, dropout, mirroring or colour "
             "augmentation; training error after each epoch",
         ],
         findings=[ratio_finding(ratio, taken, published)],

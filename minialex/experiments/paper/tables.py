@@ -2,9 +2,9 @@
 
     minialex reproduce tables --data imagenette
 
-The networks are those of ablations.py, with more seeds; what has been trained there is not trained
-again. The weights of the weighted ensemble are fitted on half of the validation images, and both
-ensembles are evaluated on the other half.
+The networks are those of ablations.py, whose training runs are reused, with more seeds. The weights
+of the weighted ensemble are fitted on half of the validation images, and both ensembles are
+evaluated on the other half.
 """
 
 from collections.abc import Mapping

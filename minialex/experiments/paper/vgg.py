@@ -98,7 +98,7 @@ def run(context: Context) -> Section:
 
 
 def report(data: Data, epochs: int, outcomes: Mapping[str, Mapping[int, Outcome]]) -> Section:
-    """The parameter counts, what became of each initialisation, and the losses by epoch."""
+    """The parameter counts, the outcome of each initialisation, and the losses by epoch."""
     chance = math.log(len(data.splits.train.class_ids))
     rows: list[tuple[Value, ...]] = []
     findings = []

@@ -28,7 +28,7 @@ def write(out: Path, chapters: "Sequence[Chapter]") -> Path:
     from markupsafe import Markup, escape
 
     def cell(value: Value, digits: int) -> Markup:
-        """A mean with its deviation, and an interval, each stay on one line."""
+        """Keep a mean with its deviation, and an interval, on one line."""
         shown = str(escape(text.value_text(value, digits)))
         if isinstance(value, Measured):
             shown = shown.replace(" ± ", "&nbsp;±&nbsp;").replace(", ", ",&nbsp;")
@@ -39,7 +39,7 @@ def write(out: Path, chapters: "Sequence[Chapter]") -> Path:
         if isinstance(figure, Figure):
             svg = draw(figure, png)
             if not figure.raster:
-                return Markup(svg)  # our own drawing, its texts escaped by Matplotlib
+                return Markup(svg)  # our own drawing, whose text Matplotlib escapes
         else:
             figure.make(png)
         data = base64.b64encode(png.read_bytes()).decode()

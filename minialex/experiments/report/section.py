@@ -28,8 +28,8 @@ class Table:
 class Figure:
     """A diagram: `draw` fills a Matplotlib figure of `size` inches.
 
-    `alt` describes it for readers who cannot see it. With `raster` the page has it as PNG instead
-    of SVG.
+    `alt` describes it for readers who cannot see it. With `raster` the page uses PNG instead of
+    SVG.
     """
 
     name: str  # of the PNG file

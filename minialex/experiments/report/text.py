@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     from minialex.experiments.runner import Chapter
 
 _SCALES = {
-    "tiny": "Scale: tiny, a test run. The numbers only show that the programs work.",
+    "tiny": "Scale: tiny, a test run. The numbers only show that everything runs.",
     "small": "Scale: small. Fewer images, smaller networks and fewer epochs than in the paper, so "
     "compare only the direction of a difference with the published one.",
     "full": "Scale: full, with the paper's networks and epochs.",
 }
 STATISTICS = (
-    "± is the standard deviation over seeds. Differences are paired by seed, with 95 % t-intervals "
+    "± is the standard deviation over seeds. Differences are paired by seed, with 95% t-intervals "
     "in brackets. All results are from the last epoch."
 )
 
@@ -44,7 +44,7 @@ def value_text(value: Value, digits: int = 1) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds, minutes or hours, whichever suits."""
+    """A time in seconds, minutes or hours, whichever fits."""
     if seconds < 120:
         return f"{seconds:.0f} seconds"
     return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"

@@ -1,7 +1,7 @@
-"""Random problems for every op of a backend: a file an op family, as in `backends/generic/`.
+"""Random problems for every op of a backend: one file per op family, as in `backends/generic/`.
 
-Each public function there is an op: from a `Problem` to the op's results. Run on two backends with
-the same case number it computes the same thing twice.
+Each public function there is an op: from a `Problem` to the op's results. On two backends, the same
+case number gives the same problem.
 """
 
 import inspect

@@ -1,4 +1,4 @@
-"""Dropout, its mask, and with the dense layer and ReLU before it."""
+"""Dropout, its mask, and dropout fused with the dense layer and ReLU before it."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ def dropout_mask(p: Problem) -> tuple:
 
 
 def _dropped(p: Problem) -> tuple:
-    """Of some of a layer's channels."""
+    """Dropout of some of a layer's channels."""
     c = p.integer(1, 9)
     x, first = p.normal((p.integer(1, 3), p.integer(1, 4), c)), p.integer(0, 9)
     draw = (p.integer(0, 2**31), p.integer(0, 20), 3, p.integer(0, 9), first, first + c + p.case)

@@ -26,7 +26,7 @@ def average_pool_gradient(p: Problem) -> tuple:
 
 
 def _counted(p: Problem, geometry: tuple) -> Pads:
-    """Each pad in part or whole."""
+    """Each pad partly or fully."""
     (top, bottom), (left, right) = geometry[-1]
     rows = (p.integer(0, top), p.integer(0, bottom))
     return rows, (p.integer(0, left), p.integer(0, right))

@@ -1,4 +1,4 @@
-"""The sizes and numbers of a random problem, and the difference of two answers."""
+"""The sizes and numbers of a random problem, and the difference between two answers."""
 
 from collections.abc import Sequence
 from math import prod
@@ -16,10 +16,10 @@ GENERIC = GenericBackend("generic", host)
 
 
 class Problem:
-    """Random sizes and numbers that depend on the case number and the order of the calls alone.
+    """Random sizes and numbers that depend only on the case number and the order of the calls.
 
-    Numbers are rounded to `dtype` and handed to backend `b` as `compute`: so a float32 answer can
-    be held to the float64 answer for the very same inputs.
+    Numbers are rounded to `dtype` and given to backend `b` as `compute`, so that a float32 answer
+    can be compared with the float64 answer for the same inputs.
     """
 
     def __init__(self, b: Backend, case: int, dtype: str = "float64", compute: str = "float64"):
@@ -31,7 +31,7 @@ class Problem:
         return rng.words(0, rng.Stream.TEST, self.case, [self._calls], count)[0]
 
     def integers(self, low: int, high: int, count: int = 1) -> np.ndarray:
-        """`count` whole numbers, low … high."""
+        """`count` integers, low … high."""
         return low + rng.integers(self._words(count), high + 1 - low)
 
     def integer(self, low: int, high: int) -> int:
@@ -76,7 +76,7 @@ class Problem:
 
 
 def difference(found: np.ndarray, expected: np.ndarray) -> tuple[float, str]:
-    """The largest difference as a share of the largest value expected, and a sentence about it."""
+    """The largest difference relative to the largest expected value, and a sentence about it."""
     if found.shape != expected.shape:
         return float("inf"), f"its shape is {found.shape}, not {expected.shape}"
     if found.size == 0:

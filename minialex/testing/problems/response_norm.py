@@ -1,4 +1,4 @@
-"""Response normalisation, its spatial variant, and with the max pooling after it."""
+"""Response normalisation, its spatial variant, and normalisation fused with max pooling."""
 
 from minialex.testing.problems.problem import Problem
 

@@ -392,7 +392,7 @@ def test_other_errors_are_not_tried_again(numbered):
 def test_a_drive_that_is_gone_ends_the_epoch_soon(numbered):
     dataset = Unreliable(numbered(10_000), dict.fromkeys(range(100, 10_000), 99))
     load = Loader(dataset, SIZE, workers=2, sleep=lambda _: None)
-    with pytest.raises(InputError, match=r"the drive failed for the last \d+ images .* then try again"):
+    with pytest.raises(InputError, match=r"the drive failed for the last \d+ images .* try again"):
         list(load.batches(np.arange(10_000), 8))
     assert len(load.skipped) < 100
 
