@@ -119,8 +119,8 @@ class Own:
             return found
         if isinstance(found, bool) or not isinstance(found, int | float) or not isfinite(found):
             raise InputError(
-                f"the schedule {self.source} returned {found!r} in epoch {epoch:g}: it must return a "
-                "factor of the recipe's rate, or Rates"
+                f"the schedule {self.source} returned {found!r} in epoch {epoch:g}: it must return "
+                "a factor of the recipe's rate, or Rates"
             )
         return _uniform(recipe, float(found))
 
