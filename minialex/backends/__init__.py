@@ -1,7 +1,7 @@
 """The backends: get("numpy"), register("mine", factory), available().
 
 A backend is a factory that takes a device (an index or None) and returns a `Backend`. Other
-packages bring theirs through the entry-point group "minialex.backends", one entry per name.
+packages provide theirs through the entry-point group "minialex.backends", one entry per name.
 """
 
 from collections.abc import Callable

@@ -1,8 +1,8 @@
 """The contract of a backend: every public name that layers and training use, and its meaning.
 
 `backends/generic/` implements each op for any library that follows the Python array API standard,
-in one file per op family; `backends/numpy/`, `numba/` and `cuda/` override the ops that they do
-faster, in files of the same names.
+in one file per op family; `backends/numpy/`, `numba/` and `cuda/` override the ops for which they
+are faster, in files of the same names.
 
 Letters, here and everywhere: N batch, H W input, C channels in, K channels out, R S kernel, P Q
 output, G groups. Arrays are N H W C, weights R S C/G K. `pads` is ((top, bottom), (left, right)).

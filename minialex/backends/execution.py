@@ -1,4 +1,4 @@
-"""How a backend runs: its precision, threads, streams, events and memory."""
+"""The contract for execution: precision, threads, streams, events and memory."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class Execution(ABC):
     xp: Any
     device: Any
     precision: Precision
-    threads: int | None = None  # of the CPU, where they can be chosen
+    threads: int | None = None  # CPU threads, if they can be chosen
     stream: Any = None  # of a CUDA device's work
 
     def __init__(self, name: str, xp: Any, device: Any = None):
@@ -43,7 +43,7 @@ class Execution(ABC):
 
     @abstractmethod
     def with_own_stream(self) -> Self:
-        """This backend with a stream of its own, to run beside others on its device."""
+        """This backend with its own stream, to run concurrently with others on its device."""
 
     @abstractmethod
     def device_context(self) -> AbstractContextManager:
@@ -59,7 +59,7 @@ class Execution(ABC):
 
     @abstractmethod
     def memory(self) -> int | None:
-        """Bytes that arrays may take on the device; None where they are in host memory."""
+        """Bytes that arrays may use on the device; None if they are in host memory."""
 
     @abstractmethod
     def peak_memory(self) -> int | None:

@@ -1,5 +1,5 @@
-"""CUDA: the kernels (one family a .cu file), how they are launched, and what a device is.
+"""CUDA: the kernels (one .cu file per family), their launches, and the devices.
 
-`kernels` compiles and launches, `device_stream` holds one device's stream, memory and products,
-`device` finds the devices. Nothing here imports CuPy before a device is asked for.
+`kernels` compiles and launches, `device_stream` has one device's stream, memory and products,
+`device` finds the devices. Nothing here imports CuPy before a device is requested.
 """

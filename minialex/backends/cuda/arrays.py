@@ -1,4 +1,4 @@
-"""Arrays of one CUDA device: in and out, slices and concatenation, tests and sums."""
+"""Arrays on one CUDA device: transfers, slices and concatenation, tests and sums."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,14 +9,14 @@ from minialex.backends.base import Array
 from minialex.backends.cuda import kernels
 from minialex.backends.cuda.execution import CudaExecution
 
-_SHARE = 1 << 14  # numbers whose squares one block sums, at least
+_SHARE = 1 << 14  # fewest numbers whose squares a block sums
 
 
 class CudaArrays(CudaExecution):
-    """Arrays, and ops number by number."""
+    """Arrays, and elementwise ops."""
 
     def asarray(self, x: Any, dtype: str | None = None) -> Array:
-        """A host array on the device; whole numbers become int64, bytes stay bytes."""
+        """A host array on the device; integers become int64, bytes stay bytes."""
         if isinstance(x, self.xp.ndarray):
             return x
         host = np.asarray(x)
@@ -73,7 +73,7 @@ class CudaArrays(CudaExecution):
         return self._each("scale", x, more=(factor,))
 
     def scale_channels(self, x: Array, factors: Sequence[float]) -> Array:
-        # by what can be captured: factors from the host would have to be copied to the device
+        # capturable: factors from the host would have to be copied to the device
         channels = (self.narrow(x, 3, c, c + 1) for c in range(len(factors)))
         scaled = [self.scale(one, f) for one, f in zip(channels, factors, strict=True)]
         return self.concat(scaled, 3)

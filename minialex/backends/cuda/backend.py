@@ -1,6 +1,6 @@
 """CUDA through CuPy: every op is a kernel of one of the .cu files or a cuBLAS product.
 
-Requires CuPy and a device. Nothing passes through the host but what the caller hands over or asks
+Requires CuPy and a device. Nothing passes through the host except what the caller passes in or asks
 for. Activations are stored at the backend's precision; parameters, their gradients and all sums
 are float32 (or float64, for a network of that type).
 """
@@ -29,4 +29,4 @@ class CupyBackend(
     CudaDense,
     CudaArrays,
 ):
-    """Arrays on one CUDA device, `device` by its number (None: the first)."""
+    """Arrays on one CUDA device; `device` is its number (None: the first)."""

@@ -1,9 +1,9 @@
-"""Whole training steps as one CUDA graph each: the same bits as op by op.
+"""Whole training steps as one CUDA graph each, with the same bits as op by op.
 
-Augmentation, forward, backward and update are captured once. What differs from step to step
-(images, labels, where to crop, rates, the number of the step) goes to fixed addresses in the
-device's memory first. The loss comes back a few steps later, so that the host never waits for it;
-a loss that is not finite stops all updates after it, on the device, until the host sees it.
+Augmentation, forward, backward and update are captured once. What differs between steps (images,
+labels, crop positions, learning rates, the step number) is first copied to fixed addresses in
+device memory. The loss comes back a few steps later, so that the host never waits for it; a loss
+that is not finite stops all later updates on the device until the host sees it.
 """
 
 from collections.abc import Callable
@@ -16,17 +16,17 @@ from minialex.tree import Tree, leaves
 class CompiledStep:
     """Steps of `step` (a `training.step.TrainStep`) on the CUDA backend `b`."""
 
-    lag = 4  # steps whose losses may be on their way
+    lag = 4  # steps whose losses may be pending
 
     def __init__(self, b: Any, step: Any):
         self.b, self.step = b, step
         self._captured_for: list[Any] = []
-        self._last = -1  # the step that was made here last
+        self._last = -1  # the last step made here
 
     def start(
         self, state: Any, batch: Any, rates: Any
     ) -> tuple[Callable[[], float], Callable[[], bool]]:
-        """Give the device one step: its loss, which waits for it, and whether it is there."""
+        """Launch one step; returns functions that wait for its loss and tell if it is ready."""
         values = self.step.host_arrays(state, batch, rates)
         self._prepare(state, values)
         self._inputs.give(values)
@@ -47,7 +47,7 @@ class CompiledStep:
     # ------------------------------------------------------------------------------ the graph
 
     def _prepare(self, state: Any, values: dict[str, Any]) -> None:
-        """Capture again if the arrays are others than before; refresh what others changed."""
+        """Capture again if the arrays have been replaced; refresh what others changed."""
         arrays = [x for tree in (state.params, state.velocities) for *_, x in leaves(tree)]
         if len(arrays) != len(self._captured_for) or any(
             a is not b for a, b in zip(arrays, self._captured_for, strict=True)
@@ -68,7 +68,7 @@ class CompiledStep:
         self._recording = Recording(b.stream, self._body)
 
     def _body(self) -> None:
-        """Everything between a batch's bytes and the new parameters, from device memory alone."""
+        """Everything from a batch's bytes to the new parameters, using only device memory."""
         b, step = self.b, self.step
         arrays = {**self._inputs.arrays, **self._constants}
         loss, grads = step.device_gradients(b, self._cast, arrays)

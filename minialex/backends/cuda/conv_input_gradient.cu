@@ -42,7 +42,7 @@ struct Outputs {
     Sizes o;
     Tap tap;
     index_t image[4];  // offset in dy of each row's image
-    int h[4], w[4];    // of its four pixels, counted from the corner of the padding
+    int h[4], w[4];    // positions of its four pixels, counted from the corner of the padding
 
     __device__ Outputs(const T* dy, const Sizes& o, const Tile& tile)
         : dy(dy), o(o), tap(first_tap(o)) {
@@ -125,7 +125,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2)
         const index_t at = m * o.C + tile.group * o.cg + c;
         const bool both = c + 1 < o.cg;
         if (input) {
-            if (!(load(input[at]) > 0)) v0 *= 0;  // a NaN stays one
+            if (!(load(input[at]) > 0)) v0 *= 0;  // a NaN stays a NaN
             if (both && !(load(input[at + 1]) > 0)) v1 *= 0;
         }
         store_pair(dx + at, v0, v1, both);

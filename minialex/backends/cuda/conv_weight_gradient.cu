@@ -28,14 +28,14 @@ __device__ const Chunk ONE = {{0x3c00u, 0, 0, 0}};
 __device__ const Chunk ONE = {{0x3f80u, 0, 0, 0}};
 #endif
 
-// A tile across m: of the windows of DEPTH pixels a step, TILE_M rows l.
+// A tile across m: TILE_M rows l of the windows of DEPTH pixels per step.
 struct WindowsAcross {
     static constexpr bool ALONG = false;
     static constexpr int ROW_CHUNKS = TILE_M / PER_CHUNK, ROWS = THREADS / ROW_CHUNKS;
     const T* x;
     Sizes o;
     index_t m, end, n;
-    int p, q;        // of pixel m, this thread's first of a step
+    int p, q;        // of pixel m, this thread's first in a step
     int r, s, c;     // where its chunk begins
     int offset;
     bool bias;
@@ -104,7 +104,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2)
     each_pair(sums, [=](int row, int column, float v0, float v1) {
         const int l = (int)tile.row + row, k = tile.column + column;
         const int tap = l / o.cx, c = l % o.cx;
-        if (l >= rows || c >= o.cg || k >= o.kg) return;  // row `length` is tap R S, c 0
+        if (l >= rows || c >= o.cg || k >= o.kg) return;  // row `length` has tap R S and c = 0
         const index_t at = ((index_t)tap * o.cg + c) * o.K + first_k + column;
         out[at] = v0;
         if (k + 1 < o.kg) out[at + 1] = v1;

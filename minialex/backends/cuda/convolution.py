@@ -1,4 +1,4 @@
-"""Convolution on a CUDA device: as products, with or without columns in memory.
+"""Convolution on a CUDA device as matrix products, with or without im2col columns in memory.
 
 Letters: N batch, H W input, C channels in, K channels out, R S kernel, P Q output, G groups.
 """
@@ -36,19 +36,19 @@ class CudaConvolution(CudaDense):
 
     @property
     def convolution_by(self) -> str:
-        """How convolutions multiply.
+        """The convolution algorithm.
 
-        "im2col": windows as rows in memory, then cuBLAS. "implicit": as tensor.cuh does, by
-        mma.cuh. "wgmma": the same by wgmma.cuh, for 16-bit numbers on compute capability 9.0.
+        "im2col": windows as rows in memory, then cuBLAS. "implicit": tensor.cuh with mma.cuh.
+        "wgmma": tensor.cuh with wgmma.cuh, for 16-bit numbers on compute capability 9.0.
         """
         return self._convolution_by
 
     @convolution_by.setter
     def convolution_by(self, way: str) -> None:
         if way not in ("im2col", "implicit", "wgmma"):
-            raise unknown("way to convolve", way, ("im2col", "implicit", "wgmma"))
+            raise unknown("convolution algorithm", way, ("im2col", "implicit", "wgmma"))
         if way == "wgmma" and not self.has_warpgroup_products:
-            raise InputError("wgmma takes bf16 or fp16, and a device of compute capability 9.0")
+            raise InputError("wgmma needs bf16 or fp16, and a device of compute capability 9.0")
         self._convolution_by = way
 
     @property
@@ -168,7 +168,7 @@ class CudaConvolution(CudaDense):
             return dw, self.bias_gradient(dy) if bias else None
         x, i = self._with_channels(x, i)
         parts, share = i.parts(x.itemsize)
-        # db as one row more, where the tiles have room for it; tf32 would round dy
+        # db as one more row, if the tiles have space for it; tf32 would round dy
         ones = bias and x.itemsize == 2 and i.rows % implicit.ROWS > 0
         r, s, cg, k = weight_shape
         totals = self._new((r * s * cg + ones, k), kernels.accumulator(x.dtype.name))
@@ -213,7 +213,7 @@ class CudaConvolution(CudaDense):
     ) -> implicit.Convolution | None:
         """The convolution's sizes if it runs on tensor cores without columns, else None.
 
-        The image may have come with zeros behind its channels (see `channels_to_copy`).
+        The image may have extra channels of zeros (see `channels_to_copy`).
         """
         if self.convolution_by == "im2col" or x.dtype == np.float64 or x.dtype != other:
             return None
@@ -227,7 +227,7 @@ class CudaConvolution(CudaDense):
     def convolution_workspace(
         self, x_shape: Shape, weight_shape: Shape, stride: Pair, pads: Pads, groups: int
     ) -> int:
-        """Columns, or on tensor cores the partial sums of a weight gradient."""
+        """The size of im2col's columns, or on tensor cores of a weight gradient's partial sums."""
         if self.convolution_by == "im2col":
             return super().convolution_workspace(x_shape, weight_shape, stride, pads, groups)
         r, s, _, k = weight_shape
@@ -236,7 +236,7 @@ class CudaConvolution(CudaDense):
         return parts * prod(weight_shape) * 4
 
     def channels_to_copy(self, channels: int, outputs: int, groups: int, dtype: str) -> int:
-        """More than there are where a pixel is then copied as 8 or 16 bytes at once."""
+        """More channels than there are, if a pixel can then be copied as 8 or 16 bytes at once."""
         stored = np.dtype("uint16" if self.precision.half else dtype)
         if self.convolution_by == "im2col" or dtype == "float64":
             return channels
@@ -247,14 +247,14 @@ class CudaConvolution(CudaDense):
     def _tiles(
         self, rows: int, count: Any, groups: int, vector: int, arrays: Any, parts: int = 1
     ) -> dict:
-        """The launch of a product of `rows` x `count` numbers a group."""
+        """The launch of a product of `rows` x `count` numbers per group."""
         wide = self.convolution_by == "wgmma" and arrays[0].itemsize == 2
         return implicit.launch_shape(rows, count, groups, vector, arrays, parts, warpgroups=wide)
 
     def _with_channels(
         self, x: Array, sizes: implicit.Convolution
     ) -> tuple[Array, implicit.Convolution]:
-        """x with zeros behind its channels, where it is then copied faster."""
+        """x with extra channels of zeros, if it can then be copied faster."""
         wanted, (n, h, w, c) = sizes.channels_to_copy(x.itemsize), x.shape
         if wanted == c:
             return x, sizes

@@ -47,7 +47,7 @@ class CudaCrops(CudaExecution):
     ) -> Array:
         """`crops` of arrays on the device: offsets (N, 3), mean, shift, scale (or a number).
 
-        Of `channels` (None: as many as the images have) the last are zeros.
+        Any of the `channels` (None: as many as the images have) beyond the images' are zeros.
         """
         images = self._packed(images)
         n, _, size, c = images.shape

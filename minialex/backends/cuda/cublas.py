@@ -1,6 +1,6 @@
-"""cuBLAS's matrix product through its C interface: CuPy's call refuses a stream under capture.
+"""cuBLAS's matrix product through its C interface: CuPy's wrapper rejects capturing streams.
 
-Library and handle are CuPy's. Its workspace is set explicitly, as captured products need (cuBLAS
+Library and handle are CuPy's. The workspace is set explicitly, as captured products require (cuBLAS
 manual, "CUDA Graphs Support").
 """
 
@@ -24,7 +24,7 @@ _ARGUMENTS = {
 
 
 def _open() -> Any:
-    """The shared library that belongs to CuPy's CUDA; raises OSError if it is not to be found."""
+    """The shared library that belongs to CuPy's CUDA; raises OSError if it cannot be found."""
     major = library().cuda.runtime.runtimeGetVersion() // 1000
     library().cuda.device.get_cublas_handle()  # now it is loaded
     name = f"cublas64_{major}.dll" if sys.platform == "win32" else f"libcublas.so.{major}"
@@ -33,7 +33,7 @@ def _open() -> Any:
 
 @cache
 def interface() -> Any | None:
-    """The library with its arguments declared, or None: then products cannot be captured."""
+    """The library with its arguments declared; None if products cannot be captured."""
     try:
         found = _open()
     except (OSError, AttributeError):
@@ -43,15 +43,15 @@ def interface() -> Any | None:
     return found
 
 
-_same: dict[int, int] = {}  # streams that are captured, and the ones their graphs run in
+_same: dict[int, int] = {}  # captured streams, and the streams their graphs run in
 
 
 def share_scratch(captured: int, stream: int) -> None:
-    """Products captured on one stream run on another, after and before its own."""
+    """Products captured on one stream will run on another, in order with its own work."""
     _same[captured] = stream
 
 
-_scratch: dict[tuple[int, int], Any] = {}  # by device and stream, which may run side by side
+_scratch: dict[tuple[int, int], Any] = {}  # by device and stream, which may run concurrently
 
 
 def _scratch_of(device: int, stream: int) -> Any:
@@ -62,13 +62,13 @@ def _scratch_of(device: int, stream: int) -> Any:
 
 
 def forget(device: int, stream: int) -> None:
-    """A stream has ended: give its scratch memory back; CUDA may use its number again."""
+    """Release the scratch memory of a stream that has ended; CUDA may reuse its number."""
     _scratch.pop((device, stream), None)
     _same.pop(stream, None)
 
 
 def gemm_ex(device: int, *arguments: Any) -> None:
-    """cublasGemmEx on the current stream; `arguments` as its own after the handle."""
+    """cublasGemmEx on the current stream; `arguments` are its own after the handle."""
     found, cuda = interface(), library().cuda
     handle, stream = cuda.device.get_cublas_handle(), cuda.get_current_stream().ptr
     if found is None:

@@ -1,4 +1,4 @@
-"""Dense layers as products of cuBLAS, and biases: bias.cu."""
+"""Dense layers as cuBLAS products, and biases: bias.cu."""
 
 from minialex.backends.base import Array, Shape
 from minialex.backends.cuda import kernels
@@ -8,7 +8,7 @@ _CHUNK = 1024  # rows that one block sums by column
 
 
 class CudaDense(CudaExecution):
-    """Dense layers, and what every layer does with its bias."""
+    """Dense layers, and the bias of every layer."""
 
     def dense(self, x: Array, weight: Array, bias: Array | None, relu: bool = False) -> Array:
         x, weight = self._packed(x), self._packed(weight)

@@ -1,4 +1,4 @@
-"""CuPy and the CUDA devices of this machine; a sentence for everything that may be missing."""
+"""CuPy and the CUDA devices of this machine, with a clear error for whatever is missing."""
 
 from collections.abc import Sequence
 from importlib import import_module
@@ -10,7 +10,7 @@ _INSTEAD = 'or choose backend="numpy"'
 
 
 def library() -> Any:
-    """The module cupy; raises InputError if it is not installed or does not load."""
+    """The module cupy; raises InputError if it is not installed or cannot be loaded."""
     try:
         return import_module("cupy")
     except ImportError as error:
@@ -19,11 +19,11 @@ def library() -> Any:
                 'backend "cupy" needs the package CuPy: install "minialex[gpu]" for CUDA 12 or '
                 f'"minialex[gpu13]" for CUDA 13, {_INSTEAD}'
             ) from None
-        raise InputError(f"CuPy is installed but does not load ({error}): {_INSTEAD}") from None
+        raise InputError(f"CuPy is installed but cannot be loaded ({error}): {_INSTEAD}") from None
 
 
 def count() -> int:
-    """How many CUDA devices there are; raises InputError if there is no driver or no device."""
+    """The number of CUDA devices; raises InputError if there is no driver or no device."""
     runtime = library().cuda.runtime
     try:
         found = runtime.getDeviceCount()
@@ -72,13 +72,13 @@ def has_tensor_cores(index: int) -> bool:
 
 
 def has_warpgroup_products(index: int) -> bool:
-    """Whether wgmma.cuh runs on a device: on compute capability 9.0 alone, which has wgmma."""
+    """Whether wgmma.cuh runs on a device: only on compute capability 9.0, which has wgmma."""
     properties = library().cuda.runtime.getDeviceProperties(index)
     return (properties["major"], properties["minor"]) == (9, 0)
 
 
 def remarks(indices: Sequence[int]) -> list[str]:
-    """Remarks on a set of devices: unequal ones, or no peer-to-peer copies."""
+    """Remarks on a set of devices: that they differ, or cannot copy peer to peer."""
     found = {i: describe(i) for i in sorted(set(indices))}
     said = []
     if len({tuple(d.values()) for d in found.values()}) > 1:
@@ -86,8 +86,8 @@ def remarks(indices: Sequence[int]) -> list[str]:
             f"{i}: {d['name']} with {d['memory'] / 2**30:.0f} GiB" for i, d in found.items()
         )
         said.append(
-            f"the devices are not alike ({listed}): the result is the same, but each step waits "
-            "for the slowest, and the smallest memory limits the batch"
+            f"the devices differ ({listed}): the result is the same, but each step waits for the "
+            "slowest, and the smallest memory limits the batch"
         )
     reach = library().cuda.runtime.deviceCanAccessPeer
     if any(not reach(a, b) for a in found for b in found if a != b):

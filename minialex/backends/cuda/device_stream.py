@@ -1,7 +1,7 @@
-"""One device's work in order: its stream, its memory, matrix products, and copies from others.
+"""One device's stream: its memory, launches, matrix products, and copies from other devices.
 
 Everything the CuPy backend does to a device goes through here, so this is where device and stream
-are made current and where arrays of another device are refused.
+are made current and where arrays of another device raise an error.
 """
 
 import weakref
@@ -23,7 +23,7 @@ _CUDA_TYPES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 14}
 
 
 class _Here:
-    """The context in which a device and a stream of it are current."""
+    """The context in which a device and one of its streams are current."""
 
     def __init__(self, device: Any, stream: Any):
         self._device, self._stream = device, stream
@@ -81,7 +81,7 @@ class DeviceStream:
             return array
 
     def download(self, array: Any) -> np.ndarray:
-        """An array of the device on the host; waits for the work so far."""
+        """An array of the device as a host array; waits for the work so far."""
         with self.device_context():
             return array.get()
 
@@ -120,9 +120,9 @@ class DeviceStream:
     ) -> None:
         """out = A B, or out += A B, by cuBLAS, on row-major matrices inside larger arrays.
 
-        `shape` is (M, K, N) of A (M, K), B (K, N), out (M, N). `steps` are the numbers from one
-        row in memory to the next, `offsets` where each matrix starts, `transposed` whether A and B
-        lie in memory as their transposes.
+        `shape` is (M, K, N) for A (M, K), B (K, N), out (M, N). `steps` are the distances between
+        rows in memory, `offsets` where each matrix starts, `transposed` whether A and B are stored
+        as their transposes.
         """
         (m, k, n), (step_a, step_b, step_c) = shape, steps
         for array in (a, b, out):
@@ -138,7 +138,7 @@ class DeviceStream:
             array.data.ptr + offset * array.itemsize
             for array, offset in zip((a, b, out), offsets, strict=True)
         )
-        # cuBLAS stores columns: the rows of out are the columns of outᵀ = Bᵀ Aᵀ
+        # cuBLAS is column-major: the rows of out are the columns of outᵀ = Bᵀ Aᵀ
         ta, tb = (_T if flag else _N for flag in transposed)
         with self.device_context():
             # fmt: off
@@ -158,18 +158,18 @@ class DeviceStream:
             return library().cuda.get_current_stream().record()
 
     def wait(self, event: Any) -> None:
-        """Later work waits for `event`."""
+        """Make later work wait for `event`."""
         with self.device_context():
             library().cuda.get_current_stream().wait_event(event)
 
     def wait_on(self, stream: Any) -> None:
-        """Work of `stream` from here on waits for the work of this stream so far."""
+        """Make later work of `stream` wait for this stream's work so far."""
         event = self.record()
         with self._device:
             stream.wait_event(event)
 
     def wait_for(self, stream: Any) -> None:
-        """Later work of this stream waits for the work of `stream` so far."""
+        """Make later work of this stream wait for the work of `stream` so far."""
         with self._device:
             event = stream.record()
         self.wait(event)
@@ -177,8 +177,8 @@ class DeviceStream:
     def receive(self, array: Any, sender: "DeviceStream") -> tuple[Any, Any]:
         """A copy of another stream's contiguous `array` here, and the event that ends the copy.
 
-        The copy runs beside the work of both streams: whoever reads the copy waits for the event.
-        The sender keeps the array's memory until the copy is over.
+        The copy runs concurrently with both streams: readers of the copy must wait for the event.
+        The sender keeps the array's memory until the copy has finished.
         """
         ready = sender.record()
         copy = self.empty(array.shape, array.dtype)
@@ -188,7 +188,7 @@ class DeviceStream:
                 copy.data.copy_from_device_async(array.data, array.nbytes)
             done = self.record()
         else:
-            free = self.record()  # the copy's memory may still be in use until here
+            free = self.record()  # the copy's memory may be in use until here
             with _Here(self._device, self._copies):
                 self._copies.wait_event(ready)
                 self._copies.wait_event(free)
@@ -207,7 +207,7 @@ class DeviceStream:
     # ------------------------------------------------------------------------------ measuring
 
     def memory(self) -> int:
-        """Bytes that arrays may take: what is free, and what the pool has reserved."""
+        """Bytes that arrays may use: free memory plus what the pool has reserved."""
         with self.device_context():
             pool = library().get_default_memory_pool()
             free, _ = library().cuda.runtime.memGetInfo()

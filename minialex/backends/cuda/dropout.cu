@@ -9,9 +9,9 @@
 //
 // dropout: a thread computes four elements, with one draw where they share a block (as they do in an
 //   undivided layer). Reads x and writes y once. dropout_mask writes the mask as bytes.
-// bias_relu_dropout: what follows a dense layer's product, in one pass and in place; rounds where the
+// bias_relu_dropout: the ops after a dense layer's product, in one pass and in place; rounds where the
 //   three passes would.
-// relu_dropout_gradient: draws nothing: the output is above 0 exactly where a unit passed both.
+// relu_dropout_gradient: draws nothing, as the output is above 0 exactly where a unit passed both.
 // Tested against reference/dropout.py.
 
 struct Words {
@@ -96,7 +96,7 @@ extern "C" __global__ void relu_dropout_gradient(const T* __restrict__ dy, const
                                                  T* __restrict__ dx, index_t n, A factor) {
     EACH(i, n) {
         const A v = load(dy[i]) * factor;
-        dx[i] = store(load(y[i]) > 0 ? v : v * 0);  // a NaN stays one
+        dx[i] = store(load(y[i]) > 0 ? v : v * 0);  // a NaN stays a NaN
     }
 }
 

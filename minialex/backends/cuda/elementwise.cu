@@ -4,7 +4,7 @@
 // kernels), else one element. Each array is read or written once. Tested against the generic backend.
 
 struct Relu {
-    __device__ A operator()(A x, A) const { return x < 0 ? (A)0 : x; }  // a NaN stays one
+    __device__ A operator()(A x, A) const { return x < 0 ? (A)0 : x; }  // a NaN stays a NaN
 };
 struct ReluGradient {
     __device__ A operator()(A dy, A y) const { return y > 0 ? dy : dy * (A)0; }
@@ -107,7 +107,7 @@ extern "C" __global__ void to_float(const T* __restrict__ x, float* __restrict__
     EACH(i, n) y[i] = (float)load(x[i]);
 }
 
-// Copy between arrays of one shape (d0 … d4) with any strides, counted in elements.
+// Copy between arrays of the same shape (d0 … d4) with any strides, in elements.
 extern "C" __global__ void copy_strided(const T* __restrict__ x, T* __restrict__ y, index_t n, int d1,
                                         int d2, int d3, int d4, long long a0, long long a1,
                                         long long a2, long long a3, long long a4, long long b0,

@@ -1,4 +1,4 @@
-"""How the CUDA backend runs: its device, precision and stream, and how kernels are launched."""
+"""Execution on CUDA: device, precision, stream, and kernel launches."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -17,7 +17,7 @@ from minialex.precision import Precision
 
 
 class CudaExecution(GenericBackend):
-    """One device, one stream, and the helpers that all families launch kernels with."""
+    """One device, one stream, and the helpers with which all op families launch kernels."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class CudaExecution(GenericBackend):
         self.stream.keep(x, event)
 
     def compile(self, step: Any) -> Any:
-        """On one device; with loss scaling the host looks at every step's gradients."""
+        """Compile for one device; not with loss scaling, where the host checks the gradients."""
         alone = self.stream.own is None and not self.precision.loss_scaling
         return CompiledStep(self, step) if alone and cublas.interface() is not None else None
 
@@ -80,7 +80,7 @@ class CudaExecution(GenericBackend):
         if not self.precision.half:
             return params
         return {
-            # biases are added to sums, which are float32
+            # biases are added to float32 sums
             layer: {
                 name: value if name == "bias" else self._stored(value)
                 for name, value in of_layer.items()
@@ -111,13 +111,13 @@ class CudaExecution(GenericBackend):
         storage: Any = None,
         **more: Any,
     ) -> None:
-        """Launch a kernel; its T is the type of the first argument unless `storage` says."""
+        """Launch a kernel; its T is the type of the first argument unless `storage` is given."""
         kind = np.dtype(storage if storage is not None else arguments[0].dtype).name
         kind = kind if kind in kernels.STORAGES else "float32"
         self.stream.launch(family, kernel, kind, arguments, threads, **more)
 
     def _packed(self, x: Array) -> Array:
-        """x itself if it is contiguous, else a copy that is."""
+        """x itself if it is contiguous, else a contiguous copy."""
         if x.flags.c_contiguous:
             return x
         out = self._new(x.shape, x)
@@ -135,14 +135,14 @@ class CudaExecution(GenericBackend):
         self._run("elementwise", "copy_strided", arguments, x.size)
 
     def _stored(self, x: Array, dtype: str | None = None) -> Array:
-        """Float32 numbers at half precision."""
+        """Float32 arrays in half precision."""
         out = self._new(x.shape, dtype or self.precision.compute)
         self._run("elementwise", "from_float", (x, out, x.size), x.size, storage=out.dtype)
         return out
 
     @staticmethod
     def _wide(*counts: int, arrays: Sequence[Array]) -> bool:
-        """Whether 16 bytes at a time divide all `counts` and every array starts at a multiple."""
+        """Whether arrays can be accessed 16 bytes at a time: all `counts` and addresses divide."""
         width = 16 // arrays[0].itemsize
         return all(count % width == 0 for count in counts) and all(
             array.data.ptr % 16 == 0 for array in arrays
@@ -150,5 +150,5 @@ class CudaExecution(GenericBackend):
 
 
 def _reach(x: Array) -> int:
-    """How many numbers from its first to its last an array with positive steps spans."""
+    """The number of elements that an array with positive strides spans in memory."""
     return 1 + sum((e - 1) * s for e, s in zip(x.shape, x.strides, strict=True)) // x.itemsize

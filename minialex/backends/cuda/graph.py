@@ -1,7 +1,7 @@
-"""A training step as one CUDA graph: what changes from step to step, and one launch for the rest.
+"""A training step as one CUDA graph: what changes between steps, and one launch for the rest.
 
 host     pinned[0], pinned[1]     filled in turn, while the other is still being read
-   |        copied beside the device's work
+   |        copied concurrently with the device's work
 device   slots[0], slots[1]
    |        copied in the order of the device's work
 device   inputs   <- read by the captured kernels, always at the same addresses
@@ -61,7 +61,7 @@ class Inputs:
             start += field.bytes
 
     def give(self, values: Mapping[str, Any]) -> None:
-        """Later work of the stream finds these values in `arrays`; the host does not wait."""
+        """Make later work of the stream see these values in `arrays`; the host does not wait."""
         turn, self._turn = self._turn, 1 - self._turn
         if self._copied[turn] is not None:
             self._copied[turn].synchronize()  # of two steps ago
@@ -82,10 +82,10 @@ class Inputs:
 
 
 class Recording:
-    """`body`, a function of device arrays alone: run once as it is, then captured, then replayed.
+    """`body`, a function of device arrays only: run once directly, then captured, then replayed.
 
-    Its memory comes from a pool of its own, which nothing else uses while the graph lives: what the
-    first run frees the captured run takes, and every replay writes there again.
+    Its memory comes from its own pool, which nothing else uses while the graph lives: the captured
+    run takes what the first run freed, and every replay writes there again.
     """
 
     def __init__(self, stream: DeviceStream, body: Callable[[], None]):
@@ -99,7 +99,7 @@ class Recording:
         self._runs = 0
 
     def run(self) -> None:
-        """Do the work of `body` in the order of the stream."""
+        """Do the work of `body` in stream order."""
         if self._runs == 0:  # compiles kernels, fills the pool
             self._stream.wait_on(self._capturing)
             self._inside(self._body)
@@ -131,7 +131,7 @@ class Recording:
 
 
 class Ring:
-    """The last losses, on the device and, a little later, in the host's memory."""
+    """The last losses, on the device and, a little later, in host memory."""
 
     def __init__(self, stream: DeviceStream, dtype: str, size: int = 64):
         self._stream, self.size = stream, size
@@ -142,7 +142,7 @@ class Ring:
         self._host = np.frombuffer(self._pinned, kind, size)
 
     def fetch(self, step: int) -> tuple[Any, Callable[[], float]]:
-        """An event after which the loss of `step` is here, and a function that then returns it."""
+        """An event after which the loss of `step` is on the host, and a function to read it."""
         slot, size = step % self.size, self._host.itemsize
         with self._stream.device_context():
             stream = library().cuda.get_current_stream()

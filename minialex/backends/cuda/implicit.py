@@ -1,4 +1,4 @@
-"""How a convolution is tiled for the kernels of tensor.cuh: tiles, parts, and widths of copies.
+"""Tiling of convolutions for the kernels of tensor.cuh: tiles, parts, and widths of copies.
 
 Letters: N batch, H W input, C channels in, K channels out, R S kernel, P Q output, G groups.
 """
@@ -13,8 +13,8 @@ from minialex.backends.base import Pads, Pair, output_shape
 from minialex.backends.cuda import kernels
 
 ROWS, THREADS = 128, 128  # TILE_M and THREADS in tensor.cuh
-_STAGES = 4  # of tiles in shared memory, in wgmma.cuh
-TILES = (128, 96, 64)  # what TILE_N may be
+_STAGES = 4  # stages of tiles in shared memory, in wgmma.cuh
+TILES = (128, 96, 64)  # the possible values of TILE_N
 _BLOCKS = 528  # a weight gradient's blocks: two on each of 132 multiprocessors, twice
 _STEPS = 8  # a weight gradient is split so that each part has at least this many pixel steps
 
@@ -45,14 +45,14 @@ class Convolution:
     def of(
         cls, image: Any, kernel: Pair, channels: int, stride: Pair, pads: Pads, groups: int
     ) -> "Convolution":
-        """For x of shape `image` in its memory layout."""
+        """The sizes for x of shape `image` in its memory layout."""
         output = output_shape(image[1:3], kernel, stride, pads)
         cg = image[3] // groups
         corner = (pads[0][0], pads[1][0])
         return cls(tuple(image), kernel, output, channels, stride, corner, groups, cg, cg)
 
     def with_channels(self, cx: int) -> "Convolution":
-        """The same where x has come with zeros behind its channels, cx in all."""
+        """The same if x has extra channels of zeros, cx in all."""
         return replace(self, image=(*self.image[:3], cx), cx=cx)
 
     @property
@@ -62,7 +62,7 @@ class Convolution:
 
     @property
     def rows(self) -> int:
-        """Numbers of a group's window, as they are copied: the rows of a weight gradient."""
+        """Numbers in a group's window, as they are copied: the rows of a weight gradient."""
         return prod(self.kernel) * self.cx
 
     @property
@@ -81,26 +81,27 @@ class Convolution:
         # fmt: on
 
     def channels_to_copy(self, itemsize: int) -> int:
-        """How many channels x should have: more than it has where 8 or 16 bytes then go as one."""
+        """How many channels x should have: more than it has, if 8 or 16 bytes can then be copied
+        at once."""
         if self.groups > 1 or self.cg % 4 == 0 or self.kg % (16 // itemsize):
             return self.image[3]
         return self.cg + -self.cg % 4
 
     def vector(self, itemsize: int) -> int:
-        """Numbers that are copied as one where x and the output channels are read."""
+        """Numbers per copy where x and the output channels are read."""
         most = 16 // itemsize
         if self.kg % most:
             return 1
         return next(v for v in (most, 4, 1) if self.cx % v == 0)
 
     def vector_of_outputs(self, itemsize: int) -> int:
-        """Numbers that are copied as one where only output channels are read."""
+        """Numbers per copy where only output channels are read."""
         return next(v for v in (16 // itemsize, 4, 1) if self.kg % v == 0)
 
     def parts(self, itemsize: int) -> tuple[int, int]:
-        """The parts that a weight gradient's pixels are cut into, and the pixels of each.
+        """The number of parts of a weight gradient's pixels, and the pixels in each.
 
-        By the shape alone, so that the sums never depend on the card.
+        They depend only on the shape, so that the sums never depend on the card.
         """
         tiles = -(-self.rows // ROWS) * columns(self.kg) * self.groups
         depth = 64 // itemsize
@@ -111,7 +112,7 @@ class Convolution:
 
 
 def tile(count: int) -> int:
-    """The width of tiles for `count` columns: as few columns in vain as can be, then the widest."""
+    """The width of tiles for `count` columns: the fewest unused columns, then the widest."""
     return min(TILES, key=lambda width: (-(-count // width) * width, -width))
 
 
@@ -129,10 +130,10 @@ def launch_shape(
     parts: int = 1,
     warpgroups: bool = False,
 ) -> dict[str, Any]:
-    """Grid, block and what the kernel is compiled for: `rows` x `count` numbers a group.
+    """Grid, block and compile options for products of `rows` x `count` numbers per group.
 
-    Of `arrays` the kernel copies `vector` numbers as one, if all start where that is possible. It
-    multiplies as wgmma.cuh does with `warpgroups`, else as mma.cuh.
+    The kernel copies `vector` numbers of `arrays` at once, if all are aligned for that. It
+    multiplies like wgmma.cuh with `warpgroups`, else like mma.cuh.
     """
     if any(array.data.ptr % 16 for array in arrays):
         vector = 1
@@ -144,11 +145,11 @@ def launch_shape(
     }
     if warpgroups:
         how["compiled_for"] += kernels.WARPGROUPS
-        # a row of a stage's tiles is 64 bytes; and the first stage starts at a multiple of 1024
+        # a row of a stage's tiles has 64 bytes, and the first stage starts at a multiple of 1024
         how["shared"] = _STAGES * (ROWS + tile(count)) * 64 + 1024
     return how
 
 
 def pays(convolution: Convolution) -> bool:
-    """Whether the implicit product is taken where the card can: until measured, always."""
+    """Whether to use the implicit product if the card can: always, until measured otherwise."""
     return True

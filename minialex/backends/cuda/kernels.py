@@ -1,10 +1,10 @@
 """The .cu files: compiled once for each device, storage type and index width, and launched.
 
-A kernel's own parameter list says how its arguments travel, so a call cannot pass a wrong width, a
-wrong dtype, an array that is not contiguous or one of another device without being told.
+Arguments are checked and converted according to a kernel's own parameter list, so that a wrong
+width or dtype, an array that is not contiguous, or one of another device raises an error.
 
-CuPy compiles for what all devices of a generation have. What takes the features of one architecture
-(WARPGROUPS) is compiled here, and kept on disk beside CuPy's kernels.
+CuPy compiles for the features that all devices of a generation have. Code that needs one
+architecture's own features (WARPGROUPS) is compiled here and cached on disk beside CuPy's kernels.
 """
 
 import hashlib
@@ -19,12 +19,12 @@ import numpy as np
 
 from minialex.backends.cuda.device import library
 
-# products on tensor cores: what else they are compiled for, see `tile_options`
+# products on tensor cores, with further compile options: see `tile_options`
 TENSOR_FAMILIES = ("conv_forward", "conv_input_gradient", "conv_weight_gradient")
 STORAGES = ("float32", "float64", "float16", "bfloat16")
-BLOCK = 256  # threads a block where a kernel does not say otherwise
-_GRID = 1 << 16  # blocks at most; the loops inside do not depend on it
-_INDEX_LIMIT = 1 << 30  # numbers in an array from which on indices take 64 bits
+BLOCK = 256  # threads per block unless a kernel says otherwise
+_GRID = 1 << 16  # most blocks; the kernels' loops do not depend on it
+_INDEX_LIMIT = 1 << 30  # arrays of this many numbers or more need 64-bit indices
 
 _SCALARS = {
     "int": np.int32,
@@ -44,7 +44,7 @@ _KERNEL = re.compile(
 _HEADS = {name: ("tensor.cuh", "mma.cuh", "wgmma.cuh") for name in TENSOR_FAMILIES}
 
 WARPGROUPS = ("-DWARPGROUPS", "-arch=sm_90a")  # compiled_for: products by wgmma.cuh
-SHARED = 48 * 1024  # bytes of shared memory a block may use on any device without opting in to more
+SHARED = 48 * 1024  # bytes of shared memory of a block on any device, without opting in to more
 
 
 def files() -> tuple[str, ...]:
@@ -54,7 +54,7 @@ def files() -> tuple[str, ...]:
 
 @cache
 def source(family: str) -> str:
-    """The full text that is compiled for a family."""
+    """The full source that is compiled for a family."""
     folder = Path(__file__).parent
     names = ("number.cuh", *_HEADS.get(family, ()), f"{family}.cu")
     texts = ((folder / name).read_text(encoding="utf-8") for name in names)
@@ -62,19 +62,19 @@ def source(family: str) -> str:
 
 
 def options(storage: str, wide_index: bool, more: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """The compiler's flags for a storage type, an index width, and what a family takes `more`."""
+    """The compiler's flags for a storage type and an index width, and a family's `more` flags."""
     index = "long long" if wide_index else "int"
     return ("-std=c++17", f"-DSTORAGE_{storage}", f"-DINDEX={index}", *more)
 
 
 def tile_options(tile: int, vector: int) -> tuple[str, ...]:
-    """For tensor.cuh: the columns of a block's tile, the numbers that are copied as one."""
+    """For tensor.cuh: the columns of a block's tile, and the numbers per copy."""
     return (f"-DTILE_N={tile}", f"-DVECTOR={vector}")
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a kernel; `kind` is a C type or T, A, index_t, a structure."""
+    """One parameter of a kernel; `kind` is a C type, T, A, index_t, or a structure."""
 
     name: str
     kind: str
@@ -96,7 +96,7 @@ def signatures(family: str) -> dict[str, tuple[Parameter, ...]]:
 
 
 def accumulator(storage: str) -> str:
-    """The type A that arrays of type T are computed with."""
+    """The arithmetic type A for arrays of type T."""
     return "float64" if storage == "float64" else "float32"
 
 
@@ -110,7 +110,7 @@ def _module(family: str, storage: str, wide_index: bool, device: int, more: tupl
 
 
 def _compiled(text: str, given: tuple[str, ...]) -> Path:
-    """The file of a source's machine code, for the architecture that its options name."""
+    """The file of a source's machine code, for the architecture in its options."""
     nvrtc = library().cuda.nvrtc
     given = (*given, "-ftz=true")  # as CuPy compiles
     key = "\0".join((text, *given, *map(str, nvrtc.getVersion())))
@@ -141,7 +141,7 @@ def _function(
 
 
 def grid_for(threads: int) -> tuple[int]:
-    """The number of blocks for this many threads; kernels loop over any excess."""
+    """The number of blocks for this many threads; kernels loop over the rest."""
     return (max(1, min(-(-threads // BLOCK), _GRID)),)
 
 

@@ -2,7 +2,7 @@
 //
 // softmax_cross_entropy: reads a row three times (from cache), writes (p - target) / count and the
 //   row's loss. soft_cross_entropy: the same for targets (N, K), which it reads twice.
-// hinge: the multiclass hinge loss, as softmax_cross_entropy. softmax: probabilities.
+// hinge: the multiclass hinge loss, like softmax_cross_entropy. softmax: probabilities.
 // row_total: one block sums the N row losses in a fixed order.
 // keep_loss: stores a captured step's loss in a ring buffer of `size`; sets the flag `halted` if it is
 //   not finite.

@@ -46,7 +46,7 @@ class CudaLosses(CudaExecution):
         return total, dscores
 
     def keep_loss(self, loss: Array, step: Any, ring: Any) -> None:
-        """For a captured step: the loss of `step` to its place in the ring (see `graph.Ring`)."""
+        """For a captured step: store the loss of `step` in the ring buffer (see `graph.Ring`)."""
         arguments = (loss, step, ring.losses, ring.size, ring.halted)
         self._run("loss", "keep_loss", arguments, grid=(1,), block=(32,), storage=loss.dtype)
 

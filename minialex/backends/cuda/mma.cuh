@@ -2,7 +2,7 @@
 //
 //                 N: TILE_N numbers, two warps across
 //               +---------------+---------------+
-//               |               |               |     A step of a warp reads (64 + TILE_N/2) * 64 bytes
+//               |               |               |     In a step, a warp reads (64 + TILE_N/2) * 64 bytes
 //      M: 128   |  warp 0       |  warp 1       |     of shared memory for 64 * TILE_N/2 * DEPTH
 //      numbers, |  64 x TILE_N/2|               |     multiply-adds: m16n8k16 of 16-bit numbers,
 //      two      +---------------+---------------+     m16n8k8 of 32-bit ones.
@@ -12,10 +12,10 @@
 #if TENSOR_CORES && !defined(WARPGROUPS)
 
 #define STAGES 3
-#define M_TILES 4                // of 16 rows, a warp
-#define N_TILES (TILE_N / 2 / 8)  // of 8 columns, a warp
+#define M_TILES 4                // of 16 rows, per warp
+#define N_TILES (TILE_N / 2 / 8)  // of 8 columns, per warp
 #define LEFT_CHUNKS (TILE_M * 4)
-#define PITCH(columns) ((columns) == 64 ? 64 : 128)  // numbers of a row across: a power of two
+#define PITCH(columns) ((columns) == 64 ? 64 : 128)  // elements in a row across: a power of two
 #define RIGHT_CHUNKS (PITCH(TILE_N) * 4)
 #define STAGE_CHUNKS (LEFT_CHUNKS + RIGHT_CHUNKS)
 
@@ -30,9 +30,9 @@ struct Fragments {
 
 #ifdef __CUDACC_RTC__
 
-// Loads four 8 x 8 matrices of 16-bit elements, a row of 16 bytes at each lane's address: rows of
-// matrix i at lanes 8 i ... 8 i + 7. Of each, lane 4 g + t gets word t of row g, or (transposed) of
-// column g.
+// Loads four 8 x 8 matrices of 16-bit elements; each lane has the address of a row of 16 bytes:
+// lanes 8 i ... 8 i + 7 those of matrix i. From each, lane 4 g + t gets word t of row g, or
+// (transposed) of column g.
 __device__ __forceinline__ void load_matrices(unsigned (&out)[4], const Chunk* row) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
@@ -52,7 +52,7 @@ __device__ __forceinline__ unsigned to_tf32(unsigned x) {
     return y;
 }
 
-// sums += a b for 16 x 8 outputs; the plain version below has the layout of the registers.
+// sums += a b for 16 x 8 outputs; the plain version below shows the register layout.
 __device__ __forceinline__ void multiply_add(float (&c)[4], const unsigned (&a)[4],
                                              const unsigned (&b)[2]) {
 #if defined(STORAGE_float16)
@@ -120,13 +120,15 @@ __device__ float number_in(unsigned word, int e) {
     return widen(float16_t{(unsigned short)(word >> (16 * e))});
 #elif defined(STORAGE_bfloat16)
     return widen(bfloat16_t{(unsigned short)(word >> (16 * e))});
-#else  // tf32 keeps 10 bits; to the nearest, ties away from zero
+#else  // tf32 keeps 10 bits; round to nearest, ties away from zero
     return float_of((word + 0x1000u) & ~0x1fffu);
 #endif
 }
 
-// Lane 4 g + t holds, E numbers a word: of a, word i: rows g + 8 (i % 2), columns 4 E (i / 2) + E t + e;
-// of b, word i: rows 4 E i + E t + e, column g; of c, number i: row g + 8 (i / 2), column 2 t + i % 2.
+// Lane 4 g + t holds, with E numbers per word:
+//   of a, word i: rows g + 8 (i % 2), columns 4 E (i / 2) + E t + e;
+//   of b, word i: rows 4 E i + E t + e, column g;
+//   of c, number i: row g + 8 (i / 2), column 2 t + i % 2.
 struct Numbers {
     float a[M_TILES][4][PER_WORD], b[N_TILES][2][PER_WORD];
 };

@@ -1,7 +1,7 @@
 // Response normalisation and max pooling in one pass over memory each way (paper, sections 3.3, 3.4).
 //
 //   forward:  x -> z = x s^-beta -> y = maxima of z over windows, with argmax, the tap of each
-//   backward: dy -> dz at the taps that were chosen -> dx as in response_norm.cu; with `relu`, dx is
+//   backward: dy -> dz at the chosen taps -> dx as in response_norm.cu; with `relu`, dx is
 //             zero where x, the output of a ReLU, is
 //
 //      x: the rows of one block's windows            y: `across` pixels of one row
@@ -13,7 +13,7 @@
 // Forward reads x (R / stride times, the repeats from cache) and writes y and argmax; z, written and
 // read again by the separate kernels, never leaves the chip. Backward: a block takes `tile` whole
 // pixels; it reads x once, dy and argmax R S / stride^2 times (from cache), writes dx once.
-// Every number is rounded where the separate kernels round it, so forward gives their bits.
+// Every number is rounded where the separate kernels round it, so forward gives the same bits.
 // Tested against max_pool(response_norm(x)) and its gradients.
 
 struct Span {

@@ -1,8 +1,8 @@
 // The element types, T in memory and A in arithmetic, chosen by one -DSTORAGE_... flag; and the index
 // type, chosen by -DINDEX: int where all arrays have fewer than 2^30 elements.
 //
-// This file is put before every .cu file of the folder. It includes no header, so that kernels compile
-// wherever NVRTC is; only the half-precision conversions differ off the GPU.
+// This file is prepended to every .cu file in the folder. It includes no header, so that kernels
+// compile wherever there is NVRTC; only the half-precision conversions differ off the GPU.
 
 #ifndef INDEX
 #define INDEX long long
@@ -34,7 +34,7 @@ __device__ __forceinline__ float16_t narrow16(float x) { return float16_t{narrow
 
 #endif
 
-// A bfloat16 is the upper half of a float; rounding is to nearest, ties to even, and a NaN stays one.
+// A bfloat16 is the upper half of a float; round to nearest, ties to even; a NaN stays a NaN.
 __device__ __forceinline__ float widen(bfloat16_t x) { return float_of((unsigned)x.bits << 16); }
 __device__ __forceinline__ bfloat16_t narrow_bf16(float x) {
     bfloat16_t y;
@@ -67,7 +67,7 @@ __device__ __forceinline__ A load(T x) { return x; }
 __device__ __forceinline__ T store(A x) { return x; }
 #endif
 
-// V elements that are loaded or stored at once; the address must be a multiple of their total size.
+// V elements, loaded or stored at once; the address must be a multiple of their total size.
 template <int V>
 struct alignas(V * sizeof(T)) Pack {
     T v[V];
@@ -79,7 +79,7 @@ struct alignas(16) Chunk {
     unsigned w[4];
 };
 
-// A grid-stride loop: every index below n once, whatever the launch shape.
+// A grid-stride loop: visits every index below n once, whatever the launch shape.
 #define EACH(i, n)                                                        \
     for (index_t i = (index_t)blockIdx.x * blockDim.x + threadIdx.x; i < (n); \
          i += (index_t)gridDim.x * blockDim.x)

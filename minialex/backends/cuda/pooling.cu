@@ -7,8 +7,8 @@
 //   all numbers, and padding never wins.
 // max_pool_gradient: a thread computes V channels of one input pixel: the sum, in scan order, over the
 //   windows that cover it and chose it, so the bits never change.
-// average_pool and its gradient: means over the part of the window inside the image, which is wider
-//   by the zeros counted above, below, before and after it.
+// average_pool and its gradient: means over the part of the window inside the image, extended by the
+//   zeros that count as pixels above, below, before and after it.
 //
 // Max pooling that follows response normalisation, as in AlexNet, is in norm_pool.cu.
 // Tested against reference/pooling.py.
@@ -123,8 +123,8 @@ struct Counted {
     int above, below, before, after;
 };
 
-// How many pixels from `first` to `end` - 1 of a line the window that starts at `start` covers; may
-// be 0.
+// The number of pixels from `first` to `end` - 1 of a line that the window at `start` covers; may be
+// 0.
 __device__ __forceinline__ int inside(int start, int reach, int first, int end) {
     const int low = start < first ? first : start;
     const int high = start + reach < end ? start + reach : end;

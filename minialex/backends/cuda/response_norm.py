@@ -30,11 +30,11 @@ class CudaResponseNorm(CudaExecution):
         return dx
 
     def _norm(self, kernel: str, arrays: Any, tables: int, groups: int, constants: tuple) -> None:
-        """`tables` rows of C numbers a pixel lie in shared memory, where they fit."""
+        """The launch with `tables` rows of C numbers per pixel in shared memory, if they fit."""
         c = arrays[0].shape[-1]
         pixels = arrays[0].size // c
         pixel_bytes = tables * c * np.dtype(kernels.accumulator(arrays[0].dtype.name)).itemsize
-        # about two numbers a thread: enough pixels to fill the block, few enough for many blocks
+        # about two numbers per thread: enough pixels to fill the block, few enough for many blocks
         tile = min(max(1, 2 * kernels.BLOCK // c), kernels.SHARED // pixel_bytes)
         arguments = (*arrays, pixels, c, c // groups, tile, *constants)
         if tile == 0:
@@ -48,7 +48,7 @@ class CudaResponseNorm(CudaExecution):
         x = self._packed(x)
         images, h, w, c = x.shape
         p, q = output_shape((h, w), window, stride, pads)
-        # a block's windows stand in shared memory, as x and normalised
+        # a block's windows are in shared memory, both as x and normalised
         columns = kernels.SHARED // (2 * window[0] * c * x.itemsize)
         across = min(q, (columns - window[1]) // stride[1] + 1)
         if across < 1 or prod(window) > 1 << 16:

@@ -2,11 +2,11 @@
 //
 //   v <- momentum v - decay rate w - rate g,   w <- w + v
 //
-// A thread updates one element of each array: reads w, v, g, writes w, v: 20 bytes a float parameter.
+// A thread updates one element of each array: reads w, v, g, writes w, v: 20 bytes per float.
 // Master weights, velocities and gradients are of type A whatever the layers compute in; gradients
 // are first multiplied by gradient_scale, which undoes the loss scale of fp16. A captured step reads
-// the rates from memory, also writes the weights in type T, as the layers read them, and changes
-// nothing once a loss was not finite (`halted`).
+// the rates from memory, also writes the weights in type T, which the layers read, and changes
+// nothing once a loss has not been finite (`halted`).
 // Tested against reference/sgd.py.
 
 #define ARRAYS 32

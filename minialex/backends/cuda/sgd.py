@@ -35,8 +35,8 @@ class CudaSGD(CudaExecution):
     ) -> None:
         """`sgd_updates` for a captured step: the rates are numbers on the device.
 
-        Each of `arrays` is (weight, velocity, gradient, copy); a copy gets the new weight as it is
-        stored at this precision, None is none. Nothing changes where `halted` is not zero.
+        Each of `arrays` is (weight, velocity, gradient, copy); a copy (or None) gets the new weight
+        as stored at this precision. Nothing changes if `halted` is not zero.
         """
         self._sgd(arrays, [(0.0, decay) for decay in decays], momentum, 1.0, rates, halted)
 
@@ -73,7 +73,7 @@ class CudaSGD(CudaExecution):
 
 
 def _updates_dtype(kind: Any) -> np.dtype:
-    """The structure `Updates` of sgd.cu for parameters of a type."""
+    """The structure `Updates` of sgd.cu for one type of parameter."""
     names = ["weight", "velocity", "gradient", "copy", "size", "rate", "decay"]
     update = np.dtype(
         list(zip(names, [np.uint64] * 4 + [np.int64, kind, kind], strict=True)), align=True

@@ -1,4 +1,4 @@
-// Products of tiles on tensor cores, for the kernels that this file is put before: out = left right,
+// Products of tiles on tensor cores, for the kernels that this file is prepended to: out = left right,
 // left (M, L), right (L, N), sums in float32. This file has what both ways to multiply share: copies
 // to shared memory, and which tile a block computes. mma.cuh multiplies warp by warp, on every card
 // from compute capability 8.0; wgmma.cuh four warps at a time, on 9.0 only.
@@ -17,9 +17,9 @@
 // tiles whose rows run across L ("across") have rows of up to 128 elements. Chunks are swizzled so
 // that rows or columns read together fall into different banks.
 //
-// Each instruction that needs an NVIDIA GPU of compute capability 8.0 has a function of its own; beside
-// it is the same in plain C++ for the tests' stand-in, lane by lane as the PTX manual defines the
-// instruction. Older cards, and float64, do not compile what follows.
+// Each instruction that needs an NVIDIA GPU of compute capability 8.0 has its own function; beside it
+// is a plain C++ version for the tests' stand-in, lane by lane as the PTX manual defines the
+// instruction. The rest of this file is not compiled for older cards or for float64.
 
 #if defined(STORAGE_float64) || (defined(__CUDACC_RTC__) && __CUDA_ARCH__ < 800)
 #define TENSOR_CORES 0
@@ -51,7 +51,7 @@ __device__ __forceinline__ unsigned shared_address(const void* p) {
     return (unsigned)__cvta_generic_to_shared(p);
 }
 
-// Starts to copy BYTES bytes, or as many zeros, to shared memory; they have arrived after
+// Starts copying BYTES bytes, or as many zeros, to shared memory; they have arrived after
 // commit_copies, wait_copies and a barrier.
 template <int BYTES>
 __device__ __forceinline__ void copy_later(void* to, const void* from, bool there) {
@@ -101,13 +101,13 @@ __device__ void wait_copies() {
 __device__ __forceinline__ int along(int row, int chunk) { return row * 4 + (chunk ^ (row >> 1 & 3)); }
 
 // The chunk of row k in a tile whose rows run across L, `columns` elements each; mma.cuh and wgmma.cuh
-// lay it out differently.
+// have different layouts.
 __device__ __forceinline__ int across(int k, int chunk, int columns);
 
-// ---------------------------------------------------------------- what is multiplied
+// ---------------------------------------------------------------- operands
 
 // A convolution's sizes: N H W C in, R S kernel, N P Q K out; cg and kg are the channels of a group.
-// Where x is padded with channels of zeros, a group has cx of them in memory.
+// If x is padded with channels of zeros, a group has cx channels in memory.
 struct Sizes {
     int N, H, W, C, R, S, P, Q, K, stride_h, stride_w, top, left, groups, cg, kg, cx;
 };
@@ -129,8 +129,8 @@ __device__ __forceinline__ Tile tile_of(int column_tiles, int groups, index_t ro
     return tile;
 }
 
-// Rows `first` ... `end` - 1 of a matrix with `pitch` elements a row, `columns` of them from `from` on,
-// as a tile across: TILE_N columns. With cx > cg, row (tap, c < cx) is the matrix's row
+// Rows `first` ... `end` - 1 of a matrix with `pitch` elements per row, `columns` of them from `from`
+// on, as a tile across: TILE_N columns. With cx > cg, row (tap, c < cx) is the matrix's row
 // (tap, c < cg), or zeros.
 struct Rows {
     static constexpr bool ALONG = false;
@@ -166,7 +166,7 @@ struct Rows {
     }
 };
 
-// Stores two neighbouring elements, as one where the address allows it.
+// Stores two neighbouring elements, in one access where the address allows it.
 __device__ __forceinline__ void store_pair(T* to, float v0, float v1, bool both) {
     if (both && (unsigned long long)to % (2 * sizeof(T)) == 0) {
         Pack<2> pair;

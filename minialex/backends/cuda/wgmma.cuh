@@ -3,15 +3,15 @@
 //
 //                 N: TILE_N numbers
 //               +-------------------+     The tensor cores read both tiles from shared memory, 16 of
-//      M: 128   |  warp 0: 16 rows  |     DEPTH at a time, while the threads go on: they start to copy
-//      numbers, |  warp 1           |     the tiles of two steps later. Of four stages two are being
+//      M: 128   |  warp 0: 16 rows  |     DEPTH at a time, while the threads start copying the tiles
+//      numbers, |  warp 1           |     for two steps later. Of the four stages, two are being
 //      half 0   |  warp 2           |     copied, one is multiplied, and one may still be read by the
 //               |  warp 3           |     products of the previous step.
 //               +-------------------+
 //      half 1   |  warp 0, ...      |     A step reads (64 + TILE_N) * 64 bytes of shared memory for
 //               +-------------------+     each half, for 64 * TILE_N * DEPTH multiply-adds.
 //
-// The layouts are those that the instruction reads (PTX manual, "wgmma: matrix layout"): rows of 64
+// The layouts are those that the instruction requires (PTX manual, "wgmma: matrix layout"): rows of 64
 // bytes along L, swizzled within 512 bytes; across L, strips of 64 columns (32 where 64 does not divide
 // TILE_N), the DEPTH rows of a strip together, swizzled within 8 rows.
 
@@ -30,7 +30,7 @@ struct Sums {
 };
 typedef unsigned long long Descriptor;
 
-extern __shared__ Chunk shared_tiles[];  // STAGES stages, and room to align the first
+extern __shared__ Chunk shared_tiles[];  // STAGES stages, and space to align the first
 
 __device__ __forceinline__ int across(int k, int chunk, int columns) {
     const int strip = STRIP(columns), swizzle = strip == 8 ? k & 7 : k >> 1 & 3;
@@ -169,7 +169,7 @@ __device__ void wait_products() {
             float now[N_TILES][4];
             product_of(p, now);
             for (int n = 0; n < N_TILES; ++n)
-                for (int j = 0; j < 4; ++j)  // a NaN shows a tile overwritten meanwhile
+                for (int j = 0; j < 4; ++j)  // a NaN reveals a tile that was overwritten in the meantime
                     p.sums[n][j] += memcmp(&now[n][j], &p.started[n][j], 4) ? NAN : now[n][j];
         }
         groups.erase(groups.begin());

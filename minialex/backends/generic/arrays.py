@@ -1,4 +1,4 @@
-"""Arrays in and out of a backend, slices and concatenation, and tests and sums."""
+"""Transfers of arrays, slices and concatenation, tests and sums."""
 
 from collections.abc import Sequence
 from typing import Any

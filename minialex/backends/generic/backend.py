@@ -1,8 +1,8 @@
 """The generic backend: every op over any array library of the Python array API standard.
 
 `GenericBackend("mine", xp)` runs a network on any such `xp`. An optimised backend is a subclass
-that overrides only the ops it does faster; the tests compare every override with this backend, and
-this backend with the loops in `reference/`.
+that overrides only the ops for which it is faster; the tests compare every override with this
+backend, and this backend with the loops in `reference/`.
 """
 
 from minialex.backends.generic.activations import GenericActivations

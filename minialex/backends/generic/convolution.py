@@ -65,7 +65,7 @@ class GenericConvolution(GenericWindows):
     def convolution_input_gradient_relu(
         self, dy: Array, weight: Array, x: Array, stride: Pair, pads: Pads, groups: int
     ) -> Array:
-        """The same, through the ReLU whose output x is the convolution's input."""
+        """The same, also through the ReLU whose output x is the convolution's input."""
         dx = self.convolution_input_gradient(dy, weight, x.shape, stride, pads, groups)
         return self.relu_gradient(dx, x)
 
@@ -110,11 +110,11 @@ class GenericConvolution(GenericWindows):
     @convolution_by.setter
     def convolution_by(self, way: str) -> None:
         if way != "im2col":
-            raise InputError(f'backend "{self.name}" convolves by im2col only, not by {way}')
+            raise InputError(f'backend "{self.name}" has only im2col for convolutions, not {way}')
 
     @property
     def has_warpgroup_products(self) -> bool:
-        """Always False: only GPUs have them."""
+        """Always False: only GPUs have it."""
         return False
 
     def _im2col(self, x: Array, window: Pair, stride: Pair, output: Pair) -> Array:

@@ -23,10 +23,10 @@ class GenericCrops(GenericArrays):
         scale: float,
         dtype: str,
     ) -> Array:
-        """Resized images to network input: cut, subtract the mean, mirror, shift the colour, scale.
+        """Resized images to network input: crop, subtract the mean, mirror, shift colour, scale.
 
         images uint8 (N, S, S, C); top, left, flip host arrays (N,); mean (S, S, C) on the host,
-        read where the crop lies, or at (mean_top, mean_left) if these are given; shift (N, C) or
+        cropped like the image, or at (mean_top, mean_left) if these are given; shift (N, C) or
         None, in grey levels -> (N, crop, crop, C) of `dtype`.
         """
         kind = getattr(self.xp, dtype)

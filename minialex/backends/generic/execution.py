@@ -1,4 +1,4 @@
-"""How a backend runs: precision, threads, streams, events and memory; here, on one host."""
+"""Execution on one host: precision, threads, streams, events and memory."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -25,7 +25,7 @@ class GenericExecution(Backend):
         if precisions.get(precision) == FULL:
             return self
         raise InputError(
-            f'backend "{self.name}" computes in fp32 only, not in {precision}: leave the precision '
+            f'backend "{self.name}" computes only in fp32, not in {precision}: leave the precision '
             'out, or use backend="cupy"'
         )
 
@@ -33,10 +33,10 @@ class GenericExecution(Backend):
         """This backend with this many CPU threads (None: its own choice)."""
         if threads is None:
             return self
-        raise InputError(f'backend "{self.name}" has no threads to choose: leave the number out')
+        raise InputError(f'backend "{self.name}" has no thread setting: leave the number out')
 
     def with_own_stream(self) -> Self:
-        """This backend with a stream of its own, to run beside others on its device."""
+        """This backend with its own stream, to run concurrently with others on its device."""
         return self
 
     def device_context(self) -> AbstractContextManager:
@@ -48,11 +48,11 @@ class GenericExecution(Backend):
         return []
 
     def memory(self) -> int | None:
-        """Bytes that arrays may take on the device; None where they are in host memory."""
+        """Bytes that arrays may use on the device; None if they are in host memory."""
         return None
 
     def peak_memory(self) -> int | None:
-        """Bytes that the device's memory pool has reserved, None on the host."""
+        """Bytes that the device's memory pool has reserved; None on the host."""
         return None
 
     def synchronize(self) -> None:

@@ -49,7 +49,7 @@ class GenericPooling(GenericWindows):
     ) -> Array:
         """Means over the part of each window inside the image: x (N, H, W, C) -> (N, P, Q, C).
 
-        "The image" is wider by the pads `counted`, which are zeros.
+        The image includes the pads `counted`, which are zeros.
         """
         output = output_shape(x.shape[1:3], window, stride, pads)
         padded = self._pad(x, pads, 0.0)

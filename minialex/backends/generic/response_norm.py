@@ -40,7 +40,7 @@ class GenericResponseNorm(GenericArrays):
     def spatial_response_norm_gradient(
         self, dy: Array, saved: Any, n: int, k: float, alpha: float, beta: float
     ) -> Array:
-        """As `response_norm_gradient`, with the n x n window."""
+        """Like `response_norm_gradient`, with the n x n window."""
         x, y, scale = saved
         spread = self._spatial_sums(dy * y / scale, n)
         return dy / _power(self.xp, scale, beta) - (2 * alpha * beta) * x * spread
@@ -54,19 +54,19 @@ class GenericResponseNorm(GenericArrays):
     def response_norm_pool_gradient(
         self, dy: Array, saved: Any, norm: tuple, pool: tuple, relu: bool = False
     ) -> Array:
-        """dx of both; with `relu`, x was a ReLU's output, and its gradient is taken as well."""
+        """dx through both; with `relu`, x is a ReLU's output, and dx also goes through that."""
         x, kept, argmax = saved
         dz = self.max_pool_gradient(dy, argmax, x.shape, *pool)
         dx = self.response_norm_gradient(dz, kept, *norm)
         return self.relu_gradient(dx, x) if relu else dx
 
     def _channel_sums(self, x: Array, n: int, groups: int) -> Array:
-        """Sums over the n channels around each, clipped to its group."""
+        """Sums over the n channels around each channel, clipped to its group."""
         grouped = self.xp.reshape(x, (*x.shape[:-1], groups, x.shape[-1] // groups))
         return self.xp.reshape(self._window_sums(grouped, n, -1), x.shape)
 
     def _spatial_sums(self, x: Array, n: int) -> Array:
-        """Sums over the n x n pixels around each: a square window is two line windows."""
+        """Sums over the n x n pixels around each pixel: rows first, then columns."""
         return self._window_sums(self._window_sums(x, n, 1), n, 2)
 
     def _window_sums(self, x: Array, n: int, axis: int) -> Array:
@@ -83,7 +83,7 @@ class GenericResponseNorm(GenericArrays):
 
 
 def _power(xp: Any, scale: Any, beta: float) -> Array:
-    """scale^β; the paper's β = 3/4 by two square roots, several times faster than a power."""
+    """scale^β; for the paper's β = 3/4, two square roots are several times as fast."""
     if beta == 0.75:
         root = xp.sqrt(scale)
         return root * xp.sqrt(root)

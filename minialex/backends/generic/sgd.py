@@ -1,4 +1,4 @@
-"""The paper's update (section 5): momentum and weight decay, the rate inside the velocity."""
+"""The paper's update (section 5): momentum and weight decay, learning rate in the velocity."""
 
 from collections.abc import Sequence
 

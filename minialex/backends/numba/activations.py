@@ -26,7 +26,7 @@ class NumbaActivations(NumbaExecution):
 
 @threaded
 def relu(x, y):
-    """y = max(0, x); a NaN stays one."""
+    """y = max(0, x); a NaN stays a NaN."""
     zero = x.dtype.type(0)
     for i in prange(x.size):
         y[i] = zero if x[i] < zero else x[i]

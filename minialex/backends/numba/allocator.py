@@ -13,21 +13,21 @@ import numpy as np
 
 _SMALL = 1 << 20  # bytes below which NumPy's own allocation is as good
 _LATELY = 1000  # arrays over which the peak is taken
-_STEPS = 8  # sizes in a doubling: at most an eighth is left unused
+_STEPS = 8  # block sizes per doubling: at most an eighth of a block is unused
 
 
 class Memory:
-    """Blocks in use and free, together at most `slack` times the recent peak of those in use.
+    """Used and free blocks, in total at most `slack` times the recent peak of those in use.
 
     The peak is over the last one to two thousand arrays, so memory is freed after training.
     """
 
     def __init__(self, slack: float = 2.0):
-        self.slack = slack  # blocks of another size do not fit
+        self.slack = slack  # limits how much larger than needed a block may be
         self.used = self.free = 0  # bytes
-        self._most = self._most_before = 0  # in use at once, in this thousand and in the last
+        self._most = self._most_before = 0  # bytes, in this thousand and in the last
         self._taken = 0
-        self._blocks: list[tuple[int, mmap.mmap]] = []  # the longest free first
+        self._blocks: list[tuple[int, mmap.mmap]] = []  # longest free first
         self._lock = threading.RLock()  # a finalizer may run while it is held
 
     def empty(self, shape, dtype) -> np.ndarray:
@@ -46,7 +46,7 @@ class Memory:
         return max(self._most, self._most_before)
 
     def _take(self, size: int) -> tuple[int, mmap.mmap]:
-        """The smallest free block of `size` to twice `size` bytes, or else a new one."""
+        """The smallest free block of `size` to twice `size` bytes, or a new one."""
         with self._lock:
             fitting = [i for i, (s, _) in enumerate(self._blocks) if size <= s <= 2 * size]
             if fitting:
@@ -83,10 +83,10 @@ class Memory:
 
 
 def _mapped(size: int) -> mmap.mmap:
-    """A new block from the system, in huge pages where the system has them."""
+    """A new block from the system, in huge pages if the system has them."""
     if not hasattr(mmap, "MAP_PRIVATE"):  # Windows
         return mmap.mmap(-1, size)
-    # private: shared memory has no large pages, and a forked process would write into ours
+    # private: shared memory has no huge pages, and a forked process would write into ours
     block = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         block.madvise(mmap.MADV_HUGEPAGE)
@@ -94,9 +94,9 @@ def _mapped(size: int) -> mmap.mmap:
 
 
 def _rounded(size: int) -> int:
-    """The next block size: eight sizes to each power of two."""
+    """The next block size up: there are eight sizes per doubling."""
     step = (1 << (size.bit_length() - 1)) // _STEPS
     return -(-size // step) * step
 
 
-MEMORY = Memory()  # of the process, as memory is
+MEMORY = Memory()  # one per process

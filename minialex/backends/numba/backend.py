@@ -1,6 +1,6 @@
 """The Numba backend as one class: kernels around BLAS, several images at once.
 
-Requires Numba. Arrays are NumPy's; what has no kernel here is the NumPy backend's.
+Requires Numba. Arrays are NumPy's; ops without a kernel here are the NumPy backend's.
 """
 
 from collections.abc import Sequence
@@ -33,8 +33,8 @@ class NumbaBackend(
         if is_cached(convolution.forward):
             return []
         if can_be_cached(convolution.forward):
-            return ["compiling for this machine, once: about half a minute"]
+            return ["compiling for this machine (once): about half a minute"]
         return [
-            "compiling for this machine: about half a minute at every start, because no folder for "
-            "the result can be written (NUMBA_CACHE_DIR names one)"
+            "compiling for this machine: about half a minute at every start, because there is no "
+            "writable cache folder (set NUMBA_CACHE_DIR)"
         ]

@@ -1,7 +1,7 @@
-"""Matrix products of parts of arrays from compiled code, by one thread of SciPy's BLAS.
+"""Matrix products of parts of arrays in compiled code, by single-threaded SciPy BLAS.
 
-Numba's `np.dot` wants contiguous arrays and returns a new one; this takes rows with any stride, can
-add to its result, and calls the same BLAS function.
+Numba's `np.dot` needs contiguous arrays and returns a new one; this takes rows with any stride, can
+accumulate into its result, and calls the same BLAS function.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ _PLAIN, _TURNED = ord("n"), ord("t")
 
 
 def _external(dtype):
-    """xGEMM as Numba's runtime knows it: `kind`, then Fortran's arguments, sizes by value."""
+    """xGEMM in Numba's runtime: `kind`, then Fortran's arguments, sizes by value."""
     pointer, size = types.CPointer(dtype), types.intp
     matrix = (pointer, size)
     arguments = (*(types.char,) * 3, *(size,) * 3, pointer, *matrix, *matrix, pointer, *matrix)
@@ -25,13 +25,13 @@ def _external(dtype):
 
 
 def _gemm(a, turn_a, b, turn_b, c, add, rows, columns, depth):
-    raise NotImplementedError  # compiled code alone calls it
+    raise NotImplementedError  # only compiled code calls it
 
 
 @overload(_gemm)
 def _compiled(a, turn_a, b, turn_b, c, add, rows, columns, depth):
     if a.dtype not in _KINDS or not a.dtype == b.dtype == c.dtype:
-        raise TypingError("products are of float32 or float64, all of one type")
+        raise TypingError("products take float32 or float64, all of the same type")
     external, kind = _external(a.dtype), _KINDS[a.dtype]
     zero_one = np.array([0, 1], as_dtype(a.dtype))  # a constant of the compiled code
 
@@ -60,17 +60,17 @@ def _compiled(a, turn_a, b, turn_b, c, add, rows, columns, depth):
 
 @compiled
 def multiply(a, b, c, add=False):
-    """c (M, N) = a (M, L) b (L, N), or c + that; numbers of a row lie side by side."""
+    """c (M, N) = a (M, L) b (L, N), or c += that; rows are contiguous."""
     _gemm(a, False, b, False, c, add, c.shape[0], c.shape[1], a.shape[1])
 
 
 @compiled
 def multiply_transposed(a, b, c, add=False):
-    """c (M, N) = aᵀ b, from a (L, M) and b (L, N), or c + that."""
+    """c (M, N) = aᵀ b, from a (L, M) and b (L, N), or c += that."""
     _gemm(a, True, b, False, c, add, c.shape[0], c.shape[1], a.shape[0])
 
 
 @compiled
 def multiply_by_transposed(a, b, c, add=False):
-    """c (M, N) = a bᵀ, from a (M, L) and b (N, L), or c + that."""
+    """c (M, N) = a bᵀ, from a (M, L) and b (N, L), or c += that."""
     _gemm(a, False, b, True, c, add, c.shape[0], c.shape[1], a.shape[1])

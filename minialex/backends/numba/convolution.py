@@ -2,8 +2,8 @@
 
 Letters: N batch, H W input, C channels in, K channels out, R S kernel, P Q output, G groups;
 L = R·S·C/G is the length of a row of columns. A thread fills the rows of one block, multiplies,
-adds the bias and applies the ReLU while all of it is in its cache; the columns of a batch never
-exist at once.
+adds the bias and applies the ReLU while everything is in its cache; the columns of a whole batch
+never exist at once.
 """
 
 from math import prod
@@ -20,12 +20,12 @@ from minialex.utils.jit import compiled, threaded
 
 _ROWS = 512  # im2col rows that a thread multiplies at once: a block that fits in the cache
 _TOGETHER = 72  # tiles that a thread multiplies at once: they fit in its cache
-_FEW = 64  # tiles below which making the weights' costs more than is saved
-_SAVED, _SAVED_OF_WEIGHTS = 40, 60  # multiplications a number; weight gradients move more of them
+_FEW = 64  # with fewer tiles, transforming the weights costs more than tiles save
+_SAVED, _SAVED_OF_WEIGHTS = 40, 60  # multiplications per number; weight gradients move more numbers
 
 
 class NumbaConvolution(NumbaExecution):
-    """Convolution, by blocks of columns or by Winograd's tiles."""
+    """Convolution by blocks of columns or by Winograd tiles."""
 
     def convolution(
         self,
@@ -101,7 +101,7 @@ class NumbaConvolution(NumbaExecution):
         return dx
 
     def _by_tiles(self, images: int, weight_shape, output, stride, groups, least=_SAVED) -> bool:
-        """Whether tiles pay: they save `least` multiplications for each number in them, or more."""
+        """Whether tiles pay off: they save at least `least` multiplications per number in them."""
         r, s, cg, k = weight_shape
         taps, channels = -(-r // stride[0]), cg * stride[0] ** 2
         if r != s or stride[0] != stride[1] or taps not in (3, 4, 5):
@@ -112,7 +112,7 @@ class NumbaConvolution(NumbaExecution):
         return images * tiles >= _FEW and saved >= least * numbers
 
     def _tiles(self, x, weight, bias, y, stride, corner, groups, relu) -> None:
-        """The convolution of x by tiles, into y."""
+        """Convolve x by tiles, into y."""
         weight = winograd.over_phases(weight, stride)
         size = winograd.outputs(len(weight))
         a, g, b = winograd.matrices(len(weight), x.dtype.name)
@@ -135,13 +135,13 @@ class NumbaConvolution(NumbaExecution):
         return winograd.of_phases(dw, stride, shape)
 
     def _together(self, output_shape, size: int, groups: int) -> int:
-        """Rows of tiles that a thread multiplies at once, so that each thread has some."""
+        """Rows of tiles that a thread multiplies at once, such that each thread gets some."""
         n, p, q, _ = output_shape
         lines, columns = n * -(-p // size), -(-q // size)
         return max(1, min(-(-_TOGETHER // columns), lines * groups // self.threads))
 
     def _block(self, rows: int, groups: int) -> int:
-        """Rows of a block: few enough for the cache, and for every thread to have some."""
+        """Rows of a block: few enough to fit in the cache and to give every thread some."""
         return max(1, min(_ROWS, -(-rows * groups // self.threads)))
 
 
@@ -173,7 +173,7 @@ def _fill(x, cols, first, count, c0, cg, size, stride, pad, output):
 
 @compiled
 def _add(source, start, there, to, count):
-    """there[to + j] += source[start + j], as `numbers.copy` does."""
+    """there[to + j] += source[start + j], like `elementwise.copy`."""
     start, to = np.uint64(start), np.uint64(to)
     for j in range(np.uint64(count)):
         there[to + j] += source[start + j]
@@ -200,7 +200,7 @@ def forward(x, weights, bias, y, size, stride, pad, output, groups, relu, thread
 
 @threaded
 def weight_gradient(x, dy, dw, size, stride, pad, output, groups, threads, block):
-    """dw (threads, L, K), a partial sum each, from x (N, H, W, C) and dy (N·P·Q, K)."""
+    """dw (threads, L, K), partial sums, from x (N, H, W, C) and dy (N·P·Q, K)."""
     length, kg = dw.shape[1], dw.shape[2] // groups
     cg = x.shape[3] // groups
     rows = dy.shape[0]
@@ -218,7 +218,7 @@ def weight_gradient(x, dy, dw, size, stride, pad, output, groups, threads, block
 
 @threaded
 def input_gradient(dy, weights, dx, size, stride, pad, output, groups, threads, images):
-    """dx (N, H, W, C) from dy (N·P·Q, K) and weights (L, K), images by images."""
+    """dx (N, H, W, C) from dy (N·P·Q, K) and weights (L, K), some images at a time."""
     length, kg = weights.shape[0], weights.shape[1] // groups
     n_size, h_size, w_size, c_size = dx.shape
     cg, sums = c_size // groups, dx.reshape(-1)

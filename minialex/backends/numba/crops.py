@@ -34,7 +34,7 @@ class NumbaCrops(NumbaExecution):
         for offsets, array in ((top, images[0]), (left, images[0].swapaxes(0, 1)), (corner, mean)):
             if n and not -1 <= min(offsets) <= max(offsets) <= len(array) - crop:
                 raise ValueError(
-                    f"a crop of {crop} at {max(offsets)} leaves an image of {len(array)}"
+                    f"a crop of {crop} at {max(offsets)} extends beyond an image of {len(array)}"
                 )
         where = np.asarray(top, np.int64), np.asarray(left, np.int64), np.asarray(flip, bool)
         self._run(
@@ -55,9 +55,9 @@ class NumbaCrops(NumbaExecution):
 
 @threaded
 def crops(images, top, left, flip, mean, mean_top, mean_left, shift, scale, out):
-    """Resized images to network input: cut, subtract the mean, mirror, shift the colour, scale.
+    """Resized images to network input: crop, subtract the mean, mirror, shift colour, scale.
 
-    A row of pixels is one run of numbers, which fills vectors; mirrored rows are reversed.
+    A row of pixels is one run of numbers, which vectorises; mirrored rows are reversed.
     """
     n_size, crop, _, c_size = out.shape
     run = crop * c_size

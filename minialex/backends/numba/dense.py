@@ -1,7 +1,7 @@
 """Dense layers: each thread multiplies a strip of the weights, whole batches at a time.
 
-N batch, I inputs, O outputs. Few images are a matter of reading the weights once, so that they go
-row by row; many are a product.
+N batch, I inputs, O outputs. For few images the time is spent reading the weights, so they are read
+once, row by row; many images are a matrix product.
 """
 
 import numpy as np
@@ -108,7 +108,7 @@ def weight_gradient(x, dy, dw, threads):
 
 @threaded
 def row_sums(x, partial):
-    """partial (threads, K): each thread's share of the rows of x (M, K), in order."""
+    """partial (threads, K): sums over each thread's share of the rows of x (M, K), in order."""
     threads, k_size = partial.shape
     rows = x.shape[0]
     for t in prange(threads):

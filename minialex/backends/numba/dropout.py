@@ -51,7 +51,7 @@ def _philox(c0, c1, c2, c3, k0, k1):
 
 @threaded
 def dropout_mask(mask, c_size, first_image, first_channel, channels, step, purpose, k0, k1, keep):
-    """mask (N, U): a unit stays if its word is below `keep`; as the generic op draws it."""
+    """mask (N, U): a unit is kept if its word is below `keep`; the words are the generic op's."""
     n_size, units = mask.shape
     for n in prange(n_size):
         drawn = np.int64(-1)

@@ -17,8 +17,8 @@ def copy(source, start, there, to, count):
 def finish(y, start, count, bias, first, relu):
     """Add bias[first : first + count] to y[start : start + count], then the ReLU if there is one.
 
-    Counters are unsigned because a negative index would count from the end, and the check for
-    that keeps the loop from being done several numbers at a time.
+    Counters are unsigned because negative indices would count from the end, and the check for that
+    prevents vectorisation.
     """
     zero, start, first = y.dtype.type(0), np.uint64(start), np.uint64(first)
     for k in range(np.uint64(count)):

@@ -1,4 +1,4 @@
-"""How the Numba backend runs: its threads, kernel launches and memory allocation."""
+"""Execution with Numba: threads, kernel launches and memory allocation."""
 
 import os
 import threading
@@ -13,7 +13,7 @@ from minialex.backends.numpy.backend import NumpyBackend
 from minialex.errors import InputError
 from minialex.utils import threads as cpu_threads
 
-_ONE_AT_A_TIME = threading.Lock()  # each kernel takes all threads, and not every pool can be shared
+_ONE_AT_A_TIME = threading.Lock()  # each kernel uses all threads, and some pools cannot be shared
 
 
 def _most_threads() -> int:
@@ -24,7 +24,7 @@ class NumbaExecution(NumpyBackend):
     """Compiled kernels on `threads` threads (None: the cores this process may use)."""
 
     threads: int
-    _process: int | None = None  # where the kernels' threads are
+    _process: int | None = None  # the process that has the kernels' threads
 
     def __init__(self, device: Any = None, threads: int | None = None):
         super().__init__(device)
@@ -43,11 +43,11 @@ class NumbaExecution(NumpyBackend):
         NumbaExecution._process = NumbaExecution._process or os.getpid()
         if os.getpid() != NumbaExecution._process:
             raise InputError(
-                "this process was forked from one that had used the numba backend, whose threads "
-                'are not here: start processes with multiprocessing\'s "spawn", or use "numpy"'
+                "this process was forked from one that had used the numba backend, and has none of "
+                'its threads: start processes with multiprocessing\'s "spawn", or use "numpy"'
             )
         with _ONE_AT_A_TIME, cpu_threads.short_waits() if first else nullcontext():
-            numba.set_num_threads(self.threads)  # of the Python thread that calls
+            numba.set_num_threads(self.threads)  # applies to the calling Python thread
             kernel(*arguments)
 
     @staticmethod

@@ -59,7 +59,7 @@ class NumbaPooling(NumbaExecution):
 
 @threaded
 def max_pool(x, y, argmax, window, stride, pad):
-    """y, argmax (N, P, Q, C): the first maximum wins, a NaN over all, padding never."""
+    """y, argmax (N, P, Q, C): the first maximum wins, NaN wins over all, padding never wins."""
     n_size, p_size, q_size, c_size = y.shape
     h_size, w_size = x.shape[1], x.shape[2]
     for item in prange(n_size * p_size):
@@ -94,7 +94,7 @@ def max_pool(x, y, argmax, window, stride, pad):
 
 @threaded
 def max_pool_gradient(dy, argmax, dx, window, stride, pad):
-    """Each dy to its window's maximum; an image at a time, so that sums have one order."""
+    """Each dy goes to its window's maximum; one image at a time, for a fixed order of sums."""
     for n in prange(len(dy)):
         _image_gradient(dy[n], argmax[n], dx[n], window, stride, pad)
 
@@ -150,7 +150,7 @@ def average_pool(x, y, areas, window, stride, pad):
 
 @threaded
 def average_pool_gradient(share, dx, window, stride, pad):
-    """Each pixel of dx (N, H, W, C) sums its windows' shares, in scan order of the taps."""
+    """Each pixel of dx (N, H, W, C) sums its share of each window, in scan order of the taps."""
     n_size, h_size, w_size, c_size = dx.shape
     p_size, q_size = share.shape[1:3]
     zero = dx.dtype.type(0)

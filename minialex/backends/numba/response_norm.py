@@ -58,7 +58,7 @@ class NumbaResponseNorm(NumbaExecution):
 
 @compiled
 def _scales(pixel, squares, scale, half, k, alpha):
-    """scale_c = k + α Σ x² over the window of c; `squares` has rims of zeros."""
+    """scale_c = k + α Σ x² over the window of c; `squares` is padded with zeros."""
     size = pixel.shape[0]
     inner = squares[half : half + size]
     for c in range(size):
@@ -75,7 +75,7 @@ def _scales(pixel, squares, scale, half, k, alpha):
 
 @compiled
 def _powers(scale, power, beta):
-    """scale^-β; the paper's 3/4 by two square roots, several at a time."""
+    """scale^-β; the paper's 3/4 by two square roots, vectorised."""
     one = scale.dtype.type(1)
     if beta == 0.75:
         for c in range(scale.shape[0]):
@@ -105,7 +105,7 @@ def response_norm(x, y, group, n, k, alpha, beta, threads):
 
 @threaded
 def response_norm_gradient(dy, x, dx, group, n, k, alpha, beta, threads):
-    """dx_c = dy_c s_c^-β - 2αβ x_c Σ dy_j x_j s_j^(-β-1); s is computed again."""
+    """dx_c = dy_c s_c^-β - 2αβ x_c Σ dy_j x_j s_j^(-β-1); s is recomputed."""
     pixels, c_size = x.shape
     half, factor = n // 2, x.dtype.type(2) * alpha * beta
     for t in prange(threads):
@@ -133,7 +133,7 @@ def response_norm_gradient(dy, x, dx, group, n, k, alpha, beta, threads):
 
 @compiled
 def _column_sums(x, h, half, column):
-    """column (W C,): the rows around h added up, the nearest first; x (H, W C)."""
+    """column (W C,): the sum of the rows around h, the nearest first; x (H, W C)."""
     column[:] = x[h]
     for offset in range(1, half + 1):
         for row in (h + offset, h - offset):

@@ -6,20 +6,19 @@ with 49 multiplications instead of 225 (Lavin & Gray, 2015):
     Y = A [ (G g Gᵀ) * (B d Bᵀ) ] Aᵀ
 
 The rows of A, G and B belong to seven points: a row of outputs is the product of two polynomials,
-which is known from its values at seven points, infinity among them. The products over the channels
-of all tiles are 49 matrix products; the weight gradient has the same form, with the tiles of dy in
-the kernel's position and the kernel in the outputs'.
+which is determined by its values at seven points, infinity among them. The products over the
+channels of all tiles are 49 matrix products; the weight gradient has the same form, with tiles of
+dy in place of the kernel and the kernel in place of the outputs.
 
-Each output is a sum of numbers larger than itself, so that float32 rounds about ten times as much
-as in the plain sum, 3e-6 of the outputs' deviation (tests/backends/numba/test_convolution.py has
-the bound). Of simple fractions, these points round least.
+Each output is a sum of numbers larger than itself, so the rounding error in float32 is about ten
+times that of the plain sum, 3e-6 of the outputs' standard deviation (see the bound in
+tests/backends/numba/test_convolution.py). Of simple fractions, these points round least.
 
 Letters: N batch, H W input, C channels in, K channels out, P Q output, G groups, R the kernel's
 size, 8 - R that of a tile's output.
 
-With a stride of T, the T x T pixels from which every step of the kernel starts are taken as T T C
-channels of one: 11 x 11 kernels that go four pixels at a time are 3 x 3 over 48 channels, with
-zeros for the twelfth row and column.
+With a stride of T, each block of T x T pixels is treated as one pixel of T T C channels: an 11 x 11
+kernel with stride 4 becomes 3 x 3 over 48 channels, with zeros for the twelfth row and column.
 """
 
 from fractions import Fraction
@@ -38,12 +37,12 @@ _POINTS = tuple(map(Fraction, ("0", "1", "-1", "-1/2", "-2", "3/2")))  # and inf
 
 
 def outputs(taps: int) -> int:
-    """Outputs of a tile in each direction."""
+    """The number of outputs of a tile in each direction."""
     return TILE + 1 - taps
 
 
 def over_phases(w: np.ndarray, stride: int) -> np.ndarray:
-    """Kernels (R, R, C/G, K) as those over T T C/G channels that go a pixel at a time."""
+    """Kernels (R, R, C/G, K) of stride T as kernels of stride 1 over T T C/G channels."""
     r, _, cg, k = w.shape
     taps, short = -(-r // stride), -r % stride
     w = np.pad(w, ((0, short), (0, short), (0, 0), (0, 0))) if short else w
@@ -52,7 +51,7 @@ def over_phases(w: np.ndarray, stride: int) -> np.ndarray:
 
 
 def of_phases(w: np.ndarray, stride: int, shape: tuple[int, int, int, int]) -> np.ndarray:
-    """The kernels (R, R, C/G, K) = shape from which `over_phases` made `w`."""
+    """The inverse of `over_phases`: the kernels (R, R, C/G, K) = shape that `w` was made from."""
     r, _, cg, k = shape
     taps = len(w)
     w = w.reshape(taps, taps, stride, stride, cg, k).transpose(0, 2, 1, 3, 4, 5)
@@ -61,15 +60,15 @@ def of_phases(w: np.ndarray, stride: int, shape: tuple[int, int, int, int]) -> n
 
 @cache
 def matrices(taps: int, dtype: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A (7, 7), G (7, 7) and B (7, 7) for kernels of `taps` numbers, in rows of seven points.
+    """A (7, 7), G (7, 7) and B (7, 7) for kernels of `taps` numbers, by seven points.
 
-    A has 8 - taps rows that are not zero, and G `taps` columns.
+    A has 8 - taps nonzero rows, and G has `taps` nonzero columns.
     """
     a, g, b = (np.zeros((TILE, TILE)) for _ in range(3))
     for k, point in enumerate(_POINTS):
         others = [_POINTS[i] for i in range(len(_POINTS)) if i != k]
         b[k, : TILE - 1] = _polynomial(others)
-        # a power of two between the factors of the product, for numbers of about one size
+        # shift a power of two between the factors, so that numbers have similar sizes
         scale = 2.0 ** np.round(np.log2(np.abs(b[k]).sum()) - 1)
         b[k] /= scale
         a[: outputs(taps), k] = [point**i for i in range(outputs(taps))]
@@ -102,7 +101,7 @@ def weights(w, g, u):
     taps, _, rows, columns = w.shape
     numbers, out, plane = w.reshape(-1), u.reshape(-1), rows * columns
     for row in prange(rows):
-        room = np.empty(TILE * columns, w.dtype)  # of G w, a column at a time
+        room = np.empty(TILE * columns, w.dtype)  # for G w, one column at a time
         for a in range(TILE):
             for s in range(taps):
                 at = s * plane + row * columns
@@ -151,7 +150,7 @@ def forward(x, u, a, b, bias, y, stride, pad, size, groups, relu, threads, toget
 def weight_gradient(x, dy, b, g, du, stride, pad, size, groups, threads, together):
     """du (49, T T C/G, K) = the sum of (B d Bᵀ)ᵀ (G dy Gᵀ), a block of tiles at a time.
 
-    All threads fill the tiles of a block, and then share its products.
+    All threads fill the tiles of a block, then share its products.
     """
     n_size, p_size, q_size, k_size = dy.shape
     cg, kg = du.shape[1], k_size // groups
@@ -254,7 +253,7 @@ def _output(m, tile, columns, size, a, room):
 
 @compiled
 def _place(room, y, n, size, row, columns, kg, group, a, bias, relu):
-    """(A m) Aᵀ to the outputs, those that there are; then the bias and the ReLU."""
+    """(A m) Aᵀ to the outputs that exist; then the bias and the ReLU."""
     _, p_size, q_size, k_size = y.shape
     out, run = y.reshape(-1), columns * kg
     for i in range(min(size, p_size - row * size)):
@@ -270,7 +269,7 @@ def _place(room, y, n, size, row, columns, kg, group, a, bias, relu):
 def _sum(x, start, step, terms, factors, row, out, to, count):
     """out[to:] = the sum of factors[row, i] x[start + i step:] over the first `terms`, up to 7.
 
-    Terms that are not there are the last one, times zero. Unsigned counters, see `numbers.finish`.
+    Missing terms are the last one, times zero. For unsigned counters see `elementwise.finish`.
     """
     last = terms - 1
     i0 = np.uint64(start)

@@ -1,6 +1,6 @@
 """The NumPy backend: short and readable, the baseline for every other backend.
 
-Requires nothing but NumPy. What is not in a file here is the generic backend's.
+Requires nothing but NumPy. Ops without a file here are the generic backend's.
 """
 
 import os
@@ -16,7 +16,7 @@ from minialex.utils.threads import choose
 
 
 class NumpyBackend(NumpyConvolution, NumpyCrops, NumpySGD):
-    """NumPy arrays on the CPU; its devices are all the same memory."""
+    """NumPy arrays on the CPU; all its devices share the same memory."""
 
     def __init__(self, device: Any = None):
         super().__init__("numpy", xp)

@@ -26,7 +26,7 @@ class NumpyCrops(GenericBackend):
         images = np.ascontiguousarray(images)
         n, height, width, c = images.shape
         rows = images.reshape(n, height, width * c)
-        pixels = images.view(f"V{c}")[..., 0]  # (N, H, W), moved as a whole where mirrored
+        pixels = images.view(f"V{c}")[..., 0]  # (N, H, W): mirroring moves whole pixels
         mirrored = np.empty((crop, crop), pixels.dtype)
         mean = np.asarray(mean, dtype)
         straight = mean.reshape(height, width * c)

@@ -3,7 +3,7 @@
 from minialex.backends.base import Array
 from minialex.backends.generic.backend import GenericBackend
 
-_BLOCK = 1 << 16  # numbers; weight, velocity and gradient blocks share a 1 MiB second-level cache
+_BLOCK = 1 << 16  # numbers; the blocks of weight, velocity and gradient share a 1 MiB L2 cache
 
 
 class NumpySGD(GenericBackend):
@@ -19,7 +19,7 @@ class NumpySGD(GenericBackend):
         decay: float,
     ) -> tuple[Array, Array]:
         if not (weight.flags.c_contiguous and velocity.flags.c_contiguous):
-            # flat they would be copies, and an update in place would be lost
+            # flattening would copy them, and the in-place update would be lost
             return super().sgd_update(weight, velocity, gradient, rate, momentum, decay)
         w, v, g = (a.reshape(-1) for a in (weight, velocity, gradient))
         for start in range(0, w.size, _BLOCK):

@@ -192,7 +192,7 @@ def test_the_shared_memory_of_warpgroup_products(width):
 def test_ways_to_convolve_that_cannot_be_taken():
     b = backends.get("cupy", 0, "tf32")
     assert not b.has_warpgroup_products
-    with pytest.raises(InputError, match="wgmma takes bf16 or fp16"):
+    with pytest.raises(InputError, match="wgmma needs bf16 or fp16"):
         b.convolution_by = "wgmma"
     with pytest.raises(InputError, match="did you mean 'implicit'"):
         b.convolution_by = "implict"
