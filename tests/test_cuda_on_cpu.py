@@ -51,7 +51,7 @@ extern "C" __global__ void turn(float* x) {
 """
 
 
-def test_a_barrier_holds_and_a_missing_one_is_seen(cupy):
+def test_a_barrier_works_and_a_missing_one_is_detected(cupy):
     x = np.arange(64, dtype="float32")
     for [turned] in run(cupy, REVERSE, "turn", [x]):
         np.testing.assert_array_equal(turned, x[::-1])
@@ -59,7 +59,7 @@ def test_a_barrier_holds_and_a_missing_one_is_seen(cupy):
     assert any((turned != x[::-1]).any() for [turned] in run(cupy, broken, "turn", [x]))
 
 
-def test_threads_that_wait_at_different_barriers_are_an_error(cupy):
+def test_threads_waiting_at_different_barriers_raise(cupy):
     half = REVERSE.replace("    __syncthreads();", "    if (threadIdx.x < 32) __syncthreads();")
     with pytest.raises(RuntimeError, match="returned while others wait"):
         run(cupy, half, "turn", [np.zeros(64, "float32")])
@@ -78,7 +78,7 @@ def test_warp_shuffles(cupy):
         np.testing.assert_array_equal(found, np.repeat(x.reshape(2, 32).sum(1), 32))
 
 
-def test_a_write_beside_an_array_is_seen(cupy):
+def test_an_out_of_bounds_write_is_detected(cupy):
     for index, words in ((-1, "before"), (64, "behind")):
         source = f'extern "C" __global__ void stray(float* x) {{ x[{index}] = 1; }}'
         array = cupy.empty((64,), "float32")
@@ -94,7 +94,7 @@ def test_memory_is_nan_until_it_is_written(cupy):
         assert np.isnan(cupy.empty((5,), dtype).get()).all()
 
 
-def test_a_stream_that_does_not_wait_may_be_too_early(cupy):
+def test_a_stream_that_does_not_wait_reads_too_early(cupy):
     """Of many copies from stream to stream some come before what they copy."""
     wrong = {True: 0, False: 0}
     for waits in wrong:
@@ -114,7 +114,7 @@ def test_a_stream_that_does_not_wait_may_be_too_early(cupy):
     assert wrong[False] > 0
 
 
-def test_arrays_refuse_what_cupys_refuse(cupy):
+def test_arrays_refuse_the_same_as_cupys(cupy):
     x = cupy.empty((4,), "float32")
     with pytest.raises(TypeError, match="Implicit conversion"):
         np.asarray(x)
@@ -124,7 +124,7 @@ def test_arrays_refuse_what_cupys_refuse(cupy):
         run(cupy, REVERSE, "turn", [], np.zeros(64, "float32"))
 
 
-def test_a_planted_mistake_in_a_real_kernel_is_caught(monkeypatch):
+def test_a_bug_planted_in_a_real_kernel_is_caught(monkeypatch):
     """A window of the normalisation that crosses to the other group."""
     from minialex import backends
 
@@ -189,7 +189,7 @@ print("survived")
 
 
 @pytest.mark.parametrize("index", [-1, 6])
-def test_a_read_beside_an_array_is_seen(index):
+def test_an_out_of_bounds_read_is_detected(index):
     done = under_asan("-c", STRAY_READ % index)
     assert done.returncode != 0
     assert "use-after-poison" in done.stderr
@@ -197,7 +197,7 @@ def test_a_read_beside_an_array_is_seen(index):
 
 
 @pytest.mark.slow  # a minute of the C++ compiler's; .ci/run has it
-def test_no_kernel_reads_or_writes_beside_its_arrays():
+def test_no_kernel_accesses_memory_outside_its_arrays():
     done = under_asan("-m", "pytest", "-qs", "tests/backends", "-k", "cupy and not cuda")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert re.search(r"\d+ passed", done.stdout)

@@ -33,7 +33,7 @@ def test_commands_parse(path):
 
 
 @page
-def test_files_that_are_named_exist(path):
+def test_mentioned_files_exist(path):
     if path.name == "CHANGELOG.md":
         pytest.skip("names former modules")
     text = path.read_text(encoding="utf-8")
@@ -43,7 +43,7 @@ def test_files_that_are_named_exist(path):
 
 
 @page
-def test_links_lead_somewhere(path):
+def test_links_have_targets(path):
     for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
         assert (path.parent / link).exists(), link
 

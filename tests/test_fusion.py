@@ -66,7 +66,7 @@ def given(b):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_fused_and_one_by_one(b, given, training):
+def test_fused_and_unfused_layers_agree(b, given, training):
     params, x = given
     mode = Mode(training=training, seed=3, step=2)
     y, dx, ours = run(NETWORK.stages(training), b, params, x, mode)
@@ -83,7 +83,7 @@ def test_fused_and_one_by_one(b, given, training):
         np.testing.assert_array_equal(b.to_numpy(value), b.to_numpy(ours[layer][name]))
 
 
-def test_inference_keeps_nothing_for_a_backward_pass():
+def test_inference_saves_nothing_for_backward():
     """Its peak is far below a training pass's, whose outputs all stay."""
     b = backends.get("numpy")
     layers = [(f"relu{i}", ReLU()) for i in range(12)]
@@ -105,7 +105,7 @@ def names(stages):
     return [" ".join(stage.names) for stage in stages]
 
 
-def test_what_is_fused():
+def test_the_fused_layers():
     tail = ["fc3 relu3 drop3", "fc4"]
     training = ["conv1 relu1", "norm1 pool1", "fc2 relu2 drop2", *tail]
     assert names(NETWORK.stages(training=True)) == training
@@ -119,7 +119,7 @@ def test_what_is_fused():
         ]
 
 
-def test_whose_gradient_is_masked_by_the_next_stage():
+def test_gradients_masked_by_the_next_stage():
     """A ReLU's mask is moved to a convolution or a normalisation that follows, and once only."""
     layers = (
         ("conv1", Conv2D(4, 3, pad=1)),
@@ -159,7 +159,7 @@ def test_dropout_is_fused_only_where_it_draws(b, given, monkeypatch):
 
 
 @pytest.mark.parametrize("stop", [name for name, _ in LAYERS])
-def test_every_place_to_stop(b, given, stop):
+def test_stopping_at_every_layer(b, given, stop):
     """A network cut off behind a layer gives what the whole one gives there, at test time too."""
     params, x = given
     position = [name for name, _ in LAYERS].index(stop)

@@ -25,19 +25,19 @@ def test_gradient(name, n, classes, seed):
 
 
 @pytest.mark.parametrize("name", ["softmax", "hinge"])
-def test_equal_scores_cost_what_chance_says(name):
+def test_equal_scores_have_the_loss_of_random_guessing(name):
     loss = losses.get(name, margin=2.0)
     value, _ = loss(b, np.zeros((3, 10)), np.array([0, 5, 9]))
     assert float(value) == pytest.approx(loss.chance(10))
 
 
-def test_the_slides_hinge_example():
+def test_the_hinge_example_of_the_lecture_slides():
     """Scores 3.2, 5.1, -1.7 with the first class right: max(0, 2.9) + max(0, -3.9) = 2.9."""
     value, _ = losses.Hinge(1.0)(b, np.array([[3.2, 5.1, -1.7]]), np.array([0]))
     assert float(value) == pytest.approx(2.9)
 
 
-def test_a_misspelt_loss_or_a_margin_of_nothing_is_refused():
+def test_a_misspelt_loss_and_a_zero_margin_are_refused():
     with pytest.raises(InputError, match="did you mean 'softmax'"):
         losses.get("softmx")
     with pytest.raises(InputError, match="margin above 0"):
@@ -55,14 +55,14 @@ def test_gradient_of_targets(n, classes, seed):
     assert np.sum(gradient * way) == pytest.approx((up - down) / (2 * step), rel=1e-6, abs=1e-8)
 
 
-def test_targets_of_one_class_are_its_label():
+def test_one_hot_targets_equal_labels():
     loss, scores, labels = losses.SoftmaxCrossEntropy(), grid((4, 5), 0), np.array([0, 3, 4, 3])
     (value, dscores), (wanted, expected) = (loss(b, scores, y) for y in (np.eye(5)[labels], labels))
     assert float(value) == pytest.approx(float(wanted))
     np.testing.assert_allclose(dscores, expected, atol=1e-12)
 
 
-def test_equal_scores_cost_chance_with_smoothed_labels():
+def test_equal_scores_have_the_loss_of_guessing_with_smoothed_labels():
     loss, targets = losses.SoftmaxCrossEntropy(), 0.9 * np.eye(10) + 0.01
     assert float(loss(b, np.zeros((10, 10)), targets)[0]) == pytest.approx(loss.chance(10))
 

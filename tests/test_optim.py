@@ -47,7 +47,7 @@ def test_rates_and_decay_by_layer():
     assert params["b"]["weight"][0] == pytest.approx(1 - 0.1)
 
 
-def test_the_penalty_is_what_the_decay_descends():
+def test_the_decay_is_the_gradient_of_the_penalty():
     b = backends.get("numpy")
     params = {"fc8": {"weight": np.array([1.0, -2.0]), "bias": np.array([3.0])}}
     assert SGD(PAPER).penalty(b, params) == pytest.approx(0.00025 * (1 + 4 + 9))
@@ -74,7 +74,7 @@ def own(function):
     return optim.PLUGINS.make(function, "net.py:own")(replace(PAPER, weight_decay=0.5))
 
 
-def test_an_own_optimiser_gets_each_array_with_its_slots_rate_decay_and_step():
+def test_a_users_optimiser_gets_array_slots_rate_decay_and_step():
     devices = parallel.open_devices(tiny(3), "numpy")
     params = {"fc8": {"weight": np.array([1.0, 2.0]), "bias": np.array([3.0])}}
     grads = {"fc8": {"weight": np.array([0.5, -1.0]), "bias": np.array([2.0])}}
@@ -91,7 +91,7 @@ def test_an_own_optimiser_gets_each_array_with_its_slots_rate_decay_and_step():
 
 
 @pytest.mark.parametrize("scheme", ["towers", "data", "hybrid"])
-def test_an_own_optimiser_on_two_devices_is_that_of_one(scheme):
+def test_a_users_optimiser_gives_the_same_on_two_devices(scheme):
     """Arrays are divided as the parameters are, whatever the division."""
     network, found = tiny(4), []
     host = network.init(backends.get("numpy"), 1, "float64")
@@ -120,7 +120,7 @@ def test_an_own_optimiser_on_two_devices_is_that_of_one(scheme):
         (lambda w: 1 / 0, "failed: ZeroDivisionError"),
     ],
 )
-def test_what_an_own_optimiser_must_give(give, words):
+def test_what_a_users_optimiser_must_return(give, words):
     class Wrong:
         slots = ("kept",)
 
@@ -148,7 +148,7 @@ def test_names_of_slots(slots):
 
 
 @pytest.mark.parametrize(("optimiser", "compiled"), [(SGD(PAPER), True), (own(Counting), False)])
-def test_steps_are_compiled_with_sgd_alone(optimiser, compiled):
+def test_steps_are_compiled_only_with_sgd(optimiser, compiled):
     devices = parallel.open_devices(tiny(3), "cupy")
     step = TrainStep(
         tiny(3), devices, losses.SoftmaxCrossEntropy(), optimiser, feed=Constant(), batch_size=2
@@ -156,7 +156,7 @@ def test_steps_are_compiled_with_sgd_alone(optimiser, compiled):
     assert (step._compiled is not None) is compiled
 
 
-def test_the_optimisers_step_counts_from_where_its_slots_were_zeros():
+def test_the_optimisers_step_counts_from_zero_slots():
     seen = []
 
     def noting(b, weight, gradient, slots, rate, decay, step):
@@ -205,13 +205,13 @@ def test_the_schedule_of_the_2012_run(epoch, weights, conv1, noise):
     assert rates.colour_noise == noise
 
 
-def test_a_hand_schedule_stretches_to_other_lengths():
+def test_the_2012_schedule_stretches_to_other_lengths():
     short = replace(ORIGINAL, epochs=9.1)
     assert schedules.get("2012")(short, 2.4, []).weight == pytest.approx(0.01)
     assert schedules.get("2012")(short, 2.6, []).weight == pytest.approx(0.001)
 
 
-def test_the_hands_off_schedule():
+def test_the_automatic_schedule():
     weights = [schedules.get("dexp")(ORIGINAL, 91 * t, []).weight for t in (0, 0.26, 0.51, 0.76, 1)]
     assert weights == pytest.approx([0.01, 0.001587, 0.000252, 0.00004, 0.00004], rel=1e-3)
     biases = [schedules.get("dexp")(ORIGINAL, 91 * t, []).bias for t in (0, 0.49, 0.5, 1)]
@@ -235,13 +235,13 @@ def test_an_unknown_schedule_is_refused():
 
 
 @pytest.mark.parametrize("factor", [0.5, np.float32(0.5), np.array(0.5)])
-def test_a_schedule_of_ones_own_gives_a_factor(factor):
+def test_a_users_schedule_returns_a_factor(factor):
     own = schedules.Own(lambda recipe, epoch, errors: factor, "own.py:half")
     assert own(PAPER, 0, []).weight == 0.5 * PAPER.lr
 
 
 @pytest.mark.parametrize("factor", ["0.5", None, True, np.nan, np.float32("inf")])
-def test_other_factors_are_refused(factor):
+def test_invalid_factors_are_refused(factor):
     own = schedules.Own(lambda recipe, epoch, errors: factor, "own.py:odd")
     with pytest.raises(
         InputError, match=r"own.py:odd returned .* in epoch 2: it must return a factor"

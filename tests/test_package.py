@@ -56,7 +56,7 @@ def part_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def test_every_part_has_its_place():
+def test_every_package_has_a_rank():
     parts = {part_of(path) for path in PACKAGE.rglob("*.py")} - {"__init__"}
     assert parts == set(ORDER)
 
@@ -70,7 +70,7 @@ def test_imports_point_one_way(part):
             assert not wrong, f"{path}: {wrong}"
 
 
-def test_modules_import_no_circle():
+def test_modules_have_no_import_cycles():
     """Among what is imported when a module is: imports inside functions may point back."""
     edges = {}
     for path in PACKAGE.rglob("*.py"):
@@ -86,7 +86,7 @@ def test_modules_import_no_circle():
         edges = {n: found - free for n, found in edges.items() if n not in free}
 
 
-def test_cuda_is_known_to_its_backend_and_its_benchmark():
+def test_only_its_backend_and_benchmark_import_cuda():
     measures = PACKAGE / "cli" / "bench.py"
     for path in PACKAGE.rglob("*.py"):
         if part_of(path) not in ("backends", "bench") and path != measures:
@@ -106,7 +106,7 @@ def test_import_is_light():
     assert not {"numpy", "numba", "PIL", "scipy", "safetensors", "tqdm", "matplotlib"} & set(output)
 
 
-def test_every_public_name_is_there():
+def test_every_public_name_exists():
     for name in minialex.__all__:
         assert getattr(minialex, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'AlexNett'"):

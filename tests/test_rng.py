@@ -39,7 +39,7 @@ def test_known_answers(counter, key, wanted):
     st.integers(0, 13),
     st.integers(0, 9),
 )
-def test_words_are_the_counters_and_nothing_else(seed, purpose, step, indices, count, first):
+def test_words_depend_only_on_key_and_counter(seed, purpose, step, indices, count, first):
     words = rng.words(seed, purpose, step, indices, count, first)
     assert words.shape == (len(indices), count)
     key = (seed & 0xFFFFFFFF, seed >> 32)
@@ -49,7 +49,7 @@ def test_words_are_the_counters_and_nothing_else(seed, purpose, step, indices, c
 
 
 @given(st.integers(1, 300), st.integers(0, 2**40))
-def test_a_permutation_of_each_epoch(n, seed):
+def test_each_epoch_has_a_permutation(n, seed):
     orders = [rng.permutation(seed, rng.Stream.SHUFFLE, epoch, n) for epoch in (0, 1)]
     for order in orders:
         assert sorted(order.tolist()) == list(range(n))

@@ -151,7 +151,7 @@ def test_ten_steps_of_sgd():
     ids=repr,
 )
 @pytest.mark.parametrize("size", [6, 7])
-def test_a_window_and_its_gradient(layer, size):
+def test_windows_and_their_gradients(layer, size):
     """What hangs over the right edge with and without padding: two sizes."""
     network = Network((("layer", layer),), (size, size + 1, 3))
     x = grid((2, *network.input_shape), 0)

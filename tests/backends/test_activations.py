@@ -32,5 +32,5 @@ def test_the_sigmoid_of_large_numbers_is_zero_or_one(b):
     np.testing.assert_array_equal(y, [0.0, 0.5, 1.0])
 
 
-def test_a_nan_is_not_lost_in_relu(b):
+def test_relu_keeps_nan(b):
     assert np.isnan(b.to_numpy(b.relu(b.asarray(np.array([np.nan, 1.0]))))[0])

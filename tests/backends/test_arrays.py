@@ -4,7 +4,7 @@ import numpy as np
 from helpers.strategies import grid
 
 
-def test_one_number_that_is_not_finite_is_seen(b):
+def test_a_single_non_finite_number_is_detected(b):
     x = grid((3, 4), 0)
     assert b.all_finite(b.asarray(x))
     for bad in (np.nan, np.inf, -np.inf):
@@ -12,7 +12,7 @@ def test_one_number_that_is_not_finite_is_seen(b):
         assert not b.all_finite(b.asarray(x))
 
 
-def test_parts_of_an_array_and_the_whole(b):
+def test_narrow_and_concat(b):
     x = grid((2, 3, 8), 0)
     parts = [b.narrow(b.asarray(x), 2, start, start + 4) for start in (0, 4)]
     np.testing.assert_array_equal(b.to_numpy(parts[1]), x[..., 4:])
@@ -24,7 +24,7 @@ def test_parts_of_an_array_and_the_whole(b):
     assert not zeros.any()
 
 
-def test_each_channel_has_its_own_factor(b):
+def test_each_channel_is_scaled_by_its_own_factor(b):
     x = grid((2, 3, 4, 3), 0)
     scaled = b.to_numpy(b.scale_channels(b.asarray(x), (0.5, -2.0, 4.0)))
     np.testing.assert_array_equal(scaled, x * np.array([0.5, -2.0, 4.0], x.dtype))

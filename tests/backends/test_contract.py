@@ -11,11 +11,11 @@ def test_every_public_name_is_declared(b):
     check_names(b)
 
 
-def test_every_signature_is_the_contracts(b):
+def test_every_signature_matches_the_contract(b):
     check_signatures(type(b))
 
 
-def test_a_third_partys_backend_is_checked_in_one_call():
+def test_a_third_party_backend_is_checked_in_one_call():
     check_backend(GenericBackend("mine", host))
 
 
@@ -42,6 +42,6 @@ class _WrongOp(GenericBackend):
         (_WrongOp, "tanh_gradient, float64: output 0"),
     ],
 )
-def test_a_planted_mistake_is_found(backend, message):
+def test_a_planted_bug_is_found(backend, message):
     with pytest.raises(AssertionError, match=message):
         check_backend(backend("mine", host))

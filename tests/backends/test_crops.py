@@ -40,7 +40,7 @@ def test_crops(b, n, crop, slack, fixed_mean, shifted, scale, dtype, seed):
 
 
 @pytest.mark.parametrize("fixed", [(None, None), (2, 2)])
-def test_tuned_crops_have_the_bits_of_the_generic_ones(fixed):
+def test_tuned_crops_have_the_same_bits_as_generic_ones(fixed):
     """A run begun before the one was there and resumed after it must not change."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (2, 40, 21, 21, 3), np.uint8)[1]

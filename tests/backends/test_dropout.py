@@ -15,6 +15,6 @@ from reference import dropout
     st.integers(0, 2**32 - 1),
     st.integers(0, 500),
 )
-def test_dropout_masks_are_the_same_bits(b, shape, keep, seed, stream, step, first):
+def test_dropout_masks_are_identical(b, shape, keep, seed, stream, step, first):
     ours = b.to_numpy(b.dropout_mask(shape, keep, seed, stream, step, first))
     np.testing.assert_array_equal(ours, dropout.mask(shape, keep, seed, stream, step, first))

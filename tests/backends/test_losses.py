@@ -43,7 +43,7 @@ def test_large_scores_do_not_overflow(b):
 
 
 @given(st.integers(1, 5), st.integers(2, 6), st.sampled_from(DTYPES), st.integers(0, 99))
-def test_targets_in_place_of_labels(b, n, classes, dtype, seed):
+def test_losses_with_targets_instead_of_labels(b, n, classes, dtype, seed):
     """Rows that do not add up to 1, one of them all zeros, and a part of a larger batch."""
     scores = (3 * grid((n, classes), seed)).astype(dtype)
     targets = np.abs(grid((n, classes), seed + 1)).astype(dtype)

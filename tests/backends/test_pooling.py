@@ -23,7 +23,7 @@ def test_max_pool(b, problem):
     assert_close(b.to_numpy(dx), wanted, problem.dtype, 16, "dx")
 
 
-def test_of_equal_maxima_the_first_wins(b):
+def test_the_first_of_equal_maxima_wins(b):
     x = np.zeros((1, 3, 3, 1))
     _, argmax = b.max_pool(b.asarray(x), (3, 3), (1, 1), ((0, 0), (0, 0)))
     assert b.to_numpy(argmax).ravel().tolist() == [0]
@@ -31,7 +31,7 @@ def test_of_equal_maxima_the_first_wins(b):
     assert b.to_numpy(argmax).ravel().tolist() == [4, 3, 1, 0]  # never a tap in the padding
 
 
-def test_a_nan_is_not_lost_in_pooling(b):
+def test_pooling_keeps_nan(b):
     for position in range(4):
         x = np.arange(4.0).reshape(1, 2, 2, 1)
         x[0, position // 2, position % 2, 0] = np.nan

@@ -9,7 +9,7 @@ from minialex import backends
 from minialex.errors import InputError
 
 
-def test_auto_is_a_backend_of_this_machine():
+def test_auto_chooses_a_backend_that_runs_here():
     assert backends.get("auto").name in backends.available()
 
 
@@ -20,7 +20,7 @@ def test_a_registered_backend_is_found(monkeypatch):
     assert "mine" in backends.available()
 
 
-def test_an_installed_package_brings_its_own(monkeypatch):
+def test_an_installed_package_can_provide_a_backend(monkeypatch):
     point = EntryPoint(
         "theirs", "minialex.backends.numpy.backend:NumpyBackend", "minialex.backends"
     )
@@ -33,7 +33,7 @@ def test_an_installed_package_brings_its_own(monkeypatch):
     assert backends.get("theirs").name == "numpy"
 
 
-def test_a_misspelt_name_is_one_sentence():
+def test_a_misspelt_name_gives_a_one_sentence_error():
     with pytest.raises(InputError, match="did you mean 'numpy'"):
         backends.get("numpi")
     with pytest.raises(InputError, match="is taken"):

@@ -20,7 +20,7 @@ def test_sgd_update(b, size, dtype, seed):
 
 
 @pytest.mark.parametrize("which", ["weight", "velocity"])
-def test_sgd_update_of_an_array_that_is_not_contiguous(b, which):
+def test_sgd_update_of_a_non_contiguous_array(b, which):
     """A transposed array, as an importer of other layouts makes it."""
     arrays = {name: grid((3, 4), i) for i, name in enumerate(("weight", "velocity", "gradient"))}
     wanted = sgd.update(*arrays.values(), 0.1, 0.9, 0.05)

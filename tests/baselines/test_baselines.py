@@ -64,7 +64,7 @@ def test_it_learns(method, options):
 
 
 @pytest.mark.parametrize(("method", "options"), METHODS)
-def test_it_repeats_by_seed(method, options):
+def test_results_repeat_with_the_seed(method, options):
     one, again, other = (method.run(stripes(36, 24), **options, seed=seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(again.scores, one.scores)
     assert not np.array_equal(other.scores, one.scores)
@@ -85,7 +85,7 @@ def test_random_labels_give_random_guessing(method, options):
     assert outcome.top1_error > CHANCE - 0.15  # ten seeds: 0.89 to 0.96 (deviation 0.02)
 
 
-def test_a_descriptor_sees_which_way_an_edge_runs():
+def test_a_descriptor_distinguishes_edge_directions():
     flat = np.full((64, 64, 3), 90, np.uint8)
     upright, level = flat.copy(), flat.copy()
     upright[:, 32:], level[32:] = 200, 200
@@ -97,7 +97,7 @@ def test_a_descriptor_sees_which_way_an_edge_runs():
     np.testing.assert_allclose(of[0][middle, 128:], 36 / 64 - 0.5)
 
 
-def test_colours_are_those_of_the_cells():
+def test_colour_descriptors_describe_their_cells():
     image = np.zeros((64, 64, 3), np.uint8)
     image[:, :32, 0], image[:, 32:, 2] = 255, 255
     of = sift_fisher.colours(image, 8, (4.0,))
@@ -109,14 +109,14 @@ def test_colours_are_those_of_the_cells():
     assert (cells[:, 3, 3:] < 1e-3).all()
 
 
-def test_pooling_takes_the_largest_of_each_cell():
+def test_pooling_takes_the_maximum_of_each_cell():
     codes = np.zeros((5, 6, 2))
     codes[0, 0, 0], codes[4, 5, 1], codes[2, 2, 0] = 3, 4, 5
     pooled = sparse_coding.pool(codes, (1, 2)).reshape(5, 2)
     np.testing.assert_array_equal(pooled, [[5, 4], [5, 0], [0, 0], [0, 0], [0, 4]])
 
 
-def test_whitened_patches_vary_alike_in_all_directions():
+def test_whitened_patches_have_equal_variance_in_all_directions():
     rows = np.random.default_rng(0).normal(128, 40, (5000, 12)).astype(np.float32)
     rows[:, :6] += rows[:, 6:]
     white = sparse_coding.whitening(rows)(rows)
@@ -126,7 +126,7 @@ def test_whitened_patches_vary_alike_in_all_directions():
     assert deviations[-1] < 1.01
 
 
-def test_a_sample_takes_as_many_from_every_image():
+def test_a_sample_takes_equally_many_from_every_image():
     def cut(image):
         return np.repeat(image.mean(axis=(0, 1))[None], 50, axis=0)
 
@@ -146,7 +146,7 @@ def test_an_unreadable_image_is_left_out(tmp_path: Path):
     assert len(outcome.skipped) == 1
 
 
-def test_what_is_missing_or_unknown_is_refused():
+def test_missing_packages_and_unknown_options_are_refused():
     with pytest.raises(InputError, match=r"no_such_package.*minialex\[baselines\]"):
         common.require("sklearn", "no_such_package")
     with pytest.raises(InputError, match="unknown code 'lasso'"):

@@ -30,12 +30,12 @@ def test_a_table_of_all_methods(tmp_path, capsys):
     assert [len(m["accuracies"]) for m in document["methods"]] == [2, 2, 2, 1]
 
 
-def test_without_data_it_says_what_it_needs(capsys):
+def test_without_data_the_error_says_what_is_needed(capsys):
     assert main(["bench", "--accuracy"]) == 2
     assert "add --data PATH" in capsys.readouterr().err
 
 
-def test_the_deviation_is_that_of_a_sample():
+def test_the_deviation_is_the_sample_standard_deviation():
     assert str(accuracy.Method("a", [0.50, 0.52], 1.0)) == "51.0% ± 1.4"
     assert str(accuracy.Method("a", [0.50], None)) == "50.0%"
 
@@ -51,7 +51,7 @@ def stripes(count, seed):
 
 
 @pytest.mark.parametrize("network", ["resnet", "linear"])
-def test_pytorch_learns_stripes_where_it_can(network):
+def test_pytorch_learns_stripes(network):
     torch.manual_seed(0)
     made = torch_training.half_resnet18(2, 10)
     if network == "linear":  # the two classes have the same mean
@@ -73,7 +73,7 @@ def test_pytorch_learns_stripes_where_it_can(network):
     assert found > 0.9 if network == "resnet" else found < 0.8
 
 
-def test_the_rate_rises_and_falls_to_nothing():
+def test_the_learning_rate_rises_and_falls_to_zero():
     rates = [torch_training._share(spent) for spent in np.linspace(0, 1, 201)]
     assert max(rates) == pytest.approx(1.0, abs=0.01)
     assert np.argmax(rates) == 10
@@ -81,7 +81,7 @@ def test_the_rate_rises_and_falls_to_nothing():
     assert rates[-1] == pytest.approx(0.0)
 
 
-def test_colours_are_counted_by_cell():
+def test_colour_histograms_are_per_cell():
     image = np.zeros((8, 8, 3), np.uint8)
     image[:, 4:] = (255, 0, 0)
     found = hog.colours(image, 4).reshape(2, 2, 3, 8)  # top, left, channel, value

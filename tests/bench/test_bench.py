@@ -24,7 +24,7 @@ def small_roofline(monkeypatch):
     )
 
 
-def test_the_operations_are_those_of_the_paper():
+def test_operations_are_counted_as_in_the_paper():
     alexnet = models.get("alexnet")
     forward = measure._flops(alexnet, 1, "inference")
     assert forward == pytest.approx(1.45e9, rel=0.01)
@@ -55,7 +55,7 @@ def test_every_layer_is_timed_on_every_backend(backend):
     assert all(row.backward is None for row in by_stage(run, rounds=1, training=False))
 
 
-def test_the_step_that_is_timed_trains():
+def test_the_timed_step_trains():
     from minialex import backends
 
     model = models.get("alexnet-64", 3)
@@ -65,7 +65,7 @@ def test_the_step_that_is_timed_trains():
     assert all((before[name] != run.state.params[name]["weight"]).any() for name in before)
 
 
-def test_shares_and_ratios():
+def test_roofline_shares_and_ratios():
     roofline = Roofline(flops=100.0, bytes=10.0)
     assert roofline.least_seconds(50, 1) == 0.5
     assert roofline.least_seconds(50, 20) == 2.0
@@ -73,7 +73,7 @@ def test_shares_and_ratios():
     assert Timing("inference", 2.0, 1.0, {}).ratio is None
 
 
-def test_table_and_document_say_the_same(capsys, tmp_path):
+def test_table_and_json_agree(capsys, tmp_path):
     file = tmp_path / "bench.json"
     words = ["bench", "alexnet-64", "--batch-size", "2", "--rounds", "1", "--backend", "numba"]
     assert main.main([*words, "--threads", "1", "--json", str(file)]) == 0
@@ -114,7 +114,7 @@ def test_onnx_runtime_takes_turns_at_inference(capsys):
 
 
 @pytest.mark.parametrize("name", ["alexnet", "alexnet-torchvision", "cifar10", "caffenet"])
-def test_pytorchs_network_has_our_parameters(name):
+def test_pytorchs_network_has_the_same_parameters(name):
     pytest.importorskip("torch")
     from minialex.bench.pytorch import network_in_torch
 
@@ -123,7 +123,7 @@ def test_pytorchs_network_has_our_parameters(name):
     assert theirs == network.parameter_count
 
 
-def test_reading_is_measured_beside_a_data_loader(tmp_path):
+def test_reading_is_compared_with_a_data_loader(tmp_path):
     photos(tmp_path / "folder")
     torch = pytest.importorskip("torch")  # noqa: F841
     found = data.rates(tmp_path / "folder", size=64, workers=1, rounds=1, compare=True)
@@ -135,6 +135,6 @@ def test_reading_is_measured_beside_a_data_loader(tmp_path):
     assert len(data.document(found)) == 3
 
 
-def test_only_a_folder_of_files_is_compared():
+def test_only_folders_of_files_are_compared():
     with pytest.raises(InputError, match="only a folder of image files"):
         data.rates("shapes:48", size=64, workers=1, compare=True)

@@ -53,7 +53,7 @@ def _tiny(monkeypatch):
 
 
 @pytest.mark.standin
-def test_the_suite(tmp_path):
+def test_the_suite_runs_all_parts(tmp_path):
     found = gpu.run_suite(tmp_path / "gpu.json", SMALL)
     assert json.loads((tmp_path / "gpu.json").read_text()) == found
     failed = {name: part for name, part in found.items() if "failed" in part}
@@ -74,7 +74,7 @@ def test_the_suite(tmp_path):
 
 
 @pytest.mark.standin
-def test_a_large_batch_is_left_to_the_fastest():
+def test_large_batches_are_timed_with_the_fastest_steps_only():
     rows = gpu.steps.steps("bf16", 2, replace(SMALL, all_up_to=1), wgmma=True)
     ours = {row["program"] for row in rows if "PyTorch" not in row["program"]}
     whole = {"captured, whole", "captured, whole, bytes from the host", "captured, whole, wgmma"}
@@ -82,7 +82,7 @@ def test_a_large_batch_is_left_to_the_fastest():
 
 
 @pytest.mark.standin
-def test_what_is_wrong_is_named_and_not_timed(tmp_path, monkeypatch):
+def test_a_wrong_result_is_reported_and_not_timed(tmp_path, monkeypatch):
     def wrong(precision):
         raise AssertionError("conv1 forward: off by 1")
 
@@ -116,7 +116,7 @@ def test_wrong_warpgroup_products_are_not_timed(tmp_path, monkeypatch):
 
 
 @pytest.mark.standin
-def test_what_the_time_does_not_allow_is_named(tmp_path):
+def test_parts_without_time_are_listed(tmp_path):
     found = gpu.run_suite(tmp_path / "gpu.json", replace(SMALL, budget=-1.0))
     assert found["left out"][0] == "correct bf16"
     assert "Not run for lack of time: correct bf16" in (tmp_path / "gpu.md").read_text()
@@ -143,7 +143,7 @@ def test_a_wrong_kernel_is_not_timed(tmp_path, monkeypatch):
         correct.correctness("bf16")
 
 
-def test_the_operations_of_the_papers_network():
+def test_operations_of_the_papers_network():
     listed = list(products.costs(models.get("alexnet").network, 1, 2))
     forward = sum(operations for _, op, operations, _ in listed if op == "forward")
     assert forward == 2 * sum(row.connections for row in models.get("alexnet").network.rows())
@@ -153,7 +153,7 @@ def test_the_operations_of_the_papers_network():
 
 
 @pytest.mark.standin
-def test_the_checks_and_the_training_are_parts_too(tmp_path, monkeypatch):
+def test_checks_and_training_are_parts_too(tmp_path, monkeypatch):
     """With the programs they start replaced: these take minutes."""
     started = []
 
@@ -175,7 +175,7 @@ def test_the_checks_and_the_training_are_parts_too(tmp_path, monkeypatch):
     assert "## overfit fp16" in (tmp_path / "gpu.md").read_text()
 
 
-def test_a_check_that_fails_says_what_the_program_said(monkeypatch):
+def test_a_failed_check_shows_the_programs_output(monkeypatch):
     def run(command, needed, environment=None):
         return subprocess.CompletedProcess(command, 1, "2 failed, 3 passed", "")
 
@@ -185,7 +185,7 @@ def test_a_check_that_fails_says_what_the_program_said(monkeypatch):
             check()
 
 
-def test_the_example_takes_the_options_that_the_suite_gives_it():
+def test_the_example_accepts_the_options_of_the_suite():
     command = [sys.executable, "examples/overfit_small.py", "--help"]
     words = checks._run(command, command[1]).stdout
     assert all(option in words for option in ("--backend", "--precision", "--devices"))
@@ -193,7 +193,7 @@ def test_the_example_takes_the_options_that_the_suite_gives_it():
         checks._run(command, "examples/none.py")
 
 
-def test_pytorchs_network_is_the_same():
+def test_pytorchs_network_computes_the_same():
     torch = pytest.importorskip("torch")
     from minialex.bench.pytorch import network_in_torch
 

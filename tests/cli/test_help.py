@@ -49,7 +49,7 @@ def test_every_printed_example_works(capsys, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("columns", ["80", "200"])
-def test_every_line_of_help_fits(capsys, monkeypatch, columns):
+def test_every_help_line_fits_in_80_columns(capsys, monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", columns)
     for words in ((), *((name,) for name in COMMANDS)):
         long = [line for line in help_of(capsys, *words).splitlines() if len(line) > 80]
@@ -77,7 +77,7 @@ def test_help_imports_nothing_heavy():
     assert ended.stderr.strip() == "set()"
 
 
-def test_version(capsys):
+def test_version_is_printed(capsys):
     with pytest.raises(SystemExit):
         main.main(["--version"])
     assert capsys.readouterr().out == f"minialex {minialex.__version__}\n"

@@ -23,7 +23,7 @@ def found(*names) -> list[str]:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="no pipes here")
-def test_a_folder_is_answered_whatever_else_is_in_it(folder, capsys):
+def test_a_folder_with_other_files_is_predicted(folder, capsys):
     (folder / "circle.jpg").symlink_to("circle.jpg")
     (folder / "lost.jpg").symlink_to("nowhere.jpg")
     (folder / "a" / "up").symlink_to("..")
@@ -45,7 +45,7 @@ def test_a_folder_is_answered_whatever_else_is_in_it(folder, capsys):
     assert "._2" not in said
 
 
-def test_a_file_that_was_named_and_cannot_be_read_does_not_end_the_others(folder, capsys):
+def test_an_unreadable_file_does_not_stop_the_others(folder, capsys):
     (folder / "lost.jpg").symlink_to("nowhere.jpg")
     (folder / "b.jpg").write_bytes(b"")
     (folder / "folder.jpg").mkdir()
@@ -81,7 +81,7 @@ def test_an_image_named_twice_has_two_rows(folder):
     ]
 
 
-def test_an_error_of_the_drive_is_waited_for_and_no_answer_is_lost(folder, monkeypatch, capsys):
+def test_a_temporary_drive_error_is_retried_and_no_row_is_lost(folder, monkeypatch, capsys):
     from minialex.data.decode import images as decode
 
     monkeypatch.setattr(retry, "PAUSES", (0.0, 0.0))
@@ -123,9 +123,7 @@ def broken_drive(monkeypatch):
     return drive
 
 
-def test_a_drive_that_is_gone_is_not_waited_for_and_the_answers_so_far_are_given(
-    folder, broken_drive, capsys
-):
+def test_a_lost_drive_ends_the_command_but_keeps_the_rows_so_far(folder, broken_drive, capsys):
     gone = [f"b{number:03}.jpg" for number in range(90)]
     for name in gone:
         (folder / name).write_bytes(b"")
@@ -145,7 +143,7 @@ def test_a_drive_that_is_gone_is_not_waited_for_and_the_answers_so_far_are_given
     )
 
 
-def test_files_that_the_drive_cannot_read_here_and_there_are_waited_for(folder, broken_drive):
+def test_occasional_drive_errors_are_retried(folder, broken_drive):
     broken_drive.gone = ("0.jpg",)
     names = [name for _ in range(6) for name in (folder / "a/0.jpg", folder / "2.jpg")]
     assert len(found(*names)) == 6

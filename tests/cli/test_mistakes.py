@@ -166,7 +166,7 @@ from minialex.utils import checkpoint
         ("", "required: COMMAND"),
     ],
 )
-def test_a_mistake_is_one_line_that_helps(mistakes, refused, line, words):
+def test_a_mistake_gives_one_helpful_line(mistakes, refused, line, words):
     assert words in refused(line)
 
 
@@ -202,19 +202,19 @@ def test_without_a_run_it_says_how_to_make_one(refused, tmp_path, monkeypatch):
     assert "minialex train" in refused("predict photo.jpg")
 
 
-def test_a_run_on_data_from_python_is_resumed_there(refused, trained, tmp_path):
+def test_a_run_on_data_from_python_must_be_resumed_in_python(refused, trained, tmp_path):
     config = json.loads((trained / "runs" / "tiny" / "config.json").read_text())
     config["settings"]["data"] = None
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert "from Python" in refused(f"train --resume {tmp_path}")
 
 
-def test_a_loss_that_is_not_finite_ends_with_its_own_code(refused, tmp_path):
+def test_a_non_finite_loss_has_its_own_exit_code(refused, tmp_path):
     line = f"train {TINY} --batch-size 8 --lr 1e6 --recipe published --out {tmp_path}/run --quiet"
     assert "step" in refused(line, code=1)
 
 
-def test_a_full_disk_is_one_line_and_the_last_state_is_kept(refused, tmp_path, monkeypatch):
+def test_a_full_disk_gives_one_line_and_keeps_the_last_state(refused, tmp_path, monkeypatch):
     folder = tmp_path / "run"
     line = f"train {TINY} --batch-size 16 --out {folder} --max-steps 1 --quiet"
     assert main.main(shlex.split(line)) == 0
@@ -245,7 +245,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of a file")
-def test_a_file_that_may_not_grow_is_one_line(tmp_path):
+def test_a_file_size_limit_gives_one_line(tmp_path):
     arguments = shlex.split(f"train {TINY} --out {tmp_path}/run --quiet")
     ended = subprocess.run([sys.executable, "-c", LIMITED, *arguments], capture_output=True)
     assert ended.returncode == 2
@@ -263,19 +263,19 @@ def test_a_file_that_may_not_grow_is_one_line(tmp_path):
         (FileNotFoundError("no\nweights"), "no weights"),
     ],
 )
-def test_what_the_system_refuses_is_one_line(refused, monkeypatch, error, words):
+def test_a_system_error_gives_one_line(refused, monkeypatch, error, words):
     monkeypatch.setattr(minialex, "train", raising(error), raising=False)
     assert words in refused("train")
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError(), ValueError("x"), OSError(errno.EBADF, "x")])
-def test_a_defect_keeps_its_traceback(monkeypatch, error):
+def test_a_bug_keeps_its_traceback(monkeypatch, error):
     monkeypatch.setattr(minialex, "train", raising(error), raising=False)
     with pytest.raises(type(error)):
         main.main(["train"])
 
 
-def test_ctrl_c_elsewhere_is_one_line(refused, monkeypatch):
+def test_ctrl_c_outside_training_gives_one_line(refused, monkeypatch):
     monkeypatch.setattr(minialex, "train", raising(KeyboardInterrupt()), raising=False)
     assert refused("train", code=130).endswith("interrupted")
 

@@ -90,7 +90,7 @@ def test_summary_has_the_papers_totals(command):
     assert "alexnet-torchvision" in command("summary --variants")[1]
 
 
-def test_check_prints_a_line_a_proof_and_fails_by_exit_code(command, monkeypatch):
+def test_check_prints_a_line_per_check_and_fails_by_exit_code(command, monkeypatch):
 
     code, output, _ = command("check --backend numpy")
     assert code == 0
@@ -128,7 +128,7 @@ def test_json_and_quiet_runs(command, tmp_path):
     assert (tmp_path / "run" / "best.safetensors").exists()
 
 
-def test_photographs_train_and_a_truncated_one_is_named(command, tmp_path):
+def test_training_on_photographs_reports_a_truncated_one(command, tmp_path):
     folder = photos(tmp_path / "pets")
     broken = folder / "cat" / "2.jpg"
     broken.write_bytes(broken.read_bytes()[:1500])
@@ -154,7 +154,7 @@ def test_photographs_train_and_a_truncated_one_is_named(command, tmp_path):
     assert (list(found["skipped"]), found["remarks"]) == ([str(folder / held_out)], [below])
 
 
-def test_evaluate_by_class_and_each_prediction(here, command):
+def test_evaluate_writes_accuracy_by_class_and_predictions(here, command):
     line = "evaluate --model-file runs/tiny --by-class --predictions seen"
     code, output, err = command(f"{line}.csv")
     assert code == 0, err
@@ -172,7 +172,7 @@ def test_evaluate_by_class_and_each_prediction(here, command):
     assert {row["label"] for row in rows} == {c["class"] for c in document["by_class"]}
 
 
-def test_predict_writes_a_row_a_photograph(here, command, monkeypatch):
+def test_predict_writes_one_row_per_photograph(here, command, monkeypatch):
     monkeypatch.setattr("minialex.cli.images._BATCH", 2)
     names = "photo.jpg shapes:3 --model-file runs/tiny --top 2"
     documents = json.loads(command(f"predict {names} --json")[1])

@@ -35,7 +35,7 @@ def pets(here):
     return "animals"
 
 
-def test_several_networks_are_judged_as_one(here, command, other):
+def test_several_networks_are_evaluated_as_an_ensemble(here, command, other):
     files = f"--model-file runs/tiny --model-file {other.name}"
     code, output, err = command(f"evaluate {files} --weights 1,3 --crops both --json")
     assert code == 0, err
@@ -51,7 +51,7 @@ def test_several_networks_are_judged_as_one(here, command, other):
     assert "weights found on 20 images" in output
 
 
-def test_several_networks_predict_as_one(here, command, other):
+def test_several_networks_predict_as_an_ensemble(here, command, other):
     files = f"--model-file runs/tiny --model-file {other.name}"
     code, output, err = command(f"predict photo.jpg {files} --json --top 12")
     assert code == 0, err
@@ -83,7 +83,7 @@ def test_neighbors_are_the_nearest_by_features(here, command, pets):
     assert len(output.splitlines()) == 1 + 5
 
 
-def test_an_index_is_made_once_and_gives_the_same(here, command, refused, pets, other):
+def test_an_index_is_built_once_and_gives_the_same_neighbors(here, command, refused, pets, other):
     line = f"neighbors photo.jpg --in {pets} --index seen.npz --figure near.svg --model-file"
     first = command(f"{line} runs/tiny")
     assert first[0] == 0, first
@@ -97,7 +97,7 @@ def test_an_index_is_made_once_and_gives_the_same(here, command, refused, pets, 
     assert "built from other files" in refused(f"{line} runs/tiny")
 
 
-def test_many_queries_are_answered_a_part_at_a_time(here, command, pets, monkeypatch):
+def test_many_queries_are_processed_in_parts(here, command, pets, monkeypatch):
     line = f"neighbors shapes:6 --in {pets} --count 2 --model-file runs/tiny"
     held, whole = [], command(line)
     nearest = neighbors.Nearest
@@ -120,9 +120,7 @@ def test_many_queries_are_answered_a_part_at_a_time(here, command, pets, monkeyp
     assert "at most 5, and 6 were given" in err
 
 
-def test_no_index_is_kept_of_a_folder_that_the_drive_could_not_read(
-    here, command, pets, monkeypatch
-):
+def test_no_index_is_written_after_drive_errors(here, command, pets, monkeypatch):
     failing = {f"{pets}/dog/1.jpg"}
     opened = decode.open_file
 

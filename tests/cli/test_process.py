@@ -15,7 +15,7 @@ from minialex.utils import checkpoint
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number, code):
+def test_a_signal_saves_and_says_how_to_continue(tmp_path, number, code):
     folder = tmp_path / "run"
     arguments = shlex.split("train --data shapes:48 --model alexnet-64 --batch-size 8 --epochs 300")
     with subprocess.Popen([*COMMAND, *arguments, "--out", folder], stdout=subprocess.PIPE) as run:
@@ -33,7 +33,7 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number, code):
     assert checkpoint.load(folder / "last.safetensors")[1]["state"]["step"] == steps + 2
 
 
-def test_a_reader_that_leaves_is_no_error():
+def test_a_closed_pipe_is_not_an_error():
     with subprocess.Popen(
         [*COMMAND, "summary"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as run:
@@ -42,7 +42,7 @@ def test_a_reader_that_leaves_is_no_error():
     assert run.returncode == 141
 
 
-def test_an_output_without_blocks_gets_plain_bars(trained):
+def test_an_encoding_without_block_characters_gets_plain_bars(trained):
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     line = [*COMMAND, "predict", "shapes:1", "--model-file", trained / "runs" / "tiny"]
     ended = subprocess.run(line, capture_output=True, env=environment, check=True)
@@ -50,7 +50,7 @@ def test_an_output_without_blocks_gets_plain_bars(trained):
     assert ended.stdout.isascii()
 
 
-def test_the_installed_command_is_this_one():
+def test_the_installed_command_runs_this_package():
     from importlib.metadata import entry_points
 
     [point] = entry_points(group="console_scripts", name="minialex")
@@ -58,7 +58,7 @@ def test_the_installed_command_is_this_one():
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_prepare_stops_and_goes_on(tmp_path, number, code):
+def test_prepare_stops_on_a_signal_and_continues(tmp_path, number, code):
     line = [*COMMAND, "prepare", "shapes:4000", str(tmp_path / "packed"), "--size", "64"]
     with subprocess.Popen(line, stdout=subprocess.PIPE) as run:
         assert b"shapes" in run.stdout.readline()
@@ -73,7 +73,7 @@ def test_prepare_stops_and_goes_on(tmp_path, number, code):
     assert f"stopped by {signal.Signals(number).name}; run the same command again" in output
 
 
-def test_an_interrupt_while_the_command_is_loaded_is_a_sentence(monkeypatch, capsys):
+def test_ctrl_c_during_import_gives_one_sentence(monkeypatch, capsys):
     class Finder:
         @staticmethod
         def find_spec(name, path, target=None):
@@ -87,7 +87,7 @@ def test_an_interrupt_while_the_command_is_loaded_is_a_sentence(monkeypatch, cap
 
 
 @pytest.mark.parametrize("line", ["predict photo.jpg --model-file runs/tiny", "predict none.jpg"])
-def test_without_any_output_there_are_exit_codes(here, monkeypatch, line):
+def test_without_output_streams_exit_codes_still_work(here, monkeypatch, line):
     """pythonw and some services start programs with neither standard output nor error."""
     monkeypatch.setattr("sys.stdout", None)
     monkeypatch.setattr("sys.stderr", None)

@@ -38,11 +38,11 @@ def test_a_data_set_without_the_base_class_gets_its_defaults():
     assert complete(found) is found
 
 
-def test_what_it_has_itself_is_kept():
+def test_own_attributes_are_kept():
     assert complete(WithMore()).channels == 20
 
 
-def test_training_on_such_a_data_set(tmp_path):
+def test_training_on_a_data_set_of_another_class(tmp_path):
     splits = Splits(Plain(), Plain())
     settings = {"model": "cifar10", "epochs": 1, "batch_size": 8, "backend": "numpy"}
     result = minialex.train(splits, **settings, out=tmp_path / "run", progress=False)

@@ -94,7 +94,7 @@ def picture(kind: str, **options) -> bytes:
     ],
     ids=lambda v: v if isinstance(v, str) else "".join(v),
 )
-def test_mutated_images(kind, options, count):
+def test_mutated_images_decode_or_raise_input_error(kind, options, count):
     whole = picture(kind, **options)
     rng = np.random.default_rng(len(whole))
     read = 0
@@ -113,7 +113,7 @@ def test_mutated_images(kind, options, count):
 
 
 @pytest.mark.parametrize("count", COUNTS)
-def test_mutated_archives(tmp_path, count):
+def test_mutated_archives_open_or_raise_input_error(tmp_path, count):
     """What is still found lies inside the file and under the names that were there."""
     root = ilsvrc.write_archives(tmp_path / "imagenet")
     paths = [root / name for name in ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar")]
@@ -147,7 +147,7 @@ def test_mutated_archives(tmp_path, count):
 
 
 @pytest.mark.parametrize("count", COUNTS)
-def test_random_headers_end(count):
+def test_random_headers_raise_input_error_in_time(count):
     """Blocks with right checksums and random fields: the walk ends and stays inside the file."""
     rng = np.random.default_rng(2)
     for _ in range(count):
@@ -225,7 +225,7 @@ def read_all(root):
 
 @pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("kind", ["pixels", "jpeg"])
-def test_manifests_that_lie(packed, tmp_path, kind, count):
+def test_false_manifests_are_refused(packed, tmp_path, kind, count):
     """With a right checksum: refused, or what is read still fits."""
     root = tmp_path / "packed"
     shutil.copytree(packed / kind, root)
@@ -292,7 +292,7 @@ def test_an_image_of_50_000_by_50_000_is_left_out(photos, tmp_path, whole):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the file system refuses such names")
-def test_class_folders_with_names_that_are_no_text(photos, tmp_path):
+def test_class_folders_with_undecodable_names(photos, tmp_path):
     import minialex
 
     strange = os.fsdecode(b"d\xf6g\xff")

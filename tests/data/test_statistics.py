@@ -39,7 +39,7 @@ def test_threads_change_no_bit(numbered, workers, count):
         assert getattr(one, name).tobytes() == getattr(many, name).tobytes()
 
 
-def test_unreadable_images_are_left_out_and_progress_is_told(numbered):
+def test_unreadable_images_are_left_out_and_progress_is_reported(numbered):
     told: list[int] = []
     found = measure(numbered(100, broken={0, 50}), 2, progress=told.append)
     assert found.count == sum(told) == 98
@@ -53,7 +53,7 @@ def test_a_grey_set_has_one_axis(numbered):
     np.testing.assert_allclose(found.colour_std, (0, 0, np.arange(100).std() * 3**0.5), atol=1e-4)
 
 
-def test_the_loader_keeps_what_was_decoded(numbered):
+def test_the_loader_caches_decoded_images(numbered):
     dataset = numbered(20)
     load = Loader(dataset, 2)
     measure(dataset, 2, loader=load)
@@ -61,7 +61,7 @@ def test_the_loader_keeps_what_was_decoded(numbered):
     assert len(dataset.reads) == 20
 
 
-def test_nothing_to_measure(numbered):
+def test_without_images_there_is_an_error(numbered):
     with pytest.raises(InputError, match="no image to measure"):
         measure(numbered(0), 2)
 

@@ -122,7 +122,7 @@ def scores(portable, images):
     return trained.scores(images, view)
 
 
-def test_the_scores_are_caffes(file):
+def test_scores_match_caffe(file):
     """Blue first, the mean before the factor, alpha divided, windows that hang over, C H W."""
     images = photographs()
     wanted = in_caffe(images)
@@ -147,7 +147,7 @@ def v1(net):
 
 
 @pytest.mark.parametrize("old", [False, True])
-def test_both_formats_with_and_without_the_prototxt_are_one_model(file, tmp_path, old):
+def test_both_formats_give_one_model_with_and_without_the_prototxt(file, tmp_path, old):
     wanted = read(file)
     net = v1(small()) if old else small()
     weights = tmp_path / "other.caffemodel"
@@ -173,7 +173,7 @@ def test_rates_and_decays_of_single_layers_are_kept(file):
     assert sgd.decay("fc1", "weight") == pytest.approx(recipe.weight_decay)
 
 
-def test_a_mean_image_lies_where_the_crop_lies(file, tmp_path):
+def test_the_mean_image_is_cropped_like_the_image(file, tmp_path):
     """Planes blue first; larger than the crop, as Caffe's of ILSVRC is."""
     mean = np.random.default_rng(1).uniform(0, 255, (3, SIZE + 4, SIZE + 4))
     path = tmp_path / "mean.binaryproto"
@@ -216,7 +216,7 @@ def as_caffe(network):
 
 
 @pytest.mark.parametrize("name", ["bvlc-alexnet", "caffenet", "vgg-11", "vgg-16", "vgg-19"])
-def test_published_networks_are_known_by_name(name):
+def test_published_networks_are_recognised(name):
     network = models.get(name).network
     net = text.parse(prototxt(as_caffe(network)))
     found = model.described(net, {}, None)
@@ -248,7 +248,7 @@ def _no_data(net, of):
         (lambda net, of: of["conv1"].update(type="Deconvolution"), "'conv1'.*'deconvolution'"),
         (lambda net, of: of["conv2"].update(bottom=["pool1", "within"]), "'conv2'.*only layer"),
         (lambda net, of: of["relu1"].update(relu_param={"negative_slope": 0.1}), "slope of 0.1"),
-        (lambda net, of: of["conv1"]["convolution_param"].update(dilation=2), "dilation"),
+        (lambda net, of: of["conv1"]["convolution_param"].update(dilation=2), "dilated"),
         (lambda net, of: of["conv1"]["convolution_param"].update(kernel_size=[3, 5]), "differs"),
         (lambda net, of: of["conv1"].update(blobs=[]), "'conv1' has 0 blobs"),
         (lambda net, of: of["fc2"]["blobs"].reverse(), "'fc2' has .* weights"),
@@ -260,7 +260,7 @@ def _no_data(net, of):
         (_no_data, "no common image size"),
     ],
 )
-def test_what_cannot_be_built_here_is_refused_by_name(tmp_path, change, sentence):
+def test_unsupported_layers_are_refused_by_name(tmp_path, change, sentence):
     path = tmp_path / "other.caffemodel"
     path.write_bytes(changed(change))
     with pytest.raises(InputError, match=sentence) as caught:
@@ -268,7 +268,7 @@ def test_what_cannot_be_built_here_is_refused_by_name(tmp_path, change, sentence
     assert "\n" not in str(caught.value)
 
 
-def test_a_mean_that_is_not_there_is_asked_for(tmp_path):
+def test_a_missing_mean_is_requested(tmp_path):
     net = small()
     net["layer"][0]["transform_param"] = {"crop_size": SIZE, "mean_file": "mean.binaryproto"}
     path = tmp_path / "other.caffemodel"
@@ -277,7 +277,7 @@ def test_a_mean_that_is_not_there_is_asked_for(tmp_path):
         read(path)
 
 
-def test_the_order_of_colours_can_be_said(file):
+def test_the_colour_order_can_be_given(file):
     """Blue first unless the file is CIFAR-10's, or the user knows better."""
     blue, red = read(file).params["conv1"], read(file, colours="RGB").params["conv1"]
     np.testing.assert_array_equal(blue["weight"], red["weight"][:, :, ::-1])
@@ -286,7 +286,7 @@ def test_the_order_of_colours_can_be_said(file):
         read(file, colours="GBR")
 
 
-def test_a_file_beside_it_must_be_there(file, tmp_path):
+def test_a_referenced_file_must_exist(file, tmp_path):
     for what in ("definition", "mean"):
         with pytest.raises(FileNotFoundError, match="no file or folder"):
             read(file, **{what: tmp_path / "missing"})
@@ -325,7 +325,7 @@ def refused_in_one_sentence(folder, suffix, content):
 
 
 @pytest.mark.parametrize("suffix", FILES)
-def test_damage_is_one_sentence(tmp_path, suffix):
+def test_damage_gives_a_one_sentence_error(tmp_path, suffix):
     """Bytes changed, cut off, repeated: a thousand files."""
     rng, content = np.random.default_rng(0), FILES[suffix]
     for _ in range(250):
@@ -342,7 +342,7 @@ def test_damage_is_one_sentence(tmp_path, suffix):
 
 @settings(max_examples=30)
 @given(content=st.binary(max_size=60))
-def test_noise_is_one_sentence(tmp_path_factory, content):
+def test_noise_gives_a_one_sentence_error(tmp_path_factory, content):
     folder = tmp_path_factory.getbasetemp()
     for suffix in FILES:
         refused_in_one_sentence(folder, suffix, content)
@@ -363,7 +363,7 @@ TWO_GIB = b"\xff\xff\xff\xff\x07"
     ],
     ids=["length", "V1", "layers", "sizes", "names", "varint"],
 )
-def test_claims_take_no_memory(tmp_path, content):
+def test_claimed_sizes_take_no_memory(tmp_path, content):
     import tracemalloc
 
     path = tmp_path / "odd.caffemodel"
@@ -380,10 +380,10 @@ def test_claims_take_no_memory(tmp_path, content):
     [
         ("layer { name: 'a'", "line 1: expected the name of a field"),
         ("a: {{", "line 1"),
-        ("a: 1\nb 2", "line 2: a colon"),
+        ("a: 1\nb 2", "line 2: expected a colon"),
         ("a: [1, 2", "line 1"),
         ("a { " * 40, "too deep"),
-        ("a: $", "means nothing"),
+        ("a: $", "unexpected character"),
         ("#" * 5000 + "\n$", "line 2: unexpected character"),
         ("9" * 5000, "line 1"),
     ],

@@ -65,7 +65,7 @@ def with_layers(network, change):
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_the_first_images(portable, images, name):
+def test_the_first_images_are_classified_correctly(portable, images, name):
     assert right(portable[name], images) == pytest.approx(FIRST[name], abs=0.003)
 
 
@@ -101,7 +101,7 @@ def _blue_first(params):
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_mistakes_of_other_ports_cost_ten_points(portable, images, name):
+def test_common_porting_mistakes_cost_ten_points(portable, images, name):
     """So the accuracy proves that none of them is made here."""
     found = portable[name]
     network, params = found.model.network, found.params
@@ -122,7 +122,7 @@ def test_mistakes_of_other_ports_cost_ten_points(portable, images, name):
     assert max(wrong.values()) < FIRST[name] - 0.1, wrong
 
 
-def test_a_state_goes_on_at_its_loss(cifar, tmp_path):
+def test_a_solver_state_continues_at_its_loss(cifar, tmp_path):
     """0.9 on new images; from scratch it is 2.3, and takes thousands of steps."""
     data = open_data(cifar)
     few = Splits(subset(data.train, np.arange(200)), subset(data.val, np.arange(50)))

@@ -100,7 +100,7 @@ def apart(params, wanted):
     )
 
 
-def test_three_steps_more_are_caffes(states, tmp_path):
+def test_three_more_steps_match_caffe(states, tmp_path):
     before, after, losses = states
     run = gone_on(before, tmp_path / "run")
     wanted = read(after, for_training=True)
@@ -113,7 +113,7 @@ def test_three_steps_more_are_caffes(states, tmp_path):
     assert apart(other.classifier.params, wanted.params) > 0.1 * moved
 
 
-def test_a_state_wants_its_weights_beside_it(states, tmp_path):
+def test_a_state_needs_its_weights_beside_it(states, tmp_path):
     alone = tmp_path / "net_iter_3.solverstate"
     alone.write_bytes(states[0].read_bytes())
     with pytest.raises(InputError, match=r"net_iter_3\.caffemodel: put that file beside it"):
@@ -129,6 +129,6 @@ def test_a_state_of_another_solver_is_refused(states, tmp_path):
         read(tmp_path / "net_iter_3.solverstate", for_training=True)
 
 
-def test_weights_without_a_mean_are_no_classifier(states):
+def test_weights_without_a_mean_cannot_be_loaded(states):
     with pytest.raises(InputError, match="--mean"):
         read(states[0])

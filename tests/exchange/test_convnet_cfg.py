@@ -214,11 +214,11 @@ SIDE = SMALL.replace("inputs=rnorm1", "inputs=rnorm1,pool1")
 LOCAL = SMALL.replace("type=conv", "type=local").replace("sharedBiases=1\n", "")
 
 
-def test_what_does_not_exist_here_prints_and_does_not_train(tmp_path, capsys):
+def test_unsupported_networks_print_but_do_not_train(tmp_path, capsys):
     out = printed(capsys, "summary", str(written(tmp_path, LOCAL)))
     assert "images of 24 x 24" in out
     assert f"{(75 + 1) * 16 * 24 * 24:,}" in out  # each pixel's own weights and biases
-    assert "not trained here: layer 'conv1': a layer of type 'local'" in out
+    assert "cannot be trained: layer 'conv1': a layer of type 'local'" in out
     with pytest.raises(InputError, match=r"cannot be trained .*'local'"):
         model_of(tmp_path / "layers-net.cfg")
     with pytest.raises(InputError, match="'fc10' takes rnorm1, pool1: only columns"):
@@ -242,14 +242,14 @@ def test_what_does_not_exist_here_prints_and_does_not_train(tmp_path, capsys):
         (SMALL, "", "defines no layers"),
     ],
 )
-def test_damaged_definitions(tmp_path, before, after, sentence):
+def test_damaged_definitions_are_refused(tmp_path, before, after, sentence):
     path = written(tmp_path, SMALL.replace(before, after, 1), None)
     with pytest.raises(InputError, match=sentence) as caught:
         model_of(path)
     assert "\n" not in str(caught.value)
 
 
-def test_parameters_find_their_layers(tmp_path):
+def test_parameter_files_find_their_layer_files(tmp_path):
     """By number, by their notes, or by the same names under the nearest smaller number."""
     written(tmp_path, SMALL, None, "145")
     written(tmp_path, SMALL, None, "160")
@@ -270,7 +270,7 @@ def test_parameters_find_their_layers(tmp_path):
         open_cfg(alone / "layer-params-3.cfg")
 
 
-def test_damage_is_one_sentence(tmp_path):
+def test_damage_gives_a_one_sentence_error(tmp_path):
     rng, content = np.random.default_rng(0), SMALL.encode()
     path = tmp_path / "layers-odd.cfg"
     for _ in range(300):
@@ -283,7 +283,7 @@ def test_damage_is_one_sentence(tmp_path):
 
 @settings(max_examples=30)
 @given(content=st.binary(max_size=80))
-def test_noise_is_one_sentence(tmp_path_factory, content):
+def test_noise_gives_a_one_sentence_error(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "layers-noise.cfg"
     path.write_bytes(content)
     _sentence(path)
@@ -299,7 +299,7 @@ def _sentence(path):
     assert len(said) < 800
 
 
-def test_a_prototxt_is_a_network_too(tmp_path, capsys):
+def test_a_prototxt_defines_a_network_too(tmp_path, capsys):
     path = tmp_path / "net.prototxt"
     path.write_text(
         'name: "n" input: "data" input_shape { dim: 1 dim: 3 dim: 8 dim: 8 }\n'
@@ -316,7 +316,7 @@ def test_a_prototxt_is_a_network_too(tmp_path, capsys):
     assert model_of(path, size=9).network.input_shape == (9, 9, 3)
 
 
-def test_columns_of_dense_layers_that_pass_each_other_on(tmp_path):
+def test_dense_columns_connected_through_concatenation(tmp_path):
     """As cuda-convnet2 divides them: each reads all the others' through a layer that passes on."""
     start = SMALL[: SMALL.index("[fc10]")]
     text = start

@@ -160,7 +160,7 @@ def images(tmp_path):
 
 
 @pytest.mark.parametrize("form", ["numbered", "named", "archive"])
-def test_the_scores_are_theirs(tmp_path, images, form):
+def test_scores_match_cuda_convnet(tmp_path, images, form):
     folder, pixels, mean = images
     layers = numbered(network()) if form == "numbered" else by_name(network())
     path = written(tmp_path / "ConvNet__2012" / "10.2", layers, form == "archive")
@@ -175,7 +175,7 @@ def test_the_scores_are_theirs(tmp_path, images, form):
     assert names == ["conv1", "norm1", "pool1", "pool1-relu", "conv2", "fc"]
 
 
-def test_without_its_images_mean_it_is_no_classifier(tmp_path):
+def test_without_the_mean_image_it_cannot_be_loaded(tmp_path):
     path = written(tmp_path / "run" / "1.1", numbered(network()))
     with pytest.raises(InputError, match="the folder of the training images with --mean"):
         load(path)
@@ -190,7 +190,7 @@ class Evil:
         return self.call
 
 
-def test_nothing_in_it_is_called(tmp_path):
+def test_no_code_in_it_is_called(tmp_path):
     """A pickle that calls os.mkdir and os.system loads as a network, and makes no folder."""
     layers = numbered(network())
     layers[2]["initWFunc"] = Evil(os.mkdir, str(tmp_path / "made"))
@@ -223,14 +223,14 @@ def _changed(change):
         (lambda of: of["conv1a"].update(filters=None), "filters"),
     ],
 )
-def test_what_cannot_be_used_is_named(tmp_path, change, sentence):
+def test_unsupported_layers_are_named(tmp_path, change, sentence):
     path = written(tmp_path / "run" / "1.1", _changed(change))
     with pytest.raises(InputError, match=sentence) as caught:
         read(path, for_training=True)
     assert "\n" not in str(caught.value)
 
 
-def test_damage_is_one_sentence(tmp_path):
+def test_damage_gives_a_one_sentence_error(tmp_path):
     path = written(tmp_path / "run" / "1.1", numbered(network()))
     rng, content = np.random.default_rng(0), path.read_bytes()
     for _ in range(120):
@@ -249,7 +249,7 @@ def test_damage_is_one_sentence(tmp_path):
         assert len(said) < 800
 
 
-def test_a_value_that_doubles_is_not_written_out(tmp_path):
+def test_a_value_that_keeps_doubling_is_not_expanded(tmp_path):
     """Forty lists, each twice in the next: a terabyte of text, from a few hundred bytes."""
     value = ["ha"]
     for _ in range(40):
@@ -261,7 +261,7 @@ def test_a_value_that_doubles_is_not_written_out(tmp_path):
             read(written(tmp_path / "run" / "1.1", layers), for_training=True)
 
 
-def test_an_archive_that_claims_too_much(tmp_path):
+def test_an_archive_with_an_excessive_claim_is_refused(tmp_path):
     path = tmp_path / "1.1"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
         packed.writestr("data", bytes(60 << 20))

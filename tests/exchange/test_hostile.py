@@ -89,7 +89,7 @@ def whole(folder, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_hundreds_of_damaged_files(kind, tmp_path):
+def test_hundreds_of_damaged_files_load_or_raise_input_error(kind, tmp_path):
     """Each is read, or refused in one sentence: nothing else comes out."""
     path = whole(tmp_path, kind)
     read(path)
@@ -185,20 +185,20 @@ def test_a_pickle_that_names_os_system_runs_nothing(start, tmp_path, monkeypatch
         (b"\x80\x02}X\x01\0\0\0a]s.", "nor a PyTorch state dict"),
     ],
 )
-def test_a_pickle_that_claims_what_is_not_there(pickled, words, tmp_path):
+def test_a_pickle_with_false_claims_is_refused(pickled, words, tmp_path):
     path = torch_zip(tmp_path / "w.pth", pickled, n0=bytes(16))
     with refused(words):
         read(path)
 
 
-def test_an_archive_that_unpacks_to_more(tmp_path):
+def test_an_archive_that_unpacks_to_more_is_refused(tmp_path):
     path = torch_zip(tmp_path / "w.pth", bytes(100_000_000), compress=True)
     assert path.stat().st_size < 200_000
     with refused("100,000,000 bytes", "too many"):
         read(path)
 
 
-def test_tensors_that_share_their_numbers_do_not_multiply(tmp_path):
+def test_tensors_that_share_storage_cannot_multiply_memory(tmp_path):
     """Sixteen megabytes, claimed by each of a network's layers."""
     numbers = np.zeros(1 << 22, np.float32)
     keys = [f"classifier.{i}" for i in range(40)]
@@ -216,11 +216,11 @@ def test_tensors_that_share_their_numbers_do_not_multiply(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
-def test_a_tensor_of_another_shape(suffix, tmp_path):
+def test_a_tensor_of_another_shape_is_refused(suffix, tmp_path):
     changed = {**STATE, "classifier.4.weight": np.ones((2, 3), np.float32)}
     write = writer.write if suffix == "pth" else lambda *a: checkpoint.write(*a, {})
     write(tmp_path / f"w.{suffix}", changed)
-    with refused("classifier.4.weight is (2, 3), and fc7 needs (2, 2)"):
+    with refused("classifier.4.weight is (2, 3), but fc7 needs (2, 2)"):
         read(tmp_path / f"w.{suffix}")
     write(tmp_path / f"w.{suffix}", {**STATE, "features.0.bias": np.ones(7, np.float32)})
     with refused("features.0.bias is (7,) but must be (1,)"):
@@ -306,7 +306,7 @@ def test_external_data_beside_the_file_is_read(onnx, tmp_path):
         read(tmp_path / "e.onnx")
 
 
-def test_tensors_that_claim_more_than_they_have(onnx, tmp_path):
+def test_tensors_with_false_claims_are_refused(onnx, tmp_path):
     def huge(model):
         tensor_of(model, "fc2.weight").dims[:] = [1 << 20, 1 << 20]
 
@@ -331,7 +331,7 @@ def test_tensors_that_claim_more_than_they_have(onnx, tmp_path):
             read(tmp_path / "w.onnx")
 
 
-def test_one_weight_in_a_thousand_layers(onnx, tmp_path):
+def test_a_weight_reused_in_a_thousand_layers_is_refused(onnx, tmp_path):
     weight = np.zeros((512, 512), np.float32)  # a megabyte
     names = [f"y{i}" for i in range(1000)]
     node = onnx.helper.make_node

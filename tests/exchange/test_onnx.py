@@ -67,7 +67,7 @@ EDGES = Network(
 
 
 @pytest.mark.parametrize("name", [*RGB, "edges"])
-def test_onnx_runtime_has_our_scores(name, tmp_path, photographs, our_scores, close):
+def test_onnx_runtime_gives_our_scores(name, tmp_path, photographs, our_scores, close):
     """With the preprocessing in the graph, and without; and so has the graph that is read again."""
     network = EDGES if name == "edges" else small(name)
     size = network.input_shape[0]
@@ -86,7 +86,7 @@ def test_onnx_runtime_has_our_scores(name, tmp_path, photographs, our_scores, cl
 
 
 @pytest.mark.parametrize("name", ["alexnet", "alexnet-2012", "vgg-11", "cifar10"])
-def test_out_and_in_and_out_are_the_same_bits(name, tmp_path):
+def test_export_import_export_gives_the_same_bits(name, tmp_path):
     """From the first reading on: the paper's dropout has become PyTorch's, times a half."""
     portable = drawn(small(name))
     write(portable, tmp_path / "a.onnx")
@@ -101,7 +101,7 @@ def test_out_and_in_and_out_are_the_same_bits(name, tmp_path):
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
 
 
-def test_a_named_network_and_its_classes_come_back(tmp_path):
+def test_a_named_network_and_its_classes_are_restored(tmp_path):
     model = models.get("vgg-11-64", 4, width=2, hidden=8)
     portable = drawn(model.network, 72, model=model)
     portable = replace(
@@ -202,7 +202,7 @@ ELEMENTWISE = ("Relu", "Sigmoid", "Tanh", "Dropout")  # whose cases may have few
     "operator",  # onnx computes the cases of average pooling for seconds
     [pytest.param(one, marks=[pytest.mark.slow] * (one == "AveragePool")) for one in CASES],
 )
-def test_onnxs_own_cases(operator, tmp_path):
+def test_onnx_backend_test_cases(operator, tmp_path):
     """Equal to the expected output, or refused for the reason that is listed here."""
     file, refused = CASES[operator]
     for name, case in node_cases(operator, file).items():
@@ -217,7 +217,7 @@ def test_onnxs_own_cases(operator, tmp_path):
                 outputs(path, x, expected)
 
 
-def test_onnxs_cases_of_the_loss():
+def test_onnx_backend_test_cases_of_the_loss():
     """The mean over images, without weights: the cases that this loss has too."""
     cases = node_cases("SoftmaxCrossEntropyLoss", "softmax_cross_entropy_loss")
     wanted = ("test_sce_mean", "test_sce_mean_log_prob")
@@ -292,7 +292,7 @@ def chain_file(path, *nodes, shape=("N", 3, 8, 8), kind=TensorProto.FLOAT, **con
 node = helper.make_node
 
 
-def test_a_graph_as_exporters_write_it(tmp_path, photographs, our_scores, close):
+def test_a_typical_exported_graph(tmp_path, photographs, our_scores, close):
     """uint8 N H W C, mean and deviation, BatchNormalization, MatMul and Add."""
     rng = np.random.default_rng(0)
 
@@ -335,7 +335,7 @@ def test_a_graph_as_exporters_write_it(tmp_path, photographs, our_scores, close)
 
 @pytest.mark.slow  # PyTorch's exporter takes seconds to import
 @pytest.mark.filterwarnings("ignore")
-def test_a_graph_that_pytorch_exports(tmp_path, photographs, our_scores, close):
+def test_a_graph_exported_by_pytorch(tmp_path, photographs, our_scores, close):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     from helpers import torchvision_like as theirs
 
@@ -373,7 +373,7 @@ HEAD = {"w": W, "m": M}
             "'y' .* joins",
         ),
         ([CONV, node("Relu", ["c"], ["r"]), node("Tanh", ["c"], ["y"])], HEAD, "uses 'c' again"),
-        ([node("Relu", ["z"], ["y"])], HEAD, "needs 'z', which nothing"),
+        ([node("Relu", ["z"], ["y"])], HEAD, "needs 'z', which no earlier node"),
         ([CONV], HEAD, "a dense layer at the end"),
         ([CONV, node("MatMul", ["c", "m"], ["y"])], HEAD, "a Flatten must come before"),
         ([CONV, *DENSE[:1], node("Conv", ["f", "w"], ["y"])], HEAD, "not a convolution of images"),
@@ -382,10 +382,10 @@ HEAD = {"w": W, "m": M}
         ([node("Conv", ["x", "w"], ["c"], strides=[1, 2]), *DENSE], HEAD, "is not square"),
         ([node("Conv", ["x", "w"], ["c"], pads=[-1] * 4), *DENSE], HEAD, "has the padding"),
         ([node("LRN", ["x"], ["c"], size=4), *DENSE], HEAD, "must be odd"),
-        ([node("Relu", ["x"], ["c"], domain="mine"), *DENSE], HEAD, "of the domain 'mine'"),
+        ([node("Relu", ["x"], ["c"], domain="mine"), *DENSE], HEAD, "of the unknown domain 'mine'"),
     ],
 )
-def test_other_graphs_are_refused_by_the_name_of_the_node(nodes, constants, sentence, tmp_path):
+def test_unsupported_graphs_are_refused_naming_the_node(nodes, constants, sentence, tmp_path):
     with pytest.raises(InputError, match=sentence):
         read(chain_file(tmp_path / "net.onnx", *nodes, **constants))
 

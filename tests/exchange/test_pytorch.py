@@ -78,7 +78,7 @@ def test_scores_of_photographs(name, file, tmp_path, photographs, our_scores, cl
 
 
 @pytest.mark.parametrize("backend", ["numpy", "numba"])
-def test_every_backend_has_the_scores(backend, tmp_path, photographs, our_scores, close):
+def test_every_backend_gives_the_scores(backend, tmp_path, photographs, our_scores, close):
     net, path = stored(tmp_path, "alexnet", "zip")
     images = photographs(63)
     close(our_scores(read(path), images, backend), theirs.scores(net, images))
@@ -100,9 +100,7 @@ def test_probabilities_of_an_image_file(size, tmp_path, photographs, close):
 
 
 @pytest.mark.parametrize("change", WRAPPED)
-def test_state_dicts_as_training_scripts_leave_them(
-    change, tmp_path, photographs, our_scores, close
-):
+def test_checkpoints_of_training_scripts(change, tmp_path, photographs, our_scores, close):
     net, path = stored(tmp_path, "alexnet", "zip", WRAPPED[change])
     if change == "half":
         net = net.half().float()
@@ -111,7 +109,7 @@ def test_state_dicts_as_training_scripts_leave_them(
 
 
 @pytest.mark.parametrize("name", ["vgg11", "vgg16"])
-def test_timms_names(name, tmp_path, photographs, our_scores, close):
+def test_timms_key_names(name, tmp_path, photographs, our_scores, close):
     net, path = stored(tmp_path, name, "safe", theirs.timm_keys)
     images = photographs(NETS[name][0])
     close(our_scores(read(path), images), theirs.scores(net, images))
@@ -144,7 +142,7 @@ def test_the_published_sizes_are_the_named_networks():
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 @pytest.mark.parametrize("name", ["alexnet", "vgg11"])
-def test_back_to_pytorch_by_the_same_names_and_bits(name, suffix, tmp_path):
+def test_exported_names_and_bits_are_pytorchs(name, suffix, tmp_path):
     net, path = stored(tmp_path, name, "zip")
     first, out = read(path), tmp_path / f"out{suffix}"
     write(first, out)
@@ -170,7 +168,7 @@ def minialex_state(path):
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])
 @pytest.mark.parametrize("name", ["caffenet", "alexnet", "alexnet-2012"])
-def test_what_is_printed_builds_the_network_in_pytorch(
+def test_the_printed_code_builds_the_network_in_pytorch(
     name, suffix, tmp_path, monkeypatch, photographs, our_scores, close
 ):
     """Normalisation of every kind, ceil pooling, the paper's dropout and a mean image."""
@@ -191,7 +189,7 @@ def test_what_is_printed_builds_the_network_in_pytorch(
 
 
 @pytest.mark.parametrize("name", ["alexnet", "vgg11"])
-def test_gradients_are_pytorchs(name, tmp_path, photographs):
+def test_gradients_match_pytorch(name, tmp_path, photographs):
     """Of all weights, dropout left out: fine-tuning takes the steps that PyTorch would."""
     net, path = stored(tmp_path, name, "zip")
     portable, images = read(path), photographs(NETS[name][0])
@@ -218,7 +216,7 @@ def test_gradients_are_pytorchs(name, tmp_path, photographs):
         np.testing.assert_allclose(grads[layer]["bias"], expected, rtol=1e-3, atol=1e-6)
 
 
-def test_fine_tuning_from_pytorchs_file(tmp_path, capsys):
+def test_fine_tuning_from_a_pytorch_file(tmp_path, capsys):
     """A new last layer on published weights; what is not new starts as it was in the file."""
     net, path = stored(tmp_path, "alexnet", "zip")
     line = f"train --from {path} --replace-classifier --data shapes:48 --epochs 1 --batch-size 12"
@@ -244,15 +242,15 @@ def test_import_writes_a_weight_file(tmp_path, capsys, photographs):
     np.testing.assert_array_equal(ours.probabilities(image), direct.probabilities(image))
 
 
-def test_the_network_can_be_named(tmp_path):
+def test_the_network_can_be_given(tmp_path):
     _, path = stored(tmp_path, "vgg11", "zip")
-    with pytest.raises(InputError, match=r"features.0.weight is \(2, 3, 3, 3\), and conv1_1 needs"):
+    with pytest.raises(InputError, match=r"features.0.weight is \(2, 3, 3, 3\), but conv1_1 needs"):
         read(path, "vgg-11")
     with pytest.raises(InputError, match="did you mean 'vgg-11'"):
         read(path, "vgg11")
 
 
-def test_numbered_classes_take_those_of_the_data_in_their_order(tmp_path):
+def test_numbered_classes_match_the_datas_in_order(tmp_path):
     """As published networks have them: the sorted ids of ILSVRC's folders."""
     _, path = stored(tmp_path, "alexnet", "zip")
     numbered = minialex.load(path, backend="numpy")

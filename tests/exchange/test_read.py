@@ -41,7 +41,7 @@ def tiny_format(monkeypatch):
 
 
 @pytest.mark.usefixtures("tiny_format")
-def test_a_foreign_file_loads_predicts_and_is_saved_as_ours(tmp_path):
+def test_a_foreign_file_loads_predicts_and_saves(tmp_path):
     path = tmp_path / "net.tiny"
     path.write_bytes(MAGIC)
     classifier = minialex.load(path, backend="numpy")
@@ -55,7 +55,7 @@ def test_a_foreign_file_loads_predicts_and_is_saved_as_ours(tmp_path):
 
 
 @pytest.mark.usefixtures("tiny_format")
-def test_what_no_format_knows_is_named(tmp_path):
+def test_a_file_of_unknown_format_is_named(tmp_path):
     (tmp_path / "other").write_bytes(b"something else")
     with pytest.raises(InputError, match="not a weight file of a supported program"):
         minialex.exchange.read.read(tmp_path / "other")
@@ -74,7 +74,7 @@ def test_weights_that_do_not_fit_the_network_are_refused():
 
 
 @pytest.mark.parametrize("name", models.names())
-def test_every_network_is_a_plan(name):
+def test_every_network_becomes_a_layer_list(name):
     model = models.get(name)
     again = models.get("layers", model.classes, **layer_list.options_of(model.network))
     assert again.network == model.network
@@ -91,14 +91,14 @@ def test_every_network_is_a_plan(name):
         ({"more": 1}, "does not take these options"),
     ],
 )
-def test_a_damaged_plan_is_a_sentence(change, sentence):
+def test_a_damaged_layer_list_gives_a_one_sentence_error(change, sentence):
     options = {**layer_list.options_of(tiny(3)), **change}
     with pytest.raises(InputError, match=sentence):
         models.get("layers", 3, **options)
 
 
 @pytest.mark.usefixtures("tiny_format")
-def test_what_a_format_does_not_look_at_is_refused(tmp_path):
+def test_unused_options_are_refused(tmp_path):
     """Rather than ignored: the scores would be another preprocessing's."""
     path = tmp_path / "net.tiny"
     path.write_bytes(MAGIC)
@@ -114,7 +114,7 @@ def test_what_a_format_does_not_look_at_is_refused(tmp_path):
         ("n00000001 a\nn00000002 a\nn00000003 c", ("a", "a", "c"), "n00000001"),
     ],
 )
-def test_class_names_by_a_list(tmp_path, lines, names, ids):
+def test_class_names_from_a_list(tmp_path, lines, names, ids):
     (tmp_path / "names.txt").write_text(lines)
     found = named(portable(), tmp_path / "names.txt")
     assert found.class_names == names
@@ -128,13 +128,13 @@ def test_a_class_named_twice_is_refused(tmp_path, lines):
         named(portable(), tmp_path / "names.txt")
 
 
-def test_a_plan_with_sizes_without_end_is_refused():
+def test_a_layer_list_with_huge_sizes_is_refused():
     options = layer_list.options_of(tiny(3))
     with pytest.raises(InputError, match="list of layers cannot be built"):
         models.get("layers", 3, **{**options, "input_shape": [float("inf"), 12, 3]})
 
 
-def test_modules_are_in_the_order_of_their_numbers_however_long():
+def test_modules_are_sorted_by_numbers_of_any_length():
     zeros = StoredTensor((4, 4), 4, lambda: np.zeros((4, 4)))
     bias = StoredTensor((4,), 4, lambda: np.zeros(4))
     names = ["features.2", "features.10", f"features.{'9' * 5000}", "features.²"]

@@ -9,7 +9,7 @@ from minialex.inference.classifier import to_portable
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".onnx"])
-def test_exported_weights_are_judged_by_new_images(suffix, tmp_path, monkeypatch):
+def test_exported_weights_are_evaluated_on_unseen_images(suffix, tmp_path, monkeypatch):
     if suffix == ".onnx":
         pytest.importorskip("onnx", reason="onnx is not installed")
     register_tiny(monkeypatch)

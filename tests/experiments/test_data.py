@@ -7,7 +7,7 @@ from minialex.data.sources.open import open_data
 from minialex.experiments.data import balanced_subset, open_subset
 
 
-def test_a_part_has_as_many_of_each_class_and_is_always_the_same():
+def test_a_subset_is_balanced_and_always_the_same():
     whole = open_data("shapes:120").train
     some = balanced_subset(whole, 26)
     assert sorted(np.bincount(some.labels, minlength=12)) == [2] * 10 + [3] * 2
@@ -15,14 +15,14 @@ def test_a_part_has_as_many_of_each_class_and_is_always_the_same():
     assert balanced_subset(whole, 500) is whole
 
 
-def test_training_images_judge_themselves():
+def test_training_images_can_serve_as_validation():
     data = open_subset("shapes:48", None, None).evaluated_on_training(24)
     index = int(data.splits.val.indices[5])
     assert np.array_equal(data.splits.val.image(5, 16), data.splits.train.image(index, 16))
     assert (data.key["val"], data.key["judged_on"]) == (24, "training images")
 
 
-def test_two_sets_are_one_with_the_classes_of_both(tmp_path):
+def test_joined_sets_have_the_classes_of_both(tmp_path):
     first = open_subset(str(photos(tmp_path / "pets")), None, None)
     second = open_subset("shapes:48", None, 12)
     both = first.joined_with(second)

@@ -25,7 +25,7 @@ def page(quick, tmp_path):
     return path
 
 
-def test_numbers_come_with_their_spread(page):
+def test_numbers_are_shown_with_their_deviation(page):
     """By hand: differences 2.0, 2.1, 2.2; t(0.975, 2) = 4.303; 4.303 x 0.1 / √3 = 0.248."""
     content = page.read_text()
     assert "+2.1 [+1.9, +2.3]. agrees with the paper." in content
@@ -36,7 +36,7 @@ def test_numbers_come_with_their_spread(page):
     assert rows[1][4:] == [""] * 5
 
 
-def test_it_needs_nothing_from_elsewhere(page):
+def test_the_page_is_self_contained(page):
     content = page.read_text()
     outside = re.findall(r'(?:src|href|action)="(?!#|data:)([^"]*)"', content)
     assert outside == []
@@ -46,14 +46,14 @@ def test_it_needs_nothing_from_elsewhere(page):
     assert "Quick &amp; &lt;odd&gt;" in content
 
 
-def test_its_tags_are_closed_and_no_id_stands_twice(page):
+def test_tags_are_closed_and_ids_are_unique(page):
     parser = Balanced()
     parser.feed(page.read_text())
     assert parser.open == []
     assert len(parser.ids) == len(set(parser.ids))
 
 
-def test_tables_and_figures_can_be_read_aloud(page):
+def test_tables_and_figures_are_accessible(page):
     content = page.read_text()
     assert 'aria-label="A line that rises"' in content
     assert content.count("<caption>") == content.count("<table>")
@@ -61,12 +61,12 @@ def test_tables_and_figures_can_be_read_aloud(page):
     assert '<th scope="row">' in content
 
 
-def test_pictures_lie_beside_it(page):
+def test_pictures_are_beside_the_page(page):
     with Image.open(page.parent / "quick" / "line.png") as image:
         assert min(image.size) > 200
 
 
-def test_a_drawing_takes_its_ink_from_the_page(page):
+def test_a_figure_uses_the_pages_text_colour(page):
     [drawing] = re.findall(r"<svg.*?</svg>", page.read_text(), flags=re.S)
     assert "currentColor" in drawing
     assert "#000000" not in drawing
@@ -87,13 +87,13 @@ def test_a_verdict_follows_from_the_interval(values, sentence):
     assert Difference(values).verdict() == sentence
 
 
-def test_pairs_are_of_the_same_seed():
+def test_differences_are_paired_by_seed():
     assert paired({0: 5.0, 2: 7.0}, {0: 4.0, 1: 1.0, 2: 9.0}).values == (1.0, -2.0)
     assert paired({0: 5.0}, {1: 4.0}) is None
     assert measured({}) is None
 
 
-def test_values_in_words():
+def test_values_are_formatted():
     of_seeds = Measured((1.0, 2.0))
     shown = [value_text(v) for v in (None, -1.25, 12345, "word", of_seeds, Measured((3.0,)))]
     assert shown == ["–", "−1.2", "12,345", "word", "1.5 ± 0.7", "3.0"]
@@ -103,7 +103,7 @@ def test_values_in_words():
 
 @pytest.mark.skipif(BROWSER is None, reason="there is no chromium on this machine")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_browser_shows_it_without_complaint(page, tmp_path, scheme):
+def test_a_browser_shows_it_without_errors(page, tmp_path, scheme):
     picture = tmp_path / f"{scheme}.png"
     quiet = (
         "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
@@ -130,7 +130,7 @@ def test_a_browser_shows_it_without_complaint(page, tmp_path, scheme):
     assert against < 0.1 * 900 * 1200
 
 
-def test_the_report_is_there_as_markdown_too(quick, tmp_path):
+def test_the_report_is_also_written_as_markdown(quick, tmp_path):
     path, _ = runner.reproduce(
         [], Options(scale="tiny", seeds=2), tmp_path / "out", lambda text: None
     )

@@ -53,7 +53,7 @@ def test_ablations_and_tables_share_their_runs(tmp_path, monkeypatch):
     "initial" not in inspect.signature(minialex.train).parameters,
     reason="this version of minialex.train starts from no other run's weights",
 )
-def test_the_rate_that_counts():
+def test_the_learning_rate_that_counts():
     """The lowest mean over seeds; a seed that diverged speaks against its rate."""
     lowest = module("ablations").best_rate
 
@@ -73,7 +73,7 @@ def test_pretraining_end_to_end(tmp_path):
     assert names == ["1 CNN", "1 CNN*", "2 CNNs", "3 CNNs*"]
 
 
-def test_epochs_to_a_target_lie_between_two_epochs():
+def test_epochs_to_a_target_are_interpolated():
     epochs_to = module("relu_and_tanh").epochs_to
     history = [{"epoch": e, "val_top1_error": v} for e, v in ((1, 0.6), (2, 0.3), (3, 0.2))]
     assert epochs_to(history, 0.25) == pytest.approx(2.5)
@@ -81,7 +81,7 @@ def test_epochs_to_a_target_lie_between_two_epochs():
     assert epochs_to(history, 0.1) is None
 
 
-def test_the_ratio_in_words_follows_the_numbers():
+def test_the_sentence_on_the_ratio_matches_the_numbers():
     sentence = module("relu_and_tanh").ratio_finding
     from minialex.experiments import measured
 
@@ -92,7 +92,7 @@ def test_the_ratio_in_words_follows_the_numbers():
     assert "only ReLU reached" in none
 
 
-def test_weights_leave_out_a_network_that_misleads():
+def test_found_weights_exclude_a_misleading_network():
     """Two networks that are right where the other is unsure, and one that is always wrong."""
     labels = np.arange(40) % 10
     right = np.full((40, 10), 0.05)
@@ -105,7 +105,7 @@ def test_weights_leave_out_a_network_that_misleads():
     assert np.array_equal(p.argmax(axis=1), labels)
 
 
-def test_published_numbers_hold_together():
+def test_published_numbers_are_consistent():
     """Differences of the tables' own rows, and of the notes, as the sheet gives them."""
     one, five = PUBLISHED["table2 one"], PUBLISHED["table2 five"]
     assert (one.top1, one.top5, five.top1, five.top5) == (40.7, 18.2, 38.1, 16.4)
@@ -115,7 +115,7 @@ def test_published_numbers_hold_together():
     assert all(published.source for published in PUBLISHED.values())
 
 
-def test_a_rate_that_is_too_high_ends_its_run_and_not_the_experiment(tmp_path):
+def test_too_high_a_rate_ends_its_run_but_not_the_experiment(tmp_path):
     context = Context(TINY, tmp_path, log=lambda text: None)
     data = context.data(48, 12).evaluated_on_training(12)
     settings = {"model": "cifar10", "epochs": 3, "batch_size": 16, "allow_upscaling": True}
@@ -124,7 +124,7 @@ def test_a_rate_that_is_too_high_ends_its_run_and_not_the_experiment(tmp_path):
     assert module("relu_and_tanh").speed(run.history) == (float("inf"), 1.0)
 
 
-def test_a_run_that_diverges_is_left_out_and_not_run_again(tmp_path):
+def test_a_diverged_run_is_left_out_and_not_repeated(tmp_path):
     """A network without normalisation at the whole network's rate is such a run."""
     for report_only in (False, True):
         said = []

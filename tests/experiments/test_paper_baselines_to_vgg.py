@@ -45,7 +45,7 @@ def table(out, experiment, name):
     return list(csv.reader((out / experiment / f"{name}.csv").open()))
 
 
-def test_the_report_is_whole_and_needs_nothing_from_elsewhere(out):
+def test_the_report_is_complete_and_self_contained(out):
     page = (out / "report.html").read_text()
     parser = Balanced()
     parser.feed(page)
@@ -65,7 +65,7 @@ def test_nothing_is_computed_twice_and_a_report_needs_no_device(out):
     assert "Incomplete" not in path.read_text()
 
 
-def test_baselines_beside_the_network_and_the_published_numbers(out):
+def test_baselines_are_compared_with_the_network_and_published_numbers(out):
     rows = {row[0]: row for row in table(out, "baselines", "baselines")[1:]}
     assert list(rows) == list(module("baselines").KNOWN)
     assert rows["Sparse coding"][7:9] == ["47.1", "28.2"]
@@ -73,7 +73,7 @@ def test_baselines_beside_the_network_and_the_published_numbers(out):
     assert float(rows["SIFT + Fisher vectors"][1]) < 90  # chance is 91.7, and drawings are easy
 
 
-def test_what_is_not_installed_is_left_out_and_said(out, tmp_path, monkeypatch):
+def test_experiments_with_missing_packages_are_left_out_with_a_note(out, tmp_path, monkeypatch):
     def lacking(*modules):
         raise InputError("this needs sklearn, which is not installed")
 
@@ -103,7 +103,7 @@ def test_what_is_not_installed_is_left_out_and_said(out, tmp_path, monkeypatch):
         ((5.0,), "no interval"),
     ],
 )
-def test_who_wins_follows_from_the_interval(values, words):
+def test_the_winner_follows_from_the_interval(values, words):
     assert words in module("baselines").winner("SIFT", Difference(values))
 
 
@@ -141,7 +141,7 @@ class Flat:
         return str(index)
 
 
-def test_the_nearest_are_the_nearest_and_their_classes_are_counted(monkeypatch):
+def test_nearest_images_are_found_and_their_classes_counted(monkeypatch):
     from helpers.untrained import untrained
 
     paper = module("pictures")
@@ -153,7 +153,7 @@ def test_the_nearest_are_the_nearest_and_their_classes_are_counted(monkeypatch):
     assert found["pixels"]["same"] == pytest.approx(100 * 5 / 6)
 
 
-def test_streams_are_judged_on_both_sets(out):
+def test_streams_are_evaluated_on_both_sets(out):
     rows = table(out, "two-stream", "two-stream")[1:]
     assert [row[:2] for row in rows[:2]] == [
         ["only motion differs", "8"],
@@ -162,7 +162,7 @@ def test_streams_are_judged_on_both_sets(out):
     assert [rows[2][i] for i in (2, 5, 8)] == ["27.0", "16.3", "13.1"]
 
 
-def test_streams_in_words_follow_the_numbers():
+def test_sentences_on_streams_match_the_numbers():
     paper = module("two_stream")
 
     def findings(*errors):
@@ -186,7 +186,7 @@ def test_vgg_has_the_published_parameters(out):
     assert [row[0] for row in table(out, "vgg", "starts")[1:]] == list(module("vgg").STARTS)
 
 
-def test_the_deep_network_is_kept_under_what_it_started_from(tmp_path):
+def test_the_deep_network_is_cached_by_its_initialisation(tmp_path):
     """Another shallow network, another cell; and its weights are where it started."""
     context = Context(TINY, tmp_path, log=lambda text: None)
     data = context.data(24, 12)
@@ -203,7 +203,7 @@ def test_the_deep_network_is_kept_under_what_it_started_from(tmp_path):
     assert folders[0] != folders[1]
 
 
-def test_a_start_that_diverges_is_a_row(tmp_path, monkeypatch):
+def test_a_diverged_initialisation_has_a_row(tmp_path, monkeypatch):
     paper, wild = module("vgg"), "D, wild"
     starts = {wild: paper.Start(wild, "D", {"init": 1.0}), paper.HE: paper.Start("he", "D", {})}
     monkeypatch.setattr(paper, "STARTS", starts)
@@ -213,14 +213,14 @@ def test_a_start_that_diverges_is_a_row(tmp_path, monkeypatch):
     assert section.tables[1].rows[0][2] is None
 
 
-def test_vgg_in_words_follows_the_losses():
+def test_sentences_on_vgg_match_the_losses():
     sentence = module("vgg").finding
     assert "all 3 runs diverged" in sentence("D", 3, 0, 0)
     assert sentence("D", 3, 3, 0) == "D: stayed at the loss of random guessing in 3 of 3 runs."
     assert "learned in 1 of 3 runs; 1 diverged" in sentence("D", 3, 2, 1)
 
 
-def test_all_are_listed(capsys):
+def test_all_experiments_are_listed(capsys):
     assert main.main(["reproduce", "--list"]) == 0
     names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert names[4:] == NAMES

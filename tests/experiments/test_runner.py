@@ -24,14 +24,14 @@ def test_each_result_is_computed_once_seed_by_seed(quick, computed, tmp_path):
         assert computed(out) == ["whole 0", "part 0", "whole 1", "part 1"]
 
 
-def test_more_seeds_add_theirs_alone(quick, computed, tmp_path):
+def test_more_seeds_compute_only_the_new_ones(quick, computed, tmp_path):
     out = tmp_path / "out"
     runner.reproduce([], Options(scale="tiny"), out, **QUIET)
     runner.reproduce([], Options(scale="tiny", seeds=2), out, **QUIET)
     assert computed(out) == ["whole 0", "part 0", "whole 1", "part 1"]
 
 
-def test_changed_settings_run_anew_and_the_old_are_kept(quick, computed, tmp_path):
+def test_changed_settings_are_computed_and_old_results_kept(quick, computed, tmp_path):
     out = tmp_path / "out"
     runner.reproduce([], Options(scale="tiny"), out, **QUIET)
     runner.reproduce([], Options(scale="tiny", epochs=7), out, **QUIET)
@@ -40,7 +40,7 @@ def test_changed_settings_run_anew_and_the_old_are_kept(quick, computed, tmp_pat
     assert len(computed(out)) == 4
 
 
-def test_where_it_runs_changes_no_result(quick, computed, tmp_path):
+def test_the_device_changes_no_result(quick, computed, tmp_path):
     out = tmp_path / "out"
     runner.reproduce([], Options(scale="tiny"), out, **QUIET)
     runner.reproduce(
@@ -98,7 +98,7 @@ def test_a_mistake_is_refused(quick, tmp_path, call, sentence):
         call(tmp_path / "out")
 
 
-def test_a_damaged_memory_is_refused(quick, tmp_path):
+def test_damaged_stored_options_are_refused(quick, tmp_path):
     (tmp_path / "reproduce.json").write_text('{"quick": 3}')
     with pytest.raises(InputError, match="is damaged"):
         runner.report(tmp_path)
@@ -124,7 +124,7 @@ def test_a_mistake_on_the_command_line(line, words, tmp_path, monkeypatch, capsy
     assert words in sentence
 
 
-def test_a_former_name_still_names_its_experiment(tmp_path):
+def test_a_former_name_still_works(tmp_path):
     [experiment] = registry.select(["rivals"])
     assert experiment.name == "baselines"
     (tmp_path / "reproduce.json").write_text(
@@ -169,7 +169,7 @@ def test_a_signal_saves_the_state_and_the_same_command_continues(tmp_path, numbe
     assert [*words[:2], "--out", str(out)] == ["reproduce", "relu-and-tanh", *words[-2:]]
 
 
-def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path):
+def test_a_killed_and_resumed_run_gives_the_same_result(tmp_path):
     line = LINE.replace("300", "3")
     broken = shlex.split(f"{line} --out {tmp_path}/broken")
     with subprocess.Popen([*COMMAND, *broken], stdout=subprocess.DEVNULL) as run:
@@ -188,7 +188,7 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path):
     assert outcome(tmp_path / "broken") == outcome(tmp_path / "whole") != []
 
 
-def test_an_experiment_of_a_users_own_file(quick, computed, tmp_path, monkeypatch, capsys):
+def test_an_experiment_from_a_users_file(quick, computed, tmp_path, monkeypatch, capsys):
     """Run by its path, reported when it is named; left out, and said so, when it is not."""
     monkeypatch.setattr(registry, "_registered", {})
     own = tmp_path / "my_own.py"
@@ -207,7 +207,7 @@ def test_an_experiment_of_a_users_own_file(quick, computed, tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("text", "words"), [("", "no TITLE and no run"), ("1 / 0", "ZeroDivisionError")]
 )
-def test_a_file_that_is_no_experiment(quick, tmp_path, monkeypatch, text, words):
+def test_a_file_without_an_experiment_is_refused(quick, tmp_path, monkeypatch, text, words):
     monkeypatch.setattr(registry, "_registered", {})
     (tmp_path / "my.py").write_text(text)
     with pytest.raises(InputError, match=words):

@@ -36,7 +36,7 @@ def test_it_is_the_mean_of_the_softmax_outputs(members, images, crops):
     np.testing.assert_allclose(weighted.probabilities(images[:3], crops), 0.75 * one + 0.25 * two)
 
 
-def test_one_network_alone_is_judged_as_ever(members):
+def test_a_single_network_is_evaluated_as_usual(members):
     alone, ensemble = members[0].evaluate(), Ensemble(members[:1]).evaluate()
     assert ensemble.images == alone.images == 12
     assert (ensemble.top1_error, ensemble.top5_error) == (alone.top1_error, alone.top5_error)
@@ -58,7 +58,7 @@ def test_errors_are_those_of_the_mean(members):
         assert part in result.recipe_line
 
 
-def test_classes_in_another_order_are_put_in_the_firsts(members, images):
+def test_classes_follow_the_first_members_order(members, images):
     order = np.arange(12)[::-1]
     one = members[0]
     params = {name: dict(of) for name, of in one.params.items()}
@@ -77,7 +77,7 @@ def test_classes_in_another_order_are_put_in_the_firsts(members, images):
     assert ensemble.predict(images[0])[0][0].name == one.predict(images[0])[0][0].name
 
 
-def test_an_image_that_one_size_cannot_have_is_left_out_for_all(members):
+def test_an_image_unreadable_at_one_size_is_left_out_for_all(members):
     class Odd:
         def __init__(self, whole):
             self.whole = whole
@@ -106,7 +106,7 @@ def test_an_image_that_one_size_cannot_have_is_left_out_for_all(members):
     assert found.note == "10 images, 2 unreadable ones left out; a class lacks images"
 
 
-def test_weights_are_found_where_one_network_knows_and_the_other_does_not():
+def test_found_weights_prefer_the_better_network():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 20, 100)
     good = rng.random((100, 20))
@@ -146,12 +146,12 @@ def test_found_weights_make_an_ensemble(members):
         ((1.0, float("nan")), "cannot be used"),
     ],
 )
-def test_weights_that_cannot_be_used_are_refused(members, weights, sentence):
+def test_invalid_weights_are_refused(members, weights, sentence):
     with pytest.raises(InputError, match=sentence):
         Ensemble(members, weights)
 
 
-def test_other_classes_are_refused(members):
+def test_networks_with_different_classes_are_refused(members):
     other = replace(members[0], class_ids=("cat", *members[0].class_ids[1:]))
     with pytest.raises(InputError, match=r"have different classes .*cat"):
         Ensemble((members[0], other))
@@ -159,7 +159,7 @@ def test_other_classes_are_refused(members):
         Ensemble(())
 
 
-def test_images_that_one_was_trained_on_are_refused(members, tmp_path):
+def test_images_that_a_member_was_trained_on_are_refused(members, tmp_path):
     ids = members[0].class_ids
     rng = np.random.default_rng(0)
     for name in ids:

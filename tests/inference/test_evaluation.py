@@ -48,7 +48,7 @@ def classifier(splits):
 
 
 @given(st.integers(2, 7), st.integers(0, 2**32 - 1))
-def test_rank_is_the_place_in_a_stable_sort(classes, seed):
+def test_rank_is_the_position_in_a_stable_sort(classes, seed):
     rng = np.random.default_rng(seed)
     p = rng.integers(0, 3, (5, classes)) / 3  # with many ties
     labels = rng.integers(0, classes, 5)
@@ -93,7 +93,7 @@ def test_ten_crops_are_the_mean_over_corners_centre_and_mirrors(classifier, spli
     assert len(set(classifier.preprocessing.views(10))) == 10
 
 
-def test_other_numbers_of_crops_are_refused(classifier):
+def test_unsupported_numbers_of_crops_are_refused(classifier):
     with pytest.raises(InputError, match="1 crop or 10, not 5"):
         classifier.predict(np.zeros((72, 72, 3), np.uint8), crops=5)
 
@@ -117,7 +117,7 @@ def test_a_wrong_argument_of_evaluate_is_refused(classifier, splits, several, ar
         network.evaluate(**{"data": splits, **arguments})
 
 
-def test_the_recipe_line_stands_beside_the_accuracy(classifier, splits):
+def test_the_recipe_line_is_printed_with_the_accuracy(classifier, splits):
     text = str(classifier.evaluate(splits, crops=10))
     for part in ("alexnet-64", "resize 72", "crop 64", "minus mean image", "10 crops", "12 images"):
         assert part in text
@@ -146,7 +146,7 @@ def test_predict_takes_paths_pillow_images_and_arrays(classifier, splits, tmp_pa
         ([], "no image was given"),
     ],
 )
-def test_what_is_no_image_is_refused(classifier, image, sentence):
+def test_non_images_are_refused(classifier, image, sentence):
     with pytest.raises(InputError, match=sentence):
         classifier.predict(image)
 
@@ -162,7 +162,7 @@ def test_features_are_the_last_hidden_layer(classifier, splits):
     np.testing.assert_allclose(p, wanted, rtol=1e-4)
 
 
-def test_to_disk_and_back(classifier, splits, tmp_path):
+def test_save_and_load(classifier, splits, tmp_path):
     classifier.save(tmp_path / "best.safetensors")
     for path in (tmp_path, tmp_path / "best.safetensors"):
         again = minialex.load(path, classifier.devices.backends[0])
@@ -211,7 +211,7 @@ def test_a_missing_file_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("path", [None, 3, "", b"run", "a\0b"])
-def test_what_is_no_path_is_refused(classifier, path):
+def test_an_invalid_path_is_refused(classifier, path):
     for use in (load, classifier.save):
         with pytest.raises(InputError, match="it must be a path"):
             use(path)
@@ -225,14 +225,14 @@ def test_classes_it_was_not_trained_on_are_refused(classifier, tmp_path):
         classifier.evaluate(tmp_path)
 
 
-def test_without_the_data_it_was_trained_on_none_is_guessed(classifier, splits):
+def test_without_recorded_data_none_is_guessed(classifier, splits):
     unknown = replace(classifier, data={})
     with pytest.raises(InputError, match="name data"):
         unknown.evaluate()
     assert unknown.evaluate(splits).images == 12
 
 
-def test_a_subset_of_the_classes_is_translated(classifier, splits, tmp_path):
+def test_labels_of_a_subset_of_classes_are_mapped(classifier, splits, tmp_path):
     label = 7
     for k in (2, label):
         folder = tmp_path / classifier.class_ids[k]
@@ -251,7 +251,7 @@ def test_the_loss_of_an_impossible_label_stays_finite(classifier, splits):
     assert math.isfinite(evaluation.loss)
 
 
-def test_a_home_folder_is_the_same_data_by_both_names(tmp_path, monkeypatch):
+def test_a_home_folder_is_the_same_data_with_and_without_tilde(tmp_path, monkeypatch):
     (tmp_path / "pets").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
@@ -259,14 +259,14 @@ def test_a_home_folder_is_the_same_data_by_both_names(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("right", "images"), [(0, 10), (10, 10), (39, 50), (700, 1000)])
-def test_the_interval_of_an_accuracy_is_wilsons(right, images):
+def test_the_interval_of_an_accuracy_is_wilsons_score_interval(right, images):
     from scipy.stats import binomtest
 
     wanted = binomtest(right, images).proportion_ci(0.95, method="wilson")
     assert accuracy_interval(right, images) == pytest.approx((wanted.low, wanted.high), abs=1e-6)
 
 
-def test_top_5_is_left_out_where_it_says_nothing():
+def test_top_5_is_left_out_with_few_classes():
     few = evaluate_probabilities(np.eye(4), np.arange(4), 1, "", {})
     many = evaluate_probabilities(np.eye(10), np.arange(10), 1, "", {})
     assert "top-5" not in str(few)

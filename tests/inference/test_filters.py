@@ -15,7 +15,7 @@ def kernel(red, green, blue):
     return w
 
 
-def test_grey_has_none_and_opponent_colours_are_all_colour():
+def test_grey_has_no_colour_and_opponent_colours_are_all_colour():
     assert colour_share(kernel(1, 1, 1)) == pytest.approx(0)
     assert colour_share(kernel(1, 1, 1) + 7) == pytest.approx(0)  # the mean counts for nothing
     assert colour_share(kernel(1, -1, 0)) == pytest.approx(1)
@@ -23,7 +23,7 @@ def test_grey_has_none_and_opponent_colours_are_all_colour():
     assert colour_share(np.full((4, 4, 3, 1), 3.0)) == 0
 
 
-def test_a_mixture_is_counted_by_its_energy():
+def test_a_mixture_is_measured_by_energy():
     # (3, 1, -1) is 1 of grey and (2, 0, -2) of colour on half of the pixels; grey's mean comes off
     w = kernel(3, 1, -1)
     colour = 8 * (4 + 0 + 4)
@@ -32,7 +32,7 @@ def test_a_mixture_is_counted_by_its_energy():
     assert colour_share(5 * w) == pytest.approx(colour / (colour + grey))
 
 
-def test_noise_has_two_thirds():
+def test_noise_has_two_thirds_colour():
     w = np.random.default_rng(0).normal(size=(50, 50, 3, 2))
     np.testing.assert_allclose(colour_share(w), 2 / 3, atol=0.02)
 
@@ -56,7 +56,7 @@ def test_each_tower_has_its_own_median_and_spread():
     assert two.median == pytest.approx(np.median(found.shares[32:]))
 
 
-def test_one_tower_is_measured_whole_or_by_halves():
+def test_one_tower_is_measured_whole_or_in_halves():
     classifier = with_colour_in_tower_two(towers=1)
     found = colours(classifier)
     assert [tower.kernels for tower in found.towers] == [64]
@@ -66,7 +66,7 @@ def test_one_tower_is_measured_whole_or_by_halves():
         colours(classifier, towers=3)
 
 
-def test_towers_that_are_alike_are_not_separated():
+def test_equal_towers_have_no_separation():
     assert colours(untrained()).separation == pytest.approx(0.5, abs=0.2)
 
 
@@ -75,6 +75,6 @@ def test_the_first_kernels_are_found_under_any_name():
     assert first_kernels(untrained(name="vgg-16-64")).shape == (3, 3, 3, 16)
 
 
-def test_kernels_over_flow_have_no_colours():
+def test_kernels_over_flow_are_refused():
     with pytest.raises(InputError, match="have 20 input channels"):
         colours(untrained(name="stream-48", channels=20))

@@ -53,7 +53,7 @@ GIVEN = {
 
 
 @pytest.mark.parametrize("make", GIVEN.values(), ids=GIVEN)
-def test_images_come_in_many_ways_and_are_the_same_image(classifier, path, make):
+def test_all_kinds_of_image_argument_give_the_same_image(classifier, path, make):
     found = classifier.probabilities(make(path))
     np.testing.assert_allclose(found[0], classifier.probabilities(path)[0], rtol=1e-4)
 
@@ -83,7 +83,7 @@ def test_grey_arrays_are_images(classifier):
         (io.BufferedWriter(io.BytesIO()), "was opened for writing"),
     ],
 )
-def test_anything_else_is_one_sentence(classifier, images, sentence):
+def test_anything_else_gives_a_one_sentence_error(classifier, images, sentence):
     with pytest.raises(InputError, match=sentence) as refused:
         classifier.predict(images)
     assert len(str(refused.value)) < 300
@@ -91,7 +91,7 @@ def test_anything_else_is_one_sentence(classifier, images, sentence):
 
 @pytest.mark.parametrize("devices", [0, [0, 1]])
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
-def test_a_classifier_goes_to_another_process(classifier, tmp_path, devices, copied):
+def test_a_classifier_can_be_pickled_to_another_process(classifier, tmp_path, devices, copied):
     classifier.save(tmp_path / "weights.safetensors")
     original = minialex.load(tmp_path / "weights.safetensors", "numpy", devices)
     found = copied(original)
@@ -102,7 +102,7 @@ def test_a_classifier_goes_to_another_process(classifier, tmp_path, devices, cop
     ensemble.predict(RGB)
 
 
-def test_an_empty_folder_and_a_closed_picture_are_one_sentence(classifier, path):
+def test_an_empty_folder_and_a_closed_image_give_clear_errors(classifier, path):
     (path.parent / "empty").mkdir()
     with pytest.raises(InputError, match="no images in folder"):
         classifier.predict([path, path.parent / "empty"])
@@ -113,14 +113,14 @@ def test_an_empty_folder_and_a_closed_picture_are_one_sentence(classifier, path)
 
 
 @pytest.mark.parametrize("top", [0, -1, 2.5, None, "5"])
-def test_top_counts_classes(classifier, top):
+def test_top_limits_the_classes(classifier, top):
     with pytest.raises(InputError, match="top is"):
         classifier.predict(RGB, top=top)
     assert len(classifier.predict(RGB, top=np.int64(2))[0]) == 2
 
 
 @pytest.mark.parametrize("several", [False, True])
-def test_however_many_are_given_few_are_in_memory(classifier, several, monkeypatch):
+def test_few_images_are_in_memory_at_once(classifier, several, monkeypatch):
     """From an iterator, and by one network as by several."""
     given, sizes, scores = [], [], TrainedModel.scores
 
@@ -145,7 +145,7 @@ def test_however_many_are_given_few_are_in_memory(classifier, several, monkeypat
         assert max(sizes) == given_images.BATCH
 
 
-def test_a_folder_is_the_files_in_it(classifier, path):
+def test_a_folder_stands_for_its_files(classifier, path):
     """Those below it too, sorted, as on the command line; what is left out is a warning."""
     folder = path.parent
     (folder / "below").mkdir()
@@ -168,7 +168,7 @@ def test_drawings_by_name(classifier):
         classifier.predict("shapes:0")
 
 
-def test_files_that_are_closed_or_cannot_go_back_and_an_array_of_nothing(classifier, path):
+def test_closed_files_pipes_and_empty_arrays(classifier, path):
     with path.open("rb") as file:
         pass
     for bad, sentence in ((file, "is closed"), (np.zeros(()), "is not an image")):
@@ -184,9 +184,7 @@ def test_files_that_are_closed_or_cannot_go_back_and_an_array_of_nothing(classif
 
 
 @pytest.mark.parametrize("several", [False, True])
-def test_a_broken_one_of_several_keeps_its_place_and_is_named(
-    classifier, path, several, monkeypatch
-):
+def test_a_broken_image_keeps_its_row_and_is_named(classifier, path, several, monkeypatch):
     """In batches of two, the second of which has none that can be read."""
     monkeypatch.setattr(given_images, "BATCH", 2)
     broken, gone = path.parent / "broken.jpg", path.parent / "gone.png"
@@ -219,7 +217,7 @@ def test_a_broken_one_of_several_keeps_its_place_and_is_named(
             network.predict(alone)
 
 
-def test_a_folder_with_a_broken_file_is_answered_and_what_is_no_image_is_refused(classifier, path):
+def test_a_folder_with_a_broken_file_is_predicted_and_non_images_are_refused(classifier, path):
     (path.parent / "broken.png").write_bytes(b"x")
     with pytest.warns(UserWarning, match=r"broken\.png"):
         found = classifier.predict(path.parent)

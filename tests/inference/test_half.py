@@ -10,7 +10,7 @@ import minialex
 from minialex.errors import InputError
 
 
-def test_half_the_room_and_nearly_the_same_scores(tmp_path):
+def test_float16_halves_the_file_with_nearly_the_same_scores(tmp_path):
     classifier = untrained(name="cifar10")
     classifier.params["conv1"]["bias"][0] = 1e5  # too large for float16
     for half in (False, True):
@@ -26,7 +26,7 @@ def test_half_the_room_and_nearly_the_same_scores(tmp_path):
             np.testing.assert_allclose(again.params[layer][name], value, rtol=6e-4, atol=1e-7)
 
 
-def test_a_run_keeps_its_state_whole(tmp_path, monkeypatch):
+def test_a_run_keeps_its_state_in_full_precision(tmp_path, monkeypatch):
     register_tiny(monkeypatch)
     data = photographs(tmp_path / "data", each=6)
     given = {"model": "tiny", "backend": "numpy", "epochs": 1, "progress": False}
@@ -39,6 +39,6 @@ def test_a_run_keeps_its_state_whole(tmp_path, monkeypatch):
     assert minialex.load(tmp_path / "run", "numpy").evaluate().images == 2
 
 
-def test_a_folder_is_no_weight_file(tmp_path):
+def test_a_folder_is_refused_as_a_weight_file(tmp_path):
     with pytest.raises(InputError, match="is a folder: give a file in it"):
         untrained(name="cifar10").save(tmp_path)

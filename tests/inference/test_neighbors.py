@@ -47,7 +47,7 @@ def test_nearest_first_and_queries_left_out(batch):
         nearest([1.0], 1, ["a"])
 
 
-def test_nearest_are_the_same_whatever_comes_together(monkeypatch):
+def test_nearest_images_do_not_depend_on_the_batches(monkeypatch):
     rng = np.random.default_rng(0)
     queries, rows = rng.integers(0, 9, (10, 3)), rng.integers(0, 9, (40, 3))
     names = [str(i) for i in range(40)]
@@ -61,7 +61,7 @@ def test_nearest_are_the_same_whatever_comes_together(monkeypatch):
             assert [(n.name, n.distance) for n in row] == [(names[k], exact[k]) for k in order]
 
 
-def test_vectors_are_the_last_hidden_layer_or_the_pixels():
+def test_vectors_are_last_hidden_layer_or_pixels():
     classifier = untrained()
     images = np.random.default_rng(0).integers(0, 256, (2, 72, 72, 3), np.uint8)
     np.testing.assert_array_equal(
@@ -72,7 +72,7 @@ def test_vectors_are_the_last_hidden_layer_or_the_pixels():
         vectors(classifier, images, "pixel")
 
 
-def test_an_index_to_disk_and_back_belongs_to_its_network_and_files(tmp_path):
+def test_a_stored_index_belongs_to_its_network_and_files(tmp_path):
     photo = write_photo(tmp_path / "a.jpg")
     network, files = network_fingerprint(untrained(1)), files_fingerprint([str(photo)])
     index = Index((str(photo),), np.ones((1, 5), np.float32), network, files)

@@ -17,7 +17,7 @@ FOUND = (np.array([0, 1]), np.array([1, 1]), np.array([0.25, 1]), np.array([Fals
 ROWS = list(judged_rows(FILES, ("cat", "dog"), *FOUND))
 
 
-def test_csv_has_a_head_and_a_row_an_image(tmp_path):
+def test_csv_has_a_header_and_a_row_per_image(tmp_path):
     with prediction_file(tmp_path / "p.csv") as file:
         for row in ROWS:
             file.add(row)
@@ -29,7 +29,7 @@ def test_csv_has_a_head_and_a_row_an_image(tmp_path):
     assert rows[1] == ["b\\udce9.jpg", "dog", "dog", "1.0", "1"]  # a name that is no UTF-8
 
 
-def test_json_lines_have_an_object_each(tmp_path):
+def test_json_lines_have_one_object_each(tmp_path):
     with prediction_file(tmp_path / "p.JSONL") as file:
         for row in ROWS:
             file.add(row)
@@ -37,7 +37,7 @@ def test_json_lines_have_an_object_each(tmp_path):
     assert [json.loads(line) for line in lines] == ROWS
 
 
-def test_a_file_is_there_whole_or_not_at_all(tmp_path):
+def test_a_file_is_written_atomically(tmp_path):
     path = tmp_path / "p.csv"
     path.write_text("before")
     with pytest.raises(AttributeError), prediction_file(path) as file:
@@ -57,7 +57,7 @@ def test_a_file_is_there_whole_or_not_at_all(tmp_path):
 
 
 @pytest.mark.parametrize("members", [1, 2])
-def test_evaluation_shows_each_image_once(members):
+def test_evaluation_reports_each_image_once(members):
     networks = tuple(untrained(seed, "cifar10") for seed in range(members))
     network = networks[0] if members == 1 else Ensemble(networks)
     seen = []

@@ -24,7 +24,7 @@ def short(thing, lines: int) -> str:
     return said
 
 
-def test_a_classifier_in_three_lines(classifier):
+def test_a_classifiers_repr_has_three_lines(classifier):
     said = short(classifier, 3)
     assert said.startswith("<Classifier cifar10, 91,628 parameters")
     assert "12 classes: blue dotted cross, blue dotted disc, blue dotted triangle, ..." in said
@@ -41,7 +41,7 @@ def test_a_notebook_shows_tables_in_which_names_are_text(classifier):
     assert "<td>conv1</td><td>Conv2D</td>" in classifier.model.network._repr_html_()
 
 
-def test_a_network_in_a_line():
+def test_a_networks_repr_has_one_line():
     said = short(models.get("alexnet").network, 2)
     assert "227x227x3 to 1,000 outputs" in said
     assert "60,965,224 parameters" in said

@@ -63,7 +63,7 @@ def test_gradient(layer, shape, batch):
 
 
 @every_layer
-def test_a_layer_uses_the_standard_alone(layer, shape):
+def test_a_layer_uses_only_the_array_api_standard(layer, shape):
     """So it runs on any array library, and leaves its arrays on their device."""
     check_layer(layer, shape, Strict(ELSEWHERE))
 
@@ -74,7 +74,7 @@ def test_gradient_at_test_time(layer, shape):
 
 
 @every_layer
-def test_a_layer_is_a_value(layer, shape):
+def test_layers_compare_by_value(layer, shape):
     assert dataclasses.is_dataclass(layer)
     assert layer == dataclasses.replace(layer)
     assert hash(layer) == hash(dataclasses.replace(layer))
@@ -99,7 +99,7 @@ def test_shapes_and_dtypes_are_kept(layer, shape, dtype):
 
 
 @every_layer
-def test_a_batch_in_parts_is_the_whole_batch(layer, shape):
+def test_a_batch_in_parts_gives_the_same_result(layer, shape):
     """Also for dropout, whose mask is a function of the image's position in the whole batch."""
     params = layer.init(b, InitialDraw(0), shape, "float64")
     x = grid((4, *shape), 0)
@@ -202,7 +202,7 @@ def test_response_norm_never_looks_across_towers():
     )
 
 
-def test_alpha_of_caffe_and_pytorch_is_divided_by_n():
+def test_caffes_and_pytorchs_alpha_is_divided_by_n():
     """Their α = n is our α = 1: the window's mean there, its sum here."""
     x = grid((2, 3, 3, 7), 0)
     y, _ = layers.ResponseNorm(5, 2.0, 1.0, 0.75).forward(b, {}, x, Mode())
@@ -213,7 +213,7 @@ def test_alpha_of_caffe_and_pytorch_is_divided_by_n():
     assert np.abs(y - wrong).max() > 0.1
 
 
-def test_dropout_is_the_papers():
+def test_dropout_follows_the_paper():
     x = np.ones((64, 1000))
     layer = layers.Dropout(0.5)
     y, _ = layer.forward(b, {}, x, Mode(training=True, seed=1))
@@ -226,14 +226,14 @@ def test_dropout_is_the_papers():
     np.testing.assert_array_equal(inverted.forward(b, {}, x, Mode())[0], x)
 
 
-def test_dropouts_counters_are_the_references():
+def test_dropout_uses_the_references_counters():
     mode = Mode(training=True, seed=2**40 + 3, step=9, first_image=6, layer=4)
     y, _ = layers.Dropout(0.3).forward(b, {}, np.ones((3, 2, 3, 5)), mode)
     kept = dropout.mask((3, 30), 0.3, mode.seed, mode.layer, mode.step, mode.first_image)
     np.testing.assert_array_equal(y, kept.reshape(y.shape))
 
 
-def test_dropout_draws_anew_for_each_seed_step_layer_and_image():
+def test_dropout_differs_by_seed_step_layer_and_image():
     x = np.ones((2, 256))
     base = {"training": True, "seed": 1, "step": 2, "layer": 3, "first_image": 4}
     masks = [
@@ -308,6 +308,6 @@ def test_224_with_the_originals_edge_is_227_with_zeros():
         (lambda: layers.ResponseNorm(groups=2).output_shape((4, 4, 3)), "divided into"),
     ],
 )
-def test_what_means_nothing_is_refused(make, sentence):
+def test_invalid_arguments_are_refused(make, sentence):
     with pytest.raises(InputError, match=sentence):
         make()

@@ -58,25 +58,25 @@ def test_parameters_by_hand(name, change):
     assert models.get(name, **CHANGES[change]).network.parameter_count == COUNTS[change]
 
 
-def test_half_of_the_original_is_the_originals_half():
+def test_half_of_alexnet_2012_matches_the_original():
     assert models.get("alexnet-2012", half=True).network == models.get("alexnet-half").network
 
 
-def test_plain_pooling_of_the_original_has_its_sizes():
+def test_plain_pooling_of_alexnet_2012_has_the_originals_sizes():
     rows = sizes("alexnet-2012", overlapping_pool=False)
     sides = [rows[n].output_shape[0] for n in ("pool1", "conv2", "pool2", "conv5", "pool5")]
     assert sides == [28, 26, 13, 11, 6]
 
 
 @pytest.mark.parametrize("name", ["alexnet", "alexnet-64", "cifar10"])
-def test_plain_pooling_keeps_what_the_dense_layers_read(name):
+def test_plain_pooling_keeps_the_size_of_the_dense_input(name):
     rows, whole = sizes(name, overlapping_pool=False), sizes(name)
     last = "pool3" if name == "cifar10" else "pool5"
     assert rows[last].output_shape == whole[last].output_shape
     assert all(r.layer.window == r.layer.stride for r in rows.values() if "pool" in r.name)
 
 
-def test_separate_towers_meet_in_the_classifier_only():
+def test_separate_towers_meet_only_in_the_classifier():
     """What one tower's half of the first channels says does not reach the other's features."""
     network = models.get("alexnet-64", 7, communication=False).network
     b = backends.get("numpy")
@@ -95,7 +95,7 @@ SMALL += [("cifar10", change) for change in CHANGES if change not in ("without 4
 
 
 @pytest.mark.parametrize(("name", "change"), SMALL)
-def test_small_networks_have_every_comparison_and_learn(name, change):
+def test_small_networks_have_every_ablation_and_learn(name, change):
     own = {"response_norm": True, "dropout": True} if name == "cifar10" else {}
     network = models.get(name, 5, **{**own, **CHANGES[change]}).network
     b = backends.get("numpy")
@@ -108,7 +108,7 @@ def test_small_networks_have_every_comparison_and_learn(name, change):
     assert network != models.get(name, 5, **own).network
 
 
-def test_what_is_removed():
+def test_the_removed_layers():
     layers = dict(models.get("alexnet", without="conv2").network.layers)
     assert {"conv2", "relu2", "norm2"}.isdisjoint(layers)
     assert "pool2" in layers
@@ -137,11 +137,11 @@ def test_cifar10_in_two_towers_with_normalisation():
         ({"halve": True}, "did you mean 'half'"),
     ],
 )
-def test_a_comparison_that_does_not_exist_is_refused(options, sentence):
+def test_an_unknown_ablation_is_refused(options, sentence):
     with pytest.raises(InputError, match=sentence):
         models.get("alexnet-64", **options)
 
 
-def test_no_change_is_the_same_network():
+def test_without_changes_the_network_is_the_same():
     network = models.get("alexnet").network
     assert compared(network) == network

@@ -47,7 +47,7 @@ def test_the_papers_figures(size):
     assert (rows["conv1"].parameters, rows["conv1"].neurons) == (34_944, 290_400)
 
 
-def test_the_original_differs_from_the_text():
+def test_alexnet_2012_differs_from_the_text():
     layers = dict(models.get("alexnet-2012").network.layers)
     order = list(layers)
     assert order.index("norm1") < order.index("pool1") < order.index("relu1")
@@ -61,7 +61,7 @@ def test_the_original_differs_from_the_text():
 
 
 @pytest.mark.parametrize("name", ["alexnet-six", "alexnet-64-six"])
-def test_the_sixth_convolution_stands_over_the_last_pooling_and_sees_both_towers(name):
+def test_the_sixth_convolution_follows_the_last_pooling_across_both_towers(name):
     network = models.get(name).network
     order = [n for n, _ in network.layers]
     last_pool = max(i for i, (_, l) in enumerate(network.layers) if isinstance(l, MaxPool))
@@ -85,7 +85,7 @@ def test_the_papers_initial_values():
     assert {l.weight_std for l in layers.values() if hasattr(l, "weight_std")} == {0.01}
 
 
-def test_the_papers_comparisons_are_options():
+def test_the_papers_ablations_are_options():
     plain = dict(models.AlexNet(overlapping_pool=False, response_norm=False).layers)
     assert plain["pool1"] == MaxPool(2, 2)
     assert "norm1" not in plain
@@ -131,7 +131,7 @@ def test_a_wrong_name_or_option_is_refused(name, options, sentence):
         models.get(name, **options)
 
 
-def test_variants_table_has_small_networks_of_a_user_too(monkeypatch):
+def test_variants_table_lists_a_users_networks_too(monkeypatch):
     layers = (("norm", ResponseNorm()), ("conv", Conv2D(4, 3)), ("fc", Dense(1000)))
     variant = models.Variant(lambda classes: Network(layers, (8, 8, 3)))
     monkeypatch.setitem(registry.PLUGINS.registered, "small", variant)

@@ -36,7 +36,7 @@ def test_the_configurations_have_the_papers_depths():
     assert connections == {"vgg-16": 1547, "vgg-19": 1963}
 
 
-def test_glorots_deviation():
+def test_glorots_standard_deviation():
     shapes = {Conv2D(300, 3, weight_std="glorot"): (9, 9, 100), Dense(300, "glorot"): (600,)}
     for (layer, shape), inputs, outputs in zip(
         shapes.items(), (900, 600), (2700, 300), strict=True
@@ -47,7 +47,7 @@ def test_glorots_deviation():
         Dense(3, "xavier").init(b, InitialDraw(0), (2,), "float64")
 
 
-def test_scaled_values_keep_the_scores_alive_where_one_small_deviation_loses_them():
+def test_scaled_initialisation_keeps_the_signal_alive():
     x = np.random.default_rng(0).normal(0, 60, (4, 32, 32, 3))
     spread = {}
     for init in ("he", "glorot", 0.01):
@@ -75,13 +75,13 @@ def test_a_deep_network_starts_from_a_shallow_one():
     ("classes", "name", "sentence"),
     [(6, "A", r"fc8.weight is \(8, 6\) in the shallow"), (5, None, "must be VGG networks")],
 )
-def test_what_does_not_fit_is_refused(classes, name, sentence):
+def test_mismatched_weights_are_refused(classes, name, sentence):
     other = vgg(classes, configuration=name, **FEW) if name else models.get("cifar10", 5).network
     with pytest.raises(InputError, match=sentence):
         deepen(other.init(b), vgg(5, **FEW).init(b))
 
 
-def test_training_shallow_first(tmp_path):
+def test_training_from_a_shallow_network(tmp_path):
     minialex.train("shapes:48", model="vgg-11-64", out=tmp_path / "a", **SMALL)
     settings = {**SMALL, "lr": 1e-30, "shallow": tmp_path / "a" / "last.safetensors"}
     minialex.train("shapes:48", model="vgg-16-64", out=tmp_path / "d", **settings)
@@ -114,7 +114,7 @@ def forms(network):
 
 
 @pytest.mark.parametrize("name", ["vgg-11", "vgg-16", "vgg-19", "cnn-m-2048"])
-def test_a_new_network_scales_in_training_and_a_stored_one_as_it_did(name):
+def test_new_networks_use_inverted_dropout_and_stored_ones_keep_theirs(name):
     assert forms(models.get(name).network) == {True}
     assert forms(models.get(name, inverted=False).network) == {False}
     assert forms(models.stored(name, 1000, {}).network) == {False}
@@ -135,7 +135,7 @@ def _as_before(folder):
 
 
 @pytest.mark.parametrize("old", [False, True])
-def test_runs_keep_the_form_they_were_started_with(tmp_path, old):
+def test_runs_keep_their_form_of_dropout(tmp_path, old):
     """Resumed, also with the options given again; and where their weights go on in another."""
     first = {**SMALL, "model": "vgg-11", "model_options": FEW, "batch_size": 2, "epochs": 2}
     data = Splits(Noise(), Noise())
@@ -153,7 +153,7 @@ def test_runs_keep_the_form_they_were_started_with(tmp_path, old):
         assert forms(found.classifier.model.network) == {not old}
 
 
-def test_a_shallow_network_of_another_programs_file(tmp_path):
+def test_a_shallow_network_from_another_programs_file(tmp_path):
     """Its form of dropout is what new networks have; from our own files the form is taken over."""
     path = tmp_path / "vgg11.safetensors"
     write(drawn(vgg(12, configuration="A", inverted=True, **FEW)), path)

@@ -15,7 +15,7 @@ from minialex.training import memory_estimate
 @pytest.mark.standin
 @pytest.mark.parametrize("name", ["alexnet", "alexnet-2012", "alexnet-64", "alexnet-torchvision"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_the_estimate_is_near_what_a_step_takes(name, precision):
+def test_the_estimate_is_close_to_what_a_step_uses(name, precision):
     network = models.get(name, 100).network
     measured = step_peak(network, 0, precision, batch=160)
     estimate = memory_estimate.step_bytes(network, 160, backends.get("cupy", 0, precision))

@@ -20,18 +20,18 @@ NETWORK = Network((("fc1", Dense(4)), ("fc2", Dense(2))), (1, 1, 3))
         ({"threads": 0}, "threads is 0: it must be a whole number of at least 1"),
     ],
 )
-def test_a_value_that_no_machine_has_is_refused_at_once(fields, sentence):
+def test_an_impossible_value_is_refused_at_once(fields, sentence):
     with pytest.raises(InputError, match=sentence):
         DeviceConfig("numpy", **fields)
 
 
 @pytest.mark.parametrize(("devices", "instead"), [(5, "0"), ([5], "0"), ([0, 7], "0,1")])
-def test_the_cpu_has_as_many_devices_as_are_named(devices, instead):
+def test_the_cpu_has_any_number_of_devices(devices, instead):
     with pytest.raises(InputError, match=f"has no device [57]: .* so name {instead}"):
         DeviceConfig("numpy", devices).open(NETWORK)
 
 
-def test_one_device_or_a_group():
+def test_a_single_device_or_a_group():
     for config in (DeviceConfig("numpy"), DeviceConfig("numpy", [0])):
         assert isinstance(config.open(NETWORK), SingleDevice)
         assert config.open(NETWORK).name == "numpy"
@@ -41,7 +41,7 @@ def test_one_device_or_a_group():
     assert group.plan.scheme == "data"
 
 
-def test_a_backend_that_is_made_already_is_used():
+def test_an_existing_backend_is_used():
     b = backends.get("numpy")
     assert DeviceConfig(b).open(NETWORK).backends == (b,)
 

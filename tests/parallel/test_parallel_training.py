@@ -98,7 +98,7 @@ def test_training_in_lower_precision(alone, tmp_path, precision):
     assert p.sum() == pytest.approx(1.0)
 
 
-def test_a_step_whose_half_gradients_overflow_is_left_out(tmp_path, monkeypatch):
+def test_a_step_with_overflowing_gradients_is_skipped(tmp_path, monkeypatch):
     monkeypatch.setattr("minialex.training.state.State.loss_scale", 2.0**40)
     result = minialex.train(
         **SETTINGS,
@@ -128,7 +128,7 @@ def test_predictions_do_not_depend_on_the_devices(alone):
 
 
 @pytest.mark.standin
-def test_devices_that_differ_are_named(tmp_path, monkeypatch, capsys):
+def test_differing_devices_are_reported(tmp_path, monkeypatch, capsys):
     import cupy
 
     monkeypatch.setattr(cuda_on_cpu.machine, "names", ["GTX 580", "GTX 680"])
@@ -142,7 +142,7 @@ def test_devices_that_differ_are_named(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.standin
-def test_mistakes_in_where_to_run_are_refused(tmp_path):
+def test_invalid_device_options_are_refused(tmp_path):
     for options, words in (
         ({"backend": "cupy", "devices": [0, 9]}, "no CUDA device 9"),
         ({"backend": "cupy", "precision": "fp8"}, "unknown precision 'fp8'"),

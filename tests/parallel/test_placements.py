@@ -174,7 +174,7 @@ NETWORK = Network(
 )
 
 
-def test_the_hinge_loss_is_divided_too():
+def test_the_hinge_loss_is_sharded_too():
     one = run(NETWORK, 5, ("numpy",), losses.Hinge())
     for scheme in partition.SCHEMES:
         assert_same(run(NETWORK, 5, ("cupy", [0, 1], scheme), losses.Hinge()), one)
@@ -224,7 +224,7 @@ def test_replicas_stay_equal_to_the_bit():
 @pytest.mark.parametrize(
     ("method", "scheme"), [("wait", "towers"), ("wait", "data"), ("keep", "data")]
 )
-def test_a_forgotten_event_is_seen(monkeypatch, method, scheme):
+def test_a_missing_wait_is_detected(monkeypatch, method, scheme):
     """The stand-in's streams run late and in any order, and freed memory is overwritten."""
 
     def several_times():
@@ -238,7 +238,7 @@ def test_a_forgotten_event_is_seen(monkeypatch, method, scheme):
         several_times()
 
 
-def test_parameters_are_cut_and_joined_without_loss():
+def test_parameters_survive_sharding():
     for devices in (1, 2, 3):
         for scheme in ("towers", "hybrid", "data") if devices < 3 else ("hybrid", "data"):
             made = partition.make(NETWORK, devices, scheme)
@@ -255,19 +255,19 @@ def test_parameters_are_cut_and_joined_without_loss():
                     np.testing.assert_array_equal(joined[layer][name], value)
 
 
-def test_the_default_is_towers_where_there_are_as_many_groups():
+def test_the_default_is_towers_with_as_many_groups_as_devices():
     assert parallel.open_devices(NETWORK, "numpy", [0, 1]).plan.scheme == "towers"
     assert parallel.open_devices(NETWORK, "numpy", [0, 1, 2]).plan.scheme == "data"
 
 
-def test_only_what_a_tower_needs_leaves_the_other():
+def test_towers_exchange_only_what_they_need():
     """Convolution 2 stays in its tower; 3 and the dense layers sum over both."""
     made = partition.make(NETWORK, 2, "towers")
     terms = {name: len(parts[0].terms) for name, parts in made.partitions.items()}
     assert terms == {"conv1": 1, "conv2": 1, "conv3": 2, "fc4": 2, "fc5": 2}
 
 
-def test_what_cannot_be_divided_is_refused():
+def test_networks_that_cannot_be_split_are_refused():
     with pytest.raises(InputError, match="unknown way to run in parallel 'tower'"):
         parallel.open_devices(NETWORK, "numpy", [0, 1], "tower")
     with pytest.raises(InputError, match="'conv2' cannot be divided over 3 devices"):

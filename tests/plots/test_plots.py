@@ -86,7 +86,7 @@ def words_apart(figure) -> list[str]:
     return [text for text, _ in boxes]
 
 
-def test_kernels_stand_by_tower(classifier, drawn, tmp_path):
+def test_kernels_are_drawn_by_tower(classifier, drawn, tmp_path):
     words = drawn(plots.kernels, classifier, tmp_path / "k.png")
     assert [w.partition(":")[0] for w in words] == ["tower 1", "tower 2"]
     words = drawn(plots.kernels, untrained(towers=1), tmp_path / "one.png")
@@ -112,7 +112,7 @@ def test_long_labels_are_shortened():
     assert shortened("cat, cat", 24) == "cat, cat"
 
 
-def test_neighbours_stand_beside_their_query(drawn, tmp_path):
+def test_neighbours_are_drawn_beside_their_query(drawn, tmp_path):
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 255, (40, 40, 3), np.uint8) for _ in range(8)]
     labels = [["a query", *["an image with a long name"] * 3], ["b", "c", "d", "e"]]
@@ -123,13 +123,13 @@ def test_neighbours_stand_beside_their_query(drawn, tmp_path):
         plots.neighbors([], [], tmp_path / "n.png")
 
 
-def test_published_errors_are_the_papers(drawn, tmp_path):
+def test_published_errors_match_the_paper(drawn, tmp_path):
     words = drawn(plots.timeline, tmp_path / "t.png", CHALLENGE)
     assert {"28.2 %", "25.7 %", "26.2 %", "15.3 %", "7.3 %"} <= set(words)
     assert all(result.source for result in CHALLENGE)
 
 
-def test_several_runs_with_their_spread(drawn, tmp_path):
+def test_several_runs_are_drawn_with_a_band(drawn, tmp_path):
     runs = {
         "two towers": [history(0.8, 0.5, 0.4), history(0.6, 0.5), history(0.7, 0.5)],
         "one tower": [history(0.9)],
@@ -144,7 +144,7 @@ def test_several_runs_with_their_spread(drawn, tmp_path):
             plots.learning_curves(empty, tmp_path / "c.png")
 
 
-def test_the_band_goes_from_least_to_most_around_the_mean(monkeypatch, tmp_path):
+def test_the_band_spans_minimum_to_maximum(monkeypatch, tmp_path):
     kept = []
     close = pyplot.close
     monkeypatch.setattr(pyplot, "close", kept.append)
@@ -156,14 +156,14 @@ def test_the_band_goes_from_least_to_most_around_the_mean(monkeypatch, tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["svg", "pdf", "png"])
-def test_the_same_picture_is_the_same_file(tmp_path, kind):
+def test_equal_figures_give_equal_files(tmp_path, kind):
     one, two = (plots.timeline(tmp_path / f"{i}.{kind}", CHALLENGE) for i in range(2))
     assert one.read_bytes() == two.read_bytes()
     if kind == "svg":
         assert "<svg" in one.read_text()
 
 
-def test_another_kind_of_file_is_refused(tmp_path):
+def test_other_file_types_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"unknown file type '\.txt'"):
         plots.curves(history(0.5), tmp_path / "c.txt")
     assert not list(tmp_path.iterdir())
@@ -176,7 +176,7 @@ def bare(monkeypatch):
 
 
 @pytest.mark.usefixtures("bare")
-def test_kernels_need_pillow_alone(classifier, tmp_path):
+def test_kernels_need_only_pillow(classifier, tmp_path):
     path = plots.kernels(classifier, tmp_path / "k.png")
     with Image.open(path) as image:
         assert image.size == (16 * 49 + 8, 2 * (18 + 2 * 49 + 4))  # two towers, two rows each
@@ -194,7 +194,7 @@ def test_kernels_need_pillow_alone(classifier, tmp_path):
 
 @pytest.mark.usefixtures("bare")
 @pytest.mark.parametrize("labels", [None, [["a query", "b", "c"], ["d", "e", "f"]]])
-def test_neighbours_need_pillow_alone(tmp_path, labels):
+def test_neighbours_need_only_pillow(tmp_path, labels):
     images = [np.full((40, 40, 3), 30 * i, np.uint8) for i in range(6)]
     rows = [images[2:4], images[4:6]]
     path = plots.neighbors(images[:2], rows, tmp_path / "n.png", "alike", labels)

@@ -41,7 +41,7 @@ def rows_of(path):
         return list(csv.DictReader(file))
 
 
-def test_a_run_leaves_both_files(trained):
+def test_a_run_writes_both_files(trained):
     text = (trained.run_dir / "results.html").read_text(encoding="utf-8")
     checker = Balanced()
     checker.feed(text)
@@ -72,7 +72,7 @@ def test_a_run_leaves_both_files(trained):
         assert (row["label"] == first.name) == (row["right"] == "1")
 
 
-def test_it_is_written_again_the_same(trained, tmp_path):
+def test_rewriting_it_gives_the_same_file(trained, tmp_path):
     path, table = trained.run_dir / "results.html", trained.run_dir / "predictions.csv"
     before = path.read_text(), table.read_text()
     path.unlink()
@@ -84,21 +84,21 @@ def test_it_is_written_again_the_same(trained, tmp_path):
     assert len(rows_of(table)) == 5
 
 
-def test_a_run_without_its_last_state_is_shown_too(trained):
+def test_a_run_without_its_last_state_is_reported_too(trained):
     before = rows_of(trained.run_dir / "predictions.csv")
     (trained.run_dir / "last.safetensors").unlink()
     report(trained.run_dir, devices=NUMPY)
     assert rows_of(trained.run_dir / "predictions.csv") == before
 
 
-def test_a_run_of_frozen_layers_shows_its_images(trained, tmp_path):
+def test_a_run_with_frozen_layers_shows_its_images(trained, tmp_path):
     given = {**ARGUMENTS, "initial": trained.run_dir, "freeze": "conv2", "epochs": 1}
     minialex.train(tmp_path / "data", out=tmp_path / "tuned", val_fraction=0.5, **given)
     assert len(rows_of(tmp_path / "tuned" / "predictions.csv")) == 12
     assert "Most confident mistakes" in (tmp_path / "tuned" / "results.html").read_text()
 
 
-def test_a_run_on_data_of_python_is_told_it_again(tmp_path, monkeypatch):
+def test_a_run_on_data_from_python_needs_the_data_again(tmp_path, monkeypatch):
     register_tiny(monkeypatch)
     splits = open_data(photographs(tmp_path / "data", each=6))
     minialex.train(splits, out=tmp_path / "run", report=False, **ARGUMENTS)
@@ -114,7 +114,7 @@ def test_a_run_on_data_of_python_is_told_it_again(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyError("bug")])
-def test_what_goes_wrong_ends_no_training(tmp_path, monkeypatch, capsys, error):
+def test_a_failing_report_does_not_fail_training(tmp_path, monkeypatch, capsys, error):
     register_tiny(monkeypatch)
 
     def failing(*arguments):
@@ -179,7 +179,7 @@ def made(count, classes, channels=3):
     return Outcomes(images, np.arange(count), labels, said, p, 0 * p, labels == said)
 
 
-def test_the_surest_mistakes_come_first():
+def test_the_most_confident_mistakes_come_first():
     found = made(50, 4)
     places = found.surest_mistakes(10)
     assert not found.right[places].any()
@@ -187,7 +187,7 @@ def test_the_surest_mistakes_come_first():
     np.testing.assert_array_equal(found.probability[places], np.sort(wrong)[::-1][:10])
 
 
-def test_many_classes_are_shown_in_part(trained):
+def test_only_some_of_many_classes_are_shown(trained):
     run = page.Run("many", {}, [], trained.classifier, made(3000, 100))
     text = page.page(run)
     assert "Most confused" in text
@@ -206,7 +206,7 @@ def test_images_are_chosen_evenly():
     assert (some[0], some[-1], len(set(some))) == (0, 999, 10)
 
 
-def test_a_chart_leaves_out_what_is_not_finite():
+def test_a_chart_leaves_out_non_finite_values():
     drawn = chart({"a": [(1, 2.0), (2, float("nan")), (3, 4.0)], "b": []}, "x").text
     [points] = re.findall('polyline class="line1" points="([^"]*)"', drawn)
     (x1, y1), (x2, y2) = (map(float, p.split(",")) for p in points.split())
@@ -216,7 +216,7 @@ def test_a_chart_leaves_out_what_is_not_finite():
     assert "<circle" in chart({"a": [(1, 0.0)]}, "x").text
 
 
-def test_kernels_are_scaled_each():
+def test_each_kernel_is_scaled_separately():
     kernels = np.zeros((3, 3, 3, 2), np.float32)
     kernels[0, 0, 0, 0], kernels[1, 1, 2, 1] = 1e-3, -5
     found = sheet(kernels)

@@ -96,7 +96,7 @@ PAIRS = {
 
 
 @pytest.mark.parametrize("op", sorted(OPS))
-def test_a_planted_mistake_is_found(op):
+def test_a_planted_bug_is_found(op):
     for output in range(1 + (op in PAIRS)):
         for dtype in ("float64", "float32"):
             passed, detail = compare_op(planted(op, output), op, dtype)
@@ -104,7 +104,7 @@ def test_a_planted_mistake_is_found(op):
             assert detail
 
 
-def test_a_planted_mistake_is_named():
+def test_a_planted_bug_is_named():
     """... by the op, and by the layers and steps that compute with it."""
     found = failures(planted("tanh_gradient", 0))
     names = {result.name for result in found}
@@ -124,7 +124,7 @@ def test_a_wrong_gradient_of_a_layer_is_found():
     assert "backward gives" in detail
 
 
-def test_an_op_that_raises_or_changes_the_shape_is_a_finding():
+def test_an_op_that_raises_or_changes_the_shape_fails():
     class Raising(GenericBackend):
         def softmax(self, logits):
             raise ZeroDivisionError("planted")
@@ -139,12 +139,12 @@ def test_an_op_that_raises_or_changes_the_shape_is_a_finding():
     assert len(details) == 4
 
 
-def test_other_random_numbers_are_found(monkeypatch):
+def test_wrong_random_numbers_are_found(monkeypatch):
     monkeypatch.setattr(self_test.rng, "_WEYL_0", 1)
     assert self_test.philox().passed is False
 
 
-def test_a_backend_that_cannot_run_here_is_skipped_unless_it_was_named(monkeypatch):
+def test_an_unavailable_backend_is_skipped_unless_named(monkeypatch):
     def factory(device):
         raise InputError("no such device here")
 
@@ -157,6 +157,6 @@ def test_a_backend_that_cannot_run_here_is_skipped_unless_it_was_named(monkeypat
         list(self_test.run_checks("absent"))
 
 
-def test_what_is_not_a_number_differs():
+def test_nan_counts_as_a_difference():
     assert difference(np.array([1.0, np.nan]), np.array([1.0, 2.0]))[0] == np.inf
     assert difference(np.array([np.inf]), np.array([1.0]))[0] == np.inf

@@ -26,7 +26,7 @@ def _tiny(monkeypatch):
     register_tiny(monkeypatch)
 
 
-def test_the_table_and_lines_of_a_run_fit_a_terminal(tmp_path, capsys):
+def test_the_output_of_a_run_fits_a_terminal(tmp_path, capsys):
     minialex.train("shapes:48", **TINY, epochs=2, out=tmp_path / "r")
     lines = capsys.readouterr().out.replace(str(tmp_path), "").splitlines()
     words = [line.split()[0] for line in lines[:7]]
@@ -37,7 +37,7 @@ def test_the_table_and_lines_of_a_run_fit_a_terminal(tmp_path, capsys):
     assert max(map(len, epochs)) <= 80
 
 
-def test_few_and_uneven_images_are_named():
+def test_few_images_and_unbalanced_classes_are_mentioned():
     whole = open_data("shapes:48").train
     uneven = np.concatenate([np.flatnonzero(whole.labels == 0), [1, 2, 3]])
     of_four = [np.flatnonzero(whole.labels == label)[: 1 + 3 * (label == 0)] for label in range(12)]
@@ -65,13 +65,13 @@ def test_few_and_uneven_images_are_named():
         ([], 1, False),
     ],
 )
-def test_the_end_of_a_run_that_gets_no_better(losses, stop, stalled):
+def test_the_message_for_a_run_that_stops_improving(losses, stop, stalled):
     state = State({}, {}, history=[{"val_loss": loss} for loss in losses])
     assert Length(1, 1, stop_early=stop).stalled(state) is stalled
 
 
 @pytest.mark.parametrize(("seconds", "complete"), [(53, False), (55, True), (61, True)])
-def test_the_last_validation_is_part_of_the_minutes(seconds, complete):
+def test_minutes_include_the_last_validation(seconds, complete):
     """It took 6 s before, so that there is time for another epoch until 54 s."""
     row = {"val_loss": 1.0, "validation_seconds": 6.0}
     state = State({}, {}, epoch=1, seconds=seconds, history=[row])
@@ -79,7 +79,7 @@ def test_the_last_validation_is_part_of_the_minutes(seconds, complete):
     assert not Length(10, 3, minutes=1.0).complete(replace(state, position=4))
 
 
-def test_stopped_early_it_says_so_and_stays_ended(tmp_path, capsys):
+def test_an_early_stop_is_announced_and_final(tmp_path, capsys):
     given = {**TINY, "lr": 1e-9, "schedule": "constant", "stop_early": 1}
     result = minialex.train("shapes:48", **given, epochs=9, out=tmp_path / "r")
     assert "stopped early: no lower validation loss for 1 epoch\n" in capsys.readouterr().out
@@ -103,7 +103,7 @@ def test_minutes_instead_of_epochs(tmp_path, monkeypatch, capsys):
         minialex.train("shapes:48", **TINY, minutes=1, epochs=1)
 
 
-def test_a_line_now_and_then_where_there_is_no_terminal(monkeypatch, capsys):
+def test_progress_lines_without_a_terminal(monkeypatch, capsys):
     clock = iter(range(0, 10_000, 50))
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
     show = Progress()

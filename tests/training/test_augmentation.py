@@ -60,7 +60,7 @@ def batch(n=8, first=0, images=None):
 # ------------------------------------------------------------------------------ targets
 
 
-def test_smoothed_mixed_and_weighted_by_hand():
+def test_smoothing_mixup_and_weights_by_hand():
     soft = SoftTargets(4, smoothing=0.2, weights=np.array([1.0, 2.0, 0.5, 3.0]))
     alone = soft(np.array([1, 3]))
     np.testing.assert_allclose(alone, [[0.1, 1.7, 0.1, 0.1], [0.15, 0.15, 0.15, 2.55]], rtol=1e-6)
@@ -110,7 +110,7 @@ def test_devices_get_slices_of_the_batch(recipe):
     assert feed(recipe).targets(batch(), 2).shape in ((8,), (8, 5))
 
 
-def test_the_size_of_the_batch_changes_nothing_but_partners():
+def test_the_batch_size_changes_only_mixup_partners():
     whole = feed(WARPED).inputs(batch(), 2, 0.1)(b, 0, 8)
     halves = [feed(WARPED).inputs(batch(4, first), 2, 0.1)(b, 0, 4) for first in (0, 4)]
     np.testing.assert_array_equal(np.concatenate(halves), whole)
@@ -128,7 +128,7 @@ def test_images_and_targets_are_mixed_alike():
     assert np.ptp(x, axis=(1, 2, 3)).max() == 0
 
 
-def test_what_a_compiled_step_gets_is_the_same():
+def test_a_compiled_step_gets_the_same_inputs():
     given, recipe = batch(), replace(MIXED, mean_window="centre", colour_divide=True)
     mean = np.random.default_rng(1).uniform(80, 140, (16, 16, 3)).astype(np.float32)
     made = feed(recipe, mean=mean)

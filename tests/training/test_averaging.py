@@ -36,7 +36,7 @@ def tree(value):
     return {"fc1": {"weight": np.full((2, 3), value, np.float32)}}
 
 
-def test_each_epoch_counts_as_much():
+def test_each_epoch_has_equal_weight():
     average = Average()
     for left, value in ((2, 3.0), (1, 5.0), (0, 10.0)):
         average = average.after(tree(value), left, last=3)
@@ -59,7 +59,7 @@ def test_each_epoch_counts_as_much():
         (0, 0, True, 1),  # a run that has gone back to earlier weights
     ],
 )
-def test_which_epochs_count(before, left, exact, epochs):
+def test_the_epochs_that_are_averaged(before, left, exact, epochs):
     average = Average(before, tree(1.0)).after(tree(2.0), left, last=3, exact=exact)
     assert average.epochs == epochs
     assert bool(average) is (epochs > 1)
@@ -74,7 +74,7 @@ def test_the_first_weights_are_copied():
 
 
 @pytest.mark.parametrize(("done", "left"), [(59, 0), (57, 0), (45, 3), (47, 2)])
-def test_epochs_that_the_time_has_room_for(done, left):
+def test_epochs_that_fit_in_the_time(done, left):
     """A minute less 3 s for the last validation, an epoch of 2 s with another 3 s."""
     history = [{"validation_seconds": 3.0}]
     state = State({}, {}, seconds=done, epoch_seconds=2.0, history=history)
@@ -83,7 +83,9 @@ def test_epochs_that_the_time_has_room_for(done, left):
 
 
 @pytest.mark.parametrize("where", [{}, {"devices": (0, 1)}, {"dtype": "float64"}])
-def test_the_mean_is_judged_and_kept_and_training_goes_on_without_it(tmp_path, capsys, where):
+def test_the_mean_is_evaluated_and_saved_while_training_continues_without_it(
+    tmp_path, capsys, where
+):
     seen = []
     weights = lambda info: seen.append(load_file(info.run_dir / "last.safetensors"))  # noqa: E731
     settings = {"average_epochs": 3, "on_epoch": weights, "progress": True, **where}
@@ -110,7 +112,7 @@ def test_the_mean_is_judged_and_kept_and_training_goes_on_without_it(tmp_path, c
     assert result.history[-1]["val_loss"] != plain.history[-1]["val_loss"]
 
 
-def test_stopped_and_resumed_it_ends_with_the_same_bits(tmp_path):
+def test_a_stopped_and_resumed_run_ends_with_the_same_bits(tmp_path):
     for folder, stops in (("whole", ()), ("parts", (7, 11))):
         train(tmp_path / folder, average_epochs=3, max_steps=stops[0] if stops else None)
         for stop in (*stops[1:], None)[: 2 * len(stops)]:
@@ -135,7 +137,7 @@ def test_without_validation_the_mean_is_the_best(tmp_path):
             assert np.array_equal(value, result.classifier.params[layer][name])
 
 
-def test_a_run_that_goes_back_starts_its_mean_anew(tmp_path, monkeypatch):
+def test_a_recovering_run_restarts_its_mean(tmp_path, monkeypatch):
     rates = Trainer.rates
 
     def spoiling(self, state, position):
@@ -148,7 +150,7 @@ def test_a_run_that_goes_back_starts_its_mean_anew(tmp_path, monkeypatch):
     assert averaged(result.history) == [None, 2, None, 2]
 
 
-def test_minutes_average_about_the_last_epochs(tmp_path, monkeypatch):
+def test_with_minutes_about_the_last_epochs_are_averaged(tmp_path, monkeypatch):
     ticks = count()
     clock = SimpleNamespace(monotonic=lambda: 0.01 * next(ticks))  # whatever the machine is doing
     monkeypatch.setattr(trainer, "time", clock)

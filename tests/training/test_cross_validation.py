@@ -29,7 +29,7 @@ def folder(tmp_path):
     return photographs(tmp_path / "photographs")
 
 
-def test_each_image_is_held_out_once_and_each_class_evenly(folder):
+def test_each_image_is_held_out_once_and_classes_evenly(folder):
     whole = open_data(folder).whole
     parts = [fold_of(whole, number, 3, seed=0).val for number in (1, 2, 3)]
     names = [part.describe(i) for part in parts for i in range(len(part))]
@@ -55,7 +55,7 @@ def test_out_of_fold_predictions_of_every_image(folder, tmp_path):
         assert sorted(mine) == sorted(whole.describe(int(i)) for i in np.flatnonzero(held))
 
 
-def test_what_is_done_is_not_trained_again(folder, tmp_path, monkeypatch):
+def test_finished_folds_are_not_trained_again(folder, tmp_path, monkeypatch):
     given = {**TINY, "folds": 2, "out": tmp_path / "cv", "progress": False}
     first = minialex.cross_validate(folder, **given)
     trained = []
@@ -79,18 +79,18 @@ def test_what_is_done_is_not_trained_again(folder, tmp_path, monkeypatch):
     ("given", "sentence"),
     [({"folds": 1}, "at least 2"), ({"folds": 2, "fold": "1/2"}, "leave out `fold`")],
 )
-def test_folds_that_make_no_sense(folder, given, sentence):
+def test_invalid_folds_are_refused(folder, given, sentence):
     with pytest.raises(ValueError, match=sentence):
         minialex.cross_validate(folder, **given, **TINY)
 
 
 @pytest.mark.parametrize("fold", ["0/3", "4/3", "1/1", "x", "1/2/3", "-1/3"])
-def test_no_such_fold(folder, fold):
+def test_an_unknown_fold_is_refused(folder, fold):
     with pytest.raises(ValueError, match="give K/N with K from 1 to N"):
         minialex.train(folder, fold=fold, **TINY)
 
 
-def test_more_folds_than_images_is_a_sentence(folder):
+def test_more_folds_than_images_gives_a_clear_error(folder):
     with pytest.raises(ValueError, match="too few images for 9999 folds"):
         minialex.train(folder, fold="9000/9999", **TINY)
 
@@ -104,13 +104,13 @@ def test_the_command(folder, tmp_path, capsys):
     assert "95% interval" in output[2]
 
 
-def test_what_concerns_all_folds_is_said_once(folder, tmp_path, capsys):
+def test_common_messages_are_printed_once(folder, tmp_path, capsys):
     (folder / "cat" / "raw.heic").write_bytes(b"x")
     minialex.cross_validate(folder, folds=2, out=tmp_path / "cv", **TINY)
     assert capsys.readouterr().out.count("raw.heic") == 1
 
 
-def test_a_stopped_one_names_a_single_way_on(folder, tmp_path, capsys, monkeypatch):
+def test_a_stopped_run_names_one_way_to_continue(folder, tmp_path, capsys, monkeypatch):
     """One that goes through all folds: resuming the fold would leave the others out."""
     words = [
         "--model",

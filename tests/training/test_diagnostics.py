@@ -39,11 +39,11 @@ def test_layer_statistics(network):
     ("value", "words"),
     [(2.31, ": ok"), (30.0, "far too high"), (np.inf, "far too high"), (0.3, "leak")],
 )
-def test_the_first_loss_is_judged(value, words):
+def test_the_initial_loss_is_checked(value, words):
     assert words in diagnostics.start_verdict(value, np.log(10))
 
 
-def test_a_plateau_is_named_with_what_to_try():
+def test_a_plateau_is_reported_with_advice():
     chance = np.log(1000)
     advice = diagnostics.plateau_advice([6.92, 6.905], chance, 2000, 0.01)
     assert "--lr 0.002" in advice
@@ -63,7 +63,7 @@ class Batch:
         (None, "the output of layer conv1 is the first"),
     ],
 )
-def test_what_is_not_finite_is_named(network, tmp_path, spoil, words):
+def test_non_finite_layers_are_named(network, tmp_path, spoil, words):
     params = network.init(b, 0, "float64")
     x = np.zeros((2, 32, 32, 3))
     if spoil:

@@ -17,12 +17,12 @@ def _tiny(monkeypatch):
     register_tiny(monkeypatch)
 
 
-def test_a_third_of_the_rate_at_the_lowest_loss():
+def test_the_suggestion_is_a_third_of_the_rate_at_the_lowest_loss():
     losses = tuple(2.3 - 1.5 * np.exp(-((np.log10(r) + 2) ** 2)) for r in RATES)
     assert RateSearch(RATES, losses, 2.3).best == pytest.approx(0.01 / 3, rel=0.15)
 
 
-def test_where_the_loss_falls_nowhere_no_rate_is_named():
+def test_without_a_falling_loss_no_rate_is_suggested():
     assert RateSearch(RATES, (2.3,) * 50, 2.3).best is None
 
 
@@ -43,7 +43,7 @@ def test_the_command(capsys):
     assert main.main(["train", "--resume", "x", "--find-lr"]) == 2
 
 
-def test_a_sweep_of_frozen_layers_trains_the_others(tmp_path, capsys):
+def test_a_sweep_with_frozen_layers_trains_the_others(tmp_path, capsys):
     given = {"model": "tiny", "backend": "numpy"}
     source = minialex.train("shapes:48", **given, epochs=1, progress=False, out=tmp_path / "run")
     given = {"initial": source.run_dir, "freeze": "conv2", "backend": "numpy"}

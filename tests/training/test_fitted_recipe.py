@@ -31,26 +31,26 @@ def test_few_images_get_enough_updates(published, images):
     assert fitted_recipe.SMALLEST_BATCH <= fitted.batch_size <= published.batch_size
 
 
-def test_batch_and_rate_go_with_the_images():
+def test_batch_size_and_rate_follow_the_number_of_images():
     sizes = [fitted_recipe.fit(SMALL, images).batch_size for images in (100, 450, 900, 1700, 5000)]
     assert sizes == [16, 16, 32, 64, 128]
     rates = [fitted_recipe.fit(SMALL, images).lr for images in (100, 900, 5000)]
     assert rates == pytest.approx([SMALL.lr * 0.125**0.5, SMALL.lr / 2, SMALL.lr])
 
 
-def test_the_published_recipe_stands_where_there_are_images_enough():
+def test_the_published_recipe_is_used_with_enough_images():
     assert fitted_recipe.fit(Recipe(), 1_281_167) == Recipe()
     assert fitted_recipe.fit(Recipe(), 1_281_167, lr=0.5) == replace(Recipe(), lr=0.5)
 
 
-def test_what_is_asked_for_is_given():
+def test_explicit_options_win():
     asked = {"epochs": 3, "batch_size": 8, "lr": 0.5, "schedule": "step"}
     fitted = fitted_recipe.fit(SMALL, 450, **asked)
     assert {name: getattr(fitted, name) for name in asked} == asked
     assert fitted.warmup == 0  # of a rate of one's own none is wanted
 
 
-def test_images_that_are_seen_often_are_augmented_more():
+def test_often_repeated_images_are_augmented_more():
     strong = fitted_recipe.fit(SMALL, 450)
     assert {name: getattr(strong, name) for name in fitted_recipe.STRONG} == fitted_recipe.STRONG
     for weak in (
@@ -66,7 +66,7 @@ def test_images_that_are_seen_often_are_augmented_more():
     ("given", "warps"),
     [({}, True), ({"crops": False}, False), ({"crop_scale": 1.0, "aspect": 1.0}, True)],
 )
-def test_augmentation_is_a_matter_of_choice(given, warps):
+def test_augmentation_options_win(given, warps):
     recipe = resolve_model(TrainConfig(**given), open_data("shapes:48")).recipe
     assert recipe.warps is warps
     for name in ("crop_scale", "aspect"):
@@ -101,9 +101,7 @@ def test_a_small_set_gets_a_small_network(images, size, name):
     assert fitted_recipe.default_network(Photographs()) == name
 
 
-def test_the_network_that_is_asked_for_is_trained_and_a_sentence_says_how(
-    monkeypatch, tmp_path, capsys
-):
+def test_the_requested_network_is_trained_with_a_note(monkeypatch, tmp_path, capsys):
     register_tiny(monkeypatch)
     given = {"backend": "numpy", "epochs": 1, "out": tmp_path / "run"}
     minialex.train("shapes:48", model="tiny", **given)
@@ -111,7 +109,7 @@ def test_the_network_that_is_asked_for_is_trained_and_a_sentence_says_how(
     assert "updates   3: 1 epoch in batches of 16" in said
 
 
-def test_published_is_the_networks_own():
+def test_published_uses_the_networks_own_recipe():
     whole = open_data("shapes:48")
     own = resolve_model(TrainConfig(model="alexnet-64", recipe="published"), whole).recipe
     assert own == models.get("alexnet-64", 12).recipe
@@ -120,12 +118,12 @@ def test_published_is_the_networks_own():
     assert fitted.recipe.epochs > own.epochs
 
 
-def test_no_other_recipe():
+def test_unknown_recipes_are_refused():
     with pytest.raises(ValueError, match='"fitted" or "published", not \'paper\''):
         TrainConfig(recipe="paper")
 
 
-def test_no_images_are_no_data(tmp_path):
+def test_an_empty_data_set_is_refused(tmp_path):
     splits = open_data("shapes:48")
     with pytest.raises(InputError, match="shapes has no images to train on"):
         minialex.train(Splits(subset(splits.train, []), splits.val), out=tmp_path / "run")

@@ -33,7 +33,7 @@ def weights(folder):
 @pytest.mark.parametrize(
     ("name", "last"), [("conv5", "pool5"), ("pool1", "pool1"), ("conv1", "pool1"), ("fc7", "relu7")]
 )
-def test_layers_without_weights_go_with_the_frozen_ones(name, last):
+def test_layers_without_weights_freeze_with_their_neighbours(name, last):
     assert frozen.last_frozen(ALEXNET, name) == last
     first = ALEXNET.after(last).layers[0][0]
     assert first in ("fc6", "conv2", "drop7")
@@ -42,7 +42,7 @@ def test_layers_without_weights_go_with_the_frozen_ones(name, last):
 @pytest.mark.parametrize(
     ("name", "words"), [("fc8", "leaves no layer to train"), ("fc9", "no layer 'fc9'")]
 )
-def test_what_cannot_be_frozen(name, words):
+def test_layers_that_cannot_be_frozen_are_refused(name, words):
     with pytest.raises(InputError, match=words):
         frozen.last_frozen(ALEXNET, name)
 
@@ -64,7 +64,7 @@ def test_frozen_layers_keep_their_bits_and_the_others_learn(source, tmp_path, av
     assert last.loss == pytest.approx(result.history[-1]["val_loss"], rel=1e-5)
 
 
-def test_frozen_stopped_and_resumed_ends_with_the_same_bits(source, tmp_path):
+def test_a_stopped_and_resumed_frozen_run_ends_with_the_same_bits(source, tmp_path):
     first = next(iter(models.get("tiny", 12).network.parameter_shapes()))
     given = {**TINY, "initial": source, "epochs": 2, "freeze": first}
     minialex.train("shapes:48", out=tmp_path / "whole", **given)
@@ -74,7 +74,7 @@ def test_frozen_stopped_and_resumed_ends_with_the_same_bits(source, tmp_path):
     assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
 
 
-def test_each_epoch_sees_other_crops():
+def test_each_epoch_sees_different_crops():
     values = np.arange(10 * 5.0).reshape(10, 5, 1).astype(np.float32)
     features = frozen.Features(values, np.array([True, True, False, True, True]), {"2": "broken"})
     loader = frozen.FeatureLoader(features, np.arange(5))
@@ -91,7 +91,7 @@ def test_each_epoch_sees_other_crops():
     assert again == seen[7][1]
 
 
-def test_what_was_taken_over_learns_more_slowly():
+def test_transferred_layers_learn_more_slowly():
     recipe = models.get("alexnet-64", 10).recipe
     kept = [name for name in ALEXNET.parameter_shapes() if name != "fc8"]
     tuned = fitted_recipe.fine_tuned(recipe, ALEXNET, kept)
@@ -107,7 +107,7 @@ def test_freeze_needs_weights_to_start_from():
         minialex.train("shapes:48", model="tiny", freeze="conv1")
 
 
-def test_a_frozen_run_goes_back_to_good_weights(source, tmp_path, monkeypatch, capsys):
+def test_a_frozen_run_recovers_good_weights(source, tmp_path, monkeypatch, capsys):
     first, *_, last = models.get("tiny", 12).network.parameter_shapes()
     rates = Trainer.rates
 
@@ -126,7 +126,7 @@ def test_a_frozen_run_goes_back_to_good_weights(source, tmp_path, monkeypatch, c
     assert np.isfinite(after[f"{last}.weight"]).all()
 
 
-def test_frozen_layers_go_on_one_device_alone(source, tmp_path):
+def test_frozen_layers_need_a_single_device(source, tmp_path):
     given = {**TINY, "initial": source, "freeze": "conv1", "devices": (0, 1)}
     with pytest.raises(InputError, match="freeze needs a single device"):
         minialex.train("shapes:48", out=tmp_path / "run", **given)

@@ -57,7 +57,7 @@ def judged(about, data=None):
     return names(found.dataset), found.note
 
 
-def test_the_list_is_judged_by_wherever_the_folder_lies(about, photos, trained_on, tmp_path):
+def test_the_recorded_list_is_used_wherever_the_folder_is(about, photos, trained_on, tmp_path):
     held_out, note = judged(about)
     assert not held_out & trained_on
     assert note == ""
@@ -70,9 +70,7 @@ def test_the_list_is_judged_by_wherever_the_folder_lies(about, photos, trained_o
 
 
 @pytest.mark.parametrize("most_content", [1 << 30, 20_000, 0])
-def test_changes_of_the_folder_bring_in_no_training_image(
-    photos, tmp_path, monkeypatch, most_content
-):
+def test_changes_in_the_folder_add_no_training_image(photos, tmp_path, monkeypatch, most_content):
     monkeypatch.setattr(image_record, "MOST_CONTENT", max(1, most_content))
     splits = open_data(photos)
     about = {"data": str(photos), "images": record(splits).as_json()}
@@ -91,7 +89,7 @@ def test_changes_of_the_folder_bring_in_no_training_image(
     assert not judged(about, tmp_path / "copy")[0] & learnt
 
 
-def test_a_training_image_is_known_by_its_content(about, photos, trained_on, tmp_path):
+def test_a_training_image_is_recognised_by_content(about, photos, trained_on, tmp_path):
     other = photographs(tmp_path / "other", seed=8)
     shutil.copy(photos / sorted(trained_on)[0], other / "cat" / "renamed.png")
     found, note = judged(about, other)
@@ -106,7 +104,7 @@ def test_a_training_image_is_known_by_its_content(about, photos, trained_on, tmp
         judged(about, alone)
 
 
-def test_weights_of_older_versions_are_judged_by_the_split_of_theirs(photos, tmp_path):
+def test_weights_of_older_versions_use_their_split(photos, tmp_path):
     about = {"data": str(photos), "seed": 3, "val_fraction": 0.2}
     whole = open_data(photos).whole
     assert judged(about)[0] == names(split_by_position(whole, 0.2, 3).val)
@@ -116,9 +114,7 @@ def test_weights_of_older_versions_are_judged_by_the_split_of_theirs(photos, tmp
     assert "do not list their training images" in note
 
 
-def test_a_sample_of_the_training_images_is_enough_to_know_the_others(
-    photos, tmp_path, monkeypatch
-):
+def test_a_sample_of_training_images_identifies_the_set(photos, tmp_path, monkeypatch):
     monkeypatch.setattr(image_record, "SAMPLE", 8)
     splits = open_data(photos)
     about = {"data": str(photos), "images": record(splits).as_json()}
@@ -127,7 +123,7 @@ def test_a_sample_of_the_training_images_is_enough_to_know_the_others(
     assert judged(about, tmp_path / "copy")[0] == names(splits.val) == judged(about)[0]
 
 
-def test_parts_of_their_own_may_share_names(tmp_path):
+def test_separate_parts_may_share_names(tmp_path):
     for part, seed in (("train", 1), ("val", 2)):
         photographs(tmp_path / "data" / part, each=4, seed=seed)
     splits = open_data(tmp_path / "data")
@@ -155,7 +151,7 @@ def without_origins(folder):
 
 
 @pytest.mark.parametrize("old", [False, True])
-def test_packed_images_are_known(about, photos, trained_on, tmp_path, old):
+def test_packed_images_are_recognised(about, photos, trained_on, tmp_path, old):
     packed = pack(photos, tmp_path / "packed")
     if old:
         without_origins(packed)
@@ -167,13 +163,13 @@ def test_packed_images_are_known(about, photos, trained_on, tmp_path, old):
     assert ("20 images are recognised by their names alone" in note) == old
 
 
-def test_other_photographs_of_the_same_names_are_not_taken_for_them(about, photos, tmp_path):
+def test_other_images_of_the_same_names_are_not_confused(about, photos, tmp_path):
     packed = pack(photographs(tmp_path / "other", seed=8), tmp_path / "packed")
     assert judged(about, packed) == (names(open_data(packed).val), "")
 
 
 @pytest.mark.parametrize("old", [False, True])
-def test_a_run_on_a_packed_set_knows_the_photographs(photos, tmp_path, old):
+def test_a_run_on_a_packed_set_recognises_the_photographs(photos, tmp_path, old):
     packed = pack(photos, tmp_path / "packed")
     if old:
         without_origins(packed)
@@ -187,7 +183,7 @@ def test_a_run_on_a_packed_set_knows_the_photographs(photos, tmp_path, old):
         assert judged(about, other) == (names(open_data(other).whole), "")
 
 
-def test_a_fingerprint_tells_packings_and_contents_apart(photos, tmp_path):
+def test_fingerprints_distinguish_packings_and_contents(photos, tmp_path):
     found = {
         name: fingerprint(open_data(pack(photos, tmp_path / name, jpeg=jpeg, **options)))
         for name, jpeg, options in (
@@ -211,7 +207,7 @@ def test_a_fingerprint_tells_packings_and_contents_apart(photos, tmp_path):
     assert same_data(image_record._names_and_sizes(before), after)  # what older runs stored
 
 
-def test_a_run_keeps_the_list_in_its_folder_and_in_exported_weights(photos, tmp_path):
+def test_the_list_is_in_the_run_folder_and_in_exported_weights(photos, tmp_path):
     run = minialex.train(photos, **TINY, epochs=1, out=tmp_path / "run")
     splits = open_data(photos)
     lines = (tmp_path / "run" / "held_out.txt").read_text().splitlines()
@@ -224,7 +220,7 @@ def test_a_run_keeps_the_list_in_its_folder_and_in_exported_weights(photos, tmp_
     assert evaluation.loss == pytest.approx(run.history[0]["val_loss"], rel=1e-6)
 
 
-def test_fine_tuning_validates_on_what_the_weights_have_not_learnt(photos, tmp_path, capsys):
+def test_fine_tuning_validates_on_images_unseen_in_pretraining(photos, tmp_path, capsys):
     minialex.train(photos, **TINY, epochs=1, max_steps=1, out=tmp_path / "first")
     settings = {**TINY, "initial": tmp_path / "first", "seed": 9, "epochs": 1, "progress": True}
     tuned = minialex.train(photos, **settings, max_steps=1, out=tmp_path / "tuned")
@@ -250,14 +246,14 @@ def test_the_same_images_are_held_out_whatever_the_seed(photos, about, record_ke
     assert "were trained on" in held_out.away_from(own_val, about, str(photos)).said
 
 
-def test_what_the_weights_started_from_were_trained_on_is_left_out_too(about, trained_on, photos):
+def test_training_images_of_earlier_runs_are_left_out_too(about, trained_on, photos):
     other = photographs(photos.parent / "other", seed=4)
     tuned = {"data": str(other), "images": record(open_data(other)).as_json()}
     tuned["started_from"] = about
     assert not judged(tuned, photos)[0] & trained_on
 
 
-def test_a_lineage_says_nothing_twice_and_ends(about, photos, monkeypatch):
+def test_a_lineage_has_no_duplicates_and_is_limited(about, photos, monkeypatch):
     other = {"data": "other", "images": about["images"]}
     older = {"data": "older", "seed": 3, "val_fraction": 0.1}
     chain = json.loads(json.dumps({**about, "started_from": {**other, "started_from": older}}))
@@ -289,7 +285,7 @@ def test_fine_tuning_again_and_again_lists_each_image_once(photos, tmp_path):
     assert found == [found[0]] * 3
 
 
-def test_an_ensemble_refuses_what_one_was_trained_on(about, photos, tmp_path):
+def test_an_ensemble_refuses_images_that_a_member_was_trained_on(about, photos, tmp_path):
     shutil.copytree(photos, tmp_path / "copy")
     splits = open_data(tmp_path / "copy", seed=5)
     other = {"data": str(tmp_path / "copy"), "seed": 5, "images": record(splits).as_json()}
@@ -299,7 +295,7 @@ def test_an_ensemble_refuses_what_one_was_trained_on(about, photos, tmp_path):
         Ensemble((one, two)).evaluate(photos)
 
 
-def test_one_photograph_a_class_is_refused_or_trained_on_alone(tmp_path):
+def test_one_photograph_per_class_is_refused_or_only_trained_on(tmp_path):
     photos = photographs(tmp_path / "photos", each=1)
     with pytest.raises(InputError, match=r"no class with two images.*`val_fraction=0`"):
         minialex.train(photos, **TINY, epochs=1, out=tmp_path / "run")

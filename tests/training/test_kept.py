@@ -36,7 +36,7 @@ def own(home):
     return minialex.train(folder, keep="own", out=home.parent / "run", **TINY)
 
 
-def test_a_kept_name_is_a_weight_file(own, home, capsys):
+def test_a_kept_name_works_as_a_weight_file(own, home, capsys):
     [one] = kept()
     best = min(own.history, key=lambda row: row["val_loss"])
     assert (one.name, one.network, one.classes) == ("own", "tiny", 2)
@@ -69,7 +69,7 @@ def test_a_run_starts_from_a_name_and_never_validates_on_its_images(own, home, c
     assert set(held[0].split()) <= set(held[1].split())
 
 
-def test_a_stopped_run_goes_on_with_the_name_that_it_started_from(own, home):
+def test_a_stopped_run_continues_with_the_name_it_started_from(own, home):
     data = home.parent / "photographs"
     minialex.train(data, initial="own", out="tuned", max_steps=1, keep="tuned", **TINY)
     assert [one.name for one in kept()] == ["own"]
@@ -78,7 +78,7 @@ def test_a_stopped_run_goes_on_with_the_name_that_it_started_from(own, home):
     assert [one.name for one in kept()] == ["own", "tuned"]  # kept at its end
 
 
-def test_a_path_of_that_name_wins(own):
+def test_an_existing_path_takes_precedence(own):
     minialex.train("shapes:48", out="own", **{**TINY, "epochs": 1})
     assert len(minialex.load("own", "numpy").class_names) == 12
 
@@ -96,7 +96,7 @@ def test_keeping_again_replaces(own, capsys):
 
 
 @pytest.mark.parametrize("name", ["a/b", "a b", "", ".", "a.safetensors", "ä", "x" * 101])
-def test_no_name(name):
+def test_invalid_names_are_refused(name):
     with pytest.raises(InputError, match=r"keep is|of kept weights"):
         minialex.train("shapes:48", keep=name, **TINY)
     assert not Path("runs").exists()
@@ -105,7 +105,7 @@ def test_no_name(name):
 
 
 @pytest.mark.parametrize("missing", ["imagenete", "runs/none", "none.pth"])
-def test_what_is_not_there(own, missing):
+def test_unknown_names_are_reported(own, missing):
     with pytest.raises(FileNotFoundError) as raised:
         minialex.load(missing)
     with pytest.raises(FileNotFoundError) as again:
@@ -135,7 +135,7 @@ def test_an_empty_list(capsys):
     assert "no weights are kept in" in capsys.readouterr().out
 
 
-def test_a_folder_that_cannot_be_written_leaves_the_run(home, capsys):
+def test_an_unwritable_folder_keeps_the_run(home, capsys):
     home.write_text("a file")
     with pytest.raises(InputError, match="then `minialex weights --keep r own`"):
         minialex.train("shapes:48", keep="own", out="r", **{**TINY, "epochs": 1})

@@ -94,7 +94,7 @@ def times_run(own):
     return own.with_name("ran").read_text().count("once") if own.with_name("ran").exists() else 0
 
 
-def test_a_network_of_a_file_is_run_only_where_it_is_named(own, forgotten):
+def test_code_of_a_network_runs_only_if_named(own, forgotten):
     """Trained, refused by its weights alone, and loaded again from where the user says it is."""
     trained = train(model="net.py:build", model_options={"channels": 3}).classifier
     assert times_run(own) == 1
@@ -117,14 +117,14 @@ def test_a_network_of_a_file_is_run_only_where_it_is_named(own, forgotten):
     assert again.preprocessing.recipe.resize == 16  # 14 x 256 / 227
 
 
-def test_a_changed_network_of_that_name_is_refused_by_its_shapes(own, forgotten):
+def test_a_changed_network_is_refused_by_its_shapes(own, forgotten):
     train(model="net.py:build")
     own.write_text(OWN.replace("channels=2", "channels=5"))
     with pytest.raises(InputError, match="the file holds another network"):
         minialex.load("run", "numpy", model="net.py:build")
 
 
-def test_a_resumed_run_takes_no_code_from_its_folder(own, forgotten):
+def test_a_resumed_run_runs_no_code_from_its_folder(own, forgotten):
     half = {"model": "net.py:small", "schedule": "net.py:half", "loss": "net.py:squares"}
     half |= {"augment": "net.py:snow", "optimizer": "net.py:Adam"}
     whole = train(**half, epochs=2, out="whole").classifier
@@ -145,7 +145,7 @@ def test_a_resumed_run_takes_no_code_from_its_folder(own, forgotten):
             assert np.array_equal(value, whole.params[layer][name])
 
 
-def test_a_function_is_an_argument_and_its_home_is_in_the_file(forgotten, tmp_path, monkeypatch):
+def test_a_function_is_an_argument_and_its_location_is_stored(forgotten, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     variant = Variant(tiny, Recipe(resize=16, batch_size=8))
     found = train(model=variant, schedule=lambda recipe, epoch, errors: 1.0, loss=losses.Hinge)
@@ -159,7 +159,7 @@ def test_a_function_is_an_argument_and_its_home_is_in_the_file(forgotten, tmp_pa
     assert minialex.load("run", "numpy", model=tiny).class_names == found.classifier.class_names
 
 
-def test_registered_names_are_known_everywhere(monkeypatch, tmp_path, capsys):
+def test_registered_names_work_everywhere(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     models.register("own-net", tiny, summary="mine")
     schedules.register("own-rate", lambda recipe, epoch, errors: 0.25)
@@ -178,7 +178,7 @@ def test_registered_names_are_known_everywhere(monkeypatch, tmp_path, capsys):
             models.register(name, tiny)
 
 
-def test_the_builtin_networks_files_stay_as_they_were(tmp_path, monkeypatch):
+def test_files_of_built_in_networks_are_unchanged(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     register_tiny(monkeypatch)
     train(model="tiny")
@@ -212,7 +212,7 @@ def test_the_builtin_networks_files_stay_as_they_were(tmp_path, monkeypatch):
         ("predict shapes:1 --model alexnat", "did you mean 'alexnet'"),
     ],
 )
-def test_mistakes_are_one_sentence(own, capsys, line, words):
+def test_mistakes_give_a_one_sentence_error(own, capsys, line, words):
     (own.parent / "three.py").write_text(OWN.replace("Dense(classes)", "Dense(3)"))
     model = "--model net.py:small --backend numpy" if "train" in line else ""
     assert main.main(shlex.split(f"{line} {model}")) == 2
@@ -221,12 +221,12 @@ def test_mistakes_are_one_sentence(own, capsys, line, words):
     assert re.search(words, said), said
 
 
-def test_what_no_label_says_needs_a_loss_that_takes_it(own):
+def test_soft_targets_need_a_loss_that_takes_them(own):
     with pytest.raises(InputError, match="takes targets"):
         train(model="net.py:small", loss="net.py:squares", label_smoothing=0.1)
 
 
-def test_an_augmentation_is_drawn_by_position_and_comes_first(own):
+def test_a_users_augmentation_is_drawn_by_position_and_comes_first(own):
     """The same images at the same positions, whatever batch they are in; other ones elsewhere."""
     snow = own_augmentation.get(own_augmentation.use("net.py:snow"))
     images = np.full((6, 20, 20, 3), 7, np.uint8)
@@ -239,7 +239,7 @@ def test_an_augmentation_is_drawn_by_position_and_comes_first(own):
         assert not np.array_equal(snow(images, np.arange(6), **other), whole)
 
 
-def test_a_run_with_code_of_ones_own_is_looked_at_afterwards(own, forgotten, capsys):
+def test_a_run_with_users_code_can_be_reported(own, forgotten, capsys):
     """Its report needs the network and the augmentation, and neither schedule nor loss."""
     half = {"model": "net.py:small", "schedule": "net.py:half", "augment": "net.py:snow"}
     minialex.train("shapes:48", **half, backend="numpy", max_steps=1, progress=False, out="run")
@@ -271,11 +271,11 @@ def test_an_unknown_augmentation_is_refused_before_anything_is_written(own):
         (lambda image, draw: 1 / 0, "failed: ZeroDivisionError"),
     ],
 )
-def test_an_augmentation_must_give_an_image(own, function, words):
+def test_an_augmentation_must_return_an_image(own, function, words):
     with pytest.raises(InputError, match=words):
         train(model="net.py:small", augment=function)
 
 
-def test_the_chance_of_a_plain_function(own):
+def test_the_chance_level_of_a_users_loss(own):
     loss = losses.get(losses.use("net.py:squares"))
     assert loss.chance(7) == pytest.approx(1.0)  # one score of each row lacks 1

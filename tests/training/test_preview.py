@@ -31,7 +31,7 @@ def batch(n):
 
 
 @pytest.mark.parametrize("changed", [{}, {"crop_scale": 0.4, "rotation": 20, "erasing": 0.5}])
-def test_pixels_are_the_networks_input_plus_the_mean(changed):
+def test_preview_pixels_are_the_networks_input_plus_the_mean(changed):
     """A recipe whose mean is one colour, so that it is the same wherever a crop lies."""
     feed, given = made(replace(PAPER, mean_window="colour", **changed)), batch(8)
     x = feed.inputs(given, 2, 0.1)(backends.get("numpy"), 0, 8)
@@ -39,7 +39,7 @@ def test_pixels_are_the_networks_input_plus_the_mean(changed):
     assert np.abs(preview.augmented(feed, given, 2) - wanted).max() < 0.51
 
 
-def test_the_names_below_are_of_what_was_mixed():
+def test_the_captions_name_the_mixed_classes():
     feed, given = made(replace(PAPER, mixup=1.0)), batch(9)
     names = preview.names(feed, given, NAMES, 0)
     assert any(len(two) == 2 and two[0][0].isdigit() for two in names)

@@ -42,7 +42,7 @@ def trend(*losses):
         ([(0.1 * CHANCE, 5), (CHANCE, 300)], False),  # a few lucky steps at the start
     ],
 )
-def test_a_loss_that_went_back_to_chance(losses, collapsed):
+def test_a_loss_that_returned_to_chance(losses, collapsed):
     assert trend(*losses).collapsed(CHANCE) is collapsed
 
 
@@ -94,7 +94,7 @@ def blow_up(params):
 @pytest.mark.parametrize(
     ("spoil", "step", "words"), [(kill, 60, "all units of"), (blow_up, 5, "is not finite")]
 )
-def test_a_run_goes_back_to_good_weights_with_a_lower_rate(
+def test_a_run_recovers_good_weights_with_a_lower_rate(
     monkeypatch, tmp_path, capsys, spoil, step, words
 ):
     ill(monkeypatch, step, spoil)
@@ -112,7 +112,7 @@ def test_a_run_goes_back_to_good_weights_with_a_lower_rate(
 
 
 @pytest.mark.parametrize("fine_tuned", [False, True])
-def test_stopped_and_resumed_it_goes_back_to_the_same_bits(monkeypatch, tmp_path, fine_tuned):
+def test_a_stopped_and_resumed_run_recovers_the_same_bits(monkeypatch, tmp_path, fine_tuned):
     """Before there are best weights it goes back to the first ones, drawn or those it came from."""
     given, whole, parts = {**TINY, "epochs": 2}, tmp_path / "whole", tmp_path / "parts"
     if fine_tuned:
@@ -128,7 +128,7 @@ def test_stopped_and_resumed_it_goes_back_to_the_same_bits(monkeypatch, tmp_path
     assert load_metadata(parts / "last.safetensors")["state"]["since"] == 6
 
 
-def test_after_some_ways_back_it_ends_with_advice(tmp_path):
+def test_after_several_recoveries_it_ends_with_advice(tmp_path):
     with pytest.raises(TrainingError, match=r"--resume \S+ --lr") as caught:
         minialex.train("shapes:48", **{**TINY, "lr": 1e20}, epochs=2, out=tmp_path / "run")
     assert f"{1e20 * recovery.FACTOR**recovery.ATTEMPTS / 10:.3g}" in str(caught.value)
@@ -148,7 +148,7 @@ def test_a_run_that_ends_without_having_learnt_says_so(monkeypatch, tmp_path):
         minialex.train("shapes:48", **TINY, epochs=1, out=tmp_path / "run")
 
 
-def test_the_published_recipe_is_left_to_its_reader(monkeypatch, tmp_path):
+def test_the_published_recipe_only_reports(monkeypatch, tmp_path):
     ill(monkeypatch, 5, blow_up)
     with pytest.raises(TrainingError, match="is not finite"):
         minialex.train("shapes:48", **TINY, recipe="published", epochs=1, out=tmp_path / "run")

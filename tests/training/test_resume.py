@@ -57,12 +57,12 @@ def same(a, b):
     return ours.keys() == theirs.keys() and all(np.array_equal(ours[k], theirs[k]) for k in ours)
 
 
-def test_the_command_that_is_printed_goes_on(run):
+def test_the_printed_command_continues_the_run(run):
     assert go_on(run) == 0
     assert [row["step"] for row in history(run)] == ["3", "6"]
 
 
-def test_in_python_no_argument_need_be_given_again(run):
+def test_in_python_no_argument_must_be_repeated(run):
     result = minialex.train(out=run, resume=True, progress=False)
     assert result.classifier.model.name == "tiny"
     assert len(result.history) == 2
@@ -115,9 +115,7 @@ def test_other_data_is_refused(moved, change):
     assert f"(`initial='{moved / 'run'}'`)" in str(refused.value)
 
 
-def test_a_run_goes_on_with_added_and_deleted_images_and_none_that_was_held_out_is_learnt(
-    moved, capsys
-):
+def test_with_changed_images_a_run_never_trains_on_held_out_ones(moved, capsys):
     photos, run = moved / "moved", moved / "run"
     before = ImageRecord(**_listed(run))
     held = [line.split(" ", 2)[2] for line in before.held_out]
@@ -151,7 +149,7 @@ def test_a_run_goes_on_with_added_and_deleted_images_and_none_that_was_held_out_
         minialex.train(photos, **TINY, allow_changed_data=True)
 
 
-def test_with_the_option_unchanged_data_ends_in_the_same_bits(moved):
+def test_with_the_option_unchanged_data_gives_the_same_bits(moved):
     line = ["--data", str(moved / "moved"), "--allow-changed-data"]
     assert go_on(moved / "run", *line) == 0
     assert same(moved / "run", moved / "whole")
@@ -162,7 +160,7 @@ def _listed(run):
     return {**about, "held_out": tuple(about["held_out"]), "trained_on": tuple(about["trained_on"])}
 
 
-def test_rate_and_schedule_may_change_and_the_history_says_so(run, capsys):
+def test_rate_and_schedule_may_change_and_the_history_shows_it(run, capsys):
     words = ["--lr", "0.001", "--schedule", "constant"]
     assert main.main(["train", "--resume", str(run), *words]) == 0
     assert "changed after step 2: lr 0.01 -> 0.001, schedule" in capsys.readouterr().out
@@ -172,7 +170,7 @@ def test_rate_and_schedule_may_change_and_the_history_says_so(run, capsys):
     assert rows[1]["changed"] == ""
 
 
-def test_after_a_divergence_the_lower_rate_that_is_named_goes_on(tmp_path):
+def test_after_divergence_the_suggested_lower_rate_works(tmp_path):
     folder = tmp_path / "run"
     with pytest.raises(TrainingError, match=r"--resume \S+run --lr 1e\+07"):
         minialex.train("shapes:48", **TINY, lr=1e8, epochs=2, recipe="published", out=folder)
@@ -247,7 +245,7 @@ def test_a_signal_in_validation_loses_nothing(tmp_path, name):
 
 
 @pytest.mark.parametrize("position", [32, 48])
-def test_a_state_without_times_tells_no_speed_of_what_it_did(run, position):
+def test_a_state_without_times_reports_no_earlier_speed(run, position):
     last = run / "last.safetensors"
     tensors, metadata = checkpoint.load(last)
     state = metadata["state"]
@@ -260,7 +258,7 @@ def test_a_state_without_times_tells_no_speed_of_what_it_did(run, position):
     assert float(second["images_per_second"]) > 0
 
 
-def test_images_that_cannot_be_read_are_counted_and_end_a_run_saved(tmp_path, capsys, monkeypatch):
+def test_unreadable_images_are_counted_and_end_a_saved_run(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(retry, "PAUSES", (0.0,))
     splits, bad = open_data("shapes:48"), {3, 5}
 
@@ -284,7 +282,7 @@ def test_images_that_cannot_be_read_are_counted_and_end_a_run_saved(tmp_path, ca
 # ------------------------------------------------------------------------------------ the folder
 
 
-def test_a_folder_is_one_runs(tmp_path):
+def test_a_folder_belongs_to_one_run(tmp_path):
     with run_folder.claimed(tmp_path / "run", "x", resume=False) as folder:
         for resumed in (False, True):
             with (
@@ -295,7 +293,7 @@ def test_a_folder_is_one_runs(tmp_path):
     assert not folder.exists()
 
 
-def test_what_was_killed_before_its_first_state_is_not_in_the_way(tmp_path):
+def test_a_run_killed_before_its_first_state_is_not_in_the_way(tmp_path):
     run_folder.write_config(tmp_path, {"settings": {}}, ["a"])
     gone = tmp_path / f".last.safetensors.{atomic.this_host()}-{2**22 + 1}.part"  # no such process
     gone.touch()
@@ -310,7 +308,7 @@ def test_every_run_without_a_name_gets_its_own_folder(tmp_path, monkeypatch):
     assert [run_folder.new_folder(None, "x").name for _ in range(3)] == ["x", "x-2", "x-3"]
 
 
-def test_without_locks_one_of_two_is_refused(tmp_path, monkeypatch):
+def test_without_locks_the_second_of_two_runs_is_refused(tmp_path, monkeypatch):
     def refuse(descriptor, how):
         raise OSError(errno.ENOLCK, "No locks available")
 
@@ -339,7 +337,7 @@ def test_a_run_that_saved_nothing_leaves_nothing(tmp_path, monkeypatch, wrong):
     assert [path.name for path in tmp_path.iterdir()] == ["unreadable"]
 
 
-def test_output_that_nobody_reads_ends_no_training(tmp_path, monkeypatch, capfd):
+def test_closed_output_does_not_end_training(tmp_path, monkeypatch, capfd):
     class Gone:
         def write(self, text):
             raise BrokenPipeError(errno.EPIPE, "Broken pipe")
@@ -355,13 +353,13 @@ def test_output_that_nobody_reads_ends_no_training(tmp_path, monkeypatch, capfd)
     assert "cannot print any more" in capfd.readouterr().err
 
 
-def test_a_copied_run_folder_goes_on(run):
+def test_a_copied_run_folder_can_be_resumed(run):
     shutil.copytree(run, run.with_name("copy"))
     assert go_on(run) == go_on(run.with_name("copy")) == 0
     assert same(run, run.with_name("copy"))
 
 
-def test_a_run_on_several_devices_goes_on_on_one(tmp_path):
+def test_a_run_on_several_devices_resumes_on_one(tmp_path):
     out = tmp_path / "run"
     two = {"devices": [0, 1], "parallel": "data"}
     minialex.train("shapes:48", **TINY, **two, epochs=2, max_steps=1, out=out)
@@ -369,7 +367,7 @@ def test_a_run_on_several_devices_goes_on_on_one(tmp_path):
     assert len(history(out)) == 2
 
 
-def test_fewer_epochs_than_are_done_are_refused(run):
+def test_fewer_epochs_than_done_are_refused(run):
     assert go_on(run) == 0
     before = (run / "config.json").read_bytes()
     with pytest.raises(
@@ -379,7 +377,7 @@ def test_fewer_epochs_than_are_done_are_refused(run):
     assert (run / "config.json").read_bytes() == before
 
 
-def test_the_drawings_stay_the_drawings_beside_a_folder_called_shapes(run, tmp_path, monkeypatch):
+def test_drawings_are_not_confused_with_a_folder_called_shapes(run, tmp_path, monkeypatch):
     config = run / "config.json"
     config.write_text(config.read_text().replace('"shapes:48"', '"shapes"'))
     monkeypatch.chdir(tmp_path)
@@ -391,7 +389,7 @@ def test_the_drawings_stay_the_drawings_beside_a_folder_called_shapes(run, tmp_p
     assert not (tmp_path / "other").exists()
 
 
-def test_a_state_of_another_version_is_one_sentence(run):
+def test_a_state_of_another_version_gives_a_clear_error(run):
     tensors, metadata = checkpoint.load(run / "last.safetensors")
     metadata["state"]["momentum_sum"] = 1
     del metadata["format"]
@@ -400,7 +398,7 @@ def test_a_state_of_another_version_is_one_sentence(run):
         minialex.train(out=run, resume=True, progress=False)
 
 
-def test_validation_has_the_loss_that_is_trained(tmp_path):
+def test_validation_uses_the_training_loss(tmp_path):
     """In one epoch of a tiny rate both are what guessing gives: 11 margins, or ln 12."""
     for name, guessing in (("hinge", 11.0), ("softmax", np.log(12))):
         result = minialex.train(
@@ -411,7 +409,7 @@ def test_validation_has_the_loss_that_is_trained(tmp_path):
         assert row["val_loss"] == pytest.approx(guessing, rel=0.2)
 
 
-def test_a_folder_inside_a_file_is_one_sentence(tmp_path):
+def test_a_folder_inside_a_file_gives_a_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="is inside a file: choose another output folder"):
         minialex.train("shapes:48", **TINY, out=tmp_path / "file" / "run")
@@ -438,7 +436,7 @@ def accented(tmp_path):
     return tmp_path
 
 
-def test_a_run_goes_on_where_macos_has_renamed_its_classes(accented):
+def test_a_run_resumes_where_macos_has_renamed_its_classes(accented):
     assert go_on(accented / "run") == 0
     assert same(accented / "run", accented / "whole")
     found = minialex.load(accented / "run").evaluate()
@@ -449,7 +447,7 @@ def test_a_run_goes_on_where_macos_has_renamed_its_classes(accented):
     assert "36 of 40 images are left out" in again.note
 
 
-def test_a_run_of_an_older_version_goes_on_with_names_as_it_sorted_them(tmp_path, monkeypatch):
+def test_a_run_of_an_older_version_resumes_with_its_order_of_names(tmp_path, monkeypatch):
     """It kept names as they were on the disk, where the accent came before "f"."""
     photos = photographs(tmp_path / "photos", classes=("eqq", "f"))
     for name, steps in (("run", 2), ("whole", None)):

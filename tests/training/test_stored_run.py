@@ -52,7 +52,7 @@ def test_it_loads_with_its_weights_class_names_and_recipe(run):
         assert words in classifier.recipe_line
 
 
-def test_it_evaluates_to_the_errors_it_stored(run):
+def test_it_evaluates_to_its_stored_errors(run):
     found = minialex.load(run, backend="numpy").evaluate()
     assert found.images == 24
     assert found.top1_error == pytest.approx(0.9166666, abs=1e-6)

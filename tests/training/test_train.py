@@ -60,7 +60,7 @@ def unbroken(tmp_path_factory, slim_networks):
     return train(out=folder)
 
 
-def test_a_run_folder_holds_what_it_promises(unbroken):
+def test_a_run_folder_has_the_documented_files(unbroken):
     names = {path.name for path in unbroken.run_dir.iterdir()}
     assert names == {
         ".lock",
@@ -88,7 +88,7 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path, unbroken, steps):
     assert outcome(tmp_path / "run") == outcome(unbroken.run_dir)
 
 
-def test_a_run_that_has_its_steps_is_left_alone(tmp_path, capsys):
+def test_a_finished_run_is_left_alone(tmp_path, capsys):
     train(out=tmp_path / "run", max_steps=4)
     before = outcome(tmp_path / "run")
     for most in (4, 1):
@@ -131,7 +131,7 @@ def wait_for(path, process, seconds=600):  # where Numba compiles first, a minut
     raise AssertionError(f"{path} did not appear")
 
 
-def test_killed_at_any_moment_a_run_still_ends_with_the_same_bits(tmp_path, unbroken):
+def test_a_run_killed_at_any_moment_ends_with_the_same_bits(tmp_path, unbroken):
     folder, draw = tmp_path / "run", random.Random(5)
     process = run_script(folder, 2)
     for _ in range(3):
@@ -146,7 +146,7 @@ def test_killed_at_any_moment_a_run_still_ends_with_the_same_bits(tmp_path, unbr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number):
+def test_a_signal_saves_and_says_how_to_continue(tmp_path, number):
     folder = tmp_path / "run"
     process = run_script(folder, 500)
     wait_for(folder / "last.safetensors", process)
@@ -168,7 +168,7 @@ def test_the_best_weights_evaluate_as_they_did_in_training(tmp_path, settings):
 
 
 @pytest.mark.parametrize("write_number", [4, 5, 6, 7])
-def test_killed_before_any_file_of_an_epoch_nothing_is_lost(
+def test_a_kill_before_any_file_of_an_epoch_loses_nothing(
     tmp_path, unbroken, monkeypatch, write_number
 ):
     """After config.json, classes.txt and the first state: history, best, state of an epoch."""
@@ -230,7 +230,7 @@ def test_hinge_loss_and_float64(tmp_path):
     assert result.classifier.params["fc8"]["weight"].dtype == np.float64
 
 
-def test_a_loss_that_is_not_finite_names_layer_and_step_and_keeps_the_batch(tmp_path):
+def test_a_non_finite_loss_names_layer_and_step_and_saves_the_batch(tmp_path):
     with pytest.raises(TrainingError, match=r"step \d+: .*(conv|fc)\d") as caught:
         train(lr=1e6, epochs=3, recipe="published", out=tmp_path / "run")
     [batch] = (tmp_path / "run").glob("nonfinite-step-*.npz")

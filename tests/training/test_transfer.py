@@ -44,7 +44,7 @@ def same(a, b) -> bool:
     return all(np.array_equal(a[key], b[key]) for key in a)
 
 
-def test_weights_and_network_are_taken_over(before, tmp_path):
+def test_weights_and_network_are_transferred(before, tmp_path):
     still = {**SMALL, "lr": 1e-9, "initial": before.run_dir, "out": tmp_path / "run"}
     run = minialex.train("shapes:48", **still, max_steps=1)
     assert run.classifier.model.name == "alexnet-64"
@@ -57,7 +57,7 @@ def test_weights_and_network_are_taken_over(before, tmp_path):
             np.testing.assert_allclose(run.classifier.params[layer][key], value, atol=1e-6)
 
 
-def test_a_fresh_last_layer_for_other_classes(before, two_classes, tmp_path, capsys):
+def test_a_new_last_layer_for_other_classes(before, two_classes, tmp_path, capsys):
     options = {**SMALL, "progress": True}
     run = minialex.train(
         two_classes, **options, initial=before.run_dir / "last.safetensors",
@@ -74,13 +74,13 @@ def test_a_fresh_last_layer_for_other_classes(before, two_classes, tmp_path, cap
     assert same(start.params["fc7"], before.classifier.params["fc7"])
 
 
-def test_replacing_draws_anew_even_where_the_number_of_classes_is_the_same(before):
+def test_replacing_reinitialises_even_with_equally_many_classes(before):
     network = before.classifier.model.network
     start = start_from(before.classifier, network, replace_classifier=True)
     assert not same(start.params["fc8"], before.classifier.params["fc8"])
 
 
-def test_the_mean_image_is_the_new_datas(before, two_classes, tmp_path):
+def test_the_mean_image_is_that_of_the_new_data(before, two_classes, tmp_path):
     run = minialex.train(
         two_classes, **SMALL, initial=before.run_dir, replace_classifier=True, out=tmp_path / "run"
     )
@@ -100,7 +100,7 @@ def test_a_sixth_convolution_keeps_the_first_five(before):
         assert same(start.params[name], drawn[name])
 
 
-def test_nothing_is_taken_over_behind_a_layer_of_another_shape(before):
+def test_nothing_is_transferred_after_a_layer_of_another_shape(before):
     network = models.get("alexnet-64", 12, towers=2).network
     start = start_from(before.classifier, network, seed=5)
     drawn = network.init(backends.get("numpy"), 5)
@@ -135,20 +135,20 @@ def test_it_resumes_to_the_same_bits_without_the_first_weights(before, tmp_path,
         ({"initial": None, "replace_classifier": True}, "needs `initial`"),
     ],
 )
-def test_what_does_not_fit_is_refused(before, two_classes, tmp_path, options, sentence):
+def test_weights_that_do_not_fit_are_refused(before, two_classes, tmp_path, options, sentence):
     given = {**SMALL, "initial": before.run_dir, "allow_upscaling": True, **options}
     with pytest.raises(InputError, match=sentence):
         minialex.train(two_classes, **given, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_weights_that_are_not_there_are_named(tmp_path):
+def test_missing_weights_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no file or folder"):
         minialex.train("shapes:48", **SMALL, initial=tmp_path / "none", out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_as_many_other_classes_are_not_taken_for_the_same(before):
+def test_equally_many_other_classes_are_not_confused(before):
     names = before.classifier.class_names
     others = (*names[:3], "another", *names[4:])
     network = before.classifier.model.network

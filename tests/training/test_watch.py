@@ -33,7 +33,7 @@ def same(folder):
     return [(row["step"], row["loss"], row["learning_rate"]) for row in rows(folder)]
 
 
-def test_every_step_has_a_row_and_is_told_of(data, tmp_path):
+def test_every_step_has_a_row_and_a_call(data, tmp_path):
     steps, epochs = [], []
     given = {**ARGUMENTS, "epochs": 2, "on_step": steps.append, "on_epoch": epochs.append}
     result = minialex.train(data, out=tmp_path / "run", val_fraction=0.2, **given)
@@ -57,7 +57,7 @@ class Stop(Exception):
 
 
 @pytest.mark.parametrize("where", ["on_step", "on_epoch"])
-def test_what_a_function_raises_ends_a_run_that_goes_on(data, tmp_path, where):
+def test_an_exception_in_a_callback_ends_a_resumable_run(data, tmp_path, where):
     """Resumed, it has the rows and the weights of a run that was left alone."""
     given = {**ARGUMENTS, "val_fraction": 0.2}
     whole = minialex.train(data, out=tmp_path / "whole", epochs=2, **given)
@@ -78,7 +78,7 @@ def test_what_a_function_raises_ends_a_run_that_goes_on(data, tmp_path, where):
     assert resumed.history[-1]["train_loss"] == whole.history[-1]["train_loss"]
 
 
-def test_rows_of_steps_that_are_made_again_are_removed(tmp_path):
+def test_rows_of_repeated_steps_are_removed(tmp_path):
     """As after a kill between two states: later rows, and one that was not finished."""
     path = tmp_path / "steps.csv"
     path.write_text("step,loss,learning_rate,images_per_second\n1,2,3,4\n2,2,3,4\n3,2,3,4\n4,2")
@@ -90,7 +90,7 @@ def test_rows_of_steps_that_are_made_again_are_removed(tmp_path):
     assert found[-1]["loss"] == "0.5"
 
 
-def test_a_signal_leaves_the_rows_of_the_state(data, tmp_path, plain_signals):
+def test_a_signal_leaves_the_rows_up_to_the_state(data, tmp_path, plain_signals):
     def stop(info):
         if info.step == 4:
             signal.raise_signal(signal.SIGTERM)
@@ -113,12 +113,12 @@ def test_long_runs_are_thinned(step, every, kept):
     assert has_row(step, every) is kept
 
 
-def test_no_rows_where_none_are_asked_for(data, tmp_path):
+def test_no_rows_unless_requested(data, tmp_path):
     minialex.train(data, out=tmp_path / "run", epochs=1, log_steps=0, **ARGUMENTS)
     assert not (tmp_path / "run" / "steps.csv").exists()
 
 
-def test_a_full_disk_ends_the_rows_and_not_the_run(tmp_path, monkeypatch, capsys):
+def test_a_full_disk_ends_the_rows_but_not_the_run(tmp_path, monkeypatch, capsys):
     def full(path, *more, **options):
         raise OSError(28, "No space left on device", str(path))
 
@@ -157,7 +157,7 @@ def test_tensorboard_gets_steps_and_epochs(data, tmp_path, monkeypatch):
     assert calls[0][1] == 4
 
 
-def test_tensorboards_own_events(tmp_path):
+def test_tensorboard_can_read_the_events(tmp_path):
     pytest.importorskip("tensorboardX")
     one = Watch(tmp_path, log="tensorboard")
     one.made(1, 1, 0.5, 0.01, 8)
@@ -166,7 +166,7 @@ def test_tensorboards_own_events(tmp_path):
     assert b"loss/training" in events.read_bytes()
 
 
-def test_a_missing_package_is_said_before_anything_is_done(tmp_path, monkeypatch):
+def test_a_missing_package_is_reported_before_training(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     with pytest.raises(InputError, match=r"pip install 'minialex\[tensorboard\]'"):
         minialex.train("shapes:48", out=tmp_path / "run", log="tensorboard")

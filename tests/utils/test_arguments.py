@@ -32,7 +32,7 @@ from minialex.utils.arguments import Flag, ListOf, Number, Settings, Text, integ
         ("threads", np.int32(2), 2),
     ],
 )
-def test_a_value_of_numpy_becomes_a_plain_one(name, value, plain):
+def test_numpy_scalars_become_plain_values(name, value, plain):
     config = TrainConfig if name in {one.name for one in fields(TrainConfig)} else DeviceConfig
     found = getattr(config(**{name: value}), name)
     assert found == plain
@@ -79,14 +79,14 @@ def test_a_value_of_numpy_becomes_a_plain_one(name, value, plain):
         ("backend", 5, "backend is 5"),
     ],
 )
-def test_a_value_out_of_range_is_refused_in_a_sentence(name, value, sentence):
+def test_a_value_out_of_range_gives_a_one_sentence_error(name, value, sentence):
     config = TrainConfig if name in {one.name for one in fields(TrainConfig)} else DeviceConfig
     with pytest.raises(InputError, match=sentence) as refused:
         config(**{name: value})
     assert "\n" not in str(refused.value)
 
 
-def test_every_field_has_a_type_that_knows_its_range():
+def test_every_field_has_a_type_with_a_range():
     for one in (*fields(TrainConfig), *fields(DeviceConfig)):
         kind = one.metadata["type"]
         with pytest.raises(InputError):
@@ -95,7 +95,7 @@ def test_every_field_has_a_type_that_knows_its_range():
             assert kind.check(one.name, one.default) == one.default
 
 
-def test_types_read_the_command_line():
+def test_types_parse_the_command_line():
     assert ListOf(integer(0))("0,1") == [0, 1]
     assert Settings()("towers=1") == ("towers", 1)
     assert Settings()("input_size=big") == ("input_size", "big")
@@ -111,7 +111,7 @@ def test_an_empty_name_is_not_the_current_folder():
         minialex.train(out="")
 
 
-def test_prepare_takes_numbers_of_numpy_and_refuses_others(tmp_path):
+def test_prepare_takes_numpy_scalars_and_refuses_others(tmp_path):
     done = minialex.prepare("shapes:48", tmp_path / "a", size=np.int64(24), progress=False)
     assert done.images == {"train": 48, "val": 12}
     with pytest.raises(InputError, match="size is '24': it must be a whole number of at least 8"):

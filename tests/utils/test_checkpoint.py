@@ -48,14 +48,14 @@ def assert_same(found, expected):
 # ------------------------------------------------------------------------------------ round trips
 
 
-def test_what_is_saved_is_loaded(saved):
+def test_save_and_load_round_trip(saved):
     tensors, metadata = checkpoint.load(saved)
     assert_same(tensors, TENSORS)
     assert metadata == {"format": 1, **METADATA}
     assert [path.name for path in saved.parent.iterdir()] == [saved.name]
 
 
-def test_metadata_beyond_what_a_header_may_hold(tmp_path, monkeypatch):
+def test_metadata_too_long_for_a_header(tmp_path, monkeypatch):
     path, names = tmp_path / "w.safetensors", {"names": [f'"{i}" é' for i in range(999)]}
     monkeypatch.setattr(checkpoint, "_MOST_HEADER", 3000)
     for metadata in (METADATA, {**METADATA, **names}):
@@ -66,7 +66,7 @@ def test_metadata_beyond_what_a_header_may_hold(tmp_path, monkeypatch):
         assert found == checkpoint.load_metadata(path) == {"format": 1, **metadata}
 
 
-def test_the_longest_list_in_a_header_is_one_that_the_library_reads(tmp_path):
+def test_the_library_reads_the_longest_header(tmp_path):
     path = tmp_path / "w.safetensors"
     for count in (12_000_000, 26_000_000):  # quotes: four bytes each in a header
         text = '"' * count
@@ -142,7 +142,7 @@ def test_every_truncation_is_refused(saved):
         refused(saved)
 
 
-def test_mutated_files_load_or_are_refused_but_never_raise_anything_else(saved):
+def test_mutated_files_load_or_raise_input_error(saved):
     draw, content = random.Random(7), saved.read_bytes()
     header = 8 + int.from_bytes(content[:8], "little")
     outcomes = {"loaded": 0, "refused": 0}
@@ -194,7 +194,7 @@ def test_a_missing_folder_is_named(tmp_path):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="another error there")
-def test_a_folder_in_the_place_of_a_file_is_named(tmp_path):
+def test_a_folder_in_place_of_a_file_is_named(tmp_path):
     (tmp_path / "x").mkdir()
     with pytest.raises(IsADirectoryError, match="is a folder: give a file in it"):
         atomic.write_text(tmp_path / "x", "x")
@@ -212,7 +212,7 @@ def test_an_interrupt_while_writing_leaves_nothing(saved, monkeypatch):
     assert [path.name for path in saved.parent.iterdir()] == [saved.name]
 
 
-def test_what_killed_processes_left_is_removed_in_time(saved):
+def test_files_of_killed_processes_are_removed_in_time(saved):
     old, new = (saved.with_name(f".{saved.name}.{pid}.part") for pid in (1, 2))
     old.touch()
     new.touch()
@@ -222,7 +222,7 @@ def test_what_killed_processes_left_is_removed_in_time(saved):
     assert new.exists()
 
 
-def test_what_a_process_left_that_has_ended_is_removed_at_once(saved):
+def test_files_of_ended_processes_are_removed_at_once(saved):
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     host = atomic.this_host()
@@ -295,15 +295,15 @@ def kill_while_saving(path, kills, seed, before=""):
     return number
 
 
-def test_killed_at_any_moment_the_file_is_complete(tmp_path):
+def test_a_kill_at_any_moment_leaves_a_complete_file(tmp_path):
     assert kill_while_saving(tmp_path / "w.safetensors", kills=25, seed=1) > 25
 
 
-def test_killing_finds_a_writer_that_writes_in_place(tmp_path):
+def test_the_kill_test_detects_in_place_writing(tmp_path):
     with pytest.raises(InputError, match="damaged"):
         kill_while_saving(tmp_path / "w.safetensors", kills=25, seed=1, before=IN_PLACE)
 
 
 @pytest.mark.slow
-def test_killed_four_hundred_times_the_file_is_complete(tmp_path):
+def test_four_hundred_kills_leave_complete_files(tmp_path):
     assert kill_while_saving(tmp_path / "w.safetensors", kills=400, seed=2) > 400

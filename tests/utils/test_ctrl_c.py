@@ -18,7 +18,7 @@ class Defect:
 
 
 @pytest.mark.usefixtures("plain_signals")
-def test_it_is_raised_after_the_destructor(capfd, monkeypatch):
+def test_ctrl_c_is_raised_after_the_destructor(capfd, monkeypatch):
     seen = []
     monkeypatch.setattr("sys.unraisablehook", lambda one: seen.append(one.exc_type))
 

@@ -13,7 +13,7 @@ from minialex.utils.interrupt import Interrupt, Interrupted
 
 @pytest.mark.usefixtures("plain_signals")
 @pytest.mark.parametrize("number", Interrupt.SIGNALS)
-def test_the_first_signal_is_a_flag_and_the_second_ends_it(number):
+def test_the_first_signal_sets_a_flag_and_the_second_raises(number):
     before = [signal.getsignal(each) for each in Interrupt.SIGNALS]
     with Interrupt() as interrupt:
         assert interrupt.requested is None
@@ -32,14 +32,14 @@ def test_the_first_of_two_different_signals_gives_the_name():
         assert interrupt.requested == "SIGTERM"
 
 
-def test_handlers_return_after_an_exception():
+def test_handlers_are_restored_after_an_exception():
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(ZeroDivisionError), Interrupt():
         raise ZeroDivisionError
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_a_notebook_shows_the_sentence_though_its_descriptor_is_the_terminals(monkeypatch):
+def test_a_notebook_shows_the_message(monkeypatch):
     class Notebook(io.StringIO):
         def fileno(self):
             return 2
@@ -50,7 +50,7 @@ def test_a_notebook_shows_the_sentence_though_its_descriptor_is_the_terminals(mo
         assert "SIGTERM: saving, then stopping" in sys.stderr.getvalue()
 
 
-def test_blocks_nest():
+def test_contexts_nest():
     with Interrupt() as outer:
         with Interrupt() as inner:
             os.kill(os.getpid(), signal.SIGINT)
@@ -73,7 +73,7 @@ def test_outside_the_main_thread_it_does_nothing():
     assert seen == [None]
 
 
-def test_the_first_signal_is_answered_at_once(capfd):
+def test_the_first_signal_is_acknowledged_at_once(capfd):
     with Interrupt() as interrupt:
         os.kill(os.getpid(), signal.SIGTERM)
         assert "SIGTERM: saving, then stopping" in capfd.readouterr().err

@@ -39,7 +39,7 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_one_at_a_time(tmp_path):
+def test_only_one_process_at_a_time(tmp_path):
     (tmp_path / "old.txt").touch()
     for _ in range(2):
         with lock(tmp_path, "busy"):
@@ -48,13 +48,13 @@ def test_one_at_a_time(tmp_path):
             assert names(tmp_path) == [LOCK, "old.txt"]
 
 
-def test_a_folder_that_stays_empty_is_left_empty(tmp_path):
+def test_an_unused_folder_is_left_empty(tmp_path):
     with lock(tmp_path, "busy"):
         pass
     assert names(tmp_path) == []
 
 
-def test_nfs_locks_files_that_are_open_for_writing_only(tmp_path, flock):
+def test_nfs_locks_only_files_open_for_writing(tmp_path, flock):
     import fcntl
 
     def nfs(descriptor, how):
@@ -69,7 +69,7 @@ def test_nfs_locks_files_that_are_open_for_writing_only(tmp_path, flock):
             pass
 
 
-def test_a_lock_file_that_was_removed_meanwhile_locks_nothing(tmp_path, flock):
+def test_a_removed_lock_file_locks_nothing(tmp_path, flock):
     calls = []
 
     def late(descriptor, how):
@@ -106,7 +106,7 @@ def test_without_locks_a_file_names_the_owner(tmp_path, flock, number):
         ("", "on an unknown machine"),
     ],
 )
-def test_an_owner_is_taken_for_gone_only_where_that_is_known(tmp_path, flock, content, said):
+def test_an_owner_counts_as_gone_only_if_that_is_certain(tmp_path, flock, content, said):
     flock(nowhere())
     (tmp_path / OWNER).write_text(content)
     if said is None:
@@ -119,7 +119,7 @@ def test_an_owner_is_taken_for_gone_only_where_that_is_known(tmp_path, flock, co
     assert (tmp_path / OWNER).read_text() == content
 
 
-def test_an_owner_that_came_meanwhile_is_not_removed(tmp_path, flock, monkeypatch):
+def test_a_new_owners_file_is_not_removed(tmp_path, flock, monkeypatch):
     flock(nowhere())
     path, rename = tmp_path / OWNER, os.rename
     path.write_text(f"{atomic.this_host()} {GONE}")
@@ -149,7 +149,7 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path, monkeypatch, numb
     assert caught.value.errno == number
 
 
-def test_the_lock_file_of_another_user_locks_too(tmp_path, monkeypatch):
+def test_another_users_lock_file_works_too(tmp_path, monkeypatch):
     (tmp_path / LOCK).touch()
     real = os.open
 

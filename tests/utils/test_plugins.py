@@ -41,7 +41,7 @@ def net(tmp_path, monkeypatch):
     sys.modules.pop("beside", None)
 
 
-def test_a_file_is_run_and_its_function_known_by_a_short_name(registry, net):
+def test_a_file_is_run_and_its_function_gets_a_short_name(registry, net):
     name = registry.use(f"{net}:build")
     assert name == "net.py:build"
     build, source = registry.get(name)
@@ -59,7 +59,7 @@ def test_a_name_alone_runs_nothing(registry, net, monkeypatch):
     assert "beside" not in sys.modules
 
 
-def test_a_module_a_function_and_an_object_with_one(registry):
+def test_modules_functions_and_objects(registry):
     assert registry.use("textwrap:dedent") == "textwrap:dedent"
     assert registry.use(write) == f"{__name__}:write"
     assert registry.use(partial(plugins.short, "a:b")) == "minialex.utils.plugins:short"
@@ -99,7 +99,7 @@ def test_an_installed_package_is_found_by_its_entry_point(registry, monkeypatch)
         ("syntax.py:build", r"SyntaxError: .* \(line 1\)"),
     ],
 )
-def test_what_cannot_be_used_is_a_sentence(registry, net, monkeypatch, given, words):
+def test_unusable_references_give_a_one_sentence_error(registry, net, monkeypatch, given, words):
     monkeypatch.chdir(net.parent)
     (net.parent / "odd.py").write_text("\nodd\n")
     (net.parent / "syntax.py").write_text("def (\n")
@@ -109,12 +109,12 @@ def test_what_cannot_be_used_is_a_sentence(registry, net, monkeypatch, given, wo
 
 
 @pytest.mark.parametrize(("name", "words"), [("plain", "is taken"), ("a b", "letters"), (3, "let")])
-def test_a_name_that_cannot_be_registered(registry, name, words):
+def test_invalid_names_cannot_be_registered(registry, name, words):
     with pytest.raises(InputError, match=words):
         registry.register(name, len)
 
 
-def test_the_error_of_a_users_function_has_its_line(registry, net):
+def test_an_error_in_users_code_gives_its_line(registry, net):
     registry.use(f"{net}:broken")
     broken, _ = registry.get("net.py:broken")
     with pytest.raises(InputError, match=r"it failed: ZeroDivisionError: .* \(line 9\)") as raised:

@@ -8,7 +8,7 @@ import pytest
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
-def test_saving_needs_no_memory_of_its_own():
+def test_saving_needs_no_extra_memory():
     """A copy of the state would be 488 MB, of its largest array alone 151 MB."""
     script = Path(__file__).with_name("saving_memory.py")
     out = subprocess.run([sys.executable, str(script), "minialex"], capture_output=True, check=True)

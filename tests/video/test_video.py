@@ -36,7 +36,7 @@ def texture(size=56):
 
 
 @pytest.mark.parametrize("method", flow.METHODS)
-def test_a_field_measures_a_known_shift(method):
+def test_a_flow_field_measures_a_known_shift(method):
     grey = cv2.cvtColor(texture(), cv2.COLOR_RGB2GRAY)
     moved = np.roll(grey, (1, -2), axis=(0, 1))  # down one, left two
     x, y = flow.field(grey, moved, method)[12:-12, 12:-12].mean(axis=(0, 1))
@@ -44,7 +44,7 @@ def test_a_field_measures_a_known_shift(method):
     assert abs(y - 1) < 0.25
 
 
-def test_a_stack_is_free_of_the_cameras_motion_and_in_order():
+def test_a_stack_excludes_camera_motion_and_is_in_order():
     still = texture(64)
     panned = np.stack([np.roll(still, i, axis=1) for i in range(FIELDS + 1)])
     levels = flow.stack(panned)
@@ -69,7 +69,7 @@ def test_displacements_survive_eight_bits():
     assert flow.quantised(np.array([9.0]), 4.0) == 255
 
 
-def test_each_motion_moves_as_its_name_says():
+def test_each_motion_moves_according_to_its_name():
     clips = motions_only(PHOTOGRAPHS, 64).train
     for k, name in enumerate(MOTIONS):
         field = np.zeros(4)
@@ -174,7 +174,7 @@ def two_by_two(tiny, tmp_path_factory):
     return train_streams(ClipSplits(train, few), out=out, epochs=8, **tiny), judged
 
 
-def test_each_stream_knows_its_half_and_both_together_know_the_class(two_by_two):
+def test_each_stream_learns_its_half_and_both_together_the_class(two_by_two):
     judgement = judge(*two_by_two)
     # The other half of the class is a guess: no training brings a stream far below 1/2.
     # Eleven seeds: 0.45 to 0.52 (deviation 0.02) and 0.36 to 0.49 (0.04).
@@ -286,7 +286,7 @@ def test_the_command_on_files(tmp_path, capsys):
     assert "with a folder of video files for each class" in capsys.readouterr().err
 
 
-def test_the_full_size_streams():
+def test_full_size_streams_can_be_built():
     spatial, flows = (models.get("cnn-m-2048", 101, **o).network for o in (
         {}, {"channels": 20, "second_norm": False, "keep": 0.1}
     ))  # fmt: skip
@@ -348,7 +348,7 @@ def test_video_files_are_read(tmp_path, suffix, codec):
     assert Frames(splits.val).image(0, 32).shape == (32, 32, 3)
 
 
-def test_a_clip_that_cannot_be_read_is_left_out_by_training_and_judging(tmp_path, capsys):
+def test_unreadable_clips_are_left_out_in_training_and_evaluation(tmp_path, capsys):
     still = texture(48)
     for name, sign in (("left", -1), ("right", 1)):
         for number in range(6):
@@ -372,7 +372,7 @@ def test_a_clip_that_cannot_be_read_is_left_out_by_training_and_judging(tmp_path
         judge(streams, VideoFiles("broken", "", ("left", "right"), (broken,), np.zeros(1, int)))
 
 
-def test_a_wrong_file_or_folder_is_refused(tmp_path):
+def test_an_unusable_file_or_folder_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="with a folder of video files for each class"):
         open_videos(tmp_path / "none")
     (tmp_path / "a").mkdir()

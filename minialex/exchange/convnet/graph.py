@@ -182,7 +182,7 @@ def _windows(node: Node, below: list[Node]) -> tuple[int, int, int]:
         outputs = -(-(2 * pad + extent - kernel) // stride) + 1
         if kernel < 1 or outputs < 1:
             raise ValueError(
-                f"layer {node.name[:60]!r}: a window of {kernel} pixels is larger than its {extent}"
+                f"layer {node.name[:60]!r}: a window of {kernel} pixels does not fit into {extent}"
             )
         own = many("filterchannels", channels // groups)[i] * kernel**2 * filters
         weights += own * (outputs**2 if node.kind == "local" else 1)

@@ -99,7 +99,7 @@ def _local_header(path: Path, at: int) -> int:
 
 def _content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, largest: int) -> bytes:
     if entry.file_size > largest:
-        raise Refused(f"has {entry.file_size:,} bytes in {entry.filename}, which is too much")
+        raise Refused(f"has {entry.file_size:,} bytes in {entry.filename}, which is too many")
     with archive.open(entry) as file:
         return file.read(largest)
 

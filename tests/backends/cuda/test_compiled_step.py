@@ -75,7 +75,7 @@ def assert_same_bits(ours, theirs):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_the_same_bits_as_op_by_op(tmp_path, precision):
+def test_gives_the_same_bits_as_op_by_op(tmp_path, precision):
     """Three full batches and a short one an epoch, dropout and colour, changing rates."""
     eager = train(tmp_path / "eager", captured=False, precision=precision)
     captured = train(tmp_path / "captured", precision=precision)
@@ -83,7 +83,7 @@ def test_the_same_bits_as_op_by_op(tmp_path, precision):
     assert_same_bits(captured, eager)
 
 
-def test_the_same_bits_with_targets_and_images_from_the_host(tmp_path):
+def test_same_bits_with_targets_and_images_from_the_host(tmp_path):
     settings = {
         "epochs": 1,
         "max_steps": 3,
@@ -95,7 +95,7 @@ def test_the_same_bits_with_targets_and_images_from_the_host(tmp_path):
     assert_same_bits(train(tmp_path / "captured", **settings), eager)
 
 
-def test_stopped_and_resumed(tmp_path):
+def test_a_stopped_and_resumed_run_gives_the_same_bits(tmp_path):
     """In the middle of an epoch, with losses still on their way."""
     whole = train(tmp_path / "whole", captured=False)
     train(tmp_path / "run", max_steps=3)
@@ -105,7 +105,7 @@ def test_stopped_and_resumed(tmp_path):
 
 
 @pytest.mark.standin
-def test_one_launch_a_step(tmp_path, monkeypatch):
+def test_each_step_is_one_launch(tmp_path, monkeypatch):
     """After the first step, which runs op by op, and the second, which is captured."""
     counts, start = [], CompiledStep.start
 
@@ -134,7 +134,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_any_update(tmp_path):
     assert "step" in ours
 
 
-def test_who_does_not_compile():
+def test_configurations_that_do_not_compile():
     """fp16 looks at its gradients on the host; two devices have streams of their own."""
     from minialex import backends
 

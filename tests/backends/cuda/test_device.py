@@ -7,7 +7,7 @@ from minialex.errors import InputError
 
 
 @pytest.mark.standin
-def test_what_is_missing_is_one_sentence(monkeypatch):
+def test_whatever_is_missing_gives_a_one_sentence_error(monkeypatch):
     cupy = backends.get("cupy").xp
     with pytest.raises(InputError, match=r"no CUDA device 7: this machine has 2 \(number 0, 1\)"):
         backends.get("cupy", 7)

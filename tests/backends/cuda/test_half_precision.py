@@ -91,7 +91,7 @@ def test_response_norms_in_half_precision(b, dtype, problem):
 
 @pytest.mark.parametrize("dtype", HALF)
 @pytest.mark.parametrize("shape", [(2, 9, 11, 96), (1, 7, 13, 256)])
-def test_normalisation_and_pooling_as_one_in_half_precision(b, dtype, shape):
+def test_fused_normalisation_and_pooling_in_half_precision(b, dtype, shape):
     """The paper's channels, so that rows of windows are cut; rounded as the separate kernels do."""
     x = b.asarray(np.maximum(grid(shape, 0), 0), dtype)
     norm, pool = (5, 2.0, 1.0, 0.75, 2), ((3, 3), (2, 2), ((0, 0), (0, 0)))
@@ -130,7 +130,7 @@ def test_dense_and_losses_in_half_precision(b, dtype, n, i, o, seed):
 
 
 @pytest.mark.parametrize("dtype", HALF)
-def test_every_number_is_rounded_as_ieee_says(b, dtype):
+def test_every_number_is_rounded_by_ieee_rules(b, dtype):
     """Through all exponents, ties, infinities, subnormal numbers and a NaN."""
     exponents = np.ldexp(1.0, np.arange(-26, 18))[:, None]
     x = np.concatenate(((exponents * np.linspace(1, 2, 65)).ravel(), [np.inf, -np.inf, 0.0, 1e30]))
@@ -142,7 +142,7 @@ def test_every_number_is_rounded_as_ieee_says(b, dtype):
     np.testing.assert_array_equal(found.astype("float32"), wanted.astype("float32"))
 
 
-def test_half_precision_changes_what_is_stored_not_what_is_learnt():
+def test_half_precision_changes_storage_but_not_learning():
     """Activations in half precision; parameters, gradients and updates in float32."""
     network = models.get("cifar10", 10).network
     images = np.random.default_rng(0).normal(size=(4, 32, 32, 3)).astype("float32")

@@ -132,7 +132,7 @@ def by_any_tile(way, precision, width, channels, data, seed):
         ((2, 9, 9, 48), (3, 3), 104, (1, 1), ((1, 1), (1, 1)), 1),
     ],
 )
-def test_the_papers_layers_made_small(precision, problem):
+def test_scaled_down_layers_of_the_paper(precision, problem):
     """Several tiles each way, more steps than stages; and the same bits every time."""
     b = backends.get("cupy", 0, precision)
     first, again = (check(b, precision, problem) for _ in range(2))
@@ -141,7 +141,7 @@ def test_the_papers_layers_made_small(precision, problem):
 
 
 @pytest.mark.parametrize("precision", ["bf16", "tf32"])
-def test_images_that_come_with_a_fourth_channel(precision):
+def test_images_padded_to_four_channels(precision):
     """The same bits as from three, without the pass that adds it."""
     b, dtype = backends.get("cupy", 0, precision), PRECISIONS[precision]
     x, geometry = grid((2, 23, 27, 3), 0), ((4, 4), ((0, 1), (0, 1)), 1)
@@ -178,7 +178,7 @@ def test_implicit_and_im2col_agree(precision):
 
 
 @pytest.mark.parametrize("width", implicit.TILES)
-def test_the_shared_memory_of_warpgroup_products(width):
+def test_shared_memory_of_warpgroup_products(width):
     """STAGES stages as wgmma.cuh counts them, and what moving the first to 1,024 bytes may take."""
     text = kernels.source("conv_forward").partition('#line 1 "wgmma.cuh"')[2]
     stages = int(re.search(r"#define STAGES (\d+)", text)[1])
@@ -189,7 +189,7 @@ def test_the_shared_memory_of_warpgroup_products(width):
     assert how["shared"] == stages * (128 * 4 + width * 4) * 16 + 1024
 
 
-def test_ways_to_convolve_that_cannot_be_taken():
+def test_unsupported_convolution_algorithms_are_refused():
     b = backends.get("cupy", 0, "tf32")
     assert not b.has_warpgroup_products
     with pytest.raises(InputError, match="wgmma needs bf16 or fp16"):
@@ -199,7 +199,7 @@ def test_ways_to_convolve_that_cannot_be_taken():
     assert b.convolution_by == "implicit"
 
 
-def test_any_layout_and_indices_of_64_bits(monkeypatch):
+def test_any_layout_and_64_bit_indices(monkeypatch):
     b = backends.get("cupy", 0, "bf16")
     x = as_stored(grid((2, 5, 6, 8), 0), "bf16").astype("float32")
     geometry = ((1, 1), ((1, 1), (1, 1)), 1)
@@ -215,7 +215,7 @@ def test_any_layout_and_indices_of_64_bits(monkeypatch):
     np.testing.assert_array_equal(found, wanted)
 
 
-def test_which_tiles_and_parts():
+def test_chosen_tiles_and_parts():
     """The cutting of the paper's layers, which the sums and their bits depend on."""
     assert [implicit.tile(k) for k in (96, 128, 384, 192, 48, 1000)] == [96, 128, 128, 96, 64, 128]
     sizes = implicit.Convolution.of((128, 27, 27, 96), (5, 5), 256, (1, 1), ((2, 2), (2, 2)), 2)
@@ -256,7 +256,7 @@ def test_which_tiles_and_parts():
         ),
     ],
 )
-def test_a_planted_mistake_is_caught(monkeypatch, way, right, mistaken):
+def test_a_planted_bug_is_caught(monkeypatch, way, right, mistaken):
     b = backends.get("cupy", 0, "bf16")
     b.convolution_by = way
     problem = ((2, 9, 9, 48), (3, 3), 104, (1, 1), ((1, 1), (1, 1)), 1)

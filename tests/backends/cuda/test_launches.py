@@ -22,7 +22,7 @@ def views(b, x, start: int):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("start", [1, 3, 4])
-def test_any_layout_on_the_device(b, dtype, start):
+def test_any_memory_layout_works(b, dtype, start):
     """Channels by fours, so that aligned arrays take the wide kernels and others must not."""
     x = grid((2, 6, 5, 8), 0).astype(dtype)
     weight, other = grid((3, 3, 4, 8), 1).astype(dtype), b.asarray(grid(x.shape, 2).astype(dtype))
@@ -59,7 +59,7 @@ def test_any_layout_on_the_device(b, dtype, start):
             np.testing.assert_array_equal(b.to_numpy(ours), theirs)
 
 
-def test_indices_of_64_bits_give_the_same(b, monkeypatch):
+def test_64_bit_indices_give_the_same_result(b, monkeypatch):
     """Arrays of 2^30 numbers and more take them; here all do."""
     x, weight = grid((2, 7, 6, 8), 0), grid((3, 3, 4, 8), 1)
     geometry, window = ((1, 1), ((1, 1), (1, 0)), 2), ((3, 3), (2, 2), ((0, 0), (0, 0)))
@@ -97,7 +97,7 @@ def test_a_result_does_not_depend_on_the_launch(b, monkeypatch):
 
 @given(problem=norms(), wide=st.booleans())
 @settings(max_examples=30)
-def test_the_normalisation_for_very_many_channels(b, problem, wide):
+def test_normalisation_of_very_many_channels(b, problem, wide):
     """Channels that do not fit shared memory take the plain kernels."""
     x, dy = grid(problem.shape, 0), grid(problem.shape, 1)
     norm = (problem.n, problem.k, problem.alpha, problem.beta, problem.groups)
@@ -111,7 +111,7 @@ def test_the_normalisation_for_very_many_channels(b, problem, wide):
     assert_close(b.to_numpy(plain_dx), b.to_numpy(dx), "float64", 9)
 
 
-def test_a_launch_refuses_what_a_kernel_cannot_take(b):
+def test_a_launch_refuses_arguments_that_do_not_fit_the_kernel(b):
     x, y = b.asarray(grid((4,), 0)), b.asarray(grid((4,), 1).astype("float32"))
     launch = b.stream.launch
     with pytest.raises(TypeError, match="takes 3 arguments, not 2"):
@@ -132,7 +132,7 @@ def test_arrays_of_another_device_are_refused(b):
         b.dense(elsewhere.asarray(grid((2, 3), 0)), b.asarray(grid((3, 2), 0)), None)
 
 
-def test_a_module_belongs_to_its_device():
+def test_a_module_is_loaded_per_device():
     for device in here([0, 1, 0]):
         b = backends.get("cupy", device)
         np.testing.assert_array_equal(b.to_numpy(b.relu(b.asarray([-1.0, 2.0]))), [0.0, 2.0])

@@ -31,7 +31,7 @@ VECTORS = {"float32": (4, 1), "float64": (1,), "float16": (8, 4, 1), "bfloat16":
 
 @pytest.mark.parametrize("storage", kernels.STORAGES)
 @pytest.mark.parametrize("family", PLAIN)
-def test_the_oldest_and_the_newest_architecture(family, storage):
+def test_oldest_and_newest_architecture_compile(family, storage):
     known = [a for a in WANTED if a in nvrtc.architectures()]
     newest = ((known[-1], False), (80, True)) if storage == "float32" else ()
     for architecture, wide_index in ((known[0], False), *newest):
@@ -42,7 +42,7 @@ def test_the_oldest_and_the_newest_architecture(family, storage):
 @pytest.mark.slow
 @pytest.mark.parametrize("storage", kernels.STORAGES)
 @pytest.mark.parametrize("family", PLAIN)
-def test_every_architecture_precision_and_index_width(family, storage):
+def test_every_architecture_precision_and_index_width_compiles(family, storage):
     known = [a for a in WANTED if a in nvrtc.architectures()]
     assert len(known) >= 2
     for architecture, wide_index in [(a, False) for a in known] + [(80, True)]:
@@ -52,7 +52,7 @@ def test_every_architecture_precision_and_index_width(family, storage):
 
 @pytest.mark.parametrize("storage", kernels.STORAGES)
 @pytest.mark.parametrize("family", kernels.TENSOR_FAMILIES)
-def test_products_on_tensor_cores(family, storage):
+def test_tensor_core_products_compile(family, storage):
     """The commonest tile with the widest copies; nothing at all where there are none."""
     best = kernels.tile_options(128, VECTORS[storage][0])
     for architecture in (75, 90):
@@ -64,7 +64,7 @@ def test_products_on_tensor_cores(family, storage):
     "tile", [pytest.param(t, marks=pytest.mark.slow if t < 128 else ()) for t in implicit.TILES]
 )
 @pytest.mark.parametrize("family", kernels.TENSOR_FAMILIES)
-def test_products_of_warpgroups(family, tile):
+def test_warpgroup_products_compile(family, tile):
     """Compiled for 9.0's own features; the compiler warns where it cannot let products overlap."""
     if 90 not in nvrtc.architectures():
         pytest.skip("this NVRTC does not know 9.0")
@@ -95,7 +95,7 @@ def warpgroup_options(storage, tile):
 @pytest.mark.slow
 @pytest.mark.parametrize("storage", ["float32", "float16", "bfloat16"])
 @pytest.mark.parametrize("family", kernels.TENSOR_FAMILIES)
-def test_every_tile_copy_and_architecture(family, storage):
+def test_every_tile_copy_width_and_architecture_compiles(family, storage):
     for architecture in (a for a in WANTED if a >= 80 and a in nvrtc.architectures()):
         for tile in implicit.TILES:
             for vector in VECTORS[storage]:
@@ -107,7 +107,7 @@ def test_every_tile_copy_and_architecture(family, storage):
 
 @pytest.mark.parametrize("family", kernels.TENSOR_FAMILIES)
 @pytest.mark.parametrize(("storage", "shape"), [("bfloat16", "m16n8k16"), ("float32", "m16n8k8")])
-def test_the_instructions_that_were_meant_are_there(family, storage, shape):
+def test_the_intended_instructions_are_generated(family, storage, shape):
     """A step of a warp: 2 slices of 4 x 8 products, and 16-byte copies for every chunk."""
     options = kernels.options(storage, False, kernels.tile_options(128, VECTORS[storage][0]))
     ptx = nvrtc.to_ptx(kernels.source(family), 80, options)
@@ -120,7 +120,7 @@ def test_the_instructions_that_were_meant_are_there(family, storage, shape):
     assert ptx.count("ldmatrix.sync.aligned.m8n8.x4.trans.shared") == turned
 
 
-def test_a_warning_and_an_error_are_seen():
+def test_compiler_warnings_and_errors_are_reported():
     unused = 'extern "C" __global__ void f(float* x) { int unused; x[0] = 1; }'
     assert "unused" in complaints(unused, 80, ("-std=c++17",))[0]
     with pytest.raises(RuntimeError, match="undefined"):

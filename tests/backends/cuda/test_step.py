@@ -40,7 +40,7 @@ def test_ten_steps_of_a_small_network_agree():
 @pytest.mark.parametrize(
     ("devices", "scheme"), [(0, None), ([0, 1], None), ([0, 1], "data"), ([0, 1], "hybrid")]
 )
-def test_a_step_reads_back_nothing_but_the_loss(devices, scheme):
+def test_a_step_copies_back_only_the_loss(devices, scheme):
     """What goes to the device are the images, where to crop them, and the labels."""
     machine = cuda_on_cpu.machine
     network, batch = models.get("cifar10", 10).network, 6
@@ -59,7 +59,7 @@ def test_a_step_reads_back_nothing_but_the_loss(devices, scheme):
 
 @pytest.mark.standin
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_batch_128_trains_in_the_memory_of_a_gtx_580(precision):
+def test_batch_128_fits_in_the_memory_of_a_gtx_580(precision):
     """3 GB (paper, section 3.2), on one device, and in half of it on two."""
     network = models.get("alexnet").network
     one, two = (step_peak(network, devices, precision, 128) for devices in (0, [0, 1]))

@@ -13,7 +13,7 @@ from minialex.backends.numba import execution
 from minialex.backends.numba.allocator import Memory
 
 
-def test_memory_is_used_again_when_the_last_view_is_gone():
+def test_memory_is_reused_once_the_last_view_is_gone():
     memory = Memory()
     array = memory.empty((3, 1 << 20), "float32")
     array[:] = 1
@@ -28,7 +28,7 @@ def test_memory_is_used_again_when_the_last_view_is_gone():
     assert memory.empty((3 << 20,), "float32").ctypes.data == address
 
 
-def test_free_memory_is_bounded_by_what_was_in_use_at_once():
+def test_free_memory_is_bounded_by_peak_use():
     memory = Memory(slack=1.5)
     for megabytes in (64, 8, 32, 4, 16, 64, 2, 128, 1):
         array = memory.empty((megabytes << 20,), "uint8")
@@ -39,14 +39,14 @@ def test_free_memory_is_bounded_by_what_was_in_use_at_once():
     assert memory.most <= 128 << 20
 
 
-def test_a_block_that_is_too_large_is_not_wasted_on_a_small_array():
+def test_a_large_block_is_not_used_for_a_small_array():
     memory = Memory(slack=10)
     memory.empty((64 << 20,), "uint8")
     memory.empty((2 << 20,), "uint8")
     assert memory.free == 66 << 20
 
 
-def test_memory_is_shared_by_threads():
+def test_threads_share_the_memory():
     memory, wrong = Memory(), []
 
     def work(value):
@@ -65,7 +65,7 @@ def test_memory_is_shared_by_threads():
     assert memory.used == 0
 
 
-def test_what_was_taken_long_ago_is_given_up():
+def test_blocks_unused_for_long_are_released():
     memory = Memory()
     memory.empty((400 << 20,), "uint8")
     for _ in range(2100):
@@ -73,7 +73,7 @@ def test_what_was_taken_long_ago_is_given_up():
     assert memory.free <= 4 << 20
 
 
-def test_memory_that_is_not_there_is_a_memory_error():
+def test_missing_memory_raises_memory_error():
     memory = Memory()
     memory.empty((2 << 20,), "uint8")
     with pytest.raises(MemoryError, match="MiB for one array"):
@@ -99,7 +99,7 @@ assert (array == 1).all()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-def test_a_process_forked_after_use_is_told():
+def test_a_process_forked_after_use_gets_an_error():
     code = """
 import os, numpy as np
 from minialex import backends
@@ -116,7 +116,7 @@ assert os.waitstatus_to_exitcode(os.wait()[1]) == 42
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_small_arrays_are_numpys():
+def test_small_arrays_are_allocated_by_numpy():
     memory = Memory()
     assert memory.empty((3, 4), "float64").shape == (3, 4)
     assert memory.empty((0, 4), "float32").size == 0

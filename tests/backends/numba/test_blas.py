@@ -15,7 +15,7 @@ from minialex.testing.tolerance import assert_close
     st.booleans(),
     st.sampled_from(["float32", "float64"]),
 )
-def test_products_of_parts_of_arrays(sizes, beside, which, add, dtype):
+def test_products_of_subarrays(sizes, beside, which, add, dtype):
     (m, n, depth), rng = sizes, np.random.default_rng(sum(sizes))
     shapes = {
         "multiply": ((m, depth), (depth, n)),

@@ -40,7 +40,9 @@ def test_one_and_several_threads_agree():
     st.sampled_from(["float32", "float64"]),
     st.integers(1, min(3, MOST)),
 )
-def test_tiles_are_the_convolution(n, kernel, size, pads, channels, relu, dtype, threads_used):
+def test_winograd_tiles_equal_the_convolution(
+    n, kernel, size, pads, channels, relu, dtype, threads_used
+):
     """Winograd's sums against the loops of the reference, forward and both gradients."""
     (taps, stride), (top, bottom, left, right) = kernel, pads
     (h, w), (c, k, groups) = size, channels
@@ -73,7 +75,7 @@ def by_tiles():
 
 
 @pytest.mark.parametrize("shape", [(27, 96, 256, 5, 2), (13, 256, 384, 3, 1)])
-def test_how_much_tiles_round(shape):
+def test_rounding_error_of_winograd_tiles_is_bounded(shape):
     """The paper's layers: under 1e-5 of the outputs' deviation, where plain sums are at 3e-7."""
     extent, c, k, taps, groups = shape
     rng = np.random.default_rng(0)

@@ -31,7 +31,7 @@ print(sum(relu.stats.cache_hits.values()), sum(relu.stats.cache_misses.values())
         assert ended.stdout == wanted, ended.stderr
 
 
-def test_where_nothing_can_be_kept_it_is_compiled_each_time(monkeypatch):
+def test_without_a_writable_cache_it_compiles_each_time(monkeypatch):
     import numba
 
     asked = []
@@ -53,7 +53,7 @@ def double(x):
 
 
 @pytest.mark.parametrize("method", ["save", "load"])
-def test_a_cache_that_fails_does_not_end_the_work(monkeypatch, tmp_path, method):
+def test_a_failing_cache_does_not_end_the_work(monkeypatch, tmp_path, method):
     """Numba itself passes the error on: a full disk, or a folder that may not be read."""
     monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
 
@@ -64,7 +64,7 @@ def test_a_cache_that_fails_does_not_end_the_work(monkeypatch, tmp_path, method)
     assert jit.compiled(double)(3) == 6
 
 
-def test_a_damaged_cache_is_made_anew(monkeypatch, tmp_path):
+def test_a_damaged_cache_is_rebuilt(monkeypatch, tmp_path):
     monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
     assert jit.compiled(double)(3) == 6
     [index] = tmp_path.rglob("*double*.nbi")
@@ -75,7 +75,7 @@ def test_a_damaged_cache_is_made_anew(monkeypatch, tmp_path):
     assert sum(again.stats.cache_hits.values()) == 1
 
 
-def test_compiling_is_announced_as_what_it_is(monkeypatch):
+def test_compilation_is_announced(monkeypatch):
     b = backends.get("numba")
     monkeypatch.setattr("minialex.backends.numba.backend.is_cached", lambda _: False)
     assert "once" in b.remarks([None])[0]

@@ -13,7 +13,7 @@ from minialex.utils import cores, threads
 MOST = backends.get("numba").threads
 
 
-def test_threads_are_started_with_short_waits_unless_the_user_says_otherwise(monkeypatch):
+def test_threads_spin_briefly_unless_the_user_set_it(monkeypatch):
     for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
         monkeypatch.delenv(name, raising=False)
     with threads.short_waits():
@@ -45,7 +45,7 @@ def test_threads_follow_the_limit_of_the_container(tmp_path, limit, wanted):
     assert cores._quota(tmp_path / "elsewhere") is None
 
 
-def test_no_threads_at_all_is_one_sentence():
+def test_zero_threads_gives_a_one_sentence_error():
     with pytest.raises(InputError, match=f"ask for at most {MOST}"):
         backends.get("numba", threads=MOST + 1)
     with pytest.raises(InputError, match="0 threads were asked for"):
@@ -54,7 +54,7 @@ def test_no_threads_at_all_is_one_sentence():
         backends.get("cupy", threads=2)
 
 
-def test_our_products_have_one_blas_thread_and_numpys_keep_theirs():
+def test_our_products_use_one_blas_thread_and_numpy_keeps_its_own():
     code = """
 from threadpoolctl import ThreadpoolController
 import numpy

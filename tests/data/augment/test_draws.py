@@ -38,7 +38,7 @@ def test_every_offset_of_the_original_occurs():
 
 
 @given(SEEDS, st.integers(0, 9), st.integers(1, 7), st.data())
-def test_a_draw_depends_on_its_position_alone(seed, epoch, crop_chunk, data):
+def test_a_draw_depends_only_on_its_position(seed, epoch, crop_chunk, data):
     positions = np.array(data.draw(st.lists(st.integers(0, 500), min_size=1, max_size=20)))
     options = {"colour": COLOUR, "crop_chunk": crop_chunk}
     whole = draws.random_draws(seed, epoch, np.arange(501), 64, 50, **options)
@@ -55,7 +55,7 @@ def test_epochs_and_seeds_differ():
     assert (base.top != draws.random_draws(2, 2, np.arange(100), 256, 224).top).any()
 
 
-def test_a_chunk_shares_crop_and_mirroring_but_not_colour():
+def test_a_chunk_shares_crop_and_mirroring_but_not_colour_shift():
     drawn = draws.random_draws(0, 0, np.arange(320), 256, 224, colour=COLOUR, crop_chunk=32)
     for values in (drawn.top, drawn.left, drawn.flip):
         chunks = values.reshape(10, 32)
@@ -86,7 +86,7 @@ def test_colour_shift_has_the_covariance_of_the_training_set():
 
 
 @given(st.integers(1, 300), st.integers(0, 60), st.integers(0, 5))
-def test_centre(crop, slack, n):
+def test_the_centre_crop(crop, slack, n):
     drawn = draws.centre_draws(n, crop + slack, crop)
     assert len(drawn) == n
     assert (drawn.top == slack // 2).all()
@@ -114,7 +114,7 @@ def test_epochs_have_different_orders():
 
 
 @pytest.mark.parametrize("crop", [0, 65])
-def test_a_crop_that_does_not_fit(crop):
+def test_a_crop_larger_than_the_image_is_refused(crop):
     for draw in (
         lambda: draws.random_draws(0, 0, [0], 64, crop),
         lambda: draws.centre_draws(1, 64, crop),

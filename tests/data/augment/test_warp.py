@@ -56,7 +56,7 @@ def warped(recipe, pictures, positions=None, **counters):
 
 @given(st.lists(st.integers(0, 200), min_size=1, max_size=9), st.integers(0, 2**64 - 1))
 @settings(max_examples=20)
-def test_draws_depend_on_their_position_alone(positions, seed):
+def test_draws_depend_only_on_their_position(positions, seed):
     _, whole = drawn(ALL, np.arange(201), seed)
     _, some = drawn(ALL, np.array(positions), seed)
     for name in ("affines", "colours", "holes"):
@@ -70,7 +70,7 @@ def test_draws_differ_by_seed_and_epoch(counters):
         assert (getattr(before, name) != getattr(after, name)).any(axis=None), name
 
 
-def test_crops_stay_inside_and_take_the_share_that_was_asked_for():
+def test_crops_stay_inside_and_have_the_requested_area():
     recipe = replace(PAPER, crop_scale=0.2, aspect=2.0)
     _, warps = drawn(recipe, np.arange(3000))
     ends = warps.affines @ np.array([[0.0, 0, 1], [32, 32, 1]]).T  # (n, 2, 2)
@@ -87,7 +87,7 @@ def test_crops_stay_inside_and_take_the_share_that_was_asked_for():
     assert ((ends[:, 0, 0] + ends[:, 0, 1]) / 2).mean() == pytest.approx(20, abs=0.5)
 
 
-def test_erased_rectangles_stay_inside_and_are_as_many_as_asked_for():
+def test_erased_rectangles_stay_inside_and_are_as_frequent_as_requested():
     _, warps = drawn(replace(PAPER, erasing=0.25), np.arange(4000))
     top, left, bottom, right = warps.holes.T
     area = (bottom - top) * (right - left)
@@ -115,7 +115,7 @@ def test_shares_of_a_tiny_alpha_are_numbers():
 
 
 @given(st.integers(1, 9), st.integers(0, 50))
-def test_nobody_is_mixed_with_itself(n, seed):
+def test_no_image_is_mixed_with_itself(n, seed):
     mixing = warp_draws.random_mixing(0.4, seed, 0, np.arange(10, 10 + n))
     assert ((mixing.partner >= 0) & (mixing.partner < n)).all()
     assert n == 1 or (mixing.partner != np.arange(n)).all()
@@ -123,7 +123,7 @@ def test_nobody_is_mixed_with_itself(n, seed):
     assert ((mixing.share >= 0.5) & (mixing.share <= 1)).all()
 
 
-def test_everyone_may_be_a_partner_and_shares_do_not_depend_on_the_batch():
+def test_any_image_can_be_a_partner_and_shares_do_not_depend_on_the_batch():
     mixings = [warp_draws.random_mixing(0.4, seed, 0, np.arange(4)) for seed in range(40)]
     assert {int(m.partner[0]) for m in mixings} == {1, 2, 3}
     larger = warp_draws.random_mixing(0.4, 7, 0, np.arange(8))
@@ -133,7 +133,7 @@ def test_everyone_may_be_a_partner_and_shares_do_not_depend_on_the_batch():
 # ------------------------------------------------------------------------------ pixels
 
 
-def test_what_moves_whole_pixels_copies_them():
+def test_shifts_by_whole_pixels_copy_bytes():
     """Upside down, at the paper's crop, in the colours that it had."""
     pictures = images(8)
     crops, found = warped(replace(PAPER, vertical_flip=True), pictures)
@@ -145,7 +145,7 @@ def test_what_moves_whole_pixels_copies_them():
     assert 0 < turned < 8
 
 
-def test_a_rotation_is_pillows_about_the_crops_centre():
+def test_a_rotation_about_the_crops_centre_matches_pillow():
     pictures, recipe = images(6), replace(PAPER, rotation=25)
     crops, found = warped(recipe, pictures)
     word = rng.words(3, rng.Stream.WARP, 1, np.arange(6), 6)
@@ -161,7 +161,7 @@ def test_a_rotation_is_pillows_about_the_crops_centre():
         assert (np.abs(cut - found[n]).max(axis=2) > 2).mean() < 0.02, angles[n]
 
 
-def test_a_scaled_crop_is_pillows():
+def test_a_scaled_crop_matches_pillow():
     pictures, recipe = images(6), replace(PAPER, crop_scale=0.3, aspect=1.5)
     _, warps = drawn(recipe, np.arange(6))
     found = warp.warp(pictures, warps, 32, FILL)
@@ -173,7 +173,7 @@ def test_a_scaled_crop_is_pillows():
         assert np.abs(np.asarray(wanted).astype(int) - found[n]).max() <= 1
 
 
-def test_what_lies_outside_is_of_the_mean_colour():
+def test_pixels_outside_the_image_get_the_mean_colour():
     _, found = warped(replace(PAPER, resize=33, rotation=45), images(20, 33) // 8)
     outside = (found == FILL).all(axis=3)
     corners = outside[:, [0, 0, -1, -1], [0, -1, 0, -1]]
@@ -182,7 +182,7 @@ def test_what_lies_outside_is_of_the_mean_colour():
     assert (found[~outside] < 40).all()
 
 
-def test_erasing_covers_its_rectangle_and_nothing_else():
+def test_erasing_covers_only_its_rectangle():
     pictures, recipe = images(12), replace(PAPER, erasing=1.0)
     crops, warps = drawn(recipe, np.arange(12))
     _, found = warped(recipe, pictures)
@@ -224,7 +224,7 @@ def test_threads_change_nothing(monkeypatch):
     np.testing.assert_array_equal(alone, together)
 
 
-def test_mixed_pixels_are_the_shares_of_both():
+def test_mixed_pixels_are_weighted_by_their_shares():
     pictures = images(4)
     mixing = warp_draws.Mixing(np.array([2, 0, 3, 1]), np.array([0.7, 0.0, 1.0, 0.5], np.float32))
     found = warp.mix(pictures, mixing).astype(float)

@@ -64,12 +64,12 @@ def tag(number: int, value: int) -> TiffImagePlugin.ImageFileDirectory_v2:
     ],
     ids=range(10),
 )
-def test_the_whole_range_is_seen(content):
+def test_the_full_range_of_values_is_used(content):
     pixels = images.load_rgb(content)[..., 0]
     np.testing.assert_allclose(pixels, RAMP * 255, atol=5.5)
 
 
-def test_a_dark_picture_that_states_its_range_is_dark():
+def test_a_dark_image_with_a_stated_range_stays_dark():
     dark = with_chunk(saved(np.full((4, 4), 2570, np.uint16), "PNG"), b"sBIT", b"\x10")
     assert (images.load_rgb(dark) == 10).all()
 
@@ -84,19 +84,19 @@ def test_black_is_black():
     [
         (saved(twelve_bits(), "PNG"), "16-bit values only reach 4,095 of 65,535"),
         (saved(twelve_bits(), "TIFF"), "16-bit values only reach 4,095 of 65,535"),
-        (saved(twelve_bits().astype(np.int32), "TIFF"), "from 0 to 4,095, and white"),
+        (saved(twelve_bits().astype(np.int32), "TIFF"), "from 0 to 4,095, so white"),
         (saved((RAMP * 2**31 - 1).astype(np.int32), "TIFF"), "so white is neither"),
-        (saved((RAMP * 9).astype(np.float32), "TIFF"), "from 0 to 9, and white"),
+        (saved((RAMP * 9).astype(np.float32), "TIFF"), "from 0 to 9, so white"),
         (wide_colour_png(np.repeat(twelve_bits()[..., None], 3, 2)), "stay below 4,096"),
     ],
     ids=range(6),
 )
-def test_an_unknown_range_is_refused_alike(content, reason):
+def test_an_unknown_range_is_refused(content, reason):
     for read in (images.load_rgb, images.probe, lambda c: images.load_resized(c, 4)):
         with pytest.raises(InputError, match=f"image cannot be read as an image: .*{reason}"):
             read(content)
 
 
-def test_pictures_given_from_python_too():
+def test_images_passed_from_python_are_checked_too():
     with pytest.raises(InputError, match="4,095 of 65,535"):
         images.resize_and_crop(Image.fromarray(twelve_bits()), 4)

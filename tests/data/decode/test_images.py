@@ -92,7 +92,7 @@ def test_damaged_camera_notes_are_ignored(exif):
     )
 
 
-def test_sources_agree(tmp_path, photo):
+def test_paths_files_and_bytes_agree(tmp_path, photo):
     path = photo(tmp_path / "a.jpg")
     from_path = images.load_rgb(path)
     np.testing.assert_array_equal(images.load_rgb(str(path)), from_path)
@@ -113,7 +113,7 @@ def png_that_claims(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("pillow_limit", [Image.MAX_IMAGE_PIXELS, None])
-def test_an_image_bomb_is_refused_before_it_is_decoded(tmp_path, monkeypatch, pillow_limit):
+def test_a_decompression_bomb_is_refused_before_decoding(tmp_path, monkeypatch, pillow_limit):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", pillow_limit)
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded"))
     (tmp_path / "bomb.png").write_bytes(png_that_claims(50_000, 50_000))
@@ -154,7 +154,7 @@ PHOTO = saved(Image.effect_mandelbrot((64, 48), (-2, -1, 1, 1), 50).convert("RGB
     st.lists(st.tuples(st.integers(2, len(PHOTO) - 1), st.integers(0, 255)), max_size=20),
     st.integers(0, len(PHOTO)),
 )
-def test_damage_is_an_input_error_or_an_image(changes, length):
+def test_damaged_files_raise_input_error_or_give_an_image(changes, length):
     data = bytearray(PHOTO)
     for offset, value in changes:
         data[offset] = value
@@ -167,7 +167,7 @@ def test_damage_is_an_input_error_or_an_image(changes, length):
 
 
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 70))
-def test_square_of_any_image(height, width, size):
+def test_any_image_is_resized_to_a_square(height, width, size):
     """A ramp along the longer side: its middle must land in the middle."""
     along = 1 if width >= height else 0
     ramp = np.linspace(0, 255, max(width, height)).astype(np.uint8)
@@ -179,12 +179,12 @@ def test_square_of_any_image(height, width, size):
     assert abs(out.mean() - middle) <= step + 2
 
 
-def test_square_keeps_pixels_that_need_no_scaling():
+def test_resizing_keeps_pixels_that_need_no_scaling():
     pixels = np.random.default_rng(0).integers(0, 256, (20, 31, 3), np.uint8)
     np.testing.assert_array_equal(images.resize_and_crop(pixels, 20), pixels[:, 5:25])
 
 
-def test_square_is_scaling_then_cutting():
+def test_resizing_scales_then_crops():
     wide = Image.effect_mandelbrot((160, 80), (-2, -1, 1, 1), 50).convert("RGB")
     scaled = wide.resize((80, 40), Image.Resampling.BICUBIC)
     np.testing.assert_array_equal(images.resize_and_crop(wide, 40), np.asarray(scaled)[:, 20:60])
@@ -208,7 +208,7 @@ def test_large_jpegs_are_reduced_without_a_visible_difference(tmp_path):
     "array",
     [np.zeros((4, 4, 3)), np.zeros((4, 4, 2), np.uint8), np.zeros(4, np.uint8)],
 )
-def test_arrays_of_another_kind_are_refused(array):
+def test_unsupported_arrays_are_refused(array):
     with pytest.raises(InputError, match=r"give uint8 \(H, W\)"):
         images.resize_and_crop(array, 4)
     with pytest.raises(InputError, match="no pixel"):

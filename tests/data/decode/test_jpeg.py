@@ -47,7 +47,7 @@ EXIF[0x0112] = 6
     ],
     ids=["420", "low", "422", "444", "progressive", "grey", "cmyk", "turned", "rgb", "dot"],
 )
-def test_the_pixels_are_pillows(monkeypatch, tmp_path, content):
+def test_pixels_match_pillow(monkeypatch, tmp_path, content):
     (tmp_path / "a.jpg").write_bytes(content)
     for source in (content, tmp_path / "a.jpg"):
         fast, slow = both(monkeypatch, images.load_rgb, source)
@@ -71,7 +71,7 @@ def with_a_hole(content: bytes) -> bytes:
     ids=" ".join,
 )
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
-def test_damage_in_the_middle_is_noticed_at_every_size(tmp_path, mode, options):
+def test_damage_in_the_middle_is_detected_at_every_size(tmp_path, mode, options):
     """Pillow alone fills the rest of such a picture with grey."""
     if mode != "RGB" and "keep_rgb" in options:
         return
@@ -91,7 +91,7 @@ def test_damage_in_the_middle_is_noticed_at_every_size(tmp_path, mode, options):
 
 
 @pytest.mark.parametrize("gap", [bytes(5), bytes(64), b"\xff" * 9, b"  ", b"xy", b"\0\0\xff\xff"])
-def test_padding_before_the_end_mark_is_no_damage(monkeypatch, gap):
+def test_padding_before_the_end_marker_is_not_damage(monkeypatch, gap):
     whole = encoded(PHOTO.convert("RGB"))
     fast, slow = both(monkeypatch, images.load_rgb, whole[:-2] + gap + whole[-2:])
     np.testing.assert_array_equal(fast, images.load_rgb(whole))
@@ -99,13 +99,13 @@ def test_padding_before_the_end_mark_is_no_damage(monkeypatch, gap):
 
 
 @pytest.mark.parametrize("left", [b"picture", bytes(range(40)), bytes(300), b"\0" * 20 + b"a"])
-def test_bytes_of_the_picture_before_the_end_mark_are_damage(left):
+def test_image_data_before_the_end_marker_is_damage(left):
     whole = encoded(PHOTO.convert("RGB"))
     with pytest.raises(InputError, match="extraneous bytes"):
         images.load_rgb(whole[:-2] + left + whole[-2:])
 
 
-def test_zeros_that_were_taken_for_pixels_are_damage():
+def test_zeros_decoded_as_pixels_are_damage():
     warning = "Corrupt JPEG data: 5 extraneous bytes before marker 0xd9"
     jpeg._require_sound(b"\xff\xd8 picture" + bytes(9) + b"\xff\xd9", warning)
     with pytest.raises(jpeg.Damaged):
@@ -113,7 +113,7 @@ def test_zeros_that_were_taken_for_pixels_are_damage():
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_reduced_and_turned_pictures_are_pillows(monkeypatch, orientation):
+def test_reduced_and_rotated_images_match_pillow(monkeypatch, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     content = encoded(LARGE, exif=exif)
@@ -122,12 +122,12 @@ def test_reduced_and_turned_pictures_are_pillows(monkeypatch, orientation):
         np.testing.assert_array_equal(fast, slow)
 
 
-def test_it_is_used():
+def test_simplejpeg_is_used():
     with Image.open(io.BytesIO(encoded(PHOTO.convert("RGB")))) as image:
         assert jpeg.decode(image, image.fp) is not None
 
 
-def test_damaged_files_are_refused_alike(monkeypatch):
+def test_damaged_files_are_refused_with_and_without_simplejpeg(monkeypatch):
     whole = encoded(PHOTO.convert("RGB"))
     rng = np.random.default_rng(0)
 
@@ -157,7 +157,7 @@ def test_damaged_files_are_refused_alike(monkeypatch):
     assert 0 < corrupt < 150 - refused
 
 
-def test_the_real_photographs(monkeypatch, shared_data):
+def test_real_photographs_match_pillow(monkeypatch, shared_data):
     paths = sorted((shared_data / "clothing").glob("*/*/*.jpg"))[::40]
     paths += sorted((shared_data / "imagenette").glob("val/*/*"))[::200]
     for path in paths:

@@ -58,7 +58,7 @@ def test_a_lossless_jpeg_is_read_at_every_size():
         (b" <!DOCTYPE html><html>404</html>", "a web page"),
     ],
 )
-def test_what_is_no_image_is_named(tmp_path, content, what):
+def test_the_type_of_a_non_image_is_named(tmp_path, content, what):
     (tmp_path / "a.jpg").write_bytes(content)
     for read in (images.load_rgb, lambda path: images.load_resized(path, 8)):
         with pytest.raises(InputError, match=rf"a\.jpg is not an image .*{what}"):
@@ -66,14 +66,14 @@ def test_what_is_no_image_is_named(tmp_path, content, what):
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP"])
-def test_images_are_known_by_their_first_bytes(tmp_path, kind):
+def test_images_are_recognised_by_their_first_bytes(tmp_path, kind):
     Image.new("RGB", (9, 9)).save(tmp_path / "photo", kind)
     assert kinds.is_image((tmp_path / "photo").read_bytes()[: kinds.HEAD])
     assert not kinds.is_image(b"BM is how some texts begin")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
-def test_links_and_pipes_are_sentences(tmp_path):
+def test_links_and_pipes_give_clear_errors(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "circle.jpg").symlink_to("circle.jpg")
     (tmp_path / "lost.jpg").symlink_to("nowhere.jpg")
@@ -88,7 +88,7 @@ def test_links_and_pipes_are_sentences(tmp_path):
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 @pytest.mark.parametrize("at", [0, 700])
-def test_an_error_of_the_drive_is_not_the_files(tmp_path, monkeypatch, at, kind):
+def test_a_drive_error_is_not_blamed_on_the_file(tmp_path, monkeypatch, at, kind):
     """Whether the first bytes fail or later ones: it may pass, and must not count as damage."""
     path = tmp_path / "a.png"
     Image.effect_noise((60, 40), 90).save(path, kind)

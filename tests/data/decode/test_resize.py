@@ -26,13 +26,13 @@ def by_pillow(pixels: np.ndarray, size: int) -> np.ndarray:
 
 
 @given(st.integers(1, 150), st.integers(1, 150), st.integers(1, 120), st.integers(0, 2**32))
-def test_every_bit(height, width, size, seed):
+def test_every_bit_matches_pillow(height, width, size, seed):
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
     np.testing.assert_array_equal(resize.resize_and_crop(pixels, size), by_pillow(pixels, size))
 
 
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 80), st.integers(0, 2**32))
-def test_squashed_to_a_square_nothing_is_cut_off(height, width, size, seed):
+def test_squashing_crops_nothing(height, width, size, seed):
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
     across = Image.fromarray(pixels).resize((size, height), BICUBIC)
     wanted = np.array(across.resize((size, size), BICUBIC))
@@ -55,7 +55,7 @@ def as_torchvision(image, size):
     ("width", "height", "size"),
     [(300, 200, 64), (201, 333, 64), (64, 97, 64), (97, 64, 64), (500, 375, 256), (90, 91, 128)],
 )
-def test_bilinear_is_torchvisions(width, height, size, tmp_path):
+def test_bilinear_matches_torchvision(width, height, size, tmp_path):
     """To the last bit but for images that Pillow filters in the other order."""
     rng = np.random.default_rng(width)
     coarse = rng.integers(0, 256, (9, 9, 3), dtype=np.uint8)
@@ -71,7 +71,7 @@ def test_bilinear_is_torchvisions(width, height, size, tmp_path):
         assert np.any(found != images.resize_and_crop(np.asarray(image), size))
 
 
-def test_a_squashed_size_is_not_the_plain_one():
+def test_a_squashed_size_differs_from_a_plain_one():
     """So that images of both are kept apart by their size."""
     assert Squashed(8) == Squashed(8) != Squashed(9)
     assert Bilinear(8) == Bilinear(8) != Squashed(8) != 8 != Bilinear(8)
@@ -82,7 +82,7 @@ def test_a_squashed_size_is_not_the_plain_one():
 
 
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 50), st.integers(0, 99))
-def test_what_is_no_plain_array_is_read_right(height, width, size, seed):
+def test_unusual_arrays_are_read_correctly(height, width, size, seed):
     whole = np.random.default_rng(seed).integers(0, 256, (2 * height, width + 3, 3), np.uint8)
     view = whole[::2, 3:]
     copy = np.ascontiguousarray(view)
@@ -96,7 +96,7 @@ def test_what_is_no_plain_array_is_read_right(height, width, size, seed):
 
 
 @pytest.mark.parametrize("size", [64, 72, 256, 300])
-def test_photographs_are_as_pillow_has_them_in_one_go(size):
+def test_photographs_match_pillows_resize(size):
     """Pillow 13 takes some tall images the other way round: hard edges then differ a little."""
     for shape in ((160, 400), (400, 160), (300, 300)):
         wide = Image.effect_mandelbrot(shape, (-2, -1, 1, 1), 60).convert("RGB")
@@ -108,7 +108,7 @@ def test_photographs_are_as_pillow_has_them_in_one_go(size):
         assert np.abs(ours - pillow).mean() < 0.2
 
 
-def test_it_works_where_nothing_can_be_cached(tmp_path):
+def test_it_works_without_a_disk_cache(tmp_path):
     script = (
         "import numba, numba.core.caching as c\n"
         "def none(*a): raise RuntimeError('no locator available')\n"

@@ -18,7 +18,7 @@ def _simplejpeg(monkeypatch):
     monkeypatch.setattr("minialex.data.inspect.report_lines.simplejpeg", object)
 
 
-def test_a_healthy_folder(photos):
+def test_a_healthy_folder_has_no_problems(photos):
     told: list[int] = []
     text = check_data(photos, 30, progress=told.append)
     assert text.splitlines() == [
@@ -35,7 +35,7 @@ def test_a_healthy_folder(photos):
     assert sum(told) == 14
 
 
-def test_a_drive_that_is_gone_is_not_waited_for_at_every_image(monkeypatch):
+def test_a_lost_drive_is_not_retried_for_every_image(monkeypatch):
     paused: list[float] = []
     monkeypatch.setattr(retry.time, "sleep", paused.append)
 
@@ -49,7 +49,7 @@ def test_a_drive_that_is_gone_is_not_waited_for_at_every_image(monkeypatch):
     assert sum(paused) == pytest.approx(retry.FEW * sum(retry.PAUSES))
 
 
-def test_everything_that_can_be_wrong(photos):
+def test_every_kind_of_problem_is_reported(photos):
     train, val = photos / "train", photos / "val"
     (train / "ant").mkdir()
     (train / "bee").mkdir()
@@ -81,7 +81,7 @@ def test_everything_that_can_be_wrong(photos):
     assert "no problems found" not in text
 
 
-def test_doubles_and_other_wnids_are_named(tmp_path, photo):
+def test_duplicates_and_mislabelled_files_are_listed(tmp_path, photo):
     for k, wnid in enumerate(("n01440764", "n02012849")):
         for number in range(3):
             photo(tmp_path / "set" / wnid / f"{wnid}_{number}.JPEG", 3 * k + number)
@@ -102,7 +102,7 @@ def test_doubles_and_other_wnids_are_named(tmp_path, photo):
         assert line in problems
 
 
-def test_a_decoder_that_sees_less_is_named(photos, monkeypatch):
+def test_a_less_strict_decoder_is_mentioned(photos, monkeypatch):
     note = "Pillow alone does not detect damage in the middle of a JPEG"
     assert note not in check_data(photos, 16)
     monkeypatch.setattr("minialex.data.inspect.report_lines.simplejpeg", lambda: None)
@@ -142,7 +142,7 @@ def test_records_and_drawings(tmp_path):
     assert "no problems found" in check_data("shapes:48")
 
 
-def test_a_path_that_is_no_data_set(tmp_path):
+def test_a_path_that_is_not_a_data_set(tmp_path):
     with pytest.raises(FileNotFoundError):
         check_data(tmp_path / "nowhere")
 
@@ -182,7 +182,7 @@ def test_check_reads_every_image_of_an_archive(tmp_path, write):
     assert "has no readable image" not in report
 
 
-def test_a_class_of_an_archive_without_a_readable_image_is_named(tmp_path):
+def test_a_class_without_a_readable_image_in_an_archive_is_named(tmp_path):
     root = ilsvrc.write_archives(tmp_path / "imagenet")
     train = open_data(root).train
     for index in (3, 4, 5):

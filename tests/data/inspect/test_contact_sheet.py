@@ -6,7 +6,7 @@ from minialex.data.inspect import contact_sheet as module
 from minialex.data.inspect.contact_sheet import SIDE, TEXT, contact_sheet
 
 
-def test_the_contact_sheet(photos, photo):
+def test_a_contact_sheet_shows_images_by_class(photos, photo):
     for name, colour in (("cat", "red"), ("dog", "blue")):
         for path in (photos / "train" / name).iterdir():
             Image.new("RGB", (40, 40), colour).save(path)
@@ -22,7 +22,7 @@ def test_the_contact_sheet(photos, photo):
 
 
 @pytest.mark.parametrize("alphabets", [True, False])
-def test_the_contact_sheet_spells_names(photos, alphabets, monkeypatch):
+def test_a_contact_sheet_writes_class_names(photos, alphabets, monkeypatch):
     """Not as escapes, several times as long; without accents where the font has none."""
     if not alphabets:
         monkeypatch.setattr(module, "find_spec", lambda name: None)

@@ -39,7 +39,7 @@ def test_colour_is_measured(tmp_path):
     assert "mean colour: red 20.0, green 110.0, blue 210.0 of 255" in str(found)
 
 
-def test_a_packed_set_says_what_it_was_packed_with(photos, tmp_path):
+def test_a_packed_set_reports_its_source(photos, tmp_path):
     prepare(photos, tmp_path / "packed", size=64, progress=False)
     before, after = inspect(photos), inspect(tmp_path / "packed")
     np.testing.assert_allclose(before.mean_colour, after.mean_colour, atol=0.01)

@@ -97,7 +97,7 @@ def test_an_interrupt_in_the_consumer_leaves_no_thread(numbered):
     gc.collect()
 
 
-def test_images_are_read_ahead_of_the_consumer_but_not_without_bound(numbered):
+def test_images_are_read_ahead_within_a_limit(numbered):
     dataset = numbered(100)
     batches = Loader(dataset, SIZE, workers=2, ahead=12, cache_bytes=0).batches(np.arange(100), 8)
     next(batches)
@@ -109,7 +109,7 @@ def test_images_are_read_ahead_of_the_consumer_but_not_without_bound(numbered):
     batches.close()
 
 
-def test_the_cache_is_bounded_and_spares_reading(numbered):
+def test_the_cache_is_bounded_and_avoids_reads(numbered):
     dataset = numbered(30)
     load = Loader(dataset, SIZE, workers=2, cache_bytes=10 * SIZE * SIZE * 3)
     for _ in range(3):
@@ -129,7 +129,7 @@ def test_mostly_unreadable_data_ends_the_epoch(numbered):
     list(Loader(numbered(20, broken=range(10)), SIZE).batches(np.arange(20), 4))
 
 
-def test_a_defect_keeps_its_type(numbered):
+def test_a_bug_keeps_its_exception_type(numbered):
     dataset = numbered(10)
     dataset.image = lambda index, size: 1 / 0
     with pytest.raises(ZeroDivisionError):
@@ -158,7 +158,7 @@ def test_waiting_is_measured(numbered, monkeypatch):
     assert load.wait_seconds == 2.0
 
 
-def test_what_was_read_ahead_is_not_read_again(numbered):
+def test_images_read_ahead_are_not_read_again(numbered):
     dataset = numbered(12, broken=[1])
     load = Loader(dataset, SIZE, cache_bytes=0)
     order = np.arange(12)[::-1]
@@ -215,7 +215,7 @@ def held(numbered, index=6):
 
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("early", [False, True])
-def test_a_read_that_hangs_ends_the_run_with_its_name(numbered, monkeypatch, workers, early):
+def test_a_hanging_read_ends_the_run_and_is_named(numbered, monkeypatch, workers, early):
     # closing must not wait for this long
     monkeypatch.setattr("minialex.data.loading.workers._CLOSE_WAIT", 3600.0)
     dataset, release = held(numbered)
@@ -232,7 +232,7 @@ def test_a_read_that_hangs_ends_the_run_with_its_name(numbered, monkeypatch, wor
             thread.join(5)
 
 
-def test_a_read_without_enough_memory_ends_the_run_with_its_name(numbered):
+def test_a_read_out_of_memory_ends_the_run_and_is_named(numbered):
     dataset = numbered(40)
     quick = dataset.image
 
@@ -247,7 +247,7 @@ def test_a_read_without_enough_memory_ends_the_run_with_its_name(numbered):
 @pytest.mark.parametrize(
     "error", [ZeroDivisionError, SystemExit, KeyboardInterrupt, RecursionError]
 )
-def test_a_worker_that_dies_ends_the_run_with_the_name(numbered, error):
+def test_a_dying_worker_ends_the_run_and_its_image_is_named(numbered, error):
     dataset = numbered(40)
     quick = dataset.image
 
@@ -262,7 +262,7 @@ def test_a_worker_that_dies_ends_the_run_with_the_name(numbered, error):
     assert caught.value.__notes__ == ["while reading number 6"]
 
 
-def test_threads_that_the_system_refuses_are_said(numbered, monkeypatch):
+def test_a_limit_on_threads_gives_a_clear_error(numbered, monkeypatch):
     start, started = threading.Thread.start, []
 
     def refuse(self):
@@ -303,7 +303,7 @@ class Mapped:
     st.none() | st.integers(0, 80),
     st.integers(0, 5),
 )
-def test_mapped_images_come_as_decoded_ones_do(numbered, count, batch_size, workers, ahead, skip):
+def test_mapped_images_equal_decoded_ones(numbered, count, batch_size, workers, ahead, skip):
     order = np.random.default_rng(count).permutation(count)
     options = {"workers": workers, "ahead": ahead}
     first = min(skip * batch_size, count)
@@ -319,7 +319,7 @@ def test_mapped_squares_of_another_size_are_decoded(numbered):
     assert next(load.batches(np.arange(8), 4)).images.shape == (4, SIZE + 1, SIZE + 1, 3)
 
 
-def test_a_copy_that_hangs_ends_the_run_with_its_name(numbered):
+def test_a_hanging_copy_ends_the_run_and_is_named(numbered):
     dataset, release = held(numbered)
     load = Loader(Mapped(dataset), SIZE, workers=2, timeout=0.3)
     try:
@@ -332,7 +332,7 @@ def test_a_copy_that_hangs_ends_the_run_with_its_name(numbered):
             thread.join(5)
 
 
-def test_a_program_that_was_suspended_blames_no_file():
+def test_a_suspended_program_blames_no_file():
     with Workers(1, lambda index: f"number {index}", timeout=5.0) as workers:
         long_ago = time.monotonic() - 100
         workers._running[1], workers._checked = (3, long_ago), long_ago
@@ -363,7 +363,7 @@ class Unreliable:
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EMFILE])
-def test_an_error_of_the_drive_is_tried_again_with_growing_pauses(numbered, number):
+def test_a_drive_error_is_retried_with_growing_pauses(numbered, number):
     pauses: list[float] = []
     dataset = Unreliable(numbered(40), {3: 1, 7: 4}, number)
     load = Loader(dataset, SIZE, workers=1, sleep=pauses.append)
@@ -375,7 +375,7 @@ def test_an_error_of_the_drive_is_tried_again_with_growing_pauses(numbered, numb
     assert sum(retry.PAUSES) < workers.TIMEOUT / 2
 
 
-def test_what_an_epoch_left_out_is_tried_again_in_the_next(numbered):
+def test_images_left_out_of_an_epoch_are_retried_in_the_next(numbered):
     dataset = Unreliable(numbered(40, broken=[5]), {7: len(retry.PAUSES) + 1})
     load = Loader(dataset, SIZE, workers=2, sleep=lambda _: None)
     for left_out in (2, 1):
@@ -383,13 +383,13 @@ def test_what_an_epoch_left_out_is_tried_again_in_the_next(numbered):
     assert set(load.skipped) == {"number 5", "number 7"}
 
 
-def test_other_errors_are_not_tried_again(numbered):
+def test_other_errors_are_not_retried(numbered):
     dataset = Unreliable(numbered(40), {3: 9}, errno.EACCES)
     load = Loader(dataset, SIZE, workers=1, sleep=lambda _: pytest.fail("waited"))
     assert sum(map(len, load.batches(np.arange(40), 8))) == 39
 
 
-def test_a_drive_that_is_gone_ends_the_epoch_soon(numbered):
+def test_a_lost_drive_ends_the_epoch_soon(numbered):
     dataset = Unreliable(numbered(10_000), dict.fromkeys(range(100, 10_000), 99))
     load = Loader(dataset, SIZE, workers=2, sleep=lambda _: None)
     with pytest.raises(InputError, match=r"the drive failed for the last \d+ images .* try again"):
@@ -407,7 +407,7 @@ def test_a_slow_read_is_named_once_long_before_it_ends_the_run(capsys):
     )
 
 
-def test_who_waits_for_an_image_may_stop_waiting(numbered):
+def test_waiting_for_an_image_can_be_interrupted(numbered):
     dataset, release = held(numbered)
     load = Loader(dataset, SIZE, workers=2)
 
@@ -437,7 +437,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 @pytest.mark.parametrize("command", ["train --model alexnet-64 --allow-upscaling", "prepare"])
-def test_a_process_with_a_read_that_hangs_ends(photos, tmp_path, command):
+def test_a_process_with_a_hanging_read_can_exit(photos, tmp_path, command):
     name, *options = command.split()
     where = ["--data", photos, "--out", tmp_path / "new"]
     if name == "prepare":

@@ -47,7 +47,7 @@ def replace_array(values, root, part, name, array, kind):
     values["parts"][part][name].update(entry)
 
 
-def test_a_changed_value_is_noticed(refused):
+def test_a_changed_value_is_detected(refused):
     def nudge(values):
         values["statistics"]["colour_std"][0] += 1e-9
 
@@ -63,14 +63,14 @@ def test_a_changed_value_is_noticed(refused):
         (("size",), True, "size is True"),
         (("size",), 15, "packed"),
         (("class_ids",), ["cat", "cat"], "class_ids does not hold two or more different"),
-        (("class_ids",), ["cat"], "class_ids are not two or more"),
+        (("class_ids",), ["cat"], "class_ids does not hold two or more"),
         (("class_ids",), ["cat", 3], "class_ids has entries that are not names"),
         (("class_names",), ["cat"], "class_names and class_ids differ in length"),
         (("parts",), {}, "train is missing"),
         (("parts", "train", "images"), 11, "the shards of train hold 10 images, not 11"),
         (("parts", "val", "shards"), [], "the shards of val hold 0 images, not 4"),
         (("parts", "val", "shards"), [1], "an entry of shards is not an object"),
-        (("parts", "train", "shards", 0, "bytes"), 1 << 50, "bytes, and manifest.json says"),
+        (("parts", "train", "shards", 0, "bytes"), 1 << 50, "bytes, but manifest.json says"),
         (("parts", "train", "shards", 0, "file"), "missing.npy", "missing: copy the whole folder"),
         (("parts", "train", "labels"), None, "labels is missing"),
         (("parts", "train", "names", "width"), 3, "is not an array of |S3"),
@@ -108,7 +108,7 @@ def test_a_file_outside_the_folder_is_not_read(root, refused, tmp_path):
 
 @pytest.mark.parametrize("root", [False], ids=["pixels"], indirect=True)
 @pytest.mark.parametrize("places", [5, {"file": "../twin.npy", "bytes": 1}])
-def test_what_the_manifest_names_in_vain_is_not_read(root, tmp_path, places):
+def test_unknown_manifest_entries_are_not_read(root, tmp_path, places):
     (tmp_path / "twin.npy").write_bytes(b"x")
     path = root / "manifest.json"
     values = json.loads(path.read_text())
@@ -140,7 +140,7 @@ def test_a_shard_with_another_header_is_refused(root):
         open_data(root)
 
 
-def test_every_byte_of_every_file_counts(root):
+def test_a_change_in_any_byte_is_detected(root):
     assert verify(root) == []
     seen = []
     for path in sorted(root.iterdir()):
@@ -167,7 +167,7 @@ def test_a_jpeg_of_another_size_is_named(root):
         val.image(0, SIZE)
 
 
-def test_indices_out_of_range(root):
+def test_indices_out_of_range_are_refused(root):
     val = open_data(root).val
     for index in (-1, 4):
         with pytest.raises(IndexError):
@@ -175,7 +175,7 @@ def test_indices_out_of_range(root):
 
 
 @pytest.mark.parametrize("shape", [(1,), (12345, 256, 256, 3), (7, 2), (10**12, 1)])
-def test_headers_are_numpys_own(tmp_path, shape):
+def test_headers_are_written_by_numpy(tmp_path, shape):
     with (tmp_path / "a.npy").open("wb") as file:
         file.write(header("<i8", shape))
     with (tmp_path / "a.npy").open("rb") as file:

@@ -55,7 +55,7 @@ def source(request, tmp_path, photos):
 
 
 @pytest.mark.usefixtures("small_shards")
-def test_every_source_is_packed_as_it_is(source, tmp_path):
+def test_every_source_is_packed_unchanged(source, tmp_path):
     done = pack(source, tmp_path / "packed", workers=3)
     before, after = open_data(source), open_data(tmp_path / "packed")
     for part in ("train", "val"):
@@ -108,7 +108,7 @@ def test_shards_are_numpy_files(photos, tmp_path):
 
 
 @pytest.mark.usefixtures("small_shards")
-def test_jpeg_is_close_and_its_statistics_are_of_what_training_sees(tmp_path):
+def test_jpeg_is_close_and_its_statistics_describe_decoded_pixels(tmp_path):
     done = pack("shapes:60", tmp_path / "packed", jpeg=True)
     before, after = open_data("shapes:60").train, open_data(tmp_path / "packed").train
     assert after.mapped_size is None
@@ -123,7 +123,7 @@ def test_jpeg_is_close_and_its_statistics_are_of_what_training_sees(tmp_path):
     assert verify(tmp_path / "packed") == []
 
 
-def test_another_size_is_scaled_and_measured(photos, tmp_path):
+def test_another_size_is_resized_and_measured(photos, tmp_path):
     pack(photos, tmp_path / "packed")
     train = open_data(tmp_path / "packed").train
     assert train.image(0, 12).shape == (12, 12, 3)
@@ -151,7 +151,7 @@ def test_training_does_not_measure_again(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("small_shards")
-def test_what_cannot_be_used_is_left_out_and_listed(photos, photo, tmp_path):
+def test_unusable_files_are_left_out_and_listed(photos, photo, tmp_path):
     for name, wnid in (("cat", "n00000001"), ("dog", "n00000002")):
         for part in ("train", "val"):
             (photos / part / name).rename(photos / part / wnid)
@@ -185,14 +185,14 @@ def test_what_cannot_be_used_is_left_out_and_listed(photos, photo, tmp_path):
     measured = statistics.measure(train, SIZE)
     np.testing.assert_array_equal(train.statistics.mean, measured.mean)
 
-    with pytest.raises(InputError, match=r"2 of 16 images are unreadable .* share of 0\.1 that"):
+    with pytest.raises(InputError, match=r"2 of 16 images are unreadable .* fraction of 0\.1 that"):
         pack(photos, tmp_path / "strict", max_left_out=0.1)
     assert "3.JPEG" in (tmp_path / "strict" / "report.txt").read_text()
     allowed = pack(photos, tmp_path / "strict", max_left_out=0.2)  # as the sentence advises
     assert allowed.images == done.images
 
 
-def test_every_file_that_cannot_be_used_is_named_at_once(photos, tmp_path):
+def test_all_unusable_files_are_named_at_once(photos, tmp_path):
     for name in ("train/cat/1.JPEG", "train/dog/4.JPEG", "val/dog/0.JPEG"):
         (photos / name).write_bytes(b"")
     with pytest.raises(InputError, match="3 of 14 images are unreadable"):
@@ -203,7 +203,7 @@ def test_every_file_that_cannot_be_used_is_named_at_once(photos, tmp_path):
 
 
 @pytest.mark.usefixtures("small_shards")
-def test_an_error_of_the_drive_leaves_nothing_out(photos, tmp_path, monkeypatch):
+def test_a_drive_error_leaves_no_image_out(photos, tmp_path, monkeypatch):
     pack(photos, tmp_path / "whole")
     monkeypatch.setattr(retry, "PAUSES", (0.0, 0.0))
     load, failures = images.load_resized, {"0.JPEG": 2, "4.JPEG": 99}
@@ -234,7 +234,7 @@ def test_ignored_entries_of_archives_are_listed(tmp_path):
 
 @pytest.mark.usefixtures("small_shards")
 @pytest.mark.parametrize("jpeg", [False, True])
-def test_it_goes_on_after_any_failure(photos, tmp_path, monkeypatch, jpeg):
+def test_it_continues_after_any_failure(photos, tmp_path, monkeypatch, jpeg):
     """Fail at each image in turn, at each save and each rename; end with the same bytes."""
     pack(photos, tmp_path / "whole", jpeg=jpeg)
     whole = contents(tmp_path / "whole")
@@ -281,7 +281,7 @@ def whole(tmp_path_factory):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_killed_process_goes_on(tmp_path, number, whole):
+def test_a_killed_process_continues(tmp_path, number, whole):
     """For real, at moments of chance; several times until it is done."""
     target = tmp_path / "packed"
     script = (
@@ -319,7 +319,7 @@ def onto_a_full_disk(_, mode):
 
 
 @pytest.mark.usefixtures("small_shards")
-def test_a_full_disk_keeps_what_is_finished(photos, tmp_path, monkeypatch):
+def test_a_full_disk_keeps_finished_shards(photos, tmp_path, monkeypatch):
     pack(photos, tmp_path / "whole")
     write = packing.write_file
 
@@ -339,7 +339,7 @@ def test_a_full_disk_keeps_what_is_finished(photos, tmp_path, monkeypatch):
         assert contents(tmp_path / "packed") == contents(tmp_path / "whole")
 
 
-def test_what_cannot_be_prepared_is_said_in_a_sentence(photos, tmp_path):
+def test_unusable_requests_give_a_one_sentence_error(photos, tmp_path):
     def refused(sentence, source=photos, folder=tmp_path / "new", **options):
         with pytest.raises(InputError, match=sentence):
             pack(source, folder, **options)
@@ -387,7 +387,7 @@ def test_a_changed_source_is_not_mixed_in(photos, photo, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("locks", [True, False])
-def test_two_at_once_are_refused(photos, tmp_path, monkeypatch, locks):
+def test_two_processes_at_once_are_refused(photos, tmp_path, monkeypatch, locks):
     def refuse(descriptor, how):
         raise OSError(errno.ENOLCK, "No locks available")
 
@@ -401,7 +401,7 @@ def test_two_at_once_are_refused(photos, tmp_path, monkeypatch, locks):
         pack(photos, tmp_path / "packed")
 
 
-def test_the_manifest_counts(photos, tmp_path):
+def test_the_manifest_counts_images(photos, tmp_path):
     pack(photos, tmp_path / "packed")
     manifest = json.loads((tmp_path / "packed" / "manifest.json").read_text())
     assert manifest["parts"]["train"]["per_class"] == [5, 5]
@@ -410,7 +410,7 @@ def test_the_manifest_counts(photos, tmp_path):
     assert manifest["decoder"].startswith("Pillow ")
 
 
-def test_the_real_photographs(shared_data, tmp_path):
+def test_real_photographs_are_packed(shared_data, tmp_path):
     done = prepare(shared_data / "clothing", tmp_path / "packed", size=64, progress=False)
     assert done.images == {"train": 341, "val": 372}
     before, after = open_data(shared_data / "clothing").val, open_data(tmp_path / "packed").val
@@ -418,7 +418,7 @@ def test_the_real_photographs(shared_data, tmp_path):
         np.testing.assert_array_equal(before.image(i, 64), after.image(i, 64))
 
 
-def test_small_images_are_not_enlarged_without_a_word(photos, tmp_path, capsys):
+def test_enlarging_small_images_is_announced(photos, tmp_path, capsys):
     for size, word in ((60, ""), (61, "30 pixels wide: --size 30")):
         pack(photos, tmp_path / str(size), size=size, progress=True)
         said = capsys.readouterr().out
@@ -430,7 +430,7 @@ def test_small_images_are_not_enlarged_without_a_word(photos, tmp_path, capsys):
     "name",
     ["report.txt", "train-00000.npy", "val-notes.npy", "film.part", ".thesis.me-1.part"],
 )
-def test_no_file_of_another_program_is_touched(photos, tmp_path, name):
+def test_files_of_other_programs_are_not_touched(photos, tmp_path, name):
     (tmp_path / "packed").mkdir()
     mine = tmp_path / "packed" / name
     mine.write_bytes(b"a year's work")
@@ -453,7 +453,7 @@ def test_files_beside_an_unfinished_set_are_left_alone(photos, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("chained", [False, True])
-def test_a_packed_set_knows_what_it_was_made_from(photos, tmp_path, chained):
+def test_a_packed_set_records_its_source(photos, tmp_path, chained):
     pack(photos, tmp_path / "packed")
     if chained:
         pack(tmp_path / "packed", tmp_path / "again", size=16)

@@ -72,7 +72,7 @@ def test_names_that_do_not_fit_are_refused(folder):
         open_data(folder)
 
 
-def test_only_a_test_batch(folder):
+def test_a_test_batch_alone_is_refused(folder):
     for path in folder.glob("data_batch_*"):
         path.unlink()
     with pytest.raises(InputError, match=r"no data_batch_\*\.bin"):
@@ -87,7 +87,7 @@ def test_only_a_test_batch(folder):
         (8192, 4096, "has only zeros from byte 8,192 on"),
     ],
 )
-def test_a_hole_is_no_black_aeroplane(folder, start, length, sentence):
+def test_a_hole_of_zeros_is_not_read_as_black_aeroplanes(folder, start, length, sentence):
     path = folder / "data_batch_2.bin"
     content = bytearray(path.read_bytes())
     content[start : start + length] = bytes(length)
@@ -114,7 +114,7 @@ def test_cifar_100(tmp_path):
         open_data(tmp_path)
 
 
-def test_the_real_records(shared_data):
+def test_real_records_are_read(shared_data):
     splits = open_data(shared_data / "cifar-10-batches-bin")
     assert (len(splits.train), len(splits.val)) == (10_000, 5_000)
     assert np.bincount(splits.train.labels).tolist() == [1000] * 10

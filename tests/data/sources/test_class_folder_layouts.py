@@ -96,7 +96,7 @@ def test_a_flat_val_opens_where_its_labels_can_be_read(root, given):
     assert check_data(root, 16).endswith("no problems found")
 
 
-def test_numbers_may_follow_a_list_of_synsets(root):
+def test_class_numbers_may_follow_a_list_of_synsets(root):
     order = WNIDS[::-1]
     lines(root, "synsets.txt", order)
     lines(root, "val.txt", [f"{n} {order.index(WNIDS[k])}" for n, k in VAL])
@@ -106,7 +106,7 @@ def test_numbers_may_follow_a_list_of_synsets(root):
     assert "images of classes that have no training images: 2" in val.remarks.lines()[0]
 
 
-def test_what_an_index_names_and_is_not_there_is_a_problem(root):
+def test_missing_indexed_files_are_a_problem(root):
     ilsvrc.write_kit(root, counts=(3, 3, 5, 3))
     (root / "val" / VAL[0][0]).unlink()
     problems = check_data(root, 16).partition("problems:")[2]
@@ -114,7 +114,7 @@ def test_what_an_index_names_and_is_not_there_is_a_problem(root):
     assert "1 of the 6 images that ILSVRC2012_devkit_t12.tar.gz names are not in val/" in problems
 
 
-def test_labels_that_do_not_fit_are_a_sentence(root):
+def test_labels_that_do_not_fit_give_a_one_sentence_error(root):
     def refused(sentence):
         with pytest.raises(InputError, match=sentence):
             open_data(root)
@@ -125,7 +125,7 @@ def test_labels_that_do_not_fit_are_a_sentence(root):
     refused("numbers the classes as the development kit does: put the kit's meta.mat beside it")
     truth.unlink()
     lines(root, "val.txt", [f"{n} {k + 1}" for n, k in VAL])
-    refused(r"val\.txt numbers classes up to 4, and the training images have 4: put a synsets\.txt")
+    refused(r"val\.txt numbers classes up to 4, but the training images have 4: put a synsets\.txt")
     lines(root, "val.txt", [f"{n} {k}" for n, k in VAL[:-1]] + ["other.JPEG 3"])
     refused(r"00000006\.JPEG' has no label, because .*val\.txt does not name it")
     lines(root, "val.txt", [f"{n} n99999999" for n, _ in VAL])
@@ -155,7 +155,7 @@ def write_tiny(folder):
     return folder
 
 
-def test_tiny_imagenet(tmp_path):
+def test_tiny_imagenet_is_recognised(tmp_path):
     splits = open_data(write_tiny(tmp_path / "tiny-imagenet-200").parent)  # one level too high
     assert splits.train.name == "tiny-imagenet-200"
     assert splits.train.labels.tolist() == seen(splits.train) == np.repeat(range(4), 3).tolist()
@@ -179,7 +179,7 @@ def test_classes_may_be_called_like_a_part(tmp_path):
     assert splits.train.layout.startswith("class folders, about 10%")
 
 
-def test_a_flat_test_folder_is_left_out_with_a_word(tmp_path):
+def test_a_flat_test_folder_is_left_out_with_a_remark(tmp_path):
     fill(tmp_path / "train", ["a", "b"])
     fill(tmp_path, ["test"])
     splits = open_data(tmp_path)
@@ -192,7 +192,7 @@ def test_a_flat_test_folder_is_left_out_with_a_word(tmp_path):
 
 
 @pytest.mark.parametrize("inside", [["data"], ["photos", "data"], ["__MACOSX", "data"]])
-def test_a_folder_too_high_is_the_one_inside(tmp_path, inside):
+def test_a_parent_folder_stands_for_the_data_set_inside(tmp_path, inside):
     path = tmp_path / "x"
     if inside[0] == "__MACOSX":
         fill(path, ["__MACOSX"])
@@ -202,7 +202,7 @@ def test_a_folder_too_high_is_the_one_inside(tmp_path, inside):
     assert (splits.train.name, splits.train.class_ids) == ("data", ("a", "b"))
 
 
-def test_of_several_folders_the_data_set_is_named(tmp_path):
+def test_a_nested_data_set_is_named_in_the_error(tmp_path):
     fill(tmp_path / "x" / "dataset" / "train", ["a", "b"])
     fill(tmp_path / "x" / "annotations", ["notes"])
     with pytest.raises(InputError, match=r"x/dataset' looks like the data set rather than a class"):
@@ -212,7 +212,7 @@ def test_of_several_folders_the_data_set_is_named(tmp_path):
         open_data(tmp_path / "y")
 
 
-def test_eight_broken_files_are_not_the_whole_class(tmp_path):
+def test_eight_unreadable_files_do_not_condemn_a_class(tmp_path):
     fill(tmp_path, ["a", "b"])
     for number in range(9):
         (tmp_path / "a" / f"-{number}.png").write_bytes(b"")
@@ -221,7 +221,7 @@ def test_eight_broken_files_are_not_the_whole_class(tmp_path):
     assert "unreadable files, which training skips: 9" in check_data(tmp_path, 16)
 
 
-def test_a_dot_in_a_listed_name_is_no_suffix(tmp_path):
+def test_a_dot_in_a_listed_name_is_not_a_suffix(tmp_path):
     (tmp_path / "val.txt").write_text("img.1.png a\nimg.3.png b\n")
     found = labels.find([tmp_path], ("a", "b"))
     assert [found.of(f"img.{n}.png") for n in (1, 2, 3)] == ["a", None, "b"]
@@ -239,14 +239,14 @@ def flat(root, names, listed):
     (root / "val.txt").write_text(listed)
 
 
-def test_what_is_missing_by_the_list_is_counted_by_its_entries(tmp_path):
+def test_missing_files_are_counted_by_list_entries(tmp_path):
     flat(tmp_path, ["x.png", "x.jpg", "y.png"], "x a\ny a\nz b\n")
     assert every_line(open_data(tmp_path).remarks) == [
         "1 of the 3 images that val.txt names are not in val/"
     ]
 
 
-def test_an_image_that_a_list_gives_two_classes_is_refused(tmp_path):
+def test_an_image_with_two_listed_classes_is_refused(tmp_path):
     flat(tmp_path, ["x.png"], "a/x.png a\nb/x.png b\n")
     with pytest.raises(InputError, match=r"val.txt gives x.png two classes, a and b"):
         open_data(tmp_path)
@@ -263,7 +263,7 @@ class Unsearchable(tuple):
     index = __contains__
 
 
-def test_many_classes_are_not_searched_for_each_image(tmp_path):
+def test_lookup_time_does_not_grow_with_the_classes(tmp_path):
     flat(tmp_path, ["x.png", "y.png"], "x a\ny b\n")
     known = labels.find([tmp_path], Unsearchable("ab"))
     assert flat_folder(tmp_path / "val", known, Unsearchable("ab")).classes == ("a", "b")
@@ -276,7 +276,7 @@ def test_a_list_may_be_utf_16(tmp_path, name):
     assert labels.find([tmp_path], ("a", "b")).of("y.png") == "b"
 
 
-def test_a_class_number_of_thousands_of_digits_is_a_sentence(tmp_path):
+def test_a_huge_class_number_gives_a_one_sentence_error(tmp_path):
     flat(tmp_path, ["x.png"], "x.png " + "9" * 5000)
     with pytest.raises(InputError, match="classes that the training images do not have"):
         open_data(tmp_path)

@@ -33,7 +33,7 @@ def test_train_and_val(photos):
     assert splits.train.image(9, 16).shape == (16, 16, 3)
 
 
-def test_training_and_validation_are_names_too(photos):
+def test_folders_may_be_called_training_and_validation(photos):
     (photos / "train").rename(photos / "Training")
     (photos / "val").rename(photos / "validation")
     splits = open_data(photos)
@@ -94,7 +94,7 @@ def held_out(names, fraction=0.1, seed=0):
 
 
 @pytest.mark.parametrize("count", [3, 14, 15, 96, 500])  # of 15, a tenth is rounded up
-def test_one_more_image_or_less_moves_at_most_one_other(count):
+def test_adding_or_removing_an_image_moves_at_most_one_other(count):
     names = [f"{i:04}.jpg" for i in range(count)]
 
     def drawn(names, seed=0):
@@ -114,7 +114,7 @@ def test_one_more_image_or_less_moves_at_most_one_other(count):
         assert len((before ^ after) - {f"({k}).jpg"}) <= 1
 
 
-def test_a_class_does_not_change_what_is_held_out_of_another():
+def test_a_class_does_not_change_the_split_of_another():
     labels = np.array([1, 0, 2, 1, 0, 2, 1, 1, 0, 1] * 9)
     names = [f"{i}.jpg" for i in range(90)]
     together = hold_out(names, labels, 0.2, 5)
@@ -125,12 +125,12 @@ def test_a_class_does_not_change_what_is_held_out_of_another():
         assert alone.sum() == round(0.2 * own.sum())
 
 
-def test_no_share_holds_out_nothing():
+def test_a_zero_fraction_holds_out_nothing():
     assert held_out(["a", "b", "c"], fraction=0) == set()
 
 
 @pytest.mark.parametrize("fraction", [1, -0.5])
-def test_a_share_must_be_one(photos, fraction):
+def test_an_invalid_fraction_is_refused(photos, fraction):
     with pytest.raises(InputError, match="val_fraction"):
         open_data(photos / "train", val_fraction=fraction)
 
@@ -145,7 +145,7 @@ def test_a_subset_keeps_order_and_classes(photos):
     assert some.class_ids == train.class_ids
 
 
-def test_hidden_and_other_files_do_not_count(photos, photo):
+def test_hidden_and_other_files_are_ignored(photos, photo):
     photo(photos / "train" / ".ipynb_checkpoints" / "0.jpg")
     photo(photos / "train" / "cat" / ".hidden.jpg")
     photo(photos / "train" / "cat" / "upper.JpG")
@@ -154,7 +154,7 @@ def test_hidden_and_other_files_do_not_count(photos, photo):
     assert len(open_data(photos).train) == 11
 
 
-def test_readable_names(photos):
+def test_class_names_are_readable(photos):
     for part in ("train", "val"):
         (photos / part / "cat").rename(photos / part / "n02012849")
         (photos / part / "dog").rename(photos / part / "n03126707")
@@ -168,7 +168,7 @@ def test_readable_names(photos):
     assert train.class_names == ("crane", "English springer", "crane, lifting device")
 
 
-def test_evaluation_data_takes_the_classes_it_is_given(photos):
+def test_evaluation_data_uses_the_given_classes(photos):
     train = open_data(photos).train
     shutil.rmtree(photos / "val" / "cat")
     val = of_part(class_folders(photos / "val"), like=train)
@@ -176,7 +176,7 @@ def test_evaluation_data_takes_the_classes_it_is_given(photos):
     assert val.class_ids == ("cat", "dog")
 
 
-def test_what_cannot_be_used_is_said_in_a_sentence(photos, photo, tmp_path):
+def test_unusable_folders_give_a_one_sentence_error(photos, photo, tmp_path):
     def refused(path, sentence):
         with pytest.raises(InputError, match=sentence):
             open_data(path)
@@ -202,7 +202,7 @@ def test_what_cannot_be_used_is_said_in_a_sentence(photos, photo, tmp_path):
     refused(photos, "has a folder val/ but no train/")
 
 
-def test_the_real_photographs(shared_data):
+def test_real_photographs_are_read(shared_data):
     splits = open_data(shared_data / "imagenette")
     assert (len(splits.train), len(splits.val)) == (9469, 3925)
     assert splits.train.class_ids[0] == "n01440764"
@@ -224,7 +224,7 @@ class Counted(np.ndarray):
         return getattr(ufunc, method)(*plain, **options)
 
 
-def test_all_classes_are_held_out_of_in_a_few_passes():
+def test_splitting_many_classes_takes_few_passes():
     names, labels = [f"{i}.jpg" for i in range(600)], np.repeat(np.arange(200), 3).view(Counted)
     assert hold_out(names, labels, 0.1, 0).sum() == 200
     assert Counted.passes < 20
@@ -234,7 +234,7 @@ COMPOSED = "\u00e9t\u00e9"
 DECOMPOSED = normalize("NFD", COMPOSED)  # as macOS writes it, and sorts it before "f"
 
 
-def test_names_as_macos_writes_them_are_the_same(tmp_path, photos):
+def test_macos_names_are_equal_to_composed_ones(tmp_path, photos):
     """In train/, in val/, and in a copy of the whole: same classes, images, order and split."""
     for part, name in (("train", DECOMPOSED), ("val", COMPOSED)):
         (photos / part / "cat").rename(photos / part / name)
@@ -255,7 +255,7 @@ def test_names_as_macos_writes_them_are_the_same(tmp_path, photos):
     )
 
 
-def test_a_class_in_both_forms_and_an_empty_one_are_refused(photos):
+def test_a_class_in_both_unicode_forms_and_an_empty_class_are_refused(photos):
     (photos / "train" / "cat").rename(photos / "train" / DECOMPOSED)
     (photos / "train" / COMPOSED).mkdir()
     with pytest.raises(InputError, match=r"two folders called .* move the images of one"):
@@ -266,7 +266,7 @@ def test_a_class_in_both_forms_and_an_empty_one_are_refused(photos):
         open_data(photos / "train")
 
 
-def test_files_with_the_same_name_in_both_forms_stay_two(photos):
+def test_files_in_both_unicode_forms_stay_separate(photos):
     folder = photos / "train" / "cat"
     for name in (COMPOSED, DECOMPOSED):
         shutil.copy(folder / "0.JPEG", folder / f"{name}.JPEG")

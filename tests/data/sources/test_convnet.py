@@ -116,7 +116,7 @@ def test_cifar_100(tmp_path, dump):
 
 
 @pytest.mark.parametrize("columns", [True, False])
-def test_a_hole_is_refused(tmp_path, columns):
+def test_a_hole_of_zeros_is_refused(tmp_path, columns):
     write(tmp_path / "b", [1, 2])
     values = batch(7, 2, columns=columns)
     (values["data"].T if columns else values["data"])[3:5] = 0
@@ -163,7 +163,7 @@ def stacked(module: str, name: str, *arguments: bytes) -> bytes:
         (b"\x80\x02", "."),
     ],
 )
-def test_nothing_in_a_pickle_is_run(tmp_path, monkeypatch, content, reason):
+def test_no_code_in_a_pickle_is_run(tmp_path, monkeypatch, content, reason):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data_batch_1").write_bytes(content)
     with pytest.raises(InputError, match=rf"data_batch_1' is not a plain pickle .*({reason})"):
@@ -171,7 +171,7 @@ def test_nothing_in_a_pickle_is_run(tmp_path, monkeypatch, content, reason):
     assert not (tmp_path / "made").exists()
 
 
-def test_other_values_are_refused_in_a_sentence(tmp_path):
+def test_other_values_give_a_one_sentence_error(tmp_path):
     def refused(sentence, value=None, **changes):
         value = batch(7, **changes) if value is None else value
         (tmp_path / "data_batch_1").write_bytes(pickle.dumps(value, 2))
@@ -200,7 +200,7 @@ def test_other_values_are_refused_in_a_sentence(tmp_path):
 @pytest.mark.filterwarnings("ignore:invalid escape sequence")
 @pytest.mark.parametrize("count", [300, pytest.param(20_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("dump", DUMPS.values(), ids=DUMPS)
-def test_mutated_pickles(tmp_path, dump, count):
+def test_mutated_pickles_load_or_raise_input_error(tmp_path, dump, count):
     whole = dump(batch(7))
     rng = np.random.default_rng(0)
     path, read = tmp_path / "data_batch_1", 0

@@ -25,13 +25,13 @@ def test_images_differ_by_index_split_and_seed():
     assert len({image.tobytes() for image in images}) == len(images)
 
 
-def test_sizes_show_the_same_scene():
+def test_all_sizes_show_the_same_scene():
     small = Drawings(12).image(5, 32).astype(float)
     large = Drawings(12).image(5, 128).astype(float).reshape(32, 4, 32, 4, 3).mean(axis=(1, 3))
     assert np.abs(small - large).mean() < 12
 
 
-def test_classes_are_even_and_in_step_with_their_names():
+def test_classes_are_balanced_and_match_their_names():
     splits = open_drawings(240, seed=3)
     for data, each in ((splits.train, 20), (splits.val, 5)):
         assert np.bincount(data.labels).tolist() == [each] * 12
@@ -55,7 +55,7 @@ def histograms(data: Drawings, bins: int = 6) -> np.ndarray:
     return np.c_[np.array(rows), np.ones(len(rows))]
 
 
-def test_colour_tells_the_colour_and_nothing_else():
+def test_colour_predicts_only_the_colour():
     """A linear classifier on colour histograms finds red or blue, and then has to guess."""
     train, val = Drawings(600), Drawings(1200, part=1)
     x, y = histograms(train), np.eye(12)[train.labels]

@@ -29,7 +29,7 @@ def root(tmp_path):
 
 
 @pytest.mark.parametrize("format", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT])
-def test_labels_are_positions_of_sorted_wnids(tmp_path, format):
+def test_labels_are_indices_of_sorted_wnids(tmp_path, format):
     root = ilsvrc.write_archives(tmp_path / "imagenet", format=format)
     splits = open_data(root)
     assert splits.train.class_ids == splits.val.class_ids == ilsvrc.WNIDS
@@ -63,7 +63,7 @@ def test_the_kit_may_be_unpacked(root):
     assert seen(open_data(root).val) == [2, 1, 1, 3, 0, 0]
 
 
-def test_without_validation_a_part_is_held_out(root):
+def test_without_validation_images_are_held_out(root):
     (root / "ILSVRC2012_img_val.tar").unlink()
     (root / "ILSVRC2012_devkit_t12.tar.gz").unlink()
     splits = open_data(root, val_fraction=0.4)
@@ -74,14 +74,14 @@ def test_without_validation_a_part_is_held_out(root):
     assert len(open_for_evaluation(root)) == 12
 
 
-def test_some_classes_only(tmp_path):
+def test_a_subset_of_classes(tmp_path):
     root = ilsvrc.write_archives(tmp_path, wnids=ilsvrc.WNIDS[:2])
     splits = open_data(root)
     assert splits.val.labels.tolist() == seen(splits.val) == [1, 1, 0, 0]
     assert "4 of 6 validation images" in splits.val.layout
 
 
-def test_validation_alone_judges_a_network(root):
+def test_the_validation_archive_alone_suffices_for_evaluation(root):
     (root / "ILSVRC2012_img_train.tar").unlink()
     val = open_for_evaluation(root)
     assert val.class_ids == ilsvrc.WNIDS
@@ -90,7 +90,7 @@ def test_validation_alone_judges_a_network(root):
         open_data(root)
 
 
-def test_what_is_no_file_is_left_alone(root, tmp_path):
+def test_entries_that_are_not_files_are_skipped(root, tmp_path):
     """Links, devices and names that lead out of the archive are never followed."""
     secret = tmp_path / "secret.JPEG"
     secret.write_bytes(ilsvrc.jpeg(3))
@@ -129,7 +129,7 @@ def test_what_is_no_file_is_left_alone(root, tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_hole_in_an_archive_and_archives_that_were_joined_are_refused(root):
+def test_archives_with_holes_or_joined_archives_are_refused(root):
     """Both end a tar early by its own rules, and the classes behind would be gone."""
     train = root / "ILSVRC2012_img_train.tar"
     whole, inner = train.read_bytes(), ilsvrc.class_tars()
@@ -148,7 +148,7 @@ def test_a_hole_in_an_archive_and_archives_that_were_joined_are_refused(root):
             open_data(root)
 
 
-def test_the_kit_knows_how_many_images_there_are(root):
+def test_missing_images_are_reported_from_the_kit(root):
     ilsvrc.write_kit(root, counts=(3, 4, 3, 3))
     train = open_data(root).train
     [sentence] = train.remarks.problems()
@@ -167,7 +167,7 @@ def test_the_kit_knows_how_many_images_there_are(root):
 
 
 @pytest.mark.parametrize("prefix", ["._", "__MACOSX/", "@eaDir/"])
-def test_notes_of_a_system_are_no_images(root, prefix):
+def test_operating_system_files_are_not_images(root, prefix):
     inner = ilsvrc.class_tars()
     inner["n02012849.tar"] = ilsvrc.tar_bytes(
         {f"{prefix}n02012849_1.JPEG": b"\0\x05\x16\x07", "n02012849_1.JPEG": ilsvrc.jpeg(1)}
@@ -195,7 +195,7 @@ def test_long_names(root):
         assert f"n02012849.tar:{long}.JPEG" in open_data(root).train.names
 
 
-def test_what_cannot_be_used_is_said_in_a_sentence(root):
+def test_unusable_archives_give_a_one_sentence_error(root):
     def refused(sentence):
         with pytest.raises(InputError, match=sentence):
             open_data(root)
@@ -261,7 +261,7 @@ def test_the_real_kit_maps_to_sorted_wnids(shared_data):
         assert kit.wnids[row["ILSVRC2012_ID"]] == row["WNID"]
 
 
-def test_the_real_validation_photographs_have_their_own_labels(shared_data):
+def test_real_validation_photographs_have_their_labels(shared_data):
     """Photographs that kept their validation number lie in the folder of the class it maps to."""
     kit = ilsvrc_devkit.read(shared_data / "ilsvrc2012_devkit")
     found = list((shared_data / "imagenette").glob("*/*/ILSVRC2012_val_*.JPEG"))
@@ -270,7 +270,7 @@ def test_the_real_validation_photographs_have_their_own_labels(shared_data):
         assert kit.wnid_of(int(path.stem.rpartition("_")[2])) == path.parent.name
 
 
-def test_a_size_that_is_no_number_for_python_is_a_sentence():
+def test_an_invalid_size_gives_a_one_sentence_error():
     """A pax size may have any number of digits, and Python's int has a limit."""
     note = b"size=" + b"9" * 5000 + b"\n"
     note = str(len(note) + 5).encode() + b" " + note

@@ -18,7 +18,7 @@ def root(tmp_path):
     return ilsvrc.write_kaggle(tmp_path / "imagenet")
 
 
-def test_labels_are_positions_of_sorted_wnids(root):
+def test_labels_are_indices_of_sorted_wnids(root):
     splits = open_data(root)
     assert splits.train.class_ids == splits.val.class_ids == ilsvrc.WNIDS
     assert splits.train.class_names == NAMES
@@ -31,7 +31,7 @@ def test_labels_are_positions_of_sorted_wnids(root):
     assert len(open_for_evaluation(root)) == 6
 
 
-def test_without_validation_a_part_is_held_out(root):
+def test_without_validation_images_are_held_out(root):
     shutil.rmtree(root / "ILSVRC" / "Data" / "CLS-LOC" / "val")
     splits = open_data(root, val_fraction=0.4)
     assert len(splits.train) + len(splits.val) == 12
@@ -50,13 +50,13 @@ def test_images_of_other_classes_are_left_out_and_named(root):
 
 
 @pytest.mark.parametrize("level", ["ILSVRC", "ILSVRC/Data", "ILSVRC/Data/CLS-LOC"])
-def test_any_folder_of_the_tree_may_be_named(root, level):
+def test_any_folder_of_the_tree_can_be_given(root, level):
     splits = open_data(root / level)
     assert splits.val.labels.tolist() == seen(splits.val) == [2, 1, 1, 3, 0, 0]
     assert splits.train.class_names == NAMES
 
 
-def test_what_cannot_be_used_is_said_in_a_sentence(root):
+def test_an_unusable_tree_gives_a_one_sentence_error(root):
     def refused(sentence):
         with pytest.raises(InputError, match=sentence):
             open_data(root)

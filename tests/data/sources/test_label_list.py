@@ -78,7 +78,7 @@ def written(lines=LINES, delimiter=","):
         "stems",
     ],
 )
-def test_a_table_in_the_forms_that_people_have(images, text):
+def test_a_table_in_any_common_form(images, text):
     assert opened(table(images, text)) == ALL
 
 
@@ -107,12 +107,12 @@ def test_a_table_away_from_its_images(images, tmp_path):
     assert train.image_name(0) == "cats/a 1.png"  # the same wherever the folder lies
 
 
-def test_numbers_are_in_the_order_of_numbers(images):
+def test_numeric_labels_are_sorted_as_numbers(images):
     lines = [(file, label) for (file, _), label in zip(LINES, ("10", "2", "2", "10"), strict=True)]
     assert open_data(table(images, written(lines)), val_fraction=0).train.class_ids == ("2", "10")
 
 
-def test_what_is_left_out_is_named_and_counted(images):
+def test_left_out_files_are_named_and_counted(images):
     (images / "cats" / "c.heic").write_bytes(b"x")
     (images / "notes.txt").write_text("x")
     more = [*LINES, LINES[0], ("gone.png", "cat"), ("x/a 1.png", "dog"), ("e.png", "")]
@@ -122,20 +122,20 @@ def test_what_is_left_out_is_named_and_counted(images):
     assert "files in the list that do not exist (check their names): 2 (gone.png, cats)" in said
     assert "names that several folders have (add the folder to the name): 1 (x/a 1.png)" in said
     assert "without a label in the list: 1 (e.png)" in said
-    assert "names twice: 1 (cats/a 1.png)" in said
+    assert "in the list twice: 1 (cats/a 1.png)" in said
     assert "HEIC files, not supported (convert them to JPEG): 1 (cats/c.heic)" in said
     assert ".txt files, not images: 1 (notes.txt)" in said
     assert len(problems(check_data(path))) >= 3
 
 
-def test_images_that_the_list_does_not_name(images):
+def test_unlisted_images_are_reported(images):
     path = table(images, written([LINES[0], LINES[3], ("e.png", "cat")]))
     said = open_data(path).train.remarks.lines()
     assert "left out: images that are not in the list: 2 (cats/b.png, dogs/a 1.png)" in said
     assert not any("labels.csv" in line for line in said)
 
 
-def test_a_column_says_what_is_for_validation(images):
+def test_a_column_gives_the_split(images):
     rows = zip(LINES, ("train", "VAL", "Training", "test"), strict=True)
     lines = "".join(f"{file},{label},{part}\n" for (file, label), part in rows)
     path = table(images, f"file,label,split\n{lines}e.png,bird,val\n")
@@ -166,12 +166,12 @@ def test_a_column_says_what_is_for_validation(images):
         ("file,label,split\ne.png,cat,1\n", "has no image for training"),
     ],
 )
-def test_a_table_that_makes_no_sense_is_one_sentence(images, text, sentence):
+def test_an_unusable_table_gives_a_one_sentence_error(images, text, sentence):
     with pytest.raises(InputError, match=sentence):
         open_data(table(images, text))
 
 
-def test_other_files_are_refused_as_before(images):
+def test_other_files_are_refused(images):
     with pytest.raises(InputError, match=r"or a list of labels such as labels\.csv"):
         open_data(images / "e.png")
     table(images, "x")
@@ -179,7 +179,7 @@ def test_other_files_are_refused_as_before(images):
         open_data(images / "label.csv")
 
 
-def test_it_trains_and_is_evaluated_on_what_was_held_out(images, tmp_path, monkeypatch):
+def test_a_network_trains_and_is_evaluated_on_held_out_images(images, tmp_path, monkeypatch):
     from helpers.tiny import register_tiny
 
     import minialex
@@ -195,7 +195,7 @@ def test_it_trains_and_is_evaluated_on_what_was_held_out(images, tmp_path, monke
 
 
 @pytest.mark.parametrize(("listed", "disk"), [("NFC", "NFD"), ("NFD", "NFC"), ("NFD", "NFD")])
-def test_names_as_macos_writes_them_are_found_and_are_the_same_labels(images, listed, disk):
+def test_macos_names_are_found_and_give_the_same_labels(images, listed, disk):
     """In the list and on the disk, with the folder and without; one label in both forms."""
     (images / "cats").rename(images / normalize(disk, "ch\u00e2ts"))
     (images / "dogs" / "d.png").rename(images / "dogs" / normalize(disk, "d\u00e9.png"))
@@ -206,7 +206,7 @@ def test_names_as_macos_writes_them_are_found_and_are_the_same_labels(images, li
     assert found == {10: "\u00e9", 20: "\u00e9", 30: "dog", 40: "dog", 50: "\u00e9"}
 
 
-def test_packed_its_images_are_named_from_the_table_on(images, tmp_path):
+def test_a_packed_list_names_images_relative_to_the_table(images, tmp_path):
     path = table(images, written() + "e.png,dog\n")
     prepare(path, tmp_path / "packed", size=8, val_fraction=0.3, progress=False)
     packed = open_data(tmp_path / "packed")

@@ -5,7 +5,7 @@ import pytest
 from minialex.data.sources.names import read_names, short_names, wordnet_words
 
 
-def test_every_class_of_ilsvrc_has_its_words():
+def test_every_ilsvrc_class_has_a_name():
     words = wordnet_words()
     assert len(words) == 1000
     assert list(words) == sorted(words)
@@ -23,7 +23,7 @@ def test_every_class_of_ilsvrc_has_its_words():
         ((), ()),
     ],
 )
-def test_words_where_all_classes_are_synsets(tmp_path, class_ids, names):
+def test_names_are_used_if_all_classes_are_synsets(tmp_path, class_ids, names):
     assert read_names(tmp_path, class_ids) == names
 
 

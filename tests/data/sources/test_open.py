@@ -14,12 +14,12 @@ def test_the_built_in_images_are_the_default():
 
 
 @pytest.mark.parametrize("data", ["shapes:", "shapes:many", "shapes:-5"])
-def test_a_number_of_shapes_must_be_one(data):
+def test_the_number_of_shapes_must_be_valid(data):
     with pytest.raises(InputError, match="'shapes:N'"):
         open_data(data)
 
 
-def test_a_folder_may_be_called_shapes(photos, monkeypatch):
+def test_a_folder_called_shapes_is_ambiguous(photos, monkeypatch):
     monkeypatch.chdir(photos.parent)
     photos.rename(photos.parent / "shapes")
     assert len(open_data("./shapes").train) == 10
@@ -37,12 +37,12 @@ def test_a_typo_gets_the_nearest_name(photos, typo, meant):
     assert f"did you mean {str(photos.parent / meant)!r}?" in message
 
 
-def test_nothing_near():
+def test_a_path_without_a_near_name():
     with pytest.raises(FileNotFoundError, match="check the path"):
         open_data("/qqqqqqq/zzzz")
 
 
-def test_one_meaning_a_word(tmp_path, photos, monkeypatch):
+def test_a_name_has_one_meaning(tmp_path, photos, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert len(open_data("shapes").train) == 2400
     (tmp_path / "shapes").symlink_to(photos)
@@ -55,13 +55,13 @@ def test_one_meaning_a_word(tmp_path, photos, monkeypatch):
         open_data("")
 
 
-def test_a_file_is_no_folder(tmp_path):
+def test_a_file_is_refused_as_a_folder(tmp_path):
     (tmp_path / "data.tar").write_bytes(b"")
     with pytest.raises(InputError, match="is a file: give a folder"):
         open_data(tmp_path / "data.tar")
 
 
-def test_evaluation_takes_the_validation_part_or_everything(photos):
+def test_evaluation_uses_the_validation_part_or_all_images(photos):
     part = open_for_evaluation(photos)
     assert (len(part), part.class_ids) == (4, ("cat", "dog"))
     assert part.describe(0) == str(photos / "val" / "cat" / "0.JPEG")

@@ -58,7 +58,7 @@ LEFT_OUT = {
 
 @pytest.mark.skipif(os.name != "posix", reason="no pipes here")
 @pytest.mark.parametrize("what", LEFT_OUT)
-def test_pictures_that_are_missed_are_named_by_every_command(folder, tmp_path, capsys, what):
+def test_every_command_reports_missed_images(folder, tmp_path, capsys, what):
     LEFT_OUT[what](folder / "a")
     line = f"left out: {what}"
     splits = open_data(folder)
@@ -73,7 +73,7 @@ def test_pictures_that_are_missed_are_named_by_every_command(folder, tmp_path, c
     assert line.rpartition(" (")[0] in (tmp_path / "packed" / "report.txt").read_text()
 
 
-def test_what_is_no_picture_is_counted_and_no_problem(folder):
+def test_non_images_are_counted_without_being_a_problem(folder):
     for name in ("notes.txt", "more.txt", "README"):
         write(folder / "b" / name)
     write(folder / "loose.jpg")
@@ -88,7 +88,7 @@ def test_what_is_no_picture_is_counted_and_no_problem(folder):
 
 
 @pytest.mark.parametrize("name", ["@eaDir", "__MACOSX", ".ipynb_checkpoints", "$RECYCLE.BIN"])
-def test_folders_of_a_system_are_no_classes(folder, photo, name):
+def test_system_folders_are_not_classes(folder, photo, name):
     photo(folder / name / "0.jpg")
     photo(folder / "a" / name / "0.jpg")
     write(folder / "a" / "._1.jpg", b"\0\x05\x16\x07")
@@ -99,7 +99,7 @@ def test_folders_of_a_system_are_no_classes(folder, photo, name):
     assert (len(splits.train) + len(splits.val), every_line(splits.remarks)) == (6, [])
 
 
-def test_images_without_their_suffix_are_read(folder, photo):
+def test_images_without_a_suffix_are_read(folder, photo):
     photo(folder / "a" / "scan", 9)
     photo(folder / "b" / "image.jpg_large", 8)
     splits = open_data(folder)
@@ -107,7 +107,7 @@ def test_images_without_their_suffix_are_read(folder, photo):
 
 
 @pytest.mark.parametrize("jpeg", [False, True])
-def test_a_packed_set_and_a_run_inside_their_source_are_no_classes(folder, jpeg):
+def test_a_packed_set_and_a_run_folder_are_not_classes(folder, jpeg):
     first = prepare(folder, folder / "packed", size=16, jpeg=jpeg, progress=False)
     run = folder / "run"
     write(run / "config.json")
@@ -127,7 +127,7 @@ def test_a_packed_set_and_a_run_inside_their_source_are_no_classes(folder, jpeg)
     assert open_data(folder).train.class_ids == ("a", "b")
 
 
-def test_a_prepare_that_was_killed_early_leaves_no_class_behind(folder, monkeypatch):
+def test_an_early_killed_prepare_leaves_no_class(folder, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(packing, "write_file", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -155,7 +155,7 @@ def test_a_class_whose_folder_cannot_be_opened_is_named(folder, monkeypatch):
 
 @pytest.mark.skipif(os.name != "posix", reason="no links here")
 @pytest.mark.parametrize("where", ["c", "../set/val"])
-def test_a_class_or_a_part_that_was_not_fetched_is_named(folder, where):
+def test_classes_and_parts_that_were_not_fetched_are_named(folder, where):
     root = folder
     if where != "c":
         root = folder.parent / "set"
@@ -167,7 +167,7 @@ def test_a_class_or_a_part_that_was_not_fetched_is_named(folder, where):
     assert f"links to files that were not fetched (run `git annex get`): 1 ({name})" in report
 
 
-def test_a_tree_deeper_than_recursion_goes(folder):
+def test_a_tree_deeper_than_the_recursion_limit(folder):
     deepest = folder.joinpath("a", *"d" * 150)
     deepest.mkdir(parents=True)
     shutil.copy(folder / "b" / "1.jpg", deepest)
@@ -185,7 +185,7 @@ def test_a_tree_deeper_than_recursion_goes(folder):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="no links here")
-def test_folders_that_hold_themselves_end(folder):
+def test_link_loops_end(folder):
     link(folder / "a" / "again", "..")
     remarks = Remarks()
     assert len(list(walk.below(folder, remarks))) == 6
@@ -193,7 +193,7 @@ def test_folders_that_hold_themselves_end(folder):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="no links here")
-def test_a_folder_with_two_ways_to_it_is_read_once_and_no_loop(folder):
+def test_a_folder_with_two_links_is_read_once(folder):
     os.symlink(folder / "b", folder / "a" / "other")
     remarks = Remarks()
     found = [name.rpartition("/")[2] for name in walk.below(folder, remarks)]
@@ -203,7 +203,7 @@ def test_a_folder_with_two_ways_to_it_is_read_once_and_no_loop(folder):
     assert remarks.problems() == []
 
 
-def test_remarks_of_a_complete_set_cannot_be_added_to(folder):
+def test_remarks_of_a_complete_set_are_read_only(folder):
     shared = ImageFolder(folder, "set", "", ("a",), ("a",), (), np.zeros(0, np.int64)).remarks
     with pytest.raises(TypeError, match="are shared"):
         shared.lack("an image")
