@@ -18,7 +18,7 @@ _SMALL = 1 << 16  # gradients of fewer numbers are summed on one device
 class ShardedActivation:
     """An activation over the devices, split along `axis` into `ranges` (None: replicated).
 
-    A device without any of it has None.
+    A device without a part has None.
     """
 
     parts: tuple[Any, ...]
@@ -46,7 +46,7 @@ def gather(
 def receive_all(
     backends: Sequence[Backend], x: ShardedActivation, to: int
 ) -> list[tuple[Any, Any]]:
-    """(copy, event) on device `to` of every part of x there is."""
+    """(copy, event) on device `to` of every existing part of x."""
     return [
         backends[to].receive(part, backends[sender]) if sender != to else (part, None)
         for sender, part in enumerate(x.parts)
@@ -109,7 +109,9 @@ class AllReduce:
         flat: list[Any] = []
         for b, stream, g in zip(self.backends, self.streams, gradients, strict=True):
             event = b.record()
-            stream.wait(event)  # the gradient is there, and what the stream used before is free
+            stream.wait(
+                event
+            )  # the gradient has arrived, and the memory that the stream used before is free
             with stream.device_context():
                 flat.append(None if g is None else stream.xp.reshape(g, (size,)))
         contributions: list[list[Any]] = [[] for _ in self.streams]
@@ -140,7 +142,7 @@ class AllReduce:
             b.wait(stream.record())
 
     def used(self, device: int, arrays: Sequence[Any]) -> None:
-        """All that a device was given to do with the sums so far must end before they go."""
+        """Wait until all work on the sums so far has ended, before they are freed."""
         event = self.backends[device].record()
         for x in arrays:
             self.streams[device].record_stream(x, event)

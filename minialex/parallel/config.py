@@ -36,7 +36,7 @@ class _Numbers(ListOf):
         if isinstance(found, int | float):
             return self.of.check(name, found)
         if not (numbers := super().check(name, value)):
-            raise InputError("no device was named: name at least one, such as devices=[0]")
+            raise InputError("no device was given: give at least one, such as devices=[0]")
         return numbers
 
 
@@ -57,7 +57,7 @@ class DeviceConfig:
     )
     devices: int | Sequence[int] | None = option(
         None,
-        "device numbers, e.g. 0,1; several train together, and one may be named twice",
+        "device numbers, e.g. 0,1; several train together, and one may be given twice",
         group=_GROUP,
         type=_Numbers(integer(0)),
         metavar="N,N",
@@ -65,8 +65,9 @@ class DeviceConfig:
     )
     parallel: str | None = option(
         None,
-        "how several devices share the work: towers (the paper's), data, or hybrid (dense layers "
-        "divided, convolutions by images); default: towers where the network has as many, or data",
+        "how to split the work over devices: towers (as in the paper), data, or hybrid "
+        "(convolutions by images, dense layers by units); default: towers if the network has as "
+        "many, else data",
         group=_GROUP,
         metavar="HOW",
         free_on_resume=True,
@@ -93,7 +94,7 @@ class DeviceConfig:
         if self.parallel is None:
             return
         if self.parallel not in SCHEMES:
-            raise unknown("way to run in parallel", self.parallel, SCHEMES)
+            raise unknown("parallel scheme", self.parallel, SCHEMES)
         if not isinstance(self.devices, tuple) or len(self.devices) < 2:
             raise InputError(
                 f"parallel={self.parallel!r} needs several devices: give them, such as "
@@ -124,8 +125,8 @@ class DeviceConfig:
             if b.device is None and number is not None and number >= len(numbers):
                 names = ",".join(map(str, range(len(numbers))))
                 raise InputError(
-                    f'backend "{b.name}" has no device {number}: its devices are all the CPU and '
-                    f"numbered from 0, so name {names}"
+                    f'backend "{b.name}" has no device {number}: its devices are all the CPU, '
+                    f"numbered from 0, so use {names}"
                 )
         if len(opened) == 1:
             return SingleDevice(network, opened[0])

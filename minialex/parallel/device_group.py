@@ -33,7 +33,7 @@ class ShardedParameter:
 
 
 class DeviceGroup(Devices):
-    """`network` over `backends` as `scheme` says (see `partition`)."""
+    """`network` over `backends`, split by `scheme` (see `partition`)."""
 
     def __init__(self, network: Network, backends: Sequence[Backend], scheme: str | None = None):
         self.plan: Plan = plans.make(network, len(backends), scheme)
@@ -100,7 +100,7 @@ class DeviceGroup(Devices):
         return all(b.all_finite(*own) for b, own in zip(self.backends, listed, strict=True) if own)
 
     def sum_of_squares(self, x: ShardedParameter) -> float:
-        # a parameter that every device holds counts once
+        # a replicated parameter counts once
         holders = len(self.backends) if x.layer in self.plan.partitions else 1
         return sum(
             b.sum_of_squares(array)
@@ -111,7 +111,7 @@ class DeviceGroup(Devices):
     def updates(
         self, function: Callable[[Backend, Sequence[tuple]], list[tuple]], updates: Sequence[tuple]
     ) -> list[tuple]:
-        # of each update, by device: {array's name: new arrays}
+        # for each update, by device: {array's name: new arrays}
         new: list[list[dict[str, tuple]]] = [[{} for _ in self.backends] for _ in updates]
         before_gradient = 0
         for d, b in enumerate(self.backends):
@@ -226,7 +226,7 @@ class DeviceGroup(Devices):
         loss: Loss,
         dloss: float,
     ) -> tuple[list[tuple[Backend, Any]], ShardedActivation]:
-        """[(backend, its share of the loss)], and the gradient divided as the scores are."""
+        """[(backend, its share of the loss)], and the gradient sharded like the scores."""
         losses, divided = [], scores
         parts: list[Any] = []
         if scores.axis != 0:

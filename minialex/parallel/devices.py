@@ -105,7 +105,7 @@ class Devices(ABC):
         """A compiled training step (see `Backend.compile`), or None: run it op by op."""
         return None
 
-    # ------------------------------------------------------------------------------ what they are
+    # ------------------------------------------------------------------------------ description
 
     def open(self, network: Network) -> "Devices":
         """These devices; lets callers accept a `DeviceConfig` or devices already opened."""

@@ -48,7 +48,7 @@ class ParameterSlice:
     shape: Shape
 
     def cut(self, whole: np.ndarray) -> np.ndarray:
-        # always a copy: on the CPU devices share memory, and each updates its own
+        # always a copy: devices on the CPU share memory, but each updates its own
         return np.array(whole.reshape(self.view)[self.index], order="C").reshape(self.shape)
 
     def paste(self, whole: np.ndarray, part: np.ndarray) -> None:
@@ -114,7 +114,7 @@ class Plan:
 
 
 def default_scheme(network: Network, devices: int) -> str:
-    """ "towers" where the network has as many groups as there are devices, else "data"."""
+    """ "towers" if the network has as many groups as there are devices, else "data"."""
     groups = {layer.groups for _, layer in network.layers if isinstance(layer, Conv2D)}
     return "towers" if devices in groups else "data"
 
@@ -123,9 +123,9 @@ def make(network: Network, devices: int, scheme: str | None = None) -> Plan:
     """The plan of a scheme; raises InputError if the network cannot be split that way."""
     scheme = scheme or default_scheme(network, devices)
     if scheme not in SCHEMES:
-        raise unknown("way to run in parallel", scheme, SCHEMES)
+        raise unknown("parallel scheme", scheme, SCHEMES)
     partitions: dict[str, tuple[LayerPartition, ...]] = {}
-    # the input channels that each device has; None: every device has all, or its images' all
+    # the input channels on each device; None: all channels (of all images, or of its own)
     held: list[Range] | None = None
     for (name, layer), shape in zip(network.layers, network.shapes(), strict=False):
         if not layer.parameter_shapes(shape):
@@ -136,7 +136,7 @@ def make(network: Network, devices: int, scheme: str | None = None) -> Plan:
             partitions[name] = _partitions(layer, shape, devices, held)
         except InputError as error:
             raise InputError(
-                f"layer {name!r} cannot be divided over {devices} devices: {error}; use "
+                f"layer {name!r} cannot be split over {devices} devices: {error}; use "
                 'parallel="data"'
             ) from None
         held = [partition.channels for partition in partitions[name]]
@@ -148,7 +148,7 @@ def _partitions(
 ) -> tuple[LayerPartition, ...]:
     outputs = layer.units if isinstance(layer, Dense) else layer.channels
     if outputs < devices:
-        raise InputError(f"it has {outputs} outputs")
+        raise InputError(f"it has only {outputs} outputs")
     return tuple(
         _partition_dense(layer, shape, channels, held, d)
         if isinstance(layer, Dense)
@@ -160,26 +160,26 @@ def _partitions(
 def _partition_conv(
     layer: Conv2D, shape: Shape, channels: Range, held: list[Range] | None, device: int
 ) -> LayerPartition:
-    """Whole groups from their own input channels, or part of one group from all of the group's."""
+    """Whole groups with their own input channels, or part of one group with all of the group's."""
     c, (k0, k1) = shape[2], channels
     cg, kg = c // layer.groups, layer.channels // layer.groups
     g0, g1 = k0 // kg, -(-k1 // kg)
     if g1 - g0 > 1 and (k0 % kg or k1 % kg):
-        raise InputError(f"channels {k0} to {k1 - 1} are parts of several groups")
+        raise InputError(f"channels {k0} to {k1 - 1} cover parts of several groups")
     needed, groups = (g0 * cg, g1 * cg), g1 - g0
     r, s = layer.kernel, layer.kernel
     own = replace(layer, channels=k1 - k0, groups=groups)
     view = (r, s, cg, layer.channels)
     bias = ParameterSlice("bias", "bias", (layer.channels,), (slice(k0, k1),), (k1 - k0,))
     if held is None and layer.groups > 1:
-        # every device has all input channels: the groups it does not need have no weights here
-        raise InputError("its input is not divided yet, and it has groups")
+        # every device has all input channels, but no weights for the groups it does not compute
+        raise InputError("it has groups, but its input is not split by channels")
     if held is None or held[device] == needed:
         index = (slice(None), slice(None), slice(None), slice(k0, k1))
         weight = ParameterSlice("weight", "weight", view, index, (r, s, cg, k1 - k0))
         return LayerPartition(channels, (PartialSum(device, own, "weight"),), (weight, bias))
     if groups > 1:
-        raise InputError("its groups need input channels of other devices")
+        raise InputError("its groups need input channels from other devices")
     terms, slices = [], [bias]
     for sender, (low, high) in _within(held, needed, device):
         name = f"weight.{sender}"
@@ -210,12 +210,12 @@ def _partition_dense(
 
 
 def _within(held: list[Range], needed: Range, device: int) -> list[tuple[int, Range]]:
-    """Who has the needed channels, and which of the needed ones: the device itself comes first."""
+    """The devices that have needed channels, and which of those; the device itself comes first."""
     found = []
     for sender, (low, high) in enumerate(held):
         if low >= needed[1] or high <= needed[0]:
             continue
         if low < needed[0] or high > needed[1]:
-            raise InputError(f"device {sender} holds channels of two groups")
+            raise InputError(f"device {sender} has channels of two groups")
         found.append((sender, (low - needed[0], high - needed[0])))
     return sorted(found, key=lambda term: term[0] != device)

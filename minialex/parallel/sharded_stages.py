@@ -17,7 +17,7 @@ from minialex.parallel.collectives import ShardedActivation, gather, reduce_scat
 from minialex.parallel.partition import LayerPartition, Plan, Range
 from minialex.tree import Tree
 
-Grads = list[dict[str, Any]]  # one dictionary of arrays a device
+Grads = list[dict[str, Any]]  # one dictionary of arrays per device
 Forward = tuple[ShardedActivation, Any]  # y, and what backward needs
 Backward = tuple[ShardedActivation, Grads]  # dx, and the gradients of the parameters
 
@@ -53,7 +53,7 @@ class ShardedStage(ABC):
 class RunStage(ShardedStage):
     """A stage run locally on each device; `channels` are its outputs if split by channels."""
 
-    stages: tuple[Stage, ...]  # one per device, alike except for sizes
+    stages: tuple[Stage, ...]  # one per device, equal except for sizes
     channels: tuple[Range, ...] = ()
 
     @property
@@ -94,7 +94,7 @@ class RunStage(ShardedStage):
 
 @dataclass(frozen=True)
 class AllGather(ShardedStage):
-    """Every device gets the whole of a sharded activation."""
+    """Gathers a whole sharded activation on every device."""
 
     name = None
 
@@ -112,7 +112,7 @@ class AllGather(ShardedStage):
 
 @dataclass(frozen=True)
 class LocalSlice(ShardedStage):
-    """Each device keeps its slice of channels that all devices have."""
+    """Each device keeps its slice of the channels, which all devices have."""
 
     name = None
     channels: tuple[Range, ...]
@@ -136,7 +136,7 @@ class LocalSlice(ShardedStage):
 
 
 def _zeros(b: Backend, like: Any, width: int) -> list[Any]:
-    """`width` columns of zeros to put beside an array."""
+    """`width` columns of zeros to concatenate with an array."""
     return [b.zeros_like(b.narrow(like, like.ndim - 1, 0, 1))] * width
 
 
@@ -150,7 +150,7 @@ class PartialSums(ShardedStage):
 
     index: int
     name: str
-    partitions: tuple[LayerPartition, ...]  # one a device
+    partitions: tuple[LayerPartition, ...]  # one per device
 
     def forward(self, own: ShardedParameters, x: ShardedActivation, mode: Mode) -> Forward:
         backends = own.backends
@@ -250,7 +250,7 @@ class _Builder:
         self.stages.append(stage)
 
     def flush(self) -> None:
-        """Fuse the local layers, alike on every device."""
+        """Fuse the local layers, in the same way on every device."""
         of_device = [
             fuse([(name, layers[d]) for name, layers in self._local], self._training)
             for d in range(self._devices)

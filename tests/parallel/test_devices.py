@@ -14,8 +14,8 @@ NETWORK = Network((("fc1", Dense(4)), ("fc2", Dense(2))), (1, 1, 3))
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"devices": []}, "no device was named"),
-        ({"parallel": "tower"}, "unknown way to run in parallel 'tower': did you mean 'towers'"),
+        ({"devices": []}, "no device was given"),
+        ({"parallel": "tower"}, "unknown parallel scheme 'tower': did you mean 'towers'"),
         ({"precision": "fp8"}, "unknown precision 'fp8'"),
         ({"threads": 0}, "threads is 0: it must be a whole number of at least 1"),
     ],
@@ -27,7 +27,7 @@ def test_an_impossible_value_is_refused_at_once(fields, sentence):
 
 @pytest.mark.parametrize(("devices", "instead"), [(5, "0"), ([5], "0"), ([0, 7], "0,1")])
 def test_the_cpu_has_any_number_of_devices(devices, instead):
-    with pytest.raises(InputError, match=f"has no device [57]: .* so name {instead}"):
+    with pytest.raises(InputError, match=f"has no device [57]: .* so use {instead}"):
         DeviceConfig("numpy", devices).open(NETWORK)
 
 

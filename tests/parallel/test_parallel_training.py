@@ -146,7 +146,7 @@ def test_invalid_device_options_are_refused(tmp_path):
     for options, words in (
         ({"backend": "cupy", "devices": [0, 9]}, "no CUDA device 9"),
         ({"backend": "cupy", "precision": "fp8"}, "unknown precision 'fp8'"),
-        ({"devices": [0, 1], "parallel": "pipeline"}, "unknown way to run in parallel"),
+        ({"devices": [0, 1], "parallel": "pipeline"}, "unknown parallel scheme"),
         ({"backend": "numpy", "precision": "bf16"}, "computes in fp32 only"),
     ):
         with pytest.raises(InputError, match=words):

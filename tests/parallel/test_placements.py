@@ -117,7 +117,7 @@ def divisible(network, where) -> bool:
     try:
         partition.make(network, len(where[1]), where[2])
     except InputError as error:
-        return "cannot be divided" not in str(error)
+        return "cannot be split" not in str(error)
     return True
 
 
@@ -268,9 +268,9 @@ def test_towers_exchange_only_what_they_need():
 
 
 def test_networks_that_cannot_be_split_are_refused():
-    with pytest.raises(InputError, match="unknown way to run in parallel 'tower'"):
+    with pytest.raises(InputError, match="unknown parallel scheme 'tower'"):
         parallel.open_devices(NETWORK, "numpy", [0, 1], "tower")
-    with pytest.raises(InputError, match="'conv2' cannot be divided over 3 devices"):
+    with pytest.raises(InputError, match="'conv2' cannot be split over 3 devices"):
         parallel.open_devices(NETWORK, "numpy", [0, 1, 2], "towers")
-    with pytest.raises(InputError, match="no device was named"):
+    with pytest.raises(InputError, match="no device was given"):
         parallel.open_devices(NETWORK, "numpy", [])

@@ -284,7 +284,7 @@ def test_layer_statistics_are_shown_before_the_first_step(tmp_path, capsys):
         ({"schedule": "stepp"}, "did you mean 'step'"),
         ({"loss": "hing"}, "did you mean 'hinge'"),
         ({"dtype": "float16"}, "not 'float16'"),
-        ({"devices": []}, "no device was named"),
+        ({"devices": []}, "no device was given"),
         ({"devices": [0, 1], "parallel": "tower"}, "did you mean 'towers'"),
         ({"precision": "fp16"}, "computes in fp32 only"),
         ({"data": "shapes:x"}, "shapes:N"),

@@ -73,7 +73,7 @@ def test_numpy_scalars_become_plain_values(name, value, plain):
         ("data", 3, "data is 3"),
         ("devices", [-1], "one of devices is -1"),
         ("devices", "0;1", "devices is '0;1': it must be a list"),
-        ("devices", [], "no device was named"),
+        ("devices", [], "no device was given"),
         ("parallel", "data", r"give them, such as devices=\[0, 1\]"),
         ("threads", "2", "threads is '2'"),
         ("backend", 5, "backend is 5"),
