@@ -22,7 +22,7 @@ NEEDS_SOFTMAX = (
 )
 NEEDS_TARGETS = (
     "label smoothing, MixUp and class weights need a loss that takes targets (N, K): leave them "
-    "out, or say takes_targets = True of your loss if it does"
+    "out, or set takes_targets = True on your loss if it does"
 )
 
 

@@ -85,7 +85,9 @@ def initial_params(
     pixels of its kernel.
     """
     if isinstance(weight_std, str):
-        require(weight_std == "glorot", f'weight_std is "glorot" or a number, not {weight_std!r}')
+        require(
+            weight_std == "glorot", f'weight_std must be "glorot" or a number, not {weight_std!r}'
+        )
         *window, inputs, outputs = shapes["weight"]
         std = (2.0 / (prod(window) * (inputs + outputs))) ** 0.5
     elif weight_std is None:

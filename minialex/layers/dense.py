@@ -31,7 +31,7 @@ class Dense(Layer):
     bias: float = 0.0
 
     def __post_init__(self) -> None:
-        require(self.units >= 1, f"a dense layer has at least one unit, not {self.units}")
+        require(self.units >= 1, f"a dense layer must have at least one unit, not {self.units}")
 
     def output_shape(self, input_shape: Shape) -> Shape:
         return (self.units,)

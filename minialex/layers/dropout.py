@@ -23,7 +23,8 @@ class Dropout(Layer):
 
     def __post_init__(self) -> None:
         require(
-            0 < self.keep <= 1, f"dropout keeps a share in (0, 1] of the units, not {self.keep}"
+            0 < self.keep <= 1,
+            f"dropout must keep a fraction in (0, 1] of the units, not {self.keep}",
         )
 
     def output_shape(self, input_shape: Shape) -> Shape:

@@ -46,7 +46,7 @@ def check(kind: str, window: int, stride: int, pad: int, rounding: str) -> None:
     if window < 1 or stride < 1 or pad < 0:
         raise InputError(
             f"{kind}: window {window}, stride {stride} and padding {pad} were given; "
-            "window and stride are at least 1, padding at least 0"
+            "window and stride must be at least 1, padding at least 0"
         )
     if rounding not in ("floor", "ceil"):
-        raise InputError(f'{kind}: rounding is "floor" or "ceil", not {rounding!r}')
+        raise InputError(f'{kind}: rounding must be "floor" or "ceil", not {rounding!r}')

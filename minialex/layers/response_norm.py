@@ -9,8 +9,8 @@ from minialex.layers.base import Layer, Mode, Params, Saved, Shape, require
 def _check(n: int) -> None:
     require(
         n >= 1 and n % 2 == 1,
-        f"response normalisation over n = {n} channels: an even n means three different windows in "
-        "the programs that allow it, so n must be odd",
+        f"response normalisation over n = {n} channels: n must be odd, because programs that allow "
+        "an even n disagree on its window",
     )
 
 

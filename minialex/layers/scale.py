@@ -23,7 +23,7 @@ class ChannelScale(Layer):
     def output_shape(self, input_shape: Shape) -> Shape:
         require(
             len(input_shape) == 3 and input_shape[2] == len(self.factors),
-            f"{len(self.factors)} channels are scaled, and the input is {input_shape}",
+            f"{len(self.factors)} channels are scaled, but the input is {input_shape}",
         )
         return input_shape
 

@@ -19,7 +19,7 @@ def chart(
     percent: bool = False,
     x_label: str = "epoch",
 ) -> Html | str:
-    """A line for each name of `series`, points (x, y) in order; "" where there is nothing to draw.
+    """A line for each name of `series`, points (x, y) in order; "" if there is nothing to draw.
 
     Values that are not finite are left out. With `percent` y goes from 0 to 1.
     """
@@ -74,7 +74,7 @@ def chart(
 
 
 def interval_bar(low: float, value: float, high: float) -> Html:
-    """An interval in 0 … 1 with the measured value, to stand in a row of a table."""
+    """An interval in 0 … 1 with the measured value, for a row of a table."""
     return Html(
         '<svg class="interval" aria-hidden="true" viewBox="0 0 100 12" width="100" height="12">'
         '<line class="grid" x1="0" x2="100" y1="6" y2="6"/>'

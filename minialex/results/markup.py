@@ -49,7 +49,7 @@ def section(title: str, *parts: Cell) -> Html:
 
 
 def table(header: Sequence[Cell], rows: Iterable[Sequence[Cell]], class_: str = "") -> Html:
-    """A table that scrolls sideways where the page is narrower; the first column is a heading."""
+    """A table that scrolls sideways on narrow pages; the first column is a heading."""
     lines = [
         joined([element("th", row[0], scope="row"), *(element("td", cell) for cell in row[1:])])
         for row in rows
@@ -81,7 +81,7 @@ def image(pixels: np.ndarray, alt: str, *, side: int | None = None, exact: bool 
 
 
 def tiles(pictures: Iterable[tuple[Html, Cell]]) -> Html:
-    """Pictures with a caption below each, as many in a row as there is room for."""
+    """Pictures with captions, as many in a row as fit."""
     figures = (
         element("figure", joined([picture, element("figcaption", caption)]))
         for picture, caption in pictures

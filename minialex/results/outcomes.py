@@ -13,7 +13,7 @@ from minialex.inference.evaluation import accuracy_interval, described, ranks
 from minialex.inference.prediction_file import judged_rows, prediction_file
 from minialex.inference.trained_model import TrainedModel
 
-MOST = 5000  # images that are judged, unless more are asked for
+MOST = 5000  # images that are evaluated, unless more are requested
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Outcomes:
     indices: np.ndarray
     labels: np.ndarray
     predicted: np.ndarray
-    probability: np.ndarray  # of the class that was named
+    probability: np.ndarray  # of the predicted class
     own: np.ndarray  # the probability of its label
     right: np.ndarray  # bool
 

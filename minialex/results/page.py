@@ -32,7 +32,7 @@ PAIRS, MISTAKES, CLASSES = 20, 24, 40  # shown at most
 SIDE = 128  # pixels of a picture
 _HERE = Path(__file__).parent
 
-Picture = tuple[np.ndarray, str]  # uint8 (S, S, 3), and what stands below it
+Picture = tuple[np.ndarray, str]  # uint8 (S, S, 3), and its caption
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def table_rows(
 
 
 def length(recipe: Recipe, images: int, minutes: float | None) -> str:
-    """How long a recipe is on so many images, and how many epochs' weights are averaged."""
+    """How long a recipe takes on so many images, and how many epochs' weights are averaged."""
     last = f", the last {recipe.average_epochs:,} averaged" if recipe.average_epochs > 1 else ""
     if minutes is not None:
         allow = "minute allows" if minutes == 1 else "minutes allow"
@@ -61,7 +61,7 @@ def rate(recipe: Recipe, minutes: float | None) -> str:
 
 
 def remarks(splits: Splits, batch_size: int = 1) -> list[str]:
-    """Remarks on what the numbers of images mean for training and its results."""
+    """Remarks on what the number of images means for training and its results."""
     found = []
     if batch_size > len(splits.train):
         found.append(
@@ -72,13 +72,13 @@ def remarks(splits: Splits, batch_size: int = 1) -> list[str]:
     if counts.min() and counts.max() >= UNEVEN * counts.min():
         names = splits.train.class_names
         found.append(
-            f"uneven classes: {counts.max():,} images of {names[int(counts.argmax())]}, "
+            f"unbalanced classes: {counts.max():,} images of {names[int(counts.argmax())]}, "
             f"{counts.min():,} of {names[int(counts.argmin())]}"
         )
     if 0 < len(splits.val) < FEW:
         low, high = accuracy_interval(0.7 * len(splits.val), len(splits.val))
         found.append(
-            f"{len(splits.val)} validation images tell little: a measured accuracy of 70% means "
+            f"{len(splits.val)} validation images are few: a measured accuracy of 70% means "
             f"{low:.0%} to {high:.0%}"
         )
     return found

@@ -332,9 +332,9 @@ class TrainConfig:
                 "`minutes` and `epochs` both set the length of training: give only one"
             )
         if self.dtype not in ("float32", "float64"):
-            raise InputError(f'dtype is "float32" or "float64", not {self.dtype!r}')
+            raise InputError(f'dtype must be "float32" or "float64", not {self.dtype!r}')
         if self.resize not in (None, "crop", "squash"):
-            raise unknown("way to resize", self.resize, ("crop", "squash"))
+            raise unknown("resize mode", self.resize, ("crop", "squash"))
         if self.momentum is not None and self.optimizer != optim.DEFAULT:
             raise InputError(
                 "`momentum` applies only to sgd: leave it out with another `optimizer`"

@@ -22,7 +22,7 @@ UPDATES = 3000  # when training from scratch
 TUNING_UPDATES = 1000  # when fine-tuning
 KEPT_RATE = 0.1  # relative rate of pre-trained layers when others are new
 ENOUGH = 10_000  # a published recipe with this many updates is used unchanged
-UPDATES_PER_EPOCH = 25  # at least, if the smallest batch size allows it
+UPDATES_PER_EPOCH = 25  # minimum, if the smallest batch size allows it
 SMALLEST_BATCH = 16
 WARMUP = 0.05  # of the epochs
 AVERAGED = 0  # last epochs whose weights are averaged
@@ -109,4 +109,4 @@ def _batch_size(published: int, images: int) -> int:
 def require_recipe(name: str) -> None:
     """Raise InputError if there is no such recipe."""
     if name not in RECIPES:
-        raise InputError(f'recipe is "fitted" or "published", not {name!r}')
+        raise InputError(f'recipe must be "fitted" or "published", not {name!r}')

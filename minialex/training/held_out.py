@@ -125,7 +125,7 @@ def require_validation(config: TrainConfig, splits: Splits, schedule: str) -> No
         )
     if schedule == "plateau":
         raise InputError(
-            "the schedule 'plateau' watches the validation error, and there are no validation "
+            "the schedule 'plateau' needs the validation error, but there are no validation "
             "images: choose another (`schedule='step'`), or hold some out (`val_fraction`)"
         )
 
@@ -201,8 +201,8 @@ def away_from(splits: Splits, about: dict[str, Any], key: str | None) -> Held:
     if not chosen.any():
         return Held(splits, _warning(int(np.sum(drawn & trained_on)), len(val)))
     said = (
-        f"validating on the {int(np.sum(chosen)):,} images that the weights to start from were not "
-        "trained on, whatever --seed and --val-fraction say"
+        f"validating on the {int(np.sum(chosen)):,} images that the initial weights were not "
+        "trained on; --seed and --val-fraction are ignored"
     )
     said = "; ".join(filter(None, (said, by_name_alone(by_name))))
     return Held(divide(whole, chosen, val.layout), said)

@@ -29,7 +29,7 @@ def run_to_end(
     def save() -> None:
         nonlocal saved, saved_step
         trainer.add_losses(state, wait=True)
-        trainer.watch.flush()  # before the state: a resumed run cuts off what it makes again
+        trainer.watch.flush()  # before the state: a resumed run removes the rows that it repeats
         state.save(last, trainer.initial)
         saved, saved_step = time.monotonic(), state.step
 
@@ -115,7 +115,7 @@ def _go_on(trainer: Trainer) -> str:
     """How to resume the run, or the group of runs it belongs to."""
     if trainer.part_of is None:
         return f"continue with: {resume_command(trainer.folder)}"
-    return f"continue with the same again and --out {shlex.quote(str(trainer.part_of))}"
+    return f"continue with the same command and --out {shlex.quote(str(trainer.part_of))}"
 
 
 def _is_best(state: State) -> bool:

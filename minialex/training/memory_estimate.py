@@ -33,7 +33,7 @@ def step_bytes(network: Network, batch: int, b: Backend) -> int:
     steps = _steps(network, size, batch, b)
     # weights and velocities in float32, and the weights once more in half precision
     held = network.parameter_count * (10 if half else 8) + _WORKSPACE
-    # the batch as numbers, and as bytes: being read, ready, and on their way
+    # the batch as numbers, and as bytes: being read, ready, and in transfer
     held += batch * prod(network.input_shape) * (size + 3)
     peak, before = held, 0
     for step in steps:

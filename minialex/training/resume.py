@@ -23,7 +23,7 @@ _ADDED = {
     "recipe": fitted_recipe.PUBLISHED,
 }  # what runs of older versions were started with
 _MAY_CHANGE = ("epochs", "lr", "schedule")  # of the recipe
-_OF_ONE_CALL = ("max_steps", "allow_changed_data")  # which say nothing of the run that goes on
+_OF_ONE_CALL = ("max_steps", "allow_changed_data")  # apply to one call, not to the run
 
 
 def inherited(out: str | Path | None, data: Any, given: dict[str, Any]) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def inherited(out: str | Path | None, data: Any, given: dict[str, Any]) -> dict[
     if "devices" in given and "parallel" not in given:
         given = {**given, "devices": DeviceConfig(devices=given["devices"]).devices}
         if not isinstance(given["devices"], tuple) or len(given["devices"]) < 2:
-            stored.pop("parallel", None)  # nothing is divided any more
+            stored.pop("parallel", None)  # there is nothing to split any more
     if data is None and stored.get("data") is None:
         raise InputError(
             f"the run in {out} was started from Python with its own data: resume it from Python "

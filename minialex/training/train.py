@@ -101,24 +101,24 @@ train.__signature__ = signature(train)  # type: ignore[attr-defined]
 train.__doc__ = f"""Train a network and keep the run in a folder.
 
     out                 run folder, a new one under runs/ by default
-    resume              go on from the newest state in `out`, to the same bits as if the run had
-                        never stopped; or, in place of both, the folder
-    progress            print what happens, with a progress bar
+    resume              continue from the newest state in `out`, with the same bits as a run that
+                        never stopped; or the folder itself, without `out`
+    progress            print progress, with a bar
     verbose             print each layer's statistics at the start, too
     on_step             called after each update with a `minialex.training.watch.StepInfo`: step,
                         epoch, loss, learning_rate, images_per_second
-    on_epoch            called after each epoch, when its state is saved, with an `EpochInfo`:
+    on_epoch            called after each epoch, once its state is saved, with an `EpochInfo`:
                         epoch, step, train_loss, val_loss, val_accuracy, learning_rate, seconds,
                         run_dir
 {documented(TrainConfig, DeviceConfig)}
 
     `data` may be `Splits` made in Python. SIGINT, SIGTERM, SIGUSR1 and SIGHUP save the state and
-    end training. A resumed run takes every argument that is not given from its folder; `data` may
-    be where its images lie now, and `epochs`, `lr`, `schedule` and all that says where and how to
-    run may change.
-    Raises InputError or FileNotFoundError for what cannot be used, and TrainingError for a loss
-    that is not finite. What `on_step` and `on_epoch` raise ends training and is raised again; the
-    state is saved before, so that the run can be resumed.
+    end training. A resumed run takes all arguments that are not given from its folder. You may
+    change `epochs`, `lr`, `schedule`, devices and output options, and `data` if the images have
+    moved.
+    Raises InputError or FileNotFoundError for unusable arguments, and TrainingError for a loss that
+    is NaN or infinite. Exceptions from `on_step` and `on_epoch` end training and are raised again;
+    the state is saved first, so that the run can be resumed.
     """
 
 

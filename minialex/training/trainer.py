@@ -115,7 +115,7 @@ class Trainer:
         recipe, count = self.recipe, len(self.splits.train)
         while not self.length.ended(state):
             order = epoch_order(self.step.seed, state.epoch, count)
-            # of the last step, if there are no more to make: the run was stopped in validation
+            # of the last step, if no steps are left: the run was stopped during validation
             done = max(0, state.position - 1) // recipe.batch_size * recipe.batch_size
             rates = self.rates(state, done)
             clock, waited = time.monotonic(), self.loader.wait_seconds
@@ -212,7 +212,7 @@ class Trainer:
         return x, b.asarray(batch.labels)
 
     def _non_finite(self, state: State, done: Done) -> NotFinite:
-        # what was started after it changed nothing: the state is that after the step it came from
+        # steps started after it changed nothing: the state is that after the failing step
         state.images -= self.step.forget()
         state.dropped += len(done.batch)
         state.step, state.position = done.step + 1, done.batch.end
@@ -272,7 +272,7 @@ class Trainer:
             )
 
     def validate(self, state: State) -> Evaluation | None:
-        """Errors on the validation images, and the loss that is trained; None if there are none."""
+        """Errors and training loss on the validation images; None if there are none."""
         if not len(self.splits.val):
             return None
         check = self.val_loader.on_wait or (lambda: None)

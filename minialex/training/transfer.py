@@ -176,13 +176,13 @@ def start_from(
             for key, value in source.params[name].items()
         }
     anew = names[kept:]
-    said = f"{', '.join(names[:kept])} taken over" + (
-        f", {', '.join(anew)} drawn anew" * bool(anew)
+    said = f"{', '.join(names[:kept])} transferred" + (
+        f", {', '.join(anew)} reinitialised" * bool(anew)
     )
     if anew or momentum is None:
         return Start(params, said, kept=tuple(names[:kept]))
     velocities = map_tree(lambda array: array.astype(dtype), momentum.velocities)
-    said += f", going on after step {momentum.step:,} with its momentum"
+    said += f", continuing after step {momentum.step:,} with its momentum"
     momentum = replace(momentum, velocities=velocities)
     return Start(params, said, momentum, tuple(names))
 
@@ -206,5 +206,5 @@ def _require_classes(
     pairs = zip(source.class_names, names, strict=True)
     theirs, ours = next(pair for pair in pairs if pair[0] != pair[1])
     raise InputError(
-        f"the checkpoint has a class {theirs!r} where the data set has {ours!r}: {new_layer}"
+        f"the checkpoint has class {theirs!r} where the data set has {ours!r}: {new_layer}"
     )

@@ -221,7 +221,7 @@ def test_unsupported_networks_print_but_do_not_train(tmp_path, capsys):
     assert "cannot be trained: layer 'conv1': a layer of type 'local'" in out
     with pytest.raises(InputError, match=r"cannot be trained .*'local'"):
         model_of(tmp_path / "layers-net.cfg")
-    with pytest.raises(InputError, match="'fc10' takes rnorm1, pool1: only columns"):
+    with pytest.raises(InputError, match="'fc10' takes rnorm1, pool1: only identical columns"):
         model_of(written(tmp_path, SIDE))
 
 

@@ -43,7 +43,7 @@ def test_few_images_and_unbalanced_classes_are_mentioned():
     of_four = [np.flatnonzero(whole.labels == label)[: 1 + 3 * (label == 0)] for label in range(12)]
     splits = Splits(Subset(whole, np.concatenate(of_four), ""), Subset(whole, uneven, ""))
     [few] = [line for line in announce.remarks(splits) if "validation" in line]
-    assert re.match(r"7 validation images tell little: .* 70% means \d+% to \d+%", few)
+    assert re.match(r"7 validation images are few: .* 70% means \d+% to \d+%", few)
     counts = np.bincount(splits.train.labels)
     assert (counts.max(), counts.min()) == (4, 1)
     alone = Splits(whole, Subset(whole, np.zeros(0, int), ""))

@@ -301,7 +301,7 @@ def test_one_photograph_per_class_is_refused_or_only_trained_on(tmp_path):
         minialex.train(photos, **TINY, epochs=1, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
     settings = {**TINY, "val_fraction": 0, "epochs": 2}
-    with pytest.raises(InputError, match="'plateau' watches the validation error"):
+    with pytest.raises(InputError, match="'plateau' needs the validation error"):
         minialex.train(photos, **settings, schedule="plateau", out=tmp_path / "run")
     run = minialex.train(photos, **settings, schedule="step", out=tmp_path / "run")
     assert [row["val_top1_error"] for row in run.history] == [None, None]

@@ -50,7 +50,7 @@ def test_weights_and_network_are_transferred(before, tmp_path):
     assert run.classifier.model.name == "alexnet-64"
     assert run.classifier.model.options == {"towers": 1}
     start = start_from(before.classifier, run.classifier.model.network)
-    assert start.said.endswith("fc8 taken over")
+    assert start.said.endswith("fc8 transferred")
     for layer, of_layer in before.classifier.params.items():
         assert same(of_layer, start.params[layer])
         for key, value in of_layer.items():
@@ -65,7 +65,7 @@ def test_a_new_last_layer_for_other_classes(before, two_classes, tmp_path, capsy
     )  # fmt: skip
     assert run.classifier.class_names == ("dark", "light")
     output = capsys.readouterr().out
-    assert "fc7 taken over, fc8 drawn anew" in output
+    assert "fc7 transferred, fc8 reinitialised" in output
     assert "labels may leak" not in output
     network = run.classifier.model.network
     start = start_from(before.classifier, network, replace_classifier=True, seed=5)
@@ -104,7 +104,7 @@ def test_nothing_is_transferred_after_a_layer_of_another_shape(before):
     network = models.get("alexnet-64", 12, towers=2).network
     start = start_from(before.classifier, network, seed=5)
     drawn = network.init(backends.get("numpy"), 5)
-    assert start.said.startswith("conv1 taken over, conv2, conv3")
+    assert start.said.startswith("conv1 transferred, conv2, conv3")
     assert same(start.params["conv1"], before.classifier.params["conv1"])
     for name in ("conv2", "conv3", "fc8"):  # conv3 and fc8 have the same shapes
         assert same(start.params[name], drawn[name])
