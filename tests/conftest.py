@@ -30,7 +30,7 @@ def pytest_configure(config):
     """`pytest -m gpu` runs on CuPy and its devices, everything else on the stand-in."""
     expression = config.getoption("markexpr", "")
     if getattr(config.option, "numprocesses", None):
-        # for the workers to come: threads of several BLAS libraries would wait for each other
+        # for future workers: threads of several BLAS libraries would wait for each other
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if "PYTEST_XDIST_WORKER" in os.environ:
         numba_lock.install()
@@ -41,7 +41,7 @@ def pytest_configure(config):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """What runs on a device: the CUDA backend's tests but for those about the stand-in itself."""
+    """The tests that run on a device: the CUDA backend's, except those of the stand-in itself."""
     missing = None
     if config.on_gpu and not device.usable():
         missing = pytest.mark.skip(reason="no CUDA device, or no CuPy, on this machine")
@@ -55,9 +55,9 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(scope="module")
 def slim_networks():
-    """In this module the networks for small images have an eighth of their channels and units.
+    """In this module, the networks for small images have an eighth of their channels and units.
 
-    Where a test is not about the network, its training is most of the time.
+    If a test is not about the network, training takes most of its time.
     """
     with pytest.MonkeyPatch.context() as patch:
         for name in ("alexnet-64", "alexnet-64-six", "cifar10", "stream-48"):
@@ -67,7 +67,7 @@ def slim_networks():
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_reports():
-    """Trainings end without results.html, which takes another validation; `reports` asks for it."""
+    """Training ends without results.html, which takes another validation; `reports` enables it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(report, "leave", lambda trainer, state: None)
         yield
@@ -75,7 +75,7 @@ def _no_reports():
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_kept_weights(tmp_path_factory):
-    """Weights are kept in a folder of the tests, never in the user's."""
+    """Weights are kept in a folder of the tests, never in the user's own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINIALEX_HOME", str(tmp_path_factory.mktemp("home")))
         yield
@@ -83,13 +83,13 @@ def _no_kept_weights(tmp_path_factory):
 
 @pytest.fixture
 def reports(monkeypatch):
-    """Trainings of this test end with results.html."""
+    """Training in this test ends with results.html."""
     monkeypatch.setattr(report, "leave", LEAVE)
 
 
 @pytest.fixture
 def plain_signals():
-    """Signals act as in a terminal, also where the tests run under nohup or in the background."""
+    """Signals act as in a terminal, even if the tests run under nohup or in the background."""
     plain = {signal.SIGINT: signal.default_int_handler}
     plain |= {
         getattr(signal, name): signal.SIG_DFL for name in ("SIGHUP",) if hasattr(signal, name)

@@ -1,4 +1,4 @@
-"""The stand-in for CUDA finds what it is there to find: each defect is planted here once."""
+"""The stand-in for CUDA detects every kind of bug that it is meant to: each is planted once."""
 
 import os
 import re
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture
 def cupy():
-    """A stand-in of its own."""
+    """A separate stand-in."""
     return fake_cupy.build(Machine())
 
 
@@ -95,7 +95,7 @@ def test_memory_is_nan_until_it_is_written(cupy):
 
 
 def test_a_stream_that_does_not_wait_reads_too_early(cupy):
-    """Of many copies from stream to stream some come before what they copy."""
+    """Of many copies between streams, some run before their source is written."""
     wrong = {True: 0, False: 0}
     for waits in wrong:
         for _ in range(30):
@@ -168,7 +168,7 @@ def under_asan(*arguments: str) -> subprocess.CompletedProcess:
             "PYTHONMALLOC": "malloc",
             "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
             "HYPOTHESIS_PROFILE": "short",
-            # fibers change stacks behind its back: leave stacks out
+            # fibers switch stacks without its knowledge: leave stacks out
             "MINIALEX_TEST_CXXFLAGS": "-O0 -fsanitize=address --param=asan-stack=0",
         },
     )
@@ -196,7 +196,7 @@ def test_an_out_of_bounds_read_is_detected(index):
     assert "survived" in under_asan("-c", STRAY_READ % 5).stdout
 
 
-@pytest.mark.slow  # a minute of the C++ compiler's; .ci/run has it
+@pytest.mark.slow  # a minute of compilation; .ci/run runs it
 def test_no_kernel_accesses_memory_outside_its_arrays():
     done = under_asan("-m", "pytest", "-qs", "tests/backends", "-k", "cupy and not cuda")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

@@ -1,4 +1,4 @@
-"""README and docs/: commands parse, files that are named exist, links lead somewhere."""
+"""README and docs/: commands parse, mentioned files exist, links have targets."""
 
 import re
 import shlex

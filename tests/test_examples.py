@@ -1,4 +1,4 @@
-"""Every example runs and proves what it says it proves."""
+"""Every example runs and shows what it claims."""
 
 import contextlib
 import importlib.util
@@ -25,7 +25,7 @@ def test_every_example_is_tested():
 
 
 def test_overfit_small():
-    """On the small network here; on the paper's under the marker `slow`."""
+    """With the small network; the paper's has the marker `slow`."""
     arguments = ["--model", "alexnet-64", "--backend", "numpy", "--devices", "0"]
     # four seeds: below 0.05 after 7 to 9 of the 400 steps
     assert load("overfit_small").main(arguments, lr=0.002) < 0.05

@@ -1,4 +1,4 @@
-"""Layers that a network runs as one: the same numbers as one after the other, on every backend."""
+"""Fused layers give the same numbers as separate ones, on every backend."""
 
 import tracemalloc
 
@@ -84,7 +84,7 @@ def test_fused_and_unfused_layers_agree(b, given, training):
 
 
 def test_inference_saves_nothing_for_backward():
-    """Its peak is far below a training pass's, whose outputs all stay."""
+    """Its peak memory is far below that of training, which keeps all outputs."""
     b = backends.get("numpy")
     layers = [(f"relu{i}", ReLU()) for i in range(12)]
     network = Network(tuple(layers), (64, 64, 16))
@@ -120,7 +120,7 @@ def test_the_fused_layers():
 
 
 def test_gradients_masked_by_the_next_stage():
-    """A ReLU's mask is moved to a convolution or a normalisation that follows, and once only."""
+    """A ReLU's mask moves to the convolution or normalisation after it, and only once."""
     layers = (
         ("conv1", Conv2D(4, 3, pad=1)),
         ("norm1", ResponseNorm()),
@@ -160,7 +160,7 @@ def test_dropout_is_fused_only_where_it_draws(b, given, monkeypatch):
 
 @pytest.mark.parametrize("stop", [name for name, _ in LAYERS])
 def test_stopping_at_every_layer(b, given, stop):
-    """A network cut off behind a layer gives what the whole one gives there, at test time too."""
+    """A network cut off after a layer gives the whole network's output there, also at test time."""
     params, x = given
     position = [name for name, _ in LAYERS].index(stop)
     for training in (True, False):

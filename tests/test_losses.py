@@ -1,4 +1,4 @@
-"""The losses' gradients by central differences, what they are at the start, and their names."""
+"""The losses: gradients by central differences, initial values, and names."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Updates by hand, optimisers of one's own, and every schedule at the epochs where it changes."""
+"""Updates by hand, users' optimisers, and every schedule at the epochs where it changes."""
 
 from dataclasses import replace
 
@@ -92,7 +92,7 @@ def test_a_users_optimiser_gets_array_slots_rate_decay_and_step():
 
 @pytest.mark.parametrize("scheme", ["towers", "data", "hybrid"])
 def test_a_users_optimiser_gives_the_same_on_two_devices(scheme):
-    """Arrays are divided as the parameters are, whatever the division."""
+    """Slots are sharded like the parameters, under every scheme."""
     network, found = tiny(4), []
     host = network.init(backends.get("numpy"), 1, "float64")
     for where in (None, [0, 1]):

@@ -31,7 +31,7 @@ def test_a_layer_names_no_backend(path):
     assert not re.search(r"numpy|cupy|numba", path.read_text(encoding="utf-8"))
 
 
-# What each part of the package may import: only parts that stand before it.
+# What each part of the package may import: only parts listed before it.
 ORDER = (
     *("errors", "rng", "precision", "tree", "utils", "backends", "layers", "fusion", "losses"),
     *("network", "models", "optim", "schedules", "data", "exchange", "parallel", "inference"),
@@ -71,7 +71,7 @@ def test_imports_point_one_way(part):
 
 
 def test_modules_have_no_import_cycles():
-    """Among what is imported when a module is: imports inside functions may point back."""
+    """Considers only imports at module level: imports inside functions may point back."""
     edges = {}
     for path in PACKAGE.rglob("*.py"):
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")

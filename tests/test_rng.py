@@ -1,4 +1,4 @@
-"""Philox against its authors' answers; numbers that depend on their counters alone."""
+"""Philox against its authors' known answers; numbers depend only on their counters."""
 
 import numpy as np
 import pytest

@@ -27,7 +27,7 @@ def tensors(params):
 
 
 def photographs(network, n, dtype):
-    """Numbers on the scale of images less their mean, and labels."""
+    """Numbers on the scale of images minus their mean, and labels."""
     images = 60 * grid((n, *network.input_shape), 0)
     return images.astype(dtype), np.arange(n) % network.classes
 
@@ -94,7 +94,7 @@ def test_scores_loss_and_every_gradient(name, training):
 
 
 def test_scores_in_float32():
-    """As users run it."""
+    """In float32, as users run it."""
     network = models.get("alexnet", 10).network
     params = network.init(b, 0, "float32")
     images, _ = photographs(network, 2, "float32")
@@ -152,7 +152,7 @@ def test_ten_steps_of_sgd():
 )
 @pytest.mark.parametrize("size", [6, 7])
 def test_windows_and_their_gradients(layer, size):
-    """What hangs over the right edge with and without padding: two sizes."""
+    """Windows that overhang the right edge, with and without padding: two sizes."""
     network = Network((("layer", layer),), (size, size + 1, 3))
     x = grid((2, *network.input_shape), 0)
     theirs = torch.tensor(x, requires_grad=True)

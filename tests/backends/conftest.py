@@ -1,4 +1,4 @@
-"""The backends under test; a new one is a line here."""
+"""The backends under test; to add one, add a line here."""
 
 import pytest
 from helpers.standard import ELSEWHERE, Strict

@@ -1,4 +1,4 @@
-"""Arrays in and out, cut and joined, on every backend."""
+"""Array transfers, narrow and concat, on every backend."""
 
 import numpy as np
 from helpers.strategies import grid

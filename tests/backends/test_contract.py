@@ -1,4 +1,4 @@
-"""Every backend declares what it has, as the contract does, and the check finds who does not."""
+"""Every backend follows the contract, and the check finds violations."""
 
 import pytest
 from array_api_compat import numpy as host

@@ -31,7 +31,7 @@ def test_convolution(b, problem):
 
 
 def test_convolution_in_blocks_of_images(b, monkeypatch):
-    """A batch too large for the column budget is the same batch."""
+    """A batch too large for the column budget gives the same result."""
     x, weight, geometry = (
         grid((5, 6, 5, 4), 0),
         grid((3, 3, 2, 6), 1),

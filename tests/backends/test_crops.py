@@ -41,7 +41,7 @@ def test_crops(b, n, crop, slack, fixed_mean, shifted, scale, dtype, seed):
 
 @pytest.mark.parametrize("fixed", [(None, None), (2, 2)])
 def test_tuned_crops_have_the_same_bits_as_generic_ones(fixed):
-    """A run begun before the one was there and resumed after it must not change."""
+    """A run started before tuned crops existed and resumed with them must not change."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (2, 40, 21, 21, 3), np.uint8)[1]
     mean = rng.uniform(90, 150, (21, 21, 3)).astype(np.float32)
@@ -54,7 +54,7 @@ def test_tuned_crops_have_the_same_bits_as_generic_ones(fixed):
 
 
 def test_crops_from_arrays_of_the_backend(b):
-    """The same as from the host's, with zeros in the channels that are more."""
+    """The same as from host arrays, with zeros in the extra channels."""
     rng = np.random.default_rng(0)
     images = b.asarray(rng.integers(0, 256, (3, 9, 9, 3), np.uint8))
     mean, shift = rng.normal(size=(9, 9, 3)), rng.normal(size=(3, 3))

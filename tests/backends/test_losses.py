@@ -26,7 +26,7 @@ def test_losses(b, n, classes, dtype, seed):
 
 @given(st.integers(1, 4), st.integers(1, 6), st.sampled_from(DTYPES), st.integers(0, 99))
 def test_softmax(b, n, classes, dtype, seed):
-    """Probabilities are 1 at the label less what the loss's gradient is there, times the batch."""
+    """The loss's gradient times the batch size is the probabilities minus 1 at the label."""
     scores, labels = (30 * grid((n, classes), seed)).astype(dtype), np.zeros(n, int)
     _, gradient = losses.softmax_cross_entropy(exact(scores), labels)
     wanted = n * gradient + np.eye(classes)[labels]
@@ -44,7 +44,7 @@ def test_large_scores_do_not_overflow(b):
 
 @given(st.integers(1, 5), st.integers(2, 6), st.sampled_from(DTYPES), st.integers(0, 99))
 def test_losses_with_targets_instead_of_labels(b, n, classes, dtype, seed):
-    """Rows that do not add up to 1, one of them all zeros, and a part of a larger batch."""
+    """Rows that do not sum to 1, one of them all zeros, as part of a larger batch."""
     scores = (3 * grid((n, classes), seed)).astype(dtype)
     targets = np.abs(grid((n, classes), seed + 1)).astype(dtype)
     targets[0] = 0

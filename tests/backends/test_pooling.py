@@ -52,7 +52,7 @@ def test_average_pool(b, problem, data):
 
 
 def test_the_comparison_catches_a_planted_bug():
-    """A pooling gradient that writes where it should add, and a promotion to float64."""
+    """A pooling gradient that overwrites instead of adding, and a promotion to float64."""
     x, pool = grid((1, 5, 5, 2), 0), ((3, 3), (2, 2), ((0, 0), (0, 0)))
     x[0, 2, 2] = 9.0  # the maximum of all four windows
     y, argmax = pooling.max_forward(x, *pool)

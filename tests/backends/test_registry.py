@@ -1,4 +1,4 @@
-"""Backends by name: built in, registered, brought by a package, misspelt."""
+"""Backends by name: built in, registered, from a package, misspelt."""
 
 from importlib.metadata import EntryPoint
 

@@ -27,7 +27,7 @@ def test_response_norm(b, problem):
 @given(problem=norms(), windows=windows(pooling=True), relu=st.booleans())
 @settings(max_examples=40)
 def test_fused_response_norm_and_max_pool(b, problem, windows, relu):
-    """The same as one after the other, and so the same as the loops."""
+    """The same as separate layers, which equal the reference's loops."""
     f, (n, h, w, _) = problem, windows.shape
     pool = (windows.window, windows.stride, windows.pads)
     norm = (f.n, f.k, f.alpha, f.beta, f.groups)

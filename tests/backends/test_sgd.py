@@ -21,7 +21,7 @@ def test_sgd_update(b, size, dtype, seed):
 
 @pytest.mark.parametrize("which", ["weight", "velocity"])
 def test_sgd_update_of_a_non_contiguous_array(b, which):
-    """A transposed array, as an importer of other layouts makes it."""
+    """A transposed array, as left by an importer of other layouts."""
     arrays = {name: grid((3, 4), i) for i, name in enumerate(("weight", "velocity", "gradient"))}
     wanted = sgd.update(*arrays.values(), 0.1, 0.9, 0.05)
     arrays[which] = laid_out(arrays[which], "transposed")

@@ -43,7 +43,7 @@ CHANCE = 11 / 12
 
 @pytest.fixture(autouse=True)
 def _one_thread():
-    """Of BLAS: on matrices as small as these, threads spend five times the work on waiting."""
+    """One BLAS thread: on such small matrices, threads wait five times as long as they work."""
     with threadpool_limits(1):
         yield
 
@@ -122,7 +122,7 @@ def test_whitened_patches_have_equal_variance_in_all_directions():
     white = sparse_coding.whitening(rows)(rows)
     np.testing.assert_allclose(white.mean(axis=0), 0, atol=1e-3)
     deviations = np.sqrt(np.linalg.eigvalsh(np.cov(white.T)))
-    assert deviations[1] > 0.6  # the first is the constant, taken away
+    assert deviations[1] > 0.6  # the first is the constant, which is removed
     assert deviations[-1] < 1.01
 
 

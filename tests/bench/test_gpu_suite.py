@@ -1,4 +1,4 @@
-"""The GPU suite runs to its end on the stand-in, small, so that a rare machine is not lost."""
+"""A small GPU suite runs to its end on the stand-in, so that no time on a rare GPU is wasted."""
 
 import json
 import subprocess
@@ -31,7 +31,7 @@ SMALL = gpu.Plan(
 
 
 def tiny(classes=10):
-    """The kinds of layer of "cifar10", in an eighth of its work."""
+    """The kinds of layer in "cifar10", with an eighth of the work."""
     layers = (
         ("conv1", Conv2D(16, 5, pad=2, weight_std=0.01)),
         ("pool1", MaxPool(3, 2, rounding="ceil")),
@@ -123,7 +123,7 @@ def test_parts_without_time_are_listed(tmp_path):
 
 
 def test_pytorchs_step_learns():
-    """The peer's code on the CPU, as far as it goes there."""
+    """PyTorch's code on the CPU, as far as it runs there."""
     torch = pytest.importorskip("torch")
     step = pytorch._step(torch, "cifar10", "bf16", 4, {}, compiled=False, device="cpu")
     step()
@@ -154,7 +154,7 @@ def test_operations_of_the_papers_network():
 
 @pytest.mark.standin
 def test_checks_and_training_are_parts_too(tmp_path, monkeypatch):
-    """With the programs they start replaced: these take minutes."""
+    """The programs that they start take minutes and are replaced."""
     started = []
 
     def run(command, needed, environment=None):

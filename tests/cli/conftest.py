@@ -1,4 +1,4 @@
-"""A tiny run to work with, and ways to run a command line and look at what it says."""
+"""A tiny run, and helpers to run a command line and inspect its output."""
 
 import shlex
 from pathlib import Path

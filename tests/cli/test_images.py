@@ -1,4 +1,4 @@
-"""Images named on the command line: what cannot be read is skipped by name, no answer is lost."""
+"""Images on the command line: unreadable ones are named and skipped, no prediction is lost."""
 
 import errno
 import os
@@ -101,7 +101,7 @@ def test_a_temporary_drive_error_is_retried_and_no_row_is_lost(folder, monkeypat
 
 @pytest.fixture
 def broken_drive(monkeypatch):
-    """Every read of the names in `gone` fails; `tried` counts them, and `paused` the seconds."""
+    """Every read of the names in `gone` fails; `tried` counts the reads, `paused` the seconds."""
     from minialex.data.decode import images as decode
 
     class Drive:

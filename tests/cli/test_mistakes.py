@@ -1,4 +1,4 @@
-"""Every mistake is one line on standard error and exit code 2; a defect keeps its traceback."""
+"""Every mistake gives one line on standard error and exit code 2; a bug keeps its traceback."""
 
 import errno
 import json
@@ -32,7 +32,7 @@ from minialex.utils import checkpoint
         ("train --schedule stpe", "did you mean 'step'"),
         ("train --devices 0,x", "--devices: invalid list value: '0,x'"),
         ("train --devices 0,1 --parallel tower", "did you mean 'towers'"),
-        ("train --precision bf16", "computes in fp32 only"),
+        ("train --precision bf16", "computes only in fp32"),
         ("train --backend cupy --devices 0,7", "there is no CUDA device 7"),
         ("train --backend cupy --precision fp8", "unknown precision 'fp8'"),
         ("train --epochs many", "--epochs: invalid int value: 'many'"),
@@ -172,7 +172,7 @@ def test_a_mistake_gives_one_helpful_line(mistakes, refused, line, words):
 
 @pytest.fixture
 def mistakes(here):
-    """`here`, with all that the lines above stumble over."""
+    """`here`, with all the files that the commands above need."""
     if not (here / "pets").exists():
         photos(here / "pets")
         (here / "empty").mkdir()

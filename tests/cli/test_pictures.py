@@ -17,7 +17,7 @@ from minialex.utils import checkpoint
 
 @pytest.fixture
 def other(here):
-    """Weights of another network of the same classes: the run's, noisily."""
+    """Weights of another network with the same classes: the run's, with noise."""
     path = here / "other.safetensors"
     if not path.exists():
         tensors, metadata = checkpoint.load(here / "runs" / "tiny" / "best.safetensors")
@@ -70,7 +70,7 @@ def test_neighbors_are_the_nearest_by_features(here, command, pets):
     [document] = json.loads(output)
     names = [n["image"] for n in document["neighbors"]]
     assert len(names) == 3
-    assert f"{pets}/cat/0.jpg" not in names  # the query itself is nobody's neighbour
+    assert f"{pets}/cat/0.jpg" not in names  # the query itself is not listed
     classifier = minialex.load("runs/tiny")
     files = [f"{pets}/{kind}/{i}.jpg" for kind in ("cat", "dog") for i in range(3)]
     features = classifier.features(files).astype(float)

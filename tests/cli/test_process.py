@@ -1,4 +1,4 @@
-"""Signals, pipes and poor terminals, in processes of their own."""
+"""Signals, pipes and limited terminals, in separate processes."""
 
 import os
 import shlex

@@ -1,7 +1,7 @@
 """CUDA without a GPU: a stand-in `cupy` that runs the very same .cu files on the CPU.
 
-`install()` puts it where `import cupy` finds it. `machine` is what is behind: its devices, their
-memory, and how late and in which order their streams run.
+`install()` puts it where `import cupy` finds it. `machine` simulates the devices, their memory, and
+how late and in which order their streams run.
 """
 
 import os
@@ -17,7 +17,7 @@ machine = Machine()
 
 
 def install() -> None:
-    """Make `import cupy`, and who looks for libcublas, find the stand-in."""
+    """Make `import cupy`, and lookups of libcublas, find the stand-in."""
     sys.modules["cupy"] = module = fake_cupy.build(machine)
     cublas._open = lambda: module.libcublas
     os.environ["CUPY_CACHE_DIR"] = str(compiler.folder())

@@ -1,4 +1,4 @@
-"""The .cu files as shared libraries, by the system's C++ compiler, and kernel launches in them."""
+"""Compiles .cu files to shared libraries with the system's C++ compiler, and launches kernels."""
 
 import ctypes
 import hashlib
@@ -38,14 +38,14 @@ def available() -> str | None:
 
 
 def folder() -> Path:
-    """Where what was compiled is kept for the next run of the tests."""
+    """The cache of compiled libraries for the next run of the tests."""
     found = Path(tempfile.gettempdir()) / f"minialex-cuda-on-cpu-{os.getuid()}"
     found.mkdir(exist_ok=True)
     return found
 
 
 def translate(source: str) -> str:
-    """CUDA C to C++: one entry point a kernel, its arguments behind pointers."""
+    """CUDA C to C++: one entry point per kernel, with arguments behind pointers."""
     barriers = bool(_BARRIER.search(source))
     stubs = []
     for name, listed in _KERNEL.findall(source):
@@ -60,7 +60,7 @@ def translate(source: str) -> str:
     source = _DYNAMIC.sub("", source).replace('extern "C" __global__', "__global__")
     head, _, body = source.partition('#line 1 "number.cuh"')
     types, _, kernels = body.partition("#line 1")
-    # memory of the block that runs, which a kernel must fill before it reads: NaN until then
+    # shared memory of the running block, NaN until a kernel writes it
     arrays = "".join(
         f"static {kind} {name}[{_SHARED} / sizeof({kind})];\n"
         f'extern "C" void fill_{name}(int byte) {{ memset({name}, byte, sizeof {name}); }}\n'
@@ -86,7 +86,7 @@ def _waits(source: str, kernel: str) -> bool:
         return True
     helpers = re.findall(r"__device__ \w+ (\w+)\([^)]*\) \{(.*?)\n\}", source, re.S)
     waiting = {name for name, body in helpers if _BARRIER.search(body)}
-    while True:  # functions that call functions that wait
+    while True:  # functions that call functions with barriers
         more = {n for n, body in helpers if any(f"{w}(" in body for w in waiting)} - waiting
         if not more:
             break
@@ -96,7 +96,7 @@ def _waits(source: str, kernel: str) -> bool:
 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """While another process compiles the same, wait for it: two would only take longer."""
+    """Wait if another process is compiling the same source: two would only take longer."""
     with path.with_suffix(".lock").open("w") as file:
         if fcntl is not None:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -126,7 +126,7 @@ def _precompiled(command: tuple[str, ...]) -> Path:
 
 @cache
 def library(source: str, flags: tuple[str, ...]) -> ctypes.PyDLL:
-    """The compiled library of a source; as a PyDLL, a launch holds Python's lock and runs alone."""
+    """The compiled library of a source, as a PyDLL: a launch keeps the GIL and runs alone."""
     compiler = available()
     assert compiler is not None
     text = translate(source)
@@ -164,7 +164,7 @@ def run(lib: ctypes.PyDLL, name: str, grid, block, values: list, seed: int) -> N
     ]
     pointers = (ctypes.c_void_p * len(held))(*(v.ctypes.data for v in held))
     three = ctypes.c_uint * 3
-    # as CuPy does, no extent is below 1
+    # like CuPy, where no extent is below 1
     grid, block = (three(*(max(1, e) for e in (*shape, 1, 1)[:3])) for shape in (grid, block))
     launch = getattr(lib, f"launch_{name}")
     launch.argtypes = [three, three, ctypes.c_uint64, type(pointers)]

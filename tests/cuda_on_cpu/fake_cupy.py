@@ -1,7 +1,7 @@
 """A drop-in replacement for `cupy` with the few names that minialex uses.
 
-Arrays refuse what CuPy's refuse (becoming NumPy arrays unasked) and most of what they can, so that
-every use of CuPy that is not tested here fails here.
+Arrays refuse what CuPy's refuse (implicit conversion to NumPy) and most of what CuPy's can do, so
+that every use of CuPy that is not tested here fails here.
 """
 
 import ctypes
@@ -68,7 +68,7 @@ def build(machine: Machine) -> types.ModuleType:
             machine.finish(lambda: self._marker.done)
 
     class Graph:
-        """What was given to a stream while it was captured: the same work, the same arguments."""
+        """The work given to a stream while it was captured, with the same arguments."""
 
         def __init__(self, work: list):
             self._work = work
@@ -118,7 +118,7 @@ def build(machine: Machine) -> types.ModuleType:
             self.record().synchronize()
 
     def refuse_in_capture(stream: Stream) -> None:
-        """For what cannot, or here must not, be part of a graph."""
+        """For work that cannot, or here must not, be part of a graph."""
         if stream._queue.captured is not None:
             raise CUDARuntimeError("cudaErrorStreamCaptureInvalidated: not in a captured step")
 
@@ -306,7 +306,7 @@ def build(machine: Machine) -> types.ModuleType:
 
     class RawModule:
         def __init__(self, code: str | None = None, *, path: str | None = None, options=()):
-            if path is not None:  # what the stand-in for NVRTC made
+            if path is not None:  # output of the stand-in for NVRTC
                 code, options = json.loads(Path(path).read_text(encoding="utf-8"))
             self._library = compiler.library(code, tuple(options))
             self._device = state.device
@@ -381,7 +381,7 @@ def build(machine: Machine) -> types.ModuleType:
         alpha, beta = (float(_at(pointer, 1, number)[0]) for pointer in (alpha, beta))
 
         def matrix(pointer, rows, columns, step, kind):
-            """Stored by columns, `step` numbers from one to the next: (rows, columns)."""
+            """A column-major matrix (rows, columns) with `step` numbers per column."""
             assert step >= rows, "the leading dimension is below the number of rows"
             flat = _at(pointer, step * (columns - 1) + rows, kind)
             size = flat.itemsize

@@ -1,13 +1,13 @@
 """The machine behind the stand-in: devices with memory, streams that run late, and events.
 
-Work given to a stream is only queued. It runs when the host waits for something, and then in an
-order drawn at random among all that streams and events allow. So a wait that is missing shows as a
-wrong number, as it might one day on a GPU.
+Work given to a stream is only queued. It runs when the host waits for something, in an order drawn
+at random from all that streams and events allow. So a missing wait shows as a wrong number, as it
+might one day on a GPU.
 
 Memory is CuPy's pool: a freed block goes back to the stream it was allocated on and may be reused
-there at once. Here it is overwritten first, in that stream's order, so that another stream which
-still reads it reads NaN. Fresh memory holds NaN too, and a rim around each block is checked for
-writes that go astray.
+there at once. Here it is overwritten first, in that stream's order, so that another stream that
+still reads it gets NaN. Fresh memory is NaN too, and a margin around each block is checked for
+stray writes.
 """
 
 import ctypes
@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-POISON = 0xFF  # of this byte repeated, every float type makes NaN
+POISON = 0xFF  # repeated, this byte is NaN in every float type
 _RIM = 512
 
-# AddressSanitizer, where the tests run under it (see test_address_sanitizer.py), guards the rims
+# AddressSanitizer guards the margins if the tests run under it
 _ASAN = ctypes.CDLL(None) if hasattr(ctypes.CDLL(None), "__asan_poison_memory_region") else None
 
 
@@ -46,8 +46,8 @@ class Marker:
 class Queue:
     """One stream's work, in order: (action or None, marker to wait for or None, marker reached).
 
-    The machine holds a queue while it has work. Freed blocks lie in `freed` until the stream takes
-    them again, and go with it.
+    The machine holds a queue while it has work. Freed blocks stay in `freed` until the stream
+    reuses them, and are freed with it.
     """
 
     device: int
@@ -57,14 +57,14 @@ class Queue:
 
 
 class Pool:
-    """Memory of its own, by stream and size: what is freed is reused from this pool alone."""
+    """A separate memory pool, by stream and size: freed memory is reused only from this pool."""
 
     def __init__(self) -> None:
         self.freed: dict[Queue, dict[int, list]] = defaultdict(lambda: defaultdict(list))
 
 
 class Block:
-    """A piece of device memory; gives itself back when nothing refers to it any more."""
+    """A block of device memory, which is returned when nothing refers to it any more."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class Block:
 
 
 class Machine:
-    """`devices` of them; `memory` bytes each. All that happens here is deterministic in `seed`."""
+    """A machine of `devices` with `memory` bytes each; everything is deterministic in `seed`."""
 
     def __init__(self, devices: int = 2, memory: int = 8 << 30):
         self.devices = devices
@@ -104,7 +104,7 @@ class Machine:
     # ------------------------------------------------------------------------------ work
 
     def handle(self) -> int:
-        """A number for a new stream that no other had."""
+        """A new, unique stream number."""
         self._streams += 1
         return self._streams
 
@@ -166,7 +166,7 @@ class Machine:
     # ------------------------------------------------------------------------------ memory
 
     def pinned(self, size: int) -> np.ndarray:
-        """Memory of the host that copies run from and to beside other work."""
+        """Host memory for copies that overlap with other work."""
         whole = np.full(size, POISON, np.uint8)
         self._pinned.append(whole)
         return whole

@@ -1,4 +1,4 @@
-"""Small data sets made on the spot, and the way to the real photographs where there are any."""
+"""Small generated data sets, and the path of real photographs if there are any."""
 
 from pathlib import Path
 

@@ -7,7 +7,7 @@ from minialex.data.dataset import Dataset, Splits, complete
 
 
 class Plain:
-    """A data set with the required members alone, and no base class."""
+    """A data set with only the required members and no base class."""
 
     name, layout, native_size = "plain", "made in Python", None
     class_ids = class_names = ("dark", "light")

@@ -32,7 +32,7 @@ MEMORY = 256 << 20  # bytes that no small file may make the decoder take
 
 
 def mutated(content: bytes, rng: np.random.Generator) -> bytes:
-    """Bytes changed, cut, doubled, removed, or set to what fields fear, one to eight times."""
+    """Bytes changed, cut, doubled, removed, or set to extreme values, one to eight times."""
     data = bytearray(content)
     for _ in range(rng.integers(1, 9)):
         if not data:
@@ -55,7 +55,7 @@ def mutated(content: bytes, rng: np.random.Generator) -> bytes:
 
 
 def complaint(function, *arguments, **options):
-    """What `function` returns, and None; or None, and the sentence of its InputError."""
+    """(result, None), or (None, message) if `function` raises InputError."""
     try:
         return function(*arguments, **options), None
     except InputError as error:
@@ -63,7 +63,7 @@ def complaint(function, *arguments, **options):
 
 
 def peak_memory() -> int:
-    """The most bytes this process ever took, decoders included; 0 where nothing tells."""
+    """This process's peak memory in bytes, decoders included; 0 if unknown."""
     if sys.platform == "win32":
         return 0
     import resource
@@ -114,7 +114,7 @@ def test_mutated_images_decode_or_raise_input_error(kind, options, count):
 
 @pytest.mark.parametrize("count", COUNTS)
 def test_mutated_archives_open_or_raise_input_error(tmp_path, count):
-    """What is still found lies inside the file and under the names that were there."""
+    """Everything found lies inside the file, under existing names."""
     root = ilsvrc.write_archives(tmp_path / "imagenet")
     paths = [root / name for name in ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar")]
     paths.append(root / ilsvrc_devkit.ARCHIVE)
@@ -148,7 +148,7 @@ def test_mutated_archives_open_or_raise_input_error(tmp_path, count):
 
 @pytest.mark.parametrize("count", COUNTS)
 def test_random_headers_raise_input_error_in_time(count):
-    """Blocks with right checksums and random fields: the walk ends and stays inside the file."""
+    """Blocks with valid checksums and random fields: the walk ends and stays inside the file."""
     rng = np.random.default_rng(2)
     for _ in range(count):
         blocks = []
@@ -226,7 +226,7 @@ def read_all(root):
 @pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("kind", ["pixels", "jpeg"])
 def test_false_manifests_are_refused(packed, tmp_path, kind, count):
-    """With a right checksum: refused, or what is read still fits."""
+    """With a valid checksum: refused, or consistent."""
     root = tmp_path / "packed"
     shutil.copytree(packed / kind, root)
     whole = (root / "manifest.json").read_text()
@@ -255,7 +255,7 @@ def test_false_manifests_are_refused(packed, tmp_path, kind, count):
 @pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("kind", ["pixels", "jpeg"])
 def test_damaged_packed_files(packed, tmp_path, kind, count):
-    """Any file of the set, cut or changed: refused on opening, or images come, or are named."""
+    """Any file of the set, cut or changed: refused on opening, or images are read or reported."""
     root = tmp_path / "packed"
     shutil.copytree(packed / kind, root)
     paths = sorted(path for path in root.iterdir() if path.name != "report.txt")

@@ -1,4 +1,4 @@
-"""Photographs, and how far scores may be apart."""
+"""Photographs, and the tolerance of scores."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from minialex.parallel import DeviceConfig
 
 @pytest.fixture
 def photographs():
-    """uint8 (n, size, size, 3) with edges and areas, bright at the rim: padding must be right."""
+    """uint8 (n, size, size, 3) with edges and areas, bright at the border, to test padding."""
 
     def made(size, n=3, seed=0):
         rng = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""Caffe's networks and weights: what they compute here is what they compute there."""
+"""Caffe's networks and weights give the same results here as in Caffe."""
 
 from dataclasses import replace
 
@@ -27,7 +27,7 @@ def layer(name, kind, bottom, top=None, **more):
 
 
 def small(dtype=np.float32):
-    """Every kind of layer that is read, of Caffe's today: a NetParameter with blobs."""
+    """Every supported kind of layer, in Caffe's current format: a NetParameter with blobs."""
     conv1 = {"num_output": 6, "kernel_size": 3, "stride": 2, "pad": 1}
     conv2 = {"num_output": 4, "kernel_size": 3, "group": 2, "pad": 1, "bias_term": 0}
     across = {"local_size": 3, "alpha": 0.5, "beta": 0.75, "k": 2.0}
@@ -86,7 +86,7 @@ def small(dtype=np.float32):
 
 
 def in_caffe(images):
-    """What Caffe computes of images (N, H, W, 3), R G B: the scores, by PyTorch, N C H W."""
+    """Caffe's scores for images (N, H, W, 3), RGB, computed by PyTorch in N C H W."""
     torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
     f = torch.nn.functional
     blobs = {one["name"]: one.get("blobs") for one in small()["layer"]}
@@ -123,7 +123,7 @@ def scores(portable, images):
 
 
 def test_scores_match_caffe(file):
-    """Blue first, the mean before the factor, alpha divided, windows that hang over, C H W."""
+    """BGR, mean before scale, alpha divided by n, overhanging windows, C H W."""
     images = photographs()
     wanted = in_caffe(images)
     portable = read(file)
@@ -174,7 +174,7 @@ def test_rates_and_decays_of_single_layers_are_kept(file):
 
 
 def test_the_mean_image_is_cropped_like_the_image(file, tmp_path):
-    """Planes blue first; larger than the crop, as Caffe's of ILSVRC is."""
+    """BGR planes, larger than the crop, like Caffe's for ILSVRC."""
     mean = np.random.default_rng(1).uniform(0, 255, (3, SIZE + 4, SIZE + 4))
     path = tmp_path / "mean.binaryproto"
     path.write_bytes(blob(mean[None], old=True))
@@ -278,7 +278,7 @@ def test_a_missing_mean_is_requested(tmp_path):
 
 
 def test_the_colour_order_can_be_given(file):
-    """Blue first unless the file is CIFAR-10's, or the user knows better."""
+    """BGR, unless the file is for CIFAR-10 or the user says otherwise."""
     blue, red = read(file).params["conv1"], read(file, colours="RGB").params["conv1"]
     np.testing.assert_array_equal(blue["weight"], red["weight"][:, :, ::-1])
     assert not np.array_equal(blue["weight"], red["weight"])
@@ -311,7 +311,7 @@ def refused_in_one_sentence(folder, suffix, content):
     if not good.exists():
         good.write_bytes(FILES[".caffemodel"])
     said = ""
-    try:  # a change may do no harm
+    try:  # a change may be harmless
         if suffix == ".binaryproto":
             mean_image(path)
         elif suffix == ".prototxt":

@@ -1,4 +1,4 @@
-"""Real networks that Caffe trained on CIFAR-10 have their accuracy here, on every backend."""
+"""Real networks trained by Caffe on CIFAR-10 have the same accuracy here, on every backend."""
 
 from dataclasses import replace
 
@@ -89,7 +89,7 @@ def test_the_published_accuracy(portable, cifar, name, backend):
 
 
 def _chw(params):
-    """Dense inputs counted C H W, as Caffe counts them."""
+    """Dense inputs in C H W order, as in Caffe."""
     weight = params["ip1"]["weight"]
     size = int((len(weight) / 64) ** 0.5)
     moved = weight.reshape(size, size, 64, -1).transpose(2, 0, 1, 3).reshape(weight.shape)
@@ -102,10 +102,10 @@ def _blue_first(params):
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_common_porting_mistakes_cost_ten_points(portable, images, name):
-    """So the accuracy proves that none of them is made here."""
+    """So the accuracy proves that none of these mistakes is made here."""
     found = portable[name]
     network, params = found.model.network, found.params
-    floor = with_layers(  # what fits in its place, a rim of padding
+    floor = with_layers(  # fits in its place, but pads
         network,
         lambda a: (
             replace(a, pad=1, rounding="floor") if isinstance(a, MaxPool | AveragePool) else a
@@ -146,7 +146,7 @@ def test_a_solver_state_continues_at_its_loss(cifar, tmp_path):
 
 
 def test_fine_tuned_to_fewer_classes(cifar, tmp_path):
-    """Three of the ten, told apart after three passes over 90 images: chance is a third."""
+    """Three of the ten classes, learnt in three passes over 90 images: chance is a third."""
     data, classes = open_data(cifar), (0, 1, 8)  # aeroplanes, cars, ships
     parts = []
     for part, count in ((data.train, 30), (data.val, 40)):

@@ -1,4 +1,4 @@
-"""A solver's state goes on where Caffe left it: the same weights as if Caffe had gone on."""
+"""A solver state is continued from Caffe with the same weights as if Caffe had continued."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ RATES, DECAYS = (1.0, 2.0, 1.0, 0.5), (1.0, 0.0, 3.0, 0.0)  # of two weights and
 
 
 class Caffe:
-    """Caffe's solver and its two-layer network, by PyTorch's gradients, in Caffe's layouts."""
+    """Caffe's solver and a two-layer network, with PyTorch's gradients, in Caffe's layouts."""
 
     def __init__(self):
         rng = np.random.default_rng(5)
@@ -92,7 +92,7 @@ def gone_on(initial, out):
 
 
 def apart(params, wanted):
-    """The largest difference of a parameter, as a share of what it moved."""
+    """The largest difference of a parameter, relative to its change."""
     return max(
         np.abs(params[layer][name] - value).max()
         for layer, of in wanted.items()
@@ -108,7 +108,7 @@ def test_three_more_steps_match_caffe(states, tmp_path):
     assert [row["step"] for row in run.history] == [4, 5, 6]
     moved = apart(read(before, for_training=True).params, wanted.params)
     assert apart(run.classifier.params, wanted.params) < 1e-3 * moved
-    # the weights alone, without the momentum, end elsewhere
+    # without the momentum, the weights end elsewhere
     other = gone_on(before.with_suffix(".caffemodel"), tmp_path / "other")
     assert apart(other.classifier.params, wanted.params) > 0.1 * moved
 

@@ -1,4 +1,4 @@
-"""cuda-convnet's layer definitions: what they print, and the networks that they become."""
+"""cuda-convnet's layer definitions: the printed table, and the networks built from them."""
 
 import json
 
@@ -197,7 +197,7 @@ def test_two_columns_are_the_network_of_2012(tmp_path):
 
 
 def test_it_trains_and_resumes(tmp_path):
-    """On classes of the data's; resumed with and without the file, which may be gone."""
+    """With the data's classes; resumed with and without the file, which may be gone."""
     path, data = written(tmp_path), Splits(Noise(), Noise())
     options = {"batch_size": 3, "epochs": 2, "progress": False, "backend": "numpy"}
     first = {**options, "model": str(path), "out": tmp_path / "run"}
@@ -317,7 +317,7 @@ def test_a_prototxt_defines_a_network_too(tmp_path, capsys):
 
 
 def test_dense_columns_connected_through_concatenation(tmp_path):
-    """As cuda-convnet2 divides them: each reads all the others' through a layer that passes on."""
+    """Split as in cuda-convnet2: each column reads all others through a pass-through layer."""
     start = SMALL[: SMALL.index("[fc10]")]
     text = start
     for x in "ab":

@@ -1,4 +1,4 @@
-"""cuda-convnet's checkpoints: the scores are theirs, and nothing in the pickle is executed."""
+"""cuda-convnet's checkpoints: the same scores, and nothing in the pickle is executed."""
 
 import os
 import pickle
@@ -55,7 +55,7 @@ def bias(seed, count):
 
 
 def network():
-    """Two columns that cross once, as the authors' do; values as their parser keeps them."""
+    """Two columns that cross once, like the authors'; values as their parser stores them."""
     found = [
         layer("data", "data", outputs=3 * SIZE * SIZE, dataIdx=0),
         layer("labels", "data", outputs=1, dataIdx=1),
@@ -89,7 +89,7 @@ def network():
 
 
 def theirs(images, mean):
-    """The scores by PyTorch, planes of colour first as there."""
+    """The scores by PyTorch, in N C H W as in cuda-convnet."""
     f, of = torch.nn.functional, {one["name"]: one for one in network()}
 
     def tensor(name, i, *shape):
@@ -119,13 +119,13 @@ def theirs(images, mean):
 
 
 def numbered(layers):
-    """As the first versions kept them: inputs by their place."""
+    """In the format of the first versions: inputs by index."""
     names = [one["name"] for one in layers]
     return [{**one, "inputs": [names.index(name) for name in one["inputs"]]} for one in layers]
 
 
 def by_name(layers):
-    """As later versions do, in any order."""
+    """In the format of later versions, in any order."""
     made = OrderedDict((one["name"], one) for one in reversed(layers))
     for one in made.values():
         one["inputLayers"] = [made[name] for name in one["inputs"]]

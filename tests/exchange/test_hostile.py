@@ -1,4 +1,4 @@
-"""Damaged, truncated and hostile files: one sentence each, nothing run, no memory blown up."""
+"""Damaged, truncated and hostile files: a clear error, no code run, bounded memory."""
 
 import random
 import struct
@@ -46,7 +46,7 @@ STATE = {
 
 @contextmanager
 def at_most(megabytes):
-    """Fail if more memory than that is taken at any moment."""
+    """Fail if more memory than that is used at any moment."""
     tracemalloc.start()
     try:
         yield
@@ -57,7 +57,7 @@ def at_most(megabytes):
 
 @contextmanager
 def refused(*words):
-    """One sentence with all of the words, and little memory."""
+    """An error of one sentence with all of the words, and little memory."""
     with at_most(24), pytest.raises(InputError) as caught:
         yield
     assert "\n" not in str(caught.value)
@@ -90,7 +90,7 @@ def whole(folder, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_hundreds_of_damaged_files_load_or_raise_input_error(kind, tmp_path):
-    """Each is read, or refused in one sentence: nothing else comes out."""
+    """Each is read, or refused with one sentence, and nothing else happens."""
     path = whole(tmp_path, kind)
     read(path)
     content, rng, refusals = path.read_bytes(), random.Random(kind), []
@@ -199,7 +199,7 @@ def test_an_archive_that_unpacks_to_more_is_refused(tmp_path):
 
 
 def test_tensors_that_share_storage_cannot_multiply_memory(tmp_path):
-    """Sixteen megabytes, claimed by each of a network's layers."""
+    """Sixteen megabytes that each of a network's layers claims."""
     numbers = np.zeros(1 << 22, np.float32)
     keys = [f"classifier.{i}" for i in range(40)]
     state = {f"{k}.weight": numbers.reshape(2048, 2048) for k in keys}

@@ -1,4 +1,4 @@
-"""ONNX: what is written gives ONNX Runtime our scores, and is read again; and others' graphs."""
+"""ONNX: exported files give our scores in ONNX Runtime and can be imported; and other graphs."""
 
 import importlib
 import warnings
@@ -41,7 +41,7 @@ def runtime(path, name, x):
 
 
 def small(name):
-    """A named network with few channels, and of a smaller size where it takes one."""
+    """A named network with few channels, and a smaller input size if it takes one."""
     sizes = {"vgg-11": 64, "vgg-16": 64, "vgg-19": 64}
     options = {"input_size": sizes[name]} if name in sizes else {}
     network = models.get(name, 6, **options).network
@@ -68,7 +68,7 @@ EDGES = Network(
 
 @pytest.mark.parametrize("name", [*RGB, "edges"])
 def test_onnx_runtime_gives_our_scores(name, tmp_path, photographs, our_scores, close):
-    """With the preprocessing in the graph, and without; and so has the graph that is read again."""
+    """With and without preprocessing in the graph; the re-imported graph gives the same scores."""
     network = EDGES if name == "edges" else small(name)
     size = network.input_shape[0]
     portable, images = drawn(network, resize=size + 6), photographs(size, 2)
@@ -87,7 +87,7 @@ def test_onnx_runtime_gives_our_scores(name, tmp_path, photographs, our_scores, 
 
 @pytest.mark.parametrize("name", ["alexnet", "alexnet-2012", "vgg-11", "cifar10"])
 def test_export_import_export_gives_the_same_bits(name, tmp_path):
-    """From the first reading on: the paper's dropout has become PyTorch's, times a half."""
+    """From the first import on: the paper's dropout has become PyTorch's, with a factor of 1/2."""
     portable = drawn(small(name))
     write(portable, tmp_path / "a.onnx")
     first = read(tmp_path / "a.onnx")
@@ -133,8 +133,8 @@ def test_from_the_command_line(tmp_path, capsys, monkeypatch):
 # ------------------------------------------------------------------------------------ other graphs
 
 # onnx's own single-node cases, by operator: the file of its cases, and which are refused, and why.
-# Of Add, Cast, Div, Mul, Reshape, Squeeze, Sub and Transpose there are no cases on images: they are
-# read as bias, preprocessing and flattening, which the tests above and below have.
+# Add, Cast, Div, Mul, Reshape, Squeeze, Sub and Transpose have no cases on images: they are read as
+# bias, preprocessing and flattening, which other tests here cover.
 _ANOTHER_RANK = "not N C H W"
 CASES = {
     "AveragePool": (
@@ -199,7 +199,7 @@ ELEMENTWISE = ("Relu", "Sigmoid", "Tanh", "Dropout")  # whose cases may have few
 
 
 @pytest.mark.parametrize(
-    "operator",  # onnx computes the cases of average pooling for seconds
+    "operator",  # onnx takes seconds to compute the cases of average pooling
     [pytest.param(one, marks=[pytest.mark.slow] * (one == "AveragePool")) for one in CASES],
 )
 def test_onnx_backend_test_cases(operator, tmp_path):
@@ -218,7 +218,7 @@ def test_onnx_backend_test_cases(operator, tmp_path):
 
 
 def test_onnx_backend_test_cases_of_the_loss():
-    """The mean over images, without weights: the cases that this loss has too."""
+    """The mean over images, without weights: the cases that our loss supports."""
     cases = node_cases("SoftmaxCrossEntropyLoss", "softmax_cross_entropy_loss")
     wanted = ("test_sce_mean", "test_sce_mean_log_prob")
     for name in wanted:
@@ -258,7 +258,7 @@ def with_constants(case, path):
 
 
 def outputs(path, x, expected):
-    """What the chain of a file makes of x, as ONNX has it."""
+    """The output of a file's chain for x, in ONNX's layout."""
     chain = read_chain(read_graph(path))
     network, params = Network(tuple(chain.layers), chain.input_shape), chain.params()
     y = np.asarray(x, np.float32)
@@ -398,7 +398,7 @@ needs_light = pytest.mark.skipif(
 
 @needs_light
 def test_the_model_zoos_alexnet():
-    """The package has it with constant weights, its input's rule, and its output."""
+    """The package's model has constant weights, its own input and its output."""
     expected = onnx.TensorProto()
     expected.ParseFromString((LIGHT / "light_bvlc_alexnet_output_0.pb").read_bytes())
     chain = read_chain(read_graph(LIGHT / "light_bvlc_alexnet.onnx"))

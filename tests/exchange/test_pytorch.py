@@ -1,4 +1,4 @@
-"""PyTorch's weights: every file it writes, every key name, the same scores; and back again."""
+"""PyTorch's weights: every kind of file, every key name, the same scores; and export."""
 
 from types import SimpleNamespace
 
@@ -190,7 +190,7 @@ def test_the_printed_code_builds_the_network_in_pytorch(
 
 @pytest.mark.parametrize("name", ["alexnet", "vgg11"])
 def test_gradients_match_pytorch(name, tmp_path, photographs):
-    """Of all weights, dropout left out: fine-tuning takes the steps that PyTorch would."""
+    """Gradients of all weights, without dropout: fine-tuning takes the same steps as in PyTorch."""
     net, path = stored(tmp_path, name, "zip")
     portable, images = read(path), photographs(NETS[name][0])
     labels, b = np.array([1, 4, 0]), backends.get("numpy")
@@ -217,7 +217,7 @@ def test_gradients_match_pytorch(name, tmp_path, photographs):
 
 
 def test_fine_tuning_from_a_pytorch_file(tmp_path, capsys):
-    """A new last layer on published weights; what is not new starts as it was in the file."""
+    """A new last layer on published weights; the other layers start as in the file."""
     net, path = stored(tmp_path, "alexnet", "zip")
     line = f"train --from {path} --replace-classifier --data shapes:48 --epochs 1 --batch-size 12"
     line += f" --lr 1e-9 --out {tmp_path}/run --backend numpy --allow-upscaling --no-mirror"
@@ -251,7 +251,7 @@ def test_the_network_can_be_given(tmp_path):
 
 
 def test_numbered_classes_match_the_datas_in_order(tmp_path):
-    """As published networks have them: the sorted ids of ILSVRC's folders."""
+    """As in published networks: the sorted ids of ILSVRC's folders."""
     _, path = stored(tmp_path, "alexnet", "zip")
     numbered = minialex.load(path, backend="numpy")
     data = SimpleNamespace(name="data", class_ids=tuple(f"n{i}" for i in range(7)))

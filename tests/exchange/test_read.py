@@ -1,4 +1,4 @@
-"""A format plugs itself in, and what it reads is a classifier as any other."""
+"""A new format plugs in, and its files load as ordinary classifiers."""
 
 from pathlib import Path
 
@@ -99,7 +99,7 @@ def test_a_damaged_layer_list_gives_a_one_sentence_error(change, sentence):
 
 @pytest.mark.usefixtures("tiny_format")
 def test_unused_options_are_refused(tmp_path):
-    """Rather than ignored: the scores would be another preprocessing's."""
+    """Ignoring them would give scores with the wrong preprocessing."""
     path = tmp_path / "net.tiny"
     path.write_bytes(MAGIC)
     for option, value in (("mean", tmp_path), ("definition", path), ("colours", "BGR")):

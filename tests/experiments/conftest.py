@@ -1,4 +1,4 @@
-"""An experiment that takes no time, in place of those of minialex.experiments.paper."""
+"""An experiment that takes no time, instead of those of minialex.experiments.paper."""
 
 import sys
 import textwrap

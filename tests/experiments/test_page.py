@@ -1,4 +1,4 @@
-"""The page: numbers as they are on disk, nothing from elsewhere, no complaint of a browser."""
+"""The page: numbers as on disk, self-contained, no errors in a browser."""
 
 import csv
 import os
@@ -125,7 +125,7 @@ def test_a_browser_shows_it_without_errors(page, tmp_path, scheme):
         corner, darkest, lightest = grey.getpixel((2, 2)), *grey.getextrema()
     assert (corner < 60) == (scheme == "dark")
     assert lightest - darkest > 150
-    # a figure with a ground of its own would be a large patch against the page's
+    # a figure with its own background would be a large patch on the page
     against = sum(grey.histogram()[200:] if scheme == "dark" else grey.histogram()[:60])
     assert against < 0.1 * 900 * 1200
 

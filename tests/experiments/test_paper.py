@@ -54,7 +54,7 @@ def test_ablations_and_tables_share_their_runs(tmp_path, monkeypatch):
     reason="this version of minialex.train starts from no other run's weights",
 )
 def test_the_learning_rate_that_counts():
-    """The lowest mean over seeds; a seed that diverged speaks against its rate."""
+    """The lowest mean over seeds; a diverged seed counts against its rate."""
     lowest = module("ablations").best_rate
 
     def runs(*losses):
@@ -106,7 +106,7 @@ def test_found_weights_exclude_a_misleading_network():
 
 
 def test_published_numbers_are_consistent():
-    """Differences of the tables' own rows, and of the notes, as the sheet gives them."""
+    """Differences between the tables' rows, and in the notes, as published."""
     one, five = PUBLISHED["table2 one"], PUBLISHED["table2 five"]
     assert (one.top1, one.top5, five.top1, five.top5) == (40.7, 18.2, 38.1, 16.4)
     # notes: #150 41.828 and 19.330, #145 40.664 and 18.210

@@ -57,7 +57,7 @@ def test_the_report_is_complete_and_self_contained(out):
 
 
 def test_nothing_is_computed_twice_and_a_report_needs_no_device(out):
-    """As where a report of runs on a GPU is made anew on a laptop."""
+    """As when the report of runs on a GPU is remade on a laptop."""
     said = []
     elsewhere = Options(scale="tiny", device={"backend": "of another machine"})
     path, _ = runner.reproduce(NAMES, elsewhere, out, said.append)
@@ -187,7 +187,7 @@ def test_vgg_has_the_published_parameters(out):
 
 
 def test_the_deep_network_is_cached_by_its_initialisation(tmp_path):
-    """Another shallow network, another cell; and its weights are where it started."""
+    """Another shallow network gives another cache entry, and the run starts from its weights."""
     context = Context(TINY, tmp_path, log=lambda text: None)
     data = context.data(24, 12)
     some = {"epochs": 1, "batch_size": 12, "model_options": {"width": 2, "hidden": 8}}

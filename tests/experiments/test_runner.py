@@ -1,4 +1,4 @@
-"""Order and memory: what is done is not done again, a report needs nothing but the disk."""
+"""Order and caching: nothing is computed twice, and a report needs only the disk."""
 
 import json
 import shlex
@@ -149,7 +149,7 @@ LINE = "reproduce relu-and-tanh --scale tiny --epochs 300 --backend numpy --thre
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_the_state_and_the_same_command_continues(tmp_path, number, code):
-    """Killed while training, the run goes on from its step, and ends as one never stopped."""
+    """Killed while training, the run resumes from its step and ends like one never stopped."""
     out = tmp_path / "out"
     with subprocess.Popen(
         [*COMMAND, *shlex.split(LINE), "--out", out], stdout=subprocess.PIPE
@@ -189,7 +189,7 @@ def test_a_killed_and_resumed_run_gives_the_same_result(tmp_path):
 
 
 def test_an_experiment_from_a_users_file(quick, computed, tmp_path, monkeypatch, capsys):
-    """Run by its path, reported when it is named; left out, and said so, when it is not."""
+    """Run by its path; reported if named, else left out with a note."""
     monkeypatch.setattr(registry, "_registered", {})
     own = tmp_path / "my_own.py"
     own.write_text((quick / "quick.py").read_text().replace("Quick & <odd>", "My own"))

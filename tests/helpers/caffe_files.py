@@ -1,4 +1,4 @@
-"""Caffe's files as Caffe writes them, by the field numbers of its caffe.proto."""
+"""Writes Caffe's files as Caffe does, by the field numbers of its caffe.proto."""
 
 import struct
 

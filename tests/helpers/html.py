@@ -1,10 +1,10 @@
-"""Whether a page's tags are closed in turn."""
+"""Checks that a page's tags are properly nested."""
 
 import html.parser
 
 
 class Balanced(html.parser.HTMLParser):
-    """Which tags are open, and all ids; a tag closed out of turn is an error."""
+    """Collects open tags and all ids; a tag closed out of order is an error."""
 
     EMPTY = ("meta", "link", "br", "img")
 

@@ -1,4 +1,4 @@
-"""Small ILSVRC-like archives and kits, made on the spot."""
+"""Generates small ILSVRC-like archives and kits."""
 
 import io
 import tarfile
@@ -16,7 +16,7 @@ PARENT = "n00001740"  # a synset with children, which is no class
 
 
 def jpeg(label: int, seed: int = 0, size=(40, 30)) -> bytes:
-    """A photograph of one grey level, 40 * label + seed: what it shows tells its label."""
+    """A photograph of one grey level, 40 * label + seed, which tells its label."""
     content = io.BytesIO()
     Image.new("RGB", size, (40 * label + seed,) * 3).save(content, "JPEG", quality=95)
     return content.getvalue()
@@ -33,7 +33,7 @@ def tar_bytes(files: dict[str, bytes], format=tarfile.GNU_FORMAT) -> bytes:
         for name, data in files.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(data)
-            entry.mtime = 1.5  # which pax keeps in a field of its own
+            entry.mtime = 1.5  # stored by pax in a separate field
             archive.addfile(entry, io.BytesIO(data))
     return content.getvalue()
 
@@ -41,7 +41,7 @@ def tar_bytes(files: dict[str, bytes], format=tarfile.GNU_FORMAT) -> bytes:
 def meta_mat(order=KIT_ORDER, counts=None) -> bytes:
     """meta.mat as MATLAB wrote it: a struct array of the classes, and one parent.
 
-    `counts` are the numbers of training images, which the real one has.
+    `counts` are the numbers of training images, as in the real one.
     """
     kind = [
         ("ILSVRC2012_ID", "O"),
@@ -97,7 +97,7 @@ def class_tars(wnids=WNIDS, count: int = 3, format=tarfile.GNU_FORMAT) -> dict[s
 
 
 def write_archives(folder: Path, wnids=WNIDS, count: int = 3, format=tarfile.GNU_FORMAT) -> Path:
-    """Training tar, validation tar and kit; the training classes stand in reverse order."""
+    """Training tar, validation tar and kit; the training classes are in reverse order."""
     folder.mkdir(parents=True, exist_ok=True)
     inner = class_tars(wnids, count, format)
     backwards = dict(sorted(inner.items(), reverse=True))

@@ -1,6 +1,6 @@
-"""Workers of pytest-xdist share what Numba compiles: while one compiles a function, others wait.
+"""Workers of pytest-xdist share compiled functions: while one compiles a function, others wait.
 
-Without this each compiles nearly everything, which takes longer than most of the tests.
+Otherwise each would compile nearly everything, which takes longer than most tests.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ def install() -> None:
         with global_compiler_lock, alone(file):
             held.add(name)
             try:
-                return plain(self, sig)  # which looks into the disk cache first
+                return plain(self, sig)  # this looks into the disk cache first
             finally:
                 held.discard(name)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """NVRTC of the package nvidia-cuda-nvrtc-cu12 (or -cu13), or None."""
+    """NVRTC from the package nvidia-cuda-nvrtc-cu12 (or -cu13), or None."""
     found = importlib.util.find_spec("nvidia")
     for root in (found.submodule_search_locations or ()) if found else ():
         for path in sorted(Path(root).glob("**/*nvrtc*")):
@@ -20,7 +20,7 @@ def library() -> ctypes.CDLL | None:
 
 
 def architectures() -> list[int]:
-    """The compute capabilities it compiles for, 9.0 as 90."""
+    """The compute capabilities that it compiles for; 90 for 9.0."""
     lib, count = library(), ctypes.c_int()
     assert lib is not None
     lib.nvrtcGetNumSupportedArchs(ctypes.byref(count))
@@ -34,7 +34,7 @@ def compile_source(
 ) -> tuple[bytes, str]:
     """-> machine code, and everything the compiler said; raises RuntimeError if it refuses.
 
-    `architecture` is 90 for 9.0, or "90a" with the features that it alone has.
+    `architecture` is 90 for 9.0, or "90a" with its own features.
     """
     lib, program = library(), ctypes.c_void_p()
     assert lib is not None

@@ -1,4 +1,4 @@
-"""Networks with fewer channels, for tests of what is done with a network, whatever its size."""
+"""Networks with fewer channels, for tests that do not depend on a network's size."""
 
 from dataclasses import replace
 from functools import wraps
@@ -9,7 +9,7 @@ from minialex.network import Network
 
 
 def slim(network: Network, by: int) -> Network:
-    """The same layers with a `by`-th of the channels and units; the classes stay."""
+    """The same layers with a `by`-th of the channels and units, and the same classes."""
     last = network.layers[-1][0]
     layers = []
     for name, layer in network.layers:
@@ -32,8 +32,8 @@ def slim_variant(variant: Variant, by: int = 8) -> Variant:
 
 
 def narrow(network, units=256):
-    """`network` with at most so many units in its hidden dense layers, which have nine tenths of
-    the parameters."""
+    """`network` with at most so many units in its hidden dense layers, which have 90% of the
+    parameters."""
     layers = [
         (name, replace(layer, units=min(layer.units, units)) if isinstance(layer, Dense) else layer)
         for name, layer in network.layers

@@ -1,15 +1,15 @@
-"""The generic backend over a library that has the array API standard and nothing else."""
+"""The generic backend over a library with only the array API standard."""
 
 import array_api_strict
 import numpy as np
 
 from minialex.backends import GenericBackend
 
-ELSEWHERE = array_api_strict.Device("device1")  # NumPy cannot read it, arrays do not mix with it
+ELSEWHERE = array_api_strict.Device("device1")  # NumPy cannot read its arrays or mix with them
 
 
 class Strict(GenericBackend):
-    """On the library's default device, or on another one as a GPU would be."""
+    """On the library's default device, or on another one, like a GPU."""
 
     def __init__(self, device=None):
         super().__init__("strict", array_api_strict, device)

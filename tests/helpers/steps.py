@@ -1,4 +1,4 @@
-"""Training steps to look at from outside: what they compute, copy and allocate."""
+"""Training steps to observe: what they compute, copy and allocate."""
 
 import gc
 
@@ -16,7 +16,7 @@ reference = backends.get("numpy")
 
 
 def here(devices):
-    """These devices of the stand-in, which has two; on a machine with fewer, some are the same."""
+    """These devices of the stand-in, which has two; on a machine with fewer, some are repeated."""
     if cuda_on_cpu.installed() or devices is None:
         return devices
     import cupy
@@ -51,7 +51,7 @@ def step_of(network, devices, batch, dtype="float32", seed=0, params=None):
 
 
 def step_peak(network, devices, precision: str, batch: int) -> int:
-    """Bytes that the arrays of a training step hold at most, on the device that holds the most."""
+    """Peak bytes of the arrays in a training step, on the device with the highest peak."""
     machine = cuda_on_cpu.machine
     cublas._scratch.clear()  # so that it is counted
     gc.collect()

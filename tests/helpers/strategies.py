@@ -12,7 +12,7 @@ LAYOUTS = ("contiguous", "transposed", "strided")
 
 
 def laid_out(x: np.ndarray, layout: str) -> np.ndarray:
-    """The same numbers in memory that is not contiguous."""
+    """The same numbers in non-contiguous memory."""
     if layout == "transposed":
         return np.ascontiguousarray(x.T).T
     if layout == "strided":
@@ -23,7 +23,7 @@ def laid_out(x: np.ndarray, layout: str) -> np.ndarray:
 
 
 class Problem:
-    """What every problem has: arrays of one dtype in one memory layout."""
+    """Base of all problems: arrays of one dtype in one memory layout."""
 
     shape: tuple[int, int, int, int]  # N H W C
     dtype: str

@@ -1,4 +1,4 @@
-"""A data set that anything learns at once: stripes in one of six colours, upright or level."""
+"""A data set that any method learns at once: vertical or horizontal stripes in six colours."""
 
 import colorsys
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ CLASSES = tuple(f"{colour} {run}" for colour in COLOURS for run in ("level", "up
 
 @dataclass(frozen=True)
 class Stripes(Dataset):
-    """`count` images of 12 classes in turn; their shift, width, light and noise vary."""
+    """`count` images, cycling through 12 classes; their shift, width, light and noise vary."""
 
     count: int
     seed: int = 0

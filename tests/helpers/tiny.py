@@ -1,4 +1,4 @@
-"""A network that trains in milliseconds, and photographs: to test what is around the training."""
+"""A network that trains in milliseconds, and photographs, to test the code around training."""
 
 import numpy as np
 from PIL import Image
@@ -10,7 +10,7 @@ from minialex.network import Network
 
 
 def tiny(classes: int) -> Network:
-    """One layer of each kind that has a state or random numbers, on 12 x 12 pixels."""
+    """One layer of each kind with parameters or random numbers, for 12 x 12 pixels."""
     return Network(
         (
             ("conv1", Conv2D(4, kernel=5, stride=2, weight_std=0.05)),
@@ -29,13 +29,13 @@ def tiny(classes: int) -> Network:
 
 
 def register_tiny(monkeypatch) -> None:
-    """Make it the model "tiny" for the test: also the network of the stored run."""
+    """Register it as the model "tiny" during the test; it is also the network of the stored run."""
     variant = registry.Variant(tiny, Recipe(resize=16, crop=12, batch_size=16), "a stored run's")
     monkeypatch.setitem(registry._VARIANTS, "tiny", variant)
 
 
 def photographs(folder, each=20, classes=("cat", "dog"), seed=0):
-    """Class folders of random pictures, which no compressor makes differ in size much."""
+    """Class folders of random images, whose compressed sizes differ little."""
     rng = np.random.default_rng(seed)
     for name in classes:
         (folder / name).mkdir(parents=True, exist_ok=True)

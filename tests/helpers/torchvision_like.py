@@ -54,7 +54,7 @@ def vgg(name="vgg16", classes=1000, width=64, hidden=4096, side=7, batch_norm=Fa
 
 
 def random_weights(net, seed=0):
-    """Weights and biases that keep the scale of what passes, so that every layer matters."""
+    """Weights and biases that preserve the signal's scale, so that every layer matters."""
     generator = torch.Generator().manual_seed(seed)
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):

@@ -9,7 +9,7 @@ from minialex.parallel import SingleDevice
 
 
 def untrained(seed: int = 0, name: str = "alexnet-64", **options) -> Classifier:
-    """A classifier whose last layer is large enough to have opinions."""
+    """A classifier with large weights in the last layer, so that its predictions differ."""
     b = backends.get("numpy")
     model = models.get(name, 12, **options)
     params = model.network.init(b, seed=seed)

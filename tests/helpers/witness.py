@@ -1,4 +1,4 @@
-"""Any of our networks in PyTorch: the same layers by another hand, differentiated by autograd."""
+"""Any of our networks in PyTorch: an independent implementation, differentiated by autograd."""
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ from minialex.layers import (
     output_size,
 )
 
-torch.set_num_threads(1)  # tests run side by side: more threads would only wait for each other
+torch.set_num_threads(1)  # tests run in parallel: more threads would only wait for each other
 
 
 def forward(network, params, images, masks=None):
@@ -40,7 +40,7 @@ def _layer(layer, params, x, mask):
             return F.conv2d(x, weight, params["bias"], layer.stride, groups=layer.groups)
         case Dense():
             if x.ndim == 4:
-                x = x.permute(0, 2, 3, 1)  # our units are counted in H W C order
+                x = x.permute(0, 2, 3, 1)  # our units are in H W C order
             return x.reshape(len(x), -1) @ params["weight"] + params["bias"]
         case ReLU():
             return F.relu(x)

@@ -1,4 +1,4 @@
-"""Several networks as one: means, weights, classes in another order, images one was trained on."""
+"""Ensembles: means, weights, classes in another order, images that a member was trained on."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ from minialex.parallel import DeviceConfig
 
 @pytest.fixture(scope="module")
 def members():
-    """Two networks that take squares of different sizes."""
+    """Two networks with different image sizes."""
     return untrained(1), untrained(2, "cifar10")
 
 

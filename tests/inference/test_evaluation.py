@@ -1,4 +1,4 @@
-"""Ranks, ten crops, and every image counted exactly once; a classifier to disk and back."""
+"""Ranks, ten crops, every image counted exactly once; saving and loading a classifier."""
 
 import math
 from dataclasses import replace
@@ -35,7 +35,7 @@ def splits():
 
 @pytest.fixture(scope="module")
 def classifier(splits):
-    """An untrained alexnet-64 whose last layer is large enough to have opinions."""
+    """An untrained alexnet-64 with large last-layer weights, so that predictions differ."""
     b = backends.get("numpy")
     model = models.get("alexnet-64", 12)
     params = model.network.init(b, seed=5)

@@ -17,14 +17,14 @@ def kernel(red, green, blue):
 
 def test_grey_has_no_colour_and_opponent_colours_are_all_colour():
     assert colour_share(kernel(1, 1, 1)) == pytest.approx(0)
-    assert colour_share(kernel(1, 1, 1) + 7) == pytest.approx(0)  # the mean counts for nothing
+    assert colour_share(kernel(1, 1, 1) + 7) == pytest.approx(0)  # the mean does not count
     assert colour_share(kernel(1, -1, 0)) == pytest.approx(1)
     assert colour_share(np.zeros((4, 4, 3, 1))) == 0
     assert colour_share(np.full((4, 4, 3, 1), 3.0)) == 0
 
 
 def test_a_mixture_is_measured_by_energy():
-    # (3, 1, -1) is 1 of grey and (2, 0, -2) of colour on half of the pixels; grey's mean comes off
+    # (3, 1, -1) is 1 of grey and (2, 0, -2) of colour on half of the pixels; the mean is removed
     w = kernel(3, 1, -1)
     colour = 8 * (4 + 0 + 4)
     grey = 16 * 3 * 0.5**2

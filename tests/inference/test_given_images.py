@@ -121,7 +121,7 @@ def test_top_limits_the_classes(classifier, top):
 
 @pytest.mark.parametrize("several", [False, True])
 def test_few_images_are_in_memory_at_once(classifier, several, monkeypatch):
-    """From an iterator, and by one network as by several."""
+    """From an iterator, with one network and with several."""
     given, sizes, scores = [], [], TrainedModel.scores
 
     def counted(self, images, *arguments):
@@ -146,7 +146,7 @@ def test_few_images_are_in_memory_at_once(classifier, several, monkeypatch):
 
 
 def test_a_folder_stands_for_its_files(classifier, path):
-    """Those below it too, sorted, as on the command line; what is left out is a warning."""
+    """Including subfolders, sorted, as on the command line; left-out files give a warning."""
     folder = path.parent
     (folder / "below").mkdir()
     Image.fromarray(RGB[:20]).save(folder / "below" / "b.jpg")
@@ -185,7 +185,7 @@ def test_closed_files_pipes_and_empty_arrays(classifier, path):
 
 @pytest.mark.parametrize("several", [False, True])
 def test_a_broken_image_keeps_its_row_and_is_named(classifier, path, several, monkeypatch):
-    """In batches of two, the second of which has none that can be read."""
+    """In batches of two, the second without a readable image."""
     monkeypatch.setattr(given_images, "BATCH", 2)
     broken, gone = path.parent / "broken.jpg", path.parent / "gone.png"
     broken.write_bytes(path.read_bytes()[:100])

@@ -25,7 +25,7 @@ def test_distances_are_euclidean_and_exact():
     wanted = [[np.linalg.norm(x.astype(float) - y.astype(float)) for y in b] for x in a]
     np.testing.assert_allclose(distances(a, b), wanted)
     far = np.full((1, 4), 1e6)
-    assert distances(far, far + 1e-3)[0, 0] == pytest.approx(2e-3, rel=1e-6)  # nothing cancels
+    assert distances(far, far + 1e-3)[0, 0] == pytest.approx(2e-3, rel=1e-6)  # no cancellation
 
 
 def nearest(rows, count, left_out=(), batch=4):

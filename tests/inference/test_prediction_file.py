@@ -26,7 +26,7 @@ def test_csv_has_a_header_and_a_row_per_image(tmp_path):
         head, *rows = csv.reader(text)
     assert head == ["file", "label", "predicted", "probability", "right"]
     assert rows[0] == ['a "cat", really.jpg', "cat", "dog", "0.25", "0"]
-    assert rows[1] == ["b\\udce9.jpg", "dog", "dog", "1.0", "1"]  # a name that is no UTF-8
+    assert rows[1] == ["b\\udce9.jpg", "dog", "dog", "1.0", "1"]  # a name that is not UTF-8
 
 
 def test_json_lines_have_one_object_each(tmp_path):

@@ -1,4 +1,4 @@
-"""One contract for every layer class, and what each layer is beyond its gradient."""
+"""One contract for every layer class, and each layer's own properties."""
 
 import dataclasses
 
@@ -64,7 +64,7 @@ def test_gradient(layer, shape, batch):
 
 @every_layer
 def test_a_layer_uses_only_the_array_api_standard(layer, shape):
-    """So it runs on any array library, and leaves its arrays on their device."""
+    """So it runs on any array library, and its arrays stay on their device."""
     check_layer(layer, shape, Strict(ELSEWHERE))
 
 
@@ -100,7 +100,7 @@ def test_shapes_and_dtypes_are_kept(layer, shape, dtype):
 
 @every_layer
 def test_a_batch_in_parts_gives_the_same_result(layer, shape):
-    """Also for dropout, whose mask is a function of the image's position in the whole batch."""
+    """Also for dropout, whose mask depends on the image's position in the whole batch."""
     params = layer.init(b, InitialDraw(0), shape, "float64")
     x = grid((4, *shape), 0)
     whole, _ = layer.forward(b, params, x, Mode(training=True, seed=1))
@@ -203,7 +203,7 @@ def test_response_norm_never_looks_across_towers():
 
 
 def test_caffes_and_pytorchs_alpha_is_divided_by_n():
-    """Their α = n is our α = 1: the window's mean there, its sum here."""
+    """Their α = n is our α = 1: they take the window's mean, we take its sum."""
     x = grid((2, 3, 3, 7), 0)
     y, _ = layers.ResponseNorm(5, 2.0, 1.0, 0.75).forward(b, {}, x, Mode())
     theirs_alpha, n = 5.0, 5

@@ -1,4 +1,4 @@
-"""The paper's comparisons, on the full networks and the small ones: shapes, sizes, sums."""
+"""The paper's ablations, on full and small networks: shapes, sizes, sums."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def conv(kernel, inputs, channels):
     return kernel * kernel * inputs * channels + channels
 
 
-# The dense layers of the full network, and what each comparison is by hand:
+# The dense layers of the full network, and each ablation computed by hand:
 DENSE = 9216 * 4096 + 4096 + 4096 * 4096 + 4096 + 4096 * 1000 + 1000
 WHOLE = [conv(11, 3, 96), conv(5, 48, 256), conv(3, 256, 384), conv(3, 192, 384), conv(3, 192, 256)]
 COUNTS = {
@@ -35,7 +35,7 @@ COUNTS = {
     "no norm": sum(WHOLE) + DENSE,
     "plain pooling": sum(WHOLE) + DENSE,
     "no dropout": sum(WHOLE) + DENSE,
-    "half": 59_798_312,  # the sheet's
+    "half": 59_798_312,  # published
     "no communication": conv(11, 3, 96)
     + conv(5, 48, 320)
     + conv(3, 160, 384)
@@ -77,7 +77,7 @@ def test_plain_pooling_keeps_the_size_of_the_dense_input(name):
 
 
 def test_separate_towers_meet_only_in_the_classifier():
-    """What one tower's half of the first channels says does not reach the other's features."""
+    """One tower's half of the first channels does not affect the other tower's features."""
     network = models.get("alexnet-64", 7, communication=False).network
     b = backends.get("numpy")
     params = network.init(b, seed=1, dtype="float64")

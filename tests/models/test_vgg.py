@@ -1,4 +1,4 @@
-"""VGG: how its weights start, and the deep configurations started from the shallow one."""
+"""VGG: its initial weights, and deep configurations initialised from the shallow one."""
 
 import json
 
@@ -123,7 +123,7 @@ def test_new_networks_use_inverted_dropout_and_stored_ones_keep_theirs(name):
 
 
 def _as_before(folder):
-    """The run as a version wrote it that knew no other form."""
+    """A run written by a version that knew only one form."""
     for path in folder.glob("*.safetensors"):
         tensors, described = checkpoint.load(path)
         del described["model"]["options"]["inverted"]
@@ -136,7 +136,7 @@ def _as_before(folder):
 
 @pytest.mark.parametrize("old", [False, True])
 def test_runs_keep_their_form_of_dropout(tmp_path, old):
-    """Resumed, also with the options given again; and where their weights go on in another."""
+    """Resumed, also with the options given again; and when another run starts from them."""
     first = {**SMALL, "model": "vgg-11", "model_options": FEW, "batch_size": 2, "epochs": 2}
     data = Splits(Noise(), Noise())
     folder = minialex.train(data, **first, out=tmp_path / "run").run_dir
@@ -154,7 +154,7 @@ def test_runs_keep_their_form_of_dropout(tmp_path, old):
 
 
 def test_a_shallow_network_from_another_programs_file(tmp_path):
-    """Its form of dropout is what new networks have; from our own files the form is taken over."""
+    """Its form of dropout is that of new networks; from our own files, the form is kept."""
     path = tmp_path / "vgg11.safetensors"
     write(drawn(vgg(12, configuration="A", inverted=True, **FEW)), path)
     given = {**SMALL, "model": "vgg-16", "model_options": FEW, "shallow": path, "lr": 1e-30}

@@ -1,4 +1,4 @@
-"""Memory of a training step on a device: the estimate, and what is said where it is too small."""
+"""Memory of a training step on a device: the estimate, and the error if it is too small."""
 
 import gc
 
@@ -35,7 +35,7 @@ def test_a_device_too_small_names_the_batch_that_fits(tmp_path, monkeypatch):
     assert "\n" not in str(caught.value)
     fits = int(str(caught.value).split("batch_size=")[1])
     assert 45 < fits < 120
-    del caught  # and with it the arrays in the frames that the error came through
+    del caught  # and with it the arrays in the error's frames
     gc.collect()
     minialex.train(**settings, batch_size=fits, out=tmp_path / "b", progress=False)
     monkeypatch.setattr(machine, "memory", [machine.used[d] + (20 << 20) for d in range(2)])

@@ -1,4 +1,4 @@
-"""The value that says what a network runs on: checked when it is made, opened for a network."""
+"""DeviceConfig: checked when created, opened for a network."""
 
 import pytest
 

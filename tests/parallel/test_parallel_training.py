@@ -22,7 +22,7 @@ SETTINGS = {
 
 
 def weights(result):
-    """All parameters, whole and on the host."""
+    """All parameters, unsharded, on the host."""
     classifier = result.classifier
     return {
         f"{layer}.{name}": np.array(classifier.devices.to_numpy(value))
@@ -41,7 +41,7 @@ def alone(tmp_path_factory, slim_networks):
 @pytest.mark.parametrize("scheme", ["data", "hybrid", "towers"])
 @pytest.mark.parametrize("backend", ["numpy", "cupy"])
 def test_train_on_two_resume_on_one(alone, tmp_path, backend, scheme):
-    """A checkpoint does not know how many devices there were."""
+    """A checkpoint does not depend on the number of devices."""
     out = tmp_path / "run"
     two = {"backend": backend, "devices": here([0, 1]), "parallel": scheme}
     minialex.train(**SETTINGS, **two, epochs=1, out=out, progress=False)
@@ -147,7 +147,7 @@ def test_invalid_device_options_are_refused(tmp_path):
         ({"backend": "cupy", "devices": [0, 9]}, "no CUDA device 9"),
         ({"backend": "cupy", "precision": "fp8"}, "unknown precision 'fp8'"),
         ({"devices": [0, 1], "parallel": "pipeline"}, "unknown parallel scheme"),
-        ({"backend": "numpy", "precision": "bf16"}, "computes in fp32 only"),
+        ({"backend": "numpy", "precision": "bf16"}, "computes only in fp32"),
     ):
         with pytest.raises(InputError, match=words):
             minialex.train(**SETTINGS, **options, out=tmp_path / "run")

@@ -35,7 +35,7 @@ SGD_STEPS = 3
 
 @st.composite
 def networks(draw, groups=2):
-    """A network with everything that can be divided, and some things that cannot."""
+    """A network with everything that can be split, and some layers that cannot."""
     norm = draw(
         st.sampled_from(
             [
@@ -69,7 +69,7 @@ def networks(draw, groups=2):
 
 @dataclass
 class Outcome:
-    """What a few steps gave, whole and on the host."""
+    """The result of a few steps, unsharded, on the host."""
 
     losses: list[float]
     gradients: dict[str, np.ndarray]
@@ -181,7 +181,7 @@ def test_the_hinge_loss_is_sharded_too():
 
 
 def test_large_gradients_are_summed_in_parts(monkeypatch):
-    """Each device owns a part of every gradient; here already of small ones."""
+    """Each device owns a part of every gradient; here even of small ones."""
     monkeypatch.setattr(collectives, "_SMALL", 3)
     one = run(NETWORK, 5, ("numpy",))
     for devices in ([0, 1], [0, 1, 1]):

@@ -1,4 +1,4 @@
-"""Figures are on white, with all their words, none of which overlap."""
+"""Figures have a white background and all their text, without overlaps."""
 
 import sys
 
@@ -30,7 +30,7 @@ def history(*errors):
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """Calls a function that draws; returns its figure with the words in it, checked for overlap."""
+    """Call a drawing function; returns its figure with its text, checked for overlaps."""
 
     def draw(function, *arguments, **options):
         kept = []
@@ -61,7 +61,7 @@ def on_white(path) -> bool:
 
 
 def words_apart(figure) -> list[str]:
-    """All words of a figure; fails where two of them overlap or one leaves the picture."""
+    """All text in a figure; fails if two items overlap or one is cut off."""
     shown, draw = [], Text.draw
 
     def noted(self, renderer, *arguments, **options):
@@ -91,7 +91,7 @@ def test_kernels_are_drawn_by_tower(classifier, drawn, tmp_path):
     assert [w.partition(":")[0] for w in words] == ["tower 1", "tower 2"]
     words = drawn(plots.kernels, untrained(towers=1), tmp_path / "one.png")
     assert [w.partition(":")[0] for w in words] == ["all kernels"]
-    few = untrained(name="vgg-16-64", width=2)  # conv1_1: the words are wider than the kernels
+    few = untrained(name="vgg-16-64", width=2)  # conv1_1: the text is wider than the kernels
     assert len(drawn(plots.kernels, few, tmp_path / "few.png")) == 1
 
 

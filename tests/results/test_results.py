@@ -1,4 +1,4 @@
-"""results.html and predictions.csv: what they say, and that they never cost a run."""
+"""results.html and predictions.csv: their contents, and that they never fail a run."""
 
 import csv
 import json
@@ -46,7 +46,7 @@ def test_a_run_writes_both_files(trained):
     checker = Balanced()
     checker.feed(text)
     assert not checker.open
-    assert "http" not in text.replace('xmlns="http', "")  # nothing comes from elsewhere
+    assert "http" not in text.replace('xmlns="http', "")  # self-contained
     assert "dog &amp; &lt;hound&gt;" in text
     assert "<hound>" not in text
     for title in (
@@ -222,5 +222,5 @@ def test_each_kernel_is_scaled_separately():
     found = sheet(kernels)
     assert tuple(found[0, 0]) == (255, 255, 255)
     assert tuple(found[2, 2]) == (255, 128, 128)
-    middle = 49 + 2 + 15 + 7  # the second kernel's centre: 15 pixels a weight
+    middle = 49 + 2 + 15 + 7  # the second kernel's centre: 15 pixels per weight
     assert tuple(found[2 + 15 + 7, middle]) == (128, 128, 0)

@@ -1,4 +1,4 @@
-"""`minialex check` passes here, looks at every op and layer, and finds planted mistakes."""
+"""`minialex check` passes here, covers every op and layer, and finds planted bugs."""
 
 import inspect
 
@@ -58,7 +58,7 @@ def test_every_op_and_every_layer_is_checked():
 
 
 def wrong(value):
-    """The same with its last number off by a thousandth, or not what it was."""
+    """The same with its last number off by a thousandth, or changed."""
     if isinstance(value, bool):
         return not value
     array = np.array(value)
@@ -105,7 +105,7 @@ def test_a_planted_bug_is_found(op):
 
 
 def test_a_planted_bug_is_named():
-    """... by the op, and by the layers and steps that compute with it."""
+    """Found by the op's check, and by the layers and steps that use it."""
     found = failures(planted("tanh_gradient", 0))
     names = {result.name for result in found}
     assert {"planted: tanh_gradient, float64", "planted: tanh_gradient, float32"} <= names

@@ -72,7 +72,7 @@ def test_the_message_for_a_run_that_stops_improving(losses, stop, stalled):
 
 @pytest.mark.parametrize(("seconds", "complete"), [(53, False), (55, True), (61, True)])
 def test_minutes_include_the_last_validation(seconds, complete):
-    """It took 6 s before, so that there is time for another epoch until 54 s."""
+    """The last validation took 6 s, so there is time for another epoch until 54 s."""
     row = {"val_loss": 1.0, "validation_seconds": 6.0}
     state = State({}, {}, epoch=1, seconds=seconds, history=[row])
     assert Length(10, 3, minutes=1.0).complete(state) is complete
@@ -98,7 +98,7 @@ def test_minutes_instead_of_epochs(tmp_path, monkeypatch, capsys):
     minialex.train(out=tmp_path / "r", resume=True)
     assert "has finished its 0.02 minutes: to train longer" in capsys.readouterr().out
     rates = [row["learning_rate"] for row in result.history]
-    assert rates[-1] < 0.2 * max(rates)  # the cosine has come to its end
+    assert rates[-1] < 0.2 * max(rates)  # the cosine schedule has ended
     with pytest.raises(ValueError, match="both set the length"):
         minialex.train("shapes:48", **TINY, minutes=1, epochs=1)
 

@@ -1,4 +1,4 @@
-"""Augmented batches and soft targets as a training step gets them, and runs that use them."""
+"""Augmented batches and soft targets in a training step, and runs that use them."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -117,7 +117,7 @@ def test_the_batch_size_changes_only_mixup_partners():
 
 
 def test_images_and_targets_are_mixed_alike():
-    """Pictures of one colour that tells their label."""
+    """Images of one colour, which tells their label."""
     pictures = np.repeat(np.arange(8) % 5 * 40, 16 * 16 * 3).reshape(8, 16, 16, 3)
     recipe = replace(PAPER, mixup=1.0)
     given = batch(images=pictures.astype(np.uint8))
@@ -139,7 +139,7 @@ def test_a_compiled_step_gets_the_same_inputs():
 
 @pytest.mark.parametrize("window", ["crop", "centre"])
 def test_the_central_window_of_the_mean_is_subtracted(window):
-    """From copies of the mean image, of which half are upside down."""
+    """Half of the images are upside-down copies of the mean image."""
     mean = np.random.default_rng(1).integers(0, 256, (16, 16, 3), np.uint8)
     recipe = replace(PAPER, vertical_flip=True, random_crops=False, mean_window=window)
     given = batch(images=np.repeat(mean[None], 8, axis=0))

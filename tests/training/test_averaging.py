@@ -1,4 +1,4 @@
-"""The mean of the weights over the last epochs: what it is, where it is used, how it resumes."""
+"""The mean of the weights over the last epochs: its value, its use, and resuming."""
 
 from itertools import count
 from types import SimpleNamespace
@@ -56,7 +56,7 @@ def test_each_epoch_has_equal_weight():
         (1, 1, True, 2),
         (3, 0, True, 1),
         (3, 0, False, 4),  # an estimate: one more than was asked for
-        (0, 0, True, 1),  # a run that has gone back to earlier weights
+        (0, 0, True, 1),  # a run that has recovered earlier weights
     ],
 )
 def test_the_epochs_that_are_averaged(before, left, exact, epochs):
@@ -66,7 +66,7 @@ def test_the_epochs_that_are_averaged(before, left, exact, epochs):
 
 
 def test_the_first_weights_are_copied():
-    """Updates may be in place."""
+    """Updates may happen in place."""
     params = tree(1.0)
     average = Average().after(params, 0, last=2)
     params["fc1"]["weight"][...] = 7

@@ -48,7 +48,7 @@ def test_out_of_fold_predictions_of_every_image(folder, tmp_path):
     assert right == sum(row["right"] == "1" for row in rows)
     assert found.evaluation.images == len(whole) == len(rows)
     assert found.evaluation.accuracy == pytest.approx(right / len(rows))
-    for number in (1, 2, 3):  # the judged images are those that its network holds out
+    for number in (1, 2, 3):  # the evaluated images are those that its network holds out
         about = checkpoint.load_metadata(tmp_path / "cv" / f"fold-{number}" / "last.safetensors")
         held = stored_record(about["data"]).held_out_by_name(whole)
         mine = [row["file"] for row in rows if row["fold"] == str(number)]
@@ -70,7 +70,7 @@ def test_finished_folds_are_not_trained_again(folder, tmp_path, monkeypatch):
     assert trained == [True, True]
     assert again.evaluation == first.evaluation
     longer = minialex.cross_validate(folder, **{**given, "epochs": 2})
-    assert longer.evaluation != first.evaluation  # they go on to what is asked for now
+    assert longer.evaluation != first.evaluation  # they continue to what is requested now
     with pytest.raises(ValueError, match="batch_size=16, not 8"):
         minialex.cross_validate(folder, **{**given, "epochs": 2, "batch_size": 8})
 
@@ -111,7 +111,7 @@ def test_common_messages_are_printed_once(folder, tmp_path, capsys):
 
 
 def test_a_stopped_run_names_one_way_to_continue(folder, tmp_path, capsys, monkeypatch):
-    """One that goes through all folds: resuming the fold would leave the others out."""
+    """The command for all folds: resuming only the fold would leave out the others."""
     words = [
         "--model",
         "tiny",

@@ -32,7 +32,7 @@ def test_a_sweep_ends_where_the_loss_explodes(tmp_path, monkeypatch):
     assert 5 < len(found.rates) < 100
     assert all(np.isfinite(found.losses))
     assert found.rates[0] == pytest.approx(1e-3)
-    assert not list(tmp_path.iterdir())  # nothing is kept
+    assert not list(tmp_path.iterdir())  # nothing is saved
 
 
 def test_the_command(capsys):

@@ -1,4 +1,4 @@
-"""Defaults that go with the number of images."""
+"""Defaults that depend on the number of images."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -47,7 +47,7 @@ def test_explicit_options_win():
     asked = {"epochs": 3, "batch_size": 8, "lr": 0.5, "schedule": "step"}
     fitted = fitted_recipe.fit(SMALL, 450, **asked)
     assert {name: getattr(fitted, name) for name in asked} == asked
-    assert fitted.warmup == 0  # of a rate of one's own none is wanted
+    assert fitted.warmup == 0  # not with a user's own learning rate
 
 
 def test_often_repeated_images_are_augmented_more():

@@ -1,4 +1,4 @@
-"""Frozen layers and the rates of layers that were taken over."""
+"""Frozen layers, and the learning rates of transferred layers."""
 
 import numpy as np
 import pytest

@@ -41,7 +41,7 @@ def photos(tmp_path):
 
 @pytest.fixture
 def about(photos):
-    """What the weights of a run on `photos` remember."""
+    """The data record in the weights of a run on `photos`."""
     splits = open_data(photos)
     data = {"data": str(photos), "seed": 0, "val_fraction": 0.1}
     return {**data, "images": record(splits).as_json()}
@@ -93,7 +93,7 @@ def test_a_training_image_is_recognised_by_content(about, photos, trained_on, tm
     other = photographs(tmp_path / "other", seed=8)
     shutil.copy(photos / sorted(trained_on)[0], other / "cat" / "renamed.png")
     found, note = judged(about, other)
-    assert len(found) == 40  # the others have names of training images, and are not these
+    assert len(found) == 40  # the others have names of training images, but are different images
     assert "cat/renamed.png" not in found
     assert "1 of 41 images are left out: the network was trained on them" in note
     alone = tmp_path / "alone"
@@ -143,7 +143,7 @@ def pack(source, folder, **options):
 
 
 def without_origins(folder):
-    """The packed set as an older version made it."""
+    """The packed set as made by an older version."""
     values = json.loads((folder / MANIFEST).read_text())
     for part in values["parts"].values():
         (folder / part.pop("origins")["file"]).unlink()
@@ -226,7 +226,7 @@ def test_fine_tuning_validates_on_images_unseen_in_pretraining(photos, tmp_path,
     tuned = minialex.train(photos, **settings, max_steps=1, out=tmp_path / "tuned")
     held_out = judged(tuned.classifier.data)[0]
     assert not held_out & names(open_data(photos).train)
-    assert "the weights to start from were not trained on" in capsys.readouterr().out
+    assert "the initial weights were not trained on" in capsys.readouterr().out
     resumed = minialex.train(out=tmp_path / "tuned", resume=True, progress=False, max_steps=2)
     assert judged(resumed.classifier.data)[0] == held_out
 

@@ -68,7 +68,7 @@ def squares(b, scores, labels, count=None, dloss=1.0):
 
 @pytest.fixture(autouse=True)
 def forgotten(monkeypatch):
-    """Nothing is known that another test plugged in; -> forgets what this one did."""
+    """Forget what other tests plugged in, and afterwards what this one did."""
 
     def forget():
         for registry in (models.registry, losses, optim, schedules, own_augmentation):
@@ -95,7 +95,7 @@ def times_run(own):
 
 
 def test_code_of_a_network_runs_only_if_named(own, forgotten):
-    """Trained, refused by its weights alone, and loaded again from where the user says it is."""
+    """Trained, refused given only its weights, and loaded once the user names its code."""
     trained = train(model="net.py:build", model_options={"channels": 3}).classifier
     assert times_run(own) == 1
     images = np.zeros((2, 20, 20, 3), np.uint8)
@@ -227,7 +227,7 @@ def test_soft_targets_need_a_loss_that_takes_them(own):
 
 
 def test_a_users_augmentation_is_drawn_by_position_and_comes_first(own):
-    """The same images at the same positions, whatever batch they are in; other ones elsewhere."""
+    """The same images at the same positions, whatever the batch; different ones elsewhere."""
     snow = own_augmentation.get(own_augmentation.use("net.py:snow"))
     images = np.full((6, 20, 20, 3), 7, np.uint8)
     whole = snow(images, np.arange(6), seed=1, epoch=2)
@@ -240,7 +240,7 @@ def test_a_users_augmentation_is_drawn_by_position_and_comes_first(own):
 
 
 def test_a_run_with_users_code_can_be_reported(own, forgotten, capsys):
-    """Its report needs the network and the augmentation, and neither schedule nor loss."""
+    """Its report needs the network and the augmentation, but not the schedule or the loss."""
     half = {"model": "net.py:small", "schedule": "net.py:half", "augment": "net.py:snow"}
     minialex.train("shapes:48", **half, backend="numpy", max_steps=1, progress=False, out="run")
     forgotten()

@@ -32,7 +32,7 @@ def batch(n):
 
 @pytest.mark.parametrize("changed", [{}, {"crop_scale": 0.4, "rotation": 20, "erasing": 0.5}])
 def test_preview_pixels_are_the_networks_input_plus_the_mean(changed):
-    """A recipe whose mean is one colour, so that it is the same wherever a crop lies."""
+    """A recipe whose mean is one colour, so that it does not depend on the crop."""
     feed, given = made(replace(PAPER, mean_window="colour", **changed)), batch(8)
     x = feed.inputs(given, 2, 0.1)(backends.get("numpy"), 0, 8)
     wanted = np.clip(x + feed.preprocessing.mean[0, 0], 0, 255)

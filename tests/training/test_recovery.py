@@ -1,4 +1,4 @@
-"""A run that no longer learns is found out, named, and set back to where it did."""
+"""A run that stops learning is detected, reported, and restarted from good weights."""
 
 from math import log
 
@@ -56,7 +56,7 @@ def test_a_loss_far_above_chance():
 def test_a_loss_that_never_left_chance():
     nothing = trend((CHANCE, 2000))
     assert nothing.stuck(CHANCE, 4000)
-    assert not nothing.stuck(CHANCE, 80_000)  # of a long run that is the beginning
+    assert not nothing.stuck(CHANCE, 80_000)  # in a long run this is only the beginning
     assert not trend((CHANCE, 400)).stuck(CHANCE, 1000)
     assert not trend((CHANCE, 1000), (0.9 * CHANCE, 1000)).stuck(CHANCE, 4000)
 
@@ -71,7 +71,7 @@ def test_a_dead_layer_is_named():
 
 
 def ill(monkeypatch, step, spoil):
-    """Spoil the parameters of a run that was never set back, at a step."""
+    """Spoil the parameters at a step of a run that has not been restarted."""
     rates = Trainer.rates
 
     def spoiling(self, state, position):
@@ -106,14 +106,14 @@ def test_a_run_recovers_good_weights_with_a_lower_rate(
     assert "learning rate times 0.3" in said
     assert len(result.history) == 7
     assert any("back to" in row.get("changed", "") for row in result.history)
-    assert result.history[-1]["learning_rate"] < 0.002 * 0.3 * 0.2  # the end of the cosine
+    assert result.history[-1]["learning_rate"] < 0.002 * 0.3 * 0.2  # the end of the cosine schedule
     for array in load_file(tmp_path / "run" / "last.safetensors").values():
         assert np.isfinite(array).all()
 
 
 @pytest.mark.parametrize("fine_tuned", [False, True])
 def test_a_stopped_and_resumed_run_recovers_the_same_bits(monkeypatch, tmp_path, fine_tuned):
-    """Before there are best weights it goes back to the first ones, drawn or those it came from."""
+    """Before there are best weights, it restarts from the initial ones, random or transferred."""
     given, whole, parts = {**TINY, "epochs": 2}, tmp_path / "whole", tmp_path / "parts"
     if fine_tuned:
         source = minialex.train("shapes:48", **TINY, epochs=1, seed=3, out=tmp_path / "source")
@@ -155,7 +155,7 @@ def test_the_published_recipe_only_reports(monkeypatch, tmp_path):
 
 
 def test_weights_that_break_in_the_last_update_end_the_run(monkeypatch, tmp_path):
-    """Where no loss shows it and nothing is validated."""
+    """In the last update, where no loss shows it and nothing is validated."""
     end = Trainer.end_epoch
 
     def ending(self, state, *more):

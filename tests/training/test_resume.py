@@ -85,7 +85,7 @@ def test_fewer_cores_are_no_obstacle(tmp_path, monkeypatch):
 
 @pytest.fixture
 def moved(tmp_path):
-    """A run whose photographs have moved, and the same run that never stopped."""
+    """A run whose photographs have moved, and the same run without a stop."""
     photos = photographs(tmp_path / "photos")
     for name, steps in (("run", 2), ("whole", None)):
         minialex.train(photos, **TINY, epochs=2, max_steps=steps, out=tmp_path / name)
@@ -199,7 +199,7 @@ def test_extending_a_finished_run_says_where_the_rate_rises(name):
 
 
 class Calls:
-    """A data set that does something before it delivers an image."""
+    """A data set that calls a function before it delivers an image."""
 
     def __init__(self, whole, does):
         self.whole, self.does = whole, does
@@ -399,7 +399,7 @@ def test_a_state_of_another_version_gives_a_clear_error(run):
 
 
 def test_validation_uses_the_training_loss(tmp_path):
-    """In one epoch of a tiny rate both are what guessing gives: 11 margins, or ln 12."""
+    """After one epoch with a tiny rate, both are at random guessing: 11 margins, or ln 12."""
     for name, guessing in (("hinge", 11.0), ("softmax", np.log(12))):
         result = minialex.train(
             "shapes:48", **TINY, loss=name, lr=1e-9, epochs=1, out=tmp_path / name
@@ -428,7 +428,7 @@ COMPOSED, DECOMPOSED = "\u00e9", "e\u0301"  # of which the second sorts before "
 
 @pytest.fixture
 def accented(tmp_path):
-    """A run whose photographs were copied by way of macOS, and the same one that never stopped."""
+    """A run whose photographs were copied through macOS, and the same run without a stop."""
     photos = photographs(tmp_path / "photos", classes=(COMPOSED, "f"))
     for name, steps in (("run", 2), ("whole", None)):
         minialex.train(photos, **TINY, epochs=2, max_steps=steps, out=tmp_path / name)
@@ -448,7 +448,7 @@ def test_a_run_resumes_where_macos_has_renamed_its_classes(accented):
 
 
 def test_a_run_of_an_older_version_resumes_with_its_order_of_names(tmp_path, monkeypatch):
-    """It kept names as they were on the disk, where the accent came before "f"."""
+    """It stored names as on the disk, where the accent sorts before "f"."""
     photos = photographs(tmp_path / "photos", classes=("eqq", "f"))
     for name, steps in (("run", 2), ("whole", None)):
         minialex.train(photos, **TINY, epochs=2, max_steps=steps, out=tmp_path / name)

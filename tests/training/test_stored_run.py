@@ -1,6 +1,6 @@
 """A run that version 0.1.0 stored after 8 of its 12 steps still loads, evaluates and resumes.
 
-`stored_run_finished.safetensors` is what the same version had at the end of the same run.
+`stored_run_finished.safetensors` is the end of the same run by the same version.
 """
 
 import shutil

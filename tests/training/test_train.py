@@ -1,4 +1,4 @@
-"""Training end to end on built-in images: it learns, resumes to the same bits, names faults."""
+"""Training end to end on built-in images: it learns, resumes to the same bits, reports errors."""
 
 import csv
 import json
@@ -24,7 +24,7 @@ from minialex.data.sources.open import open_data
 from minialex.errors import InputError, TrainingError
 from minialex.parallel import DeviceConfig
 
-# Dropout, normalisation, crops, mirrors and colour shifts: all that could break a resumed run.
+# Dropout, normalisation, crops, mirrors and colour shifts: whatever could break a resumed run.
 SMALL = {"model": "alexnet-64", "batch_size": 16, "seed": 3, "lr": 0.02, "progress": False}
 pytestmark = pytest.mark.usefixtures("slim_networks")
 ROOT = Path(__file__).parents[2]
@@ -37,7 +37,7 @@ def train(data="shapes:48", **settings):
 
 
 def outcome(folder):
-    """All that must be the same bits: parameters, velocities, history without clocks."""
+    """Everything that must be bit-identical: parameters, velocities, history without times."""
     tensors = {name: a.tobytes() for name, a in load_file(folder / "last.safetensors").items()}
     with (folder / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -286,7 +286,7 @@ def test_layer_statistics_are_shown_before_the_first_step(tmp_path, capsys):
         ({"dtype": "float16"}, "not 'float16'"),
         ({"devices": []}, "no device was given"),
         ({"devices": [0, 1], "parallel": "tower"}, "did you mean 'towers'"),
-        ({"precision": "fp16"}, "computes in fp32 only"),
+        ({"precision": "fp16"}, "computes only in fp32"),
         ({"data": "shapes:x"}, "shapes:N"),
         ({"progress": "no"}, "progress is 'no': it must be True or False"),
         ({"resume": 3}, "resume is 3: it must be True or False"),

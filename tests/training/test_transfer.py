@@ -1,4 +1,4 @@
-"""A run that starts from other weights: what is taken over, what is drawn, and how it resumes."""
+"""A run that starts from other weights: what is transferred, what is initialised, resuming."""
 
 import shutil
 from pathlib import Path
@@ -22,7 +22,7 @@ SMALL = {"batch_size": 16, "epochs": 1, "progress": False, "seed": 5, "lr": 0.01
 
 @pytest.fixture(scope="module")
 def before(tmp_path_factory, slim_networks):
-    """A run of one step, whose weights are no other run's initial ones."""
+    """A run of one step, whose weights differ from any run's initial ones."""
     folder = tmp_path_factory.mktemp("before") / "run"
     options = {**SMALL, "model": "alexnet-64", "model_options": {"towers": 1}, "seed": 1}
     return minialex.train("shapes:48", **options, out=folder)
@@ -156,7 +156,7 @@ def test_equally_many_other_classes_are_not_confused(before):
     start_from(before.classifier, network, class_names=others, replace_classifier=True)
     with pytest.raises(InputError, match=f"{names[3]!r} where the data set has 'another'"):
         start_from(before.classifier, network, class_names=others)
-    ids = before.classifier.class_ids  # the same folders, whose names have become readable since
+    ids = before.classifier.class_ids  # the same folders, whose names have since become readable
     start_from(before.classifier, network, class_names=others, class_ids=ids)
     with pytest.raises(InputError, match="where the data set has 'another'"):
         start_from(before.classifier, network, class_names=others, class_ids=others)

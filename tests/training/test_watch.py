@@ -1,4 +1,4 @@
-"""Who is told of steps: steps.csv, TensorBoard, and the user's functions."""
+"""Reports of steps: steps.csv, TensorBoard, and the user's functions."""
 
 import builtins
 import csv
@@ -19,7 +19,7 @@ ARGUMENTS = {"model": "tiny", "backend": "numpy", "batch_size": 8, "progress": F
 
 @pytest.fixture
 def data(tmp_path, monkeypatch):
-    """Of 12 photographs a class, 20 to train on: three steps an epoch."""
+    """12 photographs per class, 20 to train on: three steps per epoch."""
     register_tiny(monkeypatch)
     return photographs(tmp_path / "data", each=12)
 
@@ -58,7 +58,7 @@ class Stop(Exception):
 
 @pytest.mark.parametrize("where", ["on_step", "on_epoch"])
 def test_an_exception_in_a_callback_ends_a_resumable_run(data, tmp_path, where):
-    """Resumed, it has the rows and the weights of a run that was left alone."""
+    """Resumed, it has the rows and weights of a run without a stop."""
     given = {**ARGUMENTS, "val_fraction": 0.2}
     whole = minialex.train(data, out=tmp_path / "whole", epochs=2, **given)
 
@@ -133,7 +133,7 @@ def test_a_full_disk_ends_the_rows_but_not_the_run(tmp_path, monkeypatch, capsys
 
 
 def test_tensorboard_gets_steps_and_epochs(data, tmp_path, monkeypatch):
-    """By a stand-in for its writer; the real one is in the next test."""
+    """With a stand-in for its writer; the next test uses the real one."""
     calls = []
 
     class Writer:

@@ -2,8 +2,8 @@
 
     python tests/utils/saving_memory.py
 
-Each is measured in a process of its own; printed is the growth of its peak while it saves. Linux
-only: a peak from `getrusage` includes that of the parent process.
+Each is measured in its own process; the printed value is the growth of the peak while saving. Linux
+only: the peak from `getrusage` includes that of the parent process.
 """
 
 import subprocess

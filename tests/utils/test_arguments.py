@@ -1,4 +1,4 @@
-"""Every argument of training has a type and a range, and what does not fit is one sentence."""
+"""Every training argument has a type and a range, and invalid values give a one-sentence error."""
 
 from dataclasses import fields
 

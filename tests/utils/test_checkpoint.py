@@ -1,4 +1,4 @@
-"""Weight files: round trips, foreign files refused in a sentence, failures and kills survived."""
+"""Weight files: round trips, foreign files refused, failures and kills survived."""
 
 import errno
 import json
@@ -104,7 +104,7 @@ def test_text_and_json_replace_the_old_file(tmp_path):
 
 
 def refused(path) -> str:
-    """The sentence by which `load` refuses a file; no other exception may leave it."""
+    """The error message with which `load` refuses a file; no other exception may escape."""
     with pytest.raises(InputError) as caught:
         checkpoint.load(path)
     sentence = str(caught.value)
@@ -277,7 +277,7 @@ checkpoint.write_blocks = write
 
 
 def kill_while_saving(path, kills, seed, before=""):
-    """Kill a process that saves without end, again and again; returns the newest number saved."""
+    """Repeatedly kill a process that saves in a loop; returns the newest number saved."""
     draw, number = random.Random(seed), 0
     for _ in range(kills):
         command = [sys.executable, "-c", before + WRITER, str(path), str(number)]

@@ -1,4 +1,4 @@
-"""A Ctrl-C in a destructor ends the work all the same, and prints nothing."""
+"""A Ctrl-C in a destructor still ends the work, and prints nothing."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Signals as requests: the first is a flag, the second an exception; then the old ways return."""
+"""Signals as requests: the first sets a flag, the second raises; old handlers are restored."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""One process at a time in a folder: on local disks, on NFS, and where there are no locks."""
+"""One process at a time in a folder: on local disks, on NFS, and without file locks."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Code of a user's own: found by name, file, module or entry point; run only when it is named."""
+"""Users' own code: found by name, file, module or entry point; run only when named."""
 
 import os
 import sys

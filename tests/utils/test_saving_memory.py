@@ -1,4 +1,4 @@
-"""Saving copies nothing: the peak of a process does not grow by the size of what it saves."""
+"""Saving copies nothing: the process's peak does not grow by the size of the data."""
 
 import subprocess
 import sys

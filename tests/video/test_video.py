@@ -1,4 +1,4 @@
-"""Clips, flow and the two streams: what a frame cannot tell, motion can, and both tell more."""
+"""Clips, flow and the two streams: motion shows what a frame cannot, and both together more."""
 
 from dataclasses import replace
 from functools import cache
@@ -82,7 +82,7 @@ def test_each_motion_moves_according_to_its_name():
 
 
 def _parts(x, y):
-    """Shift right, shift down, growth and clockwise turn of a field about its moving part."""
+    """Shift right, shift down, growth and clockwise rotation of a field about its moving part."""
     strength = np.hypot(x, y) ** 2
     rows, columns = np.indices(x.shape)
     cy, cx = (np.average(places, weights=strength) for places in (rows, columns))
@@ -92,7 +92,7 @@ def _parts(x, y):
 
 
 def test_the_middle_frame_is_the_same_whatever_the_motion():
-    """The same random numbers, another motion: nothing in the frame may change."""
+    """The same random numbers with another motion: the frame must not change."""
     sets = [Moving(PHOTOGRAPHS.train, 8, (motion, "up")) for motion in MOTIONS]
     middles = [s.frames(0, 48)[FIELDS // 2] for s in sets]
     for middle in middles[1:]:
@@ -127,13 +127,13 @@ def test_stacks_pass_through_loader_and_statistics():
 
 
 class Kept(Moving):
-    """Clips that are filmed once and kept."""
+    """Clips that are generated once and kept."""
 
     frames = cache(Moving.frames)
 
 
 def kept(photographs, counts, motions, appearances=()):
-    """Training clips, a few to validate on during training, and those that are judged."""
+    """Clips for training, a few for validation during training, and those for evaluation."""
     parts = (photographs.train, photographs.val, photographs.val)
     return [
         Kept(of, count, motions, appearances, part=part, name="kept")
@@ -168,7 +168,7 @@ def tiny():
 
 @pytest.fixture(scope="module")
 def two_by_two(tiny, tmp_path_factory):
-    """Two directions and two colours: four classes, of which a stream can tell two apart."""
+    """Two directions and two colours: four classes, of which each stream can distinguish two."""
     train, few, judged = kept(stripes(240, 240), (128, 8, 256), ("left", "right"), (0, 6))
     out = tmp_path_factory.mktemp("streams")
     return train_streams(ClipSplits(train, few), out=out, epochs=8, **tiny), judged
@@ -202,7 +202,7 @@ def test_the_temporal_stream_wins_where_only_motion_differs(tiny, tmp_path):
 
 
 def sliding(size=64):
-    """A clip whose texture goes right by 2 and down by 1 pixel a frame inside a still frame."""
+    """A clip whose texture moves right by 2 and down by 1 pixel per frame inside a still border."""
     still = texture(size)
     clip = np.stack([np.roll(still, (i, 2 * i), axis=(0, 1)) for i in range(FIELDS + 1)])
     clip[:, :16], clip[:, -16:] = still[:16], still[-16:]
@@ -211,7 +211,7 @@ def sliding(size=64):
 
 @pytest.mark.parametrize("number", range(10))
 def test_a_mirrored_view_is_the_flow_of_the_mirrored_clip(number):
-    """To what the measuring itself is not symmetric by: a tenth of a pixel."""
+    """Up to the asymmetry of the measurement itself: a tenth of a pixel."""
     recipe = models.get("stream-48", 2, channels=20).recipe
     size, crop = recipe.resize, recipe.crop
     statistics = Statistics(np.full((size, size, 20), 128.0), np.zeros(20), np.eye(20), 1)
@@ -231,7 +231,7 @@ def test_a_mirrored_view_is_the_flow_of_the_mirrored_clip(number):
 
 
 def test_pieces_and_crops_are_averaged(two_by_two):
-    """The whole procedure by hand, over two pieces and ten crops, on clips that are longer."""
+    """The whole procedure by hand, with two pieces and ten crops of longer clips."""
     streams, judged = two_by_two
     clips = Twice(judged, 3)
     found = judge(streams, clips, crops=10, pieces=2)
@@ -259,7 +259,7 @@ def test_pieces_and_crops_are_averaged(two_by_two):
 
 
 class Twice:
-    """The first clips, with the next one's frames at their end."""
+    """The first clips, each followed by the next one's frames."""
 
     def __init__(self, clips, count):
         self.clips, self.labels = clips, clips.labels[:count]

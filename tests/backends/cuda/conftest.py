@@ -5,5 +5,5 @@ from minialex import backends
 
 @pytest.fixture(scope="session")
 def b():
-    """The CUDA backend, on the stand-in where there is no GPU."""
+    """The CUDA backend, on the stand-in if there is no GPU."""
     return backends.get("cupy")

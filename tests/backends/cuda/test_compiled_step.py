@@ -38,7 +38,7 @@ def tiny(classes: int = 10) -> Network:
 
 @pytest.fixture(autouse=True)
 def model(monkeypatch):
-    """The model "tiny", with all augmentation and a rate that changes between steps."""
+    """The model "tiny", with all augmentation and a learning rate that changes between steps."""
     paper = registry._VARIANTS["alexnet"]
     recipe = replace(paper.recipe, resize=24, colour_divide=True, bias_rate=2.0, bias_decay=0.0)
     monkeypatch.setitem(registry._VARIANTS, "tiny", models.Variant(tiny, recipe, "for tests"))
@@ -76,7 +76,7 @@ def assert_same_bits(ours, theirs):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_gives_the_same_bits_as_op_by_op(tmp_path, precision):
-    """Three full batches and a short one an epoch, dropout and colour, changing rates."""
+    """Three full batches and a short one per epoch, dropout, colour shifts, changing rates."""
     eager = train(tmp_path / "eager", captured=False, precision=precision)
     captured = train(tmp_path / "captured", precision=precision)
     assert eager.history[0]["train_loss"] != eager.history[1]["train_loss"]
@@ -96,7 +96,7 @@ def test_same_bits_with_targets_and_images_from_the_host(tmp_path):
 
 
 def test_a_stopped_and_resumed_run_gives_the_same_bits(tmp_path):
-    """In the middle of an epoch, with losses still on their way."""
+    """Stopped in the middle of an epoch, with losses still pending."""
     whole = train(tmp_path / "whole", captured=False)
     train(tmp_path / "run", max_steps=3)
     assert_same_bits(train(tmp_path / "run", resume=True), whole)
@@ -119,7 +119,7 @@ def test_each_step_is_one_launch(tmp_path, monkeypatch):
     monkeypatch.setattr(CompiledStep, "start", counted)
     train(tmp_path / "run", max_steps=3)
     assert counts[0][0] > 20
-    assert counts[1:] == [(1, 4)] * 2  # a launch, and the loss's four bytes
+    assert counts[1:] == [(1, 4)] * 2  # one launch, and the four bytes of the loss
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_before_any_update(tmp_path):
@@ -135,7 +135,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_any_update(tmp_path):
 
 
 def test_configurations_that_do_not_compile():
-    """fp16 looks at its gradients on the host; two devices have streams of their own."""
+    """fp16 checks its gradients on the host; two devices use separate streams."""
     from minialex import backends
 
     assert backends.get("cupy").compile(None) is not None
@@ -145,7 +145,7 @@ def test_configurations_that_do_not_compile():
 
 
 def test_stacks_of_flow_run_op_by_op():
-    """Their colour is not shifted, and the compiled step's shift has three numbers an image."""
+    """Their colour is not shifted, but the compiled step's shift has three numbers per image."""
     mean = np.zeros((24, 24, 20), np.float32)
     statistics = Statistics(mean, np.ones(3), np.eye(3), 1)
     recipe = registry._VARIANTS["tiny"].recipe
@@ -158,7 +158,7 @@ def test_stacks_of_flow_run_op_by_op():
 @pytest.mark.parametrize(
     ("where", "right", "mistaken"),
     [
-        ("dropout", "if (step_at) step = *step_at;", ""),  # the mask of the first step again
+        ("dropout", "if (step_at) step = *step_at;", ""),  # repeats the mask of the first step
         ("sgd", "rates ? rates[j] : u.rate", "u.rate"),
         ("crops", "if (scale_at) scale = *scale_at;", ""),
     ],

@@ -20,13 +20,13 @@ reference = backends.get("numpy")
 
 
 def rounded(x, dtype: str) -> np.ndarray:
-    """The numbers that are left of x in half precision, in float64."""
+    """x rounded to half precision, as float64."""
     kind = np.float16 if dtype == "float16" else ml_dtypes.bfloat16
     return np.asarray(x).astype(kind).astype(np.float64)
 
 
 def close(ours, theirs, dtype, length, what):
-    """As `assert_close`; also the type that the backend promises."""
+    """Like `assert_close`; also checks the dtype that the backend promises."""
     assert_close(np.asarray(ours), theirs, dtype, length, what)
 
 
@@ -34,7 +34,7 @@ def close(ours, theirs, dtype, length, what):
 @given(problem=windows())
 @settings(max_examples=40)
 def test_convolution_in_half_precision(b, dtype, problem):
-    """Products of half numbers, sums and weight gradients in float32."""
+    """Products in half precision, sums and weight gradients in float32."""
     r, s = problem.window
     x = rounded(grid(problem.shape, 0), dtype)
     weight = rounded(grid((r, s, problem.shape[3] // problem.groups, problem.channels), 1), dtype)
@@ -92,7 +92,7 @@ def test_response_norms_in_half_precision(b, dtype, problem):
 @pytest.mark.parametrize("dtype", HALF)
 @pytest.mark.parametrize("shape", [(2, 9, 11, 96), (1, 7, 13, 256)])
 def test_fused_normalisation_and_pooling_in_half_precision(b, dtype, shape):
-    """The paper's channels, so that rows of windows are cut; rounded as the separate kernels do."""
+    """The paper's channels split rows of windows; rounding is that of the separate kernels."""
     x = b.asarray(np.maximum(grid(shape, 0), 0), dtype)
     norm, pool = (5, 2.0, 1.0, 0.75, 2), ((3, 3), (2, 2), ((0, 0), (0, 0)))
     z, kept = b.response_norm(x, *norm)
@@ -131,7 +131,7 @@ def test_dense_and_losses_in_half_precision(b, dtype, n, i, o, seed):
 
 @pytest.mark.parametrize("dtype", HALF)
 def test_every_number_is_rounded_by_ieee_rules(b, dtype):
-    """Through all exponents, ties, infinities, subnormal numbers and a NaN."""
+    """All exponents, ties, infinities, subnormal numbers and a NaN."""
     exponents = np.ldexp(1.0, np.arange(-26, 18))[:, None]
     x = np.concatenate(((exponents * np.linspace(1, 2, 65)).ravel(), [np.inf, -np.inf, 0.0, 1e30]))
     x = np.concatenate((x, -x, [np.nan])).astype("float32")

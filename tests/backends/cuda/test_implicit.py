@@ -17,7 +17,7 @@ from minialex.testing.tolerance import assert_close
 
 reference = backends.get("numpy")
 PRECISIONS = {"bf16": "bfloat16", "fp16": "float16", "tf32": "float32"}
-# the width of tiles, and channels in a group: each width and each way to copy is compiled apart
+# tile width and channels per group: each width and copy size is compiled separately
 DRAWN = {
     "bf16": (64, [1, 3, 4, 8, 12, 16, 40]),
     "fp16": (96, [8, 16, 40, 104]),
@@ -26,8 +26,8 @@ DRAWN = {
 
 
 def as_stored(x, precision: str) -> np.ndarray:
-    """The numbers that are left of x where the tensor cores read it, in float64."""
-    if precision == "tf32":  # 10 bits of mantissa, to the nearest, ties away from zero
+    """x rounded as the tensor cores read it, as float64."""
+    if precision == "tf32":  # 10 bits of mantissa, rounded to nearest, ties away from zero
         bits = np.asarray(x, np.float32).view(np.uint32)
         return ((bits + np.uint32(0x1000)) & np.uint32(0xFFFFE000)).view(np.float32).astype(float)
     kind = np.float16 if precision == "fp16" else ml_dtypes.bfloat16
@@ -36,7 +36,7 @@ def as_stored(x, precision: str) -> np.ndarray:
 
 @st.composite
 def convolutions(draw, channels):
-    """(image, kernel, outputs, stride, pads, groups); `channels` are what a group may have."""
+    """(image, kernel, outputs, stride, pads, groups); `channels` are the choices per group."""
     kernel = draw(st.integers(1, 4)), draw(st.integers(1, 4))
     stride = draw(st.integers(1, 3)), draw(st.integers(1, 3))
     pads = tuple((draw(st.integers(0, k)), draw(st.integers(0, k))) for k in kernel)
@@ -49,7 +49,7 @@ def convolutions(draw, channels):
 
 
 def all_three(b, dtype, problem, seed=0):
-    """y, dx and dW on the device, and what they should be."""
+    """y, dx and dW on the device, and the expected values."""
     image, kernel, outputs, stride, pads, groups = problem
     x = as_stored(grid(image, seed), b.precision)
     weight = as_stored(grid((*kernel, image[3] // groups, outputs), seed + 1), b.precision)
@@ -95,7 +95,7 @@ def check(b, precision, problem, seed=0):
 @given(data=st.data(), seed=st.integers(0, 99))
 @settings(max_examples=25)
 def test_implicit_convolution(precision, data, seed):
-    """The sums of any tile, with the windows of the weight gradient cut into several parts."""
+    """The sums of any tile, with the weight gradient's windows split into several parts."""
     by_any_tile("implicit", precision, *DRAWN[precision], data, seed)
 
 
@@ -106,7 +106,7 @@ def test_implicit_convolution(precision, data, seed):
 @given(data=st.data(), seed=st.integers(0, 99))
 @settings(max_examples=12)
 def test_warpgroup_products(precision, width, channels, data, seed):
-    """The same by the products of a whole warpgroup, where a device has them."""
+    """The same by warpgroup products, on devices that have them."""
     by_any_tile("wgmma", precision, width, channels, data, seed)
 
 
@@ -127,13 +127,20 @@ def by_any_tile(way, precision, width, channels, data, seed):
 @pytest.mark.parametrize(
     "problem",
     [
-        ((1, 27, 31, 3), (11, 11), 96, (4, 4), ((0, 1), (0, 1)), 1),  # three channels as four
+        (
+            (1, 27, 31, 3),
+            (11, 11),
+            96,
+            (4, 4),
+            ((0, 1), (0, 1)),
+            1,
+        ),  # three channels padded to four
         ((1, 13, 12, 96), (5, 5), 256, (1, 1), ((2, 2), (2, 2)), 2),
         ((2, 9, 9, 48), (3, 3), 104, (1, 1), ((1, 1), (1, 1)), 1),
     ],
 )
 def test_scaled_down_layers_of_the_paper(precision, problem):
-    """Several tiles each way, more steps than stages; and the same bits every time."""
+    """Several tiles in each direction, more steps than stages; and the same bits every time."""
     b = backends.get("cupy", 0, precision)
     first, again = (check(b, precision, problem) for _ in range(2))
     for one, other in zip(first, again, strict=True):
@@ -142,7 +149,7 @@ def test_scaled_down_layers_of_the_paper(precision, problem):
 
 @pytest.mark.parametrize("precision", ["bf16", "tf32"])
 def test_images_padded_to_four_channels(precision):
-    """The same bits as from three, without the pass that adds it."""
+    """The same bits as with three channels, without the pass that pads."""
     b, dtype = backends.get("cupy", 0, precision), PRECISIONS[precision]
     x, geometry = grid((2, 23, 27, 3), 0), ((4, 4), ((0, 1), (0, 1)), 1)
     weight = b.asarray(grid((11, 11, 3, 96), 1), dtype)
@@ -179,7 +186,7 @@ def test_implicit_and_im2col_agree(precision):
 
 @pytest.mark.parametrize("width", implicit.TILES)
 def test_shared_memory_of_warpgroup_products(width):
-    """STAGES stages as wgmma.cuh counts them, and what moving the first to 1,024 bytes may take."""
+    """STAGES stages as in wgmma.cuh, and the space to align the first to 1,024 bytes."""
     text = kernels.source("conv_forward").partition('#line 1 "wgmma.cuh"')[2]
     stages = int(re.search(r"#define STAGES (\d+)", text)[1])
     assert "#define STAGE_CHUNKS (LEFT_CHUNKS + TILE_N * 4)" in text
@@ -216,7 +223,7 @@ def test_any_layout_and_64_bit_indices(monkeypatch):
 
 
 def test_chosen_tiles_and_parts():
-    """The cutting of the paper's layers, which the sums and their bits depend on."""
+    """The tiling of the paper's layers, on which the sums and their bits depend."""
     assert [implicit.tile(k) for k in (96, 128, 384, 192, 48, 1000)] == [96, 128, 128, 96, 64, 128]
     sizes = implicit.Convolution.of((128, 27, 27, 96), (5, 5), 256, (1, 1), ((2, 2), (2, 2)), 2)
     parts, share = sizes.parts(2)
@@ -235,14 +242,14 @@ def test_chosen_tiles_and_parts():
         # reads a tile too early
         ("implicit", "wait_copies<STAGES - 2>()", "wait_copies<STAGES - 1>()"),
         ("wgmma", "wait_copies<AHEAD - 1>()", "wait_copies<AHEAD>()"),
-        # each of these takes the C++ compiler some seconds
+        # each of these compiles for some seconds
         *(
             pytest.param(*mistake, marks=pytest.mark.slow)
             for mistake in (
                 ("implicit", "__syncthreads();  // this stage has", "// this stage has"),
                 ("wgmma", "__syncthreads();  // this step's tiles", "// this step's tiles"),
-                ("implicit", "c1 == 0)", "c1 == 1)"),  # where the row of ones is
-                # copies over a tile that products still read
+                ("implicit", "c1 == 0)", "c1 == 1)"),  # the position of the row of ones
+                # overwrites a tile that products still read
                 ("wgmma", "wait_products<1>();", "wait_products<2>();"),
                 (
                     "implicit",

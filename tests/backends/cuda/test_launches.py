@@ -13,7 +13,7 @@ from minialex.testing.tolerance import assert_close
 
 
 def views(b, x, start: int):
-    """The same numbers on the device: not aligned, every other column, transposed."""
+    """The same numbers on the device: unaligned, every other column, transposed."""
     flat = np.concatenate((np.zeros(start, x.dtype), x.ravel()))
     yield b.asarray(flat)[start:].reshape(x.shape)
     yield b.asarray(np.repeat(x, 2, axis=-1))[..., ::2]
@@ -23,7 +23,7 @@ def views(b, x, start: int):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("start", [1, 3, 4])
 def test_any_memory_layout_works(b, dtype, start):
-    """Channels by fours, so that aligned arrays take the wide kernels and others must not."""
+    """Multiples of four channels: aligned arrays use the wide kernels, others must not."""
     x = grid((2, 6, 5, 8), 0).astype(dtype)
     weight, other = grid((3, 3, 4, 8), 1).astype(dtype), b.asarray(grid(x.shape, 2).astype(dtype))
     window, geometry = ((3, 3), (2, 1), ((1, 1), (0, 1))), ((1, 2), ((1, 1), (1, 0)), 2)
@@ -60,7 +60,7 @@ def test_any_memory_layout_works(b, dtype, start):
 
 
 def test_64_bit_indices_give_the_same_result(b, monkeypatch):
-    """Arrays of 2^30 numbers and more take them; here all do."""
+    """Arrays of 2^30 numbers or more use them; here all do."""
     x, weight = grid((2, 7, 6, 8), 0), grid((3, 3, 4, 8), 1)
     geometry, window = ((1, 1), ((1, 1), (1, 0)), 2), ((3, 3), (2, 2), ((0, 0), (0, 0)))
 
@@ -98,7 +98,7 @@ def test_a_result_does_not_depend_on_the_launch(b, monkeypatch):
 @given(problem=norms(), wide=st.booleans())
 @settings(max_examples=30)
 def test_normalisation_of_very_many_channels(b, problem, wide):
-    """Channels that do not fit shared memory take the plain kernels."""
+    """Channels that do not fit in shared memory use the plain kernels."""
     x, dy = grid(problem.shape, 0), grid(problem.shape, 1)
     norm = (problem.n, problem.k, problem.alpha, problem.beta, problem.groups)
     y, saved = b.response_norm(b.asarray(x), *norm)

@@ -53,7 +53,7 @@ def test_every_architecture_precision_and_index_width_compiles(family, storage):
 @pytest.mark.parametrize("storage", kernels.STORAGES)
 @pytest.mark.parametrize("family", kernels.TENSOR_FAMILIES)
 def test_tensor_core_products_compile(family, storage):
-    """The commonest tile with the widest copies; nothing at all where there are none."""
+    """The most common tile with the widest copies; no options for kernels without tiles."""
     best = kernels.tile_options(128, VECTORS[storage][0])
     for architecture in (75, 90):
         options = kernels.options(storage, False, best)
@@ -65,7 +65,7 @@ def test_tensor_core_products_compile(family, storage):
 )
 @pytest.mark.parametrize("family", kernels.TENSOR_FAMILIES)
 def test_warpgroup_products_compile(family, tile):
-    """Compiled for 9.0's own features; the compiler warns where it cannot let products overlap."""
+    """Compiled for 9.0's own features; the compiler warns if products cannot overlap."""
     if 90 not in nvrtc.architectures():
         pytest.skip("this NVRTC does not know 9.0")
     for storage in ("bfloat16", "float16"):
@@ -75,7 +75,7 @@ def test_warpgroup_products_compile(family, tile):
     turned = {"conv_forward": (0, 1), "conv_input_gradient": (0, 0), "conv_weight_gradient": (1, 1)}
     shape = f"wgmma.mma_async.sync.aligned.m64n{tile}k16.f32.f16.f16"
     products = [line for line in ptx.splitlines() if shape in line]
-    # 2 slices of 2 halves a step
+    # per step, 2 slices of 2 halves
     assert len(products) == 4
     a, b = turned[family]
     assert all(line.replace(" ", "").endswith(f",add,1,1,{a},{b};}}") for line in products)
@@ -112,7 +112,7 @@ def test_the_intended_instructions_are_generated(family, storage, shape):
     options = kernels.options(storage, False, kernels.tile_options(128, VECTORS[storage][0]))
     ptx = nvrtc.to_ptx(kernels.source(family), 80, options)
     assert ptx.count(f"mma.sync.aligned.{shape}.row.col") == 2 * 4 * 8
-    copies = 3 * 8  # four chunks of each tile a thread, in two stages before the loop and in it
+    copies = 3 * 8  # four chunks of each tile per thread, in two stages before the loop and in it
     assert ptx.count("cp.async.cg.shared.global") in (copies, copies * 2 // 3)
     along = {"conv_forward": 8, "conv_input_gradient": 16, "conv_weight_gradient": 0}[family]
     turned = 16 - along if storage == "bfloat16" else 0

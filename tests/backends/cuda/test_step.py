@@ -1,4 +1,4 @@
-"""A training step on CUDA: what it computes, copies and takes."""
+"""A training step on CUDA: what it computes, what it copies, and its memory."""
 
 import cuda_on_cpu
 import numpy as np
@@ -41,7 +41,7 @@ def test_ten_steps_of_a_small_network_agree():
     ("devices", "scheme"), [(0, None), ([0, 1], None), ([0, 1], "data"), ([0, 1], "hybrid")]
 )
 def test_a_step_copies_back_only_the_loss(devices, scheme):
-    """What goes to the device are the images, where to crop them, and the labels."""
+    """Only the images, their crop positions and the labels are copied to the device."""
     machine = cuda_on_cpu.machine
     network, batch = models.get("cifar10", 10).network, 6
     b = parallel.open_devices(network, "cupy", devices, scheme)

@@ -1,4 +1,4 @@
-"""The caching allocator: memory is used again, bounded, and shared by threads."""
+"""The caching allocator: memory is reused, bounded, and shared by threads."""
 
 import gc
 import os
@@ -151,7 +151,7 @@ def test_memory_grows_with_the_batch_and_not_with_the_steps(monkeypatch):
     model, peaks = models.get("alexnet-64"), []
     for batch in (32, 64, 96):
         run = Run(SingleDevice(model.network, backends.get("numba")), model, batch)
-        run.train()  # what is compiled in it keeps some arrays for a while
+        run.train()  # compilation keeps some arrays alive for a while
         gc.collect()
         memory = Memory()
         monkeypatch.setattr(execution, "MEMORY", memory)

@@ -1,4 +1,4 @@
-"""Threads and Winograd tiles give the convolution."""
+"""Convolution by several threads and by Winograd tiles."""
 
 from contextlib import contextmanager
 
@@ -43,7 +43,7 @@ def test_one_and_several_threads_agree():
 def test_winograd_tiles_equal_the_convolution(
     n, kernel, size, pads, channels, relu, dtype, threads_used
 ):
-    """Winograd's sums against the loops of the reference, forward and both gradients."""
+    """Winograd tiles against the reference's loops: forward and both gradients."""
     (taps, stride), (top, bottom, left, right) = kernel, pads
     (h, w), (c, k, groups) = size, channels
     assume(h + top + bottom >= taps and w + left + right >= taps)
@@ -67,7 +67,7 @@ def test_winograd_tiles_equal_the_convolution(
 
 @contextmanager
 def by_tiles():
-    """Tiles wherever they can be, and several blocks of them."""
+    """Tiles wherever possible, in several blocks."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backend.NumbaBackend, "_by_tiles", lambda *_: True)
         patch.setattr(convolution_by_tiles, "_TOGETHER", 4)
@@ -76,7 +76,7 @@ def by_tiles():
 
 @pytest.mark.parametrize("shape", [(27, 96, 256, 5, 2), (13, 256, 384, 3, 1)])
 def test_rounding_error_of_winograd_tiles_is_bounded(shape):
-    """The paper's layers: under 1e-5 of the outputs' deviation, where plain sums are at 3e-7."""
+    """The paper's layers: under 1e-5 of the outputs' standard deviation; plain sums have 3e-7."""
     extent, c, k, taps, groups = shape
     rng = np.random.default_rng(0)
     x = np.maximum(rng.normal(size=(8, extent, extent, c)), 0)

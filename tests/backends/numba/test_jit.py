@@ -1,4 +1,4 @@
-"""Compiled functions are cached on disk where that is possible."""
+"""Compiled functions are cached on disk if possible."""
 
 import errno
 import os
@@ -54,7 +54,7 @@ def double(x):
 
 @pytest.mark.parametrize("method", ["save", "load"])
 def test_a_failing_cache_does_not_end_the_work(monkeypatch, tmp_path, method):
-    """Numba itself passes the error on: a full disk, or a folder that may not be read."""
+    """Numba itself lets the error out: of a full disk, or of an unreadable folder."""
     monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
 
     def full(*arguments):

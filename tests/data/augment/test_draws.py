@@ -75,7 +75,7 @@ def test_mirror_and_colour_can_be_switched_off():
 
 
 def test_colour_shift_has_the_covariance_of_the_training_set():
-    """Along axis i with deviation 0.1 · std_i, and never with an eigenvalue or a row of axes."""
+    """Along axis i with standard deviation 0.1 · std_i, not an eigenvalue or a row of axes."""
     std, axes = COLOUR
     shift = draws.random_draws(0, 0, np.arange(100_000), 64, 60, colour=COLOUR).shift
     along = shift.astype(np.float64) @ axes

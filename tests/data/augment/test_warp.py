@@ -1,4 +1,4 @@
-"""Warped crops, colours, erasing and MixUp: what is drawn, and what becomes of the pixels."""
+"""Warped crops, colours, erasing and MixUp: the draws, and their effect on pixels."""
 
 from dataclasses import replace
 
@@ -32,7 +32,7 @@ FILL = np.array([120, 110, 90], np.uint8)
 
 
 def images(n=4, side=40):
-    """Smooth pictures that look the same from no two sides."""
+    """Smooth images without any symmetry."""
     y, x = np.mgrid[:side, :side] / side
     waves = [np.sin(3 * x + k) + y * (k + 1) * x + np.cos(5 * y - k) for k in range(3 * n)]
     pictures = np.stack(waves, axis=-1).reshape(side, side, n, 3).transpose(2, 0, 1, 3)
@@ -134,7 +134,7 @@ def test_any_image_can_be_a_partner_and_shares_do_not_depend_on_the_batch():
 
 
 def test_shifts_by_whole_pixels_copy_bytes():
-    """Upside down, at the paper's crop, in the colours that it had."""
+    """Upside down, with the paper's crop and unchanged colours."""
     pictures = images(8)
     crops, found = warped(replace(PAPER, vertical_flip=True), pictures)
     turned = 0
@@ -157,7 +157,7 @@ def test_a_rotation_about_the_crops_centre_matches_pillow():
             angles[n], Image.Resampling.BILINEAR, center=centre, fillcolor=tuple(FILL.tolist())
         )
         cut = np.asarray(turned)[crops.top[n] :, crops.left[n] :][:32, :32].astype(int)
-        # a pixel at the edge of the picture may be inside for one and outside for the other
+        # a pixel at the edge of the image may be inside for one and outside for the other
         assert (np.abs(cut - found[n]).max(axis=2) > 2).mean() < 0.02, angles[n]
 
 

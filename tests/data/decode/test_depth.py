@@ -1,4 +1,4 @@
-"""Pictures of more than eight bits: right by their range, or refused, but never black."""
+"""Images of more than eight bits: decoded by their range, or refused, but never black."""
 
 import io
 import struct

@@ -1,4 +1,4 @@
-"""With simplejpeg or without: the same pixels, the same refusals."""
+"""With and without simplejpeg: the same pixels, the same errors."""
 
 import io
 
@@ -72,7 +72,7 @@ def with_a_hole(content: bytes) -> bytes:
 )
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 def test_damage_in_the_middle_is_detected_at_every_size(tmp_path, mode, options):
-    """Pillow alone fills the rest of such a picture with grey."""
+    """Pillow alone fills the rest of such an image with grey."""
     if mode != "RGB" and "keep_rgb" in options:
         return
     whole = encoded(LARGE.convert(mode), **options)

@@ -1,4 +1,4 @@
-"""Files that are no images are named by what they are, and nothing is waited for."""
+"""Files that are not images are named by type, and reading never blocks."""
 
 import errno
 import os
@@ -89,7 +89,7 @@ def test_links_and_pipes_give_clear_errors(tmp_path):
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 @pytest.mark.parametrize("at", [0, 700])
 def test_a_drive_error_is_not_blamed_on_the_file(tmp_path, monkeypatch, at, kind):
-    """Whether the first bytes fail or later ones: it may pass, and must not count as damage."""
+    """Whether the first or later bytes fail: the error may pass, and must not count as damage."""
     path = tmp_path / "a.png"
     Image.effect_noise((60, 40), 90).save(path, kind)
 

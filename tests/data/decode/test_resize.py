@@ -1,4 +1,4 @@
-"""The resizing is Pillow's, one direction after the other, to the last bit."""
+"""Resizing equals Pillow's, one direction after the other, to the last bit."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ BICUBIC = Image.Resampling.BICUBIC
 
 
 def by_pillow(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Along the rows, then down the columns: each alone is the same in all versions of Pillow."""
+    """Rows first, then columns: each alone is the same in all versions of Pillow."""
     height, width, _ = pixels.shape
     side = min(height, width)
     left, top = (width - side) / 2, (height - side) / 2
@@ -40,7 +40,7 @@ def test_squashing_crops_nothing(height, width, size, seed):
 
 
 def as_torchvision(image, size):
-    """Resize(size) and CenterCrop(size) of torchvision, on a Pillow image, by its own lines."""
+    """torchvision's Resize(size) and CenterCrop(size) on a Pillow image, as in its source."""
     width, height = image.size
     short, long = min(width, height), max(width, height)
     new = int(size * long / short)
@@ -56,7 +56,7 @@ def as_torchvision(image, size):
     [(300, 200, 64), (201, 333, 64), (64, 97, 64), (97, 64, 64), (500, 375, 256), (90, 91, 128)],
 )
 def test_bilinear_matches_torchvision(width, height, size, tmp_path):
-    """To the last bit but for images that Pillow filters in the other order."""
+    """Equal to the last bit, except for images that Pillow filters in the other order."""
     rng = np.random.default_rng(width)
     coarse = rng.integers(0, 256, (9, 9, 3), dtype=np.uint8)
     image = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
@@ -72,7 +72,7 @@ def test_bilinear_matches_torchvision(width, height, size, tmp_path):
 
 
 def test_a_squashed_size_differs_from_a_plain_one():
-    """So that images of both are kept apart by their size."""
+    """So that caches keep both kinds apart."""
     assert Squashed(8) == Squashed(8) != Squashed(9)
     assert Bilinear(8) == Bilinear(8) != Squashed(8) != 8 != Bilinear(8)
     assert Squashed(8) != 8
@@ -97,7 +97,7 @@ def test_unusual_arrays_are_read_correctly(height, width, size, seed):
 
 @pytest.mark.parametrize("size", [64, 72, 256, 300])
 def test_photographs_match_pillows_resize(size):
-    """Pillow 13 takes some tall images the other way round: hard edges then differ a little."""
+    """Pillow 13 filters some tall images in the other order: hard edges then differ a little."""
     for shape in ((160, 400), (400, 160), (300, 300)):
         wide = Image.effect_mandelbrot(shape, (-2, -1, 1, 1), 60).convert("RGB")
         side = min(shape)

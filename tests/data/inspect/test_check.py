@@ -14,7 +14,7 @@ from minialex.data.sources.open import open_data
 
 @pytest.fixture(autouse=True)
 def _simplejpeg(monkeypatch):
-    """Where it is not installed, the report has a line more."""
+    """If it is not installed, the report has one more line."""
     monkeypatch.setattr("minialex.data.inspect.report_lines.simplejpeg", object)
 
 

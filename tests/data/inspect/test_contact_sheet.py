@@ -23,7 +23,7 @@ def test_a_contact_sheet_shows_images_by_class(photos, photo):
 
 @pytest.mark.parametrize("alphabets", [True, False])
 def test_a_contact_sheet_writes_class_names(photos, alphabets, monkeypatch):
-    """Not as escapes, several times as long; without accents where the font has none."""
+    """Not as escapes, which are several times as long; without accents if the font has none."""
     if not alphabets:
         monkeypatch.setattr(module, "find_spec", lambda name: None)
     plain = np.asarray(contact_sheet(photos))

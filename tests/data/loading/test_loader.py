@@ -137,7 +137,7 @@ def test_a_bug_keeps_its_exception_type(numbered):
 
 
 def test_waiting_is_measured(numbered, monkeypatch):
-    """By a clock that moves only while an image is read that the consumer already waits for."""
+    """With a clock that runs only while the consumer waits for an image being read."""
     dataset, waiting, clock = numbered(4), threading.Event(), [7.0]
     quick, result = dataset.image, Workers.result
 
@@ -171,7 +171,7 @@ def test_images_read_ahead_are_not_read_again(numbered):
     assert delivered.tolist() == [i for i in order if i != 1]
     assert sorted(dataset.reads) == list(range(12))
     list(load.batches(order, 3))
-    assert len(dataset.reads) == 24  # and it is read anew for the next epoch
+    assert len(dataset.reads) == 24  # and it is read again for the next epoch
 
 
 def test_workers_must_be_positive(numbered):
@@ -205,7 +205,7 @@ def held(numbered, index=6):
 
     def image(i, size):
         if i == index:
-            release.wait(60)  # ends a test that fails, and no other
+            release.wait(60)  # only reached in a failing test
         dataset.finished.add(i)
         return quick(i, size)
 
@@ -336,7 +336,7 @@ def test_a_suspended_program_blames_no_file():
     with Workers(1, lambda index: f"number {index}", timeout=5.0) as workers:
         long_ago = time.monotonic() - 100
         workers._running[1], workers._checked = (3, long_ago), long_ago
-        workers._check_timeout()  # nobody looked for 100 seconds: they do not count
+        workers._check_timeout()  # nothing was checked for 100 seconds, so they do not count
         workers._check_timeout()
         workers._running[1] = 3, long_ago
         with pytest.raises(InputError, match="number 3 is still being read after 100 s"):

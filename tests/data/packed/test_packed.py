@@ -1,4 +1,4 @@
-"""A manifest is believed only where it agrees with itself and with the files."""
+"""A manifest is accepted only if it agrees with itself and with the files."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Packed data sets hold what their source holds, whatever happens on the way."""
+"""Packed data sets equal their source, whatever happens during packing."""
 
 import contextlib
 import errno
@@ -41,7 +41,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def small_shards(monkeypatch):
-    """Four images a shard, so that a dozen make several."""
+    """Four images per shard, so that a dozen make several."""
     monkeypatch.setattr(packing, "SHARD_BYTES", 4 * SIZE * SIZE * 3)
 
 
@@ -282,7 +282,7 @@ def whole(tmp_path_factory):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_killed_process_continues(tmp_path, number, whole):
-    """For real, at moments of chance; several times until it is done."""
+    """Real kills at random moments, several times until it is done."""
     target = tmp_path / "packed"
     script = (
         "import sys; from minialex.data.packed import packing; from minialex.cli.main import main\n"

@@ -1,4 +1,4 @@
-"""ImageNet and its relatives as people have them on their disks."""
+"""ImageNet and similar data sets in their common layouts on disk."""
 
 import shutil
 
@@ -23,7 +23,7 @@ def seen(data) -> list[int]:
 
 @pytest.fixture
 def root(tmp_path):
-    """train/<wnid>/ and a flat val/, with nothing that says its labels."""
+    """train/<wnid>/ and a flat val/ without labels."""
     kaggle = ilsvrc.write_kaggle(tmp_path / "kaggle") / "ILSVRC" / "Data" / "CLS-LOC"
     for part in ("train", "val"):
         shutil.copytree(kaggle / part, tmp_path / "imagenet" / part)
@@ -255,7 +255,7 @@ def test_an_image_with_two_listed_classes_is_refused(tmp_path):
 
 
 class Unsearchable(tuple):
-    """Class ids among which nothing is searched one by one: there may be 20,000 of them."""
+    """Class ids that must not be searched linearly: there may be 20,000 of them."""
 
     def __contains__(self, _):
         raise AssertionError

@@ -214,7 +214,7 @@ def test_real_photographs_are_read(shared_data):
 
 
 class Counted(np.ndarray):
-    """Labels that count how often something is computed on all of them."""
+    """Labels that count the operations on the whole array."""
 
     passes = 0
 

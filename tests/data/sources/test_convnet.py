@@ -1,4 +1,4 @@
-"""cuda-convnet's and CIFAR-10's pickles: their images are read, and nothing in them is run."""
+"""cuda-convnet's and CIFAR-10's pickles: images are read, and nothing is executed."""
 
 import io
 import os
@@ -17,7 +17,7 @@ SIDE = 4
 
 
 class Python2(pickle._Pickler):
-    """Writes strings as Python 2 did, whose bytes have an instruction of their own."""
+    """Writes strings as Python 2 did, with their own instruction."""
 
     dispatch = dict(pickle._Pickler.dispatch)  # noqa: RUF012
 

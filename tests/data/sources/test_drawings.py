@@ -56,7 +56,7 @@ def histograms(data: Drawings, bins: int = 6) -> np.ndarray:
 
 
 def test_colour_predicts_only_the_colour():
-    """A linear classifier on colour histograms finds red or blue, and then has to guess."""
+    """A linear classifier on colour histograms tells red from blue, and has to guess the rest."""
     train, val = Drawings(600), Drawings(1200, part=1)
     x, y = histograms(train), np.eye(12)[train.labels]
     weight = np.linalg.solve(x.T @ x + 0.1 * np.eye(x.shape[1]), x.T @ y)

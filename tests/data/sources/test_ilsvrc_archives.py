@@ -1,4 +1,4 @@
-"""ILSVRC's archives: the labels are right, whatever the order, and nothing is unpacked."""
+"""ILSVRC's archives: labels are right whatever the order, and nothing is unpacked."""
 
 import gzip
 import io
@@ -19,7 +19,7 @@ NAMES = ("tench", "crane (n02012849)", "crane (n03126707)", "maillot")
 
 
 def seen(data) -> list[int]:
-    """What the images show, to be held against `data.labels`."""
+    """The labels shown by the images, to compare with `data.labels`."""
     return [ilsvrc.label_of(data.image(i, 16)) for i in range(len(data))]
 
 
@@ -130,7 +130,7 @@ def test_entries_that_are_not_files_are_skipped(root, tmp_path):
 
 
 def test_archives_with_holes_or_joined_archives_are_refused(root):
-    """Both end a tar early by its own rules, and the classes behind would be gone."""
+    """Both end a tar early by its rules, and the classes after that would be lost."""
     train = root / "ILSVRC2012_img_train.tar"
     whole, inner = train.read_bytes(), ilsvrc.class_tars()
     joined = b"".join(ilsvrc.tar_bytes({f"{wnid}.tar": tar}) for wnid, tar in inner.items())
@@ -262,7 +262,7 @@ def test_the_real_kit_maps_to_sorted_wnids(shared_data):
 
 
 def test_real_validation_photographs_have_their_labels(shared_data):
-    """Photographs that kept their validation number lie in the folder of the class it maps to."""
+    """Photographs named by validation number are in the folder of the class that it maps to."""
     kit = ilsvrc_devkit.read(shared_data / "ilsvrc2012_devkit")
     found = list((shared_data / "imagenette").glob("*/*/ILSVRC2012_val_*.JPEG"))
     assert len(found) > 100
@@ -271,7 +271,7 @@ def test_real_validation_photographs_have_their_labels(shared_data):
 
 
 def test_an_invalid_size_gives_a_one_sentence_error():
-    """A pax size may have any number of digits, and Python's int has a limit."""
+    """A pax size may have any number of digits, but Python's int has a limit."""
     note = b"size=" + b"9" * 5000 + b"\n"
     note = str(len(note) + 5).encode() + b" " + note
     content = io.BytesIO()

@@ -32,7 +32,7 @@ def table(images, text, name="labels.csv"):
 
 
 def opened(path, **options):
-    """{grey level: class} of the training images, without any held out."""
+    """{grey level: class} of the training images, with none held out."""
     train = open_data(path, **{"val_fraction": 0, **options}).train
     levels = [int(train.image(i, 12).mean()) for i in range(len(train))]
     return dict(zip(levels, (train.class_ids[k] for k in train.labels), strict=True))

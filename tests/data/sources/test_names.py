@@ -1,4 +1,4 @@
-"""Readable class names: the words of WordNet's synsets, and none made up."""
+"""Readable class names: the words of WordNet's synsets."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""One walk lists the images of a folder, and says by kind what it leaves out."""
+"""Walking a folder lists its images and reports what is left out, by kind."""
 
 import os
 import shutil
