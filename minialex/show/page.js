@@ -105,9 +105,9 @@
     const turn = ++state.turn;
     state.leave.abort();
     state.leave = new AbortController();
-    const parts = [...state.article.querySelectorAll(".part")].filter(chosen);
-    for (const one of parts) one.dataset.old = "1";
-    for (const one of parts) {
+    const parts = [...state.article.querySelectorAll(".part")];
+    for (const one of parts.filter(chosen)) one.dataset.old = "1";
+    for (const one of parts) {  // also those that an earlier turn has left
       if (turn !== state.turn) return;
       if (one.open && one.dataset.old === "1") await load(state, one, turn);
     }

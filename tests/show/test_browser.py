@@ -1,0 +1,241 @@
+"""The pages in a real browser: a photograph is dropped, a map clicked, the slider moved.
+
+Needs Playwright and a Chromium that is installed on this machine.
+"""
+
+import base64
+import io
+import shutil
+import socket
+import threading
+import time
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from helpers.tiny import register_tiny
+from PIL import Image
+
+import minialex
+from minialex.parallel import DeviceConfig
+from minialex.show import explain
+from minialex.show.look import photo
+from minialex.show.runs import Run
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+uvicorn = pytest.importorskip("uvicorn", reason="uvicorn is not installed (extra `show`)")
+WAIT = 60_000  # milliseconds at most: the machine may be busy
+sync_api.expect.set_options(timeout=WAIT)
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
+)
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium on this machine")
+
+NUMPY = DeviceConfig("numpy")
+COLOURS = {"red": (210, 60, 50), "blue": (40, 70, 200)}
+FLAGS = (  # the sandbox needs rights that a container may lack; the others save requests
+    *("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync", "--disable-quic"),
+)
+
+
+def picture(colour, seed):
+    """A photograph mostly of one colour, as PNG."""
+    noise = np.random.default_rng(seed).normal(0, 25, (24, 36, 3))
+    file = io.BytesIO()
+    pixels = np.clip(np.array(COLOURS[colour]) + noise, 0, 255).astype(np.uint8)
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run that tells red from blue, with its checkpoints."""
+    root = tmp_path_factory.mktemp("browser")
+    for number, colour in enumerate(COLOURS):
+        (root / "data" / colour).mkdir(parents=True)
+        for i in range(16):
+            (root / "data" / colour / f"{i}.png").write_bytes(picture(colour, 100 * number + i))
+    with pytest.MonkeyPatch.context() as patch:
+        register_tiny(patch)
+        given = {"model": "tiny", "backend": "numpy", "epochs": 20, "progress": False}
+        given |= {"batch_size": 8, "lr": 0.02}
+        out = root / "run"
+        trained = minialex.train(root / "data", out=out, val_fraction=0.5, keep_every=10, **given)
+        assert trained.history[-1]["val_top1_error"] == 0
+        yield root / "run"
+
+
+@pytest.fixture(scope="module")
+def address(run):
+    """The page of the run beside the same at its start, served until the tests are done."""
+    from minialex.show.server import Page, application  # needs Starlette
+
+    page = Page([Run(run, NUMPY), Run(run / "checkpoints" / "epoch-0000.safetensors", NUMPY)])
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        config = uvicorn.Config(application(page), log_level="warning", lifespan="off", ws="none")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def explained(run, tmp_path_factory):
+    """The address of a page about one photograph, with a long name."""
+    classifier = minialex.load(run, backend="numpy")
+    name, size = "a long name " * 12 + ".png", classifier.preprocessing.recipe.image_size
+    path = tmp_path_factory.mktemp("explained") / "page.html"
+    return explain.explain(classifier, photo(picture("blue", 996), name, size), path).as_uri()
+
+
+@contextmanager
+def opened(browser, address, scheme="light", notes=None):
+    """A page that says nothing on its console and asks nobody else for anything."""
+    context = browser.new_context(viewport={"width": 1400, "height": 900}, color_scheme=scheme)
+    page, wrong = context.new_page(), []
+    page.set_default_timeout(WAIT)
+    page.on("console", lambda message: wrong.append(message.text))
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on(
+        "request",
+        lambda asked: (
+            None
+            if asked.url.startswith((address, "data:", "blob:"))
+            else wrong.append(f"asked {asked.url}")
+        ),
+    )
+    page.goto(address)
+    yield page
+    assert [said for said in wrong if notes is None or notes not in said] == []
+    context.close()
+
+
+def drop(page, content, name):
+    """Drop a file on the page, as a person would."""
+    page.evaluate(
+        """([content, name]) => {
+            const bytes = Uint8Array.from(atob(content), (c) => c.charCodeAt(0));
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([bytes], name));
+            document.getElementById("drop").dispatchEvent(
+                new DragEvent("drop", {dataTransfer: transfer, bubbles: true, cancelable: true}));
+        }""",
+        [base64.b64encode(content).decode(), name],
+    )
+
+
+def test_a_dropped_photograph_is_shown_with_everything(browser, address):
+    with opened(browser, address) as page:
+        first = page.locator("article").first
+        for colour in ("blue", "red"):
+            drop(page, picture(colour, 999), f"{colour}.png")
+            answer = first.locator('[data-part="answers"] li .class').first
+            sync_api.expect(answer).to_have_text(colour)
+        # a map: its kernel, its strongest images, its arithmetic
+        first.locator('details[data-layer="conv2"] > summary').click()
+        first.locator('details[data-layer="conv2"] .sheet').first.click(position={"x": 5, "y": 5})
+        about = first.locator(".chosen-map")
+        sync_api.expect(about.locator("h4").first).to_contain_text("conv2, channel 0")
+        sync_api.expect(about).to_contain_text("Nine strongest images")
+        sync_api.expect(about.locator("canvas.sum")).to_be_visible()
+        # by keyboard: the next map, then a pixel of it
+        page.keyboard.press("ArrowRight")
+        sync_api.expect(about.locator("h4").first).to_contain_text("conv2, channel 1")
+        about.locator(".pixels .sheet").focus()
+        page.keyboard.press("End")
+        sync_api.expect(about.locator(".arithmetic h4").last).to_contain_text("row")
+        # figure 2 leads to a layer
+        first.locator('svg.figure2 a[aria-label="conv1, tower 2"]').focus()
+        page.keyboard.press("Enter")
+        sync_api.expect(first.locator('details[data-layer="conv1"] .sheet').first).to_be_visible()
+
+
+def test_the_slider_shows_kernels_and_answers_as_they_form(browser, address):
+    with opened(browser, address) as page:
+        first, second = page.locator("article").all()
+        drop(page, picture("red", 998), "red.png")
+        bars = first.locator('[data-part="answers"] .bars')
+        sync_api.expect(bars).to_be_visible()
+        sync_api.expect(first.locator('[data-part="kernels"] img').first).to_be_visible()
+        best, kernels = bars.inner_text(), first.locator('[data-part="kernels"]').inner_html()
+        slider = first.locator(".slider input")
+        sync_api.expect(slider).to_have_attribute("max", "3")
+        slider.focus()
+        page.keyboard.press("Home")
+        sync_api.expect(first.locator("output")).to_have_text("epoch 0")
+        sync_api.expect(bars).not_to_have_text(best)
+        # the other column is of that epoch's weights
+        start = second.locator('[data-part="answers"] .bars').inner_text()
+        sync_api.expect(bars).to_have_text(start, use_inner_text=True)
+        changed = "before => document.querySelector('[data-part=kernels]').innerHTML !== before"
+        page.wait_for_function(changed, arg=kernels)
+
+
+def test_what_is_no_photograph_and_what_is_chosen_instead(browser, address):
+    with opened(browser, address) as page:
+        page.locator("#validation > summary").click()
+        page.locator(".thumb").first.click()
+        bars = page.locator('[data-part="answers"] .bars').first
+        sync_api.expect(bars).to_be_visible()
+    with opened(browser, address, notes="400") as page:  # Chromium notes the status
+        drop(page, b"no image", "page.txt")
+        sync_api.expect(page.locator("#said")).to_contain_text("page.txt is not an image")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_live_page_fits_and_can_be_read(browser, address, scheme):
+    with opened(browser, address, scheme) as page:
+        drop(page, picture("red", 997), "red.png")
+        page.locator('[data-part="layers"] details').first.wait_for()
+        require_readable(page)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_an_explained_photograph_fits_and_can_be_read(browser, explained, scheme):
+    with opened(browser, explained, scheme) as page:
+        require_readable(page)
+        sync_api.expect(page.locator(".bars .class").first).to_have_text("blue")
+        page.locator(".sheet").first.focus()
+        for key in ("Enter", "ArrowRight", "ArrowDown", "ArrowLeft", "ArrowRight"):
+            page.keyboard.press(key)
+        sync_api.expect(page.locator(".enlarged").first).to_have_text("conv1, channel 1")
+        sync_api.expect(page.locator(".enlarged canvas").first).to_be_visible()
+
+
+def require_readable(page):
+    """Nothing sticks out to the right, and text stands out from the ground by 4.5 to 1."""
+    for width in (1400, 400):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for selector in ("body", ".quiet", "h2", "summary"):
+        assert page.evaluate(CONTRAST, selector) >= 4.5, selector
+
+
+CONTRAST = """selector => {
+    const part = (value) => {
+        value /= 255;
+        return value <= 0.03928 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
+    };
+    const light = (text) => {
+        const [r, g, b] = text.match(/[0-9.]+/g).map(Number);
+        return 0.2126 * part(r) + 0.7152 * part(g) + 0.0722 * part(b);
+    };
+    const ink = light(getComputedStyle(document.querySelector(selector)).color);
+    const ground = light(getComputedStyle(document.body).backgroundColor);
+    return (Math.max(ink, ground) + 0.05) / (Math.min(ink, ground) + 0.05);
+}"""
