@@ -365,8 +365,7 @@ def from_checkpoint(
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise InputError(
-            f"{path} cannot be used ({reason}): a version of minialex before 0.1.0 wrote it, or it "
-            "is damaged"
+            f"{path} cannot be used ({reason}): it is damaged, or from before minialex 0.1.0"
         ) from None
     stored = {
         layer: {

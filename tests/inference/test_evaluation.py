@@ -195,7 +195,9 @@ def test_a_file_of_another_network_is_refused(classifier, tmp_path):
     whole = dict(described)
     del described["recipe"]
     checkpoint.save(path, tensors, described)
-    with pytest.raises(InputError, match=r"has no recipe: a version of minialex before 0\.1\.0"):
+    with pytest.raises(
+        InputError, match=r"has no recipe: it is damaged, or from before .* 0\.1\.0"
+    ):
         load(path)
     older = {**whole, "model": {k: v for k, v in whole["model"].items() if k != "dropout"}}
     checkpoint.save(path, tensors, older)
@@ -227,7 +229,7 @@ def test_classes_it_was_not_trained_on_are_refused(classifier, tmp_path):
 
 def test_without_recorded_data_none_is_guessed(classifier, splits):
     unknown = replace(classifier, data={})
-    with pytest.raises(InputError, match="name data"):
+    with pytest.raises(InputError, match="give data"):
         unknown.evaluate()
     assert unknown.evaluate(splits).images == 12
 

@@ -125,7 +125,7 @@ def test_neighbours_are_drawn_beside_their_query(drawn, tmp_path):
 
 def test_published_errors_match_the_paper(drawn, tmp_path):
     words = drawn(plots.timeline, tmp_path / "t.png", CHALLENGE)
-    assert {"28.2 %", "25.7 %", "26.2 %", "15.3 %", "7.3 %"} <= set(words)
+    assert {"28.2%", "25.7%", "26.2%", "15.3%", "7.3%"} <= set(words)
     assert all(result.source for result in CHALLENGE)
 
 
