@@ -22,6 +22,7 @@ _ROWS = 512  # im2col rows that a thread multiplies at once: a block that fits i
 _TOGETHER = 72  # tiles that a thread multiplies at once: they fit in its cache
 _FEW = 64  # with fewer tiles, transforming the weights costs more than tiles save
 _SAVED, _SAVED_OF_WEIGHTS = 40, 60  # multiplications per number; weight gradients move more numbers
+_SAVED_OF_ONE = 100  # with one image the transform of the weights weighs more
 
 
 class NumbaConvolution(NumbaExecution):
@@ -45,13 +46,15 @@ class NumbaConvolution(NumbaExecution):
         if bias is None:
             bias = np.zeros(k, x.dtype)
         corner, rows = (pads[0][0], pads[1][0]), n * prod(output)
-        if self._by_tiles(n, weight.shape, output, stride, groups):
+        least = _SAVED_OF_ONE if n == 1 else _SAVED
+        if self._by_tiles(n, weight.shape, output, stride, groups, least):
             self._tiles(x, weight, bias, y, stride[0], corner, groups, relu)
             return y
         geometry = ((r, s), stride, corner, output, groups, relu, self.threads)
         weights, bias = np.ascontiguousarray(weight).reshape(-1, k), np.ascontiguousarray(bias)
-        block = self._block(rows, groups)
-        self._run(forward, x, weights, bias, y.reshape(-1, k), *geometry, block)
+        parts = self._parts(n, rows, k, groups)
+        block = self._block(rows, groups) if parts == 1 else min(_ROWS, rows)
+        self._run(forward, x, weights, bias, y.reshape(-1, k), *geometry, block, parts)
         return y
 
     def convolution_weight_gradient(
@@ -140,6 +143,13 @@ class NumbaConvolution(NumbaExecution):
         lines, columns = n * -(-p // size), -(-q // size)
         return max(1, min(-(-_TOGETHER // columns), lines * groups // self.threads))
 
+    def _parts(self, images: int, rows: int, k: int, groups: int) -> int:
+        """Into how many parts threads divide the output channels: 1, they divide rows instead.
+
+        One image has few rows in the later layers; each thread would read all weights for some.
+        """
+        return self.threads if images == 1 and groups == 1 and self.threads <= k > rows else 1
+
     def _block(self, rows: int, groups: int) -> int:
         """Rows of a block: few enough to fit in the cache and to give every thread some."""
         return max(1, min(_ROWS, -(-rows * groups // self.threads)))
@@ -180,22 +190,25 @@ def _add(source, start, there, to, count):
 
 
 @threaded
-def forward(x, weights, bias, y, size, stride, pad, output, groups, relu, threads, block):
-    """y (N·P·Q, K) from x (N, H, W, C) and weights (L, K)."""
+def forward(x, weights, bias, y, size, stride, pad, output, groups, relu, threads, block, parts):
+    """y (N·P·Q, K) from x (N, H, W, C) and weights (L, K).
+
+    Threads divide blocks of rows, groups, and `parts` of a group's channels.
+    """
     length, k_size = weights.shape
     cg, kg, numbers = x.shape[3] // groups, k_size // groups, y.reshape(-1)
     rows = y.shape[0]
     blocks = (rows + block - 1) // block
     for t in prange(threads):
         cols = np.empty((block, length), x.dtype)
-        for item in range(t, blocks * groups, threads):
-            g, first = item % groups, item // groups * block
+        for item in range(t, blocks * groups * parts, threads):
+            part, g, first = item % parts, item // parts % groups, item // (parts * groups) * block
             count = min(block, rows - first)
             _fill(x, cols, first, count, g * cg, cg, size, stride, pad, output)
-            y_group = y[first : first + count, g * kg : (g + 1) * kg]
-            multiply(cols[:count], weights[:, g * kg : (g + 1) * kg], y_group)
+            k0, k1 = g * kg + kg * part // parts, g * kg + kg * (part + 1) // parts
+            multiply(cols[:count], weights[:, k0:k1], y[first : first + count, k0:k1])
             for i in range(first, first + count):
-                finish(numbers, i * k_size + g * kg, kg, bias, g * kg, relu)
+                finish(numbers, i * k_size + k0, k1 - k0, bias, k0, relu)
 
 
 @threaded

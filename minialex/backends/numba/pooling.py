@@ -6,6 +6,7 @@ import numpy as np
 from numba import prange
 
 from minialex.backends.base import NO_PADS, Array, Pads, Pair, Shape, output_shape
+from minialex.backends.numba.elementwise import copy
 from minialex.backends.numba.execution import NumbaExecution
 from minialex.utils.jit import compiled, threaded
 
@@ -62,13 +63,11 @@ def max_pool(x, y, argmax, window, stride, pad):
     """y, argmax (N, P, Q, C): the first maximum wins, NaN wins over all, padding never wins."""
     n_size, p_size, q_size, c_size = y.shape
     h_size, w_size = x.shape[1], x.shape[2]
+    numbers, out, taps = x.reshape(-1), y.reshape(-1), argmax.reshape(-1)
     for item in prange(n_size * p_size):
         n, p = item // p_size, item % p_size
+        best, tap = np.empty(c_size, x.dtype), np.empty(c_size, np.int32)
         for q in range(q_size):
-            best, tap = y[n, p, q], argmax[n, p, q]
-            for c in range(c_size):
-                best[c] = -np.inf
-                tap[c] = 0
             found = False
             for r in range(window[0]):
                 h = p * stride[0] - pad[0] + r
@@ -78,18 +77,42 @@ def max_pool(x, y, argmax, window, stride, pad):
                     w = q * stride[1] - pad[1] + s
                     if w < 0 or w >= w_size:
                         continue
-                    here, number = x[n, h, w], r * window[1] + s
-                    if not found:
-                        for c in range(c_size):
-                            best[c] = here[c]
-                            tap[c] = number
+                    at = ((n * h_size + h) * w_size + w) * c_size
+                    number = np.int32(r * window[1] + s)
+                    if found:
+                        _improve(numbers, at, best, tap, number)
+                    else:
+                        _begin(numbers, at, best, tap, number)
                         found = True
-                        continue
-                    for c in range(c_size):
-                        v, b = here[c], best[c]
-                        wins = v > b or (v != v and b == b)
-                        best[c] = v if wins else b
-                        tap[c] = number if wins else tap[c]
+            if not found:
+                best[:] = -np.inf
+                tap[:] = 0
+            to = (item * q_size + q) * c_size
+            copy(best, 0, out, to, c_size)
+            copy(tap, 0, taps, to, c_size)
+
+
+@compiled
+def _begin(x, start, best, tap, number):
+    """best, tap (C,) from x[start:]."""
+    start = np.uint64(start)
+    for c in range(np.uint64(len(best))):
+        best[c] = x[start + c]
+        tap[c] = number
+
+
+@compiled
+def _improve(x, start, best, tap, number):
+    """best, tap (C,): the larger of best and x[start:], and where it is from.
+
+    `tap` is int32: floats are not compared several at a time to choose bytes.
+    """
+    start = np.uint64(start)
+    for c in range(np.uint64(len(best))):
+        v, b, before = x[start + c], best[c], tap[c]
+        wins = (v > b) | ((v != v) & (b == b))
+        best[c] = v if wins else b
+        tap[c] = number if wins else before
 
 
 @threaded

@@ -29,6 +29,31 @@ def test_one_and_several_threads_agree():
     assert_close(several.convolution_weight_gradient(x, y, (3, 3), *geometry), dw, "float64", 300)
 
 
+@settings(max_examples=30)
+@given(
+    st.tuples(st.integers(1, 6), st.integers(1, 6)),
+    st.sampled_from([(1, 37), (4, 40), (3, 5)]),
+    st.booleans(),
+    st.integers(1, min(3, MOST)),
+    st.integers(3, 9),
+)
+def test_threads_divide_the_channels_of_one_image(size, channels, relu, threads_used, block):
+    """More channels than rows, in blocks of a few rows; the last pair of channels has fewer."""
+    (h, w), (c, k) = size, channels
+    rng = np.random.default_rng(h + 10 * w)
+    x, weight, bias = (
+        rng.normal(size=s).astype(np.float32) for s in ((1, h, w, c), (3, 3, c, k), (k,))
+    )
+    geometry = ((1, 1), ((1, 1), (1, 1)), 1)
+    b = backends.get("numba", threads=threads_used)
+    assert b._parts(1, h * w, k, 1) == (threads_used if k > h * w else 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(convolution_by_tiles, "_ROWS", block)
+        y = b.convolution(x, weight, bias, *geometry, relu=relu)
+    wanted = convolution.forward(x, weight, bias, *geometry)
+    assert_close(y, np.maximum(wanted, 0) if relu else wanted, "float32", 9 * c)
+
+
 @settings(max_examples=40)
 @given(
     st.integers(1, 3),
