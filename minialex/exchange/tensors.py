@@ -10,15 +10,20 @@ import numpy as np
 from minialex.errors import InputError
 
 _ROWS = 16  # rows of a dense weight transposed at a time, so that they stay in the L2 cache
+_READ = 64  # rows of a dense weight read at a time
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """An array in a file: its description, and how to read it as float32."""
+    """An array in a file: its description, and how to read it as float32.
+
+    `rows`, if the file allows it, reads a part: rows `first` to `end` of the first axis.
+    """
 
     shape: tuple[int, ...]
     itemsize: int
     load: Callable[[], np.ndarray]
+    rows: Callable[[int, int], np.ndarray] | None = None
 
     @property
     def nbytes(self) -> int:
@@ -42,12 +47,29 @@ def dense_weight(weight: np.ndarray, input_shape: tuple[int, ...]) -> np.ndarray
 
     `input_shape` is the layer's input shape in our layout, (H, W, C) or (I,).
     """
-    units = len(weight)
+    return _by_pixels([weight], len(weight), input_shape)
+
+
+def stored_as_dense_weight(tensor: StoredTensor, input_shape: tuple[int, ...]) -> np.ndarray:
+    """The same for a tensor (K, ...) in a file; only a few of its rows are in memory at a time."""
+    units, read = tensor.shape[0], tensor.rows
+    if read is None:
+        return dense_weight(tensor.load(), input_shape)
+    parts = (read(k, min(k + _READ, units)) for k in range(0, units, _READ))
+    return _by_pixels(parts, units, input_shape)
+
+
+def _by_pixels(parts: Iterable[np.ndarray], units: int, input_shape: tuple[int, ...]) -> np.ndarray:
+    """Rows (K, I) in parts, one after the other -> I K."""
     *pixels, channels = input_shape
-    given = weight.reshape(units, channels, prod(pixels))
-    out = np.empty((prod(pixels), channels, units), weight.dtype)
-    for k in range(0, units, _ROWS):
-        out[:, :, k : k + _ROWS] = given[k : k + _ROWS].transpose(2, 1, 0)
+    out = np.empty((prod(pixels), channels, units), np.float32)
+    first = 0
+    for part in parts:
+        given = part.reshape(len(part), channels, prod(pixels))
+        for k in range(0, len(part), _ROWS):
+            rows = given[k : k + _ROWS]
+            out[:, :, first + k : first + k + len(rows)] = rows.transpose(2, 1, 0)
+        first += len(part)
     return out.reshape(-1, units)  # (I, K)
 
 

@@ -1,5 +1,6 @@
 """PyTorch's weights: every kind of file, every key name, the same scores; and export."""
 
+import tracemalloc
 from types import SimpleNamespace
 
 import numpy as np
@@ -97,6 +98,22 @@ def test_probabilities_of_an_image_file(size, tmp_path, photographs, close):
     expected = torch.softmax(torch.from_numpy(theirs.scores(net, crop[None])), 1).numpy()
     found = minialex.load(path, backend="numpy").probabilities(tmp_path / "photo.png")
     close(found, expected)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_large_weight_is_in_memory_once(file, tmp_path):
+    """Rows are read a few at a time: half a file's size on top of what is kept is too much."""
+    save, file_name = FILES[file]
+    net = theirs.random_weights(theirs.alexnet(**{**SMALL, "hidden": 1200}))
+    save(net.state_dict(), tmp_path / file_name)
+    read(tmp_path / file_name)  # imports what it needs
+    tracemalloc.start()
+    try:
+        found = read(tmp_path / file_name).params["fc7"]["weight"]
+        assert tracemalloc.get_traced_memory()[1] < 1.5 * (tmp_path / file_name).stat().st_size
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(found.T, net.state_dict()["classifier.4.weight"].numpy())
 
 
 @pytest.mark.parametrize("change", WRAPPED)

@@ -54,16 +54,20 @@ def _tensor(path: Path, file: Any, name: str) -> StoredTensor:
     itemsize = _ITEMSIZES.get(kind)
     if itemsize is None:
         raise InputError(f"{path}: {name} is of type {kind}: save the weights as float32")
-    return StoredTensor(tuple(described.get_shape()), itemsize, partial(_load, path, name, kind))
+    load = partial(_load, path, name, kind)
+    shape = tuple(described.get_shape())
+    return StoredTensor(shape, itemsize, load, load if shape else None)
 
 
-def _load(path: Path, name: str, kind: str) -> np.ndarray:
+def _load(path: Path, name: str, kind: str, first: int = 0, end: int | None = None) -> np.ndarray:
+    """Rows first … end - 1 of a tensor; without `end`, all of it."""
     from safetensors import safe_open
 
     if kind == "BF16":
         raise InputError(f"{path}: {name} is of type BF16: save the weights as float32")
     with safe_open(path, framework="numpy") as file:
-        return file.get_tensor(name).astype(np.float32, copy=False)
+        found = file.get_tensor(name) if end is None else file.get_slice(name)[first:end]
+        return found.astype(np.float32, copy=False)
 
 
 def _write(portable: PortableModel, path: Path, with_preprocessing: bool) -> str:

@@ -71,20 +71,32 @@ class Storage:
             )
 
         def load() -> np.ndarray:
-            first = start + offset * self.itemsize
             count = last - offset + 1 if prod(shape) else 0
-            kind = np.dtype("u2" if self.kind == _BFLOAT else self.kind)
-            kind = kind.newbyteorder(">" if self.order == "big" else "<")
-            numbers = np.fromfile(self.path, kind, count, offset=first)
-            if len(numbers) < count:
-                raise InputError(f"{self.path} is cut short")
-            if self.kind == _BFLOAT:
-                numbers = (numbers.astype(np.uint32) << 16).view(np.float32)
+            numbers = self._numbers(start + offset * self.itemsize, count)
             steps = [step * numbers.itemsize for step in strides]
             view = np.lib.stride_tricks.as_strided(numbers, shape, steps)
             return view.astype(np.float32, copy=False)
 
-        return StoredTensor(shape, self.itemsize, load)
+        def rows(first: int, end: int) -> np.ndarray:
+            one = prod(shape[1:])
+            numbers = self._numbers(
+                start + (offset + first * one) * self.itemsize, one * (end - first)
+            )
+            return numbers.reshape(end - first, *shape[1:]).astype(np.float32, copy=False)
+
+        plain = strides == tuple(prod(shape[i + 1 :]) for i in range(len(shape)))
+        return StoredTensor(shape, self.itemsize, load, rows if plain and shape else None)
+
+    def _numbers(self, first: int, count: int) -> np.ndarray:
+        """`count` numbers from a byte of the file on; bfloat16 as float32."""
+        kind = np.dtype("u2" if self.kind == _BFLOAT else self.kind)
+        kind = kind.newbyteorder(">" if self.order == "big" else "<")
+        numbers = np.fromfile(self.path, kind, count, offset=first)
+        if len(numbers) < count:
+            raise InputError(f"{self.path} is cut short")
+        if self.kind == _BFLOAT:
+            return (numbers.astype(np.uint32) << 16).view(np.float32)
+        return numbers
 
 
 class _Mapping(dict):

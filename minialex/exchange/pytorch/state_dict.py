@@ -27,6 +27,7 @@ from minialex.exchange.tensors import (
     convolution_weight,
     dense_weight,
     require_room,
+    stored_as_dense_weight,
     stored_convolution_weight,
     stored_dense_weight,
 )
@@ -148,7 +149,12 @@ def _params(path: Path, network: Network, entries: list[Entry]) -> Tree:
                 f"{path}: {entry.name}.weight is {entry.shape}, but {name} needs {expected}: it is "
                 "another network"
             )
-        weight, bias = (entry.tensors[what].load() for what in ("weight", "bias"))
+        bias = entry.tensors["bias"].load()
+        if dense and entry.norm is None:
+            weight = stored_as_dense_weight(entry.tensors["weight"], shapes[name])
+            params[name] = {"weight": weight, "bias": bias}
+            continue
+        weight = entry.tensors["weight"].load()
         if entry.norm is not None:
             names = ("weight", "bias", "running_mean", "running_var")
             scale, shift, mean, variance = (entry.norm[what].load() for what in names)
