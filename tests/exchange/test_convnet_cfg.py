@@ -15,6 +15,7 @@ from minialex.data.dataset import Splits
 from minialex.errors import InputError
 from minialex.exchange.convnet.open import open_cfg
 from minialex.exchange.definitions import model_of
+from minialex.layers import Sigmoid
 
 NO_IMAGES = "[labels]\ntype=data\ndataIdx=1\n[fc]\ntype=fc\ninputs=labels\noutputs=10\n"
 SMALL = """
@@ -125,6 +126,20 @@ def test_the_network_and_its_recipe(tmp_path):
     )
     assert recipe.layer_decays == {"fc10": 250.0}
     assert (recipe.resize, recipe.crop) == (32, 32)
+
+
+def test_logistic_neurons(tmp_path):
+    """Of a layer, and as a layer; others are refused by name."""
+    layer = "[neuron1]\ntype=neuron\ninputs=pool1\nneuron=logistic\n[rnorm1]"
+    text = SMALL.replace("neuron=relu", "neuron=logistic").replace("[rnorm1]", layer)
+    network = model_of(
+        written(tmp_path, text.replace("inputs=pool1\nch", "inputs=neuron1\nch"))
+    ).network
+    assert [name for name, layer in network.layers if isinstance(layer, Sigmoid)] == [
+        *("conv1-logistic", "pool1-logistic")
+    ]
+    with pytest.raises(InputError, match="'conv1': the neuron 'square' is not supported"):
+        model_of(written(tmp_path, SMALL.replace("neuron=relu", "neuron=square")))
 
 
 def column(name, **values):
