@@ -1,8 +1,8 @@
-"""Fine-tuning weights on photographs, beside the same in PyTorch: what 500 photographs take.
+"""Fine-tuning weights on photographs, compared with PyTorch.
 
-Two ways: all layers for some epochs, and the last layer alone on the outputs of the layers before
-it, computed once for ten crops of each image. PyTorch gets its images from minialex's reader, in
-the faster of its memory formats; both read, train, and evaluate the centre crops.
+In two ways: all layers for some epochs, and only the last layer on the outputs of the layers before
+it, computed once for ten crops of each image. PyTorch gets its images from minialex's reader and
+uses its faster memory format; both read, train, and evaluate the centre crops.
 """
 
 import tempfile
@@ -65,7 +65,7 @@ def compare(
     pytorch.require()
     splits = open_data(data)
     if splits.val is None or not len(splits.val):
-        raise InputError(f"{data} has no validation images to compare by")
+        raise InputError(f"{data} has no validation images to compare on")
     source, classes = load(initial, "numpy"), len(splits.train.class_names)
     frozen = list(source.model.network.parameter_shapes())[-2]
     ways = ((_ALL, epochs, None), (_HEAD, head_epochs, frozen))

@@ -1,4 +1,4 @@
-"""The same network in ONNX Runtime, by our own export, to compare the speed of inference."""
+"""The same network in ONNX Runtime, from our own export, to compare the speed of inference."""
 
 import tempfile
 from importlib.util import find_spec
@@ -54,7 +54,7 @@ def peer(model: Model, batch: int, threads: int | None) -> Peer:
 
 
 def _random(model: Model) -> PortableModel:
-    """The model with its initial weights, for images minus nothing."""
+    """The model with its initial weights; nothing is subtracted from images."""
     params = model.network.init(backends.get("numpy"))
     size, channels = model.recipe.resize, model.network.input_shape[2]
     statistics = colour_statistics(size, (0.0,) * channels)
@@ -62,4 +62,4 @@ def _random(model: Model) -> PortableModel:
 
 
 def _cannot_train() -> None:
-    raise InputError("ONNX Runtime runs networks and does not train them: add --inference")
+    raise InputError("ONNX Runtime cannot train networks: add --inference")

@@ -1,4 +1,4 @@
-"""Fine-tuning in PyTorch as its users write it: SGD with momentum, random crops, mirrored."""
+"""Fine-tuning in PyTorch as a user would write it: SGD with momentum, random crops, mirroring."""
 
 import time
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from minialex.inference.classifier import Classifier
 from minialex.models import Model
 from minialex.tree import Tree
 
-_AT_ONCE = 64  # images, where no gradients are needed
+_AT_ONCE = 64  # images per batch if no gradients are needed
 
 Drawn = Callable[[Any], Any]  # images' numbers -> inputs
 

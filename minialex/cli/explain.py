@@ -1,4 +1,4 @@
-"""write a page that shows what a network makes of one photograph"""
+"""write a page that explains what a network sees in one photograph"""
 
 import argparse
 from pathlib import Path
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path("explained.html"),
         metavar="FILE",
-        help="page to write, complete in itself: .html (default: explained.html)",
+        help="self-contained page to write: .html (default: explained.html)",
     )
     add_device_options(parser)
 
@@ -38,7 +38,7 @@ def run(photo: str, model_file: Path | None, out: Path, device_config: "DeviceCo
         raise InputError(f"--out {out}: the page is HTML, so its name must end in .html")
     found = listed(photo)
     if len(found) != 1:
-        raise InputError(f"{photo} has {len(found):,} images: a page shows one, so name one file")
+        raise InputError(f"{photo} has {len(found):,} images: a page shows one, so give one file")
     classifier = load(model_file, device_config)
     explain.require_images(classifier)
     size = classifier.preprocessing.recipe.image_size

@@ -36,16 +36,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=at_least(0),
         default=8012,
         metavar="N",
-        help="port on 127.0.0.1; 0: any that is free (default: 8012)",
+        help="port on 127.0.0.1; 0: any free port (default: 8012)",
     )
     add_device_options(parser)
 
 
 def run(runs: list[Path], data: str | None, port: int, device_config: "DeviceConfig") -> None:
     if len(runs) > 2:
-        raise InputError(f"{len(runs)} runs were given: two at most are shown side by side")
+        raise InputError(f"{len(runs)} runs were given: at most two are shown side by side")
     if port > 65535:
-        raise InputError(f"--port {port}: a port is at most 65535")
+        raise InputError(f"--port {port}: the largest port is 65535")
     require_packages()
     from minialex.inference.classifier import is_foreign
     from minialex.show import server

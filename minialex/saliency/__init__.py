@@ -1,7 +1,7 @@
 """Looks inside a trained network: every layer's output, and what in an image caused it.
 
 All functions take a `TrainedModel` (`classifier.trained`) on any backend, and resized images, uint8
-(N, S, S, C). They look at the centre crop unless they are given another view.
+(N, S, S, C). They use the centre crop unless another view is given.
 """
 
 from minialex.saliency.arithmetic import Arithmetic, arithmetic

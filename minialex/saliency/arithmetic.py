@@ -23,18 +23,18 @@ from minialex.saliency.forward import View, activations, forward, host, require_
 
 
 class NotKnown(InputError):
-    """The arithmetic of a layer of the user's own."""
+    """The arithmetic of a user's own layer is not known."""
 
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """How a unit's value comes about, in float64.
+    """How a unit's value is computed, in float64.
 
-    `formula` says it in words. `inputs` are the numbers that the unit reads: (R, S, C/G) of a
-    convolution, those inside the image of a pooling (as (R', S')), (I,) of a dense layer, the
-    channels of a normalisation, one number of anything else. `weights` has their shape, or is None
-    for a layer without weights; `bias` is 0 without one. `value` is what the formula gives and
-    `computed` what the network's own pass gave.
+    `formula` describes it. `inputs` are the numbers that the unit reads: (R, S, C/G) for a
+    convolution, those inside the image for pooling (as (R', S')), (I,) for a dense layer, the
+    channels for a normalisation, one number for any other layer. `weights` has their shape, or is
+    None for a layer without weights; `bias` is 0 without one. `value` is the formula's result and
+    `computed` that of the network's own pass.
     """
 
     formula: str
@@ -60,8 +60,8 @@ def arithmetic(
 ) -> Arithmetic:
     """The arithmetic behind one unit of `layer`, for one image, uint8 (S, S, C).
 
-    Without a `pixel` (row, column), that of the channel's largest output. Raises InputError for a
-    unit that there is not, and for a layer of the user's own.
+    Without a `pixel` (row, column), it is that of the channel's largest output. Raises InputError
+    for a unit that does not exist, and for a user's own layer.
     """
     require_layers(model, [layer])
     names = [name for name, _ in model.network.layers]
@@ -121,7 +121,7 @@ def _behind(layer: object, own: Params, x: np.ndarray, unit: tuple[int, ...]) ->
     factors = getattr(layer, "factors", None)
     if factors is not None:
         return "factor · input", one, np.array([factors[unit[-1]]]), 0.0, factors[unit[-1]] * value
-    raise NotKnown(f"the arithmetic of a {type(layer).__name__} is its author's: not known here")
+    raise NotKnown(f"the arithmetic of a {type(layer).__name__}, a user's own layer, is not known")
 
 
 def _window(
@@ -141,7 +141,7 @@ def _convolution(layer: Conv2D, own: Params, x: np.ndarray, unit: tuple[int, ...
     per_group = weights.shape[2]
     first = k // (layer.channels // groups) * per_group
     top, left, rows, columns = _window(x.shape, (p, q), layer.kernel, stride, pads)
-    inputs = np.zeros(weights.shape)  # beyond the edge there are zeros
+    inputs = np.zeros(weights.shape)  # zeros beyond the edge
     inside = x[rows, columns, first : first + per_group]
     r, s = rows.start - top, columns.start - left
     inputs[r : r + inside.shape[0], s : s + inside.shape[1]] = inside

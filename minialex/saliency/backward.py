@@ -65,11 +65,11 @@ def to_pixels(
     rule: str = "guided",
     view: View | None = None,
 ) -> np.ndarray:
-    """What in the crops of `images` drives one unit: (N, S, S, C) -> (N, crop, crop, C).
+    """What in the crops of `images` activates one unit: (N, S, S, C) -> (N, crop, crop, C).
 
     The unit is that of `channel` at `pixel` (row, column) of `layer`'s output; without a pixel, the
     channel's strongest one in each image. A dense layer has channels only. `rule` is one of RULES.
-    Raises InputError for a layer, a channel or a pixel that there is not.
+    Raises InputError for a layer, a channel or a pixel that does not exist.
     """
     if rule not in RULES:
         raise unknown("rule", rule, RULES)
@@ -90,7 +90,7 @@ def one_unit(
         raise InputError(f"{layer} has channels 0 to {y.shape[-1] - 1}, not {channel}")
     if y.ndim == 2:
         if pixel is not None:
-            raise InputError(f"{layer} has no pixels: name the channel alone")
+            raise InputError(f"{layer} has no pixels: give only the channel")
         chosen[:, channel] = True
         return chosen
     if pixel is not None and not (0 <= pixel[0] < y.shape[1] and 0 <= pixel[1] < y.shape[2]):

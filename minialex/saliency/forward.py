@@ -18,7 +18,7 @@ View = tuple[int, int, bool]  # top, left, mirrored: one of `Preprocessing.views
 
 @dataclass
 class Pass:
-    """The layers of a model up to `until`, one at a time, and what their backward pass needs.
+    """The layers of a model up to `until`, one at a time, with what their backward pass needs.
 
     Iterating runs the pass: it yields each layer's name and output, on the backend's device.
     """
@@ -76,7 +76,7 @@ def activations(
     for name, y in run:
         if wanted is None or name in wanted:
             found[name] = host(run.b, y)
-        run.saved.clear()  # there is no way back, so that memory can go
+        run.saved.clear()  # no backward pass follows, so free the memory
     return found
 
 

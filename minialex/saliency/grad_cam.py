@@ -32,7 +32,7 @@ def grad_cam_layer(network: Network) -> str:
     """The last convolution's output, after its activation function if that comes next."""
     places = [i for i, (_, layer) in enumerate(network.layers) if isinstance(layer, Conv2D)]
     if not places:
-        raise InputError("the network has no convolution, so its evidence has no place")
+        raise InputError("the network has no convolution, so Grad-CAM cannot locate the evidence")
     i = places[-1]
     if i + 1 < len(network.layers) and isinstance(network.layers[i + 1][1], ReLU | Tanh):
         i += 1
@@ -51,7 +51,7 @@ def score_gradient(
             kept, before = host(run.b, y), len(run.saved)
     assert kept is not None
     if kept.ndim != 4:
-        raise InputError(f"{layer} has an output without pixels: name a layer before it")
+        raise InputError(f"{layer} has an output without pixels: choose an earlier layer")
     scores = host(run.b, y)
     dy = one_unit(scores, label, None, "the network").astype(scores.dtype)
     run.saved = run.saved[before:]

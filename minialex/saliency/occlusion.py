@@ -15,7 +15,7 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class Occlusion:
-    """By how much the probability of a class falls where a window covers the crop.
+    """How much the probability of a class falls when a window covers part of the crop.
 
     `drops` (P, Q) are probabilities, negative where covering helps; window (p, q) covers the pixels
     from `tops[p]` and `lefts[q]` on, `window` both ways.
@@ -51,7 +51,7 @@ def occlusion(
     if not 1 <= size <= min(height, width) or step < 1:
         raise InputError(
             f"a window of {size} pixels every {step} cannot cover a crop of {height} x {width}: "
-            "both are at least 1, and the window not larger than the crop"
+            "both must be at least 1, and the window no larger than the crop"
         )
     tops, lefts = _places(height, size, step), _places(width, size, step)
     if not 0 <= label < model.network.classes:
@@ -72,7 +72,7 @@ def occlusion(
 
 
 def _places(extent: int, size: int, step: int) -> tuple[int, ...]:
-    """Where windows begin: every `step` pixels, and one that ends at the edge."""
+    """Where windows start: every `step` pixels, and one that ends at the edge."""
     last = extent - size
     return tuple(sorted({*range(0, last, step), last}))
 

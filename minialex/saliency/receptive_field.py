@@ -20,7 +20,7 @@ class Box:
 def receptive_field(network: Network, layer: str, pixel: tuple[int, int] = (0, 0)) -> Box:
     """The pixels of the network's input behind one pixel of `layer`'s output, clipped to it.
 
-    For a dense layer, and one after it, these are all.
+    For a dense layer, and layers after it, these are all pixels.
     """
     before = network.until(layer)
     box = Box(pixel[0], pixel[1], pixel[0] + 1, pixel[1] + 1)

@@ -1,4 +1,4 @@
-"""The images of a data set that drive each channel of each layer most."""
+"""The images of a data set that activate each channel of each layer most strongly."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ def strongest(
     left out. `on_batch` is called with the number of images of each batch, and may raise.
     """
     if count < 1:
-        raise InputError(f"count is {count}: ask for at least 1 image")
+        raise InputError(f"count is {count}: it must be at least 1")
     names = [name for name, _ in model.network.layers]
     wanted = names if layers is None else require_layers(model, layers)
     order = np.arange(len(loader.dataset)) if images is None else np.asarray(images, np.int64)

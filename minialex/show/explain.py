@@ -1,4 +1,4 @@
-"""What a network makes of one photograph, as a page in a single file."""
+"""What a network sees in one photograph, as a page in a single file."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -75,8 +75,8 @@ def page(
 
 
 _HOW = (
-    "Maps are black at zero and white at the layer's largest number; where there are negative "
-    "ones, zero is grey. Click a map, or use the arrow keys, to enlarge it."
+    "Maps are black at zero and white at the layer's largest value; if there are negative "
+    "values, zero is grey. Click a map, or use the arrow keys, to enlarge it."
 )
 
 

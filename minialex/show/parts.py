@@ -80,7 +80,11 @@ def crops(look: Look) -> Html:
         f'aria-label="the photograph with the five crops">'
         f'<image width="{wide}" height="{high}" href="{picture}"/>{"".join(frames)}</svg>'
     )
-    dashed = "The dashed square is what is left of the photograph. " if whole is not None else ""
+    dashed = (
+        "The dashed square is the part of the photograph that is used. "
+        if whole is not None
+        else ""
+    )
     said = (
         f"{dashed}Each of the five crops, {side} x {side} of {size} x {size} pixels, is used "
         "twice, once mirrored; ten crops average the ten answers."
@@ -108,8 +112,8 @@ def _frame(kind: str, left: int, top: int, side: int) -> str:
 def network(look: Look, link: str = "#layer-") -> Html:
     """The network as figure 2 draws it."""
     said = (
-        "Every face is the mean activation of a tower's channels now, from dark to bright; the "
-        "lines that cross are where one tower reads the other."
+        "Each face is the mean activation of a tower's channels, from dark to bright; crossing "
+        "lines show where one tower reads the other."
     )
     if paper_shapes(look):
         said += " Below each layer: this network's output, and the paper's."

@@ -130,7 +130,7 @@ def test_the_scores_are_caffes(tmp_path, close):
         (lambda of: of["pool3"]["pooling_param"].update(pad=1), "'bn3'.*follows 'pool3'"),
         (lambda of: of["bn2"]["blobs"].pop(), "'bn2' of type 'batchnorm' has blobs of .4, 4."),
         (lambda of: of["bn2"]["blobs"][1].fill(-9.0), "not finite"),
-        (lambda of: of["bias1"].update(bias_param={"axis": 0}), "another axis"),
+        (lambda of: of["bias1"].update(bias_param={"axis": 0}), "an axis other"),
     ],
 )
 def test_what_cannot_be_folded_is_refused_by_name(tmp_path, change, sentence):
@@ -165,5 +165,5 @@ def test_it_is_not_trained_here(tmp_path):
     written(tmp_path, name="net_iter_3.caffemodel")
     state = encode("SolverState", {"iter": 3, "history": [grid((2, 2), 0)]})
     (tmp_path / "net_iter_3.solverstate").write_bytes(state)
-    with pytest.raises(InputError, match="batch normalisation, which is not trained here"):
+    with pytest.raises(InputError, match="batch normalisation, which cannot be trained"):
         read(tmp_path / "net_iter_3.solverstate", for_training=True)

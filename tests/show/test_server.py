@@ -276,7 +276,7 @@ def test_only_so_many_are_remembered():
     ("line", "said"),
     [
         ("show a b c", "3 runs were given"),
-        ("show x --port 70000", "at most 65535"),
+        ("show x --port 70000", "largest port is 65535"),
         ("show nowhere --backend numpy", "nowhere"),
     ],
 )

@@ -1,4 +1,4 @@
-"""BatchNorm, Scale and Bias of a trained network, computed by the layer with weights before them.
+"""Folds BatchNorm, Scale and Bias of a trained network into the layer with weights before them.
 
 At test time each is a factor and a shift per channel. They pass through average pooling, and
 through max pooling if no factor is negative, as in Caffe's `cifar10_full_sigmoid_train_test_bn`.
@@ -36,8 +36,8 @@ def owner(source: CaffeLayer, made: Sequence[tuple[str, Layer]]) -> tuple[str, F
         counts_pads = isinstance(layer, AveragePool) and layer.pad > 0 and layer.count_pads
         if not isinstance(layer, MaxPool | AveragePool) or counts_pads:
             raise ValueError(
-                f"{source} of type {source.kind!r} follows {name[:60]!r}: it exists here only as "
-                "part of the weights of a convolution or dense layer before it"
+                f"{source} of type {source.kind!r} follows {name[:60]!r}: it is supported "
+                "only after a convolution or dense layer, into whose weights it is folded"
             )
         pooled = pooled or isinstance(layer, MaxPool)
     raise ValueError(f"{source} of type {source.kind!r} does not follow a layer with weights")
@@ -62,12 +62,12 @@ def _affine(
     if source.kind == "batchnorm":
         _require(source, blobs, [channels, channels, 1])
         mean, variance, [count] = (one.reshape(-1) for one in blobs)
-        times = 1 / count if count else 0.0  # Caffe keeps sums, and by what to divide them
+        times = 1 / count if count else 0.0  # Caffe stores sums and their divisor
         epsilon = source.fields.sub("batch_norm_param").number("eps", 1e-5)
         return BatchNorm(ones, zeros, mean * times, variance * times, epsilon).affine()
     param = source.fields.sub("scale_param" if source.kind == "scale" else "bias_param")
     if param.integer("axis", 1) != 1:
-        raise ValueError(f"{source} works along another axis than the channels")
+        raise ValueError(f"{source} works along an axis other than the channels")
     _require(source, blobs, [channels] * max(1, min(len(blobs), 1 + (source.kind == "scale"))))
     first = blobs[0].reshape(-1)
     if source.kind == "bias":
@@ -79,5 +79,5 @@ def _require(source: CaffeLayer, blobs: Sequence[np.ndarray], sizes: list[int]) 
     found = [one.size for one in blobs]
     if found != sizes:
         raise ValueError(
-            f"{source} of type {source.kind!r} has blobs of {found} numbers and needs {sizes}"
+            f"{source} of type {source.kind!r} has blobs of {found} numbers but needs {sizes}"
         )

@@ -108,8 +108,8 @@ def _network(
         if source.kind in FOLDED:
             if not blobs.get(source.name):
                 raise ValueError(
-                    f"{source} of type {source.kind!r} has no weights: it is not trained here, "
-                    "only folded into trained ones"
+                    f"{source} of type {source.kind!r} has no weights: it cannot be trained, "
+                    "only folded into trained weights"
                 )
             name, fold = folding.owner(source, made)
             folds.setdefault(name, []).append(fold)

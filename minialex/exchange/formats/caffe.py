@@ -72,7 +72,7 @@ def _continued(request: Request) -> PortableModel:
     found, portable = _trained(replace(request, path=weights))
     if found.folds:
         raise ValueError(
-            "its network has batch normalisation, which is not trained here: fine-tune the "
+            "its network has batch normalisation, which cannot be trained: fine-tune the "
             f"{_MODEL} instead"
         )
     history = state.get("history", [])
