@@ -173,7 +173,7 @@ class Ensemble:
         first = self.members[0]
         batch_size = integer(1).check("batch_size", batch_size)
         workers = None if workers is None else integer(1).check("workers", workers)
-        first.preprocessing.views(crops)  # raises for a number of crops that there is not
+        first.preprocessing.views(crops)  # raises for an unsupported number of crops
         judged = images_to_judge(first.data, data)
         dataset = judged.dataset
         note = "; ".join(filter(None, (judged.note, self._require_unlearnt(data, dataset))))

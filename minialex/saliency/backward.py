@@ -1,7 +1,7 @@
 """From one unit back to the pixels: its gradient, the guided gradient, and the deconvnet.
 
 gradient        the derivative of the unit with respect to each pixel
-guided          the same, but at every ReLU only what raises the unit goes on
+guided          the same, but every ReLU passes only what raises the unit
                 (Springenberg et al., 2015)
 deconvolution   the unit's own activation sent back: filters transposed, maxima put back where
                 they were, and a ReLU at every ReLU (Zeiler & Fergus, 2014). Their network has

@@ -56,7 +56,7 @@ def keep(run: str | Path, name: str) -> str:
 
 
 def _accuracy(path: Path) -> float | None:
-    """The validation accuracy of a run's best weights, or what a weight file says of its own."""
+    """The validation accuracy of a run's best weights, or the one stored in a weight file."""
     if is_foreign(path):
         return None
     if not path.is_dir():

@@ -84,7 +84,9 @@ class Setup:
     def first_params(self) -> Tree:
         """The initial parameters, on the host; the caller may modify them."""
         start = self.start
-        if start is None and self.config.initial is not None:  # it goes on, and did not need them
+        if (
+            start is None and self.config.initial is not None
+        ):  # a resumed run did not need them until now
             origin = open_source(Path(self.config.initial))
             start = _start(self.config, origin, self.model.network, self.splits)
         if start is not None:

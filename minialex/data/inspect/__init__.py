@@ -1,1 +1,1 @@
-"""What a data set holds, and what is wrong with it."""
+"""Describes a data set, and finds problems in it."""

@@ -102,7 +102,7 @@ class Manifest:
         if Path(name).name != name or name in ("", ".", "..") or "\\" in name or "\0" in name:
             raise self.wrong(f"{name!r} is not the plain name of a file")
         path = self.root / name
-        again = "copy the whole folder again, or prepare it anew"
+        again = "copy the whole folder again, or prepare it again"
         if not path.is_file():
             raise InputError(f"{str(path)!r}, which {MANIFEST} names, is missing: {again}")
         size = path.stat().st_size
@@ -139,7 +139,7 @@ class Manifest:
         """The error for a manifest that cannot be used."""
         return InputError(
             f"{str(self.root / MANIFEST)!r} is damaged or not from `minialex prepare` ({what}): "
-            "copy the whole folder again, or prepare it anew"
+            "copy the whole folder again, or prepare it again"
         )
 
     def _words(self, key: str) -> tuple[str, ...]:
@@ -161,7 +161,7 @@ class Manifest:
         if values.get("version") != VERSION:
             raise InputError(
                 f"{str(path)!r} is of version {values.get('version')!r}, but this minialex reads "
-                f"version {VERSION}: update it, or prepare the data anew"
+                f"version {VERSION}: update it, or prepare the data again"
             )
         if values.get("checksum") != checksum(values):
             raise self.wrong("its checksum is wrong")

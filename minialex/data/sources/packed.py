@@ -16,7 +16,7 @@ def _open(root: Path, *, seed: int, val_fraction: float) -> Splits:
 def _check(
     root: Path, size: int | None, workers: int | None, progress: Callable[[int], object] | None
 ) -> Iterator[str]:
-    """Class sizes, and whether every byte is still what was written."""
+    """Class sizes, and whether every byte is unchanged."""
     splits = open_packed(root)
     yield f"{splits.train.name}: {splits.train.layout}"
     yield from report_lines.label_counts(splits)
