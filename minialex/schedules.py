@@ -50,6 +50,18 @@ def step(recipe: Recipe, epoch: float, errors: Sequence[float]) -> Rates:
     return _uniform(recipe, 0.1 ** int(min(2, 3 * epoch // recipe.epochs)))
 
 
+@dataclass(frozen=True)
+class Falls:
+    """Divided by ten at the epochs `at` of a run of `epochs`; other lengths stretch them."""
+
+    epochs: float
+    at: tuple[float, ...]
+
+    def __call__(self, recipe: Recipe, epoch: float, errors: Sequence[float]) -> Rates:
+        reached = epoch * self.epochs / recipe.epochs
+        return _uniform(recipe, 0.1 ** sum(reached >= fall for fall in self.at))
+
+
 def cosine(recipe: Recipe, epoch: float, errors: Sequence[float]) -> Rates:
     """Cosine annealing from the full rate to zero."""
     return _uniform(recipe, 0.5 * (1 + cos(pi * min(1.0, epoch / recipe.epochs))))
@@ -61,7 +73,7 @@ class HandSchedule:
 
     The weights' rate is divided by 10 at epoch `first`, by 100 at `second` and by 1000 at `third`.
     At `slow` the rate of the first layer's weights is divided by 1000 and the colour noise is
-    turned off; at `freeze` those weights are frozen. Biases start at twice the rate and keep it, or
+    turned off; at `freeze` that layer is frozen. Biases start at twice the rate and keep it, or
     end at `last_bias` of it (the notes do not say when: here, at `third`). A run with a number of
     epochs other than `epochs` scales these epochs in proportion.
     """
@@ -80,7 +92,9 @@ class HandSchedule:
         factor = 0.001 if ended else 0.01 if at >= self.second else 0.1 if at >= self.first else 1
         layers = {}
         if at >= self.slow:
-            layers["conv1"] = 0.0 if at >= self.freeze else 0.001 * recipe.lr
+            layers["conv1"] = 0.001 * recipe.lr
+        if at >= self.freeze:
+            layers = {"conv1": 0.0, "conv1.bias": 0.0}
         bias = recipe.lr * recipe.bias_rate * (self.last_bias if ended else 1.0)
         noise = 0.0 if at >= self.slow else recipe.colour_noise
         return Rates(recipe.lr * factor, bias, noise, layers)
@@ -103,6 +117,8 @@ SCHEDULES: dict[str, Schedule] = {
     "2012": HandSchedule(91, 25, 51, 67, 72, 79),
     "2012-half": HandSchedule(96, 20, 48, 66, 72, None),
     "dexp": dexp,
+    "caffe": Falls(450_000, (100_000, 200_000, 300_000, 400_000)),  # updates: 90 epochs
+    "cifar10": Falls(140, (120, 130)),
 }
 
 

@@ -47,6 +47,30 @@ def test_rates_and_decay_by_layer():
     assert params["b"]["weight"][0] == pytest.approx(1 - 0.1)
 
 
+@pytest.mark.parametrize("optimiser", [SGD(replace(PAPER, layer_rates={"b": 0.0})), None])
+def test_a_frozen_layer_does_not_coast(optimiser):
+    """At a rate of 0 the authors' code makes no update; velocity and weight keep their bits."""
+
+    def coasting(b, weight, gradient, slots, rate, decay, step):
+        return weight + slots["velocity"], slots
+
+    coasting.slots = ("velocity",)
+    optimiser = optimiser or optim.PLUGINS.make(coasting, "net.py:coasting")(
+        replace(PAPER, layer_rates={"b": 0.0})
+    )
+    devices = parallel.open_devices(tiny(3), "numpy")
+    params = {name: {"weight": np.ones(3), "bias": np.ones(1)} for name in "abc"}
+    slots = {"velocity": map_tree(lambda w: 0.5 * w, params)}
+    grads = map_tree(np.ones_like, params)
+    rates = Rates(0.1, 0.1, 0.0, {"c": 0.0, "c.bias": 0.0})
+    optimiser.update(devices, params, slots, grads, rates)
+    for name in "bc":
+        for parameter in ("weight", "bias"):
+            assert (params[name][parameter] == 1).all()
+            assert (slots["velocity"][name][parameter] == 0.5).all()
+    assert all((w != 1).all() for w in params["a"].values())
+
+
 def test_the_decay_is_the_gradient_of_the_penalty():
     b = backends.get("numpy")
     params = {"fc8": {"weight": np.array([1.0, -2.0]), "bias": np.array([3.0])}}
@@ -186,22 +210,23 @@ def test_plateau_divides_by_ten_three_times_at_most():
 
 
 @pytest.mark.parametrize(
-    ("epoch", "weights", "conv1", "noise"),
+    ("epoch", "weights", "conv1", "bias1", "noise"),
     [
-        (0, 0.01, 0.01, 0.1),
-        (24.9, 0.01, 0.01, 0.1),
-        (25, 0.001, 0.001, 0.1),
-        (51, 1e-4, 1e-4, 0.1),
-        (67, 1e-4, 1e-5, 0.0),
-        (72, 1e-4, 0.0, 0.0),
-        (79, 1e-5, 0.0, 0.0),
+        (0, 0.01, 0.01, 0.02, 0.1),
+        (24.9, 0.01, 0.01, 0.02, 0.1),
+        (25, 0.001, 0.001, 0.02, 0.1),
+        (51, 1e-4, 1e-4, 0.02, 0.1),
+        (67, 1e-4, 1e-5, 0.02, 0.0),
+        (72, 1e-4, 0.0, 0.0, 0.0),
+        (79, 1e-5, 0.0, 0.0, 0.0),
     ],
 )
-def test_the_schedule_of_the_2012_run(epoch, weights, conv1, noise):
+def test_the_schedule_of_the_2012_run(epoch, weights, conv1, bias1, noise):
     rates = schedules.get("2012")(ORIGINAL, epoch, [])
     assert rates.of("conv2", "weight") == pytest.approx(weights)
     assert rates.of("conv1", "weight") == pytest.approx(conv1)
-    assert rates.of("conv1", "bias") == pytest.approx(0.02)
+    assert rates.of("conv1", "bias") == pytest.approx(bias1)
+    assert rates.of("conv2", "bias") == pytest.approx(0.02)
     assert rates.colour_noise == noise
 
 
@@ -209,6 +234,19 @@ def test_the_2012_schedule_stretches_to_other_lengths():
     short = replace(ORIGINAL, epochs=9.1)
     assert schedules.get("2012")(short, 2.4, []).weight == pytest.approx(0.01)
     assert schedules.get("2012")(short, 2.6, []).weight == pytest.approx(0.001)
+
+
+@pytest.mark.parametrize(
+    ("name", "length", "falls"),
+    [("caffe", 90, (20, 40, 60, 80)), ("caffe", 9, (2, 4, 6, 8)), ("cifar10", 140, (120, 130))],
+)
+def test_where_the_authors_and_caffes_schedules_fall(name, length, falls):
+    recipe = Recipe(schedule=name, epochs=length)
+    for i, fall in enumerate(falls):
+        before, after = (schedules.get(name)(recipe, fall + x, []) for x in (-0.01, 0.0))
+        assert before.weight == pytest.approx(0.01 * 0.1**i)
+        assert after.weight == pytest.approx(0.01 * 0.1 ** (i + 1))
+    assert schedules.get(name)(recipe, length, []).weight == pytest.approx(0.01 * 0.1 ** len(falls))
 
 
 def test_the_automatic_schedule():

@@ -400,7 +400,7 @@ class Backend(Execution):
         momentum: float,
         decay: float,
     ) -> tuple[Array, Array]:
-        """The new (weight, velocity); may update in place."""
+        """The new (weight, velocity); may update in place. At a rate of 0, nothing changes."""
 
     @abstractmethod
     def sgd_updates(self, updates: Sequence[tuple], momentum: float) -> list[tuple[Array, Array]]:

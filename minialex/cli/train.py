@@ -72,8 +72,9 @@ def run(
 ) -> int:
     import minialex
 
-    if "model_options" in given:
-        given["model_options"] = dict(given["model_options"])
+    for name in ("model_options", "layer_rates"):
+        if name in given:
+            given[name] = dict(given[name])
     if folds is not None and find_lr:
         raise InputError("--folds and --find-lr cannot be used together: leave out one")
     if resume is not None and (folds is not None or find_lr):

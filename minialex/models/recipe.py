@@ -46,6 +46,7 @@ class Recipe:
     class_weights: bool = False  # images of rare classes count more
 
     # Learning (section 5)
+    reshuffle: bool = True  # a new order of the images in each epoch
     batch_size: int = 128
     momentum: float = 0.9
     weight_decay: float = 0.0005

@@ -16,7 +16,10 @@ Slots = dict[str, Tree]
 
 @dataclass(frozen=True)
 class Rates:
-    """The learning rates of one step; `layers` overrides the weights' rate by layer."""
+    """The learning rates of one step; a parameter whose rate is 0 is not updated.
+
+    `layers` overrides the weights' rate by layer, and any rate by "layer.parameter".
+    """
 
     weight: float
     bias: float
@@ -25,7 +28,8 @@ class Rates:
 
     def of(self, layer: str, parameter: str) -> float:
         """The learning rate of one parameter."""
-        return self.bias if parameter == "bias" else self.layers.get(layer, self.weight)
+        usual = self.bias if parameter == "bias" else self.layers.get(layer, self.weight)
+        return self.layers.get(f"{layer}.{parameter}", usual)
 
     def scaled(self, factor: float) -> "Rates":
         """The same with every learning rate times `factor`."""

@@ -30,7 +30,7 @@ class Own(Optimizer):
     def update(
         self, b: Placed, params: Tree, slots: Slots, grads: Tree, rates: Rates, step: int = 0
     ) -> None:
-        names = trained(params, grads)
+        names = [key for key in trained(params, grads) if self.rate(rates, *key)]
         updates = [
             (
                 params[layer][name],

@@ -13,7 +13,8 @@ class SGD(Optimizer):
     """v <- momentum v - decay ε w - ε g; w <- w + v: the learning rate ε is inside the velocity.
 
     After a drop of the rate, the old velocity therefore keeps its larger scale for about ten steps,
-    unlike in libraries that multiply the velocity by the rate.
+    unlike in libraries that multiply the velocity by the rate. At a rate of 0 nothing
+    moves, as in the authors' code: the old velocity stays and carries a frozen weight no further.
     """
 
     @property

@@ -19,12 +19,13 @@ from minialex.inference.judged_images import data_key
 from minialex.models import Model
 from minialex.models.recipe import Recipe
 from minialex.parallel import DeviceConfig
-from minialex.training import augmentation_options, fitted_recipe
+from minialex.training import augmentation_options, fitted_recipe, layer_rates
 from minialex.training.watch import require_log
 from minialex.utils import weight_names
 from minialex.utils.arguments import (
     FRACTION,
     SEED,
+    Factors,
     FilePath,
     Flag,
     Number,
@@ -141,6 +142,16 @@ class TrainConfig:
         metavar="NAME",
         free_on_resume=True,
     )
+    layer_rates: dict[str, float] | None = option(
+        None,
+        "learning rate of a layer, or of LAYER.weight or LAYER.bias, times that of the others, "
+        "e.g. conv1=0.1; 0 freezes it",
+        group=HOW,
+        type=Factors(),
+        flag="--layer-rate",
+        metavar="LAYER=R",
+        action="append",
+    )
     recipe: str = option(
         fitted_recipe.FITTED,
         "fitted: choose batch size, learning rate, schedule and epochs for the number of images; "
@@ -231,6 +242,13 @@ class TrainConfig:
         metavar="PATH",
     )
     dtype: str = option("float32", "float32 or float64", group=HOW, metavar="NAME")
+    reshuffle: bool | None = option(
+        None,
+        "a new order of the images in each epoch (--no-reshuffle: one order for all, as in the "
+        "authors' code)",
+        group=HOW,
+        type=Flag(),
+    )
     seed: int = option(0, "random seed", group=HOW, type=SEED, metavar="N")
     workers: int | None = option(
         None,
@@ -435,6 +453,7 @@ def resolve_model(config: TrainConfig, splits: Splits, stored: Recipe | None = N
         "mirror": config.mirror,
         "random_crops": config.crops,
         "colour_noise": config.colour_noise,
+        "reshuffle": config.reshuffle,
         "squash": None if config.resize is None else config.resize == "squash",
         **{name: getattr(config, name) for name in augmentation_options.OF_RECIPE},
     }
@@ -452,6 +471,7 @@ def resolve_model(config: TrainConfig, splits: Splits, stored: Recipe | None = N
             augment=colours and config.crops is not False and config.freeze is None,
         )
     recipe = replace(recipe, **{k: v for k, v in asked.items() if v is not None})
+    recipe = layer_rates.applied(recipe, model.network, config.layer_rates or {}, config.freeze)
     native = splits.train.native_size
     if native is not None and 2 * native < recipe.resize and not config.allow_upscaling:
         raise InputError(

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from minialex.data.augment.draws import epoch_order
 from minialex.data.loading.loader import Batch
 from minialex.optim import Rates
 from minialex.training.config import parse, plug_in
@@ -96,8 +95,7 @@ def _batches(trainer: Trainer, steps: int) -> Iterator[Batch]:
     """`steps` batches, over as many epochs as needed."""
     epoch, made = 0, 0
     while made < steps:
-        order = epoch_order(trainer.step.seed, epoch, len(trainer.splits.train))
-        for batch in trainer.loader.batches(order, trainer.recipe.batch_size):
+        for batch in trainer.loader.batches(trainer.order(epoch), trainer.recipe.batch_size):
             yield batch
             made += 1
             if made == steps:

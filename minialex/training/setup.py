@@ -212,7 +212,9 @@ def set_up(
     if origin is not None:
         start = _start(config, origin, model.network, splits)
         if config.recipe == fitted_recipe.FITTED and config.lr is None and start.momentum is None:
-            tuned = fitted_recipe.fine_tuned(model.recipe, model.network, start.kept)
+            tuned = fitted_recipe.fine_tuned(
+                model.recipe, model.network, start.kept, config.layer_rates
+            )
             model = replace(model, recipe=tuned)
     devices = where.open(model.network)
     if config.freeze is not None:

@@ -105,6 +105,11 @@ class Trainer:
         left, exact = self.length.epochs_left(state), self.length.minutes is None
         return state.average.after(params, left, last, exact)
 
+    def order(self, epoch: int) -> np.ndarray:
+        """The order of the training images in an epoch."""
+        first = epoch if self.recipe.reshuffle else 0
+        return epoch_order(self.step.seed, first, len(self.splits.train))
+
     def run(self, state: State) -> Iterator[str]:
         """Train from `state` on.
 
@@ -114,7 +119,7 @@ class Trainer:
         """
         recipe, count = self.recipe, len(self.splits.train)
         while not self.length.ended(state):
-            order = epoch_order(self.step.seed, state.epoch, count)
+            order = self.order(state.epoch)
             # of the last step, if no steps are left: the run was stopped during validation
             done = max(0, state.position - 1) // recipe.batch_size * recipe.batch_size
             rates = self.rates(state, done)
@@ -147,8 +152,7 @@ class Trainer:
                 yield "trained"
             if epochs is None or state.epoch + 1 < epochs:
                 # images of the next epoch load while validating
-                upcoming = epoch_order(self.step.seed, state.epoch + 1, count)
-                self.loader.read_ahead(upcoming[: 2 * recipe.batch_size])
+                self.loader.read_ahead(self.order(state.epoch + 1)[: 2 * recipe.batch_size])
             self.end_epoch(state, rates, state.images - untimed)
             yield "epoch"
 

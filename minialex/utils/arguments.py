@@ -162,6 +162,23 @@ class ListOf:
 
 
 @dataclass(frozen=True)
+class Factors:
+    """LAYER=R with numbers of at least 0; in Python a dictionary."""
+
+    __name__ = "LAYER=R"
+
+    def __call__(self, text: str) -> tuple[str, float]:
+        name, _, value = text.partition("=")
+        return name, float(value)
+
+    def check(self, name: str, value: Any) -> dict[str, float]:
+        if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+            raise wrong(name, value, 'a dictionary such as {"conv1": 0.1}')
+        number = Number(float, at_least=0)
+        return {str(key): number.check(f"{name} of {key}", one) for key, one in value.items()}
+
+
+@dataclass(frozen=True)
 class Settings:
     """NAME=VALUE, where VALUE may be a number or true/false; in Python a dictionary."""
 

@@ -19,6 +19,14 @@ def test_sgd_update(b, size, dtype, seed):
         assert_close(b.to_numpy(one), other, dtype, 3, name)
 
 
+def test_a_rate_of_0_changes_nothing(b):
+    w, v, g = (grid((5,), i) for i in range(3))
+    ours = b.sgd_updates([(*(b.asarray(a.copy()) for a in (w, v, g)), 0.0, 0.05)], 0.9)[0]
+    for one, other in zip(ours, sgd.update(w, v, g, 0.0, 0.9, 0.05), strict=True):
+        np.testing.assert_array_equal(b.to_numpy(one), other)
+    np.testing.assert_array_equal(b.to_numpy(ours[0]), w)
+
+
 @pytest.mark.parametrize("which", ["weight", "velocity"])
 def test_sgd_update_of_a_non_contiguous_array(b, which):
     """A transposed array, as left by an importer of other layouts."""

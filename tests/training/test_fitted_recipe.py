@@ -43,6 +43,14 @@ def test_the_published_recipe_is_used_with_enough_images():
     assert fitted_recipe.fit(Recipe(), 1_281_167, lr=0.5) == replace(Recipe(), lr=0.5)
 
 
+def test_a_layers_larger_decay_is_for_the_published_length():
+    cifar = models.get("cifar10").recipe
+    assert cifar.layer_decays["fc4"] * cifar.weight_decay == pytest.approx(3)
+    assert fitted_recipe.fit(cifar, 50_000) == cifar
+    few = replace(cifar, layer_decays={"fc4": 750.0, "conv1": 0.5})
+    assert fitted_recipe.fit(few, 500).layer_decays == {"fc4": 1.0, "conv1": 0.5}
+
+
 def test_explicit_options_win():
     asked = {"epochs": 3, "batch_size": 8, "lr": 0.5, "schedule": "step"}
     fitted = fitted_recipe.fit(SMALL, 450, **asked)

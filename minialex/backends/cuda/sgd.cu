@@ -1,6 +1,6 @@
 // The paper's update (section 5) for up to 32 parameter arrays in one launch:
 //
-//   v <- momentum v - decay rate w - rate g,   w <- w + v
+//   v <- momentum v - decay rate w - rate g,   w <- w + v,   and nothing at a rate of 0
 //
 // A thread updates one element of each array: reads w, v, g, writes w, v: 20 bytes per float.
 // Master weights, velocities and gradients are of type A whatever the layers compute in; gradients
@@ -29,6 +29,7 @@ extern "C" __global__ void sgd(Updates updates, int count, A momentum, A gradien
     for (int j = 0; j < count; ++j) {
         const Update u = updates.of[j];
         const A rate = rates ? rates[j] : u.rate;
+        if (rate == 0) continue;
         for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < u.size;
              i += (long long)gridDim.x * blockDim.x) {
             const A w = u.weight[i];

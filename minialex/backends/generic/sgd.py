@@ -19,6 +19,8 @@ class GenericSGD(GenericArrays):
         decay: float,
     ) -> tuple[Array, Array]:
         """v <- momentum v - decay rate w - rate g; w <- w + v (paper, section 5): (w, v)."""
+        if rate == 0:
+            return weight, velocity
         velocity = momentum * velocity - (decay * rate) * weight - rate * gradient
         return weight + velocity, velocity
 

@@ -19,6 +19,8 @@ class NumbaSGD(NumbaExecution):
         momentum: float,
         decay: float,
     ) -> tuple[Array, Array]:
+        if rate == 0:
+            return weight, velocity
         arrays = (weight, velocity, gradient)
         if not all(a.flags.c_contiguous for a in arrays):
             return super().sgd_update(*arrays, rate, momentum, decay)

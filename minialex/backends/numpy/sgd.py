@@ -21,6 +21,8 @@ class NumpySGD(GenericBackend):
         if not (weight.flags.c_contiguous and velocity.flags.c_contiguous):
             # flattening would copy them, and the in-place update would be lost
             return super().sgd_update(weight, velocity, gradient, rate, momentum, decay)
+        if rate == 0:
+            return weight, velocity
         w, v, g = (a.reshape(-1) for a in (weight, velocity, gradient))
         for start in range(0, w.size, _BLOCK):
             block = slice(start, start + _BLOCK)

@@ -1,0 +1,26 @@
+"""A run's own learning rates by layer, as fine-tuning in the paper's pre-training had them."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from minialex.errors import InputError, unknown
+from minialex.models.recipe import Recipe
+from minialex.network import Network
+
+
+def applied(
+    recipe: Recipe, network: Network, rates: Mapping[str, float], freeze: str | None
+) -> Recipe:
+    """`recipe` with `rates`, the factors of a layer or "layer.parameter"; the others are kept.
+
+    InputError for a name that the network does not train; it freezes all up to `freeze`.
+    """
+    shapes = network.parameter_shapes()
+    frozen = {name for name, _ in network.until(freeze).layers} if freeze is not None else ()
+    for name in rates:
+        layer, dot, parameter = name.rpartition(".") if name not in shapes else (name, "", "")
+        if layer not in shapes or (dot and parameter not in shapes[layer]):
+            raise unknown("layer with parameters", name, tuple(shapes))
+        if layer in frozen:
+            raise InputError(f"{layer} is frozen by `freeze`: it has no learning rate of its own")
+    return replace(recipe, layer_rates={**recipe.layer_rates, **rates}) if rates else recipe
