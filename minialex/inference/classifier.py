@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,24 @@ class Prediction:
 
     name: str
     probability: float
+
+
+class Predictions(list[list[Prediction]]):
+    """The most probable classes of each image; notebooks show them as bars."""
+
+    def _repr_html_(self) -> str:
+        return "".join(_bars(number, row) for number, row in enumerate(self, 1))
+
+
+def _bars(number: int, row: Sequence[Prediction]) -> str:
+    """One image's classes as a table with bars."""
+    bar = '<div style="width:{:.0f}px;height:0.8em;background:#4c78b8"></div>'
+    lines = "".join(
+        f"<tr><td>{escape(one.name)}</td><td>{one.probability:.1%}</td>"
+        f"<td>{bar.format(160 * one.probability)}</td></tr>"
+        for one in row
+    )
+    return f"<p>image {number}</p><table>{lines or '<tr><td>not readable</td></tr>'}</table>"
 
 
 @dataclass
@@ -98,9 +117,7 @@ class Classifier:
         """Model and preprocessing in one line, to print beside an accuracy."""
         return f"{self.model.name}, {self.preprocessing.recipe.line()}"
 
-    def predict(
-        self, images: Image | Iterable[Image], top: int = 5, crops: int = 1
-    ) -> list[list[Prediction]]:
+    def predict(self, images: Image | Iterable[Image], top: int = 5, crops: int = 1) -> Predictions:
         """The `top` most probable classes of each image, most probable first.
 
         Images are paths, file objects, Pillow images or uint8 arrays (H, W, 3): one or any number
@@ -251,9 +268,9 @@ def top_classes(p: np.ndarray, names: Sequence[str], top: int) -> list[list[Pred
 
 def answers(
     found: Iterable[tuple[Batch, np.ndarray]], names: Sequence[str], top: int
-) -> list[list[Prediction]]:
+) -> Predictions:
     """`top_classes` of each image; an empty list for one that cannot be read."""
-    rows: list[list[Prediction]] = []
+    rows = Predictions()
     for batch, p in found:
         some = iter(top_classes(p, names, top))
         rows += [next(some) if readable else [] for readable in batch.readable]
@@ -262,7 +279,7 @@ def answers(
 
 def predict(
     path: str | Path, images: Image | Iterable[Image], top: int = 5, crops: int = 1
-) -> list[list[Prediction]]:
+) -> Predictions:
     """`load(path).predict(images)`."""
     return load(path).predict(images, top, crops)
 

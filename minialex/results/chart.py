@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from math import ceil, floor, isfinite, log10
 
-from minialex.results.markup import Html
+from minialex.results.markup import Html, text
 
 WIDTH, HEIGHT = 460, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 26, 37  # margins
@@ -71,6 +71,29 @@ def chart(
         f'<svg class="chart" role="img" aria-label="{escape(alt)}" '
         f'viewBox="0 0 {WIDTH} {HEIGHT}">{"".join(parts)}</svg>'
     )
+
+
+def standalone(series: Mapping[str, Sequence[Point]], alt: str) -> str:
+    """`chart` with its own colours, for a page with another style, such as a notebook."""
+    drawn = chart(series, alt)
+    if not drawn:
+        return ""
+    return f'<div class="minialex-chart"><style>{_STYLE}</style>{text(drawn)}</div>'
+
+
+_STYLE = "".join(
+    f".minialex-chart {rule}"
+    for rule in (
+        "svg { max-width: 460px; }",
+        "text { fill: currentColor; font-size: 13px; }",
+        ".grid { stroke: #8886; stroke-width: 1; }",
+        "polyline, .minialex-chart line { fill: none; stroke-width: 2; }",
+        ".line1 { stroke: #4c78b8; }",
+        ".line2 { stroke: #d0622f; }",
+        "circle.line1 { fill: #4c78b8; }",
+        "circle.line2 { fill: #d0622f; }",
+    )
+)
 
 
 def interval_bar(low: float, value: float, high: float) -> Html:

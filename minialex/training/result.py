@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from minialex.inference.classifier import Classifier
+from minialex.results.chart import standalone
 from minialex.utils.table import html
 
 _EPOCHS_SHOWN = 10
@@ -37,9 +38,23 @@ class Result:
         return f"<Result {self.run_dir}: epoch {epoch}{judged}{stopped}\n {self.classifier!r}>"
 
     def _repr_html_(self) -> str:
-        """The last epochs, for notebooks."""
+        """The last epochs and the losses as curves, for notebooks."""
         header = ("epoch", "train loss", "val loss", "accuracy")
-        return f"<p>{escape(str(self.run_dir))}</p>{html(header, self._rows()[-_EPOCHS_SHOWN:])}"
+        table = html(header, self._rows()[-_EPOCHS_SHOWN:])
+        return f"<p>{escape(str(self.run_dir))}</p>{table}{self._curves()}"
+
+    def _curves(self) -> str:
+        """The losses by epoch; "" for fewer than two epochs."""
+        if len(self.history) < 2:
+            return ""
+
+        def points(column: str) -> list[tuple[float, float]]:
+            rows = ((row["epoch"], row[column]) for row in self.history)
+            return [(float(x), float(y)) for x, y in rows if y not in (None, "")]
+
+        return standalone(
+            {"training": points("train_loss"), "validation": points("val_loss")}, "loss by epoch"
+        )
 
     def _rows(self) -> list[tuple[str, str, str, str]]:
         return [

@@ -41,6 +41,20 @@ def test_a_notebook_shows_tables_in_which_names_are_text(classifier):
     assert "<td>conv1</td><td>Conv2D</td>" in classifier.model.network._repr_html_()
 
 
+def test_predictions_are_bars_in_a_notebook(classifier):
+    images = [np.full((40, 40, 3), 90, np.uint8)] * 2
+    found = classifier.predict(images)
+    assert found == [list(row) for row in found]
+    shown = found._repr_html_()
+    assert shown.count("<tr>") == 10
+    first = found[0][0]
+    assert f"<td>{first.name}</td><td>{first.probability:.1%}</td>" in shown
+    odd = type(found)([[replace(first, name="<b>", probability=0.5)], []])._repr_html_()
+    assert "&lt;b&gt;" in odd
+    assert "width:80px" in odd
+    assert "not readable" in odd
+
+
 def test_a_networks_repr_has_one_line():
     said = short(models.get("alexnet").network, 2)
     assert "227x227x3 to 1,000 outputs" in said
@@ -57,6 +71,7 @@ def test_a_result_shows_its_last_epochs(classifier):
     assert "epoch 30, val loss 2.000, accuracy 75.0%, stopped by SIGINT" in said
     shown = result._repr_html_()
     assert shown.count("<tr>") == 11
+    assert shown.count("<polyline") == 2
     assert "<td>30</td><td>-0.500</td><td>2.000</td><td>75.0%</td>" in shown
     blind = [{"epoch": 1, "train_loss": 2.0, "val_loss": None, "val_top1_error": None}]
     assert "epoch 1>" not in short(replace(result, history=blind, interrupted=None), 4)
