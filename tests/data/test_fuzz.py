@@ -117,7 +117,7 @@ def test_mutated_archives_open_or_raise_input_error(tmp_path, count):
     """Everything found lies inside the file, under existing names."""
     root = ilsvrc.write_archives(tmp_path / "imagenet")
     paths = [root / name for name in ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar")]
-    paths.append(root / ilsvrc_devkit.ARCHIVE)
+    paths.append(root / ilsvrc_devkit.EDITIONS[0].kits[0])
     whole = [path.read_bytes() for path in paths]
     rng = np.random.default_rng(1)
     opened = 0

@@ -38,13 +38,13 @@ def tar_bytes(files: dict[str, bytes], format=tarfile.GNU_FORMAT) -> bytes:
     return content.getvalue()
 
 
-def meta_mat(order=KIT_ORDER, counts=None) -> bytes:
+def meta_mat(order=KIT_ORDER, counts=None, year=2012) -> bytes:
     """meta.mat as MATLAB wrote it: a struct array of the classes, and one parent.
 
     `counts` are the numbers of training images, as in the real one.
     """
     kind = [
-        ("ILSVRC2012_ID", "O"),
+        (f"ILSVRC{year}_ID", "O"),
         ("WNID", "O"),
         ("words", "O"),
         ("gloss", "O"),
@@ -70,19 +70,20 @@ def meta_mat(order=KIT_ORDER, counts=None) -> bytes:
     return content.getvalue()
 
 
-def kit_files(truth=TRUTH, **options) -> dict[str, bytes]:
-    top = "ILSVRC2012_devkit_t12/data"
+def kit_files(truth=TRUTH, year=2012, **options) -> dict[str, bytes]:
+    top = {2012: "ILSVRC2012_devkit_t12/data", 2010: "devkit-1.0/data"}[year]
+    lines = "".join(f"{n}\n" for n in truth).encode()
     return {
-        f"{top}/meta.mat": meta_mat(**options),
-        f"{top}/ILSVRC2012_validation_ground_truth.txt": "".join(f"{n}\n" for n in truth).encode(),
+        f"{top}/meta.mat": meta_mat(year=year, **options),
+        f"{top}/ILSVRC{year}_validation_ground_truth.txt": lines,
     }
 
 
-def write_kit(folder: Path, **options) -> Path:
+def write_kit(folder: Path, year=2012, **options) -> Path:
     import gzip
 
-    path = folder / "ILSVRC2012_devkit_t12.tar.gz"
-    path.write_bytes(gzip.compress(tar_bytes(kit_files(**options))))
+    path = folder / {2012: "ILSVRC2012_devkit_t12.tar.gz", 2010: "devkit-1.0.tar.gz"}[year]
+    path.write_bytes(gzip.compress(tar_bytes(kit_files(year=year, **options))))
     return path
 
 
@@ -107,10 +108,20 @@ def write_archives(folder: Path, wnids=WNIDS, count: int = 3, format=tarfile.GNU
     return folder
 
 
-def val_files() -> dict[str, bytes]:
+def write_2010(folder: Path) -> Path:
+    """The same as ILSVRC-2010's archives have it: other names, validation images in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "ILSVRC2010_images_train.tar").write_bytes(tar_bytes(class_tars()))
+    flat = {f"val/{name}": data for name, data in val_files(2010).items()}
+    (folder / "ILSVRC2010_images_val.tar").write_bytes(tar_bytes(flat))
+    write_kit(folder, 2010, counts=(3, 3, 3, 3))
+    return folder
+
+
+def val_files(year=2012) -> dict[str, bytes]:
     """Validation images whose grey level is that of the right label, the last first."""
     files = {
-        f"ILSVRC2012_val_{number:08d}.JPEG": jpeg(KIT_ORDER.index(kit_number), 10 + number)
+        f"ILSVRC{year}_val_{number:08d}.JPEG": jpeg(KIT_ORDER.index(kit_number), 10 + number)
         for number, kit_number in enumerate(TRUTH, 1)
     }
     return dict(reversed(files.items()))

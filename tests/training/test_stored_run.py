@@ -4,6 +4,7 @@
 """
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from safetensors.numpy import load_file
 
 import minialex
 from minialex.cli import main
+from minialex.models import registry
 
 STORED = Path(__file__).parent / "stored_run"
 FINISHED = Path(__file__).parent / "stored_run_finished.safetensors"
@@ -66,5 +68,15 @@ def test_it_resumes_from_python_to_the_stored_end(run):
 
 
 def test_it_resumes_from_the_command_line_to_the_stored_end(run):
+    assert main.main(["train", "--resume", str(run), "--max-steps", "12", "--quiet"]) == 0
+    assert_finished(run)
+
+
+def test_it_resumes_with_its_own_recipe_after_the_networks_has_changed(run, monkeypatch):
+    variant = registry._VARIANTS["tiny"]
+    changed = replace(
+        variant.recipe, weight_decay=0.5, schedule="caffe", layer_decays={"fc8": 9.0}, bias_rate=3.0
+    )
+    monkeypatch.setitem(registry._VARIANTS, "tiny", replace(variant, recipe=changed))
     assert main.main(["train", "--resume", str(run), "--max-steps", "12", "--quiet"]) == 0
     assert_finished(run)

@@ -1,7 +1,7 @@
-"""ILSVRC-2012 as downloaded: images are read straight from the tar files, without unpacking.
+"""ILSVRC-2012 or ILSVRC-2010 as downloaded: images are read from the tar files, not unpacked.
 
 ILSVRC2012_img_train.tar holds a tar for each class, ILSVRC2012_img_val.tar 50,000 flat files whose
-labels are in the development kit.
+labels are in the development kit; those of 2010 have other names (`ilsvrc_devkit.EDITIONS`).
 """
 
 import os
@@ -19,17 +19,16 @@ from minialex.data.decode import images, kinds
 from minialex.data.remarks import NONE, Reason, Remarks
 from minialex.data.sources import ilsvrc_devkit, walk
 from minialex.data.sources.class_folders import typical_side
+from minialex.data.sources.ilsvrc_devkit import EDITIONS, Devkit, Edition
 from minialex.data.sources.names import short_names
 from minialex.data.sources.source import Source
 from minialex.data.sources.tar import Member, members
 from minialex.data.split import split
 from minialex.errors import InputError
 
-TRAIN, VAL = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
-
 _NO_CLASS = Reason("entries that are not class archives (n01440764.tar, ...)", False)
 _CLASS_TAR = re.compile(r"(?:\./)?(n\d{8})\.tar")
-_VAL_IMAGE = re.compile(r"(?:.*/)?ILSVRC2012_val_(\d{8})\.JPEG")
+_VAL_IMAGE = r"(?:.*/)?ILSVRC{}_val_(\d{{8}})\.JPEG"  # of a year
 
 
 @dataclass(frozen=True, repr=False)
@@ -86,8 +85,8 @@ class TarImages(Dataset):
 
 
 def is_archives(root: Path) -> bool:
-    """Whether one of the two image archives is in `root`."""
-    return (root / TRAIN).is_file() or (root / VAL).is_file()
+    """Whether one of a year's two image archives is in `root`."""
+    return _edition(root) is not None
 
 
 def open_archives(root: Path, *, seed: int, val_fraction: float) -> Splits:
@@ -96,38 +95,57 @@ def open_archives(root: Path, *, seed: int, val_fraction: float) -> Splits:
     Raises InputError if the training archive or, for validation, the development kit is missing,
     and for an archive that is damaged.
     """
-    if not (root / TRAIN).is_file():
-        raise InputError(f"{str(root)!r} has {VAL} but no {TRAIN} to train on: copy it there")
-    kit_path = ilsvrc_devkit.find(root)
-    kit = ilsvrc_devkit.read(kit_path) if kit_path else None
-    train = _open_train(root, kit)
-    if not (root / VAL).is_file():
+    edition = _required(root)
+    if not (root / edition.train).is_file():
+        raise InputError(
+            f"{str(root)!r} has {edition.val} but no {edition.train} to train on: copy it there"
+        )
+    kit = _kit(root, edition)
+    train = _open_train(root, edition, kit)
+    if not (root / edition.val).is_file():
         return split(train, val_fraction, seed)
-    return Splits(train, _open_val(root, kit, train.class_ids))
+    return Splits(train, _open_val(root, edition, kit, train.class_ids))
 
 
 def open_validation(root: Path) -> Dataset:
     """The validation archive, or else all of the training archive."""
-    kit_path = ilsvrc_devkit.find(root)
-    kit = ilsvrc_devkit.read(kit_path) if kit_path else None
-    if not (root / VAL).is_file():
-        return _open_train(root, kit)
+    edition = _required(root)
+    kit = _kit(root, edition)
+    if not (root / edition.val).is_file():
+        return _open_train(root, edition, kit)
     ids = tuple(sorted(kit.wnids.values())) if kit else ()
-    return _open_val(root, kit, ids)
+    return _open_val(root, edition, kit, ids)
 
 
 SOURCE = Source(
-    "ILSVRC-2012 archives",
+    "ILSVRC archives",
     30,
     is_archives,
     open_archives,
     open_validation,
-    file_names=(TRAIN, VAL, ilsvrc_devkit.ARCHIVE),
+    file_names=tuple(name for e in EDITIONS for name in (e.train, e.val, *e.kits)),
 )
 
 
-def _open_train(root: Path, kit: ilsvrc_devkit.Devkit | None) -> TarImages:
-    path = root / TRAIN
+def _edition(root: Path) -> Edition | None:
+    """The edition whose archives are in `root`; the newest, if there are several."""
+    return next((e for e in EDITIONS if any((root / n).is_file() for n in (e.train, e.val))), None)
+
+
+def _required(root: Path) -> Edition:
+    edition = _edition(root)
+    if edition is None:
+        raise InputError(f"{str(root)!r} has no archive such as {EDITIONS[0].train}")
+    return edition
+
+
+def _kit(root: Path, edition: Edition) -> Devkit | None:
+    path = ilsvrc_devkit.find(root, [edition])
+    return None if path is None else ilsvrc_devkit.read(path)
+
+
+def _open_train(root: Path, edition: Edition, kit: Devkit | None) -> TarImages:
+    path = root / edition.train
     found: dict[str, list[Member]] = {}
     remarks = Remarks()
     with path.open("rb", buffering=0) as file:
@@ -159,12 +177,12 @@ def _open_train(root: Path, kit: ilsvrc_devkit.Devkit | None) -> TarImages:
     if kit and (strange := sorted(set(class_ids) - set(kit.words))):
         raise InputError(
             f"{path} has a class {strange[0]} that is not in the development kit {kit.path}: "
-            "use the kit of ILSVRC-2012, tasks 1 and 2"
+            f"use that of ILSVRC-{edition.year}, {edition.kits[0]}"
         )
     counts = [len(found[class_id]) for class_id in class_ids]
     if kit:
         remarks.lack(*kit.lacking(Counter(dict(zip(class_ids, counts, strict=True)))))
-    layout = f"ILSVRC-2012 archives, {len(class_ids):,} classes"
+    layout = f"ILSVRC-{edition.year} archives, {len(class_ids):,} classes"
     return TarImages(
         archive=path,
         name=root.name,
@@ -180,22 +198,22 @@ def _open_train(root: Path, kit: ilsvrc_devkit.Devkit | None) -> TarImages:
 
 
 def _open_val(
-    root: Path, kit: ilsvrc_devkit.Devkit | None, class_ids: tuple[str, ...]
+    root: Path, edition: Edition, kit: Devkit | None, class_ids: tuple[str, ...]
 ) -> TarImages:
     """The validation images of the classes in `class_ids`; the others are counted in `layout`."""
-    path = root / VAL
+    path = root / edition.val
     if kit is None:
         raise InputError(
-            f"the labels of {path} are in {ilsvrc_devkit.ARCHIVE}, which is missing: copy it to "
-            f"{root}"
+            f"the labels of {path} are in {edition.kits[0]}, which is missing: copy it to {root}"
         )
+    image = re.compile(_VAL_IMAGE.format(edition.year))
     label_of = {class_id: label for label, class_id in enumerate(class_ids)}
     remarks = Remarks()
     kept = []
     total = 0
     with path.open("rb", buffering=0) as file:
         for member in members(file, str(path)):
-            match = _VAL_IMAGE.fullmatch(member.name)
+            match = image.fullmatch(member.name)
             reason = _why_left_out(file, member)
             if match is None or reason is not None:
                 remarks.leave_out(walk.UNLABELLED if reason is None else reason, member.name)
@@ -211,15 +229,15 @@ def _open_val(
                 kept.append((member, label_of[wnid]))
     if not kept:
         raise InputError(
-            f"{str(path)!r} has no validation images (ILSVRC2012_val_….JPEG) of the training "
-            "classes: download it again"
+            f"{str(path)!r} has no validation images (ILSVRC{edition.year}_val_….JPEG) of the "
+            "training classes: download it again"
         )
     if total < len(kit.truth):
         remarks.lack(
             f"{len(kit.truth) - total:,} of the {len(kit.truth):,} validation images that the "
-            f"development kit labels are not in {VAL}"
+            f"development kit labels are not in {edition.val}"
         )
-    layout = f"ILSVRC-2012 archives, {len(class_ids):,} classes"
+    layout = f"ILSVRC-{edition.year} archives, {len(class_ids):,} classes"
     if len(kept) < total:
         layout += f", to which {len(kept):,} of {total:,} validation images belong"
     kept.sort(key=lambda pair: pair[0].name)

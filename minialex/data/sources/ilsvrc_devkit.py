@@ -1,25 +1,59 @@
-"""ILSVRC-2012's development kit: the classes by number, and the validation labels.
+"""The development kits of ILSVRC-2012 and ILSVRC-2010: classes by number, and validation labels.
 
-The kit numbers the 1,000 classes from 1 in an order of its own. Labels here are indices into the
+A kit numbers the 1,000 classes from 1 in an order of its own. Labels here are indices into the
 sorted list of wnids, as in Caffe, torchvision and all later tools.
 """
 
 import gzip
 import io
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from minialex.data.sources.tar import members
 from minialex.errors import InputError
 
-ARCHIVE = "ILSVRC2012_devkit_t12.tar.gz"
-_FOLDERS = ("ILSVRC2012_devkit_t12", "ilsvrc2012_devkit", ".")
-TRUTH_NAME = "ILSVRC2012_validation_ground_truth.txt"
+
+@dataclass(frozen=True)
+class Edition:
+    """The names that a year's files have; the first of `kits` is the one that errors give."""
+
+    year: int
+    train: str
+    val: str
+    kits: tuple[str, ...]
+    folders: tuple[str, ...]  # of the unpacked kit
+
+    @property
+    def truth_name(self) -> str:
+        """The list of the validation images' classes."""
+        return f"ILSVRC{self.year}_validation_ground_truth.txt"
+
+    @property
+    def truth(self) -> str:
+        """Where the kit has it."""
+        return f"data/{self.truth_name}"
+
+
+EDITIONS = (
+    Edition(
+        2012,
+        "ILSVRC2012_img_train.tar",
+        "ILSVRC2012_img_val.tar",
+        ("ILSVRC2012_devkit_t12.tar.gz",),
+        ("ILSVRC2012_devkit_t12", "ilsvrc2012_devkit", "."),
+    ),
+    Edition(
+        2010,
+        "ILSVRC2010_images_train.tar",
+        "ILSVRC2010_images_val.tar",
+        ("ILSVRC2010_devkit-1.0.tar.gz", "devkit-1.0.tar.gz"),
+        ("devkit-1.0", "ILSVRC2010_devkit-1.0", "."),
+    ),
+)
 _META = "data/meta.mat"
-_TRUTH = f"data/{TRUTH_NAME}"
-_LARGEST = 64 << 20  # bytes, unpacked in memory; the kit has 3 million
+_LARGEST = 64 << 20  # bytes, unpacked in memory; the kits have 3 to 12 million
 
 
 @dataclass(frozen=True)
@@ -27,9 +61,10 @@ class Devkit:
     """The classes by the kit's numbers, and the number of each validation image."""
 
     path: Path
+    edition: Edition
     wnids: dict[int, str]
     words: dict[str, str]  # wnid -> "tench, Tinca tinca"
-    truth: tuple[int, ...]  # of ILSVRC2012_val_00000001.JPEG and so on
+    truth: tuple[int, ...]  # of the validation images, which are numbered from 1
     images: dict[str, int]  # wnid -> number of training images, if the kit gives it
 
     def wnid_of(self, number: int) -> str | None:
@@ -54,34 +89,59 @@ class Devkit:
             )
 
 
-def find(root: Path) -> Path | None:
-    """The kit in `root`: its archive, a folder with its `data/`, or its two files."""
-    if (root / ARCHIVE).is_file():
-        return root / ARCHIVE
-    return next((root / f for f in _FOLDERS if _file(root / f, _META).is_file()), None)
+def find(root: Path, editions: Sequence[Edition] = EDITIONS) -> Path | None:
+    """A kit in `root`: its archive, a folder with its `data/`, or its two files."""
+    for edition in editions:
+        others = [other.truth for other in EDITIONS if other is not edition]
+        for name in edition.kits:
+            if (root / name).is_file():
+                return root / name
+        for folder in (root / name for name in edition.folders):
+            if _file(folder, _META).is_file() and not any(
+                _file(folder, o).is_file() for o in others
+            ):
+                return folder
+    return None
 
 
 def read(path: Path) -> Devkit:
     """The kit in an archive or a folder; raises InputError if it is incomplete or damaged."""
     files = _from_archive(path) if path.is_file() else _from_folder(path)
-    wnids, words, images = _classes(path, files[_META])
+    edition = next(one for one in EDITIONS if one.truth in files)
+    wnids, words, images = _classes(path, files[_META], edition)
     try:
-        truth = tuple(int(line) for line in files[_TRUTH].split())
+        truth = tuple(int(line) for line in files[edition.truth].split())
     except ValueError as error:
-        raise InputError(f"{_TRUTH} of {str(path)!r} is not a list of numbers: {error}") from None
+        raise InputError(
+            f"{edition.truth} of {str(path)!r} is not a list of numbers: {error}"
+        ) from None
     if strange := sorted(set(truth) - set(wnids)):
         raise InputError(
-            f"{_TRUTH} of {str(path)!r} uses class number {strange[0]}, which {_META} does not "
-            "define: they are from different kits, so download the kit again"
+            f"{edition.truth} of {str(path)!r} uses class number {strange[0]}, which {_META} does "
+            "not define: they are from different kits, so download the kit again"
         )
-    return Devkit(path, wnids, words, truth, images)
+    return Devkit(path, edition, wnids, words, truth, images)
 
 
 def _from_folder(path: Path) -> dict[str, bytes]:
-    for name in (_META, _TRUTH):
-        if not _file(path, name).is_file():
-            raise InputError(f"{str(path)!r} lacks {name}: unpack the whole {ARCHIVE} there")
-    return {name: _file(path, name).read_bytes() for name in (_META, _TRUTH)}
+    names = (_META, *(edition.truth for edition in EDITIONS))
+    files = {name: _file(path, name).read_bytes() for name in names if _file(path, name).is_file()}
+    edition = _edition(path, files)
+    for name in (_META, edition.truth):
+        if name not in files:
+            raise InputError(
+                f"{str(path)!r} lacks {name}: unpack the whole {edition.kits[0]} there"
+            )
+    return files
+
+
+def _edition(path: Path, files: Iterable[str]) -> Edition:
+    """The edition whose labels are among `files`; without any, the one that the path names."""
+    for edition in EDITIONS:
+        if edition.truth in files:
+            return edition
+    named = (e for e in EDITIONS if path.name in (*e.kits, *e.folders))
+    return next(named, EDITIONS[0])
 
 
 def _file(folder: Path, name: str) -> Path:
@@ -106,23 +166,28 @@ def _from_archive(path: Path) -> dict[str, bytes]:
         )
     files = {}
     for member in members(io.BytesIO(content), str(path)):
-        for name in (_META, _TRUTH):
+        for name in (_META, *(edition.truth for edition in EDITIONS)):
             if member.plain and f"/{member.name}".endswith(f"/{name}"):
                 files[name] = content[member.offset : member.offset + member.size]
-    for name in (_META, _TRUTH):
+    edition = _edition(path, files)
+    for name in (_META, edition.truth):
         if name not in files:
-            raise InputError(f"{str(path)!r} has no {name}: it is not ILSVRC-2012's {ARCHIVE}")
+            raise InputError(
+                f"{str(path)!r} has no {name}: it is not ILSVRC-{edition.year}'s {edition.kits[0]}"
+            )
     return files
 
 
-def _classes(path: Path, meta: bytes) -> tuple[dict[int, str], dict[str, str], dict[str, int]]:
+def _classes(
+    path: Path, meta: bytes, edition: Edition
+) -> tuple[dict[int, str], dict[str, str], dict[str, int]]:
     """Wnids by number, and words and numbers of training images by wnid."""
     from scipy.io import loadmat
 
     try:
         synsets = loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"]
         leaves = [s for s in synsets if int(s["num_children"]) == 0]
-        wnids = {int(s["ILSVRC2012_ID"]): str(s["WNID"]) for s in leaves}
+        wnids = {int(s[f"ILSVRC{edition.year}_ID"]): str(s["WNID"]) for s in leaves}
         words = {str(s["WNID"]): str(s["words"]) for s in leaves}
         counted = "num_train_images" in (synsets.dtype.names or ())
         images = {str(s["WNID"]): int(s["num_train_images"]) for s in leaves} if counted else {}

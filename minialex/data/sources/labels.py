@@ -37,7 +37,7 @@ _CLASS_ORDER = ("synsets.txt", "synset_words.txt", "LOC_synset_mapping.txt")
 _MAP = "map_clsloc.txt"  # of later kits: <wnid> <number> <name>
 _WNID_IN_NAME = re.compile(r".*_(n\d{8})|(n\d{8})_.*")
 _MOST_DIGITS = 10  # of a class's number; Python refuses to convert very long ones
-_NUMBERED = re.compile(r"ILSVRC2012_val_(\d{8})(?:_n\d{8})?")
+_NUMBERED = re.compile(r"ILSVRC(\d{4})_val_(\d{8})(?:_n\d{8})?")
 EXPECTED = f"the development kit, {SOLUTION} or val.txt"
 
 
@@ -49,6 +49,7 @@ class Labels:
     classes: dict[str, str]  # "#5" is ILSVRC's validation image 5
     stems: dict[str, str] = field(default_factory=dict)  # name without suffix -> name in `classes`
     twice: dict[str, str] = field(default_factory=dict)  # name -> a second class that it is given
+    year: int = 2012  # of the numbered images
 
     def entry(self, name: str) -> str | None:
         """The key in `classes` of the image file `name`; None if it is not listed.
@@ -58,7 +59,9 @@ class Labels:
         name = composed(name.rpartition("/")[2])
         stem = _stem(name)
         match = _NUMBERED.fullmatch(stem)
-        keys = name, stem, self.stems.get(stem), f"#{int(match[1])}" if match else None
+        numbered = match is not None and int(match[1]) == self.year
+        number = f"#{int(match[2])}" if match and numbered else None
+        keys = name, stem, self.stems.get(stem), number
         found = next((key for key in keys if key in self.classes), None)
         if found in self.twice:
             raise InputError(
@@ -90,13 +93,16 @@ def find(folders: Iterable[Path], class_ids: tuple[str, ...]) -> Labels | None:
         for name in _PAIRS:
             if (folder / name).is_file():
                 return _pairs(folder / name, class_ids, folders)
-        if (folder / ilsvrc_devkit.TRUTH_NAME).is_file():
+        for edition in ilsvrc_devkit.EDITIONS:
+            truth = folder / edition.truth_name
+            if not truth.is_file():
+                continue
             mapped = next((f / _MAP for f in folders if (f / _MAP).is_file()), None)
             if mapped is not None:
-                return _truth(folder / ilsvrc_devkit.TRUTH_NAME, mapped)
+                return _truth(truth, mapped, edition.year)
             raise InputError(
-                f"{folder / ilsvrc_devkit.TRUTH_NAME} numbers the classes as the development kit "
-                "does: put the kit's meta.mat beside it"
+                f"{truth} numbers the classes as the development kit does: put the kit's meta.mat "
+                "beside it"
             )
     return None
 
@@ -122,17 +128,17 @@ def solution(path: Path) -> Labels:
 def _of_kit(kit: ilsvrc_devkit.Devkit) -> Labels:
     numbers = enumerate(kit.truth, 1)
     classes = {f"#{n}": kit.wnids[number] for n, number in numbers}
-    return Labels(kit.path, classes)
+    return Labels(kit.path, classes, year=kit.edition.year)
 
 
-def _truth(path: Path, mapped: Path) -> Labels:
+def _truth(path: Path, mapped: Path, year: int) -> Labels:
     """The development kit's class numbers of the images, mapped by a list of wnids."""
     rows = [line.split() for line in composed(text(mapped)).splitlines()]
     wnids = {row[1]: row[0] for row in rows if len(row) > 1}
     numbers = text(path).split()
     if strange := sorted(set(numbers) - set(wnids)):
         raise InputError(f"{path} has class {strange[0]}, which {mapped} does not have")
-    return Labels(path, {f"#{n}": wnids[k] for n, k in enumerate(numbers, 1)})
+    return Labels(path, {f"#{n}": wnids[k] for n, k in enumerate(numbers, 1)}, year=year)
 
 
 def _in_order(path: Path) -> Labels:
