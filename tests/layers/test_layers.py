@@ -303,7 +303,7 @@ def test_224_with_the_originals_edge_is_227_with_zeros():
         (lambda: layers.Conv2D(4, 9).output_shape((5, 5, 3)), "does not fit"),
         (lambda: layers.MaxPool(3, 2, pad=3), "pad less than the window"),
         (lambda: layers.MaxPool(3, 2).output_shape((100,)), "moves over images"),
-        (lambda: layers.Dropout(0.0), "share in"),
+        (lambda: layers.Dropout(0.0), "fraction in"),
         (lambda: layers.Dense(0), "at least one unit"),
         (lambda: layers.ResponseNorm(groups=2).output_shape((4, 4, 3)), "divided into"),
     ],
