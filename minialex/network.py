@@ -4,6 +4,7 @@ Parameters are a tree {layer: {"weight": ..., "bias": ...}} of the layers that h
 gradients have the same structure. A pass runs the stages that the fusion pass makes of the layers.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
@@ -12,7 +13,7 @@ from minialex.backends.base import Array, Backend
 from minialex.errors import InputError
 from minialex.fusion import Stage, fuse, unfused
 from minialex.layers import Dense, Dropout, InitialDraw, Layer, Mode
-from minialex.layers.base import Saved, Shape
+from minialex.layers.base import Params, Saved, Shape
 from minialex.tree import Tree
 from minialex.utils.table import html
 
@@ -77,9 +78,17 @@ class Network:
         return x, saved
 
     def backward(
-        self, b: Backend, params: Tree, saved: list[tuple[Stage, Saved]], dy: Array
+        self,
+        b: Backend,
+        params: Tree,
+        saved: list[tuple[Stage, Saved]],
+        dy: Array,
+        on_gradients: Callable[[str, Params], None] | None = None,
     ) -> Tree:
-        """Gradients of all parameters from dy; empties `saved` as it goes, to free memory."""
+        """Gradients of all parameters from dy; empties `saved` as it goes, to free memory.
+
+        `on_gradients` is given each layer's as soon as they are computed.
+        """
         grads: Tree = {}
         first = next((i for i, (name, _) in enumerate(self.layers) if name in params), 0)
         while saved and saved[-1][0].index >= first:  # earlier layers have no parameters to learn
@@ -87,6 +96,8 @@ class Network:
             dy, own = stage.backward(b, params, kept, dy, input_gradient=stage.index > first)
             if own:
                 grads[stage.name] = own
+                if on_gradients is not None:
+                    on_gradients(stage.name, own)
         saved.clear()
         return grads
 

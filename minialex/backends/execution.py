@@ -42,6 +42,10 @@ class Execution(ABC):
         """This backend with this many CPU threads (None: its own choice)."""
 
     @abstractmethod
+    def with_fixed_sums(self) -> Self:
+        """This backend with results that do not depend on the number of CPU threads."""
+
+    @abstractmethod
     def with_own_stream(self) -> Self:
         """This backend with its own stream, to run concurrently with others on its device."""
 

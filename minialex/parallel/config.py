@@ -117,8 +117,11 @@ class DeviceConfig:
         found["backend"] = str(getattr(self.backend, "name", self.backend))
         return found
 
-    def open(self, network: Network) -> Devices:
-        """The network on these devices; raises InputError if they cannot run it."""
+    def open(self, network: Network, fixed_sums: bool = False) -> Devices:
+        """The network on these devices; raises InputError if they cannot run it.
+
+        With `fixed_sums`, results do not depend on the number of CPU threads.
+        """
         numbers = self.devices if isinstance(self.devices, tuple) else (self.devices,)
         opened = [backends.get(self.backend, n, self.precision, self.threads) for n in numbers]
         for b, number in zip(opened, numbers, strict=True):
@@ -128,6 +131,8 @@ class DeviceConfig:
                     f'backend "{b.name}" has no device {number}: its devices are all the CPU, '
                     f"numbered from 0, so use {names}"
                 )
+        if fixed_sums:
+            opened = [b.with_fixed_sums() for b in opened]
         if len(opened) == 1:
             return SingleDevice(network, opened[0])
         return DeviceGroup(network, opened, self.parallel)

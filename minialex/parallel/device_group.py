@@ -17,7 +17,7 @@ from minialex.losses import Loss
 from minialex.network import Network
 from minialex.parallel import partition as plans
 from minialex.parallel.collectives import AllReduce, ShardedActivation, gather, reduce_scatter
-from minialex.parallel.devices import Devices, Inputs
+from minialex.parallel.devices import Devices, Inputs, OnGradients
 from minialex.parallel.partition import Plan, Range, split
 from minialex.parallel.sharded_stages import ShardedParameters, ShardedStage, sharded_stages
 from minialex.tree import Tree, map_tree
@@ -94,6 +94,14 @@ class DeviceGroup(Devices):
         for d in self._devices:  # x may be a sum that other streams are still sending
             self._reduce.used(d, list(x.parts[d].values()))
         return scaled
+
+    def add(self, x: ShardedParameter, y: ShardedParameter) -> ShardedParameter:
+        parts = []
+        for d, (b, own, other) in enumerate(zip(self.backends, x.parts, y.parts, strict=True)):
+            with b.device_context():
+                parts.append({name: b.add(array, other[name]) for name, array in own.items()})
+            self._reduce.used(d, [*own.values(), *other.values()])  # as in `scale`
+        return replace(x, parts=tuple(parts))
 
     def all_finite(self, *arrays: ShardedParameter) -> bool:
         listed = [[a for x in arrays for a in x.parts[d].values()] for d in self._devices]
@@ -176,13 +184,18 @@ class DeviceGroup(Devices):
         loss: Loss,
         mode: Mode,
         dloss: float = 1.0,
+        count: int | None = None,
+        on_gradients: OnGradients | None = None,
     ) -> tuple[Callable[[], float], Tree]:
-        own, count = self._own(params), len(labels)
-        rows = split(count, len(self.backends))
-        scores, saved = self._forward(own, self._input(inputs, count, rows), mode)
-        losses, dscores = self._loss(scores, labels, rows, loss, dloss)
+        own, images = self._own(params), len(labels)
+        rows = split(images, len(self.backends))
+        scores, saved = self._forward(own, self._input(inputs, images, rows), mode)
+        losses, dscores = self._loss(scores, labels, rows, loss, count or images, dloss)
         grads = self._backward(own, saved, dscores)
         self._reduce.finish()
+        if on_gradients is not None:  # not before: the sums between the devices have streams apart
+            for layer, of_layer in grads.items():
+                on_gradients(layer, of_layer)
         return lambda: sum(float(b.to_numpy(value)) for b, value in losses), grads
 
     def infer(
@@ -224,6 +237,7 @@ class DeviceGroup(Devices):
         labels: np.ndarray,
         rows: list[Range],
         loss: Loss,
+        count: int,
         dloss: float,
     ) -> tuple[list[tuple[Backend, Any]], ShardedActivation]:
         """[(backend, its share of the loss)], and the gradient sharded like the scores."""
@@ -238,7 +252,7 @@ class DeviceGroup(Devices):
                 continue
             with b.device_context():
                 own = b.asarray(labels[low:high])
-                value, dscores = loss(b, part, own, len(labels), dloss)
+                value, dscores = loss(b, part, own, count, dloss)
             losses.append((b, value))
             parts.append(dscores)
         if divided.axis == -1:

@@ -21,6 +21,9 @@ from minialex.tree import Tree, map_tree
 # (backend, first image, past the last) -> the network's input for these images of a batch
 Inputs = Callable[[Backend, int, int], Any]
 
+# is called with a layer's name and the gradients of its parameters
+OnGradients = Callable[[str, dict[str, Any]], None]
+
 
 class Devices(ABC):
     """`network` on `backends`, one per device.
@@ -56,6 +59,10 @@ class Devices(ABC):
         """A parameter times a number."""
 
     @abstractmethod
+    def add(self, x: Any, y: Any) -> Any:
+        """The sum of two parameters, or gradients, of the same shape."""
+
+    @abstractmethod
     def all_finite(self, *parameters: Any) -> bool:
         """Whether none of them contains NaN or Inf."""
 
@@ -88,11 +95,15 @@ class Devices(ABC):
         loss: Loss,
         mode: Mode,
         dloss: float = 1.0,
+        count: int | None = None,
+        on_gradients: OnGradients | None = None,
     ) -> tuple[Callable[[], float], Tree]:
         """Forward and backward of one batch.
 
         Returns the mean loss, as a function that waits for it, and the gradients of all parameters
-        times `dloss`, the upstream gradient of the loss.
+        times `dloss`, the upstream gradient of the loss. With `count`, these images are part of a
+        batch of so many: sums are divided by it. `on_gradients` is given each layer's gradients as
+        soon as they can be used, from the last layer to the first.
         """
 
     @abstractmethod
@@ -173,6 +184,9 @@ class SingleDevice(Devices):
     def scale(self, x: Any, factor: float) -> Any:
         return self.backend.scale(x, factor)
 
+    def add(self, x: Any, y: Any) -> Any:
+        return self.backend.add(x, y)
+
     def all_finite(self, *parameters: Any) -> bool:
         return self.backend.all_finite(*parameters)
 
@@ -193,11 +207,13 @@ class SingleDevice(Devices):
         loss: Loss,
         mode: Mode,
         dloss: float = 1.0,
+        count: int | None = None,
+        on_gradients: OnGradients | None = None,
     ) -> tuple[Callable[[], float], Tree]:
         b, own = self.backend, self.backend.cast_params(params)
         scores, saved = self.network.forward(b, own, inputs(b, 0, len(labels)), mode)
-        value, dscores = loss(b, scores, b.asarray(labels), None, dloss)
-        grads = self.network.backward(b, own, saved, dscores)
+        value, dscores = loss(b, scores, b.asarray(labels), count, dloss)
+        grads = self.network.backward(b, own, saved, dscores, on_gradients)
         return lambda: float(b.to_numpy(value)), grads
 
     def infer(

@@ -126,6 +126,14 @@ class TrainConfig:
     batch_size: int | None = option(
         None, "images per step, over all devices", group=HOW, type=integer(1), metavar="N"
     )
+    micro_batch: int | None = option(
+        None,
+        "compute each batch N images at a time, in the memory of N, and sum the gradients in a "
+        "fixed order (default: all at once)",
+        group=HOW,
+        type=integer(1),
+        metavar="N",
+    )
     lr: float | None = option(
         None,
         "learning rate of the whole batch",

@@ -10,6 +10,7 @@ import numpy as np
 from minialex.data.loading.loader import Batch
 from minialex.optim import Rates
 from minialex.training.config import parse, plug_in
+from minialex.training.micro_batches import MicroBatches
 from minialex.training.setup import set_up
 from minialex.training.state import State
 from minialex.training.trainer import Trainer
@@ -91,11 +92,11 @@ def _sweep(trainer: Trainer, state: State, rates: np.ndarray) -> RateSearch:
     return RateSearch(tuple(used), tuple(losses), chance)
 
 
-def _batches(trainer: Trainer, steps: int) -> Iterator[Batch]:
+def _batches(trainer: Trainer, steps: int) -> Iterator[Batch | MicroBatches]:
     """`steps` batches, over as many epochs as needed."""
     epoch, made = 0, 0
     while made < steps:
-        for batch in trainer.loader.batches(trainer.order(epoch), trainer.recipe.batch_size):
+        for batch in trainer.batches(trainer.order(epoch)):
             yield batch
             made += 1
             if made == steps:

@@ -5,7 +5,7 @@ memory. Their outputs are the inputs of the trained network, and each time an im
 its crops is drawn at random.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -101,16 +101,24 @@ class FeatureLoader:
         self.skipped, self.wait_seconds = features.skipped, 0.0
         self.on_wait: Callable[[], object] | None = None
 
-    def batches(self, order: np.ndarray, batch_size: int, first: int = 0) -> Iterator[Batch]:
+    def batches(
+        self,
+        order: np.ndarray,
+        batch_size: int,
+        first: int = 0,
+        spans: Sequence[tuple[int, int]] | None = None,
+    ) -> Iterator[Batch]:
         """As `Loader.batches`; the images are left to the feed."""
-        for start in range(first, len(order), batch_size):
-            positions = np.arange(start, min(start + batch_size, len(order)))
+        if spans is None:
+            starts = range(first, len(order), batch_size)
+            spans = [(start, min(start + batch_size, len(order))) for start in starts]
+        for start, end in spans:
+            positions = np.arange(start, end)
             positions = positions[self.features.readable[order[positions]]]
-            end = min(start + batch_size, len(order))
             if len(positions):
                 indices = order[positions]
                 nothing = np.zeros((len(indices), 0, 0, 0), np.uint8)
-                yield Batch(nothing, self.labels[indices], positions, indices, end)
+                yield Batch(nothing, self.labels[indices], positions, indices, start, end)
 
     def read_ahead(self, indices: np.ndarray) -> None:
         """No-op: features are in memory."""

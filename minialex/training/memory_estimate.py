@@ -80,16 +80,19 @@ def _steps(network: Network, size: int, batch: int, b: Backend) -> list[_Step]:
     return found
 
 
-def too_little(network: Network, batch: int, devices: Devices) -> str:
+def too_little(
+    network: Network, batch: int, devices: Devices, micro_batch: int | None = None
+) -> str:
     """The error message for a step that ran out of memory."""
-    memory = devices.memory()
-    text = f"the memory of the device is too small for a batch of {batch}"
+    memory, option = devices.memory(), "batch_size" if micro_batch is None else "micro_batch"
+    kind, batch = ("batch", batch) if micro_batch is None else ("micro-batch", micro_batch)
+    text = f"the memory of the device is too small for a {kind} of {batch}"
     if memory is None:
-        return f"{text}: choose a smaller batch_size"
+        return f"{text}: choose a smaller {option}"
     fits = min(
         fitting_batch(network, memory, devices.backends[0], len(devices.backends)), batch - 1
     )
     text += f" ({memory / 2**30:.2f} GiB can be used)"
     if fits < 1:
         return f"{text}, and for any other: use a smaller network, more devices, or the CPU"
-    return f"{text}: a batch of about {fits} fits, so start again with batch_size={fits}"
+    return f"{text}: a {kind} of about {fits} fits, so start again with {option}={fits}"

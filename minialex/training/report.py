@@ -49,6 +49,7 @@ def leave(trainer: Trainer, state: State) -> str | None:
                 trainer.splits,
                 loaders,
                 trainer.step.feed,
+                trainer.at_once,
                 trainer.length.minutes,
                 state.history,
                 outcomes.MOST,
@@ -101,6 +102,7 @@ def report(
             splits,
             loaders,
             feed,
+            config.micro_batch or classifier.model.recipe.batch_size,
             config.minutes,
             run_folder.read_history(folder),
             images,
@@ -114,6 +116,7 @@ def _write(
     splits: Splits,
     loaders: Sequence[Loader],
     feed: Any,
+    at_once: int,
     minutes: float | None,
     history: Sequence[dict[str, Any]],
     most: int | None,
@@ -121,15 +124,14 @@ def _write(
 ) -> Path:
     found = None
     if len(splits.val):
-        batch = classifier.preprocessing.recipe.batch_size
         found = outcomes.judge(
-            classifier.trained, loaders[1], most=most, batch_size=batch, on_batch=on_batch
+            classifier.trained, loaders[1], most=most, batch_size=at_once, on_batch=on_batch
         )
         found.write(folder / "predictions.csv")
     model: Model = classifier.model
     about = announce.table_rows(model, splits, classifier.devices, folder, minutes)
     title = f"{model.name} on {splits.train.name}"
-    pictures = _batch(loaders[0], feed, splits)
+    pictures = _batch(loaders[0], feed, at_once, splits)
     return write(folder, Run(title, about, history, classifier, found, pictures))
 
 
@@ -139,13 +141,13 @@ def _best(folder: Path, devices: DeviceConfig | Devices) -> Classifier:
     return from_checkpoint(path, tensors, described, devices)
 
 
-def _batch(loader: Loader, feed: Any, splits: Splits) -> list[Picture]:
+def _batch(loader: Loader, feed: Any, at_once: int, splits: Splits) -> list[Picture]:
     """The first images of the first epoch as training made them, with their classes."""
     train = splits.train
     if not isinstance(feed, Photographs) or train.channels != 3 or not len(train):
         return []
     recipe = feed.preprocessing.recipe
-    count = recipe.batch_size if recipe.mixup else TILES  # MixUp needs the whole batch
+    count = at_once if recipe.mixup else TILES  # MixUp needs all that are computed together
     batch = next(loader.batches(epoch_order(feed.seed, 0, len(train)), count))
     pixels = preview.augmented(feed, batch)[:TILES]
     below = preview.names(feed, batch, train.class_names, epoch=0)

@@ -185,6 +185,7 @@ class Setup:
             batch_size=model.recipe.batch_size,
             seed=config.seed,
             dtype=config.dtype,
+            micro_batch=config.micro_batch,
         )
 
 
@@ -216,7 +217,7 @@ def set_up(
                 model.recipe, model.network, start.kept, config.layer_rates
             )
             model = replace(model, recipe=tuned)
-    devices = where.open(model.network)
+    devices = where.open(model.network, fixed_sums=config.micro_batch is not None)
     if config.freeze is not None:
         _require_freezable(config.freeze, model, devices)
     loaders = (_loader(config, model, splits.train), _loader(config, model, splits.val))

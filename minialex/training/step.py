@@ -11,7 +11,8 @@ full batches run compiled, with bit-for-bit the same result.
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,9 +25,11 @@ from minialex.losses import Loss
 from minialex.network import Network
 from minialex.optim import VELOCITY, Optimizer, Rates, Slots
 from minialex.parallel import Devices
+from minialex.parallel.gradient_sum import GradientSum
 from minialex.precision import LossScale
 from minialex.training.feed import Feed, Tensors
-from minialex.tree import Tree, leaves
+from minialex.training.micro_batches import MicroBatches, of_arrays
+from minialex.tree import Tree, leaves, map_tree
 
 
 @dataclass
@@ -79,6 +82,8 @@ class TrainStep:
 
     `optimizer` minimises `loss`; `feed` turns batches into inputs (default: host arrays, used as
     is). `batch_size` is the size of full batches, which may run compiled; None disables that.
+    With `micro_batch`, a batch is computed in parts of so many images, op by op, and their
+    gradients are summed in a fixed binary tree; batches are `MicroBatches`, or host arrays.
     """
 
     def __init__(
@@ -92,12 +97,15 @@ class TrainStep:
         batch_size: int | None = None,
         seed: int = 0,
         dtype: str = "float32",
+        micro_batch: int | None = None,
     ):
         self.network, self.devices, self.loss, self.optimizer = network, devices, loss, optimizer
         self.feed: Feed = feed or Tensors(dtype)
         self.batch_size, self.seed, self.dtype = batch_size, seed, dtype
+        self.micro_batch = micro_batch
         self._pending: deque[_Pending] = deque()
-        compilable = batch_size is not None and self.feed.compilable and optimizer.compilable
+        whole = batch_size is not None and micro_batch is None
+        compilable = whole and self.feed.compilable and optimizer.compilable
         self._compiled = devices.compile(self) if compilable else None
 
     def init(self, seed: int = 0) -> StepState:
@@ -118,6 +126,8 @@ class TrainStep:
             loss, ready = compiled.start(state, batch, rates)
             self._pending.append(_Pending(state.step, batch, rates, loss, ready))
         elif all(np.isfinite(pending.loss()) for pending in self._pending):
+            if self.micro_batch is not None and not isinstance(batch, MicroBatches):
+                batch = of_arrays(batch, self.micro_batch)
             value = self._run(state, batch, rates)
             self._pending.append(_Pending(state.step, batch, rates, lambda: value, lambda: True))
         state.step += 1
@@ -134,7 +144,7 @@ class TrainStep:
 
     def forget(self) -> int:
         """Discard the steps started after a NaN or Inf loss; returns their number of images."""
-        images = sum(len(self.feed.labels(one.batch)) for one in self._pending)
+        images = sum(self._images(one.batch) for one in self._pending)
         self._pending.clear()
         return images
 
@@ -179,12 +189,9 @@ class TrainStep:
     def _run(self, state: StepState, batch: Any, rates: Rates) -> float:
         scaling = self.devices.precision.loss_scaling
         scale = LossScale(state.loss_scale, state.good_steps) if scaling else LossScale(1.0)
-        inputs = self.feed.inputs(batch, state.epoch, rates.colour_noise)
-        targets, mode = self.feed.targets(batch, state.epoch), self.mode(state.step)
         with np.errstate(all="ignore"):  # a loss that is not finite is reported, not warned of
-            loss, grads = self.devices.gradients(
-                state.params, inputs, targets, self.loss, mode, scale.value
-            )
+            gradients = self._gradients if self.micro_batch is None else self._summed_gradients
+            loss, grads = gradients(state, batch, rates, scale.value)
             overflow = scaling and not self.devices.all_finite(*(x for *_, x in leaves(grads)))
             value = loss()
             if np.isfinite(value) and not overflow:
@@ -198,8 +205,49 @@ class TrainStep:
             state.loss_scale, state.good_steps = after.value, after.good_steps
         return value
 
+    def _gradients(
+        self, state: StepState, batch: Any, rates: Rates, scale: float
+    ) -> tuple[Callable[[], float], Tree]:
+        inputs = self.feed.inputs(batch, state.epoch, rates.colour_noise)
+        targets, mode = self.feed.targets(batch, state.epoch), self.mode(state.step)
+        return self.devices.gradients(state.params, inputs, targets, self.loss, mode, scale)
+
+    def _summed_gradients(
+        self, state: StepState, batch: MicroBatches, rates: Rates, scale: float
+    ) -> tuple[Callable[[], float], Tree]:
+        """The same, as a sum over micro-batches."""
+        sums, positions = GradientSum(self.devices, batch.count), batch.end - batch.start
+        for index, part in batch.parts():
+            sums.skip_to(index)
+            inputs = self.feed.inputs(part, state.epoch, rates.colour_noise)
+            targets = self.feed.targets(part, state.epoch)
+            mode = replace(self.mode(state.step), first_image=index * batch.size)
+            of_part, _ = self.devices.gradients(
+                state.params,
+                inputs,
+                targets,
+                self.loss,
+                mode,
+                scale,
+                count=positions,
+                on_gradients=partial(sums.add, index),
+            )
+            value = of_part()
+            sums.add_loss(index, value, len(targets))
+            if batch.suspect is None and not np.isfinite(value):
+                batch.suspect = index, part
+        sums.skip_to(batch.count)
+        value, batch.images, grads = sums.total()
+        if 0 < batch.images < positions:  # some images could not be read
+            value *= positions / batch.images
+            grads = map_tree(lambda x: self.devices.scale(x, positions / batch.images), grads)
+        return lambda: value, grads
+
     def _typed(self, targets: np.ndarray) -> np.ndarray:
         return np.asarray(targets, np.int64 if targets.ndim == 1 else self.dtype)
 
     def _is_full(self, batch: Any) -> bool:
-        return len(self.feed.labels(batch)) == self.batch_size
+        return self._images(batch) == self.batch_size
+
+    def _images(self, batch: Any) -> int:
+        return len(batch if isinstance(batch, MicroBatches) else self.feed.labels(batch))

@@ -87,7 +87,7 @@ def train_shown(
         except MemoryError:
             batch = model.recipe.batch_size
             raise TrainingError(
-                memory_estimate.too_little(model.network, batch, setup.devices)
+                memory_estimate.too_little(model.network, batch, setup.devices, config.micro_batch)
             ) from None
         ended = not result.interrupted and trainer.length.ended(state)
         if ended and config.keep is not None:

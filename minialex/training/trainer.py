@@ -18,10 +18,11 @@ from minialex.inference.classifier import Classifier, load
 from minialex.inference.evaluation import Evaluation, evaluate_model
 from minialex.models.recipe import Recipe
 from minialex.optim import Rates
-from minialex.training import announce, diagnostics, recovery, run_folder
+from minialex.training import announce, diagnostics, micro_batches, recovery, run_folder
 from minialex.training.averaging import Average
 from minialex.training.diagnostics import NotFinite
 from minialex.training.length import Length
+from minialex.training.micro_batches import MicroBatches
 from minialex.training.recovery import NeverLearnt, NotLearning
 from minialex.training.state import State
 from minialex.training.step import Done, TrainStep
@@ -129,8 +130,8 @@ class Trainer:
             self.show.epoch(state.epoch + 1, epochs, count, state.images)
             self.watch.begin()
 
-            batches = self.loader.batches(order, recipe.batch_size, first=state.position)
-            for batch in _read(batches) if not self.length.out_of_time(state) else ():
+            batches = self.batches(order, state.position)
+            for batch in batches if not self.length.out_of_time(state) else ():
                 rates = self.rates(state, state.position)
                 self.step.start(state, batch, rates)
                 state.position = batch.end
@@ -152,9 +153,24 @@ class Trainer:
                 yield "trained"
             if epochs is None or state.epoch + 1 < epochs:
                 # images of the next epoch load while validating
-                self.loader.read_ahead(self.order(state.epoch + 1)[: 2 * recipe.batch_size])
+                self.loader.read_ahead(self.order(state.epoch + 1)[: 2 * self.at_once])
             self.end_epoch(state, rates, state.images - untimed)
             yield "epoch"
+
+    @property
+    def at_once(self) -> int:
+        """How many images are computed together."""
+        return self.step.micro_batch or self.recipe.batch_size
+
+    def batches(self, order: np.ndarray, first: int = 0) -> Iterator[Batch | MicroBatches]:
+        """The batches of an epoch's order from position `first` on; ReadingFailed may come up."""
+        if self.step.micro_batch is None:
+            return _read(self.loader.batches(order, self.recipe.batch_size, first))
+
+        def spans(wanted: list[tuple[int, int]]) -> Iterator[Batch]:
+            return _read(self.loader.batches(order, self.at_once, first, wanted))
+
+        return micro_batches.read(spans, len(order), self.recipe.batch_size, self.at_once, first)
 
     def _add_time(self, state: State, since: float, waited: float) -> tuple[float, float]:
         """Add the elapsed time and the time spent waiting for data; -> both clocks as of now."""
@@ -221,11 +237,16 @@ class Trainer:
         state.dropped += len(done.batch)
         state.step, state.position = done.step + 1, done.batch.end
         b, params = self.step.devices.whole(state.params)
-        inputs = self.step.feed.inputs(done.batch, state.epoch, done.rates.colour_noise)
-        x, mode = inputs(b, 0, len(done.batch)), self.step.mode(done.step)
+        batch, mode = done.batch, self.step.mode(done.step)
+        if isinstance(batch, MicroBatches):
+            assert batch.suspect is not None  # its loss is finite where those of all parts are
+            mode = replace(mode, first_image=batch.suspect[0] * batch.size)
+            batch = batch.suspect[1]
+        inputs = self.step.feed.inputs(batch, state.epoch, done.rates.colour_noise)
+        x = inputs(b, 0, len(batch))
         rate = self.recipe.lr * state.rate_factor
         return diagnostics.non_finite(
-            b, self.step.network, params, x, done.batch, mode, self.folder, rate
+            b, self.step.network, params, x, batch, mode, self.folder, rate
         )
 
     def end_epoch(self, state: State, rates: Rates, timed: int) -> None:
@@ -284,7 +305,7 @@ class Trainer:
             return evaluate_model(
                 self.judged(state).trained,
                 self.splits.val,
-                batch_size=self.recipe.batch_size,
+                batch_size=self.at_once,
                 loader=self.val_loader,
                 on_batch=lambda images: check(),
                 loss=self.step.loss,

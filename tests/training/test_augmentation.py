@@ -54,7 +54,7 @@ def batch(n=8, first=0, images=None):
     rows = slice(first, first + n)
     images = drawn[rows] if images is None else images
     positions = np.arange(40)[rows]
-    return Batch(images, positions % 5, positions, positions, first + n)
+    return Batch(images, positions % 5, positions, positions, first, first + n)
 
 
 # ------------------------------------------------------------------------------ targets

@@ -27,7 +27,7 @@ def made(recipe):
 def batch(n):
     images = np.random.default_rng(0).integers(60, 190, (n, 16, 16, 3), np.uint8)
     positions = np.arange(n)
-    return Batch(images, positions % 3, positions, positions, n)
+    return Batch(images, positions % 3, positions, positions, 0, n)
 
 
 @pytest.mark.parametrize("changed", [{}, {"crop_scale": 0.4, "rotation": 20, "erasing": 0.5}])

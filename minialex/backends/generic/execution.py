@@ -35,6 +35,9 @@ class GenericExecution(Backend):
             return self
         raise InputError(f'backend "{self.name}" has no thread setting: leave the number out')
 
+    def with_fixed_sums(self) -> Self:
+        return self
+
     def with_own_stream(self) -> Self:
         """This backend with its own stream, to run concurrently with others on its device."""
         return self

@@ -3,6 +3,7 @@
 import os
 import threading
 from contextlib import nullcontext
+from copy import copy
 from typing import Any, Self
 
 import numba
@@ -13,6 +14,7 @@ from minialex.backends.numpy.backend import NumpyBackend
 from minialex.errors import InputError
 from minialex.utils import threads as cpu_threads
 
+FIXED_SHARES = 8  # of work whose sums must not depend on the number of threads
 _ONE_AT_A_TIME = threading.Lock()  # each kernel uses all threads, and some pools cannot be shared
 
 
@@ -21,19 +23,28 @@ def _most_threads() -> int:
 
 
 class NumbaExecution(NumpyBackend):
-    """Compiled kernels on `threads` threads (None: the cores this process may use)."""
+    """Compiled kernels on `threads` threads (None: the cores this process may use).
+
+    Kernels divide their work into `shares`, one per thread, and sum the results in order.
+    """
 
     threads: int
+    shares: int
     _process: int | None = None  # the process that has the kernels' threads
 
     def __init__(self, device: Any = None, threads: int | None = None):
         super().__init__(device)
         self.name = "numba"
-        self.threads = cpu_threads.choose(threads, _most_threads())
+        self.threads = self.shares = cpu_threads.choose(threads, _most_threads())
         cpu_threads.load_blas()
 
     def with_threads(self, threads: int | None) -> Self:
         return self if threads is None else type(self)(self.device, threads)
+
+    def with_fixed_sums(self) -> Self:
+        fixed = copy(self)
+        fixed.shares = FIXED_SHARES
+        return fixed
 
     def describe(self) -> str:
         return f"on the {self.name} backend, {self.threads} thread{'s' * (self.threads > 1)}"

@@ -28,3 +28,6 @@ class NumpyBackend(NumpyConvolution, NumpyCrops, NumpySGD):
             most = max(usable_cores(), os.cpu_count() or 1)
             ThreadpoolController().limit(limits=choose(threads, most))
         return self
+
+    def with_fixed_sums(self) -> Self:
+        return self.with_threads(1)  # BLAS cuts its products by the number of threads

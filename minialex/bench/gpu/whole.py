@@ -41,7 +41,7 @@ class Whole:
         self.state = self._step.init()
         numbers = np.arange(batch)
         images = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), np.uint8)
-        self._batch = Batch(images, numbers % classes, numbers, numbers, batch)
+        self._batch = Batch(images, numbers % classes, numbers, numbers, 0, batch)
 
     def fed(self, batch: Batch | None = None) -> None:
         """One step on bytes on the host."""

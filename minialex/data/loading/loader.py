@@ -3,7 +3,7 @@
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ class Batch:
     labels: np.ndarray  # int64 (n,)
     positions: np.ndarray  # int64 (n,), in the epoch's order: the counters of random draws
     indices: np.ndarray  # int64 (n,), indices in the data set
+    start: int  # the first position of this batch
     end: int  # the first position after this batch: where a resumed epoch continues
 
     def __len__(self) -> int:
@@ -80,8 +81,17 @@ class Loader:
         space = default_cache_bytes() if cache_bytes is None else cache_bytes
         self._cache_limit = space // (size * size * dataset.channels)
 
-    def batches(self, order: np.ndarray, batch_size: int, first: int = 0) -> Iterator[Batch]:
+    def batches(
+        self,
+        order: np.ndarray,
+        batch_size: int,
+        first: int = 0,
+        spans: Sequence[tuple[int, int]] | None = None,
+    ) -> Iterator[Batch]:
         """Batches of the images `order[first:]`, cut every `batch_size` positions from `first`.
+
+        `spans` are other cuts, (first, end) of each batch in ascending order; what lies between
+        them is not read.
 
         An image that cannot be read is left out of its batch, and so is a batch without images.
         Raises InputError once more than half of `order` cannot be read, or once the drive failed
@@ -90,11 +100,14 @@ class Loader:
         """
         order = np.asarray(order, np.int64)
         ahead = 2 * batch_size if self.ahead is None else self.ahead
+        if spans is None:
+            starts = range(first, len(order), batch_size)
+            spans = [(start, min(start + batch_size, len(order))) for start in starts]
         with self._start_workers() as workers:
             if self._mapped:
-                yield from self._copied(workers, order, batch_size, first, ahead)
+                yield from self._copied(workers, order, spans, ahead)
             else:
-                yield from self._decoded(workers, order, batch_size, first, ahead)
+                yield from self._decoded(workers, order, spans, ahead)
 
     def read_ahead(self, indices: np.ndarray) -> None:
         """Start reading these images now, for the next `batches` that delivers them.
@@ -122,17 +135,17 @@ class Loader:
         return self.dataset.mapped_size == self.size
 
     def _decoded(
-        self, workers: Workers, order: np.ndarray, batch_size: int, first: int, ahead: int
+        self, workers: Workers, order: np.ndarray, spans: Sequence[tuple[int, int]], ahead: int
     ) -> Iterator[Batch]:
         pending: deque[Future] = deque()
-        submitted = first
-        unreadable = 0
-        for start in range(first, len(order), batch_size):
-            end = min(start + batch_size, len(order))
-            for index in order[submitted : end + ahead]:
+        wanted = np.concatenate([np.arange(0), *(order[start:end] for start, end in spans)])
+        submitted = delivered = unreadable = 0
+        for start, end in spans:
+            delivered += end - start
+            for index in wanted[submitted : delivered + ahead]:
                 early = self._early.pop(int(index), None)
                 pending.append(early or workers.submit(self._read, int(index)))
-            submitted = max(submitted, min(end + ahead, len(order)))
+            submitted = max(submitted, min(delivered + ahead, len(wanted)))
             waiting = time.perf_counter()
             found = [workers.result(pending.popleft()) for _ in range(start, end)]
             self.wait_seconds += time.perf_counter() - waiting
@@ -144,24 +157,27 @@ class Loader:
                 yield batch
 
     def _copied(
-        self, workers: Workers, order: np.ndarray, batch_size: int, first: int, ahead: int
+        self, workers: Workers, order: np.ndarray, spans: Sequence[tuple[int, int]], ahead: int
     ) -> Iterator[Batch]:
         """`batches` for memory-mapped images: each thread copies a slice of the batch."""
         pending: deque[tuple[np.ndarray, list[Future]]] = deque()
-        submitted = first
-        for start in range(first, len(order), batch_size):
-            end = min(start + batch_size, len(order))
-            while submitted < min(end + ahead, len(order)):
-                stop = min(submitted + batch_size, len(order))
-                pending.append(self._start_copy(workers, order[submitted:stop]))
-                submitted = stop
+        coming, waiting_images = iter(spans), 0
+        for start, end in spans:
+            while waiting_images < end - start + ahead:
+                low, high = next(coming, (0, 0))
+                if low == high:
+                    break
+                pending.append(self._start_copy(workers, order[low:high]))
+                waiting_images += high - low
+            waiting_images -= end - start
             waiting = time.perf_counter()
             images, jobs = pending.popleft()
             for job in jobs:
                 workers.result(job)
             self.wait_seconds += time.perf_counter() - waiting
             indices = order[start:end]
-            yield Batch(images, self._labels[indices], np.arange(start, end), indices, end)
+            positions = np.arange(start, end)
+            yield Batch(images, self._labels[indices], positions, indices, start, end)
 
     def _start_copy(self, workers: Workers, indices: np.ndarray) -> tuple[np.ndarray, list[Future]]:
         images = np.empty((len(indices), self.size, self.size, self.dataset.channels), np.uint8)
@@ -201,7 +217,7 @@ class Loader:
             images[row] = found[position - start]
         positions = np.array(kept, np.int64)
         indices = order[positions]
-        return Batch(images, self._labels[indices], positions, indices, end)
+        return Batch(images, self._labels[indices], positions, indices, start, end)
 
     def _too_many(self, unreadable: int, total: int) -> InputError:
         *_, example = self.skipped.values()
