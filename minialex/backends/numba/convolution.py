@@ -22,6 +22,8 @@ _ROWS = 512  # im2col rows that a thread multiplies at once: a block that fits i
 _TOGETHER = 72  # tiles that a thread multiplies at once: they fit in its cache
 _FEW = 64  # with fewer tiles, transforming the weights costs more than tiles save
 _SAVED, _SAVED_OF_WEIGHTS = 40, 60  # multiplications per number; weight gradients move more numbers
+_ROWS_OF_ONE = 128  # with one image, whose columns are not in any cache yet, if the weights are
+_SMALL = 1 << 18  # bytes of weights that stay in the cache from block to block
 _SAVED_OF_ONE = 100  # with one image the transform of the weights weighs more
 
 
@@ -54,6 +56,8 @@ class NumbaConvolution(NumbaExecution):
         weights, bias = np.ascontiguousarray(weight).reshape(-1, k), np.ascontiguousarray(bias)
         parts = self._parts(n, rows, k, groups)
         block = self._block(rows, groups) if parts == 1 else min(_ROWS, rows)
+        if n == 1 and weights.nbytes <= _SMALL:
+            block = min(block, _ROWS_OF_ONE)
         self._run(forward, x, weights, bias, y.reshape(-1, k), *geometry, block, parts)
         return y
 
