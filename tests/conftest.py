@@ -69,7 +69,7 @@ def slim_networks():
 def _no_reports():
     """Training ends without results.html, which takes another validation; `reports` enables it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "leave", lambda trainer, state: None)
+        patch.setattr(report, "leave", lambda trainer, state, curve: None)
         yield
 
 

@@ -12,6 +12,7 @@ from minialex.errors import InputError
 from minialex.inference.by_class import by_class, confusion, most_confused
 from minialex.inference.classifier import Classifier
 from minialex.plots.kernel_sheet import kernel_sheets
+from minialex.results.against import Comparison
 from minialex.results.chart import chart, interval_bar
 from minialex.results.markup import (
     Cell,
@@ -45,6 +46,8 @@ class Run:
     classifier: Classifier
     outcomes: Outcomes | None = None  # None: there are no validation images
     batch: Sequence[Picture] = ()
+    against: Sequence[Comparison] = ()  # with the published curve called `curve`
+    curve: str = ""
 
 
 def write(folder: Path, run: Run) -> Path:
@@ -56,7 +59,7 @@ def write(folder: Path, run: Run) -> Path:
 
 def page(run: Run) -> str:
     """The whole page."""
-    parts = [_curves(run.history)]
+    parts = [_curves(run.history), _against(run)]
     if run.outcomes is not None:
         parts += [_classes(run.outcomes), _confusion(run.outcomes), _mistakes(run.outcomes)]
     parts += [_batch(run.batch), _kernels(run.classifier)]
@@ -122,6 +125,30 @@ def _curves(history: Sequence[dict[str, Any]]) -> Cell:
         if svg
     ]
     return section("Curves", element("div", joined(figures), class_="pair")) if figures else ""
+
+
+def _against(run: Run) -> Cell:
+    if not run.curve:
+        return ""
+    if not run.against:
+        said = f"{run.curve} is no longer there, or has no loss or error that this run has too."
+        return section("Against a published run", element("p", said))
+    most = max(x for one in run.against for x, _ in one.run)
+    units = ((1e6, ", millions"), (1e3, ", thousands"), (1.0, ""))
+    unit, name = next((one for one in units if most >= 2 * one[0]), units[-1])
+    figures = []
+    for one in run.against:
+        lines = {
+            "this run": [(x / unit, y) for x, y in one.run],
+            "published": [(x / unit, y) for x, y in one.curve],
+        }
+        percent, axis = one.column.endswith("error"), f"images seen{name}"
+        svg = chart(lines, f"{one.title} by images seen", percent=percent, x_label=axis)
+        figures.append(element("figure", joined([element("figcaption", one.title), svg])))
+    said = joined([element("p", one.sentence) for one in run.against])
+    source = element("p", f"Published: {run.curve}.", class_="quiet")
+    pair = element("div", joined(figures), class_="pair")
+    return section("Against a published run", source, pair, said)
 
 
 def _classes(found: Outcomes) -> Cell:

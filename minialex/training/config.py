@@ -19,6 +19,8 @@ from minialex.inference.judged_images import data_key
 from minialex.models import Model
 from minialex.models.recipe import Recipe
 from minialex.parallel import DeviceConfig
+from minialex.results import published_curve
+from minialex.results.published_curve import Curve
 from minialex.training import augmentation_options, fitted_recipe, layer_rates
 from minialex.training.watch import require_log
 from minialex.utils import weight_names
@@ -28,6 +30,7 @@ from minialex.utils.arguments import (
     Factors,
     FilePath,
     Flag,
+    ListOf,
     Number,
     Settings,
     integer,
@@ -321,6 +324,23 @@ class TrainConfig:
         metavar="NAME",
         free_on_resume=True,
     )
+    against: Any = option(
+        None,
+        "a published learning curve as CSV, or another run's history.csv: results.html lays the "
+        "run on it and says where it leaves it",
+        group=RUN,
+        type=ListOf(FilePath()),
+        metavar="CSV,...",
+        free_on_resume=True,
+    )
+    against_batch: int | None = option(
+        None,
+        "images per iteration, for curves of --against that count iterations",
+        group=RUN,
+        type=integer(1),
+        metavar="N",
+        free_on_resume=True,
+    )
     report: bool = option(
         True,
         "write results.html and predictions.csv into the run folder at the end",
@@ -381,6 +401,7 @@ class TrainConfig:
         found = {one.name: getattr(self, one.name) for one in fields(self)}
         found["data"] = data_key(self.data)
         found["initial"] = None if self.initial is None else str(Path(self.initial).resolve())
+        found["against"] = self.against and [str(Path(path).resolve()) for path in self.against]
         found["shallow"] = None if self.shallow is None else str(self.shallow)
         return found
 
@@ -393,6 +414,14 @@ class TrainConfig:
         if not 1 <= number <= folds or folds < 2:
             raise InputError(f"fold is {self.fold!r}: give K/N with K from 1 to N, as 2/5")
         return number, folds
+
+    def curve(self, epoch_images: int) -> Curve | None:
+        """The published curve to compare the run with; `epoch_images` are its training images."""
+        if self.against is None:
+            return None
+        return published_curve.read(
+            self.against, batch_size=self.against_batch, epoch_images=epoch_images
+        )
 
     @property
     def trained_on(self) -> dict[str, Any]:

@@ -15,7 +15,9 @@ from minialex.inference.classifier import Classifier, from_checkpoint, weight_fi
 from minialex.models import Model
 from minialex.parallel import DeviceConfig, Devices
 from minialex.results import outcomes
+from minialex.results.against import compare
 from minialex.results.page import Picture, Run, write
+from minialex.results.published_curve import Curve
 from minialex.training import announce, held_out, preview, run_folder
 from minialex.training.config import TrainConfig
 from minialex.training.feed import Photographs
@@ -32,8 +34,10 @@ from minialex.utils.progress import Progress
 TILES = 16  # images of a batch that are shown
 
 
-def leave(trainer: Trainer, state: State) -> str | None:
+def leave(trainer: Trainer, state: State, curve: Curve | None = None) -> str | None:
     """Write both files at the end of a run; -> the signal that arrived meanwhile, if any.
+
+    `curve` is a published one that the page shows beside the run's.
 
     Errors are printed as one sentence and do not fail the run, which is trained and saved.
     """
@@ -54,6 +58,7 @@ def leave(trainer: Trainer, state: State) -> str | None:
                 state.history,
                 outcomes.MOST,
                 lambda images: interrupt.check(),
+                curve,
             )
             show.say(f"results: {path}")
         except Interrupted as signal:
@@ -84,7 +89,8 @@ def report(
     given = given_before(folder, data)
     # which may be code, and nothing is trained here
     given |= {"schedule": None, "loss": "softmax", "optimizer": optim.DEFAULT}
-    config = TrainConfig(**given)
+    lost = [Path(path).name for path in given.get("against") or () if not Path(path).is_file()]
+    config = TrainConfig(**{**given, "against": None} if lost else given)
     classifier = _best(folder, devices)
     splits = held_out.drawn_anew(config, folder)
     if splits is not config.data:
@@ -107,6 +113,7 @@ def report(
             run_folder.read_history(folder),
             images,
             bar.update,
+            Curve(" and ".join(lost), {}) if lost else config.curve(len(splits.train)),
         )
 
 
@@ -121,6 +128,7 @@ def _write(
     history: Sequence[dict[str, Any]],
     most: int | None,
     on_batch: Callable[[int], object],
+    curve: Curve | None,
 ) -> Path:
     found = None
     if len(splits.val):
@@ -132,7 +140,10 @@ def _write(
     about = announce.table_rows(model, splits, classifier.devices, folder, minutes)
     title = f"{model.name} on {splits.train.name}"
     pictures = _batch(loaders[0], feed, at_once, splits)
-    return write(folder, Run(title, about, history, classifier, found, pictures))
+    beside = compare(history, curve, len(splits.train)) if curve is not None else ()
+    name = "" if curve is None else curve.name
+    run = Run(title, about, history, classifier, found, pictures, beside, name)
+    return write(folder, run)
 
 
 def _best(folder: Path, devices: DeviceConfig | Devices) -> Classifier:

@@ -19,6 +19,7 @@ from minialex.models.vgg import deepen
 from minialex.network import Network
 from minialex.optim import VELOCITY, Optimizer
 from minialex.parallel import DeviceConfig, DeviceGroup, Devices, SingleDevice
+from minialex.results.published_curve import Curve
 from minialex.training import fitted_recipe, frozen, held_out
 from minialex.training.config import TrainConfig, resolve_model
 from minialex.training.feed import Feed, Photographs
@@ -50,6 +51,7 @@ class Setup:
     source: Classifier | None
     start: Start | None
     show: Progress
+    curve: Curve | None = None  # a published run to compare this one with
 
     @property
     def splits(self) -> Splits:
@@ -217,11 +219,12 @@ def set_up(
                 model.recipe, model.network, start.kept, config.layer_rates
             )
             model = replace(model, recipe=tuned)
+    curve = config.curve(len(splits.train))
     devices = where.open(model.network, fixed_sums=config.micro_batch is not None)
     if config.freeze is not None:
         _require_freezable(config.freeze, model, devices)
     loaders = (_loader(config, model, splits.train), _loader(config, model, splits.val))
-    return Setup(config, where, held, model, devices, loaders, source, start, show)
+    return Setup(config, where, held, model, devices, loaders, source, start, show, curve)
 
 
 def _start(config: TrainConfig, origin: Source, network: Network, splits: Splits) -> Start:

@@ -10,6 +10,7 @@ from minialex.data.statistics import Statistics
 from minialex.errors import InputError, TrainingError
 from minialex.models.recipe import Recipe
 from minialex.parallel import DeviceConfig
+from minialex.results.against import compare
 from minialex.training import announce, held_out, memory_estimate, report, run_folder
 from minialex.training.config import TrainConfig, parse, plug_in, signature
 from minialex.training.kept import keep
@@ -89,11 +90,14 @@ def train_shown(
             raise TrainingError(
                 memory_estimate.too_little(model.network, batch, setup.devices, config.micro_batch)
             ) from None
+        if setup.curve is not None:
+            for one in compare(result.history, setup.curve, len(setup.splits.train)):
+                show.say(one.sentence)
         ended = not result.interrupted and trainer.length.ended(state)
         if ended and config.keep is not None:
             show.say(keep(folder, config.keep))
         if ended and config.report:
-            result = replace(result, interrupted=report.leave(trainer, state))
+            result = replace(result, interrupted=report.leave(trainer, state, setup.curve))
         return result
 
 

@@ -156,6 +156,8 @@ class ListOf:
                 value = self(value)
             except ValueError:
                 raise wrong(name, value, "a list") from None
+        if isinstance(value, os.PathLike):
+            value = [value]
         if not isinstance(value, Iterable):
             raise wrong(name, value, "a list")
         return tuple(self.of.check(f"one of {name}", one) for one in value)
