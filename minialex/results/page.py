@@ -133,7 +133,7 @@ def _against(run: Run) -> Cell:
     if not run.against:
         said = f"{run.curve} is no longer there, or has no loss or error that this run has too."
         return section("Against a published run", element("p", said))
-    most = max(x for one in run.against for x, _ in one.run)
+    most = max(x for one in run.against for x, _ in (*one.run, *one.curve))
     units = ((1e6, ", millions"), (1e3, ", thousands"), (1.0, ""))
     unit, name = next((one for one in units if most >= 2 * one[0]), units[-1])
     figures = []
@@ -145,10 +145,10 @@ def _against(run: Run) -> Cell:
         percent, axis = one.column.endswith("error"), f"images seen{name}"
         svg = chart(lines, f"{one.title} by images seen", percent=percent, x_label=axis)
         figures.append(element("figure", joined([element("figcaption", one.title), svg])))
-    said = joined([element("p", one.sentence) for one in run.against])
+    sentences = joined([element("p", one.sentence) for one in run.against])
     source = element("p", f"Published: {run.curve}.", class_="quiet")
     pair = element("div", joined(figures), class_="pair")
-    return section("Against a published run", source, pair, said)
+    return section("Against a published run", source, pair, sentences)
 
 
 def _classes(found: Outcomes) -> Cell:

@@ -92,7 +92,7 @@ def _of_file(path: Path, batch_size: int | None, epoch_images: int) -> dict[str,
 def _columns(names: Sequence[str]) -> dict[str, tuple[str, bool]]:
     """{column of history.csv: (the file's name for it, whether that is an accuracy)}."""
     validates = any(name.startswith(("val_", "validation_", "test_")) for name in names)
-    found = {}
+    found: dict[str, tuple[str, bool]] = {}
     for aliases, accuracy in ((_LOSSES, False), (_ERRORS, False), (_ACCURACIES, True)):
         for column, known in aliases.items():
             name = next((name for name in known if name in names), None)
