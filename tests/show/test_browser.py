@@ -211,9 +211,10 @@ def test_an_explained_photograph_fits_and_can_be_read(browser, explained, scheme
         require_readable(page)
         sync_api.expect(page.locator(".bars .class").first).to_have_text("blue")
         page.locator(".sheet").first.focus()
-        for key in ("Enter", "ArrowRight", "ArrowDown", "ArrowLeft", "ArrowRight"):
+        enlarged = page.locator(".enlarged").first
+        for key, channel in (("Enter", 0), ("ArrowRight", 1), ("ArrowLeft", 0), ("End", 1)):
             page.keyboard.press(key)
-        sync_api.expect(page.locator(".enlarged").first).to_have_text("conv1, channel 1")
+            sync_api.expect(enlarged).to_have_text(f"conv1, channel {channel}")
         sync_api.expect(page.locator(".enlarged canvas").first).to_be_visible()
 
 
