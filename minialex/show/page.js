@@ -1,10 +1,11 @@
 // The live page: sends a photograph, asks for the parts that are open, and follows the run.
 "use strict";
 (() => {
-  const FOLLOW = 3000;  // milliseconds between looks at a run that may still be training
+  // milliseconds between looks at a run that may still be training
+  const FOLLOW = Number(new URLSearchParams(location.search).get("follow")) || 3000;
   const articles = [...document.querySelectorAll("article")];
   const states = articles.map((article, run) => ({
-    article, run, epochs: ["best"], index: 0, stamp: null, turn: 0, asked: 0,
+    article, run, epochs: ["best"], index: 0, label: null, stamp: null, turn: 0, asked: 0,
     leave: new AbortController(),
   }));
   let photo = null;
@@ -44,6 +45,7 @@
     }
     photo = (await answer.json()).photo;
     for (const state of states) {
+      state.label = null;
       state.article.querySelector(".chosen-map").replaceChildren();
       refresh(state, (one) => one.dataset.photo === "1");
     }
@@ -115,14 +117,12 @@
 
   async function load(state, one, turn = state.turn) {
     if (one.dataset.photo === "1" && !photo) return;
-    one.dataset.old = "0";
     one.classList.add("busy");
-    const html = await part(state, one.dataset.part);
+    const more = one.dataset.part === "looks" && state.label !== null ? {label: state.label} : {};
+    const html = await part(state, one.dataset.part, more);
     one.classList.remove("busy");
-    if (html === null || turn !== state.turn) {
-      one.dataset.old = "1";
-      return;
-    }
+    if (html === null || turn !== state.turn) return;  // it stays old: the next turn loads it
+    one.dataset.old = "0";
     const holder = one.querySelector(".chosen-map");
     if (holder) one.before(holder);  // it outlives the maps around it
     const opened = [...one.querySelectorAll("details[open]")].map((d) => d.dataset.layer);
@@ -147,6 +147,19 @@
       one.append(holder);
     }
   }, true);
+
+  // An answer: where the evidence for this class is.
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("button[data-label]");
+    if (!button) return;
+    const state = states[Number(button.closest("article").dataset.run)];
+    const looks = state.article.querySelector('[data-part="looks"]');
+    state.label = button.dataset.label;
+    looks.dataset.old = "1";
+    if (looks.open) load(state, looks);
+    looks.open = true;
+    looks.scrollIntoView({block: "nearest"});
+  });
 
   document.addEventListener("click", (event) => {
     const link = event.target.closest('a[href^="#layer="]');

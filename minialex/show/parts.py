@@ -38,23 +38,18 @@ def answers(look: Look) -> Html:
     )
 
 
-def bars(look: Look, p: np.ndarray) -> Html:
-    """The five most probable classes as bars."""
+def bars(look: Look, p: np.ndarray, choose: bool = False) -> Html:
+    """The five most probable classes as bars; with `choose`, their names are buttons."""
+    order = np.argsort(-p, kind="stable")[:5].tolist()
     rows = []
-    for one in look.top(p):
+    for label, one in zip(order, look.top(p), strict=True):
+        name = element("span", one.name, class_="class")
+        if choose:
+            data = {"data-label": str(label), "title": "show where the evidence for it is"}
+            name = element("button", one.name, class_="class", type="button", **data)
         bar = element("span", "", class_="bar", style=f"--share:{one.probability:.4f}")
-        rows.append(
-            element(
-                "li",
-                joined(
-                    [
-                        element("span", one.name, class_="class"),
-                        bar,
-                        element("span", f"{one.probability:.1%}", class_="share"),
-                    ]
-                ),
-            )
-        )
+        share = element("span", f"{one.probability:.1%}", class_="share")
+        rows.append(element("li", joined([name, bar, share])))
     return element("ol", joined(rows), class_="bars")
 
 

@@ -97,7 +97,7 @@ class Page:
             return parts.kernels(run.classifier(asked.get("epoch", "")))
         look = self.look(asked)
         if name == "answers":
-            return parts.bars(look, look.probabilities)
+            return parts.bars(look, look.probabilities, choose=True)
         if name == "crops":
             ten = look.crop_probabilities.mean(axis=0)
             return joined(
@@ -106,7 +106,7 @@ class Page:
         if name == "network":
             return joined([parts.network(look, "#layer="), parts.numbers(look)])
         if name == "looks":
-            return parts.where_it_looks(look)
+            return parts.where_it_looks(look, _label(look, asked))
         if name == "layers":
             return live_parts.layer_list(look)
         layer = asked.get("layer", "")
@@ -141,6 +141,16 @@ class Page:
         if number >= len(self.runs):
             raise InputError(f"there is no run {number} here")
         return self.runs[number]
+
+
+def _label(look: Look, asked: dict[str, str]) -> int | None:
+    """The class that a request names; None for the first answer."""
+    if "label" not in asked:
+        return None
+    label, classes = _whole(asked, "label"), len(look.classifier.class_names)
+    if label >= classes:
+        raise InputError(f"there are classes 0 to {classes - 1}, not {label}")
+    return label
 
 
 def _whole(asked: dict[str, str], name: str) -> int:

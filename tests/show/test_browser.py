@@ -33,6 +33,7 @@ pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium on th
 
 NUMPY = DeviceConfig("numpy")
 COLOURS = {"red": (210, 60, 50), "blue": (40, 70, 200)}
+CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 FLAGS = (  # the sandbox needs rights that a container may lack; the others save requests
     *("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync", "--disable-quic"),
@@ -89,7 +90,7 @@ def address(run):
 @pytest.fixture(scope="module")
 def browser():
     with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, *CAMERA])
         yield started
         started.close()
 
@@ -115,7 +116,7 @@ def opened(browser, address, scheme="light", notes=None):
         "request",
         lambda asked: (
             None
-            if asked.url.startswith((address, "data:", "blob:"))
+            if asked.url.startswith((address.partition("?")[0], "data:", "blob:"))
             else wrong.append(f"asked {asked.url}")
         ),
     )
@@ -146,6 +147,10 @@ def test_a_dropped_photograph_is_shown_with_everything(browser, address):
             drop(page, picture(colour, 999), f"{colour}.png")
             answer = first.locator('[data-part="answers"] li .class').first
             sync_api.expect(answer).to_have_text(colour)
+        # an answer: the evidence for it
+        first.locator('[data-part="answers"] button.class').last.click()
+        looks = first.locator('[data-part="looks"] figcaption').first
+        sync_api.expect(looks).to_contain_text("the centre crop: blue")
         # a map: its kernel, its strongest images, its arithmetic
         first.locator('details[data-layer="conv2"] > summary').click()
         first.locator('details[data-layer="conv2"] .sheet').first.click(position={"x": 5, "y": 5})
@@ -184,6 +189,33 @@ def test_the_slider_shows_kernels_and_answers_as_they_form(browser, address):
         sync_api.expect(bars).to_have_text(start, use_inner_text=True)
         changed = "before => document.querySelector('[data-part=kernels]').innerHTML !== before"
         page.wait_for_function(changed, arg=kernels)
+
+
+def test_the_page_follows_a_run(browser, address, run):
+    new = run / "checkpoints" / "epoch-0030.safetensors"
+    history = (run / "history.csv").read_text()
+    with opened(browser, f"{address}?follow=100") as page:
+        first = page.locator("article").first
+        curve = first.locator('[data-part="curves"] svg polyline').first
+        sync_api.expect(curve).to_be_visible()
+        before = curve.get_attribute("points")
+        try:
+            new.write_bytes((run / "best.safetensors").read_bytes())
+            last = history.splitlines()[-1].split(",")
+            (run / "history.csv").write_text(history + ",".join(["21", *last[1:]]) + "\n")
+            sync_api.expect(first.locator(".slider input")).to_have_attribute("max", "4")
+            sync_api.expect(curve).not_to_have_attribute("points", before)
+        finally:
+            new.unlink()
+            (run / "history.csv").write_text(history)
+
+
+def test_a_picture_is_taken_by_webcam(browser, address):
+    with opened(browser, address) as page:
+        page.locator("#webcam").click()
+        page.wait_for_function("() => document.querySelector('video').videoWidth > 0")
+        page.locator("#camera button").click()
+        sync_api.expect(page.locator('[data-part="answers"] .bars').first).to_be_visible()
 
 
 def test_what_is_no_photograph_and_what_is_chosen_instead(browser, address):

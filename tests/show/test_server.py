@@ -160,7 +160,7 @@ def test_answers_are_the_networks(app, key, content, folder):
     for number, path in ((0, folder), (1, folder / "checkpoints" / "epoch-0001.safetensors")):
         [best] = minialex.load(path, backend="numpy").predict(content)
         text = balanced(part(app, "answers", run=number, photo=key).text)
-        found = re.findall(r'"class">(.*?)</span>.*?"share">(.*?)</span>', text)
+        found = re.findall(r'evidence for it is">(.*?)</button>.*?"share">(.*?)</span>', text)
         assert [unescape(name) for name, _ in found] == [one.name for one in best]
         assert [share for _, share in found] == [f"{one.probability:.1%}" for one in best]
     other = part(app, "answers", epoch=0, photo=key).text
@@ -198,6 +198,14 @@ def test_a_layer_a_map_and_a_unit(app, key, page, name):
         if name == "relu2":  # with the convolution before it
             assert text.index("arithmetic of conv2") < text.index("data-products")
             assert text.index("data-products") < text.index("arithmetic of relu2")
+
+
+def test_evidence_for_any_class_can_be_asked_for(app, key):
+    both = [part(app, "looks", photo=key, label=k).text for k in (0, 1)]
+    assert "the centre crop: cat" in both[0]
+    assert "the centre crop: dog &amp; &lt;hound&gt;" in both[1]
+    assert part(app, "looks", photo=key).text in both
+    assert part(app, "looks", photo=key, label=2).status == 400
 
 
 def test_strongest_and_nearest_images(app, key, page):
