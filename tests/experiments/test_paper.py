@@ -115,6 +115,32 @@ def test_published_numbers_are_consistent():
     assert all(published.source for published in PUBLISHED.values())
 
 
+@pytest.mark.parametrize(
+    ("taken", "tried", "best"),
+    [
+        ({0.1: 9, 0.3: 5, 1: 7}, [0.3, 0.1, 1], 0.3),
+        ({0.01: 8, 0.03: 4, 0.1: 6, 0.3: 7, 1: 9}, [0.3, 0.1, 1, 0.03, 0.01], 0.03),
+        ({0.1: 9, 0.3: 5, 1: 4, 3: 3}, [0.3, 0.1, 1, 3], 3),  # at the end of the rates
+        ({0.01: 4, 0.03: 6}, [0.3, 0.1, 1, 0.03, 0.01], 0.01),  # the higher ones diverge
+        ({}, [0.3, 0.1, 1, 0.03, 0.01], None),
+    ],
+)
+def test_rates_are_tried_until_the_best_is_bracketed(taken, tried, best):
+    """`taken` epochs to the target by rate; a rate that is not in it diverges."""
+    seen = []
+
+    def attempt(rate):
+        seen.append(rate)
+        errors = [0.9] * (taken.get(rate, 1) - 1) + [0.2]
+        history = [{"epoch": i, "val_top1_error": e} for i, e in enumerate(errors, 1)]
+        return history if rate in taken else None
+
+    relu_and_tanh = module("relu_and_tanh")
+    found = relu_and_tanh.sweep((0.01, 0.03, 0.1, 0.3, 1, 3), 0.3, attempt)
+    assert seen == tried
+    assert (relu_and_tanh.fastest(found) if found else None) == best
+
+
 def test_too_high_a_rate_ends_its_run_but_not_the_experiment(tmp_path):
     context = Context(TINY, tmp_path, log=lambda text: None)
     data = context.data(48, 12).evaluated_on_training(12)

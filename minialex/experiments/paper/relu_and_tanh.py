@@ -4,12 +4,12 @@
 
 The network is the paper's four-layer one for CIFAR-10, without any regularisation: no weight decay,
 no mirroring, no colour augmentation. Each nonlinearity is first trained with several learning
-rates, and the one that gets there in the fewest epochs is used for all seeds; a rate that takes
-more epochs than the best so far is abandoned.
+rates, until the one that gets there in the fewest epochs has slower ones on both sides; that one is
+used for all seeds. A rate that takes more epochs than the best so far is abandoned.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from minialex.experiments import (
@@ -30,6 +30,7 @@ from minialex.experiments.report.section import Value
 ORDER = 1
 TITLE = "ReLU and tanh"
 TARGET = 0.25
+RATES = (3e-5, 1e-4, 3e-4, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 NAMES = {"relu": "ReLU", "tanh": "tanh"}
 
 History = list[dict[str, Any]]  # a row for each epoch
@@ -37,16 +38,13 @@ Curves = dict[str, dict[int, History]]  # {nonlinearity: {seed: history}}
 
 
 def run(context: Context) -> Section:
-    """Try the learning rates with the first seed, then train with every seed at the best one."""
+    """Sweep the learning rates with the first seed, then train with every seed at the best one."""
     images = context.pick(tiny=96, small=2000, full=None)
     data = context.data(images, 48, prefer="cifar")
     data = data.evaluated_on_training(context.pick(tiny=48, small=1000, full=10_000))
-    rates = context.pick(
-        tiny=(0.01,),
-        small=(0.01, 0.003, 0.03, 0.001, 0.0003, 0.1),
-        full=(0.01, 0.003, 0.03, 0.001, 0.0003, 0.1),
-    )
-    epochs = context.epochs(tiny=2, small=100, full=300)
+    rates = context.pick(tiny=(0.01,), small=RATES, full=RATES)
+    first = context.pick(tiny=0.01, small=0.01, full=0.001)  # in full, the authors' own
+    epochs = context.epochs(tiny=2, small=100, full=60)
     seeds = context.seeds(tiny=1, small=3, full=3)
 
     def train(activation: str, rate: float, seed: int, epochs: int = epochs) -> Run:
@@ -72,24 +70,56 @@ def run(context: Context) -> Section:
     tried: list[tuple[Value, ...]] = []
     curves: Curves = {}
     for activation, title in NAMES.items():
-        histories: dict[float, History] = {}
         allowed = epochs
-        for rate in rates:
+
+        def attempt(
+            rate: float, activation: str = activation, title: str = title
+        ) -> History | None:
+            nonlocal allowed
             one = context.attempt(train, activation, rate, 0, allowed)
-            if one is not None:
-                histories[rate] = one.history
-                taken = epochs_to(one.history)
-                allowed = min(allowed, math.ceil(taken or allowed))
-                lowest = 100 * lowest_error(one.history)
-                tried.append((f"{title}, {rate:g}", taken, len(one.history), lowest))
+            if one is None:
+                return None
+            taken = epochs_to(one.history)
+            allowed = min(allowed, math.ceil(taken or allowed))
+            lowest = 100 * lowest_error(one.history)
+            tried.append((f"{title}, {rate:g}", taken, len(one.history), lowest))
+            return one.history
+
+        histories = sweep(rates, first, attempt)
         if histories:
-            best[activation] = min(histories, key=lambda rate, of=histories: speed(of[rate]))  # type: ignore[misc]
+            best[activation] = fastest(histories)
             curves[activation] = {0: histories[best[activation]]}
     runs = context.by_seed(best, seeds[1:], lambda name, seed: train(name, best[name], seed))
     for activation, by_seed in runs.items():
         curves[activation] |= {seed: one.history for seed, one in by_seed.items()}
 
-    return report(data, best, tried, curves)
+    return report(data, best, tried, curves, rates)
+
+
+def sweep(
+    rates: Sequence[float], first: float, attempt: Callable[[float], History | None]
+) -> dict[float, History]:
+    """{rate: history} of `first` and of rates beside it, until the best has others on both sides.
+
+    `rates` ascend, and the best is at an end only if it is the first or last of them. Where nothing
+    is learnt at all (None), lower rates are tried.
+    """
+    tried: dict[float, History | None] = {}
+    at = rates.index(first)
+    while True:
+        for i in (at, at - 1, at + 1):
+            if 0 <= i < len(rates) and rates[i] not in tried:
+                tried[rates[i]] = attempt(rates[i])
+        found = {rate: history for rate, history in tried.items() if history is not None}
+        following = rates.index(fastest(found)) if found else max(0, at - 1)
+        if following == at:
+            return found
+        at = following
+
+
+def fastest(histories: Mapping[float, History]) -> float:
+    """The rate that reaches the target in the fewest epochs."""
+    return min(histories, key=lambda rate: speed(histories[rate]))
 
 
 def epochs_to(history: History, target: float = TARGET) -> float | None:
@@ -114,7 +144,11 @@ def lowest_error(history: History) -> float:
 
 
 def report(
-    data: Data, best: Mapping[str, float], tried: list[tuple[Value, ...]], curves: Curves
+    data: Data,
+    best: Mapping[str, float],
+    tried: list[tuple[Value, ...]],
+    curves: Curves,
+    rates: Sequence[float],
 ) -> Section:
     """The ratio of epochs, the learning rates tried, and the learning curves."""
     published = PUBLISHED["relu"]
@@ -131,7 +165,8 @@ def report(
     for name, by_seed in taken.items():
         reached = [value for value in by_seed.values() if value]
         count = f"{len(reached)} of {len(by_seed)}"
-        rows.append((NAMES[name], f"{best[name]:g}", count, measured(reached), None))
+        end = " (the last tried)" if best[name] in (rates[0], rates[-1]) else ""
+        rows.append((NAMES[name], f"{best[name]:g}{end}", count, measured(reached), None))
     ratio = measured(ratios)
     rows.append(("tanh ÷ ReLU epochs", "–", f"{len(ratios)} pairs", ratio, published.value))
     return Section(
