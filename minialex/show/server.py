@@ -1,10 +1,8 @@
 """The live page as an ASGI application, and the server that shows it on this machine alone."""
 
-import asyncio
 import hashlib
 import socket
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from html import escape
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
@@ -13,12 +11,14 @@ import numpy as np
 
 from minialex.errors import InputError
 from minialex.results.markup import Cell, element, joined, text
+from minialex.saliency import guided_gradient
 from minialex.show import live_parts, parts
 from minialex.show.explain import asset, document, style
 from minialex.show.guard import App, Guard, TooLarge
 from minialex.show.live import shell
 from minialex.show.look import Look, Photo
 from minialex.show.runs import BEST, Recent, Run, Search
+from minialex.show.worker import Stopped, Worker
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -40,20 +40,19 @@ class Page:
     def __init__(self, runs: Sequence[Run]):
         self.runs = tuple(runs)
         self._photos: Recent[list[Photo]] = Recent(_PHOTOS)
-        self._worker = ThreadPoolExecutor(1, "minialex-show")  # of the kernels: they use all cores
-
-    async def compute(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call a function in the thread that computes."""
-        return await asyncio.get_running_loop().run_in_executor(self._worker, function, *arguments)
+        self.worker = Worker()
+        self.compute = self.worker.call
 
     def warm_up(self) -> None:
-        """Classify a black photograph: kernels are loaded, so that the first answer is quick."""
+        """Look at a black photograph: kernels are loaded, so that the first answer is quick."""
         for run in self.runs:
             side = int(run.image_size)
             black = np.zeros((side, side, 3), np.uint8)
             look = Look(run.classifier(BEST), Photo("black", black))
             parts.bars(look, look.probabilities)
             parts.network(look)
+            name = look.classifier.model.network.layers[-1][0]
+            guided_gradient(look.classifier.trained, black[None], name, 0)
 
     # ------------------------------------------------------------------------------ photographs
 
@@ -222,7 +221,11 @@ def application(page: Page) -> App:
         Route("/photo", upload, methods=["POST"]),
         Route("/validation", choose, methods=["POST"]),
     ]
-    handlers: dict[Any, Any] = {InputError: sentence, OSError: sentence}
+
+    async def ended(request: "Request", error: Exception) -> "Response":
+        return PlainTextResponse("the server has been stopped", 503)
+
+    handlers: dict[Any, Any] = {InputError: sentence, OSError: sentence, Stopped: ended}
     return Guard(Starlette(routes=routes, exception_handlers=handlers))
 
 
@@ -239,7 +242,9 @@ def serve(page: Page, port: int, say: Callable[[str], object] = print) -> None:
             raise InputError(
                 f"port {port} cannot be used ({error.strerror}): choose another with --port"
             ) from None
+        say("loading; the first time, kernels are compiled")
         page.warm_up()
+        listening.listen()  # what comes before the server is ready waits
         say(f"http://{ADDRESS}:{listening.getsockname()[1]}/  (Ctrl-C ends it)")
         config = uvicorn.Config(
             application(page),
@@ -251,7 +256,13 @@ def serve(page: Page, port: int, say: Callable[[str], object] = print) -> None:
             server_header=False,
             timeout_graceful_shutdown=1,
         )
+
+        class Server(uvicorn.Server):
+            def handle_exit(self, sig: int, frame: Any) -> None:
+                page.worker.stop()
+                super().handle_exit(sig, frame)
+
         try:
-            uvicorn.Server(config).run(sockets=[listening])
+            Server(config).run(sockets=[listening])
         except KeyboardInterrupt:  # the way to end it
             say("ended")

@@ -1,8 +1,10 @@
 """The live page, request by request: what it answers, and whom it refuses."""
 
+import asyncio
 import io
 import json
 import re
+import threading
 from html import unescape
 
 import numpy as np
@@ -24,6 +26,7 @@ from minialex.show.runs import Run
 pytest.importorskip("starlette", reason="starlette is not installed (extra `show`)")
 
 from minialex.show.server import Page, application
+from minialex.show.worker import Stopped, Worker
 
 NUMPY = DeviceConfig("numpy")
 
@@ -271,6 +274,35 @@ def test_the_page_follows_a_run(folder, app):
     assert text.count("<polyline") + text.count("<circle") >= 4
     assert "Loss by step" in text
     assert "no curves" in part(app, "curves", run=1).text
+
+
+def test_a_server_that_ends_waits_for_nothing(folder):
+    page = Page([Run(folder, NUMPY)])
+    page.warm_up()
+    begun, go_on = threading.Event(), threading.Event()
+
+    def forever():
+        begun.set()
+        go_on.wait(60)
+
+    def stop():
+        begun.wait(60)
+        page.worker.stop()
+
+    threading.Thread(target=stop).start()
+    with pytest.raises(Stopped):
+        asyncio.run(page.worker.call(forever))
+    assert request(application(page), "GET", "/part/curves?run=0").status == 503
+    go_on.set()
+
+
+def test_an_error_of_the_worker_is_the_callers():
+    async def both(worker):
+        with pytest.raises(ZeroDivisionError):
+            await worker.call(divmod, 1, 0)
+        return await worker.call(divmod, 7, 2)
+
+    assert asyncio.run(both(Worker())) == (3, 1)
 
 
 def test_only_so_many_are_remembered():
