@@ -60,6 +60,21 @@ def test_alexnet_2012_differs_from_the_text():
     assert (recipe.mean_window, recipe.colour_divide, recipe.schedule) == ("centre", True, "2012")
 
 
+@pytest.mark.parametrize(
+    ("name", "schedule", "epochs", "batch", "decay"),
+    [
+        ("bvlc-alexnet", "caffe", 90, 256, 0.0005),
+        ("caffenet", "caffe", 90, 256, 0.0005),
+        ("alexnet-torchvision", "step", 90, 256, 0.0001),
+        ("cifar10", "cifar10", 140, 128, 0.004),
+    ],
+)
+def test_recipes_of_other_sources(name, schedule, epochs, batch, decay):
+    recipe = models.get(name).recipe
+    found = (recipe.schedule, recipe.epochs, recipe.batch_size, recipe.weight_decay)
+    assert found == (schedule, epochs, batch, decay)
+
+
 @pytest.mark.parametrize("name", ["alexnet-six", "alexnet-64-six"])
 def test_the_sixth_convolution_follows_the_last_pooling_across_both_towers(name):
     network = models.get(name).network
