@@ -114,20 +114,38 @@ def test_a_users_optimiser_gets_array_slots_rate_decay_and_step():
     assert slots["sum"]["fc8"]["bias"] == [4.0]
 
 
+def test_adam_is_pytorchs():
+    torch = pytest.importorskip("torch")
+    rng, devices = np.random.default_rng(0), parallel.open_devices(tiny(3), "numpy")
+    weight = rng.normal(size=(3, 4))
+    theirs = torch.tensor(weight, requires_grad=True)
+    reference = torch.optim.Adam([theirs], lr=0.02, weight_decay=0.5)
+    optimiser = optim.get("adam", replace(PAPER, weight_decay=0.5))
+    params = {"fc8": {"weight": weight}}
+    slots = optimiser.start(devices, params)
+    for step in range(5):
+        gradient = rng.normal(size=(3, 4))
+        optimiser.update(
+            devices, params, slots, {"fc8": {"weight": gradient}}, Rates(0.02, 0.1, 0.0), step
+        )
+        theirs.grad = torch.tensor(gradient)
+        reference.step()
+    np.testing.assert_allclose(params["fc8"]["weight"], theirs.detach().numpy(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("optimiser", [own(Counting), optim.get("adam", PAPER)], ids=type)
 @pytest.mark.parametrize("scheme", ["towers", "data", "hybrid"])
-def test_a_users_optimiser_gives_the_same_on_two_devices(scheme):
-    """Slots are sharded like the parameters, under every scheme."""
+def test_slots_are_sharded_like_the_parameters(scheme, optimiser):
     network, found = tiny(4), []
     host = network.init(backends.get("numpy"), 1, "float64")
     for where in (None, [0, 1]):
         devices = parallel.open_devices(network, "numpy", where, scheme if where else None)
-        optimiser = own(Counting)
         params = devices.to_devices(map_tree(np.array, host))
         grads = devices.to_devices(map_tree(lambda w: np.sin(5 * w), host))
         slots = optimiser.start(devices, params)
         for step in (0, 1):
             optimiser.update(devices, params, slots, grads, Rates(0.1, 0.2, 0.0), step)
-        trees = (params, slots["sum"], slots["square"])
+        trees = (params, *slots.values())
         found.append([devices.to_numpy(x) for tree in trees for *_, x in leaves(tree)])
     assert all(np.array_equal(one, two) for one, two in zip(*found, strict=True))
 
@@ -171,8 +189,11 @@ def test_names_of_slots(slots):
         own(one)
 
 
-@pytest.mark.parametrize(("optimiser", "compiled"), [(SGD(PAPER), True), (own(Counting), False)])
-def test_steps_are_compiled_only_with_sgd(optimiser, compiled):
+@pytest.mark.parametrize(
+    ("optimiser", "compiled"),
+    [(SGD(PAPER), True), (optim.get("adam", PAPER), True), (own(Counting), False)],
+)
+def test_steps_are_compiled_but_with_a_users_optimiser(optimiser, compiled):
     devices = parallel.open_devices(tiny(3), "cupy")
     step = TrainStep(
         tiny(3), devices, losses.SoftmaxCrossEntropy(), optimiser, feed=Constant(), batch_size=2

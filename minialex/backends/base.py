@@ -405,3 +405,19 @@ class Backend(Execution):
     @abstractmethod
     def sgd_updates(self, updates: Sequence[tuple], momentum: float) -> list[tuple[Array, Array]]:
         """`sgd_update` for a sequence of (weight, velocity, gradient, rate, decay)."""
+
+    @abstractmethod
+    def adam_update(
+        self,
+        weight: Array,
+        mean: Array,
+        square: Array,
+        gradient: Array,
+        rate: float,
+        decay: float,
+        step: int,
+        beta1: float,
+        beta2: float,
+        epsilon: float,
+    ) -> tuple[Array, Array, Array]:
+        """The new (weight, mean, square) after `step` earlier updates; may update in place."""

@@ -1,19 +1,22 @@
-"""Optimisers: the paper's SGD, and users' own."""
+"""Optimisers: the paper's SGD, Adam, and users' own."""
 
 from collections.abc import Callable
 from typing import Any
 
 from minialex.models.recipe import Recipe
+from minialex.optim.adam import Adam
 from minialex.optim.base import Optimizer, Rates, Slots
 from minialex.optim.own import Own, plugged_in
 from minialex.optim.sgd import SGD, VELOCITY
 from minialex.utils.plugins import Registry
 
 __all__ = [
+    "ADAM",
     "DEFAULT",
     "PLUGINS",
     "SGD",
     "VELOCITY",
+    "Adam",
     "Optimizer",
     "Own",
     "Rates",
@@ -23,8 +26,8 @@ __all__ = [
     "use",
 ]
 
-DEFAULT = "sgd"
-_BUILT_IN: dict[str, Callable[[Recipe], Optimizer]] = {DEFAULT: SGD}
+DEFAULT, ADAM = "sgd", "adam"
+_BUILT_IN: dict[str, Callable[[Recipe], Optimizer]] = {DEFAULT: SGD, ADAM: Adam}
 PLUGINS: Registry[Callable[[Recipe], Optimizer]] = Registry(
     "optimizer", "--optimizer", _BUILT_IN, plugged_in
 )
@@ -47,5 +50,5 @@ def use(optimizer: Any) -> Any:
 
 
 def get(name: str, recipe: Recipe) -> Optimizer:
-    """The optimiser "sgd" or a registered one, with a recipe's rates and decays."""
+    """The optimiser "sgd", "adam" or a registered one, with a recipe's rates and decays."""
     return PLUGINS.get(name)(recipe)

@@ -69,6 +69,23 @@ class Optimizer(ABC):
         """Whether a backend that compiles steps supports this update."""
         return False
 
+    def changing(self, params: Tree, rates: Rates, step: int) -> list[float]:
+        """The numbers of an update that differ between steps, for a compiled one.
+
+        First one for each parameter, in order: its learning rate.
+        """
+        return [self.rate(rates, layer, name) for layer, name, _ in leaves(params)]
+
+    def compiled_update(
+        self, b: Any, arrays: Sequence[tuple], decays: Sequence[float], changing: Any, halted: Any
+    ) -> None:
+        """The update as part of a compiled step, in place; nothing changes if `halted` is not 0.
+
+        Each of `arrays` is (weight, its slots ..., gradient, copy): the copy (or None) gets the new
+        weight as stored at the backend's precision. `changing` is on the device.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no compiled update")
+
     def start(self, b: Updatable, params: Tree) -> Slots:
         """New slots, filled with zeros."""
         return {slot: map_tree(b.zeros_like, params) for slot in self.slots}
@@ -78,6 +95,38 @@ class Optimizer(ABC):
         self, b: Placed, params: Tree, slots: Slots, grads: Tree, rates: Rates, step: int = 0
     ) -> None:
         """One update, after `step` earlier ones; `params` and `slots` then hold the new arrays."""
+
+    def _update_arrays(
+        self,
+        b: Placed,
+        params: Tree,
+        slots: Slots,
+        grads: Tree,
+        rates: Rates,
+        on_one_device: Callable[[Any, Sequence[tuple]], list[tuple]],
+    ) -> None:
+        """An update of all arrays by a function of those on one device.
+
+        `on_one_device` gets that device's backend and, for each array, (weight, its slots ...,
+        gradient, rate, decay), and returns the new (weight, slots ...). Without a rate, a parameter
+        and its slots stay as they are.
+        """
+        names = [key for key in trained(params, grads) if self.rate(rates, *key)]
+        updates = [
+            (
+                params[layer][name],
+                *(slots[slot][layer][name] for slot in self.slots),
+                grads[layer][name],
+                self.rate(rates, layer, name),
+                self.decay(layer, name),
+            )
+            for layer, name in names
+        ]
+        updated = b.updates(on_one_device, updates)
+        for (layer, name), (weight, *arrays) in zip(names, updated, strict=True):
+            params[layer][name] = weight
+            for slot, array in zip(self.slots, arrays, strict=True):
+                slots[slot][layer][name] = array
 
     def rate(self, rates: Rates, layer: str, parameter: str) -> float:
         """The learning rate of one parameter."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from minialex.errors import InputError
 from minialex.models.recipe import Recipe
-from minialex.optim.base import Optimizer, Placed, Rates, Slots, trained
+from minialex.optim.base import Optimizer, Placed, Rates, Slots
 from minialex.tree import Tree
 from minialex.utils.plugins import run
 
@@ -30,22 +30,7 @@ class Own(Optimizer):
     def update(
         self, b: Placed, params: Tree, slots: Slots, grads: Tree, rates: Rates, step: int = 0
     ) -> None:
-        names = [key for key in trained(params, grads) if self.rate(rates, *key)]
-        updates = [
-            (
-                params[layer][name],
-                *(slots[slot][layer][name] for slot in self.slots),
-                grads[layer][name],
-                self.rate(rates, layer, name),
-                self.decay(layer, name),
-            )
-            for layer, name in names
-        ]
-        updated = b.updates(partial(self._on_one_device, step), updates)
-        for (layer, name), (weight, *arrays) in zip(names, updated, strict=True):
-            params[layer][name] = weight
-            for slot, array in zip(self.slots, arrays, strict=True):
-                slots[slot][layer][name] = array
+        self._update_arrays(b, params, slots, grads, rates, partial(self._on_one_device, step))
 
     def _on_one_device(self, step: int, b: Any, updates: Sequence[tuple]) -> list[tuple]:
         made = []

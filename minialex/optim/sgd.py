@@ -1,6 +1,8 @@
 """The paper's stochastic gradient descent (section 5)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from minialex.optim.base import Optimizer, Rates, Slots, Updatable, trained
 from minialex.tree import Tree
@@ -24,6 +26,11 @@ class SGD(Optimizer):
     @property
     def compilable(self) -> bool:
         return True
+
+    def compiled_update(
+        self, b: Any, arrays: Sequence[tuple], decays: Sequence[float], changing: Any, halted: Any
+    ) -> None:
+        b.captured_updates(arrays, decays, self.recipe.momentum, changing, halted)
 
     def update(
         self, b: Updatable, params: Tree, slots: Slots, grads: Tree, rates: Rates, step: int = 0

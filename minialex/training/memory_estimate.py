@@ -26,13 +26,16 @@ class _Step:
     gradient: int  # of its parameters
 
 
-def step_bytes(network: Network, batch: int, b: Backend) -> int:
-    """Peak memory of a training step on `b` in bytes, from a forward and a backward pass."""
+def step_bytes(network: Network, batch: int, b: Backend, slots: int = 1) -> int:
+    """Peak memory of a training step on `b` in bytes, from a forward and a backward pass.
+
+    The optimiser keeps `slots` arrays for each parameter.
+    """
     half = b.precision.half
     size = 2 if half else 4
     steps = _steps(network, size, batch, b)
-    # weights and velocities in float32, and the weights once more in half precision
-    held = network.parameter_count * (10 if half else 8) + _WORKSPACE
+    # weights and slots in float32, and the weights once more in half precision
+    held = network.parameter_count * (4 + 4 * slots + 2 * half) + _WORKSPACE
     # the batch as numbers, and as bytes: being read, ready, and in transfer
     held += batch * prod(network.input_shape) * (size + 3)
     peak, before = held, 0
@@ -47,12 +50,14 @@ def step_bytes(network: Network, batch: int, b: Backend) -> int:
     return peak
 
 
-def fitting_batch(network: Network, memory: int, b: Backend, devices: int = 1) -> int:
+def fitting_batch(
+    network: Network, memory: int, b: Backend, devices: int = 1, slots: int = 1
+) -> int:
     """The largest batch that fits in `memory` bytes on each of `devices` devices, or 0."""
     low, high = 0, 1 << 20
     while high - low > 1:
         middle = (low + high) // 2
-        fits = step_bytes(network, -(-middle // devices), b) <= _MARGIN * memory
+        fits = step_bytes(network, -(-middle // devices), b, slots) <= _MARGIN * memory
         low, high = (middle, high) if fits else (low, middle)
     return low
 
@@ -81,7 +86,7 @@ def _steps(network: Network, size: int, batch: int, b: Backend) -> list[_Step]:
 
 
 def too_little(
-    network: Network, batch: int, devices: Devices, micro_batch: int | None = None
+    network: Network, batch: int, devices: Devices, slots: int, micro_batch: int | None = None
 ) -> str:
     """The error message for a step that ran out of memory."""
     memory, option = devices.memory(), "batch_size" if micro_batch is None else "micro_batch"
@@ -89,9 +94,8 @@ def too_little(
     text = f"the memory of the device is too small for a {kind} of {batch}"
     if memory is None:
         return f"{text}: choose a smaller {option}"
-    fits = min(
-        fitting_batch(network, memory, devices.backends[0], len(devices.backends)), batch - 1
-    )
+    fits = fitting_batch(network, memory, devices.backends[0], len(devices.backends), slots)
+    fits = min(fits, batch - 1)
     text += f" ({memory / 2**30:.2f} GiB can be used)"
     if fits < 1:
         return f"{text}, and for any other: use a smaller network, more devices, or the CPU"

@@ -23,7 +23,7 @@ from minialex.errors import InputError
 from minialex.layers import Mode
 from minialex.losses import Loss
 from minialex.network import Network
-from minialex.optim import VELOCITY, Optimizer, Rates, Slots
+from minialex.optim import Optimizer, Rates, Slots
 from minialex.parallel import Devices
 from minialex.parallel.gradient_sum import GradientSum
 from minialex.precision import LossScale
@@ -43,11 +43,6 @@ class StepState:
     loss_scale: float = LossScale.value  # of fp16 (see `LossScale`)
     good_steps: int = 0
     since: int = 0  # the step at which the slots were zeros
-
-    @property
-    def velocities(self) -> Tree:
-        """SGD's velocities: all that a compiled step changes besides the parameters."""
-        return self.slots[VELOCITY]
 
 
 @dataclass(frozen=True)
@@ -162,12 +157,12 @@ class TrainStep:
     # For backends that compile steps: the host's part of a step, and the device's.
 
     def host_arrays(self, state: StepState, batch: Any, rates: Rates) -> dict[str, np.ndarray]:
-        """The inputs that change every step: images, labels, and rates in parameter order."""
-        of_parameters = [self.optimizer.rate(rates, *key[:2]) for key in leaves(state.params)]
+        """The inputs that change every step: images, labels, and the optimiser's numbers."""
+        changing = self.optimizer.changing(state.params, rates, state.step - state.since)
         return {
             **self.feed.host_arrays(batch, state.epoch, rates.colour_noise),
             "labels": self._typed(self.feed.targets(batch, state.epoch)),
-            "rates": np.array(of_parameters, self.dtype),
+            "changing": np.array(changing, self.dtype),
             "step": np.array([state.step], np.uint32),
         }
 

@@ -88,7 +88,13 @@ def train_shown(
         except MemoryError:
             batch = model.recipe.batch_size
             raise TrainingError(
-                memory_estimate.too_little(model.network, batch, setup.devices, config.micro_batch)
+                memory_estimate.too_little(
+                    model.network,
+                    batch,
+                    setup.devices,
+                    len(setup.optimizer.slots),
+                    config.micro_batch,
+                )
             ) from None
         if setup.curve is not None:
             for one in compare(result.history, setup.curve, len(setup.splits.train)):

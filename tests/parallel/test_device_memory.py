@@ -22,6 +22,12 @@ def test_the_estimate_is_close_to_what_a_step_uses(name, precision):
     assert 0.9 * measured <= estimate < 1.4 * measured
 
 
+def test_each_slot_of_the_optimiser_counts():
+    network, b = models.get("alexnet-64", 10).network, backends.get("cupy")
+    one, two = (memory_estimate.step_bytes(network, 16, b, slots) for slots in (1, 2))
+    assert two - one == 4 * network.parameter_count
+
+
 @pytest.mark.standin
 def test_a_device_too_small_names_the_batch_that_fits(tmp_path, monkeypatch):
     """... and that batch does train."""

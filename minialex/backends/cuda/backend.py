@@ -6,6 +6,7 @@ are float32 (or float64, for a network of that type).
 """
 
 from minialex.backends.cuda.activations import CudaActivations
+from minialex.backends.cuda.adam import CudaAdam
 from minialex.backends.cuda.arrays import CudaArrays
 from minialex.backends.cuda.convolution import CudaConvolution
 from minialex.backends.cuda.crops import CudaCrops
@@ -26,6 +27,7 @@ class CupyBackend(
     CudaLosses,
     CudaCrops,
     CudaSGD,
+    CudaAdam,
     CudaDense,
     CudaArrays,
 ):

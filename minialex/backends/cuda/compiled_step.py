@@ -48,18 +48,18 @@ class CompiledStep:
 
     def _prepare(self, state: Any, values: dict[str, Any]) -> None:
         """Capture again if the arrays have been replaced; refresh what others changed."""
-        arrays = [x for tree in (state.params, state.velocities) for *_, x in leaves(tree)]
+        arrays = [x for tree in (state.params, *state.slots.values()) for *_, x in leaves(tree)]
         if len(arrays) != len(self._captured_for) or any(
             a is not b for a, b in zip(arrays, self._captured_for, strict=True)
         ):
-            self._capture(state.params, state.velocities, values)
+            self._capture(state.params, state.slots, values)
             self._captured_for = arrays
         elif state.step != self._last + 1:
             self.b.refresh_params(state.params, self._cast)
 
-    def _capture(self, params: Tree, velocities: Tree, values: dict[str, Any]) -> None:
+    def _capture(self, params: Tree, slots: dict[str, Tree], values: dict[str, Any]) -> None:
         b = self.b
-        self._params, self._velocities = params, velocities
+        self._params, self._slots = params, slots
         self._cast = b.cast_params(params)
         self._constants = self.step.feed.constants(b)
         self._ring = Ring(b.stream, self.step.dtype)
@@ -77,6 +77,7 @@ class CompiledStep:
         for layer, name, weight in leaves(self._params):
             cast = self._cast[layer][name]
             copy = None if cast is weight else cast
-            updates.append((weight, self._velocities[layer][name], grads[layer][name], copy))
-        decays, momentum = step.decays(self._params), step.optimizer.recipe.momentum
-        b.captured_updates(updates, decays, momentum, arrays["rates"], self._ring.halted)
+            slots = (tree[layer][name] for tree in self._slots.values())
+            updates.append((weight, *slots, grads[layer][name], copy))
+        decays, halted = step.decays(self._params), self._ring.halted
+        step.optimizer.compiled_update(b, updates, decays, arrays["changing"], halted)

@@ -6,6 +6,7 @@ backend, and this backend with the loops in `reference/`.
 """
 
 from minialex.backends.generic.activations import GenericActivations
+from minialex.backends.generic.adam import GenericAdam
 from minialex.backends.generic.convolution import GenericConvolution
 from minialex.backends.generic.crops import GenericCrops
 from minialex.backends.generic.dense import GenericDense
@@ -26,5 +27,6 @@ class GenericBackend(
     GenericLosses,
     GenericCrops,
     GenericSGD,
+    GenericAdam,
 ):
     """The generic backend over the array namespace `xp` (an array-API namespace)."""

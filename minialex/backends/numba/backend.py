@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from minialex.backends.numba import convolution
 from minialex.backends.numba.activations import NumbaActivations
+from minialex.backends.numba.adam import NumbaAdam
 from minialex.backends.numba.convolution import NumbaConvolution
 from minialex.backends.numba.crops import NumbaCrops
 from minialex.backends.numba.dense import NumbaDense
@@ -26,6 +27,7 @@ class NumbaBackend(
     NumbaDropout,
     NumbaCrops,
     NumbaSGD,
+    NumbaAdam,
 ):
     """Compiled kernels on `threads` threads (None: the cores this process may use)."""
 

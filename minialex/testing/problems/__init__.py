@@ -10,6 +10,7 @@ from typing import Any
 
 from minialex.testing.problems import (
     activations,
+    adam,
     arrays,
     convolution,
     crops,
@@ -26,7 +27,7 @@ __all__ = ["GENERIC", "OPS", "Problem", "difference"]
 
 _FAMILIES = (
     *(convolution, pooling, response_norm, dense, activations),
-    *(arrays, losses, dropout, crops, sgd),
+    *(arrays, losses, dropout, crops, sgd, adam),
 )
 
 OPS: dict[str, Callable[[Problem], Sequence[Any]]] = {

@@ -74,11 +74,14 @@ def assert_same_bits(ours, theirs):
             np.testing.assert_array_equal(b.to_numpy(value), wanted, err_msg=f"{layer} {name}")
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_gives_the_same_bits_as_op_by_op(tmp_path, precision):
+@pytest.mark.parametrize(
+    ("precision", "optimizer"), [("fp32", "sgd"), ("bf16", "sgd"), ("bf16", "adam")]
+)
+def test_gives_the_same_bits_as_op_by_op(tmp_path, precision, optimizer):
     """Three full batches and a short one per epoch, dropout, colour shifts, changing rates."""
-    eager = train(tmp_path / "eager", captured=False, precision=precision)
-    captured = train(tmp_path / "captured", precision=precision)
+    how = {"precision": precision, "optimizer": optimizer}
+    eager = train(tmp_path / "eager", captured=False, **how)
+    captured = train(tmp_path / "captured", **how)
     assert eager.history[0]["train_loss"] != eager.history[1]["train_loss"]
     assert_same_bits(captured, eager)
 

@@ -155,7 +155,7 @@ def test_half_precision_changes_storage_but_not_learning():
         state, values = step.init(seed=1), []
         for _ in range(4):
             values.append(step(state, (images, labels), Rates(0.01, 0.01, 0.0)))
-            for tree in (state.params, state.velocities):
+            for tree in (state.params, *state.slots.values()):
                 assert {str(x.dtype) for *_, x in leaves(tree)} == {"float32"}
         inputs, mode = step.feed.inputs((images, labels), 0, 0.0), step.mode(4)
         _, grads = devices.gradients(state.params, inputs, labels, loss, mode)

@@ -31,6 +31,7 @@ def test_any_memory_layout_works(b, dtype, start):
     w, wide = b.asarray(weight), b.convolution(plain, b.asarray(weight), None, *geometry)
 
     def everything(x):
+        moments = [(grid(other.shape, i) ** 2).astype(dtype) for i in range(3)]
         pooled, argmax = b.max_pool(x, *window)
         return [
             b.convolution(x, w, None, *geometry),
@@ -39,6 +40,7 @@ def test_any_memory_layout_works(b, dtype, start):
             pooled,
             b.max_pool_gradient(pooled, argmax, x.shape, *window),
             b.average_pool(x, *window),
+            *b.adam_update(*map(b.asarray, moments), x, 0.1, 0.0, 1, 0.9, 0.99, 1.0),
             b.relu(x),
             b.relu_gradient(x, other),
             b.relu_gradient(other, x),
