@@ -29,8 +29,8 @@ class NumbaAdam(NumbaExecution):
         if not all(a.flags.c_contiguous for a in arrays):
             rest = (rate, decay, step, beta1, beta2, epsilon)
             return super().adam_update(*arrays, *rest)
-        numbers = (decay, beta1, 1 - beta1, beta2, 1 - beta2, epsilon)
-        numbers = (*adam_factors(rate, step, beta1, beta2), *numbers)
+        factors = adam_factors(rate, step, beta1, beta2)
+        numbers = (*factors, decay, beta1, 1 - beta1, beta2, 1 - beta2, epsilon)
         self._run(adam, *(a.reshape(-1) for a in arrays), *map(weight.dtype.type, numbers))
         return weight, mean, square
 
