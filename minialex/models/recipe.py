@@ -47,6 +47,8 @@ class Recipe:
 
     # Learning (section 5)
     reshuffle: bool = True  # a new order of the images in each epoch
+    optimizer: str = "sgd"
+    dropout: bool = True  # whether the network keeps its dropout layers (section 4.2)
     batch_size: int = 128
     momentum: float = 0.9
     weight_decay: float = 0.0005

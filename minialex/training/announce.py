@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from minialex import optim
 from minialex.data.dataset import Splits
 from minialex.inference.evaluation import FEW_CLASSES, Evaluation, accuracy_interval
 from minialex.models import Model
@@ -32,7 +33,8 @@ def table_rows(
     return {
         "images": f"{len(splits.train):,} for training, {len(splits.val):,} for validation",
         "classes": f"{model.classes:,}",
-        "network": f"{model.name}, {network.parameter_count / 1e6:.1f} million parameters",
+        "network": f"{model.name}, {network.parameter_count / 1e6:.1f} million parameters"
+        + ("" if model.recipe.dropout else ", no dropout"),
         "updates": length(model.recipe, len(splits.train), minutes),
         "lr": rate(model.recipe, minutes),
         "device": device,
@@ -52,12 +54,14 @@ def length(recipe: Recipe, images: int, minutes: float | None) -> str:
 
 
 def rate(recipe: Recipe, minutes: float | None) -> str:
-    """The learning rate and its schedule."""
+    """The learning rate, the optimiser it is for, and its schedule."""
     length = f"{recipe.warmup:.2g} epochs"
     if minutes is not None:
         length = f"{recipe.warmup / recipe.epochs:.0%} of the time"
     warmup = f", after a warm-up of {length}" if recipe.warmup else ""
-    return f"{recipe.lr:.2g}, {recipe.schedule} schedule{warmup}"
+    optimizer = recipe.optimizer.rpartition(":")[2]
+    optimizer = {optim.DEFAULT: "SGD", optim.ADAM: "Adam"}.get(optimizer, optimizer)
+    return f"{recipe.lr:.2g} for {optimizer}, {recipe.schedule} schedule{warmup}"
 
 
 def remarks(splits: Splits, batch_size: int = 1) -> list[str]:

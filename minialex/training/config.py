@@ -194,8 +194,8 @@ class TrainConfig:
         type=integer(0),
         metavar="N",
     )
-    optimizer: str = option(
-        optim.DEFAULT, "sgd, or your own as FILE.py:NAME", group=HOW, metavar="NAME"
+    optimizer: str | None = option(
+        None, "sgd, adam, or your own as FILE.py:NAME", group=HOW, metavar="NAME"
     )
     momentum: float | None = option(
         None, "SGD momentum (0.9)", group=HOW, type=Number(float, at_least=0, below=1), metavar="M"
@@ -244,7 +244,7 @@ class TrainConfig:
     augment: str | None = augmentation_options.AUGMENT
     label_smoothing: float | None = augmentation_options.LABEL_SMOOTHING
     class_weights: bool | None = augmentation_options.CLASS_WEIGHTS
-    dropout: bool = option(True, "dropout", group=HOW, type=Flag())
+    dropout: bool | None = option(None, "dropout", group=HOW, type=Flag())
     shallow: str | Path | None = option(
         None,
         "a trained vgg-11 to start a deeper VGG from",
@@ -369,7 +369,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         check(self)
         losses.get(self.loss, self.margin)
-        optim.PLUGINS.get(self.optimizer)
+        if self.optimizer is not None:
+            optim.PLUGINS.get(self.optimizer)
         fitted_recipe.require_recipe(self.recipe)
         require_log(self.log)
         self.fold_numbers()
@@ -381,7 +382,7 @@ class TrainConfig:
             raise InputError(f'dtype must be "float32" or "float64", not {self.dtype!r}')
         if self.resize not in (None, "crop", "squash"):
             raise unknown("resize mode", self.resize, ("crop", "squash"))
-        if self.momentum is not None and self.optimizer != optim.DEFAULT:
+        if self.momentum is not None and self.optimizer not in (None, optim.DEFAULT):
             raise InputError(
                 "`momentum` applies only to sgd: leave it out with another `optimizer`"
             )
@@ -482,10 +483,12 @@ def resolve_model(config: TrainConfig, splits: Splits, stored: Recipe | None = N
         "batch_size": config.batch_size,
         "lr": config.lr,
         "schedule": config.schedule,
+        "optimizer": config.optimizer,
+        "momentum": config.momentum,
     }
     asked: dict[str, Any] = {
         "average_epochs": config.average_epochs,
-        "momentum": config.momentum,
+        "dropout": config.dropout,
         "weight_decay": config.weight_decay,
         "mirror": config.mirror,
         "random_crops": config.crops,
@@ -496,7 +499,8 @@ def resolve_model(config: TrainConfig, splits: Splits, stored: Recipe | None = N
     }
     if stored is not None or config.recipe == fitted_recipe.PUBLISHED:
         asked |= length
-        recipe = stored or model.recipe
+        given = {name: value for name, value in length.items() if value is not None}
+        recipe = stored or fitted_recipe.with_own_rate(replace(model.recipe, **given), config.lr)
     else:
         trained = config.initial is not None
         colours = model.network.input_shape[2] == 3
@@ -516,5 +520,5 @@ def resolve_model(config: TrainConfig, splits: Splits, stored: Recipe | None = N
             f"{recipe.crop}x{recipe.crop} crops of {recipe.resize}x{recipe.resize}: choose a "
             "network for smaller images, or allow upscaling (`allow_upscaling=True`)"
         )
-    network = model.network if config.dropout else model.network.without_dropout()
+    network = model.network if recipe.dropout else model.network.without_dropout()
     return replace(model, network=network, recipe=recipe)

@@ -72,7 +72,7 @@ class Setup:
 
     @property
     def optimizer(self) -> Optimizer:
-        return optim.get(self.config.optimizer, self.model.recipe)
+        return optim.get(self.model.recipe.optimizer, self.model.recipe)
 
     def statistics(self) -> Statistics:
         """The training images' mean and colour axes, from the data set or measured."""
@@ -236,7 +236,7 @@ def _start(config: TrainConfig, origin: Source, network: Network, splits: Splits
         replace_classifier=config.replace_classifier,
         seed=config.seed,
         dtype=config.dtype,
-        momentum=origin.momentum if config.optimizer == optim.DEFAULT else None,
+        momentum=origin.momentum if config.optimizer in (None, optim.DEFAULT) else None,
     )
 
 

@@ -58,6 +58,8 @@ def choose_model(config: TrainConfig, resumed: Path | None) -> tuple[TrainConfig
         return _with_options(config, _form(config)), None
     source = open_source(Path(config.initial))
     model = source.classifier.model
+    if config.dropout is None and model.network == model.network.without_dropout():
+        config = replace(config, dropout=False)  # with it, the layers would see other inputs
     if config.model is not None:
         return _with_options(config, _form(config, model)), source
     merged = {**model.options, **(config.model_options or {})}

@@ -27,8 +27,7 @@ class NumbaAdam(NumbaExecution):
     ) -> tuple[Array, Array, Array]:
         arrays = (weight, mean, square, gradient)
         if not all(a.flags.c_contiguous for a in arrays):
-            rest = (rate, decay, step, beta1, beta2, epsilon)
-            return super().adam_update(*arrays, *rest)
+            return super().adam_update(*arrays, rate, decay, step, beta1, beta2, epsilon)
         factors = adam_factors(rate, step, beta1, beta2)
         numbers = (*factors, decay, beta1, 1 - beta1, beta2, 1 - beta2, epsilon)
         self._run(adam, *(a.reshape(-1) for a in arrays), *map(weight.dtype.type, numbers))
