@@ -104,15 +104,24 @@ def run(
 
 def _find_lr(json: bool, quiet: bool, given: dict[str, Any]) -> int:
     import minialex
+    from minialex import optim
 
     given.pop("out", None)
     found = minialex.find_lr(given.pop("data", None), progress=not (json or quiet), **given)
     if json:
-        print_json({"best": found.best, "rates": found.rates, "losses": found.losses})
+        print_json(
+            {
+                "best": found.best,
+                "optimizer": found.optimizer,
+                "rates": found.rates,
+                "losses": found.losses,
+            }
+        )
     elif found.best is None:
         print(f"{found}\nthe loss fell too little to suggest a learning rate: keep the current one")
     else:
-        print(f"{found}\nsuggested learning rate: --lr {found.best:g}")
+        optimizer = "" if found.optimizer == optim.DEFAULT else f"--optimizer {found.optimizer} "
+        print(f"{found}\nsuggested learning rate: {optimizer}--lr {found.best:g}")
     return 0
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from minialex import optim
 from minialex.data.loading.loader import Batch
 from minialex.optim import Rates
 from minialex.training.config import parse, plug_in
@@ -26,12 +27,14 @@ SMOOTH = 0.9  # smoothing factor of the running mean of the loss
 class RateSearch:
     """Training losses of steps with an exponentially rising learning rate, and the suggested one.
 
-    `rates` and `losses` have one entry per step; the losses are running means.
+    `rates` and `losses` have one entry per step; the losses are running means. The suggestion is
+    for `optimizer`: pass both to `train`, which takes a learning rate alone to be SGD's.
     """
 
     rates: tuple[float, ...]
     losses: tuple[float, ...]
     chance: float
+    optimizer: str = optim.DEFAULT
 
     @property
     def best(self) -> float | None:
@@ -89,7 +92,7 @@ def _sweep(trainer: Trainer, state: State, rates: np.ndarray) -> RateSearch:
             used.append(rate)
             losses.append(smooth)
             bar.update(1)
-    return RateSearch(tuple(used), tuple(losses), chance)
+    return RateSearch(tuple(used), tuple(losses), chance, recipe.optimizer)
 
 
 def _batches(trainer: Trainer, steps: int) -> Iterator[Batch | MicroBatches]:

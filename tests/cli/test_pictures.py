@@ -117,7 +117,7 @@ def test_many_queries_are_processed_in_parts(here, command, pets, monkeypatch):
     monkeypatch.setattr("minialex.cli.neighbors._MOST_DRAWN", 5)
     code, _, err = command(f"{line} --figure n.svg")
     assert code == 2
-    assert "at most 5, and 6 were given" in err
+    assert "at most 5, but 6 were given" in err
 
 
 def test_no_index_is_written_after_drive_errors(here, command, pets, monkeypatch):

@@ -201,7 +201,7 @@ def test_a_file_of_another_network_is_refused(classifier, tmp_path):
         load(path)
     older = {**whole, "model": {k: v for k, v in whole["model"].items() if k != "dropout"}}
     checkpoint.save(path, tensors, older)
-    with pytest.raises(InputError, match=r"it has no 'dropout'\): a version of minialex before"):
+    with pytest.raises(InputError, match=r"it has no 'dropout'\): it is damaged, or from before"):
         load(path)
 
 

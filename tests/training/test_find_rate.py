@@ -39,7 +39,9 @@ def test_the_command(capsys):
     words = ["--model", "tiny", "--backend", "numpy", "--quiet", "--find-lr"]
     assert main.main(["train", "--data", "shapes:48", *words]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last.startswith(("suggested learning rate: --lr", "the loss fell too little"))
+    assert last.startswith(
+        ("suggested learning rate: --optimizer adam --lr", "the loss fell too little")
+    )
     assert main.main(["train", "--resume", "x", "--find-lr"]) == 2
 
 

@@ -34,8 +34,37 @@ def test_few_images_get_enough_updates(published, images):
 def test_batch_size_and_rate_follow_the_number_of_images():
     sizes = [fitted_recipe.fit(SMALL, images).batch_size for images in (100, 450, 900, 1700, 5000)]
     assert sizes == [16, 16, 32, 64, 128]
-    rates = [fitted_recipe.fit(SMALL, images).lr for images in (100, 900, 5000)]
+    fitted = [fitted_recipe.fit(SMALL, images) for images in (100, 900, 5000)]
+    assert {recipe.optimizer for recipe in fitted} == {"adam"}
+    assert [recipe.lr for recipe in fitted] == pytest.approx([3e-4, 3e-4 * 2**0.5, 3e-4 * 8**0.5])
+    fitted = [fitted_recipe.fit(SMALL, n, optimizer="sgd") for n in (100, 900, 5000)]
+    rates = [recipe.lr for recipe in fitted]
     assert rates == pytest.approx([SMALL.lr * 0.125**0.5, SMALL.lr / 2, SMALL.lr])
+
+
+@pytest.mark.parametrize(
+    ("given", "optimizer", "dropout"),
+    [
+        ({}, "adam", False),
+        ({"augment": False}, "adam", True),
+        ({"epochs": fitted_recipe.OFTEN - 1}, "adam", True),
+        ({"lr": 0.01}, "sgd", True),
+        ({"momentum": 0.9}, "sgd", True),
+        ({"optimizer": "sgd"}, "sgd", True),
+        ({"optimizer": "adam", "lr": 0.001}, "adam", False),
+        ({"trained": True}, "sgd", True),
+        ({"trained": True, "optimizer": "adam"}, "adam", True),
+    ],
+)
+def test_adam_without_dropout_is_for_training_from_scratch_on_few_images(given, optimizer, dropout):
+    fitted = fitted_recipe.fit(SMALL, 450, **given)
+    assert (fitted.optimizer, fitted.dropout) == (optimizer, dropout)
+    sgd = SMALL.lr * 0.125**0.5
+    assert fitted.lr == pytest.approx(given.get("lr", 3e-4 if optimizer == "adam" else sgd))
+
+
+def test_the_published_recipe_with_adam_has_adams_learning_rate():
+    assert fitted_recipe.fit(Recipe(), 1_281_167, optimizer="adam").lr == 3e-4 * 8**0.5
 
 
 def test_the_published_recipe_is_used_with_enough_images():

@@ -203,7 +203,7 @@ def test_files_of_built_in_networks_are_unchanged(tmp_path, monkeypatch):
             "train --data shapes:48 --optimizer net.py:no_state",
             "returned ndarray: it must return the w",
         ),
-        ("train --data shapes:48 --optimizer adam", "unknown optimizer 'adam'"),
+        ("train --data shapes:48 --optimizer adan", "unknown optimizer 'adan': did you mean"),
         (
             "train --data shapes:48 --optimizer net.py:Adam --momentum 0.9",
             "--momentum applies only to sgd",
@@ -265,9 +265,9 @@ def test_an_unknown_augmentation_is_refused_before_anything_is_written(own):
 @pytest.mark.parametrize(
     ("function", "words"),
     [
-        (lambda image, draw: image[:3], r"uint8 \(3, 20, 3\): it must give uint8 \(20, 20, 3\)"),
-        (lambda image, draw: image / 2, r"float64 \(20, 20, 3\): it must give uint8"),
-        (lambda image, draw: None, r"NoneType \(\): it must give uint8"),
+        (lambda image, draw: image[:3], r"uint8 \(3, 20, 3\): it must return uint8 \(20, 20, 3\)"),
+        (lambda image, draw: image / 2, r"float64 \(20, 20, 3\): it must return uint8"),
+        (lambda image, draw: None, r"NoneType \(\): it must return uint8"),
         (lambda image, draw: 1 / 0, "failed: ZeroDivisionError"),
     ],
 )

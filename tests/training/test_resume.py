@@ -163,10 +163,10 @@ def _listed(run):
 def test_rate_and_schedule_may_change_and_the_history_shows_it(run, capsys):
     words = ["--lr", "0.001", "--schedule", "constant"]
     assert main.main(["train", "--resume", str(run), *words]) == 0
-    assert "changed after step 2: lr 0.01 -> 0.001, schedule" in capsys.readouterr().out
+    assert "changed after step 2: lr 0.0003 -> 0.001, schedule" in capsys.readouterr().out
     rows = history(run)
     assert [row["learning_rate"] for row in rows] == ["0.001", "0.001"]
-    assert rows[0]["changed"].startswith("step 2: lr 0.01 -> 0.001")
+    assert rows[0]["changed"].startswith("step 2: lr 0.0003 -> 0.001")
     assert rows[1]["changed"] == ""
 
 
