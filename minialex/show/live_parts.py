@@ -170,7 +170,7 @@ def _products(found: Arithmetic) -> list[Cell]:
     corner = "row, column, channel" if found.inputs.ndim == 3 else "input"
     listed = json.dumps([float(f"{p:.4g}") for p in products])
     canvas = Html(
-        f'<canvas class="sum" width="600" height="150" role="img" aria-label="the running sum of '
+        f'<canvas class="sum" role="img" aria-label="the running sum of '
         f'{len(products):,} products" data-products="{escape(listed)}" '
         f'data-bias="{found.bias:.6g}"></canvas>'
     )

@@ -216,7 +216,11 @@
     sums.push(sums[sums.length - 1] + bias);
     const low = Math.min(...[0], ...sums.filter((_, k) => k % Math.ceil(sums.length / 5000) === 0));
     const high = Math.max(...[0], ...sums.filter((_, k) => k % Math.ceil(sums.length / 5000) === 0));
-    const drawing = canvas.getContext("2d"), {width, height} = canvas;
+    const sharp = devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight;
+    canvas.width = width * sharp;
+    canvas.height = height * sharp;
+    const drawing = canvas.getContext("2d");
+    drawing.scale(sharp, sharp);
     const style = getComputedStyle(document.body);
     const y = (sum) => height - 20 - (sum - low) / ((high - low) || 1) * (height - 40);
     const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
