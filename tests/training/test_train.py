@@ -337,7 +337,9 @@ def test_a_resumed_run_opens_its_devices_once(tmp_path, monkeypatch):
     train(out=tmp_path / "run", max_steps=1)
     opened, open_devices = [], DeviceConfig.open
     monkeypatch.setattr(
-        DeviceConfig, "open", lambda self, network: opened.append(1) or open_devices(self, network)
+        DeviceConfig,
+        "open",
+        lambda self, *given, **how: opened.append(1) or open_devices(self, *given, **how),
     )
     train(out=tmp_path / "run", resume=True)
     assert len(opened) == 1
