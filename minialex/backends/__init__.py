@@ -52,9 +52,15 @@ def get(
     """
     if isinstance(name, Backend):
         return name
-    if name == "auto":
-        name = _fastest()
+    name = chosen(name)
     return _make(name, device).with_precision(precision).with_threads(threads)
+
+
+def chosen(name: str | Backend) -> str:
+    """The name of a backend; for "auto", that of the fastest this machine can run."""
+    if isinstance(name, Backend):
+        return name.name
+    return _fastest() if name == "auto" else name
 
 
 def _fastest() -> str:

@@ -17,6 +17,7 @@ from itertools import pairwise
 
 from minialex.errors import InputError, TrainingError, unknown
 from minialex.utils.ctrl_c import never_ignored
+from minialex.utils.launcher import launched_as
 
 # System errors that a user can cause and fix; any other OSError is a bug.
 _USER_ERRORS = {
@@ -97,7 +98,8 @@ def _refuse_empty(words: Sequence[str]) -> None:
 
 
 def _complain(sentence: str, code: int) -> int:
-    print(f"minialex: error: {' '.join(sentence.split())}", file=sys.stderr)
+    if launched_as()[1] == 0:  # one of the processes that mpirun started speaks for all
+        print(f"minialex: error: {' '.join(sentence.split())}", file=sys.stderr)
     return code
 
 

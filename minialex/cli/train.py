@@ -13,6 +13,7 @@ from typing import Any
 
 from minialex.cli.common import add_json, at_least, print_json
 from minialex.errors import InputError
+from minialex.utils.launcher import launched_as
 from minialex.utils.options import add_options
 
 EXAMPLES = (
@@ -90,7 +91,9 @@ def run(
     result = minialex.train(
         given.pop("data", None), **given, progress=not (json or quiet), verbose=verbose
     )
-    if json:
+    if launched_as()[1] > 0:  # the first of several processes prints
+        pass
+    elif json:
         summary = {"run_dir": str(result.run_dir), "interrupted": result.interrupted}
         print_json({**summary, "history": result.history, "skipped": result.skipped})
     elif not quiet and not result.interrupted:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -29,26 +30,35 @@ def measure(
     workers: int | None = None,
     progress: Callable[[int], object] | None = None,
     loader: Loader | None = None,
+    share: Callable[[int], range] = range,
+    gather: Callable[[Any], list] = lambda own: [own],
 ) -> Statistics:
     """Mean image and principal components of the RGB values of all readable images.
 
     The sums are exact, in integers, so that the result does not depend on the order or on the
     number of threads. `progress` is called with the number of images just measured; a `loader` of
-    the same data keeps what it decodes here for the first epoch.
+    the same data keeps what it decodes here for the first epoch. Several processes can measure
+    together: `share` gives the ones of so many batches that are this one's, and `gather` the sums
+    of all.
     """
     loader = loader or Loader(dataset, size, workers=workers, cache_bytes=0)
     channels = dataset.channels
     total = np.zeros((size, size, channels), np.int64)
     # 2^63 / 255^2 pixels: 2 billion images of 256 x 256
     products = np.zeros((channels, channels), np.int64)
-    count = 0
-    for batch in loader.batches(np.arange(len(dataset)), _BATCH):
+    count, images = 0, len(dataset)
+    starts = range(0, images, _BATCH)
+    spans = [(starts[i], min(starts[i] + _BATCH, images)) for i in share(len(starts))]
+    for batch in loader.batches(np.arange(images), _BATCH, spans=spans):
         total += batch.images.sum(axis=0, dtype=np.int64)
         for image in batch.images:
             products += channel_products(image)
         count += len(batch)
         if progress is not None:
             progress(len(batch))
+    total, products, count = (
+        sum(parts) for parts in zip(*gather((total, products, count)), strict=True)
+    )
     if not count:
         raise InputError(f"{dataset.name!r} has no image to measure")
     return from_sums(total, products, count)

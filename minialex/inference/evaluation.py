@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from minialex.data.loading.loader import Loader
 from minialex.errors import InputError
 from minialex.inference.trained_model import TrainedModel, softmax
 from minialex.losses import Loss, SoftmaxCrossEntropy
+from minialex.parallel.world import World
 
 FEW_CLASSES = 10  # with fewer, top-5 accuracy is meaningless
 
@@ -103,27 +105,34 @@ def evaluate_model(
     note: str = "",
     loss: Loss | None = None,
     on_images: OnImages | None = None,
+    world: World = World(),  # noqa: B008  it has no state
 ) -> Evaluation:
     """Errors of `model` on every readable image of `dataset`, each counted once.
 
     `labels` maps the data set's labels to the model's, if they differ; `on_batch` is called with
     the number of images in each finished batch, `on_images` with their results. The result's `loss`
-    is the cross-entropy, or `loss` on the centre crop's scores, which excludes `on_images`.
+    is the cross-entropy, or `loss` on the centre crop's scores, which excludes `on_images`. The
+    ranks of `world` share out the batches; all get the same result.
     """
     loader = loader or Loader(dataset, model.preprocessing.recipe.image_size)
-    images, sums = 0, np.zeros(3)
-    for batch in loader.batches(np.arange(len(dataset)), batch_size):
+    found: list[tuple[int, np.ndarray]] = []  # of each batch: images, sums
+    starts = range(0, len(dataset), batch_size)
+    own = [starts[i] for i in world.share(len(starts))]
+    spans = [(start, min(start + batch_size, len(dataset))) for start in own]
+    for batch in loader.batches(np.arange(len(dataset)), batch_size, spans=spans):
         truth = batch.labels if labels is None else labels[batch.labels]
-        images += len(truth)
         if loss is None or isinstance(loss, SoftmaxCrossEntropy):
             p = model.probabilities(batch.images, crops)
-            sums += _sums(p, truth)
+            found.append((len(truth), _sums(p, truth)))
             if on_images is not None:
                 on_images(described(dataset, batch.indices), truth, p)
         else:
-            sums += _sums_with(loss, model, batch.images, truth)
+            found.append((len(truth), _sums_with(loss, model, batch.images, truth)))
         if on_batch is not None:
             on_batch(len(truth))
+    images, sums = 0, np.zeros(3)
+    for of_batch, one in chain(*world.gather(found)):
+        images, sums = images + of_batch, sums + one
     remarks, classes = tuple(loader.dataset.remarks.lines()), model.network.classes
     return _evaluation(images, sums, crops, recipe_line, loader.skipped, note, remarks, classes)
 

@@ -12,11 +12,13 @@ from minialex.network import Network
 from minialex.parallel.device_group import DeviceGroup
 from minialex.parallel.devices import Devices, SingleDevice
 from minialex.parallel.partition import SCHEMES
+from minialex.parallel.world import World
 from minialex.utils.arguments import ListOf, Text, integer, plain
 from minialex.utils.cores import usable_cores
 from minialex.utils.options import check, option
 
 _GROUP = "devices"
+_ALONE = World()
 
 
 @dataclass(frozen=True)
@@ -117,12 +119,16 @@ class DeviceConfig:
         found["backend"] = str(getattr(self.backend, "name", self.backend))
         return found
 
-    def open(self, network: Network, fixed_sums: bool = False) -> Devices:
+    def open(self, network: Network, fixed_sums: bool = False, world: World = _ALONE) -> Devices:
         """The network on these devices; raises InputError if they cannot run it.
 
-        With `fixed_sums`, results do not depend on the number of CPU threads.
+        With `fixed_sums`, results do not depend on the number of CPU threads. The ranks of `world`
+        divide the threads of their machine, and its CUDA devices.
         """
-        numbers = self.devices if isinstance(self.devices, tuple) else (self.devices,)
+        devices = self.devices
+        if devices is None and world.size > 1 and backends.chosen(self.backend) == "cupy":
+            devices = world.node_rank
+        numbers = devices if isinstance(devices, tuple) else (devices,)
         opened = [backends.get(self.backend, n, self.precision, self.threads) for n in numbers]
         for b, number in zip(opened, numbers, strict=True):
             if b.device is None and number is not None and number >= len(numbers):
@@ -131,6 +137,8 @@ class DeviceConfig:
                     f'backend "{b.name}" has no device {number}: its devices are all the CPU, '
                     f"numbered from 0, so use {names}"
                 )
+        if self.threads is None and world.threads is not None:
+            opened = [b if b.threads is None else b.with_threads(world.threads) for b in opened]
         if fixed_sums:
             opened = [b.with_fixed_sums() for b in opened]
         if len(opened) == 1:

@@ -2,45 +2,88 @@
 
 from typing import Any
 
+import numpy as np
+
 from minialex.parallel.devices import Devices
-from minialex.parallel.tree_sum import TreeSum
+from minialex.parallel.tree_sum import TreeSum, nodes_of
+from minialex.parallel.world import World
 from minialex.tree import Tree
 
 
 class GradientSum:
-    """Sums the gradients and losses of `count` micro-batches on `devices`, each in a `TreeSum`."""
+    """Sums the gradients and losses of `count` micro-batches, each in a `TreeSum`.
 
-    def __init__(self, devices: Devices, count: int):
-        self.devices, self.count = devices, count
-        self._layers: dict[str, TreeSum] = {}
+    This rank of `world` computes those of its share, in order. A layer's sum over the ranks begins
+    when the last of them is in. `layers` are those with gradients, in the order of the backward
+    pass.
+    """
+
+    def __init__(
+        self, devices: Devices, count: int, layers: list[str], world: World, dtype: str = "float32"
+    ):
+        self.devices, self.count, self.world = devices, count, world
+        self._own = world.share(count)
+        self._layers = {layer: TreeSum(count, self._add) for layer in layers}
         self._loss = TreeSum(count, lambda x, y: (x[0] + y[0], x[1] + y[1]))
-        self._absent: list[int] = []
-        self._next = 0
+        self._next = self._own.start
+        shapes = devices.network.parameter_shapes()
+        self.exchange = world.exchange({layer: shapes[layer] for layer in layers}, dtype, count)
+        if not self._own:
+            self._start(*layers)
 
-    def add(self, index: int, layer: str, gradients: dict[str, Any]) -> None:
+    def add(self, index: int, layer: str, gradients: dict[str, Any] | None) -> None:
         """Add what micro-batch `index` contributes to the parameters of `layer`."""
-        if layer not in self._layers:
-            self._layers[layer] = TreeSum(self.count, self._add)
-            for absent in self._absent:
-                self._layers[layer].put(absent, None)
         self._layers[layer].put(index, gradients)
+        if index + 1 == self._own.stop:
+            self._start(layer)
 
     def add_loss(self, index: int, loss: float, images: int) -> None:
         """Add the loss of micro-batch `index`, divided as its gradients are."""
         self._loss.put(index, (loss, images))
 
     def skip_to(self, index: int) -> None:
-        """Note that the micro-batches from the last one added up to `index` have no images."""
+        """Note that the micro-batches after the last one, and before `index`, have no images."""
         for absent in range(self._next, index):
-            self._absent.append(absent)
-            for one in (*self._layers.values(), self._loss):
-                one.put(absent, None)
+            for layer in self._layers:
+                self.add(absent, layer, None)
+            self._loss.put(absent, None)
         self._next = index + 1
 
     def total(self) -> tuple[float, int, Tree]:
-        """-> loss, number of images, gradients."""
-        loss, images = self._loss.total or (0.0, 0)
-        return loss, images, {layer: one.total for layer, one in self._layers.items()}
+        """-> loss, number of images, gradients; of all ranks."""
+        self.skip_to(self._own.stop)
+        if self.exchange is None:
+            loss, images = self._loss.total or (0.0, 0)
+            return loss, images, {layer: one.total for layer, one in self._layers.items()}
+        loss, images = self._total_loss()
+        return loss, images, self.devices.to_devices(self.exchange.finish())
+
+    def _start(self, *layers: str) -> None:
+        if self.exchange is None:
+            return
+        for layer in layers:
+            nodes = self._layers[layer].nodes
+            on_host = {
+                node: x and {name: self.devices.to_numpy(value) for name, value in x.items()}
+                for node, x in nodes.items()
+            }
+            nodes.clear()
+            self.exchange.start(layer, on_host)
+
+    def _total_loss(self) -> tuple[float, int]:
+        nodes = [
+            nodes_of(self.count, self.world.share(self.count, r)) for r in range(self.world.size)
+        ]
+        own = np.full((max(map(len, nodes)), 2), -0.0)
+        for row, node in zip(own, nodes[self.world.rank], strict=False):
+            row[:] = self._loss.nodes.get(node) or -0.0
+        found = self.world.gather_numbers(own.reshape(-1)).reshape(self.world.size, -1, 2)
+        sums = TreeSum(self.count, np.add)
+        for of_rank, values in zip(nodes, found, strict=True):
+            for (level, index), value in zip(of_rank, values, strict=False):
+                sums.put(index, value, level)
+        loss, images = sums.total
+        return float(loss), int(images)
 
     def _add(self, x: dict[str, Any], y: dict[str, Any]) -> dict[str, Any]:
         return {name: self.devices.add(value, y[name]) for name, value in x.items()}

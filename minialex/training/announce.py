@@ -110,6 +110,8 @@ def epoch(
     missing = f", {left_out:,} unreadable image{plural} left out" if left_out else ""
     if unread:
         missing += f", {unread:,} in validation"
+    if "exchange_seconds" in row:
+        missing += f", exchange {row['exchange_seconds']:.1f} s"
     return (
         f"epoch {row['epoch']:3}{of}  loss {row['train_loss']:.3f}  {judged} "
         f" lr {row['learning_rate']:.2g}{missing}"

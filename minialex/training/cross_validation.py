@@ -12,6 +12,7 @@ from minialex.errors import InputError
 from minialex.inference.classifier import Classifier
 from minialex.inference.evaluation import Evaluation, evaluate_probabilities, predict_dataset, ranks
 from minialex.inference.prediction_file import judged_rows, prediction_file
+from minialex.parallel.world import require_one_process
 from minialex.training import run_folder
 from minialex.training.config import parse, plug_in
 from minialex.training.held_out import open_splits
@@ -58,6 +59,7 @@ def cross_validate(
     are those of `train`.
     Raises InputError for invalid arguments.
     """
+    require_one_process("cross_validate")
     folds = integer(2, at_most=_MOST_FOLDS).check("folds", folds)
     if arguments.get("fold") is not None:
         raise InputError("cross-validation trains every fold: leave out `fold`")

@@ -10,6 +10,7 @@ import numpy as np
 from minialex import optim
 from minialex.data.loading.loader import Batch
 from minialex.optim import Rates
+from minialex.parallel.world import require_one_process
 from minialex.training.config import parse, plug_in
 from minialex.training.micro_batches import MicroBatches
 from minialex.training.setup import set_up
@@ -68,6 +69,7 @@ def find_lr(
 
     The arguments are those of `train`. Raises InputError for invalid ones.
     """
+    require_one_process("find_lr")
     steps = integer(1).check("steps", steps)
     config, where = parse(plug_in({"data": data, **arguments}))
     setup = set_up(config, where, Progress(progress))

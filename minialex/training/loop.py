@@ -1,12 +1,16 @@
 """`run_to_end`: the training loop around epochs, with saving, signals and the closing line."""
 
 import shlex
+import signal
 import sys
 import time
 from math import inf, isfinite
 from pathlib import Path
 
+import numpy as np
+
 from minialex.errors import InputError
+from minialex.parallel.world import World
 from minialex.training import diagnostics, run_folder
 from minialex.training.diagnostics import NotFinite
 from minialex.training.recovery import NotLearning
@@ -30,24 +34,29 @@ def run_to_end(
         nonlocal saved, saved_step
         trainer.add_losses(state, wait=True)
         trainer.watch.flush()  # before the state: a resumed run removes the rows that it repeats
-        state.save(last, trainer.initial)
+        if trainer.world.first:
+            state.save(last, trainer.initial)
+        else:
+            state.require_finite(last, trainer.initial)
         saved, saved_step = time.monotonic(), state.step
 
     def go_on() -> None:
         nonlocal advised
         for event in trainer.run(state):
-            stop = interrupt.requested or (
+            due = time.monotonic() - saved > checkpoint_every
+            came, due = _agreed(trainer.world, interrupt, due)
+            stop = came or (
                 event != "trained" and max_steps is not None and state.step >= max_steps
             )
-            due = time.monotonic() - saved > checkpoint_every
             if event == "epoch":
                 # before the state: a run killed in between does this epoch's end again
                 state.require_finite(last, trainer.initial)
-                run_folder.write_history(folder, state.history)
-                if _is_best(state):
-                    best = folder / "best.safetensors"
-                    trainer.judged(state).save(best, half=trainer.half)
-                trainer.keep_checkpoint(state)
+                if trainer.world.first:
+                    run_folder.write_history(folder, state.history)
+                    if _is_best(state):
+                        best = folder / "best.safetensors"
+                        trainer.judged(state).save(best, half=trainer.half)
+                    trainer.keep_checkpoint(state)
                 if not advised:
                     advised = _advise(trainer, state)
             if event != "step" or stop or due:
@@ -58,8 +67,9 @@ def run_to_end(
             if stop:
                 break
 
-    with Interrupt() as interrupt:
-        trainer.loader.on_wait = trainer.val_loader.on_wait = interrupt.check
+    with Interrupt(quiet=not trainer.world.first) as interrupt:
+        if trainer.world.size == 1:  # several stop together, between steps
+            trainer.loader.on_wait = trainer.val_loader.on_wait = interrupt.check
         enough = max_steps is not None and state.step >= max_steps
         try:
             while not enough:
@@ -85,10 +95,22 @@ def run_to_end(
         finally:
             trainer.watch.close()
         interrupted = interrupt.requested  # also one that came while the last state was saved
-    skipped = {**trainer.loader.skipped, **trainer.val_loader.skipped}
+    every = trainer.world.gather({**trainer.loader.skipped, **trainer.val_loader.skipped})
+    skipped = {name: reason for one in every for name, reason in one.items()}
     show.close()
     _say_the_end(trainer, state, skipped, interrupted)
     return Result(state.history, trainer.judged(state), folder, interrupted, skipped)
+
+
+def _agreed(world: World, interrupt: Interrupt, due: bool) -> tuple[str | None, bool]:
+    """The signal that came to any rank, if one came, and whether the first rank wants to save."""
+    if world.size == 1:
+        return interrupt.requested, due
+    number = 0 if interrupt.requested is None else signal.Signals[interrupt.requested]
+    numbers, first_due = world.gather_numbers(np.array([number, due])).T
+    if came := int(next((one for one in numbers if one), 0)):
+        interrupt.requested = signal.Signals(came).name
+    return (interrupt.requested if came else None), bool(first_due[0])
 
 
 def _say_the_end(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from minialex.data.loading.loader import Batch
+from minialex.parallel.world import World
 
 Span = tuple[int, int]
 
@@ -20,9 +21,9 @@ Span = tuple[int, int]
 class MicroBatches:
     """A batch: the images at positions `start` … `end` - 1, in micro-batches of `size`.
 
-    `parts` yields each with its index; those without a readable image are left out. A step sets
-    `images`, their number in all, and `suspect`, the first micro-batch with a loss that is not
-    finite, and its index.
+    `parts` yields each of this rank's with its index; those without a readable image are left out.
+    A step sets `images`, their number on all ranks, and `suspect`, the rank's first micro-batch
+    with a loss that is not finite, and its index.
     """
 
     start: int
@@ -41,15 +42,26 @@ class MicroBatches:
         return -(-(self.end - self.start) // self.size)
 
 
-def of_arrays(batch: tuple[np.ndarray, np.ndarray], size: int) -> MicroBatches:
-    """A batch (x, labels) of host arrays, in micro-batches."""
+def of_arrays(batch: tuple[np.ndarray, np.ndarray], size: int, world: World) -> MicroBatches:
+    """A batch (x, labels) of host arrays, which all ranks have, in micro-batches."""
     x, labels = batch
 
     def parts() -> Iterator[tuple[int, Any]]:
-        for k, low in enumerate(range(0, len(labels), size)):
-            yield k, (x[low : low + size], labels[low : low + size])
+        for k in world.share(found.count):
+            rows = slice(k * size, (k + 1) * size)
+            yield k, (x[rows], labels[rows])
 
-    return MicroBatches(0, len(labels), size, parts)
+    found = MicroBatches(0, len(labels), size, parts)
+    return found
+
+
+def spans(images: int, batch_size: int, size: int, first: int, world: World) -> Iterator[Span]:
+    """The positions of this rank's micro-batches in an epoch of `images`."""
+    for start in range(first, images, batch_size):
+        end = min(start + batch_size, images)
+        cuts = range(start, end, size)
+        for k in world.share(len(cuts)):
+            yield cuts[k], min(cuts[k] + size, end)
 
 
 def read(
@@ -58,19 +70,16 @@ def read(
     batch_size: int,
     size: int,
     first: int = 0,
+    world: World = World(),  # noqa: B008  it has no state
 ) -> Iterator[MicroBatches]:
     """Batches of the `images` of an epoch, each read while its micro-batches are used.
 
-    `batches` reads spans of the epoch's order, as `Loader.batches`. A batch without a readable
-    image is left out.
+    `batches` reads spans of the epoch's order, as `Loader.batches`.
     """
-    starts = range(first, images, batch_size)
-    cuts = [(start, min(start + batch_size, images)) for start in starts]
-    spans = [(low, min(low + size, end)) for start, end in cuts for low in range(start, end, size)]
-    stream = _Stream(batches(spans))
-    for start, end in cuts:
-        if stream.has_any_before(end):
-            yield MicroBatches(start, end, size, partial(stream.parts, start, end, size))
+    stream = _Stream(batches(list(spans(images, batch_size, size, first, world))))
+    for start in range(first, images, batch_size):
+        end = min(start + batch_size, images)
+        yield MicroBatches(start, end, size, partial(stream.parts, start, end, size))
 
 
 class _Stream:
@@ -78,13 +87,16 @@ class _Stream:
 
     def __init__(self, batches: Iterator[Batch]):
         self._batches = batches
-        self._next = next(batches, None)
-
-    def has_any_before(self, end: int) -> bool:
-        return self._next is not None and self._next.start < end
+        self._next: Batch | None = None
+        self._ended = False
 
     def parts(self, start: int, end: int, size: int) -> Iterator[tuple[int, Batch]]:
-        while self._next is not None and self._next.start < end:
-            found = self._next
+        while (found := self._peek()) is not None and found.start < end:
+            self._next = None
             yield (found.start - start) // size, found
+
+    def _peek(self) -> Batch | None:
+        if self._next is None and not self._ended:
             self._next = next(self._batches, None)
+            self._ended = self._next is None
+        return self._next

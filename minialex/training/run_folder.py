@@ -41,7 +41,12 @@ COLUMNS = (
     "load_share",
     "validation_seconds",
 )
-OCCASIONAL = ("left_out", "changed", "averaged")  # columns that only some runs have
+OCCASIONAL = (
+    "left_out",
+    "changed",
+    "averaged",
+    "exchange_seconds",
+)  # columns that only some runs have
 
 
 def new_folder(out: str | Path | None, name: str) -> Path:

@@ -19,8 +19,9 @@ from minialex.models.vgg import deepen
 from minialex.network import Network
 from minialex.optim import VELOCITY, Optimizer
 from minialex.parallel import DeviceConfig, DeviceGroup, Devices, SingleDevice
+from minialex.parallel.world import World
 from minialex.results.published_curve import Curve
-from minialex.training import fitted_recipe, frozen, held_out
+from minialex.training import fitted_recipe, frozen, held_out, ranks
 from minialex.training.config import TrainConfig, resolve_model
 from minialex.training.feed import Feed, Photographs
 from minialex.training.held_out import Held
@@ -51,6 +52,7 @@ class Setup:
     source: Classifier | None
     start: Start | None
     show: Progress
+    world: World
     curve: Curve | None = None  # a published run to compare this one with
 
     @property
@@ -80,8 +82,16 @@ class Setup:
         found = supplied(train, size)
         if found is not None:
             return found
-        with self.show.bar("mean image", len(train)) as bar:
-            return measure(train, size, progress=bar.update, loader=loader)
+        world = self.world
+        with self.show.bar("mean image", len(world.share(len(train)))) as bar:
+            return measure(
+                train,
+                size,
+                progress=bar.update,
+                loader=loader,
+                share=world.share,
+                gather=world.gather,
+            )
 
     def first_params(self) -> Tree:
         """The initial parameters, on the host; the caller may modify them."""
@@ -188,11 +198,16 @@ class Setup:
             seed=config.seed,
             dtype=config.dtype,
             micro_batch=config.micro_batch,
+            world=self.world,
         )
 
 
 def set_up(
-    config: TrainConfig, where: DeviceConfig, show: Progress, resumed: Path | None = None
+    config: TrainConfig,
+    where: DeviceConfig,
+    show: Progress,
+    resumed: Path | None = None,
+    world: World = World(),  # noqa: B008  it has no state
 ) -> Setup:
     """Validate a run; `resumed` is the folder of a run to resume."""
     config, origin = choose_model(config, resumed)
@@ -220,11 +235,16 @@ def set_up(
             )
             model = replace(model, recipe=tuned)
     curve = config.curve(len(splits.train))
-    devices = where.open(model.network, fixed_sums=config.micro_batch is not None)
+    config = ranks.with_micro_batch(config, model.recipe.batch_size, world, resumed)
+    devices = where.open(model.network, config.micro_batch is not None, world)
+    ranks.require_same(world, config, devices, splits)
     if config.freeze is not None:
         _require_freezable(config.freeze, model, devices)
-    loaders = (_loader(config, model, splits.train), _loader(config, model, splits.val))
-    return Setup(config, where, held, model, devices, loaders, source, start, show, curve)
+    train, val = (_loader(config, model, part, world) for part in (splits.train, splits.val))
+    loaders = train, val
+    return Setup(
+        config, where, held, model, devices, loaders, source, start, show, world, curve
+    )
 
 
 def _start(config: TrainConfig, origin: Source, network: Network, splits: Splits) -> Start:
@@ -251,6 +271,6 @@ def _require_freezable(name: str, model: Model, devices: Devices) -> None:
         raise InputError("freeze needs a single device: give one, or leave out freeze")
 
 
-def _loader(config: TrainConfig, model: Model, part: Dataset) -> Loader:
-    size = model.recipe.image_size
-    return Loader(part, size, workers=config.workers, timeout=config.read_timeout)
+def _loader(config: TrainConfig, model: Model, part: Dataset, world: World) -> Loader:
+    size, workers = model.recipe.image_size, config.workers or world.threads
+    return Loader(part, size, workers=workers, timeout=config.read_timeout)

@@ -9,6 +9,7 @@ which on a GPU is some steps later; calling the step does both. If the backend c
 full batches run compiled, with bit-for-bit the same result.
 """
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from minialex.network import Network
 from minialex.optim import Optimizer, Rates, Slots
 from minialex.parallel import Devices
 from minialex.parallel.gradient_sum import GradientSum
+from minialex.parallel.world import World
 from minialex.precision import LossScale
 from minialex.training.feed import Feed, Tensors
 from minialex.training.micro_batches import MicroBatches, of_arrays
@@ -78,7 +80,8 @@ class TrainStep:
     `optimizer` minimises `loss`; `feed` turns batches into inputs (default: host arrays, used as
     is). `batch_size` is the size of full batches, which may run compiled; None disables that.
     With `micro_batch`, a batch is computed in parts of so many images, op by op, and their
-    gradients are summed in a fixed binary tree; batches are `MicroBatches`, or host arrays.
+    gradients are summed in a fixed binary tree; batches are `MicroBatches`, or host arrays. The
+    ranks of `world` share them out. A batch without a readable image makes no step.
     """
 
     def __init__(
@@ -93,12 +96,14 @@ class TrainStep:
         seed: int = 0,
         dtype: str = "float32",
         micro_batch: int | None = None,
+        world: World = World(),  # noqa: B008  it has no state
     ):
         self.network, self.devices, self.loss, self.optimizer = network, devices, loss, optimizer
         self.feed: Feed = feed or Tensors(dtype)
         self.batch_size, self.seed, self.dtype = batch_size, seed, dtype
-        self.micro_batch = micro_batch
+        self.micro_batch, self.world = micro_batch, world
         self._pending: deque[_Pending] = deque()
+        self._exchange_seconds = 0.0
         whole = batch_size is not None and micro_batch is None
         compilable = whole and self.feed.compilable and optimizer.compilable
         self._compiled = devices.compile(self) if compilable else None
@@ -122,8 +127,10 @@ class TrainStep:
             self._pending.append(_Pending(state.step, batch, rates, loss, ready))
         elif all(np.isfinite(pending.loss()) for pending in self._pending):
             if self.micro_batch is not None and not isinstance(batch, MicroBatches):
-                batch = of_arrays(batch, self.micro_batch)
+                batch = of_arrays(batch, self.micro_batch, self.world)
             value = self._run(state, batch, rates)
+            if isinstance(batch, MicroBatches) and not batch.images:
+                return
             self._pending.append(_Pending(state.step, batch, rates, lambda: value, lambda: True))
         state.step += 1
 
@@ -136,6 +143,11 @@ class TrainStep:
                 return
             self._pending.popleft()
             yield Done(first.step, first.batch, first.rates, first.loss())
+
+    def take_exchange_seconds(self) -> float:
+        """How long steps have waited for the sums over the ranks since the last call."""
+        taken, self._exchange_seconds = self._exchange_seconds, 0.0
+        return taken
 
     def forget(self) -> int:
         """Discard the steps started after a NaN or Inf loss; returns their number of images."""
@@ -187,6 +199,8 @@ class TrainStep:
         with np.errstate(all="ignore"):  # a loss that is not finite is reported, not warned of
             gradients = self._gradients if self.micro_batch is None else self._summed_gradients
             loss, grads = gradients(state, batch, rates, scale.value)
+            if isinstance(batch, MicroBatches) and not batch.images:
+                return loss()
             overflow = scaling and not self.devices.all_finite(*(x for *_, x in leaves(grads)))
             value = loss()
             if np.isfinite(value) and not overflow:
@@ -211,7 +225,9 @@ class TrainStep:
         self, state: StepState, batch: MicroBatches, rates: Rates, scale: float
     ) -> tuple[Callable[[], float], Tree]:
         """The same, as a sum over micro-batches."""
-        sums, positions = GradientSum(self.devices, batch.count), batch.end - batch.start
+        layers = [layer for layer in self.network.parameter_shapes() if layer in state.params]
+        sums = GradientSum(self.devices, batch.count, layers[::-1], self.world, self.dtype)
+        positions = batch.end - batch.start
         for index, part in batch.parts():
             sums.skip_to(index)
             inputs = self.feed.inputs(part, state.epoch, rates.colour_noise)
@@ -231,8 +247,9 @@ class TrainStep:
             sums.add_loss(index, value, len(targets))
             if batch.suspect is None and not np.isfinite(value):
                 batch.suspect = index, part
-        sums.skip_to(batch.count)
+        since = time.perf_counter()
         value, batch.images, grads = sums.total()
+        self._exchange_seconds += time.perf_counter() - since
         if 0 < batch.images < positions:  # some images could not be read
             value *= positions / batch.images
             grads = map_tree(lambda x: self.devices.scale(x, positions / batch.images), grads)

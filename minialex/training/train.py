@@ -1,5 +1,6 @@
 """`train`: starts or resumes a run."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from minialex.data.statistics import Statistics
 from minialex.errors import InputError, TrainingError
 from minialex.models.recipe import Recipe
 from minialex.parallel import DeviceConfig
+from minialex.parallel.world import World, open_world
 from minialex.results.against import compare
 from minialex.training import announce, held_out, memory_estimate, report, run_folder
 from minialex.training.config import TrainConfig, parse, plug_in, signature
@@ -55,6 +57,34 @@ def train_shown(
     **arguments: Any,
 ) -> Result:
     """`train`, printing with `show`; `part_of` is the folder of runs that resume together."""
+    world = open_world()
+    with world.ending_together():
+        return _train(
+            world,
+            show if world.first else Progress(False),
+            data,
+            out=out,
+            resume=resume,
+            on_step=on_step,
+            on_epoch=on_epoch,
+            part_of=part_of,
+            **arguments,
+        )
+
+
+def _train(
+    world: World,
+    show: Progress,
+    data: str | Path | Splits | None,
+    *,
+    out: str | Path | None,
+    resume: bool | str | Path,
+    on_step: OnStep | None,
+    on_epoch: OnEpoch | None,
+    part_of: Path | None,
+    **arguments: Any,
+) -> Result:
+    """`train` on one of the ranks of `world`."""
     out = None if out is None else FilePath().check("out", out)
     if isinstance(resume, str | Path):  # the folder, as on the command line
         if out is not None:
@@ -68,22 +98,31 @@ def train_shown(
         raise InputError(
             "`allow_changed_data` needs `resume`: a new run always uses the data as it is"
         )
-    setup = set_up(config, where, show, Path(str(out)) if resume else None)
+    setup = set_up(config, where, show, Path(str(out)) if resume else None, world)
     model, config, held = setup.model, setup.config, setup.held
-    with run_folder.claimed(out, setup.name, resume=resume) as folder:
-        stored, changed = stored_config(config, where, setup.splits, folder)
-        if not changed:
-            run_folder.write_config(folder, stored, setup.splits.train.class_names)
-        about = held_out.remembered(config, held, setup.source, anew=bool(changed))
-        held_out.write_list(folder, about)
+    with ExitStack() as stack:
+        claimed = run_folder.claimed(out, setup.name, resume=resume)
+        folder = world.first_does(lambda: stack.enter_context(claimed))
+        names = setup.splits.train.class_names
+
+        def written() -> tuple[dict[str, Any], str, dict[str, Any]]:
+            stored, changed = stored_config(config, where, setup.splits, folder)
+            if not changed:
+                run_folder.write_config(folder, stored, names)
+            about = held_out.remembered(config, held, setup.source, anew=bool(changed))
+            held_out.write_list(folder, about)
+            return stored, changed, about
+
+        stored, changed, about = world.first_does(written)
         if held.said:
             show.say(held.said)
         run = _Start(setup, folder, about, on_step, on_epoch, part_of)
         try:
             trainer, state = run.resumed(changed) if held.about is not None else run.fresh()
-            if changed:  # the weights first: they say which images were trained on
+            if changed and world.first:
+                # the weights first: they say which images were trained on
                 state.save(folder / "last.safetensors", trainer.initial)
-                run_folder.write_config(folder, stored, setup.splits.train.class_names)
+                run_folder.write_config(folder, stored, names)
             result = run_to_end(trainer, state, config.checkpoint_every, config.max_steps)
         except MemoryError:
             batch = model.recipe.batch_size
@@ -100,9 +139,9 @@ def train_shown(
             for one in compare(result.history, setup.curve, len(setup.splits.train)):
                 show.say(one.sentence)
         ended = not result.interrupted and trainer.length.ended(state)
-        if ended and config.keep is not None:
+        if ended and config.keep is not None and world.first:
             show.say(keep(folder, config.keep))
-        if ended and config.report:
+        if ended and config.report and world.first:
             result = replace(result, interrupted=report.leave(trainer, state, setup.curve))
         return result
 
@@ -150,9 +189,10 @@ class _Start:
             self.setup.show.say(f"starting from {self.setup.config.initial}: {start.said}")
         state = self.setup.first_state()
         trainer = self._trainer(state, statistics)
-        trainer.log_layer_statistics(state, pretrained=start is not None)
-        state.save(self.folder / "last.safetensors", trainer.initial)
-        trainer.keep_checkpoint(state)
+        if self.setup.world.first:
+            trainer.log_layer_statistics(state, pretrained=start is not None)
+            state.save(self.folder / "last.safetensors", trainer.initial)
+            trainer.keep_checkpoint(state)
         return trainer, state
 
     def resumed(self, changed: str = "") -> tuple[Trainer, State]:
@@ -185,8 +225,12 @@ class _Start:
             announce.table(setup.model, splits, setup.devices, self.folder, config.minutes)
         )
         notes = announce.remarks(splits, setup.model.recipe.batch_size)
+        if setup.world.size > 1:
+            setup.show.say(f"processes {setup.world.describe()}")
         for sentence in (*setup.devices.describe()[1:], *notes):
             setup.show.say(sentence)
+        if not setup.world.first:
+            return replace(setup.trainer(classifier, self.folder), part_of=self.part_of)
         watch = Watch(
             self.folder,
             step=state.step,

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from minialex.inference.classifier import Classifier, load
 from minialex.inference.evaluation import Evaluation, evaluate_model
 from minialex.models.recipe import Recipe
 from minialex.optim import Rates
+from minialex.parallel.world import World
 from minialex.training import announce, diagnostics, micro_batches, recovery, run_folder
 from minialex.training.averaging import Average
 from minialex.training.diagnostics import NotFinite
@@ -153,9 +155,14 @@ class Trainer:
                 yield "trained"
             if epochs is None or state.epoch + 1 < epochs:
                 # images of the next epoch load while validating
-                self.loader.read_ahead(self.order(state.epoch + 1)[: 2 * self.at_once])
+                self.loader.read_ahead(self._first_of(self.order(state.epoch + 1)))
             self.end_epoch(state, rates, state.images - untimed)
             yield "epoch"
+
+    @property
+    def world(self) -> World:
+        """The processes that train together."""
+        return self.step.world
 
     @property
     def at_once(self) -> int:
@@ -170,7 +177,16 @@ class Trainer:
         def spans(wanted: list[tuple[int, int]]) -> Iterator[Batch]:
             return _read(self.loader.batches(order, self.at_once, first, wanted))
 
-        return micro_batches.read(spans, len(order), self.recipe.batch_size, self.at_once, first)
+        how = self.recipe.batch_size, self.at_once, first, self.world
+        return micro_batches.read(spans, len(order), *how)
+
+    def _first_of(self, order: np.ndarray) -> np.ndarray:
+        """The images of an epoch's order that this rank needs first."""
+        if self.step.micro_batch is None:
+            return order[: 2 * self.at_once]
+        how = self.recipe.batch_size, self.at_once, 0, self.world
+        cuts = islice(micro_batches.spans(len(order), *how), 2)
+        return np.concatenate([order[:0], *(order[low:high] for low, high in cuts)])
 
     def _add_time(self, state: State, since: float, waited: float) -> tuple[float, float]:
         """Add the elapsed time and the time spent waiting for data; -> both clocks as of now."""
@@ -178,7 +194,15 @@ class Trainer:
         state.seconds += now - since
         state.epoch_seconds += now - since
         state.epoch_waited += waited_now - waited
+        if self.length.minutes is not None:
+            self._share_clocks(state)
         return now, waited_now
+
+    def _share_clocks(self, state: State) -> None:
+        """Let all ranks have the first one's clocks, by which they decide."""
+        clocks = [state.seconds, state.epoch_seconds, state.epoch_waited]
+        first, *_ = self.world.gather_numbers(np.array(clocks)).tolist()
+        state.seconds, state.epoch_seconds, state.epoch_waited = first
 
     def add_losses(self, state: State, wait: bool = False) -> None:
         """Add the losses that are ready to the state; with `wait`, all (used before saving)."""
@@ -239,15 +263,18 @@ class Trainer:
         b, params = self.step.devices.whole(state.params)
         batch, mode = done.batch, self.step.mode(done.step)
         if isinstance(batch, MicroBatches):
-            assert batch.suspect is not None  # its loss is finite where those of all parts are
-            mode = replace(mode, first_image=batch.suspect[0] * batch.size)
-            batch = batch.suspect[1]
-        inputs = self.step.feed.inputs(batch, state.epoch, done.rates.colour_noise)
-        x = inputs(b, 0, len(batch))
+            index, batch = batch.suspect or (0, None)  # of this rank; another may have one
+            mode = replace(mode, first_image=index * done.batch.size)
         rate = self.recipe.lr * state.rate_factor
-        return diagnostics.non_finite(
-            b, self.step.network, params, x, batch, mode, self.folder, rate
-        )
+        found: NotFinite | None = None
+        if batch is not None:
+            inputs = self.step.feed.inputs(batch, state.epoch, done.rates.colour_noise)
+            x = inputs(b, 0, len(batch))
+            found = diagnostics.non_finite(
+                b, self.step.network, params, x, batch, mode, self.folder, rate
+            )
+        [first, *_] = filter(None, self.world.gather(found))
+        return first
 
     def end_epoch(self, state: State, rates: Rates, timed: int) -> None:
         """Average the weights, validate on centre crops and add the epoch's row to the history.
@@ -262,6 +289,8 @@ class Trainer:
         rate = timed / spent if timed and spent else None
         waited = state.epoch_waited / spent if timed and spent else None
         state.seconds += time.monotonic() - start
+        validation_seconds = time.monotonic() - start
+        self._share_clocks(state)
         state.epoch += 1
         state.average = average
         row: dict[str, Any] = {
@@ -276,7 +305,7 @@ class Trainer:
             "val_top1_error": evaluation and evaluation.top1_error,
             "val_top5_error": evaluation and evaluation.top5_error,
             "load_share": waited if waited is None else round(waited, 4),
-            "validation_seconds": round(time.monotonic() - start, 3),
+            "validation_seconds": round(validation_seconds, 3),
         }
         seen = state.position if self.length.out_of_time(state) else len(self.splits.train)
         left_out = seen - state.images
@@ -286,6 +315,9 @@ class Trainer:
             row["changed"], state.changed = state.changed, ""
         if average:
             row["averaged"] = average.epochs
+        if self.world.size > 1:
+            row["exchange_seconds"] = round(self.step.take_exchange_seconds(), 3)
+            row = self.world.first_does(lambda: row)  # with its clocks
         state.history.append(row)
         state.start_epoch()
         unread = 0 if evaluation is None else len(self.splits.val) - evaluation.images
@@ -309,6 +341,7 @@ class Trainer:
                 loader=self.val_loader,
                 on_batch=lambda images: check(),
                 loss=self.step.loss,
+                world=self.world,
             )
         except (InputError, OSError) as error:
             raise ReadingFailed(str(error)) from error
@@ -322,7 +355,7 @@ class Trainer:
             raise NotLearning(
                 f"{error}, also with learning rate {rate:.2g}: {recovery.advice(name, rate)}"
             )
-        params, source = self._good_params()
+        params, source = self.world.first_does(self._good_params)
         if (
             source == INITIAL
             and state.position == len(self.splits.train)

@@ -13,6 +13,13 @@ def usable_cores() -> int:
     return max(1, min(cores, _quota() or cores))
 
 
+def core_numbers() -> frozenset[int]:
+    """The numbers of the cores that the system lets this process run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return frozenset(os.sched_getaffinity(0))
+    return frozenset(range(os.cpu_count() or 1))
+
+
 def _quota(root: Path = Path("/sys/fs/cgroup")) -> int | None:
     """The CPU limit of the control group (cgroup v2) in cores, or None."""
     try:

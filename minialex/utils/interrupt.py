@@ -29,7 +29,8 @@ class Interrupt:
         if hasattr(signal, name)
     )
 
-    def __init__(self) -> None:
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet = quiet
         self.requested: str | None = None
         self._before: dict[signal.Signals, Any] = {}
         self._never_ignored = never_ignored()
@@ -58,7 +59,10 @@ class Interrupt:
         if self.requested is not None:
             raise KeyboardInterrupt
         self.requested = signal.Signals(number).name
-        _say(f"\n{self.requested}: saving, then stopping; a second signal stops without saving\n")
+        if not self.quiet:
+            _say(
+                f"\n{self.requested}: saving, then stopping; a second signal stops without saving\n"
+            )
 
 
 def _say(text: str) -> None:

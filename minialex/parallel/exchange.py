@@ -1,0 +1,105 @@
+"""The sum of the ranks' gradients, layer by layer while the backward pass goes on.
+
+Each rank owns a part of every layer's parameters. It receives this part of all nodes of the fixed
+tree that the ranks have (`TreeSum`), adds them up, and sends the total to all. What a rank has
+summed by itself travels as one array for each of its nodes: one, if the number of micro-batches for
+each rank is a power of two.
+"""
+
+from collections import deque
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from minialex.layers.base import Shape
+from minialex.parallel.partition import split
+from minialex.parallel.tree_sum import Node, TreeSum, nodes_of
+
+
+class Exchange:
+    """One step's exchange among the ranks of `world`, of gradients with these `shapes`.
+
+    All ranks give the same layers in the same order. The two communicators are for the two halves,
+    each of which runs in this order.
+    """
+
+    def __init__(
+        self,
+        world: Any,
+        scatter: Any,
+        gather: Any,
+        shapes: dict[str, dict[str, Shape]],
+        dtype: str,
+        count: int,
+    ):
+        self.world, self.scatter, self.gather = world, scatter, gather
+        self.shapes, self.dtype, self.count = shapes, np.dtype(dtype), count
+        self.nodes = [nodes_of(count, world.share(count, r)) for r in range(world.size)]
+        self.bytes = 0
+        self._layers: deque[_LayerSum] = deque()
+
+    def start(self, layer: str, nodes: dict[Node, dict[str, np.ndarray] | None]) -> None:
+        """Give this rank's nodes of a layer, as host arrays; None adds nothing."""
+        self._layers.append(_LayerSum(self, layer, nodes))
+        self.poll()
+
+    def poll(self) -> bool:
+        """Go on with what is under way; -> whether all is done. MPI works only when it is asked."""
+        for one in self._layers:
+            if not one.received():  # the second halves begin in order
+                break
+        return all([one.done() for one in self._layers])
+
+    def finish(self) -> dict[str, dict[str, np.ndarray]]:
+        """The totals of all layers that were given."""
+        self.world.wait_until(self.poll)
+        return {one.layer: one.total() for one in self._layers}
+
+
+class _LayerSum:
+    def __init__(
+        self, exchange: Exchange, layer: str, nodes: dict[Node, dict[str, np.ndarray] | None]
+    ):
+        self.exchange, self.layer = exchange, layer
+        shapes, world = exchange.shapes[layer], exchange.world
+        size = sum(map(prod, shapes.values()))
+        self._owners = split(size, world.size)
+        low, high = self._owners[world.rank]
+        mine, self._own = high - low, exchange.nodes[world.rank]
+        # -0.0 adds nothing to any number, +0.0 changes the sign of -0.0
+        held = np.full((len(self._own), size), -0.0, exchange.dtype)
+        for row, node in zip(held, self._own, strict=True):
+            if (arrays := nodes.get(node)) is not None:
+                np.concatenate([arrays[name].reshape(-1) for name in shapes], out=row)
+        self._sent = np.concatenate([held[:, a:b].reshape(-1) for a, b in self._owners])
+        self._found = np.empty(mine * sum(map(len, exchange.nodes)), exchange.dtype)
+        sizes = [len(self._own) * (b - a) for a, b in self._owners]
+        coming = [len(nodes) * mine for nodes in exchange.nodes]
+        self._total = np.empty(size, exchange.dtype)
+        self._first: Any = exchange.scatter.Ialltoallv([self._sent, sizes], [self._found, coming])
+        self._second: Any = None
+        exchange.bytes += self._sent.nbytes + mine * (world.size - 1) * exchange.dtype.itemsize
+
+    def received(self) -> bool:
+        """Whether the first half is over; begins the second."""
+        if self._second is None and self._first.Test():
+            low, high = self._owners[self.exchange.world.rank]
+            sums = TreeSum(self.exchange.count, np.add)
+            every = [node for nodes in self.exchange.nodes for node in nodes]
+            parts = self._found.reshape(len(every), high - low)
+            for (level, index), part in zip(every, parts, strict=True):
+                sums.put(index, part, level)
+            self._part = np.ascontiguousarray(sums.total)
+            sizes = [b - a for a, b in self._owners]
+            self._second = self.exchange.gather.Iallgatherv(self._part, [self._total, sizes])
+        return self._second is not None
+
+    def done(self) -> bool:
+        return self._second is not None and bool(self._second.Test())
+
+    def total(self) -> dict[str, np.ndarray]:
+        shapes = self.exchange.shapes[self.layer]
+        cuts = np.cumsum([prod(shape) for shape in shapes.values()])[:-1]
+        parts = np.split(self._total, cuts)
+        return {name: x.reshape(s) for (name, s), x in zip(shapes.items(), parts, strict=True)}

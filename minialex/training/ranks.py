@@ -1,0 +1,74 @@
+"""Training on several ranks: their micro-batches, and that all of them train the same."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from minialex import __version__
+from minialex.data.dataset import Splits
+from minialex.data.image_record import fingerprint
+from minialex.errors import InputError
+from minialex.parallel import Devices
+from minialex.parallel.world import World
+from minialex.training.config import TrainConfig
+
+_SHARES = 8  # micro-batches in a batch, if the user does not say
+_LOCAL = ("data", "initial", "shallow", "workers", "read_timeout")  # may differ between machines
+
+
+def with_micro_batch(
+    config: TrainConfig, batch_size: int, world: World, resumed: Path | None
+) -> TrainConfig:
+    """`config` with micro-batches, if ranks share them; the default does not depend on how many.
+
+    Raises InputError for fewer micro-batches than ranks.
+    """
+    if config.micro_batch is None and world.launched:
+        if resumed is not None:
+            raise InputError(
+                f"the run in {resumed} was started on one process, without micro-batches: resume "
+                "it without mpirun"
+            )
+        config = replace(config, micro_batch=-(-batch_size // _SHARES))
+    if config.micro_batch is not None:
+        count = -(-batch_size // config.micro_batch)
+        if count < world.size:
+            raise InputError(
+                f"{world.size} processes cannot share a batch of {batch_size} images in {count} "
+                f"micro-batches of {config.micro_batch}: choose a smaller `micro_batch`, such as "
+                f"{max(1, batch_size // world.size)}, or fewer processes"
+            )
+    return config
+
+
+def require_same(world: World, config: TrainConfig, devices: Devices, splits: Splits) -> None:
+    """Raise InputError, on all ranks, if they differ in what they train, or share a device."""
+    if world.size == 1:
+        return
+    settings = {k: v for k, v in config.settings().items() if k not in _LOCAL}
+    own: dict[str, Any] = {
+        "version of minialex": __version__,
+        "images": fingerprint(splits) or (len(splits.train), len(splits.val)),
+        "backend": devices.name,
+        "precision": devices.precision.name,
+        **settings,
+    }
+    every = world.gather(own)
+    for rank, other in enumerate(every):
+        for what, value in other.items():
+            if value != every[0][what]:
+                values = "" if what == "images" else f" ({value}, not {every[0][what]})"
+                raise InputError(
+                    f"{world.name_of(rank)} has other {what} than {world.name_of(0)}{values}: all "
+                    "must train the same"
+                )
+    taken: dict[tuple[str, Any], int] = {}
+    numbers = {b.device for b in devices.backends if b.device is not None}
+    for rank, (host, on_it) in enumerate(world.gather((world.host, numbers))):
+        for number in on_it if devices.memory() is not None else ():
+            if (host, number) in taken:
+                raise InputError(
+                    f"ranks {taken[host, number]} and {rank} both use device {number} of {host}: "
+                    "start one process for each device, or name other devices"
+                )
+            taken[host, number] = rank

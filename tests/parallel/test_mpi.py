@@ -1,0 +1,122 @@
+"""Ranks under mpirun: the same bits for any number of them, signals, and failures."""
+
+import csv
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers.tiny import photographs
+from parallel import on_ranks
+from safetensors.numpy import load_file
+
+from minialex.models import registry
+
+CLOCKS = {
+    *("seconds", "images_per_second", "load_share", "validation_seconds", "exchange_seconds"),
+}
+MPIRUN = shutil.which(
+    "mpirun", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+)
+pytestmark = pytest.mark.skipif(
+    MPIRUN is None or importlib.util.find_spec("mpi4py") is None,
+    reason="needs mpi4py and mpirun: pip install 'minialex[mpi]'",
+)
+
+
+def mpirun(ranks, data, out, *names, options=()):
+    out.mkdir(parents=True, exist_ok=True)
+    allowed = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    start = [MPIRUN, "--oversubscribe", "--bind-to", "none", *options, "-n", str(ranks)]
+    program = [sys.executable, on_ranks.__file__, str(data), str(out), *names]
+    return subprocess.run(
+        [*start, *program],
+        env={**os.environ, **allowed, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def outcome(folder):
+    """All that must be the same bits."""
+    tensors = {name: x.tobytes() for name, x in load_file(folder / "last.safetensors").items()}
+    if not (folder / "history.csv").exists():
+        return tensors, []
+    with (folder / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return tensors, [{k: v for k, v in row.items() if k not in CLOCKS} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return photographs(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, data):
+    """The runs of this process."""
+    folder = tmp_path_factory.mktemp("alone")
+    for name in ("numpy", "numba", "towers"):
+        on_ranks.train(data, folder, name)
+    yield folder
+    del registry._VARIANTS["tiny"]
+
+
+@pytest.fixture(scope="module")
+def of_three(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("three")
+    done = mpirun(3, data, folder, *on_ranks.RUNS)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("name", ["numpy", "numba", "towers"])
+def test_three_ranks_end_with_the_bits_of_one(alone, of_three, name):
+    assert outcome(of_three / name) == outcome(alone / name)
+    config = json.loads((of_three / name / "config.json").read_text())
+    assert config["settings"]["micro_batch"] == 4
+
+
+def test_a_run_stopped_on_three_goes_on_on_one(alone, of_three, data):
+    on_ranks.train(data, of_three, "stopped", max_steps=20, resume=True)
+    assert outcome(of_three / "stopped") == outcome(alone / "numpy")
+
+
+def test_a_signal_to_one_rank_stops_all_at_one_step(alone, of_three, data):
+    for rank in range(3):
+        seen = json.loads((of_three / f"seen-{rank}.json").read_text())
+        assert seen["signal"] == ["SIGTERM", (on_ranks.SIGNALLED - 1) // 3]
+    with (of_three / "signal" / "steps.csv").open() as file:
+        assert [row["step"] for row in csv.DictReader(file)][-1] == str(on_ranks.SIGNALLED)
+    on_ranks.train(data, of_three, "signal", resume=True)
+    assert outcome(of_three / "signal") == outcome(alone / "numpy")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_any_number_of_ranks_ends_with_the_same_bits(tmp_path, alone, data, ranks):
+    names = ("numpy", "numba", "towers")
+    done = mpirun(ranks, data, tmp_path, *names)
+    assert done.returncode == 0, done.stderr
+    for name in names:
+        assert outcome(tmp_path / name) == outcome(alone / name), name
+
+
+@pytest.mark.slow
+def test_an_error_on_one_rank_ends_the_job_and_names_it(tmp_path, data):
+    done = mpirun(2, data, tmp_path, "raise")
+    assert done.returncode != 0
+    assert "minialex: error: rank 1 on " in done.stderr
+    assert "TypeError" in done.stderr
+
+
+@pytest.mark.slow
+def test_an_error_of_all_ranks_is_printed_once(tmp_path, data):
+    done = mpirun(3, tmp_path / "no such data", tmp_path, "numpy")
+    assert done.returncode != 0
+    assert done.stderr.count("no such data") == 1 + done.stderr.count("FileNotFoundError: ")

@@ -1,0 +1,131 @@
+"""What ranks tell of each other, and the mistakes of starting them."""
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+from helpers.tiny import tiny
+
+from minialex import backends
+from minialex.data.sources.open import open_data
+from minialex.errors import InputError
+from minialex.parallel import SingleDevice, mpi
+from minialex.parallel.world import World, open_world, require_one_process, threads_of_share
+from minialex.training.config import TrainConfig
+from minialex.training.ranks import require_same, with_micro_batch
+from minialex.utils.launcher import launched_as
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """Sets what a launcher says of its processes; without it, there is none."""
+    for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"):
+        monkeypatch.delenv(name, raising=False)
+
+    def say(size, rank, names=("PMI_SIZE", "PMI_RANK")):
+        monkeypatch.setenv(names[0], str(size))
+        monkeypatch.setenv(names[1], str(rank))
+
+    return say
+
+
+def test_without_a_launcher_there_is_one_process(started):
+    assert launched_as() == (1, 0)
+    assert (open_world().size, open_world().launched) == (1, False)
+    started(1, 0, ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID"))  # a shell that srun started
+    assert not open_world().launched
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
+        ("PMI_SIZE", "PMI_RANK"),
+        ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),
+    ],
+)
+def test_a_launcher_is_recognised(started, names):
+    started(4, 3, names)
+    assert launched_as() == (4, 3)
+    with pytest.raises(InputError, match="find_lr runs in one process, not in 4"):
+        require_one_process("find_lr")
+
+
+def test_without_mpi4py(started, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    started(2, 0)
+    with pytest.raises(InputError, match=r"2 processes .* mpi4py.*pip install 'minialex\[mpi\]'"):
+        open_world()
+    started(1, 0)
+    assert open_world().size == 1
+
+
+def test_the_mpirun_of_another_mpi(started, monkeypatch):
+    alone = SimpleNamespace(Get_size=lambda: 1)
+    fake = SimpleNamespace(COMM_WORLD=alone, Get_library_version=lambda: "Open MPI v5, package\0")
+    monkeypatch.setitem(sys.modules, "mpi4py", SimpleNamespace(MPI=fake))
+    started(4, 2)
+    mpi.open_mpi.cache_clear()
+    with pytest.raises(
+        InputError, match=r"4 processes, but MPI connects only 1: .* Open MPI v5 here"
+    ):
+        open_world()
+
+
+class Others(World):
+    """Three ranks, of which the last gathers something else."""
+
+    size = 3
+
+    def __init__(self, **differences):
+        self.differences = differences
+
+    def gather(self, value):
+        if not isinstance(value, dict):
+            return [value] * self.size
+        return [value, value, {**value, **self.differences}]
+
+
+@pytest.mark.parametrize(
+    ("differences", "sentence"),
+    [
+        ({}, None),
+        ({"images": "others"}, "rank 2 has other images than rank 0: all must train the same"),
+        ({"precision": "bf16"}, r"rank 2 has other precision than rank 0 \(bf16, not fp32\)"),
+        ({"version of minialex": "9"}, r"rank 2 has other version of minialex than rank 0 \(9"),
+        ({"batch_size": 9}, r"rank 2 has other batch_size than rank 0 \(9, not None\)"),
+    ],
+)
+def test_ranks_that_would_train_something_else(differences, sentence):
+    devices, splits = SingleDevice(tiny(12), backends.get("numpy")), open_data("shapes:48")
+    if sentence is None:
+        require_same(Others(), TrainConfig(), devices, splits)
+        return
+    with pytest.raises(InputError, match=sentence):
+        require_same(Others(**differences), TrainConfig(), devices, splits)
+
+
+def test_the_default_micro_batch_does_not_depend_on_the_number_of_ranks(tmp_path):
+    world = Others()
+    assert with_micro_batch(TrainConfig(), 100, World(), None).micro_batch is None
+    world.launched = True
+    with pytest.raises(InputError, match="was started on one process, without micro-batches"):
+        with_micro_batch(TrainConfig(), 100, world, tmp_path)
+    assert with_micro_batch(TrainConfig(), 100, world, None).micro_batch == 13
+    with pytest.raises(InputError, match=r"3 processes cannot share a batch of 16 .* such as 5"):
+        with_micro_batch(TrainConfig(micro_batch=8), 16, world, None)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "threads"),
+    [
+        ([((0, 1, 2, 3), 4)], [4]),
+        ([((0, 1, 2, 3), 4)] * 2, [2, 2]),
+        ([((0, 1), 2)] * 3, [1, 1, 1]),
+        ([((0, 1), 2), ((2, 3), 2)], [2, 2]),  # bound by mpirun
+        ([(range(16), 4)] * 2, [2, 2]),  # a container's limit
+    ],
+)
+def test_the_ranks_of_a_machine_divide_its_threads(ranks, threads):
+    ranks = [(frozenset(cores), limit) for cores, limit in ranks]
+    assert [threads_of_share(i, ranks) for i in range(len(ranks))] == threads
