@@ -41,8 +41,9 @@ class Exchange:
 
     def start(self, layer: str, nodes: dict[Node, dict[str, np.ndarray] | None]) -> None:
         """Give this rank's nodes of a layer, as host arrays; None adds nothing."""
-        self._layers.append(_LayerSum(self, layer, nodes))
-        self.poll()
+        with self.world.lost_ranks():
+            self._layers.append(_LayerSum(self, layer, nodes))
+            self.poll()
 
     def poll(self) -> bool:
         """Go on with what is under way; -> whether all is done. MPI works only when it is asked."""

@@ -21,6 +21,7 @@ class World:
     """One process. `launched` tells whether an MPI launcher started it, alone or not."""
 
     rank, size = 0, 1
+    generation = 0  # how often ranks were lost
     launched = False
     threads: int | None = None  # for each rank; None: this process has the machine to itself
     host = ""
@@ -52,6 +53,18 @@ class World:
     ) -> Any:
         """The exchange of a step's gradients (see `exchange.Exchange`); None on one rank."""
         return None
+
+    def together(self, work: Callable[[], T]) -> T:
+        """What `work` returns, which all ranks do at the same time.
+
+        If a rank is lost meanwhile and MPI can go on without it, the others do the work anew; their
+        numbers and shares are others then, and `generation` is higher.
+        """
+        return work()
+
+    def telling(self, tell: Callable[[str], object]) -> AbstractContextManager:
+        """A context in which `tell` is called with a sentence whenever ranks were lost."""
+        return nullcontext()
 
     def ending_together(self) -> AbstractContextManager:
         """A context in which an error on one rank ends them all, with one sentence."""

@@ -76,24 +76,42 @@ def read(
 
     `batches` reads spans of the epoch's order, as `Loader.batches`.
     """
-    stream = _Stream(batches(list(spans(images, batch_size, size, first, world))))
+    stream = _Stream(batches, images, batch_size, size, first, world)
     for start in range(first, images, batch_size):
         end = min(start + batch_size, images)
-        yield MicroBatches(start, end, size, partial(stream.parts, start, end, size))
+        if stream.generation != world.generation:  # the shares are others now
+            stream = _Stream(batches, images, batch_size, size, start, world)
+        yield MicroBatches(start, end, size, partial(stream.parts, start, end))
 
 
 class _Stream:
-    """The micro-batches of several batches, one after the other."""
+    """The rank's micro-batches of several batches, one after the other."""
 
-    def __init__(self, batches: Iterator[Batch]):
-        self._batches = batches
+    def __init__(
+        self,
+        batches: Callable[[list[Span]], Iterator[Batch]],
+        images: int,
+        batch_size: int,
+        size: int,
+        first: int,
+        world: World,
+    ):
+        self._read, self._batch_size, self._size, self._world = batches, batch_size, size, world
+        self._batches = batches(list(spans(images, batch_size, size, first, world)))
+        self.generation = world.generation
         self._next: Batch | None = None
         self._ended = False
 
-    def parts(self, start: int, end: int, size: int) -> Iterator[tuple[int, Batch]]:
+    def parts(self, start: int, end: int) -> Iterator[tuple[int, Batch]]:
+        """Those of the batch at `start` … `end` - 1; of a later generation, they are read anew."""
+        if self.generation != self._world.generation:
+            own = spans(end, self._batch_size, self._size, start, self._world)
+            for one in self._read(list(own)):
+                yield (one.start - start) // self._size, one
+            return
         while (found := self._peek()) is not None and found.start < end:
             self._next = None
-            yield (found.start - start) // size, found
+            yield (found.start - start) // self._size, found
 
     def _peek(self) -> Batch | None:
         if self._next is None and not self._ended:

@@ -198,7 +198,7 @@ class TrainStep:
         scale = LossScale(state.loss_scale, state.good_steps) if scaling else LossScale(1.0)
         with np.errstate(all="ignore"):  # a loss that is not finite is reported, not warned of
             gradients = self._gradients if self.micro_batch is None else self._summed_gradients
-            loss, grads = gradients(state, batch, rates, scale.value)
+            loss, grads = self.world.together(lambda: gradients(state, batch, rates, scale.value))
             if isinstance(batch, MicroBatches) and not batch.images:
                 return loss()
             overflow = scaling and not self.devices.all_finite(*(x for *_, x in leaves(grads)))

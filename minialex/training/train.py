@@ -58,10 +58,16 @@ def train_shown(
 ) -> Result:
     """`train`, printing with `show`; `part_of` is the folder of runs that resume together."""
     world = open_world()
-    with world.ending_together():
+    enabled, show.enabled = show.enabled, show.enabled and world.first
+
+    def tell(change: str) -> None:
+        show.enabled = enabled and world.first
+        show.say(change)
+
+    with world.telling(tell), world.ending_together():
         return _train(
             world,
-            show if world.first else Progress(False),
+            show,
             data,
             out=out,
             resume=resume,
@@ -229,8 +235,6 @@ class _Start:
             setup.show.say(f"processes {setup.world.describe()}")
         for sentence in (*setup.devices.describe()[1:], *notes):
             setup.show.say(sentence)
-        if not setup.world.first:
-            return replace(setup.trainer(classifier, self.folder), part_of=self.part_of)
         watch = Watch(
             self.folder,
             step=state.step,
@@ -239,6 +243,7 @@ class _Start:
             on_step=self.on_step,
             on_epoch=self.on_epoch,
             show=setup.show,
+            silent=lambda: not setup.world.first,
         )
         trainer = setup.trainer(classifier, self.folder)
         return replace(trainer, watch=watch, part_of=self.part_of)

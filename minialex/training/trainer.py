@@ -334,14 +334,16 @@ class Trainer:
             return None
         check = self.val_loader.on_wait or (lambda: None)
         try:
-            return evaluate_model(
-                self.judged(state).trained,
-                self.splits.val,
-                batch_size=self.at_once,
-                loader=self.val_loader,
-                on_batch=lambda images: check(),
-                loss=self.step.loss,
-                world=self.world,
+            return self.world.together(
+                lambda: evaluate_model(
+                    self.judged(state).trained,
+                    self.splits.val,
+                    batch_size=self.at_once,
+                    loader=self.val_loader,
+                    on_batch=lambda images: check(),
+                    loss=self.step.loss,
+                    world=self.world,
+                )
             )
         except (InputError, OSError) as error:
             raise ReadingFailed(str(error)) from error

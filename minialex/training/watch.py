@@ -83,8 +83,8 @@ def has_row(step: int, every: int | None) -> bool:
 class Watch:
     """Logs a run's steps and calls the user's callbacks.
 
-    Without a folder nothing is written. Rows of steps after `step`, which a resumed run repeats,
-    are removed.
+    Without a folder, or while `silent`, nothing is written or called. Rows of steps after `step`,
+    which a resumed run repeats, are removed.
     """
 
     def __init__(
@@ -97,14 +97,19 @@ class Watch:
         on_step: OnStep | None = None,
         on_epoch: OnEpoch | None = None,
         show: Progress | None = None,
+        silent: Callable[[], bool] = lambda: False,
     ):
-        self._folder, self._every = folder, every
+        self._folder, self._every, self._silent = folder, every, silent
         self._on_step, self._on_epoch, self._show = on_step, on_epoch, show
         self._rows: list[tuple[str, ...]] = []
         self._untold: list[StepInfo] = []
         self._since = time.monotonic()
         self._path = None if folder is None or every == 0 else folder / "steps.csv"
-        self._board = None if log is None or folder is None else _board(folder, step)
+        self._board = None
+        if silent():
+            return
+        if log is not None and folder is not None:
+            self._board = _board(folder, step)
         if self._path is not None and self._path.exists():
             _cut(self._path, step)
 
@@ -117,7 +122,7 @@ class Watch:
         now = time.monotonic()
         rate, self._since = images / max(now - self._since, 1e-9), now
         info = StepInfo(step, epoch, loss, learning_rate, rate)
-        if self._on_step is not None:
+        if self._on_step is not None and not self._silent():
             self._untold.append(info)
         if not has_row(step, self._every):
             return
@@ -151,13 +156,17 @@ class Watch:
         if self._board is not None and info.val_accuracy is not None:
             self._board.add_scalar("loss/validation", info.val_loss, info.step)
             self._board.add_scalar("accuracy/validation", info.val_accuracy, info.step)
-        _call(self._on_epoch, info)
+        if not self._silent():
+            _call(self._on_epoch, info)
 
     def flush(self) -> None:
         """Write buffered rows; if that fails, stop writing steps.csv and continue the run."""
         if self._board is not None:
             self._board.flush()
         if self._path is None or not self._rows:
+            return
+        if self._silent():
+            self._rows.clear()
             return
         try:
             new = not self._path.exists()

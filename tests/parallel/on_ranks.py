@@ -43,12 +43,12 @@ def train(data, out, name, **settings):
     )
 
 
-def signal_at(step):
+def signal_at(step, number=signal.SIGTERM):
     start = TrainStep.start
 
     def start_or_stop(self, state, batch, rates):
         if state.step == step - 1:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
         start(self, state, batch, rates)
 
     TrainStep.start = start_or_stop
@@ -59,6 +59,10 @@ def main(data, out, *names):
     for name in names:
         if name == "signal" and world.rank == world.size - 1:
             signal_at(SIGNALLED)
+        if name.startswith("kill"):  # as kill-RANK-STEP
+            rank, step = map(int, name.split("-")[1:])
+            if world.rank == rank:
+                signal_at(step, signal.SIGKILL)
         if name == "raise" and world.rank == 1:
             TrainStep.start = None  # calling it raises TypeError
         result = train(data, out, name if name in RUNS else "numpy")

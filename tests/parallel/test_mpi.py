@@ -120,3 +120,14 @@ def test_an_error_of_all_ranks_is_printed_once(tmp_path, data):
     done = mpirun(3, tmp_path / "no such data", tmp_path, "numpy")
     assert done.returncode != 0
     assert done.stderr.count("no such data") == 1 + done.stderr.count("FileNotFoundError: ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["kill-1-1", "kill-2-17", "kill-0-5", "raise"])
+def test_the_survivors_of_a_lost_rank_end_with_the_same_bits(tmp_path, alone, data, how):
+    done = mpirun(3, data, tmp_path, how, options=["--with-ft", "ulfm"])
+    seen = sorted(path.name for path in tmp_path.glob("seen-*"))
+    assert seen == ["seen-0.json", "seen-1.json"], done.stderr  # the last one is the second now
+    assert outcome(tmp_path / "numpy") == outcome(alone / "numpy")
+    steps = (tmp_path / "numpy" / "steps.csv").read_text()
+    assert steps.count("\n") == 21  # no step was repeated or left out
