@@ -242,9 +242,7 @@ def set_up(
         _require_freezable(config.freeze, model, devices)
     train, val = (_loader(config, model, part, world) for part in (splits.train, splits.val))
     loaders = train, val
-    return Setup(
-        config, where, held, model, devices, loaders, source, start, show, world, curve
-    )
+    return Setup(config, where, held, model, devices, loaders, source, start, show, world, curve)
 
 
 def _start(config: TrainConfig, origin: Source, network: Network, splits: Splits) -> Start:
