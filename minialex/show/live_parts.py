@@ -168,7 +168,7 @@ def _products(found: Arithmetic) -> list[Cell]:
     rows.append(["bias", "", "", f"{found.bias:.4g}"])
     rows.append(["sum", "", "", f"{products.sum() + found.bias:.6g}"])
     corner = "row, column, channel" if found.inputs.ndim == 3 else "input"
-    listed = json.dumps([float(f"{p:.4g}") for p in products])
+    listed = json.dumps([float(f"{p:.7g}") for p in products])
     canvas = Html(
         f'<canvas class="sum" role="img" aria-label="the running sum of '
         f'{len(products):,} products" data-products="{escape(listed)}" '

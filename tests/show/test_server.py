@@ -190,7 +190,7 @@ def test_a_layer_a_map_and_a_unit(app, key, page, name):
     assert f"= {found.value:.6g}" in text
     if found.weights is not None:
         listed = json.loads(re.search(r'data-products="([^"]*)"', text)[1])
-        assert sum(listed) + found.bias == pytest.approx(found.value, rel=1e-2, abs=1e-3)
+        assert sum(listed) + found.bias == pytest.approx(found.value, rel=1e-5, abs=1e-5)
     if y.ndim == 3:
         row, column = y.shape[0] - 1, 0
         one = arithmetic(model.trained, image, name, channel, (row, column))
