@@ -99,7 +99,7 @@ def browser():
 def explained(run, tmp_path_factory):
     """The address of a page about one photograph, with a long name."""
     classifier = minialex.load(run, backend="numpy")
-    name, size = "a long name " * 12 + ".png", classifier.preprocessing.recipe.image_size
+    name, size = "a_long_name_" * 12 + ".png", classifier.preprocessing.recipe.image_size
     path = tmp_path_factory.mktemp("explained") / "page.html"
     return explain.explain(classifier, photo(picture("blue", 996), name, size), path).as_uri()
 
