@@ -67,6 +67,11 @@ def cosine(recipe: Recipe, epoch: float, errors: Sequence[float]) -> Rates:
     return _uniform(recipe, 0.5 * (1 + cos(pi * min(1.0, epoch / recipe.epochs))))
 
 
+def poly(recipe: Recipe, epoch: float, errors: Sequence[float]) -> Rates:
+    """Falls to zero with the square of the epochs that are left, as in runs with large batches."""
+    return _uniform(recipe, max(0.0, 1 - epoch / recipe.epochs) ** 2)
+
+
 @dataclass(frozen=True)
 class HandSchedule:
     """The manual changes, by epoch, in the runs behind the paper's tables.
@@ -113,6 +118,7 @@ SCHEDULES: dict[str, Schedule] = {
     "plateau": plateau,
     "step": step,
     "cosine": cosine,
+    "poly": poly,
     "2010": HandSchedule(93, 23, 51, 68, 72, 78, last_bias=0.1),
     "2012": HandSchedule(91, 25, 51, 67, 72, 79),
     "2012-half": HandSchedule(96, 20, 48, 66, 72, None),

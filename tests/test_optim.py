@@ -35,6 +35,32 @@ def test_two_steps_by_hand():
     assert params["fc8"]["bias"][0] == pytest.approx(c, rel=1e-12)
 
 
+@pytest.mark.parametrize("name", ["lars", "lars-without-decay"])
+@pytest.mark.parametrize("scheme", [None, "towers"])
+def test_lars_by_hand(name, scheme):
+    """Also where a parameter is divided over devices: the norms are the whole parameter's."""
+    devices = parallel.open_devices(tiny(3), "numpy", scheme and [0, 1], scheme)
+    rng = np.random.default_rng(0)
+    shapes = tiny(3).parameter_shapes()
+    draw = {layer: {n: rng.normal(size=s) for n, s in own.items()} for layer, own in shapes.items()}
+    drawn = {
+        layer: {n: rng.normal(size=s) for n, s in own.items()} for layer, own in shapes.items()
+    }
+    draw["fc8"]["bias"][:] = 0  # keeps the plain rate
+    params, grads = (devices.to_devices(map_tree(np.copy, tree)) for tree in (draw, drawn))
+    optimiser = optim.get(name, replace(PAPER, weight_decay=0.5))
+    assert not optimiser.compilable
+    slots = optimiser.start(devices, params)
+    optimiser.update(devices, params, slots, grads, Rates(10.0, 20.0, 0.0))
+    for layer, parameter, w in leaves(draw):
+        g, rate = drawn[layer][parameter], 20.0 if parameter == "bias" else 10.0
+        size, steep = np.linalg.norm(w), np.linalg.norm(g)
+        if size > 0:
+            rate *= 0.001 * size / (steep + (0.5 * size if name == "lars" else 0.0))
+        found = devices.to_numpy(params[layer][parameter])
+        np.testing.assert_allclose(found, w - rate * (g + 0.5 * w), rtol=1e-9, atol=1e-12)
+
+
 def test_rates_and_decay_by_layer():
     b = backends.get("numpy")
     recipe = replace(PAPER, momentum=0.0, layer_rates={"a": 0.5}, layer_decays={"b": 0.0})
@@ -281,6 +307,9 @@ def test_step_cosine_constant():
     recipe = replace(PAPER, epochs=9)
     assert [schedules.get("step")(recipe, e, []).weight for e in (0, 3, 6, 9)] == pytest.approx(
         [0.01, 1e-3, 1e-4, 1e-4]
+    )
+    assert [schedules.get("poly")(recipe, e, []).weight for e in (0, 4.5, 9)] == pytest.approx(
+        [recipe.lr, recipe.lr / 4, 0]
     )
     assert [schedules.get("cosine")(recipe, e, []).weight for e in (0, 4.5, 9)] == pytest.approx(
         [0.01, 0.005, 0.0]

@@ -1,11 +1,13 @@
-"""Optimisers: the paper's SGD, Adam, and users' own."""
+"""Optimisers: the paper's SGD, Adam, LARS for large batches, and users' own."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from minialex.models.recipe import Recipe
 from minialex.optim.adam import Adam
 from minialex.optim.base import Optimizer, Rates, Slots
+from minialex.optim.lars import LARS
 from minialex.optim.own import Own, plugged_in
 from minialex.optim.sgd import SGD, VELOCITY
 from minialex.utils.plugins import Registry
@@ -13,9 +15,11 @@ from minialex.utils.plugins import Registry
 __all__ = [
     "ADAM",
     "DEFAULT",
+    "LARS",
     "PLUGINS",
     "SGD",
     "VELOCITY",
+    "WITH_MOMENTUM",
     "Adam",
     "Optimizer",
     "Own",
@@ -27,7 +31,13 @@ __all__ = [
 ]
 
 DEFAULT, ADAM = "sgd", "adam"
-_BUILT_IN: dict[str, Callable[[Recipe], Optimizer]] = {DEFAULT: SGD, ADAM: Adam}
+_BUILT_IN: dict[str, Callable[[Recipe], Optimizer]] = {
+    DEFAULT: SGD,
+    ADAM: Adam,
+    "lars": LARS,
+    "lars-without-decay": partial(LARS, decay_in_norm=False),  # in the norm, not in the update
+}
+WITH_MOMENTUM = (DEFAULT, "lars", "lars-without-decay")
 PLUGINS: Registry[Callable[[Recipe], Optimizer]] = Registry(
     "optimizer", "--optimizer", _BUILT_IN, plugged_in
 )
@@ -50,5 +60,5 @@ def use(optimizer: Any) -> Any:
 
 
 def get(name: str, recipe: Recipe) -> Optimizer:
-    """The optimiser "sgd", "adam" or a registered one, with a recipe's rates and decays."""
+    """The optimiser "sgd", "adam", "lars" or a registered one, with a recipe's rates and decays."""
     return PLUGINS.get(name)(recipe)

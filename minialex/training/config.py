@@ -195,7 +195,10 @@ class TrainConfig:
         metavar="N",
     )
     optimizer: str | None = option(
-        None, "sgd, adam, or your own as FILE.py:NAME", group=HOW, metavar="NAME"
+        None,
+        "sgd, adam, lars (large batches), or your own as FILE.py:NAME",
+        group=HOW,
+        metavar="NAME",
     )
     momentum: float | None = option(
         None, "SGD momentum (0.9)", group=HOW, type=Number(float, at_least=0, below=1), metavar="M"
@@ -382,9 +385,9 @@ class TrainConfig:
             raise InputError(f'dtype must be "float32" or "float64", not {self.dtype!r}')
         if self.resize not in (None, "crop", "squash"):
             raise unknown("resize mode", self.resize, ("crop", "squash"))
-        if self.momentum is not None and self.optimizer not in (None, optim.DEFAULT):
+        if self.momentum is not None and self.optimizer not in (None, *optim.WITH_MOMENTUM):
             raise InputError(
-                "`momentum` applies only to sgd: leave it out with another `optimizer`"
+                "`momentum` applies only to sgd and lars: leave it out with another `optimizer`"
             )
         if self.keep is not None:
             weight_names.require(self.keep)
