@@ -33,6 +33,8 @@ from minialex.tree import Tree, map_tree
 from minialex.utils.progress import Progress
 
 INITIAL = "the initial weights"
+_VALIDATED = 128  # at most so many images at once, unless the training batches are larger ...
+_PIXELS = _VALIDATED * 64 * 64  # ... and no more than so many pixels, for the memory
 
 
 class ReadingFailed(InputError):
@@ -168,6 +170,13 @@ class Trainer:
     def at_once(self) -> int:
         """How many images are computed together."""
         return self.step.micro_batch or self.recipe.batch_size
+
+    @property
+    def validated_at_once(self) -> int:
+        """How many images are validated together: more of the small ones, which is faster."""
+        if self.step.micro_batch is not None:
+            return self.at_once
+        return max(self.at_once, min(_VALIDATED, _PIXELS // self.recipe.crop**2))
 
     def batches(self, order: np.ndarray, first: int = 0) -> Iterator[Batch | MicroBatches]:
         """The batches of an epoch's order from position `first` on; ReadingFailed may come up."""
@@ -338,7 +347,7 @@ class Trainer:
                 lambda: evaluate_model(
                     self.judged(state).trained,
                     self.splits.val,
-                    batch_size=self.at_once,
+                    batch_size=self.validated_at_once,
                     loader=self.val_loader,
                     on_batch=lambda images: check(),
                     loss=self.step.loss,
