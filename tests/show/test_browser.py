@@ -22,7 +22,9 @@ from minialex.show import explain
 from minialex.show.look import photo
 from minialex.show.runs import Run
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+sync_api = pytest.importorskip(
+    "playwright.sync_api", reason="Playwright is not installed: pip install -e '.[browser]'"
+)
 uvicorn = pytest.importorskip("uvicorn", reason="uvicorn is not installed (extra `show`)")
 WAIT = 60_000  # milliseconds at most: the machine may be busy
 sync_api.expect.set_options(timeout=WAIT)
