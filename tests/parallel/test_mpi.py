@@ -108,6 +108,14 @@ def test_any_number_of_ranks_ends_with_the_same_bits(tmp_path, alone, data, rank
 
 
 @pytest.mark.slow
+def test_two_ranks_on_the_cuda_stand_in(tmp_path, alone, data):
+    on_ranks.train(data, tmp_path / "alone", "cuda")
+    done = mpirun(2, data, tmp_path, "cuda")
+    assert done.returncode == 0, done.stderr
+    assert outcome(tmp_path / "cuda") == outcome(tmp_path / "alone" / "cuda")
+
+
+@pytest.mark.slow
 def test_an_error_on_one_rank_ends_the_job_and_names_it(tmp_path, data):
     done = mpirun(2, data, tmp_path, "raise")
     assert done.returncode != 0
@@ -119,7 +127,7 @@ def test_an_error_on_one_rank_ends_the_job_and_names_it(tmp_path, data):
 def test_an_error_of_all_ranks_is_printed_once(tmp_path, data):
     done = mpirun(3, tmp_path / "no such data", tmp_path, "numpy")
     assert done.returncode != 0
-    assert done.stderr.count("no such data") == 1 + done.stderr.count("FileNotFoundError: ")
+    assert done.stderr.count("no such data") == 1
 
 
 @pytest.mark.slow
