@@ -38,7 +38,7 @@ def mpirun(ranks, data, out, *names, options=()):
         env={**os.environ, **allowed, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,  # it takes ten seconds, but not on a busy machine
     )
 
 
