@@ -14,7 +14,9 @@ from minialex.testing.tolerance import require
 
 PROBLEMS = 6  # for each op and dtype
 # called only by the CUDA backend's compiled step
-_OF_COMPILED_STEPS = {"keep_loss", "captured_updates", "refresh_params"}
+_OF_COMPILED_STEPS = {
+    *("keep_loss", "refresh_params", "captured_updates", "captured_adam_updates"),
+}
 
 
 def check_backend(b: Backend) -> None:

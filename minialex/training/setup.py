@@ -229,6 +229,9 @@ def set_up(
     start = None
     if origin is not None:
         start = _start(config, origin, model.network, splits)
+        if start.momentum is not None:  # another program's run goes on, with its own decays
+            decays = origin.classifier.preprocessing.recipe.layer_decays
+            model = replace(model, recipe=replace(model.recipe, layer_decays=decays))
         if config.recipe == fitted_recipe.FITTED and config.lr is None and start.momentum is None:
             tuned = fitted_recipe.fine_tuned(
                 model.recipe, model.network, start.kept, config.layer_rates

@@ -189,7 +189,7 @@ def test_the_example_accepts_the_options_of_the_suite():
     command = [sys.executable, "examples/overfit_small.py", "--help"]
     words = checks._run(command, command[1]).stdout
     assert all(option in words for option in ("--backend", "--precision", "--devices"))
-    with pytest.raises(FileNotFoundError, match="checkout"):
+    with pytest.raises(FileNotFoundError, match="in a clone"):
         checks._run(command, "examples/none.py")
 
 

@@ -17,7 +17,9 @@ machine = Machine()
 
 
 def install() -> None:
-    """Make `import cupy`, and lookups of libcublas, find the stand-in."""
+    """Make `import cupy`, and lookups of libcublas, find the stand-in; once is enough."""
+    if installed():
+        return
     sys.modules["cupy"] = module = fake_cupy.build(machine)
     cublas._open = lambda: module.libcublas
     os.environ["CUPY_CACHE_DIR"] = str(compiler.folder())

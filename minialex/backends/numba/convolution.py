@@ -52,7 +52,7 @@ class NumbaConvolution(NumbaExecution):
         if self._by_tiles(n, weight.shape, output, stride, groups, least):
             self._tiles(x, weight, bias, y, stride[0], corner, groups, relu)
             return y
-        geometry = ((r, s), stride, corner, output, groups, relu, self.shares)
+        geometry = ((r, s), stride, corner, output, groups, relu, self._shares)
         weights, bias = np.ascontiguousarray(weight).reshape(-1, k), np.ascontiguousarray(bias)
         parts = self._parts(n, rows, k, groups)
         block = self._block(rows, groups) if parts == 1 else min(_ROWS, rows)
@@ -69,10 +69,10 @@ class NumbaConvolution(NumbaExecution):
         corner, shape = (pads[0][0], pads[1][0]), (*kernel, c // groups, k)
         if self._by_tiles(len(x), shape, dy.shape[1:3], stride, groups, _SAVED_OF_WEIGHTS):
             return self._weight_gradient_by_tiles(x, dy, shape, stride[0], corner, groups)
-        dw = self._new((self.shares, length, k), x)
+        dw = self._new((self._shares, length, k), x)
         rows = dy.size // k
         block = 2 * self._block(rows, groups)
-        geometry = (kernel, stride, corner, dy.shape[1:3], groups, self.shares, block)
+        geometry = (kernel, stride, corner, dy.shape[1:3], groups, self._shares, block)
         self._run(weight_gradient, x, dy.reshape(-1, k), dw, *geometry)
         total = dw[0]
         for part in dw[1:]:
@@ -94,7 +94,7 @@ class NumbaConvolution(NumbaExecution):
             self._tiles(dy, flipped, np.zeros(groups * cg, dy.dtype), dx, 1, corner, groups, False)
             return dx
         weights = np.ascontiguousarray(weight).reshape(-1, k)
-        together = max(1, min(_ROWS // prod(output), -(-len(dy) // self.shares)))
+        together = max(1, min(_ROWS // prod(output), -(-len(dy) // self._shares)))
         geometry = (weight.shape[:2], stride, (pads[0][0], pads[1][0]), output, groups)
         self._run(
             input_gradient,
@@ -102,7 +102,7 @@ class NumbaConvolution(NumbaExecution):
             weights,
             dx,
             *geometry,
-            self.shares,
+            self._shares,
             together,
         )
         return dx
@@ -126,7 +126,7 @@ class NumbaConvolution(NumbaExecution):
         u = self._new((winograd.POINTS, *weight.shape[2:]), x)
         self._run(winograd.weights, np.ascontiguousarray(weight), g, u)
         together = self._together(y.shape, size, groups)
-        how = (stride, corner, size, groups, relu, self.shares, together)
+        how = (stride, corner, size, groups, relu, self._shares, together)
         self._run(winograd.forward, x, u, a, b, np.ascontiguousarray(bias), y, *how)
 
     def _weight_gradient_by_tiles(self, x, dy, shape, stride, corner, groups):
@@ -135,8 +135,8 @@ class NumbaConvolution(NumbaExecution):
         a, g, b = winograd.matrices(size, x.dtype.name)  # the tiles of dy are the kernels here
         du = self._new((winograd.POINTS, channels, k), x)
         dw = self._new((taps, taps, channels, k), x)
-        together = self.shares * self._together(dy.shape, size, groups)
-        how = (stride, corner, size, groups, self.shares, together)
+        together = self._shares * self._together(dy.shape, size, groups)
+        how = (stride, corner, size, groups, self._shares, together)
         self._run(winograd.weight_gradient, x, dy, b, g, du, *how)
         self._run(winograd.gathered, du, a, dw)
         return winograd.of_phases(dw, stride, shape)
@@ -145,18 +145,18 @@ class NumbaConvolution(NumbaExecution):
         """Rows of tiles that a thread multiplies at once, such that each thread gets some."""
         n, p, q, _ = output_shape
         lines, columns = n * -(-p // size), -(-q // size)
-        return max(1, min(-(-_TOGETHER // columns), lines * groups // self.shares))
+        return max(1, min(-(-_TOGETHER // columns), lines * groups // self._shares))
 
     def _parts(self, images: int, rows: int, k: int, groups: int) -> int:
         """Into how many parts threads divide the output channels: 1, they divide rows instead.
 
         One image has few rows in the later layers; each thread would read all weights for some.
         """
-        return self.shares if images == 1 and groups == 1 and self.shares <= k > rows else 1
+        return self._shares if images == 1 and groups == 1 and self._shares <= k > rows else 1
 
     def _block(self, rows: int, groups: int) -> int:
         """Rows of a block: few enough to fit in the cache and to give every thread some."""
-        return max(1, min(_ROWS, -(-rows * groups // self.shares)))
+        return max(1, min(_ROWS, -(-rows * groups // self._shares)))
 
 
 @compiled

@@ -23,25 +23,25 @@ class NumbaDense(NumbaExecution):
         x = np.ascontiguousarray(x).reshape(len(x), -1)
         y = self._new((len(x), weight.shape[1]), x)
         bias = np.zeros(y.shape[1], x.dtype) if bias is None else np.ascontiguousarray(bias)
-        self._run(forward, x, np.ascontiguousarray(weight), bias, y, relu, self.shares)
+        self._run(forward, x, np.ascontiguousarray(weight), bias, y, relu, self._shares)
         return y
 
     def dense_input_gradient(self, dy: Array, weight: Array, input_shape: Shape) -> Array:
         dx = self._new((len(dy), weight.shape[0]), dy)
         if dx.size:
             dy, weight = np.ascontiguousarray(dy), np.ascontiguousarray(weight)
-            self._run(input_gradient, dy, weight, dx, self.shares)
+            self._run(input_gradient, dy, weight, dx, self._shares)
         return dx.reshape(input_shape)
 
     def dense_weight_gradient(self, x: Array, dy: Array) -> Array:
         x = np.ascontiguousarray(x).reshape(len(x), -1)
         dw = self._new((x.shape[1], dy.shape[1]), x)
-        self._run(weight_gradient, x, np.ascontiguousarray(dy), dw, self.shares)
+        self._run(weight_gradient, x, np.ascontiguousarray(dy), dw, self._shares)
         return dw
 
     def bias_gradient(self, dy: Array) -> Array:
         k = dy.shape[-1]
-        partial = self._new((self.shares, k), dy)
+        partial = self._new((self._shares, k), dy)
         self._run(row_sums, np.ascontiguousarray(dy).reshape(-1, k), partial)
         return partial.sum(axis=0)
 

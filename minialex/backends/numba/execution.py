@@ -25,17 +25,17 @@ def _most_threads() -> int:
 class NumbaExecution(NumpyBackend):
     """Compiled kernels on `threads` threads (None: the cores this process may use).
 
-    Kernels divide their work into `shares`, one per thread, and sum the results in order.
+    Kernels divide their work into `_shares`, one per thread, and sum the results in order.
     """
 
     threads: int
-    shares: int
+    _shares: int
     _process: int | None = None  # the process that has the kernels' threads
 
     def __init__(self, device: Any = None, threads: int | None = None):
         super().__init__(device)
         self.name = "numba"
-        self.threads = self.shares = cpu_threads.choose(threads, _most_threads())
+        self.threads = self._shares = cpu_threads.choose(threads, _most_threads())
         cpu_threads.load_blas()
 
     def with_threads(self, threads: int | None) -> Self:
@@ -43,7 +43,7 @@ class NumbaExecution(NumpyBackend):
 
     def with_fixed_sums(self) -> Self:
         fixed = copy(self)
-        fixed.shares = FIXED_SHARES
+        fixed._shares = FIXED_SHARES
         return fixed
 
     def describe(self) -> str:

@@ -18,7 +18,7 @@ class NumbaResponseNorm(NumbaExecution):
     ) -> tuple[Array, Any]:
         x = np.ascontiguousarray(x)
         y, c = self._new(x.shape, x), x.shape[-1]
-        constants = (c // groups, n, *map(x.dtype.type, (k, alpha, beta)), self.shares)
+        constants = (c // groups, n, *map(x.dtype.type, (k, alpha, beta)), self._shares)
         self._run(response_norm, x.reshape(-1, c), y.reshape(-1, c), *constants)
         return y, x
 
@@ -27,7 +27,7 @@ class NumbaResponseNorm(NumbaExecution):
     ) -> Array:
         x = saved
         dx, c = self._new(x.shape, x), x.shape[-1]
-        constants = (c // groups, n, *map(x.dtype.type, (k, alpha, beta)), self.shares)
+        constants = (c // groups, n, *map(x.dtype.type, (k, alpha, beta)), self._shares)
         arrays = (np.ascontiguousarray(dy), x, dx)
         self._run(response_norm_gradient, *(a.reshape(-1, c) for a in arrays), *constants)
         return dx

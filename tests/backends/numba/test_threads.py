@@ -50,7 +50,7 @@ def test_zero_threads_gives_a_one_sentence_error():
         backends.get("numba", threads=MOST + 1)
     with pytest.raises(InputError, match="0 threads were asked for"):
         backends.get("numba", threads=0)
-    with pytest.raises(InputError, match='"cupy" has no threads'):
+    with pytest.raises(InputError, match='"cupy" has no thread setting'):
         backends.get("cupy", threads=2)
 
 
