@@ -2,8 +2,8 @@
 
 A published recipe counts epochs of a million images. On five hundred images it would make a few
 hundred updates, where any network needs thousands. A run on few images therefore gets smaller
-batches, more epochs, a schedule independent of the noisy validation error, and Adam, which needs a
-third of SGD's updates there. No layer decays more than the others: the decay of 3 in `cifar10`'s
+batches, more epochs, a schedule independent of the noisy validation error, and Adam, which needs
+fewer updates than SGD there. No layer decays more than the others: the decay of 3 in `cifar10`'s
 last layer is made for 55,000 updates, and takes most of what is learnt in 300.
 """
 
