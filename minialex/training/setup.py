@@ -96,9 +96,8 @@ class Setup:
     def first_params(self) -> Tree:
         """The initial parameters, on the host; the caller may modify them."""
         start = self.start
-        if (
-            start is None and self.config.initial is not None
-        ):  # a resumed run did not need them until now
+        if start is None and self.config.initial is not None:
+            # of a resumed run, which did not need them until now
             origin = open_source(Path(self.config.initial))
             start = _start(self.config, origin, self.model.network, self.splits)
         if start is not None:

@@ -57,6 +57,20 @@ def test_weights_and_network_are_transferred(before, tmp_path):
             np.testing.assert_allclose(run.classifier.params[layer][key], value, atol=1e-6)
 
 
+def test_a_network_trained_without_dropout_is_fine_tuned_without_it(before, tmp_path):
+    """With it, the dense layers would see inputs of another scale; only a request adds it."""
+    network = before.classifier.model.network
+    run = tmp_path / "plain"
+    plain = minialex.train("shapes:48", **SMALL, initial=before.run_dir, dropout=False, out=run)
+    assert plain.classifier.model.network == network.without_dropout() != network
+    given = {**SMALL, "initial": run, "max_steps": 1}
+    tuned = minialex.train("shapes:48", **given, out=tmp_path / "tuned")
+    assert tuned.classifier.model.network == network.without_dropout()
+    assert minialex.load(tuned.run_dir).model.network == network.without_dropout()
+    asked = minialex.train("shapes:48", **given, dropout=True, out=tmp_path / "asked")
+    assert asked.classifier.model.network == network
+
+
 def test_a_new_last_layer_for_other_classes(before, two_classes, tmp_path, capsys):
     options = {**SMALL, "progress": True}
     run = minialex.train(
