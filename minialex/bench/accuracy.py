@@ -15,7 +15,7 @@ from minialex.bench.torch_training import decoded
 from minialex.data.sources.open import open_data
 from minialex.errors import InputError
 from minialex.inference.classifier import load
-from minialex.training.fitted_recipe import default_network
+from minialex.training.fitted_recipe import ADAM_RATE, SMALLEST_BATCH, default_network
 from minialex.training.train import train as train_ours
 from minialex.utils.table import plain
 
@@ -60,7 +60,8 @@ def compare(
 
     The methods are `minialex.train` with its defaults (with `initial` also from those weights), the
     same network and a ResNet-18 of half width in PyTorch, and HOG with an SVM, which has no time
-    limit. Needs PyTorch, scikit-image and scikit-learn.
+    limit. PyTorch trains the same network as minialex does on few images: by Adam, without
+    dropout. Needs PyTorch, scikit-image and scikit-learn.
     """
     pytorch.require()
     common.require("skimage", "sklearn")
@@ -76,12 +77,13 @@ def compare(
         return _ours(data, minutes, seed, threads, start)
 
     def same(seed: int) -> float:
-        return _theirs(lambda: pytorch.network_in_torch(model.network), 0.01, seed)
+        network = model.network.without_dropout()
+        return _theirs(lambda: pytorch.network_in_torch(network), _adam_rate(), seed, adam=True)
 
     def resnet(seed: int) -> float:
         return _theirs(lambda: torch_training.half_resnet18(classes, recipe.crop), 0.05, seed)
 
-    def _theirs(made: Callable[[], Any], lr: float, seed: int) -> float:
+    def _theirs(made: Callable[[], Any], lr: float, seed: int, adam: bool = False) -> float:
         import torch
 
         torch.manual_seed(seed)
@@ -92,6 +94,7 @@ def compare(
             minutes=minutes,
             crop=recipe.crop,
             lr=lr,
+            adam=adam,
             seed=seed,
             threads=threads,
         )
@@ -129,6 +132,11 @@ def text(found: Comparison) -> str:
 def document(found: Comparison) -> dict[str, Any]:
     """The comparison as JSON."""
     return asdict(found)
+
+
+def _adam_rate() -> float:
+    """minialex's rate for this batch."""
+    return ADAM_RATE * (torch_training.BATCH / SMALLEST_BATCH) ** 0.5
 
 
 def _ours(

@@ -1,7 +1,8 @@
 """Networks in PyTorch, trained from scratch on photographs for a given time.
 
-Written as a PyTorch user would: images in memory, SGD with Nesterov momentum, a cosine schedule
-after a warm-up, random crops at random scales, mirroring, and changes in brightness and contrast.
+Written as a PyTorch user would: images in memory, SGD with Nesterov momentum or Adam, a cosine
+schedule after a warm-up, random crops at random scales, mirroring, and changes in brightness and
+contrast.
 """
 
 import time
@@ -16,7 +17,7 @@ from minialex.data.loading.loader import Loader
 from minialex.errors import InputError
 
 _WARMUP = 0.05
-_BATCH = 32
+BATCH = 32
 _READ_AT_ONCE = 256
 _MOST = 1 << 32  # bytes of decoded images
 _LABEL_SMOOTHING = 0.1
@@ -97,10 +98,11 @@ def accuracy_after(
     crop: int,
     lr: float,
     seed: int,
+    adam: bool = False,
     threads: int | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[float, int]:
-    """Train `network` (N C H W -> scores) for a number of seconds by `clock`.
+    """Train `network` (N C H W -> scores) for a number of minutes by `clock`.
 
     -> accuracy of the centre crops of `val` in 0 … 1, and the number of updates.
     """
@@ -110,15 +112,19 @@ def accuracy_after(
         torch.set_num_threads(threads)
     generator = torch.Generator().manual_seed(seed)
     network = network.to(memory_format=torch.channels_last)
-    optimiser = torch.optim.SGD(
-        network.parameters(), lr, momentum=0.9, nesterov=True, weight_decay=_WEIGHT_DECAY
-    )
+    optimiser: torch.optim.Optimizer
+    if adam:
+        optimiser = torch.optim.Adam(network.parameters(), lr, weight_decay=_WEIGHT_DECAY)
+    else:
+        optimiser = torch.optim.SGD(
+            network.parameters(), lr, momentum=0.9, nesterov=True, weight_decay=_WEIGHT_DECAY
+        )
     pixels = torch.from_numpy(train.pixels).permute(0, 3, 1, 2).contiguous()
     labels = torch.from_numpy(train.labels)
     mean = train.pixels.reshape(-1, 3).mean(0)
     deviation = train.pixels.reshape(-1, 3).std(0)
     normal = _per_channel(mean), _per_channel(deviation)
-    batch = min(_BATCH, len(labels))
+    batch = min(BATCH, len(labels))
     start, updates = clock(), 0
     network.train()
     while True:

@@ -21,6 +21,8 @@ from minialex.training.trainer import ReadingFailed, Trainer
 from minialex.training.watch import CallbackFailed
 from minialex.utils.interrupt import Interrupt, Interrupted
 
+SAVING = 0.05  # an epoch's end is saved unless that would take a larger share of the time
+
 
 def run_to_end(
     trainer: Trainer, state: State, checkpoint_every: float, max_steps: int | None
@@ -28,22 +30,26 @@ def run_to_end(
     """Train to the end, a signal or `max_steps`, saving on the way."""
     folder, show = trainer.folder, trainer.show
     last, advised = folder / "last.safetensors", False
-    saved, saved_step = time.monotonic(), -1
+    saved, saved_step, saving, unsaved = time.monotonic(), -1, 0.0, False
 
     def save() -> None:
-        nonlocal saved, saved_step
+        nonlocal saved, saved_step, saving, unsaved
+        started = time.monotonic()
         trainer.add_losses(state, wait=True)
         trainer.watch.flush()  # before the state: a resumed run removes the rows that it repeats
         if trainer.world.first:
             state.save(last, trainer.initial)
         else:
             state.require_finite(last, trainer.initial)
-        saved, saved_step = time.monotonic(), state.step
+        saved, saved_step, unsaved = time.monotonic(), state.step, False
+        saving = saved - started
 
     def go_on() -> None:
-        nonlocal advised
+        nonlocal advised, unsaved
         for event in trainer.run(state):
-            due = time.monotonic() - saved > checkpoint_every
+            unsaved = True
+            wait = checkpoint_every if event == "step" else min(checkpoint_every, saving / SAVING)
+            due = time.monotonic() - saved > wait
             came, due = _agreed(trainer.world, interrupt, due)
             stop = came or (
                 event != "trained" and max_steps is not None and state.step >= max_steps
@@ -59,13 +65,15 @@ def run_to_end(
                     trainer.keep_checkpoint(state)
                 if not advised:
                     advised = _advise(trainer, state)
-            if event != "step" or stop or due:
+            if stop or due:
                 save()
             trainer.watch.tell()
             if event == "epoch":
                 trainer.watch.epoch(state.history[-1])
             if stop:
                 break
+        if unsaved:
+            save()
 
     with Interrupt(quiet=not trainer.world.first) as interrupt:
         if trainer.world.size == 1:  # several stop together, between steps
@@ -79,15 +87,15 @@ def run_to_end(
                 except (NotFinite, NotLearning) as error:
                     trainer.go_back(state, error)
         except Interrupted:  # while images were read
-            if saved_step != state.step:
+            if unsaved or saved_step != state.step:
                 save()
         except CallbackFailed as failed:
             show.close()
-            if saved_step != state.step:
+            if unsaved or saved_step != state.step:
                 save()
             raise failed.error from failed.error.__cause__
         except ReadingFailed as error:
-            if saved_step != state.step:
+            if unsaved or saved_step != state.step:
                 save()
             raise InputError(
                 f"{error}; the state after step {state.step} is saved, {_go_on(trainer)}"

@@ -24,7 +24,7 @@ from minialex.data.sources.class_folders import ImageFolder
 from minialex.data.sources.open import open_data
 from minialex.errors import InputError, TrainingError
 from minialex.models.recipe import Recipe
-from minialex.training import resume, run_folder
+from minialex.training import loop, resume, run_folder
 from minialex.training.state import State
 from minialex.utils import atomic, checkpoint
 
@@ -60,6 +60,29 @@ def same(a, b):
 def test_the_printed_command_continues_the_run(run):
     assert go_on(run) == 0
     assert [row["step"] for row in history(run)] == ["3", "6"]
+
+
+def test_states_that_take_long_to_save_are_saved_less_often(tmp_path, monkeypatch):
+    def train(name, **limits):
+        tiny = {**TINY, "epochs": 3, "threads": 1}
+        minialex.train("shapes:48", **{**tiny, **limits}, out=tmp_path / name)
+        return tmp_path / name
+
+    saves, save = [], State.save
+    monkeypatch.setattr(State, "save", lambda *given: (saves.append(given[0].step), save(*given)))
+    usual = train("usual", checkpoint_every=0.0)
+    assert saves == [0, 1, 2, 3, 3, 4, 5, 6, 6, 7, 8, 9, 9]  # twice at an epoch's end
+    saves.clear()
+    monkeypatch.setattr(loop, "SAVING", 1e-9)  # as if a save took a billion times as long
+    rare = train("rare")
+    assert saves == [0, 3, 9]  # the first time its duration is not known
+    assert same(usual, rare)
+    assert history(usual)[-1]["val_loss"] == history(rare)[-1]["val_loss"]
+    saves.clear()
+    stopped = train("stopped", max_steps=7)
+    assert saves == [0, 3, 7]
+    assert go_on(stopped) == 0
+    assert same(usual, stopped)
 
 
 def test_in_python_no_argument_must_be_repeated(run):
