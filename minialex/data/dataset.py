@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minialex.data.remarks import NONE, Remarks
+from minialex.errors import InputError
 from minialex.utils.composed import composed
 
 if TYPE_CHECKING:
@@ -181,10 +182,28 @@ class Splits:
         return None
 
 
+_ATTRIBUTES = ("name", "layout", "class_ids", "class_names", "labels", "native_size")
+_REQUIRED = (*_ATTRIBUTES, "__len__", "image", "describe")
+
+
 def complete(dataset: Any) -> Dataset:
-    """The data set; if it does not derive from `Dataset`, with defaults for what it lacks."""
+    """The data set; if it does not derive from `Dataset`, with defaults for what it lacks.
+
+    Raises InputError if it lacks what has no default.
+    """
     if isinstance(dataset, Dataset):
         return dataset
+    if dataset is None:
+        raise InputError(
+            "a data set is None; to train without validation images, make one of none, "
+            "subset(train, []), and pass val_fraction=0"
+        )
+    missing = [name for name in _REQUIRED if not hasattr(dataset, name)]
+    if missing:
+        raise InputError(
+            "a data set must be a minialex.data.dataset.Dataset or have the same attributes and "
+            f"methods: {type(dataset).__name__} has no {', '.join(missing)}"
+        )
     has = [name for name in dir(Dataset) if name[0] != "_" and hasattr(dataset, name)]
     own = {name: property(attrgetter(f"_dataset.{name}")) for name in has}
     return type(type(dataset).__name__, (_Completed,), own)(dataset)
@@ -285,4 +304,4 @@ class Subset(Dataset):
 
 def subset(dataset: Dataset, indices: np.ndarray | list[int], layout: str | None = None) -> Subset:
     """The images of `dataset` at `indices`, in that order."""
-    return Subset(dataset, np.asarray(indices, np.int64), layout or dataset.layout)
+    return Subset(complete(dataset), np.asarray(indices, np.int64), layout or dataset.layout)

@@ -1,9 +1,11 @@
 """The interface of a data set, and data sets that users make without its base class."""
 
 import numpy as np
+import pytest
 
 import minialex
-from minialex.data.dataset import Dataset, Splits, complete
+from minialex.data.dataset import Dataset, Splits, complete, subset
+from minialex.errors import InputError
 
 
 class Plain:
@@ -40,6 +42,21 @@ def test_a_data_set_without_the_base_class_gets_its_defaults():
 
 def test_own_attributes_are_kept():
     assert complete(WithMore()).channels == 20
+
+
+def test_what_is_no_data_set_is_refused_with_what_it_lacks():
+    with pytest.raises(InputError, match=r"ndarray has no name, layout, .*, image, describe$"):
+        Splits(Plain(), np.zeros((4, 8, 8, 3)))
+    with pytest.raises(InputError, match=r"a data set is None; .* subset\(train, \[\]\)"):
+        Splits(Plain(), None)
+
+
+def test_training_without_validation_images(tmp_path):
+    splits = Splits(Plain(), subset(Plain(), []))
+    settings = {"model": "cifar10", "epochs": 1, "batch_size": 8, "backend": "numpy"}
+    settings |= {"val_fraction": 0, "out": tmp_path / "run", "progress": False}
+    result = minialex.train(splits, **settings)
+    assert result.history[0]["val_loss"] is None
 
 
 def test_training_on_a_data_set_of_another_class(tmp_path):
