@@ -79,12 +79,12 @@ def _main(argv: Sequence[str] | None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except TrainingError as error:
-        return _complain(in_options(str(error), spelt), 1)
+        return _complain(in_options(str(error), spelt), 1, error)
     except (InputError, OSError, MemoryError) as error:
         sentence = _sentence(error)
         if sentence is None:
             raise
-        return _complain(in_options(sentence, spelt), 2)
+        return _complain(in_options(sentence, spelt), 2, error)
     return code or 0
 
 
@@ -97,8 +97,9 @@ def _refuse_empty(words: Sequence[str]) -> None:
             )
 
 
-def _complain(sentence: str, code: int) -> int:
-    if launched_as()[1] == 0:  # one of the processes that mpirun started speaks for all
+def _complain(sentence: str, code: int, error: Exception | None = None) -> int:
+    """Print an error, in one of the processes that mpirun started: the first, or as they agreed."""
+    if getattr(error, "speaks", launched_as()[1] == 0):
         print(f"minialex: error: {' '.join(sentence.split())}", file=sys.stderr)
     return code
 

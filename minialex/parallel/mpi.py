@@ -7,7 +7,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar
@@ -16,14 +16,14 @@ import numpy as np
 
 from minialex.errors import InputError, TrainingError
 from minialex.parallel.exchange import Exchange
+from minialex.parallel.roll_call import Hanging, RollCall
 from minialex.parallel.world import World, threads_of_share
 from minialex.utils.cores import core_numbers, usable_cores
 
 T = TypeVar("T")
+_GONE = ("ERR_PROC_FAILED", "ERR_PROC_FAILED_PENDING", "ERR_REVOKED")
 _SPIN = 0.0005  # seconds of waiting without a pause
 _PAUSE = 0.0002  # seconds between looks after that
-_TOGETHER = 3.0  # seconds in which ranks that fail of one cause all do
-_SENTENCE = 2000  # bytes of an error that ranks tell each other
 
 
 @cache
@@ -46,7 +46,7 @@ class RanksLost(Exception):
 
 
 class MPIWorld(World):
-    """The ranks of MPI's world. Waiting never blocks inside MPI.
+    """The ranks of MPI's world. Waiting never blocks inside MPI, so that ranks that hang are found.
 
     With `mpirun --with-ft ulfm` (User-Level Failure Mitigation), the survivors of a lost rank go
     on: whatever all ranks do together ends with an agreement whether it worked on all of them.
@@ -57,32 +57,47 @@ class MPIWorld(World):
     def __init__(self, mpi: Any):
         self.mpi = mpi
         self.fault_tolerant = os.environ.get("OMPI_MCA_mpi_ft_enable") == "1"  # noqa: SIM112
-        self._lost = {getattr(mpi, name, None) for name in ("ERR_PROC_FAILED", "ERR_REVOKED")}
+        self._lost = {getattr(mpi, name, None) for name in _GONE}
         self._tell: list[Callable[[str], object]] = []
         self._inside = False
         self._exchanges: list[Exchange] = []  # MPI may still use the memory of those that failed
-        self.names: list[str] = []
+        self._roll = RollCall(mpi, self.fault_tolerant)
         self._connect(mpi.COMM_WORLD.Dup())
-        about = self.gather((socket.gethostname(), core_numbers(), usable_cores()))
+        own = socket.gethostname(), os.getpid(), core_numbers(), usable_cores()
+        about = self._gathered(own)
         hosts = [host for host, *_ in about]
+        self._roll.processes = [(host, process) for host, process, *_ in about]
         here = [i for i, host in enumerate(hosts) if host == hosts[self.rank]]
         self.host, self.node_rank = hosts[self.rank], here.index(self.rank)
-        self.threads = threads_of_share(self.node_rank, [about[i][1:] for i in here])
+        self.threads = threads_of_share(self.node_rank, [about[i][2:] for i in here])
         self.machines = len(set(hosts))
-        self.names = [f"rank {i} on {host}" for i, host in enumerate(hosts)]
 
     def _connect(self, world: Any) -> None:
         """Use this communicator, and copies for what runs at the same time."""
-        self._all = world, *(world.Dup() for _ in range(3))
+        world.Set_errhandler(self.mpi.ERRORS_RETURN)
+        copies = []
+        for _ in range(2):
+            with self.lost_ranks():
+                copy, request = world.Idup()
+                self.wait(request)
+            copies.append(copy)
+        self._all = world, *copies
+        self._world, self._scatter, self._gather = self._all
         for one in self._all:
             one.Set_errhandler(self.mpi.ERRORS_RETURN)
-        self._world, self._failures, self._scatter, self._gather = self._all
         self.rank, self.size = world.Get_rank(), world.Get_size()
 
     # ------------------------------------------------------------------------------ the ranks
 
     def name_of(self, rank: int) -> str:
-        return self.names[rank]
+        return self._name(self._roll.present[rank])
+
+    def _name(self, number: int) -> str:
+        """That of a rank by its first number."""
+        return f"rank {number} on {self._roll.processes[number][0]}"
+
+    def wait_at_most(self, seconds: float) -> None:
+        self._roll.timeout = seconds
 
     def describe(self) -> str:
         plural = "s" * (self.machines != 1)
@@ -123,30 +138,38 @@ class MPIWorld(World):
             self._go_on_without()
 
     def _all_agree(self, worked: bool) -> bool:
+        return self._agreed(self._world, worked)
+
+    def _agreed(self, world: Any, worked: bool) -> bool:
+        """Whether it worked on all; the answer is the same on all ranks of `world`."""
+        flag = np.array([worked], np.int32)
         try:
-            return bool(self._world.Agree(int(worked)))
-        except self.mpi.Exception as error:
-            self._require_lost(error)
+            with self.lost_ranks():
+                self.wait(world.Iagree(flag))
+        except RanksLost:
             return False
+        return bool(flag[0])
 
     def _go_on_without(self) -> None:
         """Connect the ranks that are left."""
-        before = self._world.Get_group()
+        before, present = self._world.Get_group(), self._roll.present
         for one in self._all:
             one.Revoke()
-        while True:
+        old, connected = self._world, False
+        while not connected:
+            world = old.Shrink()  # blocks; Open MPI 5's Ishrink fails with an internal error
+            here = world.Get_group()
+            left = here.Translate_ranks(list(range(here.Get_size())), before)
             try:
-                world = self._world.Shrink()
-                here = world.Get_group()
-                left = here.Translate_ranks(list(range(here.Get_size())), before)
                 self._connect(world)
-                break
-            except self.mpi.Exception as error:
-                self._require_lost(error)
-        gone = [name for i, name in enumerate(self.names) if i not in left]
-        self.names = [self.names[i] for i in left]
+                connected = True
+            except RanksLost:
+                world.Revoke()  # so that nobody waits for this rank
+            connected = self._agreed(world, connected)
+        gone = ", ".join(self._name(one) for i, one in enumerate(present) if i not in left)
+        self._roll.present = [present[i] for i in left]
         self.generation += 1
-        text = f"lost {', '.join(gone)}: {self.size} go on with its share"
+        text = f"lost {gone}: {self.size} go on with its share"
         for tell in self._tell:
             tell(text)
 
@@ -177,7 +200,14 @@ class MPIWorld(World):
         return found
 
     def first_does(self, work: Callable[[], T]) -> T:
-        done, value = self.together(lambda: self._from_first(work))
+        results: list[T] = []  # it is done once, even if other ranks are lost meanwhile
+
+        def once() -> T:
+            if not results:
+                results.append(work())
+            return results[0]
+
+        done, value = self.together(lambda: self._from_first(once))
         if done:
             return value
         raise value
@@ -209,12 +239,17 @@ class MPIWorld(World):
         self.wait_until(request.Test)
 
     def wait_until(self, done: Callable[[], bool]) -> None:
-        """Wait; RanksLost if some ranks are gone."""
+        """Wait; RanksLost if some ranks are gone. Ends the job if some hang."""
         start = time.perf_counter()
+        self._roll.begin()
         with self.lost_ranks():
             while not done():
                 if time.perf_counter() - start > _SPIN:
                     time.sleep(_PAUSE)
+                    try:
+                        self._roll.look()
+                    except Hanging as error:
+                        self._end_hanging(error.numbers)
 
     @contextmanager
     def lost_ranks(self) -> Iterator[None]:
@@ -245,22 +280,22 @@ class MPIWorld(World):
         text = str(error) or type(error).__name__
         if not known:
             text = "".join(traceback.format_exception(error))
-        own = np.zeros(_SENTENCE, np.uint8)
-        cut = text.encode()[:_SENTENCE]
-        own[: len(cut)] = np.frombuffer(cut, np.uint8)
-        all_of_them = np.empty((self.size, _SENTENCE), np.uint8)
-        request = self._failures.Iallgather(own, all_of_them)
-        until = time.monotonic() + _TOGETHER
-        while not (together := request.Test()) and time.monotonic() < until:
-            time.sleep(0.01)
-        if together and self.first:
+        all_fail, speaks = self._roll.failed(text)
+        if all_fail and speaks:
+            error.speaks = True  # type: ignore[attr-defined]  the command line prints it
             return
-        if not together or not (all_of_them[0] == own).all():
-            print(
-                f"minialex: error: {self.name_of(self.rank)}: {text}", file=sys.stderr, flush=True
-            )
-        if not together:
+        if speaks:
+            self._complain(f"{self.name_of(self.rank)}: {text}")
+        if not all_fail:
             if self.fault_tolerant:  # the others go on without it
                 os.kill(os.getpid(), signal.SIGKILL)  # an exit would not be noticed
             self.mpi.COMM_WORLD.Abort(code)
         raise SystemExit(code) from None
+
+    def _end_hanging(self, numbers: Sequence[int]) -> None:
+        names = ", ".join(map(self._name, numbers))
+        self._complain(f"{names} has not answered for {self._roll.timeout:g} s: all ranks end")
+        self.mpi.COMM_WORLD.Abort(2)
+
+    def _complain(self, sentence: str) -> None:
+        print(f"minialex: error: {sentence}", file=sys.stderr, flush=True)

@@ -26,6 +26,8 @@ class World:
     threads: int | None = None  # for each rank; None: this process has the machine to itself
     host = ""
     node_rank = 0  # the number of the rank on its machine
+    machines = 1
+    bytes_sent = 0  # by this rank, in sums of gradients
 
     @property
     def first(self) -> bool:
@@ -61,6 +63,9 @@ class World:
         numbers and shares are others then, and `generation` is higher.
         """
         return work()
+
+    def wait_at_most(self, seconds: float) -> None:
+        """Set how long ranks wait before they ask whether one of them hangs."""
 
     def telling(self, tell: Callable[[str], object]) -> AbstractContextManager:
         """A context in which `tell` is called with a sentence whenever ranks were lost."""

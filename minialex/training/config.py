@@ -19,6 +19,7 @@ from minialex.inference.judged_images import data_key
 from minialex.models import Model
 from minialex.models.recipe import Recipe
 from minialex.parallel import DeviceConfig
+from minialex.parallel.roll_call import TIMEOUT
 from minialex.results import published_curve
 from minialex.results.published_curve import Curve
 from minialex.training import augmentation_options, fitted_recipe, layer_rates
@@ -275,6 +276,14 @@ class TrainConfig:
     read_timeout: float | None = option(
         None,
         "seconds to wait for one image before the run is saved and stopped (600)",
+        group=RUN,
+        type=Number(float, above=0),
+        metavar="S",
+        free_on_resume=True,
+    )
+    rank_timeout: float = option(
+        TIMEOUT,
+        "with several processes: seconds to wait for one that does not answer (900)",
         group=RUN,
         type=Number(float, above=0),
         metavar="S",

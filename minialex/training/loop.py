@@ -32,15 +32,23 @@ def run_to_end(
     last, advised = folder / "last.safetensors", False
     saved, saved_step, saving, unsaved = time.monotonic(), -1, 0.0, False
 
-    def save() -> None:
+    def save(together: bool = True) -> None:
+        """On all ranks, so that all end if the first cannot; or only on this one, which failed."""
         nonlocal saved, saved_step, saving, unsaved
         started = time.monotonic()
         trainer.add_losses(state, wait=True)
-        trainer.watch.flush()  # before the state: a resumed run removes the rows that it repeats
-        if trainer.world.first:
-            state.save(last, trainer.initial)
-        else:
+        if trainer.world.size > 1 and together:
             state.require_finite(last, trainer.initial)
+
+        def write() -> None:
+            trainer.watch.flush()  # first: a resumed run removes the rows that it repeats
+            state.save(last, trainer.initial)
+
+        if together:
+            trainer.world.first_does(write)
+        elif trainer.world.first:
+            write()
+        trainer.watch.flush()
         saved, saved_step, unsaved = time.monotonic(), state.step, False
         saving = saved - started
 
@@ -57,12 +65,7 @@ def run_to_end(
             if event == "epoch":
                 # before the state: a run killed in between does this epoch's end again
                 state.require_finite(last, trainer.initial)
-                if trainer.world.first:
-                    run_folder.write_history(folder, state.history)
-                    if _is_best(state):
-                        best = folder / "best.safetensors"
-                        trainer.judged(state).save(best, half=trainer.half)
-                    trainer.keep_checkpoint(state)
+                trainer.world.first_does(lambda: _write_epoch(trainer, state))
                 if not advised:
                     advised = _advise(trainer, state)
             if stop or due:
@@ -92,11 +95,11 @@ def run_to_end(
         except CallbackFailed as failed:
             show.close()
             if unsaved or saved_step != state.step:
-                save()
+                save(together=False)
             raise failed.error from failed.error.__cause__
         except ReadingFailed as error:
             if unsaved or saved_step != state.step:
-                save()
+                save(together=False)
             raise InputError(
                 f"{error}; the state after step {state.step} is saved, {_go_on(trainer)}"
             ) from error
@@ -108,6 +111,13 @@ def run_to_end(
     show.close()
     _say_the_end(trainer, state, skipped, interrupted)
     return Result(state.history, trainer.judged(state), folder, interrupted, skipped)
+
+
+def _write_epoch(trainer: Trainer, state: State) -> None:
+    run_folder.write_history(trainer.folder, state.history)
+    if _is_best(state):
+        trainer.judged(state).save(trainer.folder / "best.safetensors", half=trainer.half)
+    trainer.keep_checkpoint(state)
 
 
 def _agreed(world: World, interrupt: Interrupt, due: bool) -> tuple[str | None, bool]:

@@ -21,7 +21,7 @@ def with_micro_batch(
 ) -> TrainConfig:
     """`config` with micro-batches, if ranks share them; the default does not depend on how many.
 
-    Raises InputError for fewer micro-batches than ranks.
+    Raises InputError for a micro-batch larger than a batch, and fewer micro-batches than ranks.
     """
     if config.micro_batch is None and world.launched:
         if resumed is not None:
@@ -31,6 +31,11 @@ def with_micro_batch(
             )
         config = replace(config, micro_batch=-(-batch_size // _SHARES))
     if config.micro_batch is not None:
+        if config.micro_batch > batch_size and resumed is None:  # earlier versions allowed it
+            raise InputError(
+                f"`micro_batch` is {config.micro_batch}, but a batch has only {batch_size} images: "
+                "choose a smaller `micro_batch`, or a larger `batch_size`"
+            )
         count = -(-batch_size // config.micro_batch)
         if count < world.size:
             raise InputError(

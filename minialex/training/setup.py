@@ -83,15 +83,19 @@ class Setup:
         if found is not None:
             return found
         world = self.world
-        with self.show.bar("mean image", len(world.share(len(train)))) as bar:
-            return measure(
-                train,
-                size,
-                progress=bar.update,
-                loader=loader,
-                share=world.share,
-                gather=world.gather,
-            )
+
+        def measured() -> Statistics:
+            with self.show.bar("mean image", len(world.share(len(train)))) as bar:
+                return measure(
+                    train,
+                    size,
+                    progress=bar.update,
+                    loader=loader,
+                    share=world.share,
+                    gather=world.gather,
+                )
+
+        return world.together(measured)
 
     def first_params(self) -> Tree:
         """The initial parameters, on the host; the caller may modify them."""
@@ -209,6 +213,7 @@ def set_up(
     world: World = World(),  # noqa: B008  it has no state
 ) -> Setup:
     """Validate a run; `resumed` is the folder of a run to resume."""
+    world.wait_at_most(config.rank_timeout)
     config, origin = choose_model(config, resumed)
     source = None if origin is None else origin.classifier
     if resumed is not None:

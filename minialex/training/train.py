@@ -64,22 +64,26 @@ def train_shown(
         show.enabled = enabled and world.first
         show.say(change)
 
-    with world.telling(tell), world.ending_together():
-        return _train(
-            world,
-            show,
-            data,
-            out=out,
-            resume=resume,
-            on_step=on_step,
-            on_epoch=on_epoch,
-            part_of=part_of,
-            **arguments,
-        )
+    with ExitStack() as stack:
+        with world.telling(tell), world.ending_together():
+            trained = _train(
+                world,
+                stack,
+                show,
+                data,
+                out=out,
+                resume=resume,
+                on_step=on_step,
+                on_epoch=on_epoch,
+                part_of=part_of,
+                **arguments,
+            )
+        return trained.finished()  # on the first rank; the others have ended
 
 
 def _train(
     world: World,
+    stack: ExitStack,
     show: Progress,
     data: str | Path | Splits | None,
     *,
@@ -89,8 +93,8 @@ def _train(
     on_epoch: OnEpoch | None,
     part_of: Path | None,
     **arguments: Any,
-) -> Result:
-    """`train` on one of the ranks of `world`."""
+) -> "_Trained":
+    """`train` on one of the ranks of `world`; `stack` keeps the run's folder locked."""
     out = None if out is None else FilePath().check("out", out)
     if isinstance(resume, str | Path):  # the folder, as on the command line
         if out is not None:
@@ -106,49 +110,70 @@ def _train(
         )
     setup = set_up(config, where, show, Path(str(out)) if resume else None, world)
     model, config, held = setup.model, setup.config, setup.held
-    with ExitStack() as stack:
-        claimed = run_folder.claimed(out, setup.name, resume=resume)
-        folder = world.first_does(lambda: stack.enter_context(claimed))
-        names = setup.splits.train.class_names
+    claimed = run_folder.claimed(out, setup.name, resume=resume)
+    folder = world.first_does(lambda: stack.enter_context(claimed))
+    names = setup.splits.train.class_names
 
-        def written() -> tuple[dict[str, Any], str, dict[str, Any]]:
-            stored, changed = stored_config(config, where, setup.splits, folder)
-            if not changed:
-                run_folder.write_config(folder, stored, names)
-            about = held_out.remembered(config, held, setup.source, anew=bool(changed))
-            held_out.write_list(folder, about)
-            return stored, changed, about
+    def written() -> tuple[dict[str, Any], str, dict[str, Any]]:
+        stored, changed = stored_config(config, where, setup.splits, folder)
+        if not changed:
+            run_folder.write_config(folder, stored, names)
+        about = held_out.remembered(config, held, setup.source, anew=bool(changed))
+        held_out.write_list(folder, about)
+        return stored, changed, about
 
-        stored, changed, about = world.first_does(written)
-        if held.said:
-            show.say(held.said)
-        run = _Start(setup, folder, about, on_step, on_epoch, part_of)
-        try:
-            trainer, state = run.resumed(changed) if held.about is not None else run.fresh()
-            if changed and world.first:
+    stored, changed, about = world.first_does(written)
+    if held.said:
+        show.say(held.said)
+    run = _Start(setup, folder, about, on_step, on_epoch, part_of)
+    try:
+        trainer, state = run.resumed(changed) if held.about is not None else run.fresh()
+        if changed:
+
+            def write_changed() -> None:
                 # the weights first: they say which images were trained on
                 state.save(folder / "last.safetensors", trainer.initial)
                 run_folder.write_config(folder, stored, names)
-            result = run_to_end(trainer, state, config.checkpoint_every, config.max_steps)
-        except MemoryError:
-            batch = model.recipe.batch_size
-            raise TrainingError(
-                memory_estimate.too_little(
-                    model.network,
-                    batch,
-                    setup.devices,
-                    len(setup.optimizer.slots),
-                    config.micro_batch,
-                )
-            ) from None
+
+            world.first_does(write_changed)
+        result = run_to_end(trainer, state, config.checkpoint_every, config.max_steps)
+    except MemoryError:
+        batch = model.recipe.batch_size
+        raise TrainingError(
+            memory_estimate.too_little(
+                model.network,
+                batch,
+                setup.devices,
+                len(setup.optimizer.slots),
+                config.micro_batch,
+            )
+        ) from None
+    return _Trained(setup, trainer, state, result)
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """A run whose training has ended."""
+
+    setup: Setup
+    trainer: Trainer
+    state: State
+    result: Result
+
+    def finished(self) -> Result:
+        """Keep the weights and leave the report, on the first rank alone."""
+        setup, result, config = self.setup, self.result, self.setup.config
         if setup.curve is not None:
             for one in compare(result.history, setup.curve, len(setup.splits.train)):
-                show.say(one.sentence)
-        ended = not result.interrupted and trainer.length.ended(state)
-        if ended and config.keep is not None and world.first:
-            show.say(keep(folder, config.keep))
-        if ended and config.report and world.first:
-            result = replace(result, interrupted=report.leave(trainer, state, setup.curve))
+                setup.show.say(one.sentence)
+        ended = not result.interrupted and self.trainer.length.ended(self.state)
+        if not ended or not setup.world.first:
+            return result
+        if config.keep is not None:
+            setup.show.say(keep(result.folder, config.keep))
+        if config.report:
+            left = report.leave(self.trainer, self.state, setup.curve)
+            result = replace(result, interrupted=left)
         return result
 
 
@@ -195,10 +220,13 @@ class _Start:
             self.setup.show.say(f"starting from {self.setup.config.initial}: {start.said}")
         state = self.setup.first_state()
         trainer = self._trainer(state, statistics)
-        if self.setup.world.first:
+
+        def write() -> None:
             trainer.log_layer_statistics(state, pretrained=start is not None)
             state.save(self.folder / "last.safetensors", trainer.initial)
             trainer.keep_checkpoint(state)
+
+        self.setup.world.first_does(write)
         return trainer, state
 
     def resumed(self, changed: str = "") -> tuple[Trainer, State]:

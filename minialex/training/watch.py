@@ -84,7 +84,8 @@ class Watch:
     """Logs a run's steps and calls the user's callbacks.
 
     Without a folder, or while `silent`, nothing is written or called. Rows of steps after `step`,
-    which a resumed run repeats, are removed.
+    which a resumed run repeats, are removed; and those of whoever wrote before, when this one is no
+    longer silent.
     """
 
     def __init__(
@@ -105,13 +106,19 @@ class Watch:
         self._untold: list[StepInfo] = []
         self._since = time.monotonic()
         self._path = None if folder is None or every == 0 else folder / "steps.csv"
-        self._board = None
-        if silent():
-            return
-        if log is not None and folder is not None:
-            self._board = _board(folder, step)
+        self._log, self._board = log, None
+        self._step = self._written = step  # made so far, and at the last flush
+        self._ready = False
+        if not silent():
+            self._take_over()
+
+    def _take_over(self) -> None:
+        """Begin to write after the last flush."""
+        self._ready = True
+        if self._log is not None and self._folder is not None:
+            self._board = _board(self._folder, self._written)
         if self._path is not None and self._path.exists():
-            _cut(self._path, step)
+            _cut(self._path, self._written)
 
     def begin(self) -> None:
         """Start timing steps."""
@@ -119,7 +126,7 @@ class Watch:
 
     def made(self, step: int, epoch: int, loss: float, learning_rate: float, images: int) -> None:
         """Buffer a step until it is written and reported."""
-        now = time.monotonic()
+        self._step, now = step, time.monotonic()
         rate, self._since = images / max(now - self._since, 1e-9), now
         info = StepInfo(step, epoch, loss, learning_rate, rate)
         if self._on_step is not None and not self._silent():
@@ -161,23 +168,26 @@ class Watch:
 
     def flush(self) -> None:
         """Write buffered rows; if that fails, stop writing steps.csv and continue the run."""
-        if self._board is not None:
-            self._board.flush()
-        if self._path is None or not self._rows:
-            return
         if self._silent():
             self._rows.clear()
+            self._written = self._step
             return
         try:
-            new = not self._path.exists()
-            with open(self._path, "a", encoding="utf-8", newline="") as file:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerows([COLUMNS, *self._rows] if new else self._rows)
+            if not self._ready:
+                self._take_over()
+            if self._board is not None:
+                self._board.flush()
+            if self._path is not None and self._rows:
+                new = not self._path.exists()
+                with open(self._path, "a", encoding="utf-8", newline="") as file:
+                    writer = csv.writer(file, lineterminator="\n")
+                    writer.writerows([COLUMNS, *self._rows] if new else self._rows)
         except OSError as error:
             if self._show is not None:
                 self._show.say(f"stopped writing {self._path}: {error.strerror}")
             self._path = None
         self._rows.clear()
+        self._written = self._step
 
     def close(self) -> None:
         """Write the rest."""

@@ -34,12 +34,12 @@ def register_tiny(monkeypatch) -> None:
     monkeypatch.setitem(registry._VARIANTS, "tiny", variant)
 
 
-def photographs(folder, each=20, classes=("cat", "dog"), seed=0):
+def photographs(folder, each=20, classes=("cat", "dog"), seed=0, size=36):
     """Class folders of random images, whose compressed sizes differ little."""
     rng = np.random.default_rng(seed)
     for name in classes:
         (folder / name).mkdir(parents=True, exist_ok=True)
         for i in range(each):
-            pixels = rng.integers(0, 255, (36, 36, 3), dtype=np.uint8)
+            pixels = rng.integers(0, 255, (size, size, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / name / f"{i:02}.png")
     return folder

@@ -1,21 +1,23 @@
 """Run by mpirun in test_mpi.py: trains in a folder, on all ranks, and writes what each rank saw."""
 
 import json
-import os
-import signal
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+
+import numpy as np
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from helpers.tiny import tiny  # noqa: E402
+from parallel import faults  # noqa: E402
 
 import minialex  # noqa: E402
+from minialex.cli.main import main as command  # noqa: E402
 from minialex.models import registry  # noqa: E402
 from minialex.models.recipe import Recipe  # noqa: E402
 from minialex.parallel.world import open_world  # noqa: E402
-from minialex.training.step import TrainStep  # noqa: E402
 
 RUNS = {  # what is trained: dropout, crops, mirrors, colours, and a last batch of four images
     "numpy": {"backend": "numpy"},
@@ -28,15 +30,19 @@ ON_THE_STAND_IN = {"cuda": {"backend": "cupy", "max_steps": 4}}
 SIGNALLED = 5  # steps after which the last rank is sent SIGTERM
 
 
-def train(data, out, name, **settings):
+def register():
     registry._VARIANTS["tiny"] = registry.Variant(
         tiny, Recipe(resize=16, crop=12, batch_size=16), "a test's"
     )
+
+
+def train(data, out, name, **settings):
+    register()
     if name in ON_THE_STAND_IN:
         import cuda_on_cpu
 
         cuda_on_cpu.install()
-    own = {**RUNS, **ON_THE_STAND_IN}[name]
+    own = {**RUNS, **ON_THE_STAND_IN}.get(name, RUNS["numpy"])
     settings = {"epochs": 7, "max_steps": 20, "report": False, **own, **settings}
     return minialex.train(
         data,
@@ -49,29 +55,31 @@ def train(data, out, name, **settings):
     )
 
 
-def signal_at(step, number=signal.SIGTERM):
-    start = TrainStep.start
-
-    def start_or_stop(self, state, batch, rates):
-        if state.step == step - 1:
-            os.kill(os.getpid(), number)
-        start(self, state, batch, rates)
-
-    TrainStep.start = start_or_stop
+def fault_of(name, world):
+    """The fault of this rank in a run: FAULT-RANK-STEP, or random-FAULT-SEED of any rank."""
+    what, *how = name.split("-")
+    if what == "random":
+        rng = np.random.default_rng(int(how[1]))
+        victim = int(rng.integers(world.size)) == world.rank
+        return faults.at_random(how[0], rng) if victim else nullcontext()
+    if what in faults.FAULTS and int(how[0]) == world.rank:
+        return faults.at_step(what, int(how[1]))
+    return nullcontext()
 
 
 def main(data, out, *names):
     world, seen = open_world(), {}
     for name in names:
-        if name == "signal" and world.rank == world.size - 1:
-            signal_at(SIGNALLED)
-        if name.startswith("kill"):  # as kill-RANK-STEP
-            rank, step = map(int, name.split("-")[1:])
-            if world.rank == rank:
-                signal_at(step, signal.SIGKILL)
-        if name == "raise" and world.rank == 1:
-            TrainStep.start = None  # calling it raises TypeError
-        result = train(data, out, name if name in (*RUNS, *ON_THE_STAND_IN) else "numpy")
+        if name.startswith("full"):  # with the sentence that the command prints
+            register()
+            given = ["train", "--data", data, "--out", f"{out}/{name}", "--model", "tiny"]
+            given += ["--recipe", "published", "--micro-batch", "4", "--epochs", "7"]
+            with fault_of(name, world):
+                sys.exit(command([*given, "--backend", "numpy"]))
+        of_signal = "term-last" if name == "signal" else name
+        with fault_of(of_signal.replace("last", f"{world.size - 1}-{SIGNALLED}"), world):
+            waits = {"rank_timeout": 1.0} if "stop-" in name else {}
+            result = train(data, out, name, **waits)
         seen[name] = [result.interrupted, len(result.history)]
     Path(out, f"seen-{world.rank}.json").write_text(json.dumps(seen))
 

@@ -116,6 +116,15 @@ def test_the_default_micro_batch_does_not_depend_on_the_number_of_ranks(tmp_path
         with_micro_batch(TrainConfig(micro_batch=8), 16, world, None)
 
 
+@pytest.mark.parametrize("world", [World(), Others()])
+def test_a_micro_batch_larger_than_the_batch(world, tmp_path):
+    assert with_micro_batch(TrainConfig(micro_batch=5), 16, world, None).micro_batch == 5
+    with pytest.raises(InputError, match="`micro_batch` is 17, but a batch has only 16 images"):
+        with_micro_batch(TrainConfig(micro_batch=17), 16, world, None)
+    earlier = with_micro_batch(TrainConfig(micro_batch=17), 16, World(), tmp_path)
+    assert earlier.micro_batch == 17  # versions that did not mind
+
+
 @pytest.mark.parametrize(
     ("ranks", "threads"),
     [

@@ -173,3 +173,23 @@ def test_a_missing_package_is_reported_before_training(tmp_path, monkeypatch):
     assert not (tmp_path / "run").exists()
     with pytest.raises(InputError, match="did you mean 'tensorboard'"):
         minialex.train("shapes:48", log="tensorbord")
+
+
+def test_another_takes_over_from_a_watch_that_is_lost(tmp_path):
+    """As the ranks under mpirun do: one writes, and the others know what it has written."""
+    speaks = [True, False]
+    first, second = (Watch(tmp_path, silent=lambda i=i: not speaks[i]) for i in range(2))
+
+    def make(step, *watches):
+        for one in watches:
+            one.made(step, 1, 0.5, 0.1, 8)
+
+    make(1, first, second)
+    first.flush()
+    second.flush()
+    make(2, first, second)
+    first.flush()  # but is lost before the others know
+    speaks[:] = False, True
+    make(3, second)
+    second.close()
+    assert [row["step"] for row in rows(tmp_path)] == ["1", "2", "3"]
