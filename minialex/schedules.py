@@ -181,7 +181,8 @@ def rates(recipe: Recipe, epoch: float, errors: Sequence[float]) -> Rates:
     found = get(recipe.schedule)(recipe, epoch, errors)
     if epoch >= recipe.warmup:
         return found
-    return found.scaled((epoch + 0.02 * recipe.warmup) / (1.02 * recipe.warmup))
+    risen = (epoch + 0.02 * recipe.warmup) / (1.02 * recipe.warmup)
+    return found.scaled(risen**2 if recipe.warmup_shape == "quadratic" else risen)
 
 
 def get(name: str) -> Schedule:

@@ -11,6 +11,7 @@ from minialex.errors import InputError
 from minialex.utils.image_size import Bilinear, Squashed
 
 MeanWindow = Literal["crop", "centre", "colour"]
+WarmupShape = Literal["linear", "quadratic"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ class Recipe:
     patience: int = 5  # epochs without improvement before that; the paper adjusted by hand
     epochs: int = 90
     average_epochs: int = 0  # last epochs whose weights are averaged; the paper has no such thing
-    warmup: float = 0.0  # epochs in which the learning rate rises linearly to the schedule's
+    warmup: float = 0.0  # epochs in which the learning rate rises to the schedule's
+    warmup_shape: WarmupShape = "linear"  # or with the square, as in runs with large batches
     bias_rate: float = 1.0  # learning rate of biases, relative to weights
     bias_decay: float = 1.0  # decay of biases, relative to weights
     layer_rates: Mapping[str, float] = field(default_factory=dict)  # by layer: times the rate

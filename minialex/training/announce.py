@@ -58,7 +58,8 @@ def rate(recipe: Recipe, minutes: float | None) -> str:
     length = f"{recipe.warmup:.2g} epochs"
     if minutes is not None:
         length = f"{recipe.warmup / recipe.epochs:.0%} of the time"
-    warmup = f", after a warm-up of {length}" if recipe.warmup else ""
+    square = "quadratic " * (recipe.warmup_shape == "quadratic")
+    warmup = f", after a {square}warm-up of {length}" if recipe.warmup else ""
     optimizer = recipe.optimizer.rpartition(":")[2]
     optimizer = {optim.DEFAULT: "SGD", optim.ADAM: "Adam"}.get(optimizer, optimizer)
     return f"{recipe.lr:.2g} for {optimizer}, {recipe.schedule} schedule{warmup}"

@@ -154,6 +154,16 @@ class TrainConfig:
         metavar="NAME",
         free_on_resume=True,
     )
+    warmup: float | None = option(
+        None,
+        "epochs in which the learning rate rises to the schedule's",
+        group=HOW,
+        type=Number(float, at_least=0),
+        metavar="EPOCHS",
+    )
+    warmup_shape: str | None = option(
+        None, "how it rises: linear (default) or quadratic", group=HOW, metavar="HOW"
+    )
     layer_rates: dict[str, float] | None = option(
         None,
         "learning rate of a layer, or of LAYER.weight or LAYER.bias, times that of the others, "
@@ -392,6 +402,8 @@ class TrainConfig:
             )
         if self.dtype not in ("float32", "float64"):
             raise InputError(f'dtype must be "float32" or "float64", not {self.dtype!r}')
+        if self.warmup_shape not in (None, "linear", "quadratic"):
+            raise unknown("warm-up shape", self.warmup_shape, ("linear", "quadratic"))
         if self.resize not in (None, "crop", "squash"):
             raise unknown("resize mode", self.resize, ("crop", "squash"))
         if self.momentum is not None and self.optimizer not in (None, *optim.WITH_MOMENTUM):
@@ -501,6 +513,8 @@ def resolve_model(config: TrainConfig, splits: Splits, stored: Recipe | None = N
     asked: dict[str, Any] = {
         "average_epochs": config.average_epochs,
         "dropout": config.dropout,
+        "warmup": config.warmup,
+        "warmup_shape": config.warmup_shape,
         "weight_decay": config.weight_decay,
         "mirror": config.mirror,
         "random_crops": config.crops,
@@ -524,6 +538,11 @@ def resolve_model(config: TrainConfig, splits: Splits, stored: Recipe | None = N
             augment=colours and config.crops is not False and config.freeze is None,
         )
     recipe = replace(recipe, **{k: v for k, v in asked.items() if v is not None})
+    if stored is None and (config.warmup or 0) > recipe.epochs:
+        raise InputError(
+            f"`warmup` is {recipe.warmup:g} epochs of only {recipe.epochs}: choose fewer, or a "
+            "larger `epochs`"
+        )
     recipe = layer_rates.applied(recipe, model.network, config.layer_rates or {}, config.freeze)
     native = splits.train.native_size
     if native is not None and 2 * native < recipe.resize and not config.allow_upscaling:

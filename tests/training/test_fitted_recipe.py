@@ -124,6 +124,29 @@ def test_a_warm_up_rises_to_the_schedule():
     ]
 
 
+def test_a_quadratic_warm_up_rises_with_the_square():
+    recipe = Recipe(schedule="poly", epochs=10, warmup=5.0, lr=1.0)
+    square = replace(recipe, warmup_shape="quadratic")
+    for epoch in (0.0, 1.0, 4.5, 5.0, 6.0):
+        poly = schedules.get("poly")(recipe, epoch, []).weight
+        linear, rate = (schedules.rates(one, epoch, []).weight for one in (recipe, square))
+        assert rate / poly == pytest.approx((linear / poly) ** 2)
+    assert schedules.rates(square, 4.9, []).weight == pytest.approx(0.51**2 * (5 / 5.1) ** 2)
+
+
+@pytest.mark.parametrize("recipe", ["fitted", "published"])
+def test_a_warm_up_can_be_chosen(recipe):
+    splits = open_data("shapes:48")
+    given = {"recipe": recipe, "epochs": 20, "warmup": 3.0, "warmup_shape": "quadratic"}
+    found = resolve_model(TrainConfig(**given), splits).recipe
+    assert (found.warmup, found.warmup_shape) == (3.0, "quadratic")
+    assert resolve_model(TrainConfig(**{**given, "warmup": 0}), splits).recipe.warmup == 0
+    with pytest.raises(InputError, match="`warmup` is 21 epochs of only 20: choose fewer"):
+        resolve_model(TrainConfig(**{**given, "warmup": 21}), splits)
+    with pytest.raises(InputError, match="unknown warm-up shape 'quadratc': did you mean"):
+        TrainConfig(warmup_shape="quadratc")
+
+
 @pytest.mark.parametrize(
     ("images", "size", "name"),
     [(100, None, "alexnet-64"), (100, 32, "cifar10"), (60_000, 256, "alexnet")],
