@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minialex.cli.common import add_device_options, add_model_option, add_workers, at_least
+from minialex.utils.arguments import ListOf, integer
 
 if TYPE_CHECKING:
     from minialex.parallel import DeviceConfig
@@ -18,6 +19,7 @@ EXAMPLES = (
     "minialex bench alexnet-64 --batch-size 1 --inference --rounds 1 --json",
     "minialex bench --data shapes:400 --size 72 --rounds 1",
 )
+_NETWORK = "with --ranks: the network to predict for (default: as measured)"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +46,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("torch", "onnxruntime"),
         help="also time PyTorch, or with --inference ONNX Runtime, alternating with minialex",
     )
+    parser.add_argument(
+        "--ranks",
+        type=ListOf(integer(1)),
+        metavar="N,N",
+        help="time training steps on so many processes, started by mpirun, and predict more",
+    )
+    parser.add_argument("--latency", type=float, metavar="US", help=f"{_NETWORK}: microseconds")
+    parser.add_argument("--bandwidth", type=float, metavar="GB/S", help="and gigabytes a second")
     parser.add_argument(
         "--suite",
         choices=("gpu",),
@@ -124,6 +134,9 @@ def run(
     batch_size: int,
     inference: bool,
     compare: str | None,
+    ranks: list[int] | None,
+    latency: float | None,
+    bandwidth: float | None,
     suite: str | None,
     checks: bool,
     data: str | None,
@@ -155,6 +168,11 @@ def run(
     from minialex import models
     from minialex.bench import measure, report
 
+    if ranks is not None:
+        ranks = list(ListOf(integer(1)).check("--ranks", ranks))
+        return _run_ranks(
+            model, option, ranks, batch_size, rounds, device_config, (latency, bandwidth), json
+        )
     result = measure.bench(
         models.get(models.use(model), **dict(option)),
         batch_size,
@@ -168,6 +186,45 @@ def run(
         say=lambda text: _say(f"{text} ..."),
     )
     _print(report.text(result), report.document(result), json)
+    return 0
+
+
+def _run_ranks(
+    model: str,
+    option: list,
+    ranks: list[int],
+    batch: int,
+    rounds: int,
+    where: "DeviceConfig",
+    network: tuple[float | None, float | None],
+    json: str | None,
+) -> int:
+    from minialex import models
+    from minialex.bench import ranks as on_ranks
+    from minialex.bench.scaling import Network
+    from minialex.errors import InputError
+    from minialex.utils.arguments import Number
+
+    given = None
+    if network != (None, None):
+        if None in network:
+            raise InputError("--latency and --bandwidth describe one network: give both")
+        above = Number(float, above=0)
+        latency, bandwidth = map(above.check, ("--latency", "--bandwidth"), network)
+        given = Network(1e-6 * latency, 1e9 * bandwidth)
+    words = ["bench", model, "--batch-size", f"{batch}", "--rounds", f"{rounds}"]
+    words += [f"--option={name}={value}" for name, value in option]
+    words += ["--backend", str(where.backend), "--precision", where.precision]
+    if where.threads is not None:
+        words += ["--threads", f"{where.threads}"]
+    if isinstance(where.devices, tuple):
+        words += ["--devices", ",".join(map(str, where.devices))]
+    chosen = models.get(models.use(model), **dict(option))
+    found = on_ranks.compare(
+        chosen, ranks, batch, words, where, rounds=rounds, network=given, say=_say
+    )
+    if found is not None:
+        _print(on_ranks.text(found), on_ranks.document(found), json)
     return 0
 
 

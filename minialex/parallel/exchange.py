@@ -36,7 +36,6 @@ class Exchange:
         self.world, self.scatter, self.gather = world, scatter, gather
         self.shapes, self.dtype, self.count = shapes, np.dtype(dtype), count
         self.nodes = [nodes_of(count, world.share(count, r)) for r in range(world.size)]
-        self.bytes = 0
         self._layers: deque[_LayerSum] = deque()
 
     def start(self, layer: str, nodes: dict[Node, dict[str, np.ndarray] | None]) -> None:
@@ -80,7 +79,8 @@ class _LayerSum:
         self._total = np.empty(size, exchange.dtype)
         self._first: Any = exchange.scatter.Ialltoallv([self._sent, sizes], [self._found, coming])
         self._second: Any = None
-        exchange.bytes += self._sent.nbytes + mine * (world.size - 1) * exchange.dtype.itemsize
+        elsewhere = self._sent.nbytes - len(self._own) * mine * exchange.dtype.itemsize
+        world.bytes_sent += elsewhere + mine * (world.size - 1) * exchange.dtype.itemsize
 
     def received(self) -> bool:
         """Whether the first half is over; begins the second."""

@@ -282,7 +282,7 @@ class MPIWorld(World):
             text = "".join(traceback.format_exception(error))
         all_fail, speaks = self._roll.failed(text)
         if all_fail and speaks:
-            error.speaks = True  # type: ignore[attr-defined]  the command line prints it
+            error.__dict__["speaks"] = True  # the command line prints it
             return
         if speaks:
             self._complain(f"{self.name_of(self.rank)}: {text}")

@@ -141,7 +141,7 @@ class RollCall:
             self._sent.append((self._to.Isend(data, dest=rank, tag=tag), data))
 
     def _received(self, rank: int, tag: int, dtype: type, length: int = 1) -> list[np.ndarray]:
-        found = []
+        found: list[np.ndarray] = []
         with self._unless_lost():
             while self._to.Iprobe(source=rank, tag=tag):
                 found.append(np.empty(length, dtype))

@@ -170,7 +170,7 @@ class _Trained:
         if not ended or not setup.world.first:
             return result
         if config.keep is not None:
-            setup.show.say(keep(result.folder, config.keep))
+            setup.show.say(keep(result.run_dir, config.keep))
         if config.report:
             left = report.leave(self.trainer, self.state, setup.curve)
             result = replace(result, interrupted=left)
