@@ -52,9 +52,10 @@ def translate(source: str) -> str:
         types = [re.sub(r"\b__restrict__\b|\w+$", "", p.strip()) for p in listed.split(",")]
         call = ", ".join(f"*({kind.strip()}*)a[{i}]" for i, kind in enumerate(types))
         stubs.append(
+            f"static void call_{name}(void** a) {{ {name}({call}); }}\n"
             f'extern "C" int launch_{name}(const unsigned* g, const unsigned* b, uint64_t seed, '
             f"void** a) {{ return fibers::launch(g, b, seed, {str(_waits(source, name)).lower()}, "
-            f"[=] {{ {name}({call}); }}); }}"
+            f"call_{name}, a); }}"
         )
     shared = {name: kind for kind, name in _DYNAMIC.findall(source)}
     source = _DYNAMIC.sub("", source).replace('extern "C" __global__', "__global__")
@@ -107,20 +108,21 @@ def _digest(*texts: str) -> str:
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:20]
 
 
-@cache
-def _precompiled(command: tuple[str, ...]) -> Path:
-    """A folder with cuda.h as the compiler has read it, which saves most kernels half their time.
-
-    GCC takes it where it finds it; other compilers read cuda.h itself.
-    """
-    header = Path(__file__).with_name("cuda.h")
-    path = folder() / _digest(header.read_text(), *command)
-    path.mkdir(exist_ok=True)
+def _build(name: str, command: list[str], text: str) -> Path:
+    """The output of a compiler's command for a source, in `folder`; it is compiled once."""
+    path = folder() / name
     with alone(path):
-        if not (path / "cuda.h.gch").exists():
-            part = path / f"{os.getpid()}.part"
-            subprocess.run([*command, "-x", "c++-header", str(header), "-o", str(part)], check=True)
-            os.replace(part, path / "cuda.h.gch")
+        if not path.exists():
+            part = path.with_suffix(f".{os.getpid()}.part")
+            done = subprocess.run(
+                [*command, "-x", "c++", "-", "-o", str(part)],
+                input=text.encode(),
+                capture_output=True,
+            )
+            if done.returncode:
+                message = done.stderr.decode()[:4000]
+                raise RuntimeError(f"the C++ compiler refuses a kernel:\n{message}")
+            os.replace(part, path)
     return path
 
 
@@ -129,31 +131,24 @@ def library(source: str, flags: tuple[str, ...]) -> ctypes.PyDLL:
     """The compiled library of a source, as a PyDLL: a launch keeps the GIL and runs alone."""
     compiler = available()
     assert compiler is not None
-    text = translate(source)
     here = Path(__file__).parent
+    header, fibers = (here / name for name in ("cuda.h", "fibers.cpp"))
     extra = tuple(os.environ.get("MINIALEX_TEST_CXXFLAGS", "").split())
-    plain = [flag for flag in flags if flag.startswith("-D")]
     command = [
-        # -O1: most of a first run's time is compilation, and little is gained from more
-        *(compiler, "-std=c++17", "-O1", "-fPIC", "-w", "-ffp-contract=off"),
+        *(compiler, "-std=c++17", "-fPIC", "-w", "-ffp-contract=off", f"-I{here}"),
         # jumps between stacks are what fibers do
-        *("-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=0", *extra),
+        *("-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=0"),
     ]
-    command += [f"-I{_precompiled(tuple(command))}", f"-I{here}", "-shared", *plain]
-    path = folder() / f"{_digest(text, (here / 'cuda.h').read_text(), *command)}.so"
-    with alone(path):
-        if path.exists():
-            return ctypes.PyDLL(str(path))
-        part = path.with_suffix(f".{os.getpid()}.part")
-        done = subprocess.run(
-            [*command, "-x", "c++", "-", "-o", str(part)],
-            input=text.encode(),
-            capture_output=True,
-        )
-        if done.returncode:
-            raise RuntimeError(f"the C++ compiler refuses a kernel:\n{done.stderr.decode()[:4000]}")
-        os.replace(part, path)
-    return ctypes.PyDLL(str(path))
+    every = [*command, "-O2", *extra, "-c"]
+    text = fibers.read_text()
+    common = _build(f"{_digest(header.read_text(), text, *every)}.o", every, text)
+    # -O1: most of a first run's time is compilation, and little is gained from more
+    command += ["-O1", *extra, "-shared", *(flag for flag in flags if flag.startswith("-D"))]
+    if "-DWARPGROUPS" in flags:
+        command += ["-include", "vector"]  # wgmma.cuh has queues; few kernels need them
+    text = translate(source)
+    name = f"{_digest(text, common.name, *command)}.so"
+    return ctypes.PyDLL(str(_build(name, [*command, str(common)], text)))
 
 
 def run(lib: ctypes.PyDLL, name: str, grid, block, values: list, seed: int) -> None:

@@ -5,23 +5,20 @@
 // __syncthreads, __syncwarp and shuffles; the order between barriers is shuffled too, so that a
 // missing barrier changes the result. Threads that wait at different barriers, or return while
 // others wait, are an error, as they would be undefined on a GPU.
+//
+// fibers.cpp has the definitions. It is compiled once and linked to every kernel. Each kernel is
+// compiled with this header alone, which includes little, because most of a kernel's compilation
+// would be the standard library otherwise.
 #pragma once
-#include <sys/mman.h>
-#include <ucontext.h>
+#include <stdint.h>
+#include <string.h>
 
-#include <algorithm>
-#include <cmath>
-#include <cstdint>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <type_traits>
-#include <vector>
+#pragma GCC visibility push(hidden)  // each library has its own, as if all were in one file
 
 struct dim3_t {
     unsigned x, y, z;
 };
-static dim3_t threadIdx, blockIdx, blockDim, gridDim;
+extern dim3_t threadIdx, blockIdx, blockDim, gridDim;
 
 #define __global__ static
 #define __device__
@@ -32,11 +29,16 @@ static dim3_t threadIdx, blockIdx, blockDim, gridDim;
 #define __shared__ static
 #define warpSize 32
 
-using std::exp;
-using std::log;
-using std::pow;
-using std::sqrt;
-using std::tanh;
+#define NAN __builtin_nanf("")
+#define OVERLOADED(name)                                                \
+    static inline float name(float x) { return __builtin_##name##f(x); } \
+    static inline double name(double x) { return __builtin_##name(x); }
+OVERLOADED(exp)
+OVERLOADED(log)
+OVERLOADED(sqrt)
+OVERLOADED(tanh)
+static inline float pow(float x, float y) { return __builtin_powf(x, y); }
+static inline double pow(double x, double y) { return __builtin_pow(x, y); }
 
 static inline unsigned bits_of(float x) {
     unsigned u;
@@ -51,19 +53,8 @@ static inline float float_of(unsigned u) {
 // IEEE half precision by the compiler's own type
 struct float16_t;
 // widened by a table: without an instruction for it the conversion is a library call
-struct Halves {
-    float of[65536];
-    Halves() {
-        for (unsigned bits = 0; bits < 65536; ++bits) {
-            const unsigned short half = (unsigned short)bits;
-            _Float16 h;
-            memcpy(&h, &half, 2);
-            of[bits] = (float)h;
-        }
-    }
-};
-static const Halves halves;
-static inline float widen_half(unsigned short bits) { return halves.of[bits]; }
+extern float halves[65536];
+static inline float widen_half(unsigned short bits) { return halves[bits]; }
 static inline unsigned short narrow_half(float x) {
     const _Float16 h = (_Float16)x;
     unsigned short bits;
@@ -73,81 +64,17 @@ static inline unsigned short narrow_half(float x) {
 
 namespace fibers {
 enum State { RUNNABLE, AT_BARRIER, AT_WARP_BARRIER, DONE };
-enum Failure { FINE = 0, RETURNED_EARLY = 1, WARP_DIVERGED = 2, DIFFERENT_BARRIERS = 3 };
-enum { STACK = 256 * 1024 };
 
-// Where a fiber or the scheduler left off. The compiler's own setjmp is several times as fast as the
-// library's, but wants the jump in a function of its own. OPAQUE: other code runs before such a
-// function returns, so its callers may not count on which registers it uses.
+// OPAQUE: other code runs before such a function returns, so its callers may not count on which
+// registers it uses.
 #define OPAQUE __attribute__((noinline, noipa))
-typedef void* Place[5];
-[[noreturn]] static OPAQUE void jump(Place& to) { __builtin_longjmp(to, 1); }
-#define SWITCH(from, to) \
-    if (!__builtin_setjmp(from)) jump(to)
-
-struct Fiber {
-    Place at;
-    ucontext_t start;
-    bool started;
-    State state;
-    int line;  // of the barrier it waits at
-    dim3_t index;
-};
-static std::vector<Fiber> all;
-static Place scheduler;
-static int current;
-static uint64_t exchange[1024];
-static void (*body)(void*);
-static void* body_data;
-
-static void run_body() {
-    for (;;) {
-        body(body_data);
-        all[current].state = DONE;
-        SWITCH(all[current].at, scheduler);
-    }
-}
-
-static OPAQUE void give_way(State state, int line) {
-    all[current].state = state;
-    all[current].line = line;
-    SWITCH(all[current].at, scheduler);
-}
-
-static void make(unsigned n) {
-    if (all.size() >= n) return;
-    // contexts hold addresses of themselves, so they are made anew when the vector grows
-    all.assign(n, Fiber());
-    static std::vector<void*> stacks;
-    while (stacks.size() < n)
-        stacks.push_back(mmap(nullptr, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-    for (unsigned i = 0; i < n; ++i) {
-        getcontext(&all[i].start);
-        all[i].start.uc_stack.ss_sp = stacks[i];
-        all[i].start.uc_stack.ss_size = STACK;
-        all[i].start.uc_link = nullptr;
-        makecontext(&all[i].start, run_body, 0);
-    }
-}
-
-static uint64_t random_state;
-static inline unsigned draw(unsigned below) {
-    random_state = random_state * 6364136223846793005ull + 1442695040888963407ull;
-    return (unsigned)((random_state >> 32) * below >> 32);
-}
-static void shuffle(std::vector<unsigned>& order, uint64_t seed) {
-    if (seed == 1) std::reverse(order.begin(), order.end());
-    if (seed > 1 && !order.empty())
-        for (unsigned i = (unsigned)order.size() - 1; i > 0; --i) std::swap(order[i], order[draw(i + 1)]);
-}
-
-static inline dim3_t index_of(unsigned i) {
-    return {i % blockDim.x, i / blockDim.x % blockDim.y, i / (blockDim.x * blockDim.y)};
-}
+OPAQUE void give_way(State state, int line);
+extern int current;
+extern uint64_t exchange[1024];
 
 // What lanes of a warp give each other: each writes, a warp barrier, each reads, a warp barrier.
 enum { PUBLISHED = 1024 };
-static char published_by[1024][PUBLISHED];
+extern char published_by[1024][PUBLISHED];
 template <class V>
 static inline void publish(const V& value) {
     static_assert(sizeof(V) <= PUBLISHED, "too much to publish");
@@ -160,106 +87,9 @@ static inline const V& published(int lane) {
 
 // cp.async: copies that a thread starts arrive when it waits for them, and no sooner; until then
 // nobody can count on what stands there, old or new.
-struct Copy {
-    void* to;
-    const void* from;  // null for zeros
-    unsigned bytes;
-};
-static std::vector<std::vector<Copy>> copies[1024];  // groups, the last one open
-static inline void queue_copy(void* to, const void* from, unsigned bytes) {
-    // the hardware faults on an address that is not a multiple of what it copies
-    if ((uintptr_t)to % bytes || (uintptr_t)from % bytes) {
-        fprintf(stderr, "cp.async: misaligned\n");
-        abort();
-    }
-    memset(to, 0xff, bytes);
-    auto& groups = copies[current];
-    if (groups.empty()) groups.emplace_back();
-    groups.back().push_back({to, from, bytes});
-}
-static inline void close_copies() {
-    if (copies[current].empty()) copies[current].emplace_back();
-    copies[current].emplace_back();
-}
-static inline void finish_copies(int left) {
-    auto& groups = copies[current];
-    while ((int)groups.size() > left + 1) {
-        for (const Copy& copy : groups.front())
-            if (copy.from) memcpy(copy.to, copy.from, copy.bytes);
-            else memset(copy.to, 0, copy.bytes);
-        groups.erase(groups.begin());
-    }
-}
-
-static OPAQUE void start(Fiber& fiber) {
-    fiber.started = true;
-    if (!__builtin_setjmp(scheduler)) setcontext(&fiber.start);
-}
-static OPAQUE void go_on(Fiber& fiber) { SWITCH(scheduler, fiber.at); }
-
-static int run_block(unsigned n, uint64_t seed) {
-    make(n);
-    std::vector<unsigned> order(n), waiting_warps, lanes;
-    unsigned lead = n;
-    for (unsigned i = 0; i < n; ++i) {
-        order[i] = i;
-        copies[i].clear();
-        all[i].index = index_of(i);
-        all[i].state = RUNNABLE;
-    }
-    for (;;) {
-        const bool alone = waiting_warps.size() == 1;  // only the lead's lanes can run
-        if (alone) {
-            lanes.clear();
-            for (unsigned i = lead; i < std::min(n, lead + 32); ++i) lanes.push_back(i);
-        }
-        std::vector<unsigned>& turn = alone ? lanes : order;
-        shuffle(turn, seed);
-        for (unsigned k = 0; k < turn.size(); ++k) {
-            Fiber& fiber = all[turn[k]];
-            if (fiber.state != RUNNABLE) continue;
-            current = (int)turn[k];
-            threadIdx = fiber.index;
-            if (fiber.started) go_on(fiber);
-            else start(fiber);
-        }
-        // Warps that wait for their own lanes go on: all together, or (seeds above 0) one warp as far
-        // as it gets before the next, so that only a barrier of the block keeps it from running ahead.
-        bool released = false;
-        waiting_warps.clear();
-        for (unsigned w = 0; w < n; w += 32) {
-            const unsigned end = std::min(n, w + 32);
-            unsigned waiting = 0, done = 0;
-            for (unsigned i = w; i < end; ++i) {
-                waiting += all[i].state == AT_WARP_BARRIER;
-                done += all[i].state == DONE;
-            }
-            if (!waiting) continue;
-            if (waiting + done != end - w) return WARP_DIVERGED;
-            waiting_warps.push_back(w);
-        }
-        if (seed && !waiting_warps.empty()) {
-            if (std::find(waiting_warps.begin(), waiting_warps.end(), lead) == waiting_warps.end())
-                lead = seed == 1 ? waiting_warps.back()
-                                 : waiting_warps[draw((unsigned)waiting_warps.size())];
-            waiting_warps.assign(1, lead);
-        }
-        if (waiting_warps.size() == 1) lead = waiting_warps[0];
-        for (const unsigned w : waiting_warps) {
-            for (unsigned i = w; i < std::min(n, w + 32); ++i)
-                if (all[i].state == AT_WARP_BARRIER) all[i].state = RUNNABLE;
-            released = true;
-        }
-        if (released) continue;
-        unsigned done = 0;
-        for (unsigned i = 0; i < n; ++i) done += all[i].state == DONE;
-        if (done == n) return FINE;
-        if (done) return RETURNED_EARLY;
-        for (unsigned i = 1; i < n; ++i)
-            if (all[i].line != all[0].line) return DIFFERENT_BARRIERS;
-        for (unsigned i = 0; i < n; ++i) all[i].state = RUNNABLE;
-    }
-}
+void queue_copy(void* to, const void* from, unsigned bytes);  // from: null for zeros
+void close_copies();
+void finish_copies(int left);
 
 template <class V>
 static inline V shuffled(V value, unsigned source, int line) {
@@ -272,33 +102,10 @@ static inline V shuffled(V value, unsigned source, int line) {
     return result;
 }
 
-// Every block in turn, in shuffled order; with barriers through fibers, else by plain calls.
-template <class Call>
-static int launch(const unsigned* grid, const unsigned* block, uint64_t seed, bool barriers, Call call) {
-    gridDim = {grid[0], grid[1], grid[2]};
-    blockDim = {block[0], block[1], block[2]};
-    random_state = seed * 0x9E3779B97F4A7C15ull + 1;
-    body = [](void* data) { (*(Call*)data)(); };
-    body_data = &call;
-    const unsigned threads = block[0] * block[1] * block[2], blocks = grid[0] * grid[1] * grid[2];
-    std::vector<unsigned> blocks_order(blocks), order(threads);
-    for (unsigned i = 0; i < blocks; ++i) blocks_order[i] = i;
-    for (unsigned i = 0; i < threads; ++i) order[i] = i;
-    shuffle(blocks_order, seed);
-    for (unsigned b : blocks_order) {
-        blockIdx = {b % grid[0], b / grid[0] % grid[1], b / (grid[0] * grid[1])};
-        if (barriers) {
-            if (const int failure = run_block(threads, seed)) return failure;
-            continue;
-        }
-        shuffle(order, seed);
-        for (unsigned i : order) {
-            threadIdx = index_of(i);
-            call();
-        }
-    }
-    return FINE;
-}
+// Every block in turn, in shuffled order; with barriers through fibers, else by plain calls. `body`
+// is the kernel with the arguments that are behind `data`; the result is 0, or why it failed.
+int launch(const unsigned* grid, const unsigned* block, uint64_t seed, bool barriers,
+           void (*body)(void**), void** data);
 }  // namespace fibers
 
 using fibers::close_copies;
@@ -312,3 +119,5 @@ using fibers::queue_copy;
 #define __shfl_sync(mask, v, source) fibers::shuffled(v, (unsigned)(source), __LINE__)
 #define __shfl_xor_sync(mask, v, bits) \
     fibers::shuffled(v, ((unsigned)fibers::current & 31) ^ (unsigned)(bits), __LINE__)
+
+#pragma GCC visibility pop
