@@ -49,13 +49,19 @@ def translate(source: str) -> str:
     barriers = bool(_BARRIER.search(source))
     stubs = []
     for name, listed in _KERNEL.findall(source):
-        types = [re.sub(r"\b__restrict__\b|\w+$", "", p.strip()) for p in listed.split(",")]
-        call = ", ".join(f"*({kind.strip()}*)a[{i}]" for i, kind in enumerate(types))
+        types = [re.sub(r"\b__restrict__\b|\w+$", "", p.strip()).strip() for p in listed.split(",")]
+        held = "".join(f"{kind} a{i} = *({kind}*)a[{i}]; " for i, kind in enumerate(types))
+        call = f"{name}({', '.join(f'a{i}' for i in range(len(types)))});"
+        if _waits(source, name):
+            stub = f"(void** a) {{ {held}{call} }}"
+        else:
+            stub = "(const dim3_t* thread, const dim3_t* end, void** a) { "
+            stub += f"{held}for (; thread != end; ++thread) {{ threadIdx = *thread; {call} }} }}"
         stubs.append(
-            f"static void call_{name}(void** a) {{ {name}({call}); }}\n"
-            f'extern "C" int launch_{name}(const unsigned* g, const unsigned* b, uint64_t seed, '
-            f"void** a) {{ return fibers::launch(g, b, seed, {str(_waits(source, name)).lower()}, "
-            f"call_{name}, a); }}"
+            f"static void run_{name}{stub}\n"
+            f'extern "C" int launch_{name}'
+            "(const unsigned* g, const unsigned* b, uint64_t seed, void** a) "
+            f"{{ return fibers::launch(g, b, seed, run_{name}, a); }}"
         )
     shared = {name: kind for kind, name in _DYNAMIC.findall(source)}
     source = _DYNAMIC.sub("", source).replace('extern "C" __global__', "__global__")

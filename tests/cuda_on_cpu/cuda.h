@@ -102,10 +102,13 @@ static inline V shuffled(V value, unsigned source, int line) {
     return result;
 }
 
-// Every block in turn, in shuffled order; with barriers through fibers, else by plain calls. `body`
-// is the kernel with the arguments that are behind `data`; the result is 0, or why it failed.
-int launch(const unsigned* grid, const unsigned* block, uint64_t seed, bool barriers,
-           void (*body)(void**), void** data);
+// A launch runs every block in turn, in shuffled order: a kernel with barriers a thread at a time
+// through fibers, any other a block's threads one after the other by plain calls. `data` are its
+// arguments; the result is 0, or why it failed.
+typedef void (*Thread)(void** data);
+typedef void (*Threads)(const dim3_t* thread, const dim3_t* end, void** data);
+int launch(const unsigned* grid, const unsigned* block, uint64_t seed, Thread, void** data);
+int launch(const unsigned* grid, const unsigned* block, uint64_t seed, Threads, void** data);
 }  // namespace fibers
 
 using fibers::close_copies;

@@ -43,7 +43,8 @@ struct Fiber {
 static std::vector<Fiber> all;
 static Place scheduler;
 static std::vector<dim3_t> indices;  // threadIdx of each thread of a block
-static void (*body)(void**);
+static std::vector<unsigned> blocks_order;
+static Thread body;
 static void** body_data;
 int current;
 uint64_t exchange[1024];
@@ -84,7 +85,8 @@ static inline unsigned draw(unsigned below) {
     random_state = random_state * 6364136223846793005ull + 1442695040888963407ull;
     return (unsigned)((random_state >> 32) * below >> 32);
 }
-static void shuffle(std::vector<unsigned>& order, uint64_t seed) {
+template <class Items>
+static void shuffle(Items& order, uint64_t seed) {
     if (seed == 1) std::reverse(order.begin(), order.end());
     if (seed > 1 && !order.empty())
         for (unsigned i = (unsigned)order.size() - 1; i > 0; --i) std::swap(order[i], order[draw(i + 1)]);
@@ -190,32 +192,40 @@ static int run_block(unsigned n, uint64_t seed) {
     }
 }
 
-int launch(const unsigned* grid, const unsigned* block, uint64_t seed, bool barriers,
-           void (*kernel)(void**), void** arguments) {
+static void prepare(const unsigned* grid, const unsigned* block, uint64_t seed) {
     gridDim = {grid[0], grid[1], grid[2]};
     blockDim = {block[0], block[1], block[2]};
     random_state = seed * 0x9E3779B97F4A7C15ull + 1;
-    body = kernel;
-    body_data = arguments;
-    const unsigned threads = block[0] * block[1] * block[2], blocks = grid[0] * grid[1] * grid[2];
-    std::vector<unsigned> blocks_order(blocks), order(threads);
-    for (unsigned i = 0; i < blocks; ++i) blocks_order[i] = i;
-    for (unsigned i = 0; i < threads; ++i) order[i] = i;
-    indices.resize(threads);
-    for (unsigned i = 0; i < threads; ++i)
+    indices.resize(block[0] * block[1] * block[2]);
+    for (unsigned i = 0; i < indices.size(); ++i)
         indices[i] = {i % block[0], i / block[0] % block[1], i / (block[0] * block[1])};
+    blocks_order.resize(grid[0] * grid[1] * grid[2]);
+    for (unsigned i = 0; i < blocks_order.size(); ++i) blocks_order[i] = i;
     shuffle(blocks_order, seed);
+}
+
+static void enter_block(unsigned b) {
+    blockIdx = {b % gridDim.x, b / gridDim.x % gridDim.y, b / (gridDim.x * gridDim.y)};
+}
+
+int launch(const unsigned* grid, const unsigned* block, uint64_t seed, Thread thread, void** data) {
+    prepare(grid, block, seed);
+    body = thread;
+    body_data = data;
     for (unsigned b : blocks_order) {
-        blockIdx = {b % grid[0], b / grid[0] % grid[1], b / (grid[0] * grid[1])};
-        if (barriers) {
-            if (const int failure = run_block(threads, seed)) return failure;
-            continue;
-        }
-        shuffle(order, seed);
-        for (unsigned i : order) {
-            threadIdx = indices[i];
-            kernel(arguments);
-        }
+        enter_block(b);
+        if (const int failure = run_block((unsigned)indices.size(), seed)) return failure;
+    }
+    return FINE;
+}
+
+int launch(const unsigned* grid, const unsigned* block, uint64_t seed, Threads threads, void** data) {
+    prepare(grid, block, seed);
+    std::vector<dim3_t> order = indices;
+    for (unsigned k = 0; k < blocks_order.size(); ++k) {
+        enter_block(blocks_order[k]);
+        if (k % 8 == 0) shuffle(order, seed);  // for each block it would take as long as a kernel
+        threads(order.data(), order.data() + order.size(), data);
     }
     return FINE;
 }
