@@ -1,5 +1,6 @@
 """Shared by all tests: hypothesis profiles, and real photographs if available."""
 
+import gc
 import os
 import signal
 from pathlib import Path
@@ -51,6 +52,12 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.gpu)
             if missing:
                 item.add_marker(missing)
+
+
+def pytest_collection_finish():
+    """Garbage collection skips what exists by now: each would take a quarter of a second."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from minialex.utils import checkpoint
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_and_says_how_to_continue(tmp_path, number, code):
     folder = tmp_path / "run"
-    arguments = shlex.split("train --data shapes:48 --model alexnet-64 --batch-size 8 --epochs 300")
+    arguments = shlex.split("train --data shapes:48 --model cifar10 --batch-size 8 --epochs 300")
     with subprocess.Popen([*COMMAND, *arguments, "--out", folder], stdout=subprocess.PIPE) as run:
         while not (folder / "last.safetensors").exists():
             assert run.poll() is None

@@ -3,7 +3,6 @@
 import ml_dtypes
 import numpy as np
 import pytest
-from helpers.slim import slim
 from helpers.strategies import grid, norms, windows
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -145,7 +144,7 @@ def test_every_number_is_rounded_by_ieee_rules(b, dtype):
 
 def test_half_precision_changes_storage_but_not_learning():
     """Activations in half precision; parameters, gradients and updates in float32."""
-    network = slim(models.get("cifar10", 10).network, 4)
+    network = models.get("cifar10", 10).network
     images = np.random.default_rng(0).normal(size=(4, 32, 32, 3)).astype("float32")
     labels = np.arange(4) % 10
     found = {}
