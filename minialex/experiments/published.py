@@ -51,6 +51,13 @@ PUBLISHED: dict[str, Published] = {
     "colour": Published("no colour augmentation", "ILSVRC", _S + "4.1", 1.0, bound="more than"),
     "dropout": Published("substantial overfitting without dropout", "ILSVRC", _S + "4.2"),
     "depth": Published("any middle convolution removed", "ILSVRC", _S + "7", 2.0, bound="about"),
+    "large batch": Published(
+        "SGD in batches of 1,024, rate 0.02, poly, 100 epochs",
+        "ILSVRC-2012 validation",
+        "log of bvlc_alexnet with a public fork of Caffe",
+        41.4,
+        18.75,
+    ),
     # tables 1 and 2: errors
     "table1 sparse": Published("Sparse coding", "ILSVRC-2010 test", "table 1", 47.1, 28.2),
     "table1 fisher": Published("SIFT + Fisher vectors", "ILSVRC-2010 test", "table 1", 45.7, 25.7),

@@ -164,3 +164,39 @@ def test_a_diverged_run_is_left_out_and_not_repeated(tmp_path):
         assert context.by_seed(["wild"], range(1), one) == {"wild": {}}
         assert context.not_run == 0
         assert "not finite" in said[-1]
+
+
+def test_large_batches_end_to_end(tmp_path):
+    path, _ = runner.reproduce(["large-batch"], TINY, tmp_path, lambda text: None)
+    rows = table(path, "large-batch", "large-batch")[1:]
+    assert [row[:4] for row in rows] == [
+        ["SGD", "8", "12", "0.00075"],
+        ["LARS", "8", "12", "0.312"],
+        ["SGD", "32", "4", "0.003"],
+        ["LARS", "32", "4", "0.625"],
+    ]
+    assert (path.parent / "large-batch" / "batches.png").exists()
+
+
+def test_what_large_batches_cost():
+    from minialex.experiments import paired
+
+    paper = module("large_batch")
+    errors = {("SGD", 8): {0: 20.0, 1: 21.0}, ("SGD", 32): {0: 40.0, 1: 41.1}}
+    said = paper._lost("SGD", 8, 32, errors)
+    assert "from batches of 8 to 32, the top-1 error changes by +20.1" in said
+    assert said.endswith("it rises.")
+    diverged = {**errors, ("SGD", 32): {}}
+    assert "its loss was not finite" in paper._lost("SGD", 8, 32, diverged)
+    assert paper._between(32, paired({0: 9.0, 1: 9.1}, {0: 8.0, 1: 8.0})).endswith(
+        "LARS is better."
+    )
+    assert "cannot be compared" in paper._between(32, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "batch", "rate"),
+    [("SGD", 128, 0.0025), ("SGD", 1024, 0.02), ("LARS", 8192, 10.0), ("LARS", 2048, 5.0)],
+)
+def test_the_learning_rates_of_large_batches(name, batch, rate):
+    assert module("large_batch")._rate(name, batch, 0.0025) == pytest.approx(rate)

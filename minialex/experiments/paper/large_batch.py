@@ -1,0 +1,202 @@
+"""Large batches: SGD with a linearly scaled learning rate, and LARS.
+
+    minialex reproduce large-batch --data imagenette
+
+The same number of epochs in batches of 128 to 8,192: large batches make few updates, for which SGD
+needs a high learning rate. LARS (You, Gitman and Ginsburg, 2017) gives each array of weights a rate
+in proportion to its norm. Both follow the published runs: a quadratic warm-up, then the rate falls
+with the square of what is left. SGD's learning rate grows with the batch, that of LARS with its
+square root. At the small scale each runs with two learning rates, and the one with the lower
+validation loss counts. All batches are computed in micro-batches of one size, in the same memory.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from minialex.experiments import (
+    PUBLISHED,
+    Context,
+    Difference,
+    Figure,
+    Run,
+    Section,
+    Table,
+    measured,
+    paired,
+)
+from minialex.experiments.data import Data
+from minialex.experiments.paper.ablations import best_rate
+from minialex.experiments.report.figures import COLOURS
+from minialex.experiments.report.section import Value
+
+ORDER = 9
+TITLE = "Large batches: SGD and LARS"
+SGD, LARS = "SGD", "LARS"
+WARM_UP = 0.05  # of the epochs
+LARS_RATE, LARS_BATCH = 10.0, 8192  # of a published run
+
+Case = tuple[str, int]  # optimiser, batch size
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One run, evaluated: errors in percent, and its recipe in a line."""
+
+    top1: float
+    top5: float
+    recipe_line: str
+
+
+Outcomes = Mapping[int, Outcome]  # by seed
+
+
+def run(context: Context) -> Section:
+    """Train with each optimiser, batch size and seed; the better learning rate counts."""
+    batches: tuple[int, ...] = context.pick(
+        tiny=(8, 32), small=(128, 512, 2048, 8192), full=(128, 1024, 8192)
+    )
+    data = context.data(
+        context.pick(tiny=48, small=batches[-1], full=None),
+        context.pick(tiny=24, small=2000, full=None),
+    )
+    factors: tuple[float, ...] = context.pick(tiny=(1.0,), small=(0.5, 1.0), full=(1.0,))
+    plain = _settings(context)
+    cases = [(name, batch) for batch in batches for name in (SGD, LARS)]
+
+    def train(case: tuple[str, int, float], seed: int) -> Run:
+        name, batch, factor = case
+        rate = factor * _rate(name, batch, plain["lr"])
+        settings = {**plain, "optimizer": name.lower(), "batch_size": batch, "lr": rate}
+        return context.train(f"{name}, batch {batch}, rate {rate:g}", data, seed=seed, **settings)
+
+    every = [(*case, factor) for case in cases for factor in factors]
+    runs = context.by_seed(every, context.seeds(), train)
+    best = {case: best_rate({factor: runs[*case, factor] for factor in factors}) for case in cases}
+    crops = context.pick(tiny=1, small=1, full=1)
+
+    def evaluate(run: Run) -> Outcome:
+        return Outcome(*run.errors(crops), run.recipe_line())
+
+    outcomes: dict[Case, Outcomes] = {}
+    rates: dict[Case, float] = {}
+    for case, factor in best.items():
+        by_seed = {} if factor is None else runs[*case, factor]
+        values = {seed: context.attempt(evaluate, run) for seed, run in by_seed.items()}
+        outcomes[case] = {seed: value for seed, value in values.items() if value is not None}
+        rates[case] = (factor or 1.0) * _rate(*case, plain["lr"])
+    return report(data, plain["epochs"], rates, outcomes)
+
+
+def _settings(context: Context) -> dict[str, Any]:
+    """`train` settings of all runs; `lr` is that of SGD in batches of 128."""
+    epochs = context.epochs(tiny=2, small=30, full=100)
+    common = {
+        "epochs": epochs,
+        "schedule": "poly",
+        "warmup": WARM_UP * epochs,
+        "warmup_shape": "quadratic",
+        "micro_batch": context.pick(tiny=8, small=128, full=128),
+    }
+    if context.options.scale == "full":
+        return {"model": "bvlc-alexnet", "lr": 0.0025, **common}  # 0.02 in batches of 1,024
+    return {"model": "alexnet-64", "lr": 0.012, "allow_upscaling": True, **common}
+
+
+def _rate(name: str, batch: int, base: float) -> float:
+    if name == LARS:
+        return LARS_RATE * (batch / LARS_BATCH) ** 0.5
+    return base * batch / 128
+
+
+def report(
+    data: Data, epochs: int, rates: Mapping[Case, float], outcomes: Mapping[Case, Outcomes]
+) -> Section:
+    """A row for each optimiser and batch size, and a curve for each optimiser."""
+    errors = {
+        case: {seed: outcome.top1 for seed, outcome in of_case.items()}
+        for case, of_case in outcomes.items()
+    }
+    smallest, largest = min(batch for _, batch in outcomes), max(batch for _, batch in outcomes)
+    rows: list[tuple[Value, ...]] = []
+    for (name, batch), of_case in outcomes.items():
+        lost = batch != smallest
+        rows.append((
+            *(name, f"{batch:,}", f"{epochs * -(-len(data.splits.train) // batch):,}"),
+            f"{rates[name, batch]:.3g}",
+            measured(errors[name, batch]),
+            measured({seed: outcome.top5 for seed, outcome in of_case.items()}),
+            paired(errors[name, batch], errors[name, smallest]) if lost else None,
+            paired(errors[SGD, batch], errors[LARS, batch]) if name == SGD else None,
+        ))  # fmt: skip
+    known = PUBLISHED["large batch"]
+    caption = (
+        "Errors on one crop, and differences in percentage points, with the same seed and as many "
+        f"epochs. Published, for comparison: {known.what}: {known.top1} and {known.top5} on "
+        f"{known.data} ({known.source})."
+    )
+    columns = (
+        *("optimiser", "batch", "updates", "learning rate", "top-1 error, %", "top-5 error, %"),
+        *(f"top-1 difference from batch {smallest}", "SGD minus LARS"),
+    )
+    findings = [_lost(name, smallest, largest, errors) for name in (SGD, LARS)]
+    findings.append(_between(largest, paired(errors[SGD, largest], errors[LARS, largest])))
+    lines = [one.recipe_line for of_case in outcomes.values() for one in of_case.values()]
+    return Section(
+        setting=[data.line, *lines[:1]],
+        findings=findings,
+        tables=[Table("large-batch", caption, columns, rows, digits=2)],
+        figures=[
+            Figure(
+                "batches",
+                "Top-1 error after the same number of epochs: mean over seeds, and each seed.",
+                "A curve for each optimiser, the error against the batch size.",
+                lambda figure: draw(figure, errors),
+            )
+        ],
+    )
+
+
+def _lost(name: str, smallest: int, largest: int, errors: Mapping[Case, dict[int, float]]) -> str:
+    """What the largest batch costs an optimiser."""
+    if not errors[name, largest]:
+        return f"{name}: no run in batches of {largest:,} ended; its loss was not finite."
+    change = paired(errors[name, largest], errors[name, smallest])
+    if change is None:
+        return f"{name}: no seed ended in batches of both {smallest:,} and {largest:,}."
+    return (
+        f"{name}: from batches of {smallest:,} to {largest:,}, the top-1 error changes by "
+        f"{change.text()} points: {_in_words(change, 'it rises', 'it falls')}."
+    )
+
+
+def _between(largest: int, change: Difference | None) -> str:
+    if change is None:
+        return f"In batches of {largest:,}, SGD and LARS cannot be compared."
+    better = _in_words(change, "LARS is better", "SGD is better")
+    return (
+        f"In batches of {largest:,}, SGD's top-1 error is {change.text()} points from LARS's: "
+        f"{better}."
+    )
+
+
+def _in_words(change: Difference, above: str, below: str) -> str:
+    if change.sign is None:
+        return "one seed, so no interval"
+    return {1: above, -1: below}.get(change.sign, "inconclusive, the interval includes 0")
+
+
+def draw(figure: Any, errors: Mapping[Case, dict[int, float]]) -> None:
+    """A curve for each optimiser through the means, and a dot for each seed."""
+    axes = figure.subplots()
+    for colour, name in zip(COLOURS, (SGD, LARS), strict=False):
+        found = {batch: one for (of, batch), by_seed in errors.items()
+                 if of == name and (one := measured(by_seed)) is not None}  # fmt: skip
+        axes.plot(list(found), [one.mean for one in found.values()], color=colour, label=name)
+        for batch, one in found.items():
+            axes.plot([batch] * len(one.values), one.values, "o", color=colour, markersize=3)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sorted({batch for _, batch in errors}))
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.set(xlabel="batch size", ylabel="top-1 error, %")
+    axes.legend()
