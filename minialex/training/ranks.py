@@ -37,6 +37,11 @@ def with_micro_batch(
                 "choose a smaller `micro_batch`, or a larger `batch_size`"
             )
         count = -(-batch_size // config.micro_batch)
+        if batch_size < world.size:
+            raise InputError(
+                f"{world.size} processes cannot share a batch of {batch_size} "
+                f"image{'s' * (batch_size != 1)}: choose a larger `batch_size`, or fewer processes"
+            )
         if count < world.size:
             raise InputError(
                 f"{world.size} processes cannot share a batch of {batch_size} images in {count} "

@@ -12,7 +12,7 @@ import minialex
 from minialex.training.step import TrainStep
 
 PACKAGE = str(Path(minialex.__file__).parent)
-CALLS = 20_000  # of functions of minialex on a rank: most runs on ranks make more
+CALLS = 20_000  # of functions of minialex on a rank; one process alone makes some 34,000
 
 
 class Planted(Exception):

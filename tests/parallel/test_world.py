@@ -114,6 +114,8 @@ def test_the_default_micro_batch_does_not_depend_on_the_number_of_ranks(tmp_path
     assert with_micro_batch(TrainConfig(), 100, world, None).micro_batch == 13
     with pytest.raises(InputError, match=r"3 processes cannot share a batch of 16 .* such as 5"):
         with_micro_batch(TrainConfig(micro_batch=8), 16, world, None)
+    with pytest.raises(InputError, match="3 processes cannot share a batch of 2 images: choose a"):
+        with_micro_batch(TrainConfig(), 2, world, None)
 
 
 @pytest.mark.parametrize("world", [World(), Others()])
