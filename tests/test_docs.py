@@ -17,7 +17,8 @@ page = pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative
 def commands(text: str) -> list[list[str]]:
     """The arguments of every `minialex` command, in blocks and between backticks."""
     blocks = re.findall(r"^```\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines()]
+    # a backslash ends a line of a command that goes on
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     # a span between backticks may be broken over two lines
     lines += [" ".join(span.split()) for span in re.findall(r"(?<!`)`(minialex [^`]+)`", text)]
     parts = [part for line in lines for part in re.split(r"&&|;", line)]

@@ -9,7 +9,7 @@ from helpers.tiny import register_tiny
 from safetensors.numpy import load_file
 
 import minialex
-from minialex.training import trainer
+from minialex.training import loop, trainer
 from minialex.training.averaging import Average
 from minialex.training.length import Length
 from minialex.training.state import State
@@ -84,8 +84,9 @@ def test_epochs_that_fit_in_the_time(done, left):
 
 @pytest.mark.parametrize("where", [{}, {"devices": (0, 1)}, {"dtype": "float64"}])
 def test_the_mean_is_evaluated_and_saved_while_training_continues_without_it(
-    tmp_path, capsys, where
+    tmp_path, capsys, monkeypatch, where
 ):
+    monkeypatch.setattr(loop, "SAVING", np.inf)  # the state is saved after each of these epochs
     seen = []
     weights = lambda info: seen.append(load_file(info.run_dir / "last.safetensors"))  # noqa: E731
     settings = {"average_epochs": 3, "on_epoch": weights, "progress": True, **where}
