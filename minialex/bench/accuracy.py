@@ -78,7 +78,11 @@ def compare(
 
     def same(seed: int) -> float:
         network = model.network.without_dropout()
-        return _theirs(lambda: pytorch.network_in_torch(network), _adam_rate(), seed, adam=True)
+
+        def made() -> Any:
+            return torch_training.he_initialised(pytorch.network_in_torch(network))
+
+        return _theirs(made, _adam_rate(), seed, adam=True)
 
     def resnet(seed: int) -> float:
         return _theirs(lambda: torch_training.half_resnet18(classes, recipe.crop), 0.05, seed)

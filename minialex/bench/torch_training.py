@@ -89,6 +89,17 @@ def half_resnet18(classes: int, crop: int) -> Any:
     return nn.Sequential(*layers)
 
 
+def he_initialised(network: Any) -> Any:
+    """`network` with He's initial weights (He et al., 2015) and biases of 0, as minialex draws."""
+    from torch import nn
+
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+    return network
+
+
 def accuracy_after(
     network: Any,
     train: Images,

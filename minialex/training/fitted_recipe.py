@@ -23,7 +23,7 @@ RECIPES = (FITTED, PUBLISHED)
 
 UPDATES = 3000  # when training from scratch
 TUNING_UPDATES = 1000  # when fine-tuning
-KEPT_RATE = 0.1  # relative rate of pre-trained layers when others are new
+KEPT_RATE = 0.1  # relative rate by SGD of pre-trained layers when others are new
 ENOUGH = 10_000  # a published recipe with this many updates is used unchanged
 UPDATES_PER_EPOCH = 25  # minimum, if the smallest batch size allows it
 SMALLEST_BATCH = 16
@@ -67,8 +67,9 @@ def fit(
     """`published` with the requested changes, and the rest fitted to `images`.
 
     Few images get Adam, unless a learning rate or a momentum is given: those are meant for SGD.
-    `trained` weights to start from need fewer updates, by SGD. `augment` allows the stronger
-    augmentation of small data sets; with it, training from scratch by Adam needs no dropout.
+    `trained` weights to start from need fewer updates, by SGD unless Adam is given. `augment`
+    allows the stronger augmentation of small data sets; with it, training from scratch by Adam
+    needs no dropout.
     """
     asked: dict[str, Any] = {
         "epochs": epochs,
@@ -113,13 +114,16 @@ def with_own_rate(recipe: Recipe, lr: float | None) -> Recipe:
 def fine_tuned(
     recipe: Recipe, network: Network, kept: Sequence[str], asked: Mapping[str, float] | None = None
 ) -> Recipe:
-    """Lower rates for the layers that were `kept`, if others are new.
+    """Lower rates for the layers that were `kept`, if others are new and SGD trains them.
 
-    The layers of `asked` keep the rates that they were given.
+    Adam's updates do not depend on the size of the gradients, which a new layer makes large. The
+    layers of `asked` keep the rates that they were given.
     """
     new = [name for name in network.parameter_shapes() if name not in kept]
     if not new:
         return replace(recipe, lr=recipe.lr * KEPT_RATE)
+    if recipe.optimizer == optim.ADAM:
+        return recipe
     rates = {name: KEPT_RATE * recipe.layer_rates.get(name, 1.0) for name in kept}
     return replace(recipe, layer_rates={**recipe.layer_rates, **rates, **(asked or {})})
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from minialex import backends, models
+from minialex import backends, models, optim
 from minialex.errors import InputError
 from minialex.exchange.definitions import is_definition, model_of
 from minialex.exchange.read import read
@@ -20,7 +20,7 @@ from minialex.inference.classifier import Classifier, from_portable, is_foreign,
 from minialex.models import Model
 from minialex.network import Network
 from minialex.parallel import DeviceConfig
-from minialex.training import run_folder
+from minialex.training import fitted_recipe, run_folder
 from minialex.training.config import TrainConfig
 from minialex.tree import Tree, map_tree
 from minialex.utils import checkpoint, weight_names
@@ -60,10 +60,18 @@ def choose_model(config: TrainConfig, resumed: Path | None) -> tuple[TrainConfig
     model = source.classifier.model
     if config.dropout is None and model.network == model.network.without_dropout():
         config = replace(config, dropout=False)  # with it, the layers would see other inputs
+    if model.recipe.optimizer == optim.ADAM and _leaves_optimizer_open(config):
+        config = replace(config, optimizer=optim.ADAM)
     if config.model is not None:
         return _with_options(config, _form(config, model)), source
     merged = {**model.options, **(config.model_options or {})}
     return replace(config, model=model.name, model_options=merged or None), source
+
+
+def _leaves_optimizer_open(config: TrainConfig) -> bool:
+    """If nothing is asked for that is meant for SGD; frozen layers' features are for SGD too."""
+    asked = (config.optimizer, config.lr, config.momentum, config.freeze)
+    return config.recipe == fitted_recipe.FITTED and asked == (None,) * 4
 
 
 def _located(config: TrainConfig) -> TrainConfig:

@@ -1,5 +1,7 @@
 """Frozen layers, and the learning rates of transferred layers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers.tiny import register_tiny
@@ -100,6 +102,8 @@ def test_transferred_layers_learn_more_slowly():
         fitted_recipe.fine_tuned(recipe, ALEXNET, [*kept, "fc8"]).lr
         == recipe.lr * fitted_recipe.KEPT_RATE
     )
+    by_adam = replace(recipe, optimizer="adam")
+    assert fitted_recipe.fine_tuned(by_adam, ALEXNET, kept).layer_rates == {}
 
 
 def test_freeze_needs_weights_to_start_from():

@@ -13,6 +13,7 @@ from minialex import backends, models
 from minialex.data.sources.open import open_data
 from minialex.data.statistics import measure
 from minialex.errors import InputError
+from minialex.training.fitted_recipe import ADAM_RATE
 from minialex.training.transfer import start_from
 
 pytestmark = pytest.mark.usefixtures("slim_networks")
@@ -69,6 +70,23 @@ def test_a_network_trained_without_dropout_is_fine_tuned_without_it(before, tmp_
     assert minialex.load(tuned.run_dir).model.network == network.without_dropout()
     asked = minialex.train("shapes:48", **given, dropout=True, out=tmp_path / "asked")
     assert asked.classifier.model.network == network
+
+
+def test_weights_that_adam_trained_are_fine_tuned_by_adam(two_classes, tmp_path):
+    """All layers at one rate: Adam's updates do not grow with a new layer's large gradients."""
+    given = {"batch_size": 16, "epochs": 1, "progress": False, "max_steps": 1}
+    by_adam = minialex.train("shapes:48", model="alexnet-64", **given, out=tmp_path / "adam")
+    given |= {"initial": by_adam.run_dir, "replace_classifier": True}
+
+    def recipe(name, **more):
+        run = minialex.train(two_classes, **given, **more, out=tmp_path / name)
+        return run.classifier.preprocessing.recipe
+
+    tuned = recipe("tuned")
+    assert (tuned.optimizer, tuned.layer_rates, tuned.lr) == ("adam", {}, ADAM_RATE)
+    for name, more in {"lr": {"lr": 0.01}, "momentum": {"momentum": 0.8}}.items():
+        assert recipe(name, **more).optimizer == "sgd"
+    assert recipe("published", recipe="published").optimizer == "sgd"
 
 
 def test_a_new_last_layer_for_other_classes(before, two_classes, tmp_path, capsys):
