@@ -223,6 +223,39 @@ def test_sentences_on_vgg_match_the_losses():
     assert "learned in 1 of 3 runs; 1 diverged" in sentence("D", 3, 2, 1)
 
 
+def test_methods_learn_from_growing_numbers_of_images(tmp_path, monkeypatch):
+    paper, asked = module("training_images"), []
+
+    def baseline(context, name, data, seed, options):
+        asked.append((name, len(data.splits.train), options["size"]))
+        return 100 - len(data.splits.train), 50.0, "in a line"
+
+    monkeypatch.setattr(paper, "baseline", baseline)
+    path, _ = runner.reproduce(["training-images"], TINY, tmp_path, lambda text: None)
+    [head, *rows] = table(path.parent, "training-images", "training-images")
+    assert [row[0] for row in rows] == ["24", "48"]
+    assert asked[:4] == [  # the report asks again
+        (n, i, s) for i in (24, 48) for n, s in ((paper.FISHER, 64), (paper.SPARSE, 32))
+    ]
+    column = head.index("Sparse coding, top-1 error, % mean")
+    assert [float(row[column]) for row in rows] == [76, 52]
+    assert (path.parent / "training-images" / "training-images.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("signs", "words"),
+    [
+        ({500: -1, 1000: 0, 2500: 1, 9469: 1}, "wins from 2,500 images on"),
+        ({500: 1, 1000: 0, 2500: 1}, "wins from 2,500 images on"),
+        ({500: 1, 1000: 1}, "wins with all of them"),
+        ({500: 1, 1000: 0}, "does not win with any"),
+        ({500: None, 1000: None}, "no interval"),
+    ],
+)
+def test_where_the_network_overtakes(signs, words):
+    assert words in module("training_images")._verdict(signs)
+
+
 def test_all_experiments_are_listed(capsys):
     assert main.main(["reproduce", "--list"]) == 0
     names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]

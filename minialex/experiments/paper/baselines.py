@@ -12,6 +12,7 @@ from typing import Any
 
 from minialex.baselines import common, sift_fisher, sparse_coding
 from minialex.experiments import Context, Difference, Section, Table, measured, paired
+from minialex.experiments.data import Data
 from minialex.experiments.published import TABLE_COLUMNS, change, table_values
 from minialex.experiments.report.section import Value
 
@@ -52,27 +53,9 @@ def run(context: Context) -> Section:
     )
     options = {FISHER: fisher, SPARSE: sparse}
 
-    def baseline(name: str, seed: int) -> Outcome:
-        # "rival" is the key that earlier results are cached under
-        settings = {"rival": name, "data": train_data.key, "seed": seed, **options[name]}
-
-        def compute(_folder: Path) -> Outcome:
-            outcome = METHODS[name].run(
-                train_data.splits, seed=seed, progress=False, **options[name]
-            )
-            return 100 * outcome.top1_error, 100 * outcome.top5_error, outcome.method
-
-        top1, top5, method = context.cached(
-            f"{name}, seed {seed}",
-            settings,
-            compute,
-            require=lambda: common.require("cv2", "skimage", "sklearn"),
-        )
-        return top1, top5, method
-
     def one(name: str, seed: int) -> Outcome:
         if name in METHODS:
-            return baseline(name, seed)
+            return baseline(context, name, train_data, seed, options[name])
         if name == LONGER:  # the baselines also have all the time they need
             run = context.train("trained longer", data, seed=seed, **context.long_training())
         else:
@@ -85,6 +68,26 @@ def run(context: Context) -> Section:
     if train_data is not data:
         lines.append(f"baselines trained on {train_data.line}")
     return report(lines, outcomes)
+
+
+def baseline(
+    context: Context, name: str, data: Data, seed: int, options: Mapping[str, Any]
+) -> Outcome:
+    """Train and evaluate one of METHODS, or take the result from an earlier run."""
+    # "rival" is the key that earlier results are cached under
+    settings = {"rival": name, "data": data.key, "seed": seed, **options}
+
+    def compute(_folder: Path) -> Outcome:
+        outcome = METHODS[name].run(data.splits, seed=seed, progress=False, **options)
+        return 100 * outcome.top1_error, 100 * outcome.top5_error, outcome.method
+
+    top1, top5, method = context.cached(
+        f"{name}, seed {seed}",
+        settings,
+        compute,
+        require=lambda: common.require("cv2", "skimage", "sklearn"),
+    )
+    return top1, top5, method
 
 
 def report(lines: Sequence[str], outcomes: Mapping[str, Mapping[int, Outcome]]) -> Section:
