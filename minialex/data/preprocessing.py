@@ -11,7 +11,6 @@ import numpy as np
 from minialex.backends.base import Array, Backend
 from minialex.data import own_augmentation
 from minialex.data.augment.draws import Draws, centre_draws, random_draws, ten_crop_draws
-from minialex.data.augment.warp import mix, warp
 from minialex.data.augment.warp_draws import random_mixing, random_warps
 from minialex.data.statistics import Statistics
 from minialex.errors import InputError
@@ -53,6 +52,8 @@ class Preprocessing:
             images = own(images, positions, seed=seed, epoch=epoch)
         if not recipe.warps:
             return images
+        from minialex.data.augment.warp import mix, warp  # imports Numba, which takes a while
+
         colour = self.statistics.mean.mean(axis=(0, 1))
         crops = self._paper_draws(positions, seed=seed, epoch=epoch, noise=0.0)
         warps = random_warps(recipe, seed, epoch, positions, crops, colour)

@@ -1,5 +1,7 @@
 """PyTorch's weights: every kind of file, every key name, the same scores; and export."""
 
+import subprocess
+import sys
 import tracemalloc
 from types import SimpleNamespace
 
@@ -263,6 +265,20 @@ def test_import_writes_a_weight_file(tmp_path, capsys, photographs):
     image = photographs(80)[0]
     direct = minialex.load(path, backend="numpy")
     np.testing.assert_array_equal(ours.probabilities(image), direct.probabilities(image))
+
+
+def test_importing_a_file_loads_no_heavy_packages(tmp_path):
+    """It takes two seconds for torchvision's AlexNet; each of these would add up to a third."""
+    _, path = stored(tmp_path, "alexnet", "zip")
+    line = ["import", str(path), "--out", str(tmp_path / "out")]
+    script = f"import sys; from minialex.cli import main; assert main.main({line}) == 0"
+    output = subprocess.run(
+        [sys.executable, "-c", f"{script}; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert not {"numba", "scipy", "torch", "PIL", "matplotlib", "onnx"} & set(output)
 
 
 def test_the_network_can_be_given(tmp_path):
