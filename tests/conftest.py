@@ -38,6 +38,10 @@ def pytest_configure(config):
     config.on_gpu = "gpu" in expression and "not gpu" not in expression
     if not config.on_gpu:
         cuda_on_cpu.install()
+    elif "MINIALEX_TEST_NULL_CUDA" in os.environ:  # the real CuPy, without a GPU
+        import null_cuda
+
+        null_cuda.install()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -47,11 +51,19 @@ def pytest_collection_modifyitems(config, items):
     if config.on_gpu and not device.usable():
         missing = pytest.mark.skip(reason="no CUDA device, or no CuPy, on this machine")
     for item in items:
-        cuda = "cupy" in item.nodeid or "/parallel/" in item.nodeid
-        if config.on_gpu and cuda and not item.get_closest_marker("standin"):
+        if config.on_gpu and _on_a_device(item):
             item.add_marker(pytest.mark.gpu)
             if missing:
                 item.add_marker(missing)
+
+
+def _on_a_device(item) -> bool:
+    """Whether a test uses the CUDA backend, and can use a real device."""
+    if item.get_closest_marker("standin"):
+        return False
+    files = ("/backends/cuda/", "/test_placements.py", "/test_parallel_training.py")
+    by_place = any(f in item.nodeid for f in files) and "numpy" not in item.nodeid
+    return by_place or "cupy" in item.nodeid
 
 
 def pytest_collection_finish():

@@ -57,7 +57,9 @@ def translate(source: str) -> str:
         else:
             stub = "(const dim3_t* thread, const dim3_t* end, void** a) { "
             stub += f"{held}for (; thread != end; ++thread) {{ threadIdx = *thread; {call} }} }}"
+        sizes = "".join(f"sizeof({kind}), " for kind in types)
         stubs.append(
+            f'extern "C" const unsigned sizes_{name}[] = {{ {sizes}0 }};\n'
             f"static void run_{name}{stub}\n"
             f'extern "C" int launch_{name}'
             "(const unsigned* g, const unsigned* b, uint64_t seed, void** a) "
@@ -135,6 +137,11 @@ def _build(name: str, command: list[str], text: str) -> Path:
 @cache
 def library(source: str, flags: tuple[str, ...]) -> ctypes.PyDLL:
     """The compiled library of a source, as a PyDLL: a launch keeps the GIL and runs alone."""
+    return ctypes.PyDLL(str(built(source, flags)))
+
+
+def built(source: str, flags: tuple[str, ...]) -> Path:
+    """The file of the compiled library of a source."""
     compiler = available()
     assert compiler is not None
     here = Path(__file__).parent
@@ -154,7 +161,7 @@ def library(source: str, flags: tuple[str, ...]) -> ctypes.PyDLL:
         command += ["-include", "vector"]  # wgmma.cuh has queues; few kernels need them
     text = translate(source)
     name = f"{_digest(text, common.name, *command)}.so"
-    return ctypes.PyDLL(str(_build(name, [*command, str(common)], text)))
+    return _build(name, [*command, str(common)], text)
 
 
 def run(lib: ctypes.PyDLL, name: str, grid, block, values: list, seed: int) -> None:

@@ -42,8 +42,8 @@ def build(machine: Machine) -> types.ModuleType:
     # -------------------------------------------------------------------------- devices, streams
 
     class Device:
-        def __init__(self, id=None):
-            self.id = state.device if id is None else int(id)
+        def __init__(self, device=None):
+            self.id = state.device if device is None else int(device)
             self._before: list[int] = []
 
         def __enter__(self):
@@ -92,6 +92,9 @@ def build(machine: Machine) -> types.ModuleType:
 
         def end_capture(self) -> Graph:
             work, self._queue.captured = self._queue.captured, None
+            invalid, self._queue.invalid = self._queue.invalid, False
+            if invalid:
+                raise CUDARuntimeError("cudaErrorStreamCaptureInvalidated")
             return Graph(work)
 
         def __enter__(self):
@@ -120,7 +123,8 @@ def build(machine: Machine) -> types.ModuleType:
     def refuse_in_capture(stream: Stream) -> None:
         """For work that cannot, or here must not, be part of a graph."""
         if stream._queue.captured is not None:
-            raise CUDARuntimeError("cudaErrorStreamCaptureInvalidated: not in a captured step")
+            stream._queue.invalid = True
+            raise CUDARuntimeError("cudaErrorStreamCaptureUnsupported: not in a captured step")
 
     null_streams: dict[int, Stream] = {}
 

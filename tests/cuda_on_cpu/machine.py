@@ -53,6 +53,7 @@ class Queue:
     device: int
     work: deque = field(default_factory=deque)
     captured: list | None = None  # what a graph is made of, while one is
+    invalid: bool = False  # whether the capture has met what cannot be captured
     freed: dict[int, list[np.ndarray]] = field(default_factory=lambda: defaultdict(list))  # by size
 
 

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 from minialex.backends.cuda.device import library
+from minialex.errors import InputError
 
 _SCRATCH = 32 << 20  # bytes, what the manual advises for the largest cards
 _POINTER, _INT = ctypes.c_void_p, ctypes.c_int
@@ -26,7 +27,13 @@ _ARGUMENTS = {
 def _open() -> Any:
     """The shared library that belongs to CuPy's CUDA; raises OSError if it cannot be found."""
     major = library().cuda.runtime.runtimeGetVersion() // 1000
-    library().cuda.device.get_cublas_handle()  # now it is loaded
+    try:
+        library().cuda.device.get_cublas_handle()  # now it is loaded
+    except ImportError as error:
+        raise InputError(
+            f"CuPy cannot load cuBLAS ({str(error).splitlines()[0]}): install it with "
+            f"\"pip install 'cupy-cuda{major}x[ctk]'\""
+        ) from None
     name = f"cublas64_{major}.dll" if sys.platform == "win32" else f"libcublas.so.{major}"
     return ctypes.CDLL(name)
 

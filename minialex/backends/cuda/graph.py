@@ -9,6 +9,7 @@ device   inputs   <- read by the captured kernels, always at the same addresses
 
 import weakref
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -116,7 +117,9 @@ class Recording:
         try:
             self._body()
         except BaseException:
-            self._capturing.end_capture()
+            # the failure may have made the capture invalid: ending it then fails too
+            with suppress(library().cuda.runtime.CUDARuntimeError):
+                self._capturing.end_capture()
             raise
         return self._capturing.end_capture()
 

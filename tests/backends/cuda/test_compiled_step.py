@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 import minialex
-from minialex import models
+from minialex import backends, models
 from minialex.backends.cuda.backend import CupyBackend
 from minialex.backends.cuda.compiled_step import CompiledStep
+from minialex.backends.cuda.graph import Recording
 from minialex.data.preprocessing import Preprocessing
 from minialex.data.statistics import Statistics
 from minialex.errors import TrainingError
@@ -139,12 +140,21 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_any_update(tmp_path):
 
 def test_configurations_that_do_not_compile():
     """fp16 checks its gradients on the host; two devices use separate streams."""
-    from minialex import backends
-
     assert backends.get("cupy").compile(None) is not None
     assert backends.get("cupy", 0, "fp16").compile(None) is None
     assert backends.get("cupy").with_own_stream().compile(None) is None
     assert backends.get("numpy").compile(None) is None
+
+
+def test_a_failed_capture_reports_its_cause():
+    """CUDA reports an invalid capture only at its end: that must not hide what made it invalid."""
+    b = backends.get("cupy")
+    x = b.asarray(np.ones(4, np.float32))
+    recording = Recording(b.stream, lambda: b.to_numpy(b.relu(x)))
+    recording.run()
+    with pytest.raises(RuntimeError, match=r"capturing|CaptureUnsupported"):
+        recording.run()
+    np.testing.assert_array_equal(b.to_numpy(b.relu(x)), x.get())
 
 
 def test_stacks_of_flow_run_op_by_op():

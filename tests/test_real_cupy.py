@@ -1,0 +1,98 @@
+"""The CUDA backend on the real CuPy, in a Python that has it: no GPU is needed.
+
+$MINIALEX_TEST_CUPY is that Python, by default the one that runs the tests. Without CuPy there,
+these tests are skipped; `.ci/run` makes an environment for them.
+"""
+
+import os
+import subprocess
+import sys
+import types
+from functools import cache
+from pathlib import Path
+
+import cuda_on_cpu
+import pytest
+from cuda_on_cpu import fake_cupy, surface
+from cuda_on_cpu.machine import Machine
+
+ROOT = Path(__file__).parents[1]
+PYTHON = os.environ.get("MINIALEX_TEST_CUPY", sys.executable)
+pytestmark = [
+    pytest.mark.standin,
+    pytest.mark.skipif(bool(cuda_on_cpu.why_not()), reason=str(cuda_on_cpu.why_not())),
+]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess:
+    """The Python that has CuPy, with the null CUDA."""
+    path = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
+    environment = {**os.environ, "PYTHONPATH": path, "MINIALEX_TEST_NULL_CUDA": "1"}
+    environment.pop("PYTEST_XDIST_WORKER", None)
+    command = [PYTHON, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
+
+
+@cache
+def reason() -> str | None:
+    done = run("-c", "import null_cuda; print(null_cuda.why_not() or '')")
+    return done.stdout.strip() if done.returncode == 0 else done.stderr[-300:]
+
+
+@pytest.fixture
+def _cupy():
+    if reason():
+        pytest.skip(f"{PYTHON}: {reason()}")
+
+
+@pytest.mark.usefixtures("_cupy")
+def test_cupy_has_all_that_the_stand_in_has():
+    done = run("-m", "null_cuda")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout == ""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_cupy")
+def test_the_backend_on_the_real_cupy():
+    """Every op, captured steps, and the rules of the null CUDA."""
+    what = ["tests/test_null_cuda.py", "tests/backends"]
+    plain = ["-q", "-p", "no:cacheprovider", "-n", "0", "-m", "gpu and not slow"]
+    done = run("-m", "pytest", *plain, *what)
+    assert done.returncode == 0, done.stdout[-6000:]
+    assert " passed" in done.stdout
+
+
+def planted(change) -> list[str]:
+    """The differences between two stand-ins, one of them changed."""
+    ours, real = (fake_cupy.build(Machine()) for _ in range(2))
+    change(ours)
+    return surface.differences(ours, real)
+
+
+def test_a_name_or_argument_that_cupy_has_not_is_found():
+    def add_name(ours):
+        ours.cuda.Stream.query_all = lambda self: None
+
+    def add_argument(ours):
+        ours.cuda.alloc = lambda size, aligned=256: None
+
+    def add_position(ours):
+        ours.cuda.device = types.SimpleNamespace(get_cublas_handle=lambda device: None)
+
+    assert planted(lambda ours: None) == []
+    assert planted(add_name) == ["cupy.cuda.Stream.query_all does not exist"]
+    assert planted(add_argument)[-1].startswith("cupy.cuda.alloc takes no argument 'aligned'")
+    assert planted(add_position) == [
+        "cupy.cuda.device.get_cublas_handle takes 0 arguments, not 1",
+    ]
+
+
+def test_signatures_are_read_from_compiled_functions():
+    class Compiled:
+        __signature__ = 3  # none that inspect accepts
+
+    Compiled.__doc__ = (
+        "copy(self, mem, size_t size, stream=None, tuple order=(1, 2)) -> int\n\nText"
+    )
+    assert surface.parameters(Compiled) == ["mem", "size", "stream", "order"]
