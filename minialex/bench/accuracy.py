@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,11 +25,15 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Method:
-    """The accuracies of a method, one per seed, in 0 … 1 over the validation images."""
+    """The accuracies of a method, one per seed, in 0 … 1 over the validation images.
+
+    `minutes` is the time it had, or took if it was not `limited`.
+    """
 
     name: str
     accuracies: list[float]
-    minutes: float | None  # None: no limit
+    minutes: float
+    limited: bool = True
 
     def __str__(self) -> str:
         if len(self.accuracies) == 1:
@@ -55,13 +60,15 @@ def compare(
     initial: str | None = None,
     threads: int | None = None,
     say: Say = lambda text: None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Comparison:
     """Train each method on `data` for `minutes` with each seed; evaluate its last weights.
 
     The methods are `minialex.train` with its defaults (with `initial` also from those weights), the
-    same network and a ResNet-18 of half width in PyTorch, and HOG with an SVM, which has no time
-    limit. PyTorch trains the same network as minialex does on few images: by Adam, without
-    dropout. Needs PyTorch, scikit-image and scikit-learn.
+    same network and a ResNet-18 of half width in PyTorch, and HOG with an SVM, whose time has no
+    limit and is measured by `clock`. PyTorch trains the same network as minialex does on few
+    images: by Adam, without dropout, from He's initial weights. Needs PyTorch, scikit-image and
+    scikit-learn.
     """
     pytorch.require()
     common.require("skimage", "sklearn")
@@ -118,14 +125,21 @@ def compare(
             found[name].append(run(seed))
             say(f"  {found[name][-1]:.1%}")
     methods = [Method(name, accuracies, minutes) for name, accuracies in found.items()]
+    started = clock()
     outcome = hog.run(splits, progress=False)
-    methods.append(Method("HOG, colour histograms and SVM", [1 - outcome.top1_error], None))
+    took = (clock() - started) / 60
+    methods.append(
+        Method("HOG, colour histograms and SVM", [1 - outcome.top1_error], took, limited=False)
+    )
     return Comparison(splits.train.name, classes, len(splits.train), len(splits.val), methods)
 
 
 def text(found: Comparison) -> str:
     """A table: a row for each method."""
-    rows = [(m.name, str(m), "" if m.minutes is None else f"{m.minutes:g}") for m in found.methods]
+    rows = [
+        (m.name, str(m), f"{m.minutes:g}" if m.limited else f"took {m.minutes:.1f}")
+        for m in found.methods
+    ]
     head = (
         f"{found.data}: {found.classes} classes, {found.train:,} training images, evaluated on "
         f"{found.val:,} others"

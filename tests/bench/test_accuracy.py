@@ -28,6 +28,8 @@ def test_a_table_of_all_methods(tmp_path, capsys):
     document = json.loads(found.read_text())
     assert [line.split("  ")[0] for line in lines[2:]] == [m["name"] for m in document["methods"]]
     assert [len(m["accuracies"]) for m in document["methods"]] == [2, 2, 2, 1]
+    assert [m["limited"] for m in document["methods"]] == [True, True, True, False]
+    assert ["took" in line for line in lines[2:]] == [False, False, False, True]
 
 
 def test_without_data_the_error_says_what_is_needed(capsys):
@@ -37,7 +39,7 @@ def test_without_data_the_error_says_what_is_needed(capsys):
 
 def test_the_deviation_is_the_sample_standard_deviation():
     assert str(accuracy.Method("a", [0.50, 0.52], 1.0)) == "51.0% ± 1.4"
-    assert str(accuracy.Method("a", [0.50], None)) == "50.0%"
+    assert str(accuracy.Method("a", [0.50], 1.0)) == "50.0%"
 
 
 def stripes(count, seed):

@@ -169,6 +169,7 @@ def test_a_signal_saves_the_state_and_the_same_command_continues(tmp_path, numbe
     assert [*words[:2], "--out", str(out)] == ["reproduce", "relu-and-tanh", *words[-2:]]
 
 
+@pytest.mark.slow  # tests/training kills runs too
 def test_a_killed_and_resumed_run_gives_the_same_result(tmp_path):
     line = LINE.replace("300", "3")
     broken = shlex.split(f"{line} --out {tmp_path}/broken")
