@@ -12,8 +12,8 @@ from math import prod
 from minialex.backends.base import Array, Backend
 from minialex.errors import InputError
 from minialex.fusion import Stage, fuse, unfused
-from minialex.layers import Dense, Dropout, InitialDraw, Layer, Mode
-from minialex.layers.base import Params, Saved, Shape
+from minialex.layers import BatchNorm, Dense, Dropout, InitialDraw, Layer, Mode
+from minialex.layers.base import Params, Saved, Shape, is_statistic
 from minialex.tree import Tree
 from minialex.utils.table import html
 
@@ -129,8 +129,13 @@ class Network:
         return {name: parameters for name, parameters in shapes.items() if parameters}
 
     @property
+    def kept_statistics(self) -> dict[str, float]:
+        """The layers with running statistics, and the share of those that each step keeps."""
+        return {name: layer.keep for name, layer in self.layers if isinstance(layer, BatchNorm)}
+
+    @property
     def parameter_count(self) -> int:
-        """The number of weights and biases."""
+        """The number of weights and biases; running statistics are none."""
         return sum(row.parameters for row in self.rows())
 
     # ------------------------------------------------------------------------------ shapes
@@ -156,9 +161,9 @@ class Network:
         shapes = self.shapes()
         rows = []
         for i, (name, layer) in enumerate(self.layers):
-            sizes = layer.parameter_shapes(shapes[i]).values()
-            parameters = sum(prod(size) for size in sizes)
-            neurons = prod(shapes[i + 1]) if parameters else 0
+            sizes = layer.parameter_shapes(shapes[i])
+            parameters = sum(prod(size) for n, size in sizes.items() if not is_statistic(n))
+            neurons = prod(shapes[i + 1]) if parameters and not isinstance(layer, BatchNorm) else 0
             connections = layer.connections(shapes[i])
             rows.append(Row(name, layer, shapes[i + 1], parameters, neurons, connections))
         return rows

@@ -257,6 +257,34 @@ class Backend(Execution):
     ) -> Array:
         """dx through both; with `relu`, also through the ReLU before them."""
 
+    @abstractmethod
+    def batch_statistics(self, x: Array) -> tuple[Array, Array]:
+        """x (..., C) -> mean and variance (C,) of each channel, in the parameters' type."""
+
+    @abstractmethod
+    def batch_norm(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array,
+        mean: Array,
+        variance: Array,
+        epsilon: float,
+    ) -> Array:
+        """x (..., C), everything else (C,) -> y = weight (x - mean) / √(variance + ε) + bias."""
+
+    @abstractmethod
+    def batch_norm_gradient(
+        self,
+        dy: Array,
+        x: Array,
+        weight: Array,
+        mean: Array,
+        variance: Array,
+        epsilon: float,
+    ) -> tuple[Array, Array, Array]:
+        """dy, x (..., C), x's own mean and variance (C,) -> dx, dweight (C,), dbias (C,)."""
+
     # ------------------------------------------------------------------------------ dropout
 
     @abstractmethod

@@ -10,6 +10,7 @@ import numpy as np
 from minialex.errors import InputError
 from minialex.layers import (
     AveragePool,
+    BatchNorm,
     Conv2D,
     Dense,
     Dropout,
@@ -56,6 +57,9 @@ def network_in_torch(network: Network):
                 made.append(torch.nn.Dropout(1 - layer.keep))
             case ResponseNorm(n=n, k=k, alpha=alpha, beta=beta):
                 made.append(torch.nn.LocalResponseNorm(n, alpha * n, beta, k))
+            case BatchNorm():
+                norm = torch.nn.BatchNorm2d if len(shape) == 3 else torch.nn.BatchNorm1d
+                made.append(norm(shape[-1], layer.epsilon, 1 - layer.keep))
             case MaxPool() | AveragePool():
                 pool = torch.nn.MaxPool2d if isinstance(layer, MaxPool) else torch.nn.AvgPool2d
                 ceil = layer.rounding == "ceil"

@@ -1,11 +1,27 @@
-"""A network in the form of other programs: dropout scales in training, input scale in layer 1."""
+"""A network in the form of other programs.
+
+Dropout scales in training, input scale is in layer 1, batch normalisation in the weights before it.
+"""
 
 from dataclasses import replace
+
+import numpy as np
 
 from minialex import models
 from minialex.errors import InputError
 from minialex.exchange.portable import PortableModel
-from minialex.layers import AveragePool, ChannelScale, Conv2D, Dense, Dropout, Layer, MaxPool, ReLU
+from minialex.exchange.tensors import BatchNorm as StoredNorm
+from minialex.layers import (
+    AveragePool,
+    BatchNorm,
+    ChannelScale,
+    Conv2D,
+    Dense,
+    Dropout,
+    Layer,
+    MaxPool,
+    ReLU,
+)
 from minialex.models import Model, layer_list
 from minialex.network import Network
 from minialex.tree import Tree
@@ -40,6 +56,35 @@ def with_inverted_dropout(portable: PortableModel) -> PortableModel:
         raise InputError("the network ends in a dropout: leave it out")
     changed = replace(network, layers=tuple(layers))
     return replace(portable, model=_of(changed, portable), params=params)
+
+
+def without_batch_norm(portable: PortableModel) -> PortableModel:
+    """The same function at test time, with every batch normalisation in the weights before it.
+
+    Raises InputError for one that does not come right after a convolution or dense layer.
+    """
+    network = portable.model.network
+    params: Tree = {name: dict(of) for name, of in portable.params.items()}
+    layers: list[tuple[str, Layer]] = []
+    for name, layer in network.layers:
+        if not isinstance(layer, BatchNorm):
+            layers.append((name, layer))
+            continue
+        before, kind = layers[-1] if layers else ("", None)
+        if not isinstance(kind, (Conv2D, Dense)):
+            raise InputError(
+                f"{name}, a batch normalisation, cannot be exported: it does not come right after "
+                "a convolution or dense layer, in whose weights it would be stored"
+            )
+        norm, of = params.pop(name), params[before]
+        scale, statistics = norm["weight"], (norm["running_mean"], norm["running_variance"])
+        factor, shift = StoredNorm(scale, norm["bias"], *statistics, layer.epsilon).affine()
+        of["weight"] = (of["weight"] * factor).astype(np.float32)
+        of["bias"] = (of["bias"] * factor + shift).astype(np.float32)
+    if len(layers) == len(network.layers):
+        return portable
+    changed = replace(network, layers=tuple(layers))
+    return replace(portable, model=_of(changed, portable), params=params, velocities=None)
 
 
 def _of(network: Network, portable: PortableModel) -> Model:

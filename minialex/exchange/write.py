@@ -4,7 +4,7 @@ from pathlib import Path
 
 from minialex.errors import InputError
 from minialex.exchange.formats.format import all_formats
-from minialex.exchange.inference_form import with_inverted_dropout
+from minialex.exchange.inference_form import with_inverted_dropout, without_batch_norm
 from minialex.exchange.portable import PortableModel
 
 
@@ -23,4 +23,5 @@ def write(portable: PortableModel, path: str | Path, *, with_preprocessing: bool
         )
     if not path.parent.is_dir():
         raise InputError(f"there is no folder {path.parent}: choose a folder that exists")
-    return chosen.write(with_inverted_dropout(portable), path, with_preprocessing)
+    portable = with_inverted_dropout(without_batch_norm(portable))
+    return chosen.write(portable, path, with_preprocessing)

@@ -7,6 +7,7 @@ state is kept between passes. `base.Layer` documents what each method takes and 
 
 from minialex.layers.activations import ReLU, Sigmoid, Tanh
 from minialex.layers.base import Layer, Mode
+from minialex.layers.batch_norm import BatchNorm
 from minialex.layers.conv import Conv2D
 from minialex.layers.dense import Dense
 from minialex.layers.dropout import Dropout
@@ -17,6 +18,7 @@ from minialex.rng import InitialDraw
 
 __all__ = [
     "AveragePool",
+    "BatchNorm",
     "ChannelScale",
     "Conv2D",
     "Dense",

@@ -14,6 +14,11 @@ Saved = Any  # what a layer's forward pass keeps for its backward pass
 WeightStd = float | str | None  # a standard deviation, "glorot", or None for He's
 
 
+def is_statistic(parameter: str) -> bool:
+    """Whether a parameter is a running statistic of the data, which no gradient changes."""
+    return parameter.startswith("running_")
+
+
 @dataclass(frozen=True)
 class Mode:
     """How a pass runs: training or not, and the counters of its random numbers.
@@ -54,7 +59,10 @@ class Layer:
     def backward(
         self, b: Backend, params: Params, saved: Saved, dy: Array, *, input_gradient: bool = True
     ) -> tuple[Array | None, Params]:
-        """-> dx, gradients structured like `params`; without `input_gradient`, dx may be None."""
+        """-> dx, gradients structured like `params`; without `input_gradient`, dx may be None.
+
+        In place of a running statistic's gradient stands that of these images times their number.
+        """
         raise NotImplementedError
 
     def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:

@@ -1,8 +1,19 @@
-"""AlexNet in other frameworks: "bvlc-alexnet", "caffenet" and "alexnet-torchvision"."""
+"""AlexNet in other frameworks: "bvlc-alexnet", "caffenet", "alexnet-bn", "alexnet-torchvision"."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from minialex.layers import ChannelScale, Conv2D, Dense, Dropout, Layer, MaxPool, ReLU, ResponseNorm
+from minialex.layers import (
+    BatchNorm,
+    ChannelScale,
+    Conv2D,
+    Dense,
+    Dropout,
+    Layer,
+    MaxPool,
+    ReLU,
+    ResponseNorm,
+)
 from minialex.network import Network
 
 _CAFFE_NORM = ResponseNorm(n=5, k=1.0, alpha=2e-5, beta=0.75)  # Caffe's alpha 1e-4, divided by n
@@ -48,6 +59,23 @@ def _caffe(classes: int, bias: float, pool_first: bool) -> Network:
         ("fc8", Dense(classes)),
     )
     return Network(layers, (227, 227, 3))
+
+
+def alexnet_bn(classes: int = 1000) -> Network:
+    """NVIDIA Caffe's alexnet_bn: BN after every convolution instead of LRN; B. Ginsburg's, 2017.
+
+    Its first four convolutions have no bias; here they do, and BN cancels it.
+    """
+    layers: list[tuple[str, Layer]] = []
+    for name, layer in _caffe(classes, bias=0.1, pool_first=False).layers:
+        if isinstance(layer, ResponseNorm):
+            continue
+        if isinstance(layer, Conv2D):
+            bn = (name.replace("conv", "bn"), BatchNorm(epsilon=1e-4, keep=0.9))
+            layers += [(name, replace(layer, bias=0.0)), bn]
+        else:
+            layers.append((name, layer))
+    return Network(tuple(layers), (227, 227, 3))
 
 
 def torchvision(classes: int = 1000, *, input_scale: Sequence[float] | None = None) -> Network:

@@ -10,7 +10,7 @@ from minialex.models import ablations, layer_list
 from minialex.models.alexnet import AlexNet
 from minialex.models.alexnet_2012 import half, original
 from minialex.models.alexnet_six import alexnet_64_six, alexnet_six
-from minialex.models.ports import bvlc_alexnet, caffenet, torchvision
+from minialex.models.ports import alexnet_bn, bvlc_alexnet, caffenet, torchvision
 from minialex.models.recipe import Recipe
 from minialex.models.small import alexnet_64, cifar10
 from minialex.models.two_stream import cnn_m, stream_48
@@ -61,6 +61,7 @@ ORIGINAL = Recipe(
 CAFFE = Recipe(
     colour_noise=0.0, batch_size=256, bias_rate=2.0, bias_decay=0.0, schedule="caffe", epochs=90
 )
+ALEXNET_BN = replace(PAPER, colour_noise=0.0, batch_size=512, schedule="poly", epochs=60)
 TORCHVISION = replace(  # its reference training: 32 images on each of eight GPUs
     PAPER, crop=224, colour_noise=0.0, batch_size=256, weight_decay=0.0001, schedule="step"
 )
@@ -93,6 +94,11 @@ _VARIANTS: dict[str, Variant] = {
     ),
     "bvlc-alexnet": Variant(bvlc_alexnet, CAFFE, "Caffe's port: biases 0.1, LRN with k = 1"),
     "caffenet": Variant(caffenet, CAFFE, "Caffe's variant: pooling before LRN, biases 1"),
+    "alexnet-bn": Variant(
+        alexnet_bn,
+        ALEXNET_BN,
+        "NVIDIA Caffe's for large batches: batch normalisation instead of LRN",
+    ),
     "alexnet-torchvision": Variant(
         torchvision,
         TORCHVISION,

@@ -5,6 +5,7 @@ from itertools import groupby
 from minialex import models
 from minialex.layers import (
     AveragePool,
+    BatchNorm,
     Conv2D,
     Dense,
     Dropout,
@@ -125,6 +126,8 @@ def _what(row: Row) -> str:
             return f"LRN n={n} k={k:g} a={alpha:g} b={beta:g}" + (f", {g} groups" if g > 1 else "")
         case SpatialResponseNorm(n=n, k=k, alpha=alpha, beta=beta):
             return f"LRN in channel {n}x{n} k={k:g} a={alpha:g} b={beta:g}"
+        case BatchNorm():
+            return "batch normalisation"
         case Dropout(keep=keep):
             return f"dropout, keep {keep:g}"
         case MaxPool(window=z, stride=s):

@@ -8,6 +8,7 @@ from minialex.errors import InputError
 from minialex.inference.trained_model import TrainedModel
 from minialex.layers import (
     AveragePool,
+    BatchNorm,
     Conv2D,
     Dense,
     Dropout,
@@ -109,6 +110,8 @@ def _behind(layer: object, own: Params, x: np.ndarray, unit: tuple[int, ...]) ->
         scale = layer.k + layer.alpha * float(np.sum(seen**2))
         said = f"x / ({layer.k:g} + {layer.alpha:g} · Σ inputs²)^{layer.beta:g}"
         return said, seen, None, 0.0, float(x[unit] * scale**-layer.beta)
+    if isinstance(layer, BatchNorm):
+        return _batch_normalisation(layer, own, x, unit)
     value = float(x[unit])
     one = np.array([value])
     if isinstance(layer, ReLU):
@@ -172,3 +175,16 @@ def _normalisation(layer: ResponseNorm, x: np.ndarray, unit: tuple[int, ...]) ->
     scale = layer.k + layer.alpha * float(np.sum(inputs**2))
     said = f"{x[unit]:.4g} / ({layer.k:g} + {layer.alpha:g} · Σ inputs²)^{layer.beta:g}"
     return said, inputs, None, 0.0, float(x[unit] * scale**-layer.beta)
+
+
+def _batch_normalisation(
+    layer: BatchNorm, own: Params, x: np.ndarray, unit: tuple[int, ...]
+) -> _Parts:
+    weight, bias, mean, variance = (
+        float(own[name][unit[-1]])
+        for name in ("weight", "bias", "running_mean", "running_variance")
+    )
+    deviation = float(np.sqrt(variance + layer.epsilon))
+    said = f"{weight:.4g} · (input - {mean:.4g}) / {deviation:.4g} + {bias:.4g}"
+    value = float(weight * (x[unit] - mean) / deviation + bias)
+    return said, np.array([x[unit]]), None, 0.0, value

@@ -4,7 +4,7 @@ import numpy as np
 
 from minialex.errors import InputError
 from minialex.inference.trained_model import TrainedModel
-from minialex.layers import Conv2D, ReLU, Tanh
+from minialex.layers import BatchNorm, Conv2D, ReLU, Tanh
 from minialex.network import Network
 from minialex.saliency.backward import back, one_unit
 from minialex.saliency.forward import View, as_computed, forward, host, require_layers
@@ -29,13 +29,14 @@ def grad_cam(
 
 
 def grad_cam_layer(network: Network) -> str:
-    """The last convolution's output, after its activation function if that comes next."""
+    """The last convolution's output, after the normalisation and activation that come next."""
     places = [i for i, (_, layer) in enumerate(network.layers) if isinstance(layer, Conv2D)]
     if not places:
         raise InputError("the network has no convolution, so Grad-CAM cannot locate the evidence")
     i = places[-1]
-    if i + 1 < len(network.layers) and isinstance(network.layers[i + 1][1], ReLU | Tanh):
-        i += 1
+    for kinds in (BatchNorm, ReLU | Tanh):
+        if i + 1 < len(network.layers) and isinstance(network.layers[i + 1][1], kinds):
+            i += 1
     return network.layers[i][0]
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from minialex import backends
 from minialex.backends.base import Backend
 from minialex.layers import InitialDraw, Layer, Mode
-from minialex.layers.base import Saved
+from minialex.layers.base import Saved, is_statistic
 from minialex.testing.tolerance import require
 
 MODE = Mode(training=True, seed=7, step=3, layer=2)
@@ -38,7 +38,10 @@ def check_layer(
     params = {name: b.to_numpy(value) for name, value in drawn.items()}
     shapes = {name: value.shape for name, value in params.items()}
     require(shapes == layer.parameter_shapes(shape), f"{layer}: init gives parameters of {shapes}")
-    ways = {name: grid(value.shape, seed + 1) for name, value in params.items()}
+    ways = {
+        name: grid(value.shape, seed + 1) * (not is_statistic(name))
+        for name, value in params.items()
+    }
 
     def forward(t: float) -> tuple[np.ndarray, Saved]:
         moved = {name: b.asarray(value + t * ways[name]) for name, value in params.items()}

@@ -118,6 +118,7 @@ LAYERS: tuple[tuple[Layer, tuple[int, ...]], ...] = (
     (layers.AveragePool(3, 2, rounding="ceil"), (8, 6, 3)),
     (layers.ResponseNorm(n=3, alpha=1.0, groups=2), (3, 2, 8)),
     (layers.SpatialResponseNorm(n=3, alpha=1.0), (5, 4, 2)),
+    (layers.BatchNorm(epsilon=0.1), (3, 2, 4)),
     (layers.ChannelScale((0.5, -2.0)), (5, 4, 2)),
 )
 

@@ -22,6 +22,7 @@ from minialex import backends
 from minialex.backends.base import Array, Backend
 from minialex.errors import InputError
 from minialex.layers import Mode
+from minialex.layers.base import is_statistic
 from minialex.losses import Loss
 from minialex.network import Network
 from minialex.optim import Optimizer, Rates, Slots
@@ -31,7 +32,7 @@ from minialex.parallel.world import World
 from minialex.precision import LossScale
 from minialex.training.feed import Feed, Tensors
 from minialex.training.micro_batches import MicroBatches, of_arrays
-from minialex.tree import Tree, leaves, map_tree
+from minialex.tree import Tree, leaves
 
 
 @dataclass
@@ -105,7 +106,8 @@ class TrainStep:
         self._pending: deque[_Pending] = deque()
         self._exchange_seconds = 0.0
         whole = batch_size is not None and micro_batch is None
-        compilable = whole and self.feed.compilable and optimizer.compilable
+        plain = self.feed.compilable and not network.kept_statistics
+        compilable = whole and plain and optimizer.compilable
         self._compiled = devices.compile(self) if compilable else None
 
     def init(self, seed: int = 0) -> StepState:
@@ -205,10 +207,10 @@ class TrainStep:
             value = loss()
             if np.isfinite(value) and not overflow:
                 if scaling:
-                    for layer, name, x in leaves(grads):  # one by one, to free each old one at once
-                        grads[layer][name] = self.devices.scale(x, 1 / scale.value)
+                    self._scale(grads, 1 / scale.value)
                 done = state.step - state.since
                 self.optimizer.update(self.devices, state.params, state.slots, grads, rates, done)
+                self._keep_statistics(state.params, grads, self._images(batch))
         if scaling:
             after = scale.after(overflow)
             state.loss_scale, state.good_steps = after.value, after.good_steps
@@ -252,8 +254,23 @@ class TrainStep:
         self._exchange_seconds += time.perf_counter() - since
         if 0 < batch.images < positions:  # some images could not be read
             value *= positions / batch.images
-            grads = map_tree(lambda x: self.devices.scale(x, positions / batch.images), grads)
+            self._scale(grads, positions / batch.images)
         return lambda: value, grads
+
+    def _scale(self, grads: Tree, factor: float) -> None:
+        """Multiply all gradients, but not what stands in place of a statistic's."""
+        for layer, name, x in leaves(grads):  # one by one, to free each old one at once
+            if not is_statistic(name):
+                grads[layer][name] = self.devices.scale(x, factor)
+
+    def _keep_statistics(self, params: Tree, grads: Tree, images: int) -> None:
+        """Average the statistics of `images` images into the running ones."""
+        for layer, keep in self.network.kept_statistics.items():
+            of_layer, found = params.get(layer, {}), grads.get(layer, {})
+            for name in filter(is_statistic, found):
+                kept = self.devices.scale(of_layer[name], keep)
+                new = self.devices.scale(found[name], (1 - keep) / images)
+                of_layer[name] = self.devices.add(kept, new)
 
     def _typed(self, targets: np.ndarray) -> np.ndarray:
         return np.asarray(targets, np.int64 if targets.ndim == 1 else self.dtype)

@@ -113,7 +113,7 @@ def test_onnx_runtime_takes_turns_at_inference(capsys):
     assert "does not train them: add --inference" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["alexnet", "alexnet-torchvision", "cifar10", "caffenet"])
+@pytest.mark.parametrize("name", ["alexnet", "alexnet-torchvision", "cifar10", "alexnet-bn"])
 def test_pytorchs_network_has_the_same_parameters(name):
     pytest.importorskip("torch")
     from minialex.bench.pytorch import network_in_torch

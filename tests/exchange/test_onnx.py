@@ -22,7 +22,17 @@ from minialex.exchange.read import read
 from minialex.exchange.same_network import same_function
 from minialex.exchange.write import write
 from minialex.inference.classifier import from_portable
-from minialex.layers import AveragePool, Conv2D, Dense, Dropout, MaxPool, ReLU, Sigmoid, Tanh
+from minialex.layers import (
+    AveragePool,
+    BatchNorm,
+    Conv2D,
+    Dense,
+    Dropout,
+    MaxPool,
+    ReLU,
+    Sigmoid,
+    Tanh,
+)
 from minialex.network import Network
 from minialex.parallel import DeviceConfig
 
@@ -83,6 +93,12 @@ def test_onnx_runtime_gives_our_scores(name, tmp_path, photographs, our_scores, 
     again = read(path)
     close(our_scores(again, images), ours)
     assert again.preprocessing.recipe == portable.preprocessing.recipe
+
+
+def test_batch_norm_elsewhere_than_after_weights_is_refused(tmp_path):
+    layers = (("conv1", Conv2D(4, 3)), ("relu1", ReLU()), ("bn1", BatchNorm()), ("fc2", Dense(3)))
+    with pytest.raises(InputError, match="bn1, a batch normalisation, cannot be exported"):
+        write(drawn(Network(layers, (9, 8, 3))), tmp_path / "net.onnx")
 
 
 @pytest.mark.parametrize("name", ["alexnet", "alexnet-2012", "vgg-11", "cifar10"])

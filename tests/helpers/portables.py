@@ -20,6 +20,9 @@ def drawn(network, resize=None, seed=3, model=None):
         std = (2 / np.prod(shape[:-1])) ** 0.5
         of["weight"] = rng.normal(0, std, shape).astype(np.float32)
         of["bias"] = rng.normal(0, 0.3, shape[-1:]).astype(np.float32)
+        if "running_mean" in of:
+            of["running_mean"] = rng.normal(0, 0.3, shape).astype(np.float32)
+            of["running_variance"] = rng.uniform(0.2, 2, shape).astype(np.float32)
     side = model.recipe.resize
     mean = rng.uniform(90, 140, (side, side, 3)).astype(np.float32)
     return PortableModel("test", model, params, Preprocessing(model.recipe, image_statistics(mean)))

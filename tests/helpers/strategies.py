@@ -78,6 +78,27 @@ def windows(draw, pooling: bool = False):
 
 
 @dataclass(frozen=True)
+class Channels(Problem):
+    """Pixels with some channels, of images or of dense layers."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    layout: str
+    seed: int
+
+    def channels(self, which: int) -> np.ndarray:
+        """One number for each channel."""
+        return self.laid_out(self.shape[-1:], which)
+
+
+@st.composite
+def channels(draw):
+    shape = draw(st.sampled_from([(3, 4, 5, 2), (2, 1, 7, 6), (1, 1, 1, 3), (9, 5), (1, 4)]))
+    dtype, layout = draw(st.sampled_from(DTYPES)), draw(st.sampled_from(LAYOUTS))
+    return Channels(shape, dtype, layout, draw(st.integers(0, 2**16)))
+
+
+@dataclass(frozen=True)
 class Norm(Problem):
     """Response normalisation with a strength at which every term matters."""
 

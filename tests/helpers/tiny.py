@@ -1,9 +1,11 @@
 """A network that trains in milliseconds, and photographs, to test the code around training."""
 
+from dataclasses import replace
+
 import numpy as np
 from PIL import Image
 
-from minialex.layers import Conv2D, Dense, Dropout, MaxPool, ReLU, ResponseNorm
+from minialex.layers import BatchNorm, Conv2D, Dense, Dropout, MaxPool, ReLU, ResponseNorm
 from minialex.models import registry
 from minialex.models.recipe import Recipe
 from minialex.network import Network
@@ -28,10 +30,22 @@ def tiny(classes: int) -> Network:
     )
 
 
+def tiny_bn(classes: int) -> Network:
+    """The same with batch normalisation after every convolution."""
+    layers = []
+    for name, layer in tiny(classes).layers:
+        if not isinstance(layer, ResponseNorm):
+            layers.append((name, layer))
+        if isinstance(layer, Conv2D):
+            layers.append((name.replace("conv", "bn"), BatchNorm()))
+    return Network(tuple(layers), (12, 12, 3))
+
+
 def register_tiny(monkeypatch) -> None:
     """Register it as the model "tiny" during the test; it is also the network of the stored run."""
     variant = registry.Variant(tiny, Recipe(resize=16, crop=12, batch_size=16), "a stored run's")
     monkeypatch.setitem(registry._VARIANTS, "tiny", variant)
+    monkeypatch.setitem(registry._VARIANTS, "tiny-bn", replace(variant, build=tiny_bn))
 
 
 def photographs(folder, each=20, classes=("cat", "dog"), seed=0, size=36):

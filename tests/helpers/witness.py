@@ -5,6 +5,7 @@ import torch.nn.functional as F
 
 from minialex.layers import (
     AveragePool,
+    BatchNorm,
     ChannelScale,
     Conv2D,
     Dense,
@@ -28,8 +29,18 @@ def forward(network, params, images, masks=None):
     """
     x = images.permute(0, 3, 1, 2)  # (N, C, H, W)
     for name, layer in network.layers:
-        x = _layer(layer, params.get(name), x, None if masks is None else masks.get(name))
+        if isinstance(layer, BatchNorm):
+            x = _batch_norm(layer, params[name], x, masks is not None)
+        else:
+            x = _layer(layer, params.get(name), x, None if masks is None else masks.get(name))
     return x
+
+
+def _batch_norm(layer, params, x, training):
+    """In training, it also updates the running statistics in `params`."""
+    statistics = (params[f"running_{name}"].detach() for name in ("mean", "variance"))
+    own = (params["weight"], params["bias"])
+    return F.batch_norm(x, *statistics, *own, training, 1 - layer.keep, layer.epsilon)
 
 
 def _layer(layer, params, x, mask):

@@ -45,9 +45,12 @@ LAYERS = [
     (layers.AveragePool(3, 1, pad=2), (3, 4, 2)),
     (layers.AveragePool(3, 2, pad=1, rounding="ceil", count_pads=True), (6, 5, 2)),
     (layers.ChannelScale((0.5, -2.0, 3.0)), (4, 5, 3)),
+    (layers.BatchNorm(epsilon=0.1), (4, 5, 3)),
+    (layers.BatchNorm(epsilon=0.01), (7,)),
 ]
 IDS = [f"{type(layer).__name__}-{i}" for i, (layer, _) in enumerate(LAYERS)]
 every_layer = pytest.mark.parametrize(("layer", "shape"), LAYERS, ids=IDS)
+APART = [row for row in LAYERS if not isinstance(row[0], layers.BatchNorm)]
 
 
 def test_the_contract_covers_every_layer():
@@ -98,7 +101,7 @@ def test_shapes_and_dtypes_are_kept(layer, shape, dtype):
         np.testing.assert_array_equal(x, before)  # the input belongs to the caller
 
 
-@every_layer
+@pytest.mark.parametrize(("layer", "shape"), APART, ids=IDS[: len(APART)])
 def test_a_batch_in_parts_gives_the_same_result(layer, shape):
     """Also for dropout, whose mask depends on the image's position in the whole batch."""
     params = layer.init(b, InitialDraw(0), shape, "float64")
@@ -244,6 +247,26 @@ def test_dropout_differs_by_seed_step_layer_and_image():
         assert all(not np.array_equal(one, other) for other in masks[i + 1 :])
 
 
+def test_batch_norm_normalises_each_channel_of_the_batch():
+    layer, shape = layers.BatchNorm(epsilon=1e-16), (2, 3, 4)
+    params = layer.init(b, InitialDraw(0), shape, "float64")
+    params |= {"weight": grid((4,), 1), "bias": grid((4,), 2)}
+    x = 5 * grid((3, *shape), 0) + 2
+    y, saved = layer.forward(b, params, x, Mode(training=True))
+    assert_close(y.mean((0, 1, 2)), params["bias"], "float64", 18)
+    assert_close(y.std((0, 1, 2)), np.abs(params["weight"]), "float64", 18)
+    _, grads = layer.backward(b, params, saved, y)
+    assert_close(grads["running_mean"], 3 * x.mean((0, 1, 2)), "float64", 18)
+    assert_close(grads["running_variance"], 3 * x.var((0, 1, 2), ddof=1), "float64", 18)
+
+
+def test_batch_norm_uses_its_running_statistics_at_test_time():
+    params = {"weight": 2.0, "bias": 1.0, "running_mean": 3.0, "running_variance": 0.15}
+    params = {name: np.array([value]) for name, value in params.items()}
+    y, _ = layers.BatchNorm(epsilon=0.1).forward(b, params, np.array([[4.0], [3.5]]), Mode())
+    np.testing.assert_allclose(y, [[5.0], [3.0]])
+
+
 def test_initial_values():
     params = layers.Conv2D(96, 11, bias=1.0).init(b, InitialDraw(0), (227, 227, 3), "float32")
     assert params["weight"].std() == pytest.approx(0.01, rel=0.02)
@@ -305,6 +328,8 @@ def test_224_with_the_originals_edge_is_227_with_zeros():
         (lambda: layers.MaxPool(3, 2).output_shape((100,)), "moves over images"),
         (lambda: layers.Dropout(0.0), "fraction in"),
         (lambda: layers.Dense(0), "at least one unit"),
+        (lambda: layers.BatchNorm(epsilon=0.0), "greater than 0"),
+        (lambda: layers.BatchNorm(keep=1.0), "less than 1"),
         (lambda: layers.ResponseNorm(groups=2).output_shape((4, 4, 3)), "divided into"),
     ],
 )

@@ -17,6 +17,7 @@ PARAMETERS = {
     "alexnet-six": 60_965_224 + 256 * (3 * 3 * 256 + 1),
     "bvlc-alexnet": 60_965_224,
     "caffenet": 60_965_224,
+    "alexnet-bn": 60_965_224 + 2 * (96 + 256 + 384 + 384 + 256),
     "alexnet-torchvision": 61_100_840,
     "alexnet-64": 3_860_840,
     "alexnet-64-six": 3_860_840 + 128 * (3 * 3 * 128 + 1),
@@ -65,6 +66,7 @@ def test_alexnet_2012_differs_from_the_text():
     [
         ("bvlc-alexnet", "caffe", 90, 256, 0.0005),
         ("caffenet", "caffe", 90, 256, 0.0005),
+        ("alexnet-bn", "poly", 60, 512, 0.0005),
         ("alexnet-torchvision", "step", 90, 256, 0.0001),
         ("cifar10", "cifar10", 140, 128, 0.004),
     ],

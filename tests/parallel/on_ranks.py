@@ -10,7 +10,7 @@ import numpy as np
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from helpers.tiny import tiny  # noqa: E402
+from helpers.tiny import tiny, tiny_bn  # noqa: E402
 from parallel import faults  # noqa: E402
 
 import minialex  # noqa: E402
@@ -23,6 +23,7 @@ RUNS = {  # what is trained: dropout, crops, mirrors, colours, and a last batch 
     "numpy": {"backend": "numpy"},
     "numba": {"backend": "numba"},
     "towers": {"backend": "numba", "devices": [0, 1], "parallel": "towers"},
+    "bn": {"backend": "numba", "model": "tiny-bn"},
     "stopped": {"backend": "numpy", "max_steps": 7},
     "signal": {"backend": "numpy"},
 }
@@ -31,9 +32,9 @@ SIGNALLED = 5  # steps after which the last rank is sent SIGTERM
 
 
 def register():
-    registry._VARIANTS["tiny"] = registry.Variant(
-        tiny, Recipe(resize=16, crop=12, batch_size=16), "a test's"
-    )
+    recipe = Recipe(resize=16, crop=12, batch_size=16)
+    for name, build in (("tiny", tiny), ("tiny-bn", tiny_bn)):
+        registry._VARIANTS[name] = registry.Variant(build, recipe, "a test's")
 
 
 def train(data, out, name, **settings):
@@ -43,12 +44,12 @@ def train(data, out, name, **settings):
 
         cuda_on_cpu.install()
     own = {**RUNS, **ON_THE_STAND_IN}.get(name, RUNS["numpy"])
-    settings = {"epochs": 7, "max_steps": 20, "report": False, **own, **settings}
+    settings = {"model": "tiny", "epochs": 7, "max_steps": 20, **own, **settings}
     return minialex.train(
         data,
         out=Path(out) / name,
-        model="tiny",
         recipe="published",
+        report=False,
         micro_batch=4,
         progress=False,
         **settings,

@@ -25,6 +25,7 @@ CLOCKS = {
 MPIRUN = shutil.which(
     "mpirun", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 )
+NAMES = ("numpy", "numba", "towers", "bn")
 ULFM = ("--with-ft", "ulfm")
 pytestmark = pytest.mark.skipif(
     MPIRUN is None or importlib.util.find_spec("mpi4py") is None,
@@ -65,10 +66,10 @@ def data(tmp_path_factory):
 def alone(tmp_path_factory, data):
     """The runs of this process."""
     folder = tmp_path_factory.mktemp("alone")
-    for name in ("numpy", "numba", "towers"):
+    for name in NAMES:
         on_ranks.train(data, folder, name)
     yield folder
-    del registry._VARIANTS["tiny"]
+    del registry._VARIANTS["tiny"], registry._VARIANTS["tiny-bn"]
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,7 @@ def of_three(tmp_path_factory, data):
     return folder
 
 
-@pytest.mark.parametrize("name", ["numpy", "numba", "towers"])
+@pytest.mark.parametrize("name", NAMES)
 def test_three_ranks_end_with_the_bits_of_one(alone, of_three, name):
     assert outcome(of_three / name) == outcome(alone / name)
     config = json.loads((of_three / name / "config.json").read_text())
@@ -104,10 +105,9 @@ def test_a_signal_to_one_rank_stops_all_at_one_step(alone, of_three, data):
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 2, 4])
 def test_any_number_of_ranks_ends_with_the_same_bits(tmp_path, alone, data, ranks):
-    names = ("numpy", "numba", "towers")
-    done = mpirun(ranks, data, tmp_path, *names)
+    done = mpirun(ranks, data, tmp_path, *NAMES)
     assert done.returncode == 0, done.stderr
-    for name in names:
+    for name in NAMES:
         assert outcome(tmp_path / name) == outcome(alone / name), name
 
 

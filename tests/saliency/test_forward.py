@@ -13,6 +13,7 @@ from minialex.errors import InputError
 from minialex.inference.trained_model import TrainedModel, softmax
 from minialex.layers import (
     AveragePool,
+    BatchNorm,
     ChannelScale,
     Conv2D,
     Dense,
@@ -48,6 +49,7 @@ EVERY = (  # one layer of each kind
     ("fc3", Dense(5, weight_std=0.5, bias=0.2)),
     ("relu3", ReLU()),
     ("norm3", ResponseNorm(3, 1.0, 0.5, 0.75)),
+    ("bn3", BatchNorm(epsilon=0.1)),
     ("drop3", Dropout()),
     ("fc4", Dense(3, weight_std=0.5)),
 )

@@ -88,6 +88,8 @@ def planted(op, output):
 
 OUTPUTS = {
     "max_pool": 2,
+    "batch_statistics": 2,
+    "batch_norm_gradient": 3,
     "softmax_cross_entropy": 2,
     "soft_cross_entropy": 2,
     "hinge": 2,

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers.tiny import photographs, register_tiny, tiny
+from helpers.tiny import photographs, register_tiny, tiny, tiny_bn
 from safetensors.numpy import load_file
 
 import minialex
@@ -10,6 +10,7 @@ from minialex import backends
 from minialex.data.dataset import Splits
 from minialex.data.sources.open import open_data
 from minialex.errors import InputError
+from minialex.layers import Mode
 from minialex.losses import SoftmaxCrossEntropy
 from minialex.models.recipe import Recipe
 from minialex.optim import SGD, Rates
@@ -54,15 +55,37 @@ def test_the_sum_is_the_gradient_of_the_batch(micro_batch):
             np.testing.assert_allclose(found[name], value, rtol=1e-9, atol=1e-12, err_msg=str(name))
 
 
+@pytest.mark.parametrize("network", [tiny(3), tiny_bn(3)], ids=["lrn", "bn"])
 @pytest.mark.parametrize("name", ["numpy", "numba"])
-def test_fixed_sums_have_the_same_bits_on_one_thread_and_on_two(name):
+def test_fixed_sums_have_the_same_bits_on_one_thread_and_on_two(name, network):
     if name == "numba" and backends.get(name).threads < 2:
         pytest.skip("one core")
     found = []
     for threads in (1, 2):
         b = backends.get(name, threads=threads).with_fixed_sums()
-        found.append(updated(SingleDevice(tiny(3), b), 4, "float32"))
+        found.append(updated(SingleDevice(network, b), 4, "float32"))
     assert all(np.array_equal(found[0][name], found[1][name]) for name in found[0])
+
+
+def test_batch_norm_averages_the_statistics_of_the_micro_batches():
+    b, network = backends.get("numpy"), tiny_bn(3)
+    conv, params = network.layers[0][1], network.init(b, 1, "float64")
+    images = np.random.default_rng(0).normal(size=(BATCH, 12, 12, 3))  # as in `updated`
+    y, _ = conv.forward(b, params["conv1"], images, Mode())
+    for micro_batch in (4, None):
+        found = updated(SingleDevice(network, b), micro_batch)
+        parts = np.split(y, [4, 8]) if micro_batch else [y]  # the last one has two images
+        means, variances = (
+            sum(len(part) * of(part) for part in parts) / BATCH
+            for of in (lambda x: x.mean((0, 1, 2)), lambda x: x.var((0, 1, 2), ddof=1))
+        )
+        np.testing.assert_allclose(found["bn1", "running_mean"], 0.1 * means, rtol=1e-9)
+        np.testing.assert_allclose(found["bn1", "running_variance"], 0.9 + 0.1 * variances)
+
+
+def test_batch_norm_is_not_split_over_devices():
+    with pytest.raises(InputError, match="'bn1' normalises all images of a batch together"):
+        DeviceGroup(tiny_bn(3), [backends.get("numpy")] * 2, "data")
 
 
 class Unreadable:

@@ -8,6 +8,7 @@ are float32 (or float64, for a network of that type).
 from minialex.backends.cuda.activations import CudaActivations
 from minialex.backends.cuda.adam import CudaAdam
 from minialex.backends.cuda.arrays import CudaArrays
+from minialex.backends.cuda.batch_norm import CudaBatchNorm
 from minialex.backends.cuda.convolution import CudaConvolution
 from minialex.backends.cuda.crops import CudaCrops
 from minialex.backends.cuda.dense import CudaDense
@@ -23,6 +24,7 @@ class CupyBackend(
     CudaActivations,
     CudaPooling,
     CudaResponseNorm,
+    CudaBatchNorm,
     CudaDropout,
     CudaLosses,
     CudaCrops,

@@ -80,9 +80,9 @@ class CudaExecution(GenericBackend):
         if not self.precision.half:
             return params
         return {
-            # biases are added to float32 sums
+            # biases are added to float32 sums, as are the other parameters of single channels
             layer: {
-                name: value if name == "bias" else self._stored(value)
+                name: value if value.ndim == 1 else self._stored(value)
                 for name, value in of_layer.items()
             }
             for layer, of_layer in params.items()

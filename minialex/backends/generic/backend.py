@@ -7,6 +7,7 @@ backend, and this backend with the loops in `reference/`.
 
 from minialex.backends.generic.activations import GenericActivations
 from minialex.backends.generic.adam import GenericAdam
+from minialex.backends.generic.batch_norm import GenericBatchNorm
 from minialex.backends.generic.convolution import GenericConvolution
 from minialex.backends.generic.crops import GenericCrops
 from minialex.backends.generic.dense import GenericDense
@@ -23,6 +24,7 @@ class GenericBackend(
     GenericActivations,
     GenericPooling,
     GenericResponseNorm,
+    GenericBatchNorm,
     GenericDropout,
     GenericLosses,
     GenericCrops,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from minialex.backends.numba import convolution
 from minialex.backends.numba.activations import NumbaActivations
 from minialex.backends.numba.adam import NumbaAdam
+from minialex.backends.numba.batch_norm import NumbaBatchNorm
 from minialex.backends.numba.convolution import NumbaConvolution
 from minialex.backends.numba.crops import NumbaCrops
 from minialex.backends.numba.dense import NumbaDense
@@ -24,6 +25,7 @@ class NumbaBackend(
     NumbaActivations,
     NumbaPooling,
     NumbaResponseNorm,
+    NumbaBatchNorm,
     NumbaDropout,
     NumbaCrops,
     NumbaSGD,

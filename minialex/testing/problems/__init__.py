@@ -12,6 +12,7 @@ from minialex.testing.problems import (
     activations,
     adam,
     arrays,
+    batch_norm,
     convolution,
     crops,
     dense,
@@ -26,7 +27,7 @@ from minialex.testing.problems.problem import GENERIC, Problem, difference
 __all__ = ["GENERIC", "OPS", "Problem", "difference"]
 
 _FAMILIES = (
-    *(convolution, pooling, response_norm, dense, activations),
+    *(convolution, pooling, response_norm, batch_norm, dense, activations),
     *(arrays, losses, dropout, crops, sgd, adam),
 )
 

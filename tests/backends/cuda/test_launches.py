@@ -28,6 +28,7 @@ def test_any_memory_layout_works(b, dtype, start):
     weight, other = grid((3, 3, 4, 8), 1).astype(dtype), b.asarray(grid(x.shape, 2).astype(dtype))
     window, geometry = ((3, 3), (2, 1), ((1, 1), (0, 1))), ((1, 2), ((1, 1), (1, 0)), 2)
     plain = b.asarray(x)
+    channels = [b.asarray(grid((8,), i).astype(dtype) ** 2) for i in range(4)]
     w, wide = b.asarray(weight), b.convolution(plain, b.asarray(weight), None, *geometry)
 
     def everything(x):
@@ -50,6 +51,10 @@ def test_any_memory_layout_works(b, dtype, start):
             b.response_norm(x, 5, 2.0, 1.0, 0.75, 2)[0],
             b.spatial_response_norm(x, 3, 2.0, 1.0, 0.75)[0],
             b.bias_gradient(x),
+            *b.batch_statistics(x),
+            b.batch_norm(x, *channels, 0.1),
+            *b.batch_norm_gradient(x, other, *channels[::2], channels[3], 0.1),
+            *b.batch_norm_gradient(other, x, *channels[::2], channels[3], 0.1),
             b.dropout(x, 0.5, 1.0, 1, 2, 3)[0],
             b.concat([x, other], 3),
             b.dense_weight_gradient(x, b.asarray(grid((2, 3), 0).astype(dtype))),

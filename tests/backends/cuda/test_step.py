@@ -5,11 +5,18 @@ import numpy as np
 import pytest
 from helpers.slim import narrow, slim
 from helpers.steps import step_of, step_peak
+from helpers.strategies import grid
+from helpers.tiny import tiny_bn
 
 from minialex import backends, models, parallel
 from minialex.backends.base import Backend
+from minialex.losses import SoftmaxCrossEntropy
+from minialex.models.recipe import Recipe
+from minialex.optim import SGD, Rates
 from minialex.parallel import SingleDevice
 from minialex.testing.tolerance import assert_close
+from minialex.training.step import TrainStep
+from minialex.tree import leaves, map_tree
 
 
 @pytest.mark.parametrize("units", [256, pytest.param(4096, marks=pytest.mark.slow)])
@@ -34,6 +41,23 @@ def test_ten_steps_of_a_small_network_agree():
         step, _ = step_of(network, SingleDevice(network, backends.get(name)), 6, "float64")
         values.append([step(i)() for i in range(10)])
     np.testing.assert_allclose(values[1], values[0], rtol=1e-9)
+
+
+def test_steps_with_batch_norm_agree_op_by_op():
+    """Each step averages its statistics into the running ones, which a compiled step would not."""
+    network, found = tiny_bn(3), []
+    batch = grid((6, *network.input_shape), 0).astype("float32"), np.arange(6) % 3
+    for name in ("numpy", "cupy"):
+        devices = SingleDevice(network, backends.get(name))
+        own = {"seed": 3, "batch_size": 6}
+        step = TrainStep(network, devices, SoftmaxCrossEntropy(), SGD(Recipe()), **own)
+        state = step.init(1)
+        losses = [step(state, batch, Rates(0.1, 0.1, 0.0)) for _ in range(3)]
+        found.append((losses, map_tree(devices.to_numpy, state.params)))
+    (theirs, wanted), (ours, params) = found
+    assert ours == pytest.approx(theirs, rel=1e-5)
+    for layer, name, value in leaves(wanted):
+        assert_close(params[layer][name], value, "float32", 3000, f"{layer}.{name}")
 
 
 @pytest.mark.standin

@@ -1,0 +1,27 @@
+"""Batch normalisation, and its statistics."""
+
+from minialex.testing.problems.problem import Problem
+
+_EPSILON = 0.01
+
+
+def _norm(p: Problem) -> tuple:
+    """x, dy, weight, bias, mean and variance, on the host."""
+    sizes = p.integers(1, 6, 4)
+    x = p.normal(tuple(map(int, sizes if p.case % 2 else sizes[:2])))  # also of a dense layer
+    weight, bias, mean, variance = (p.normal(x.shape[-1:]) for _ in range(4))
+    return x, p.normal(x.shape), weight, bias, mean, variance**2
+
+
+def batch_statistics(p: Problem) -> tuple:
+    return p.b.batch_statistics(p.given(_norm(p)[0]))
+
+
+def batch_norm(p: Problem) -> tuple:
+    x, _, weight, bias, mean, variance = map(p.given, _norm(p))
+    return (p.b.batch_norm(x, weight, bias, mean, variance, _EPSILON),)
+
+
+def batch_norm_gradient(p: Problem) -> tuple:
+    x, dy, weight, _, mean, variance = map(p.given, _norm(p))
+    return p.b.batch_norm_gradient(dy, x, weight, mean, variance, _EPSILON)
