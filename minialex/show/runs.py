@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -54,22 +54,31 @@ class Search:
 
     classifier: Classifier
     dataset: Dataset
-    strongest: dict[str, Strongest] = field(default_factory=dict)
-    done: bool = False
-    read: int = 0
-    _features: list[np.ndarray] = field(default_factory=list)
-    _indices: list[np.ndarray] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         count = len(self.dataset)
         self.order = np.arange(count)
         if count > MOST:
             self.order = np.linspace(0, count - 1, MOST).round().astype(np.int64)
+        self._start()
+
+    def _start(self) -> None:
+        self.strongest: dict[str, Strongest] = {}
+        self.done, self.read = False, 0
+        self._features: list[np.ndarray] = []
+        self._indices: list[np.ndarray] = []
         size = self.classifier.preprocessing.recipe.image_size
         self._batches = Loader(self.dataset, size, cache_bytes=0).batches(self.order, _BATCH)
 
     def step(self) -> bool:
-        """Read one batch more; whether there may be others."""
+        """Read one batch more; whether there may be others. After an error it starts again."""
+        try:
+            return self._step()
+        except Exception:
+            self._start()
+            raise
+
+    def _step(self) -> bool:
         batch = next(self._batches, None)
         if batch is None:
             self.done = True
@@ -107,7 +116,7 @@ class Run:
         self._classifiers: Recent[Classifier] = Recent(3)
         self._looks: Recent[Look] = Recent(4)
         self._searches: Recent[Search] = Recent(2)
-        self._dataset: Dataset | InputError | OSError | None = None
+        self._dataset: Dataset | None = None
         classifier = self.classifier(BEST)
         channels = classifier.model.network.input_shape[2]
         if channels != 3:
@@ -165,14 +174,9 @@ class Run:
         return self._looks.of((weights, key), lambda: Look(classifier, given))
 
     def dataset(self) -> Dataset:
-        """The images to search; InputError or OSError if they cannot be found."""
+        """The images to search; InputError or OSError while they cannot be found."""
         if self._dataset is None:
-            try:
-                self._dataset = images_to_judge(self.classifier(BEST).data, self._data).dataset
-            except (InputError, OSError) as error:
-                self._dataset = error
-        if isinstance(self._dataset, Exception):
-            raise self._dataset
+            self._dataset = images_to_judge(self.classifier(BEST).data, self._data).dataset
         return self._dataset
 
     def search(self, epoch: str) -> Search:

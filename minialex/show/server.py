@@ -1,5 +1,6 @@
 """The live page as an ASGI application, and the server that shows it on this machine alone."""
 
+import asyncio
 import hashlib
 import socket
 from collections.abc import Callable, Sequence
@@ -120,6 +121,8 @@ class Page:
     def searched(self, name: str, asked: dict[str, str], search: Search) -> Cell:
         """The HTML of a part that needs the search of the validation images."""
         look = self.look(asked)
+        if not search.read:
+            raise InputError(f"no image of {search.dataset.name} can be read")
         if name == "nearest":
             return live_parts.nearest(look, search)
         return live_parts.strongest(look, search, asked.get("layer", ""), _whole(asked, "channel"))
@@ -160,9 +163,20 @@ def _whole(asked: dict[str, str], name: str) -> int:
     return int(value)
 
 
+class Left(Exception):
+    """The browser no longer waits for an answer."""
+
+
+async def _left(request: "Request") -> None:
+    """Returns once the browser no longer waits."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
 def application(page: Page) -> App:
     """The ASGI application; it answers this machine's own page only."""
     from starlette.applications import Starlette
+    from starlette.requests import ClientDisconnect
     from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse
     from starlette.routing import Route
 
@@ -187,6 +201,8 @@ def application(page: Page) -> App:
             content = await request.body()
         except TooLarge:
             return PlainTextResponse("the photograph is too large", 413)
+        except ClientDisconnect:
+            raise Left from None
         name = query(request).get("name", "")[:200] or "the photograph"
         key = await page.compute(page.add, content, name)
         return JSONResponse({"photo": key})
@@ -199,13 +215,23 @@ def application(page: Page) -> App:
     async def part(request: "Request") -> "Response":
         name, asked = request.path_params["name"], query(request)
         if name not in SEARCHED:
-            return HTMLResponse(text(await page.compute(page.part, name, asked)))
-        search = await page.compute(page.search, asked)
+            return HTMLResponse(text(await wanted(request, page.part, name, asked)))
+        search = await wanted(request, page.search, asked)
         while not search.done:  # other requests are answered in between
-            if await request.is_disconnected():
-                return PlainTextResponse("nobody waits any more", 499)
-            await page.compute(search.step)
-        return HTMLResponse(text(await page.compute(page.searched, name, asked, search)))
+            await wanted(request, search.step)
+        return HTMLResponse(text(await wanted(request, page.searched, name, asked, search)))
+
+    async def wanted(request: "Request", function: Callable[..., Any], *arguments: Any) -> Any:
+        """What the function returns; it is not begun once the browser has left. Raises Left."""
+        computed = asyncio.ensure_future(page.compute(function, *arguments))
+        left = asyncio.ensure_future(_left(request))
+        await asyncio.wait({computed, left}, return_when=asyncio.FIRST_COMPLETED)
+        if not computed.done():
+            computed.cancel()
+            await asyncio.wait({computed})
+            raise Left
+        left.cancel()
+        return computed.result()
 
     async def epochs(request: "Request") -> "Response":
         return JSONResponse([{"epochs": run.epochs(), "stamp": run.stamp} for run in page.runs])
@@ -225,7 +251,11 @@ def application(page: Page) -> App:
     async def ended(request: "Request", error: Exception) -> "Response":
         return PlainTextResponse("the server has been stopped", 503)
 
-    handlers: dict[Any, Any] = {InputError: sentence, OSError: sentence, Stopped: ended}
+    async def nobody(request: "Request", error: Exception) -> "Response":
+        return PlainTextResponse("nobody waits any more", 499)
+
+    handlers: dict[Any, Any] = {InputError: sentence, OSError: sentence}
+    handlers |= {Stopped: ended, Left: nobody}
     return Guard(Starlette(routes=routes, exception_handlers=handlers))
 
 

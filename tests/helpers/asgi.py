@@ -20,8 +20,15 @@ class Answer:
         return self.body.decode()
 
 
-def request(app, method, target, body=b"", headers=None, host=HOST, chunk=1 << 20):
+def request(app, method, target, body=b"", headers=None, **more):
     """One request; `headers` replace or add to those of the page's own, None leaves one out."""
+    return asyncio.run(requested(app, method, target, body, headers, **more))
+
+
+async def requested(
+    app, method, target, body=b"", headers=None, host=HOST, chunk=1 << 20, leaves=False
+):
+    """The same within a loop; with `leaves` the browser is gone once it has sent `body`."""
     path, _, query = target.partition("?")
     given = {"host": host, "x-minialex": "1", "content-length": str(len(body)), **(headers or {})}
     scope = {
@@ -40,17 +47,21 @@ def request(app, method, target, body=b"", headers=None, host=HOST, chunk=1 << 2
     }
     parts = [body[i : i + chunk] for i in range(0, len(body), chunk)] or [b""]
     messages, sent = iter(parts), []
+    unfinished = int(given["content-length"] or 0) > len(body)
 
     async def receive():
         part = next(messages, None)
+        if part is None and leaves:
+            return {"type": "http.disconnect"}
         if part is None:
             await asyncio.Event().wait()  # the client waits for the answer
-        return {"type": "http.request", "body": part, "more_body": part is not parts[-1]}
+        more = part is not parts[-1] or unfinished
+        return {"type": "http.request", "body": part, "more_body": more}
 
     async def send(message):
         sent.append(message)
 
-    asyncio.run(app(scope, receive, send))
+    await app(scope, receive, send)
     start, *rest = sent
     found = {k.decode().lower(): v.decode() for k, v in start["headers"]}
     return Answer(start["status"], found, b"".join(m.get("body", b"") for m in rest))

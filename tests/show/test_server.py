@@ -9,7 +9,7 @@ from html import unescape
 
 import numpy as np
 import pytest
-from helpers.asgi import HOST, PORT, request
+from helpers.asgi import HOST, PORT, request, requested
 from helpers.html import Balanced
 from helpers.tiny import photographs, register_tiny
 from PIL import Image
@@ -294,6 +294,97 @@ def test_a_server_that_ends_waits_for_nothing(folder):
         asyncio.run(page.worker.call(forever))
     assert request(application(page), "GET", "/part/curves?run=0").status == 503
     go_on.set()
+
+
+def test_what_nobody_waits_for_is_not_computed(app, page, key):
+    """A slider that is dragged leaves most of its requests."""
+    computed, begun, go_on = [], threading.Event(), threading.Event()
+
+    def busy():
+        begun.set()
+        assert go_on.wait(60)
+
+    async def slider():
+        first = asyncio.ensure_future(page.worker.call(busy))
+        while not begun.is_set():
+            await asyncio.sleep(0.001)
+        target = f"/part/answers?run=0&epoch=0&photo={key}"
+        answer = await requested(app, "GET", target, leaves=True)
+        go_on.set()
+        await first
+        await page.worker.call(lambda: None)  # whatever was waiting has had its turn
+        return answer.status
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page, "part", lambda *asked: computed.append(asked) or "")
+        assert asyncio.run(slider()) == 499
+        assert computed == []
+        assert part(app, "answers", photo=key).status == 200
+        assert len(computed) == 1
+
+
+def test_an_upload_that_breaks_off_is_no_error(app, page):
+    before = len(page._photos)
+    answer = request(app, "POST", "/photo", b"x", {"content-length": "9"}, leaves=True)
+    assert answer.status == 499
+    assert len(page._photos) == before
+
+
+def test_validation_images_that_come_back_are_found(folder, monkeypatch):
+    """An unmounted disk is no reason to start again."""
+    run, found = Run(folder, NUMPY), runs.images_to_judge
+
+    def missing(about, data):
+        raise InputError("the folder is not there")
+
+    monkeypatch.setattr(runs, "images_to_judge", missing)
+    with pytest.raises(InputError, match="not there"):
+        run.dataset()
+    monkeypatch.setattr(runs, "images_to_judge", found)
+    assert len(run.dataset()) == 12
+    assert run.dataset() is run.dataset()
+
+
+def test_a_search_that_fails_starts_again(folder, monkeypatch):
+    run = Run(folder, NUMPY)
+    search, forward = run.search("best"), runs.forward
+    monkeypatch.setattr(runs, "_BATCH", 5)
+    search._start()
+    assert search.step()
+    whole = {name: one.values for name, one in searched(run.search("2")).items()}
+
+    def fails(*arguments, **named):
+        raise MemoryError
+
+    monkeypatch.setattr(runs, "forward", fails)
+    with pytest.raises(MemoryError):
+        search.step()
+    monkeypatch.setattr(runs, "forward", forward)
+    assert run.search("best") is search
+    again = searched(search)
+    assert search.read == 12
+    assert again.keys() == whole.keys()
+    assert len(again["fc6"].indices[0]) == 9
+    assert len(set(again["fc6"].indices[0])) == 9  # no image is counted twice
+
+
+def searched(search):
+    """What a search finds in the end."""
+    while search.step():
+        pass
+    return search.strongest
+
+
+def test_images_that_cannot_be_read_are_a_sentence(app, key, page, monkeypatch):
+    run = Run(page.runs[0].path, NUMPY)
+    search = run.search("best")
+    search.order = search.order[:0]
+    search._start()
+    searched(search)
+    asked = {"run": "0", "epoch": "best", "photo": key, "layer": "conv1", "channel": "0"}
+    for name in ("nearest", "strongest"):
+        with pytest.raises(InputError, match="no image of .* can be read"):
+            page.searched(name, asked, search)
 
 
 def test_an_error_of_the_worker_is_the_callers():
