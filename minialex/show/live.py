@@ -1,5 +1,6 @@
 """The frame of the live page: what stands there before a photograph is chosen."""
 
+import json
 from collections.abc import Sequence
 
 from minialex.results.markup import Cell, Html, element, joined
@@ -10,8 +11,8 @@ _PARTS = (
     ("answers", "Answers", True, True),
     ("crops", "Ten crops", True, False),
     ("network", "The network", True, True),
-    ("layers", "Every layer", True, True),
     ("looks", "Where it looks", True, False),
+    ("layers", "Every layer", True, True),
     ("nearest", "Nearest images", True, False),
     ("kernels", "First-layer kernels", False, True),
     ("curves", "Curves", False, True),
@@ -27,7 +28,10 @@ def shell(runs: Sequence[Run]) -> Html:
             element("header", joined([element("h1", "minialex"), _choose()])),
             element("main", joined(articles), class_=f"runs {columns}"),
             element("p", "", id="said", role="status"),
-            Html('<script src="/assets/look.js"></script><script src="/assets/page.js"></script>'),
+            Html(
+                '<script src="/assets/look.js"></script>'
+                '<script type="module" src="/assets/page.js"></script>'
+            ),
         ]
     )
 
@@ -38,7 +42,8 @@ def _choose() -> Html:
         '<div class="choose">'
         '<label class="drop" id="drop">Drop a photograph here, or choose one'
         '<input type="file" id="file" accept="image/*"></label>'
-        '<button type="button" id="webcam">Webcam</button>'
+        '<button type="button" id="webcam" aria-expanded="false" aria-controls="camera">Webcam'
+        "</button>"
         '<details id="validation"><summary>Validation images</summary><div></div></details>'
         "</div>"
         '<div id="camera" hidden><video autoplay muted playsinline></video>'
@@ -50,16 +55,17 @@ def _article(number: int, run: Run) -> Html:
     """One run's column."""
     network = run.classifier(BEST).model.network
     name = run.classifier(BEST).model.name
+    epochs = run.epochs()
     about = f"{name}, {network.parameter_count:,} parameters, {network.classes:,} classes"
     content: list[Cell] = [
         element("h2", run.name),
         element("p", about, class_="quiet"),
-        _slider(number, run.epochs()),
+        element("p", "Choose a photograph to see it in this network.", class_="no-photo"),
+        _slider(number, epochs),
     ]
     for part, title, needs_photo, opened in _PARTS:
         attributes = {"open": ""} if opened else {}
-        said = "Choose a photograph." if needs_photo else ""
-        holder = element("div", element("p", said, class_="quiet"), class_="content")
+        holder = element("div", "", class_="content")
         content.append(
             element(
                 "details",
@@ -69,10 +75,9 @@ def _article(number: int, run: Run) -> Html:
                 **attributes,
             )
         )
-    chosen = element("div", "", class_="chosen-map", tabindex="-1")
-    return element(
-        "article", joined([*content[:6], chosen, *content[6:]]), **{"data-run": str(number)}
-    )
+    chosen = element("div", "", class_="chosen-map", tabindex="-1")  # of the map that is clicked
+    data = {"data-run": str(number), "data-epochs": json.dumps(epochs)}
+    return element("article", joined([*content, chosen]), **data)
 
 
 def _slider(number: int, epochs: Sequence[str]) -> Html:

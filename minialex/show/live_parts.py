@@ -30,6 +30,13 @@ _PRODUCTS = 12  # of the largest ones in a table
 _NEAREST = 9
 
 
+def answers(look: Look) -> Html:
+    """What the network sees, and its five most probable classes."""
+    crop = image(look.crop(), "the centre crop of the photograph")
+    content = [crop, parts.bars(look, look.probabilities, choose=True)]
+    return element("div", joined(content), class_="answer")
+
+
 def layer_list(look: Look) -> Html:
     """Every layer, folded; its maps are asked for when it is opened."""
     found = []
@@ -45,7 +52,8 @@ def layer_list(look: Look) -> Html:
         ]  # fmt: skip
         names = ", ".join(name for name, _ in block.layers)
         found.append(element("section", joined([element("h4", names), *inner]), class_="block"))
-    return joined(found)
+    said = "Open a layer for its maps; click a map, or use the arrow keys, for all about it."
+    return joined([element("p", said, class_="quiet"), *found])
 
 
 def layer(look: Look, name: str) -> Html:

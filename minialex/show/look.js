@@ -1,12 +1,20 @@
 // Sheets of maps: a click or the arrow keys choose one, which is drawn enlarged below the sheet.
-// Whoever wants to show more about it listens for the event "map".
+// Whoever wants to show more about it listens for the event "map", and sends the event "mark", with
+// an index, to choose a map without asking for more about it.
 "use strict";
 (() => {
   const number = (board, name) => Number(board.dataset[name]);
 
   function choose(board, index) {
-    const count = number(board, "count"), columns = number(board, "columns");
-    index = Math.max(0, Math.min(count - 1, index));
+    mark(board, Math.max(0, Math.min(number(board, "count") - 1, index)));
+    const channel = number(board, "first") + number(board, "index");
+    board.dispatchEvent(new CustomEvent("map", {
+      bubbles: true, detail: {layer: board.dataset.layer, channel},
+    }));
+  }
+
+  function mark(board, index) {
+    const columns = number(board, "columns");
     board.dataset.index = index;
     const image = board.querySelector("img");
     const share = image.clientWidth / image.naturalWidth;
@@ -23,10 +31,6 @@
       width: `${wide * share}px`, height: `${high * share}px`,
     });
     if (board.dataset.kind === "maps") enlarge(board, image, left, top, wide, high);
-    const channel = number(board, "first") + index;
-    board.dispatchEvent(new CustomEvent("map", {
-      bubbles: true, detail: {layer: board.dataset.layer, channel},
-    }));
   }
 
   function enlarge(board, image, left, top, wide, high) {
@@ -49,6 +53,11 @@
     const channel = number(board, "first") + number(board, "index");
     below.lastChild.textContent = `${board.dataset.layer}, channel ${channel}`;
   }
+
+  document.addEventListener("mark", async (event) => {
+    await event.target.querySelector("img").decode();
+    mark(event.target, event.detail);
+  });
 
   document.addEventListener("click", (event) => {
     const board = event.target.closest(".sheet");

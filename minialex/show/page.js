@@ -1,311 +1,223 @@
-// The live page: sends a photograph, asks for the parts that are open, and follows the run.
-"use strict";
-(() => {
-  // milliseconds between looks at a run that may still be training
-  const FOLLOW = Number(new URLSearchParams(location.search).get("follow")) || 3000;
-  const articles = [...document.querySelectorAll("article")];
-  const states = articles.map((article, run) => ({
-    article, run, epochs: ["best"], index: 0, label: null, stamp: null, turn: 0, asked: 0,
-    leave: new AbortController(),
-  }));
-  let photo = null;
+// The live page: asks for the parts that are open, and for what is clicked.
+import {Requests, ask, say} from "/assets/asking.js";
+import {choosing} from "/assets/choosing.js";
+import {follow, slider} from "/assets/epochs.js";
+import {addUp} from "/assets/sums.js";
 
-  // ---------------------------------------------------------------- asking
+const states = [...document.querySelectorAll("article")].map((article, run) => {
+  const epochs = JSON.parse(article.dataset.epochs);
+  return {
+    article, run, epochs, index: epochs.length - 1, stamp: null, playing: null,
+    label: null,  // the class whose evidence is shown; null: the first answer
+    map: null,  // {layer, channel} of the map that is shown, and the layer it is shown `within`
+    turn: 0,  // another one for each photograph and epoch
+    requests: new Requests(),
+  };
+});
+let photo = null, sent = null;  // the key of the photograph, and when it was sent
 
-  const ask = (url, options) => fetch(url, {...options, headers: {"X-Minialex": "1"}});
+const stateOf = (element) => states[Number(element.closest("article").dataset.run)];
 
-  // The HTML of a part; null if another photograph or epoch has been chosen meanwhile.
-  async function part(state, name, more = {}) {
-    const query = new URLSearchParams({run: state.run, epoch: state.epochs[state.index], ...more});
-    if (photo) query.set("photo", photo);
-    try {
-      const answer = await ask(`/part/${name}?${query}`, {signal: state.leave.signal});
-      return await answer.text();
-    } catch (error) {
-      if (error.name !== "AbortError") say("The server does not answer: has it been stopped?");
-      return null;
-    }
+// A part of the page, {ok, html, body}; null if there is none, or it is no longer wanted.
+async function part(state, name, more = {}, purpose = name) {
+  const query = new URLSearchParams({run: state.run, epoch: state.epochs[state.index], ...more});
+  if (photo) query.set("photo", photo);
+  const answer = await ask(`/part/${name}?${query}`, {signal: state.requests.begin(purpose)});
+  if (answer === null || answer.html) return answer;
+  say(answer.body);
+  return null;
+}
+
+// ---------------------------------------------------------------- parts
+
+// Open parts are loaded one after the other, the answers first. Another photograph or another epoch
+// leaves what is still to come of the one before it.
+async function refresh(state, chosen) {
+  const turn = ++state.turn;
+  state.requests.leave((purpose) => purpose !== "curves");
+  const parts = [...state.article.querySelectorAll(".part")];
+  for (const one of parts.filter(chosen)) one.dataset.old = "1";
+  for (const one of parts) {  // also those that an earlier turn has left
+    if (!one.open || one.dataset.old === "0") continue;
+    const loaded = load(state, one);
+    if (one.dataset.part !== "nearest") await loaded;  // a search takes its time
+    if (turn !== state.turn) return;
   }
+  if (state.map && photo) await showMap(state);
+}
 
-  function say(text) {
-    const line = document.getElementById("said");
-    line.textContent = text;
-    clearTimeout(say.timer);
-    say.timer = setTimeout(() => { line.textContent = ""; }, 8000);
+async function load(state, one) {
+  if (one.dataset.photo === "1" && !photo) return;
+  one.loads = (one.loads || 0) + 1;
+  one.classList.add("busy");
+  const layers = [...one.querySelectorAll('[data-part="layer"]')];
+  await (layers.length ? loadLayers(state, one, layers) : loadPart(state, one));
+  if (--one.loads === 0) one.classList.remove("busy");
+}
+
+async function loadPart(state, one) {
+  const name = one.dataset.part, turn = state.turn, content = one.querySelector(".content");
+  const more = name === "looks" && state.label !== null ? {label: state.label} : {};
+  const answer = await part(state, name, more);
+  if (answer === null || turn !== state.turn) return;  // it stays old, and is loaded again
+  one.dataset.old = answer.ok ? "0" : "1";
+  content.innerHTML = answer.body;
+  if (name === "answers" && answer.ok) sayWhen(content);
+}
+
+// The list of layers stays; the maps of those that are open are replaced.
+async function loadLayers(state, one, layers) {
+  const turn = state.turn;
+  for (const layer of layers) {
+    if (layer.open) await loadLayer(state, layer);
+    else layer.querySelector(".maps")?.remove();
+    if (turn !== state.turn) return;
   }
+  one.dataset.old = "0";
+}
 
-  // ---------------------------------------------------------------- photographs
+// How long the answer took.
+function sayWhen(content) {
+  if (sent === null) return;
+  const line = document.createElement("p");
+  line.className = "quiet";
+  const seconds = ((performance.now() - sent) / 1000).toFixed(2);
+  line.textContent = `${seconds} s after the photograph was sent`;
+  content.append(line);
+}
 
-  async function send(url, body) {
-    const answer = await ask(url, {method: "POST", body});
-    if (!answer.ok) {
-      const text = await answer.text();
-      say(new DOMParser().parseFromString(text, "text/html").body.textContent);
-      return;
-    }
-    photo = (await answer.json()).photo;
-    for (const state of states) {
-      state.label = null;
-      state.article.querySelector(".chosen-map").replaceChildren();
-      refresh(state, (one) => one.dataset.photo === "1");
-    }
+async function loadLayer(state, layer) {
+  const name = layer.dataset.layer;
+  const answer = await part(state, "layer", {layer: name}, `layer ${name}`);
+  if (answer === null) return;
+  let maps = layer.querySelector(".maps");
+  if (!maps) {
+    maps = document.createElement("div");
+    maps.className = "maps";
+    layer.querySelector("summary").after(maps);
   }
+  maps.innerHTML = answer.body;
+  maps.dataset.old = answer.ok ? "0" : "1";
+  if (state.map?.within === name) mark(maps, state.map);
+}
 
-  const upload = (file) =>
-    send(`/photo?${new URLSearchParams({name: file.name || "webcam"})}`, file);
-
-  const input = document.getElementById("file");
-  input.addEventListener("change", () => { if (input.files.length) upload(input.files[0]); });
-  const drop = document.getElementById("drop");
-  for (const kind of ["dragenter", "dragover"])
-    document.addEventListener(kind, (event) => {
-      event.preventDefault();
-      drop.classList.add("over");
-    });
-  for (const kind of ["dragleave", "drop"])
-    document.addEventListener(kind, () => drop.classList.remove("over"));
-  document.addEventListener("drop", (event) => {
-    event.preventDefault();
-    if (event.dataTransfer.files.length) upload(event.dataTransfer.files[0]);
-  });
-
-  const choices = document.getElementById("validation");
-  choices.addEventListener("toggle", async () => {
-    const holder = choices.querySelector("div");
-    if (choices.open && !holder.childElementCount)
-      holder.innerHTML = (await part(states[0], "validation")) || "";
-  });
-  choices.addEventListener("click", (event) => {
-    const button = event.target.closest(".thumb");
-    if (button) send(`/validation?run=0&index=${button.dataset.index}`);
-  });
-
-  const camera = document.getElementById("camera"), video = camera.querySelector("video");
-  document.getElementById("webcam").addEventListener("click", async () => {
-    try {
-      video.srcObject = await navigator.mediaDevices.getUserMedia({video: true});
-      camera.hidden = false;
-    } catch (error) {
-      say(`No webcam: ${error.message}`);
-    }
-  });
-  camera.querySelector("button").addEventListener("click", () => {
-    const canvas = document.createElement("canvas");
-    canvas.width = video.videoWidth;
-    canvas.height = video.videoHeight;
-    canvas.getContext("2d").drawImage(video, 0, 0);
-    canvas.toBlob((blob) => upload(blob), "image/jpeg", 0.95);
-    video.srcObject.getTracks().forEach((track) => track.stop());
-    camera.hidden = true;
-  });
-
-  // ---------------------------------------------------------------- parts
-
-  // Open parts are loaded one after the other, the answers first; another photograph or another
-  // epoch makes what is still to come of the one before it old.
-  async function refresh(state, chosen) {
-    const turn = ++state.turn;
-    state.leave.abort();
-    state.leave = new AbortController();
-    const parts = [...state.article.querySelectorAll(".part")];
-    for (const one of parts.filter(chosen)) one.dataset.old = "1";
-    for (const one of parts) {  // also those that an earlier turn has left
-      if (turn !== state.turn) return;
-      if (one.open && one.dataset.old === "1") await load(state, one, turn);
-    }
+// Marks the map that is shown, in maps that have been loaded again.
+function mark(maps, {layer, channel}) {
+  for (const board of maps.querySelectorAll(`.sheet[data-layer="${layer}"]`)) {
+    const index = channel - Number(board.dataset.first);
+    if (index >= 0 && index < Number(board.dataset.count))
+      board.dispatchEvent(new CustomEvent("mark", {bubbles: true, detail: index}));
   }
+}
 
-  async function load(state, one, turn = state.turn) {
-    if (one.dataset.photo === "1" && !photo) return;
-    one.classList.add("busy");
-    const more = one.dataset.part === "looks" && state.label !== null ? {label: state.label} : {};
-    const html = await part(state, one.dataset.part, more);
-    one.classList.remove("busy");
-    if (html === null || turn !== state.turn) return;  // it stays old: the next turn loads it
-    one.dataset.old = "0";
-    const holder = one.querySelector(".chosen-map");
-    if (holder) one.before(holder);  // it outlives the maps around it
-    const opened = [...one.querySelectorAll("details[open]")].map((d) => d.dataset.layer);
-    one.querySelector(".content").innerHTML = html;
-    for (const layer of opened) {
-      const again = one.querySelector(`details[data-layer="${layer}"]`);
-      if (again) again.open = true;
-    }
+document.addEventListener("toggle", (event) => {
+  const one = event.target;
+  if (!one.open || !one.closest("article")) return;
+  const state = stateOf(one);
+  if (one.classList.contains("part")) {
+    if (one.dataset.old !== "0") load(state, one);
+  } else if (one.dataset.part === "layer" && one.querySelector(".maps")?.dataset.old !== "0") {
+    loadLayer(state, one);
   }
+}, true);
 
-  document.addEventListener("toggle", async (event) => {
-    const one = event.target, article = one.closest && one.closest("article");
-    if (!article || !one.open) return;
-    const state = states[Number(article.dataset.run)];
-    if (one.classList.contains("part")) {
-      if (one.dataset.old !== "0") load(state, one);
-    } else if (one.dataset.part === "layer" && !one.querySelector(".sheet")) {
-      const html = await part(state, "layer", {layer: one.dataset.layer});
-      if (html === null || one.querySelector(".sheet")) return;
-      const holder = document.createElement("div");
-      holder.innerHTML = html;
-      one.append(holder);
-    }
-  }, true);
+// An answer: where the evidence for this class is.
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("button[data-label]");
+  if (!button) return;
+  const state = stateOf(button), looks = state.article.querySelector('[data-part="looks"]');
+  state.label = button.dataset.label;
+  looks.dataset.old = "1";
+  if (looks.open) load(state, looks);
+  looks.open = true;  // which loads it
+  looks.scrollIntoView({block: "nearest"});
+});
 
-  // An answer: where the evidence for this class is.
-  document.addEventListener("click", (event) => {
-    const button = event.target.closest("button[data-label]");
-    if (!button) return;
-    const state = states[Number(button.closest("article").dataset.run)];
-    const looks = state.article.querySelector('[data-part="looks"]');
-    state.label = button.dataset.label;
-    looks.dataset.old = "1";
-    if (looks.open) load(state, looks);
-    looks.open = true;
-    looks.scrollIntoView({block: "nearest"});
-  });
+// A box of figure 2: its layer.
+document.addEventListener("click", async (event) => {
+  const link = event.target.closest('a[href^="#layer="]');
+  if (!link) return;
+  event.preventDefault();
+  const state = stateOf(link), layers = state.article.querySelector('[data-part="layers"]');
+  const name = decodeURIComponent(link.getAttribute("href").slice("#layer=".length));
+  const wanted = () => layers.querySelector(`details[data-layer="${name}"]`);
+  layers.open = true;
+  if (!wanted()) await load(state, layers);
+  if (!wanted()) return;
+  wanted().open = true;
+  wanted().scrollIntoView({block: "start"});
+  wanted().querySelector("summary").focus();
+});
 
-  document.addEventListener("click", (event) => {
-    const link = event.target.closest('a[href^="#layer="]');
-    if (!link) return;
-    event.preventDefault();
-    const article = link.closest("article");
-    const name = decodeURIComponent(link.getAttribute("href").slice("#layer=".length));
-    article.querySelector('[data-part="layers"]').open = true;
-    const wanted = article.querySelector(`details[data-layer="${name}"]`);
-    if (!wanted) return;
-    wanted.open = true;
-    wanted.scrollIntoView({block: "start"});
-    wanted.querySelector("summary").focus();
-  });
+// ---------------------------------------------------------------- a map, a pixel
 
-  // ---------------------------------------------------------------- a map, a pixel
-
-  document.addEventListener("map", async (event) => {
-    const board = event.target, article = board.closest("article");
-    if (!article) return;
-    const state = states[Number(article.dataset.run)];
-    const {layer, channel} = event.detail;
-    const turn = ++state.asked;
-    if (board.dataset.kind === "pixels") {
-      const columns = Number(board.dataset.columns);
-      const where = {row: Math.floor(channel / columns), column: channel % columns};
-      const html = await part(state, "unit", {layer, channel: board.dataset.channel, ...where});
-      if (html === null || turn !== state.asked) return;
-      article.querySelector(".arithmetic").outerHTML = html;
-    } else {
-      const html = await part(state, "channel", {layer, channel});
-      if (html === null || turn !== state.asked) return;
-      const holder = article.querySelector(".chosen-map");
-      holder.innerHTML = html;
-      board.closest("details").append(holder);
-      const more = document.createElement("div");
-      more.textContent = "Searching the validation images …";
-      holder.append(more);
-      add(holder);
-      const found = await part(state, "strongest", {layer, channel});
-      if (found !== null) more.innerHTML = found;
-      return;
-    }
-    add(article);
-  });
-
-  // Adds up the products, a line as high as the sum so far.
-  function add(within) {
-    const canvas = within.querySelector("canvas.sum");
-    if (!canvas) return;
-    const products = JSON.parse(canvas.dataset.products), bias = Number(canvas.dataset.bias);
-    const sums = [0];
-    for (const product of products) sums.push(sums[sums.length - 1] + product);
-    sums.push(sums[sums.length - 1] + bias);
-    const low = Math.min(...[0], ...sums.filter((_, k) => k % Math.ceil(sums.length / 5000) === 0));
-    const high = Math.max(...[0], ...sums.filter((_, k) => k % Math.ceil(sums.length / 5000) === 0));
-    const sharp = devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight;
-    canvas.width = width * sharp;
-    canvas.height = height * sharp;
-    const drawing = canvas.getContext("2d");
-    drawing.scale(sharp, sharp);
-    const style = getComputedStyle(document.body);
-    const y = (sum) => height - 20 - (sum - low) / ((high - low) || 1) * (height - 40);
-    const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    const begun = performance.now();
-    function frame(now) {
-      if (!canvas.isConnected) return;
-      const share = still ? 1 : Math.min(1, (now - begun) / 1500);
-      const shown = Math.max(1, Math.round(share * (sums.length - 1)));
-      drawing.clearRect(0, 0, width, height);
-      drawing.strokeStyle = style.getPropertyValue("--line");
-      drawing.beginPath();
-      drawing.moveTo(0, y(0));
-      drawing.lineTo(width, y(0));
-      drawing.stroke();
-      drawing.strokeStyle = style.getPropertyValue("--accent");
-      drawing.lineWidth = 2;
-      drawing.beginPath();
-      for (let k = 0; k <= shown; k++) drawing.lineTo(k / (sums.length - 1) * width, y(sums[k]));
-      drawing.stroke();
-      drawing.fillStyle = style.color;
-      drawing.font = "14px system-ui, sans-serif";
-      const what = shown > products.length ? `${products.length} products and the bias` : `${shown} products`;
-      drawing.fillText(`${what}: ${sums[shown].toPrecision(5)}`, 8, 15);
-      if (share < 1) requestAnimationFrame(frame);
-    }
-    requestAnimationFrame(frame);
+document.addEventListener("map", async (event) => {
+  const board = event.target;
+  if (!board.closest("article")) return;
+  const state = stateOf(board), {layer, channel} = event.detail;
+  if (board.dataset.kind !== "pixels") {
+    state.map = {layer, channel, within: board.closest("details").dataset.layer};
+    await showMap(state);
+    return;
   }
+  const columns = Number(board.dataset.columns);
+  const where = {row: Math.floor(channel / columns), column: channel % columns};
+  const answer = await part(state, "unit", {layer, channel: board.dataset.channel, ...where});
+  if (answer === null) return;
+  const about = board.closest(".chosen-map");
+  about.querySelector(".arithmetic").outerHTML = answer.body;
+  addUp(about);
+});
 
-  // ---------------------------------------------------------------- epochs
+// All about the map that was clicked, below its layer's maps.
+async function showMap(state) {
+  const chosen = state.map, holder = state.article.querySelector(".chosen-map");
+  const {within, ...asked} = chosen;
+  holder.classList.add("busy");
+  state.requests.leave((purpose) => ["unit", "strongest"].includes(purpose));
+  const answer = await part(state, "channel", asked);
+  if (chosen !== state.map) return;
+  holder.classList.remove("busy");
+  if (answer === null) return;
+  holder.innerHTML = answer.body;
+  const list = state.article.querySelector('[data-part="layers"]');
+  list.querySelector(`details[data-layer="${within}"]`).append(holder);
+  if (!answer.ok) return;
+  addUp(holder);
+  const more = document.createElement("div");
+  more.textContent = "Searching the validation images …";
+  holder.append(more);
+  part(state, "strongest", asked).then((strongest) => {
+    if (strongest !== null) more.innerHTML = strongest.body;
+  });
+}
 
-  function show(state, index) {
-    state.index = index;
-    const slider = state.article.querySelector(".slider");
-    slider.querySelector("input").value = index;
-    slider.querySelector("output").textContent =
-      state.epochs[index] === "best" ? "best" : `epoch ${state.epochs[index]}`;
-    refresh(state, (one) => one.dataset.part !== "curves");
-  }
+// ---------------------------------------------------------------- start
 
+choosing((key, begun) => {
+  [photo, sent] = [key, begun];
+  document.body.classList.add("with-photo");
   for (const state of states) {
-    const slider = state.article.querySelector(".slider");
-    slider.querySelector("input").addEventListener("input", (event) => show(state, Number(event.target.value)));
-    slider.querySelector(".play").addEventListener("click", async () => {
-      for (let index = 0; index < state.epochs.length; index++) {
-        show(state, index);
-        await new Promise((done) => setTimeout(done, 700));
-      }
-    });
+    state.label = null;
+    refresh(state, (one) => one.dataset.photo === "1");
   }
+});
 
-  async function follow() {
-    if (!document.hidden) {
-      try {
-        const all = await (await ask("/epochs")).json();
-        for (const state of states) {
-          const before = state.epochs, {epochs: now, stamp} = all[state.run];
-          const renewed = state.stamp !== null && stamp !== state.stamp && before[state.index] === "best";
-          state.stamp = stamp;
-          if (now.join() !== before.join()) {
-            const chosen = before[state.index];
-            state.epochs = now;
-            state.index = Math.max(0, now.indexOf(chosen));
-            const slider = state.article.querySelector(".slider");
-            slider.hidden = now.length < 2;
-            slider.querySelector("input").max = now.length - 1;
-            slider.querySelector("input").value = state.index;
-          }
-          if (renewed) show(state, state.epochs.indexOf("best"));
-          const curves = state.article.querySelector('[data-part="curves"]');
-          if (curves.open) {
-            const html = await part(state, "curves"), holder = curves.querySelector(".content");
-            if (html !== null && state.curves !== html) {
-              holder.innerHTML = html;
-              state.curves = html;
-            }
-          }
-        }
-      } catch (error) {
-        say("The server does not answer: has it been stopped?");
-      }
-    }
-    setTimeout(follow, FOLLOW);
-  }
+const renew = (state) => {
+  sent = null;
+  return refresh(state, (one) => one.dataset.part !== "curves");
+};
+for (const state of states) slider(state, renew);
 
-  follow().then(() => {
-    for (const state of states) refresh(state, (one) => one.dataset.photo === "0");
-  });
-})();
+async function curves(state) {
+  const one = state.article.querySelector('[data-part="curves"]');
+  if (!one.open) return;
+  const answer = await part(state, "curves");
+  if (answer === null || state.curves === answer.body) return;
+  state.curves = answer.body;
+  one.querySelector(".content").innerHTML = answer.body;
+  one.dataset.old = "0";
+}
+
+for (const state of states) refresh(state, (one) => one.dataset.photo === "0");
+follow(states, renew, curves);

@@ -61,13 +61,11 @@ def crops(look: Look) -> Html:
     top, left = (shown.shape[0] - size) // 2, (shown.shape[1] - size) // 2
     views = look.classifier.preprocessing.views(10)
     [centre] = look.classifier.preprocessing.views(1)
-    corners = sorted({view[:2] for view in views}, key=lambda corner: corner == centre[:2])
-    frames = [
-        _frame("centre" if (y, x) == centre[:2] else "crop", left + x, top + y, side)
-        for y, x in corners
-    ]
+    corners = sorted({view[:2] for view in views} - {centre[:2]})
+    names = {**dict(zip(corners, _CORNERS, strict=False)), centre[:2]: "centre"}
+    frames = [_frame(name, left + x, top + y, side) for (y, x), name in names.items()]
     if whole is not None:
-        frames.append(_frame("square", left, top, size))
+        frames.insert(0, _shade(whole.shape[:2], left, top, size))
     high, wide = shown.shape[:2]
     picture = image(shown, look.photo.name).text.partition('src="')[2].rstrip('">')
     drawn = Html(
@@ -75,33 +73,41 @@ def crops(look: Look) -> Html:
         f'aria-label="the photograph with the five crops">'
         f'<image width="{wide}" height="{high}" href="{picture}"/>{"".join(frames)}</svg>'
     )
-    dashed = (
-        "The dashed square is the part of the photograph that is used. "
-        if whole is not None
-        else ""
-    )
+    used = "Only the bright square is used. " if whole is not None else ""
     said = (
-        f"{dashed}Each of the five crops, {side} x {side} of {size} x {size} pixels, is used "
-        "twice, once mirrored; ten crops average the ten answers."
+        f"{used}Each of the five crops, {side} x {side} of {size} x {size} pixels, is used twice, "
+        "once mirrored; the ten answers are averaged."
     )
     small = []
     for view, p in zip(views, look.crop_probabilities, strict=True):
-        best = look.top(p, 1)[0]
-        caption = joined([element("b", best.name), f" {best.probability:.0%}"])
-        small.append((image(look.crop(view), f"crop: {best.name}"), caption))
-    return joined(
-        [
-            element("figure", joined([drawn, element("figcaption", said)])),
-            element("div", tiles(small), class_="small"),
-        ]
-    )
+        best, name = look.top(p, 1)[0], names[view[:2]]
+        swatch = element("i", "", class_=f"swatch {name.replace(' ', '-')}")
+        caption = joined([swatch, element("b", best.name), f" {best.probability:.0%}"])
+        where = f"{name}, mirrored" if view[2] else name
+        small.append((image(look.crop(view), f"crop: {where}: {best.name}"), caption))
+    content = [
+        element("figure", joined([drawn, element("figcaption", said)])),
+        element("div", tiles(small), class_="small"),
+    ]
+    return element("div", joined(content), class_="beside")
 
 
-def _frame(kind: str, left: int, top: int, side: int) -> str:
+_CORNERS = ("top left", "top right", "bottom left", "bottom right")
+
+
+def _frame(name: str, left: int, top: int, side: int) -> str:
+    kind = name.replace(" ", "-")
     return (
         f'<rect class="{kind}" x="{left + 0.5}" y="{top + 0.5}" width="{side - 1}" '
-        f'height="{side - 1}"/>'
+        f'height="{side - 1}"><title>{name}</title></rect>'
     )
+
+
+def _shade(shape: tuple[int, ...], left: int, top: int, size: int) -> str:
+    """Darkens what is outside the square."""
+    high, wide = shape
+    outside = f"M0 0H{wide}V{high}H0ZM{left} {top}v{size}h{size}v-{size}Z"
+    return f'<path class="unused" d="{outside}"/>'
 
 
 def network(look: Look, link: str = "#layer-") -> Html:
@@ -266,7 +272,7 @@ def where_it_looks(
         (crop, f"the centre crop: {name} {covered.probability:.1%}"),
         (
             over(crop, _spread(covered.drops, covered.tops, covered.lefts, covered.window, crop)),
-            f"occlusion: covering the brightest part costs {max(0, covered.drops.max()):.1%}",
+            f"occlusion: covering the brightest part costs {_share(covered.drops.max())}",
         ),
     ]
     if any(isinstance(layer, Conv2D) for _, layer in net.layers):
@@ -280,6 +286,11 @@ def where_it_looks(
     shown.append((saliency(guided), "guided gradient of the score"))
     shown.append((saliency(gradient(model, one, last, label)[0]), "gradient of the score"))
     return element("div", tiles((image(p, said), said) for p, said in shown), class_="large")
+
+
+def _share(drop: float) -> str:
+    """A drop in probability; what rounds to nothing in words."""
+    return f"{drop:.1%}" if drop >= 0.0005 else "less than 0.1%"
 
 
 def _spread(

@@ -32,7 +32,8 @@ PARTS = (
 )
 SEARCHED = ("nearest", "strongest")  # parts that need the validation images
 _PHOTOS = 32  # that are remembered
-_ASSETS = {"look.js": "text/javascript", "page.js": "text/javascript", "page.css": "text/css"}
+_SCRIPTS = ("look.js", "page.js", "asking.js", "choosing.js", "epochs.js", "sums.js")
+_ASSETS = {"page.css": "text/css", **dict.fromkeys(_SCRIPTS, "text/javascript")}
 
 
 class Page:
@@ -97,7 +98,7 @@ class Page:
             return parts.kernels(run.classifier(asked.get("epoch", "")))
         look = self.look(asked)
         if name == "answers":
-            return parts.bars(look, look.probabilities, choose=True)
+            return live_parts.answers(look)
         if name == "crops":
             ten = look.crop_probabilities.mean(axis=0)
             return joined(

@@ -77,14 +77,21 @@ def test_every_layer_is_there_with_its_maps(look, page):
 def test_the_whole_photograph_is_shown_with_its_crops(look, classifier):
     assert look.photo.whole.shape == (72, 108, 3)
     drawn = parts.crops(look).text
-    frames = re.findall(r'<rect class="(\w+)" x="([\d.]+)" y="([\d.]+)" width="(\d+)"', drawn)
-    assert frames[-1] == ("square", "18.5", "0.5", "71")
-    assert ("centre", "22.5", "4.5", "63") in frames
-    assert len(frames) == 6
+    frames = re.findall(r'<rect class="([\w-]+)" x="([\d.]+)" y="([\d.]+)" width="(\d+)"', drawn)
+    assert frames == [
+        ("top-left", "18.5", "0.5", "63"),
+        ("top-right", "26.5", "0.5", "63"),
+        ("bottom-left", "18.5", "8.5", "63"),
+        ("bottom-right", "26.5", "8.5", "63"),
+        ("centre", "22.5", "4.5", "63"),
+    ]
+    assert "M18 0v72h72v-72Z" in drawn  # around what is used, the photograph is darker
+    swatches = re.findall(r'class="swatch ([\w-]+)"', drawn)
+    assert sorted(swatches) == sorted(2 * [kind for kind, *_ in frames])
     middle = look.photo.whole[:, 18:90].astype(int)
     assert np.abs(middle - look.image).mean() < 3  # the square is its centre
     plain = parts.crops(Look(classifier, Photo("x", look.image))).text
-    assert "square" not in plain
+    assert "unused" not in plain
     assert drawn.count("<figcaption>") == 11
 
 

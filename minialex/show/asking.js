@@ -1,0 +1,50 @@
+// Requests to the server, and the sentence at the foot of the page.
+
+const line = document.getElementById("said");
+let timer = null, away = false;
+
+// Shows a sentence for some seconds; one that stays is there until the next.
+export function say(text, stays = false) {
+  if (line.textContent !== text) line.textContent = text;
+  clearTimeout(timer);
+  if (!stays) timer = setTimeout(() => { line.textContent = ""; }, 8000);
+}
+
+// What the server answers, {ok, html, body}; null if the request was left, or nothing answers.
+export async function ask(url, options = {}) {
+  try {
+    const answer = await fetch(url, {...options, headers: {"X-Minialex": "1"}});
+    const body = await answer.text();
+    if (away) say("");
+    away = false;
+    const kind = answer.headers.get("content-type") || "";
+    return {ok: answer.ok, html: kind.startsWith("text/html"), body};
+  } catch (error) {
+    if (error.name === "AbortError") return null;
+    away = true;
+    say("The server does not answer: has it been stopped?", true);
+    return null;
+  }
+}
+
+// The text of an answer that may be markup.
+export const plain = ({html, body}) =>
+  html ? new DOMParser().parseFromString(body, "text/html").body.textContent : body;
+
+// Requests under way, one for each purpose.
+export class Requests {
+  #running = new Map();
+
+  // The signal for a new request; the one before it, of the same purpose, is left.
+  begin(purpose) {
+    this.leave((one) => one === purpose);
+    const controller = new AbortController();
+    this.#running.set(purpose, controller);
+    return controller.signal;
+  }
+
+  // Leaves the requests of these purposes.
+  leave(chosen) {
+    for (const [purpose, controller] of this.#running) if (chosen(purpose)) controller.abort();
+  }
+}
