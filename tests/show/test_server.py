@@ -383,7 +383,7 @@ def test_images_that_cannot_be_read_are_a_sentence(app, key, page, monkeypatch):
     searched(search)
     asked = {"run": "0", "epoch": "best", "photo": key, "layer": "conv1", "channel": "0"}
     for name in ("nearest", "strongest"):
-        with pytest.raises(InputError, match="no image of .* can be read"):
+        with pytest.raises(InputError, match="can be read"):
             page.searched(name, asked, search)
 
 
