@@ -8,7 +8,7 @@ from minialex.saliency.arithmetic import Arithmetic, arithmetic
 from minialex.saliency.backward import RULES, deconvolution, gradient, guided_gradient, to_pixels
 from minialex.saliency.forward import activations
 from minialex.saliency.grad_cam import grad_cam, grad_cam_layer
-from minialex.saliency.occlusion import Occlusion, occlusion
+from minialex.saliency.occlusion import Occlusion, occlusion, unit_occlusion
 from minialex.saliency.receptive_field import Box, receptive_field
 from minialex.saliency.strongest import Strongest, strongest
 
@@ -29,4 +29,5 @@ __all__ = [
     "receptive_field",
     "strongest",
     "to_pixels",
+    "unit_occlusion",
 ]

@@ -1,31 +1,38 @@
-"""Occlusion: the class's probability with a part of the image covered (Zeiler & Fergus, 2014)."""
+"""Occlusion: what falls when a part of the image is covered (Zeiler & Fergus, 2014)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from minialex.backends.base import Array, Backend
 from minialex.errors import InputError
 from minialex.inference.trained_model import TrainedModel, softmax
-from minialex.saliency.forward import View, forward, host
+from minialex.saliency.backward import one_unit
+from minialex.saliency.forward import View, as_computed, forward, host, require_layers
+from minialex.saliency.receptive_field import Box, receptive_field
 
 _BATCH = 32
 
 
 @dataclass(frozen=True)
 class Occlusion:
-    """How much the probability of a class falls when a window covers part of the crop.
+    """How much the probability of a class, or a unit, falls where a window covers the crop.
 
-    `drops` (P, Q) are probabilities, negative where covering helps; window (p, q) covers the pixels
-    from `tops[p]` and `lefts[q]` on, `window` both ways.
+    `drops` (P, Q) are negative where covering helps; window (p, q) covers the pixels from `tops[p]`
+    and `lefts[q]` on, `window` both ways.
     """
 
     drops: np.ndarray
     tops: tuple[int, ...]
     lefts: tuple[int, ...]
     window: int
-    probability: float  # with nothing covered
+    value: float  # with nothing covered
+
+    @property
+    def probability(self) -> float:
+        """Of the class, with nothing covered."""
+        return self.value
 
 
 def occlusion(
@@ -43,8 +50,57 @@ def occlusion(
     `window` is a sixth of the crop by default and `stride` half a window; the last windows end at
     the edges. `on_batch` is called with the number of covered images computed.
     """
+    if not 0 <= label < model.network.classes:
+        raise InputError(f"the network has classes 0 to {model.network.classes - 1}, not {label}")
     run = forward(model, image[None], view)
-    x = host(run.b, run.x)[0]  # (crop, crop, C)
+
+    def probabilities(x: np.ndarray) -> np.ndarray:
+        return _probabilities(model, x)[:, label]
+
+    return _covered(host(run.b, run.x)[0], probabilities, window, stride, None, on_batch)
+
+
+def unit_occlusion(
+    model: TrainedModel,
+    image: np.ndarray,
+    layer: str,
+    channel: int,
+    pixel: tuple[int, int] | None = None,
+    window: int | None = None,
+    stride: int | None = None,
+    view: View | None = None,
+    on_batch: Callable[[int], object] = lambda images: None,
+) -> Occlusion:
+    """`occlusion` of one unit of `layer` instead of a class; `value` is its output.
+
+    Without a `pixel` (row, column) of the layer's output, it is the channel's strongest one in the
+    uncovered image. Windows that the unit cannot see are not computed: they change nothing.
+    """
+    require_layers(model, [layer])
+    run = forward(model, image[None], view, layer)
+    y = host(run.b, run.run())
+    units = one_unit(y, channel, pixel, layer)
+    unit = tuple(int(k) for k in np.argwhere(units)[0][1:])
+    seen = receptive_field(model.network, layer, (unit[0], unit[1])) if y.ndim == 4 else None
+
+    def values(x: np.ndarray) -> np.ndarray:
+        one = replace(run, x=as_computed(run, x), saved=[])
+        for _, output in one:  # noqa: B007
+            one.saved.clear()
+        return host(one.b, output)[:, units[0]][:, 0].astype(np.float64)
+
+    return _covered(host(run.b, run.x)[0], values, window, stride, seen, on_batch)
+
+
+def _covered(
+    x: np.ndarray,
+    values: Callable[[np.ndarray], np.ndarray],
+    window: int | None,
+    stride: int | None,
+    seen: Box | None,
+    on_batch: Callable[[int], object],
+) -> Occlusion:
+    """Drops of `values` (N, H, W, C) -> (N,) on x (H, W, C), by windows that touch `seen`."""
     height, width = x.shape[:2]
     size = max(1, min(height, width) // 6) if window is None else window
     step = max(1, size // 2) if stride is None else stride
@@ -54,21 +110,32 @@ def occlusion(
             "both must be at least 1, and the window no larger than the crop"
         )
     tops, lefts = _places(height, size, step), _places(width, size, step)
-    if not 0 <= label < model.network.classes:
-        raise InputError(f"the network has classes 0 to {model.network.classes - 1}, not {label}")
-    where = [None, *((top, left) for top in tops for left in lefts)]
+    places = [
+        (p, q)
+        for p, top in enumerate(tops)
+        for q, left in enumerate(lefts)
+        if seen is None or _touches(seen, top, left, size)
+    ]
+    where = [None, *places]
     found: list[float] = []
     for start in range(0, len(where), _BATCH):
         some = where[start : start + _BATCH]
         covered = np.repeat(x[None], len(some), axis=0)
         for one, place in zip(covered, some, strict=True):
             if place is not None:
-                one[place[0] : place[0] + size, place[1] : place[1] + size] = 0
-        found += _probabilities(model, covered)[:, label].tolist()
+                top, left = tops[place[0]], lefts[place[1]]
+                one[top : top + size, left : left + size] = 0
+        found += values(covered).tolist()
         on_batch(len(some))
     whole, *rest = found
-    drops = whole - np.array(rest).reshape(len(tops), len(lefts))
+    drops = np.zeros((len(tops), len(lefts)))
+    for place, value in zip(places, rest, strict=True):
+        drops[place] = whole - value
     return Occlusion(drops, tops, lefts, size, whole)
+
+
+def _touches(box: Box, top: int, left: int, size: int) -> bool:
+    return top < box.bottom and top + size > box.top and left < box.right and left + size > box.left
 
 
 def _places(extent: int, size: int, step: int) -> tuple[int, ...]:

@@ -1,9 +1,11 @@
 // The slider over a run's checkpoints, playing through them, and following a run that trains.
 import {ask, say} from "/assets/asking.js";
 
-const PAUSE = 700;  // milliseconds at least for each checkpoint that is played
+const given = new URLSearchParams(location.search);
+// milliseconds at least for each checkpoint that is played
+const PAUSE = Number(given.get("pause")) || 700;
 // milliseconds between looks at a run that may still be training
-const FOLLOW = Number(new URLSearchParams(location.search).get("follow")) || 3000;
+const FOLLOW = Number(given.get("follow")) || 3000;
 
 const within = (state, selector) => state.article.querySelector(`.slider ${selector}`);
 

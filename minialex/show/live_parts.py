@@ -17,6 +17,7 @@ from minialex.saliency import (
     deconvolution,
     guided_gradient,
     receptive_field,
+    unit_occlusion,
 )
 from minialex.saliency.arithmetic import NotKnown
 from minialex.show import parts
@@ -81,11 +82,27 @@ def channel(look: Look, name: str, k: int) -> Html:
     if pixel is not None:
         said += f" at row {pixel[0]}, column {pixel[1]}; above 0 on {np.mean(y[..., k] > 0):.0%}"
     pictures = element("div", tiles((image(p, c), c) for p, c in shown), class_="large")
-    left = joined([pictures, _kernel(look, name, k)])
+    later = [element("div", "", class_=kind) for kind in ("covered", "strongest")]
+    left = joined([pictures, later[0], _kernel(look, name, k), later[1]])
     board = _pixels(name, y[..., k], k) if y.ndim == 3 else ""
     right = joined([board, unit(look, name, k, pixel)])
     columns = joined([element("div", left), element("div", right)])
     return joined([element("h4", said), element("div", columns, class_="about-map")])
+
+
+def covered(look: Look, name: str, k: int) -> Html:
+    """How much a map's strongest pixel falls where the photograph is covered."""
+    _output(look, name, k)
+    found = unit_occlusion(look.classifier.trained, look.image, name, k)
+    if found.value <= 0:
+        return element("p", "It does not fire here, so nothing can be covered.", class_="quiet")
+    picture = over(look.crop(), parts.spread(found, look.crop().shape[:2]))
+    lost = max(0.0, float(found.drops.max()))
+    said = (
+        f"occlusion: covering the brightest part lowers {found.value:.4g} to "
+        f"{found.value - lost:.4g}"
+    )
+    return element("div", tiles([(image(picture, said), said)]), class_="large")
 
 
 def _boxed(look: Look, name: str, pixel: tuple[int, int]) -> np.ndarray:
@@ -128,7 +145,9 @@ def _pixels(name: str, y: np.ndarray, k: int) -> Html:
     big = shades(y).repeat(zoom, axis=0).repeat(zoom, axis=1)
     one = Sheet(big, y.shape[1], y.size, (zoom, zoom))
     said = "Click a pixel, or use the arrow keys, for the arithmetic behind it."
-    figure = parts.sheet_figure(one, name, "", 0, kind="pixels", channel=k, caption=said)
+    figure = parts.sheet_figure(
+        one, name, "", 0, kind="pixels", channel=k, caption=said, chosen=int(y.argmax())
+    )
     return element("div", figure, class_="pixels")
 
 
@@ -195,7 +214,7 @@ def _products(found: Arithmetic) -> list[Cell]:
         ):
             drawn = image(_small(values), said, exact=True)
             pictures.append(element("figure", joined([element("figcaption", said), drawn])))
-    shown = element("div", joined(pictures), class_="towers") if pictures else ""
+    shown = element("div", joined(pictures), class_="factors") if pictures else ""
     head = (corner, "input", "weight", "product")
     return [sums, table(head, rows, class_="products"), shown]
 
@@ -213,6 +232,8 @@ def _small(values: np.ndarray) -> np.ndarray:
 def _inputs(found: Arithmetic) -> Cell:
     """The numbers that a unit without weights reads."""
     values = np.atleast_2d(found.inputs)
+    if values.size == 1:
+        return element("p", f"The input is {values[0, 0]:.6g}.", class_="quiet")
     rows = [[f"{v:.4g}" for v in row] for row in values]
     return table((), rows, class_="inputs")
 

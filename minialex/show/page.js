@@ -105,21 +105,33 @@ async function loadLayer(state, layer) {
 function mark(maps, {layer, channel}) {
   for (const board of maps.querySelectorAll(`.sheet[data-layer="${layer}"]`)) {
     const index = channel - Number(board.dataset.first);
-    if (index >= 0 && index < Number(board.dataset.count))
-      board.dispatchEvent(new CustomEvent("mark", {bubbles: true, detail: index}));
+    if (index >= 0 && index < Number(board.dataset.count)) markAt(board, index);
   }
 }
 
+const markAt = (board, index) =>
+  board.dispatchEvent(new CustomEvent("mark", {bubbles: true, detail: index}));
+
 document.addEventListener("toggle", (event) => {
   const one = event.target;
-  if (!one.open || !one.closest("article")) return;
+  if (!one.closest("article")) return;
   const state = stateOf(one);
+  for (const other of counterparts(state, one)) other.open = one.open;
+  if (!one.open) return;
   if (one.classList.contains("part")) {
     if (one.dataset.old !== "0") load(state, one);
   } else if (one.dataset.part === "layer" && one.querySelector(".maps")?.dataset.old !== "0") {
     loadLayer(state, one);
   }
 }, true);
+
+// The same part, or layer, of the other run: both are opened, to be compared.
+function counterparts(state, {dataset}) {
+  const layer = dataset.layer ? `[data-layer="${dataset.layer}"]` : "";
+  const same = `details[data-part="${dataset.part}"]${layer}`;
+  return states.filter((other) => other !== state)
+    .flatMap(({article}) => [...article.querySelectorAll(same)]);
+}
 
 // An answer: where the evidence for this class is.
 document.addEventListener("click", (event) => {
@@ -174,7 +186,7 @@ async function showMap(state) {
   const chosen = state.map, holder = state.article.querySelector(".chosen-map");
   const {within, ...asked} = chosen;
   holder.classList.add("busy");
-  state.requests.leave((purpose) => ["unit", "strongest"].includes(purpose));
+  state.requests.leave((purpose) => ["unit", "covered", "strongest"].includes(purpose));
   const answer = await part(state, "channel", asked);
   if (chosen !== state.map) return;
   holder.classList.remove("busy");
@@ -184,12 +196,16 @@ async function showMap(state) {
   list.querySelector(`details[data-layer="${within}"]`).append(holder);
   if (!answer.ok) return;
   addUp(holder);
-  const more = document.createElement("div");
-  more.textContent = "Searching the validation images …";
-  holder.append(more);
-  part(state, "strongest", asked).then((strongest) => {
-    if (strongest !== null) more.innerHTML = strongest.body;
-  });
+  for (const board of holder.querySelectorAll(".sheet[data-chosen]"))
+    markAt(board, Number(board.dataset.chosen));
+  const later = {covered: "Covering parts of it …", strongest: "Searching the validation images …"};
+  for (const [name, said] of Object.entries(later)) {
+    const element = holder.querySelector(`.${name}`);
+    element.textContent = said;
+    part(state, name, asked).then((found) => {
+      if (found !== null) element.innerHTML = found.body;
+    });
+  }
 }
 
 // ---------------------------------------------------------------- start

@@ -10,6 +10,7 @@ from minialex.layers import Conv2D, Layer, ResponseNorm, SpatialResponseNorm
 from minialex.plots.kernel_sheet import kernel_sheets
 from minialex.results.markup import Cell, Html, element, image, joined, table, tiles
 from minialex.saliency import (
+    Occlusion,
     deconvolution,
     grad_cam,
     grad_cam_layer,
@@ -196,10 +197,11 @@ def sheet_figure(
     kind: str = "maps",
     channel: int = 0,
     caption: str = "",
+    chosen: int | None = None,
 ) -> Html:
     """A sheet whose maps can be chosen by mouse and arrow keys (see look.js).
 
-    Of `kind` "pixels" they are the pixels of one `channel`.
+    Of `kind` "pixels" they are the pixels of one `channel`. One may be `chosen` already.
     """
     said = caption or f"{where}: channels {first} to {first + one.count - 1}"
     picture = image(one.pixels, f"{layer}: {said}", exact=True)
@@ -212,6 +214,7 @@ def sheet_figure(
         "data-columns": str(one.columns),
         "data-high": str(one.cell[0]),
         "data-wide": str(one.cell[1]),
+        **({} if chosen is None else {"data-chosen": str(chosen)}),
     }
     board = element(
         "div", picture, class_="sheet", tabindex="0", role="group", **data,
@@ -271,7 +274,7 @@ def where_it_looks(
     shown = [
         (crop, f"the centre crop: {name} {covered.probability:.1%}"),
         (
-            over(crop, _spread(covered.drops, covered.tops, covered.lefts, covered.window, crop)),
+            over(crop, spread(covered, crop.shape[:2])),
             f"occlusion: covering the brightest part costs {_share(covered.drops.max())}",
         ),
     ]
@@ -293,13 +296,11 @@ def _share(drop: float) -> str:
     return f"{drop:.1%}" if drop >= 0.0005 else "less than 0.1%"
 
 
-def _spread(
-    drops: np.ndarray, tops: Sequence[int], lefts: Sequence[int], window: int, crop: np.ndarray
-) -> np.ndarray:
-    """The mean drop of the windows that cover each pixel: (H, W)."""
-    total, count = np.zeros(crop.shape[:2]), np.zeros(crop.shape[:2])
-    for i, top in enumerate(tops):
-        for j, left in enumerate(lefts):
-            total[top : top + window, left : left + window] += drops[i, j]
-            count[top : top + window, left : left + window] += 1
+def spread(covered: Occlusion, shape: tuple[int, ...]) -> np.ndarray:
+    """The mean drop of the windows that cover each pixel of a crop: (H, W)."""
+    total, count, side = np.zeros(shape), np.zeros(shape), covered.window
+    for i, top in enumerate(covered.tops):
+        for j, left in enumerate(covered.lefts):
+            total[top : top + side, left : left + side] += covered.drops[i, j]
+            count[top : top + side, left : left + side] += 1
     return total / np.maximum(1, count)

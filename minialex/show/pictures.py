@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_CELL = 44  # pixels of a small map's side, about
+_CELL = 44  # pixels of a small map's side, about; more where there are few
+_HIGH = 330  # pixels of a sheet's height, so that there may be more
 _WIDE = 660  # pixels of a sheet's width, at most
 GAP = 2
 
@@ -32,7 +33,7 @@ def sheet(maps: np.ndarray, largest: float | None = None) -> Sheet:
         return _units(maps, largest)
     shown = shades(maps, largest)
     high, wide, count = shown.shape
-    zoom = max(1, round(_CELL / max(high, wide)))
+    zoom = _zoom(high, wide, count)
     tall, across = high * zoom + GAP, wide * zoom + GAP
     columns = max(1, min(count, _WIDE // across))
     found = np.full((-(-count // columns) * tall, columns * across), 96, np.uint8)
@@ -41,6 +42,17 @@ def sheet(maps: np.ndarray, largest: float | None = None) -> Sheet:
         big = shown[..., k].repeat(zoom, axis=0).repeat(zoom, axis=1)
         found[top : top + high * zoom, left : left + wide * zoom] = big
     return Sheet(found, columns, count, (tall, across))
+
+
+def _zoom(high: int, wide: int, count: int) -> int:
+    """How many pixels of a sheet a number has each way."""
+    zoom = max(1, round(_CELL / max(high, wide)))
+    while max(high, wide) * (zoom + 1) <= 2.5 * _CELL:
+        columns = _WIDE // (wide * (zoom + 1) + GAP)
+        if -(-count // columns) * (high * (zoom + 1) + GAP) > _HIGH:
+            break
+        zoom += 1
+    return zoom
 
 
 def _units(units: np.ndarray, largest: float | None) -> Sheet:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 ADDRESS = "127.0.0.1"
 PARTS = (
     *("answers", "crops", "network", "layers", "looks", "kernels", "curves", "validation"),
-    *("layer", "channel", "unit"),
+    *("layer", "channel", "covered", "unit"),
 )
 SEARCHED = ("nearest", "strongest")  # parts that need the validation images
 _PHOTOS = 32  # that are remembered
@@ -116,6 +116,8 @@ class Page:
         channel = _whole(asked, "channel")
         if name == "channel":
             return live_parts.channel(look, layer, channel)
+        if name == "covered":
+            return live_parts.covered(look, layer, channel)
         pixel = (_whole(asked, "row"), _whole(asked, "column"))
         return live_parts.unit(look, layer, channel, pixel)
 

@@ -34,6 +34,7 @@ from minialex.saliency import (
     occlusion,
     receptive_field,
     strongest,
+    unit_occlusion,
 )
 
 EVERY = (  # one layer of each kind
@@ -105,6 +106,46 @@ def test_occlusion_is_what_covering_by_hand_gives(image):
     usual = occlusion(model, image, label, on_batch=seen.append)
     assert usual.drops.shape == (12, 12)
     assert sum(seen) == 1 + 12 * 12
+
+
+@pytest.mark.parametrize(("layer", "channel", "pixel"), [("relu1", 2, (1, 3)), ("fc4", 1, None)])
+def test_occlusion_of_a_unit(image, layer, channel, pixel):
+    model, seen = model_of(), []
+    given = {"window": 2, "stride": 3, "on_batch": seen.append}
+    found = unit_occlusion(model, image, layer, channel, pixel, **given)
+    b = model.devices.backend
+    [view] = model.preprocessing.views(1)
+    x = model.preprocessing.test_input(b, image[None], view, "float64")
+
+    def unit(x):
+        y = model.network.until(layer).infer(b, model.params, x)[0, ..., channel]
+        return float(y if pixel is None else y[pixel])
+
+    assert found.value == pytest.approx(unit(x))
+    for i, top in enumerate(found.tops):
+        for j, left in enumerate(found.lefts):
+            covered = x.copy()
+            covered[:, top : top + 2, left : left + 2] = 0
+            assert found.drops[i, j] == pytest.approx(unit(x) - unit(covered), abs=1e-12)
+    assert np.abs(found.drops).max() > 1e-3
+    if pixel is None:
+        assert sum(seen) == 1 + found.drops.size
+    else:  # only the windows that touch what it depends on are computed
+        box = receptive_field(model.network, layer, pixel)
+        touching = np.zeros((13, 13), int)
+        touching[box.top : box.bottom, box.left : box.right] = 1
+        inside = [touching[t : t + 2, k : k + 2].any() for t in found.tops for k in found.lefts]
+        assert sum(seen) == 1 + sum(inside) < 1 + found.drops.size
+
+
+def test_occlusion_of_a_channel_is_that_of_its_strongest_pixel(image):
+    model = model_of()
+    y = activations(model, image[None], ["relu1"])["relu1"][0, ..., 2]
+    strongest = np.unravel_index(y.argmax(), y.shape)
+    found = unit_occlusion(model, image, "relu1", 2)
+    assert found.value == pytest.approx(y.max())
+    by_hand = unit_occlusion(model, image, "relu1", 2, strongest)
+    np.testing.assert_array_equal(found.drops, by_hand.drops)
 
 
 @pytest.mark.parametrize(("window", "stride"), [(0, 1), (14, 1), (3, 0)])

@@ -193,6 +193,120 @@ def test_the_slider_shows_kernels_and_answers_as_they_form(browser, address):
         page.wait_for_function(changed, arg=kernels)
 
 
+def test_the_map_that_was_clicked_is_shown_for_every_epoch_and_photograph(browser, address):
+    with opened(browser, address) as page:
+        first = page.locator("article").first
+        drop(page, picture("red", 994), "red.png")
+        first.locator('details[data-layer="conv2"] > summary').click()
+        board = first.locator('details[data-layer="conv2"] .sheet').first
+        board.click(position={"x": 5, "y": 5})
+        about = first.locator(".chosen-map h4").first
+        sync_api.expect(about).to_contain_text("conv2, channel 0")
+        for change in (
+            lambda: first.locator(".slider input").press("Home"),
+            lambda: drop(page, picture("blue", 993), "blue.png"),
+        ):
+            before = about.inner_text()
+            change()
+            sync_api.expect(about).not_to_have_text(before)
+            sync_api.expect(about).to_contain_text("conv2, channel 0")
+            sync_api.expect(board.locator(".chosen")).to_be_visible()
+            sync_api.expect(first.locator(".strongest .tiles")).to_be_visible()
+
+
+def test_playing_can_be_stopped_and_is_never_twice(browser, address):
+    with opened(browser, f"{address}?pause=100") as page:
+        first = page.locator("article").first
+        play = first.locator(".play")
+        said = page.evaluate(
+            """() => {
+                window.shown = [];
+                const note = () => shown.push(document.querySelector("output").textContent);
+                new MutationObserver(note).observe(
+                    document.querySelector("output"), {childList: true});
+                const play = document.querySelector(".play");
+                return [1, 2, 3].map(() => {
+                    play.click();
+                    return play.textContent;
+                });
+            }"""
+        )
+        assert said == ["Stop", "Play", "Stop"]
+        sync_api.expect(play).to_have_text("Play")
+        shown = page.evaluate("shown")
+        order = ["epoch 0", "epoch 10", "epoch 20", "best"]
+        places = [order.index(said) for said in shown]
+        assert places == sorted(places)
+        assert set(shown) == set(order)
+    with opened(browser, f"{address}?pause=100000") as page:  # whoever takes the slider ends it
+        first = page.locator("article").first
+        first.locator(".play").click()
+        sync_api.expect(first.locator(".play")).to_have_text("Stop")
+        first.locator(".slider input").press("End")
+        sync_api.expect(first.locator(".play")).to_have_text("Play")
+
+
+def test_the_slider_needs_not_wait_for_the_run_to_be_looked_at(browser, address):
+    with opened(browser, address) as page:
+        page.route("**/epochs", lambda route: None)  # never answered
+        page.reload()
+        page.locator(".slider input").first.press("Home")
+        sync_api.expect(page.locator("output").first).to_have_text("epoch 0")
+
+
+def test_a_server_that_is_away_is_said_until_it_answers(browser, address):
+    with opened(browser, f"{address}?follow=50", notes="ERR_FAILED") as page:
+        said = page.locator("#said")
+        page.locator('[data-part="kernels"] img').first.wait_for()
+        sync_api.expect(said).to_be_hidden()
+        page.route("**/*", lambda route: route.abort())
+        sync_api.expect(said).to_have_text("The server does not answer: has it been stopped?")
+        drop(page, picture("red", 992), "red.png")  # says so too, and breaks nothing
+        page.unroute("**/*")
+        sync_api.expect(said).to_be_hidden()
+        drop(page, picture("red", 992), "red.png")
+        sync_api.expect(page.locator('[data-part="answers"] .bars').first).to_be_visible()
+
+
+def test_a_photograph_does_not_end_what_has_nothing_to_do_with_it(browser, address):
+    with opened(browser, address) as page:
+        held = []
+        page.route("**/part/validation*", lambda route: held.append(route))
+        with page.expect_request("**/part/validation*"):
+            page.locator("#validation > summary").click()
+        drop(page, picture("red", 991), "red.png")
+        sync_api.expect(page.locator('[data-part="answers"] .bars').first).to_be_visible()
+        [one] = held
+        one.continue_()
+        sync_api.expect(page.locator(".thumb").first).to_be_visible()
+
+
+def test_the_last_photograph_is_shown_even_if_it_is_read_first(browser, address):
+    with opened(browser, address) as page:
+        held, answer = [], page.locator('[data-part="answers"] li .class').first
+        page.route("**/photo?name=slow.png", lambda route: held.append(route))
+        with page.expect_request("**/photo?name=slow.png"):
+            drop(page, picture("red", 990), "slow.png")
+        drop(page, picture("blue", 989), "quick.png")
+        sync_api.expect(answer).to_have_text("blue")
+        with page.expect_response("**/photo?name=slow.png"):
+            held[0].continue_()
+        page.locator('[data-part="crops"] > summary').first.click()
+        page.locator("svg.crops").first.wait_for()
+        sync_api.expect(answer).to_have_text("blue")
+
+
+def test_both_runs_open_the_same_part(browser, address):
+    with opened(browser, address) as page:
+        drop(page, picture("red", 988), "red.png")
+        first, second = page.locator("article").all()
+        for part in ('[data-part="looks"]', 'details[data-layer="relu1"]'):
+            first.locator(f"{part} > summary").click()
+            sync_api.expect(second.locator(f"{part} img").first).to_be_visible()
+            second.locator(f"{part} > summary").click()
+            sync_api.expect(first.locator(f"{part} img").first).to_be_hidden()
+
+
 def test_the_page_follows_a_run(browser, address, run):
     new = run / "checkpoints" / "epoch-0030.safetensors"
     history = (run / "history.csv").read_text()
@@ -214,6 +328,11 @@ def test_the_page_follows_a_run(browser, address, run):
 
 def test_a_picture_is_taken_by_webcam(browser, address):
     with opened(browser, address) as page:
+        video = page.locator("video")
+        for visible in (True, False):  # the button opens it, and closes it again
+            page.locator("#webcam").click()
+            sync_api.expect(video).to_be_visible(visible=visible)
+        assert page.evaluate("document.querySelector('video').srcObject === null")
         page.locator("#webcam").click()
         page.wait_for_function("() => document.querySelector('video').videoWidth > 0")
         page.locator("#camera button").click()

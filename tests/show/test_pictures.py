@@ -28,6 +28,12 @@ def test_a_map_is_where_the_page_looks_for_it(count):
     assert found.count == count
 
 
+def test_few_maps_are_larger():
+    few, many = (sheet(np.ones((8, 8, count))) for count in (4, 400))
+    assert few.cell[0] > 2 * many.cell[0]
+    assert few.pixels.shape[0] <= 330
+
+
 @pytest.mark.parametrize("count", [5, 512, 2048])
 def test_units_stand_in_rows(count):
     units = np.linspace(0, 1, count)

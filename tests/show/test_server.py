@@ -203,6 +203,12 @@ def test_a_layer_a_map_and_a_unit(app, key, page, name):
             assert text.index("data-products") < text.index("arithmetic of relu2")
 
 
+def test_a_map_is_covered(app, key):
+    text = balanced(part(app, "covered", photo=key, layer="relu1", channel=0).text)
+    assert "covering the brightest part lowers" in text or "does not fire" in text
+    assert part(app, "covered", photo=key, layer="relu1", channel=99).status == 400
+
+
 def test_evidence_for_any_class_can_be_asked_for(app, key):
     both = [part(app, "looks", photo=key, label=k).text for k in (0, 1)]
     assert "the centre crop: cat" in both[0]
