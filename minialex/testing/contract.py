@@ -55,9 +55,14 @@ def _arguments(method: Callable) -> list[tuple[str, object]]:
     return [(p.name, p.default) for p in inspect.signature(method).parameters.values()]
 
 
-def compare_op(b: Backend, op: str, dtype: str) -> tuple[bool, str]:
-    """Compare an op on random problems, computed in `dtype`, with the generic op in float64."""
-    largest, tolerance = 0.0, 64 * float(np.finfo(dtype).eps)
+def compare_op(b: Backend, op: str, dtype: str, tolerance: float | None = None) -> tuple[bool, str]:
+    """Compare an op on random problems, computed in `dtype`, with the generic op in float64.
+
+    The default tolerance is 64 times the precision of `dtype`.
+    """
+    largest = 0.0
+    if tolerance is None:
+        tolerance = 64 * float(np.finfo(dtype).eps)
     for case in range(PROBLEMS):
         found = OPS[op](Problem(b, case, dtype, dtype))
         expected = OPS[op](Problem(GENERIC, case, dtype, "float64"))

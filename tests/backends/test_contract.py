@@ -5,6 +5,8 @@ from array_api_compat import numpy as host
 
 from minialex.backends import GenericBackend
 from minialex.testing import check_backend, check_names, check_signatures
+from minialex.testing.contract import PROBLEMS, compare_op
+from minialex.testing.problems import GENERIC, OPS, Problem
 
 
 def test_every_public_name_is_declared(b):
@@ -13,6 +15,20 @@ def test_every_public_name_is_declared(b):
 
 def test_every_signature_matches_the_contract(b):
     check_signatures(type(b))
+
+
+@pytest.mark.parametrize("op", sorted(OPS))
+def test_every_op_matches_the_generic_one(b, op):
+    """Six problems each; ops for arrays of any shape get one to five axes."""
+    for dtype in ("float64", "float32"):
+        passed, detail = compare_op(b, op, dtype)
+        assert passed, f"{dtype}: {detail}"
+
+
+@pytest.mark.parametrize("least", [0, 1, 2])
+def test_problems_have_every_number_of_axes(least):
+    shapes = [Problem(GENERIC, case).shape(9, least) for case in range(PROBLEMS)]
+    assert {len(shape) for shape in shapes} == set(range(least, 6))
 
 
 def test_a_third_party_backend_is_checked_in_one_call():

@@ -324,10 +324,13 @@ def build(machine: Machine) -> types.ModuleType:
         class NVRTCError(RuntimeError):
             pass
 
-        getVersion = staticmethod(lambda: (0, 0))
+        getVersion = staticmethod(lambda: (13, 0))
+        getSupportedArchs = staticmethod(lambda: [75, 80, 90])
         createProgram = staticmethod(lambda source, name, headers, names: [source])
         compileProgram = staticmethod(lambda program, options: program.append(options))
         getCUBIN = staticmethod(lambda program: json.dumps(program).encode())
+        getPTX = staticmethod(lambda program: json.dumps(program))
+        getProgramLog = staticmethod(lambda program: "")
         destroyProgram = staticmethod(lambda program: None)
 
     # -------------------------------------------------------------------------- memory pools

@@ -7,21 +7,29 @@ from pathlib import Path
 
 
 @cache
-def library() -> ctypes.CDLL | None:
-    """NVRTC from the package nvidia-cuda-nvrtc-cu12 (or -cu13), or None."""
-    found = importlib.util.find_spec("nvidia")
+def libraries() -> dict[int, ctypes.CDLL]:
+    """NVRTC by major version, from the packages nvidia-cuda-nvrtc-cu12 and nvidia-cuda-nvrtc."""
+    found, made = importlib.util.find_spec("nvidia"), {}
     for root in (found.submodule_search_locations or ()) if found else ():
         for path in sorted(Path(root).glob("**/*nvrtc*")):
             if path.name.startswith(("libnvrtc.so", "nvrtc64")) and "builtins" not in path.name:
                 lib = ctypes.CDLL(str(path))
                 lib.nvrtcGetErrorString.restype = ctypes.c_char_p
-                return lib
-    return None
+                major, minor = ctypes.c_int(), ctypes.c_int()
+                lib.nvrtcVersion(ctypes.byref(major), ctypes.byref(minor))
+                made.setdefault(major.value, lib)
+    return made
 
 
-def architectures() -> list[int]:
+def library(major: int | None = None) -> ctypes.CDLL | None:
+    """NVRTC of a major version, or the oldest installed; None if there is none."""
+    found = libraries()
+    return found.get(major if major is not None else min(found, default=0))
+
+
+def architectures(major: int | None = None) -> list[int]:
     """The compute capabilities that it compiles for; 90 for 9.0."""
-    lib, count = library(), ctypes.c_int()
+    lib, count = library(major), ctypes.c_int()
     assert lib is not None
     lib.nvrtcGetNumSupportedArchs(ctypes.byref(count))
     found = (ctypes.c_int * count.value)()
@@ -30,13 +38,13 @@ def architectures() -> list[int]:
 
 
 def compile_source(
-    source: str, architecture: int | str, options: tuple[str, ...]
+    source: str, architecture: int | str, options: tuple[str, ...], major: int | None = None
 ) -> tuple[bytes, str]:
     """-> machine code, and everything the compiler said; raises RuntimeError if it refuses.
 
     `architecture` is 90 for 9.0, or "90a" with its own features.
     """
-    lib, program = library(), ctypes.c_void_p()
+    lib, program = library(major), ctypes.c_void_p()
     assert lib is not None
     code = lib.nvrtcCreateProgram(
         ctypes.byref(program), source.encode(), b"kernel.cu", 0, None, None

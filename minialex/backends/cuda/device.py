@@ -66,15 +66,20 @@ def describe(index: int) -> dict[str, Any]:
     }
 
 
+def capability(index: int) -> tuple[int, int]:
+    """The compute capability of a device."""
+    properties = library().cuda.runtime.getDeviceProperties(index)
+    return properties["major"], properties["minor"]
+
+
 def has_tensor_cores(index: int) -> bool:
     """Whether the kernels of tensor.cuh run on a device: from compute capability 8.0 on."""
-    return library().cuda.runtime.getDeviceProperties(index)["major"] >= 8
+    return capability(index) >= (8, 0)
 
 
 def has_warpgroup_products(index: int) -> bool:
     """Whether wgmma.cuh runs on a device: only on compute capability 9.0, which has wgmma."""
-    properties = library().cuda.runtime.getDeviceProperties(index)
-    return (properties["major"], properties["minor"]) == (9, 0)
+    return capability(index) == (9, 0)
 
 
 def remarks(indices: Sequence[int]) -> list[str]:

@@ -77,7 +77,7 @@ class DeviceStream:
         """A host array on the device."""
         with self.device_context():
             array = library().empty(host.shape, host.dtype)
-            array.set(np.ascontiguousarray(host))
+            array.set(np.asarray(host, order="C"))  # ascontiguousarray adds an axis to a number
             return array
 
     def download(self, array: Any) -> np.ndarray:

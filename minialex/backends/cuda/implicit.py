@@ -14,7 +14,6 @@ from minialex.backends.cuda import kernels
 
 ROWS, THREADS = 128, 128  # TILE_M and THREADS in tensor.cuh
 _STAGES = 4  # stages of tiles in shared memory, in wgmma.cuh
-TILES = (128, 96, 64)  # the possible values of TILE_N
 _BLOCKS = 528  # a weight gradient's blocks: two on each of 132 multiprocessors, twice
 _STEPS = 8  # a weight gradient is split so that each part has at least this many pixel steps
 
@@ -113,7 +112,7 @@ class Convolution:
 
 def tile(count: int) -> int:
     """The width of tiles for `count` columns: the fewest unused columns, then the widest."""
-    return min(TILES, key=lambda width: (-(-count // width) * width, -width))
+    return min(kernels.TILES, key=lambda width: (-(-count // width) * width, -width))
 
 
 def columns(count: int) -> int:

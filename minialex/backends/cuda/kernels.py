@@ -3,13 +3,11 @@
 Arguments are checked and converted according to a kernel's own parameter list, so that a wrong
 width or dtype, an array that is not contiguous, or one of another device raises an error.
 
-CuPy compiles for the features that all devices of a generation have. Code that needs one
-architecture's own features (WARPGROUPS) is compiled here and cached on disk beside CuPy's kernels.
+`machine_code` compiles them and keeps the results on disk.
 """
 
-import hashlib
-import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from minialex.backends.cuda import machine_code
 from minialex.backends.cuda.device import library
 
 # products on tensor cores, with further compile options: see `tile_options`
@@ -72,6 +71,29 @@ def tile_options(tile: int, vector: int) -> tuple[str, ...]:
     return (f"-DTILE_N={tile}", f"-DVECTOR={vector}")
 
 
+# numbers per copy of the kernels on tensor cores, by storage type; the first is the fastest
+VECTORS = {"float32": (4, 1), "float16": (8, 4, 1), "bfloat16": (8, 4, 1)}
+TILES = (128, 96, 64)  # the possible values of TILE_N
+
+Variant = tuple[str, str, tuple[str, ...]]  # family, storage, `more` options
+
+
+def variants(capability: tuple[int, int]) -> Iterator[Variant]:
+    """Everything that the backend may ask for on a device, with 32-bit and with 64-bit indices."""
+    for family in files():
+        for storage in STORAGES:
+            yield family, storage, ()
+    if capability < (8, 0):
+        return
+    for family in TENSOR_FAMILIES:
+        for storage, vectors in VECTORS.items():
+            for tile in TILES:
+                for vector in vectors:
+                    yield family, storage, tile_options(tile, vector)
+                    if capability == (9, 0) and storage != "float32":
+                        yield family, storage, (*tile_options(tile, vector), *WARPGROUPS)
+
+
 @dataclass(frozen=True)
 class Parameter:
     """One parameter of a kernel; `kind` is a C type, T, A, index_t, or a structure."""
@@ -103,34 +125,10 @@ def accumulator(storage: str) -> str:
 @cache
 def _module(family: str, storage: str, wide_index: bool, device: int, more: tuple) -> Any:
     # a module belongs to the device it was loaded on
-    given = options(storage, wide_index, more)
-    if any(option.startswith("-arch=") for option in more):
-        return library().RawModule(path=str(_compiled(source(family), given)))
-    return library().RawModule(code=source(family), options=given)
-
-
-def _compiled(text: str, given: tuple[str, ...]) -> Path:
-    """The file of a source's machine code, for the architecture in its options."""
-    nvrtc = library().cuda.nvrtc
-    given = (*given, "-ftz=true")  # as CuPy compiles
-    key = "\0".join((text, *given, *map(str, nvrtc.getVersion())))
-    folder = os.environ.get("CUPY_CACHE_DIR") or Path.home() / ".cupy" / "kernel_cache"
-    name = hashlib.sha256(key.encode()).hexdigest()[:40]
-    path = Path(folder) / f"minialex-{name}.cubin"
-    if not path.exists():
-        program = nvrtc.createProgram(text, "kernel.cu", (), ())
-        try:
-            nvrtc.compileProgram(program, given)
-            binary = nvrtc.getCUBIN(program)
-        except nvrtc.NVRTCError as error:
-            raise RuntimeError(f"{error}: {nvrtc.getProgramLog(program)}") from None
-        finally:
-            nvrtc.destroyProgram(program)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_suffix(f".{os.getpid()}")
-        beside.write_bytes(binary)
-        os.replace(beside, path)
-    return path
+    own = any(option.startswith("-arch=") for option in more)
+    arch = () if own else (f"-arch={machine_code.architecture(device)}",)
+    given = (*options(storage, wide_index, more), *arch)
+    return library().RawModule(path=str(machine_code.of(source(family), given)))
 
 
 @cache

@@ -52,7 +52,7 @@ class CudaLosses(CudaExecution):
 
     def softmax(self, logits: Array) -> Array:
         logits = self._packed(logits)
-        p = self._new(logits.shape, logits)
-        n, k = logits.shape
+        p, k = self._new(logits.shape, logits), logits.shape[-1]
+        n = logits.size // k
         self._run("loss", "softmax", (logits, p, n, k), grid=(n,), block=(128,))
         return p

@@ -12,13 +12,13 @@ class NumbaActivations(NumbaExecution):
     """Activations."""
 
     def relu(self, x: Array) -> Array:
-        x = np.ascontiguousarray(x)
+        x = np.asarray(x, order="C")  # ascontiguousarray adds an axis to a number
         y = self._new(x.shape, x)
         self._run(relu, x.reshape(-1), y.reshape(-1))
         return y
 
     def relu_gradient(self, dy: Array, y: Array) -> Array:
-        dy, y = np.ascontiguousarray(dy), np.ascontiguousarray(y)
+        dy, y = (np.asarray(a, order="C") for a in (dy, y))
         dx = self._new(dy.shape, dy)
         self._run(relu_gradient, dy.reshape(-1), y.reshape(-1), dx.reshape(-1))
         return dx

@@ -19,12 +19,14 @@ def add(p: Problem) -> tuple:
 
 
 def concat(p: Problem) -> tuple:
-    return p.b.concat(p.pair(), 0), p.b.concat(p.pair(), 1)
+    first, second = p.pair(1), p.pair(1)
+    return p.b.concat(first, 0), p.b.concat(second, len(second[0].shape) - 1)
 
 
 def narrow(p: Problem) -> tuple:
-    x, _ = p.pair()
-    return p.b.narrow(x, 0, 0, x.shape[0]), p.b.narrow(x, 1, x.shape[1] // 2, x.shape[1])
+    x, _ = p.pair(1)
+    last, end = len(x.shape) - 1, x.shape[-1]
+    return p.b.narrow(x, 0, 0, x.shape[0]), p.b.narrow(x, last, end // 2, end)
 
 
 def zeros_like(p: Problem) -> tuple:
@@ -32,11 +34,11 @@ def zeros_like(p: Problem) -> tuple:
 
 
 def all_finite(p: Problem) -> tuple:
-    values = p.normal((3, 4))
+    values = p.normal(p.shape(12))
     bad = values.copy()
-    bad[1, 2] = (np.nan, np.inf, -np.inf)[p.case % 3]
+    bad[..., -1] = (np.nan, np.inf, -np.inf)[p.case % 3]
     return np.array(p.b.all_finite(p.given(values))), np.array(p.b.all_finite(p.given(bad)))
 
 
 def sum_of_squares(p: Problem) -> tuple:
-    return (np.array(p.b.sum_of_squares(p.given(p.normal((p.integer(1, 90), p.integer(1, 90)))))),)
+    return (np.array(p.b.sum_of_squares(p.given(p.normal(p.shape(90))))),)

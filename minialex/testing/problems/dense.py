@@ -1,21 +1,25 @@
 """Dense layers and their gradients."""
 
+from math import prod
+
 from minialex.testing.problems.problem import Problem
 
 
 def _dense(p: Problem) -> tuple:
-    """x (N, H, W, C), weight, bias and dy on the host."""
-    n, h, w, c, units = (p.integer(1, 4) for _ in range(5))
+    """x (N, ...), weight, bias and dy on the host."""
+    n, *image = p.shape(4, 2)
+    units = p.integer(1, 4)
     return (
-        p.normal((n, h, w, c)),
-        p.normal((h * w * c, units)),
+        p.normal((n, *image)),
+        p.normal((prod(image), units)),
         p.normal((units,)),
         p.normal((n, units)),
     )
 
 
 def dense(p: Problem) -> tuple:
-    x, weight, bias, _ = map(p.given, _dense(p))
+    x, weight, bias, _ = _dense(p)
+    x, weight, bias = p.given(x), p.given(weight), p.parameter(bias)
     return p.b.dense(x, weight, bias), p.b.dense(x, weight, None), p.b.dense(x, weight, bias, True)
 
 
@@ -30,5 +34,4 @@ def dense_weight_gradient(p: Problem) -> tuple:
 
 
 def bias_gradient(p: Problem) -> tuple:
-    shape = (p.integer(1, 3), p.integer(1, 30), p.integer(1, 30), p.integer(1, 70))
-    return (p.b.bias_gradient(p.given(p.normal(shape))),)
+    return (p.b.bias_gradient(p.given(p.normal(p.shape(70)))),)

@@ -6,15 +6,15 @@ from minialex.testing.problems.problem import Problem
 
 
 def dropout_mask(p: Problem) -> tuple:
-    shape = (p.integer(1, 4), p.integer(1, 40))
+    shape = p.shape(40, 2)
     seed, stream, step = p.integer(0, 2**31), p.integer(0, 20), p.integer(0, 2**31)
     return (p.b.dropout_mask(shape, 0.3 + 0.1 * p.case, seed, stream, step, p.integer(0, 1000)),)
 
 
 def _dropped(p: Problem) -> tuple:
     """Dropout of some of a layer's channels."""
-    c = p.integer(1, 9)
-    x, first = p.normal((p.integer(1, 3), p.integer(1, 4), c)), p.integer(0, 9)
+    x, first = p.normal(p.shape(9, 2)), p.integer(0, 9)
+    c = x.shape[-1]
     draw = (p.integer(0, 2**31), p.integer(0, 20), 3, p.integer(0, 9), first, first + c + p.case)
     return p.b.dropout(p.given(x), 0.6, 1.5, *draw), x.shape
 
@@ -31,7 +31,8 @@ def dropout_gradient(p: Problem) -> tuple:
 def _passed(p: Problem) -> Any:
     """The output of dense, ReLU and dropout."""
     n, i, o, first = p.integer(1, 4), p.integer(1, 9), p.integer(1, 9), p.integer(0, 9)
-    x, weight, bias = (p.given(p.normal(shape)) for shape in ((n, i), (i, o), (o,)))
+    x, weight = (p.given(p.normal(shape)) for shape in ((n, i), (i, o)))
+    bias = p.parameter(p.normal((o,)))
     draw = (p.integer(0, 2**31), p.integer(0, 20), 3, p.integer(0, 9), first, first + o + p.case)
     return p.b.dense_relu_dropout(x, weight, bias, 0.6, 1.5, *draw)
 

@@ -11,7 +11,7 @@ def _scores(p: Problem) -> tuple:
 
 
 def softmax(p: Problem) -> tuple:
-    return (p.b.softmax(_scores(p)[0]),)
+    return (p.b.softmax(p.given(p.apart(p.shape(9)))),)
 
 
 def softmax_cross_entropy(p: Problem) -> tuple:
@@ -22,7 +22,7 @@ def softmax_cross_entropy(p: Problem) -> tuple:
 
 def soft_cross_entropy(p: Problem) -> tuple:
     scores, _ = _scores(p)
-    targets = p.given(np.abs(p.normal(scores.shape)))
+    targets = p.parameter(np.abs(p.normal(scores.shape)))
     whole, part = p.b.soft_cross_entropy(scores, targets), (scores, targets, 9, 64.0)
     return *whole, *p.b.soft_cross_entropy(*part)
 

@@ -52,6 +52,11 @@ class Problem:
         """A host array of reals, rounded, on the backend."""
         return self.b.asarray(np.asarray(values, self.dtype), self.compute)
 
+    def parameter(self, values: ArrayLike) -> Any:
+        """Like `given`, for what stays float32 in half precision: biases, targets, weights."""
+        half = self.compute in ("float16", "bfloat16")
+        return self.b.asarray(np.asarray(values, self.dtype), "float32" if half else self.compute)
+
     def window(self) -> tuple[Pair, Pair, Pads, Pair]:
         """(R, S), stride, pads (each less than the window) and an (H, W) in which it fits."""
         (r, s), strides = self.integers(1, 4, 2), self.integers(1, 4, 2)
@@ -69,9 +74,15 @@ class Problem:
         dy = self.normal((x.shape[0], *output_shape(size, window, stride, pads), x.shape[3]))
         return x, dy, (window, stride, pads)
 
-    def pair(self) -> tuple[Any, Any]:
-        """Two arrays (N, C) on the backend."""
-        shape = (self.integer(1, 5), self.integer(1, 40))
+    def shape(self, most: int, least: int = 1) -> tuple[int, ...]:
+        """A shape whose last extent is 1 … `most`, with `least` … 5 axes: all within six cases."""
+        axes = least + self.case % (6 - least)
+        extents = [int(e) for e in self.integers(1, 4, max(0, axes - 1))]
+        return (*extents, self.integer(1, most)) if axes else ()
+
+    def pair(self, least: int = 0) -> tuple[Any, Any]:
+        """Two arrays of one shape on the backend, with `least` … 5 axes."""
+        shape = self.shape(40, least)
         return self.given(self.normal(shape)), self.given(self.normal(shape))
 
 

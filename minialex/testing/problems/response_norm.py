@@ -1,12 +1,25 @@
 """Response normalisation, its spatial variant, and normalisation fused with max pooling."""
 
+import numpy as np
+
 from minialex.testing.problems.problem import Problem
 
 
 def _norm(p: Problem) -> tuple:
     """x and dy on the host, the window n, the constants k, alpha and beta, and the groups."""
     groups, n = p.integer(1, 2), 2 * p.integer(0, 3) + 1
-    x = p.normal((p.integer(1, 3), p.integer(1, 4), p.integer(1, 5), p.integer(1, 5) * groups))
+    *front, c = p.shape(5)
+    return _constants(p, p.normal((*front, c * groups)), n, groups)
+
+
+def _spatial(p: Problem) -> tuple:
+    """The same for images (N, H, W, C)."""
+    n = 2 * p.integer(0, 3) + 1
+    x = p.normal((p.integer(1, 3), p.integer(1, 4), p.integer(1, 5), p.integer(1, 5)))
+    return _constants(p, x, n, 1)
+
+
+def _constants(p: Problem, x: np.ndarray, n: int, groups: int) -> tuple:
     return x, p.normal(x.shape), n, 1.5, 1.0, 0.75 if p.case % 2 else 0.6, groups
 
 
@@ -36,11 +49,11 @@ def response_norm_pool_gradient(p: Problem) -> tuple:
 
 
 def spatial_response_norm(p: Problem) -> tuple:
-    x, _, *constants, _ = _norm(p)
+    x, _, *constants, _ = _spatial(p)
     return (p.b.spatial_response_norm(p.given(x), *constants)[0],)
 
 
 def spatial_response_norm_gradient(p: Problem) -> tuple:
-    x, dy, *constants, _ = _norm(p)
+    x, dy, *constants, _ = _spatial(p)
     _, saved = p.b.spatial_response_norm(p.given(x), *constants)
     return (p.b.spatial_response_norm_gradient(p.given(dy), saved, *constants),)

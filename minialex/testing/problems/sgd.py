@@ -4,6 +4,6 @@ from minialex.testing.problems.problem import Problem
 
 
 def sgd_update(p: Problem) -> tuple:
-    shape = (p.integer(1, 300), p.integer(1, 300))  # sometimes several blocks of a tuned kernel
-    weight, velocity, slope = (p.given(p.normal(shape)) for _ in range(3))
+    shape = p.shape(90)  # sometimes several blocks of a tuned kernel
+    weight, velocity, slope = (p.parameter(p.normal(shape)) for _ in range(3))
     return p.b.sgd_update(weight, velocity, slope, 0.1, 0.9, 0.01)

@@ -184,7 +184,7 @@ def test_implicit_and_im2col_agree(precision):
     assert columns.with_own_stream().convolution_by == "im2col"
 
 
-@pytest.mark.parametrize("width", implicit.TILES)
+@pytest.mark.parametrize("width", kernels.TILES)
 def test_shared_memory_of_warpgroup_products(width):
     """STAGES stages as in wgmma.cuh, and the space to align the first to 1,024 bytes."""
     text = kernels.source("conv_forward").partition('#line 1 "wgmma.cuh"')[2]

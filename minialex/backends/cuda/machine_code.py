@@ -1,0 +1,83 @@
+"""Machine code of the kernels: compiled by NVRTC for a device's architecture, and kept on disk.
+
+It depends on the source, the options and CUDA's major version only. So it can be made on a machine
+without a GPU and taken to one with a GPU, where nothing is then left to compile:
+
+    python -m minialex.backends.cuda.precompile 9.0 FOLDER      # needs CuPy, no GPU
+    MINIALEX_KERNELS=FOLDER minialex train --backend cupy ...
+"""
+
+import hashlib
+import os
+from pathlib import Path
+
+from minialex.backends.cuda import device as cuda_device
+from minialex.backends.cuda.device import library
+from minialex.errors import InputError
+
+CARRIED = "MINIALEX_KERNELS"  # the environment variable with a folder to look in first
+
+
+def architecture(device: int) -> str:
+    """The newest architecture that both the device and the compiler know, such as "sm_90".
+
+    Raises InputError for a device that this version of CUDA no longer supports.
+    """
+    major, minor = cuda_device.capability(device)
+    known = sorted(library().cuda.nvrtc.getSupportedArchs())
+    # code for 8.0 runs on 8.6, but not on 9.0
+    usable = [arch for arch in known if arch // 10 == major and arch % 10 <= minor]
+    if usable:
+        return f"sm_{usable[-1]}"
+    if known and known[0] > 10 * major + minor:
+        oldest = f"{known[0] // 10}.{known[0] % 10}"
+        raise InputError(
+            f"CUDA {_cuda_major()} does not support this GPU of compute capability "
+            f"{major}.{minor}, only {oldest} and later: install CuPy for an older CUDA, "
+            f'"pip install cupy-cuda{_cuda_major() - 1}x"'
+        )
+    return f"compute_{known[-1]}"  # a device newer than the compiler: the driver translates
+
+
+def of(text: str, given: tuple[str, ...]) -> Path:
+    """The file of a source's machine code; it is compiled if it is not on disk."""
+    name = _name(text, given)
+    carried = os.environ.get(CARRIED)
+    if carried and (Path(carried) / name).exists():
+        return Path(carried) / name
+    folder = Path(os.environ.get("CUPY_CACHE_DIR") or Path.home() / ".cupy" / "kernel_cache")
+    return _compile(text, given, folder / name)
+
+
+def store(text: str, given: tuple[str, ...], folder: Path) -> Path:
+    """Compile a source into a folder that may be taken to another machine."""
+    return _compile(text, given, folder / _name(text, given))
+
+
+def _cuda_major() -> int:
+    return int(library().cuda.nvrtc.getVersion()[0])
+
+
+def _name(text: str, given: tuple[str, ...]) -> str:
+    key = "\0".join((text, *given, str(_cuda_major())))
+    return f"minialex-{hashlib.sha256(key.encode()).hexdigest()[:40]}.cubin"
+
+
+def _compile(text: str, given: tuple[str, ...], path: Path) -> Path:
+    if path.exists():
+        return path
+    nvrtc = library().cuda.nvrtc
+    program = nvrtc.createProgram(text, "kernel.cu", (), ())
+    try:
+        nvrtc.compileProgram(program, (*given, "-ftz=true"))
+        translated = any(option.startswith("-arch=compute_") for option in given)
+        binary = nvrtc.getPTX(program) if translated else nvrtc.getCUBIN(program)
+    except nvrtc.NVRTCError as error:
+        raise RuntimeError(f"{error}: {nvrtc.getProgramLog(program)}") from None
+    finally:
+        nvrtc.destroyProgram(program)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(f".{os.getpid()}")
+    beside.write_bytes(binary if isinstance(binary, bytes) else binary.encode())
+    os.replace(beside, path)
+    return path
