@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+_LONGEST = 300  # characters of another program's message
+
 
 class InputError(ValueError):
     """Invalid input from the caller; the message is one sentence that says what to do.
@@ -19,6 +21,12 @@ def unknown(kind: str, name: object, options: Iterable[str]) -> InputError:
     near = difflib.get_close_matches(str(name), options, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return InputError(f"unknown {kind} {name!r}: {hint}choose from {', '.join(options)}")
+
+
+def reason(error: BaseException) -> str:
+    """Another program's message as a part of a sentence: on one line, and not too long."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
 class TrainingError(RuntimeError):

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from minialex import models
-from minialex.errors import InputError
+from minialex.errors import InputError, reason
 from minialex.exchange.caffe import model as caffe
 from minialex.exchange.caffe import text
 from minialex.exchange.convnet.open import Layers, open_cfg
@@ -31,8 +31,7 @@ def model_of(path: Path, classes: int | None = None, size: int | None = None) ->
             return layers.model(classes)
         found = caffe.untrained(caffe.described(layers, {}, None, size))
     except ValueError as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path} cannot be trained ({reason})") from None
+        raise InputError(f"{path} cannot be trained ({reason(error)})") from None
     return found if classes is None else models.get(found.name, classes, **found.options)
 
 
@@ -55,4 +54,4 @@ def read_prototxt(path: Path) -> text.Message:
             raise ValueError(f"it has {path.stat().st_size:,} bytes")
         return text.parse(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InputError(f"{path} is not a prototxt ({error})") from None
+        raise InputError(f"{path} is not a prototxt ({reason(error)})") from None

@@ -10,7 +10,7 @@ import numpy as np
 
 from minialex import models
 from minialex.data.preprocessing import Preprocessing
-from minialex.errors import InputError
+from minialex.errors import InputError, reason
 from minialex.exchange.portable import PortableModel, colour_statistics, image_statistics
 from minialex.models import Model, registry
 from minialex.models.recipe import Recipe
@@ -90,15 +90,15 @@ def read(path: Path, about: Mapping[str, str]) -> Description:
     except registry.NotKnown:
         raise
     except (
-        KeyError,
+        LookupError,
         TypeError,
         ValueError,
         AttributeError,
-        OverflowError,
+        ArithmeticError,
         RecursionError,
     ) as error:
-        reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
-        raise InputError(f"{path} has a damaged description of its network ({reason})") from None
+        said = f"no {error}" if isinstance(error, KeyError) else reason(error)
+        raise InputError(f"{path} has a damaged description of its network ({said})") from None
 
 
 def _texts(about: Mapping[str, str], key: str) -> tuple[str, ...] | None:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from minialex.errors import InputError
 from minialex.exchange.formats.format import HEAD, Format, Request, all_formats
 from minialex.exchange.portable import PortableModel
@@ -40,7 +42,25 @@ def read(
         if value is not None and name not in found.takes:
             option = "--as" if name == "as_model" else f"--{name}"
             raise InputError(f"{path} is a file of {found.name}, which does not take {option}")
-    return found.read(Request(path, as_model, layers, image, colours, for_training))
+    portable = found.read(Request(path, as_model, layers, image, colours, for_training))
+    _require_finite(path, portable)
+    return portable
+
+
+def _require_finite(path: Path, portable: PortableModel) -> None:
+    mean = {"preprocessing": {"mean": portable.preprocessing.mean}}
+    for layer, of in (
+        *portable.params.items(),
+        *(portable.velocities or {}).items(),
+        *mean.items(),
+    ):
+        for name, value in of.items():
+            # not `isfinite`, which makes an array; the smallest of numbers with a NaN is NaN
+            if value.size and not np.isfinite([value.min(), value.max()]).all():
+                raise InputError(
+                    f"{path} has numbers that are not finite, in {layer}.{name}: it is damaged, or "
+                    "from a training that failed"
+                )
 
 
 def _is_ours(path: Path) -> bool:

@@ -36,7 +36,7 @@ class ResponseNorm(Layer):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         require(
-            input_shape[-1] % self.groups == 0,
+            self.groups >= 1 and input_shape[-1] % self.groups == 0,
             f"{input_shape[-1]} channels cannot be divided into {self.groups} groups",
         )
         return input_shape

@@ -62,7 +62,7 @@ def build(
         network = Network(made, tuple(int(extent) for extent in input_shape))
     except InputError:
         raise
-    except (TypeError, ValueError, IndexError, OverflowError) as error:
+    except (TypeError, ValueError, IndexError, ArithmeticError) as error:
         raise InputError(f"a list of layers cannot be built ({error})") from None
     known = {one.name for one in fields(Recipe)}
     given = dict(recipe or {})

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from minialex.errors import InputError
+from minialex.errors import InputError, reason
 from minialex.utils.atomic import write_blocks
 
 FORMAT = 1  # increased when files of older versions can no longer be read in the same way
@@ -101,8 +101,7 @@ def _load(path: Path, tensors: bool) -> tuple[dict[str, np.ndarray], dict[str, A
     except InputError:
         raise
     except (SafetensorError, ValueError, LookupError, TypeError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path} is damaged or not a weight file ({reason})") from None
+        raise InputError(f"{path} is damaged or not a weight file ({reason(error)})") from None
     found = metadata.get("format") if isinstance(metadata, dict) else None
     if found != FORMAT:
         newer = isinstance(found, int) and found > LONG_FORMAT

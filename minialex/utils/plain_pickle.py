@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from minialex.errors import InputError
+from minialex.errors import InputError, reason
 
 _LARGEST = 1 << 30  # bytes; a CIFAR-10 batch has 31 million
 _PLAIN = """
@@ -44,9 +44,8 @@ def load(path: Path) -> Any:
         inspect(io.BytesIO(content))
         return _arrays(Reader(io.BytesIO(content), encoding="bytes").load())
     except Exception as error:  # a damaged pickle can raise nearly anything
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
-            f"{str(path)!r} is not a plain pickle of images and labels ({reason}): "
+            f"{str(path)!r} is not a plain pickle of images and labels ({reason(error)}): "
             "download it again, or use CIFAR-10's binary version"
         ) from None
 

@@ -251,6 +251,7 @@ def test_unsupported_networks_print_but_do_not_train(tmp_path, capsys):
         ("stride=2", "stride=0", "has stride = 0"),
         ("filterSize=5", "filterSize=50", "does not fit"),
         ("size=5", "size=4", "n must be odd"),
+        ("size=5", "size=0", "has a window of 0"),
         ("channels=16\nsize", "channels=7\nsize", "square images of 7 channels"),
         ("[data]", "[data", "not a layer definition"),
         (SMALL, NO_IMAGES, "no layer provides images"),

@@ -11,7 +11,8 @@ import pytest
 from helpers.portables import drawn
 
 from minialex.errors import InputError
-from minialex.exchange.pytorch import writer
+from minialex.exchange import metadata
+from minialex.exchange.pytorch import state_dict, writer
 from minialex.exchange.read import read
 from minialex.exchange.write import write
 from minialex.layers import Conv2D, Dense, MaxPool, ReLU, ResponseNorm
@@ -212,6 +213,40 @@ def test_tensors_that_share_storage_cannot_multiply_memory(tmp_path):
     description = description.replace(few, all_of_them)
     path = torch_zip(tmp_path / "w.pth", description, n0=numbers.tobytes())
     with refused("claims arrays of"):
+        read(path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("suffix", ["pth", "safetensors", "onnx"])
+def test_weights_that_are_not_finite_are_refused(suffix, value, tmp_path):
+    """Their predictions would not be numbers, or worse, all the same class."""
+    if suffix == "onnx":
+        pytest.importorskip("onnx", reason="the onnx package is not installed")
+    portable = drawn(SMALL)
+    portable.params["conv1"]["bias"][1] = value
+    write(portable, tmp_path / f"w.{suffix}")
+    with refused("not finite, in conv1.bias"):
+        read(tmp_path / f"w.{suffix}")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ('"beta": 0.75, "groups": 1', '"beta": 0.75, "groups": 0', "divided into 0 groups"),
+        ('"mean": null', '"mean": [NaN, 1, 2]', "not finite"),
+        ('"classes": 3', '"classes": 1e999', "damaged description"),
+        ('"crop": ', '"crop": "x", "y": ', "damaged description"),
+    ],
+)
+def test_a_description_with_impossible_values_is_refused(before, after, words, tmp_path):
+    path = tmp_path / "w.safetensors"
+    portable = drawn(SMALL)
+    tensors, _ = state_dict.exported(portable, "w", False)
+    about = metadata.described(portable)
+    changed = {key: text.replace(before, after) for key, text in about.items()}
+    assert changed != about
+    checkpoint.write(path, tensors, changed)
+    with refused(words):
         read(path)
 
 

@@ -52,7 +52,8 @@ def for_rgb(params: Params, layer: Layer, reverse: bool, scale: float) -> Params
         params = {**params, "weight": np.ascontiguousarray(params["weight"][:, :, ::-1])}
     if scale == 1:
         return params
-    return {**params, "weight": params["weight"] * np.float32(scale)}
+    with np.errstate(invalid="ignore", over="ignore"):
+        return {**params, "weight": params["weight"] * np.float32(scale)}
 
 
 def rates(sources: Sequence[CaffeLayer]) -> dict[str, Any]:

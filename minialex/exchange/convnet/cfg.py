@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from minialex.errors import InputError
+from minialex.errors import InputError, reason
 
 _LARGEST = 1 << 20  # bytes
 
@@ -28,8 +28,7 @@ def read(path: Path) -> Sections:
     try:
         parser.read_string(path.read_text(encoding="utf-8", errors="replace"))
     except configparser.Error as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path} is not a layer definition ({reason})") from None
+        raise InputError(f"{path} is not a layer definition ({reason(error)})") from None
     return {name: dict(parser.items(name)) for name in parser.sections()}
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from minialex.errors import InputError
+from minialex.errors import InputError, reason
 from minialex.exchange.convnet.cfg import Sections
 from minialex.utils import plain_pickle
 
@@ -95,8 +95,7 @@ def layers(path: Path) -> dict[str, dict[str, Any]]:
     except (OSError, MemoryError):
         raise
     except Exception as error:  # a damaged pickle can raise nearly anything
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise InputError(f"{path} is not a cuda-convnet checkpoint ({reason})") from None
+        raise InputError(f"{path} is not a cuda-convnet checkpoint ({reason(error)})") from None
 
 
 def _content(path: Path) -> bytes:

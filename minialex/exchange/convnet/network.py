@@ -219,7 +219,10 @@ def _convolution(column: list[Node], here: list[str]) -> Conv2D:
 
 def _window(node: Node) -> int:
     """The window of a normalisation, whose key changed its name."""
-    return node.integer("size" if "size" in node.values else "sizex")
+    found = node.integer("size" if "size" in node.values else "sizex")
+    if found < 1:
+        raise ValueError(f"layer {node.name[:60]!r} has a window of {found}")
+    return found
 
 
 def _name(names: list[str], used: list[str]) -> str:

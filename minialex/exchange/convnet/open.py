@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minialex import models
-from minialex.errors import InputError
+from minialex.errors import InputError, reason
 from minialex.exchange.convnet import cfg, graph, network, table
 from minialex.exchange.convnet.cfg import Sections
 from minialex.exchange.convnet.graph import Node
@@ -56,4 +56,4 @@ def open_cfg(path: Path, size: int | None = None) -> Layers:
             raise ValueError(f"images of {size} pixels on a side")
         return Layers(found.path, graph.graph(found.layers, size), found.parameters)
     except ValueError as error:
-        raise InputError(f"{path} cannot be used ({' '.join(str(error).split())})") from None
+        raise InputError(f"{path} cannot be used ({reason(error)})") from None

@@ -4,7 +4,7 @@ import mmap
 from dataclasses import replace
 from pathlib import Path
 
-from minialex.errors import InputError
+from minialex.errors import InputError, reason
 from minialex.exchange.caffe import images, model, wire
 from minialex.exchange.caffe.layers import layers_of
 from minialex.exchange.caffe.message import Message
@@ -36,7 +36,7 @@ def _read(request: Request) -> PortableModel:
     except InputError:
         raise
     except ValueError as error:
-        raise InputError(f"{path} cannot be used ({error})") from None
+        raise InputError(f"{path} cannot be used ({reason(error)})") from None
 
 
 def _trained(request: Request) -> tuple[model.CaffeModel, PortableModel]:

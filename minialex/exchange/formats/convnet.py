@@ -4,7 +4,7 @@ from pathlib import Path
 
 from minialex import models
 from minialex.data.preprocessing import Preprocessing
-from minialex.errors import InputError
+from minialex.errors import InputError, reason
 from minialex.exchange.convnet import checkpoint, graph, network, weights
 from minialex.exchange.formats.format import Format, Request
 from minialex.exchange.means import measured
@@ -27,8 +27,7 @@ def _read(request: Request) -> PortableModel:
         made, sources = network.network(nodes, {})
         params = weights.parameters(made, sources, found)
     except (ValueError, TypeError, KeyError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"{path} cannot be used ({reason})") from None
+        raise InputError(f"{path} cannot be used ({reason(error)})") from None
     size = made.input_shape[0]
     resize = 256 if size == 224 else 32 if 24 <= size <= 32 else size
     fields = {"crop": size, "resize": resize, "mean_window": "centre"}

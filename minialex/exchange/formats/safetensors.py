@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from minialex.errors import InputError
+from minialex.errors import InputError, reason
 from minialex.exchange import metadata
 from minialex.exchange.formats.format import Format, Request
 from minialex.exchange.portable import PortableModel
@@ -42,7 +42,7 @@ def _read(request: Request) -> PortableModel:
             about = file.metadata() or {}
             tensors = {name: _tensor(path, file, name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise InputError(f"{path} is damaged ({' '.join(str(error).split())})") from None
+        raise InputError(f"{path} is damaged ({reason(error)})") from None
     if metadata.NETWORK in about:
         return state_dict.described(path, tensors, "safetensors", metadata.read(path, about))
     return state_dict.portable(path, tensors, "safetensors", request.as_model)

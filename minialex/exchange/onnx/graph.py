@@ -9,7 +9,7 @@ import numpy as np
 
 from minialex import models
 from minialex.data.preprocessing import Preprocessing
-from minialex.errors import InputError
+from minialex.errors import InputError, reason
 from minialex.exchange import metadata
 from minialex.exchange.caffe import images
 from minialex.exchange.formats.format import Request
@@ -39,8 +39,7 @@ def read(request: Request) -> PortableModel:
     except InputError:
         raise
     except (ValueError, TypeError, LookupError, OverflowError, ArithmeticError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path} is damaged ({reason})") from None
+        raise InputError(f"{path} is damaged ({reason(error)})") from None
 
 
 def _portable(path: Path, chain: Chain, as_model: str | None) -> PortableModel:

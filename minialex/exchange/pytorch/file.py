@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from minialex.errors import InputError
+from minialex.errors import InputError, reason
 from minialex.exchange.pytorch.pickle_reader import Refused, Storage, Unpickler, load_object
 from minialex.exchange.pytorch.writer import TEXTS
 from minialex.utils import plain_pickle
@@ -50,8 +50,7 @@ def read(path: Path) -> Any:
     except Refused as error:
         raise InputError(f"{path} {error}") from None
     except Exception as error:  # a damaged pickle or archive can raise nearly anything
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{path} is damaged or not a torch.save file ({reason})") from None
+        raise InputError(f"{path} is damaged or not a torch.save file ({reason(error)})") from None
 
 
 # ------------------------------------------------------------------------------------ the two kinds
