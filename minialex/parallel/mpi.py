@@ -1,5 +1,6 @@
 """Ranks connected by MPI, through mpi4py."""
 
+import atexit
 import os
 import pickle
 import signal
@@ -8,7 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any, TypeVar
 
@@ -24,11 +25,17 @@ T = TypeVar("T")
 _GONE = ("ERR_PROC_FAILED", "ERR_PROC_FAILED_PENDING", "ERR_REVOKED")
 _SPIN = 0.0005  # seconds of waiting without a pause
 _PAUSE = 0.0002  # seconds between looks after that
+_LEAVING = 5.0  # seconds in which the other ranks end, too
 
 
 @cache
 def open_mpi(count: int) -> World:
     """The world of the `count` processes that a launcher started."""
+    import mpi4py
+
+    if _fault_tolerant():
+        # after the loss of a rank, MPI_Finalize sometimes never returns (seen in Open MPI 5.0)
+        mpi4py.rc.finalize = False
     from mpi4py import MPI
 
     found = MPI.COMM_WORLD.Get_size()
@@ -39,6 +46,10 @@ def open_mpi(count: int) -> World:
             f"{library} here, so start them with the mpirun of that MPI"
         )
     return MPIWorld(MPI)
+
+
+def _fault_tolerant() -> bool:
+    return os.environ.get("OMPI_MCA_mpi_ft_enable") == "1"  # noqa: SIM112
 
 
 class RanksLost(Exception):
@@ -56,7 +67,7 @@ class MPIWorld(World):
 
     def __init__(self, mpi: Any):
         self.mpi = mpi
-        self.fault_tolerant = os.environ.get("OMPI_MCA_mpi_ft_enable") == "1"  # noqa: SIM112
+        self.fault_tolerant = _fault_tolerant()
         self._lost = {getattr(mpi, name, None) for name in _GONE}
         self._tell: list[Callable[[str], object]] = []
         self._inside = False
@@ -71,6 +82,8 @@ class MPIWorld(World):
         self.host, self.node_rank = hosts[self.rank], here.index(self.rank)
         self.threads = threads_of_share(self.node_rank, [about[i][2:] for i in here])
         self.machines = len(set(hosts))
+        if self.fault_tolerant:
+            atexit.register(self._leave)
 
     def _connect(self, world: Any) -> None:
         """Use this communicator, and copies for what runs at the same time."""
@@ -296,6 +309,13 @@ class MPIWorld(World):
         names = ", ".join(map(self._name, numbers))
         self._complain(f"{names} has not answered for {self._roll.timeout:g} s: all ranks end")
         self.mpi.COMM_WORLD.Abort(2)
+
+    def _leave(self) -> None:
+        """At the end without MPI_Finalize: let the others end what they need this rank for."""
+        with suppress(self.mpi.Exception):
+            request, end = self._world.Ibarrier(), time.monotonic() + _LEAVING
+            while not request.Test() and time.monotonic() < end:
+                time.sleep(_PAUSE)
 
     def _complain(self, sentence: str) -> None:
         print(f"minialex: error: {sentence}", file=sys.stderr, flush=True)

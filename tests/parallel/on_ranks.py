@@ -82,6 +82,11 @@ def main(data, out, *names):
             waits = {"rank_timeout": 1.0} if "stop-" in name else {}
             result = train(data, out, name, **waits)
         seen[name] = [result.interrupted, len(result.history)]
+    if world.launched:
+        from mpi4py import MPI, rc
+
+        seen["finalizes"] = rc.finalize is not False
+        assert not MPI.Is_finalized()
     Path(out, f"seen-{world.rank}.json").write_text(json.dumps(seen))
 
 

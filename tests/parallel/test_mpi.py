@@ -138,6 +138,7 @@ def survived(done, folder, alone, names, ranks):
     """Assert that the runs `names`, each of which lost a rank, have the bits of `alone`."""
     seen = sorted(path.name for path in folder.glob("seen-*"))
     assert seen == [f"seen-{i}.json" for i in range(ranks - len(names))], done.stderr
+    assert not json.loads((folder / "seen-0.json").read_text())["finalizes"]  # it may hang
     for name in names:
         assert outcome(folder / name) == outcome(alone / "numpy"), name
         steps = (folder / name / "steps.csv").read_text()
