@@ -90,6 +90,19 @@ class Execution(ABC):
         """Keep the memory of x, which another backend reads, until the event."""
 
     @abstractmethod
+    def link_key(self) -> Any:
+        """A key with which devices of several processes can be linked; None if they cannot."""
+
+    @abstractmethod
+    def link(self, key: Any, size: int, rank: int) -> Any:
+        """Link this device, as number `rank`, with those of `size` processes, which all call this.
+
+        The result has `move(sends, receives)`, which moves contiguous arrays on this backend's
+        stream, both as (array, rank); `empty(size, dtype)`, an array to receive; and `done(event)`,
+        whether an event of `record` has passed.
+        """
+
+    @abstractmethod
     def compile(self, step: Any) -> Any:
         """Compile a `training.step.TrainStep` for the device; None if that is not supported.
 

@@ -202,7 +202,7 @@ def measure(
     whole = {layer: shapes[layer] for layer in layers}
     tiny: dict[str, dict[str, tuple[int, ...]]] = {layer: {"weight": (1,)} for layer in layers}
     alone, empty = (
-        median(_seconds(world, partial(_exchange, world, of, count)) for _ in range(rounds))
+        median(_seconds(world, partial(_exchange, step, of, count)) for _ in range(rounds))
         for of in (whole, tiny)
     )
     several = world.size > 1
@@ -258,15 +258,18 @@ def _ready(
     return np.median(rounds, axis=0).tolist()
 
 
-def _exchange(world: World, shapes: dict[str, dict[str, tuple[int, ...]]], count: int) -> None:
+def _exchange(step: TrainStep, shapes: dict[str, dict[str, tuple[int, ...]]], count: int) -> None:
     """The sums of a step, of zeros."""
+    world = step.world
 
     def work() -> None:
-        sums = world.exchange(shapes, "float32", count)
+        sums = world.exchange(shapes, "float32", count, step.link)
         if sums is None:
             return
         for layer, own in shapes.items():
-            zeros = {name: np.zeros(shape, np.float32) for name, shape in own.items()}
+            zeros: dict[str, Any] = {n: np.zeros(shape, np.float32) for n, shape in own.items()}
+            if step.link is not None:
+                zeros = {name: step.link.b.asarray(x) for name, x in zeros.items()}
             sums.start(layer, dict.fromkeys(nodes_of(count, world.share(count)), zeros))
         sums.finish()
 

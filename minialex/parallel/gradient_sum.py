@@ -15,19 +15,26 @@ class GradientSum:
 
     This rank of `world` computes those of its share, in order. A layer's sum over the ranks begins
     when the last of them is in. `layers` are those with gradients, in the order of the backward
-    pass.
+    pass. With a `link` (see `World.link`), they do not travel through the host.
     """
 
     def __init__(
-        self, devices: Devices, count: int, layers: list[str], world: World, dtype: str = "float32"
+        self,
+        devices: Devices,
+        count: int,
+        layers: list[str],
+        world: World,
+        dtype: str = "float32",
+        link: Any = None,
     ):
-        self.devices, self.count, self.world = devices, count, world
+        self.devices, self.count, self.world, self.link = devices, count, world, link
         self._own = world.share(count)
         self._layers = {layer: TreeSum(count, self._add) for layer in layers}
         self._loss = TreeSum(count, lambda x, y: (x[0] + y[0], x[1] + y[1]))
         self._next = self._own.start
         shapes = devices.network.parameter_shapes()
-        self.exchange = world.exchange({layer: shapes[layer] for layer in layers}, dtype, count)
+        own = {layer: shapes[layer] for layer in layers}
+        self.exchange = world.exchange(own, dtype, count, link)
         if not self._own:
             self._start(*layers)
 
@@ -56,19 +63,22 @@ class GradientSum:
             loss, images = self._loss.total or (0.0, 0)
             return loss, images, {layer: one.total for layer, one in self._layers.items()}
         loss, images = self._total_loss()
-        return loss, images, self.devices.to_devices(self.exchange.finish())
+        found = self.exchange.finish()
+        return loss, images, found if self.link is not None else self.devices.to_devices(found)
 
     def _start(self, *layers: str) -> None:
         if self.exchange is None:
             return
         for layer in layers:
             nodes = self._layers[layer].nodes
-            on_host = {
-                node: x and {name: self.devices.to_numpy(value) for name, value in x.items()}
-                for node, x in nodes.items()
-            }
+            given = dict(nodes)
+            if self.link is None:
+                given = {
+                    node: x and {name: self.devices.to_numpy(value) for name, value in x.items()}
+                    for node, x in nodes.items()
+                }
             nodes.clear()
-            self.exchange.start(layer, on_host)
+            self.exchange.start(layer, given)
 
     def _total_loss(self) -> tuple[float, int]:
         nodes = [

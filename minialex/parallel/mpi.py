@@ -15,7 +15,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from minialex.backends.base import Backend
 from minialex.errors import InputError, TrainingError
+from minialex.parallel.device_exchange import DeviceExchange, DeviceLink
 from minialex.parallel.exchange import Exchange
 from minialex.parallel.roll_call import Hanging, RollCall
 from minialex.parallel.world import World, threads_of_share
@@ -241,9 +243,24 @@ class MPIWorld(World):
         self.wait(self._world.Ibcast(data, root=0))
         return result if self.first else pickle.loads(data.tobytes())
 
+    def link(self, backends: Sequence[Backend]) -> DeviceLink | None:
+        # a lost rank would leave the others waiting on their devices for ever
+        may = self.size > 1 and not self.fault_tolerant and len(backends) == 1
+        key = backends[0].link_key() if may else None
+        first, *others = self.gather(key)
+        if first is None or None in others:
+            return None
+        return DeviceLink(backends[0], first, self.size, self.rank)
+
     def exchange(
-        self, shapes: dict[str, dict[str, tuple[int, ...]]], dtype: str, count: int
-    ) -> Exchange:
+        self,
+        shapes: dict[str, dict[str, tuple[int, ...]]],
+        dtype: str,
+        count: int,
+        link: DeviceLink | None = None,
+    ) -> Exchange | DeviceExchange:
+        if link is not None:
+            return DeviceExchange(self, link, shapes, dtype, count)
         self._exchanges.append(Exchange(self, self._scatter, self._gather, shapes, dtype, count))
         return self._exchanges[-1]
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from minialex.backends.base import Backend
 from minialex.errors import InputError
 from minialex.parallel.partition import split
 from minialex.utils.launcher import launched, launched_as
@@ -50,10 +51,21 @@ class World:
         """What `work` returns or raises on the first rank, on all ranks."""
         return work()
 
+    def link(self, backends: Sequence[Backend]) -> Any:
+        """A `DeviceLink` of all ranks' devices; None if they cannot be linked."""
+        return None
+
     def exchange(
-        self, shapes: dict[str, dict[str, tuple[int, ...]]], dtype: str, count: int
+        self,
+        shapes: dict[str, dict[str, tuple[int, ...]]],
+        dtype: str,
+        count: int,
+        link: Any = None,
     ) -> Any:
-        """The exchange of a step's gradients (see `exchange.Exchange`); None on one rank."""
+        """The exchange of a step's gradients; None on one rank.
+
+        It is an `Exchange` of host arrays, or with a `link` a `DeviceExchange`.
+        """
         return None
 
     def together(self, work: Callable[[], T]) -> T:

@@ -299,6 +299,13 @@ class TrainConfig:
         metavar="S",
         free_on_resume=True,
     )
+    nccl: bool = option(
+        True,
+        "with several processes on GPUs: exchange gradients by NCCL, where it is installed",
+        group=RUN,
+        type=Flag(),
+        free_on_resume=True,
+    )
     checkpoint_every: float = option(
         300.0,
         "seconds between checkpoints (300)",

@@ -202,6 +202,7 @@ class Setup:
             dtype=config.dtype,
             micro_batch=config.micro_batch,
             world=self.world,
+            linked=config.nccl,
         )
 
 

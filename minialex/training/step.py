@@ -82,7 +82,8 @@ class TrainStep:
     is). `batch_size` is the size of full batches, which may run compiled; None disables that.
     With `micro_batch`, a batch is computed in parts of so many images, op by op, and their
     gradients are summed in a fixed binary tree; batches are `MicroBatches`, or host arrays. The
-    ranks of `world` share them out. A batch without a readable image makes no step.
+    ranks of `world` share them out; if `linked`, their gradients go from device to device where
+    that is possible. A batch without a readable image makes no step.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class TrainStep:
         dtype: str = "float32",
         micro_batch: int | None = None,
         world: World = World(),  # noqa: B008  it has no state
+        linked: bool = True,
     ):
         self.network, self.devices, self.loss, self.optimizer = network, devices, loss, optimizer
         self.feed: Feed = feed or Tensors(dtype)
@@ -105,6 +107,7 @@ class TrainStep:
         self.micro_batch, self.world = micro_batch, world
         self._pending: deque[_Pending] = deque()
         self._exchange_seconds = 0.0
+        self.link = world.link(devices.backends) if linked and micro_batch is not None else None
         whole = batch_size is not None and micro_batch is None
         plain = self.feed.compilable and not network.kept_statistics
         compilable = whole and plain and optimizer.compilable
@@ -228,7 +231,8 @@ class TrainStep:
     ) -> tuple[Callable[[], float], Tree]:
         """The same, as a sum over micro-batches."""
         layers = [layer for layer in self.network.parameter_shapes() if layer in state.params]
-        sums = GradientSum(self.devices, batch.count, layers[::-1], self.world, self.dtype)
+        where = (self.world, self.dtype, self.link)
+        sums = GradientSum(self.devices, batch.count, layers[::-1], *where)
         positions = batch.end - batch.start
         for index, part in batch.parts():
             sums.skip_to(index)

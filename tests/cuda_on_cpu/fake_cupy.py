@@ -62,7 +62,7 @@ def build(machine: Machine) -> types.ModuleType:
 
         @property
         def done(self) -> bool:
-            return self._marker.done
+            return machine.ask(self._marker)
 
         def synchronize(self) -> None:
             machine.finish(lambda: self._marker.done)

@@ -27,7 +27,7 @@ RUNS = {  # what is trained: dropout, crops, mirrors, colours, and a last batch 
     "stopped": {"backend": "numpy", "max_steps": 7},
     "signal": {"backend": "numpy"},
 }
-ON_THE_STAND_IN = {"cuda": {"backend": "cupy", "max_steps": 4}}
+ON_THE_STAND_IN = {name: {"backend": "cupy", "max_steps": 4} for name in ("cuda", "nccl")}
 SIGNALLED = 5  # steps after which the last rank is sent SIGTERM
 
 
@@ -41,8 +41,11 @@ def train(data, out, name, **settings):
     register()
     if name in ON_THE_STAND_IN:
         import cuda_on_cpu
+        from cuda_on_cpu import fake_nccl
 
         cuda_on_cpu.install()
+        if name == "nccl":
+            fake_nccl.install(sys.modules["cupy"])
     own = {**RUNS, **ON_THE_STAND_IN}.get(name, RUNS["numpy"])
     settings = {"model": "tiny", "epochs": 7, "max_steps": 20, **own, **settings}
     return minialex.train(
@@ -81,6 +84,8 @@ def main(data, out, *names):
         with fault_of(of_signal.replace("last", f"{world.size - 1}-{SIGNALLED}"), world):
             waits = {"rank_timeout": 1.0} if "stop-" in name else {}
             result = train(data, out, name, **waits)
+            if name == "nccl":
+                assert sys.modules["cupy"].cuda.nccl.moved
         seen[name] = [result.interrupted, len(result.history)]
     if world.launched:
         from mpi4py import MPI, rc

@@ -114,9 +114,10 @@ def test_any_number_of_ranks_ends_with_the_same_bits(tmp_path, alone, data, rank
 @pytest.mark.slow
 def test_two_ranks_on_the_cuda_stand_in(tmp_path, alone, data):
     on_ranks.train(data, tmp_path / "alone", "cuda")
-    done = mpirun(2, data, tmp_path, "cuda")
+    done = mpirun(2, data, tmp_path, "cuda", "nccl")
     assert done.returncode == 0, done.stderr
-    assert outcome(tmp_path / "cuda") == outcome(tmp_path / "alone" / "cuda")
+    for name in ("cuda", "nccl"):
+        assert outcome(tmp_path / name) == outcome(tmp_path / "alone" / "cuda"), name
 
 
 @pytest.mark.slow

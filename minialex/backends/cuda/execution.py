@@ -8,7 +8,7 @@ import numpy as np
 
 from minialex import precision as precisions
 from minialex.backends.base import Array
-from minialex.backends.cuda import cublas, kernels
+from minialex.backends.cuda import cublas, kernels, nccl
 from minialex.backends.cuda import device as cuda_device
 from minialex.backends.cuda.compiled_step import CompiledStep
 from minialex.backends.cuda.device_stream import DeviceStream
@@ -60,6 +60,13 @@ class CudaExecution(GenericBackend):
         if sender is self:
             return x, None
         return self.stream.receive(self._packed(x), sender.stream)
+
+    def link_key(self) -> Any:
+        module = nccl.nccl()
+        return None if module is None else module.get_unique_id()
+
+    def link(self, key: Any, size: int, rank: int) -> Any:
+        return nccl.Link(self.stream, key, size, rank)
 
     def record(self) -> Any:
         return self.stream.record()

@@ -65,6 +65,14 @@ class GenericExecution(Backend):
         """A copy of the sender's array here, and an event to `wait` for before it is read."""
         return x, None
 
+    def link_key(self) -> Any:
+        """A key with which devices of several processes can be linked: they cannot."""
+        return None
+
+    def link(self, key: Any, size: int, rank: int) -> Any:
+        """Not supported: `link_key` is None."""
+        raise NotImplementedError(f"{self.name} cannot link devices of several processes")
+
     def record(self) -> Any:
         """An event after all work so far, for another backend of the device to `wait` for."""
 
