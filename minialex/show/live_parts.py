@@ -81,9 +81,10 @@ def channel(look: Look, name: str, k: int) -> Html:
     said = f"{name}, channel {k}: largest {value:.4g}"
     if pixel is not None:
         said += f" at row {pixel[0]}, column {pixel[1]}; above 0 on {np.mean(y[..., k] > 0):.0%}"
-    pictures = element("div", tiles((image(p, c), c) for p, c in shown), class_="large")
-    later = [element("div", "", class_=kind) for kind in ("covered", "strongest")]
-    left = joined([pictures, later[0], _kernel(look, name, k), later[1]])
+    figures = [_tile(p, c) for p, c in shown]
+    figures.append(element("figure", "", class_="covered"))  # which takes its time
+    grid = element("div", element("div", joined(figures), class_="tiles"), class_="large")
+    left = joined([grid, _kernel(look, name, k), element("div", "", class_="strongest")])
     board = _pixels(name, y[..., k], k) if y.ndim == 3 else ""
     right = joined([board, unit(look, name, k, pixel)])
     columns = joined([element("div", left), element("div", right)])
@@ -102,7 +103,11 @@ def covered(look: Look, name: str, k: int) -> Html:
         f"occlusion: covering the brightest part lowers {found.value:.4g} to "
         f"{found.value - lost:.4g}"
     )
-    return element("div", tiles([(image(picture, said), said)]), class_="large")
+    return joined([image(picture, said), element("figcaption", said)])
+
+
+def _tile(picture: np.ndarray, said: str) -> Html:
+    return element("figure", joined([image(picture, said), element("figcaption", said)]))
 
 
 def _boxed(look: Look, name: str, pixel: tuple[int, int]) -> np.ndarray:

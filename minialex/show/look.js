@@ -43,8 +43,8 @@
       below.lastChild.setAttribute("role", "status");
       figure.append(below);
     }
-    const gap = wide > 16 ? 2 : 0;  // units of dense layers stand without gaps
-    const canvas = below.firstChild, zoom = Math.max(1, Math.floor(220 / Math.max(wide, high)));
+    const gap = number(board, "gap"), canvas = below.firstChild;
+    const zoom = Math.max(1, Math.floor(220 / Math.max(wide, high)));
     canvas.width = (wide - gap) * zoom;
     canvas.height = (high - gap) * zoom;
     const drawing = canvas.getContext("2d");

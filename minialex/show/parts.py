@@ -214,6 +214,7 @@ def sheet_figure(
         "data-columns": str(one.columns),
         "data-high": str(one.cell[0]),
         "data-wide": str(one.cell[1]),
+        "data-gap": str(one.gap),
         **({} if chosen is None else {"data-chosen": str(chosen)}),
     }
     board = element(

@@ -21,6 +21,7 @@ class Sheet:
     columns: int
     count: int
     cell: tuple[int, int]  # height and width of one with the gap after it
+    gap: int = 0
 
 
 def sheet(maps: np.ndarray, largest: float | None = None) -> Sheet:
@@ -41,7 +42,7 @@ def sheet(maps: np.ndarray, largest: float | None = None) -> Sheet:
         top, left = k // columns * tall, k % columns * across
         big = shown[..., k].repeat(zoom, axis=0).repeat(zoom, axis=1)
         found[top : top + high * zoom, left : left + wide * zoom] = big
-    return Sheet(found, columns, count, (tall, across))
+    return Sheet(found, columns, count, (tall, across), GAP)
 
 
 def _zoom(high: int, wide: int, count: int) -> int:
@@ -57,8 +58,8 @@ def _zoom(high: int, wide: int, count: int) -> int:
 
 def _units(units: np.ndarray, largest: float | None) -> Sheet:
     """A square for each unit, in rows."""
-    zoom = 8 if len(units) <= 512 else 6
-    columns = min(len(units), _WIDE // zoom // 2 if len(units) <= 512 else _WIDE // zoom)
+    zoom = 24 if len(units) <= 24 else 8 if len(units) <= 512 else 6
+    columns = min(len(units), _WIDE // zoom // (2 if zoom == 8 else 1))
     rows = -(-len(units) // columns)
     padded = np.full(rows * columns, 96, np.uint8)
     padded[: len(units)] = shades(units, largest)

@@ -41,6 +41,7 @@ def test_units_stand_in_rows(count):
     high, wide = found.cell
     cells = found.pixels[::high, ::wide]
     assert cells.shape[1] == found.columns
+    assert found.gap == 0
     np.testing.assert_array_equal(cells.ravel()[:count], shades(units))
     assert set(cells.ravel()[count:]) <= {96}
 
