@@ -90,7 +90,8 @@ def figure(look: Look, link: str = "#layer-") -> Html:
     )
     return Html(
         f'<svg class="figure2" viewBox="0 0 {width:.0f} {height}" width="{width:.0f}" '
-        f'height="{height}" role="group" aria-label="{escape(alt)}">{"".join(lines + parts)}</svg>'
+        f'height="{height}" style="--wide: {width:.0f}px" role="group" '
+        f'aria-label="{escape(alt)}">{"".join(lines + parts)}</svg>'
     )
 
 

@@ -22,6 +22,7 @@ from minialex.training import run_folder
 BEST = "best"  # the epoch of the weights that a run folder is loaded with
 MOST = 1000  # validation images that are searched
 NINE = 9
+_WEIGHTS = ("best.safetensors", "last.safetensors")  # that a run folder is loaded with
 _BATCH = 32
 _THUMB = 96  # pixels
 
@@ -143,22 +144,25 @@ class Run:
         return self._classifiers.of(self._key(path), lambda: load_on(path, self._devices))
 
     def _file(self, epoch: str) -> Path:
-        path = self.path
-        if epoch != BEST:
-            kept = run_folder.checkpoints(self.path) if self.folder else {}
-            if not epoch.isdecimal() or int(epoch) not in kept:
-                raise InputError(f"{self.path} keeps no weights of epoch {epoch}")
-            path = kept[int(epoch)]
-        return path
+        kept = run_folder.checkpoints(self.path) if self.folder else {}
+        if epoch == BEST:
+            if not self.folder or any((self.path / name).is_file() for name in _WEIGHTS):
+                return self.path
+            if not kept:  # in the first epoch
+                raise InputError(f"{self.path} has no weights yet: wait until its first epoch ends")
+            return kept[max(kept)]
+        if not epoch.isdecimal() or int(epoch) not in kept:
+            raise InputError(f"{self.path} keeps no weights of epoch {epoch}")
+        return kept[int(epoch)]
 
     @property
     def stamp(self) -> str:
         """Another text once the weights that BEST stands for have changed."""
-        return repr(self._key(self.path))
+        return repr(self._key(self._file(BEST)))
 
     def _key(self, path: Path) -> Hashable:
         """Changes when the weights do: training goes on, and the best ones are replaced."""
-        files = [path / "best.safetensors", path / "last.safetensors"] if self.folder else [path]
+        files = [path / name for name in _WEIGHTS] if path.is_dir() else [path]
         stamps = [file.stat().st_mtime_ns for file in files if file.is_file()][:1]
         return (str(path), *stamps)
 

@@ -41,7 +41,13 @@ class Result:
         """The last epochs and the losses as curves, for notebooks."""
         header = ("epoch", "train loss", "val loss", "accuracy")
         table = html(header, self._rows()[-_EPOCHS_SHOWN:])
-        return f"<p>{escape(str(self.run_dir))}</p>{table}{self._curves()}"
+        model, epochs = self.classifier.model, len(self.history)
+        said = (
+            f"{model.name}, {model.network.parameter_count:,} parameters, {epochs} "
+            f"epoch{'s' * (epochs != 1)}"
+        )
+        where = escape(str(self.run_dir))
+        return f'<p title="{where}">{escape(said)}</p>{table}{self._curves()}'
 
     def _curves(self) -> str:
         """The losses by epoch; "" for fewer than two epochs."""
@@ -59,7 +65,7 @@ class Result:
     def _rows(self) -> list[tuple[str, str, str, str]]:
         return [
             (
-                str(row["epoch"]),
+                f"{float(row['epoch']):g}",
                 f"{float(row['train_loss']):.3f}",
                 "" if row["val_loss"] in (None, "") else f"{float(row['val_loss']):.3f}",
                 ""

@@ -36,6 +36,7 @@ def test_a_classifiers_repr_has_three_lines(classifier):
 
 def test_a_notebook_shows_tables_in_which_names_are_text(classifier):
     odd = replace(classifier, class_names=("<script>", *classifier.class_names[1:]))
+    assert "<td>trained on</td><td>shapes:48</td>" in classifier._repr_html_()
     assert "&lt;script&gt;" in odd._repr_html_()
     assert "<script>" not in odd._repr_html_()
     assert "<td>conv1</td><td>Conv2D</td>" in classifier.model.network._repr_html_()
@@ -55,6 +56,28 @@ def test_predictions_are_bars_in_a_notebook(classifier):
     assert "not readable" in odd
 
 
+def test_predictions_show_their_images(classifier):
+    images = [np.full((30, 50, 3), k, np.uint8) for k in range(20)]
+    found = classifier.predict(images)
+    assert list(found.pictures) == list(range(1, 17))
+    for number, picture in found.pictures.items():
+        assert picture.base is None  # not a whole batch is kept
+        assert np.unique(picture).tolist() == [number - 1]
+    shown = found._repr_html_()
+    assert shown.count("<img ") == 16
+    assert "image 20" in shown
+    [one] = [classifier.predict(images[7])]
+    assert "image 1" not in one._repr_html_()
+    assert one._repr_html_().count("<img ") == 1
+
+
+def test_an_unreadable_image_has_no_picture(classifier, tmp_path):
+    (tmp_path / "a.png").write_bytes(b"no image")
+    with pytest.warns(UserWarning, match="a.png"):
+        found = classifier.predict([tmp_path / "a.png", np.full((40, 40, 3), 90, np.uint8)])
+    assert list(found.pictures) == [2]
+
+
 def test_a_networks_repr_has_one_line():
     said = short(models.get("alexnet").network, 2)
     assert "227x227x3 to 1,000 outputs" in said
@@ -72,6 +95,7 @@ def test_a_result_shows_its_last_epochs(classifier):
     shown = result._repr_html_()
     assert shown.count("<tr>") == 11
     assert shown.count("<polyline") == 2
+    assert "cifar10, 91,628 parameters, 30 epochs" in shown
     assert "<td>30</td><td>-0.500</td><td>2.000</td><td>75.0%</td>" in shown
     blind = [{"epoch": 1, "train_loss": 2.0, "val_loss": None, "val_top1_error": None}]
     assert "epoch 1>" not in short(replace(result, history=blind, interrupted=None), 4)

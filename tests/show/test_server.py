@@ -336,6 +336,23 @@ def test_an_upload_that_breaks_off_is_no_error(app, page):
     assert len(page._photos) == before
 
 
+def test_a_run_is_shown_from_its_first_epoch_on(folder, tmp_path):
+    for name in ("config.json", "checkpoints/epoch-0000.safetensors"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    run = Run(tmp_path, NUMPY)
+    start, before = run.classifier("best"), run.stamp
+    assert start is run.classifier("0")
+    assert run.epochs() == ["0", "best"]
+    (tmp_path / "best.safetensors").write_bytes((folder / "best.safetensors").read_bytes())
+    assert run.stamp != before
+    assert run.classifier("best") is not start
+    (tmp_path / "best.safetensors").unlink()
+    (tmp_path / "checkpoints/epoch-0000.safetensors").unlink()
+    with pytest.raises(InputError, match="has no weights yet"):
+        Run(tmp_path, NUMPY)
+
+
 def test_validation_images_that_come_back_are_found(folder, monkeypatch):
     """An unmounted disk is no reason to start again."""
     run, found = Run(folder, NUMPY), runs.images_to_judge
