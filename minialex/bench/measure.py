@@ -3,21 +3,19 @@
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from statistics import median
 from typing import Any
 
 from minialex.backends import Backend
-from minialex.bench import onnxruntime, pytorch
 from minialex.bench.network import Row, Run, by_stage
+from minialex.bench.program import Program
+from minialex.bench.programs import PROGRAMS
 from minialex.bench.roofline import Roofline, measure, seconds
-from minialex.errors import InputError
 from minialex.models import Model
 from minialex.parallel import DeviceConfig
-
-NAMES = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime"}  # what can be compared
 
 
 @dataclass(frozen=True)
@@ -77,16 +75,12 @@ def bench(
 ) -> Result:
     """Measure `model` on random images; `say` reports progress.
 
-    Every time is the median of `rounds` rounds. With `compare="torch"`, ours and PyTorch's in each
-    memory format take turns, on the same batch with the same number of threads; with "onnxruntime"
-    ONNX Runtime does, which has no training step.
+    Every time is the median of `rounds` rounds. With `compare`, a key of `PROGRAMS`, that program
+    takes turns with ours, on the same batch with the same number of threads.
     """
-    if compare == "torch":
-        pytorch.require()
-    elif compare is not None:
-        onnxruntime.require()
-        if training:
-            raise InputError("ONNX Runtime runs networks and does not train them: add --inference")
+    program = None if compare is None else PROGRAMS[compare]
+    if program is not None:
+        program.require(training)
     where = DeviceConfig(backend, devices, None, precision, threads)
     opened = where.open(model.network)
     one = opened.backends[0]
@@ -106,16 +100,12 @@ def bench(
     if len(opened.backends) == 1:
         say("timing the layers")
         rows = by_stage(run, rounds, training)
-    theirs = []
-    if compare == "torch":
-        theirs = pytorch.peers(model, batch, used)
-    elif compare is not None:
-        theirs = [onnxruntime.peer(model, batch, used)]
+    theirs = [] if program is None else program.peers(model, batch, used)
     timings = []
     for what, work in ours.items():
-        others = {p.name: p.train if what == "training step" else p.infer for p in theirs}
-        say(f"timing {what}" + (f", and {NAMES[str(compare)]}'s" if others else ""))
-        timings.append(_in_turns(one, what, work, others, rounds, _flops(model, batch, what)))
+        others = {peer.name: peer.work(what == "training step") for peer in theirs}
+        say(f"timing {what}" + (f", and {program.name}'s" if program else ""))
+        timings.append(in_turns(one, what, work, others, rounds, _flops(model, batch, what)))
     return Result(
         model=model.name,
         options=model.options,
@@ -123,7 +113,7 @@ def bench(
         backend=one.name,
         threads=used,
         precision=precision,
-        machine=_machine(one, compare),
+        machine=machine(one, [] if program is None else [program]),
         roofline=roofline,
         rows=rows,
         timings=timings,
@@ -133,7 +123,8 @@ def bench(
     )
 
 
-def _in_turns(b: Backend, what, ours, others, rounds: int, flops: float) -> Timing:
+def in_turns(b: Backend, what, ours, others, rounds: int, flops: float) -> Timing:
+    """Time `ours` and the `others` by name, one after the other, `rounds` times."""
     runs = {"": ours} | others
     for work in others.values():
         work()
@@ -174,7 +165,7 @@ def _peak_memory(b: Backend) -> int | None:
     return peak * (1 if platform.system() == "Darwin" else 1024)
 
 
-def _machine(b: Backend, compare: str | None) -> dict[str, str]:
+def machine(b: Backend, programs: Sequence[Program]) -> dict[str, str]:
     """The hardware and the versions of the libraries."""
     found = {
         "processor": _processor(),
@@ -184,8 +175,7 @@ def _machine(b: Backend, compare: str | None) -> dict[str, str]:
         **{package: version(package) for package in ("numpy", "numba")},
         **_blas(b),
     }
-    if compare:
-        found[compare] = (pytorch if compare == "torch" else onnxruntime).version()
+    found |= {program.key: program.version() for program in programs}
     if b.name == "cupy":
         from minialex.backends.cuda import device
 

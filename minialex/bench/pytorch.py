@@ -1,12 +1,10 @@
 """The same network in PyTorch, as a user would write it, to compare speeds."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
+from minialex.bench.program import Peer, Program
 from minialex.errors import InputError
 from minialex.layers import (
     AveragePool,
@@ -24,7 +22,6 @@ from minialex.models import Model
 from minialex.network import Network
 
 FORMATS = ("default", "channels_last")
-_INSTALL = "PyTorch is not installed: `pip install torch`, or leave out --compare"
 
 
 def network_in_torch(network: Network):
@@ -70,24 +67,13 @@ def network_in_torch(network: Network):
     return torch.nn.Sequential(*made)
 
 
-@dataclass(frozen=True)
-class Peer:
-    """PyTorch's training step and inference on random images, in one memory format."""
-
-    name: str
-    train: Callable[[], None]
-    infer: Callable[[], None]
-
-
 def require() -> None:
     """Raise InputError if PyTorch is not installed."""
-    if find_spec("torch") is None:
-        raise InputError(_INSTALL)
+    PROGRAM.require()
 
 
 def peers(model: Model, batch: int, threads: int | None) -> list[Peer]:
     """The network in both memory formats, float32 on the CPU with `threads` threads."""
-    require()
     import torch
 
     if threads is not None:
@@ -128,3 +114,6 @@ def _peer(torch: Any, model: Model, batch: int, name: str) -> Peer:
             network(images)
 
     return Peer(name, train, infer)
+
+
+PROGRAM = Program("torch", "PyTorch", ("torch",), True, peers)

@@ -4,6 +4,7 @@ from typing import Any
 
 from minialex.bench.measure import Result, Timing
 from minialex.bench.network import Pass, Row
+from minialex.bench.programs import PROGRAMS
 from minialex.bench.roofline import Roofline
 
 _LEGEND = (
@@ -75,12 +76,16 @@ def _total(result: Result, timing: Timing) -> str:
     )
     for name, seconds in timing.peers.items():
         rate = result.batch / seconds
-        peer = f"PyTorch, {name}" if result.compare == "torch" else name
+        peer = name if name == _program(result) else f"{_program(result)}, {name}"
         line += f"\n  {peer}: {seconds * 1e3:,.1f} ms, {rate:,.1f} images/s"
     if timing.ratio is not None:
-        whose = "PyTorch's best" if result.compare == "torch" else "ONNX Runtime's speed"
+        whose = f"{_program(result)}'s {'best' if len(timing.peers) > 1 else 'speed'}"
         line += f"\n  {timing.ratio:.2f} times {whose}"
     return line
+
+
+def _program(result: Result) -> str:
+    return PROGRAMS[result.compare].name if result.compare else ""
 
 
 def document(result: Result) -> dict[str, Any]:

@@ -3,15 +3,17 @@
 import argparse
 import json as json_format
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minialex.cli.common import add_device_options, add_model_option, add_workers, at_least
-from minialex.utils.arguments import ListOf, integer
+from minialex.utils.arguments import ListOf, Text, integer
 
 if TYPE_CHECKING:
+    from minialex.models import Model
     from minialex.parallel import DeviceConfig
 
 EXAMPLES = (
@@ -33,18 +35,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_option(parser)
     parser.add_argument(
         "--batch-size",
-        type=at_least(1),
-        default=128,
+        type=ListOf(integer(1)),
+        default=(128,),
         metavar="N",
-        help="batch size (default: 128)",
+        help="batch size (default: 128), with --compare also several: 1,16,128",
     )
     parser.add_argument(
         "--inference", action="store_true", help="time inference instead of training steps"
     )
     parser.add_argument(
         "--compare",
-        choices=("torch", "onnxruntime"),
-        help="also time PyTorch, or with --inference ONNX Runtime, alternating with minialex",
+        type=ListOf(Text()),
+        metavar="PROGRAM",
+        help="also time torch (PyTorch), or with --inference onnxruntime or openvino, alternating "
+        "with minialex; several programs or batch sizes, separated by commas, make a table",
     )
     parser.add_argument(
         "--ranks",
@@ -131,9 +135,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(
     model: str,
     option: list,
-    batch_size: int,
+    batch_size: Sequence[int],
     inference: bool,
-    compare: str | None,
+    compare: Sequence[str] | None,
     ranks: list[int] | None,
     latency: float | None,
     bandwidth: float | None,
@@ -161,31 +165,60 @@ def run(
         from minialex.bench import data as reading
 
         found = reading.rates(
-            data, size=size, workers=workers, rounds=rounds, compare=compare == "torch"
+            data, size=size, workers=workers, rounds=rounds, compare=compare == ["torch"]
         )
         _print(reading.text(found), reading.document(found), json)
         return 0
     from minialex import models
     from minialex.bench import measure, report
+    from minialex.bench.programs import PROGRAMS
+    from minialex.errors import InputError, unknown
 
+    sizes = ListOf(integer(1)).check("--batch-size", batch_size)
+    for name in compare or ():
+        if name not in PROGRAMS:
+            raise unknown("program to compare with", name, PROGRAMS)
+    chosen = models.get(models.use(model), **dict(option))
+    if compare and max(len(compare), len(sizes)) > 1 and ranks is None:
+        return _run_peers(chosen, sizes, compare, not inference, rounds, device_config, json)
+    if len(sizes) > 1:
+        raise InputError("several batch sizes are compared with other programs: add --compare")
+    [batch] = sizes
     if ranks is not None:
         ranks = list(ListOf(integer(1)).check("--ranks", ranks))
-        return _run_ranks(
-            model, option, ranks, batch_size, rounds, device_config, (latency, bandwidth), json
-        )
+        network = (latency, bandwidth)
+        return _run_ranks(model, option, ranks, batch, rounds, device_config, network, json)
     result = measure.bench(
-        models.get(models.use(model), **dict(option)),
-        batch_size,
+        chosen,
+        batch,
         backend=str(device_config.backend),
         devices=device_config.devices,
         precision=device_config.precision,
         threads=device_config.threads,
         training=not inference,
-        compare=compare,
+        compare=compare[0] if compare else None,
         rounds=rounds,
         say=lambda text: _say(f"{text} ..."),
     )
     _print(report.text(result), report.document(result), json)
+    return 0
+
+
+def _run_peers(
+    model: "Model",
+    batches: Sequence[int],
+    programs: Sequence[str],
+    training: bool,
+    rounds: int,
+    where: "DeviceConfig",
+    json: str | None,
+) -> int:
+    from minialex.bench import peers
+
+    found = peers.compare(
+        model, batches, programs, where, training=training, rounds=rounds, say=_say
+    )
+    _print(peers.text(found), peers.document(found), json)
     return 0
 
 

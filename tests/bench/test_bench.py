@@ -10,6 +10,8 @@ from minialex import models
 from minialex.bench import data, measure, report
 from minialex.bench.measure import Timing
 from minialex.bench.network import Run, by_stage
+from minialex.bench.program import Peer, Program
+from minialex.bench.programs import PROGRAMS
 from minialex.bench.roofline import Roofline
 from minialex.cli import main
 from minialex.errors import InputError
@@ -111,6 +113,67 @@ def test_onnx_runtime_takes_turns_at_inference(capsys):
     assert timing["times_onnxruntime"] == seconds / timing["seconds"]
     assert main.main(words) == 2
     assert "does not train them: add --inference" in capsys.readouterr().err
+
+
+class Taken(float):
+    """Seconds that a stand-in for a program says it took."""
+
+
+def other(key, name, seconds, packages=("numpy",), trains=True):
+    """A program that takes so long per image, in two ways, of which the first is slower."""
+
+    def peers(model, batch, threads):
+        works = [lambda s=s: Taken(s * batch) for s in (2 * seconds, seconds)]
+        return [Peer(f"way {i}", work if trains else None, work) for i, work in enumerate(works)]
+
+    return Program(key, name, packages, trains, peers)
+
+
+@pytest.fixture
+def others(monkeypatch):
+    """Programs to compare with: one that trains, one that does not, one that is not installed."""
+    made = other("a", "Alpha", 0.03), other("b", "Beta", 0.08, trains=False)
+    for one in (*made, other("c", "Gamma", 0, ("no_such_package",))):
+        monkeypatch.setitem(PROGRAMS, one.key, one)
+
+    def seconds(b, work):
+        found = work()
+        return float(found) if isinstance(found, Taken) else 0.02
+
+    monkeypatch.setattr(measure, "seconds", seconds)
+
+
+BENCH = ["bench", "cifar10", "--rounds", "1", "--backend", "numpy", "--threads", "1"]
+
+
+@pytest.mark.usefixtures("others")
+def test_programs_and_batch_sizes_make_a_table(tmp_path, capsys):
+    words = ["--inference", "--compare", "a,b,c", "--batch-size", "1,3", "--json"]
+    assert main.main([*BENCH, *words, f"{tmp_path}/found.json"]) == 0
+    table = capsys.readouterr().out.splitlines()
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["left_out"] == [line.removeprefix("left out: ") for line in table[-1:]]
+    assert "Gamma needs no_such_package: `pip install no_such_package`" in table[-1]
+    assert [row["batch"] for row in found["rows"]] == [1, 3]
+    assert found["rows"][1] == {"batch": 3, "seconds": 0.02, "peers": {"a": 0.09, "b": 0.24}}
+    assert table[4].split() == ["batch", "minialex", "images/s", "Alpha", "ratio", "Beta", "ratio"]
+    assert table[5].split() == ["1", "20.0", "50.0", "30.0", "1.50", "80.0", "4.00"]
+    assert table[6].split() == ["3", "20.0", "150.0", "90.0", "4.50", "240.0", "12.00"]
+
+
+@pytest.mark.usefixtures("others")
+def test_programs_that_cannot_train_are_left_out_of_training(capsys):
+    assert main.main([*BENCH, "--compare", "a,b", "--batch-size", "2"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("left out: Beta runs networks and does not train them")
+    for words, sentence in (
+        (["--compare", "b,c"], "does not train them: add --inference; Gamma needs"),
+        (["--compare", "a,d"], "unknown program to compare with 'd'"),
+        (["--batch-size", "1,2"], "add --compare"),
+        (["--batch-size", "0"], "must be a whole number of at least 1"),
+    ):
+        assert main.main([*BENCH, *words]) == 2
+        assert sentence in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["alexnet", "alexnet-torchvision", "cifar10", "alexnet-bn"])

@@ -5,6 +5,7 @@ Both have one pickle that describes the object, and the numbers beside it.
 
 import io
 import json
+import reprlib
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,7 @@ def _read_legacy(path: Path) -> Any:
         head = io.BytesIO(file.read(_LARGEST))
     magic, version, system = (_next_value(head) for _ in range(3))
     if magic != _MAGIC or version != 1001:
-        raise Refused(f"is a torch.save file of an unknown version ({version!r})")
+        raise Refused(f"is a torch.save file of an unknown version ({reprlib.repr(version)})")
     order = "big" if isinstance(system, dict) and system.get("little_endian") is False else "little"
     description = _next_pickle(head)
     keys = _next_value(head)

@@ -1,0 +1,129 @@
+"""minialex and other programs in one table: training steps or inference at several batch sizes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from minialex.bench import measure
+from minialex.bench.network import Run
+from minialex.bench.program import Program
+from minialex.bench.programs import PROGRAMS
+from minialex.errors import InputError
+from minialex.models import Model
+from minialex.parallel import DeviceConfig
+from minialex.utils.table import plain
+
+
+@dataclass(frozen=True)
+class Row:
+    """Median seconds per batch: ours, and each program's by its key, in its fastest way."""
+
+    batch: int
+    seconds: float
+    peers: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All batch sizes; `left_out` says why programs that were asked for are missing."""
+
+    model: str
+    options: dict[str, Any]
+    what: str
+    backend: str
+    precision: str
+    threads: int | None
+    machine: dict[str, str]
+    rows: list[Row]
+    left_out: list[str]
+
+
+def compare(
+    model: Model,
+    batches: Sequence[int],
+    programs: Sequence[str],
+    where: DeviceConfig,
+    *,
+    training: bool = False,
+    rounds: int = 5,
+    say: Callable[[str], None] = lambda text: None,
+) -> Comparison:
+    """Time `model` on random images, ours and the programs' in turns, at each batch size.
+
+    Programs that are not installed or cannot train are left out; InputError if all of them are.
+    """
+    chosen, left_out = _usable(programs, training)
+    opened = where.open(model.network)
+    one = opened.backends[0]
+    threads = getattr(one, "threads", None)
+    what = "training step" if training else "inference"
+    rows = []
+    for batch in batches:
+        say(f"timing batches of {batch}")
+        run = Run(opened, model, batch)
+        others: dict[str, Callable[[], object]] = {}
+        for program in chosen:
+            for peer in program.peers(model, batch, threads):
+                others[f"{program.key} {peer.name}"] = peer.work(training)
+        ours = run.train if training else run.infer
+        ours()
+        timing = measure.in_turns(one, what, ours, others, rounds, 0.0)
+        best = {
+            program.key: min(t for k, t in timing.peers.items() if k.split()[0] == program.key)
+            for program in chosen
+        }
+        rows.append(Row(batch, timing.seconds, best))
+    return Comparison(
+        model=model.name,
+        options=model.options,
+        what=what,
+        backend=one.name,
+        precision=where.precision,
+        threads=threads,
+        machine=measure.machine(one, chosen),
+        rows=rows,
+        left_out=left_out,
+    )
+
+
+def _usable(programs: Sequence[str], training: bool) -> tuple[list[Program], list[str]]:
+    chosen, left_out = [], []
+    for key in dict.fromkeys(programs):
+        try:
+            PROGRAMS[key].require(training)
+            chosen.append(PROGRAMS[key])
+        except InputError as error:
+            left_out.append(str(error))
+    if not chosen and left_out:
+        raise InputError("; ".join(left_out))
+    return chosen, left_out
+
+
+def text(found: Comparison) -> str:
+    """A table: a row for each batch size, a program's time and how many times ours it is."""
+    options = "".join(f", {name}={value}" for name, value in found.options.items())
+    threads = "" if found.threads is None else f", {found.threads} threads"
+    keys = list(found.rows[0].peers)
+    header = ["batch", "minialex", "images/s"]
+    header += [cell for key in keys for cell in (PROGRAMS[key].name, "ratio")]
+    rows = []
+    for row in found.rows:
+        cells = [f"{row.batch}", f"{1e3 * row.seconds:,.1f}", f"{row.batch / row.seconds:,.1f}"]
+        for key in keys:
+            seconds = row.peers[key]
+            cells += [f"{1e3 * seconds:,.1f}", f"{seconds / row.seconds:.2f}"]
+        rows.append(cells)
+    lines = [
+        f"{found.model}{options}, {found.what}, {found.backend}, {found.precision}{threads}",
+        "; ".join(f"{name} {value}" for name, value in found.machine.items()),
+        "milliseconds per batch; ratio: the program's time divided by minialex's",
+        "",
+        plain(header, rows, ">" * len(header)),
+        *[f"left out: {reason}" for reason in found.left_out],
+    ]
+    return "\n".join(lines)
+
+
+def document(found: Comparison) -> dict[str, Any]:
+    """The comparison as JSON."""
+    return asdict(found)

@@ -1,0 +1,55 @@
+"""Another program that runs the same networks, to compare speeds with."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from minialex.errors import InputError
+from minialex.models import Model
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Another program's training step (None if it has none) and inference on random images."""
+
+    name: str
+    train: Callable[[], None] | None
+    infer: Callable[[], None]
+
+    def work(self, training: bool) -> Callable[[], None]:
+        """What is timed; it must have it."""
+        found = self.train if training else self.infer
+        assert found is not None, f"{self.name} does not train"
+        return found
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program that may be installed.
+
+    packages   what must be installed
+    trains     whether it can train
+    peers      (model, batch, threads) -> the ways in which it can run the model, float32 on the CPU
+    """
+
+    key: str
+    name: str
+    packages: tuple[str, ...]
+    trains: bool
+    peers: Callable[[Model, int, int | None], list[Peer]]
+
+    def require(self, training: bool = False) -> None:
+        """Raise InputError if it is not installed, or cannot train and should."""
+        for package in self.packages:
+            if find_spec(package) is None:
+                raise InputError(
+                    f"{self.name} needs {package}: `pip install {package}`, or leave out --compare"
+                )
+        if training and not self.trains:
+            raise InputError(f"{self.name} runs networks and does not train them: add --inference")
+
+    def version(self) -> str:
+        """The version that is installed."""
+        from importlib.metadata import version
+
+        return version(self.packages[0])
