@@ -1,4 +1,4 @@
-"""results.html: the report of a run, in one file that needs no server and no network."""
+"""results.html: the report of a run or of a cross-validation, in one file that needs no server."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from minialex import __version__
 from minialex.errors import InputError
 from minialex.inference.by_class import by_class, confusion, most_confused
 from minialex.inference.classifier import Classifier
+from minialex.inference.evaluation import accuracy_interval
 from minialex.plots.kernel_sheet import kernel_sheets
 from minialex.results.against import Comparison
 from minialex.results.chart import chart, interval_bar
@@ -38,16 +39,21 @@ Picture = tuple[np.ndarray, str]  # uint8 (S, S, 3), and its caption
 
 @dataclass(frozen=True)
 class Run:
-    """What the page shows; `about` are the lines of the table, `batch` a training batch."""
+    """What the page shows; `about` are the lines of the table, `batch` a training batch.
+
+    A cross-validation has `folds` and no classifier of its own: for each fold the number of images
+    held out, and how many of them its network classified correctly.
+    """
 
     title: str
     about: dict[str, str]
     history: Sequence[dict[str, Any]]  # the rows of history.csv
-    classifier: Classifier
+    classifier: Classifier | None
     outcomes: Outcomes | None = None  # None: there are no validation images
     batch: Sequence[Picture] = ()
     against: Sequence[Comparison] = ()  # with the published curve called `curve`
     curve: str = ""
+    folds: Sequence[tuple[int, int]] = ()
 
 
 def write(folder: Path, run: Run) -> Path:
@@ -59,10 +65,10 @@ def write(folder: Path, run: Run) -> Path:
 
 def page(run: Run) -> str:
     """The whole page."""
-    parts = [_curves(run.history), _against(run)]
+    parts = [_curves(run.history), _against(run), _folds(run.folds)]
     if run.outcomes is not None:
         parts += [_classes(run.outcomes), _confusion(run.outcomes), _mistakes(run.outcomes)]
-    parts += [_batch(run.batch), _kernels(run.classifier)]
+    parts += [_batch(run.batch), _kernels(run.classifier) if run.classifier is not None else ""]
     head = joined(
         [
             Html('<meta charset="utf-8">'),
@@ -93,9 +99,12 @@ def _score(run: Run) -> Cell:
     low, high = found.interval
     of = len(found.dataset)
     some = f"{len(found):,}" if len(found) == of else f"{len(found):,} of {of:,}"
+    which, by = "validation images", "the best weights"
+    if run.folds:
+        which, by = "images", "a network that was not trained on them"
     said = (
-        f"of {some} validation images are classified correctly by the best weights (95% interval: "
-        f"{low:.1%} to {high:.1%})."
+        f"of {some} {which} are classified correctly by {by} (95% interval: {low:.1%} to "
+        f"{high:.1%})."
     )
     if len(run.history) > 1:
         said += (
@@ -149,6 +158,19 @@ def _against(run: Run) -> Cell:
     source = element("p", f"Published: {run.curve}.", class_="quiet")
     pair = element("div", joined(figures), class_="pair")
     return section("Against a published run", source, pair, sentences)
+
+
+def _folds(folds: Sequence[tuple[int, int]]) -> Cell:
+    if not folds:
+        return ""
+    rows: list[list[Cell]] = []
+    for number, (images, right) in enumerate(folds, 1):
+        low, high = accuracy_interval(right, images)
+        bar = interval_bar(low, right / images, high)
+        cells = (f"{images:,}", f"{right / images:.1%}", f"{low:.0%} to {high:.0%}")
+        rows.append([f"{number}", *cells, bar])
+    header = ("fold", "images", "accuracy", "95% interval", "")
+    return section("By fold", table(header, rows, class_="classes"))
 
 
 def _classes(found: Outcomes) -> Cell:

@@ -4,16 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from minialex.data.dataset import Dataset
+from minialex.data.dataset import Subset
 from minialex.data.loading.loader import Loader
 from minialex.errors import InputError
 from minialex.inference.classifier import Classifier
-from minialex.inference.evaluation import Evaluation, evaluate_probabilities, predict_dataset, ranks
+from minialex.inference.evaluation import Evaluation, predict_dataset
 from minialex.inference.prediction_file import judged_rows, prediction_file
 from minialex.parallel.world import require_one_process
-from minialex.training import run_folder
+from minialex.results.folds import Fold, joined
+from minialex.training import report, run_folder
 from minialex.training.config import parse, plug_in
 from minialex.training.held_out import open_splits
 from minialex.training.result import Result
@@ -53,10 +52,11 @@ def cross_validate(
     """Train `folds` networks, each without its part of the images, and evaluate on that part.
 
     Each fold has its own run folder in `out` (fold-1, ...); `out` also gets predictions.csv, with
-    one row per image. To continue an interrupted call, repeat it with the same arguments: finished
-    folds are kept and the interrupted one is resumed. The networks are evaluated after their last
-    epoch, since picking the best epoch on the test fold would bias the result. The other arguments
-    are those of `train`.
+    one row per image, and results.html (unless `report=False`): accuracy by fold and class, the
+    confusion matrix and the most confident mistakes. To continue an interrupted call, repeat it
+    with the same arguments: finished folds are kept and the interrupted one is resumed. The
+    networks are evaluated after their last epoch, since picking the best epoch on the test fold
+    would bias the result. The other arguments are those of `train`.
     Raises InputError for invalid arguments.
     """
     require_one_process("cross_validate")
@@ -81,31 +81,13 @@ def cross_validate(
             found = tuple(one.evaluation() for one in done)
             return CrossValidation(folder, found, None, result.interrupted)
         val = open_splits(parse(plug_in(fold))[0], None, None).splits.val
+        assert isinstance(val, Subset)  # a part of the whole data set
         done.append(_judge(result.classifier, val))
     _write(folder / "predictions.csv", done)
-    whole = Fold(
-        done[0].line,
-        [name for one in done for name in one.images],
-        done[0].class_names,
-        np.concatenate([one.probabilities for one in done]),
-        np.concatenate([one.labels for one in done]),
-    )
-    return CrossValidation(folder, tuple(one.evaluation() for one in done), whole.evaluation())
-
-
-@dataclass(frozen=True)
-class Fold:
-    """A network's held-out images, with labels (N,) and predicted probabilities (N, K)."""
-
-    line: str  # the network and its preprocessing
-    images: list[str]
-    class_names: tuple[str, ...]
-    probabilities: np.ndarray
-    labels: np.ndarray
-
-    def evaluation(self) -> Evaluation:
-        """The errors on these images."""
-        return evaluate_probabilities(self.probabilities, self.labels, 1, self.line, {})
+    if config.report:
+        report.leave_folds(folder, name, done, show)
+    each = tuple(one.evaluation() for one in done)
+    return CrossValidation(folder, each, joined(done).evaluation())
 
 
 def _train(folder: Path, given: dict[str, Any], show: Progress) -> Result:
@@ -113,23 +95,18 @@ def _train(folder: Path, given: dict[str, Any], show: Progress) -> Result:
     return train_shown(show, **given, out=folder, resume=resume, part_of=folder.parent)
 
 
-def _judge(classifier: Classifier, val: Dataset) -> Fold:
+def _judge(classifier: Classifier, val: Subset) -> Fold:
     loader = Loader(val, classifier.preprocessing.recipe.image_size)
     found = predict_dataset(classifier.trained, loader, 1)
-    return Fold(
-        f"{classifier.recipe_line}, 1 crop",
-        [val.describe(int(index)) for index in found.indices],
-        val.class_names,
-        found.probabilities,
-        val.labels[found.indices],
-    )
+    line = f"{classifier.recipe_line}, 1 crop"
+    indices, labels = val.indices[found.indices], val.labels[found.indices]
+    return Fold(line, val.whole, indices, found.probabilities, labels)
 
 
 def _write(path: Path, folds: list[Fold]) -> None:
     with prediction_file(path) as file:
         for number, fold in enumerate(folds, 1):
-            p, right = fold.probabilities, ranks(fold.probabilities, fold.labels) == 0
-            predicted = p.argmax(axis=1), p.max(axis=1)
-            rows = judged_rows(fold.images, fold.class_names, fold.labels, *predicted, right)
-            for row in rows:
+            found, names = fold.outcomes(), fold.dataset.class_names
+            judged = found.labels, found.predicted, found.probability, found.right
+            for row in judged_rows(fold.images, names, *judged):
                 file.add({"fold": number, **row})

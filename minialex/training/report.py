@@ -16,6 +16,7 @@ from minialex.models import Model
 from minialex.parallel import DeviceConfig, Devices
 from minialex.results import outcomes
 from minialex.results.against import compare
+from minialex.results.folds import Fold, joined
 from minialex.results.page import Picture, Run, write
 from minialex.results.published_curve import Curve
 from minialex.training import announce, held_out, preview, run_folder
@@ -67,6 +68,28 @@ def leave(trainer: Trainer, state: State, curve: Curve | None = None) -> str | N
             reason = str(error) or type(error).__name__
             show.say(f"results.html was not written ({reason}); {again} tries again")
     return interrupt.requested
+
+
+def leave_folds(folder: Path, name: str, folds: Sequence[Fold], show: Progress) -> None:
+    """Write the results.html of a cross-validation on the data set `name`.
+
+    As for a run, errors are printed: everything else is trained and saved.
+    """
+    try:
+        whole = joined(folds)
+        about = {
+            "images": f"{len(whole.labels):,}, each held out once",
+            "classes": f"{len(whole.dataset.class_names):,}",
+            "networks": f"{len(folds)}: {folds[0].line}",
+            "folder": str(folder),
+        }
+        parts = [one.outcomes() for one in folds]
+        counted = [(len(one), int(np.sum(one.right))) for one in parts]
+        title = f"{len(folds)}-fold cross-validation on {name}"
+        page = Run(title, about, (), None, whole.outcomes(), folds=counted)
+        show.say(f"results: {write(folder, page)}")
+    except Exception as error:
+        show.say(f"results.html was not written ({str(error) or type(error).__name__})")
 
 
 def report(

@@ -5,6 +5,7 @@ import signal
 
 import numpy as np
 import pytest
+from helpers.html import Balanced
 from helpers.tiny import photographs, register_tiny
 
 import minialex
@@ -12,7 +13,7 @@ from minialex.cli import main
 from minialex.data.image_record import stored_record
 from minialex.data.sources.open import open_data
 from minialex.data.split import fold_of
-from minialex.training import cross_validation
+from minialex.training import cross_validation, report
 from minialex.training.state import State
 from minialex.utils import checkpoint
 
@@ -53,6 +54,31 @@ def test_out_of_fold_predictions_of_every_image(folder, tmp_path):
         held = stored_record(about["data"]).held_out_by_name(whole)
         mine = [row["file"] for row in rows if row["fold"] == str(number)]
         assert sorted(mine) == sorted(whole.describe(int(i)) for i in np.flatnonzero(held))
+
+
+def test_the_page_has_all_folds_and_classes(folder, tmp_path):
+    found = minialex.cross_validate(folder, folds=2, out=tmp_path / "cv", progress=False, **TINY)
+    page = (tmp_path / "cv" / "results.html").read_text()
+    parser = Balanced()
+    parser.feed(page)
+    assert parser.open == []
+    assert f">{found.evaluation.accuracy:.1%}<" in page
+    for fold in found.folds:
+        assert f"<td>{fold.images}</td><td>{fold.accuracy:.1%}</td>" in page
+    for title in ("2-fold cross-validation", "By fold", "By class", "Confusion", "mistakes"):
+        assert title in page
+    wrong = sum(fold.images for fold in found.folds) * (1 - found.evaluation.accuracy)
+    shown = page.split("Most confident mistakes")[1].count("<img")
+    assert shown == min(round(wrong), 24)
+
+
+def test_a_page_that_cannot_be_written_costs_nothing_else(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(report, "write", lambda folder, page: 1 / 0)
+    assert minialex.cross_validate(folder, folds=2, out=tmp_path / "cv", **TINY).evaluation
+    assert "results.html was not written (division by zero)" in capsys.readouterr().out
+    given = {**TINY, "report": False, "progress": False}
+    minialex.cross_validate(folder, folds=2, out=tmp_path / "no", **given)
+    assert not (tmp_path / "no" / "results.html").exists()
 
 
 def test_finished_folds_are_not_trained_again(folder, tmp_path, monkeypatch):
