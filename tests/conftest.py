@@ -3,6 +3,7 @@
 import gc
 import os
 import signal
+import time
 from pathlib import Path
 
 import cuda_on_cpu
@@ -25,6 +26,9 @@ settings.register_profile("thorough", max_examples=500, **_COMMON)
 settings.load_profile(
     os.environ.get("HYPOTHESIS_PROFILE", "ci" if "CI" in os.environ else "default")
 )
+# of the tests on a GPU, those that would start later are skipped; the most important come first
+_GPU_SECONDS = float(os.environ.get("MINIALEX_TEST_GPU_SECONDS", "inf"))
+_ORDER = ("/backends/test_", "/backends/cuda/", "/parallel/")
 
 
 def pytest_configure(config):
@@ -55,6 +59,15 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.gpu)
             if missing:
                 item.add_marker(missing)
+    if config.on_gpu:
+        items.sort(key=lambda item: [place not in item.nodeid for place in _ORDER])
+        config.gpu_tests_end = time.monotonic() + _GPU_SECONDS
+
+
+def pytest_runtest_setup(item):
+    """Skip a test on a GPU if its time is over."""
+    if item.config.on_gpu and time.monotonic() > item.config.gpu_tests_end:
+        pytest.skip(f"MINIALEX_TEST_GPU_SECONDS={_GPU_SECONDS:.0f} have passed")
 
 
 def _on_a_device(item) -> bool:

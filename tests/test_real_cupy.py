@@ -5,6 +5,7 @@ these tests are skipped; `.ci/run` makes an environment for them.
 """
 
 import os
+import re
 import subprocess
 import sys
 import types
@@ -24,10 +25,10 @@ pytestmark = [
 ]
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess:
+def run(*arguments: str, **more: str) -> subprocess.CompletedProcess:
     """The Python that has CuPy, with the null CUDA."""
     path = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
-    environment = {**os.environ, "PYTHONPATH": path, "MINIALEX_TEST_NULL_CUDA": "1"}
+    environment = {**os.environ, "PYTHONPATH": path, "MINIALEX_TEST_NULL_CUDA": "1", **more}
     environment.pop("PYTEST_XDIST_WORKER", None)
     command = [PYTHON, *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
@@ -50,6 +51,21 @@ def test_cupy_has_all_that_the_stand_in_has():
     done = run("-m", "null_cuda")
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout == ""
+
+
+@pytest.mark.usefixtures("_cupy")
+def test_late_tests_on_a_gpu_are_skipped():
+    plain = ["-q", "-p", "no:cacheprovider", "-n", "0", "-m", "gpu"]
+    done = run("-m", "pytest", *plain, "tests/test_null_cuda.py", MINIALEX_TEST_GPU_SECONDS="0")
+    assert re.search(r"^\d+ skipped in", done.stdout, re.M), done.stdout[-3000:]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_cupy")
+def test_the_gpu_suite_on_the_real_cupy(tmp_path):
+    """All parts with a tiny network, from the checks to the tables; nothing may fail."""
+    done = run("-m", "helpers.rehearsal", str(tmp_path / "gpu.json"))
+    assert done.returncode == 0, done.stderr[-6000:]
 
 
 @pytest.mark.slow

@@ -5,7 +5,6 @@ import json as json_format
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,6 +70,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "run compute-sanitizer; needs a clone of the repository",
     )
     parser.add_argument(
+        "--parts",
+        metavar="NAME,NAME",
+        help="with --suite: only parts whose names start so, or failed, or left-out, added to the "
+        "results in --json FILE",
+    )
+    parser.add_argument(
         "--data",
         metavar="DATA",
         help="time the loading of these images instead of a network; with --suite, train on them",
@@ -90,9 +95,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--minutes",
         type=float,
-        default=2.0,
         metavar="M",
-        help="with --accuracy: minutes per training run (default: 2)",
+        help="with --accuracy: minutes per training run (default: 2); with --suite: minutes for "
+        "all parts (default: 9)",
     )
     parser.add_argument(
         "--seeds",
@@ -143,10 +148,11 @@ def run(
     bandwidth: float | None,
     suite: str | None,
     checks: bool,
+    parts: str | None,
     data: str | None,
     accuracy: bool,
     fine_tune: bool,
-    minutes: float,
+    minutes: float | None,
     seeds: int,
     initial: str | None,
     size: int,
@@ -156,9 +162,16 @@ def run(
     json: str | None,
 ) -> int:
     if suite is not None:
-        return _run_suite(json, checks, data)
+        return _run_suite(json, checks, data, parts, minutes)
     if accuracy:
-        return _run_accuracy(data, minutes, range(seeds), initial, device_config.threads, json)
+        return _run_accuracy(
+            data,
+            2.0 if minutes is None else minutes,
+            range(seeds),
+            initial,
+            device_config.threads,
+            json,
+        )
     if fine_tune:
         return _run_fine_tune(data, initial, rounds, device_config.threads, json)
     if data is not None:
@@ -261,10 +274,13 @@ def _run_ranks(
     return 0
 
 
-def _run_suite(json: str | None, checks: bool, data: str | None) -> int:
+def _run_suite(
+    json: str | None, checks: bool, data: str | None, parts: str | None, minutes: float | None
+) -> int:
     from minialex.backends.cuda import device
     from minialex.bench import gpu
     from minialex.errors import InputError
+    from minialex.utils.arguments import Number
 
     if json in (None, "-"):
         raise InputError(
@@ -272,9 +288,9 @@ def _run_suite(json: str | None, checks: bool, data: str | None) -> int:
         )
     device.check(0)
     plan = gpu.Plan(checks=checks, data=data)
-    if checks or data is not None:  # these take as long as they take
-        plan = replace(plan, precisions=gpu.checks.PRECISIONS, budget=inf)
-    found = gpu.run_suite(Path(str(json)), plan)
+    if minutes is not None:
+        plan = replace(plan, budget=60 * Number(float, above=0).check("--minutes", minutes))
+    found = gpu.run_suite(Path(str(json)), plan, parts.split(",") if parts else ())
     failed = any(isinstance(part, dict) and "failed" in part for part in found.values())
     return 1 if failed else 0
 

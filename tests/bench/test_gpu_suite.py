@@ -1,63 +1,40 @@
 """A small GPU suite runs to its end on the stand-in, so that no time on a rare GPU is wasted."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
+from helpers import rehearsal
+from helpers.rehearsal import SMALL
 
 from minialex import models
 from minialex.bench import gpu
-from minialex.bench.gpu import checks, correct, products, pytorch
-from minialex.layers import AveragePool, Conv2D, Dense, MaxPool, ReLU
+from minialex.bench.gpu import checks, correct, products, pytorch, whole
 from minialex.models import registry
-from minialex.network import Network
+from minialex.testing.problems import OPS
 
-SMALL = gpu.Plan(
-    model="tiny",
-    precisions=("bf16",),
-    batches=(2,),
-    kernel_batch=1,
-    rounds=1,
-    steps=1,
-    repeats=2,
-    product=16,
-    copy_bytes=512,
-    packed=60,
-    views=(1,),
-)
-
-
-def tiny(classes=10):
-    """The kinds of layer in "cifar10", with an eighth of the work."""
-    layers = (
-        ("conv1", Conv2D(16, 5, pad=2, weight_std=0.01)),
-        ("pool1", MaxPool(3, 2, rounding="ceil")),
-        ("act1", ReLU()),
-        ("conv2", Conv2D(16, 5, pad=2, weight_std=0.01)),
-        ("act2", ReLU()),
-        ("pool2", AveragePool(3, 2, rounding="ceil")),
-        ("conv3", Conv2D(32, 5, pad=2, weight_std=0.01)),
-        ("act3", ReLU()),
-        ("fc4", Dense(classes, weight_std=0.1)),
-    )
-    return Network(layers, (16, 16, 3))
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch):
-    recipe = replace(models.get("cifar10").recipe, resize=18, crop=16)
-    monkeypatch.setitem(registry._VARIANTS, "tiny", registry.Variant(tiny, recipe, "for tests"))
+    monkeypatch.setitem(registry._VARIANTS, "tiny", rehearsal.variant())
 
 
 @pytest.mark.standin
 def test_the_suite_runs_all_parts(tmp_path):
     found = gpu.run_suite(tmp_path / "gpu.json", SMALL)
     assert json.loads((tmp_path / "gpu.json").read_text()) == found
-    failed = {name: part for name, part in found.items() if "failed" in part}
-    assert failed == {}
+    assert {name: part for name, part in found.items() if "failed" in part} == {}
+    assert {row["op"] for row in found["ops bf16"]} == {*OPS, "layers"}
+    assert len(found["ops bf16 wgmma"]) == 6
+    assert found["captured bf16"] == {"summary": "4 steps of 2 images: the same bits"}
+    assert found["photographs bf16"]["steps"] == 6
     kernels = found["products bf16"]
     assert {row["layer"] for row in kernels} == {"conv1", "conv2", "conv3", "fc4"}
     assert sum(row["op"] == "input gradient" for row in kernels) == 3
@@ -75,51 +52,123 @@ def test_the_suite_runs_all_parts(tmp_path):
 
 @pytest.mark.standin
 def test_large_batches_are_timed_with_the_fastest_steps_only():
-    rows = gpu.steps.steps("bf16", 2, replace(SMALL, all_up_to=1), wgmma=True)
+    rows = gpu.parts.steps.steps("bf16", 2, replace(SMALL, all_up_to=1), wgmma=True)
     ours = {row["program"] for row in rows if "PyTorch" not in row["program"]}
     whole = {"captured, whole", "captured, whole, bytes from the host", "captured, whole, wgmma"}
     assert ours == whole
 
 
+def failed(found):
+    return {name for name, part in found.items() if "failed" in part}
+
+
 @pytest.mark.standin
 def test_a_wrong_result_is_reported_and_not_timed(tmp_path, monkeypatch):
-    def wrong(precision):
-        raise AssertionError("conv1 forward: off by 1")
+    def wrong(b, op, dtype, limit):
+        return op != "dense", "off by 1"
 
-    monkeypatch.setattr(gpu.correct, "correctness", wrong)
-    found = gpu.run_suite(tmp_path / "gpu.json", SMALL)
-    assert set(found) == {"suite", "device", "seconds", "left out", "correct bf16"}
-    assert "FAILED: correct bf16: AssertionError: conv1" in (tmp_path / "gpu.md").read_text()
+    monkeypatch.setattr(gpu.parts.correct, "compare_op", wrong)
+    monkeypatch.setattr(gpu.parts.correct, "correctness", lambda *given: {})
+    found = gpu.run_suite(tmp_path / "gpu.json", SMALL, ["ops bf16", "steps", "captured"])
+    assert failed(found) == {"ops bf16", "steps bf16 2", "captured bf16"}
+    assert found["ops bf16"]["failed"] == "AssertionError: dense: off by 1"
+    assert len(found["ops bf16"]["rows"]) == len(OPS) + 1  # the others have been compared
+    assert found["steps bf16 2"] == {"failed": "not run, because ops bf16 failed"}
+    assert "FAILED: ops bf16: AssertionError: dense" in (tmp_path / "gpu.md").read_text()
+
+
+def test_an_op_that_no_step_needs_does_not_stop_the_timing():
+    rows = [{"op": "hinge", "right": False}, {"op": "dense", "right": True}]
+    part = {"failed": "AssertionError: hinge", "complete": True, "rows": rows}
+    assert gpu.parts.right({"ops bf16": part}, "ops bf16")
+    assert not gpu.parts.right({"ops bf16": {**part, "complete": False}}, "ops bf16")
+    rows[1]["right"] = False
+    assert not gpu.parts.right({"ops bf16": part}, "ops bf16")
+    assert not gpu.parts.right({}, "ops bf16")
 
 
 @pytest.mark.standin
 def test_wrong_warpgroup_products_are_not_timed(tmp_path, monkeypatch):
-    def wrong(precision, way=None):
-        if way == "wgmma":
-            raise AssertionError("conv1 forward: off by 1")
-        return {}
-
     told = []
-    monkeypatch.setattr(gpu.correct, "correctness", wrong)
-    monkeypatch.setattr(gpu, "rates", lambda *given: {"operations_per_second": 1.0})
-    monkeypatch.setattr(gpu.steps, "steps", lambda *given: told.append(given[-1]))
-    monkeypatch.setattr(gpu.products, "products", lambda *given: told.append(given[-1]))
-    for module, name in ((gpu.memory_bound, "memory_bound"), (gpu.whole, "end_to_end")):
-        monkeypatch.setattr(module, name, lambda *given: [])
-    for name in ("inference", "compiled"):
-        monkeypatch.setattr(gpu.steps, name, lambda *given: [])
-    found = gpu.run_suite(tmp_path / "gpu.json", SMALL)
-    assert found["correct bf16 wgmma"]["failed"] == "AssertionError: conv1 forward: off by 1"
-    monkeypatch.setattr(gpu.correct, "correctness", lambda *given: {})
-    gpu.run_suite(tmp_path / "gpu.json", SMALL)
-    assert told == [False, False, True, True]
+    monkeypatch.setattr(gpu.parts.steps, "steps", lambda *given: told.append(given[-1]))
+    monkeypatch.setattr(gpu.parts.products, "products", lambda *given: told.append(given[-1]))
+    rows = [{"op": "dense", "right": True}]
+    found = {"ops bf16": rows, "ops bf16 wgmma": {"failed": "hung", "rows": []}}
+    for expected in (False, True):
+        (tmp_path / "gpu.json").write_text(json.dumps(found))
+        gpu.run_suite(tmp_path / "gpu.json", SMALL, ["steps", "products"])
+        assert told == [expected] * 2
+        told.clear()
+        found["ops bf16 wgmma"] = rows
 
 
 @pytest.mark.standin
-def test_parts_without_time_are_listed(tmp_path):
-    found = gpu.run_suite(tmp_path / "gpu.json", replace(SMALL, budget=-1.0))
-    assert found["left out"][0] == "correct bf16"
-    assert "Not run for lack of time: correct bf16" in (tmp_path / "gpu.md").read_text()
+def test_parts_without_time_are_listed_and_can_follow(tmp_path, monkeypatch):
+    out = tmp_path / "gpu.json"
+    found = gpu.run_suite(out, replace(SMALL, budget=-1.0))
+    assert found["left out"][0] == "ops bf16"
+    assert "Not run for lack of time: ops bf16" in out.with_suffix(".md").read_text()
+    monkeypatch.setattr(gpu.parts, "rates", lambda *given: {"operations_per_second": 1.0})
+    found = gpu.run_suite(out, SMALL, ["rates"])
+    assert found["rates bf16"] == {"operations_per_second": 1.0}
+    assert [
+        p.name
+        for p in gpu._chosen(gpu.parts.every(SMALL), ["failed"], {"captured bf16": {"failed": ""}})
+    ] == ["captured bf16"]
+
+
+# ------------------------------------------------------------------------------ the rehearsal
+
+FAILURES = ("raises", "is-wrong", "hangs", "exits", "is-killed", "has-no-memory", "ends-well")
+
+
+@pytest.mark.slow
+@pytest.mark.standin
+def test_whatever_happens_to_a_part_the_others_run(tmp_path, monkeypatch):
+    """Each in its own process, with the rows that a lost part had found."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(ROOT), str(ROOT / "tests"))))
+    plan = replace(SMALL, separate=True, prepare="helpers.rehearsal:fail", checked=FAILURES)
+    limits = dict.fromkeys(FAILURES, 60.0) | {"hangs": 8.0}
+
+    def every(plan):
+        return [gpu.parts.Part(f"ops {name}", limits[name], None) for name in FAILURES]
+
+    monkeypatch.setattr(gpu.parts, "every", every)
+    out, seen = tmp_path / "gpu.json", []
+    write = gpu._write
+
+    def noted(path, found):
+        write(path, found)
+        seen.append(json.loads(path.read_text()))
+
+    monkeypatch.setattr(gpu, "_write", noted)
+    found = gpu.run_suite(out, plan)
+    assert found["ops ends-well"] == [{"op": "first", "right": True}]
+    said = {name: found[f"ops {name}"]["failed"] for name in FAILURES[:-1]}
+    assert said["raises"] == "ValueError: as rehearsed"
+    assert said["is-wrong"] == "AssertionError: off by 1"
+    assert said["hangs"].startswith("stopped after 8 s")
+    assert said["exits"].startswith("ended with status 3: the last words")
+    assert said["is-killed"].startswith("killed by signal 9")
+    assert said["has-no-memory"] == "MemoryError: Out of memory allocating 1 bytes"
+    assert all(found[f"ops {name}"]["rows"] == [{"op": "first", "right": True}] for name in said)
+    assert len(seen) == len(FAILURES) + 1
+    assert [len(s["seconds"]) for s in seen[:-1]] == list(range(1, len(FAILURES) + 1))
+    text = out.with_suffix(".md").read_text()
+    assert text.count("FAILED:") == len(said)
+    assert text.count("## ops") == len(FAILURES)
+
+
+@pytest.mark.slow
+@pytest.mark.standin
+def test_a_rehearsal_of_the_suite(tmp_path, monkeypatch):
+    """From the command line to the tables, on the stand-in, a process for each part."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(ROOT), str(ROOT / "tests"))))
+    plan = replace(SMALL, separate=True, prepare="helpers.rehearsal:stand_in")
+    found = gpu.run_suite(tmp_path / "gpu.json", plan)
+    assert failed(found) == set()
+    assert found["left out"] == []
+    assert {part.name for part in gpu.parts.every(plan)} <= set(found)
 
 
 def test_pytorchs_step_learns():
@@ -143,6 +192,20 @@ def test_a_wrong_kernel_is_not_timed(tmp_path, monkeypatch):
         correct.correctness("bf16")
 
 
+@pytest.mark.standin
+def test_captured_steps_with_other_bits_are_reported(monkeypatch):
+    from minialex.backends.cuda.compiled_step import CompiledStep
+
+    right = CompiledStep.start
+
+    def mistaken(self, state, batch, rates):
+        return right(self, state, batch, replace(rates, weight=2 * rates.weight))
+
+    monkeypatch.setattr(CompiledStep, "start", mistaken)
+    with pytest.raises(AssertionError, match="not the same: conv1 weight, "):
+        whole.same_bits("bf16", SMALL)
+
+
 def test_operations_of_the_papers_network():
     listed = list(products.costs(models.get("alexnet").network, 1, 2))
     forward = sum(operations for _, op, operations, _ in listed if op == "forward")
@@ -164,9 +227,10 @@ def test_checks_and_training_are_parts_too(tmp_path, monkeypatch):
 
     monkeypatch.setattr(checks, "_run", run)
     monkeypatch.setattr(checks.shutil, "which", lambda program: program)
-    small = {"precisions": (), "checks": True, "data": "shapes:60", "train_model": "tiny"}
+    small = {"checked": (), "precisions": ("bf16",), "checks": True, "data": "shapes:60"}
     small |= {"train_precisions": ("bf16",), "train_epochs": 1}
-    found = gpu.run_suite(tmp_path / "gpu.json", replace(SMALL, **small))
+    names = ("overfit", "sanitizer", "tests", "training")
+    found = gpu.run_suite(tmp_path / "gpu.json", replace(SMALL, **small), names)
     assert {name: part for name, part in found.items() if "failed" in part} == {}
     assert found["overfit two towers"] == {"summary": "step 9  loss 0.04"}
     assert found["sanitizer racecheck"] == {"summary": "ERROR SUMMARY: 0"}

@@ -1,61 +1,147 @@
 """The GPU suite: checks and times every kernel and the training step of the paper's network.
 
-`run_suite(out)` checks the kernels against the generic backend first and times only correct ones.
-It writes JSON and Markdown after each part, so that an interrupted run keeps what it has measured.
+`run_suite(out)` compares the kernels with the generic backend first and times only correct ones.
+Each part runs in a process of its own with a time limit: a part that fails, hangs or is killed
+costs the others nothing. JSON and Markdown are written after each part.
 """
 
 import gc
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from minialex.backends.cuda.backend import CupyBackend
-from minialex.backends.cuda.device import library
-from minialex.bench.gpu import (
-    checks,
-    correct,
-    memory_bound,
-    products,
-    pytorch,
-    steps,
-    tables,
-    whole,
-)
-from minialex.bench.gpu.plan import Plan, rates
+from minialex.bench.gpu import checks, one_part, parts, pytorch, tables
+from minialex.bench.gpu.parts import Part
+from minialex.bench.gpu.plan import Plan
 from minialex.utils import atomic
 
 __all__ = ["Plan", "checks", "run_suite"]
 
+_SHORTEST = 10.0  # seconds left that a part is started for
+_TAIL = 1000  # characters of a lost part's output
 
-def run_suite(out: Path | str, plan: Plan | None = None) -> dict[str, Any]:
+
+def run_suite(
+    out: Path | str, plan: Plan | None = None, only: Sequence[str] = ()
+) -> dict[str, Any]:
     """Run all parts; -> {part: result}, also written to `out` as JSON and as Markdown beside it.
 
-    A part that raises becomes {"failed": message} and the others continue; parts for which there
-    was no time are listed under "left out".
+    A part that does not end well becomes {"failed": message, "rows": what it had found}; parts for
+    which there was no time are listed under "left out". With `only`, parts whose names start with
+    one of these words ("failed" and "left-out": what they were in `out`) are added to `out`.
     """
     plan, path, begun = plan or Plan(), Path(out), time.monotonic()
-    found: dict[str, Any] = {"suite": "gpu", "device": checks.environment()}
-    found |= {"seconds": {}, "left out": []}
-    for name, measure in _parts(plan, found):
+    found = _before(path) if only else {}
+    listed = _chosen(parts.every(plan), only, found)
+    found = {"suite": "gpu", "device": {}, "seconds": {}, **found, "left out": []}
+    found["device"] = checks.environment()
+    for part in listed:
+        found.pop(part.name, None)
+    for part in listed:
         start = time.monotonic()
-        if start - begun > plan.budget:
-            found["left out"].append(name)
-            continue
-        try:
-            found[name] = measure()
-        except Exception as error:  # one failure does not cost the other parts
-            found[name] = {"failed": f"{type(error).__name__}: {error}"[:2000]}
-        found["seconds"][name] = round(time.monotonic() - start, 1)
-        _release()
+        left = plan.budget - (start - begun)
+        if left < _SHORTEST:
+            found["left out"].append(part.name)
+        elif part.needs and not parts.right(found, part.needs):
+            found[part.name] = {"failed": f"not run, because {part.needs} failed"}
+        else:
+            found[part.name] = _run(part, plan, found, min(part.seconds, left))
+            found["seconds"][part.name] = round(time.monotonic() - start, 1)
+        _say(part.name, found, time.monotonic() - begun)
         _write(path, found)
     _write(path, found)
     return found
 
 
+def _before(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _chosen(listed: Iterable[Part], only: Sequence[str], found: dict[str, Any]) -> list[Part]:
+    def wanted(part: Part) -> bool:
+        before = found.get(part.name)
+        failed = isinstance(before, dict) and "failed" in before
+        left_out = part.name in found.get("left out", ())
+        return any(
+            part.name.startswith(word)
+            or (word == "failed" and failed)
+            or (word == "left-out" and left_out)
+            for word in only
+        )
+
+    return [part for part in listed if not only or wanted(part)]
+
+
+def _run(part: Part, plan: Plan, found: dict[str, Any], seconds: float) -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "result.json"
+        lost = ""
+        if plan.separate:
+            lost = _in_a_process(part, plan, found, seconds, Path(folder), out)
+        else:
+            one_part.run(part.name, plan, found, out)
+            _release()
+        written = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
+    if "result" in written:
+        return written["result"]
+    return (
+        {"rows": [], **written} if "failed" in written else {"rows": [], **written, "failed": lost}
+    )
+
+
+def _in_a_process(
+    part: Part, plan: Plan, found: dict[str, Any], seconds: float, folder: Path, out: Path
+) -> str:
+    """Run a part; -> why it has left no result, if it has not."""
+    request, log = folder / "request.json", folder / "log.txt"
+    given = {"name": part.name, "plan": asdict(plan), "found": found, "out": str(out)}
+    atomic.write_json(request, {**given, "prepare": plan.prepare})
+    command = [sys.executable, "-m", "minialex.bench.gpu.child", str(request)]
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            command, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            code = process.wait(seconds)
+            why = f"killed by signal {-code}" if code < 0 else f"ended with status {code}"
+        except subprocess.TimeoutExpired:
+            why = f"stopped after {seconds:.0f} s"
+        finally:  # also what it has started
+            _end(process)
+    text = log.read_text(encoding="utf-8", errors="replace").strip()
+    return f"{why}: {text[-_TAIL:]}" if text else why
+
+
+def _end(process: subprocess.Popen) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _say(name: str, found: dict[str, Any], seconds: float) -> None:
+    part = found.get(name)
+    if name in found["left out"]:
+        said = "left out"
+    elif isinstance(part, dict) and "failed" in part:
+        said = f"FAILED: {part['failed'][:300]}"
+    else:
+        said = "ok"
+    print(f"{seconds:6.0f} s  {name}: {said}", file=sys.stderr, flush=True)
+
+
 def _release() -> None:
-    """Free the device's memory for the next part."""
+    """Free the device's memory for the next part, if it runs in this process."""
+    from minialex.backends.cuda.device import library
+
     gc.collect()
     library().get_default_memory_pool().free_all_blocks()
     pytorch.release()
@@ -64,43 +150,3 @@ def _release() -> None:
 def _write(path: Path, found: dict[str, Any]) -> None:
     atomic.write_json(path, found)
     atomic.write_text(path.with_suffix(".md"), tables.markdown(found))
-
-
-def _parts(plan: Plan, found: dict[str, Any]) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """(name, function) in order of importance; kernels that are wrong are not timed."""
-
-    def right(what: str) -> bool:
-        return "failed" not in found.get(f"correct {what}", {"failed": "not checked"})
-
-    for p in plan.precisions:
-        yield f"correct {p}", partial(correct.correctness, p)
-        if right(p):
-            if CupyBackend(0, p).has_warpgroup_products:
-                yield f"correct {p} wgmma", partial(correct.correctness, p, "wgmma")
-            yield f"rates {p}", partial(rates, p, plan)
-            for n in plan.batches:
-                yield f"steps {p} {n}", partial(steps.steps, p, n, plan, right(f"{p} wgmma"))
-    good = [p for p in plan.precisions if right(p)]
-    for p in good:
-        yield f"end to end {p}", partial(whole.end_to_end, p, max(plan.batches), plan)
-        measured = found.get(f"rates {p}", {})
-        if "operations_per_second" in measured:
-            yield (
-                f"products {p}",
-                partial(products.products, p, measured, plan, right(f"{p} wgmma")),
-            )
-            yield f"memory-bound {p}", partial(memory_bound.memory_bound, p, measured, plan)
-        yield f"inference {p}", partial(steps.inference, p, plan)
-    for p in good:  # compiling takes PyTorch a minute each time
-        for n in plan.batches:
-            yield f"compiled {p} {n}", partial(steps.compiled, p, n, plan)
-    if plan.checks:
-        yield "tests", checks.tests
-        for precision in checks.PRECISIONS:
-            yield f"overfit {precision}", partial(checks.overfit, precision)
-        yield "overfit two towers", partial(checks.overfit, "fp32", towers=True)
-        for tool in checks.SANITIZERS:
-            yield f"sanitizer {tool}", partial(checks.sanitizer, tool)
-    if plan.data is not None:
-        for p in plan.train_precisions:
-            yield f"training {p}", partial(checks.training, p, plan)

@@ -14,9 +14,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import minialex
 from minialex.backends.cuda import device
 from minialex.bench.gpu.plan import Plan
+from minialex.training.run_folder import read_steps
 
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 SANITIZERS = ("memcheck", "racecheck", "initcheck")
@@ -39,8 +42,10 @@ def environment() -> dict[str, Any]:
 
 
 def tests() -> dict[str, str]:
-    """pytest's summary of `pytest -m gpu`; RuntimeError if a test fails."""
-    done = _run([sys.executable, "-m", "pytest", "-q", "-m", "gpu"], "tests")
+    """pytest's summary of three minutes of tests on the GPU; RuntimeError if one fails."""
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-m", "gpu and not slow"]
+    limits = {"HYPOTHESIS_PROFILE": "short", "MINIALEX_TEST_GPU_SECONDS": "150"}
+    done = _run(command, "tests", limits)
     if done.returncode:
         raise RuntimeError(done.stdout[-_TAIL:])
     return {"summary": done.stdout.strip().splitlines()[-1]}
@@ -60,22 +65,46 @@ def overfit(precision: str, towers: bool = False) -> dict[str, str]:
 
 
 def sanitizer(tool: str) -> dict[str, str]:
-    """The error summary of compute-sanitizer on the tests of all ops."""
+    """The error summary of compute-sanitizer on all ops and a step of a small network, in bf16."""
     program = shutil.which("compute-sanitizer")
     if program is None:
         return {"summary": "compute-sanitizer is not installed"}
-    tests = "tests/backends"
-    of_ops = [tests, f"--ignore={tests}/cuda", f"--ignore={tests}/numba"]
-    pytest = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", *of_ops]
-    done = _run(
-        [program, "--tool", tool, "--error-exitcode", "9", *pytest],
-        tests,
-        {"HYPOTHESIS_PROFILE": "short"},
+    code = (
+        "from minialex.bench.gpu import correct, plan, whole; list(correct.ops('bf16'));"
+        "whole.same_bits('bf16', plan.Plan(model='cifar10', few=4))"
     )
+    command = [program, "--tool", tool, "--error-exitcode", "9", sys.executable, "-c", code]
+    done = _run(command, "minialex")
     if done.returncode:
         raise RuntimeError(done.stdout[-_TAIL:])
     errors = re.findall(r"ERROR SUMMARY: .*|RACECHECK SUMMARY: .*", done.stdout)
     return {"summary": errors[-1] if errors else done.stdout[-300:]}
+
+
+def photographs(precision: str, plan: Plan) -> dict[str, Any]:
+    """A few steps of training on the photographs of `plan.data`, on drawings without it.
+
+    RuntimeError unless the mean loss of the last third is below that of the first.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        minialex.train(
+            plan.data or plan.drawn,
+            model=plan.train_model,
+            recipe="published",
+            backend="cupy",
+            precision=precision,
+            epochs=plan.photograph_steps,
+            max_steps=plan.photograph_steps,
+            out=run,
+            progress=False,
+        )
+        losses = [loss for _, loss in read_steps(run)]
+    third = max(1, len(losses) // 3)
+    first, last = (float(np.mean(part)) for part in (losses[:third], losses[-third:]))
+    if not last < first:
+        raise RuntimeError(f"the loss does not fall: {first:.3f}, then {last:.3f}, of {losses}")
+    return {"steps": len(losses), "first_third": first, "last_third": last}
 
 
 def training(precision: str, plan: Plan) -> list[dict[str, Any]]:

@@ -1,10 +1,46 @@
-"""Convolution kernels compared with float64 before they are timed."""
+"""The ops compared with float64 before anything is timed."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from minialex import backends
+from minialex.testing.contract import compare_op
+from minialex.testing.problems import OPS
+
+# relative errors that a precision explains, if the inputs are exact in it
+_LIMITS = {"fp32": 1e-5, "tf32": 4e-3, "fp16": 4e-3, "bf16": 3e-2}
+
+
+def ops(precision: str, way: str | None = None) -> Iterator[dict[str, Any]]:
+    """A row for every op; with `way`, a value of `convolution_by`, for convolutions only.
+
+    Raises AssertionError at the end if an op is wrong.
+    """
+    b: Any = backends.get("cupy", 0, precision)
+    if way is not None:
+        if not b.has_warpgroup_products:
+            return
+        b.convolution_by = way
+    dtype, wrong = b.compute_dtype("float32"), []
+    for op in OPS:
+        if way is not None and not op.startswith("convolution"):
+            continue
+        try:
+            passed, detail = compare_op(b, op, dtype, _LIMITS[precision])
+        except Exception as error:  # the other ops are still compared
+            passed, detail = False, f"{type(error).__name__}: {error}"[:300]
+        if not passed:
+            wrong.append(f"{op}: {detail}")
+        yield {"op": op, "right": passed, "detail": detail}
+    try:
+        detail = ", ".join(f"{name} {error}" for name, error in correctness(precision, way).items())
+        yield {"op": "layers", "right": True, "detail": detail}
+    except Exception as error:
+        wrong.append(f"layers: {error}")
+        yield {"op": "layers", "right": False, "detail": f"{type(error).__name__}: {error}"[:300]}
+    assert not wrong, "; ".join(wrong)
 
 
 def correctness(precision: str, way: str | None = None) -> dict[str, str]:
@@ -18,7 +54,7 @@ def correctness(precision: str, way: str | None = None) -> dict[str, str]:
     if way is not None:
         b.convolution_by = way
     draw, dtype, found = np.random.default_rng(0), b.compute_dtype("float32"), {}
-    limit = {"fp32": 1e-5, "tf32": 2e-3, "fp16": 4e-3, "bf16": 2e-2}[precision]
+    limit = _LIMITS[precision]
     for name, c, k, kernel, stride, pad, groups in _SMALL:
         geometry = ((stride, stride), ((pad, pad), (pad, pad)), groups)
         x = draw.normal(size=(2, 15, 14, c))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from minialex import backends, losses, models
-from minialex.bench.gpu.plan import Plan, Run, on_device
+from minialex.bench.gpu.plan import Plan, Run, initial_params, on_device
 from minialex.fusion import Stage
 from minialex.layers import Dropout, Layer, MaxPool, Mode, ReLU
 from minialex.network import Network
@@ -18,27 +18,26 @@ from minialex.training.feed import input_channels
 _ARGMAX = 2  # bytes of a maximum's tap
 
 
-def memory_bound(precision: str, measured: dict[str, float], plan: Plan) -> list[dict[str, Any]]:
-    """Each kernel by itself: its minimum memory traffic, its time, its share of the copy's rate.
+def memory_bound(
+    precision: str, measured: dict[str, float], plan: Plan
+) -> Iterator[dict[str, Any]]:
+    """A row for each kernel by itself: its minimum memory traffic, time, share of a copy's rate.
 
     A training step fuses some of them with others: dropout after a dense layer with its bias, and
     in half precision most biases' gradients with the weights'.
     """
     b: Any = backends.get("cupy", 0, precision)
-    rows = []
+    most = measured.get("bytes_per_second")
     for name, least, run in _listed(b, plan):
         seconds = on_device(b, {name: run}, plan)[name]
         rate = least / seconds
-        rows.append(
-            {
-                "kernel": name,
-                "bytes": least,
-                "us": 1e6 * seconds,
-                "gigabytes_per_second": rate / 1e9,
-                "share": rate / measured["bytes_per_second"],
-            }
-        )
-    return rows
+        yield {
+            "kernel": name,
+            "bytes": least,
+            "us": 1e6 * seconds,
+            "gigabytes_per_second": rate / 1e9,
+            "share": rate / most if most else None,
+        }
 
 
 def _listed(b: Any, plan: Plan) -> Iterator[tuple[str, int, Run]]:
@@ -84,7 +83,7 @@ def _listed(b: Any, plan: Plan) -> Iterator[tuple[str, int, Run]]:
     scores, labels = device((n, network.classes)), b.asarray(np.arange(n) % network.classes)
     loss = losses.SoftmaxCrossEntropy()
     yield "loss", 2 * scores.nbytes, partial(loss, b, scores, labels, None, 1.0)
-    params = SingleDevice(network, b).to_devices(network.init(backends.get("numpy"), 0))
+    params = SingleDevice(network, b).to_devices(initial_params(plan.model))
     velocities = SGD(recipe).start(b, params)[VELOCITY]
     triples = [
         (value, velocities[layer][name], velocities[layer][name], 0.0, 0.0)

@@ -4,11 +4,12 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from minialex import backends
+from minialex import backends, models
 
 Run = Callable[[], Any]
 
@@ -18,10 +19,12 @@ class Plan:
     """What is timed; the defaults are the full suite, tests use smaller ones."""
 
     model: str = "alexnet"
-    precisions: tuple[str, ...] = ("tf32", "bf16")
+    checked: tuple[str, ...] = ("bf16", "tf32", "fp32", "fp16")  # all ops
+    precisions: tuple[str, ...] = ("bf16", "tf32")  # timed
     batches: tuple[int, ...] = (128, 512, 2048)
     all_up_to: int = 512  # larger batches are timed with the fastest programs only
     kernel_batch: int = 128
+    few: int = 16  # images of a batch where only the numbers matter
     rounds: int = 5
     steps: int = 10  # per round
     repeats: int = 10  # of a kernel in one launch
@@ -29,12 +32,31 @@ class Plan:
     copy_bytes: int = 4 << 30
     packed: int = 2048  # images of the packed data set for end-to-end training
     views: tuple[int, ...] = (1, 128, 1024)  # batch sizes of inference
-    budget: float = 540.0  # seconds after which no further part starts
+    budget: float = 540.0  # seconds for all parts
+    separate: bool = True  # each part in a process of its own
+    prepare: str = ""  # "module:function" that such a process calls first, for tests
     checks: bool = False  # also the GPU tests, overfitting, compute-sanitizer
     data: str | None = None  # photographs to train alexnet-64 on
     train_model: str = "alexnet-64"
     train_precisions: tuple[str, ...] = ("fp32", "bf16")
     train_epochs: int = 10
+    photograph_steps: int = 30
+    drawn: str = "shapes:600"  # if there are no photographs
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> "Plan":
+        """A plan from its fields in JSON."""
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+        return cls(**fields)
+
+
+@lru_cache(maxsize=1)
+def initial_params(model: str) -> Any:
+    """A network's initial parameters on the host; drawing AlexNet's takes seconds."""
+    return models.get(model).network.init(backends.get("numpy"), 0)
 
 
 def rates(precision: str, plan: Plan) -> dict[str, float]:

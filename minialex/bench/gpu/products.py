@@ -48,9 +48,10 @@ def predictions(
 
 def products(
     precision: str, measured: dict[str, float], plan: Plan, wgmma: bool = False
-) -> list[dict[str, Any]]:
-    """Each product of a step: its time with each kernel, and its roofline at the measured rates.
+) -> Iterator[dict[str, Any]]:
+    """A row for each product of a step: its time with each kernel, and its roofline.
 
+    The roofline is at the measured rates, None without any.
     The weight gradient of a convolution includes that of its bias. `wgmma` adds that kernel.
     """
     convolutions = ("implicit", "im2col", *(["wgmma"] if wgmma else []))
@@ -62,7 +63,7 @@ def products(
     )
     shapes, layers = network.shapes(), dict(network.layers)
     position = {name: i for i, (name, _) in enumerate(network.layers)}
-    draw, rows = np.random.default_rng(0), []
+    draw, rates = np.random.default_rng(0), ("operations_per_second", "bytes_per_second")
 
     def device(shape, kind=dtype):
         return b.asarray(draw.normal(size=shape).astype("float32"), kind)
@@ -75,21 +76,20 @@ def products(
         runs: dict[str, Run] = {}
         for way in convolutions if isinstance(layer, Conv2D) else ("cublas",):
             runs[way] = _call(precision, way, op, layer, x, weight, bias, dy, first=at == 0)
-        roofline = max(
-            operations / measured["operations_per_second"], least / measured["bytes_per_second"]
-        )
+        at_rates = [
+            1e6 * amount / measured[rate]
+            for amount, rate in zip((operations, least), rates, strict=True)
+            if rate in measured
+        ]
         seconds = on_device(b, runs, plan)
-        rows.append(
-            {
-                "layer": name,
-                "op": op,
-                "operations": operations,
-                "bytes": least,
-                "roofline_us": 1e6 * roofline,
-                **{f"{way}_us": 1e6 * value for way, value in seconds.items()},
-            }
-        )
-    return rows
+        yield {
+            "layer": name,
+            "op": op,
+            "operations": operations,
+            "bytes": least,
+            "roofline_us": max(at_rates, default=None),
+            **{f"{way}_us": 1e6 * value for way, value in seconds.items()},
+        }
 
 
 def _bytes(dtype: str) -> str:

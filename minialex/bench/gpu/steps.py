@@ -7,7 +7,7 @@ import numpy as np
 
 from minialex import backends, losses, models
 from minialex.bench.gpu import pytorch
-from minialex.bench.gpu.plan import Plan, Run, timed
+from minialex.bench.gpu.plan import Plan, Run, initial_params, timed
 from minialex.bench.gpu.whole import Whole
 from minialex.layers import Mode
 from minialex.network import Network
@@ -112,7 +112,7 @@ class Resident:
     def __init__(self, model: str, devices: Devices, batch: int):
         found = models.get(model)
         self.devices, self.network, self.sgd = devices, found.network, SGD(found.recipe)
-        self.params = devices.to_devices(found.network.init(backends.get("numpy"), 0))
+        self.params = devices.to_devices(initial_params(model))
         self.slots = self.sgd.start(devices, self.params)
         self.images = _images((batch, *found.network.input_shape))
         self.labels = np.arange(batch) % found.network.classes

@@ -4,7 +4,7 @@ from typing import Any
 
 from minialex.utils import table
 
-_PAIRS = ("rates", "end", "tests", "overfit", "sanitizer")  # parts that are one {name: value}
+_ABOUT = ("suite", "device", "seconds", "left out")  # entries that are no parts
 
 
 def markdown(found: dict[str, Any]) -> str:
@@ -15,17 +15,18 @@ def markdown(found: dict[str, Any]) -> str:
         f"CUDA runtime {device['cuda_runtime']}, driver {device['cuda_driver']}",
         "",
     ]
-    for name, part in found.items():
+    parts = {name: part for name, part in found.items() if name not in _ABOUT}
+    for name, part in parts.items():
         if isinstance(part, dict) and "failed" in part:
             lines += [f"FAILED: {name}: {part['failed']}", ""]
     if found["left out"]:
         lines += ["Not run for lack of time: " + ", ".join(found["left out"]), ""]
-    for name, part in found.items():
-        if isinstance(part, list) and part and isinstance(part[0], dict):
-            lines += [f"## {name}", "", _table(part), ""]
-        elif name.split()[0] in _PAIRS and "failed" not in part:
-            lines += [f"## {name}", "", _table([part]), ""]
-    return "\n".join(lines)
+    for name, part in parts.items():
+        rows = part.get("rows", [part]) if isinstance(part, dict) else part
+        if rows and "failed" not in rows[0]:
+            lines += [f"## {name}", "", _table(rows), ""]
+    lines += ["## seconds", "", _table([{"part": k, "s": v} for k, v in found["seconds"].items()])]
+    return "\n".join(lines) + "\n"
 
 
 def _table(rows: list[dict[str, Any]]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from minialex import backends, losses, models
-from minialex.bench.gpu.plan import Plan, timed
+from minialex.bench.gpu.plan import Plan, initial_params, timed
 from minialex.data.loading.loader import Batch, Loader
 from minialex.data.packed.prepare import prepare
 from minialex.data.preprocessing import Preprocessing
@@ -17,9 +17,11 @@ from minialex.data.statistics import Statistics
 from minialex.optim import SGD, Rates
 from minialex.parallel import SingleDevice
 from minialex.training.feed import Photographs
-from minialex.training.step import TrainStep
+from minialex.training.step import StepState, TrainStep
+from minialex.tree import leaves
 
 _RATES = Rates(1e-4, 1e-4, 0.1)  # so low that the loss on random labels stays finite
+_COMPARED = 4  # steps: the first runs op by op, the second is captured
 
 
 class Whole:
@@ -38,7 +40,8 @@ class Whole:
             feed=Photographs(Preprocessing(found.recipe, statistics)),
             batch_size=batch,
         )
-        self.state = self._step.init()
+        params = self._step.devices.to_devices(initial_params(model))
+        self.state = StepState(params, self._step.optimizer.start(self._step.devices, params))
         numbers = np.arange(batch)
         images = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), np.uint8)
         self._batch = Batch(images, numbers % classes, numbers, numbers, 0, batch)
@@ -59,6 +62,24 @@ class Whole:
         """Wait for all losses."""
         for _ in self._step.finished(wait=True):
             pass
+
+
+def same_bits(precision: str, plan: Plan) -> dict[str, Any]:
+    """Steps as one graph and the same steps op by op: the parameters must be equal to the bit."""
+    ended = []
+    for captured in (False, True):
+        b: Any = backends.get("cupy", 0, precision)
+        if not captured:
+            b.compile = lambda step: None
+        program = Whole(plan.model, b, plan.few)
+        for _ in range(_COMPARED):
+            program.fed()
+        program.end()
+        ended.append({(*at,): b.to_numpy(x) for *at, x in leaves(program.state.params)})
+    one, other = ended
+    apart = [" ".join(at) for at, x in one.items() if not np.array_equal(x, other[at])]
+    assert not apart, f"after {_COMPARED} steps, these are not the same: {', '.join(apart)}"
+    return {"summary": f"{_COMPARED} steps of {plan.few} images: the same bits"}
 
 
 def end_to_end(precision: str, batch: int, plan: Plan) -> dict[str, float]:

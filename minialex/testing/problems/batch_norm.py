@@ -18,10 +18,14 @@ def batch_statistics(p: Problem) -> tuple:
 
 
 def batch_norm(p: Problem) -> tuple:
-    x, _, weight, bias, mean, variance = map(p.given, _norm(p))
+    x, _, *more = _norm(p)
+    weight, bias, mean, variance = map(p.parameter, more)
+    x = p.given(x)
     return (p.b.batch_norm(x, weight, bias, mean, variance, _EPSILON),)
 
 
 def batch_norm_gradient(p: Problem) -> tuple:
-    x, dy, weight, _, mean, variance = map(p.given, _norm(p))
+    x, dy, *more = _norm(p)
+    weight, _, mean, variance = map(p.parameter, more)
+    x, dy = p.given(x), p.given(dy)
     return p.b.batch_norm_gradient(dy, x, weight, mean, variance, _EPSILON)
