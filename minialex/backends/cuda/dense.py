@@ -5,6 +5,7 @@ from minialex.backends.cuda import kernels
 from minialex.backends.cuda.execution import CudaExecution
 
 _CHUNK = 1024  # rows that one block sums by column
+_CHUNKS = 65535  # most blocks in a grid's second axis
 
 
 class CudaDense(CudaExecution):
@@ -40,10 +41,11 @@ class CudaDense(CudaExecution):
     def bias_gradient(self, dy: Array) -> Array:
         dy = self._packed(dy)
         k, rows = dy.shape[-1], dy.size // dy.shape[-1]
-        chunks = -(-rows // _CHUNK)
+        chunk = max(_CHUNK, -(-rows // _CHUNKS))
+        chunks = -(-rows // chunk)
         partial = self._new((chunks, k), kernels.accumulator(dy.dtype.name))
         across, block = -(-k // 32), (32, 8)
-        arguments = (dy, partial, rows, k, _CHUNK)
+        arguments = (dy, partial, rows, k, chunk)
         self._run("bias", "column_sums", arguments, grid=(across, chunks), block=block)
         if chunks == 1:
             return partial.reshape(k)

@@ -9,6 +9,8 @@ without a GPU and taken to one with a GPU, where nothing is then left to compile
 
 import hashlib
 import os
+import tempfile
+from functools import cache
 from pathlib import Path
 
 from minialex.backends.cuda import device as cuda_device
@@ -45,13 +47,24 @@ def of(text: str, given: tuple[str, ...]) -> Path:
     carried = os.environ.get(CARRIED)
     if carried and (Path(carried) / name).exists():
         return Path(carried) / name
-    folder = Path(os.environ.get("CUPY_CACHE_DIR") or Path.home() / ".cupy" / "kernel_cache")
-    return _compile(text, given, folder / name)
+    return _compile(text, given, _cache() / name)
 
 
 def store(text: str, given: tuple[str, ...], folder: Path) -> Path:
     """Compile a source into a folder that may be taken to another machine."""
     return _compile(text, given, folder / _name(text, given))
+
+
+@cache
+def _cache() -> Path:
+    """CuPy's folder of compiled kernels, or a temporary one if it cannot be written to."""
+    folder = Path(os.environ.get("CUPY_CACHE_DIR") or Path.home() / ".cupy" / "kernel_cache")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError:
+        return Path(tempfile.mkdtemp(prefix="minialex-kernels-"))
 
 
 def _cuda_major() -> int:

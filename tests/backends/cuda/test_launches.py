@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minialex import backends
-from minialex.backends.cuda import kernels
+from minialex.backends.cuda import dense, kernels
 from minialex.testing.tolerance import assert_close
 
 
@@ -100,6 +100,14 @@ def test_a_result_does_not_depend_on_the_launch(b, monkeypatch):
     monkeypatch.setattr(kernels, "BLOCK", 64)
     for ours, theirs in zip(everything(), wanted, strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_bias_gradient_of_very_many_rows(b, monkeypatch):
+    """A grid's second axis has at most 65,535 blocks."""
+    x = grid((50, 6), 0)
+    monkeypatch.setattr(dense, "_CHUNK", 4)
+    monkeypatch.setattr(dense, "_CHUNKS", 3)
+    assert_close(b.to_numpy(b.bias_gradient(b.asarray(x))), x.sum(axis=0), "float64", 50)
 
 
 @given(problem=norms(), wide=st.booleans())

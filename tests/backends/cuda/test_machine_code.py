@@ -57,6 +57,16 @@ def test_precompiled_kernels_are_used(tmp_path, monkeypatch):
     np.testing.assert_array_equal(b.to_numpy(b.relu(b.asarray([-1.0, 2.0]))), [0.0, 2.0])
 
 
+def test_a_cache_that_cannot_be_written_to(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    folder = machine_code._cache.__wrapped__()
+    assert folder.is_dir()
+    assert tmp_path not in folder.parents
+    monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path / "cache"))
+    assert machine_code._cache.__wrapped__() == tmp_path / "cache"
+
+
 def test_the_backend_asks_only_for_what_is_precompiled(monkeypatch):
     """A network's step in every precision, with every algorithm of convolution."""
     asked, of = set(), kernels._module.__wrapped__
