@@ -113,7 +113,7 @@ def test_warpgroup_products(precision, width, channels, data, seed):
 def by_any_tile(way, precision, width, channels, data, seed):
     problem = data.draw(convolutions(channels))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(implicit, "TILES", (width,))
+        patch.setattr(kernels, "TILES", (width,))
         patch.setattr(implicit, "_STEPS", 1)
         b = backends.get("cupy", 0, precision)
         assert b.convolution_by == "implicit"
