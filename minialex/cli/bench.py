@@ -20,7 +20,7 @@ EXAMPLES = (
     "minialex bench alexnet-64 --batch-size 1 --inference --rounds 1 --json",
     "minialex bench --data shapes:400 --size 72 --rounds 1",
 )
-_NETWORK = "with --ranks: the network to predict for (default: as measured)"
+_NETWORK = "of the network to predict for (default: measured here)"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,10 +53,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ranks",
         type=ListOf(integer(1)),
         metavar="N,N",
-        help="time training steps on so many processes, started by mpirun, and predict more",
+        help="time training steps on these numbers of processes, which mpirun starts, and predict "
+        "larger numbers",
     )
-    parser.add_argument("--latency", type=float, metavar="US", help=f"{_NETWORK}: microseconds")
-    parser.add_argument("--bandwidth", type=float, metavar="GB/S", help="and gigabytes a second")
+    parser.add_argument(
+        "--latency",
+        type=float,
+        metavar="US",
+        help=f"with --ranks: latency in microseconds {_NETWORK}",
+    )
+    parser.add_argument(
+        "--bandwidth",
+        type=float,
+        metavar="GB/S",
+        help=f"with --ranks: bandwidth in gigabytes per second {_NETWORK}",
+    )
     parser.add_argument(
         "--suite",
         choices=("gpu",),
@@ -72,8 +83,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--parts",
         metavar="NAME,NAME",
-        help="with --suite: only parts whose names start so, or failed, or left-out, added to the "
-        "results in --json FILE",
+        help="with --suite: run only the parts whose names start with these (failed and left-out "
+        "stand for such parts) and add them to the results in --json FILE",
     )
     parser.add_argument(
         "--data",
