@@ -62,6 +62,14 @@ class Execution(ABC):
         """Warnings to print before a run: unequal devices, or kernels still to be compiled."""
 
     @abstractmethod
+    def device_count(self) -> int:
+        """How many devices of this kind the process can use."""
+
+    @abstractmethod
+    def device_id(self) -> str | None:
+        """What tells the device from others of its machine, in all processes; None on the host."""
+
+    @abstractmethod
     def memory(self) -> int | None:
         """Bytes that arrays may use on the device; None if they are in host memory."""
 

@@ -127,7 +127,8 @@ class DeviceConfig:
         """
         devices = self.devices
         if devices is None and world.size > 1 and backends.chosen(self.backend) == "cupy":
-            devices = world.node_rank
+            # a process may see only its own device, as number 0, or all of the machine
+            devices = world.node_rank % backends.get(self.backend).device_count()
         numbers = devices if isinstance(devices, tuple) else (devices,)
         opened = [backends.get(self.backend, n, self.precision, self.threads) for n in numbers]
         for b, number in zip(opened, numbers, strict=True):

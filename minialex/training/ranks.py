@@ -72,13 +72,13 @@ def require_same(world: World, config: TrainConfig, devices: Devices, splits: Sp
                     f"{world.name_of(rank)} has other {what} than {world.name_of(0)}{values}: all "
                     "must train the same"
                 )
-    taken: dict[tuple[str, Any], int] = {}
-    numbers = {b.device for b in devices.backends if b.device is not None}
-    for rank, (host, on_it) in enumerate(world.gather((world.host, numbers))):
-        for number in on_it if devices.memory() is not None else ():
-            if (host, number) in taken:
+    taken: dict[tuple[str, str], int] = {}
+    own_devices = {name: b.device for b in devices.backends if (name := b.device_id()) is not None}
+    for rank, (host, on_it) in enumerate(world.gather((world.host, own_devices))):
+        for name, number in on_it.items():
+            if (host, name) in taken:
                 raise InputError(
-                    f"ranks {taken[host, number]} and {rank} both use device {number} of {host}: "
+                    f"ranks {taken[host, name]} and {rank} both use device {number} of {host}: "
                     "start one process for each device, or name other devices"
                 )
-            taken[host, number] = rank
+            taken[host, name] = rank

@@ -448,6 +448,7 @@ def build(machine: Machine) -> types.ModuleType:
         CUDARuntimeError=CUDARuntimeError,
         getDeviceCount=lambda: machine.devices,
         getDeviceProperties=properties,
+        deviceGetPCIBusId=lambda device: f"0000:{device:02x}:00.0",
         runtimeGetVersion=lambda: 0,
         driverGetVersion=lambda: 0,
         deviceCanAccessPeer=lambda a, b: 1,

@@ -3,13 +3,14 @@
 import sys
 from types import SimpleNamespace
 
+import cuda_on_cpu
 import pytest
 from helpers.tiny import tiny
 
 from minialex import backends
 from minialex.data.sources.open import open_data
 from minialex.errors import InputError
-from minialex.parallel import SingleDevice, mpi
+from minialex.parallel import DeviceConfig, SingleDevice, mpi
 from minialex.parallel.world import World, open_world, require_one_process, threads_of_share
 from minialex.training.config import TrainConfig
 from minialex.training.ranks import require_same, with_micro_batch
@@ -103,6 +104,33 @@ def test_ranks_that_would_train_something_else(differences, sentence):
         return
     with pytest.raises(InputError, match=sentence):
         require_same(Others(**differences), TrainConfig(), devices, splits)
+
+
+@pytest.mark.standin
+@pytest.mark.parametrize("isolated", [False, True])
+def test_each_rank_of_a_machine_takes_its_own_device(isolated, monkeypatch):
+    """Of all the machine's, or the only one that its process sees, which is then number 0."""
+    if isolated:
+        monkeypatch.setattr(cuda_on_cpu.machine, "devices", 1)
+    runtime, found = sys.modules["cupy"].cuda.runtime, []
+    for rank in range(2):
+        if isolated:
+            monkeypatch.setattr(runtime, "deviceGetPCIBusId", lambda device, own=f"{rank}": own)
+        world = Others()
+        world.node_rank = rank
+        [b] = DeviceConfig("cupy").open(tiny(12), world=world).backends
+        found.append((b.device, b.device_id()))
+    assert [number for number, _ in found] == ([0, 0] if isolated else [0, 1])
+    assert len({name for _, name in found}) == 2
+
+
+@pytest.mark.standin
+def test_two_ranks_on_one_device_are_refused():
+    world, splits = Others(), open_data("shapes:48")
+    world.host, world.node_rank = "there", 2  # of two devices
+    devices = DeviceConfig("cupy").open(tiny(12), world=world)
+    with pytest.raises(InputError, match="ranks 0 and 1 both use device 0 of there: start one"):
+        require_same(world, TrainConfig(), devices, splits)
 
 
 def test_the_default_micro_batch_does_not_depend_on_the_number_of_ranks(tmp_path):

@@ -19,7 +19,17 @@ NOT_OPS = {"asarray", "to_numpy", "sgd_updates"} | {
     *("with_precision", "with_threads", "with_fixed_sums", "compute_dtype", "cast_params"),
     *("memory", "peak_memory", "remarks"),
     *("with_own_stream", "device_context", "synchronize", "receive", "record", "wait"),
-    *("link_key", "link", "record_stream", "describe", "compile", "crops_at", "channels_to_copy"),
+    *(
+        "device_count",
+        "device_id",
+        "link_key",
+        "link",
+        "record_stream",
+        "describe",
+        "compile",
+        "crops_at",
+        "channels_to_copy",
+    ),
     "convolution_workspace",
 }
 

@@ -55,6 +55,11 @@ def check(index: int) -> None:
         )
 
 
+def bus_id(index: int) -> str:
+    """The device's address in the machine, such as "0000:1b:00.0"."""
+    return library().cuda.runtime.deviceGetPCIBusId(index)
+
+
 def describe(index: int) -> dict[str, Any]:
     """Name, compute capability ("9.0") and memory in bytes of a device."""
     properties = library().cuda.runtime.getDeviceProperties(index)

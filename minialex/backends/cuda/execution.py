@@ -47,6 +47,12 @@ class CudaExecution(GenericBackend):
     def remarks(self, devices: Sequence) -> list[str]:
         return cuda_device.remarks(devices)
 
+    def device_count(self) -> int:
+        return cuda_device.count()
+
+    def device_id(self) -> str | None:
+        return cuda_device.bus_id(self.device)
+
     def memory(self) -> int | None:
         return self.stream.memory()
 

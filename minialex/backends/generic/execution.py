@@ -50,6 +50,14 @@ class GenericExecution(Backend):
         """Warnings to print before a run: unequal devices, or kernels still to be compiled."""
         return []
 
+    def device_count(self) -> int:
+        """How many devices of this kind the process can use: any number in host memory is one."""
+        return 1
+
+    def device_id(self) -> str | None:
+        """What tells the device from others of its machine: nothing on the host."""
+        return None
+
     def memory(self) -> int | None:
         """Bytes that arrays may use on the device; None if they are in host memory."""
         return None
