@@ -73,11 +73,7 @@ class DeviceExchange:
         size = prod(shape)
         owners = split(size, self.world.size)
         low, high = owners[rank]
-        # -0.0 adds nothing to any number, +0.0 changes the sign of -0.0
-        nothing = np.full(size, -0.0, self.dtype)
-        flat = [
-            stream.asarray(nothing) if x is None else stream.xp.reshape(x, (size,)) for x in given
-        ]
+        flat = [self._nothing(size) if x is None else stream.xp.reshape(x, (size,)) for x in given]
         others = [r for r in range(self.world.size) if r != rank]
         sends = [(x[a:b], r) for r in others for a, b in (owners[r],) if b > a for x in flat]
         parts = {
@@ -88,14 +84,19 @@ class DeviceExchange:
         }
         ends.move(sends, [(part, r) for (r, _), part in parts.items()])
         parts |= {(rank, node): x[low:high] for node, x in zip(self._own, flat, strict=True)}
-        whole = {r: ends.empty(b - a, self.dtype) for r, (a, b) in enumerate(owners) if b > a}
+        whole = {r: ends.empty(b - a, self.dtype) for r in others for a, b in (owners[r],) if b > a}
+        arriving = [(part, r) for r, part in whole.items()]
         if high > low:
             sums = TreeSum(self.count, stream.add)
             for (_, (level, index)), part in parts.items():
                 sums.put(index, part, level)
             whole[rank] = sums.total
         totals = [(whole[rank], r) for r in others] if high > low else []
-        ends.move(totals, [(part, r) for r, part in whole.items() if r != rank])
+        ends.move(totals, arriving)
         itemsize = np.dtype(self.dtype).itemsize
         self.world.bytes_sent += sum(x.size for x, _ in (*sends, *totals)) * itemsize
-        return stream.xp.reshape(stream.concat(list(whole.values()), 0), shape)
+        return stream.xp.reshape(stream.concat([whole[r] for r in sorted(whole)], 0), shape)
+
+    def _nothing(self, size: int) -> Any:
+        # -0.0 adds nothing to any number, +0.0 changes the sign of -0.0
+        return self.link.stream.asarray(np.full(size, -0.0, self.dtype))
