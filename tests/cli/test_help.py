@@ -11,7 +11,7 @@ from helpers.cli_tools import write_photo
 
 import minialex
 from minialex.cli import main
-from minialex.cli.parser import COMMANDS
+from minialex.cli.parser import COMMANDS, parser
 
 
 def help_of(capsys, *words) -> str:
@@ -38,10 +38,14 @@ def test_every_printed_example_works(capsys, tmp_path, monkeypatch):
         assert found, f"minialex {name} --help shows no example"
         lines += found
     assert examples(help_of(capsys))[0] in lines
-    lines.remove("minialex check")  # takes seconds, and tests/cli/test_output.py runs it
+    # these take seconds, and tests/cli/test_output.py and tests/experiments run them
+    slow = [line for line in lines if re.match(r"minialex (check$|reproduce )", line)]
     for line in lines:
         program, *arguments = shlex.split(line.replace("shapes:400", "shapes:48"))
         assert program == "minialex"
+        if line in slow:
+            parser().parse_args(arguments)
+            continue
         code = main.main(arguments)
         output, err = capsys.readouterr()
         assert code == 0, f"{line}: {err}"

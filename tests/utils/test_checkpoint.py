@@ -142,11 +142,12 @@ def test_every_truncation_is_refused(saved):
         refused(saved)
 
 
-def test_mutated_files_load_or_raise_input_error(saved):
+@pytest.mark.parametrize("count", [600, pytest.param(3000, marks=pytest.mark.slow)])
+def test_mutated_files_load_or_raise_input_error(saved, count):
     draw, content = random.Random(7), saved.read_bytes()
     header = 8 + int.from_bytes(content[:8], "little")
     outcomes = {"loaded": 0, "refused": 0}
-    for _ in range(3000):
+    for _ in range(count):
         mutated = bytearray(content)
         for _ in range(draw.randint(1, 4)):
             at = draw.randrange(header if draw.random() < 0.9 else len(mutated))
@@ -165,7 +166,7 @@ def test_mutated_files_load_or_raise_input_error(saved):
             outcomes["loaded"] += 1
         except InputError:
             outcomes["refused"] += 1
-    assert min(outcomes.values()) > 30  # some mutations hit only numbers, most do not
+    assert min(outcomes.values()) > count // 100  # some mutations hit only numbers, most do not
 
 
 # ------------------------------------------------------------------------------------ failing disks
