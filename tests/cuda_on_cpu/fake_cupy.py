@@ -315,7 +315,10 @@ def build(machine: Machine) -> types.ModuleType:
     class RawModule:
         def __init__(self, code: str | None = None, *, path: str | None = None, options=()):
             if path is not None:  # output of the stand-in for NVRTC
-                code, options = json.loads(Path(path).read_text(encoding="utf-8"))
+                text = Path(path).read_text(encoding="utf-8")
+                if not text.endswith("\0"):
+                    raise CUDARuntimeError("CUDA_ERROR_INVALID_IMAGE: the last byte is missing")
+                code, options = json.loads(text[:-1])
             self._library = compiler.library(code, tuple(options))
             self._device = state.device
 
@@ -332,6 +335,7 @@ def build(machine: Machine) -> types.ModuleType:
         getSupportedArchs = staticmethod(lambda: [75, 80, 90])
         createProgram = staticmethod(lambda source, name, headers, names: [source])
         compileProgram = staticmethod(lambda program, options: program.append(options))
+        # without its last byte, a zero, like CuPy's
         getCUBIN = staticmethod(lambda program: json.dumps(program).encode())
         getPTX = staticmethod(lambda program: json.dumps(program))
         getProgramLog = staticmethod(lambda program: "")

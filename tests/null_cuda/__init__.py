@@ -27,7 +27,7 @@ _LIBRARIES = {
     "libcublasLt.so.13": (),
     "libcublas.so.13": ("cublas.cpp",),
 }
-_OURS = ("-DSTORAGE_", "-DINDEX=", "-DTILE_N=", "-DVECTOR=", "-DWARPGROUPS")
+_OURS = ("-DSTORAGE_", "-DINDEX=", "-DTILE_N=", "-DVECTOR=", "-DDIVIDES", "-DWARPGROUPS")
 _kept: list[Any] = []  # libraries and callbacks that must outlive the process's use of them
 
 

@@ -50,22 +50,33 @@ static int load(void** module, const std::string& code) {
     *module = made;
     return SUCCESS;
 }
+// The size of real machine code, an ELF file: the end of the later of its two tables.
+static size_t size_of(const char* start) {
+    uint64_t table[2];
+    uint16_t header[6];
+    memcpy(table, start + 32, sizeof table), memcpy(header, start + 52, sizeof header);
+    const size_t segments = table[0] + (size_t)header[1] * header[2];
+    const size_t sections = table[1] + (size_t)header[3] * header[4];
+    return segments > sections ? segments : sections;
+}
 API int cuModuleLoad(void** module, const char* path) {
     std::ifstream file(path, std::ios::binary);
     if (!file) return refuse(FILE_NOT_FOUND, "no module %s", path);
     std::stringstream text;
     text << file.rdbuf();
-    return load(module, text.str());
+    const std::string code = text.str();
+    // rule: an image is complete, to the last byte of its headers
+    const size_t end = code.compare(0, sizeof MARK - 1, MARK) ? size_of(code.data())
+                                                              : code.rfind('\n') + 2;
+    if (code.size() < end)
+        return refuse(INVALID_IMAGE, "%s has %zu bytes of %zu", path, code.size(), end);
+    return load(module, code);
 }
-// The size of machine code is in its own header, as the driver too has no other way to know it.
 API int cuModuleLoadData(void** module, const void* image) {
     const char* start = (const char*)image;
     if (!memcmp(start, MARK, sizeof MARK - 1)) return load(module, std::string(start));
     if (memcmp(start, "\x7f" "ELF", 4)) return refuse(INVALID_IMAGE, "not machine code");
-    uint64_t sections;
-    uint16_t size, count;
-    memcpy(&sections, start + 40, 8), memcpy(&size, start + 58, 2), memcpy(&count, start + 60, 2);
-    return load(module, std::string(start, sections + (size_t)size * count));
+    return load(module, std::string(start, size_of(start)));
 }
 API int cuModuleUnload(void* module) { return delete (Module*)module, SUCCESS; }
 API int cuModuleGetFunction(void** function, void* module, const char* name) {

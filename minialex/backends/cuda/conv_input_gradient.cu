@@ -59,7 +59,7 @@ struct Outputs {
 
     __device__ void fetch(Chunk* tile) {
         const int chunk = threadIdx.x % 4;
-        const bool strided = o.stride_h > 1 || o.stride_w > 1;
+        const bool strided = DIVISIONS && (o.stride_h > 1 || o.stride_w > 1);
 #pragma unroll PIECES_AT_ONCE
         for (int piece = 0; piece < PIECES; ++piece) {
 #pragma unroll

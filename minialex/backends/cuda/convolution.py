@@ -77,7 +77,7 @@ class CudaConvolution(CudaDense):
         if c := self._implicit(x, weight.dtype, x.shape, weight.shape, stride, pads, groups):
             x, c = self._with_channels(x, c)
             vector = c.vector(x.itemsize)
-            how = self._tiles(n * p * q, c.kg, groups, vector, (x, weight))
+            how = self._tiles(n * p * q, c.kg, groups, vector, (x, weight), divides=c.cx != c.cg)
             self._run(
                 "conv_forward", "conv_forward", (x, weight, bias, y, c.as_struct(), relu), **how
             )
@@ -143,7 +143,7 @@ class CudaConvolution(CudaDense):
         vector, family = sizes.vector_of_outputs(dy.itemsize), "conv_input_gradient"
         tiling = (prod(dx.shape[:3]), sizes.cg, sizes.groups, vector, (dy, weight))
         arguments = (dy, weight, relu_of, dx, sizes.as_struct())
-        self._run(family, family, arguments, **self._tiles(*tiling))
+        self._run(family, family, arguments, **self._tiles(*tiling, divides=sizes.stride != (1, 1)))
 
     def convolution_weight_gradient(
         self, x: Array, dy: Array, kernel: Pair, stride: Pair, pads: Pads, groups: int
@@ -245,11 +245,18 @@ class CudaConvolution(CudaDense):
         return sizes.channels_to_copy(stored.itemsize)
 
     def _tiles(
-        self, rows: int, count: Any, groups: int, vector: int, arrays: Any, parts: int = 1
+        self,
+        rows: int,
+        count: Any,
+        groups: int,
+        vector: int,
+        arrays: Any,
+        parts: int = 1,
+        divides: bool = False,
     ) -> dict:
         """The launch of a product of `rows` x `count` numbers per group."""
         wide = self.convolution_by == "wgmma" and arrays[0].itemsize == 2
-        return implicit.launch_shape(rows, count, groups, vector, arrays, parts, warpgroups=wide)
+        return implicit.launch_shape(rows, count, groups, vector, arrays, parts, wide, divides)
 
     def _with_channels(
         self, x: Array, sizes: implicit.Convolution

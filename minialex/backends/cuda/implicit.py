@@ -128,11 +128,12 @@ def launch_shape(
     arrays: Any,
     parts: int = 1,
     warpgroups: bool = False,
+    divides: bool = False,
 ) -> dict[str, Any]:
     """Grid, block and compile options for products of `rows` x `count` numbers per group.
 
     The kernel copies `vector` numbers of `arrays` at once, if all are aligned for that. It
-    multiplies like wgmma.cuh with `warpgroups`, else like mma.cuh.
+    multiplies like wgmma.cuh with `warpgroups`, else like mma.cuh. `divides`: see `tile_options`.
     """
     if any(array.data.ptr % 16 for array in arrays):
         vector = 1
@@ -140,7 +141,7 @@ def launch_shape(
     how: dict[str, Any] = {
         "grid": (blocks,),
         "block": (THREADS,),
-        "compiled_for": kernels.tile_options(tile(count), vector),
+        "compiled_for": kernels.tile_options(tile(count), vector, divides),
     }
     if warpgroups:
         how["compiled_for"] += kernels.WARPGROUPS

@@ -66,14 +66,18 @@ def options(storage: str, wide_index: bool, more: tuple[str, ...] = ()) -> tuple
     return ("-std=c++17", f"-DSTORAGE_{storage}", f"-DINDEX={index}", *more)
 
 
-def tile_options(tile: int, vector: int) -> tuple[str, ...]:
-    """For tensor.cuh: the columns of a block's tile, and the numbers per copy."""
-    return (f"-DTILE_N={tile}", f"-DVECTOR={vector}")
+def tile_options(tile: int, vector: int, divides: bool = False) -> tuple[str, ...]:
+    """For tensor.cuh: the columns of a block's tile, and the numbers per copy.
+
+    `divides`: indices need integer division in the inner loop, which others do without.
+    """
+    return (f"-DTILE_N={tile}", f"-DVECTOR={vector}", *(["-DDIVIDES"] if divides else []))
 
 
 # numbers per copy of the kernels on tensor cores, by storage type; the first is the fastest
 VECTORS = {"float32": (4, 1), "float16": (8, 4, 1), "bfloat16": (8, 4, 1)}
 TILES = (128, 96, 64)  # the possible values of TILE_N
+MAY_DIVIDE = ("conv_forward", "conv_input_gradient")  # with channels of zeros; with a stride
 
 Variant = tuple[str, str, tuple[str, ...]]  # family, storage, `more` options
 
@@ -89,9 +93,11 @@ def variants(capability: tuple[int, int]) -> Iterator[Variant]:
         for storage, vectors in VECTORS.items():
             for tile in TILES:
                 for vector in vectors:
-                    yield family, storage, tile_options(tile, vector)
-                    if capability == (9, 0) and storage != "float32":
-                        yield family, storage, (*tile_options(tile, vector), *WARPGROUPS)
+                    for divides in (False, True)[: 2 if family in MAY_DIVIDE else 1]:
+                        more = tile_options(tile, vector, divides)
+                        yield family, storage, more
+                        if capability == (9, 0) and storage != "float32":
+                            yield family, storage, (*more, *WARPGROUPS)
 
 
 @dataclass(frozen=True)

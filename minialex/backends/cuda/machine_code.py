@@ -72,7 +72,7 @@ def _cuda_major() -> int:
 
 
 def _name(text: str, given: tuple[str, ...]) -> str:
-    key = "\0".join((text, *given, str(_cuda_major())))
+    key = "\0".join(("2", text, *given, str(_cuda_major())))  # 2: of this file's format
     return f"minialex-{hashlib.sha256(key.encode()).hexdigest()[:40]}.cubin"
 
 
@@ -84,7 +84,8 @@ def _compile(text: str, given: tuple[str, ...], path: Path) -> Path:
     try:
         nvrtc.compileProgram(program, (*given, "-ftz=true"))
         translated = any(option.startswith("-arch=compute_") for option in given)
-        binary = nvrtc.getPTX(program) if translated else nvrtc.getCUBIN(program)
+        # CuPy cuts the last byte of machine code, a zero, as if it were text; files need it
+        binary = nvrtc.getPTX(program) if translated else nvrtc.getCUBIN(program) + b"\0"
     except nvrtc.NVRTCError as error:
         raise RuntimeError(f"{error}: {nvrtc.getProgramLog(program)}") from None
     finally:

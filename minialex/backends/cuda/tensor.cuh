@@ -35,6 +35,11 @@
 #ifndef VECTOR
 #define VECTOR 1  // elements that are contiguous and aligned wherever a thread copies from
 #endif
+#ifdef DIVIDES  // x has channels of zeros (conv_forward), or a stride (conv_input_gradient)
+#define DIVISIONS 1
+#else
+#define DIVISIONS 0
+#endif
 #define TILE_M 128
 #define THREADS 128
 #define PER_CHUNK (16 / (int)sizeof(T))
@@ -147,7 +152,7 @@ struct Rows {
             const int k = j / row_chunks, chunk = j % row_chunks;
             index_t row = first + k;
             bool there = row < end;
-            if (cx != cg) {
+            if (DIVISIONS && cx != cg) {
                 const int tap = (int)(row / cx), c = (int)(row % cx);
                 there = there && c < cg;
                 row = (index_t)tap * cg + c;
