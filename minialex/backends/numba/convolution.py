@@ -14,6 +14,7 @@ from numba import prange
 from minialex.backends.base import Array, Pads, Pair, Shape, output_shape
 from minialex.backends.numba import winograd
 from minialex.backends.numba.blas import multiply, multiply_by_transposed, multiply_transposed
+from minialex.backends.numba.claims import claim, new_claims
 from minialex.backends.numba.elementwise import copy, finish
 from minialex.backends.numba.execution import NumbaExecution
 from minialex.utils.jit import compiled, threaded
@@ -203,9 +204,11 @@ def forward(x, weights, bias, y, size, stride, pad, output, groups, relu, thread
     cg, kg, numbers = x.shape[3] // groups, k_size // groups, y.reshape(-1)
     rows = y.shape[0]
     blocks = (rows + block - 1) // block
-    for t in prange(threads):
+    claimed = new_claims()
+    for _ in prange(threads):
         cols = np.empty((block, length), x.dtype)
-        for item in range(t, blocks * groups * parts, threads):
+        item = claim(claimed)
+        while item < blocks * groups * parts:
             part, g, first = item % parts, item // parts % groups, item // (parts * groups) * block
             count = min(block, rows - first)
             _fill(x, cols, first, count, g * cg, cg, size, stride, pad, output)
@@ -213,6 +216,7 @@ def forward(x, weights, bias, y, size, stride, pad, output, groups, relu, thread
             multiply(cols[:count], weights[:, k0:k1], y[first : first + count, k0:k1])
             for i in range(first, first + count):
                 finish(numbers, i * k_size + k0, k1 - k0, bias, k0, relu)
+            item = claim(claimed)
 
 
 @threaded
@@ -242,10 +246,12 @@ def input_gradient(dy, weights, dx, size, stride, pad, output, groups, threads, 
     (r_size, s_size), (p_size, q_size) = size, output
     pixels = p_size * q_size
     blocks = (n_size + images - 1) // images
-    for t in prange(threads):
+    claimed = new_claims()
+    for _ in prange(threads):
         cols = np.empty((images * pixels, length), dy.dtype)
         made = cols.reshape(-1)
-        for item in range(t, blocks, threads):
+        item = claim(claimed)
+        while item < blocks:
             first = item * images
             count = min(images, n_size - first)
             dx[first : first + count] = 0
@@ -266,3 +272,4 @@ def input_gradient(dy, weights, dx, size, stride, pad, output, groups, threads, 
                                 continue
                             to = ((n * h_size + h) * w_size + w) * c_size + g * cg
                             _add(made, i * length + (r * s_size + s) * cg, sums, to, cg)
+            item = claim(claimed)

@@ -9,6 +9,7 @@ from numba import prange
 
 from minialex.backends.base import Array, Shape
 from minialex.backends.numba.blas import multiply, multiply_by_transposed, multiply_transposed
+from minialex.backends.numba.claims import claim, new_claims
 from minialex.backends.numba.elementwise import finish
 from minialex.backends.numba.execution import NumbaExecution
 from minialex.utils.jit import compiled, threaded
@@ -50,14 +51,18 @@ class NumbaDense(NumbaExecution):
 def forward(x, weight, bias, y, relu, threads):
     """y (N, O) = x (N, I) weight (I, O) + bias (O,)."""
     outputs, numbers = y.shape[1], y.reshape(-1)
-    for t in prange(threads):
-        first, end = outputs * t // threads, outputs * (t + 1) // threads
-        if y.shape[0] <= FEW:
-            _by_rows(x, weight.reshape(-1), numbers, first, end, outputs)
-        elif end > first:
-            multiply(x, weight[:, first:end], y[:, first:end])
-        for n in range(y.shape[0]):
-            finish(numbers, n * outputs + first, end - first, bias, first, relu)
+    claimed = new_claims()
+    for _ in prange(threads):
+        t = claim(claimed)
+        while t < threads:
+            first, end = outputs * t // threads, outputs * (t + 1) // threads
+            if y.shape[0] <= FEW:
+                _by_rows(x, weight.reshape(-1), numbers, first, end, outputs)
+            elif end > first:
+                multiply(x, weight[:, first:end], y[:, first:end])
+            for n in range(y.shape[0]):
+                finish(numbers, n * outputs + first, end - first, bias, first, relu)
+            t = claim(claimed)
 
 
 @compiled
@@ -90,20 +95,28 @@ def _by_rows(x, weight, y, first, end, outputs):
 def input_gradient(dy, weight, dx, threads):
     """dx (N, I) = dy (N, O) weightᵀ."""
     inputs = dx.shape[1]
-    for t in prange(threads):
-        first, end = inputs * t // threads, inputs * (t + 1) // threads
-        if end > first:
-            multiply_by_transposed(dy, weight[first:end], dx[:, first:end])
+    claimed = new_claims()
+    for _ in prange(threads):
+        t = claim(claimed)
+        while t < threads:
+            first, end = inputs * t // threads, inputs * (t + 1) // threads
+            if end > first:
+                multiply_by_transposed(dy, weight[first:end], dx[:, first:end])
+            t = claim(claimed)
 
 
 @threaded
 def weight_gradient(x, dy, dw, threads):
     """dw (I, O) = xᵀ dy."""
     inputs = dw.shape[0]
-    for t in prange(threads):
-        first, end = inputs * t // threads, inputs * (t + 1) // threads
-        if end > first:
-            multiply_transposed(x[:, first:end], dy, dw[first:end])
+    claimed = new_claims()
+    for _ in prange(threads):
+        t = claim(claimed)
+        while t < threads:
+            first, end = inputs * t // threads, inputs * (t + 1) // threads
+            if end > first:
+                multiply_transposed(x[:, first:end], dy, dw[first:end])
+            t = claim(claimed)
 
 
 @threaded

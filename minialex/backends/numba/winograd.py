@@ -28,6 +28,7 @@ import numpy as np
 from numba import prange
 
 from minialex.backends.numba.blas import multiply, multiply_transposed
+from minialex.backends.numba.claims import claim, new_claims
 from minialex.backends.numba.elementwise import copy, finish
 from minialex.utils.jit import compiled, compiled_with_fma, threaded
 
@@ -122,12 +123,14 @@ def forward(x, u, a, b, bias, y, stride, pad, size, groups, relu, threads, toget
     high, columns = (p_size + size - 1) // size, (q_size + size - 1) // size  # tiles of an image
     lines = n_size * high  # rows of tiles
     blocks = (lines + together - 1) // together
-    for t in prange(threads):
+    claimed = new_claims()
+    for _ in prange(threads):
         strip = np.empty((TILE, size * (columns - 1) + TILE, cg), x.dtype)
         v = np.empty((POINTS, together * columns, cg), x.dtype)
         m = np.empty((POINTS, together * columns, kg), x.dtype)
         room = np.empty(max(TILE * strip[0].size, size * TILE * columns * kg), x.dtype)
-        for item in range(t, blocks * groups, threads):
+        item = claim(claimed)
+        while item < blocks * groups:
             group, first = item % groups, item // groups * together
             count = min(together, lines - first)
             for i in range(count):
@@ -144,6 +147,7 @@ def forward(x, u, a, b, bias, y, stride, pad, size, groups, relu, threads, toget
                 n, row = (first + i) // high, (first + i) % high
                 _output(m, i * columns, columns, size, a, room)
                 _place(room, y, n, size, row, columns, kg, group, a, bias, relu)
+            item = claim(claimed)
 
 
 @threaded
@@ -161,19 +165,24 @@ def weight_gradient(x, dy, b, g, du, stride, pad, size, groups, threads, togethe
     for block in range((lines + together - 1) // together):
         first = block * together
         count = min(together, lines - first)
-        for t in prange(threads):
+        claimed = new_claims()
+        for _ in prange(threads):
             strip = np.empty((TILE, size * (columns - 1) + TILE, cg), x.dtype)
             below = np.empty((size, size * columns, kg), x.dtype)
             room = np.empty(TILE * max(strip[0].size, below[0].size), x.dtype)
-            for item in range(t, count * groups, threads):
+            item = claim(claimed)
+            while item < count * groups:
                 group, i = item % groups, item // groups
                 n, row = (first + i) // high, (first + i) % high
                 _cut(x, n, row * size, stride, pad, group, groups, strip)
                 _input(strip, size, columns, b, v[group], i * columns, room)
                 _cut(dy, n, row * size, 1, (0, 0), group, groups, below)
                 _input(below, size, columns, g, w[group], i * columns, room)
-        for t in prange(threads):
-            for item in range(t, POINTS * groups, threads):
+                item = claim(claimed)
+        claimed = new_claims()
+        for _ in prange(threads):
+            item = claim(claimed)
+            while item < POINTS * groups:
                 group, point = item % groups, item // groups
                 multiply_transposed(
                     v[group, point, : count * columns],
@@ -181,6 +190,7 @@ def weight_gradient(x, dy, b, g, du, stride, pad, size, groups, threads, togethe
                     du[point, :, group * kg : (group + 1) * kg],
                     block > 0,
                 )
+                item = claim(claimed)
 
 
 @threaded
