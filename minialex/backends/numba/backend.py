@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from minialex.backends.numba import convolution
 from minialex.backends.numba.activations import NumbaActivations
 from minialex.backends.numba.adam import NumbaAdam
+from minialex.backends.numba.arrays import NumbaArrays
 from minialex.backends.numba.batch_norm import NumbaBatchNorm
 from minialex.backends.numba.convolution import NumbaConvolution
 from minialex.backends.numba.crops import NumbaCrops
@@ -20,6 +21,7 @@ from minialex.utils.jit import can_be_cached, is_cached
 
 
 class NumbaBackend(
+    NumbaArrays,
     NumbaConvolution,
     NumbaDense,
     NumbaActivations,
