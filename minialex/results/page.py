@@ -27,6 +27,7 @@ from minialex.results.markup import (
     tiles,
 )
 from minialex.results.outcomes import Outcomes
+from minialex.results.published_curve import Point
 from minialex.utils import atomic
 
 MATRIX = 20  # classes up to which the whole confusion matrix is shown
@@ -142,17 +143,19 @@ def _against(run: Run) -> Cell:
     if not run.against:
         said = f"{run.curve} is no longer there, or has no loss or error that this run has too."
         return section("Against a published run", element("p", said))
-    most = max(x for one in run.against for x, _ in (*one.run, *one.curve))
+    curves = [_beside(one) for one in run.against]
+    lines = [*curves, *(one.run for one in run.against)]
+    most = max(x for line in lines for x, _ in line)
     units = ((1e6, ", millions"), (1e3, ", thousands"), (1.0, ""))
     unit, name = next((one for one in units if most >= 2 * one[0]), units[-1])
     figures = []
-    for one in run.against:
-        lines = {
+    for one, curve in zip(run.against, curves, strict=True):
+        drawn = {
             "this run": [(x / unit, y) for x, y in one.run],
-            "published": [(x / unit, y) for x, y in one.curve],
+            "published": [(x / unit, y) for x, y in curve],
         }
         percent, axis = one.column.endswith("error"), f"images seen{name}"
-        svg = chart(lines, f"{one.title} by images seen", percent=percent, x_label=axis)
+        svg = chart(drawn, f"{one.title} by images seen", percent=percent, x_label=axis)
         figures.append(element("figure", joined([element("figcaption", one.title), svg])))
     sentences = joined([element("p", one.sentence) for one in run.against])
     source = element("p", f"Published: {run.curve}.", class_="quiet")
@@ -171,6 +174,13 @@ def _folds(folds: Sequence[tuple[int, int]]) -> Cell:
         rows.append([f"{number}", *cells, bar])
     header = ("fold", "images", "accuracy", "95% interval", "")
     return section("By fold", table(header, rows, class_="classes"))
+
+
+def _beside(one: Comparison) -> Sequence[Point]:
+    """The curve, cut at three times a much shorter run, which would else be a spot at the left."""
+    end = one.run[-1][0]
+    near = [point for point in one.curve if point[0] <= 3 * end]
+    return near if one.curve[-1][0] > 5 * end and len(near) > 1 else one.curve
 
 
 def _classes(found: Outcomes) -> Cell:

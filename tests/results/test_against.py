@@ -6,7 +6,7 @@ from helpers.tiny import register_tiny
 import minialex
 from minialex.errors import InputError
 from minialex.parallel import DeviceConfig
-from minialex.results import published_curve
+from minialex.results import page, published_curve
 from minialex.results.against import compare
 from minialex.results.published_curve import Curve
 from minialex.training.report import report
@@ -156,3 +156,14 @@ def test_published_files(shared_data):
         path = shared_data / "curves" / name
         found = published_curve.read([path], batch_size=256, epoch_images=1_281_167)
         assert found.points.keys() == columns
+
+
+@pytest.mark.parametrize(("epochs", "last"), [(2, 6.0), (30, 100.0)])
+def test_a_curve_that_is_much_longer_is_cut(epochs, last):
+    """A run of a fiftieth of the curve would be a spot at its start."""
+    points = {"val_loss": [(x * 1e6, 5 / x) for x in range(1, 101)]}
+    history = [{"epoch": n, "val_loss": 4.0} for n in range(1, epochs + 1)]
+    [one] = compare(history, Curve("theirs", points), 1_000_000)
+    assert page._beside(one)[-1][0] == pytest.approx(last * 1e6, rel=0.02)
+    [spot] = compare(history, Curve("theirs", points), 1_000)
+    assert page._beside(spot) == spot.curve  # nothing of it is near
