@@ -10,7 +10,7 @@ export function say(text, stays = false) {
   if (!stays) timer = setTimeout(() => { line.textContent = ""; }, 8000);
 }
 
-// What the server answers, {ok, html, body}; null if the request was left, or nothing answers.
+// What the server answers, {ok, html, body, more}; null if the request was left, or nothing answers.
 export async function ask(url, options = {}) {
   try {
     const answer = await fetch(url, {...options, headers: {"X-Minialex": "1"}});
@@ -18,7 +18,8 @@ export async function ask(url, options = {}) {
     if (away) say("");
     away = false;
     const kind = answer.headers.get("content-type") || "";
-    return {ok: answer.ok, html: kind.startsWith("text/html"), body};
+    const more = answer.headers.get("x-minialex-more") === "1";
+    return {ok: answer.ok, html: kind.startsWith("text/html"), body, more};
   } catch (error) {
     if (error.name === "AbortError") return null;
     away = true;

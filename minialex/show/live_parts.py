@@ -256,7 +256,7 @@ def strongest(look: Look, search: Search, name: str, k: int) -> Html:
         patch = _patch(look, pixels, name, (int(pixel[0]), int(pixel[1])))
         label = search.dataset.class_names[int(search.dataset.labels[int(index)])]
         shown.append((image(patch, label, side=96), f"{value:.3g} {label}"))
-    said = f"of {search.read:,} images; what its strongest pixel depends on"
+    said = f"of {_images(search)}; what its strongest pixel depends on"
     return joined(
         [
             element("h4", "Nine strongest images"),
@@ -264,6 +264,11 @@ def strongest(look: Look, search: Search, name: str, k: int) -> Html:
             element("div", tiles(shown), class_="small"),
         ]
     )
+
+
+def _images(search: Search) -> str:
+    """How many images a search has seen."""
+    return f"{search.read:,} validation images{'' if search.done else ' so far'}"
 
 
 def _patch(look: Look, pixels: np.ndarray, name: str, pixel: tuple[int, int]) -> np.ndarray:
@@ -282,10 +287,7 @@ def nearest(look: Look, search: Search) -> Html:
     for index, apart in search.nearest(features, _NEAREST):
         label = search.dataset.class_names[int(search.dataset.labels[index])]
         shown.append((image(search.thumb(index), label), f"{label} ({apart:.1f})"))
-    said = (
-        f"By the distance of {name}'s {features.size:,} numbers, of {search.read:,} validation "
-        "images."
-    )
+    said = f"By the distance of {name}'s {features.size:,} numbers, of {_images(search)}."
     return joined(
         [
             element("p", said, class_="quiet"),

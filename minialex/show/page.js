@@ -58,10 +58,13 @@ async function load(state, one) {
 async function loadPart(state, one) {
   const name = one.dataset.part, turn = state.turn, content = one.querySelector(".content");
   const more = name === "looks" && state.label !== null ? {label: state.label} : {};
-  const answer = await part(state, name, more);
-  if (answer === null || turn !== state.turn) return;  // it stays old, and is loaded again
-  one.dataset.old = answer.ok ? "0" : "1";
-  content.innerHTML = answer.body;
+  let answer;
+  do {  // a search answers with what it has found so far
+    answer = await part(state, name, more);
+    if (answer === null || turn !== state.turn) return;  // it stays old, and is loaded again
+    content.innerHTML = answer.body;
+  } while (answer.more && one.open);
+  one.dataset.old = answer.ok && !answer.more ? "0" : "1";
   if (name === "answers" && answer.ok) sayWhen(content);
 }
 
@@ -200,12 +203,18 @@ async function showMap(state) {
     markAt(board, Number(board.dataset.chosen));
   const later = {covered: "Covering parts of it …", strongest: "Searching the validation images …"};
   for (const [name, said] of Object.entries(later)) {
-    const element = holder.querySelector(`.${name}`);
-    element.textContent = said;
-    part(state, name, asked).then((found) => {
-      if (found !== null) element.innerHTML = found.body;
-    });
+    holder.querySelector(`.${name}`).textContent = said;
+    fill(state, name, asked, holder.querySelector(`.${name}`));
   }
+}
+
+// Fills a place with a part; again, as long as a search finds more.
+async function fill(state, name, asked, place) {
+  let answer;
+  do {
+    answer = await part(state, name, asked);
+    if (answer !== null && place.isConnected) place.innerHTML = answer.body;
+  } while (answer?.more && place.isConnected);
 }
 
 // ---------------------------------------------------------------- start

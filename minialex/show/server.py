@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import socket
+import time
 from collections.abc import Callable, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,8 @@ PARTS = (
     *("layer", "channel", "covered", "unit"),
 )
 SEARCHED = ("nearest", "strongest")  # parts that need the validation images
+PATIENCE = 2.0  # seconds of a search, after which what is found so far is shown
+MORE = "x-minialex-more"  # header of an answer: whether asking again finds more
 _PHOTOS = 32  # that are remembered
 _SCRIPTS = ("look.js", "page.js", "asking.js", "choosing.js", "epochs.js", "sums.js")
 _ASSETS = {"page.css": "text/css", **dict.fromkeys(_SCRIPTS, "text/javascript")}
@@ -220,9 +223,13 @@ def application(page: Page) -> App:
         if name not in SEARCHED:
             return HTMLResponse(text(await wanted(request, page.part, name, asked)))
         search = await wanted(request, page.search, asked)
-        while not search.done:  # other requests are answered in between
-            await wanted(request, search.step)
-        return HTMLResponse(text(await wanted(request, page.searched, name, asked, search)))
+        until = time.monotonic() + PATIENCE
+        while not search.done:
+            await wanted(request, search.step)  # other requests are answered in between
+            if search.read and time.monotonic() > until:
+                break
+        found = text(await wanted(request, page.searched, name, asked, search))
+        return HTMLResponse(found, headers={MORE: str(int(not search.done))})
 
     async def wanted(request: "Request", function: Callable[..., Any], *arguments: Any) -> Any:
         """What the function returns; it is not begun once the browser has left. Raises Left."""

@@ -20,7 +20,7 @@ from minialex.data.decode import images
 from minialex.errors import InputError
 from minialex.parallel import DeviceConfig
 from minialex.saliency import activations, arithmetic
-from minialex.show import guard, runs
+from minialex.show import guard, runs, server
 from minialex.show.runs import Run
 
 pytest.importorskip("starlette", reason="starlette is not installed (extra `show`)")
@@ -220,7 +220,7 @@ def test_evidence_for_any_class_can_be_asked_for(app, key):
 def test_strongest_and_nearest_images(app, key, page):
     text = balanced(part(app, "strongest", photo=key, layer="conv2", channel=1).text)
     assert text.count("<figcaption>") == 9
-    assert "of 12 images" in text
+    assert "of 12 validation images" in text
     assert "dog &amp; &lt;hound&gt;" in text
     assert (
         "after the last hidden layer"
@@ -396,6 +396,18 @@ def searched(search):
     while search.step():
         pass
     return search.strongest
+
+
+def test_a_long_search_answers_with_what_it_has_found_so_far(folder, monkeypatch):
+    monkeypatch.setattr(runs, "_BATCH", 5)
+    monkeypatch.setattr(server, "PATIENCE", -1.0)
+    app = application(Page([Run(folder, NUMPY)]))
+    chosen = request(app, "POST", "/validation?run=0&index=7")
+    key = json.loads(chosen.body)["photo"]
+    for read, more in ((5, "1"), (10, "1"), (12, "1"), (12, "0")):
+        answer = part(app, "nearest", photo=key)
+        assert f"of {read} validation images{' so far' * int(more)}" in answer.text
+        assert answer.headers["x-minialex-more"] == more
 
 
 def test_images_that_cannot_be_read_are_a_sentence(app, key, page, monkeypatch):
