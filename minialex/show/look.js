@@ -17,7 +17,7 @@
     const columns = number(board, "columns");
     board.dataset.index = index;
     const image = board.querySelector("img");
-    const share = image.clientWidth / image.naturalWidth;
+    const percent = (part, whole) => `${100 * part / whole}%`;  // whatever the page's width becomes
     const wide = number(board, "wide"), high = number(board, "high");
     const left = (index % columns) * wide, top = Math.floor(index / columns) * high;
     let mark = board.querySelector(".chosen");
@@ -27,8 +27,8 @@
       board.append(mark);
     }
     Object.assign(mark.style, {
-      left: `${left * share}px`, top: `${top * share}px`,
-      width: `${wide * share}px`, height: `${high * share}px`,
+      left: percent(left, image.naturalWidth), top: percent(top, image.naturalHeight),
+      width: percent(wide, image.naturalWidth), height: percent(high, image.naturalHeight),
     });
     if (board.dataset.kind === "maps") enlarge(board, image, left, top, wide, high);
   }

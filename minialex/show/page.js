@@ -217,6 +217,13 @@ async function fill(state, name, asked, place) {
   } while (answer?.more && place.isConnected);
 }
 
+// A canvas does not follow the page's width and colours by itself.
+function redraw() {
+  for (const {article} of states) addUp(article, true);
+}
+addEventListener("resize", redraw);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+
 // ---------------------------------------------------------------- start
 
 choosing((key, begun) => {

@@ -2,8 +2,8 @@
 
 const SECONDS = 1.5;
 
-// Draws the running sum in the canvas within an element, if there is one.
-export function addUp(within) {
+// Draws the running sum in the canvas within an element, if there is one; at once if it is `still`.
+export function addUp(within, still = matchMedia("(prefers-reduced-motion: reduce)").matches) {
   const canvas = within.querySelector("canvas.sum");
   if (!canvas) return;
   const products = JSON.parse(canvas.dataset.products), bias = Number(canvas.dataset.bias);
@@ -45,7 +45,6 @@ export function addUp(within) {
     if (share < 1) requestAnimationFrame(frame);
   }
 
-  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
   const begun = performance.now();
   requestAnimationFrame(frame);
 }

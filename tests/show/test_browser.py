@@ -166,6 +166,13 @@ def test_a_dropped_photograph_is_shown_with_everything(browser, address):
         about.locator(".pixels .sheet").focus()
         page.keyboard.press("End")
         sync_api.expect(about.locator(".arithmetic h4").last).to_contain_text("row")
+        # on a narrower page the mark still stands on the map
+        page.set_viewport_size({"width": 400, "height": 900})
+        sheet = first.locator('details[data-layer="conv2"] .sheet').first
+        mark, image = (sheet.locator(s).bounding_box() for s in (".chosen", "img"))
+        share = image["width"] / int(sheet.locator("img").get_attribute("width"))
+        assert mark["width"] == pytest.approx(share * int(sheet.get_attribute("data-wide")), abs=1)
+        page.set_viewport_size({"width": 1400, "height": 900})
         # figure 2 leads to a layer
         first.locator('svg.figure2 a[aria-label="conv1, tower 2"]').focus()
         page.keyboard.press("Enter")
