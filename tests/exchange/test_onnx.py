@@ -1,6 +1,7 @@
 """ONNX: exported files give our scores in ONNX Runtime and can be imported; and other graphs."""
 
 import importlib
+import tracemalloc
 import warnings
 from dataclasses import replace
 from fnmatch import fnmatch
@@ -115,6 +116,18 @@ def test_export_import_export_gives_the_same_bits(name, tmp_path):
             np.testing.assert_array_equal(again.params[layer][what], value)
     np.testing.assert_array_equal(again.preprocessing.mean, portable.preprocessing.mean)
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+
+
+def test_weights_are_copied_once_on_export(tmp_path):
+    """Half a file's size on top of the converted weights is too much."""
+    portable = drawn(Network((("fc1", Dense(1500)), ("fc2", Dense(5))), (16, 16, 3)))
+    write(portable, tmp_path / "net.onnx")  # imports what it needs
+    tracemalloc.start()
+    try:
+        write(portable, tmp_path / "net.onnx")
+        assert tracemalloc.get_traced_memory()[1] < 1.5 * (tmp_path / "net.onnx").stat().st_size
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_named_network_and_its_classes_are_restored(tmp_path):

@@ -72,7 +72,7 @@ class Graph:
         """A constant as an array; float16 and float64 become float32."""
         value = self.constants[name]
         if not isinstance(value, np.ndarray):
-            value = self.constants[name] = self.array(value)
+            value = self.array(value)  # not kept: a network's weights are converted and released
         return value.astype(np.float32, copy=False) if value.dtype.kind == "f" else value
 
     def array(self, tensor: Any) -> np.ndarray:
