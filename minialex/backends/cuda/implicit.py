@@ -14,7 +14,7 @@ from minialex.backends.cuda import kernels
 
 ROWS, THREADS = 128, 128  # TILE_M and THREADS in tensor.cuh
 _STAGES = 4  # stages of tiles in shared memory, in wgmma.cuh
-_BLOCKS = 528  # a weight gradient's blocks: two on each of 132 multiprocessors, twice
+_BLOCKS = 528  # a weight gradient's blocks at most: two on each of 132 multiprocessors, twice
 _STEPS = 8  # a weight gradient is split so that each part has at least this many pixel steps
 
 # fmt: off
@@ -104,7 +104,8 @@ class Convolution:
         """
         tiles = -(-self.rows // ROWS) * columns(self.kg) * self.groups
         depth = 64 // itemsize
-        wanted = min(-(-_BLOCKS // tiles), -(-self.pixels // (_STEPS * depth)))
+        # no more blocks: a few would run alone, after all others
+        wanted = max(1, min(_BLOCKS // tiles, -(-self.pixels // (_STEPS * depth))))
         share = -(-self.pixels // wanted)
         share += -share % depth
         return -(-self.pixels // share), share

@@ -22,14 +22,19 @@ _PER_CYCLE, _CLOCK = 4096 / 2, 1.755e9
 _ISSUES = 4  # instructions per cycle of a multiprocessor
 BANDWIDTH = {"H100": 3.35e12, "H200": 4.8e12}  # bytes per second, NVIDIA's data sheets
 
-# of a thread, reported by NVRTC 12.9 for 9.0, bf16, 16-byte copies, by tile width; and instructions
-# of a step of the inner loop, counted by `minialex.bench.gpu.sass` for tiles of 128 columns
+# of a thread of mma.cuh, reported by NVRTC 12.9 for 9.0, bf16, 16-byte copies, by tile width; and
+# instructions of a step of the inner loop by mma.cuh and by wgmma.cuh, counted by
+# `minialex.bench.gpu.sass` with NVRTC 13.5
 REGISTERS = {
     "forward": {128: 240, 96: 212, 64: 158},
     "input gradient": {128: 234, 96: 202, 64: 155},
     "weight gradient": {128: 237, 96: 193, 64: 153},
 }
-INSTRUCTIONS = {"forward": 343, "input gradient": 394, "weight gradient": 425}
+INSTRUCTIONS = {
+    "forward": {128: (349, 232), 96: (291, 215), 64: (281, 221)},
+    "input gradient": {128: (386, 283), 96: (310, 259), 64: (315, 243)},
+    "weight gradient": {128: (435, 323), 96: (396, 309), 64: (353, 289)},
+}
 _DEPTH = 32  # numbers of the reduction in a step
 
 
@@ -45,12 +50,12 @@ class Expected:
     waves: float
     useful: float  # share of the multiply-adds that are not on padding
     tensor: float  # all tiles' multiply-adds at the tensor cores' rate, waves rounded up
-    issue: float  # all instructions of the inner loops, waves rounded up
+    issue: tuple[float, float]  # the inner loops' instructions (mma, wgmma), waves rounded up
     memory: dict[str, float]
 
-    def least(self, card: str) -> float:
+    def least(self, card: str, wgmma: bool) -> float:
         """Microseconds."""
-        return max(self.tensor, self.issue, self.memory[card])
+        return max(self.tensor, self.issue[wgmma], self.memory[card])
 
 
 def expected(batch: int) -> Iterator[Expected]:
@@ -79,12 +84,13 @@ def expected(batch: int) -> Iterator[Expected]:
         waves = blocks / (_MULTIPROCESSORS * resident)
         slots = ceil(waves) * resident  # blocks that the busiest multiprocessor runs
         work = steps * _DEPTH * implicit.ROWS * tile
-        instructions = INSTRUCTIONS[op] * (0.4 + 0.6 * tile / 128) * steps * 4  # of four warps
+        cycles = slots * steps * 4 / _ISSUES  # of an instruction of four warps
+        issue = [1e6 * cycles * count / _CLOCK for count in INSTRUCTIONS[op][tile]]
         yield Expected(
             *(name, op, tile, blocks, resident, waves),
             operations / 2 / (blocks * work),
             1e6 * slots * work / _PER_CYCLE / _CLOCK,
-            1e6 * slots * instructions / _ISSUES / _CLOCK,
+            (issue[0], issue[1]),
             {card: 1e6 * least / rate for card, rate in BANDWIDTH.items()},
         )
 
@@ -97,18 +103,19 @@ def _resident(op: str, tile: int) -> int:
 
 
 def text(batch: int) -> str:
-    """The table for a batch size."""
+    """The table for a batch size; times are in microseconds."""
     columns = ["layer", "op", "tile", "blocks", "per SM", "waves", "useful"]
-    columns += ["tensor, µs", "issue, µs", "memory H100, µs", "H200, µs"]
+    columns += ["tensor", "issue, mma", "issue, wgmma", "memory, H100", "memory, H200"]
     rows = []
-    total = 0.0
+    totals = [0.0, 0.0]
     for e in expected(batch):
-        total += e.least("H200")
+        totals = [total + e.least("H200", bool(way)) for way, total in enumerate(totals)]
         memory = (f"{e.memory[card]:.0f}" for card in BANDWIDTH)
         launch = (f"{e.tile}", f"{e.blocks:,}", f"{e.resident}", f"{e.waves:.2f}")
-        times = (f"{e.useful:.0%}", f"{e.tensor:.0f}", f"{e.issue:.0f}", *memory)
+        times = (f"{e.useful:.0%}", f"{e.tensor:.0f}", *(f"{t:.0f}" for t in e.issue), *memory)
         rows.append([e.layer, e.op, *launch, *times])
-    rows.append(["all", "", "", "", "", "", "", "", f"at least {total:.0f}", "", ""])
+    least = (f"at least {total:.0f}" for total in totals)
+    rows.append(["all", *[""] * 7, *least, "", ""])
     return table.markdown(columns, rows)
 
 
