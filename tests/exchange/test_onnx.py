@@ -406,6 +406,11 @@ HEAD = {"w": W, "m": M}
         ([CONV], HEAD, "a dense layer at the end"),
         ([CONV, node("MatMul", ["c", "m"], ["y"])], HEAD, "a Flatten must come before"),
         ([CONV, *DENSE[:1], node("Conv", ["f", "w"], ["y"])], HEAD, "not a convolution of images"),
+        (
+            [CONV, DENSE[0], node("Add", ["f", "b"], ["g"]), node("MatMul", ["g", "m"], ["y"])],
+            {**HEAD, "b": np.ones((4, 1, 1), np.float32)},
+            "is not the bias",
+        ),
         ([CONV, *DENSE], {**HEAD, "m": M[:9]}, "does not fit"),
         ([CONV, *DENSE], {**HEAD, "w": W[:, :2]}, "has 1 groups but a weight"),
         ([node("Conv", ["x", "w"], ["c"], strides=[1, 2]), *DENSE], HEAD, "is not square"),

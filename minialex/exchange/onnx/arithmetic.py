@@ -37,7 +37,8 @@ def _bias(chain: Chain, node: Any, value: np.ndarray) -> None:
     name, of = chain.last_with_weights(node)
     units = len(of["bias"])
     shapes = [(units,), (1, units)] if len(chain.shape) == 1 else []
-    shapes += [(units, 1, 1), (1, units, 1, 1)] if len(chain.shape) == 3 else []
+    images = len(chain.shape) == 3 and chain.rows is None  # not flattened
+    shapes += [(units, 1, 1), (1, units, 1, 1)] if images else []
     if node.op_type != "Add" or value.shape not in [*shapes, (), (1,)]:
         raise chain.refusal(node, f"is not the bias of {name} ({value.shape})")
     of["bias"] = of["bias"] + value.reshape(-1)
