@@ -50,7 +50,9 @@ def install(real_nvrtc: bool = False) -> ctypes.CDLL:
     if _kept:
         return _kept[0]
     folder = _build()
-    os.environ["CUPY_CACHE_DIR"] = str(folder / ("real" if real_nvrtc else "cache"))
+    # "machine code" names the compiled libraries, and goes when they do
+    cache = folder / "real" if real_nvrtc else compiler.folder() / "null-cuda"
+    os.environ["CUPY_CACHE_DIR"] = str(cache)
     for name in _LIBRARIES:
         if not (real_nvrtc and "nvrtc" in name):
             _kept.append(ctypes.CDLL(str(folder / name), ctypes.RTLD_GLOBAL))
