@@ -60,13 +60,19 @@ class Difference(Measured):
         low, high = self.interval
         return 0 if low <= 0 <= high else 1 if low > 0 else -1
 
-    def verdict(self, expected: int = 1) -> str:
-        """The verdict on a difference expected to have the sign `expected`, from its interval."""
+    def verdict(
+        self, above: str = "agrees with the paper", below: str = "opposite of the paper"
+    ) -> str:
+        """The words for the side of 0 on which the interval lies; if on neither, what it is."""
         if self.sign is None:
             return "one seed, so no interval"
         if self.sign == 0:
             return "inconclusive, the interval includes 0"
-        return "agrees with the paper" if self.sign == expected else "opposite of the paper"
+        return above if self.sign > 0 else below
+
+    def verdict_below(self) -> str:
+        """The same for a difference that is below 0 in the paper."""
+        return self.verdict("opposite of the paper", "agrees with the paper")
 
 
 def paired(values: Mapping[int, float], reference: Mapping[int, float]) -> Difference | None:

@@ -85,6 +85,10 @@ def test_a_figure_uses_the_pages_text_colour(page):
 )
 def test_a_verdict_follows_from_the_interval(values, sentence):
     assert Difference(values).verdict() == sentence
+    swapped = {"agrees with the paper": "below", "opposite of the paper": "above"}
+    minus = Difference(tuple(-value for value in values))
+    assert minus.verdict_below() == sentence
+    assert minus.verdict("above", "below") == swapped.get(sentence, sentence)
 
 
 def test_differences_are_paired_by_seed():

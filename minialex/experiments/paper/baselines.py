@@ -124,8 +124,5 @@ def report(lines: Sequence[str], outcomes: Mapping[str, Mapping[int, Outcome]]) 
 
 def winner(name: str, difference: Difference) -> str:
     """Which of the two is better here, judging by the interval alone."""
-    if not difference.sign:
-        return difference.verdict()
-    if difference.sign > 0:
-        return "the network wins, as in the paper"
-    return f"opposite of the paper, {name} wins"
+    above, below = "the network wins, as in the paper", f"opposite of the paper, {name} wins"
+    return difference.verdict(above, below)

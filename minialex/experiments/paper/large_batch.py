@@ -166,24 +166,18 @@ def _lost(name: str, smallest: int, largest: int, errors: Mapping[Case, dict[int
         return f"{name}: no seed ended in batches of both {smallest:,} and {largest:,}."
     return (
         f"{name}: from batches of {smallest:,} to {largest:,}, the top-1 error changes by "
-        f"{change.text()} points: {_in_words(change, 'it rises', 'it falls')}."
+        f"{change.text()} points: {change.verdict('it rises', 'it falls')}."
     )
 
 
 def _between(largest: int, change: Difference | None) -> str:
     if change is None:
         return f"In batches of {largest:,}, SGD and LARS cannot be compared."
-    better = _in_words(change, "LARS is better", "SGD is better")
+    better = change.verdict("LARS is better", "SGD is better")
     return (
         f"In batches of {largest:,}, SGD's top-1 error is {change.text()} points from LARS's: "
         f"{better}."
     )
-
-
-def _in_words(change: Difference, above: str, below: str) -> str:
-    if change.sign is None:
-        return "one seed, so no interval"
-    return {1: above, -1: below}.get(change.sign, "inconclusive, the interval includes 0")
 
 
 def draw(figure: Any, errors: Mapping[Case, dict[int, float]]) -> None:

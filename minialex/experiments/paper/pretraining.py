@@ -61,7 +61,7 @@ def report(
         rows.append((name, top1, top5, *_published(key)))
     difference = paired(_top1(starred), _top1(others))
     if difference is not None:
-        published, verdict = change("table2 one", "table2 one*"), difference.verdict(expected=-1)
+        published, verdict = change("table2 one", "table2 one*"), difference.verdict_below()
         findings.append(
             f"Pre-trained, with a sixth convolution: {difference.text()} points of top-1 error "
             f"(published: {published}): {verdict}."

@@ -102,16 +102,16 @@ def report(data: Data, softmax: Mapping[int, Outcome], hinge: Mapping[int, Outco
             ))  # fmt: skip
     difference = paired(_top1(hinge), _top1(softmax))
     if difference is not None:
-        meaning = {None: difference.verdict(), 0: difference.verdict(), 1: "softmax is better"}
+        meaning = difference.verdict("softmax is better", "hinge is better")
         findings.append(
             f"Hinge instead of softmax loss: {difference.text()} points of top-1 error on ten "
-            f"crops: {meaning.get(difference.sign, 'hinge is better')}."
+            f"crops: {meaning}."
         )
     difference = paired(_top1(softmax), _top1(softmax, crops=1))
     if difference is not None:
         findings.append(
             f"Ten crops instead of one: {difference.text()} points of top-1 error (published: "
-            f"{change('table1 centre', 'table1 cnn')}): {difference.verdict(expected=-1)}."
+            f"{change('table1 centre', 'table1 cnn')}): {difference.verdict_below()}."
         )
     if len(softmax) > 1:
         p = np.stack([ten for _, ten, _, _ in softmax.values()])

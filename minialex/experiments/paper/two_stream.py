@@ -121,7 +121,7 @@ def report(lines: Sequence[str], outcomes: Mapping[str, Mapping[int, Outcome]]) 
                 findings.append(
                     f"Clips where {described(name)}: {change.text()} points of top-1 error, "
                     f"{in_words(better)} compared with {in_words(worse)}: "
-                    f"{change.verdict(expected=-1)}."
+                    f"{change.verdict_below()}."
                 )
     published = (top1(f"ucf {stream}") for stream in STREAMS)
     rows.append(("published: UCF-101, mean of three splits", 101, *published))
