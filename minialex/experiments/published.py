@@ -53,8 +53,8 @@ PUBLISHED: dict[str, Published] = {
     "depth": Published("any middle convolution removed", "ILSVRC", _S + "7", 2.0, bound="about"),
     "large batch": Published(
         "SGD in batches of 1,024, rate 0.02, poly, 100 epochs",
-        "ILSVRC-2012 validation",
-        "log of bvlc_alexnet with a public fork of Caffe",
+        "6,400 images of ILSVRC-2012 validation, one crop",
+        "training log of bvlc_alexnet; solver of github.com/borisgin/nvcaffe",
         41.4,
         18.75,
     ),

@@ -10,6 +10,7 @@ import pytest
 
 import minialex
 from minialex.experiments import PUBLISHED, Context, Options, runner
+from minialex.experiments.cache import NotCached
 
 pytestmark = pytest.mark.usefixtures("slim_networks")
 
@@ -176,6 +177,25 @@ def test_large_batches_end_to_end(tmp_path):
         ["LARS", "32", "4", "0.625"],
     ]
     assert (path.parent / "large-batch" / "batches.png").exists()
+    for name in ("SGD", "LARS"):
+        assert f"{name}: alexnet-64, resize" in path.read_text()
+
+
+@pytest.mark.parametrize(("rate", "said"), [(1e30, "not finite"), (0.006, "have not been run")])
+def test_large_batches_that_diverge_are_told_from_those_not_run(tmp_path, monkeypatch, rate, said):
+    paper = module("large_batch")
+    usual, train = paper._rate, Context.train
+
+    def some(self, name, *data, **settings):
+        if settings["batch_size"] == 32 and rate < 1:
+            raise NotCached(name)
+        return train(self, name, *data, **settings)
+
+    monkeypatch.setattr(Context, "train", some)
+    monkeypatch.setattr(paper, "_rate", lambda *case: rate if case[1] == 32 else usual(*case))
+    section = paper.run(Context(TINY, tmp_path, log=lambda text: None))
+    assert [said in finding for finding in section.findings] == [True, True, False]
+    assert [row[3] for row in section.tables[0].rows[2:]] == [None, None]
 
 
 def test_what_large_batches_cost():
@@ -183,11 +203,12 @@ def test_what_large_batches_cost():
 
     paper = module("large_batch")
     errors = {("SGD", 8): {0: 20.0, 1: 21.0}, ("SGD", 32): {0: 40.0, 1: 41.1}}
-    said = paper._lost("SGD", 8, 32, errors)
+    said = paper._cost("SGD", 8, 32, errors, False)
     assert "from batches of 8 to 32, the top-1 error changes by +20.1" in said
     assert said.endswith("it rises.")
-    diverged = {**errors, ("SGD", 32): {}}
-    assert "its loss was not finite" in paper._lost("SGD", 8, 32, diverged)
+    missing = {**errors, ("SGD", 32): {}}
+    assert "its loss was not finite" in paper._cost("SGD", 8, 32, missing, True)
+    assert "have not been run" in paper._cost("SGD", 8, 32, missing, False)
     assert paper._between(32, paired({0: 9.0, 1: 9.1}, {0: 8.0, 1: 8.0})).endswith(
         "LARS is better."
     )

@@ -4,13 +4,14 @@
 
 The same number of epochs in batches of 128 to 8,192: large batches make few updates, for which SGD
 needs a high learning rate. LARS (You, Gitman and Ginsburg, 2017) gives each array of weights a rate
-in proportion to its norm. Both follow the published runs: a quadratic warm-up, then the rate falls
-with the square of what is left. SGD's learning rate grows with the batch, that of LARS with its
-square root. At the small scale each runs with two learning rates, and the one with the lower
-validation loss counts. All batches are computed in micro-batches of one size, in the same memory.
+in proportion to its norm. As in the published runs, the rate rises with the square of the steps and
+then falls with the square of what is left; here it rises for 5% of the epochs, in a published run
+of LARS for 3.8%. SGD's learning rate grows with the batch, that of LARS with its square root. At
+the small scale each runs with two learning rates, and the one with the lower validation loss
+counts. All batches are computed in micro-batches of one size, in the same memory.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +28,9 @@ from minialex.experiments import (
 )
 from minialex.experiments.data import Data
 from minialex.experiments.paper.ablations import best_rate
-from minialex.experiments.report.figures import COLOURS
+from minialex.experiments.report.figures import curves
 from minialex.experiments.report.section import Value
+from minialex.experiments.training import Diverged
 
 ORDER = 9
 TITLE = "Large batches: SGD and LARS"
@@ -63,29 +65,36 @@ def run(context: Context) -> Section:
     factors: tuple[float, ...] = context.pick(tiny=(1.0,), small=(0.5, 1.0), full=(1.0,))
     plain = _settings(context)
     cases = [(name, batch) for batch in batches for name in (SGD, LARS)]
+    diverged: dict[Case, int] = dict.fromkeys(cases, 0)  # runs
 
     def train(case: tuple[str, int, float], seed: int) -> Run:
         name, batch, factor = case
         rate = factor * _rate(name, batch, plain["lr"])
         settings = {**plain, "optimizer": name.lower(), "batch_size": batch, "lr": rate}
-        return context.train(f"{name}, batch {batch}, rate {rate:g}", data, seed=seed, **settings)
+        title = f"{name}, batch {batch}, rate {rate:g}"
+        try:
+            return context.train(title, data, seed=seed, **settings)
+        except Diverged:
+            diverged[name, batch] += 1
+            raise
 
     every = [(*case, factor) for case in cases for factor in factors]
     runs = context.by_seed(every, context.seeds(), train)
     best = {case: best_rate({factor: runs[*case, factor] for factor in factors}) for case in cases}
-    crops = context.pick(tiny=1, small=1, full=1)
 
     def evaluate(run: Run) -> Outcome:
-        return Outcome(*run.errors(crops), run.recipe_line())
+        return Outcome(*run.errors(), run.recipe_line())
 
     outcomes: dict[Case, Outcomes] = {}
-    rates: dict[Case, float] = {}
+    rates: dict[Case, float | None] = {}
     for case, factor in best.items():
         by_seed = {} if factor is None else runs[*case, factor]
         values = {seed: context.attempt(evaluate, run) for seed, run in by_seed.items()}
         outcomes[case] = {seed: value for seed, value in values.items() if value is not None}
-        rates[case] = (factor or 1.0) * _rate(*case, plain["lr"])
-    return report(data, plain["epochs"], rates, outcomes)
+        rates[case] = None if factor is None else factor * _rate(*case, plain["lr"])
+    all_of_them = len(factors) * len(context.seeds())
+    lost = [case for case, count in diverged.items() if count == all_of_them]
+    return report(data, plain["epochs"], rates, outcomes, lost)
 
 
 def _settings(context: Context) -> dict[str, Any]:
@@ -110,9 +119,16 @@ def _rate(name: str, batch: int, base: float) -> float:
 
 
 def report(
-    data: Data, epochs: int, rates: Mapping[Case, float], outcomes: Mapping[Case, Outcomes]
+    data: Data,
+    epochs: int,
+    rates: Mapping[Case, float | None],
+    outcomes: Mapping[Case, Outcomes],
+    lost: Collection[Case] = (),
 ) -> Section:
-    """A row for each optimiser and batch size, and a curve for each optimiser."""
+    """A row for each optimiser and batch size, and a curve for each optimiser.
+
+    `lost` are the cases of which every run diverged; others without an outcome are not computed.
+    """
     errors = {
         case: {seed: outcome.top1 for seed, outcome in of_case.items()}
         for case, of_case in outcomes.items()
@@ -120,13 +136,13 @@ def report(
     smallest, largest = min(batch for _, batch in outcomes), max(batch for _, batch in outcomes)
     rows: list[tuple[Value, ...]] = []
     for (name, batch), of_case in outcomes.items():
-        lost = batch != smallest
+        rate = rates[name, batch]
         rows.append((
             *(name, f"{batch:,}", f"{epochs * -(-len(data.splits.train) // batch):,}"),
-            f"{rates[name, batch]:.3g}",
+            None if rate is None else f"{rate:.3g}",
             measured(errors[name, batch]),
             measured({seed: outcome.top5 for seed, outcome in of_case.items()}),
-            paired(errors[name, batch], errors[name, smallest]) if lost else None,
+            paired(errors[name, batch], errors[name, smallest]) if batch != smallest else None,
             paired(errors[SGD, batch], errors[LARS, batch]) if name == SGD else None,
         ))  # fmt: skip
     known = PUBLISHED["large batch"]
@@ -139,11 +155,12 @@ def report(
         *("optimiser", "batch", "updates", "learning rate", "top-1 error, %", "top-5 error, %"),
         *(f"top-1 difference from batch {smallest}", "SGD minus LARS"),
     )
-    findings = [_lost(name, smallest, largest, errors) for name in (SGD, LARS)]
+    findings = [
+        _cost(name, smallest, largest, errors, (name, largest) in lost) for name in (SGD, LARS)
+    ]
     findings.append(_between(largest, paired(errors[SGD, largest], errors[LARS, largest])))
-    lines = [one.recipe_line for of_case in outcomes.values() for one in of_case.values()]
     return Section(
-        setting=[data.line, *lines[:1]],
+        setting=[data.line, *_recipes(outcomes)],
         findings=findings,
         tables=[Table("large-batch", caption, columns, rows, digits=2)],
         figures=[
@@ -151,16 +168,29 @@ def report(
                 "batches",
                 "Top-1 error after the same number of epochs: mean over seeds, and each seed.",
                 "A curve for each optimiser, the error against the batch size.",
-                lambda figure: draw(figure, errors),
+                lambda figure: curves(figure, errors, (SGD, LARS), "batch size", base=2),
             )
         ],
     )
 
 
-def _lost(name: str, smallest: int, largest: int, errors: Mapping[Case, dict[int, float]]) -> str:
-    """What the largest batch costs an optimiser."""
-    if not errors[name, largest]:
+def _recipes(outcomes: Mapping[Case, Outcomes]) -> list[str]:
+    """The recipe of each optimiser's first outcome, in a line."""
+    lines: dict[str, str] = {}
+    for (name, _), of_case in outcomes.items():
+        for one in of_case.values():
+            lines.setdefault(name, f"{name}: {one.recipe_line}")
+    return list(lines.values())
+
+
+def _cost(
+    name: str, smallest: int, largest: int, errors: Mapping[Case, dict[int, float]], lost: bool
+) -> str:
+    """What the largest batch costs an optimiser; with `lost`, all its runs diverged."""
+    if lost:
         return f"{name}: no run in batches of {largest:,} ended; its loss was not finite."
+    if not errors[name, largest]:
+        return f"{name}: batches of {largest:,} have not been run."
     change = paired(errors[name, largest], errors[name, smallest])
     if change is None:
         return f"{name}: no seed ended in batches of both {smallest:,} and {largest:,}."
@@ -178,19 +208,3 @@ def _between(largest: int, change: Difference | None) -> str:
         f"In batches of {largest:,}, SGD's top-1 error is {change.text()} points from LARS's: "
         f"{better}."
     )
-
-
-def draw(figure: Any, errors: Mapping[Case, dict[int, float]]) -> None:
-    """A curve for each optimiser through the means, and a dot for each seed."""
-    axes = figure.subplots()
-    for colour, name in zip(COLOURS, (SGD, LARS), strict=False):
-        found = {batch: one for (of, batch), by_seed in errors.items()
-                 if of == name and (one := measured(by_seed)) is not None}  # fmt: skip
-        axes.plot(list(found), [one.mean for one in found.values()], color=colour, label=name)
-        for batch, one in found.items():
-            axes.plot([batch] * len(one.values), one.values, "o", color=colour, markersize=3)
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(sorted({batch for _, batch in errors}))
-    axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.set(xlabel="batch size", ylabel="top-1 error, %")
-    axes.legend()

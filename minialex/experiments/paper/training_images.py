@@ -2,7 +2,7 @@
 
     minialex reproduce training-images --data imagenette
 
-Features made by hand need few examples, a network learns its own and needs many. SIFT with Fisher
+Hand-crafted features need few examples, a network learns its own and needs many. SIFT with Fisher
 vectors, sparse coding and the network learn from the same images, in growing numbers, and are
 evaluated on the same validation images. All have the time they need: at the small scale the network
 is trained as `minialex train` does by default with few images (Adam, stronger augmentation, no
@@ -14,7 +14,7 @@ from typing import Any
 
 from minialex.experiments import Context, Difference, Figure, Section, Table, measured, paired
 from minialex.experiments.paper.baselines import FISHER, SPARSE, baseline
-from minialex.experiments.report.figures import COLOURS
+from minialex.experiments.report.figures import curves
 from minialex.experiments.report.section import Value
 
 ORDER = 10
@@ -119,7 +119,7 @@ def report(lines: Sequence[str], errors: Errors) -> Section:
         "training-images",
         "Top-1 error against the number of training images: mean over seeds, and each seed.",
         "A curve for each method, the error falling with the number of training images.",
-        lambda canvas: draw(canvas, errors),
+        lambda canvas: curves(canvas, errors, NAMES, "training images"),
     )
     tables = [Table("training-images", caption, columns, rows)]
     return Section(lines, findings, tables, [figure])
@@ -152,21 +152,3 @@ def _verdict(signs: Mapping[int, int | None]) -> str:
     if lasting[0] == counts[0]:
         return "The network wins with all of them."
     return f"The network wins from {lasting[0]:,} images on."
-
-
-def draw(figure: Any, errors: Errors) -> None:
-    """A curve for each method through the means, and a dot for each seed."""
-    axes = figure.subplots()
-    for colour, name in zip(COLOURS, NAMES, strict=False):
-        found = {count: one for (of, count), by_seed in sorted(errors.items())
-                 if of == name and (one := measured(by_seed)) is not None}  # fmt: skip
-        axes.plot(list(found), [one.mean for one in found.values()], color=colour, label=name)
-        for count, one in found.items():
-            axes.plot([count] * len(one.values), one.values, "o", color=colour, markersize=3)
-    axes.set_xscale("log")
-    counts = sorted({count for _, count in errors})
-    axes.set_xticks(counts)
-    axes.minorticks_off()
-    axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.set(xlabel="training images", ylabel="top-1 error, %")
-    axes.legend()

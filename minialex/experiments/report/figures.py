@@ -2,10 +2,12 @@
 
 import io
 import re
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from minialex.experiments.over_seeds import measured
 from minialex.experiments.report.section import Figure
 from minialex.utils import atomic
 
@@ -66,3 +68,29 @@ def page_svg(svg: str, figure: Figure) -> str:
     svg = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', svg)
     opening = f'<svg role="img" aria-label="{escape(figure.alt, quote=True)}" '
     return svg.replace("<svg ", opening, 1)
+
+
+def curves(
+    canvas: Any,
+    errors: Mapping[tuple[str, int], Mapping[int, float]],
+    names: Sequence[str],
+    x_label: str,
+    base: int = 10,
+) -> None:
+    """Top-1 errors, {(name, x): {seed: error}}: a curve through the means, and a dot for each seed.
+
+    x is drawn by its logarithm.
+    """
+    axes = canvas.subplots()
+    for colour, name in zip(COLOURS, names, strict=False):
+        found = {x: one for (of, x), by_seed in sorted(errors.items())
+                 if of == name and (one := measured(by_seed)) is not None}  # fmt: skip
+        axes.plot(list(found), [one.mean for one in found.values()], color=colour, label=name)
+        for x, one in found.items():
+            axes.plot([x] * len(one.values), one.values, "o", color=colour, markersize=3)
+    axes.set_xscale("log", base=base)
+    axes.set_xticks(sorted({x for _, x in errors}))
+    axes.minorticks_off()
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.set(xlabel=x_label, ylabel="top-1 error, %")
+    axes.legend()
