@@ -1,7 +1,14 @@
 // Requests to the server, and the sentence at the foot of the page.
 
 const line = document.getElementById("said");
-let timer = null, away = false;
+let timer = null, away = false, missed = false;
+
+// Whether a request has found no server since this was asked last.
+export function anyMissed() {
+  const some = missed;
+  missed = false;
+  return some;
+}
 
 // Shows a sentence for some seconds; one that stays is there until the next.
 export function say(text, stays = false) {
@@ -22,7 +29,7 @@ export async function ask(url, options = {}) {
     return {ok: answer.ok, html: kind.startsWith("text/html"), body, more};
   } catch (error) {
     if (error.name === "AbortError") return null;
-    away = true;
+    away = missed = true;
     say("The server does not answer: has it been stopped?", true);
     return null;
   }

@@ -1,5 +1,5 @@
 // The slider over a run's checkpoints, playing through them, and following a run that trains.
-import {ask, say} from "/assets/asking.js";
+import {anyMissed, ask, say} from "/assets/asking.js";
 
 const given = new URLSearchParams(location.search);
 // milliseconds at least for each checkpoint that is played
@@ -9,7 +9,7 @@ const FOLLOW = Number(given.get("follow")) || 3000;
 
 const within = (state, selector) => state.article.querySelector(`.slider ${selector}`);
 
-// Shows a checkpoint; `renew` loads what depends on it.
+// Selects a checkpoint; `renew` loads what depends on it.
 function show(state, index, renew) {
   state.index = index;
   const epoch = state.epochs[index];
@@ -46,19 +46,21 @@ export function slider(state, renew) {
   });
 }
 
-// Looks again and again whether there are new checkpoints, better weights, or more of a curve.
-export async function follow(states, renew, curves) {
+// Checks regularly for new checkpoints, better weights and more of a curve. `renew` loads what
+// depends on the weights, `again` what could not be loaded while the server was away.
+export async function follow(states, page) {
   if (!document.hidden) {
     const answer = await ask("/epochs");
     if (answer?.ok) {
       const now = JSON.parse(answer.body);
-      for (const state of states) await update(state, now[state.run], renew, curves);
+      for (const state of states) await update(state, now[state.run], page);
+      if (anyMissed()) for (const state of states) page.again(state);
     } else if (answer) say("The runs cannot be read: have they been moved?");
   }
-  setTimeout(() => follow(states, renew, curves), FOLLOW);
+  setTimeout(() => follow(states, page), FOLLOW);
 }
 
-async function update(state, {epochs, stamp}, renew, curves) {
+async function update(state, {epochs, stamp}, {renew, curves}) {
   const chosen = state.epochs[state.index];
   const better = state.stamp !== null && stamp !== state.stamp && chosen === "best";
   state.stamp = stamp;

@@ -66,7 +66,8 @@
     const share = board.querySelector("img").naturalWidth / box.width;
     const column = Math.floor((event.clientX - box.left) * share / number(board, "wide"));
     const row = Math.floor((event.clientY - box.top) * share / number(board, "high"));
-    choose(board, row * number(board, "columns") + Math.min(column, number(board, "columns") - 1));
+    const index = row * number(board, "columns") + Math.min(column, number(board, "columns") - 1);
+    if (index < number(board, "count")) choose(board, index);  // the last row may be shorter
   });
 
   document.addEventListener("keydown", (event) => {

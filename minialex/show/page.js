@@ -14,7 +14,7 @@ const states = [...document.querySelectorAll("article")].map((article, run) => {
     requests: new Requests(),
   };
 });
-let photo = null, sent = null;  // the key of the photograph, and when it was sent
+let photo = null;  // the key of the photograph
 
 const stateOf = (element) => states[Number(element.closest("article").dataset.run)];
 
@@ -31,57 +31,85 @@ async function part(state, name, more = {}, purpose = name) {
 // ---------------------------------------------------------------- parts
 
 // Open parts are loaded one after the other, the answers first. Another photograph or another epoch
-// leaves what is still to come of the one before it.
-async function refresh(state, chosen) {
+// leaves what is still to come of the one before it. `sent`: when the photograph was sent.
+async function refresh(state, chosen, sent = null) {
   const turn = ++state.turn;
   state.requests.leave((purpose) => purpose !== "curves");
   const parts = [...state.article.querySelectorAll(".part")];
-  for (const one of parts.filter(chosen)) one.dataset.old = "1";
+  for (const one of parts.filter(chosen)) expire(one);
+  if (state.map) state.article.querySelector(".chosen-map").classList.add("stale");
   for (const one of parts) {  // also those that an earlier turn has left
     if (!one.open || one.dataset.old === "0") continue;
-    const loaded = load(state, one);
+    const loaded = load(state, one, sent);
     if (one.dataset.part !== "nearest") await loaded;  // a search takes its time
     if (turn !== state.turn) return;
   }
   if (state.map && photo) await showMap(state);
 }
 
-async function load(state, one) {
-  if (one.dataset.photo === "1" && !photo) return;
-  one.loads = (one.loads || 0) + 1;
-  one.classList.add("busy");
-  const layers = [...one.querySelectorAll('[data-part="layer"]')];
-  await (layers.length ? loadLayers(state, one, layers) : loadPart(state, one));
-  if (--one.loads === 0) one.classList.remove("busy");
+// What a part shows is no longer so; it is loaded again when it is open.
+function expire(one) {
+  one.dataset.old = "1";
+  for (const content of one.querySelectorAll(".content, .maps")) {
+    content.dataset.old = "1";
+    if (!content.querySelector(".maps")) content.classList.add("stale");
+  }
 }
 
-async function loadPart(state, one) {
+// Shows new content, of an answer that may be a sentence about what went wrong.
+function fresh(content, answer) {
+  content.innerHTML = answer.body;
+  content.dataset.old = answer.ok && !answer.more ? "0" : "1";
+  content.classList.remove("stale");
+}
+
+// What is being loaded in this turn already is not asked for twice.
+function once(state, one, start) {
+  if (one.loading?.turn === state.turn) return one.loading.done;
+  const loading = one.loading = {turn: state.turn};
+  one.classList.add("busy");
+  loading.done = start().finally(() => {
+    if (one.loading !== loading) return;
+    one.loading = null;
+    one.classList.remove("busy");
+  });
+  return loading.done;
+}
+
+async function load(state, one, sent = null) {
+  if (one.dataset.photo === "1" && !photo) return;
+  const layers = [...one.querySelectorAll('[data-part="layer"]')];
+  await once(state, one, () =>
+    layers.length ? loadLayers(state, one, layers) : loadPart(state, one, sent));
+}
+
+async function loadPart(state, one, sent) {
   const name = one.dataset.part, turn = state.turn, content = one.querySelector(".content");
   const more = name === "looks" && state.label !== null ? {label: state.label} : {};
   let answer;
   do {  // a search answers with what it has found so far
     answer = await part(state, name, more);
     if (answer === null || turn !== state.turn) return;  // it stays old, and is loaded again
-    content.innerHTML = answer.body;
+    fresh(content, answer);
   } while (answer.more && one.open);
-  one.dataset.old = answer.ok && !answer.more ? "0" : "1";
-  if (name === "answers" && answer.ok) sayWhen(content);
+  one.dataset.old = content.dataset.old;
+  if (name === "answers" && answer.ok && sent !== null) sayWhen(content, sent);
 }
 
 // The list of layers stays; the maps of those that are open are replaced.
 async function loadLayers(state, one, layers) {
   const turn = state.turn;
+  let all = true;
   for (const layer of layers) {
-    if (layer.open) await loadLayer(state, layer);
+    if (layer.open) all = await layerLoaded(state, layer) && all;
     else layer.querySelector(".maps")?.remove();
     if (turn !== state.turn) return;
   }
-  one.dataset.old = "0";
+  if (all) one.dataset.old = "0";
 }
 
 // How long the answer took.
-function sayWhen(content) {
-  if (sent === null) return;
+function sayWhen(content, sent) {
   const line = document.createElement("p");
   line.className = "quiet";
   const seconds = ((performance.now() - sent) / 1000).toFixed(2);
@@ -89,19 +117,22 @@ function sayWhen(content) {
   content.append(line);
 }
 
+// Loads a layer's maps; whether they are there.
+const layerLoaded = (state, layer) => once(state, layer, () => loadLayer(state, layer));
+
 async function loadLayer(state, layer) {
-  const name = layer.dataset.layer;
+  const name = layer.dataset.layer, turn = state.turn;
   const answer = await part(state, "layer", {layer: name}, `layer ${name}`);
-  if (answer === null) return;
+  if (answer === null || turn !== state.turn) return false;
   let maps = layer.querySelector(".maps");
   if (!maps) {
     maps = document.createElement("div");
     maps.className = "maps";
     layer.querySelector("summary").after(maps);
   }
-  maps.innerHTML = answer.body;
-  maps.dataset.old = answer.ok ? "0" : "1";
+  fresh(maps, answer);
   if (state.map?.within === name) mark(maps, state.map);
+  return answer.ok;
 }
 
 // Marks the map that is shown, in maps that have been loaded again.
@@ -124,7 +155,7 @@ document.addEventListener("toggle", (event) => {
   if (one.classList.contains("part")) {
     if (one.dataset.old !== "0") load(state, one);
   } else if (one.dataset.part === "layer" && one.querySelector(".maps")?.dataset.old !== "0") {
-    loadLayer(state, one);
+    layerLoaded(state, one);
   }
 }, true);
 
@@ -142,7 +173,8 @@ document.addEventListener("click", (event) => {
   if (!button) return;
   const state = stateOf(button), looks = state.article.querySelector('[data-part="looks"]');
   state.label = button.dataset.label;
-  looks.dataset.old = "1";
+  expire(looks);
+  looks.loading = null;  // whatever is being loaded is of another class
   if (looks.open) load(state, looks);
   looks.open = true;  // which loads it
   looks.scrollIntoView({block: "nearest"});
@@ -178,23 +210,23 @@ document.addEventListener("map", async (event) => {
   const columns = Number(board.dataset.columns);
   const where = {row: Math.floor(channel / columns), column: channel % columns};
   const answer = await part(state, "unit", {layer, channel: board.dataset.channel, ...where});
-  if (answer === null) return;
-  const about = board.closest(".chosen-map");
-  about.querySelector(".arithmetic").outerHTML = answer.body;
+  if (answer === null || !board.isConnected) return;  // another map is shown meanwhile
+  const about = board.closest(".chosen-map"), place = about.querySelector(".arithmetic");
+  if (answer.ok) place.outerHTML = answer.body;
+  else place.innerHTML = answer.body;
   addUp(about);
 });
 
 // All about the map that was clicked, below its layer's maps.
 async function showMap(state) {
-  const chosen = state.map, holder = state.article.querySelector(".chosen-map");
-  const {within, ...asked} = chosen;
-  holder.classList.add("busy");
+  const {within, ...asked} = state.map, holder = state.article.querySelector(".chosen-map");
+  const mine = state.showing = {};
+  holder.classList.add("stale");
   state.requests.leave((purpose) => ["unit", "covered", "strongest"].includes(purpose));
   const answer = await part(state, "channel", asked);
-  if (chosen !== state.map) return;
-  holder.classList.remove("busy");
-  if (answer === null) return;
+  if (answer === null || mine !== state.showing) return;  // it stays stale
   holder.innerHTML = answer.body;
+  holder.classList.remove("stale");
   const list = state.article.querySelector('[data-part="layers"]');
   list.querySelector(`details[data-layer="${within}"]`).append(holder);
   if (!answer.ok) return;
@@ -208,12 +240,14 @@ async function showMap(state) {
   }
 }
 
-// Fills a place with a part; again, as long as a search finds more.
+// Fills a place with a part; again, as long as a search finds more. Nothing stays there that is no
+// longer being done.
 async function fill(state, name, asked, place) {
   let answer;
   do {
     answer = await part(state, name, asked);
-    if (answer !== null && place.isConnected) place.innerHTML = answer.body;
+    if (answer !== null) place.innerHTML = answer.body;
+    else if (!place.querySelector("*")) place.textContent = "";
   } while (answer?.more && place.isConnected);
 }
 
@@ -227,18 +261,16 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 // ---------------------------------------------------------------- start
 
 choosing((key, begun) => {
-  [photo, sent] = [key, begun];
+  photo = key;
   document.body.classList.add("with-photo");
   for (const state of states) {
     state.label = null;
-    refresh(state, (one) => one.dataset.photo === "1");
+    refresh(state, (one) => one.dataset.photo === "1", begun);
   }
 });
 
-const renew = (state) => {
-  sent = null;
-  return refresh(state, (one) => one.dataset.part !== "curves");
-};
+const renew = (state) => refresh(state, (one) => one.dataset.part !== "curves");
+const again = (state) => refresh(state, () => false);
 for (const state of states) slider(state, renew);
 
 async function curves(state) {
@@ -247,9 +279,9 @@ async function curves(state) {
   const answer = await part(state, "curves");
   if (answer === null || state.curves === answer.body) return;
   state.curves = answer.body;
-  one.querySelector(".content").innerHTML = answer.body;
+  fresh(one.querySelector(".content"), answer);
   one.dataset.old = "0";
 }
 
 for (const state of states) refresh(state, (one) => one.dataset.photo === "0");
-follow(states, renew, curves);
+follow(states, {renew, again, curves});

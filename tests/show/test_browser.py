@@ -5,6 +5,7 @@ Needs Playwright and a Chromium that is installed on this machine.
 
 import base64
 import io
+import re
 import shutil
 import socket
 import threading
@@ -35,6 +36,7 @@ pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium on th
 
 NUMPY = DeviceConfig("numpy")
 COLOURS = {"red": (210, 60, 50), "blue": (40, 70, 200)}
+PIXEL_OR_MAP = re.compile(r"/part/(unit|channel)\?")
 CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 FLAGS = (  # the sandbox needs rights that a container may lack; the others save requests
     *("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
@@ -301,6 +303,79 @@ def test_the_last_photograph_is_shown_even_if_it_is_read_first(browser, address)
         page.locator('[data-part="crops"] > summary').first.click()
         page.locator("svg.crops").first.wait_for()
         sync_api.expect(answer).to_have_text("blue")
+
+
+def test_a_pixel_of_a_map_that_is_no_longer_shown_is_forgotten(browser, address):
+    with opened(browser, address) as page:
+        first = page.locator("article").first
+        drop(page, picture("red", 987), "red.png")
+        first.locator('details[data-layer="conv2"] > summary').click()
+        board = first.locator('details[data-layer="conv2"] .sheet').first
+        board.click(position={"x": 5, "y": 5})
+        about = first.locator(".chosen-map")
+        sync_api.expect(about.locator("h4").first).to_contain_text("channel 0")
+        held = []
+        page.route(PIXEL_OR_MAP, lambda route: held.append(route))
+        for one, key in ((board, "ArrowRight"), (about.locator(".pixels .sheet"), "End")):
+            with page.expect_request(PIXEL_OR_MAP):
+                one.press(key)
+        channel, unit = held
+        channel.continue_()
+        sync_api.expect(about.locator("h4").first).to_contain_text("channel 1")
+        with page.expect_response("**/part/unit*"):
+            unit.continue_()
+        page.unroute(PIXEL_OR_MAP)
+        about.locator(".pixels .sheet").press("End")  # and this map's own is shown
+        sync_api.expect(about.locator(".arithmetic h4").last).to_contain_text("channel 1")
+
+
+def test_what_could_not_be_loaded_is_dim_until_it_is(browser, address):
+    with opened(browser, f"{address}?follow=50", notes="ERR_FAILED") as page:
+        first = page.locator("article").first
+        drop(page, picture("red", 986), "red.png")
+        first.locator('details[data-layer="conv2"] > summary').click()
+        maps = first.locator('details[data-layer="conv2"] .maps')
+        maps.locator(".sheet").first.click(position={"x": 5, "y": 5})
+        about = first.locator(".chosen-map")
+        sync_api.expect(about.locator(".strongest .tiles")).to_be_visible()
+        before = [one.locator("img").first.get_attribute("src") for one in (maps, about)]
+        for name in ("layer", "channel", "strongest"):
+            page.route(f"**/part/{name}?*", lambda route: route.abort())
+        drop(page, picture("blue", 985), "blue.png")
+        sync_api.expect(maps).to_have_class("maps stale")
+        sync_api.expect(about).to_have_class("chosen-map stale")
+        for name in ("layer", "channel"):
+            page.unroute(f"**/part/{name}?*")
+        for one, source in zip((maps, about), before, strict=True):
+            sync_api.expect(one).not_to_have_class("stale")
+            sync_api.expect(one.locator("img").first).not_to_have_attribute("src", source)
+        sync_api.expect(about.locator(".strongest")).to_have_text("")  # it is not searching
+        page.unroute("**/part/strongest?*")
+        sync_api.expect(about.locator(".strongest .tiles")).to_be_visible()
+
+
+def test_a_part_is_asked_for_once_and_its_time_is_that_of_the_photograph(browser, address):
+    with opened(browser, address) as page:
+        first, asked, held = page.locator("article").first, [], []
+        page.on("request", lambda one: asked.append(one.url.partition("/part/")[2]))
+        page.route("**/part/answers?run=0*", lambda route: held.append(route))
+        with page.expect_request("**/part/answers?run=0*"):
+            drop(page, picture("red", 984), "red.png")
+        first.locator('[data-part="crops"] > summary').click()
+        sync_api.expect(first.locator("svg.crops")).to_be_visible()
+        held[0].continue_()
+        page.unroute("**/part/answers?run=0*")
+        sync_api.expect(first.locator('[data-part="answers"]')).to_contain_text("s after the")
+        sync_api.expect(first.locator('[data-part="layers"] details').first).to_be_visible()
+        for part in ("answers", "crops", "network", "layers"):
+            assert sum(one.startswith(f"{part}?run=0") for one in asked) == 1, part
+        summary = first.locator('[data-part="answers"] > summary')
+        summary.click()  # what is opened later took no time
+        drop(page, picture("blue", 983), "blue.png")
+        sync_api.expect(first.locator('[data-part="crops"] .stale')).to_have_count(0)
+        summary.click()
+        sync_api.expect(first.locator('[data-part="answers"] .class').first).to_have_text("blue")
+        assert "s after the" not in first.locator('[data-part="answers"]').inner_text()
 
 
 def test_both_runs_open_the_same_part(browser, address):
