@@ -108,13 +108,15 @@ class Classifier:
         vars(self).update(state, devices=devices, params=devices.to_devices(state["params"]))
 
     def __repr__(self) -> str:
-        network, classes, *rest = self._described().values()
+        said = self._described()
+        if "trained on" in said:
+            said["trained on"] = f"trained on {said['trained on']}"
+        network, classes, *rest = said.values()
         return f"<Classifier {network}\n {classes}\n {'; '.join(rest)}>"
 
     def _repr_html_(self) -> str:
         """A small table, for notebooks."""
-        rows = self._described().items()
-        return html((), [(name, said.removeprefix(f"{name} ")) for name, said in rows])
+        return html((), list(self._described().items()))
 
     def _described(self) -> dict[str, str]:
         """A few short texts that describe it, by name."""
@@ -126,7 +128,7 @@ class Classifier:
             "classes": f"{len(self.class_names):,} classes: {first}{more}",
             "images": self.preprocessing.recipe.line(),
             "device": self.devices.describe()[0],
-            **({"trained on": f"trained on {about}"} if about else {}),
+            **({"trained on": str(about)} if about else {}),
         }
 
     @property

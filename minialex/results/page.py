@@ -177,7 +177,7 @@ def _folds(folds: Sequence[tuple[int, int]]) -> Cell:
 
 
 def _beside(one: Comparison) -> Sequence[Point]:
-    """The curve, cut at three times a much shorter run, which would else be a spot at the left."""
+    """The curve; one much longer than the run is cut at three times its length."""
     end = one.run[-1][0]
     near = [point for point in one.curve if point[0] <= 3 * end]
     return near if one.curve[-1][0] > 5 * end and len(near) > 1 else one.curve

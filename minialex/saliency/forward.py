@@ -38,6 +38,12 @@ class Pass:
             self.saved.append((stage, kept))
             yield stage.name, y
 
+    def outputs(self) -> Iterator[tuple[str, Array]]:
+        """The same where no backward pass follows: nothing is saved for it."""
+        for name, y in self:
+            self.saved.clear()
+            yield name, y
+
     def run(self) -> Array:
         """Run the pass; the last layer's output."""
         y = self.x
@@ -73,10 +79,9 @@ def activations(
     found = {}
     last = None if not wanted else wanted[-1]
     run = forward(model, images, view, last)
-    for name, y in run:
+    for name, y in run.outputs():
         if wanted is None or name in wanted:
             found[name] = host(run.b, y)
-        run.saved.clear()  # no backward pass follows, so free the memory
     return found
 
 

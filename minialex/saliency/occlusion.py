@@ -1,4 +1,4 @@
-"""Occlusion: what falls when a part of the image is covered (Zeiler & Fergus, 2014)."""
+"""Occlusion: how much a score drops when part of the image is covered (Zeiler & Fergus, 2014)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -27,12 +27,7 @@ class Occlusion:
     tops: tuple[int, ...]
     lefts: tuple[int, ...]
     window: int
-    value: float  # with nothing covered
-
-    @property
-    def probability(self) -> float:
-        """Of the class, with nothing covered."""
-        return self.value
+    value: float  # the probability or the unit's output with nothing covered
 
 
 def occlusion(
@@ -85,8 +80,8 @@ def unit_occlusion(
 
     def values(x: np.ndarray) -> np.ndarray:
         one = replace(run, x=as_computed(run, x), saved=[])
-        for _, output in one:  # noqa: B007
-            one.saved.clear()
+        for _, output in one.outputs():  # noqa: B007
+            pass
         return host(one.b, output)[:, units[0]][:, 0].astype(np.float64)
 
     return _covered(host(run.b, run.x)[0], values, window, stride, seen, on_batch)

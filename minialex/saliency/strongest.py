@@ -47,8 +47,7 @@ def strongest(
     found: dict[str, Strongest] = {}
     for batch in loader.batches(order, _BATCH):
         run = forward(model, batch.images, until=wanted[-1])
-        for name, y in run:
-            run.saved.clear()
+        for name, y in run.outputs():
             if name in wanted:
                 new = peaks(host(run.b, y), batch.indices)
                 found[name] = best(found.get(name), new, count)

@@ -17,7 +17,7 @@ export function say(text, stays = false) {
   if (!stays) timer = setTimeout(() => { line.textContent = ""; }, 8000);
 }
 
-// What the server answers, {ok, html, body, more}; null if the request was left, or nothing answers.
+// The server's answer, {ok, html, body, more}; null if the request was aborted or nobody answers.
 export async function ask(url, options = {}) {
   try {
     const answer = await fetch(url, {...options, headers: {"X-Minialex": "1"}});
@@ -39,20 +39,20 @@ export async function ask(url, options = {}) {
 export const plain = ({html, body}) =>
   html ? new DOMParser().parseFromString(body, "text/html").body.textContent : body;
 
-// Requests under way, one for each purpose.
+// The running requests, one for each purpose.
 export class Requests {
   #running = new Map();
 
-  // The signal for a new request; the one before it, of the same purpose, is left.
+  // The signal for a new request; the previous one for the same purpose is aborted.
   begin(purpose) {
-    this.leave((one) => one === purpose);
+    this.abort((one) => one === purpose);
     const controller = new AbortController();
     this.#running.set(purpose, controller);
     return controller.signal;
   }
 
-  // Leaves the requests of these purposes.
-  leave(chosen) {
+  // Aborts the requests for these purposes.
+  abort(chosen) {
     for (const [purpose, controller] of this.#running) if (chosen(purpose)) controller.abort();
   }
 }

@@ -2,9 +2,9 @@
 import {anyMissed, ask, say} from "/assets/asking.js";
 
 const given = new URLSearchParams(location.search);
-// milliseconds at least for each checkpoint that is played
+// least milliseconds for each checkpoint while playing
 const PAUSE = Number(given.get("pause")) || 700;
-// milliseconds between looks at a run that may still be training
+// milliseconds between checks for a run's progress
 const FOLLOW = Number(given.get("follow")) || 3000;
 
 const within = (state, selector) => state.article.querySelector(`.slider ${selector}`);

@@ -53,7 +53,7 @@ def layer_list(look: Look) -> Html:
         ]  # fmt: skip
         names = ", ".join(name for name, _ in block.layers)
         found.append(element("section", joined([element("h4", names), *inner]), class_="block"))
-    said = "Open a layer for its maps; click a map, or use the arrow keys, for all about it."
+    said = "Open a layer to see its maps. Click one, or use the arrow keys, for its details."
     return joined([element("p", said, class_="quiet"), *found])
 
 
@@ -82,7 +82,7 @@ def channel(look: Look, name: str, k: int) -> Html:
     if pixel is not None:
         said += f" at row {pixel[0]}, column {pixel[1]}; above 0 on {np.mean(y[..., k] > 0):.0%}"
     figures = [_tile(p, c) for p, c in shown]
-    figures.append(element("figure", "", class_="covered"))  # which takes its time
+    figures.append(element("figure", "", class_="covered"))  # computed later: it is slow
     grid = element("div", element("div", joined(figures), class_="tiles"), class_="large")
     left = joined([grid, _kernel(look, name, k), element("div", "", class_="strongest")])
     board = _pixels(name, y[..., k], k) if y.ndim == 3 else ""

@@ -1,6 +1,6 @@
-// Sheets of maps: a click or the arrow keys choose one, which is drawn enlarged below the sheet.
-// Whoever wants to show more about it listens for the event "map", and sends the event "mark", with
-// an index, to choose a map without asking for more about it.
+// Sheets of maps: a click or the arrow keys choose a map, which is drawn enlarged below the sheet.
+// Other scripts listen for the event "map" to show more about it, and send the event "mark", with an
+// index, to choose a map without that.
 "use strict";
 (() => {
   const number = (board, name) => Number(board.dataset[name]);

@@ -30,11 +30,11 @@ async function part(state, name, more = {}, purpose = name) {
 
 // ---------------------------------------------------------------- parts
 
-// Open parts are loaded one after the other, the answers first. Another photograph or another epoch
-// leaves what is still to come of the one before it. `sent`: when the photograph was sent.
+// Loads the open parts one after the other, the answers first. Another photograph or epoch ends
+// what is still loading for the one before it. `sent`: when the photograph was sent.
 async function refresh(state, chosen, sent = null) {
   const turn = ++state.turn;
-  state.requests.leave((purpose) => purpose !== "curves");
+  state.requests.abort((purpose) => purpose !== "curves");
   const parts = [...state.article.querySelectorAll(".part")];
   for (const one of parts.filter(chosen)) expire(one);
   if (state.map) state.article.querySelector(".chosen-map").classList.add("stale");
@@ -47,7 +47,7 @@ async function refresh(state, chosen, sent = null) {
   if (state.map && photo) await showMap(state);
 }
 
-// What a part shows is no longer so; it is loaded again when it is open.
+// Marks what a part shows as outdated; it is loaded again if it is open.
 function expire(one) {
   one.dataset.old = "1";
   for (const content of one.querySelectorAll(".content, .maps")) {
@@ -222,7 +222,7 @@ async function showMap(state) {
   const {within, ...asked} = state.map, holder = state.article.querySelector(".chosen-map");
   const mine = state.showing = {};
   holder.classList.add("stale");
-  state.requests.leave((purpose) => ["unit", "covered", "strongest"].includes(purpose));
+  state.requests.abort((purpose) => ["unit", "covered", "strongest"].includes(purpose));
   const answer = await part(state, "channel", asked);
   if (answer === null || mine !== state.showing) return;  // it stays stale
   holder.innerHTML = answer.body;

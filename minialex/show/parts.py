@@ -61,10 +61,8 @@ def crops(look: Look) -> Html:
     shown = square if whole is None else whole
     top, left = (shown.shape[0] - size) // 2, (shown.shape[1] - size) // 2
     views = look.classifier.preprocessing.views(10)
-    [centre] = look.classifier.preprocessing.views(1)
-    corners = sorted({view[:2] for view in views} - {centre[:2]})
-    names = {**dict(zip(corners, _CORNERS, strict=False)), centre[:2]: "centre"}
-    frames = [_frame(name, left + x, top + y, side) for (y, x), name in names.items()]
+    places = sorted(zip(_CROPS, views, strict=False), key=lambda place: place[0] == "centre")
+    frames = [_frame(name, left + x, top + y, side) for name, (y, x, _) in places]
     if whole is not None:
         frames.insert(0, _shade(whole.shape[:2], left, top, size))
     high, wide = shown.shape[:2]
@@ -80,8 +78,8 @@ def crops(look: Look) -> Html:
         "once mirrored; the ten answers are averaged."
     )
     small = []
-    for view, p in zip(views, look.crop_probabilities, strict=True):
-        best, name = look.top(p, 1)[0], names[view[:2]]
+    for name, view, p in zip(2 * _CROPS, views, look.crop_probabilities, strict=True):
+        best = look.top(p, 1)[0]
         swatch = element("i", "", class_=f"swatch {name.replace(' ', '-')}")
         caption = joined([swatch, element("b", best.name), f" {best.probability:.0%}"])
         where = f"{name}, mirrored" if view[2] else name
@@ -93,7 +91,7 @@ def crops(look: Look) -> Html:
     return element("div", joined(content), class_="beside")
 
 
-_CORNERS = ("top left", "top right", "bottom left", "bottom right")
+_CROPS = ("top left", "top right", "centre", "bottom left", "bottom right")  # then mirrored
 
 
 def _frame(name: str, left: int, top: int, side: int) -> str:
@@ -273,7 +271,7 @@ def where_it_looks(
     last = net.layers[-1][0]
     covered = occlusion(model, look.image, label, on_batch=on_batch)
     shown = [
-        (crop, f"the centre crop: {name} {covered.probability:.1%}"),
+        (crop, f"the centre crop: {name} {covered.value:.1%}"),
         (
             over(crop, spread(covered, crop.shape[:2])),
             f"occlusion: covering the brightest part costs {_share(covered.drops.max())}",

@@ -87,8 +87,7 @@ class Search:
         model = self.classifier.trained
         last = model.network.feature_layer()
         run = forward(model, batch.images, until=last)
-        for name, output in run:
-            run.saved.clear()
+        for name, output in run.outputs():
             y = host(run.b, output)
             new = peaks(y, batch.indices)
             self.strongest[name] = best(self.strongest.get(name), new, NINE)

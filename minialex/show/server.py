@@ -262,7 +262,7 @@ def application(page: Page) -> App:
         return PlainTextResponse("the server has been stopped", 503)
 
     async def nobody(request: "Request", error: Exception) -> "Response":
-        return PlainTextResponse("nobody waits any more", 499)
+        return PlainTextResponse("the client has disconnected", 499)
 
     handlers: dict[Any, Any] = {InputError: sentence, OSError: sentence}
     handlers |= {Stopped: ended, Left: nobody}

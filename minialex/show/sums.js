@@ -1,8 +1,8 @@
-// Adds up the products behind a unit before one's eyes.
+// Animates the sum of the products behind a unit.
 
 const SECONDS = 1.5;
 
-// Draws the running sum in the canvas within an element, if there is one; at once if it is `still`.
+// Draws the running sum in an element's canvas, if it has one; `still`: without animation.
 export function addUp(within, still = matchMedia("(prefers-reduced-motion: reduce)").matches) {
   const canvas = within.querySelector("canvas.sum");
   if (!canvas) return;

@@ -177,6 +177,8 @@ def test_large_batches_end_to_end(tmp_path):
         ["LARS", "32", "4", "0.625"],
     ]
     assert (path.parent / "large-batch" / "batches.png").exists()
+    steps = sorted((path.parent / "cells").glob("*/run/steps.csv"))
+    assert sorted(len(one.read_text().splitlines()) - 1 for one in steps) == [4, 4, 12, 12]
     for name in ("SGD", "LARS"):
         assert f"{name}: alexnet-64, resize" in path.read_text()
 

@@ -1,5 +1,7 @@
 """Back to the pixels: the deconvnet against loops, gradients against differences and loops."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers.looking import CROP, LAYERS, SIZE, model_of
@@ -8,7 +10,7 @@ from helpers.standard import ELSEWHERE, Strict
 from minialex import backends
 from minialex.errors import InputError
 from minialex.inference.trained_model import TrainedModel
-from minialex.layers import AveragePool, Conv2D, ReLU, ResponseNorm, Tanh
+from minialex.layers import AveragePool, BatchNorm, Conv2D, Dense, MaxPool, ReLU, ResponseNorm, Tanh
 from minialex.network import Network
 from minialex.parallel import DeviceConfig
 from minialex.saliency import (
@@ -162,6 +164,28 @@ def test_grad_cam_is_its_formula_and_its_gradient_that_of_differences(images):
 def test_what_there_is_not(images, arguments, said):
     with pytest.raises(InputError, match=said):
         to_pixels(model_of(), images, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("after", "name"),
+    [((BatchNorm(), ReLU()), "2"), ((ReLU(), BatchNorm()), "1"), ((BatchNorm(),), "1"),
+     ((Tanh(),), "1"), ((MaxPool(2, 2), ReLU()), "0")],
+)  # fmt: skip
+def test_grad_cam_takes_the_last_convolution_after_its_normalisation_and_activation(after, name):
+    named = tuple((str(i), one) for i, one in enumerate((Conv2D(4, 3), *after, Dense(3))))
+    assert grad_cam_layer(Network(named, (CROP, CROP, 3))) == name
+
+
+def test_the_gradient_through_batch_normalisation_is_that_of_running_statistics(images):
+    model = model_of((*LAYERS[:5], ("bn2", BatchNorm(epsilon=0.1)), *LAYERS[5:]))
+    rng = np.random.default_rng(4)
+    own = {name: rng.uniform(0.5, 2, value.shape) for name, value in model.params["bn2"].items()}
+    model = replace(model, params={**model.params, "bn2": own})
+    y, dy = score_gradient(model, images, 1, "conv2")
+    after, way = model.network.after("conv2"), rng.normal(size=y.shape)
+    b, params = model.devices.backend, model.params
+    up, down = (after.infer(b, params, y + t * way)[:, 1].sum() for t in (1e-6, -1e-6))
+    assert np.sum(dy * way) == pytest.approx((up - down) / 2e-6, rel=1e-6)
 
 
 def test_grad_cam_needs_pixels(images):

@@ -1,6 +1,6 @@
 """Activations, occlusion, receptive fields, strongest images, and arithmetic, each by hand."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -89,7 +89,7 @@ def test_occlusion_is_what_covering_by_hand_gives(image):
     def probability(x):
         return softmax(model.network.infer(b, model.params, x))[0, label]
 
-    assert found.probability == pytest.approx(probability(x))
+    assert found.value == pytest.approx(probability(x))
     for i, top in enumerate(found.tops):
         for j, left in enumerate(found.lefts):
             covered = x.copy()
@@ -101,7 +101,7 @@ def test_occlusion_is_what_covering_by_hand_gives(image):
     grey = image.copy()
     grey[1 : 1 + 4, 1 : 1 + 4] = 100
     direct = model.probabilities(grey[None])[0, label]
-    assert found.probability - found.drops[0, 0] == pytest.approx(direct)
+    assert found.value - found.drops[0, 0] == pytest.approx(direct)
     seen = []
     usual = occlusion(model, image, label, on_batch=seen.append)
     assert usual.drops.shape == (12, 12)
@@ -225,6 +225,21 @@ def test_the_products_sum_to_the_units_value(image, name, at):
         strong = arithmetic(model, image, name, channel)
         assert strong.computed == y[..., channel].max()
         assert strong.value == pytest.approx(strong.computed, rel=1e-9, abs=1e-12)
+
+
+def test_the_arithmetic_of_batch_normalisation_is_of_the_running_statistics(image):
+    layers = (LAYERS[0], ("bn1", BatchNorm(epsilon=0.1)), *LAYERS[1:])
+    model = model_of(layers)
+    rng = np.random.default_rng(4)
+    own = {name: rng.uniform(0.5, 2, value.shape) for name, value in model.params["bn1"].items()}
+    model = replace(model, params={**model.params, "bn1": own})
+    x = activations(model, image[None], ["conv1"])["conv1"][0]
+    found = arithmetic(model, image, "bn1", 2, (3, 4))
+    deviation = np.sqrt(own["running_variance"][2] + 0.1)
+    by_hand = own["weight"][2] * (x[3, 4, 2] - own["running_mean"][2]) / deviation + own["bias"][2]
+    assert found.value == pytest.approx(by_hand)
+    assert found.computed == pytest.approx(by_hand)
+    assert found.inputs.tolist() == [x[3, 4, 2]]
 
 
 def test_arithmetic_of_the_users_own_layer_is_not_known(image):

@@ -2,6 +2,7 @@
 
 import io
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from helpers.untrained import untrained
 from PIL import Image
 
 from minialex import models
+from minialex.data.preprocessing import Preprocessing
 from minialex.data.sources.open import open_data
 from minialex.errors import InputError
 from minialex.inference.classifier import Classifier
@@ -93,6 +95,30 @@ def test_the_whole_photograph_is_shown_with_its_crops(look, classifier):
     plain = parts.crops(Look(classifier, Photo("x", look.image))).text
     assert "unused" not in plain
     assert drawn.count("<figcaption>") == 11
+
+
+@pytest.mark.parametrize("margin", [0, 1, 2])
+def test_crops_keep_their_names_however_little_they_differ(margin):
+    """With one pixel to choose, the centre is the crop at the top left."""
+    given = untrained(seed=2)
+    recipe = replace(given.preprocessing.recipe, resize=given.preprocessing.recipe.crop + margin)
+    size = recipe.resize
+    mean = np.zeros((size, size, 3), np.float32)
+    statistics = replace(given.preprocessing.statistics, mean=mean)
+    preprocessing = Preprocessing(recipe, statistics)
+    classifier = replace(given, preprocessing=preprocessing)
+    look = Look(classifier, Photo("x", np.zeros((size, size, 3), np.uint8)))
+    drawn = parts.crops(look).text
+    frames = re.findall(r'<rect class="([\w-]+)" x="(\d+).5" y="(\d+).5"', drawn)
+    high, half = str(margin), str(margin // 2)
+    assert {name: (x, y) for name, x, y in frames} == {
+        "top-left": ("0", "0"),
+        "top-right": (high, "0"),
+        "centre": (half, half),
+        "bottom-left": ("0", high),
+        "bottom-right": (high, high),
+    }
+    assert drawn.count("swatch bottom-right") == 2
 
 
 def test_a_panorama_is_shown_by_its_square(content):

@@ -19,7 +19,7 @@ from minialex.cli import main
 from minialex.data.decode import images
 from minialex.errors import InputError
 from minialex.parallel import DeviceConfig
-from minialex.saliency import activations, arithmetic
+from minialex.saliency import activations, arithmetic, unit_occlusion
 from minialex.show import guard, runs, server
 from minialex.show.runs import Run
 
@@ -203,9 +203,21 @@ def test_a_layer_a_map_and_a_unit(app, key, page, name):
             assert text.index("data-products") < text.index("arithmetic of relu2")
 
 
-def test_a_map_is_covered(app, key):
-    text = balanced(part(app, "covered", photo=key, layer="relu1", channel=0).text)
-    assert "covering the brightest part lowers" in text or "does not fire" in text
+def test_a_map_is_covered(app, key, page):
+    model, image = page.runs[0].classifier("best").trained, page._photos[key][0].square
+    y = activations(model, image[None])
+    fires = [(name, k) for name in ("relu1", "relu6") for k in range(y[name].shape[-1])]
+    kinds = set()
+    for name, k in fires:
+        found = unit_occlusion(model, image, name, k)
+        left = found.value - max(0.0, found.drops.max())
+        said = "It does not fire here"
+        if y[name][..., k].max() > 0:
+            said = f"covering the brightest part lowers {found.value:.4g} to {left:.4g}"
+        kinds.add(said[:2])
+        text = part(app, "covered", photo=key, layer=name, channel=k).text
+        assert said in balanced(text)
+    assert len(kinds) == 2  # both are seen
     assert part(app, "covered", photo=key, layer="relu1", channel=99).status == 400
 
 
