@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from minialex.data.dataset import Dataset
-from minialex.inference.evaluation import Evaluation, evaluate_probabilities, ranks
-from minialex.results.outcomes import Outcomes
+from minialex.inference.evaluation import Evaluation, evaluate_probabilities
+from minialex.results.outcomes import Outcomes, judged
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,8 @@ class Fold:
 
     def outcomes(self) -> Outcomes:
         """The predicted classes."""
-        p, rows = self.probabilities, np.arange(len(self.labels))
-        said = p.argmax(axis=1)
-        sure, own, right = p[rows, said], p[rows, self.labels], ranks(p, self.labels) == 0
-        return Outcomes(self.dataset, self.indices, self.labels, said, sure, own, right)
+        found = judged(self.probabilities, self.labels)
+        return Outcomes(self.dataset, self.indices, self.labels, *found)
 
 
 def joined(folds: Sequence[Fold]) -> Fold:

@@ -55,6 +55,12 @@ class Outcomes:
                 file.add(row)
 
 
+def judged(p: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, ...]:
+    """`predicted`, `probability`, `own` and `right` of `Outcomes`, from probabilities (N, K)."""
+    rows, said = np.arange(len(p)), p.argmax(axis=1)
+    return said, p[rows, said], p[rows, labels], ranks(p, labels) == 0
+
+
 def chosen(images: int, most: int | None) -> np.ndarray:
     """Indices of `most` of `images` images, evenly spaced to cover all classes; None: all."""
     if most is None or images <= most:
@@ -76,12 +82,8 @@ def judge(
     """
     parts = []
     for batch in loader.batches(chosen(len(loader.dataset), most), batch_size):
-        p = model.probabilities(batch.images)
-        said, rows = p.argmax(axis=1), np.arange(len(p))
-        right = ranks(p, batch.labels) == 0
-        parts.append(
-            (batch.indices, batch.labels, said, p[rows, said], p[rows, batch.labels], right)
-        )
+        found = judged(model.probabilities(batch.images), batch.labels)
+        parts.append((batch.indices, batch.labels, *found))
         on_batch(len(batch))
     if not parts:
         raise InputError(f"no image of {loader.dataset.name} can be read")
