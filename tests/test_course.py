@@ -37,6 +37,9 @@ def test_each_has_its_parts(path):
     lines = path.read_text(encoding="utf-8").splitlines()
     assert lines[0].startswith(f"# {path.name[0]}. ")
     assert re.match(r"\*\*Paper, sections? [\d. and]+", lines[2])
+    paragraphs = path.read_text(encoding="utf-8").split("\n\n")
+    assert paragraphs[2].startswith("**On slides.** *")
+    assert max(map(len, lines)) <= 120
     assert lines.index("## Exercise") < lines.index("## Answer")
     assert "```python" in lines[lines.index("## Answer") :]  # an answer is computed
 
