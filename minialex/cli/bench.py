@@ -82,6 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--parts",
+        type=ListOf(Text()),
         metavar="NAME,NAME",
         help="with --suite: run only the parts whose names start with these (failed and left-out "
         "stand for such parts) and add them to the results in --json FILE",
@@ -159,7 +160,7 @@ def run(
     bandwidth: float | None,
     suite: str | None,
     checks: bool,
-    parts: str | None,
+    parts: Sequence[str] | None,
     data: str | None,
     accuracy: bool,
     fine_tune: bool,
@@ -286,7 +287,7 @@ def _run_ranks(
 
 
 def _run_suite(
-    json: str | None, checks: bool, data: str | None, parts: str | None, minutes: float | None
+    json: str | None, checks: bool, data: str | None, parts: Sequence[str] | None, minutes: float | None
 ) -> int:
     from minialex.backends.cuda import device
     from minialex.bench import gpu
@@ -301,7 +302,7 @@ def _run_suite(
     plan = gpu.Plan(checks=checks, data=data)
     if minutes is not None:
         plan = replace(plan, budget=60 * Number(float, above=0).check("--minutes", minutes))
-    found = gpu.run_suite(Path(str(json)), plan, parts.split(",") if parts else ())
+    found = gpu.run_suite(Path(str(json)), plan, parts or ())
     failed = any(isinstance(part, dict) and "failed" in part for part in found.values())
     return 1 if failed else 0
 

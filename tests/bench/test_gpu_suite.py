@@ -15,6 +15,7 @@ from helpers.rehearsal import SMALL
 from minialex import models
 from minialex.bench import gpu
 from minialex.bench.gpu import checks, correct, products, pytorch, whole
+from minialex.errors import InputError
 from minialex.models import registry
 from minialex.testing.problems import OPS
 
@@ -111,10 +112,21 @@ def test_parts_without_time_are_listed_and_can_follow(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu.parts, "rates", lambda *given: {"operations_per_second": 1.0})
     found = gpu.run_suite(out, SMALL, ["rates"])
     assert found["rates bf16"] == {"operations_per_second": 1.0}
+    assert "rates bf16" not in found["left out"]
+    assert found["left out"][0] == "ops bf16"  # this call did not choose it
     assert [
         p.name
         for p in gpu._chosen(gpu.parts.every(SMALL), ["failed"], {"captured bf16": {"failed": ""}})
     ] == ["captured bf16"]
+
+
+@pytest.mark.parametrize("word", ["rate bf16", "", "fail"])
+def test_words_that_choose_no_part(tmp_path, word):
+    out = tmp_path / "gpu.json"
+    with pytest.raises(InputError, match=f"unknown part '{word}': .*choose from captured bf16, "):
+        gpu.run_suite(out, SMALL, ["rates", word])
+    assert not out.exists()
+    assert gpu._chosen(gpu.parts.every(SMALL), ["failed", "left-out"], {}) == []
 
 
 # ------------------------------------------------------------------------------ the rehearsal

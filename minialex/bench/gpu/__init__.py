@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -22,12 +22,14 @@ from typing import Any
 from minialex.bench.gpu import checks, one_part, parts, pytorch, tables
 from minialex.bench.gpu.parts import Part
 from minialex.bench.gpu.plan import Plan
+from minialex.errors import unknown
 from minialex.utils import atomic
 
 __all__ = ["Plan", "checks", "run_suite"]
 
 _SHORTEST = 10.0  # seconds left that a part is started for
-_TAIL = 1000  # characters of a lost part's output
+_EARLIER = ("failed", "left-out")  # words for parts by their result in an earlier call
+_TAIL = 1000  # characters of the output of a part that ended without a result
 
 
 def run_suite(
@@ -37,12 +39,15 @@ def run_suite(
 
     A part that does not end well becomes {"failed": message, "rows": what it had found}; parts for
     which there was no time are listed under "left out". With `only`, parts whose names start with
-    one of these words ("failed" and "left-out": what they were in `out`) are added to `out`.
+    one of these words ("failed" and "left-out": by their result in `out`) are added to `out`.
+    InputError for a word that no part's name starts with.
     """
     plan, path, begun = plan or Plan(), Path(out), time.monotonic()
     found = _before(path) if only else {}
     listed = _chosen(parts.every(plan), only, found)
-    found = {"suite": "gpu", "device": {}, "seconds": {}, **found, "left out": []}
+    found = {"suite": "gpu", "device": {}, "seconds": {}, "left out": [], **found}
+    names = {part.name for part in listed}
+    found["left out"] = [name for name in found["left out"] if name not in names]
     found["device"] = checks.environment()
     for part in listed:
         found.pop(part.name, None)
@@ -66,7 +71,13 @@ def _before(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def _chosen(listed: Iterable[Part], only: Sequence[str], found: dict[str, Any]) -> list[Part]:
+def _chosen(listed: Sequence[Part], only: Sequence[str], found: dict[str, Any]) -> list[Part]:
+    names = [part.name for part in listed]
+    for word in only:
+        known = word in _EARLIER or any(name.startswith(word) for name in names)
+        if not word or not known:
+            raise unknown("part", word, [*_EARLIER, *names])
+
     def wanted(part: Part) -> bool:
         before = found.get(part.name)
         failed = isinstance(before, dict) and "failed" in before
