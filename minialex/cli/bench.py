@@ -287,7 +287,11 @@ def _run_ranks(
 
 
 def _run_suite(
-    json: str | None, checks: bool, data: str | None, parts: Sequence[str] | None, minutes: float | None
+    json: str | None,
+    checks: bool,
+    data: str | None,
+    parts: Sequence[str] | None,
+    minutes: float | None,
 ) -> int:
     from minialex.backends.cuda import device
     from minialex.bench import gpu

@@ -2,8 +2,11 @@
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -132,20 +135,29 @@ def test_words_that_choose_no_part(tmp_path, word):
 # ------------------------------------------------------------------------------ the rehearsal
 
 FAILURES = ("raises", "is-wrong", "hangs", "exits", "is-killed", "has-no-memory", "ends-well")
+ROW = {"op": "first", "right": True}
+
+
+@pytest.fixture
+def _failing(monkeypatch):
+    """Parts of other processes that fail as they are called."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(ROOT), str(ROOT / "tests"))))
+    monkeypatch.setattr(gpu.parts, "every", lambda plan: [part(name) for name in FAILURES])
+
+
+def part(how, seconds=300.0):
+    return gpu.parts.Part(f"ops {how}", seconds, None)
+
+
+PROCESSES = replace(SMALL, separate=True, prepare="helpers.rehearsal:fail")
 
 
 @pytest.mark.slow
 @pytest.mark.standin
+@pytest.mark.usefixtures("_failing")
 def test_whatever_happens_to_a_part_the_others_run(tmp_path, monkeypatch):
-    """Each in its own process, with the rows that a lost part had found."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(ROOT), str(ROOT / "tests"))))
-    plan = replace(SMALL, separate=True, prepare="helpers.rehearsal:fail", checked=FAILURES)
-    limits = dict.fromkeys(FAILURES, 60.0) | {"hangs": 8.0}
-
-    def every(plan):
-        return [gpu.parts.Part(f"ops {name}", limits[name], None) for name in FAILURES]
-
-    monkeypatch.setattr(gpu.parts, "every", every)
+    """Each in its own process, with the rows that a part had found before it failed."""
+    monkeypatch.setenv("MINIALEX_TEST_HANGS", "0.1")
     out, seen = tmp_path / "gpu.json", []
     write = gpu._write
 
@@ -154,21 +166,58 @@ def test_whatever_happens_to_a_part_the_others_run(tmp_path, monkeypatch):
         seen.append(json.loads(path.read_text()))
 
     monkeypatch.setattr(gpu, "_write", noted)
-    found = gpu.run_suite(out, plan)
-    assert found["ops ends-well"] == [{"op": "first", "right": True}]
+    found = gpu.run_suite(out, PROCESSES)
+    assert found["ops ends-well"] == [ROW]
     said = {name: found[f"ops {name}"]["failed"] for name in FAILURES[:-1]}
     assert said["raises"] == "ValueError: as rehearsed"
     assert said["is-wrong"] == "AssertionError: off by 1"
-    assert said["hangs"].startswith("stopped after 8 s")
+    assert said["hangs"].startswith("stopped after 300 s: Timeout (")
+    assert re.search(r"rehearsal\.py\", line \d+ in run$", said["hangs"], re.M)  # where it was
     assert said["exits"].startswith("ended with status 3: the last words")
     assert said["is-killed"].startswith("killed by signal 9")
     assert said["has-no-memory"] == "MemoryError: Out of memory allocating 1 bytes"
-    assert all(found[f"ops {name}"]["rows"] == [{"op": "first", "right": True}] for name in said)
+    assert all(found[f"ops {name}"]["rows"] == [ROW] for name in said)
     assert len(seen) == len(FAILURES) + 1
     assert [len(s["seconds"]) for s in seen[:-1]] == list(range(1, len(FAILURES) + 1))
     text = out.with_suffix(".md").read_text()
     assert text.count("FAILED:") == len(said)
     assert text.count("## ops") == len(FAILURES)
+
+
+@pytest.mark.slow
+@pytest.mark.standin
+@pytest.mark.usefixtures("_failing")
+def test_a_part_that_does_not_end(monkeypatch):
+    """It ends itself after its seconds; if it cannot do even that, the suite kills it."""
+    assert gpu._run(part("hangs"), PROCESSES, {}, 0.1)["failed"].startswith("stopped after 0 s: Ti")
+    monkeypatch.setattr(gpu, "_LATE", 0.1)
+    assert gpu._run(part("stops"), PROCESSES, {}, 0.1)["failed"].startswith("stopped after 0 s")
+
+
+SUITE = """
+from helpers.rehearsal import SMALL
+from minialex.bench import gpu
+from dataclasses import replace
+gpu.parts.every = lambda plan: [gpu.parts.Part("ops hangs", 300.0, None)]
+gpu.run_suite("gpu.json", replace(SMALL, separate=True, prepare="helpers.rehearsal:fail"))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.standin
+@pytest.mark.usefixtures("_failing")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_suite_that_is_told_to_end_leaves_no_process(tmp_path, monkeypatch, number):
+    monkeypatch.setenv("MINIALEX_TEST_TELLS", str(tmp_path / "part"))
+    program = "import cuda_on_cpu; cuda_on_cpu.install()" + SUITE
+    suite = subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path)
+    while not (tmp_path / "part").exists():
+        assert suite.poll() is None
+        time.sleep(0.05)
+    suite.send_signal(number)
+    assert suite.wait() in (128 + number, -number)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "part").read_text()), 0)
 
 
 @pytest.mark.slow

@@ -1,9 +1,12 @@
 """For a process of the GPU suite: the stand-in with a tiny network, or a part that fails."""
 
+import faulthandler
 import os
+import signal
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import cuda_on_cpu
 import null_cuda
@@ -14,6 +17,7 @@ from minialex.bench.gpu import parts
 from minialex.layers import AveragePool, Conv2D, Dense, MaxPool, ReLU
 from minialex.models import registry
 from minialex.network import Network
+from minialex.utils import atomic
 
 
 def tiny(classes=10):
@@ -71,6 +75,8 @@ def fail(part: str) -> None:
 
     def run(plan, found):
         yield {"op": "first", "right": True}
+        if told := os.environ.get("MINIALEX_TEST_TELLS"):
+            atomic.write_text(Path(told), str(os.getpid()))
         if how == "raises":
             raise ValueError("as rehearsed")
         if how == "has-no-memory":
@@ -81,7 +87,11 @@ def fail(part: str) -> None:
         if how == "is-killed":
             os.kill(os.getpid(), 9)
         if how == "hangs":
+            if limit := os.environ.get("MINIALEX_TEST_HANGS"):  # its time ends after its row
+                faulthandler.dump_traceback_later(float(limit), exit=True)
             time.sleep(600)
+        if how == "stops":  # all threads: it cannot end itself
+            os.kill(os.getpid(), signal.SIGSTOP)
         assert how != "is-wrong", "off by 1"
 
     parts.every = lambda plan: [parts.Part(part, 60, run)]

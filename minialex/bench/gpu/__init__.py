@@ -12,9 +12,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,9 @@ __all__ = ["Plan", "checks", "run_suite"]
 
 _SHORTEST = 10.0  # seconds left that a part is started for
 _EARLIER = ("failed", "left-out")  # words for parts by their result in an earlier call
-_TAIL = 1000  # characters of the output of a part that ended without a result
+_LATE = 15.0  # seconds after its time when a part that has not ended itself is killed
+_OVER = "Timeout ("  # faulthandler's first word when it ends a part, with status 1
+_TAIL = 3000  # characters of the output of a part that ended without a result
 
 
 def run_suite(
@@ -115,21 +118,44 @@ def _in_a_process(
     """Run a part; -> why it has left no result, if it has not."""
     request, log = folder / "request.json", folder / "log.txt"
     given = {"name": part.name, "plan": asdict(plan), "found": found, "out": str(out)}
-    atomic.write_json(request, {**given, "prepare": plan.prepare})
+    atomic.write_json(request, {**given, "seconds": seconds, "prepare": plan.prepare})
     command = [sys.executable, "-m", "minialex.bench.gpu.child", str(request)]
-    with log.open("wb") as file:
+    with log.open("wb") as file, _signals_raise():
         process = subprocess.Popen(
             command, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
         )
         try:
-            code = process.wait(seconds)
-            why = f"killed by signal {-code}" if code < 0 else f"ended with status {code}"
+            code = process.wait(seconds + _LATE)
         except subprocess.TimeoutExpired:
-            why = f"stopped after {seconds:.0f} s"
+            code = None
         finally:  # also what it has started
             _end(process)
     text = log.read_text(encoding="utf-8", errors="replace").strip()
+    if code is None or (code == 1 and _OVER in text):
+        why = f"stopped after {seconds:.0f} s"
+        text = text[text.rfind(_OVER) :][:_TAIL]  # where it was: the innermost call is first
+    else:
+        why = f"killed by signal {-code}" if code < 0 else f"ended with status {code}"
     return f"{why}: {text[-_TAIL:]}" if text else why
+
+
+@contextmanager
+def _signals_raise() -> Iterator[None]:
+    """SIGTERM and SIGHUP raise SystemExit: by default they would end the suite and not its part."""
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) == signal.SIG_DFL:
+                before[number] = signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _end(process: subprocess.Popen) -> None:
