@@ -8,6 +8,7 @@ import json
 import os
 import re
 import socket
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 _STALE = 600.0  # seconds; a temporary file untouched for so long was left by a killed process
-_PART = re.compile(r"\..+\.(?P<host>[^.]*)-(?P<pid>\d+)\.part")
+_PART = re.compile(r"\..+\.(?P<host>[^.]*?)(-t\d+)?-(?P<pid>\d+)\.part")
 # The errors of fsync and open for a folder on shares that cannot do it: VirtualBox, CIFS, WSL
 _NO_FOLDER_SYNC = {
     *(errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS),
@@ -88,7 +89,9 @@ def _replacement(path: Path, mode: str, **options: Any) -> Iterator[Any]:
 
 
 def _part(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{this_host()}-{os.getpid()}.part")
+    """The temporary file, a thread's own: two may write the same file."""
+    here = f"{this_host()}-t{threading.get_native_id()}-{os.getpid()}"
+    return path.with_name(f".{path.name}.{here}.part")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -15,9 +15,9 @@ import pytest
 from helpers import rehearsal
 from helpers.rehearsal import SMALL
 
-from minialex import models
+from minialex import backends, models
 from minialex.bench import gpu
-from minialex.bench.gpu import checks, correct, products, pytorch, whole
+from minialex.bench.gpu import checks, correct, observed, products, profile, pytorch, whole
 from minialex.errors import InputError
 from minialex.models import registry
 from minialex.testing.problems import OPS
@@ -308,6 +308,44 @@ def test_a_failed_check_shows_the_programs_output(monkeypatch):
     for check in (checks.tests, partial(checks.overfit, "fp32")):
         with pytest.raises(RuntimeError, match="2 failed"):
             check()
+
+
+@pytest.mark.standin
+@pytest.mark.parametrize("tool", ["profile", "sanitizer"])
+def test_what_nvidias_tools_are_given_runs(monkeypatch, tool):
+    commands, compared = [], []
+
+    def run(command, **options):
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 0, "ERROR SUMMARY: 0 errors", "")
+
+    monkeypatch.setattr(checks.shutil, "which", lambda program: program)
+    monkeypatch.setattr(checks.subprocess, "run", run)
+    if tool == "profile":
+        profile.convolutions(SMALL)
+    else:
+        checks.sanitizer("memcheck")
+    [command] = commands
+    at = command.index(sys.executable)
+    assert command[at + 1 : at + 3] == ["-m", observed.__name__]
+    monkeypatch.setattr(sys, "argv", command[at + 2 :])
+    monkeypatch.setitem(registry._VARIANTS, "cifar10", rehearsal.variant())
+    monkeypatch.setattr(correct, "ops", lambda precision: compared.append(precision) or [])
+    machine = backends.get("cupy").xp.machine
+    before = machine.launches
+    observed.main()
+    assert machine.launches > before + 10
+    assert compared == ([] if tool == "profile" else ["bf16"])
+
+
+def test_a_profiler_that_fails_is_reported(monkeypatch):
+    def run(command, **options):
+        return subprocess.CompletedProcess(command, 1, "==ERROR== ERR_NVGPUCTRPERM", "")
+
+    monkeypatch.setattr(profile.shutil, "which", lambda program: program)
+    monkeypatch.setattr(profile.subprocess, "run", run)
+    with pytest.raises(RuntimeError, match="ERR_NVGPUCTRPERM"):
+        profile.convolutions(SMALL)
 
 
 def test_the_example_accepts_the_options_of_the_suite():

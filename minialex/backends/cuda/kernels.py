@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from minialex.backends.cuda import machine_code
-from minialex.backends.cuda.device import library
+from minialex.backends.cuda.device import capability, library
 
 # products on tensor cores, with further compile options: see `tile_options`
 TENSOR_FAMILIES = ("conv_forward", "conv_input_gradient", "conv_weight_gradient")
@@ -64,6 +64,15 @@ def options(storage: str, wide_index: bool, more: tuple[str, ...] = ()) -> tuple
     """The compiler's flags for a storage type and an index width, and a family's `more` flags."""
     index = "long long" if wide_index else "int"
     return ("-std=c++17", f"-DSTORAGE_{storage}", f"-DINDEX={index}", *more)
+
+
+def device_options(
+    storage: str, wide_index: bool, more: tuple[str, ...], capability: tuple[int, int]
+) -> tuple[str, ...]:
+    """`options` with the architecture for a device, unless `more` names one."""
+    given = options(storage, wide_index, more)
+    own = any(option.startswith("-arch=") for option in more)
+    return given if own else (*given, f"-arch={machine_code.architecture(capability)}")
 
 
 def tile_options(tile: int, vector: int, divides: bool = False) -> tuple[str, ...]:
@@ -131,9 +140,7 @@ def accumulator(storage: str) -> str:
 @cache
 def _module(family: str, storage: str, wide_index: bool, device: int, more: tuple) -> Any:
     # a module belongs to the device it was loaded on
-    own = any(option.startswith("-arch=") for option in more)
-    arch = () if own else (f"-arch={machine_code.architecture(device)}",)
-    given = (*options(storage, wide_index, more), *arch)
+    given = device_options(storage, wide_index, more, capability(device))
     return library().RawModule(path=str(machine_code.of(source(family), given)))
 
 

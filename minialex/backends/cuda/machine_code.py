@@ -1,7 +1,7 @@
 """Machine code of the kernels: compiled by NVRTC for a device's architecture, and kept on disk.
 
 It depends on the source, the options and CUDA's major version only. So it can be made on a machine
-without a GPU and taken to one with a GPU, where nothing is then left to compile:
+without a GPU and taken to one with a GPU, which then compiles no kernel with 32-bit indices:
 
     python -m minialex.backends.cuda.precompile 9.0 FOLDER      # needs CuPy, no GPU
     MINIALEX_KERNELS=FOLDER minialex train --backend cupy ...
@@ -10,43 +10,45 @@ without a GPU and taken to one with a GPU, where nothing is then left to compile
 import hashlib
 import os
 import tempfile
+import warnings
 from functools import cache
 from pathlib import Path
 
-from minialex.backends.cuda import device as cuda_device
 from minialex.backends.cuda.device import library
 from minialex.errors import InputError
+from minialex.utils import atomic
 
-CARRIED = "MINIALEX_KERNELS"  # the environment variable with a folder to look in first
+PRECOMPILED = "MINIALEX_KERNELS"  # the environment variable with a folder to look in first
 
 
-def architecture(device: int) -> str:
-    """The newest architecture that both the device and the compiler know, such as "sm_90".
+def architecture(capability: tuple[int, int]) -> str:
+    """The newest architecture that both a device and the compiler know, such as "sm_90".
 
     Raises InputError for a device that this version of CUDA no longer supports.
     """
-    major, minor = cuda_device.capability(device)
+    major, minor = capability
     known = sorted(library().cuda.nvrtc.getSupportedArchs())
     # code for 8.0 runs on 8.6, but not on 9.0
     usable = [arch for arch in known if arch // 10 == major and arch % 10 <= minor]
     if usable:
         return f"sm_{usable[-1]}"
-    if known and known[0] > 10 * major + minor:
+    older = [arch for arch in known if arch < 10 * major + minor]
+    if not older:
         oldest = f"{known[0] // 10}.{known[0] % 10}"
         raise InputError(
             f"CUDA {_cuda_major()} does not support this GPU of compute capability "
             f"{major}.{minor}, only {oldest} and later: install CuPy for an older CUDA, "
             f'"pip install cupy-cuda{_cuda_major() - 1}x"'
         )
-    return f"compute_{known[-1]}"  # a device newer than the compiler: the driver translates
+    return f"compute_{older[-1]}"  # a device that the compiler does not know: the driver translates
 
 
 def of(text: str, given: tuple[str, ...]) -> Path:
     """The file of a source's machine code; it is compiled if it is not on disk."""
     name = _name(text, given)
-    carried = os.environ.get(CARRIED)
-    if carried and (Path(carried) / name).exists():
-        return Path(carried) / name
+    precompiled = os.environ.get(PRECOMPILED)
+    if precompiled and (Path(precompiled) / name).exists():
+        return Path(precompiled) / name
     return _compile(text, given, _cache() / name)
 
 
@@ -57,14 +59,25 @@ def store(text: str, given: tuple[str, ...], folder: Path) -> Path:
 
 @cache
 def _cache() -> Path:
-    """CuPy's folder of compiled kernels, or a temporary one if it cannot be written to."""
+    """CuPy's folder of compiled kernels, or this process's own if it cannot be written to."""
     folder = Path(os.environ.get("CUPY_CACHE_DIR") or Path.home() / ".cupy" / "kernel_cache")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             return folder
-    except OSError:
-        return Path(tempfile.mkdtemp(prefix="minialex-kernels-"))
+    except OSError as error:
+        warnings.warn(
+            f"cannot write in {folder} ({error.strerror}), so the CUDA kernels are compiled again "
+            "in each process: set CUPY_CACHE_DIR to a folder you can write to",
+            stacklevel=2,
+        )
+        return Path(_temporary().name)
+
+
+@cache
+def _temporary() -> tempfile.TemporaryDirectory:
+    """Removed at the end of the process."""
+    return tempfile.TemporaryDirectory(prefix="minialex-kernels-")
 
 
 def _cuda_major() -> int:
@@ -91,7 +104,5 @@ def _compile(text: str, given: tuple[str, ...], path: Path) -> Path:
     finally:
         nvrtc.destroyProgram(program)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(f".{os.getpid()}")
-    beside.write_bytes(binary if isinstance(binary, bytes) else binary.encode())
-    os.replace(beside, path)
+    atomic.write_bytes(path, binary if isinstance(binary, bytes) else binary.encode())
     return path

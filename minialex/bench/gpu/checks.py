@@ -69,11 +69,8 @@ def sanitizer(tool: str) -> dict[str, str]:
     program = shutil.which("compute-sanitizer")
     if program is None:
         return {"summary": "compute-sanitizer is not installed"}
-    code = (
-        "from minialex.bench.gpu import correct, plan, whole; list(correct.ops('bf16'));"
-        "whole.same_bits('bf16', plan.Plan(model='cifar10', few=4))"
-    )
-    command = [program, "--tool", tool, "--error-exitcode", "9", sys.executable, "-c", code]
+    command = [program, "--tool", tool, "--error-exitcode", "9", sys.executable]
+    command += ["-m", "minialex.bench.gpu.observed", "ops", "bf16", "cifar10", "4"]
     done = _run(command, "minialex")
     if done.returncode:
         raise RuntimeError(done.stdout[-_TAIL:])

@@ -7,7 +7,8 @@ from typing import Any
 
 from minialex.bench.gpu.plan import Plan
 
-_TAIL = 6000  # characters of the profiler's table
+_LONGEST = 6000  # characters of the profiler's table
+_TAIL = 500  # characters of its output if it fails
 # what tells why a kernel is slow: its time, occupancy, and how busy memory and tensor cores are
 _METRICS = (
     "gpu__time_duration.sum",
@@ -22,21 +23,20 @@ _METRICS = (
 
 
 def convolutions(plan: Plan) -> dict[str, Any]:
-    """The profiler's table of one step, op by op, in the first timed precision."""
+    """The profiler's table of one step, op by op, in the first timed precision.
+
+    RuntimeError if the profiler fails, for example without the permission to read the counters.
+    """
     program = shutil.which("ncu")
     if program is None:
         return {"summary": "ncu is not installed"}
     names = "regex:conv_forward|conv_weight_gradient|conv_input_gradient|norm_pool"
-    code = (
-        "from minialex.bench.gpu.steps import Resident, _on; from minialex import backends, models;"
-        f"b = backends.get('cupy', 0, {plan.precisions[0]!r});"
-        f"r = Resident({plan.model!r}, _on(models.get({plan.model!r}).network, b), "
-        f"{plan.kernel_batch}); r.step(); b.synchronize()"
-    )
     command = [program, "--csv", "--kernel-name", names, "--launch-count", "24"]
-    command += ["--metrics", ",".join(_METRICS), sys.executable, "-c", code]
+    command += ["--metrics", ",".join(_METRICS), sys.executable]
+    command += ["-m", "minialex.bench.gpu.observed", "step", plan.precisions[0]]
+    command += [plan.model, str(plan.kernel_batch)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        return {"summary": (done.stdout + done.stderr)[-500:]}
+        raise RuntimeError((done.stdout + done.stderr)[-_TAIL:])
     lines = [line for line in done.stdout.splitlines() if line.startswith('"')]
-    return {"summary": f"{len(lines)} lines", "csv": "\n".join(lines)[:_TAIL]}
+    return {"summary": f"{len(lines)} lines", "csv": "\n".join(lines)[:_LONGEST]}

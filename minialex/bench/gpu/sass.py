@@ -11,6 +11,7 @@ import tempfile
 from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
+from subprocess import PIPE
 
 from minialex.backends.cuda import kernels, machine_code
 from minialex.utils import table
@@ -56,12 +57,10 @@ def counts(family: str, more: tuple[str, ...]) -> Counter[str]:
     """{instruction: how often} of a convolution's inner loop."""
     program = disassembler()
     assert program is not None, "nvdisasm is missing"
-    own = any(option.startswith("-arch=") for option in more)
-    arch = () if own else ("-arch=sm_90",)
-    given = (*kernels.options("bfloat16", False, more), *arch)
+    given = kernels.device_options("bfloat16", False, more, (9, 0))
     with tempfile.TemporaryDirectory() as folder:
         path = machine_code.store(kernels.source(family), given, Path(folder))
-        done = subprocess.run([program, "-c", str(path)], capture_output=True, text=True)
+        done = subprocess.run([program, "-c", str(path)], check=True, stdout=PIPE, text=True)
     return Counter(name.split(".")[0] for name in inner_loop(done.stdout, family))
 
 
