@@ -12,8 +12,8 @@ from math import prod
 from minialex.backends.base import Array, Backend
 from minialex.errors import InputError
 from minialex.fusion import Stage, fuse, unfused
-from minialex.layers import BatchNorm, Dense, Dropout, InitialDraw, Layer, Mode
-from minialex.layers.base import Params, Saved, Shape, is_statistic
+from minialex.layers import Dense, Dropout, InitialDraw, Layer, Mode
+from minialex.layers.base import Params, Saved, Shape
 from minialex.tree import Tree
 from minialex.utils.table import html
 
@@ -129,9 +129,21 @@ class Network:
         return {name: parameters for name, parameters in shapes.items() if parameters}
 
     @property
-    def kept_statistics(self) -> dict[str, float]:
-        """The layers with running statistics, and the share of those that each step keeps."""
-        return {name: layer.keep for name, layer in self.layers if isinstance(layer, BatchNorm)}
+    def kept_statistics(self) -> dict[str, Layer]:
+        """The layers with running statistics."""
+        return {name: layer for name, layer in self.layers if layer.statistics}
+
+    def trainable(self, tree: Tree) -> Tree:
+        """The part of a tree that gradients change: without running statistics."""
+        kept = self.kept_statistics
+        return {
+            layer: {
+                name: value
+                for name, value in of_layer.items()
+                if layer not in kept or name not in kept[layer].statistics
+            }
+            for layer, of_layer in tree.items()
+        }
 
     @property
     def parameter_count(self) -> int:
@@ -162,8 +174,8 @@ class Network:
         rows = []
         for i, (name, layer) in enumerate(self.layers):
             sizes = layer.parameter_shapes(shapes[i])
-            parameters = sum(prod(size) for n, size in sizes.items() if not is_statistic(n))
-            neurons = prod(shapes[i + 1]) if parameters and not isinstance(layer, BatchNorm) else 0
+            parameters = sum(prod(s) for n, s in sizes.items() if n not in layer.statistics)
+            neurons = prod(shapes[i + 1]) if parameters and not layer.statistics else 0
             connections = layer.connections(shapes[i])
             rows.append(Row(name, layer, shapes[i + 1], parameters, neurons, connections))
         return rows

@@ -14,11 +14,6 @@ Saved = Any  # what a layer's forward pass keeps for its backward pass
 WeightStd = float | str | None  # a standard deviation, "glorot", or None for He's
 
 
-def is_statistic(parameter: str) -> bool:
-    """Whether a parameter is a running statistic of the data, which no gradient changes."""
-    return parameter.startswith("running_")
-
-
 @dataclass(frozen=True)
 class Mode:
     """How a pass runs: training or not, and the counters of its random numbers.
@@ -47,6 +42,9 @@ class Layer:
 
     saves_input: ClassVar[bool] = True  # whether `saved` holds x,
     saves_output: ClassVar[bool] = True  # or y: what training needs memory for
+    # parameters that are running averages of a statistic of the data; no gradient changes them
+    statistics: ClassVar[tuple[str, ...]] = ()
+    keep: float  # the share of these averages that each step keeps; the new images make the rest
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """The shape of y for one image; raises InputError if the layer cannot take the input."""
@@ -61,7 +59,8 @@ class Layer:
     ) -> tuple[Array | None, Params]:
         """-> dx, gradients structured like `params`; without `input_gradient`, dx may be None.
 
-        In place of a running statistic's gradient stands that of these images times their number.
+        Instead of the gradient of a parameter in `statistics`, it returns the statistic of these
+        images times their number: such products sum up over parts of a batch, like gradients.
         """
         raise NotImplementedError
 

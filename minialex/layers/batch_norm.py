@@ -19,6 +19,7 @@ class BatchNorm(Layer):
     """
 
     saves_output = False
+    statistics = ("running_mean", "running_variance")
 
     epsilon: float = 1e-5
     keep: float = 0.9

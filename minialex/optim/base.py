@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from minialex.layers.base import is_statistic
 from minialex.models.recipe import Recipe
 from minialex.tree import Tree, leaves, map_tree
 
@@ -143,7 +142,7 @@ class Optimizer(ABC):
         return sum(
             0.5 * self.decay(layer, name) * b.sum_of_squares(value)
             for layer, name, value in leaves(params)
-            if self.decay(layer, name) and not is_statistic(name)
+            if self.decay(layer, name)
         )
 
 
@@ -154,8 +153,4 @@ def _own(factors: Mapping[str, float], layer: str, parameter: str) -> float:
 
 def trained(params: Tree, grads: Tree) -> list[tuple[str, str]]:
     """(layer, parameter) of all gradients; layers without any are frozen."""
-    return [
-        (layer, name)
-        for layer, name, _ in leaves(params)
-        if layer in grads and not is_statistic(name)
-    ]
+    return [(layer, name) for layer, name, _ in leaves(params) if name in grads.get(layer, {})]

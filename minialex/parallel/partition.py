@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from minialex.errors import InputError, unknown
-from minialex.layers import BatchNorm, Conv2D, Dense, Layer
+from minialex.layers import Conv2D, Dense, Layer
 from minialex.layers.base import Shape
 from minialex.network import Network
 from minialex.tree import Tree
@@ -124,13 +124,12 @@ def make(network: Network, devices: int, scheme: str | None = None) -> Plan:
     scheme = scheme or default_scheme(network, devices)
     if scheme not in SCHEMES:
         raise unknown("parallel scheme", scheme, SCHEMES)
-    for name, layer in network.layers:
-        if isinstance(layer, BatchNorm):  # its statistics would be those of each device's images
-            raise InputError(
-                f"layer {name!r} normalises all images of a batch together, so the batch cannot be "
-                f"split over {devices} devices of one process: use one device, or start a process "
-                "for each device with mpirun"
-            )
+    for name in network.kept_statistics:  # they would be those of each device's images
+        raise InputError(
+            f"layer {name!r} normalises all images of a batch together, so the batch cannot be "
+            f"split over {devices} devices of one process: use one device, or start a process "
+            "for each device with mpirun"
+        )
     partitions: dict[str, tuple[LayerPartition, ...]] = {}
     # the input channels on each device; None: all channels (of all images, or of its own)
     held: list[Range] | None = None

@@ -7,7 +7,7 @@ import numpy as np
 from minialex import backends
 from minialex.backends.base import Backend
 from minialex.layers import InitialDraw, Layer, Mode
-from minialex.layers.base import Saved, is_statistic
+from minialex.layers.base import Saved
 from minialex.testing.tolerance import require
 
 MODE = Mode(training=True, seed=7, step=3, layer=2)
@@ -39,7 +39,7 @@ def check_layer(
     shapes = {name: value.shape for name, value in params.items()}
     require(shapes == layer.parameter_shapes(shape), f"{layer}: init gives parameters of {shapes}")
     ways = {
-        name: grid(value.shape, seed + 1) * (not is_statistic(name))
+        name: grid(value.shape, seed + 1) * (name not in layer.statistics)
         for name, value in params.items()
     }
 

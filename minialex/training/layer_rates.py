@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from minialex.errors import InputError, unknown
-from minialex.layers.base import is_statistic
 from minialex.models.recipe import Recipe
 from minialex.network import Network
 
@@ -16,10 +15,7 @@ def applied(
 
     InputError for a name that the network does not train; it freezes all up to `freeze`.
     """
-    shapes = {
-        layer: {name for name in of_layer if not is_statistic(name)}
-        for layer, of_layer in network.parameter_shapes().items()
-    }
+    shapes = network.trainable(network.parameter_shapes())
     frozen = {name for name, _ in network.until(freeze).layers} if freeze is not None else ()
     for name in rates:
         layer, dot, parameter = name.rpartition(".") if name not in shapes else (name, "", "")

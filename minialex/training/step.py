@@ -22,7 +22,6 @@ from minialex import backends
 from minialex.backends.base import Array, Backend
 from minialex.errors import InputError
 from minialex.layers import Mode
-from minialex.layers.base import is_statistic
 from minialex.losses import Loss
 from minialex.network import Network
 from minialex.optim import Optimizer, Rates, Slots
@@ -211,8 +210,8 @@ class TrainStep:
             if np.isfinite(value) and not overflow:
                 if scaling:
                     self._scale(grads, 1 / scale.value)
-                done = state.step - state.since
-                self.optimizer.update(self.devices, state.params, state.slots, grads, rates, done)
+                done, own = state.step - state.since, self.network.trainable(grads)
+                self.optimizer.update(self.devices, state.params, state.slots, own, rates, done)
                 self._keep_statistics(state.params, grads, self._images(batch))
         if scaling:
             after = scale.after(overflow)
@@ -262,19 +261,19 @@ class TrainStep:
         return lambda: value, grads
 
     def _scale(self, grads: Tree, factor: float) -> None:
-        """Multiply all gradients, but not what stands in place of a statistic's."""
-        for layer, name, x in leaves(grads):  # one by one, to free each old one at once
-            if not is_statistic(name):
-                grads[layer][name] = self.devices.scale(x, factor)
+        """Multiply all gradients, in place; running statistics have none."""
+        names = [(layer, name) for layer, name, _ in leaves(self.network.trainable(grads))]
+        for layer, name in names:  # one by one, to free each old one at once
+            grads[layer][name] = self.devices.scale(grads[layer][name], factor)
 
     def _keep_statistics(self, params: Tree, grads: Tree, images: int) -> None:
         """Average the statistics of `images` images into the running ones."""
-        for layer, keep in self.network.kept_statistics.items():
-            of_layer, found = params.get(layer, {}), grads.get(layer, {})
-            for name in filter(is_statistic, found):
-                kept = self.devices.scale(of_layer[name], keep)
-                new = self.devices.scale(found[name], (1 - keep) / images)
-                of_layer[name] = self.devices.add(kept, new)
+        for name, layer in self.network.kept_statistics.items():
+            if name in grads:
+                for statistic in layer.statistics:
+                    kept = self.devices.scale(params[name][statistic], layer.keep)
+                    new = self.devices.scale(grads[name][statistic], (1 - layer.keep) / images)
+                    params[name][statistic] = self.devices.add(kept, new)
 
     def _typed(self, targets: np.ndarray) -> np.ndarray:
         return np.asarray(targets, np.int64 if targets.ndim == 1 else self.dtype)

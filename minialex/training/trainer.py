@@ -302,6 +302,7 @@ class Trainer:
         self._share_clocks(state)
         state.epoch += 1
         state.average = average
+        trained = self.initial.model.network.trainable(state.params)
         row: dict[str, Any] = {
             "epoch": state.epoch,
             "step": state.step,
@@ -309,7 +310,7 @@ class Trainer:
             "images_per_second": rate and round(rate, 2),
             "learning_rate": rates.weight,
             "train_loss": state.loss_sum / max(1, state.images - state.dropped),
-            "l2_loss": self.step.optimizer.penalty(self.initial.devices, state.params),
+            "l2_loss": self.step.optimizer.penalty(self.initial.devices, trained),
             "val_loss": evaluation and evaluation.loss,
             "val_top1_error": evaluation and evaluation.top1_error,
             "val_top5_error": evaluation and evaluation.top5_error,

@@ -13,6 +13,7 @@ from minialex.layers import Mode
 from minialex.network import Network
 from minialex.optim import SGD, VELOCITY, Rates
 from minialex.parallel import DeviceConfig, Devices, SingleDevice
+from minialex.tree import leaves
 
 
 def steps(precision: str, batch: int, plan: Plan, wgmma: bool = False) -> list[dict[str, Any]]:
@@ -130,6 +131,7 @@ class Resident:
         """Forward, backward, update."""
         mode, loss = Mode(training=True), losses.SoftmaxCrossEntropy()
         _, grads = self.devices.gradients(self.params, self.input, self.labels, loss, mode)
+        grads = self.network.trainable(grads)
         self.sgd.update(self.devices, self.params, self.slots, grads, Rates(0.01, 0.01, 0.0))
 
 
@@ -140,7 +142,7 @@ def captured(model: str, b: Any, batch: int) -> Run:
     r = Resident(model, _on(models.get(model).network, b), batch)
     x, labels = r.input(b, 0, batch), b.asarray(r.labels)
     own = b.cast_params(r.params)
-    names = [(layer, name) for layer, of in r.params.items() for name in of]
+    names = [(layer, name) for layer, name, _ in leaves(r.network.trainable(r.params))]
     ring, step = Ring(b.stream, "float32"), b.stream.zeros((1,), np.uint32)
     rates_at = b.asarray(np.full(len(names), 0.01, "float32"))
     decays = [r.sgd.decay(*name) for name in names]

@@ -1,0 +1,94 @@
+"""Running statistics: which parameters they are, who changes them, and who does not."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from minialex import backends
+from minialex.errors import InputError
+from minialex.layers import Conv2D, Dense, Layer
+from minialex.losses import SoftmaxCrossEntropy
+from minialex.models.recipe import Recipe
+from minialex.network import Network
+from minialex.optim import SGD, Rates
+from minialex.parallel import DeviceGroup, SingleDevice
+from minialex.training.step import TrainStep
+from minialex.tree import map_tree
+
+BACKEND = backends.get("numpy")
+
+
+@dataclass(frozen=True)
+class Shift(Layer):
+    """A user's layer: y = x + running_mean, which is learnt."""
+
+    def output_shape(self, input_shape):
+        return input_shape
+
+    def parameter_shapes(self, input_shape):
+        return {"running_mean": input_shape[-1:]}
+
+    def init(self, b, draw, input_shape, dtype):
+        shapes = self.parameter_shapes(input_shape)
+        return {name: b.asarray(np.zeros(shape, dtype)) for name, shape in shapes.items()}
+
+    def forward(self, b, params, x, mode):
+        return x + params["running_mean"], None
+
+    def backward(self, b, params, saved, dy, *, input_gradient=True):
+        return dy, {"running_mean": b.bias_gradient(dy)}
+
+
+@dataclass(frozen=True)
+class Centre(Shift):
+    """y = x less its mean over the images; at test time, less the average of past means."""
+
+    statistics = ("average",)
+    keep: float = 0.75
+
+    def parameter_shapes(self, input_shape):
+        return {"average": input_shape[-1:]}
+
+    def forward(self, b, params, x, mode):
+        mean = x.mean(tuple(range(x.ndim - 1)))
+        return x - (mean if mode.training else params["average"]), (len(x), mean)
+
+    def backward(self, b, params, saved, dy, *, input_gradient=True):
+        images, mean = saved
+        return dy - dy.mean(tuple(range(dy.ndim - 1))), {"average": images * mean}
+
+
+def network(layer):
+    layers = (("conv1", Conv2D(4, 3, weight_std=0.1)), ("own", layer), ("fc2", Dense(3)))
+    return Network(layers, (6, 6, 3))
+
+
+def step(net, devices, layer_rates=None):
+    """-> the host parameters before and after a step, and its slots."""
+    sgd = SGD(Recipe(layer_rates=layer_rates or {}))
+    trained = TrainStep(net, devices, SoftmaxCrossEntropy(), sgd, dtype="float64")
+    state = trained.init(1)
+    before = map_tree(np.copy, state.params)
+    images = 1 + np.random.default_rng(0).normal(size=(4, 6, 6, 3))
+    trained(state, (images, np.arange(4) % 3), Rates(0.1, 0.1, 0.0))
+    return before, state
+
+
+def test_only_declared_parameters_are_statistics():
+    net = network(Shift())
+    _, state = step(net, SingleDevice(net, BACKEND))
+    assert np.abs(state.params["own"]["running_mean"]).min() > 0
+    assert net.parameter_count == sum(x.size for of in state.params.values() for x in of.values())
+    DeviceGroup(net, [BACKEND] * 2, "data")
+
+
+def test_a_users_layer_can_keep_statistics():
+    net = network(Centre())
+    before, state = step(net, SingleDevice(net, BACKEND))
+    images = 1 + np.random.default_rng(0).normal(size=(4, 6, 6, 3))
+    means = net.until("conv1").infer(BACKEND, before, images).mean((0, 1, 2))
+    np.testing.assert_allclose(state.params["own"]["average"], 0.25 * means, rtol=1e-12)
+    assert net.parameter_count == network(Shift()).parameter_count - 4
+    with pytest.raises(InputError, match="'own' normalises all images of a batch together"):
+        DeviceGroup(net, [BACKEND] * 2, "data")
