@@ -86,9 +86,9 @@ class Optimizer(ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} has no compiled update")
 
-    def start(self, b: Updatable, params: Tree) -> Slots:
-        """New slots, filled with zeros."""
-        return {slot: map_tree(b.zeros_like, params) for slot in self.slots}
+    def start(self, b: Updatable, trainable: Tree) -> Slots:
+        """New slots for these parameters (`Network.trainable`), filled with zeros."""
+        return {slot: map_tree(b.zeros_like, trainable) for slot in self.slots}
 
     @abstractmethod
     def update(

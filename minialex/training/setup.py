@@ -116,7 +116,8 @@ class Setup:
         params = self.devices.to_devices(self.first_params())
         momentum = None if self.start is None else self.start.momentum
         if momentum is None:
-            return State(params, self.optimizer.start(self.devices, params))
+            trained = self.model.network.trainable(params)
+            return State(params, self.optimizer.start(self.devices, trained))
         velocities = self.devices.to_devices(momentum.velocities)
         return State(params, {VELOCITY: velocities}, momentum.step)
 

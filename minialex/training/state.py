@@ -79,10 +79,10 @@ def restore(path: Path, devices: Devices, optimizer: Optimizer) -> tuple[State, 
     tensors, described = checkpoint.load(path)
     classifier = from_checkpoint(path, tensors, described, devices)
     counters = dict(described.get("state") or {})
-    average = Average()
+    average, trained = Average(), classifier.model.network.trainable(classifier.params)
     try:
         slots = {
-            slot: classifier.devices.to_devices(unflatten(tensors, classifier.params, f"{slot}."))
+            slot: classifier.devices.to_devices(unflatten(tensors, trained, f"{slot}."))
             for slot in optimizer.slots
         }
         if epochs := counters.pop("averaged", 0):

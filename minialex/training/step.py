@@ -115,7 +115,8 @@ class TrainStep:
     def init(self, seed: int = 0) -> StepState:
         """The state before the first step."""
         params = self.devices.to_devices(self.network.init(backends.get("numpy"), seed, self.dtype))
-        return StepState(params, self.optimizer.start(self.devices, params))
+        slots = self.optimizer.start(self.devices, self.network.trainable(params))
+        return StepState(params, slots)
 
     def __call__(self, state: StepState, batch: Any, rates: Rates) -> float:
         """Run a step and wait for it; returns the loss before the update."""

@@ -377,7 +377,8 @@ class Trainer:
         devices, dtype = self.initial.devices, np.dtype(self.initial.dtype)
         # which may have been stored in float16
         state.params = devices.to_devices(map_tree(lambda x: x.astype(dtype, copy=False), params))
-        state.slots = self.step.optimizer.start(devices, state.params)
+        trained = self.initial.model.network.trainable(state.params)
+        state.slots = self.step.optimizer.start(devices, trained)
         state.since = state.step
         state.average = Average()
         state.attempts, state.trend = state.attempts + 1, recovery.Trend().as_tuple()

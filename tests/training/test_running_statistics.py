@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from helpers.tiny import register_tiny
 
+import minialex
 from minialex import backends
 from minialex.errors import InputError
 from minialex.layers import Conv2D, Dense, Layer
@@ -14,7 +16,8 @@ from minialex.network import Network
 from minialex.optim import SGD, Rates
 from minialex.parallel import DeviceGroup, SingleDevice
 from minialex.training.step import TrainStep
-from minialex.tree import map_tree
+from minialex.tree import flatten, map_tree
+from minialex.utils import checkpoint
 
 BACKEND = backends.get("numpy")
 
@@ -92,3 +95,17 @@ def test_a_users_layer_can_keep_statistics():
     assert net.parameter_count == network(Shift()).parameter_count - 4
     with pytest.raises(InputError, match="'own' normalises all images of a batch together"):
         DeviceGroup(net, [BACKEND] * 2, "data")
+
+
+def test_statistics_have_no_velocities_and_older_checkpoints_load(tmp_path, monkeypatch):
+    register_tiny(monkeypatch)
+    settings = {"model": "tiny-bn", "recipe": "published", "backend": "numpy", "progress": False}
+    run = minialex.train("shapes:48", **settings, epochs=1, out=tmp_path, max_steps=1)
+    tensors, described = checkpoint.load(tmp_path / "last.safetensors")
+    shapes = run.classifier.model.network.trainable(run.classifier.params)
+    names = {name for name in tensors if name.startswith("velocity.")}
+    assert names == set(flatten(shapes, "velocity."))
+    zeros = {f"velocity.{n}": np.zeros_like(tensors[n]) for n in tensors if "running" in n}
+    described.pop("format")
+    checkpoint.save(tmp_path / "last.safetensors", tensors | zeros, described)  # as before
+    assert len(minialex.train(resume=tmp_path, progress=False).history) == 1

@@ -114,7 +114,7 @@ class Resident:
         found = models.get(model)
         self.devices, self.network, self.sgd = devices, found.network, SGD(found.recipe)
         self.params = devices.to_devices(initial_params(model))
-        self.slots = self.sgd.start(devices, self.params)
+        self.slots = self.sgd.start(devices, found.network.trainable(self.params))
         self.images = _images((batch, *found.network.input_shape))
         self.labels = np.arange(batch) % found.network.classes
         self._there: dict[Any, Any] = {}

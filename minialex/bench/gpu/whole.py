@@ -41,7 +41,8 @@ class Whole:
             batch_size=batch,
         )
         params = self._step.devices.to_devices(initial_params(model))
-        self.state = StepState(params, self._step.optimizer.start(self._step.devices, params))
+        trainable = found.network.trainable(params)
+        self.state = StepState(params, self._step.optimizer.start(self._step.devices, trainable))
         numbers = np.arange(batch)
         images = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), np.uint8)
         self._batch = Batch(images, numbers % classes, numbers, numbers, 0, batch)
