@@ -43,7 +43,8 @@ class Stage:
 
     def forward(self, b: Backend, params: Tree, x: Array, mode: Mode) -> tuple[Array, Saved]:
         """-> y, saved; `params` are the whole network's."""
-        mode = replace(mode, layer=self.index)
+        training = mode.training and self.name not in mode.fixed
+        mode = replace(mode, training=training, layer=self.index)
         return self.layer.forward(b, params.get(self.name, {}), x, mode)
 
     def backward(

@@ -22,7 +22,8 @@ class Mode:
     `layer` is the layer's position in the network, which the network sets. `first_image` is the
     index of this pass's first image in the whole batch, so that a split batch draws the same
     numbers as the whole one; `first_channel` is the same for channels, where only part of a layer
-    with `channels` channels (None: all are computed) is computed.
+    with `channels` channels (None: all are computed) is computed. Layers named in `fixed` use their
+    running statistics in training, too.
     """
 
     training: bool = False
@@ -32,6 +33,7 @@ class Mode:
     layer: int = 0
     first_channel: int = 0
     channels: int | None = None
+    fixed: tuple[str, ...] = ()
 
 
 class Layer:

@@ -13,9 +13,7 @@ class BatchNorm(Layer):
     """y_c = weight_c (x_c - mean_c) / √(variance_c + ε) + bias_c: x (..., C) -> y (..., C).
 
     In training, mean and variance are those of channel c in the images of the pass. At test time
-    they are the running ones: averages over past steps, of which each step keeps the share `keep`.
-    Training does not learn these; `backward` returns in their place what the step averages, times
-    the number of images, so that it sums up like gradients.
+    they are running averages over the training steps; each step keeps the share `keep` of them.
     """
 
     saves_output = False
@@ -32,8 +30,7 @@ class BatchNorm(Layer):
         return input_shape
 
     def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
-        names = ("weight", "bias", "running_mean", "running_variance")
-        return dict.fromkeys(names, input_shape[-1:])
+        return dict.fromkeys(("weight", "bias", *self.statistics), input_shape[-1:])
 
     def init(self, b: Backend, draw: InitialDraw, input_shape: Shape, dtype: str) -> Params:
         values = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_variance": 1.0}
@@ -52,15 +49,14 @@ class BatchNorm(Layer):
         self, b: Backend, params: Params, saved: Saved, dy: Array, *, input_gradient: bool = True
     ) -> tuple[Array | None, Params]:
         x, mean, variance, training = saved
-        weight, nothing = params["weight"], b.zeros_like(mean)
+        weight = params["weight"]
         dx, dw, db = b.batch_norm_gradient(dy, x, weight, mean, variance, self.epsilon)
-        running_mean = running_variance = nothing
         if training:
             images, size = x.shape[0], prod(x.shape[:-1])
             unbiased = size / max(1, size - 1)
-            running_mean = b.scale(mean, images)
-            running_variance = b.scale(variance, images * unbiased)
-        else:  # the statistics do not depend on x
-            dx = b.batch_norm(dy, weight, nothing, nothing, variance, self.epsilon)
-        statistics = {"running_mean": running_mean, "running_variance": running_variance}
-        return dx, {"weight": dw, "bias": db, **statistics}
+            found = b.scale(mean, images), b.scale(variance, images * unbiased)
+        else:
+            found = (b.zeros_like(mean),) * 2
+            if input_gradient:  # without the terms of dx that come from mean and variance
+                dx = b.batch_norm(dy, weight, *found, variance, self.epsilon)
+        return dx, {"weight": dw, "bias": db, **dict(zip(self.statistics, found, strict=True))}

@@ -104,6 +104,8 @@ class TrainStep:
         self.feed: Feed = feed or Tensors(dtype)
         self.batch_size, self.seed, self.dtype = batch_size, seed, dtype
         self.micro_batch, self.world = micro_batch, world
+        rates = optimizer.recipe.layer_rates
+        self._fixed = tuple(n for n in network.kept_statistics if rates.get(n) == 0)
         self._pending: deque[_Pending] = deque()
         self._exchange_seconds = 0.0
         self.link = world.link(devices.backends) if linked and micro_batch is not None else None
@@ -168,7 +170,7 @@ class TrainStep:
 
     def mode(self, step: Any) -> Mode:
         """The mode of the pass of `step`."""
-        return Mode(training=True, seed=self.seed, step=step)
+        return Mode(training=True, seed=self.seed, step=step, fixed=self._fixed)
 
     # ------------------------------------------------------------------------------ compiled
     # For backends that compile steps: the host's part of a step, and the device's.
@@ -270,7 +272,7 @@ class TrainStep:
     def _keep_statistics(self, params: Tree, grads: Tree, images: int) -> None:
         """Average the statistics of `images` images into the running ones."""
         for name, layer in self.network.kept_statistics.items():
-            if name in grads:
+            if name in grads and name not in self._fixed:
                 for statistic in layer.statistics:
                     kept = self.devices.scale(params[name][statistic], layer.keep)
                     new = self.devices.scale(grads[name][statistic], (1 - layer.keep) / images)
