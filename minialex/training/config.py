@@ -550,6 +550,11 @@ def resolve_model(config: TrainConfig, splits: Splits, stored: Recipe | None = N
             f"`warmup` is {recipe.warmup:g} epochs of only {recipe.epochs}: choose fewer, or a "
             "larger `epochs`"
         )
+    for layer in model.network.kept_statistics if recipe.average_epochs > 1 else ():
+        raise InputError(
+            f"the running statistics of {layer} do not fit averaged weights: leave out "
+            "`average_epochs`, or train a network without batch normalisation"
+        )
     recipe = layer_rates.applied(recipe, model.network, config.layer_rates or {}, config.freeze)
     native = splits.train.native_size
     if native is not None and 2 * native < recipe.resize and not config.allow_upscaling:
