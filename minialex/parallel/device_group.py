@@ -187,6 +187,8 @@ class DeviceGroup(Devices):
         count: int | None = None,
         on_gradients: OnGradients | None = None,
     ) -> tuple[Callable[[], float], Tree]:
+        if mode.training:
+            plans.require_trainable(self.network, len(self.backends))
         own, images = self._own(params), len(labels)
         rows = split(images, len(self.backends))
         scores, saved = self._forward(own, self._input(inputs, images, rows), mode)

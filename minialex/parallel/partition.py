@@ -25,6 +25,7 @@ from minialex.network import Network
 from minialex.tree import Tree
 
 SCHEMES = ("towers", "data", "hybrid")
+_BY_CHANNELS = (Conv2D, Dense)  # the layers with parameters that can be split by channels
 
 Range = tuple[int, int]
 
@@ -116,7 +117,19 @@ class Plan:
 def default_scheme(network: Network, devices: int) -> str:
     """ "towers" if the network has as many groups as there are devices, else "data"."""
     groups = {layer.groups for _, layer in network.layers if isinstance(layer, Conv2D)}
-    return "towers" if devices in groups else "data"
+    trained = network.parameter_shapes()
+    by_channels = all(isinstance(one, _BY_CHANNELS) for n, one in network.layers if n in trained)
+    return "towers" if devices in groups and by_channels else "data"
+
+
+def require_trainable(network: Network, devices: int) -> None:
+    """Raise InputError for layers whose statistics would be those of each device's images."""
+    for name in network.kept_statistics if devices > 1 else ():
+        raise InputError(
+            f"layer {name!r} normalises all images of a batch together, so the batch cannot be "
+            f"split over {devices} devices of one process: use one device, or start a process "
+            "for each device with mpirun"
+        )
 
 
 def make(network: Network, devices: int, scheme: str | None = None) -> Plan:
@@ -124,19 +137,14 @@ def make(network: Network, devices: int, scheme: str | None = None) -> Plan:
     scheme = scheme or default_scheme(network, devices)
     if scheme not in SCHEMES:
         raise unknown("parallel scheme", scheme, SCHEMES)
-    for name in network.kept_statistics:  # they would be those of each device's images
-        raise InputError(
-            f"layer {name!r} normalises all images of a batch together, so the batch cannot be "
-            f"split over {devices} devices of one process: use one device, or start a process "
-            "for each device with mpirun"
-        )
     partitions: dict[str, tuple[LayerPartition, ...]] = {}
     # the input channels on each device; None: all channels (of all images, or of its own)
     held: list[Range] | None = None
     for (name, layer), shape in zip(network.layers, network.shapes(), strict=False):
         if not layer.parameter_shapes(shape):
             continue
-        if scheme == "data" or (scheme == "hybrid" and not isinstance(layer, Dense)):
+        by_images = scheme == "hybrid" and held is None and not isinstance(layer, Dense)
+        if scheme == "data" or by_images:
             continue
         try:
             partitions[name] = _partitions(layer, shape, devices, held)
@@ -152,6 +160,8 @@ def make(network: Network, devices: int, scheme: str | None = None) -> Plan:
 def _partitions(
     layer: Any, shape: Shape, devices: int, held: list[Range] | None
 ) -> tuple[LayerPartition, ...]:
+    if not isinstance(layer, _BY_CHANNELS):
+        raise InputError("each needs all of its parameters")
     outputs = layer.units if isinstance(layer, Dense) else layer.channels
     if outputs < devices:
         raise InputError(f"it has only {outputs} outputs")

@@ -19,6 +19,7 @@ from minialex.models.vgg import deepen
 from minialex.network import Network
 from minialex.optim import VELOCITY, Optimizer
 from minialex.parallel import DeviceConfig, DeviceGroup, Devices, SingleDevice
+from minialex.parallel.partition import require_trainable
 from minialex.parallel.world import World
 from minialex.results.published_curve import Curve
 from minialex.training import fitted_recipe, frozen, held_out, ranks
@@ -246,6 +247,7 @@ def set_up(
     curve = config.curve(len(splits.train))
     config = ranks.with_micro_batch(config, model.recipe.batch_size, world, resumed)
     devices = where.open(model.network, config.micro_batch is not None, world)
+    require_trainable(model.network, len(devices.backends))
     ranks.require_same(world, config, devices, splits)
     if config.freeze is not None:
         _require_freezable(config.freeze, model, devices)

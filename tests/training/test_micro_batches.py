@@ -85,7 +85,7 @@ def test_batch_norm_averages_the_statistics_of_the_micro_batches():
 
 def test_batch_norm_is_not_split_over_devices():
     with pytest.raises(InputError, match="'bn1' normalises all images of a batch together"):
-        DeviceGroup(tiny_bn(3), [backends.get("numpy")] * 2, "data")
+        updated(DeviceGroup(tiny_bn(3), [backends.get("numpy")] * 2, "data"), None)
 
 
 class Unreadable:

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from helpers.tiny import register_tiny
+from helpers.tiny import register_tiny, tiny_bn
 
 import minialex
 from minialex import backends
 from minialex.errors import InputError
-from minialex.layers import Conv2D, Dense, Layer
+from minialex.layers import BatchNorm, Conv2D, Dense, Layer
 from minialex.losses import SoftmaxCrossEntropy
 from minialex.models.recipe import Recipe
 from minialex.network import Network
@@ -44,6 +44,20 @@ class Shift(Layer):
 
 
 @dataclass(frozen=True)
+class Identity(Layer):
+    """y = x."""
+
+    def output_shape(self, input_shape):
+        return input_shape
+
+    def forward(self, b, params, x, mode):
+        return x, None
+
+    def backward(self, b, params, saved, dy, *, input_gradient=True):
+        return dy, {}
+
+
+@dataclass(frozen=True)
 class Centre(Shift):
     """y = x less its mean over the images; at test time, less the average of past means."""
 
@@ -54,12 +68,13 @@ class Centre(Shift):
         return {"average": input_shape[-1:]}
 
     def forward(self, b, params, x, mode):
-        mean = x.mean(tuple(range(x.ndim - 1)))
-        return x - (mean if mode.training else params["average"]), (len(x), mean)
+        mean = x.mean(tuple(range(x.ndim - 1))) if mode.training else params["average"]
+        return x - mean, (len(x), mean, mode.training)
 
     def backward(self, b, params, saved, dy, *, input_gradient=True):
-        images, mean = saved
-        return dy - dy.mean(tuple(range(dy.ndim - 1))), {"average": images * mean}
+        images, mean, training = saved
+        dx = dy - dy.mean(tuple(range(dy.ndim - 1))) if training else dy
+        return dx, {"average": images * mean}
 
 
 def network(layer):
@@ -94,7 +109,50 @@ def test_a_users_layer_can_keep_statistics():
     np.testing.assert_allclose(state.params["own"]["average"], 0.25 * means, rtol=1e-12)
     assert net.parameter_count == network(Shift()).parameter_count - 4
     with pytest.raises(InputError, match="'own' normalises all images of a batch together"):
-        DeviceGroup(net, [BACKEND] * 2, "data")
+        step(net, DeviceGroup(net, [BACKEND] * 2, "data"))
+
+
+def test_a_layer_at_rate_0_uses_and_keeps_its_statistics():
+    net = network(Centre())
+    _, state = step(net, SingleDevice(net, BACKEND), {"own": 0.0})
+    assert not state.params["own"]["average"].any()  # so the layer changes nothing
+    unchanged = Network((net.layers[0], ("own", Identity()), net.layers[2]), net.input_shape)
+    _, wanted = step(unchanged, SingleDevice(unchanged, BACKEND))
+    for layer in ("conv1", "fc2"):
+        np.testing.assert_array_equal(state.params[layer]["weight"], wanted.params[layer]["weight"])
+    net = network(BatchNorm())
+    before, state = step(net, SingleDevice(net, BACKEND), {"own": 0.0})
+    for name, value in before["own"].items():
+        np.testing.assert_array_equal(state.params["own"][name], value)
+
+
+def test_test_images_can_be_split_over_devices():
+    net = tiny_bn(3)
+    params = net.init(BACKEND, 1, "float64")
+    params["bn1"] |= {"running_mean": np.full(4, 0.3), "running_variance": np.full(4, 0.2)}
+    images = np.random.default_rng(0).normal(size=(5, 12, 12, 3))
+    found = []
+    for devices in (SingleDevice(net, BACKEND), DeviceGroup(net, [BACKEND] * 2)):
+        given = devices.to_devices(params)
+        found.append(devices.infer(given, lambda b, low, high: b.asarray(images[low:high]), 5))
+    np.testing.assert_allclose(*found, rtol=1e-12)
+    with pytest.raises(InputError, match=r"'bn1' cannot be split over 2 .* parallel=\"data\""):
+        DeviceGroup(net, [BACKEND] * 2, "towers")
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ({"average_epochs": 2}, "running statistics of bn1 do not fit averaged weights"),
+        ({"devices": [0, 1]}, "'bn1' normalises all images of a batch together"),
+    ],
+)
+def test_runs_that_are_refused_before_they_start(tmp_path, monkeypatch, setting, sentence):
+    register_tiny(monkeypatch)
+    settings = {"model": "tiny-bn", "backend": "numpy", "progress": False, "out": tmp_path / "run"}
+    with pytest.raises(InputError, match=sentence):
+        minialex.train("shapes:48", **settings, **setting)
+    assert not (tmp_path / "run").exists()
 
 
 def test_statistics_have_no_velocities_and_older_checkpoints_load(tmp_path, monkeypatch):
