@@ -7,13 +7,14 @@ An experiment is a module of `paper/` whose `run(context)` trains and evaluates 
 
 from minialex.experiments.context import Context
 from minialex.experiments.options import Options
-from minialex.experiments.over_seeds import Difference, Measured, measured, paired
+from minialex.experiments.over_seeds import Difference, Measured, Ratio, measured, paired
 from minialex.experiments.published import PUBLISHED, Published
-from minialex.experiments.report.section import Figure, Picture, Section, Table
+from minialex.experiments.report.section import Claim, Figure, Picture, Section, Table
 from minialex.experiments.training import Diverged, Run, errors
 
 __all__ = [
     "PUBLISHED",
+    "Claim",
     "Context",
     "Difference",
     "Diverged",
@@ -22,6 +23,7 @@ __all__ = [
     "Options",
     "Picture",
     "Published",
+    "Ratio",
     "Run",
     "Section",
     "Table",

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -31,6 +32,9 @@ class Measured:
 class Difference(Measured):
     """A variant's results minus those of its reference, seed by seed."""
 
+    none: ClassVar[float] = 0.0  # the value if there is no difference
+    format: ClassVar[str] = "+"
+
     @property
     def interval(self) -> tuple[float, float] | None:
         """95% confidence interval of the mean (paired t-test); None with one seed."""
@@ -46,19 +50,23 @@ class Difference(Measured):
 
     def text(self, digits: int = 1) -> str:
         """mean [95% confidence interval]"""
-        text = f"{self.mean:+.{digits}f}"
+        shown = f"{self.format}.{digits}f"
+        text = f"{self.mean:{shown}}"
         if self.interval is None:
             return text
         low, high = self.interval
-        return f"{text} [{low:+.{digits}f}, {high:+.{digits}f}]"
+        return f"{text} [{low:{shown}}, {high:{shown}}]"
 
     @property
     def sign(self) -> int | None:
-        """1 or -1 if the interval lies above or below 0, 0 if it includes 0; None with one seed."""
+        """1 or -1 if the interval lies above or below `none`, 0 if it includes it.
+
+        None with one seed.
+        """
         if self.interval is None:
             return None
         low, high = self.interval
-        return 0 if low <= 0 <= high else 1 if low > 0 else -1
+        return 0 if low <= self.none <= high else 1 if low > self.none else -1
 
     def verdict(
         self, above: str = "agrees with the paper", below: str = "opposite of the paper"
@@ -73,6 +81,14 @@ class Difference(Measured):
     def verdict_below(self) -> str:
         """The same for a difference that is below 0 in the paper."""
         return self.verdict("opposite of the paper", "agrees with the paper")
+
+
+@dataclass(frozen=True)
+class Ratio(Difference):
+    """A variant's results divided by those of its reference, seed by seed."""
+
+    none: ClassVar[float] = 1.0
+    format: ClassVar[str] = ""
 
 
 def paired(values: Mapping[int, float], reference: Mapping[int, float]) -> Difference | None:

@@ -11,7 +11,7 @@ QUICK = '''
 """An experiment that counts how often it computes."""
 
 from pathlib import Path
-from minialex.experiments import Context, Figure, Section, Table, measured, paired
+from minialex.experiments import Claim, Context, Figure, Section, Table, measured, paired
 
 TITLE = "Quick & <odd>"
 ORDER = 1
@@ -34,7 +34,9 @@ def run(context):
     table = Table("numbers", "Made up.", ("name", "error", "difference"), rows)
     draw = lambda figure: figure.subplots().plot([1, 2])
     return Section(["made up"], findings, [table],
-                   [Figure("line", "A line.", "A line that rises", draw)])
+                   [Figure("line", "A line.", "A line that rises", draw)],
+                   [Claim("The part costs", "more than +1.0", change),
+                    Claim("The part gains", None, change, -1), Claim("Forgotten", 3.0, None)])
 '''
 
 

@@ -10,7 +10,17 @@ import pytest
 from helpers.html import Balanced
 from PIL import Image
 
-from minialex.experiments import Difference, Measured, Options, Table, measured, paired, runner
+from minialex.experiments import (
+    Claim,
+    Difference,
+    Measured,
+    Options,
+    Ratio,
+    Table,
+    measured,
+    paired,
+    runner,
+)
 from minialex.experiments.report.table_csv import table_csv
 from minialex.experiments.report.text import value_text
 
@@ -91,6 +101,49 @@ def test_a_verdict_follows_from_the_interval(values, sentence):
     assert minus.verdict("above", "below") == swapped.get(sentence, sentence)
 
 
+def test_a_ratio_is_compared_with_one():
+    """By hand: mean 6, deviation 1, t(0.975, 2) = 4.303; 4.303 x 1 / √3 = 2.484."""
+    ratio = Ratio((5.0, 6.0, 7.0))
+    assert ratio.text() == "6.0 [3.5, 8.5]"
+    assert ratio.sign == 1
+    assert Ratio((0.5, 0.6, 0.55)).sign == -1
+    assert Ratio((0.9, 1.0, 1.2)).sign == 0
+
+
+@pytest.mark.parametrize(
+    ("found", "verdict", "below"),
+    [
+        (Difference((1.0, 1.2, 1.1)), "shown", "the opposite"),
+        (Difference((-1.0, -1.2, -1.1)), "the opposite", "shown"),
+        (Difference((1.0, -1.2, 0.1)), "inconclusive", "inconclusive"),
+        (Ratio((5.0, 6.0, 7.0)), "shown", "the opposite"),
+        (Ratio((0.5, 0.6, 0.55)), "the opposite", "shown"),
+        (Difference((1.0,)), "one seed", "one seed"),
+        (None, "not measured", "not measured"),
+    ],
+)
+def test_a_claim_is_shown_only_by_the_whole_interval(found, verdict, below):
+    assert Claim("", None, found).verdict == verdict
+    assert Claim("", None, found, -1).verdict == below
+
+
+def test_the_claims_open_the_report(page):
+    """Differences as above: 2.0, 2.1, 2.2."""
+    content = page.read_text()
+    first = content.index("The part costs")
+    assert content.index("</nav>") < first < content.index("<section")
+    header, costs, gains, forgotten = csv.reader((page.parent / "claims.csv").open())
+    assert header[:3] == ["claim", "published", "here mean"]
+    assert [row[-1] for row in (costs, gains, forgotten)] == [
+        *("shown", "the opposite", "not measured")
+    ]
+    assert float(costs[2]) == pytest.approx(2.1)
+    assert (costs[-2], forgotten[-2]) == ("3", "0")
+    text = page.with_suffix(".md").read_text()
+    shown = "| The part costs | more than +1.0 | +2.1 [+1.9, +2.3] | 3 | shown |"
+    assert text.index(shown) < text.index("## Quick")
+
+
 def test_differences_are_paired_by_seed():
     assert paired({0: 5.0, 2: 7.0}, {0: 4.0, 1: 1.0, 2: 9.0}).values == (1.0, -2.0)
     assert paired({0: 5.0}, {1: 4.0}) is None
@@ -139,7 +192,7 @@ def test_the_report_is_also_written_as_markdown(quick, tmp_path):
         [], Options(scale="tiny", seeds=2), tmp_path / "out", lambda text: None
     )
     text = path.with_suffix(".md").read_text()
-    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    rows = [line for line in text[text.index("## ") :].splitlines() if line.startswith("| ")]
     assert rows[:2] == ["| name | error | difference |", "| --- | --- | --- |"]
     assert [row.split(" | ")[0] for row in rows[2:]] == ["| whole", "| part"]
     assert "![A line that rises](quick/line.png)" in text

@@ -47,6 +47,14 @@ def test_ablations_and_tables_share_their_runs(tmp_path, monkeypatch):
     assert len(after) == len(before) + 1  # ten crops; the run itself and one crop were there
     names = [row[0] for row in table(path, "tables", "tables")[1:]]
     assert "2 CNNs, mean, 10 crops" in names
+    claims = [row[0] for row in csv.reader((path.parent / "claims.csv").open())][1:]
+    assert claims == [
+        "No dropout: validation minus training loss is higher",
+        "Without convolution 3: the error is higher",
+        "No dropout, trained longer: validation minus training loss is higher",
+        "Ten crops are better than one",
+        "The mean of 2 networks is better than one",
+    ]
     assert "Ablations" in path.read_text()
 
 

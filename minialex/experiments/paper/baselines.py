@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from minialex.baselines import common, sift_fisher, sparse_coding
-from minialex.experiments import Context, Difference, Section, Table, measured, paired
+from minialex.experiments import Claim, Context, Difference, Section, Table, measured, paired
 from minialex.experiments.data import Data
 from minialex.experiments.published import TABLE_COLUMNS, change, table_values
 from minialex.experiments.report.section import Value
@@ -94,6 +94,7 @@ def report(lines: Sequence[str], outcomes: Mapping[str, Mapping[int, Outcome]]) 
     """A row for each method, and the differences between each baseline and the network."""
     rows: list[tuple[Value, ...]] = []
     findings = []
+    claims: list[Claim] = []
     top1 = {
         name: {seed: outcome[0] for seed, outcome in by_seed.items()}
         for name, by_seed in outcomes.items()
@@ -104,6 +105,8 @@ def report(lines: Sequence[str], outcomes: Mapping[str, Mapping[int, Outcome]]) 
     for name, key in COMPARED.items():
         for network in (TEN, LONGER):
             difference = paired(top1[name], top1.get(network, {}))
+            statement = f"{network} is better than {name}"
+            claims.append(Claim(statement, change(key, "table1 cnn"), difference))
             if difference is not None:
                 findings.append(
                     f"{name} compared with {network}: {difference.text()} points of top-1 error "
@@ -119,7 +122,8 @@ def report(lines: Sequence[str], outcomes: Mapping[str, Mapping[int, Outcome]]) 
         for name, by_seed in outcomes.items()
         if by_seed and name != ONE
     ]
-    return Section([*lines, *methods], findings, [Table("baselines", caption, columns, rows)])
+    table = Table("baselines", caption, columns, rows)
+    return Section([*lines, *methods], findings, [table], claims=claims)
 
 
 def winner(name: str, difference: Difference) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 
 from minialex.experiments import (
     PUBLISHED,
+    Claim,
     Context,
     Difference,
     Figure,
@@ -158,7 +159,9 @@ def report(
     findings = [
         _cost(name, smallest, largest, errors, (name, largest) in lost) for name in (SGD, LARS)
     ]
-    findings.append(_between(largest, paired(errors[SGD, largest], errors[LARS, largest])))
+    difference = paired(errors[SGD, largest], errors[LARS, largest])
+    findings.append(_between(largest, difference))
+    statement = f"In batches of {largest:,}, LARS is better than SGD"
     return Section(
         setting=[data.line, *_recipes(outcomes)],
         findings=findings,
@@ -171,6 +174,7 @@ def report(
                 lambda figure: curves(figure, errors, (SGD, LARS), "batch size", base=2),
             )
         ],
+        claims=[Claim(statement, None, difference)],
     )
 
 

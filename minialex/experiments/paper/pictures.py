@@ -17,7 +17,7 @@ import numpy as np
 from minialex import plots
 from minialex.data.dataset import Dataset
 from minialex.data.loading.loader import Loader
-from minialex.experiments import Context, Picture, Run, Section, Table, measured, paired
+from minialex.experiments import Claim, Context, Picture, Run, Section, Table, measured, paired
 from minialex.experiments.data import Data, balanced_subset
 from minialex.experiments.published import CHALLENGE
 from minialex.experiments.report.section import Value
@@ -134,12 +134,16 @@ def report(
     """The colours by tower, the pictures, and the findings from both."""
     rows: list[tuple[Value, ...]] = []
     findings: list[str] = []
+    claims: list[Claim] = []
     pictures: list[Picture] = []
     for name, by_seed in coloured.items():
         values = [colours for _, colours in by_seed.values()]
         rows.append((name, *(measured([value[i] for value in values]) for i in range(3))))
     for name, control in ((LONGER, SINGLE), (SEPARATE, HALF)):
         change = paired(_separation(coloured.get(name, {})), _separation(coloured.get(control, {})))
+        claims.append(
+            Claim(f"Colour separates the kernels of {name}, more than in {control}", None, change)
+        )
         if change is not None:
             findings.append(
                 f"Specialisation in colour ({name}, compared with the halves of {control}): "
@@ -182,7 +186,7 @@ def report(
         run.recipe_line() for by_seed in coloured.values() for run, _ in list(by_seed.values())[:1]
     )
     table = Table("colours", caption, columns, rows)
-    return Section([data.line, *lines], findings, [table], pictures)
+    return Section([data.line, *lines], findings, [table], pictures, claims)
 
 
 def _separation(by_seed: Mapping[int, Coloured]) -> dict[int, float]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from minialex.experiments import PUBLISHED, Context, Section, Table, errors, measured, paired
+from minialex.experiments import PUBLISHED, Claim, Context, Section, Table, errors, measured, paired
 from minialex.experiments.data import Data
 from minialex.experiments.published import change
 from minialex.experiments.report.section import Value
@@ -60,8 +60,15 @@ def report(
         top1, top5 = (measured([e[i] for e in of_seeds]) for i in (0, 1))
         rows.append((name, top1, top5, *_published(key)))
     difference = paired(_top1(starred), _top1(others))
+    published = change("table2 one", "table2 one*")
+    claim = Claim(
+        "Pre-training on more classes, with a sixth convolution, is better",
+        published,
+        difference,
+        -1,
+    )
     if difference is not None:
-        published, verdict = change("table2 one", "table2 one*"), difference.verdict_below()
+        verdict = difference.verdict_below()
         findings.append(
             f"Pre-trained, with a sixth convolution: {difference.text()} points of top-1 error "
             f"(published: {published}): {verdict}."
@@ -80,7 +87,8 @@ def report(
         f"pre-training on {larger.line}",
         *(outcome[-1] for outcome in starred.values()),
     ]
-    return Section(lines[:3], findings, [Table("pretraining", caption, columns, rows)])
+    table = Table("pretraining", caption, columns, rows)
+    return Section(lines[:3], findings, [table], claims=[claim])
 
 
 def _top1(outcomes: Mapping[int, Outcome]) -> dict[int, float]:

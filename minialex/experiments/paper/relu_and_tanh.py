@@ -14,10 +14,12 @@ from typing import Any
 
 from minialex.experiments import (
     PUBLISHED,
+    Claim,
     Context,
     Figure,
     Measured,
     Published,
+    Ratio,
     Run,
     Section,
     Table,
@@ -168,6 +170,11 @@ def report(
         end = " (the last tried)" if best[name] in (rates[0], rates[-1]) else ""
         rows.append((NAMES[name], f"{best[name]:g}{end}", count, measured(reached), None))
     ratio = measured(ratios)
+    claim = Claim(
+        f"tanh needs more epochs than ReLU to reach {TARGET:.0%} training error",
+        f"{published.value:g} times",
+        Ratio(tuple(ratios)) if ratios else None,
+    )
     rows.append(("tanh ÷ ReLU epochs", "–", f"{len(ratios)} pairs", ratio, published.value))
     return Section(
         setting=[
@@ -203,6 +210,7 @@ def report(
                 lambda figure: draw(figure, curves),
             )
         ],
+        claims=[claim],
     )
 
 

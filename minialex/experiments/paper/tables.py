@@ -15,7 +15,9 @@ import numpy as np
 
 from minialex.experiments import (
     PUBLISHED,
+    Claim,
     Context,
+    Difference,
     Figure,
     Section,
     Table,
@@ -84,6 +86,7 @@ def report(data: Data, softmax: Mapping[int, Outcome], hinge: Mapping[int, Outco
     """The paper's tables, the two ensembles, and the error by the number of networks."""
     rows: list[tuple[Value, ...]] = []
     findings: list[str] = []
+    claims: list[Claim] = []
     tables: list[Table] = []
     figures: list[Figure] = []
     known: tuple[str | None, str | None]
@@ -108,10 +111,12 @@ def report(data: Data, softmax: Mapping[int, Outcome], hinge: Mapping[int, Outco
             f"crops: {meaning}."
         )
     difference = paired(_top1(softmax), _top1(softmax, crops=1))
+    known_change = change("table1 centre", "table1 cnn")
+    claims.append(Claim("Ten crops are better than one", known_change, difference, -1))
     if difference is not None:
         findings.append(
             f"Ten crops instead of one: {difference.text()} points of top-1 error (published: "
-            f"{change('table1 centre', 'table1 cnn')}): {difference.verdict_below()}."
+            f"{known_change}): {difference.verdict_below()}."
         )
     if len(softmax) > 1:
         p = np.stack([ten for _, ten, _, _ in softmax.values()])
@@ -119,9 +124,12 @@ def report(data: Data, softmax: Mapping[int, Outcome], hinge: Mapping[int, Outco
         both = errors(p.mean(axis=0), labels)
         rows.append((f"{len(p)} CNNs, mean, 10 crops", *both, *table_values(None, "table2 five")))
         gain = both[0] - float(np.mean([errors(one, labels)[0] for one in p]))
+        known_change = change("table2 one", "table2 five")
+        statement = f"The mean of {len(p)} networks is better than one"
+        claims.append(Claim(statement, known_change, Difference((gain,)), -1))
         findings.append(
             f"Ensemble of {len(p)} networks: {gain:+.1f} points of top-1 error, compared with the "
-            f"mean of its members (published: {change('table2 one', 'table2 five')})."
+            f"mean of its members (published: {known_change})."
         )
         tables.append(ensembles(p, labels))
         figures.append(by_size(p, labels))
@@ -141,7 +149,7 @@ def report(data: Data, softmax: Mapping[int, Outcome], hinge: Mapping[int, Outco
     columns = ("model", "top-1 error, %", "top-5 error, %", *TABLE_COLUMNS)
     lines = [line for *_, line in softmax.values()][:1]
     table = Table("tables", caption, columns, rows)
-    return Section([data.line, *lines], findings, [table, *tables], figures)
+    return Section([data.line, *lines], findings, [table, *tables], figures, claims)
 
 
 def _top1(outcomes: Mapping[int, Outcome], crops: int = 10) -> dict[int, float]:

@@ -12,8 +12,18 @@ dropout), for as many updates whatever their number.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from minialex.experiments import Context, Difference, Figure, Section, Table, measured, paired
-from minialex.experiments.paper.baselines import FISHER, SPARSE, baseline
+from minialex.experiments import (
+    Claim,
+    Context,
+    Difference,
+    Figure,
+    Section,
+    Table,
+    measured,
+    paired,
+)
+from minialex.experiments.paper.baselines import COMPARED, FISHER, SPARSE, baseline
+from minialex.experiments.published import change
 from minialex.experiments.report.figures import curves
 from minialex.experiments.report.section import Value
 
@@ -122,7 +132,20 @@ def report(lines: Sequence[str], errors: Errors) -> Section:
         lambda canvas: curves(canvas, errors, NAMES, "training images"),
     )
     tables = [Table("training-images", caption, columns, rows)]
-    return Section(lines, findings, tables, [figure])
+    return Section(lines, findings, tables, [figure], _claims(counts, errors))
+
+
+def _claims(counts: Sequence[int], errors: Errors) -> list[Claim]:
+    """With the most images, the network is better: table 1."""
+    return [
+        Claim(
+            f"With {count:,} training images, the network is better than {name}",
+            change(COMPARED[name], "table1 cnn"),
+            paired(errors.get((name, count), {}), errors.get((NETWORK, count), {})),
+        )
+        for count in counts[-1:]
+        for name in NAMES[:-1]
+    ]
 
 
 def _crossing(name: str, counts: Sequence[int], errors: Errors) -> str:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from minialex.experiments import (
     PUBLISHED,
+    Claim,
     Context,
     Figure,
     Section,
@@ -108,6 +109,7 @@ def report(lines: Sequence[str], outcomes: Mapping[str, Mapping[int, Outcome]]) 
     """The errors of the streams and of their mean on each set, and their differences."""
     rows: list[tuple[Value, ...]] = []
     findings = []
+    claims: list[Claim] = []
     for name, by_seed in outcomes.items():
         error: dict[str, dict[int, float]] = {
             stream: {seed: outcome.errors[stream] for seed, outcome in by_seed.items()}
@@ -117,6 +119,15 @@ def report(lines: Sequence[str], outcomes: Mapping[str, Mapping[int, Outcome]]) 
         rows.append((name, classes, *(measured(error[stream]) for stream in STREAMS)))
         for better, worse in expected(name):
             change = paired(error[better], error[worse])
+            claims.append(
+                Claim(
+                    f"Clips where {described(name)}: {in_words(better)} better than "
+                    f"{in_words(worse)}",
+                    f"{top1(f'ucf {better}') - top1(f'ucf {worse}'):+.1f}",
+                    change,
+                    -1,
+                )
+            )
             if change is not None:
                 findings.append(
                     f"Clips where {described(name)}: {change.text()} points of top-1 error, "
@@ -145,6 +156,7 @@ def report(lines: Sequence[str], outcomes: Mapping[str, Mapping[int, Outcome]]) 
                 lambda figure: draw(figure, outcomes),
             )
         ],
+        claims,
     )
 
 

@@ -23,7 +23,10 @@ _HERE = Path(__file__).parent
 
 
 def write(out: Path, chapters: "Sequence[Chapter]") -> Path:
-    """Write report.html, and a folder of CSV and PNG files for each experiment; -> the page."""
+    """Write report.html, claims.csv and a folder of CSV and PNG files for each experiment.
+
+    -> the page
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup, escape
 
@@ -50,6 +53,9 @@ def write(out: Path, chapters: "Sequence[Chapter]") -> Path:
         folder.mkdir(exist_ok=True)
         for table in chapter.section.tables:
             atomic.write_text(folder / f"{table.name}.csv", table_csv(table))
+    claims = text.claims(chapters)
+    if claims:
+        atomic.write_text(out / f"{claims.name}.csv", table_csv(claims))
     environment = Environment(
         loader=FileSystemLoader(_HERE),
         autoescape=True,
@@ -62,6 +68,7 @@ def write(out: Path, chapters: "Sequence[Chapter]") -> Path:
         css=Markup(page_css()),
         scale_notes=text.scale_notes(chapters),
         statistics=text.STATISTICS,
+        claims=claims,
         chapters=chapters,
         not_run=text.not_run,
         duration=text.duration,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minialex.experiments.over_seeds import Measured
+from minialex.experiments.over_seeds import Difference, Measured
 
 Value = str | float | int | Measured | None
 
@@ -51,6 +51,37 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """A statement of the paper and what was measured: a row of the table that opens the report.
+
+    If the statement is true, `found` lies above that of no effect, or with `sign` -1 below it.
+    """
+
+    statement: str
+    published: str | float | None
+    found: Difference | None
+    sign: int = 1
+
+    def __post_init__(self) -> None:
+        assert self.sign in (1, -1)
+
+    @property
+    def seeds(self) -> int:
+        return len(self.found.values) if self.found else 0
+
+    @property
+    def verdict(self) -> str:
+        """Whether the statement was shown here, by the interval alone."""
+        if self.found is None:
+            return "not measured"
+        if self.found.sign is None:
+            return "one seed"
+        if self.found.sign == 0:
+            return "inconclusive"
+        return "shown" if self.found.sign == self.sign else "the opposite"
+
+
+@dataclass(frozen=True)
 class Section:
     """An experiment's part of the report.
 
@@ -61,3 +92,4 @@ class Section:
     findings: Sequence[str] = ()
     tables: Sequence[Table] = ()
     figures: Sequence[Figure | Picture] = ()
+    claims: Sequence[Claim] = ()

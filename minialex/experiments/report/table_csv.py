@@ -18,7 +18,7 @@ def table_csv(table: Table) -> str:
     bounds of its interval too."""
     columns = list(zip(*table.rows, strict=True)) or [()] * len(table.columns)
     kinds: list[type[Measured] | None] = [
-        next((type(value) for value in column if isinstance(value, Measured)), None)
+        next((_kind(value) for value in column if isinstance(value, Measured)), None)
         for column in columns
     ]
     stream = io.StringIO()
@@ -32,6 +32,10 @@ def table_csv(table: Table) -> str:
             cells += [*numbers, *[None] * (len(_SUFFIXES[kind]) - len(numbers))]
         writer.writerow(cells)
     return stream.getvalue()
+
+
+def _kind(value: Measured) -> type[Measured]:
+    return Difference if isinstance(value, Difference) else Measured
 
 
 def _numbers(value: object) -> list[object]:

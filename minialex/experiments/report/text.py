@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from minialex.experiments.over_seeds import Measured
-from minialex.experiments.report.section import Value
+from minialex.experiments.report.section import Table, Value
 
 if TYPE_CHECKING:
     from minialex.experiments.runner import Chapter
@@ -48,3 +48,21 @@ def duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} seconds"
     return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
+
+
+_CLAIMS = (
+    "What the paper says, and what this run shows: differences in percentage points of top-1 error "
+    "unless stated otherwise, with 95% intervals. Shown: the whole interval lies on the paper's "
+    "side. The opposite: on the other side. Inconclusive: it includes no effect."
+)
+
+
+def claims(chapters: "Sequence[Chapter]") -> Table | None:
+    """The table that opens the report: a row for each claim; None if no chapter makes one."""
+    rows = [
+        (claim.statement, claim.published, claim.found, claim.seeds, claim.verdict)
+        for chapter in chapters
+        for claim in chapter.section.claims
+    ]
+    columns = ("claim", "published", "here", "seeds", "verdict")
+    return Table("claims", _CLAIMS, columns, rows) if rows else None
