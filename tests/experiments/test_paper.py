@@ -41,6 +41,9 @@ def test_ablations_and_tables_share_their_runs(tmp_path, monkeypatch):
     path, _ = runner.reproduce(["ablations"], TINY, tmp_path, lambda text: None)
     rows = table(path, "ablations", "ablations")
     assert [row[0] for row in rows[1:]] == [*variants, *paper.VARIANTS_LONGER]
+    assert rows[0][1] == "parameters"
+    whole, no_dropout, without_conv3 = (int(row[1]) for row in rows[1:4])
+    assert whole == no_dropout > without_conv3
     before = {p.name for p in (tmp_path / "cells").glob("the-whole-network-seed-0*")}
     path, _ = runner.reproduce(["tables"], TINY, tmp_path, lambda text: None)
     after = {p.name for p in (tmp_path / "cells").glob("the-whole-network-seed-0*")}

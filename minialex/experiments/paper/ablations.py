@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from minialex import models
 from minialex.experiments import (
     PUBLISHED,
     Claim,
@@ -111,7 +112,15 @@ def run(context: Context) -> Section:
         by_seed = runs.get((name, best[name]), {})
         values = {seed: context.attempt(evaluate, run) for seed, run in by_seed.items()}
         outcomes[name] = {seed: value for seed, value in values.items() if value is not None}
-    return report(data, crops, best, outcomes)
+    return report(data, crops, best, outcomes, _parameters(context, data))
+
+
+def _parameters(context: Context, data: Data) -> dict[str, int]:
+    """The number of parameters of each variant's network, which has to be known to be fair."""
+    name, classes = context.network()["model"], len(data.splits.train.class_ids)
+    variants = {**VARIANTS, **VARIANTS_LONGER}
+    networks = {key: models.get(name, classes, **options) for key, (_, options) in variants.items()}
+    return {key: model.network.parameter_count for key, model in networks.items()}
 
 
 def best_rate(runs: Mapping[Rate, Mapping[int, Any]]) -> Rate:
@@ -129,7 +138,11 @@ def best_rate(runs: Mapping[Rate, Mapping[int, Any]]) -> Rate:
 
 
 def report(
-    data: Data, crops: int, best: Mapping[str, Rate], outcomes: Mapping[str, Outcomes]
+    data: Data,
+    crops: int,
+    best: Mapping[str, Rate],
+    outcomes: Mapping[str, Outcomes],
+    parameters: Mapping[str, int],
 ) -> Section:
     """A row for each variant with the published difference, and a figure of the differences."""
     rows: list[tuple[Value, ...]] = []
@@ -148,7 +161,8 @@ def report(
             )
             rate = best.get(name)
             rows.append((
-                *(name, f"{rate:g}" if rate else None, measured(top1), measured(top5)),
+                *(name, parameters[name], f"{rate:g}" if rate else None),
+                *(measured(top1), measured(top5)),
                 *(change, known.top1 if known else None),
                 *(change5, known.top5 if known else None),
                 measured(gap),
@@ -160,7 +174,7 @@ def report(
                 if key == "dropout":
                     findings[-1] += _overfitting(measured(whole_gap), measured(gap))
     columns = (
-        *("variant", "learning rate", "top-1 error, %", "top-5 error, %"),
+        *("variant", "parameters", "learning rate", "top-1 error, %", "top-5 error, %"),
         *("top-1 difference", "published", "top-5 difference", "published"),
         "validation minus training loss",
     )
