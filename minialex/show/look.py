@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from minialex.data.decode.images import load_resized, load_rgb
+from minialex.data.decode.images import load_reduced, resize_and_crop
 from minialex.inference.classifier import Classifier, Prediction, top_classes
 from minialex.inference.filters import tower_count
 from minialex.inference.trained_model import softmax
@@ -31,12 +31,12 @@ class Photo:
 
 def photo(source: Any, name: str, size: int) -> Photo:
     """Read a file, a path's or its bytes, by the rules for all images; InputError if it is none."""
-    square = load_resized(source, size, name)
-    if type(size) is not int:  # another rule than "shorter side, then the centre"
-        return Photo(name, square)
     from PIL import Image
 
-    pixels = load_rgb(source, name)
+    pixels = load_reduced(source, size, name)
+    square = resize_and_crop(pixels, size)
+    if type(size) is not int:  # another rule than "shorter side, then the centre"
+        return Photo(name, square)
     height, width = pixels.shape[:2]
     scale = size / min(height, width)
     if max(height, width) * scale > _LONGEST * size or height == width:

@@ -2,14 +2,13 @@
 
 import asyncio
 import hashlib
+import io
 import socket
 import time
 from collections.abc import Callable, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
-
-import numpy as np
 
 from minialex.errors import InputError
 from minialex.results.markup import Cell, element, joined, text
@@ -52,12 +51,11 @@ class Page:
         """Look at a black photograph: kernels are loaded, so that the first answer is quick."""
         for run in self.runs:
             side = int(run.image_size)
-            black = np.zeros((side, side, 3), np.uint8)
-            look = Look(run.classifier(BEST), Photo("black", black))
-            parts.bars(look, look.probabilities)
+            look = Look(run.classifier(BEST), run.photo(_black(3 * side, 2 * side), "black"))
+            live_parts.answers(look)
             parts.network(look)
             name = look.classifier.model.network.layers[-1][0]
-            guided_gradient(look.classifier.trained, black[None], name, 0)
+            guided_gradient(look.classifier.trained, look.image[None], name, 0)
 
     # ------------------------------------------------------------------------------ photographs
 
@@ -149,6 +147,15 @@ class Page:
         if number >= len(self.runs):
             raise InputError(f"there is no run {number} here")
         return self.runs[number]
+
+
+def _black(width: int, height: int) -> bytes:
+    """A black JPEG."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.new("RGB", (width, height)).save(file, "JPEG")
+    return file.getvalue()
 
 
 def _label(look: Look, asked: dict[str, str]) -> int | None:

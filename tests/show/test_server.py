@@ -16,11 +16,12 @@ from PIL import Image
 
 import minialex
 from minialex.cli import main
-from minialex.data.decode import images
+from minialex.data.decode import images, resize
 from minialex.errors import InputError
 from minialex.parallel import DeviceConfig
 from minialex.saliency import activations, arithmetic, unit_occlusion
 from minialex.show import guard, runs, server
+from minialex.show import look as show_look
 from minialex.show.runs import Run
 
 pytest.importorskip("starlette", reason="starlette is not installed (extra `show`)")
@@ -147,6 +148,22 @@ def test_uploads_are_bounded(app, monkeypatch, said):
     length = {"honest": "5000", "small": "10", "none": None, "negative": "-1"}[said]
     answer = request(app, "POST", "/photo", b"x" * 5000, {"content-length": length}, chunk=300)
     assert answer.status == 413
+
+
+def test_the_warm_up_decodes_and_resizes_and_each_photograph_is_decoded_once(
+    folder, content, monkeypatch
+):
+    page, seen, resized = Page([Run(folder, NUMPY)]), [], resize.resize_and_crop
+    decode = show_look.load_reduced
+    monkeypatch.setattr(
+        show_look, "load_reduced", lambda *given: seen.append(given[2]) or decode(*given)
+    )
+    monkeypatch.setattr(
+        resize, "resize_and_crop", lambda *given: seen.append("resized") or resized(*given)
+    )
+    page.warm_up()
+    page.add(content, "a.png")
+    assert seen == ["black", "resized", "a.png", "resized"]
 
 
 def test_what_is_no_photograph_is_a_sentence(app, content, monkeypatch):

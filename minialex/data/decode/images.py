@@ -50,17 +50,20 @@ def load_resized(source: Source, size: int, name: str = "the image") -> np.ndarr
     resolution, as long as that is at least twice `size`; the quality of the result is then still
     that of the final filter. For a `Bilinear` size it is decoded at full resolution.
     """
+    return resize_and_crop(load_reduced(source, size, name), size)
+
+
+def load_reduced(source: Source, size: int, name: str = "the image") -> np.ndarray:
+    """The whole image at the resolution that `load_resized` decodes it at: uint8 (H, W, 3)."""
     whole = isinstance(size, Bilinear)
 
     def reduced(image: "Image", file: BinaryIO) -> np.ndarray:
         if not whole and not jpeg.is_lossless(file):
             image.draft(None, (2 * size, 2 * size))  # type: ignore[arg-type]
-        return resize_and_crop(_pixels(image, file), size)
+        return _pixels(image, file)
 
     pixels = _load_plain_jpeg(source, PIXEL_LIMIT if whole else 4 * size)
-    if pixels is None:
-        return _load(source, reduced, name)
-    return resize_and_crop(pixels, size)
+    return _load(source, reduced, name) if pixels is None else pixels
 
 
 def _load_plain_jpeg(source: Source, below: int = PIXEL_LIMIT) -> np.ndarray | None:
