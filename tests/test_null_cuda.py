@@ -73,10 +73,13 @@ def test_a_graph_repeats_its_work_and_not_its_result(cupy, b, null):
     def work(stream):
         made.append(b.add(x, x))
 
+    before = null.null_graph_launches()
     graph = captured(cupy, work)
-    assert null.null_graph_launches() == 0 or made
+    assert null.null_graph_launches() == before
     x.set(np.full(4, 3, np.float32))
+    assert not np.array_equal(b.to_numpy(made[0]), np.full(4, 6))  # captured, and not run
     graph.launch(cupy.cuda.get_current_stream())
+    assert null.null_graph_launches() == before + 1
     np.testing.assert_array_equal(b.to_numpy(made[0]), np.full(4, 6))
 
 

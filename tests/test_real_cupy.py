@@ -1,7 +1,7 @@
 """The CUDA backend on the real CuPy, in a Python that has it: no GPU is needed.
 
-$MINIALEX_TEST_CUPY is that Python, by default the one that runs the tests. Without CuPy there,
-these tests are skipped; `.ci/run` makes an environment for them.
+$MINIALEX_TEST_CUPY is that Python: then CuPy must run there. By default it is the Python that runs
+the tests, and without CuPy these tests are skipped; `.ci/run` makes an environment for them.
 """
 
 import os
@@ -13,12 +13,15 @@ from functools import cache
 from pathlib import Path
 
 import cuda_on_cpu
+import null_cuda
 import pytest
 from cuda_on_cpu import fake_cupy, surface
 from cuda_on_cpu.machine import Machine
 
 ROOT = Path(__file__).parents[1]
-PYTHON = os.environ.get("MINIALEX_TEST_CUPY", sys.executable)
+GIVEN = "MINIALEX_TEST_CUPY"
+PYTHON = os.environ.get(GIVEN, sys.executable)
+LIMIT = 1800.0  # seconds of a program that hangs
 pytestmark = [
     pytest.mark.standin,
     pytest.mark.skipif(bool(cuda_on_cpu.why_not()), reason=str(cuda_on_cpu.why_not())),
@@ -31,19 +34,52 @@ def run(*arguments: str, **more: str) -> subprocess.CompletedProcess:
     environment = {**os.environ, "PYTHONPATH": path, "MINIALEX_TEST_NULL_CUDA": "1", **more}
     environment.pop("PYTEST_XDIST_WORKER", None)
     command = [PYTHON, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=LIMIT
+    )
 
 
 @cache
 def reason() -> str | None:
     done = run("-c", "import null_cuda; print(null_cuda.why_not() or '')")
-    return done.stdout.strip() if done.returncode == 0 else done.stderr[-300:]
+    assert done.returncode == 0, done.stderr[-3000:]  # it cannot even say why not
+    return done.stdout.strip()
+
+
+def required() -> None:
+    """Skip a test if CuPy cannot run; fail if a Python was named for it."""
+    if reason():
+        (pytest.fail if GIVEN in os.environ else pytest.skip)(f"{PYTHON}: {reason()}")
 
 
 @pytest.fixture
 def _cupy():
-    if reason():
-        pytest.skip(f"{PYTHON}: {reason()}")
+    required()
+
+
+def test_a_python_that_was_named_must_have_cupy(monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "reason", lambda: "CuPy is not installed")
+    monkeypatch.setenv(GIVEN, PYTHON)
+    with pytest.raises(pytest.fail.Exception, match="CuPy is not installed"):
+        required()
+    monkeypatch.delenv(GIVEN)
+    with pytest.raises(pytest.skip.Exception):
+        required()
+
+
+def test_the_libraries_are_built_again_for_another_command(monkeypatch, tmp_path):
+    """The folder's name depends on sources, commands, and what CuPy needs."""
+    built = []
+    monkeypatch.setattr(null_cuda, "_build_library", lambda folder, name: None)
+    monkeypatch.setattr(null_cuda.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(null_cuda.patch, "needed", lambda prefix: [])
+    built.append(null_cuda._build())
+    monkeypatch.setattr(null_cuda.patch, "needed", lambda prefix: ["cublasNew"])
+    built.append(null_cuda._build())
+    right = null_cuda._command
+    monkeypatch.setattr(null_cuda, "_command", lambda *given: [*right(*given), "-O3"])
+    built.append(null_cuda._build())
+    assert len(set(built)) == 3
 
 
 @pytest.mark.usefixtures("_cupy")

@@ -61,15 +61,15 @@ def compare(
     for batch in batches:
         say(f"timing batches of {batch}")
         run = Run(opened, model, batch)
-        others: dict[str, Callable[[], object]] = {}
-        for program in chosen:
-            for peer in program.peers(model, batch, threads):
-                others[f"{program.key} {peer.name}"] = peer.work(training)
+        ways = [(one, peer) for one in chosen for peer in one.peers(model, batch, threads)]
+        others = {f"{i}": peer.work(training) for i, (_, peer) in enumerate(ways)}
         ours = run.train if training else run.infer
         ours()
         timing = measure.in_turns(one, what, ours, others, rounds, 0.0)
         best = {
-            program.key: min(t for k, t in timing.peers.items() if k.split()[0] == program.key)
+            program.key: min(
+                timing.peers[f"{i}"] for i, (one, _) in enumerate(ways) if one == program
+            )
             for program in chosen
         }
         rows.append(Row(batch, timing.seconds, best))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 
 from minialex.errors import InputError
@@ -49,7 +50,5 @@ class Program:
             raise InputError(f"{self.name} runs networks and does not train them: add --inference")
 
     def version(self) -> str:
-        """The version that is installed."""
-        from importlib.metadata import version
-
-        return version(self.packages[0])
+        """The version that is installed, whatever its distribution is called."""
+        return str(import_module(self.packages[0]).__version__)

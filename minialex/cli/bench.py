@@ -173,6 +173,18 @@ def run(
     device_config: "DeviceConfig",
     json: str | None,
 ) -> int:
+    sizes = ListOf(integer(1)).check("--batch-size", batch_size)
+    _refuse_without_effect(
+        compare,
+        sizes,
+        {
+            "--suite": suite is not None,
+            "--accuracy": accuracy,
+            "--fine-tune": fine_tune,
+            "--data": data is not None,
+            "--ranks": ranks is not None,
+        },
+    )
     if suite is not None:
         return _run_suite(json, checks, data, parts, minutes)
     if accuracy:
@@ -190,21 +202,16 @@ def run(
         from minialex.bench import data as reading
 
         found = reading.rates(
-            data, size=size, workers=workers, rounds=rounds, compare=compare == ["torch"]
+            data, size=size, workers=workers, rounds=rounds, compare=bool(compare)
         )
         _print(reading.text(found), reading.document(found), json)
         return 0
     from minialex import models
     from minialex.bench import measure, report
-    from minialex.bench.programs import PROGRAMS
-    from minialex.errors import InputError, unknown
+    from minialex.errors import InputError
 
-    sizes = ListOf(integer(1)).check("--batch-size", batch_size)
-    for name in compare or ():
-        if name not in PROGRAMS:
-            raise unknown("program to compare with", name, PROGRAMS)
     chosen = models.get(models.use(model), **dict(option))
-    if compare and max(len(compare), len(sizes)) > 1 and ranks is None:
+    if compare and max(len(compare), len(sizes)) > 1:
         return _run_peers(chosen, sizes, compare, not inference, rounds, device_config, json)
     if len(sizes) > 1:
         raise InputError("several batch sizes are compared with other programs: add --compare")
@@ -227,6 +234,28 @@ def run(
     )
     _print(report.text(result), report.document(result), json)
     return 0
+
+
+def _refuse_without_effect(
+    compare: Sequence[str] | None, sizes: Sequence[int], instead: dict[str, bool]
+) -> None:
+    """Raise InputError for --compare or several batch sizes with an option that ignores them."""
+    from minialex.bench.programs import PROGRAMS
+    from minialex.errors import InputError, unknown
+
+    option = next((name for name, given in instead.items() if given), None)
+    for name in compare or ():
+        if name not in PROGRAMS:
+            raise unknown("program to compare with", name, PROGRAMS)
+        if option == "--data" and name != "torch":
+            raise InputError(
+                f"--data is compared with only torch, PyTorch's DataLoader, not with {name}: use "
+                "--compare torch"
+            )
+    if compare and option not in (None, "--data"):
+        raise InputError(f"--compare has no effect with {option}: leave out --compare or {option}")
+    if option and len(sizes) > 1:
+        raise InputError(f"{option} takes no list of batch sizes: give one --batch-size")
 
 
 def _run_peers(

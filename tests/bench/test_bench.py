@@ -1,6 +1,8 @@
 """`minialex bench`: what it counts, what it prints, on every backend."""
 
 import json
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -132,7 +134,7 @@ def other(key, name, seconds, packages=("numpy",), trains=True):
 @pytest.fixture
 def others(monkeypatch):
     """Programs to compare with: one that trains, one that does not, one that is not installed."""
-    made = other("a", "Alpha", 0.03), other("b", "Beta", 0.08, trains=False)
+    made = other("a 1", "Alpha", 0.03), other("b", "Beta", 0.08, trains=False)
     for one in (*made, other("c", "Gamma", 0, ("no_such_package",))):
         monkeypatch.setitem(PROGRAMS, one.key, one)
 
@@ -148,14 +150,14 @@ BENCH = ["bench", "cifar10", "--rounds", "1", "--backend", "numpy", "--threads",
 
 @pytest.mark.usefixtures("others")
 def test_programs_and_batch_sizes_make_a_table(tmp_path, capsys):
-    words = ["--inference", "--compare", "a,b,c", "--batch-size", "1,3", "--json"]
+    words = ["--inference", "--compare", "a 1,b,c", "--batch-size", "1,3", "--json"]
     assert main.main([*BENCH, *words, f"{tmp_path}/found.json"]) == 0
     table = capsys.readouterr().out.splitlines()
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["left_out"] == [line.removeprefix("left out: ") for line in table[-1:]]
     assert "Gamma needs no_such_package: `pip install no_such_package`" in table[-1]
     assert [row["batch"] for row in found["rows"]] == [1, 3]
-    assert found["rows"][1] == {"batch": 3, "seconds": 0.02, "peers": {"a": 0.09, "b": 0.24}}
+    assert found["rows"][1] == {"batch": 3, "seconds": 0.02, "peers": {"a 1": 0.09, "b": 0.24}}
     assert table[4].split() == ["batch", "minialex", "images/s", "Alpha", "ratio", "Beta", "ratio"]
     assert table[5].split() == ["1", "20.0", "50.0", "30.0", "1.50", "80.0", "4.00"]
     assert table[6].split() == ["3", "20.0", "150.0", "90.0", "4.50", "240.0", "12.00"]
@@ -163,17 +165,42 @@ def test_programs_and_batch_sizes_make_a_table(tmp_path, capsys):
 
 @pytest.mark.usefixtures("others")
 def test_programs_that_cannot_train_are_left_out_of_training(capsys):
-    assert main.main([*BENCH, "--compare", "a,b", "--batch-size", "2"]) == 0
+    assert main.main([*BENCH, "--compare", "a 1,b", "--batch-size", "2"]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("left out: Beta runs networks and does not train them")
     for words, sentence in (
         (["--compare", "b,c"], "does not train them: add --inference; Gamma needs"),
-        (["--compare", "a,d"], "unknown program to compare with 'd'"),
+        (["--compare", "a 1,d"], "unknown program to compare with 'd'"),
         (["--batch-size", "1,2"], "add --compare"),
         (["--batch-size", "0"], "must be a whole number of at least 1"),
     ):
         assert main.main([*BENCH, *words]) == 2
         assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("others")
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("--data shapes:48 --compare d", "unknown program to compare with 'd'"),
+        ("--data shapes:48 --compare b", "only torch, PyTorch's DataLoader"),
+        ("--data shapes:48 --batch-size 1,2", "--data takes no list of batch sizes"),
+        ("--ranks 1,2 --compare b --batch-size 1,2", "leave out --compare or --ranks"),
+        ("--ranks 1,2 --batch-size 1,2", "--ranks takes no list of batch sizes"),
+        ("--suite gpu --compare b --json f", "leave out --compare or --suite"),
+        ("--accuracy --data shapes:48 --compare b", "leave out --compare or --accuracy"),
+        ("--fine-tune --data shapes:48 --from r --compare b", "out --compare or --fine-tune"),
+    ],
+)
+def test_options_that_would_have_no_effect_are_refused(capsys, words, sentence):
+    assert main.main([*BENCH, *words.split()]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_a_version_comes_from_the_module(monkeypatch):
+    """Distributions have other names, such as onnxruntime-gpu."""
+    monkeypatch.setitem(sys.modules, "gamma", SimpleNamespace(__version__="1.2"))
+    assert other("c", "Gamma", 0, ("gamma",)).version() == "1.2"
 
 
 @pytest.mark.parametrize("name", ["alexnet", "alexnet-torchvision", "cifar10", "alexnet-bn"])

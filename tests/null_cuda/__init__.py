@@ -27,6 +27,7 @@ _LIBRARIES = {
     "libcublasLt.so.13": (),
     "libcublas.so.13": ("cublas.cpp",),
 }
+_REST = "rest.cpp"
 _OURS = ("-DSTORAGE_", "-DINDEX=", "-DTILE_N=", "-DVECTOR=", "-DDIVIDES", "-DWARPGROUPS")
 _kept: list[Any] = []  # libraries and callbacks that must outlive the process's use of them
 
@@ -50,7 +51,7 @@ def install(real_nvrtc: bool = False) -> ctypes.CDLL:
     if _kept:
         return _kept[0]
     folder = _build()
-    # "machine code" names the compiled libraries, and goes when they do
+    # "machine code" is the path of a compiled library and is kept beside it
     cache = folder / "real" if real_nvrtc else compiler.folder() / "null-cuda"
     os.environ["CUPY_CACHE_DIR"] = str(cache)
     for name in _LIBRARIES:
@@ -70,35 +71,48 @@ def install(real_nvrtc: bool = False) -> ctypes.CDLL:
 
 
 def _build() -> Path:
-    """The folder of the compiled libraries; they are compiled once."""
+    """The folder of the compiled libraries; they are compiled once for each source and command."""
     here = Path(__file__).parent
-    sources = [*sorted(here.glob("*.cpp")), here / "state.h"]
-    digest = hashlib.sha256(b"\0".join(s.read_bytes() for s in sources)).hexdigest()[:16]
+    texts = [source.read_text() for source in (*sorted(here.glob("*.cpp")), here / "state.h")]
+    texts += [repr(_command(name, Path())) for name in _LIBRARIES] + [_rest()]
+    digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
     folder = Path(tempfile.gettempdir()) / f"minialex-null-cuda-{os.getuid()}" / digest
     folder.mkdir(parents=True, exist_ok=True)
     with compiler.alone(folder / "build"):
-        for name, files in _LIBRARIES.items():
+        (folder / _REST).write_text(_rest())
+        for name in _LIBRARIES:
             if not (folder / name).exists():
-                _build_library(folder, name, [str(here / file) for file in files])
+                _build_library(folder, name)
     return folder
 
 
-def _build_library(folder: Path, name: str, files: list[str]) -> None:
-    versions = folder / f"{name}.map"  # CuPy asks for the symbols of cuBLAS by version
-    versions.write_text(f"{name} {{ global: *; }};\n")
-    part = folder / f"{name}.part"
+def _command(name: str, folder: Path) -> list[str]:
+    """The compiler's command for a library."""
+    first, here = next(iter(_LIBRARIES)), Path(__file__).parent
+    files = [str(here / file) for file in _LIBRARIES[name]]
+    if "cublas.cpp" in _LIBRARIES[name]:
+        files.append(str(folder / _REST))
     command = [str(compiler.available()), "-std=c++17", "-O2", "-ftree-vectorize", "-shared"]
     command += ["-fPIC", "-w", "-x", "c++", *(files or ["/dev/null"]), "-x", "none"]
-    command += [f"-Wl,-soname,{name}", f"-Wl,--version-script={versions}"]
-    if name != next(iter(_LIBRARIES)):
-        command += ["-Wl,--no-as-needed", str(folder / next(iter(_LIBRARIES)))]
-    if "cublas.cpp" in " ".join(files):  # the rest of what CuPy needs to find
-        own = (Path(__file__).parent / "cublas.cpp").read_text()
-        missing = [name for name in patch.needed("cublas") if f" {name}(" not in own]
-        rest = folder / "rest.cpp"
-        rest.write_text("\n".join(f'extern "C" int {name}() {{ return 15; }}' for name in missing))
-        command[command.index("-x") + 2 : command.index("-x") + 2] = [str(rest)]
-    done = subprocess.run([*command, "-ldl", "-o", str(part)], capture_output=True, text=True)
+    command += [f"-Wl,-soname,{name}", f"-Wl,--version-script={folder / name}.map"]
+    if name != first:
+        command += ["-Wl,--no-as-needed", str(folder / first)]
+    return [*command, "-ldl"]
+
+
+def _rest() -> str:
+    """What CuPy needs of cuBLAS to be loaded, and cublas.cpp does not have."""
+    own = (Path(__file__).parent / "cublas.cpp").read_text()
+    missing = [name for name in patch.needed("cublas") if f" {name}(" not in own]
+    return "\n".join(f'extern "C" int {name}() {{ return 15; }}' for name in missing)
+
+
+def _build_library(folder: Path, name: str) -> None:
+    # CuPy asks for the symbols of cuBLAS by version
+    (folder / f"{name}.map").write_text(f"{name} {{ global: *; }};\n")
+    part = folder / f"{name}.part"
+    command = [*_command(name, folder), "-o", str(part)]
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"the C++ compiler refuses the null CUDA:\n{done.stderr[:4000]}")
     os.replace(part, folder / name)

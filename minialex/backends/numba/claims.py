@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from numba import types
+from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
 from minialex.utils.jit import compiled
@@ -32,6 +33,8 @@ def new_claims():
 
 def _claim(typing_context: Any, claimed: Any) -> Any:
     """The number of the next item; one atomic instruction reads and increases it."""
+    if claimed != types.Array(types.int64, 1, "C"):
+        raise TypingError(f"claim takes the array of new_claims(), int64 (1,), not {claimed}")
 
     def generate(context, builder, signature, arguments):
         array = context.make_array(signature.args[0])(context, builder, arguments[0])

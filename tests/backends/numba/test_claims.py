@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 from numba import prange, set_num_threads
+from numba.core.errors import TypingError
 
 from minialex import backends
 from minialex.backends.numba.claims import claim, new_claims
-from minialex.utils.jit import threaded
+from minialex.utils.jit import compiled, threaded
 
 
 @threaded
@@ -29,3 +30,10 @@ def test_each_item_is_claimed_once(items):
         times[:] = 0
         _done(times, claimants)
         np.testing.assert_array_equal(times, 1)
+
+
+@pytest.mark.parametrize("claimed", [np.zeros(1, np.int32), np.zeros((1, 1), np.int64)])
+def test_other_arrays_are_refused(claimed):
+    """An atomic instruction of 64 bits would write beyond an int32."""
+    with pytest.raises(TypingError, match="claim takes the array of new_claims"):
+        compiled(lambda array: claim(array))(claimed)
