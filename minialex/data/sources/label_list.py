@@ -25,7 +25,8 @@ from minialex.errors import InputError
 from minialex.utils.composed import composed
 
 SUFFIXES = (".csv", ".tsv", ".txt")
-_BESIDE = ("labels.csv", "labels.tsv", "train.csv")  # in a folder of nothing but images
+_BESIDE = ("labels.csv", "labels.tsv", "train.csv")  # beside nothing but images, or these folders:
+_NO_CLASSES = ("train", "training", "val", "valid", "validation", "test", "images")
 _FILE = "file filename file_name filepath file_path path image image_name image_id image_path id"
 _LABEL = "label class category target breed species label_name class_name"
 _PART = "split set subset partition part"
@@ -50,17 +51,26 @@ class Row(NamedTuple):
 
 
 def matches(root: Path) -> bool:
-    """Whether `root` is such a table, or a folder of images beside one."""
+    """Whether `root` is such a table, or a folder with one and its images."""
     return root.is_file() or _beside(root) is not None
 
 
 def _beside(root: Path) -> Path | None:
-    """The table in a folder whose images lie flat beside it."""
+    """The table in a folder, if the folders there cannot be classes.
+
+    The images lie flat beside it, or in a single folder, or in Kaggle's train/ and test/.
+    """
     found = next((root / name for name in _BESIDE if (root / name).is_file()), None)
     if found is None:
         return None
     inside = walk.listing(root, Remarks())
-    return found if inside.images and not inside.folders else None
+    if inside.images or not inside.folders:
+        return found if inside.images and not inside.folders else None
+    if len(inside.folders) > 1 and not {name.lower() for name in inside.folders} <= {*_NO_CLASSES}:
+        return None
+    below = [walk.listing(root / name, Remarks()) for name in inside.folders]
+    flat = all(one.images and not one.folders for one in below)
+    return found if flat else None
 
 
 def open_list(root: Path, *, seed: int, val_fraction: float) -> Splits:

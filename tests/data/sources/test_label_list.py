@@ -95,6 +95,30 @@ def test_a_list_with_spaces_and_a_folder_beside_one(images, tmp_path):
     assert train.layout.startswith("labels from labels.csv")
 
 
+@pytest.mark.parametrize(
+    ("folders", "name"),
+    [(("photos", "photos"), "labels.csv"), (("train", "test"), "train.csv")],
+    ids=["one-folder", "kaggle"],
+)
+def test_a_folder_with_a_list_and_its_images_below(tmp_path, folders, name):
+    for folder, stem in zip(folders, "bd", strict=True):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        Image.new("RGB", (9, 9)).save(tmp_path / folder / f"{stem}.png")
+    (tmp_path / name).write_text("id,breed\nb,cat\nd,dog\n")
+    train = open_data(tmp_path, val_fraction=0).train
+    assert train.layout.startswith(f"labels from {name}")
+    assert train.class_ids == ("cat", "dog")
+
+
+@pytest.mark.parametrize("folder", ["train/cat", "cat"])
+def test_class_folders_with_a_table_beside_them_are_class_folders(tmp_path, folder):
+    for name in (folder, folder.replace("cat", "dog")):
+        (tmp_path / name).mkdir(parents=True)
+        Image.new("RGB", (9, 9)).save(tmp_path / name / "b.png")
+    (tmp_path / "labels.csv").write_text("b.png,bird\nd.png,fish\n")
+    assert open_data(tmp_path, val_fraction=0).train.class_ids == ("cat", "dog")
+
+
 def test_a_table_away_from_its_images(images, tmp_path):
     (tmp_path / "lists").mkdir()
     path = tmp_path / "lists" / "l.csv"
