@@ -55,9 +55,15 @@ def check(index: int) -> None:
         )
 
 
-def bus_id(index: int) -> str:
-    """The device's address in the machine, such as "0000:1b:00.0"."""
-    return library().cuda.runtime.deviceGetPCIBusId(index)
+def identity(index: int) -> str:
+    """What tells a device from all others of the machine, in all processes: address and UUID.
+
+    The parts of a GPU that is divided (MIG) have one address. The UUID alone is not enough: CuPy
+    cuts it off at its first zero byte.
+    """
+    runtime = library().cuda.runtime
+    uuid = runtime.getDeviceProperties(index).get("uuid", b"")
+    return f"{runtime.deviceGetPCIBusId(index)} {uuid.hex()}"
 
 
 def describe(index: int) -> dict[str, Any]:

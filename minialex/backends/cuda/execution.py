@@ -51,7 +51,7 @@ class CudaExecution(GenericBackend):
         return cuda_device.count()
 
     def device_id(self) -> str | None:
-        return cuda_device.bus_id(self.device)
+        return cuda_device.identity(self.device)
 
     def memory(self) -> int | None:
         return self.stream.memory()
