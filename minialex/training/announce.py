@@ -12,6 +12,7 @@ from minialex.inference.evaluation import FEW_CLASSES, Evaluation, accuracy_inte
 from minialex.models import Model
 from minialex.models.recipe import Recipe
 from minialex.parallel import Devices
+from minialex.training.step import TrainStep
 
 FEW = 200  # validation images that are too few to tell similar networks apart
 UNEVEN = 5  # times as many images in the largest class as in the smallest
@@ -40,6 +41,13 @@ def table_rows(
         "device": device,
         "folder": str(folder),
     }
+
+
+def exchange(step: TrainStep) -> str:
+    """How the gradients of several processes' devices travel; nothing on one, or on the CPU."""
+    if step.world.size == 1 or step.devices.backends[0].device_id() is None:
+        return ""
+    return f"gradients {'by MPI, through host memory' if step.link is None else 'by NCCL'}"
 
 
 def length(recipe: Recipe, images: int, minutes: float | None) -> str:

@@ -274,6 +274,8 @@ class _Start:
             silent=lambda: not setup.world.first,
         )
         trainer = setup.trainer(classifier, self.folder)
+        if how := announce.exchange(trainer.step):
+            setup.show.say(how)
         return replace(trainer, watch=watch, part_of=self.part_of)
 
 

@@ -39,6 +39,9 @@ class Link:
             return
         module, ours = nccl(), self._communicator
         kinds = {"float32": module.NCCL_FLOAT32, "float64": module.NCCL_FLOAT64}
+        names = {x.dtype.name for x, _ in (*sends, *receives)}
+        if unknown := names - set(kinds):  # an error later would leave the group open
+            raise TypeError(f"NCCL moves {', '.join(kinds)} here, not {', '.join(unknown)}")
         with self._stream.device_context():
             stream = library().cuda.get_current_stream().ptr
             module.groupStart()  # one after the other, they would wait for each other
