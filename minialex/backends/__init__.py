@@ -52,15 +52,8 @@ def get(
     """
     if isinstance(name, Backend):
         return name
-    name = chosen(name)
-    return _make(name, device).with_precision(precision).with_threads(threads)
-
-
-def chosen(name: str | Backend) -> str:
-    """The name of a backend; for "auto", that of the fastest this machine can run."""
-    if isinstance(name, Backend):
-        return name.name
-    return _fastest() if name == "auto" else name
+    made = _make(_fastest() if name == "auto" else name, device)
+    return made.with_precision(precision).with_threads(threads)
 
 
 def _fastest() -> str:

@@ -126,9 +126,11 @@ class DeviceConfig:
         divide the threads of their machine, and its CUDA devices.
         """
         devices = self.devices
-        if devices is None and world.size > 1 and backends.chosen(self.backend) == "cupy":
-            # a process may see only its own device, as number 0, or all of the machine
-            devices = world.node_rank % backends.get(self.backend).device_count()
+        if devices is None and world.size > 1:
+            first = backends.get(self.backend)
+            if first.device_id() is not None:
+                # a process may see only its own device, as number 0, or all of the machine
+                devices = world.node_rank % first.device_count()
         numbers = devices if isinstance(devices, tuple) else (devices,)
         opened = [backends.get(self.backend, n, self.precision, self.threads) for n in numbers]
         for b, number in zip(opened, numbers, strict=True):
