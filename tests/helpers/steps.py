@@ -34,7 +34,7 @@ def step_of(network, devices, batch, dtype="float32", seed=0, params=None):
     labels = rng.integers(0, network.classes, batch)
     params = devices.to_devices(network.init(reference, 1, dtype) if params is None else params)
     sgd = SGD(Recipe())
-    velocities = sgd.start(devices, params)
+    velocities = sgd.start(devices, network.trainable(params))
 
     def inputs(b, first, end):
         drawn = rng.integers(0, 10, (3, end - first))
@@ -44,7 +44,8 @@ def step_of(network, devices, batch, dtype="float32", seed=0, params=None):
     def step(number):
         mode = Mode(training=True, seed=seed, step=number)
         loss, grads = devices.gradients(params, inputs, labels, losses.SoftmaxCrossEntropy(), mode)
-        sgd.update(devices, params, velocities, grads, Rates(0.01, 0.02, 0.0))
+        own = network.trainable(grads)
+        sgd.update(devices, params, velocities, own, Rates(0.01, 0.02, 0.0))
         return loss
 
     return step, params

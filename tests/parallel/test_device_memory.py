@@ -11,9 +11,11 @@ from minialex import backends, models
 from minialex.errors import TrainingError
 from minialex.training import memory_estimate
 
+NAMES = ["alexnet", "alexnet-2012", "alexnet-64", "alexnet-torchvision", "alexnet-bn"]
+
 
 @pytest.mark.standin
-@pytest.mark.parametrize("name", ["alexnet", "alexnet-2012", "alexnet-64", "alexnet-torchvision"])
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_estimate_is_close_to_what_a_step_uses(name, precision):
     network = models.get(name, 100).network

@@ -4,14 +4,18 @@ import sys
 from types import SimpleNamespace
 
 import cuda_on_cpu
+import numpy as np
 import pytest
 from helpers.tiny import tiny
 
 from minialex import backends
+from minialex.backends import GenericBackend
+from minialex.backends.cuda import nccl
 from minialex.data.sources.open import open_data
 from minialex.errors import InputError
 from minialex.parallel import DeviceConfig, SingleDevice, mpi
 from minialex.parallel.world import World, open_world, require_one_process, threads_of_share
+from minialex.training import announce
 from minialex.training.config import TrainConfig
 from minialex.training.ranks import require_same, with_micro_batch
 from minialex.utils.launcher import launched_as
@@ -107,21 +111,70 @@ def test_ranks_that_would_train_something_else(differences, sentence):
 
 
 @pytest.mark.standin
-@pytest.mark.parametrize("isolated", [False, True])
+@pytest.mark.parametrize("isolated", [None, "device", "part"])
 def test_each_rank_of_a_machine_takes_its_own_device(isolated, monkeypatch):
-    """Of all the machine's, or the only one that its process sees, which is then number 0."""
+    """Of all the machine's, or the only one that its process sees, which is then number 0.
+
+    That may be a part of a GPU (MIG), whose parts all have its address.
+    """
     if isolated:
         monkeypatch.setattr(cuda_on_cpu.machine, "devices", 1)
     runtime, found = sys.modules["cupy"].cuda.runtime, []
+    properties = runtime.getDeviceProperties(0)
     for rank in range(2):
-        if isolated:
+        if isolated == "device":
             monkeypatch.setattr(runtime, "deviceGetPCIBusId", lambda device, own=f"{rank}": own)
+        if isolated == "part":
+            own = {**properties, "uuid": bytes([7, rank])}
+            monkeypatch.setattr(runtime, "getDeviceProperties", lambda device, own=own: own)
         world = Others()
         world.node_rank = rank
-        [b] = DeviceConfig("cupy").open(tiny(12), world=world).backends
-        found.append((b.device, b.device_id()))
-    assert [number for number, _ in found] == ([0, 0] if isolated else [0, 1])
-    assert len({name for _, name in found}) == 2
+        devices = DeviceConfig("cupy").open(tiny(12), world=world)
+        [b] = devices.backends
+        found.append(("here", {b.device_id(): b.device}))
+    assert [list(on_it.values()) for _, on_it in found] == ([[0], [0]] if isolated else [[0], [1]])
+    world.gather = lambda value: found if isinstance(value, tuple) else [value] * 2
+    require_same(world, TrainConfig(), devices, open_data("shapes:48"))  # they are not one device
+
+
+def test_ranks_also_take_the_devices_of_a_plugged_in_backend(monkeypatch):
+    class Two(GenericBackend):
+        device_count = lambda self: 2  # noqa: E731
+        device_id = lambda self: f"mine {self.device}"  # noqa: E731
+
+    monkeypatch.setitem(backends._registered, "mine", lambda device: Two("mine", np, device))
+    world = Others()
+    world.node_rank = 1
+    assert DeviceConfig("mine").open(tiny(12), world=world).backends[0].device == 1
+    assert DeviceConfig("numpy").open(tiny(12), world=world).backends[0].device is None
+
+
+@pytest.mark.standin
+@pytest.mark.parametrize(
+    ("size", "link", "said"),
+    [
+        (2, object(), "gradients by NCCL"),
+        (2, None, "gradients by MPI, through host memory"),
+        (1, None, ""),
+    ],
+)
+def test_how_the_gradients_of_devices_travel_is_said(size, link, said):
+    for name in ("cupy", "numpy"):
+        devices = SingleDevice(tiny(12), backends.get(name))
+        step = SimpleNamespace(world=SimpleNamespace(size=size), link=link, devices=devices)
+        assert announce.exchange(step) == (said if name == "cupy" else "")
+
+
+@pytest.mark.standin
+def test_nccl_is_not_left_within_a_group(monkeypatch):
+    called = []
+    fake = SimpleNamespace(NCCL_FLOAT32=7, NCCL_FLOAT64=8, groupStart=lambda: called.append(1))
+    monkeypatch.setattr(nccl, "nccl", lambda: fake)
+    link = object.__new__(nccl.Link)
+    link._communicator, link._stream = None, backends.get("cupy").stream
+    with pytest.raises(TypeError, match="NCCL moves float32, float64 here, not int32"):
+        link.move([(np.zeros(2, np.int32), 1)], [])
+    assert not called
 
 
 @pytest.mark.standin
