@@ -504,8 +504,16 @@ def signature(function: Any) -> inspect.Signature:
     return inspect.Signature([*own, *more], return_annotation=function.__annotations__["return"])
 
 
-def resolve_model(config: TrainConfig, splits: Splits, stored: Recipe | None = None) -> Model:
-    """The model with the recipe of a configuration; `stored` is that of a resumed run."""
+def resolve_model(
+    config: TrainConfig,
+    splits: Splits,
+    stored: Recipe | None = None,
+    optimizer: str | None = None,
+) -> Model:
+    """The model with the recipe of a configuration; `stored` is that of a resumed run.
+
+    `optimizer` is used if the configuration names none.
+    """
     classes = len(splits.train.class_ids)
     name = config.model or fitted_recipe.default_network(splits.train)
     model = models.stored(name, classes, config.model_options or {})
@@ -514,7 +522,7 @@ def resolve_model(config: TrainConfig, splits: Splits, stored: Recipe | None = N
         "batch_size": config.batch_size,
         "lr": config.lr,
         "schedule": config.schedule,
-        "optimizer": config.optimizer,
+        "optimizer": config.optimizer or optimizer,
         "momentum": config.momentum,
     }
     asked: dict[str, Any] = {

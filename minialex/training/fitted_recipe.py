@@ -23,7 +23,7 @@ RECIPES = (FITTED, PUBLISHED)
 
 UPDATES = 3000  # when training from scratch
 TUNING_UPDATES = 1000  # when fine-tuning
-KEPT_RATE = 0.1  # relative rate by SGD of pre-trained layers when others are new
+KEPT_RATE = 0.1  # times the rate: of layers kept beside new ones by SGD, or of all if none is new
 ENOUGH = 10_000  # a published recipe with this many updates is used unchanged
 UPDATES_PER_EPOCH = 25  # minimum, if the smallest batch size allows it
 SMALLEST_BATCH = 16

@@ -32,7 +32,14 @@ from minialex.training.state import State
 from minialex.training.step import TrainStep
 from minialex.training.targets import SoftTargets, require_softmax, soft_targets
 from minialex.training.trainer import Trainer
-from minialex.training.transfer import Source, Start, choose_model, open_source, start_from
+from minialex.training.transfer import (
+    Source,
+    Start,
+    choose_model,
+    default_optimizer,
+    open_source,
+    start_from,
+)
 from minialex.tree import Tree, map_tree
 from minialex.utils.progress import Progress
 
@@ -227,7 +234,8 @@ def set_up(
         raise InputError(f"{splits.train.name} has no images to train on: add some")
     for line in every_line(splits.remarks):
         show.say_new(line)
-    model = resolve_model(config, splits, None if resumed is None else stored_recipe(resumed))
+    stored = None if resumed is None else stored_recipe(resumed)
+    model = resolve_model(config, splits, stored, default_optimizer(config, origin))
     config = replace(config, model=model.name)
     require_softmax(model.recipe, losses.get(config.loss, config.margin))
     if resumed is not None:

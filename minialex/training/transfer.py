@@ -60,18 +60,21 @@ def choose_model(config: TrainConfig, resumed: Path | None) -> tuple[TrainConfig
     model = source.classifier.model
     if config.dropout is None and model.network == model.network.without_dropout():
         config = replace(config, dropout=False)  # with it, the layers would see other inputs
-    if model.recipe.optimizer == optim.ADAM and _leaves_optimizer_open(config):
-        config = replace(config, optimizer=optim.ADAM)
     if config.model is not None:
         return _with_options(config, _form(config, model)), source
     merged = {**model.options, **(config.model_options or {})}
     return replace(config, model=model.name, model_options=merged or None), source
 
 
-def _leaves_optimizer_open(config: TrainConfig) -> bool:
-    """If nothing is asked for that is meant for SGD; frozen layers' features are for SGD too."""
+def default_optimizer(config: TrainConfig, source: Source | None) -> str | None:
+    """Adam for weights that it trained, if nothing is asked for that is meant for SGD.
+
+    The last layers on the features of frozen ones are for SGD, too.
+    """
     asked = (config.optimizer, config.lr, config.momentum, config.freeze)
-    return config.recipe == fitted_recipe.FITTED and asked == (None,) * 4
+    open_ = config.recipe == fitted_recipe.FITTED and asked == (None,) * 4
+    by_adam = source is not None and source.classifier.model.recipe.optimizer == optim.ADAM
+    return optim.ADAM if open_ and by_adam else None
 
 
 def _located(config: TrainConfig) -> TrainConfig:

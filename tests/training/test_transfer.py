@@ -1,5 +1,6 @@
 """A run that starts from other weights: what is transferred, what is initialised, resuming."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -87,6 +88,10 @@ def test_weights_that_adam_trained_are_fine_tuned_by_adam(two_classes, tmp_path)
     for name, more in {"lr": {"lr": 0.01}, "momentum": {"momentum": 0.8}}.items():
         assert recipe(name, **more).optimizer == "sgd"
     assert recipe("published", recipe="published").optimizer == "sgd"
+    config = json.loads((tmp_path / "tuned" / "config.json").read_text())
+    assert config["settings"]["optimizer"] is None  # what was asked for
+    resumed = minialex.train(resume=tmp_path / "tuned", progress=False, max_steps=2)
+    assert resumed.classifier.preprocessing.recipe == tuned
 
 
 def test_a_new_last_layer_for_other_classes(before, two_classes, tmp_path, capsys):
