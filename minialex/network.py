@@ -147,7 +147,7 @@ class Network:
 
     @property
     def parameter_count(self) -> int:
-        """The number of weights and biases; running statistics are none."""
+        """The number of weights and biases, without running statistics."""
         return sum(row.parameters for row in self.rows())
 
     # ------------------------------------------------------------------------------ shapes

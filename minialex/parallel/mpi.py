@@ -328,7 +328,7 @@ class MPIWorld(World):
         self.mpi.COMM_WORLD.Abort(2)
 
     def _leave(self) -> None:
-        """At the end without MPI_Finalize: let the others end what they need this rank for."""
+        """Wait for the other ranks, for a while: the process ends without MPI_Finalize."""
         with suppress(self.mpi.Exception):
             request, end = self._world.Ibarrier(), time.monotonic() + _LEAVING
             while not request.Test() and time.monotonic() < end:

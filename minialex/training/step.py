@@ -264,7 +264,7 @@ class TrainStep:
         return lambda: value, grads
 
     def _scale(self, grads: Tree, factor: float) -> None:
-        """Multiply all gradients, in place; running statistics have none."""
+        """Multiply all gradients in `grads`, but not the statistics beside them."""
         names = [(layer, name) for layer, name, _ in leaves(self.network.trainable(grads))]
         for layer, name in names:  # one by one, to free each old one at once
             grads[layer][name] = self.devices.scale(grads[layer][name], factor)

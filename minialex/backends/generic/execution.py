@@ -51,7 +51,7 @@ class GenericExecution(Backend):
         return []
 
     def device_count(self) -> int:
-        """How many devices of this kind the process can use: any number in host memory is one."""
+        """How many devices of this kind the process can use: one, the host."""
         return 1
 
     def device_id(self) -> str | None:

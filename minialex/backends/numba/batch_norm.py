@@ -42,16 +42,16 @@ class NumbaBatchNorm(NumbaExecution):
         variance: Array,
         epsilon: float,
     ) -> tuple[Array, Array, Array]:
-        rows, slopes, dx = _rows(x), _rows(dy), self._new(x.shape, x)
+        rows, dy_rows, dx = _rows(x), _rows(dy), self._new(x.shape, x)
         inverse = 1 / np.sqrt(variance + x.dtype.type(epsilon))
         partial = self._new((2, self._shares, rows.shape[1]), "float64")
-        self._run(gradient_sums, slopes, rows, mean, partial)
+        self._run(gradient_sums, dy_rows, rows, mean, partial)
         db, dw = partial.sum(axis=1).astype(x.dtype)
         dw *= inverse
         size = x.dtype.type(len(rows))
         per_pixel = (db / size, inverse * dw / size, weight * inverse)
         to = dx.reshape(-1, x.shape[-1])
-        self._run(gradient, slopes, rows, mean, *per_pixel, to, self._shares)
+        self._run(gradient, dy_rows, rows, mean, *per_pixel, to, self._shares)
         return dx, dw, db
 
 
@@ -98,20 +98,20 @@ def gradient_sums(dy, x, mean, partial):
     """partial (2, shares, C): the sums of dy and of dy (x - mean), as in `sums`."""
     _, shares, size = partial.shape
     for t in prange(shares):
-        slopes, products = partial[0, t], partial[1, t]
-        slopes[:] = 0
+        sums, products = partial[0, t], partial[1, t]
+        sums[:] = 0
         products[:] = 0
         for i in range(x.shape[0] * t // shares, x.shape[0] * (t + 1) // shares):
             for c in range(size):
-                slopes[c] += dy[i, c]
+                sums[c] += dy[i, c]
                 products[c] += dy[i, c] * (x[i, c] - mean[c])
 
 
 @threaded
-def gradient(dy, x, mean, slope, product, factor, dx, shares):
-    """dx = (dy - slope - (x - mean) product) factor."""
+def gradient(dy, x, mean, mean_dy, product, factor, dx, shares):
+    """dx = (dy - mean_dy - (x - mean) product) factor."""
     for t in prange(shares):
         for i in range(x.shape[0] * t // shares, x.shape[0] * (t + 1) // shares):
             for c in range(x.shape[1]):
-                centred = dy[i, c] - slope[c] - (x[i, c] - mean[c]) * product[c]
+                centred = dy[i, c] - mean_dy[c] - (x[i, c] - mean[c]) * product[c]
                 dx[i, c] = centred * factor[c]

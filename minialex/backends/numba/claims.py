@@ -1,9 +1,9 @@
 """Items of work that threads claim when they are ready for another.
 
-Divided in advance, the work would take as long as its slowest thread does: on a machine with other
-work or with cores of different speeds, twice the time. Each item is computed in the same way
-whichever thread claims it, so the results have the same bits. Only for items with outputs of their
-own: a sum over items would depend on who computes which.
+Work that is divided in advance takes as long as its slowest thread, which other programs or a slow
+core delay. Each item is computed in the same way whichever thread claims it, so the results have
+the same bits. Only for items with outputs of their own: a sum over items would depend on which
+thread computes which.
 
     claimed = new_claims()
     for _ in prange(threads):

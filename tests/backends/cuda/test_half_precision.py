@@ -93,7 +93,7 @@ def test_response_norms_in_half_precision(b, dtype, problem):
 def test_batch_norm_in_half_precision(b, dtype):
     """Statistics and everything by channel in float32."""
     x, dy = (rounded(grid((3, 10, 12, 5), i), dtype) for i in (0, 1))
-    ours, slopes = b.asarray(x, dtype), b.asarray(dy, dtype)
+    ours, dy_half = b.asarray(x, dtype), b.asarray(dy, dtype)
     mean, variance = b.batch_statistics(ours)
     wanted = reference.batch_statistics(x)
     close(b.to_numpy(mean), wanted[0], "float32", x.size, "mean")
@@ -102,7 +102,7 @@ def test_batch_norm_in_half_precision(b, dtype):
     y = b.batch_norm(ours, b.asarray(weight), b.asarray(bias), mean, variance, 0.1)
     given = weight.astype("float64"), bias.astype("float64")
     close(b.to_numpy(y), reference.batch_norm(x, *given, *wanted, 0.1), dtype, 1, "y")
-    dx, dw, db = b.batch_norm_gradient(slopes, ours, b.asarray(weight), mean, variance, 0.1)
+    dx, dw, db = b.batch_norm_gradient(dy_half, ours, b.asarray(weight), mean, variance, 0.1)
     expected = reference.batch_norm_gradient(dy, x, given[0], *wanted, 0.1)
     close(b.to_numpy(dx), expected[0], dtype, 1, "dx")
     close(b.to_numpy(dw), expected[1], "float32", x.size, "dweight")
