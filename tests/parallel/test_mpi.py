@@ -157,20 +157,22 @@ def test_the_survivors_of_lost_ranks_end_with_the_same_bits(tmp_path, alone, dat
 
 
 @pytest.mark.slow
-def test_ranks_lost_at_random_moments_leave_no_trace(tmp_path, alone, data):
+def test_ranks_lost_at_random_moments_leave_no_trace(tmp_path, alone, data, capsys):
     """MINIALEX_TEST_FAULTS sets how many."""
     count, first = int(os.environ.get("MINIALEX_TEST_FAULTS", 9)), time.time_ns() % 10**6
     faults = [f"random-{('kill', 'stop', 'raise')[i % 3]}-{first + i}" for i in range(count)]
-    lost = 0
-    for at in range(0, count, 3):
+    jobs, lost = range(0, count, 3), 0
+    for at in jobs:
         names = faults[at : at + 3]
         done = mpirun(4, data, tmp_path / f"{at}", *names, options=ULFM, timeout=900)
         seen = list((tmp_path / f"{at}").glob("seen-*"))
         assert seen, (names, done.stderr)
         lost += 4 - len(seen)
-        for name in names:  # some of the moments come after the end of a run
+        for name in names:
             assert outcome(tmp_path / f"{at}" / name) == outcome(alone / "numpy"), name
-    assert lost
+    with capsys.disabled():
+        print(f"\n{len(jobs)} jobs, {lost} ranks lost, all {count} runs equal")
+    assert 2 * lost >= count  # some of the moments come after the end of a run
 
 
 def test_a_rank_that_hangs_is_named(tmp_path, alone, data):
