@@ -103,6 +103,7 @@ class Network:
 
     def infer(self, b: Backend, params: Tree, x: Array) -> Array:
         """The output at test time; nothing is saved for a backward pass."""
+        b = b.for_inference()
         for stage in self.stages():
             x = stage.forward(b, params, x, Mode())[0]  # its saved tensors are freed at once
         return x

@@ -45,6 +45,13 @@ class Execution(ABC):
     def with_fixed_sums(self) -> Self:
         """This backend with results that do not depend on the number of CPU threads."""
 
+    def for_inference(self) -> Self:
+        """This backend for passes at test time: what an op saves for its gradient may be missing.
+
+        Rounding may differ from that in training.
+        """
+        return self
+
     @abstractmethod
     def with_own_stream(self) -> Self:
         """This backend with its own stream, to run concurrently with others on its device."""

@@ -137,8 +137,14 @@ def in_turns(b: Backend, what, ours, others, rounds: int, flops: float) -> Timin
 
 
 def _one(b: Backend, work: Callable[[], None], least: float = 0.05) -> float:
-    """Seconds per call: the median of as many calls as fit into `least` seconds."""
+    """Seconds per call: the median of as many calls as fit into `least` seconds.
+
+    A first call is not counted: threads of the program before may still be waiting for work,
+    which takes time from the cores.
+    """
     times: list[float] = []
+    work()
+    b.synchronize()
     start = time.perf_counter()
     while not times or time.perf_counter() - start < least:
         times.append(seconds(b, work))

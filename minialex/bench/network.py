@@ -98,6 +98,7 @@ def by_stage(run: Run, rounds: int, training: bool = True) -> list[Row]:
     if len(run.devices.backends) > 1:
         raise InputError("layers are timed on one device: give one with --devices")
     b, params = run.devices.whole(run.state.params)
+    b = b if training else b.for_inference()
     x, params = run.input(b, 0, run.batch), b.cast_params(params)
     forward, backward = defaultdict[str, list[float]](list), defaultdict[str, list[float]](list)
     stages = network.stages(training)

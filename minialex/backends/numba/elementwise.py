@@ -14,6 +14,14 @@ def copy(source, start, there, to, count):
 
 
 @compiled
+def add(source, start, there, to, count):
+    """there[to + j] += source[start + j]; unsigned as in `finish`."""
+    start, to = np.uint64(start), np.uint64(to)
+    for j in range(np.uint64(count)):
+        there[to + j] += source[start + j]
+
+
+@compiled
 def finish(y, start, count, bias, first, relu):
     """Add bias[first : first + count] to y[start : start + count], then the ReLU if there is one.
 

@@ -2,7 +2,8 @@
 
 import os
 import threading
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from copy import copy
 from typing import Any, Self
 
@@ -10,6 +11,7 @@ import numba
 import numpy as np
 
 from minialex.backends.numba.allocator import MEMORY
+from minialex.backends.numba.team import TEAM
 from minialex.backends.numpy.backend import NumpyBackend
 from minialex.errors import InputError
 from minialex.utils import threads as cpu_threads
@@ -30,6 +32,7 @@ class NumbaExecution(NumpyBackend):
 
     threads: int
     _shares: int
+    _inference = False  # whether only the output of a pass is needed
     _process: int | None = None  # the process that has the kernels' threads
 
     def __init__(self, device: Any = None, threads: int | None = None):
@@ -46,10 +49,28 @@ class NumbaExecution(NumpyBackend):
         fixed._shares = FIXED_SHARES
         return fixed
 
+    def for_inference(self) -> Self:
+        found = copy(self)
+        found._inference = True
+        return found
+
     def describe(self) -> str:
         return f"on the {self.name} backend, {self.threads} thread{'s' * (self.threads > 1)}"
 
     def _run(self, kernel, *arguments) -> None:
+        """A kernel with parallel loops."""
+        with self._threads():
+            numba.set_num_threads(self.threads)  # applies to the calling Python thread
+            kernel(*arguments)
+
+    def _as_team(self, kernel, *arguments) -> None:
+        """A kernel for a team (see team.py)."""
+        with self._threads():
+            TEAM.run(kernel, self.threads, *arguments)
+
+    @contextmanager
+    def _threads(self) -> Iterator[None]:
+        """One kernel at a time, in the process that has the threads."""
         first = NumbaExecution._process is None
         NumbaExecution._process = NumbaExecution._process or os.getpid()
         if os.getpid() != NumbaExecution._process:
@@ -58,8 +79,7 @@ class NumbaExecution(NumpyBackend):
                 'its threads: start processes with multiprocessing\'s "spawn", or use "numpy"'
             )
         with _ONE_AT_A_TIME, cpu_threads.short_waits() if first else nullcontext():
-            numba.set_num_threads(self.threads)  # applies to the calling Python thread
-            kernel(*arguments)
+            yield
 
     @staticmethod
     def _new(shape, like) -> np.ndarray:

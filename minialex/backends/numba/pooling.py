@@ -8,6 +8,7 @@ from numba import prange
 from minialex.backends.base import NO_PADS, Array, Pads, Pair, Shape, output_shape
 from minialex.backends.numba.elementwise import copy
 from minialex.backends.numba.execution import NumbaExecution
+from minialex.backends.numba.team import await_all, claim, finish
 from minialex.utils.jit import compiled, threaded
 
 
@@ -18,9 +19,13 @@ class NumbaPooling(NumbaExecution):
         x = np.ascontiguousarray(x)
         output = output_shape(x.shape[1:3], window, stride, pads)
         y = self._new((len(x), *output, x.shape[3]), x)
+        corner = (pads[0][0], pads[1][0])
+        if self._inference:
+            self._as_team(maxima, x, y, window, stride, corner)
+            return y, None
         kind = np.uint8 if prod(window) <= 256 else np.int32
         argmax = self._new(y.shape, kind)
-        self._run(max_pool, x, y, argmax, window, stride, (pads[0][0], pads[1][0]))
+        self._run(max_pool, x, y, argmax, window, stride, corner)
         return y, argmax
 
     def max_pool_gradient(
@@ -90,6 +95,46 @@ def max_pool(x, y, argmax, window, stride, pad):
             to = (item * q_size + q) * c_size
             copy(best, 0, out, to, c_size)
             copy(tap, 0, taps, to, c_size)
+
+
+@compiled
+def maxima(counts, worker, x, y, window, stride, pad):
+    """y alone, by the same rules."""
+    n_size, p_size = y.shape[:2]
+    item = claim(counts[0])
+    while item < n_size * p_size:
+        pool_row(x, item // p_size, item % p_size, y.reshape(-1), y.shape, window, stride, pad)
+        finish(counts[0])
+        item = claim(counts[0])
+    await_all(counts[0], n_size * p_size)
+
+
+@compiled
+def pool_row(x, n, p, y, shape, window, stride, pad):
+    """Row p of image n of y, flat, of this shape (N, P, Q, C)."""
+    h_size, w_size = x.shape[1], x.shape[2]
+    _, p_size, q_size, c_size = shape
+    numbers = x.reshape(-1)
+    h0, h1 = max(0, p * stride[0] - pad[0]), min(h_size, p * stride[0] - pad[0] + window[0])
+    for q in range(q_size):
+        w0, w1 = max(0, q * stride[1] - pad[1]), min(w_size, q * stride[1] - pad[1] + window[1])
+        to = ((n * p_size + p) * q_size + q) * c_size
+        if h0 >= h1 or w0 >= w1:
+            y[to : to + c_size] = -np.inf
+            continue
+        copy(numbers, ((n * h_size + h0) * w_size + w0) * c_size, y, to, c_size)
+        for h in range(h0, h1):
+            for w in range(w0, w1):
+                _raise(numbers, ((n * h_size + h) * w_size + w) * c_size, y, to, c_size)
+
+
+@compiled
+def _raise(x, start, y, to, count):
+    """y[to:] = the larger of it and x[start:]; a NaN wins."""
+    start, to = np.uint64(start), np.uint64(to)
+    for c in range(np.uint64(count)):
+        v, b = x[start + c], y[to + c]
+        y[to + c] = v if (v > b) | (v != v) else b
 
 
 @compiled

@@ -7,7 +7,10 @@ from numba import prange
 
 from minialex.backends.base import Array
 from minialex.backends.numba.execution import NumbaExecution
+from minialex.backends.numba.team import await_all, claim, finish
 from minialex.utils.jit import compiled, threaded
+
+_PIXELS = 64  # that a thread normalises at once
 
 
 class NumbaResponseNorm(NumbaExecution):
@@ -18,8 +21,12 @@ class NumbaResponseNorm(NumbaExecution):
     ) -> tuple[Array, Any]:
         x = np.ascontiguousarray(x)
         y, c = self._new(x.shape, x), x.shape[-1]
-        constants = (c // groups, n, *map(x.dtype.type, (k, alpha, beta)), self._shares)
-        self._run(response_norm, x.reshape(-1, c), y.reshape(-1, c), *constants)
+        constants = (c // groups, n, *map(x.dtype.type, (k, alpha, beta)))
+        arrays = (x.reshape(-1, c), y.reshape(-1, c))
+        if self._inference:
+            self._as_team(response_norm_alone, *arrays, *constants)
+        else:
+            self._run(response_norm, *arrays, *constants, self._shares)
         return y, x
 
     def response_norm_gradient(
@@ -89,18 +96,38 @@ def _powers(scale, power, beta):
 @threaded
 def response_norm(x, y, group, n, k, alpha, beta, threads):
     """y_c = x_c s_c^-β over x (pixels, C)."""
-    pixels, c_size = x.shape
-    half = n // 2
+    pixels = len(x)
     for t in prange(threads):
-        squares = np.zeros(group + 2 * half, x.dtype)
-        scale, power = np.empty(group, x.dtype), np.empty(group, x.dtype)
-        for i in range(pixels * t // threads, pixels * (t + 1) // threads):
-            for g in range(0, c_size, group):
-                pixel, out = x[i, g : g + group], y[i, g : g + group]
-                _scales(pixel, squares, scale, half, k, alpha)
-                _powers(scale, power, beta)
-                for c in range(group):
-                    out[c] = pixel[c] * power[c]
+        first, end = pixels * t // threads, pixels * (t + 1) // threads
+        _normalise(x[first:end], y[first:end], group, n, k, alpha, beta)
+
+
+@compiled
+def response_norm_alone(counts, worker, x, y, group, n, k, alpha, beta):
+    """The same for a team (see team.py)."""
+    pixels, items = len(x), (len(x) + _PIXELS - 1) // _PIXELS
+    item = claim(counts[0])
+    while item < items:
+        first, end = item * _PIXELS, min(pixels, (item + 1) * _PIXELS)
+        _normalise(x[first:end], y[first:end], group, n, k, alpha, beta)
+        finish(counts[0])
+        item = claim(counts[0])
+    await_all(counts[0], items)
+
+
+@compiled
+def _normalise(x, y, group, n, k, alpha, beta):
+    """y (pixels, C) from x."""
+    half = n // 2
+    squares = np.zeros(group + 2 * half, x.dtype)
+    scale, power = np.empty(group, x.dtype), np.empty(group, x.dtype)
+    for i in range(len(x)):
+        for g in range(0, x.shape[1], group):
+            pixel, out = x[i, g : g + group], y[i, g : g + group]
+            _scales(pixel, squares, scale, half, k, alpha)
+            _powers(scale, power, beta)
+            for c in range(group):
+                out[c] = pixel[c] * power[c]
 
 
 @threaded

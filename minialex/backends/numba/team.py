@@ -1,0 +1,165 @@
+"""Threads that help with short kernels, and are never waited for before they have begun.
+
+The threads of a parallel loop (`prange`) meet at its end, whether they had anything to do or not.
+On a machine with other work, each loop then takes as long as the system takes to give every thread
+a core: for the 20 short loops of a single image, several times the time of the work. Here, helpers
+are offered the kernel while the calling thread already works on it; who comes late finds nothing
+left. What is waited for is only items that another thread has claimed and not finished.
+
+A kernel for a team is compiled without `prange` and takes (counts, worker, ...). It consists of
+phases; in each, the workers claim items until none is left, then wait for all to be finished:
+
+    item = claim(counts[0])
+    while item < items:
+        ...
+        finish(counts[0])
+        item = claim(counts[0])
+    await_all(counts[0], items)
+
+Each item is computed in the same way whichever thread claims it. `worker`, 0 … threads - 1, tells
+the threads apart, for memory of their own.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from minialex.utils.jit import compiled
+
+_SPINS = 500  # before giving up the core, some microseconds
+_FIRST, _OTHERWISE, _WEIGHT = 5, 16, 0.3  # how times of calls are compared
+PHASES = 4  # of a kernel, at most
+_LINE = 8  # numbers of a cache line: each phase has its own
+
+
+class Team:
+    """A process's helpers, started when they are first needed.
+
+    Help does not always pay: a helper without a core of its own keeps the others waiting for the
+    item that it has claimed. So each kernel's times with and without are remembered.
+    """
+
+    def __init__(self) -> None:
+        self._queues: list[SimpleQueue] = []
+        self._paces: dict[Any, _Pace] = {}
+
+    def run(self, kernel: Callable[..., None], threads: int, *arguments: Any) -> None:
+        """The kernel on the calling thread, helped by at most `threads` - 1 others."""
+        shapes = (a.shape for a in arguments if isinstance(a, np.ndarray))
+        pace = self._paces.setdefault((kernel, threads, *shapes), _Pace())
+        helped = threads > 1 and pace.helped()
+        start = time.perf_counter()
+        self._run(kernel, threads if helped else 1, arguments)
+        pace.took(time.perf_counter() - start, helped)
+
+    def _run(self, kernel: Callable[..., None], threads: int, arguments: tuple) -> None:
+        while len(self._queues) < threads - 1:
+            self._start()
+        counts = np.zeros((PHASES, 2 * _LINE), np.int64)
+        offers = []
+        for worker in range(1, threads):
+            offer = [(kernel, (counts, worker, *arguments))]
+            self._queues[worker - 1].put(offer)
+            offers.append(offer)
+        kernel(counts, 0, *arguments)
+        for offer in offers:
+            offer.clear()  # too late to begin
+
+    def _start(self) -> None:
+        queue = SimpleQueue[list]()
+        name = f"minialex helper {len(self._queues) + 1}"
+        threading.Thread(target=_help, args=(queue,), name=name, daemon=True).start()
+        self._queues.append(queue)
+
+
+class _Pace:
+    """Recent times of a kernel, alone and helped, and which of the two is next."""
+
+    def __init__(self) -> None:
+        self._calls = 0
+        self._means = [0.0, 0.0]
+
+    def helped(self) -> bool:
+        """The faster way; the other one now and then."""
+        self._calls += 1
+        if self._calls <= _FIRST:  # the very first one compiles
+            return self._calls % 2 == 1
+        faster = self._means[1] <= self._means[0]
+        return faster if self._calls % _OTHERWISE else not faster
+
+    def took(self, seconds: float, helped: bool) -> None:
+        """Note the time that a call has taken."""
+        if self._calls > 1:
+            before = self._means[helped]
+            self._means[helped] = seconds if not before else before + _WEIGHT * (seconds - before)
+
+
+def _help(queue: SimpleQueue) -> None:
+    while True:
+        offer = queue.get()
+        try:
+            kernel, arguments = offer.pop()
+        except IndexError:
+            continue
+        kernel(*arguments)
+        del kernel, arguments, offer  # memory of the arrays is free for others
+
+
+def _add(typing_context: Any, counts: Any, place: Any) -> Any:
+    """counts[place] += 1 in one step that other threads see after all before it."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        pointer = builder.gep(array.data, [arguments[1]])
+        return builder.atomic_rmw("add", pointer, ir.Constant(ir.IntType(64), 1), "seq_cst")
+
+    return types.int64(counts, types.int64), generate
+
+
+def _read(typing_context: Any, counts: Any, place: Any) -> Any:
+    """counts[place], as other threads have left it."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        return builder.load_atomic(builder.gep(array.data, [arguments[1]]), "seq_cst", 8)
+
+    return types.int64(counts, types.int64), generate
+
+
+_added: Any = intrinsic(_add)
+_left: Any = intrinsic(_read)
+
+
+@compiled
+def claim(counts):
+    """The next item of the phase with these counts (16,)."""
+    return _added(counts, 0)
+
+
+@compiled
+def finish(counts):
+    """Count a claimed item as finished."""
+    _added(counts, _LINE)
+
+
+_yield = types.ExternalFunction("sched_yield", types.int32())
+
+
+@compiled
+def await_all(counts, items):
+    """Wait until all items are finished; a thread that computes one may need this one's core."""
+    tries = 0
+    while _left(counts, _LINE) < items:
+        tries += 1
+        if tries > _SPINS:
+            _yield()
+
+
+TEAM = Team()  # one per process

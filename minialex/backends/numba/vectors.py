@@ -1,0 +1,214 @@
+"""Vector instructions that Numba cannot express: LLVM code for products and Winograd transforms.
+
+A compiler decides for itself which numbers of a loop it keeps in registers. Here it is told: each
+function is straight code on vectors of float32, with all sums in registers. Every output is a sum
+in a fixed order with fused multiply-adds, so the bits do not depend on the width of the vectors.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from llvmlite import binding, ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from minialex.backends.numba import winograd
+
+LANES = 16 if binding.get_host_cpu_features().get("avx512f") else 8  # numbers of a vector
+ROWS = 9  # of a product: 9 tiles cover the 13 x 13 pixels of the paper's last convolutions
+WIDE = 2 if LANES == 16 else 1  # vectors of a product's row: 18 sums in 32 registers, or 9 in 16
+DEPTH = 64  # distance of a product's rows
+
+_FLOAT, _INDEX, _LANE = ir.FloatType(), ir.IntType(64), ir.IntType(32)
+_VECTOR = ir.VectorType(_FLOAT, LANES)
+_ARRAY, _COUNT = types.Array(types.float32, 1, "C"), types.int64
+
+
+def _code(arguments: str, build: Callable[..., None]) -> Any:
+    """An intrinsic of arrays ("a", float32, flat) and integers ("i"): `build` writes its code."""
+    kinds = [_ARRAY if kind == "a" else _COUNT for kind in arguments]
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        given = [
+            context.make_array(kind)(context, builder, value).data if kind is _ARRAY else value
+            for kind, value in zip(kinds, values, strict=True)
+        ]
+        build(_Code(builder), *given)
+        return context.get_dummy_value()
+
+    names = ", ".join(f"_{i}" for i in range(len(kinds)))
+    space: dict[str, Any] = {"found": (types.void(*kinds), generate)}
+    exec(f"def typed(context, {names}): return found", space)  # an intrinsic needs real arguments
+    return intrinsic(space["typed"])
+
+
+class _Code:
+    """The instructions that the functions below are made of."""
+
+    def __init__(self, builder: Any):
+        self.builder = builder
+        kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
+        self._fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
+
+    def at(self, pointer: Any, *steps: Any) -> Any:
+        """The pointer moved by the sum of some numbers of floats."""
+        for step in steps:
+            pointer = self.builder.gep(pointer, [_INDEX(step) if isinstance(step, int) else step])
+        return pointer
+
+    def times(self, a: Any, b: Any) -> Any:
+        return self.builder.mul(a, _INDEX(b) if isinstance(b, int) else b)
+
+    def load(self, pointer: Any) -> Any:
+        found = self.builder.load(self.builder.bitcast(pointer, _VECTOR.as_pointer()))
+        found.align = 4
+        return found
+
+    def store(self, vector: Any, pointer: Any) -> None:
+        self.builder.store(vector, self.builder.bitcast(pointer, _VECTOR.as_pointer())).align = 4
+
+    def same(self, number: Any) -> Any:
+        """A vector of one number."""
+        undefined = ir.Constant(_VECTOR, ir.Undefined)
+        first = self.builder.insert_element(undefined, number, _LANE(0))
+        lanes = ir.Constant(ir.VectorType(_LANE, LANES), [0] * LANES)
+        return self.builder.shuffle_vector(first, undefined, lanes)
+
+    def fma(self, a: Any, b: Any, c: Any) -> Any:
+        """a b + c, rounded once."""
+        return self.builder.call(self._fma, [a, b, c])
+
+    def sum(self, factors: Any, vectors: list) -> Any:
+        """The sum of constant factors times vectors; a factor of 0 costs nothing."""
+        total = None
+        for factor, vector in zip(factors, vectors, strict=True):
+            if factor == 0:
+                continue
+            constant = ir.Constant(_VECTOR, [ir.Constant(_FLOAT, float(factor))] * LANES)
+            if total is None:
+                total = vector if factor == 1 else self.builder.fmul(constant, vector)
+            else:
+                total = self.fma(constant, vector, total)
+        return total
+
+    @contextmanager
+    def loop(self, count: Any, sums: list) -> Iterator[tuple[Any, list, list]]:
+        """Repeat the code `count` times, at least once: (counter, sums before, sums after).
+
+        The code sets "after"; when it has ended, `sums` are the last ones.
+        """
+        builder, before = self.builder, self.builder.block
+        inside, behind = (builder.append_basic_block(name) for name in ("inside", "behind"))
+        builder.branch(inside)
+        builder.position_at_end(inside)
+        counter = builder.phi(_INDEX)
+        phis, after = [builder.phi(_VECTOR) for _ in sums], list[Any]()
+        yield counter, phis, after
+        following = builder.add(counter, _INDEX(1))
+        for phi, first, last in (
+            (counter, _INDEX(0), following),
+            *zip(phis, sums, after, strict=True),
+        ):
+            phi.add_incoming(first, before)
+            phi.add_incoming(last, inside)
+        builder.cbranch(builder.icmp_signed("<", following, count), inside, behind)
+        builder.position_at_end(behind)
+        sums[:] = after
+
+
+def _product(code: _Code, a: Any, i: Any, b: Any, j: Any, depth: Any, c: Any, k: Any, step: Any):
+    a, b, c = code.at(a, i), code.at(b, j), code.at(c, k)
+    places = [code.at(c, code.times(step, m), v * LANES) for m in range(ROWS) for v in range(WIDE)]
+    sums = [code.load(place) for place in places]
+    with code.loop(depth, sums) as (at, before, after):
+        row = code.at(b, code.times(at, WIDE * LANES))
+        vectors = [code.load(code.at(row, v * LANES)) for v in range(WIDE)]
+        for m in range(ROWS):
+            factor = code.same(code.builder.load(code.at(a, at, m * DEPTH)))
+            after += [code.fma(factor, vectors[v], before[m * WIDE + v]) for v in range(WIDE)]
+    for total, place in zip(sums, places, strict=True):
+        code.store(total, place)
+
+
+# c (9, WIDE LANES) += a (9, depth) b (depth, WIDE LANES): product(a, i, b, j, depth, c, k, step)
+# from a[i:], whose rows are DEPTH apart, and b[j:], to c[k:], whose rows are `step` apart
+product = _code("aiaiiaii", _product)
+
+
+def _fetch(code: _Code, x: Any, at: Any) -> None:
+    byte = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [byte, _LANE, _LANE, _LANE])
+    function = cgutils.get_or_insert_function(code.builder.module, kind, "llvm.prefetch.p0")
+    near = code.builder.bitcast(code.at(x, at), byte)
+    code.builder.call(function, [near, _LANE(0), _LANE(2), _LANE(1)])
+
+
+prefetch = _code("ai", _fetch)  # prefetch(x, i): the cache line of x[i], which is needed soon
+
+
+def _transform(matrix: np.ndarray) -> Any:
+    """matrix x matrixᵀ: (x, i, down, right, y, j, step), one vector for each of its numbers.
+
+    Row r, column s of x is at x[i + r down + s right:]; number n of the result is at
+    y[j + n step:].
+    """
+    rows, terms = matrix.shape
+
+    def build(code: _Code, x: Any, i: Any, down: Any, right: Any, y: Any, j: Any, step: Any):
+        x, y = code.at(x, i), code.at(y, j)
+        given = [
+            [code.load(code.at(x, code.times(down, r), code.times(right, s))) for s in range(terms)]
+            for r in range(terms)
+        ]
+        for m in range(rows):
+            line = [code.sum(matrix[m], [row[s] for row in given]) for s in range(terms)]
+            for n in range(rows):
+                place = code.at(y, code.times(step, m * rows + n))
+                code.store(code.sum(matrix[n], line), place)
+
+    return _code("aiiiaii", build)
+
+
+def _finished(matrix: np.ndarray) -> Any:
+    """max(floor, matrix x matrixᵀ + bias): (x, i, step, bias, k, floor, y, j, down, right, p, q).
+
+    The 49 vectors of x are `step` apart from x[i:]; of the result, the first p rows and q columns
+    are stored from y[j:]. A NaN stays one.
+    """
+    rows, terms = matrix.shape
+
+    def build(code, x, i, step, bias, k, floor, y, j, down, right, p, q):
+        builder = code.builder
+        x, y, shift = code.at(x, i), code.at(y, j), code.load(code.at(bias, k))
+        least = code.same(builder.load(floor))
+        given = [
+            [code.load(code.at(x, code.times(step, r * terms + s))) for s in range(terms)]
+            for r in range(terms)
+        ]
+        for m in range(rows):
+            with builder.if_then(builder.icmp_signed("<", _INDEX(m), p)):
+                line = [code.sum(matrix[m], [row[s] for row in given]) for s in range(terms)]
+                for n in range(rows):
+                    total = builder.fadd(code.sum(matrix[n], line), shift)
+                    below = builder.fcmp_ordered("<", total, least)
+                    total = builder.select(below, least, total)
+                    with builder.if_then(builder.icmp_signed("<", _INDEX(n), q)):
+                        place = code.at(y, code.times(down, m), code.times(right, n))
+                        code.store(total, place)
+
+    return _code("aiiaiaaiiiii", build)
+
+
+def _matrices(taps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    a, g, b = winograd.matrices(taps, "float32")
+    return a[: winograd.outputs(taps)], g[:, :taps], b
+
+
+_A3, _G3, _B = _matrices(3)
+_A5, _G5, _ = _matrices(5)
+input_tile = _transform(_B)
+kernels_of_3, kernels_of_5 = _transform(_G3), _transform(_G5)
+outputs_of_3, outputs_of_5 = _finished(_A3), _finished(_A5)

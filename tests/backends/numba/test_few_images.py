@@ -1,0 +1,135 @@
+"""One image or a few at test time: convolution by panels of tiles, dense layers by pieces."""
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from minialex import backends, models
+from minialex.backends.base import output_shape
+from minialex.backends.numba import few_images
+from minialex.layers import Mode
+from minialex.testing.tolerance import assert_close
+
+MOST = backends.get("numba").threads
+COUNTS = sorted({1, MOST, min(3, MOST)})
+EXACT = backends.get("numpy")
+
+
+@settings(max_examples=40)
+@given(
+    st.integers(1, 3),
+    st.sampled_from([(3, 1), (5, 1), (6, 2), (11, 4)]),
+    st.tuples(st.integers(1, 17), st.integers(1, 17)),
+    st.tuples(*[st.integers(0, 5)] * 4),
+    st.sampled_from([(1, 16, 1), (3, 48, 1), (70, 32, 1), (6, 96, 2), (130, 32, 2)]),
+    st.booleans(),
+)
+def test_panels_of_tiles_equal_the_convolution(n, kernel, size, pads, channels, relu):
+    """Each number of threads has the same bits."""
+    (taps, stride), (top, bottom, left, right) = kernel, pads
+    (h, w), (c, k, groups) = size, channels
+    assume(h + top + bottom >= taps and w + left + right >= taps)
+    geometry = ((stride,) * 2, ((top, bottom), (left, right)), groups)
+    rng = np.random.default_rng(h + w)
+    x, weight = rng.normal(size=(n, h, w, c)), rng.normal(size=(taps, taps, c // groups, k))
+    bias = rng.normal(size=k)
+    wanted = EXACT.convolution(x, weight, bias, *geometry, relu=relu)
+    arrays = [array.astype(np.float32) for array in (x, weight, bias)]
+    found = []
+    for threads in COUNTS:
+        b = backends.get("numba", threads=threads).for_inference()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(few_images, "worthwhile", lambda *_: True)
+            patch.setattr(few_images, "_PANELS", 2)
+            found.append(b.convolution(*arrays, *geometry, relu=relu))
+    assert_close(found[0], wanted, "float32", taps * taps * c)
+    assert len({y.tobytes() for y in found}) == 1
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "c", "k", "groups", "images", "expected"),
+    [
+        (227, (11, 4), 3, 96, 1, 1, True),  # the paper's layers
+        (27, (5, 1), 96, 256, 2, 1, True),
+        (13, (3, 1), 256, 384, 1, 1, True),
+        (13, (3, 1), 256, 384, 1, 4, True),
+        (13, (3, 1), 256, 384, 1, 5, False),  # more than a few
+        (4, (3, 1), 256, 384, 1, 1, False),  # half of each tile would be outside the image
+        (13, (3, 1), 256, 24, 1, 1, False),  # not whole vectors of channels
+        (13, (1, 1), 256, 384, 1, 1, False),
+    ],
+)
+def test_where_tiles_of_a_few_images_are_used(size, kernel, c, k, groups, images, expected):
+    (r, stride), b = kernel, backends.get("numba")
+    pad = r // 2 if stride == 1 else 0
+    output = output_shape((size, size), (r, r), (stride,) * 2, ((pad, pad),) * 2)
+    x, shape = np.empty((images, size, size, c), np.float32), (r, r, c // groups, k)
+    assert b.for_inference()._few(x, shape, output, (stride,) * 2, groups) == expected
+    assert not b._few(x, shape, output, (stride,) * 2, groups)  # training keeps its bits
+
+
+def test_rounding_error_is_bounded():
+    """The paper's third convolution, as in `test_convolution.py`."""
+    rng = np.random.default_rng(0)
+    x = np.maximum(rng.normal(size=(1, 13, 13, 256)), 0)
+    weight, geometry = rng.normal(size=(3, 3, 256, 384)), ((1, 1), ((1, 1), (1, 1)), 1)
+    wanted = EXACT.convolution(x, weight, None, *geometry)
+    b, some = backends.get("numba").for_inference(), [a.astype(np.float32) for a in (x, weight)]
+    error = b.convolution(*some, None, *geometry) - wanted
+    assert np.sqrt(np.mean(error**2)) < 1e-5 * wanted.std()
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 4), st.integers(1, 300), st.sampled_from([1, 7, 512, 1030]), st.booleans())
+def test_dense_layers_by_pieces_equal_the_product(n, inputs, units, relu):
+    rng = np.random.default_rng(inputs)
+    x, weight = rng.normal(size=(n, inputs)), rng.normal(size=(inputs, units))
+    bias = rng.normal(size=units)
+    wanted = EXACT.dense(x, weight, bias, relu)
+    arrays = [array.astype(np.float32) for array in (x, weight, bias)]
+    found = [
+        backends.get("numba", threads=threads).for_inference().dense(*arrays, relu)
+        for threads in COUNTS
+    ]
+    assert_close(found[0], wanted, "float32", inputs)
+    assert len({y.tobytes() for y in found}) == 1
+
+
+@settings(max_examples=30)
+@given(
+    st.tuples(*[st.integers(1, 9)] * 2),
+    st.tuples(*[st.integers(1, 3)] * 4),
+    st.tuples(*[st.integers(0, 2)] * 4),
+)
+def test_pooling_alone_gives_the_maxima_of_training(size, windows, pads):
+    """Ties, infinities, NaN, and windows that are all padding included."""
+    (h, w), (r, s, *stride), (top, bottom, left, right) = size, windows, pads
+    assume(h + top + bottom >= r and w + left + right >= s)
+    rng = np.random.default_rng(h)
+    x = rng.integers(-3, 3, size=(2, h, w, 5)).astype(np.float32)
+    x[rng.random(x.shape) < 0.1] = np.nan
+    x[rng.random(x.shape) < 0.1] = -np.inf
+    geometry = (r, s), tuple(stride), ((top, bottom), (left, right))
+    b = backends.get("numba")
+    wanted, _ = b.max_pool(x, *geometry)
+    found, _ = b.for_inference().max_pool(x, *geometry)
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_normalisation_has_the_bits_of_training():
+    x = np.random.default_rng(0).normal(size=(1, 9, 17, 32)).astype(np.float32)
+    for b in (backends.get("numba"), backends.get("numba", threads=1)):
+        wanted, _ = b.response_norm(x, 5, 2.0, 1.0, 0.75, 2)
+        found, _ = b.for_inference().response_norm(x, 5, 2.0, 1.0, 0.75, 2)
+        np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("images", [1, 4])
+def test_a_network_predicts_what_its_training_pass_computes(images):
+    network = models.get("alexnet-64", classes=10).network
+    b = backends.get("numba")
+    params = network.init(b)
+    x = np.random.default_rng(0).normal(size=(images, *network.input_shape)).astype(np.float32)
+    wanted, _ = network.forward(b, params, x, Mode())
+    assert_close(network.infer(b, params, x), wanted, "float32", 4096)
