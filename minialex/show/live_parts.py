@@ -93,10 +93,9 @@ def channel(look: Look, name: str, k: int) -> Html:
 
 def covered(look: Look, name: str, k: int) -> Html:
     """How much a map's strongest pixel falls where the photograph is covered."""
-    _output(look, name, k)
-    found = unit_occlusion(look.classifier.trained, look.image, name, k)
-    if found.value <= 0:
+    if _output(look, name, k)[..., k].max() <= 0:
         return element("p", "It does not fire here, so nothing can be covered.", class_="quiet")
+    found = unit_occlusion(look.classifier.trained, look.image, name, k)
     picture = over(look.crop(), parts.spread(found, look.crop().shape[:2]))
     lost = max(0.0, float(found.drops.max()))
     said = (

@@ -81,7 +81,7 @@ def crops(look: Look) -> Html:
     for name, view, p in zip(2 * _CROPS, views, look.crop_probabilities, strict=True):
         best = look.top(p, 1)[0]
         swatch = element("i", "", class_=f"swatch {name.replace(' ', '-')}")
-        caption = joined([swatch, element("b", best.name), f" {best.probability:.0%}"])
+        caption = joined([swatch, element("b", best.name), f" {_percent(best.probability)}"])
         where = f"{name}, mirrored" if view[2] else name
         small.append((image(look.crop(view), f"crop: {where}: {best.name}"), caption))
     content = [
@@ -288,6 +288,11 @@ def where_it_looks(
     shown.append((saliency(guided), "guided gradient of the score"))
     shown.append((saliency(gradient(model, one, last, label)[0]), "gradient of the score"))
     return element("div", tiles((image(p, said), said) for p, said in shown), class_="large")
+
+
+def _percent(p: float) -> str:
+    """A probability without decimals, unless it would be 0%."""
+    return f"{p:.0%}" if p >= 0.005 else f"{p:.1%}"
 
 
 def _share(drop: float) -> str:

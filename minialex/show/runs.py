@@ -29,6 +29,10 @@ _THUMB = 96  # pixels
 T = TypeVar("T")
 
 
+class NoImages(InputError):
+    """There are no images to search, and there will be none."""
+
+
 class Recent(OrderedDict[Hashable, T]):
     """The most recently used values by key."""
 
@@ -179,7 +183,13 @@ class Run:
     def dataset(self) -> Dataset:
         """The images to search; InputError or OSError while they cannot be found."""
         if self._dataset is None:
-            self._dataset = images_to_judge(self.classifier(BEST).data, self._data).dataset
+            about = self.classifier(BEST).data
+            if self._data is None and about.get("data") is None:
+                raise NoImages(
+                    "These weights do not say what they were trained on, so there are no "
+                    "validation images: start `minialex show` with --data PATH."
+                )
+            self._dataset = images_to_judge(about, self._data).dataset
         return self._dataset
 
     def search(self, epoch: str) -> Search:

@@ -18,7 +18,7 @@ from minialex.show.explain import asset, document, style
 from minialex.show.guard import App, Guard, TooLarge
 from minialex.show.live import shell
 from minialex.show.look import Look, Photo
-from minialex.show.runs import BEST, Recent, Run, Search
+from minialex.show.runs import BEST, NoImages, Recent, Run, Search
 from minialex.show.worker import Stopped, Worker
 
 if TYPE_CHECKING:
@@ -194,7 +194,10 @@ def application(page: Page) -> App:
     from starlette.routing import Route
 
     def query(request: "Request") -> dict[str, str]:
-        found = parse_qs(request.scope["query_string"].decode("latin-1"), max_num_fields=20)
+        try:
+            found = parse_qs(request.scope["query_string"].decode("latin-1"), max_num_fields=20)
+        except ValueError as error:
+            raise InputError(f"the address cannot be read: {error}") from None
         return {name: values[-1] for name, values in found.items()}
 
     async def index(request: "Request") -> "Response":
@@ -227,9 +230,12 @@ def application(page: Page) -> App:
 
     async def part(request: "Request") -> "Response":
         name, asked = request.path_params["name"], query(request)
-        if name not in SEARCHED:
-            return HTMLResponse(text(await wanted(request, page.part, name, asked)))
-        search = await wanted(request, page.search, asked)
+        try:
+            if name not in SEARCHED:
+                return HTMLResponse(text(await wanted(request, page.part, name, asked)))
+            search = await wanted(request, page.search, asked)
+        except NoImages as error:  # the answer, and no error
+            return HTMLResponse(missing(error))
         until = time.monotonic() + PATIENCE
         while not search.done:
             await wanted(request, search.step)  # other requests are answered in between
@@ -250,11 +256,14 @@ def application(page: Page) -> App:
         left.cancel()
         return computed.result()
 
+    def missing(error: Exception) -> str:
+        return f'<p class="missing">{escape(str(error))}</p>'
+
     async def epochs(request: "Request") -> "Response":
         return JSONResponse([{"epochs": run.epochs(), "stamp": run.stamp} for run in page.runs])
 
     async def sentence(request: "Request", error: Exception) -> "Response":
-        return HTMLResponse(f'<p class="missing">{escape(str(error))}</p>', 400)
+        return HTMLResponse(missing(error), 400)
 
     routes = [
         Route("/", index),

@@ -5,6 +5,7 @@ import io
 import json
 import re
 import threading
+from dataclasses import replace
 from html import unescape
 
 import numpy as np
@@ -22,6 +23,7 @@ from minialex.parallel import DeviceConfig
 from minialex.saliency import activations, arithmetic, unit_occlusion
 from minialex.show import guard, runs, server
 from minialex.show import look as show_look
+from minialex.show.look import Photo
 from minialex.show.runs import Run
 
 pytest.importorskip("starlette", reason="starlette is not installed (extra `show`)")
@@ -282,6 +284,7 @@ def test_validation_images_can_be_chosen(app):
         ("channel", {"photo": "key", "layer": "conv1", "channel": 4}, "channels 0 to 3"),
         ("unit", {"photo": "key", "layer": "conv1", "channel": 0, "row": 9, "column": 0}, "pixels"),
         ("whatever", {"photo": "key"}, "no part"),
+        ("answers", {f"more{i}": i for i in range(30)}, "Max number of fields"),
     ],
 )
 def test_what_there_is_not_is_a_sentence(app, key, name, asked, said):
@@ -395,6 +398,20 @@ def test_validation_images_that_come_back_are_found(folder, monkeypatch):
     monkeypatch.setattr(runs, "images_to_judge", found)
     assert len(run.dataset()) == 12
     assert run.dataset() is run.dataset()
+
+
+def test_weights_without_data_say_so_and_that_is_no_error(folder, key, tmp_path, monkeypatch):
+    classifier = minialex.load(folder, backend="numpy")
+    replace(classifier, data={}).save(tmp_path / "alone.safetensors")
+    page = Page([Run(tmp_path / "alone.safetensors", NUMPY)])
+    app = application(page)
+    chosen = {"photo": key, "layer": "conv1", "channel": 0}
+    monkeypatch.setattr(page, "_photos", {key: [Photo("x", np.zeros((16, 16, 3), np.uint8))]})
+    for name in ("nearest", "strongest", "validation"):
+        answer = part(app, name, **chosen)
+        assert answer.status == 200
+        assert "minialex show` with --data" in answer.text
+    assert request(app, "POST", "/validation?run=0&index=0").status == 400
 
 
 def test_a_search_that_fails_starts_again(folder, monkeypatch):
