@@ -30,6 +30,7 @@ from minialex.parallel import DeviceConfig, Devices
 from minialex.parallel.tree_sum import nodes_of
 from minialex.parallel.world import World, open_world
 from minialex.training.step import TrainStep
+from minialex.tree import map_tree
 from minialex.utils.launcher import launched
 from minialex.utils.table import plain
 
@@ -263,14 +264,12 @@ def _exchange(step: TrainStep, shapes: dict[str, dict[str, tuple[int, ...]]], co
     world = step.world
 
     def work() -> None:
-        sums = world.exchange(shapes, "float32", count, step.link)
+        sums = world.exchange(step.devices, shapes, "float32", count, step.link)
         if sums is None:
             return
-        for layer, own in shapes.items():
-            zeros: dict[str, Any] = {n: np.zeros(shape, np.float32) for n, shape in own.items()}
-            if step.link is not None:
-                zeros = {name: step.link.b.asarray(x) for name, x in zeros.items()}
-            sums.start(layer, dict.fromkeys(nodes_of(count, world.share(count)), zeros))
+        zeros = step.devices.to_devices(map_tree(lambda shape: np.zeros(shape, np.float32), shapes))
+        for layer, own in zeros.items():
+            sums.start(layer, dict.fromkeys(nodes_of(count, world.share(count)), own))
         sums.finish()
 
     world.together(work)

@@ -8,7 +8,7 @@ import numpy as np
 from minialex.backends import Backend
 from minialex.layers.base import Shape
 from minialex.parallel.partition import split
-from minialex.parallel.tree_sum import Node, TreeSum, nodes_of
+from minialex.parallel.tree_sum import Node, nodes_of_ranks, sum_of_nodes
 from minialex.tree import leaves, map_tree
 
 
@@ -36,7 +36,7 @@ class DeviceExchange:
     ):
         self.world, self.link, self.shapes = world, link, shapes
         self.dtype, self.count = dtype, count
-        self.nodes = [nodes_of(count, world.share(count, r)) for r in range(world.size)]
+        self.nodes = nodes_of_ranks(world, count)
         self._totals: dict[str, dict[str, Any]] = {}
 
     def start(self, layer: str, nodes: dict[Node, dict[str, Any] | None]) -> None:
@@ -87,10 +87,8 @@ class DeviceExchange:
         whole = {r: ends.empty(b - a, self.dtype) for r in others for a, b in (owners[r],) if b > a}
         arriving = [(part, r) for r, part in whole.items()]
         if high > low:
-            sums = TreeSum(self.count, stream.add)
-            for (_, (level, index)), part in parts.items():
-                sums.put(index, part, level)
-            whole[rank] = sums.total
+            nodes = ((node, part) for (_, node), part in parts.items())
+            whole[rank] = sum_of_nodes(self.count, nodes, stream.add)
         totals = [(whole[rank], r) for r in others] if high > low else []
         ends.move(totals, arriving)
         itemsize = np.dtype(self.dtype).itemsize

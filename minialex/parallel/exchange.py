@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 
 from minialex.layers.base import Shape
+from minialex.parallel.devices import Devices
 from minialex.parallel.partition import split
-from minialex.parallel.tree_sum import Node, TreeSum, nodes_of
+from minialex.parallel.tree_sum import Node, nodes_of_ranks, sum_of_nodes
+from minialex.tree import Tree
 
 
 class Exchange:
@@ -27,19 +29,21 @@ class Exchange:
     def __init__(
         self,
         world: Any,
+        devices: Devices,
         scatter: Any,
         gather: Any,
         shapes: dict[str, dict[str, Shape]],
         dtype: str,
         count: int,
     ):
-        self.world, self.scatter, self.gather = world, scatter, gather
+        self.world, self.devices = world, devices
+        self.scatter, self.gather = scatter, gather
         self.shapes, self.dtype, self.count = shapes, np.dtype(dtype), count
-        self.nodes = [nodes_of(count, world.share(count, r)) for r in range(world.size)]
+        self.nodes = nodes_of_ranks(world, count)
         self._layers: deque[_LayerSum] = deque()
 
-    def start(self, layer: str, nodes: dict[Node, dict[str, np.ndarray] | None]) -> None:
-        """Give this rank's nodes of a layer, as host arrays; None adds nothing."""
+    def start(self, layer: str, nodes: dict[Node, dict[str, Any] | None]) -> None:
+        """Give this rank's nodes of a layer, as arrays on its devices; None adds nothing."""
         with self.world.lost_ranks():
             self._layers.append(_LayerSum(self, layer, nodes))
             self.poll()
@@ -51,16 +55,14 @@ class Exchange:
                 break
         return all([one.done() for one in self._layers])
 
-    def finish(self) -> dict[str, dict[str, np.ndarray]]:
-        """The totals of all layers that were given."""
+    def finish(self) -> Tree:
+        """The totals of all layers that were given, on the devices."""
         self.world.wait_until(self.poll)
-        return {one.layer: one.total() for one in self._layers}
+        return self.devices.to_devices({one.layer: one.total() for one in self._layers})
 
 
 class _LayerSum:
-    def __init__(
-        self, exchange: Exchange, layer: str, nodes: dict[Node, dict[str, np.ndarray] | None]
-    ):
+    def __init__(self, exchange: Exchange, layer: str, nodes: dict[Node, dict[str, Any] | None]):
         self.exchange, self.layer = exchange, layer
         shapes, world = exchange.shapes[layer], exchange.world
         size = sum(map(prod, shapes.values()))
@@ -71,7 +73,8 @@ class _LayerSum:
         held = np.full((len(self._own), size), -0.0, exchange.dtype)
         for row, node in zip(held, self._own, strict=True):
             if (arrays := nodes.get(node)) is not None:
-                np.concatenate([arrays[name].reshape(-1) for name in shapes], out=row)
+                host = [exchange.devices.to_numpy(arrays[name]).reshape(-1) for name in shapes]
+                np.concatenate(host, out=row)
         self._sent = np.concatenate([held[:, a:b].reshape(-1) for a, b in self._owners])
         self._found = np.empty(mine * sum(map(len, exchange.nodes)), exchange.dtype)
         sizes = [len(self._own) * (b - a) for a, b in self._owners]
@@ -86,12 +89,9 @@ class _LayerSum:
         """Whether the first half is over; begins the second."""
         if self._second is None and self._first.Test():
             low, high = self._owners[self.exchange.world.rank]
-            sums = TreeSum(self.exchange.count, np.add)
             every = [node for nodes in self.exchange.nodes for node in nodes]
-            parts = self._found.reshape(len(every), high - low)
-            for (level, index), part in zip(every, parts, strict=True):
-                sums.put(index, part, level)
-            self._part = np.ascontiguousarray(sums.total)
+            parts = zip(every, self._found.reshape(len(every), high - low), strict=True)
+            self._part = np.ascontiguousarray(sum_of_nodes(self.exchange.count, parts, np.add))
             sizes = [b - a for a, b in self._owners]
             self._second = self.exchange.gather.Iallgatherv(self._part, [self._total, sizes])
         return self._second is not None

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from minialex.parallel.devices import Devices
-from minialex.parallel.tree_sum import TreeSum, nodes_of
+from minialex.parallel.tree_sum import TreeSum, nodes_of_ranks, sum_of_nodes
 from minialex.parallel.world import World
 from minialex.tree import Tree
 
@@ -27,14 +27,14 @@ class GradientSum:
         dtype: str = "float32",
         link: Any = None,
     ):
-        self.devices, self.count, self.world, self.link = devices, count, world, link
+        self.devices, self.count, self.world = devices, count, world
         self._own = world.share(count)
         self._layers = {layer: TreeSum(count, self._add) for layer in layers}
         self._loss = TreeSum(count, lambda x, y: (x[0] + y[0], x[1] + y[1]))
         self._next = self._own.start
         shapes = devices.network.parameter_shapes()
         own = {layer: shapes[layer] for layer in layers}
-        self.exchange = world.exchange(own, dtype, count, link)
+        self.exchange = world.exchange(devices, own, dtype, count, link)
         if not self._own:
             self._start(*layers)
 
@@ -63,8 +63,7 @@ class GradientSum:
             loss, images = self._loss.total or (0.0, 0)
             return loss, images, {layer: one.total for layer, one in self._layers.items()}
         loss, images = self._total_loss()
-        found = self.exchange.finish()
-        return loss, images, found if self.link is not None else self.devices.to_devices(found)
+        return loss, images, self.exchange.finish()
 
     def _start(self, *layers: str) -> None:
         if self.exchange is None:
@@ -72,27 +71,18 @@ class GradientSum:
         for layer in layers:
             nodes = self._layers[layer].nodes
             given = dict(nodes)
-            if self.link is None:
-                given = {
-                    node: x and {name: self.devices.to_numpy(value) for name, value in x.items()}
-                    for node, x in nodes.items()
-                }
             nodes.clear()
             self.exchange.start(layer, given)
 
     def _total_loss(self) -> tuple[float, int]:
-        nodes = [
-            nodes_of(self.count, self.world.share(self.count, r)) for r in range(self.world.size)
-        ]
+        nodes = nodes_of_ranks(self.world, self.count)
         own = np.full((max(map(len, nodes)), 2), -0.0)
         for row, node in zip(own, nodes[self.world.rank], strict=False):
             row[:] = self._loss.nodes.get(node) or -0.0
         found = self.world.gather_numbers(own.reshape(-1)).reshape(self.world.size, -1, 2)
-        sums = TreeSum(self.count, np.add)
-        for of_rank, values in zip(nodes, found, strict=True):
-            for (level, index), value in zip(of_rank, values, strict=False):
-                sums.put(index, value, level)
-        loss, images = sums.total
+        pairs = zip(nodes, found, strict=True)
+        parts = (part for of_rank, values in pairs for part in zip(of_rank, values, strict=False))
+        loss, images = sum_of_nodes(self.count, parts, np.add)
         return float(loss), int(images)
 
     def _add(self, x: dict[str, Any], y: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import numpy as np
 from minialex.backends.base import Backend
 from minialex.errors import InputError, TrainingError
 from minialex.parallel.device_exchange import DeviceExchange, DeviceLink
+from minialex.parallel.devices import Devices
 from minialex.parallel.exchange import Exchange
 from minialex.parallel.roll_call import Hanging, RollCall
 from minialex.parallel.world import World, threads_of_share
@@ -254,6 +255,7 @@ class MPIWorld(World):
 
     def exchange(
         self,
+        devices: Devices,
         shapes: dict[str, dict[str, tuple[int, ...]]],
         dtype: str,
         count: int,
@@ -261,7 +263,8 @@ class MPIWorld(World):
     ) -> Exchange | DeviceExchange:
         if link is not None:
             return DeviceExchange(self, link, shapes, dtype, count)
-        self._exchanges.append(Exchange(self, self._scatter, self._gather, shapes, dtype, count))
+        through = self._scatter, self._gather
+        self._exchanges.append(Exchange(self, devices, *through, shapes, dtype, count))
         return self._exchanges[-1]
 
     def wait(self, request: Any) -> None:

@@ -5,7 +5,7 @@ Terms are numbered 0 … count - 1. Node (level, i) is the sum of nodes (level -
 At most log2(count) + 1 sums are held at a time, if the terms come in order.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 Node = tuple[int, int]  # level, index
@@ -52,3 +52,16 @@ def nodes_of(count: int, terms: range) -> list[Node]:
     for term in terms:
         sums.put(term, None)
     return sorted(sums.nodes, key=lambda node: node[1] << node[0])
+
+
+def nodes_of_ranks(world: Any, count: int) -> list[list[Node]]:
+    """The nodes that each rank of `world` has of `count` terms."""
+    return [nodes_of(count, world.share(count, rank)) for rank in range(world.size)]
+
+
+def sum_of_nodes(count: int, parts: Iterable[tuple[Node, Any]], add: Callable) -> Any:
+    """The sum of `count` terms from nodes that make up the whole tree."""
+    sums = TreeSum(count, add)
+    for (level, index), part in parts:
+        sums.put(index, part, level)
+    return sums.total

@@ -12,6 +12,7 @@ import numpy as np
 
 from minialex.backends.base import Backend
 from minialex.errors import InputError
+from minialex.parallel.devices import Devices
 from minialex.parallel.partition import split
 from minialex.utils.launcher import launched, launched_as
 
@@ -57,14 +58,15 @@ class World:
 
     def exchange(
         self,
+        devices: Devices,
         shapes: dict[str, dict[str, tuple[int, ...]]],
         dtype: str,
         count: int,
         link: Any = None,
     ) -> Any:
-        """The exchange of a step's gradients; None on one rank.
+        """The exchange of a step's gradients on `devices`; None on one rank.
 
-        It is an `Exchange` of host arrays, or with a `link` a `DeviceExchange`.
+        It is an `Exchange`, through the host, or with a `link` a `DeviceExchange`.
         """
         return None
 
