@@ -92,7 +92,7 @@ def slim_networks():
     If a test is not about the network, training takes most of its time.
     """
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("alexnet-64", "alexnet-64-six", "cifar10", "stream-48"):
+        for name in ("alexnet-64", "alexnet-64-bn", "alexnet-64-six", "cifar10", "stream-48"):
             patch.setitem(registry._VARIANTS, name, slim_variant(registry._VARIANTS[name]))
         yield
 

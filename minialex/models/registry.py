@@ -12,7 +12,7 @@ from minialex.models.alexnet_2012 import half, original
 from minialex.models.alexnet_six import alexnet_64_six, alexnet_six
 from minialex.models.ports import alexnet_bn, bvlc_alexnet, caffenet, torchvision
 from minialex.models.recipe import Recipe
-from minialex.models.small import alexnet_64, cifar10
+from minialex.models.small import alexnet_64, alexnet_64_bn, cifar10
 from minialex.models.two_stream import cnn_m, stream_48
 from minialex.models.vgg import vgg, vgg_64
 from minialex.network import Network
@@ -108,6 +108,11 @@ _VARIANTS: dict[str, Variant] = {
         alexnet_64,
         replace(PAPER, resize=72, crop=64, schedule="cosine", epochs=30),
         "AlexNet for small images, 64 x 64",
+    ),
+    "alexnet-64-bn": Variant(
+        alexnet_64_bn,
+        replace(PAPER, resize=72, crop=64, schedule="cosine", epochs=30),
+        "alexnet-64 with batch normalisation, without dropout: the default for photographs",
     ),
     "alexnet-64-six": Variant(
         alexnet_64_six,

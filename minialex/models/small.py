@@ -1,6 +1,18 @@
-"""Networks for small images: "alexnet-64" and the four-layer "cifar10"."""
+"""Networks for small images: "alexnet-64", "alexnet-64-bn" and the four-layer "cifar10"."""
 
-from minialex.layers import AveragePool, Conv2D, Dense, Dropout, MaxPool, ReLU, ResponseNorm
+from dataclasses import replace
+
+from minialex.layers import (
+    AveragePool,
+    BatchNorm,
+    Conv2D,
+    Dense,
+    Dropout,
+    MaxPool,
+    ReLU,
+    ResponseNorm,
+)
+from minialex.layers.base import Layer
 from minialex.network import Network
 
 
@@ -35,6 +47,23 @@ def alexnet_64(classes: int = 1000, *, towers: int = 2) -> Network:
         ("fc8", Dense(classes, weight_std=0.001)),
     )
     return Network(layers, (64, 64, 3))
+
+
+def alexnet_64_bn(classes: int = 1000, *, towers: int = 2) -> Network:
+    """`alexnet_64` with batch normalisation before each hidden ReLU, and He initialisation.
+
+    It takes the place of response normalisation and of dropout; ten years younger than the paper's
+    network, and better in as much time.
+    """
+    layers: list[tuple[str, Layer]] = []
+    for name, layer in alexnet_64(classes, towers=towers).layers:
+        if isinstance(layer, ResponseNorm | Dropout):
+            continue
+        if isinstance(layer, Conv2D | Dense) and name != "fc8":
+            layers += [(name, replace(layer, weight_std=None)), (f"bn{name[-1]}", BatchNorm())]
+        else:
+            layers.append((name, layer))
+    return Network(tuple(layers), (64, 64, 3))
 
 
 def cifar10(

@@ -103,6 +103,11 @@ class DeviceConfig:
                 "devices=[0, 1]"
             )
 
+    @property
+    def count(self) -> int:
+        """The number of devices of this process."""
+        return len(self.devices) if isinstance(self.devices, tuple) else 1
+
     @classmethod
     def of(cls, devices: Devices) -> "DeviceConfig":
         """The configuration that reopens these devices, here or in another process."""

@@ -509,13 +509,18 @@ def resolve_model(
     splits: Splits,
     stored: Recipe | None = None,
     optimizer: str | None = None,
+    devices: int = 1,
 ) -> Model:
     """The model with the recipe of a configuration; `stored` is that of a resumed run.
 
-    `optimizer` is used if the configuration names none.
+    `optimizer` is used if the configuration names none. The default network depends on the number
+    of `devices`: several cannot train one with batch normalisation. Nor can its weights be
+    averaged.
     """
     classes = len(splits.train.class_ids)
-    name = config.model or fitted_recipe.default_network(splits.train)
+    name = config.model or fitted_recipe.default_network(
+        splits.train, batch_norm=devices == 1 and (config.average_epochs or 0) <= 1
+    )
     model = models.stored(name, classes, config.model_options or {})
     length: dict[str, Any] = {
         "epochs": config.epochs,

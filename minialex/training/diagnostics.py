@@ -27,12 +27,13 @@ def layer_statistics(
 ) -> tuple[str, float]:
     """Each layer's activation and gradient scale before the first step, and the loss.
 
-    Returns a small table and the loss; x (N, H, W, C) are a few images, preprocessed.
+    Returns a small table and the loss; x (N, H, W, C) are a few images, preprocessed. Nothing is
+    dropped, but batch normalisation uses these images: its running statistics say nothing yet.
     """
     outputs, gradients, saved = {}, {}, []
     y = x
     for stage in network.stages(fused=False):
-        y, kept = stage.forward(b, params, y, Mode())
+        y, kept = stage.forward(b, params, y, Mode(training=bool(stage.layer.statistics)))
         saved.append((stage, kept))
         numbers = _on_host(b, y)
         outputs[stage.name] = (float(numbers.mean()), float(numbers.std()))

@@ -42,13 +42,13 @@ STRONG: dict[str, Any] = {
 MANY_IMAGES = 50_000  # with at least this many, the paper's network is the default
 
 
-def default_network(train: Dataset) -> str:
-    """The default network for a data set of this size."""
+def default_network(train: Dataset, *, batch_norm: bool = True) -> str:
+    """The default network for a data set of this size; `batch_norm`: it may be normalised so."""
     if len(train) >= MANY_IMAGES:
         return "alexnet"
     if train.native_size is not None and train.native_size < 36:
         return "cifar10"
-    return "alexnet-64"
+    return "alexnet-64-bn" if batch_norm else "alexnet-64"
 
 
 def fit(

@@ -235,7 +235,8 @@ def set_up(
     for line in every_line(splits.remarks):
         show.say_new(line)
     stored = None if resumed is None else stored_recipe(resumed)
-    model = resolve_model(config, splits, stored, default_optimizer(config, origin))
+    optimizer = default_optimizer(config, origin)
+    model = resolve_model(config, splits, stored, optimizer, where.count)
     config = replace(config, model=model.name)
     require_softmax(model.recipe, losses.get(config.loss, config.margin))
     if resumed is not None:

@@ -149,7 +149,7 @@ def test_a_warm_up_can_be_chosen(recipe):
 
 @pytest.mark.parametrize(
     ("images", "size", "name"),
-    [(100, None, "alexnet-64"), (100, 32, "cifar10"), (60_000, 256, "alexnet")],
+    [(100, None, "alexnet-64-bn"), (100, 32, "cifar10"), (60_000, 256, "alexnet")],
 )
 def test_a_small_set_gets_a_small_network(images, size, name):
     class Photographs:
@@ -159,6 +159,13 @@ def test_a_small_set_gets_a_small_network(images, size, name):
             return images
 
     assert fitted_recipe.default_network(Photographs()) == name
+
+
+def test_the_default_network_suits_devices_and_averages():
+    splits = open_data("shapes:48")
+    assert resolve_model(TrainConfig(), splits, devices=2).name == "alexnet-64"
+    assert resolve_model(TrainConfig(average_epochs=2), splits).name == "alexnet-64"
+    assert resolve_model(TrainConfig(average_epochs=0), splits).name == "alexnet-64-bn"
 
 
 def test_the_requested_network_is_trained_with_a_note(monkeypatch, tmp_path, capsys):
@@ -174,7 +181,7 @@ def test_published_uses_the_networks_own_recipe():
     own = resolve_model(TrainConfig(model="alexnet-64", recipe="published"), whole).recipe
     assert own == models.get("alexnet-64", 12).recipe
     fitted = resolve_model(TrainConfig(), Splits(whole.train, whole.val))
-    assert fitted.name == "alexnet-64"
+    assert fitted.name == "alexnet-64-bn"
     assert fitted.recipe.epochs > own.epochs
 
 
