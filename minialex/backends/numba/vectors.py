@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numba
 import numpy as np
 from llvmlite import binding, ir
 from numba import types
@@ -17,7 +18,16 @@ from numba.extending import intrinsic
 
 from minialex.backends.numba import winograd
 
-LANES = 16 if binding.get_host_cpu_features().get("avx512f") else 8  # numbers of a vector
+
+def _wide_vectors() -> bool:
+    """Whether Numba compiles for AVX-512: on this machine, unless NUMBA_CPU_FEATURES says not."""
+    given = numba.config.CPU_FEATURES  # type: ignore[attr-defined]
+    if given is None:
+        return bool(binding.get_host_cpu_features().get("avx512f"))
+    return "+avx512f" in given.split(",")
+
+
+LANES = 16 if _wide_vectors() else 8  # numbers of a vector
 ROWS = 9  # of a product: 9 tiles cover the 13 x 13 pixels of the paper's last convolutions
 WIDE = 2 if LANES == 16 else 1  # vectors of a product's row: 18 sums in 32 registers, or 9 in 16
 DEPTH = 64  # distance of a product's rows
