@@ -19,10 +19,18 @@ from minialex.backends.numba.execution import NumbaExecution
 from minialex.backends.numba.team import await_all
 from minialex.backends.numba.team import claim as claim_item
 from minialex.backends.numba.team import finish as finish_item
+from minialex.backends.numba.vectors import (
+    LANES,
+    TERMS,
+    rows_of_1,
+    rows_of_2,
+    rows_of_3,
+    rows_of_4,
+)
 from minialex.utils.jit import compiled, compiled_with_fma, threaded
 
 _PIECES = 16  # of the weights at test time: more than there usually are threads
-_COLUMNS = 512  # of some rows of weights: they fit in the first cache
+_COLUMNS = 512  # whose pieces are added at once
 FEW = 4  # for up to this many images, reading the weights takes longer than multiplying
 
 
@@ -34,7 +42,7 @@ class NumbaDense(NumbaExecution):
         y = self._new((len(x), weight.shape[1]), x)
         bias = np.zeros(y.shape[1], x.dtype) if bias is None else np.ascontiguousarray(bias)
         weight = np.ascontiguousarray(weight)
-        if self._inference and len(x) <= FEW:
+        if self._inference and len(x) <= FEW and x.dtype == np.float32:
             part = self._new((_PIECES, *y.shape), x)
             self._as_team(forward_by_pieces, x, weight, bias, y, relu, part)
             return y
@@ -112,7 +120,7 @@ def forward_by_pieces(counts, worker, x, weight, bias, y, relu, part):
     item = claim_item(counts[0])
     while item < pieces:
         first, end = inputs * item // pieces, inputs * (item + 1) // pieces
-        _add_rows(x, weight.reshape(-1), part[item].reshape(-1), first, end, outputs)
+        _rows_by_vectors(x, weight, part[item], first, end)
         finish_item(counts[0])
         item = claim_item(counts[0])
     await_all(counts[0], pieces)
@@ -132,36 +140,33 @@ def forward_by_pieces(counts, worker, x, weight, bias, y, relu, part):
     await_all(counts[1], strips * n_size)
 
 
+@compiled
+def _rows_by_vectors(x, weight, y, first, end):
+    """y (N, O) = the rows first … end - 1 of the product x weight, for up to four images."""
+    (n_size, i_size), o_size, count = x.shape, y.shape[1], y.shape[1] // LANES
+    numbers, rows, sums = x.reshape(-1), weight.reshape(-1), y.reshape(-1)
+    whole = first + (end - first) // TERMS * TERMS if count else first
+    sums[:] = 0
+    for i in range(first, whole, TERMS):
+        if n_size == 1:
+            rows_of_1(numbers, i, i_size, rows, i * o_size, o_size, sums, 0, count)
+        elif n_size == 2:
+            rows_of_2(numbers, i, i_size, rows, i * o_size, o_size, sums, 0, count)
+        elif n_size == 3:
+            rows_of_3(numbers, i, i_size, rows, i * o_size, o_size, sums, 0, count)
+        else:
+            rows_of_4(numbers, i, i_size, rows, i * o_size, o_size, sums, 0, count)
+    _rows_by_numbers(x, weight, y, first, whole, count * LANES)
+    _rows_by_numbers(x, weight, y, whole, end, 0)
+
+
 @compiled_with_fma
-def _add_rows(x, weight, y, first, end, outputs):
-    """y = the rows first … end - 1 of the product x weight, both flat; eight rows at a time."""
-    n_size = x.shape[0]
-    y[:] = 0
-    whole = first + (end - first) // 8 * 8
-    for i in range(first, whole, 8):
-        for start in range(0, outputs, _COLUMNS):
-            count = np.uint64(min(_COLUMNS, outputs - start))
-            a, step = np.uint64(i * outputs + start), np.uint64(outputs)
-            b, c, d = a + step, a + np.uint64(2) * step, a + np.uint64(3) * step
-            e, f = d + step, d + np.uint64(2) * step
-            g, h = f + step, f + np.uint64(2) * step
-            for n in range(n_size):
-                to, q = np.uint64(n * outputs + start), x[n, i : i + 8]
-                q0, q1, q2, q3, q4, q5, q6, q7 = q[0], q[1], q[2], q[3], q[4], q[5], q[6], q[7]
-                for j in range(count):
-                    y[to + j] += (
-                        (q0 * weight[a + j] + q1 * weight[b + j])
-                        + (q2 * weight[c + j] + q3 * weight[d + j])
-                    ) + (
-                        (q4 * weight[e + j] + q5 * weight[f + j])
-                        + (q6 * weight[g + j] + q7 * weight[h + j])
-                    )
-    for i in range(whole, end):
-        a = np.uint64(i * outputs)
-        for n in range(n_size):
-            to, p = np.uint64(n * outputs), x[n, i]
-            for j in range(np.uint64(outputs)):
-                y[to + j] += p * weight[a + j]
+def _rows_by_numbers(x, weight, y, first, end, column):
+    """The same for what is left: some rows, the columns from `column`."""
+    for i in range(first, end):
+        for n in range(len(x)):
+            for j in range(column, y.shape[1]):
+                y[n, j] += x[n, i] * weight[i, j]
 
 
 @threaded

@@ -148,6 +148,38 @@ def _product(code: _Code, a: Any, i: Any, b: Any, j: Any, depth: Any, c: Any, k:
 product = _code("aiaiiaii", _product)
 
 
+def _add_rows(images: int) -> Any:
+    """y (images, columns) += x (images, 8) w (8, columns): (x, i, across, w, j, step, y, k, count).
+
+    Rows of x are `across` apart from x[i:], rows of w and of y `step` apart from w[j:] and y[k:];
+    `count` is the number of whole vectors in a row.
+    """
+
+    def build(code: _Code, x, i, across, w, j, step, y, k, count) -> None:
+        x, w, y = code.at(x, i), code.at(w, j), code.at(y, k)
+        for first in range(0, TERMS, _TERMS_AT_ONCE):
+            terms = range(first, first + _TERMS_AT_ONCE)
+            factors = [
+                [code.same(code.builder.load(code.at(x, code.times(across, n), r))) for r in terms]
+                for n in range(images)
+            ]
+            with code.loop(count, []) as (at, _, _):
+                column = code.times(at, LANES)
+                rows = [code.load(code.at(w, code.times(step, r), column)) for r in terms]
+                for n in range(images):
+                    place = code.at(y, code.times(step, n), column)
+                    total = code.load(place)
+                    for factor, row in zip(factors[n], rows, strict=True):
+                        total = code.fma(factor, row, total)
+                    code.store(total, place)
+
+    return _code("aiiaiiaii", build)
+
+
+TERMS, _TERMS_AT_ONCE = 8, 4  # each number of w is loaded once for all images
+rows_of_1, rows_of_2, rows_of_3, rows_of_4 = map(_add_rows, range(1, 5))
+
+
 def _fetch(code: _Code, x: Any, at: Any) -> None:
     byte = ir.IntType(8).as_pointer()
     kind = ir.FunctionType(ir.VoidType(), [byte, _LANE, _LANE, _LANE])
