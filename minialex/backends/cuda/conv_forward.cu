@@ -59,8 +59,8 @@ struct Windows {
                 const bool there = r < o.R && (unsigned)(h[i] + r) < (unsigned)o.H &&
                                    (unsigned)(w[i] + s) < (unsigned)o.W;
                 char* to = (char*)(tile + along(threadIdx.x / 4 + i * 32, chunk));
-                copy_later<VECTOR * sizeof(T)>(to + piece * VECTOR * sizeof(T),
-                                               there ? x + at[i] + step : x, there);
+                copy_later<VECTOR * sizeof(T)>(to + piece * VECTOR * sizeof(T), x + at[i] + step,
+                                               there);
             }
             advance(VECTOR);
         }

@@ -20,7 +20,7 @@
 
 #if TENSOR_CORES
 
-// Where this thread's chunk of l begins; both tiles run along l.
+// Where this thread's chunk of l begins: the same in both tiles, which run along l.
 struct Tap {
     int r, s, k;
 };
@@ -40,12 +40,12 @@ struct Outputs {
     static constexpr bool ALONG = true;
     const T* dy;
     Sizes o;
-    Tap tap;
-    index_t image[4];  // offset in dy of each row's image
-    int h[4], w[4];    // positions of its four pixels, counted from the corner of the padding
+    Tap& next;
+    index_t at[4];   // offset in dy of each row: of its pixel, or where it divides of its image
+    int h[4], w[4];  // positions of its four pixels, counted from the corner of the padding
 
-    __device__ Outputs(const T* dy, const Sizes& o, const Tile& tile)
-        : dy(dy), o(o), tap(first_tap(o)) {
+    __device__ Outputs(const T* dy, const Sizes& o, const Tile& tile, Tap& next)
+        : dy(dy), o(o), next(next) {
         const index_t pixels = (index_t)o.N * o.H * o.W;
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
@@ -53,15 +53,19 @@ struct Outputs {
             const index_t n = m / ((index_t)o.H * o.W);
             h[i] = m < pixels ? (int)(m / o.W % o.H) + o.top : -(1 << 29);
             w[i] = (int)(m % o.W) + o.left;
-            image[i] = m < pixels ? n * o.P * o.Q * o.K + tile.group * o.kg : 0;
+            at[i] = n * o.P * o.Q * o.K + tile.group * o.kg;
+            if (!DIVISIONS) at[i] += ((index_t)h[i] * o.Q + w[i]) * o.K;
+            if (m >= pixels) at[i] = 0;
         }
     }
 
     __device__ void fetch(Chunk* tile) {
         const int chunk = threadIdx.x % 4;
+        Tap tap = next;
         const bool strided = DIVISIONS && (o.stride_h > 1 || o.stride_w > 1);
 #pragma unroll PIECES_AT_ONCE
         for (int piece = 0; piece < PIECES; ++piece) {
+            const index_t step = tap.k - ((index_t)tap.r * o.Q + tap.s) * o.K;
 #pragma unroll
             for (int i = 0; i < 4; ++i) {
                 int p = h[i] - tap.r, q = w[i] - tap.s;
@@ -71,41 +75,42 @@ struct Outputs {
                     p /= o.stride_h, q /= o.stride_w;
                 }
                 there = there && p < o.P && q < o.Q;
-                const index_t at = image[i] + ((index_t)p * o.Q + q) * o.K + tap.k;
+                const index_t from = DIVISIONS ? ((index_t)p * o.Q + q) * o.K + tap.k : step;
                 char* to = (char*)(tile + along(threadIdx.x / 4 + i * 32, chunk));
-                copy_later<VECTOR * sizeof(T)>(to + piece * VECTOR * sizeof(T),
-                                               there ? dy + at : dy, there);
+                copy_later<VECTOR * sizeof(T)>(to + piece * VECTOR * sizeof(T), dy + at[i] + from,
+                                               there);
             }
-            advance(tap, o, VECTOR);
+            if (piece + 1 < PIECES) advance(tap, o, VECTOR);
         }
-        advance(tap, o, DEPTH - PER_CHUNK);
     }
 };
 
+// Advances the tap for both.
 struct Weights {
     static constexpr bool ALONG = true;
     const T* weight;  // at this group's channels
     Sizes o;
-    Tap tap;
+    Tap& next;
     int column;
 
     __device__ void fetch(Chunk* tile) {
         const int chunk = threadIdx.x % 4;
+        Tap tap = next;
 #pragma unroll PIECES_AT_ONCE
         for (int piece = 0; piece < PIECES; ++piece) {
             const index_t at = (index_t)(tap.r * o.S + tap.s) * o.cg * o.K + tap.k;
 #pragma unroll
-            for (int i = 0; i < TILE_N / 32; ++i) {
+            for (int i = 0; i < (TILE_N + 31) / 32; ++i) {
                 const int row = threadIdx.x / 4 + i * 32, c = column + row;
+                if (TILE_N % 32 && row >= TILE_N) break;
                 const bool there = tap.r < o.R && c < o.cg;
                 char* to = (char*)(tile + along(row, chunk));
                 copy_later<VECTOR * sizeof(T)>(to + piece * VECTOR * sizeof(T),
-                                               there ? weight + at + (index_t)c * o.K : weight,
-                                               there);
+                                               weight + at + (index_t)c * o.K, there);
             }
-            advance(tap, o, VECTOR);
+            if (piece + 1 < PIECES) advance(tap, o, VECTOR);
         }
-        advance(tap, o, DEPTH - PER_CHUNK);
+        advance(next, o, DEPTH);
     }
 };
 
@@ -114,8 +119,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2)
                         const T* __restrict__ input, T* __restrict__ dx, Sizes o) {
     const index_t pixels = (index_t)o.N * o.H * o.W;
     const Tile tile = tile_of((o.cg + TILE_N - 1) / TILE_N, o.groups, (pixels + TILE_M - 1) / TILE_M);
-    Outputs left(dy, o, tile);
-    Weights right = {weight + tile.group * o.kg, o, first_tap(o), tile.column};
+    Tap next = first_tap(o);
+    Outputs left(dy, o, tile, next);
+    Weights right = {weight + tile.group * o.kg, o, next, tile.column};
     Sums sums;
     multiply_tiles(sums, left, right, (o.R * o.S * o.kg + DEPTH - 1) / DEPTH);
     each_pair(sums, [=](int row, int column, float v0, float v1) {

@@ -34,10 +34,10 @@ struct WindowsAcross {
     static constexpr int ROW_CHUNKS = TILE_M / PER_CHUNK, ROWS = THREADS / ROW_CHUNKS;
     const T* x;
     Sizes o;
-    index_t m, end, n;
-    int p, q;        // of pixel m, this thread's first in a step
-    int r, s, c;     // where its chunk begins
-    int offset;
+    index_t m, end;
+    int p, q;     // of pixel m, this thread's first in a step
+    index_t at;   // offset in x of its window's corner, in this group's channels
+    int r, s, c;  // where its chunk begins
     bool bias;
 
     __device__ WindowsAcross(const T* x, const Sizes& o, const Tile& tile, index_t first, index_t end,
@@ -46,10 +46,10 @@ struct WindowsAcross {
           o(o),
           m(first + threadIdx.x / ROW_CHUNKS),
           end(end),
-          offset(tile.group * o.cx),
           bias(bias) {
         q = (int)(m % o.Q), p = (int)(m / o.Q % o.P);
-        n = m / ((index_t)o.P * o.Q);
+        const index_t row = m / ((index_t)o.P * o.Q) * o.H + p * o.stride_h - o.top;
+        at = (row * o.W + q * o.stride_w - o.left) * o.C + tile.group * o.cx;
         const int l = (int)tile.row + threadIdx.x % ROW_CHUNKS * PER_CHUNK;
         c = l % o.cx, s = l / o.cx % o.S, r = l / o.cx / o.S;
     }
@@ -66,8 +66,7 @@ struct WindowsAcross {
                 const int h = top + r1, w = left + s1;
                 bool there = m < end && r1 < o.R && (unsigned)h < (unsigned)o.H &&
                              (unsigned)w < (unsigned)o.W;
-                const index_t at = ((n * o.H + h) * o.W + w) * o.C + offset + c1;
-                const T* from = there ? x + at : x;
+                const T* from = x + at + ((index_t)r1 * o.W + s1) * o.C + c1;
                 if (bias && r1 == o.R && s1 == 0 && c1 == 0)
                     from = (const T*)&ONE, there = m < end;
                 copy_later<VECTOR * sizeof(T)>(to + piece * VECTOR * sizeof(T), from, there);
@@ -80,9 +79,14 @@ struct WindowsAcross {
             }
             m += ROWS;
             q += ROWS;
+            at += ROWS * o.stride_w * o.C;
             while (q >= o.Q) {
                 q -= o.Q;
-                if (++p == o.P) p = 0, ++n;
+                at += ((index_t)o.stride_h * o.W - o.Q * o.stride_w) * o.C;
+                if (++p == o.P) {
+                    p = 0;
+                    at += ((index_t)o.H - o.P * o.stride_h) * o.W * o.C;
+                }
             }
         }
     }

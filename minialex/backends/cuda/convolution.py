@@ -142,8 +142,8 @@ class CudaConvolution(CudaDense):
     ) -> None:
         vector, family = sizes.vector_of_outputs(dy.itemsize), "conv_input_gradient"
         tiling = (prod(dx.shape[:3]), sizes.cg, sizes.groups, vector, (dy, weight))
-        arguments = (dy, weight, relu_of, dx, sizes.as_struct())
-        self._run(family, family, arguments, **self._tiles(*tiling, divides=sizes.stride != (1, 1)))
+        how = self._tiles(*tiling, divides=sizes.stride != (1, 1), narrow=True)
+        self._run(family, family, (dy, weight, relu_of, dx, sizes.as_struct()), **how)
 
     def convolution_weight_gradient(
         self, x: Array, dy: Array, kernel: Pair, stride: Pair, pads: Pads, groups: int
@@ -253,10 +253,12 @@ class CudaConvolution(CudaDense):
         arrays: Any,
         parts: int = 1,
         divides: bool = False,
+        narrow: bool = False,
     ) -> dict:
         """The launch of a product of `rows` x `count` numbers per group."""
         wide = self.convolution_by == "wgmma" and arrays[0].itemsize == 2
-        return implicit.launch_shape(rows, count, groups, vector, arrays, parts, wide, divides)
+        options = (parts, wide, divides, narrow)
+        return implicit.launch_shape(rows, count, groups, vector, arrays, *options)
 
     def _with_channels(
         self, x: Array, sizes: implicit.Convolution

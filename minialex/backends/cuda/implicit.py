@@ -111,8 +111,13 @@ class Convolution:
         return -(-self.pixels // share), share
 
 
-def tile(count: int) -> int:
-    """The width of tiles for `count` columns: the fewest unused columns, then the widest."""
+def tile(count: int, narrow: bool = False) -> int:
+    """The width of tiles for `count` columns: the fewest unused columns, then the widest.
+
+    With `narrow`, up to 48 columns are one tile of 48.
+    """
+    if narrow and count <= kernels.NARROW:
+        return kernels.NARROW
     return min(kernels.TILES, key=lambda width: (-(-count // width) * width, -width))
 
 
@@ -130,24 +135,26 @@ def launch_shape(
     parts: int = 1,
     warpgroups: bool = False,
     divides: bool = False,
+    narrow: bool = False,
 ) -> dict[str, Any]:
     """Grid, block and compile options for products of `rows` x `count` numbers per group.
 
     The kernel copies `vector` numbers of `arrays` at once, if all are aligned for that. It
-    multiplies like wgmma.cuh with `warpgroups`, else like mma.cuh. `divides`: see `tile_options`.
+    multiplies like wgmma.cuh with `warpgroups`, else like mma.cuh. `divides`: see `tile_options`;
+    `narrow`: see `tile`.
     """
     if any(array.data.ptr % 16 for array in arrays):
         vector = 1
-    blocks = -(-rows // ROWS) * columns(count) * groups * parts
+    blocks, width = -(-rows // ROWS) * columns(count) * groups * parts, tile(count, narrow)
     how: dict[str, Any] = {
         "grid": (blocks,),
         "block": (THREADS,),
-        "compiled_for": kernels.tile_options(tile(count), vector, divides),
+        "compiled_for": kernels.tile_options(width, vector, divides),
     }
     if warpgroups:
         how["compiled_for"] += kernels.WARPGROUPS
         # a row of a stage's tiles has 64 bytes, and the first stage starts at a multiple of 1024
-        how["shared"] = _STAGES * (ROWS + tile(count)) * 64 + 1024
+        how["shared"] = _STAGES * (ROWS + width) * 64 + 1024
     return how
 
 

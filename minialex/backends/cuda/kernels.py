@@ -86,7 +86,14 @@ def tile_options(tile: int, vector: int, divides: bool = False) -> tuple[str, ..
 # numbers per copy of the kernels on tensor cores, by storage type; the first is the fastest
 VECTORS = {"float32": (4, 1), "float16": (8, 4, 1), "bfloat16": (8, 4, 1)}
 TILES = (128, 96, 64)  # the possible values of TILE_N
+NARROW = 48  # one more for input gradients, whose right tiles run along L
 MAY_DIVIDE = ("conv_forward", "conv_input_gradient")  # with channels of zeros; with a stride
+
+
+def tiles(family: str) -> tuple[int, ...]:
+    """The possible values of TILE_N for a family."""
+    return (*TILES, NARROW) if family == "conv_input_gradient" else TILES
+
 
 Variant = tuple[str, str, tuple[str, ...]]  # family, storage, `more` options
 
@@ -100,7 +107,7 @@ def variants(capability: tuple[int, int]) -> Iterator[Variant]:
         return
     for family in TENSOR_FAMILIES:
         for storage, vectors in VECTORS.items():
-            for tile in TILES:
+            for tile in tiles(family):
                 for vector in vectors:
                     for divides in (False, True)[: 2 if family in MAY_DIVIDE else 1]:
                         more = tile_options(tile, vector, divides)

@@ -92,6 +92,14 @@ def _name(text: str, given: tuple[str, ...]) -> str:
 def _compile(text: str, given: tuple[str, ...], path: Path) -> Path:
     if path.exists():
         return path
+    binary, _ = compiled(text, given)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic.write_bytes(path, binary)
+    return path
+
+
+def compiled(text: str, given: tuple[str, ...]) -> tuple[bytes, str]:
+    """Machine code (PTX for "compute_" architectures), and what the compiler says about it."""
     nvrtc = library().cuda.nvrtc
     program = nvrtc.createProgram(text, "kernel.cu", (), ())
     try:
@@ -99,10 +107,9 @@ def _compile(text: str, given: tuple[str, ...], path: Path) -> Path:
         translated = any(option.startswith("-arch=compute_") for option in given)
         # CuPy cuts the last byte of machine code, a zero, as if it were text; files need it
         binary = nvrtc.getPTX(program) if translated else nvrtc.getCUBIN(program) + b"\0"
+        said = nvrtc.getProgramLog(program)
     except nvrtc.NVRTCError as error:
         raise RuntimeError(f"{error}: {nvrtc.getProgramLog(program)}") from None
     finally:
         nvrtc.destroyProgram(program)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic.write_bytes(path, binary if isinstance(binary, bytes) else binary.encode())
-    return path
+    return binary if isinstance(binary, bytes) else binary.encode(), said

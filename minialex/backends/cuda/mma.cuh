@@ -1,6 +1,6 @@
 // Products of tiles, warp by warp (mma.sync): see tensor.cuh.
 //
-//                 N: TILE_N numbers, two warps across
+//                 N: TILE_N numbers, two warps across (48 numbers: one across and four down)
 //               +---------------+---------------+
 //               |               |               |     In a step, a warp reads (64 + TILE_N/2) * 64 bytes
 //      M: 128   |  warp 0       |  warp 1       |     of shared memory for 64 * TILE_N/2 * DEPTH
@@ -12,10 +12,11 @@
 #if TENSOR_CORES && !defined(WARPGROUPS)
 
 #define STAGES 3
-#define M_TILES 4                // of 16 rows, per warp
-#define N_TILES (TILE_N / 2 / 8)  // of 8 columns, per warp
+#define WARPS_ACROSS (TILE_N == 48 ? 1 : 2)
+#define M_TILES (2 * WARPS_ACROSS)            // of 16 rows, per warp
+#define N_TILES (TILE_N / WARPS_ACROSS / 8)  // of 8 columns, per warp
 #define LEFT_CHUNKS (TILE_M * 4)
-#define PITCH(columns) ((columns) == 64 ? 64 : 128)  // elements in a row across: a power of two
+#define PITCH(columns) ((columns) <= 64 ? 64 : 128)  // elements in a row across: a power of two
 #define RIGHT_CHUNKS (PITCH(TILE_N) * 4)
 #define STAGE_CHUNKS (LEFT_CHUNKS + RIGHT_CHUNKS)
 
@@ -178,7 +179,8 @@ template <bool LEFT_ALONG, bool RIGHT_ALONG>
 __device__ __forceinline__ void load_fragments(Fragments& f, const Chunk* left, const Chunk* right,
                                                int slice) {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
-    const int first_row = warp / 2 * 64, first_column = warp % 2 * (TILE_N / 2);
+    const int first_row = warp / WARPS_ACROSS * 16 * M_TILES;
+    const int first_column = warp % WARPS_ACROSS * 8 * N_TILES;
 #pragma unroll
     for (int m = 0; m < M_TILES; ++m) {
         const int row = first_row + m * 16;
@@ -257,7 +259,8 @@ __device__ void multiply_tiles(Sums& sums, Left& left, Right& right, int steps) 
 template <class Put>
 __device__ __forceinline__ void each_pair(const Sums& sums, Put put) {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    const int row = warp / 2 * 64 + lane / 4, column = warp % 2 * (TILE_N / 2) + lane % 4 * 2;
+    const int row = warp / WARPS_ACROSS * 16 * M_TILES + lane / 4;
+    const int column = warp % WARPS_ACROSS * 8 * N_TILES + lane % 4 * 2;
 #pragma unroll
     for (int m = 0; m < M_TILES; ++m)
 #pragma unroll

@@ -57,7 +57,7 @@ __device__ __forceinline__ unsigned shared_address(const void* p) {
 }
 
 // Starts copying BYTES bytes, or as many zeros, to shared memory; they have arrived after
-// commit_copies, wait_copies and a barrier.
+// commit_copies, wait_copies and a barrier. For zeros, `from` is not read and may be any address.
 template <int BYTES>
 __device__ __forceinline__ void copy_later(void* to, const void* from, bool there) {
     const int size = there ? BYTES : 0;
@@ -137,6 +137,7 @@ __device__ __forceinline__ Tile tile_of(int column_tiles, int groups, index_t ro
 // Rows `first` ... `end` - 1 of a matrix with `pitch` elements per row, `columns` of them from `from`
 // on, as a tile across: TILE_N columns. With cx > cg, row (tap, c < cx) is the matrix's row
 // (tap, c < cg), or zeros.
+#if TILE_N != 48  // whose chunks cannot be divided among the threads: it is for tiles along only
 struct Rows {
     static constexpr bool ALONG = false;
     const T* from;
@@ -164,12 +165,13 @@ struct Rows {
                 const int column = chunk * PER_CHUNK + piece * width;
                 const bool here = there && column < columns;
                 copy_later<width * sizeof(T)>(to + piece * width * sizeof(T),
-                                              here ? from + row * pitch + column : from, here);
+                                              from + row * pitch + column, here);
             }
         }
         first += DEPTH;
     }
 };
+#endif
 
 // Stores two neighbouring elements, in one access where the address allows it.
 __device__ __forceinline__ void store_pair(T* to, float v0, float v1, bool both) {

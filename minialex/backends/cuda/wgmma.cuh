@@ -13,7 +13,7 @@
 //
 // The layouts are those that the instruction requires (PTX manual, "wgmma: matrix layout"): rows of 64
 // bytes along L, swizzled within 512 bytes; across L, strips of 64 columns (32 where 64 does not divide
-// TILE_N), the DEPTH rows of a strip together, swizzled within 8 rows.
+// TILE_N), the DEPTH rows of a strip together, swizzled within 8 rows. 48 columns can run along L only.
 
 #if TENSOR_CORES && defined(WARPGROUPS)
 
@@ -70,9 +70,10 @@ __device__ __forceinline__ void settle(float& sum) { asm volatile("" : "+f"(sum)
 #define EIGHT_TILES(j)                                                                         \
     FOUR(j), FOUR(j + 1), FOUR(j + 2), FOUR(j + 3), FOUR(j + 4), FOUR(j + 5), FOUR(j + 6), \
         FOUR(j + 7)
-#define NAMES_32                                                                        \
+#define NAMES_24                                                                         \
     "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, " \
-    "%18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+    "%18, %19, %20, %21, %22, %23"
+#define NAMES_32 NAMES_24 ", %24, %25, %26, %27, %28, %29, %30, %31"
 #define NAMES_48 \
     NAMES_32 ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47"
 #define NAMES_64 \
@@ -87,7 +88,10 @@ __device__ __forceinline__ void settle(float& sum) { asm volatile("" : "+f"(sum)
 // Starts sums += a b for 64 x TILE_N outputs over 16 of L; each_pair has the layout of the sums.
 template <bool LEFT_ALONG, bool RIGHT_ALONG>
 __device__ __forceinline__ void multiply_later(float (&c)[N_TILES][4], Descriptor a, Descriptor b) {
-#if TILE_N == 64
+#if TILE_N == 48
+    PRODUCT("m64n48k16", NAMES_24, "%24", "%25", "%26, %27", FOUR(0), FOUR(1), FOUR(2), FOUR(3),
+            FOUR(4), FOUR(5));
+#elif TILE_N == 64
     PRODUCT("m64n64k16", NAMES_32, "%32", "%33", "%34, %35", EIGHT_TILES(0));
 #elif TILE_N == 96
     PRODUCT("m64n96k16", NAMES_48, "%48", "%49", "%50, %51", EIGHT_TILES(0), FOUR(8), FOUR(9),

@@ -1,7 +1,7 @@
 """python -m minialex.bench.gpu.sass: the inner loops of the convolutions in machine code, counted.
 
-For compute capability 9.0, bf16, 16-byte copies. Needs CuPy, no GPU, and NVIDIA's disassembler:
-pip install nvidia-cuda-nvdisasm, or the CUDA toolkit.
+With the registers of each kernel, for compute capability 9.0 and bf16. Needs CuPy, no GPU, and
+NVIDIA's disassembler: pip install nvidia-cuda-nvdisasm, or the CUDA toolkit.
 """
 
 import re
@@ -9,11 +9,14 @@ import shutil
 import subprocess
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from subprocess import PIPE
 
 from minialex.backends.cuda import kernels, machine_code
+from minialex.backends.cuda.device import library
 from minialex.utils import table
 
 _PRODUCTS = ("HMMA", "HGMMA")
@@ -53,30 +56,71 @@ def inner_loop(text: str, kernel: str) -> list[str]:
     return min(loops, key=len, default=[])
 
 
-def counts(family: str, more: tuple[str, ...]) -> Counter[str]:
-    """{instruction: how often} of a convolution's inner loop."""
+@dataclass(frozen=True)
+class Loop:
+    """A kernel's registers per thread, and its inner loop's instructions, in all and by kind."""
+
+    registers: int
+    instructions: int
+    products: int
+    copies: int
+    loads: int
+    divisions: int
+
+
+def loop(family: str, tile: int, warpgroups: bool, first: bool = False) -> Loop:
+    """The inner loop of a convolution in bf16, as for the paper's layers.
+
+    `first`: for the first layer, which has three channels, copied as four (8 bytes at a time).
+    """
     program = disassembler()
     assert program is not None, "nvdisasm is missing"
+    more = kernels.tile_options(tile, 4 if first else 8, first and family == "conv_forward")
+    more += kernels.WARPGROUPS if warpgroups else ()
     given = kernels.device_options("bfloat16", False, more, (9, 0))
+    binary, said = machine_code.compiled(kernels.source(family), (*given, "--ptxas-options=-v"))
     with tempfile.TemporaryDirectory() as folder:
-        path = machine_code.store(kernels.source(family), given, Path(folder))
+        path = Path(folder) / "kernel.cubin"
+        path.write_bytes(binary)
         done = subprocess.run([program, "-c", str(path)], check=True, stdout=PIPE, text=True)
-    return Counter(name.split(".")[0] for name in inner_loop(done.stdout, family))
+    found = Counter(name.split(".")[0] for name in inner_loop(done.stdout, family))
+    products = sum(found[name] for name in _PRODUCTS)
+    return Loop(
+        registers(said, family),
+        *(found.total(), products, found["LDGSTS"], found["LDSM"], found["MUFU"]),
+    )
+
+
+def registers(said: str, kernel: str) -> int:
+    """Registers per thread of a kernel, from the assembler's report."""
+    _, _, of_kernel = said.partition(f"Compiling entry function '{kernel}'")
+    used = re.search(r"Used (\d+) registers", of_kernel)
+    assert used is not None, said
+    return int(used[1])
+
+
+def every() -> Iterator[tuple[str, int, bool, bool]]:
+    """The arguments of `loop` for everything that the paper's network may use."""
+    for family in kernels.TENSOR_FAMILIES:
+        for warpgroups in (False, True):
+            for tile in kernels.tiles(family):
+                yield family, tile, warpgroups, False
+            if family != "conv_input_gradient":
+                yield family, 96, warpgroups, True
 
 
 def text() -> str:
     """A row for every kernel and width of tiles."""
-    columns = ["kernel", "tile", "by", "instructions", "products", "copies", "loads", "divisions"]
+    columns = ["kernel", "tile", "by", "copies of", "registers"]
+    columns += ["instructions", "products", "copies", "loads", "divisions"]
     rows = []
-    for family in kernels.TENSOR_FAMILIES:
-        for way in ((), kernels.WARPGROUPS):
-            for tile in kernels.TILES:
-                found = counts(family, (*kernels.tile_options(tile, 8), *way))
-                products = sum(found[name] for name in _PRODUCTS)
-                numbers = (found.total(), products, found["LDGSTS"], found["LDSM"], found["MUFU"])
-                rows.append([family, f"{tile}", "wgmma" if way else "mma", *map(str, numbers)])
+    for family, tile, warpgroups, first in every():
+        found = loop(family, tile, warpgroups, first)
+        row = [family, f"{tile}", "wgmma" if warpgroups else "mma", f"{8 if first else 16} bytes"]
+        rows.append([*row, *map(str, astuple(found))])
     return table.markdown(columns, rows)
 
 
 if __name__ == "__main__":
+    print("NVRTC {}.{}".format(*library().cuda.nvrtc.getVersion()))
     print(text())

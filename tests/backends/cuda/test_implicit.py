@@ -114,6 +114,8 @@ def by_any_tile(way, precision, width, channels, data, seed):
     problem = data.draw(convolutions(channels))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kernels, "TILES", (width,))
+        if width > 64:  # also for input gradients of up to 48 channels
+            patch.setattr(kernels, "NARROW", 0)
         patch.setattr(implicit, "_STEPS", 1)
         b = backends.get("cupy", 0, precision)
         assert b.convolution_by == "implicit"
@@ -184,7 +186,7 @@ def test_implicit_and_im2col_agree(precision):
     assert columns.with_own_stream().convolution_by == "im2col"
 
 
-@pytest.mark.parametrize("width", kernels.TILES)
+@pytest.mark.parametrize("width", [*kernels.TILES, kernels.NARROW])
 def test_shared_memory_of_warpgroup_products(width):
     """STAGES stages as in wgmma.cuh, and the space to align the first to 1,024 bytes."""
     text = kernels.source("conv_forward").partition('#line 1 "wgmma.cuh"')[2]
@@ -192,7 +194,7 @@ def test_shared_memory_of_warpgroup_products(width):
     assert "#define STAGE_CHUNKS (LEFT_CHUNKS + TILE_N * 4)" in text
     assert "#define LEFT_CHUNKS (TILE_M * 4)" in text
     aligned = SimpleNamespace(data=SimpleNamespace(ptr=0))
-    how = implicit.launch_shape(128, width, 1, 8, (aligned,), warpgroups=True)
+    how = implicit.launch_shape(128, width, 1, 8, (aligned,), warpgroups=True, narrow=True)
     assert how["shared"] == stages * (128 * 4 + width * 4) * 16 + 1024
 
 
@@ -225,6 +227,8 @@ def test_any_layout_and_64_bit_indices(monkeypatch):
 def test_chosen_tiles_and_parts():
     """The tiling of the paper's layers, on which the sums and their bits depend."""
     assert [implicit.tile(k) for k in (96, 128, 384, 192, 48, 1000)] == [96, 128, 128, 96, 64, 128]
+    # without a quarter of padding for the second layer's input gradient, 48 channels in each group
+    assert [implicit.tile(k, narrow=True) for k in (1, 48, 49, 96, 192)] == [48, 48, 64, 96, 96]
     sizes = implicit.Convolution.of((128, 27, 27, 96), (5, 5), 256, (1, 1), ((2, 2), (2, 2)), 2)
     parts, share = sizes.parts(2)
     assert (parts - 1) * share < sizes.pixels <= parts * share
@@ -259,6 +263,9 @@ def test_chosen_tiles_and_parts():
                 ("wgmma", "slice * 16 * strip", "slice * 8 * strip"),
                 ("wgmma", "leading = ALONG ? 1 : DEPTH * strip", "leading = 8 * strip"),
                 ("wgmma", "(strip == 8 ? 1 : 2) << 62", "1 << 62"),
+                ("implicit", "warp / WARPS_ACROSS * 16 * M_TILES;", "warp / 2 * 64;"),
+                ("wgmma", "row >= TILE_N) break;", "row >= TILE_N) {}"),
+                ("implicit", "advance(next, o, DEPTH);", "advance(next, o, VECTOR);"),
             )
         ),
     ],

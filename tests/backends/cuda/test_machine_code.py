@@ -58,7 +58,7 @@ def test_precompiled_kernels_are_used(tmp_path, monkeypatch):
     cupy = backends.get("cupy").xp
     monkeypatch.setattr(kernels, "files", lambda: ("elementwise",))
     monkeypatch.setattr(kernels, "TILES", (128,))
-    assert precompile.precompile((9, 0), tmp_path) == 4 + (2 + 2 + 1) * (2 + 2 * 2 * 3)
+    assert precompile.precompile((9, 0), tmp_path) == 4 + (2 + 2 * 2 + 1) * (2 + 2 * 2 * 3)
     for cached in (kernels._module, kernels._function):
         cached.cache_clear()
     monkeypatch.setenv(machine_code.PRECOMPILED, str(tmp_path))

@@ -77,14 +77,15 @@ def test_tensor_core_products_compile(family, storage):
 
 
 @pytest.mark.parametrize(
-    ("tile", "storage"),
+    ("family", "tile", "storage"),
     [
-        pytest.param(tile, storage, marks=pytest.mark.slow if (tile, storage) != FAST else ())
-        for tile in kernels.TILES
+        pytest.param(*case, marks=pytest.mark.slow if case[1:] != FAST else ())
+        for family in kernels.TENSOR_FAMILIES
+        for tile in kernels.tiles(family)
         for storage in ("float16", "bfloat16")
+        for case in [(family, tile, storage)]
     ],
 )
-@pytest.mark.parametrize("family", kernels.TENSOR_FAMILIES)
 def test_warpgroup_products_compile(family, tile, storage):
     """Compiled for 9.0's own features; the compiler warns if products cannot overlap."""
     if 90 not in nvrtc.architectures():
