@@ -18,6 +18,8 @@ import pytest
 from cuda_on_cpu import fake_cupy, surface
 from cuda_on_cpu.machine import Machine
 
+from minialex.bench.gpu import expected
+
 ROOT = Path(__file__).parents[1]
 GIVEN = "MINIALEX_TEST_CUPY"
 PYTHON = os.environ.get(GIVEN, sys.executable)
@@ -113,6 +115,29 @@ def test_the_backend_on_the_real_cupy():
     done = run("-m", "pytest", *plain, *what)
     assert done.returncode == 0, done.stdout[-6000:]
     assert " passed" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_cupy")
+def test_the_counts_of_the_expected_times():
+    """Registers and instructions are those that the compiler named there generates."""
+    done = run("-m", "minialex.bench.gpu.sass")
+    if "nvdisasm is missing" in done.stderr:
+        pytest.skip("nvdisasm is not installed: pip install nvidia-cuda-nvdisasm")
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, *rows = done.stdout.splitlines()
+    if first != "NVRTC {}.{}".format(*expected.COUNTED_WITH):
+        pytest.skip(f"counted with another compiler than {first}")
+    found = {}
+    for row in rows[2:]:
+        family, tile, by, copies, *counts = (cell.strip() for cell in row.strip("|").split("|"))
+        key = (family, int(tile), int(copies.split()[0]))
+        found.setdefault(key, {})[by] = (int(counts[0]), int(counts[1]))
+    wanted = {
+        (expected.FAMILIES[op], *rest): {"mma": mma, "wgmma": wgmma}
+        for (op, *rest), (mma, wgmma) in expected.COUNTS.items()
+    }
+    assert found == wanted
 
 
 def planted(change) -> list[str]:

@@ -63,7 +63,7 @@ def test_large_batches_are_timed_with_the_fastest_steps_only():
 
 
 def failed(found):
-    return {name for name, part in found.items() if "failed" in part}
+    return {name for name, part in found.items() if isinstance(part, dict) and "failed" in part}
 
 
 @pytest.mark.standin
@@ -172,7 +172,7 @@ def test_whatever_happens_to_a_part_the_others_run(tmp_path, monkeypatch):
     assert said["raises"] == "ValueError: as rehearsed"
     assert said["is-wrong"] == "AssertionError: off by 1"
     assert said["hangs"].startswith("stopped after 300 s: Timeout (")
-    assert re.search(r"rehearsal\.py\", line \d+ in run$", said["hangs"], re.M)  # where it was
+    assert re.search(r"rehearsal\.py\", line \d+ in _fail$", said["hangs"], re.M)  # where it was
     assert said["exits"].startswith("ended with status 3: the last words")
     assert said["is-killed"].startswith("killed by signal 9")
     assert said["has-no-memory"] == "MemoryError: Out of memory allocating 1 bytes"
@@ -182,6 +182,55 @@ def test_whatever_happens_to_a_part_the_others_run(tmp_path, monkeypatch):
     text = out.with_suffix(".md").read_text()
     assert text.count("FAILED:") == len(said)
     assert text.count("## ops") == len(FAILURES)
+
+
+SAID = {
+    "raises": "ValueError: as rehearsed",
+    "is-wrong": "AssertionError: off by 1",
+    "hangs": "stopped after ",
+    "has-no-memory": "MemoryError: Out of memory",
+    "is-killed": "killed by signal 9",
+}
+EVERYTHING = replace(
+    SMALL, checks=True, data="shapes:60", train_precisions=("bf16",), separate=True, budget=1e9
+)
+
+
+@pytest.mark.slow
+@pytest.mark.standin
+@pytest.mark.parametrize("number", range(len(gpu.parts.every(EVERYTHING))))
+def test_each_real_part_fails_in_turn(tmp_path, monkeypatch, number):
+    """In a process of its own; the others have made-up results. Ways to fail take turns."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(ROOT), str(ROOT / "tests"))))
+    ways = os.environ.get("MINIALEX_TEST_FAILURES", [*SAID][number % len(SAID)]).split(",")
+    monkeypatch.setenv("MINIALEX_TEST_HANGS", "0.1")
+    every = gpu.parts.every(EVERYTHING)
+    name, run, write = every[number].name, gpu._run, gpu._write
+    plan = replace(EVERYTHING, prepare="helpers.rehearsal:fail_in_a_real_part")
+    on_disk = []
+
+    def one(part, plan, found, seconds):
+        rows = [{"op": "dense", "right": True, "milliseconds": 1.5}]
+        return run(part, plan, found, seconds) if part.name == name else rows
+
+    def noted(path, found):
+        write(path, found)
+        on_disk.append((json.loads(path.read_text()), path.with_suffix(".md").read_text()))
+
+    monkeypatch.setattr(gpu, "_run", one)
+    monkeypatch.setattr(gpu, "_write", noted)
+    for how in ways:
+        monkeypatch.setenv("MINIALEX_TEST_FAILS", how)
+        on_disk.clear()
+        found = gpu.run_suite(tmp_path / "gpu.json", plan)
+        depend = {part.name for part in every if part.needs == name}
+        assert failed(found) == {name} | depend
+        assert found[name]["failed"].startswith(SAID[how])
+        assert found["left out"] == []
+        assert len(on_disk) == len(every) + 1
+        for done, ((values, text), part) in enumerate(zip(on_disk, every, strict=False), 1):
+            assert [p.name for p in every if p.name in values] == [p.name for p in every[:done]]
+            assert f"## {part.name}\n" in text or f"FAILED: {part.name}: " in text
 
 
 @pytest.mark.slow

@@ -71,31 +71,50 @@ def stand_in(part: str) -> None:
 
 def fail(part: str) -> None:
     """Replace all parts: the one called "ops raises" raises, and so on, after a row."""
-    how = part.removeprefix("ops ")
 
     def run(plan, found):
         yield {"op": "first", "right": True}
-        if told := os.environ.get("MINIALEX_TEST_TELLS"):
-            atomic.write_text(Path(told), str(os.getpid()))
-        if how == "raises":
-            raise ValueError("as rehearsed")
-        if how == "has-no-memory":
-            raise MemoryError("Out of memory allocating 1 bytes")
-        if how == "exits":
-            print("the last words", flush=True)
-            os._exit(3)
-        if how == "is-killed":
-            os.kill(os.getpid(), 9)
-        if how == "hangs":
-            if limit := os.environ.get("MINIALEX_TEST_HANGS"):  # its time ends after its row
-                faulthandler.dump_traceback_later(float(limit), exit=True)
-            time.sleep(600)
-        if how == "stops":  # all threads: it cannot end itself
-            os.kill(os.getpid(), signal.SIGSTOP)
-        assert how != "is-wrong", "off by 1"
+        _fail(part.removeprefix("ops "))
 
     parts.every = lambda plan: [parts.Part(part, 60, run)]
     sys.stdout.flush()
+
+
+def fail_in_a_real_part(part: str) -> None:
+    """Let a part of the suite fail as $MINIALEX_TEST_FAILS says, instead of what it does."""
+    registry._VARIANTS["tiny"] = variant()
+    every = parts.every
+
+    def failing(plan):
+        run = _fail_at_once
+        return [replace(one, run=run) if one.name == part else one for one in every(plan)]
+
+    parts.every = failing
+
+
+def _fail_at_once(plan, found):
+    _fail(os.environ["MINIALEX_TEST_FAILS"])
+
+
+def _fail(how: str) -> None:
+    if told := os.environ.get("MINIALEX_TEST_TELLS"):
+        atomic.write_text(Path(told), str(os.getpid()))
+    if how == "raises":
+        raise ValueError("as rehearsed")
+    if how == "has-no-memory":
+        raise MemoryError("Out of memory allocating 1 bytes")
+    if how == "exits":
+        print("the last words", flush=True)
+        os._exit(3)
+    if how == "is-killed":
+        os.kill(os.getpid(), 9)
+    if how == "hangs":
+        if limit := os.environ.get("MINIALEX_TEST_HANGS"):  # its time ends after its row
+            faulthandler.dump_traceback_later(float(limit), exit=True)
+        time.sleep(600)
+    if how == "stops":  # all threads: it cannot end itself
+        os.kill(os.getpid(), signal.SIGSTOP)
+    assert how != "is-wrong", "off by 1"
 
 
 def main() -> None:

@@ -98,9 +98,9 @@ def _chosen(listed: Sequence[Part], only: Sequence[str], found: dict[str, Any]) 
 def _run(part: Part, plan: Plan, found: dict[str, Any], seconds: float) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "result.json"
-        lost = ""
+        why = ""
         if plan.separate:
-            lost = _in_a_process(part, plan, found, seconds, Path(folder), out)
+            why = _in_a_process(part, plan, found, seconds, Path(folder), out)
         else:
             one_part.run(part.name, plan, found, out)
             _release()
@@ -108,7 +108,7 @@ def _run(part: Part, plan: Plan, found: dict[str, Any], seconds: float) -> Any:
     if "result" in written:
         return written["result"]
     return (
-        {"rows": [], **written} if "failed" in written else {"rows": [], **written, "failed": lost}
+        {"rows": [], **written} if "failed" in written else {"rows": [], **written, "failed": why}
     )
 
 

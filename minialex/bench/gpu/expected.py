@@ -1,7 +1,7 @@
-"""python -m minialex.bench.gpu.expected: what each convolution should take, by arithmetic alone.
+"""python -m minialex.bench.gpu.expected: what a training step should take, by arithmetic alone.
 
 From tiles, blocks, occupancy and bytes, for a GPU of 132 multiprocessors such as the H100 and the
-H200. Nothing is measured; the suite's table `products` has the measurements.
+H200. Nothing is measured; the suite's tables `products` and `memory-bound` have the measurements.
 """
 
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ from math import ceil, prod
 
 from minialex import models
 from minialex.backends.cuda import implicit
+from minialex.bench.gpu.memory_bound import traffic
 from minialex.bench.gpu.products import costs
 from minialex.layers import Conv2D
 from minialex.utils import table
@@ -21,45 +22,63 @@ _ITEM = 2  # bytes of a bf16 number
 _PER_CYCLE, _CLOCK = 4096 / 2, 1.755e9
 _ISSUES = 4  # instructions per cycle of a multiprocessor
 BANDWIDTH = {"H100": 3.35e12, "H200": 4.8e12}  # bytes per second, NVIDIA's data sheets
+BATCHES = (128, 512, 2048)
 
-# of a thread of mma.cuh, reported by NVRTC 12.9 for 9.0, bf16, 16-byte copies, by tile width; and
-# instructions of a step of the inner loop by mma.cuh and by wgmma.cuh, counted by
-# `minialex.bench.gpu.sass` with NVRTC 13.5
-REGISTERS = {
-    "forward": {128: 240, 96: 212, 64: 158},
-    "input gradient": {128: 234, 96: 202, 64: 155},
-    "weight gradient": {128: 237, 96: 193, 64: 153},
+# registers of a thread and instructions of a step of the inner loop, as `minialex.bench.gpu.sass`
+# prints them with NVRTC 13.5, by op, tile and bytes of a copy: for mma.cuh and for wgmma.cuh
+COUNTED_WITH = (13, 5)
+FAMILIES = {
+    "forward": "conv_forward",
+    "input gradient": "conv_input_gradient",
+    "weight gradient": "conv_weight_gradient",
 }
-INSTRUCTIONS = {
-    "forward": {128: (349, 232), 96: (291, 215), 64: (281, 221)},
-    "input gradient": {128: (386, 283), 96: (310, 259), 64: (315, 243)},
-    "weight gradient": {128: (435, 323), 96: (396, 309), 64: (353, 289)},
+COUNTS = {
+    ("forward", 128, 16): ((241, 313), (210, 192)),
+    ("forward", 96, 16): ((202, 272), (172, 181)),
+    ("forward", 64, 16): ((151, 253), (126, 190)),
+    ("forward", 96, 8): ((206, 426), (168, 334)),
+    ("input gradient", 128, 16): ((222, 282), (184, 180)),
+    ("input gradient", 96, 16): ((184, 261), (155, 169)),
+    ("input gradient", 64, 16): ((153, 235), (124, 180)),
+    ("input gradient", 48, 16): ((140, 195), (100, 192)),
+    ("weight gradient", 128, 16): ((239, 388), (203, 274)),
+    ("weight gradient", 96, 16): ((210, 346), (160, 264)),
+    ("weight gradient", 64, 16): ((161, 315), (119, 253)),
+    ("weight gradient", 96, 8): ((202, 574), (164, 482)),
 }
 _DEPTH = 32  # numbers of the reduction in a step
 
 
 @dataclass(frozen=True)
+class Way:
+    """A convolution by mma.cuh or by wgmma.cuh: its blocks on the card, and microseconds."""
+
+    resident: int  # blocks of a multiprocessor at a time
+    tensor: float  # the busiest multiprocessor's multiply-adds at its tensor cores' rate
+    issue: float  # the instructions of its inner loops
+
+
+@dataclass(frozen=True)
 class Expected:
-    """One product: its launch, and the times in microseconds that it cannot go below."""
+    """A convolution's launch, and the times in microseconds that it cannot go below."""
 
     layer: str
     op: str
     tile: int
     blocks: int
-    resident: int  # blocks of a multiprocessor at a time
-    waves: float
     useful: float  # share of the multiply-adds that are not on padding
-    tensor: float  # all tiles' multiply-adds at the tensor cores' rate, waves rounded up
-    issue: tuple[float, float]  # the inner loops' instructions (mma, wgmma), waves rounded up
+    mma: Way
+    wgmma: Way
     memory: dict[str, float]
 
     def least(self, card: str, wgmma: bool) -> float:
         """Microseconds."""
-        return max(self.tensor, self.issue[wgmma], self.memory[card])
+        way = self.wgmma if wgmma else self.mma
+        return max(way.tensor, way.issue, self.memory[card])
 
 
 def expected(batch: int) -> Iterator[Expected]:
-    """The convolutions of a training step of AlexNet in bf16 with `mma.cuh`."""
+    """The convolutions of a training step of AlexNet in bf16."""
     network = models.get("alexnet").network
     shapes, layers = network.shapes(), dict(network.layers)
     position = {name: i for i, (name, _) in enumerate(network.layers)}
@@ -77,48 +96,135 @@ def expected(batch: int) -> Iterator[Expected]:
             "input gradient": (prod(image[:3]), sizes.cg, prod(kernel) * sizes.kg, 1),
             "weight gradient": (sizes.rows, sizes.kg, sizes.parts(_ITEM)[1], sizes.parts(_ITEM)[0]),
         }[op]
-        tile = implicit.tile(count)
+        tile = implicit.tile(count, op == "input gradient")
         blocks = ceil(rows / implicit.ROWS) * implicit.columns(count) * layer.groups * parts
         steps = ceil(depth / _DEPTH)
-        resident = _resident(op, tile)
-        waves = blocks / (_MULTIPROCESSORS * resident)
-        slots = ceil(waves) * resident  # blocks that the busiest multiprocessor runs
-        work = steps * _DEPTH * implicit.ROWS * tile
-        cycles = slots * steps * 4 / _ISSUES  # of an instruction of four warps
-        issue = [1e6 * cycles * count / _CLOCK for count in INSTRUCTIONS[op][tile]]
-        yield Expected(
-            *(name, op, tile, blocks, resident, waves),
-            operations / 2 / (blocks * work),
-            1e6 * slots * work / _PER_CYCLE / _CLOCK,
-            (issue[0], issue[1]),
-            {card: 1e6 * least / rate for card, rate in BANDWIDTH.items()},
+        copied = _ITEM * (sizes.vector_of_outputs if "input" in op else sizes.vector)(_ITEM)
+        mma, wgmma = (
+            _way(counts, warpgroups, blocks, steps, tile)
+            for warpgroups, counts in enumerate(COUNTS[op, tile, copied])
         )
+        useful = operations / 2 / (blocks * steps * _DEPTH * implicit.ROWS * tile)
+        memory = {card: 1e6 * least / rate for card, rate in BANDWIDTH.items()}
+        yield Expected(name, op, tile, blocks, useful, mma, wgmma, memory)
 
 
-def _resident(op: str, tile: int) -> int:
-    """Blocks of a multiprocessor at a time: by registers, and by shared memory."""
-    allocated = ceil(REGISTERS[op][tile] / 8) * 8 * implicit.THREADS
-    stages = 3 * (implicit.ROWS + (64 if tile == 64 else 128)) * 64 + 1024
-    return min(_REGISTERS // allocated, _SHARED // stages)
+def _way(counts: tuple[int, int], warpgroups: int, blocks: int, steps: int, tile: int) -> Way:
+    registers, instructions = counts
+    # by registers, and by shared memory
+    allocated = ceil(registers / 8) * 8 * implicit.THREADS
+    stages = 3 * (implicit.ROWS + (64 if tile <= 64 else 128)) * 64 + 1024
+    if warpgroups:
+        stages = 4 * (implicit.ROWS + tile) * 64 + 2048
+    resident = min(_REGISTERS // allocated, _SHARED // stages)
+    most = ceil(blocks / _MULTIPROCESSORS)  # blocks that the busiest multiprocessor runs
+    work = most * steps * _DEPTH * implicit.ROWS * tile
+    cycles = most * steps * 4 / _ISSUES * instructions  # of four warps
+    return Way(resident, 1e6 * work / _PER_CYCLE / _CLOCK, 1e6 * cycles / _CLOCK)
 
 
-def text(batch: int) -> str:
-    """The table for a batch size; times are in microseconds."""
-    columns = ["layer", "op", "tile", "blocks", "per SM", "waves", "useful"]
-    columns += ["tensor", "issue, mma", "issue, wgmma", "memory, H100", "memory, H200"]
+@dataclass(frozen=True)
+class Bound:
+    """A dense layer's product or a memory-bound kernel: microseconds that it cannot go below."""
+
+    layer: str
+    op: str
+    tensor: float  # the multiply-adds at the tensor cores' rate, whatever cuBLAS's tiles are
+    megabytes: float
+    memory: dict[str, float]
+    alone: bool = True  # a training step does not fuse it with another kernel
+
+    def least(self, card: str) -> float:
+        """Microseconds."""
+        return max(self.tensor, self.memory[card])
+
+
+def dense(batch: int) -> Iterator[Bound]:
+    """The products of the dense layers, by cuBLAS."""
+    network = models.get("alexnet").network
+    layers = dict(network.layers)
+    rate = _PER_CYCLE * _CLOCK * _MULTIPROCESSORS
+    for name, op, operations, least in costs(network, batch, _ITEM):
+        if not isinstance(layers[name], Conv2D):
+            yield _bound(name, op, 1e6 * operations / 2 / rate, least)
+
+
+def memory_bound(batch: int) -> Iterator[Bound]:
+    """Everything else."""
+    for moved in traffic(models.get("alexnet"), batch, _ITEM):
+        yield _bound(moved.kernel, "", 0.0, moved.bytes, moved.alone)
+
+
+def _bound(layer: str, op: str, tensor: float, least: int, alone: bool = True) -> Bound:
+    memory = {card: 1e6 * least / rate for card, rate in BANDWIDTH.items()}
+    return Bound(layer, op, tensor, least / 1e6, memory, alone)
+
+
+def step(batch: int, card: str, wgmma: bool) -> float:
+    """Microseconds that a step cannot go below: the sum of its kernels."""
+    others = [one.least(card) for one in (*dense(batch), *memory_bound(batch)) if one.alone]
+    return sum(one.least(card, wgmma) for one in expected(batch)) + sum(others)
+
+
+def convolutions(batch: int) -> str:
+    """A table of the convolutions; times are in microseconds."""
+    columns = ["layer", "op", "tile", "blocks", "useful", "per SM, mma", "per SM, wgmma"]
+    columns += ["tensor", "issue, mma", "issue, wgmma"]
+    columns += [f"memory, {card}" for card in BANDWIDTH]
     rows = []
-    totals = [0.0, 0.0]
     for e in expected(batch):
-        totals = [total + e.least("H200", bool(way)) for way, total in enumerate(totals)]
-        memory = (f"{e.memory[card]:.0f}" for card in BANDWIDTH)
-        launch = (f"{e.tile}", f"{e.blocks:,}", f"{e.resident}", f"{e.waves:.2f}")
-        times = (f"{e.useful:.0%}", f"{e.tensor:.0f}", *(f"{t:.0f}" for t in e.issue), *memory)
-        rows.append([e.layer, e.op, *launch, *times])
-    least = (f"at least {total:.0f}" for total in totals)
-    rows.append(["all", *[""] * 7, *least, "", ""])
+        launch = (f"{e.tile}", f"{e.blocks:,}", f"{e.useful:.0%}")
+        resident = (f"{e.mma.resident}", f"{e.wgmma.resident}")
+        times = (e.mma.tensor, e.mma.issue, e.wgmma.issue, *e.memory.values())
+        rows.append([e.layer, e.op, *launch, *resident, *(f"{t:.0f}" for t in times)])
     return table.markdown(columns, rows)
 
 
+def bounds(listed: Iterator[Bound], products: bool) -> str:
+    """A table of dense layers or memory-bound kernels; times are in microseconds."""
+    columns = ["layer", "op", "tensor"] if products else ["kernel", "in a step"]
+    columns += ["10⁶ bytes", *(f"memory, {card}" for card in BANDWIDTH)]
+    rows = []
+    for one in listed:
+        first = [one.op, f"{one.tensor:.1f}"] if products else ["alone" if one.alone else "fused"]
+        times = (one.megabytes, *one.memory.values())
+        rows.append([one.layer, *first, *(f"{t:.1f}" for t in times)])
+    return table.markdown(columns, rows)
+
+
+def totals(batches: tuple[int, ...] = BATCHES) -> str:
+    """A table of whole steps: microseconds, and images per second."""
+    columns = ["batch", "card", "convolutions by", "convolutions", "dense", "others", "step"]
+    rows = []
+    for batch in batches:
+        for card in BANDWIDTH:
+            for wgmma in (False, True):
+                parts = (
+                    sum(one.least(card, wgmma) for one in expected(batch)),
+                    sum(one.least(card) for one in dense(batch)),
+                    sum(one.least(card) for one in memory_bound(batch) if one.alone),
+                )
+                least = step(batch, card, wgmma)
+                times = [f"{t:,.0f}" for t in (*parts, least, 1e6 * batch / least)]
+                rows.append([f"{batch}", card, "wgmma" if wgmma else "mma", *times])
+    return table.markdown([*columns, "images/s"], rows)
+
+
+def text(batch: int) -> str:
+    """The tables of a batch size."""
+    return "\n\n".join(
+        (
+            f"Batch size {batch}: convolutions",
+            convolutions(batch),
+            f"Batch size {batch}: dense layers",
+            bounds(dense(batch), products=True),
+            f"Batch size {batch}: memory-bound kernels",
+            bounds(memory_bound(batch), products=False),
+        )
+    )
+
+
 if __name__ == "__main__":
-    for size in (128, 512, 2048):
-        print(f"Batch size {size}\n\n{text(size)}\n")
+    print(totals())
+    for size in BATCHES:
+        print(f"\n{text(size)}")

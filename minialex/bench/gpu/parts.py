@@ -1,4 +1,7 @@
-"""The parts of the GPU suite, in order of importance, each with the seconds that it may take."""
+"""The parts of the GPU suite, in order of importance, each with the seconds that it may take.
+
+python -m minialex.bench.gpu lists them.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +18,7 @@ from minialex.bench.gpu import (
     whole,
 )
 from minialex.bench.gpu.plan import Plan, rates
+from minialex.utils import table
 
 Found = dict[str, Any]
 # the ops of a training step of the paper's network: others that are wrong do not stop its timing
@@ -128,3 +132,41 @@ def _rates(precision: str, found: Found) -> dict[str, float]:
     """The measured rates, or none if that part failed."""
     measured = found.get(f"rates {precision}", {})
     return {} if "failed" in measured else measured
+
+
+_SHOWS = {
+    "ops": "every op against float64; small versions of the paper's layers",
+    "ops wgmma": "the convolutions by warpgroup products",
+    "captured": "four steps as a graph and op by op: the same bits",
+    "overfit": "eight images memorised",
+    "photographs": "30 steps on the images of `--data`: the loss must fall",
+    "rates": "the speed of a large product and of a large copy",
+    "steps": "images/s, alternating with PyTorch",
+    "end to end": "from a packed data set",
+    "products": "each product and its roofline",
+    "memory-bound": "every other kernel and its minimum traffic",
+    "inference": "images/s, alternating with PyTorch",
+    "compiled": "a step of `torch.compile`, alternating with ours",
+    "overfit two towers": "both towers on one GPU",
+    "sanitizer": "compute-sanitizer, if it is installed",
+    "profile": "ncu on the convolutions and normalisations, if it is installed",
+    "tests": "`pytest -m gpu`, its most important tests for 150 seconds",
+    "training": "10 epochs on the images of `--data`",
+}
+
+
+def listed(plan: Plan) -> str:
+    """A table with a row for each kind of part."""
+    kinds: dict[str, tuple[dict[str, None], float]] = {}
+    variants = {*plan.checked, *plan.precisions, *plan.train_precisions, *checks.SANITIZERS}
+    variants |= {str(batch) for batch in plan.batches}
+    for part in every(plan):
+        words = part.name.split()
+        kind = " ".join(word for word in words if word not in variants)
+        of_kind, _ = kinds.setdefault(kind, ({}, part.seconds))
+        of_kind.update({word: None for word in words if word in variants})
+    rows = [
+        [f"`{kind}`", ", ".join(of_kind), _SHOWS[kind], f"{seconds:.0f}"]
+        for kind, (of_kind, seconds) in kinds.items()
+    ]
+    return table.markdown(["part", "for", "what it shows", "seconds at most"], rows)

@@ -4,7 +4,7 @@ from typing import Any
 
 from minialex.utils import table
 
-_ABOUT = ("suite", "device", "seconds", "left out")  # entries that are no parts
+_NO_PARTS = ("suite", "device", "seconds", "left out")
 
 
 def markdown(found: dict[str, Any]) -> str:
@@ -15,7 +15,7 @@ def markdown(found: dict[str, Any]) -> str:
         f"CUDA runtime {device['cuda_runtime']}, driver {device['cuda_driver']}",
         "",
     ]
-    parts = {name: part for name, part in found.items() if name not in _ABOUT}
+    parts = {name: part for name, part in found.items() if name not in _NO_PARTS}
     for name, part in parts.items():
         if isinstance(part, dict) and "failed" in part:
             lines += [f"FAILED: {name}: {part['failed']}", ""]
