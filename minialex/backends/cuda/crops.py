@@ -55,7 +55,7 @@ class CudaCrops(CudaExecution):
         scales = (1.0, scale) if isinstance(scale, self.xp.ndarray) else (scale, None)
         sizes = (n, size, c, channels or c, crop)
         arguments = (images, offsets, mean, shift, out, *sizes, *mean_corner, *scales)
-        self._run("crops", "crops", arguments, out.size, storage=dtype)
+        self._run("crops", "crops", arguments, n * crop * crop, storage=dtype)
         return out
 
     def _constant(self, host: np.ndarray, dtype: str) -> Array:
