@@ -2,6 +2,7 @@
 
 import ctypes
 import importlib.util
+import re
 from functools import cache
 from pathlib import Path
 
@@ -25,6 +26,13 @@ def library(major: int | None = None) -> ctypes.CDLL | None:
     """NVRTC of a major version, or the oldest installed; None if there is none."""
     found = libraries()
     return found.get(major if major is not None else min(found, default=0))
+
+
+def version(compiler: int) -> tuple[int, int]:
+    """Major and minor version."""
+    major, minor = ctypes.c_int(), ctypes.c_int()
+    libraries()[compiler].nvrtcVersion(ctypes.byref(major), ctypes.byref(minor))
+    return major.value, minor.value
 
 
 def architectures(major: int | None = None) -> list[int]:
@@ -60,6 +68,22 @@ def compile_source(
     binary = _text(lib, program, lib.nvrtcGetCUBINSize, lib.nvrtcGetCUBIN)
     lib.nvrtcDestroyProgram(ctypes.byref(program))
     return binary, log.decode()
+
+
+def complaints(
+    source: str,
+    architecture: int | str,
+    options: tuple[str, ...],
+    major: int | None = None,
+) -> list[str]:
+    """Warnings, and kernels whose registers spill to memory."""
+    binary, log = compile_source(source, architecture, options, major)
+    assert binary.startswith(b"\x7fELF")
+    lines = log.splitlines()
+    said = re.compile(r"warning|performance loss|\(C75\d\d\)", re.IGNORECASE)  # C75: about wgmma
+    spills = re.compile(r"([1-9]\d*) bytes spill")
+    lines = [line for line in lines if "Architectures prior to" not in line]  # 7.0 still compiles
+    return [line for line in lines if said.search(line) or spills.search(line)]
 
 
 def to_ptx(source: str, architecture: int | str, options: tuple[str, ...]) -> str:

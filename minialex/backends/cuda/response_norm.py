@@ -58,11 +58,18 @@ class CudaResponseNorm(CudaExecution):
         y = self._new((images, p, q, c), x)
         argmax = self._new(y.shape, "uint16")
         geometry = (images, h, w, c, *window, p, q, *stride, pads[0][0], pads[1][0], across)
-        arguments = (x, y, argmax, *geometry, c // groups, n, k, alpha, beta)
+        name, sizes = self._pooled("norm_pool", n, c // groups, (x,))
+        arguments = (x, y, argmax, *geometry, *sizes, k, alpha, beta)
         held = 2 * window[0] * ((across - 1) * stride[1] + window[1]) * c * x.itemsize
         grid = (max(1, min(images * p * parts, 1 << 20)),)
-        self._run("norm_pool", "norm_pool", arguments, grid=grid, shared=held)
+        self._run("norm_pool", name, arguments, grid=grid, shared=held)
         return y, (x, x, argmax)
+
+    def _pooled(self, kernel: str, n: int, group: int, arrays: Any) -> tuple[str, tuple[int, ...]]:
+        """The kernel for 16 bytes per thread and its sizes, or the one for any."""
+        if n // 2 == 2 and self._wide(group, arrays=arrays):
+            return f"{kernel}_wide", (group,)
+        return kernel, (group, n)
 
     def response_norm_pool_gradient(
         self, dy: Array, saved: Any, norm: tuple, pool: tuple, relu: bool = False
@@ -71,15 +78,20 @@ class CudaResponseNorm(CudaExecution):
         dy, (x, _, argmax) = self._packed(dy), saved
         images, h, w, c = x.shape
         wide = np.dtype(kernels.accumulator(x.dtype.name)).itemsize
-        pixel_bytes = c * (2 * x.itemsize + wide)
-        tile = min(max(1, 2 * kernels.BLOCK // c), kernels.SHARED // pixel_bytes)
+        name, sizes = self._pooled("norm_pool_gradient", n, c // groups, (dy, x))
+        pixel_bytes = c * (x.itemsize + wide)
+        tile = min(16 * kernels.BLOCK // (c * x.itemsize), kernels.SHARED // pixel_bytes)
+        if len(sizes) == 2 or tile < 1:  # not the wide kernel, with a thread for 16 bytes
+            name, sizes = "norm_pool_gradient", (c // groups, n)
+            pixel_bytes += c * x.itemsize
+            tile = min(max(1, 2 * kernels.BLOCK // c), kernels.SHARED // pixel_bytes)
         if tile < 1:
             return super().response_norm_pool_gradient(dy, saved, norm, pool, relu)
         dx, pixels = self._new(x.shape, x), images * h * w
         geometry = (h, w, c, *window, *dy.shape[1:3], *stride, pads[0][0], pads[1][0], tile)
-        arguments = (dy, argmax, x, dx, pixels, *geometry, c // groups, n, k, alpha, beta, relu)
+        arguments = (dy, argmax, x, dx, pixels, *geometry, *sizes, k, alpha, beta, relu)
         grid, shared = (min(-(-pixels // tile), 1 << 16),), tile * pixel_bytes
-        self._run("norm_pool", "norm_pool_gradient", arguments, grid=grid, shared=shared)
+        self._run("norm_pool", name, arguments, grid=grid, shared=shared)
         return dx
 
     def spatial_response_norm(

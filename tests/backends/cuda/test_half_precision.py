@@ -109,22 +109,43 @@ def test_batch_norm_in_half_precision(b, dtype):
     close(b.to_numpy(db), expected[2], "float32", x.size, "dbias")
 
 
-@pytest.mark.parametrize("dtype", HALF)
-@pytest.mark.parametrize("shape", [(2, 9, 11, 96), (1, 7, 13, 256)])
-def test_fused_normalisation_and_pooling_in_half_precision(b, dtype, shape):
+@pytest.mark.parametrize("dtype", [*HALF, "float32", "float64"])
+@pytest.mark.parametrize(
+    ("shape", "n", "groups", "kernel"),
+    [
+        ((2, 9, 11, 96), 5, 2, "_wide"),
+        ((1, 7, 13, 256), 5, 2, "_wide"),
+        ((1, 6, 5, 16), 4, 1, "_wide"),
+        ((1, 6, 5, 16), 7, 1, ""),  # sums of more than five
+        ((1, 6, 5, 6), 5, 2, ""),  # 16 bytes do not divide a group
+    ],
+)
+def test_fused_normalisation_and_pooling(b, monkeypatch, dtype, shape, n, groups, kernel):
     """The paper's channels split rows of windows; rounding is that of the separate kernels."""
-    x = b.asarray(np.maximum(grid(shape, 0), 0), dtype)
-    norm, pool = (5, 2.0, 1.0, 0.75, 2), ((3, 3), (2, 2), ((0, 0), (0, 0)))
+    launched, run = [], b._run
+    monkeypatch.setattr(b, "_run", lambda *a, **m: launched.append(a[1]) or run(*a, **m))
+    values = np.maximum(grid(shape, 0), 0)
+    values[0, 2, 3, 1], values[0, 4, 2, 3] = np.nan, np.inf
+    x = b.asarray(values, dtype)
+    norm, pool = (n, 2.0, 1.0, 0.75, groups), ((3, 3), (2, 2), ((0, 1), (1, 0)))
     z, kept = b.response_norm(x, *norm)
     wanted, argmax = b.max_pool(z, *pool)
     y, saved = b.response_norm_pool(x, norm, pool)
-    np.testing.assert_array_equal(b.to_numpy(y), b.to_numpy(wanted))
-    np.testing.assert_array_equal(b.to_numpy(saved[2]), b.to_numpy(argmax))
+    for ours, theirs in ((y, wanted), (saved[2], argmax)):
+        ours, theirs = (b.to_numpy(array).astype("float64") for array in (ours, theirs))
+        np.testing.assert_array_equal(ours, theirs)
     dy = b.asarray(grid(y.shape, 1), dtype)
     dx = b.response_norm_gradient(b.max_pool_gradient(dy, argmax, shape, *pool), kept, *norm)
     dx = b.to_numpy(b.relu_gradient(dx, x)).astype("float64")
     found = b.to_numpy(b.response_norm_pool_gradient(dy, saved, norm, pool, relu=True))
+    missing = np.isnan(found.astype("float64"))
+    np.testing.assert_array_equal(missing, np.isnan(dx))
+    found[missing] = dx[missing] = 0
     close(found, dx, dtype, 1, "dx")
+    assert {name for name in launched if name.startswith("norm_pool")} == {
+        f"norm_pool{kernel}",
+        f"norm_pool_gradient{kernel}",
+    }
 
 
 @pytest.mark.parametrize("dtype", HALF)

@@ -1,9 +1,8 @@
 """Every kernel compiles for every architecture and precision, silently and without spills."""
 
-import re
-
 import pytest
 from helpers import nvrtc
+from helpers.nvrtc import complaints
 
 from minialex.backends.cuda import kernels
 
@@ -19,22 +18,6 @@ pytestmark = [
         reason="NVRTC is not installed: pip install nvidia-cuda-nvrtc-cu12",
     ),
 ]
-
-
-def complaints(
-    source: str,
-    architecture: int | str,
-    options: tuple[str, ...],
-    major: int | None = None,
-) -> list[str]:
-    """Warnings, and kernels whose registers spill to memory."""
-    binary, log = nvrtc.compile_source(source, architecture, options, major)
-    assert binary.startswith(b"\x7fELF")
-    lines = log.splitlines()
-    said = re.compile(r"warning|performance loss|\(C75\d\d\)", re.IGNORECASE)  # C75: about wgmma
-    spills = re.compile(r"([1-9]\d*) bytes spill")
-    lines = [line for line in lines if "Architectures prior to" not in line]  # 7.0 still compiles
-    return [line for line in lines if said.search(line) or spills.search(line)]
 
 
 PLAIN = [family for family in kernels.files() if family not in kernels.TENSOR_FAMILIES]
