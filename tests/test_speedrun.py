@@ -1,0 +1,67 @@
+"""The speedrun: an attempt leaves a log that can be repeated, and only a true record is one."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.usefixtures("slim_networks")
+
+FOLDER = Path(__file__).parents[1] / "examples" / "speedrun"
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_an_attempt_can_be_repeated_with_the_same_weights(tmp_path):
+    words = ["shapes:64", "--seed", "3", "--backend", "numpy", "--logs", str(tmp_path)]
+    logs = [load("run").main(words, epochs=1, warmup=0) for _ in range(2)]
+    assert logs[0]["weights"] == logs[1]["weights"]
+    assert logs[0]["images"] == 16
+    stored = json.loads((tmp_path / "seed-3.json").read_text())
+    assert stored["recipe"]["epochs"] == 1
+    assert stored["seconds"] > 0
+
+
+def log(seed, accuracy=0.81, **changes):
+    machine = {"processor": "P", "cores": "2"}
+    made = {"seed": seed, "accuracy": accuracy, "images": 3925, "seconds": 600.0 + seed}
+    return {**made, "machine": machine, "program": "abc", "recipe": {}, "weights": "x", **changes}
+
+
+def written(folder, logs):
+    folder.mkdir(exist_ok=True)
+    for i, one in enumerate(logs):
+        (folder / f"seed-{i:02}.json").write_text(json.dumps(one))
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("logs", "fault"),
+    [
+        ([log(seed) for seed in range(9)], "9 seeds, 10 are needed"),
+        ([log(seed) for seed in range(1, 11)], "a seed is missing"),
+        ([log(seed, 0.81 - 0.02 * (seed % 2)) for seed in range(10)], "not above 80%"),
+        ([log(0, program="other"), *map(log, range(1, 10))], "different versions"),
+        ([log(0, recipe={"lr": 1}), *map(log, range(1, 10))], "different versions"),
+        ([log(0, images=100), *map(log, range(1, 10))], "different machines or data"),
+    ],
+)
+def test_what_is_no_record(tmp_path, capsys, logs, fault):
+    assert load("verify").main([written(tmp_path / "logs", logs)]) is False
+    [said] = [line for line in capsys.readouterr().out.splitlines() if "not a record" in line]
+    assert fault in said
+
+
+def test_a_record_has_a_bound_above_the_target(tmp_path, capsys):
+    """By hand: deviation 0.002108, t(0.95, 9) = 1.833; 0.803 - 1.833 x 0.002108 / √10 = 0.8018."""
+    accuracies = [0.801 + 0.004 * (seed % 2) for seed in range(10)]
+    assert load("verify").lower_bound(accuracies) == pytest.approx(0.80178, abs=1e-5)
+    logs = [log(seed, accuracy) for seed, accuracy in enumerate(accuracies)]
+    assert load("verify").main([written(tmp_path / "logs", logs)]) is True
+    assert "80.30 ± 0.21% accuracy, 604 s (600 to 609 s)" in capsys.readouterr().out
