@@ -260,14 +260,37 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 
 // ---------------------------------------------------------------- start
 
-choosing((key, begun) => {
+// The photograph's key in the session's storage, for a page that is loaded again; a browser may
+// refuse to store anything.
+function kept(key = null) {
+  try {
+    if (key !== null) sessionStorage.setItem("photo", key);
+    return sessionStorage.getItem("photo");
+  } catch {
+    return null;
+  }
+}
+
+function shown(key, begun) {
   photo = key;
+  kept(key);
   document.body.classList.add("with-photo");
   for (const state of states) {
     state.label = null;
     refresh(state, (one) => one.dataset.photo === "1", begun);
   }
-});
+}
+choosing(shown);
+
+// The photograph that was shown before the page was loaded again, if the server still has it.
+async function restore() {
+  const key = kept();
+  if (!key) return;
+  const answer = await ask(`/photo/${encodeURIComponent(key)}`);
+  if (photo || !answer?.ok) return;
+  if (answer.body === "true") shown(key, null);
+  else kept("");
+}
 
 const renew = (state) => refresh(state, (one) => one.dataset.part !== "curves");
 const again = (state) => refresh(state, () => false);
@@ -284,4 +307,5 @@ async function curves(state) {
 }
 
 for (const state of states) refresh(state, (one) => one.dataset.photo === "0");
+restore();
 follow(states, {renew, again, curves});

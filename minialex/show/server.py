@@ -65,6 +65,10 @@ class Page:
         self._photos.of(key, lambda: [run.photo(content, name) for run in self.runs])
         return key
 
+    def knows(self, key: str) -> bool:
+        """Whether a photograph is remembered."""
+        return key in self._photos
+
     def choose(self, number: int, index: int) -> str:
         """One of the validation images of a run; its key."""
         chosen = self._run(number)
@@ -223,6 +227,9 @@ def application(page: Page) -> App:
         key = await page.compute(page.add, content, name)
         return JSONResponse({"photo": key})
 
+    async def known(request: "Request") -> "Response":
+        return JSONResponse(page.knows(request.path_params["key"]))
+
     async def choose(request: "Request") -> "Response":
         asked = query(request)
         number, place = _whole(asked, "run"), _whole(asked, "index")
@@ -271,6 +278,7 @@ def application(page: Page) -> App:
         Route("/epochs", epochs),
         Route("/part/{name}", part),
         Route("/photo", upload, methods=["POST"]),
+        Route("/photo/{key}", known),
         Route("/validation", choose, methods=["POST"]),
     ]
 

@@ -378,6 +378,21 @@ def test_a_part_is_asked_for_once_and_its_time_is_that_of_the_photograph(browser
         assert "s after the" not in first.locator('[data-part="answers"]').inner_text()
 
 
+def test_the_photograph_is_still_there_when_the_page_is_loaded_again(browser, address):
+    with opened(browser, address) as page:
+        drop(page, picture("blue", 982), "blue.png")
+        answer = page.locator('[data-part="answers"] .class').first
+        sync_api.expect(answer).to_have_text("blue")
+        page.reload()
+        sync_api.expect(answer).to_have_text("blue")
+        assert "s after the" not in page.locator('[data-part="answers"]').first.inner_text()
+        page.evaluate("sessionStorage.setItem('photo', 'forgotten')")
+        with page.expect_response("**/photo/forgotten"):
+            page.reload()
+        page.wait_for_function("sessionStorage.getItem('photo') === ''")
+        sync_api.expect(page.locator(".no-photo").first).to_be_visible()
+
+
 def test_both_runs_open_the_same_part(browser, address):
     with opened(browser, address) as page:
         drop(page, picture("red", 988), "red.png")

@@ -152,6 +152,12 @@ def test_uploads_are_bounded(app, monkeypatch, said):
     assert answer.status == 413
 
 
+def test_a_photograph_is_remembered(app, key):
+    for name, known in ((key, "true"), ("0" * 32, "false"), ("validation-0-1", "false")):
+        answer = request(app, "GET", f"/photo/{name}")
+        assert (answer.status, answer.text) == (200, known)
+
+
 def test_the_warm_up_decodes_and_resizes_and_each_photograph_is_decoded_once(
     folder, content, monkeypatch
 ):
