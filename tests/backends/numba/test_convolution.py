@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from minialex import backends
-from minialex.backends.numba import backend
+from minialex.backends.numba import backend, few_images
 from minialex.backends.numba import convolution as convolution_by_tiles
 from minialex.testing.tolerance import assert_close
 from reference import convolution
@@ -123,3 +123,37 @@ def test_rounding_error_of_winograd_tiles_is_bounded(shape):
         )
     for wanted, found in zip(*results, strict=True):
         assert np.sqrt(np.mean((found - wanted) ** 2)) < 1e-5 * wanted.std()
+
+
+@pytest.mark.parametrize(("taps", "most"), [(3, 100), (5, 81)])
+@settings(max_examples=15)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.tuples(st.integers(0, 18), st.integers(0, 18)),
+    st.floats(1e2, 1e12),
+    st.booleans(),
+)
+def test_an_outlier_spoils_little_beyond_the_outputs_that_see_it(taps, most, seed, at, x_max, few):
+    """An input X: errors under 6e-5 X with weights of deviation 1, and none a tile's width away.
+
+    An infinite one: the outputs of the tiles that see it are not finite, `most` pixels at most.
+    """
+    rng, (h, w) = np.random.default_rng(seed), at
+    x, weight = rng.normal(size=(1, 19, 19, 4)), rng.normal(size=(taps, taps, 4, 16))
+    x[0, h, w, rng.integers(4)] = x_max
+    geometry = ((1, 1), ((taps // 2, taps // 2),) * 2, 1)
+    b = backends.get("numba").for_inference() if few else backends.get("numba")
+    distance = np.maximum(abs(np.arange(19)[:, None] - h), abs(np.arange(19) - w))
+    with by_tiles(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(few_images, "worthwhile", lambda *_: True)
+        y = b.convolution(x.astype(np.float32), weight.astype(np.float32), None, *geometry)
+        x[0, h, w] = np.inf
+        infinite = b.convolution(x.astype(np.float32), weight.astype(np.float32), None, *geometry)
+    x[0, h, w] = 0  # outputs that do not see it are as without it
+    error = abs(y - backends.get("numpy").convolution(x, weight, None, *geometry))[0].max(-1)
+    assert error[distance > taps // 2].max(initial=0) < 6e-5 * x_max
+    assert error[distance >= 7].max(initial=0) < 1e-3
+    spoilt = ~np.isfinite(infinite)[0].all(-1)
+    assert spoilt[distance <= taps // 2].all()
+    assert spoilt.sum() <= most
+    assert not spoilt[distance >= 7].any()
