@@ -121,6 +121,11 @@ def _normalise(x, y, group, n, k, alpha, beta):
     half = n // 2
     squares = np.zeros(group + 2 * half, x.dtype)
     scale, power = np.empty(group, x.dtype), np.empty(group, x.dtype)
+    if n == 5 and beta == 0.75:
+        numbers, outputs = x.reshape(-1), y.reshape(-1)
+        for start in range(0, x.size, group):
+            _normalise_five(numbers, outputs, start, group, squares, k, alpha)
+        return
     for i in range(len(x)):
         for g in range(0, x.shape[1], group):
             pixel, out = x[i, g : g + group], y[i, g : g + group]
@@ -130,11 +135,55 @@ def _normalise(x, y, group, n, k, alpha, beta):
                 out[c] = pixel[c] * power[c]
 
 
+@compiled
+def _normalise_five(x, y, start, count, squares, k, alpha):
+    """y from x for the paper's n and β: the same sums in one loop, for `start` … of flat arrays."""
+    one, start = x.dtype.type(1), np.uint64(start)
+    _squares(x, start, squares, count)
+    for c in range(np.uint64(count)):
+        root = np.sqrt(k + alpha * _sum_of_five(squares, c))
+        y[start + c] = x[start + c] * (one / (root * np.sqrt(root)))
+
+
+@compiled
+def _powers_of_five(squares, scale, power, k, alpha):
+    """scale and power, as above."""
+    one = scale.dtype.type(1)
+    for c in range(np.uint64(len(scale))):
+        scale[c] = k + alpha * _sum_of_five(squares, c)
+        root = np.sqrt(scale[c])
+        power[c] = one / (root * np.sqrt(root))
+
+
+@compiled
+def _subtract_five(ratios, x, dx, start, count, factor):
+    """dx -= factor x times the sums of five ratios, for `start` … of flat arrays."""
+    start = np.uint64(start)
+    for c in range(np.uint64(count)):
+        dx[start + c] -= factor * x[start + c] * _sum_of_five(ratios, c)
+
+
+@compiled
+def _squares(x, start, squares, count):
+    """squares[2:] = x², from x[start:]."""
+    start = np.uint64(start)
+    for c in range(np.uint64(count)):
+        squares[c + np.uint64(2)] = x[start + c] * x[start + c]
+
+
+@compiled
+def _sum_of_five(x, c):
+    """x[c] + … + x[c + 4], in order."""
+    a, b, d, e = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
+    return (((x[c] + x[c + a]) + x[c + b]) + x[c + d]) + x[c + e]
+
+
 @threaded
 def response_norm_gradient(dy, x, dx, group, n, k, alpha, beta, threads):
     """dx_c = dy_c s_c^-β - 2αβ x_c Σ dy_j x_j s_j^(-β-1); s is recomputed."""
     pixels, c_size = x.shape
     half, factor = n // 2, x.dtype.type(2) * alpha * beta
+    paper, numbers, slopes = n == 5 and beta == 0.75, x.reshape(-1), dx.reshape(-1)
     for t in prange(threads):
         squares = np.zeros(group + 2 * half, x.dtype)
         ratios = np.zeros(group + 2 * half, x.dtype)
@@ -142,12 +191,19 @@ def response_norm_gradient(dy, x, dx, group, n, k, alpha, beta, threads):
         for i in range(pixels * t // threads, pixels * (t + 1) // threads):
             for g in range(0, c_size, group):
                 pixel, slope, out = x[i, g : g + group], dy[i, g : g + group], dx[i, g : g + group]
-                _scales(pixel, squares, scale, half, k, alpha)
-                _powers(scale, power, beta)
+                if paper:
+                    _squares(numbers, i * c_size + g, squares, group)
+                    _powers_of_five(squares, scale, power, k, alpha)
+                else:
+                    _scales(pixel, squares, scale, half, k, alpha)
+                    _powers(scale, power, beta)
                 inner = ratios[half : half + group]
                 for c in range(group):
                     out[c] = slope[c] * power[c]
                     inner[c] = out[c] * pixel[c] / scale[c]
+                if paper:
+                    _subtract_five(ratios, numbers, slopes, i * c_size + g, group, factor)
+                    continue
                 for c in range(group):
                     scale[c] = ratios[c]
                 for j in range(1, 2 * half + 1):
