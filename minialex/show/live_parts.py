@@ -59,13 +59,13 @@ def layer_list(look: Look) -> Html:
 
 def layer(look: Look, name: str) -> Html:
     """A layer's maps."""
-    _require_layer(look, name)
+    require_layer(look, name)
     return parts.layer(look, name)
 
 
 def channel(look: Look, name: str, k: int) -> Html:
     """About one map: what it is in the photograph, its kernel, its pixels."""
-    y = _output(look, name, k)
+    y = output(look, name, k)
     model, one, crop = look.classifier.trained, look.image[None], look.crop()
     pixel = None
     if y.ndim == 3:
@@ -93,7 +93,7 @@ def channel(look: Look, name: str, k: int) -> Html:
 
 def covered(look: Look, name: str, k: int) -> Html:
     """How much a map's strongest pixel falls where the photograph is covered."""
-    if _output(look, name, k)[..., k].max() <= 0:
+    if output(look, name, k)[..., k].max() <= 0:
         return element("p", "It does not fire here, so nothing can be covered.", class_="quiet")
     found = unit_occlusion(look.classifier.trained, look.image, name, k)
     picture = over(look.crop(), parts.spread(found, look.crop().shape[:2]))
@@ -157,7 +157,7 @@ def _pixels(name: str, y: np.ndarray, k: int) -> Html:
 
 def unit(look: Look, name: str, k: int, pixel: tuple[int, int] | None) -> Html:
     """The arithmetic behind one unit, and behind its input if that is a single number."""
-    _output(look, name, k)
+    output(look, name, k)
     return element("div", joined(_arithmetic(look, name, k, pixel)), class_="arithmetic")
 
 
@@ -244,7 +244,7 @@ def _inputs(found: Arithmetic) -> Cell:
 
 def strongest(look: Look, search: Search, name: str, k: int) -> Html:
     """The nine strongest images of a channel among the validation images."""
-    _output(look, name, k)
+    output(look, name, k)
     if name not in search.strongest:
         return element("p", f"{name} comes after the last hidden layer.", class_="quiet")
     found = search.strongest[name]
@@ -346,13 +346,13 @@ def validation(run: Run, count: int = 24) -> Html:
     return element("div", joined(buttons), class_="thumbs")
 
 
-def _require_layer(look: Look, name: str) -> None:
+def require_layer(look: Look, name: str) -> None:
     if name not in look.outputs:
         raise InputError(f"{look.classifier.model.name} has no layer {name!r}")
 
 
-def _output(look: Look, name: str, k: int) -> np.ndarray:
-    _require_layer(look, name)
+def output(look: Look, name: str, k: int) -> np.ndarray:
+    require_layer(look, name)
     y = look.outputs[name]
     if not 0 <= k < y.shape[-1]:
         raise InputError(f"{name} has channels 0 to {y.shape[-1] - 1}, not {k}")
