@@ -13,7 +13,7 @@ from urllib.parse import parse_qs
 from minialex.errors import InputError
 from minialex.results.markup import Cell, element, joined, text
 from minialex.saliency import guided_gradient
-from minialex.show import live_parts, parts
+from minialex.show import about_map, live_parts, parts
 from minialex.show.explain import asset, document, style
 from minialex.show.guard import App, Guard, TooLarge
 from minialex.show.live import shell
@@ -120,11 +120,11 @@ class Page:
             return live_parts.layer(look, layer)
         channel = _whole(asked, "channel")
         if name == "channel":
-            return live_parts.channel(look, layer, channel)
+            return about_map.channel(look, layer, channel)
         if name == "covered":
-            return live_parts.covered(look, layer, channel)
+            return about_map.covered(look, layer, channel)
         pixel = (_whole(asked, "row"), _whole(asked, "column"))
-        return live_parts.unit(look, layer, channel, pixel)
+        return about_map.unit(look, layer, channel, pixel)
 
     def searched(self, name: str, asked: dict[str, str], search: Search) -> Cell:
         """The HTML of a part that needs the search of the validation images."""
