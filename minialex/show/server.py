@@ -92,7 +92,7 @@ class Page:
 
     def part(self, name: str, asked: dict[str, str]) -> Cell:
         """The HTML of a part of the page; InputError for what there is not."""
-        run = self._run(_whole(asked, "run"))
+        run = self._run(whole_number(asked, "run"))
         if name not in PARTS:
             raise InputError(f"the page has no part {name[:40]!r}")
         if name == "curves":
@@ -118,12 +118,12 @@ class Page:
         layer = asked.get("layer", "")
         if name == "layer":
             return live_parts.layer(look, layer)
-        channel = _whole(asked, "channel")
+        channel = whole_number(asked, "channel")
         if name == "channel":
             return about_map.channel(look, layer, channel)
         if name == "covered":
             return about_map.covered(look, layer, channel)
-        pixel = (_whole(asked, "row"), _whole(asked, "column"))
+        pixel = (whole_number(asked, "row"), whole_number(asked, "column"))
         return about_map.unit(look, layer, channel, pixel)
 
     def searched(self, name: str, asked: dict[str, str], search: Search) -> Cell:
@@ -133,11 +133,11 @@ class Page:
             raise InputError(f"no image of {search.dataset.name} can be read")
         if name == "nearest":
             return live_parts.nearest(look, search)
-        return live_parts.strongest(look, search, asked.get("layer", ""), _whole(asked, "channel"))
+        return live_parts.strongest(look, search, asked.get("layer", ""), whole_number(asked, "channel"))
 
     def look(self, asked: dict[str, str]) -> Look:
         """The photograph in the network that a request names."""
-        number, key = _whole(asked, "run"), asked.get("photo", "")
+        number, key = whole_number(asked, "run"), asked.get("photo", "")
         run = self._run(number)
         if key not in self._photos:
             raise InputError("the photograph is no longer here: choose it again")
@@ -145,7 +145,7 @@ class Page:
 
     def search(self, asked: dict[str, str]) -> Search:
         """The search that a request needs, to be continued a batch at a time."""
-        return self._run(_whole(asked, "run")).search(asked.get("epoch", ""))
+        return self._run(whole_number(asked, "run")).search(asked.get("epoch", ""))
 
     def _run(self, number: int) -> Run:
         if number >= len(self.runs):
@@ -166,13 +166,13 @@ def _label(look: Look, asked: dict[str, str]) -> int | None:
     """The class that a request names; None for the first answer."""
     if "label" not in asked:
         return None
-    label, classes = _whole(asked, "label"), len(look.classifier.class_names)
+    label, classes = whole_number(asked, "label"), len(look.classifier.class_names)
     if label >= classes:
         raise InputError(f"there are classes 0 to {classes - 1}, not {label}")
     return label
 
 
-def _whole(asked: dict[str, str], name: str) -> int:
+def whole_number(asked: dict[str, str], name: str) -> int:
     """A number of a request; InputError if there is none."""
     value = asked.get(name, "")
     if not (value.isascii() and value.isdecimal() and len(value) < 10):
@@ -232,7 +232,7 @@ def application(page: Page) -> App:
 
     async def choose(request: "Request") -> "Response":
         asked = query(request)
-        number, place = _whole(asked, "run"), _whole(asked, "index")
+        number, place = whole_number(asked, "run"), whole_number(asked, "index")
         return JSONResponse({"photo": await page.compute(page.choose, number, place)})
 
     async def part(request: "Request") -> "Response":
