@@ -49,6 +49,7 @@ def run(runs: list[Path], data: str | None, port: int, device_config: "DeviceCon
     require_packages()
     from minialex.inference.classifier import is_foreign
     from minialex.show import server
+    from minialex.show.page import Page
     from minialex.show.runs import Run
     from minialex.utils import weight_names
 
@@ -58,7 +59,7 @@ def run(runs: list[Path], data: str | None, port: int, device_config: "DeviceCon
         if not is_foreign(located) and not located.exists():
             raise weight_names.missing(located)
         found.append(Run(located, device_config, data))
-    server.serve(server.Page(found), port)
+    server.serve(Page(found), port)
 
 
 def require_packages() -> None:

@@ -74,7 +74,8 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def address(run):
     """The page of the run beside the same at its start, served until the tests are done."""
-    from minialex.show.server import Page, application  # needs Starlette
+    from minialex.show.page import Page
+    from minialex.show.server import application  # needs Starlette
 
     page = Page([Run(run, NUMPY), Run(run / "checkpoints" / "epoch-0000.safetensors", NUMPY)])
     with socket.socket() as listening:

@@ -28,7 +28,8 @@ from minialex.show.runs import Run
 
 pytest.importorskip("starlette", reason="starlette is not installed (extra `show`)")
 
-from minialex.show.server import Page, application
+from minialex.show.page import Page
+from minialex.show.server import application
 from minialex.show.worker import Stopped, Worker
 
 NUMPY = DeviceConfig("numpy")
