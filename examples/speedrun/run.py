@@ -42,7 +42,7 @@ RECIPE: dict[str, Any] = {
 
 
 def main(arguments: Sequence[str] | None = None, **changes: Any) -> dict[str, Any]:
-    """Run one attempt and write its log. Returns the log; `changes` to the recipe are for tests."""
+    """Run one attempt with `changes` to the recipe. Returns the log that it has written."""
     parser = argparse.ArgumentParser(description="Train on Imagenette against the clock.")
     parser.add_argument("data", help="Imagenette, with train/ and val/")
     parser.add_argument("--seed", type=int, default=0)
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None, **changes: Any) -> dict[str, An
 
         started = time.perf_counter()
         train = open_data(options.data).train
-        unjudged = Splits(train, subset(train, []))  # validation is not a part of the race
+        unjudged = Splits(train, subset(train, []))  # no validation during the race
         out = f"{folder}/run"
         run = minialex.train(
             unjudged, out=out, seed=options.seed, report=False, val_fraction=0, **recipe
@@ -69,6 +69,7 @@ def main(arguments: Sequence[str] | None = None, **changes: Any) -> dict[str, An
         trained = minialex.load(last, options.backend, threads=options.threads)
         judged = trained.evaluate(options.data)
         weights = [trained.devices.to_numpy(value) for _, _, value in leaves(trained.params)]
+        device = run.classifier.devices.backends[0]
         log = {
             "seed": options.seed,
             "accuracy": judged.accuracy,
@@ -78,7 +79,9 @@ def main(arguments: Sequence[str] | None = None, **changes: Any) -> dict[str, An
             "recipe": {**RECIPE, **changes},
             "program": _digest(Path(__file__).read_bytes()),
             "weights": _digest(b"".join(weight.tobytes() for weight in weights)),
-            "machine": machine(run.classifier.devices.backends[0], []),
+            "device": {"backend": device.name, "threads": device.threads},
+            "machine": machine(device, []),
+            "minialex": minialex.__version__,
             "train_loss": [round(row["train_loss"], 4) for row in run.history],
         }
     options.logs.mkdir(parents=True, exist_ok=True)

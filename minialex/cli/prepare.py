@@ -82,7 +82,9 @@ def run(source: str, dest: Path, json: bool, quiet: bool, **options: Any) -> int
         print(f"{done.folder}: {counts} images, {done.bytes / 1e6:,.1f} MB")
         if done.left_out:
             print(f"skipped {len(done.left_out):,} images, listed in {done.folder / REPORT}")
-        model = "" if options["size"] >= 227 else " --model alexnet-64"  # the paper's crops are 227
+        model = (
+            "" if options["size"] >= 227 else " --model alexnet-64-bn"
+        )  # the paper's crops are 227
         print(f"next: minialex train --data {shlex.quote(str(done.folder))}{model}")
     if done.interrupted:
         return 128 + signal.Signals[done.interrupted]

@@ -52,8 +52,7 @@ def alexnet_64(classes: int = 1000, *, towers: int = 2) -> Network:
 def alexnet_64_bn(classes: int = 1000, *, towers: int = 2) -> Network:
     """`alexnet_64` with batch normalisation before each hidden ReLU, and He initialisation.
 
-    It takes the place of response normalisation and of dropout; ten years younger than the paper's
-    network, and better in as much time.
+    Batch normalisation (Ioffe & Szegedy, 2015) replaces response normalisation and dropout.
     """
     layers: list[tuple[str, Layer]] = []
     for name, layer in alexnet_64(classes, towers=towers).layers:

@@ -504,22 +504,31 @@ def signature(function: Any) -> inspect.Signature:
     return inspect.Signature([*own, *more], return_annotation=function.__annotations__["return"])
 
 
+def _suits_batch_norm(config: TrainConfig) -> bool:
+    """Whether the default network may have batch normalisation.
+
+    It needs the statistics of whole batches, its running statistics fit no averaged weights, and it
+    has neither response normalisation nor dropout that an option could ask for or leave out.
+    """
+    changed = {"response_norm", "dropout"} & set(config.model_options or {})
+    averaged = (config.average_epochs or 0) > 1
+    return config.micro_batch is None and not averaged and not config.dropout and not changed
+
+
 def resolve_model(
     config: TrainConfig,
     splits: Splits,
     stored: Recipe | None = None,
     optimizer: str | None = None,
-    devices: int = 1,
+    alone: bool = True,
 ) -> Model:
     """The model with the recipe of a configuration; `stored` is that of a resumed run.
 
-    `optimizer` is used if the configuration names none. The default network depends on the number
-    of `devices`: several cannot train one with batch normalisation. Nor can its weights be
-    averaged.
+    `optimizer` is used if the configuration names none. `alone`: one process on one device trains.
     """
     classes = len(splits.train.class_ids)
     name = config.model or fitted_recipe.default_network(
-        splits.train, batch_norm=devices == 1 and (config.average_epochs or 0) <= 1
+        splits.train, batch_norm=alone and _suits_batch_norm(config)
     )
     model = models.stored(name, classes, config.model_options or {})
     length: dict[str, Any] = {

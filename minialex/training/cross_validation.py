@@ -83,6 +83,8 @@ def cross_validate(
         val = open_splits(parse(plug_in(fold))[0], None, None).splits.val
         assert isinstance(val, Subset)  # a part of the whole data set
         done.append(_judge(result.classifier, val))
+        if given.get("model") is None and given.get("initial") is None:
+            given["model"] = result.classifier.model.name  # not a later version's default
     _write(folder / "predictions.csv", done)
     if config.report:
         report.leave_folds(folder, name, done, show)

@@ -28,7 +28,8 @@ def layer_statistics(
     """Each layer's activation and gradient scale before the first step, and the loss.
 
     Returns a small table and the loss; x (N, H, W, C) are a few images, preprocessed. Nothing is
-    dropped, but batch normalisation uses these images: its running statistics say nothing yet.
+    dropped, but batch normalisation uses these images: before training, its running statistics
+    say nothing.
     """
     outputs, gradients, saved = {}, {}, []
     y = x

@@ -23,7 +23,7 @@ RECIPES = (FITTED, PUBLISHED)
 
 UPDATES = 3000  # when training from scratch
 TUNING_UPDATES = 1000  # when fine-tuning
-KEPT_RATE = 0.1  # times the rate: of layers kept beside new ones by SGD, or of all if none is new
+KEPT_RATE = 0.1  # relative rate of pre-trained layers: by SGD beside new ones, always without any
 ENOUGH = 10_000  # a published recipe with this many updates is used unchanged
 UPDATES_PER_EPOCH = 25  # minimum, if the smallest batch size allows it
 SMALLEST_BATCH = 16
@@ -43,7 +43,10 @@ MANY_IMAGES = 50_000  # with at least this many, the paper's network is the defa
 
 
 def default_network(train: Dataset, *, batch_norm: bool = True) -> str:
-    """The default network for a data set of this size; `batch_norm`: it may be normalised so."""
+    """The default network for a data set of this size.
+
+    `batch_norm`: whether it may use batch normalisation.
+    """
     if len(train) >= MANY_IMAGES:
         return "alexnet"
     if train.native_size is not None and train.native_size < 36:

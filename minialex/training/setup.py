@@ -236,7 +236,8 @@ def set_up(
         show.say_new(line)
     stored = None if resumed is None else stored_recipe(resumed)
     optimizer = default_optimizer(config, origin)
-    model = resolve_model(config, splits, stored, optimizer, where.count)
+    alone = where.count == 1 and not world.launched
+    model = resolve_model(config, splits, stored, optimizer, alone)
     config = replace(config, model=model.name)
     require_softmax(model.recipe, losses.get(config.loss, config.margin))
     if resumed is not None:

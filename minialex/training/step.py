@@ -270,12 +270,18 @@ class TrainStep:
             grads[layer][name] = self.devices.scale(grads[layer][name], factor)
 
     def _keep_statistics(self, params: Tree, grads: Tree, images: int) -> None:
-        """Average the statistics of `images` images into the running ones."""
+        """Average the statistics of `images` images into the running ones.
+
+        An epoch's last, smaller batch counts in proportion: one image alone has no variance.
+        """
+        part = min(1.0, images / (self.batch_size or images))
         for name, layer in self.network.kept_statistics.items():
             if name in grads and name not in self._fixed:
                 for statistic in layer.statistics:
-                    kept = self.devices.scale(params[name][statistic], layer.keep)
-                    new = self.devices.scale(grads[name][statistic], (1 - layer.keep) / images)
+                    share = (1 - layer.keep) * part
+                    keep = layer.keep if part == 1 else 1 - share
+                    kept = self.devices.scale(params[name][statistic], keep)
+                    new = self.devices.scale(grads[name][statistic], share / images)
                     params[name][statistic] = self.devices.add(kept, new)
 
     def _typed(self, targets: np.ndarray) -> np.ndarray:

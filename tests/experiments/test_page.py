@@ -118,7 +118,7 @@ def test_a_ratio_is_compared_with_one():
         (Difference((1.0, -1.2, 0.1)), "inconclusive", "inconclusive"),
         (Ratio((5.0, 6.0, 7.0)), "shown", "the opposite"),
         (Ratio((0.5, 0.6, 0.55)), "the opposite", "shown"),
-        (Difference((1.0,)), "one seed", "one seed"),
+        (Difference((1.0,)), "no interval", "no interval"),
         (None, "not measured", "not measured"),
     ],
 )

@@ -12,6 +12,7 @@ from minialex.errors import TrainingError
 from minialex.training import memory_estimate
 
 NAMES = ["alexnet", "alexnet-2012", "alexnet-64", "alexnet-torchvision", "alexnet-bn"]
+NAMES += ["alexnet-64-bn"]
 
 
 @pytest.mark.standin

@@ -348,7 +348,7 @@ def test_what_could_not_be_loaded_is_dim_until_it_is(browser, address):
         for name in ("layer", "channel"):
             page.unroute(f"**/part/{name}?*")
         for one, source in zip((maps, about), before, strict=True):
-            sync_api.expect(one).not_to_have_class("stale")
+            sync_api.expect(one).not_to_have_class(re.compile("stale"))
             sync_api.expect(one.locator("img").first).not_to_have_attribute("src", source)
         sync_api.expect(about.locator(".strongest")).to_have_text("")  # it is not searching
         page.unroute("**/part/strongest?*")

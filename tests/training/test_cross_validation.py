@@ -13,7 +13,7 @@ from minialex.cli import main
 from minialex.data.image_record import stored_record
 from minialex.data.sources.open import open_data
 from minialex.data.split import fold_of
-from minialex.training import cross_validation, report
+from minialex.training import cross_validation, fitted_recipe, report
 from minialex.training.state import State
 from minialex.utils import checkpoint
 
@@ -119,6 +119,18 @@ def test_an_unknown_fold_is_refused(folder, fold):
 def test_more_folds_than_images_gives_a_clear_error(folder):
     with pytest.raises(ValueError, match="too few images for 9999 folds"):
         minialex.train(folder, fold="9000/9999", **TINY)
+
+
+def test_later_folds_train_the_network_of_the_first(folder, tmp_path, monkeypatch):
+    """Its default may have been that of another version."""
+    defaults = iter(["tiny"])
+    default = lambda train, **_: next(defaults, "tiny-bn")  # noqa: E731
+    monkeypatch.setattr(fitted_recipe, "default_network", default)
+    out = tmp_path / "cv"
+    given = {**TINY, "model": None}
+    minialex.cross_validate(folder, folds=3, out=out, progress=False, **given)
+    found = [minialex.load(out / f"fold-{number}").model.name for number in (1, 2, 3)]
+    assert found == ["tiny"] * 3
 
 
 def test_the_command(folder, tmp_path, capsys):

@@ -12,8 +12,12 @@ from minialex.data.dataset import Splits, subset
 from minialex.data.sources.open import open_data
 from minialex.errors import InputError
 from minialex.models.recipe import Recipe
+from minialex.parallel import DeviceConfig
+from minialex.parallel.world import World
 from minialex.training import fitted_recipe
 from minialex.training.config import TrainConfig, resolve_model
+from minialex.training.setup import set_up
+from minialex.utils.progress import Progress
 
 SMALL = models.get("alexnet-64", 10).recipe
 
@@ -161,11 +165,45 @@ def test_a_small_set_gets_a_small_network(images, size, name):
     assert fitted_recipe.default_network(Photographs()) == name
 
 
-def test_the_default_network_suits_devices_and_averages():
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"average_epochs": 2},
+        {"micro_batch": 2},
+        {"dropout": True},
+        {"model_options": {"response_norm": False}},
+        {"model_options": {"dropout": False}},
+    ],
+)
+def test_the_default_network_has_what_the_options_are_about(given):
     splits = open_data("shapes:48")
-    assert resolve_model(TrainConfig(), splits, devices=2).name == "alexnet-64"
-    assert resolve_model(TrainConfig(average_epochs=2), splits).name == "alexnet-64"
-    assert resolve_model(TrainConfig(average_epochs=0), splits).name == "alexnet-64-bn"
+    assert resolve_model(TrainConfig(**given), splits).name == "alexnet-64"
+
+
+def test_the_default_network_of_one_process_on_one_device():
+    splits = open_data("shapes:48")
+    assert resolve_model(TrainConfig(), splits, alone=False).name == "alexnet-64"
+    one = {"average_epochs": 0, "dropout": False, "model_options": {"towers": 1}}
+    assert resolve_model(TrainConfig(**one), splits).name == "alexnet-64-bn"
+
+
+class Launched(World):
+    """The only rank of `mpirun -n 1`."""
+
+    launched = True
+
+
+@pytest.mark.parametrize(
+    ("numbers", "world", "name"),
+    [
+        (None, World(), "alexnet-64-bn"),
+        ((0, 1), World(), "alexnet-64"),
+        (None, Launched(), "alexnet-64"),
+    ],
+)
+def test_the_default_network_depends_on_devices_and_ranks(numbers, world, name):
+    config, where = TrainConfig(data="shapes:48"), DeviceConfig("numpy", numbers)
+    assert set_up(config, where, Progress(False), world=world).model.name == name
 
 
 def test_the_requested_network_is_trained_with_a_note(monkeypatch, tmp_path, capsys):

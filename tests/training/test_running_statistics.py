@@ -82,10 +82,11 @@ def network(layer):
     return Network(layers, (6, 6, 3))
 
 
-def step(net, devices, layer_rates=None):
-    """-> the host parameters before and after a step, and its slots."""
+def step(net, devices, layer_rates=None, batch_size=None):
+    """-> the host parameters before and after a step of 4 images, and its slots."""
     sgd = SGD(Recipe(layer_rates=layer_rates or {}))
-    trained = TrainStep(net, devices, SoftmaxCrossEntropy(), sgd, dtype="float64")
+    more = {"dtype": "float64", "batch_size": batch_size}
+    trained = TrainStep(net, devices, SoftmaxCrossEntropy(), sgd, **more)
     state = trained.init(1)
     before = map_tree(np.copy, state.params)
     images = 1 + np.random.default_rng(0).normal(size=(4, 6, 6, 3))
@@ -110,6 +111,13 @@ def test_a_users_layer_can_keep_statistics():
     assert net.parameter_count == network(Shift()).parameter_count - 4
     with pytest.raises(InputError, match="'own' normalises all images of a batch together"):
         step(net, DeviceGroup(net, [BACKEND] * 2, "data"))
+
+
+def test_a_smaller_last_batch_counts_in_proportion():
+    net = network(Centre())
+    devices = SingleDevice(net, BACKEND)
+    whole, half = (step(net, devices, batch_size=n)[1].params["own"]["average"] for n in (4, 8))
+    np.testing.assert_allclose(half, whole / 2, rtol=1e-12)
 
 
 def test_a_layer_at_rate_0_uses_and_keeps_its_statistics():

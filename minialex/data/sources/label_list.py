@@ -18,7 +18,7 @@ from minialex.data.dataset import Dataset, Splits
 from minialex.data.decode import kinds
 from minialex.data.remarks import Reason, Remarks
 from minialex.data.sources import class_folders, labels, walk
-from minialex.data.sources.class_folder_layouts import Part
+from minialex.data.sources.class_folder_layouts import TRAIN_NAMES, VAL_NAMES, Part
 from minialex.data.sources.source import Source
 from minialex.data.split import split
 from minialex.errors import InputError
@@ -26,7 +26,7 @@ from minialex.utils.composed import composed
 
 SUFFIXES = (".csv", ".tsv", ".txt")
 _BESIDE = ("labels.csv", "labels.tsv", "train.csv")  # beside nothing but images, or these folders:
-_NO_CLASSES = ("train", "training", "val", "valid", "validation", "test", "images")
+_NO_CLASSES = {*TRAIN_NAMES, *VAL_NAMES, "images"}
 _FILE = "file filename file_name filepath file_path path image image_name image_id image_path id"
 _LABEL = "label class category target breed species label_name class_name"
 _PART = "split set subset partition part"
@@ -66,7 +66,7 @@ def _beside(root: Path) -> Path | None:
     inside = walk.listing(root, Remarks())
     if inside.images or not inside.folders:
         return found if inside.images and not inside.folders else None
-    if len(inside.folders) > 1 and not {name.lower() for name in inside.folders} <= {*_NO_CLASSES}:
+    if len(inside.folders) > 1 and not {name.lower() for name in inside.folders} <= _NO_CLASSES:
         return None
     below = [walk.listing(root / name, Remarks()) for name in inside.folders]
     flat = all(one.images and not one.folders for one in below)
@@ -118,6 +118,12 @@ def _parts(root: Path) -> dict[str, Part]:
     remarks = Remarks()
     found = list(_found(path, read(path), remarks))
     if not found:
+        several = remarks.names.get(_SEVERAL, [])
+        if several:
+            raise InputError(
+                f"several folders have files of the names in {path} ({', '.join(several[:2])}, "
+                "...): add the folder to each name"
+            )
         names = ", ".join(remarks.names.get(_ABSENT, [])[:2])
         raise InputError(
             f"none of the images in {path} exists ({names}, ...): put the list into the folder "
@@ -258,7 +264,11 @@ class _Files:
         """The files that match the longest end of a path."""
         if self._by_name is None:
             self._by_name = defaultdict(list)
-            for file in walk.below(self.root, Remarks()):
+            files = list(walk.below(self.root, Remarks()))
+            if any(_folders(file)[:1] == [name] for file in files for name in TRAIN_NAMES):
+                # Kaggle's test/ beside train/ has images of the same names, and no labels
+                files = [file for file in files if _folders(file)[:1] != ["test"]]
+            for file in files:
                 own = composed(file.rpartition("/")[2]).casefold()
                 for key in {own, os.path.splitext(own)[0]}:
                     self._by_name[key].append(file)

@@ -167,9 +167,10 @@ def report(
                 *(change5, known.top5 if known else None),
                 measured(gap),
             ))  # fmt: skip
+            if known is not None:
+                claims.append(_claim(name, change, paired(gap, whole_gap), known))
             if known is not None and change is not None:
                 differences[name] = (change, known)
-                claims.append(_claim(name, change, paired(gap, whole_gap), known))
                 findings.append(_finding(name, change, known))
                 if key == "dropout":
                     findings[-1] += _overfitting(measured(whole_gap), measured(gap))
@@ -216,7 +217,7 @@ def _by_seed(
     )
 
 
-def _claim(name: str, change: Difference, gap: Difference | None, known: Published) -> Claim:
+def _claim(name: str, change: Difference | None, gap: Difference | None, known: Published) -> Claim:
     """The part that a variant leaves out lowers the error; dropout, which prevents overfitting."""
     subject = name[0].upper() + name[1:]
     if known.top1 is None:

@@ -105,8 +105,8 @@ def report(lines: Sequence[str], outcomes: Mapping[str, Mapping[int, Outcome]]) 
     for name, key in COMPARED.items():
         for network in (TEN, LONGER):
             difference = paired(top1[name], top1.get(network, {}))
-            statement = f"{network} is better than {name}"
-            claims.append(Claim(statement, change(key, "table1 cnn"), difference))
+            statement, lower = f"{network} is better than {name}", change(key, "table1 cnn")
+            claims.append(Claim(statement, lower, paired(top1.get(network, {}), top1[name]), -1))
             if difference is not None:
                 findings.append(
                     f"{name} compared with {network}: {difference.text()} points of top-1 error "

@@ -141,9 +141,8 @@ def report(
         rows.append((name, *(measured([value[i] for value in values]) for i in range(3))))
     for name, control in ((LONGER, SINGLE), (SEPARATE, HALF)):
         change = paired(_separation(coloured.get(name, {})), _separation(coloured.get(control, {})))
-        claims.append(
-            Claim(f"Colour separates the kernels of {name}, more than in {control}", None, change)
-        )
+        statement = f"Colour separates the kernels of {name} more than those of {control}"
+        claims.append(Claim(statement, None, change))
         if change is not None:
             findings.append(
                 f"Specialisation in colour ({name}, compared with the halves of {control}): "

@@ -141,7 +141,8 @@ def _claims(counts: Sequence[int], errors: Errors) -> list[Claim]:
         Claim(
             f"With {count:,} training images, the network is better than {name}",
             change(COMPARED[name], "table1 cnn"),
-            paired(errors.get((name, count), {}), errors.get((NETWORK, count), {})),
+            paired(errors.get((NETWORK, count), {}), errors.get((name, count), {})),
+            -1,
         )
         for count in counts[-1:]
         for name in NAMES[:-1]

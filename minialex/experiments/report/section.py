@@ -75,7 +75,7 @@ class Claim:
         if self.found is None:
             return "not measured"
         if self.found.sign is None:
-            return "one seed"
+            return "no interval"
         if self.found.sign == 0:
             return "inconclusive"
         return "shown" if self.found.sign == self.sign else "the opposite"

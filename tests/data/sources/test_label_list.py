@@ -95,19 +95,36 @@ def test_a_list_with_spaces_and_a_folder_beside_one(images, tmp_path):
     assert train.layout.startswith("labels from labels.csv")
 
 
-@pytest.mark.parametrize(
-    ("folders", "name"),
-    [(("photos", "photos"), "labels.csv"), (("train", "test"), "train.csv")],
-    ids=["one-folder", "kaggle"],
-)
-def test_a_folder_with_a_list_and_its_images_below(tmp_path, folders, name):
-    for folder, stem in zip(folders, "bd", strict=True):
-        (tmp_path / folder).mkdir(exist_ok=True)
-        Image.new("RGB", (9, 9)).save(tmp_path / folder / f"{stem}.png")
-    (tmp_path / name).write_text("id,breed\nb,cat\nd,dog\n")
+def pictures(folder, names, level=0):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        Image.new("RGB", (9, 9), (level,) * 3).save(folder / f"{name}.png")
+
+
+def test_a_folder_with_a_list_and_its_images_below(tmp_path):
+    pictures(tmp_path / "photos", "bd")
+    (tmp_path / "labels.csv").write_text("id,breed\nb,cat\nd,dog\n")
     train = open_data(tmp_path, val_fraction=0).train
-    assert train.layout.startswith(f"labels from {name}")
+    assert train.layout.startswith("labels from labels.csv")
     assert train.class_ids == ("cat", "dog")
+
+
+def test_kaggles_unlabelled_images_of_the_same_names_are_not_trained_on(tmp_path):
+    pictures(tmp_path / "train", "abc", 50)
+    pictures(tmp_path / "test", "abcd", 200)
+    (tmp_path / "train.csv").write_text("id,breed\na,cat\nb,dog\nc,dog\nd,cat\n")
+    train = open_data(tmp_path, val_fraction=0).train
+    assert [int(train.image(i, 9).mean()) for i in range(len(train))] == [50, 50, 50]
+    assert "1" in next(line for line in train.remarks.lines() if "do not exist" in line)
+
+
+def test_names_that_several_folders_have_are_not_guessed(tmp_path):
+    for folder in ("one", "two"):
+        pictures(tmp_path / folder, "ab")
+    path = tmp_path / "list.csv"
+    path.write_text("a.png,cat\nb.png,dog\n")
+    with pytest.raises(InputError, match=r"several folders have files .* \(a.png, b.png, ...\)"):
+        open_data(path)
 
 
 @pytest.mark.parametrize("folder", ["train/cat", "cat"])
