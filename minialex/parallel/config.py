@@ -146,7 +146,8 @@ class DeviceConfig:
                     f"numbered from 0, so use {names}"
                 )
         if self.threads is None and world.threads is not None:
-            opened = [b if b.threads is None else b.with_threads(world.threads) for b in opened]
+            most = world.threads  # or fewer, such as NUMBA_NUM_THREADS
+            opened = [b.with_threads(min(b.threads, most)) if b.threads else b for b in opened]
         if fixed_sums:
             opened = [b.with_fixed_sums() for b in opened]
         if len(opened) == 1:

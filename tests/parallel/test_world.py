@@ -110,6 +110,13 @@ def test_ranks_that_would_train_something_else(differences, sentence):
         require_same(Others(**differences), TrainConfig(), devices, splits)
 
 
+def test_a_rank_has_no_more_threads_than_its_process_may_use():
+    world, most = Others(), backends.get("numba").threads
+    for world.threads, wanted in ((1, 1), (1000, most)):
+        [b] = DeviceConfig("numba").open(tiny(12), world=world).backends
+        assert b.threads == wanted
+
+
 @pytest.mark.standin
 @pytest.mark.parametrize("isolated", [None, "device", "part"])
 def test_each_rank_of_a_machine_takes_its_own_device(isolated, monkeypatch):
