@@ -5,7 +5,7 @@ Requires Numba. Arrays are NumPy's; ops without a kernel here are the NumPy back
 
 from collections.abc import Sequence
 
-from minialex.backends.numba import convolution
+from minialex.backends.numba import convolution, few_images
 from minialex.backends.numba.activations import NumbaActivations
 from minialex.backends.numba.adam import NumbaAdam
 from minialex.backends.numba.arrays import NumbaArrays
@@ -36,7 +36,7 @@ class NumbaBackend(
     """Compiled kernels on `threads` threads (None: the cores this process may use)."""
 
     def remarks(self, devices: Sequence) -> list[str]:
-        if is_cached(convolution.forward):
+        if is_cached(convolution.forward) or is_cached(few_images.forward):
             return []
         if can_be_cached(convolution.forward):
             return ["compiling for this machine (once): about half a minute"]

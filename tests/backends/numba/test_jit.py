@@ -9,6 +9,7 @@ import pytest
 from numba.core import caching
 
 from minialex import backends
+from minialex.backends.numba import convolution, few_images
 from minialex.utils import jit
 
 
@@ -81,3 +82,12 @@ def test_compilation_is_announced(monkeypatch):
     assert "once" in b.remarks([None])[0]
     monkeypatch.setattr(jit, "_LEAST_FREE", 1 << 62)  # the disk is full
     assert "at every start" in b.remarks([None])[0]
+
+
+def test_who_only_predicts_is_told_once_that_kernels_are_compiled(monkeypatch):
+    """One image uses other kernels than training."""
+    b = backends.get("numba")
+    name = "minialex.backends.numba.backend.is_cached"
+    for cached in (convolution.forward, few_images.forward):
+        monkeypatch.setattr(name, lambda kernel, cached=cached: kernel is cached)
+        assert b.remarks([b.device]) == []
