@@ -404,11 +404,24 @@ class Backend(Execution):
         scale: Array | float,
         dtype: str,
         channels: int | None = None,
+        blocks: Pair | None = None,
     ) -> Array:
         """`crops` of data on the device, for a compiled step: offsets (N, 3) top, left, flip.
 
         A `mean_corner` of (-1, -1) means the corner of the crop. If `channels` is more than the
-        images have (None: the same number), the extra ones are zeros.
+        images have (None: the same number), the extra ones are zeros. With `blocks`, (side, count),
+        the result (N, count, count, side side C) has squares of pixels as channels, row by row;
+        what is beyond the crop is zero.
+        """
+
+    @abstractmethod
+    def input_blocks(
+        self, size: int, channels: int, outputs: int, groups: int, window: Pair, dtype: str
+    ) -> Pair | None:
+        """The `blocks` in which the fastest first convolution takes images, if it does.
+
+        That convolution has `outputs` output channels, a window (kernel, stride) and no padding;
+        the images have `size` pixels each way.
         """
 
     @abstractmethod

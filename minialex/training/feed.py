@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from minialex.backends.base import Array, Backend
+from minialex.backends.base import Array, Backend, Pair
 from minialex.data.augment.warp_draws import random_mixing
 from minialex.data.loading.loader import Batch
 from minialex.data.preprocessing import Preprocessing
@@ -139,9 +139,9 @@ class Photographs:
         recipe, fixed = self.preprocessing.recipe, self.preprocessing.mean_corner
         corner = (-1, -1) if fixed is None or recipe.warps else (fixed, fixed)
         view = (recipe.crop, arrays["mean"], corner, arrays["shift"], arrays["scale"])
-        channels = input_channels(b, network, self.dtype)
+        layout = input_layout(b, network, self.dtype)
         dtype = b.compute_dtype(self.dtype)
-        return b.crops_at(arrays["images"], arrays["offsets"], *view, dtype, channels)
+        return b.crops_at(arrays["images"], arrays["offsets"], *view, dtype, *layout)
 
     def _images(self, batch: Batch, epoch: int) -> np.ndarray:
         return self.preprocessing.host_images(
@@ -149,9 +149,14 @@ class Photographs:
         )
 
 
-def input_channels(b: Backend, network: Network, dtype: str) -> int:
-    """The number of channels in a compiled step; zero-padded images may copy faster."""
-    first, channels = network.layers[0][1], network.input_shape[2]
+def input_layout(b: Backend, network: Network, dtype: str) -> tuple[int, Pair | None]:
+    """The `channels` and `blocks` of a compiled step's images, as the first layer copies them."""
+    first, (size, across, channels) = network.layers[0][1], network.input_shape
     if not isinstance(first, Conv2D):
-        return channels
-    return b.channels_to_copy(channels, first.channels, first.groups, dtype)
+        return channels, None
+    convolution = (channels, first.channels, first.groups)
+    if size == across and first.pad == 0 and first.rounding == "floor":
+        window = (first.kernel, first.stride)
+        if blocks := b.input_blocks(size, *convolution, window, dtype):
+            return channels, blocks
+    return b.channels_to_copy(*convolution, dtype), None

@@ -67,3 +67,11 @@ def test_crops_from_arrays_of_the_backend(b):
         found = b.to_numpy(b.crops_at(images, *given, b.asarray([0.5]), "float64", 4))
         np.testing.assert_array_equal(found[..., :3], wanted)
         assert not found[..., 3].any()
+        for side, count in ((2, 3), (2, 2), (3, 2)):  # beyond the crop, and short of it
+            blocks = b.crops_at(images, *given, b.asarray([0.5]), "float64", None, (side, count))
+            squares = b.to_numpy(blocks).reshape(3, count, count, side, side, 3)
+            for p, q, h, w in np.ndindex(count, count, side, side):
+                y, x = side * p + h, side * q + w
+                inside = y < 5 and x < 5
+                pixels = wanted[:, y, x] if inside else np.zeros((3, 3))
+                np.testing.assert_array_equal(squares[:, p, q, h, w], pixels)

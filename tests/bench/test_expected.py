@@ -44,6 +44,14 @@ def test_operations_and_launches_by_hand():
     assert found["conv2", "input gradient"].useful == 1  # 48 of 48 columns
 
 
+def test_the_first_layer_is_computed_in_blocks():
+    found = {(e.layer, e.op): e for e in expected.expected(128)}
+    conv1 = found["conv1", "forward"]
+    # kernels of 3 x 3 on 48 channels: 13.5 steps of 32 numbers, rounded up
+    assert conv1.mma.tensor == pytest.approx(1e6 * 23 * 14 * 128 * 96 * 32 / 2048 / 1.755e9)
+    assert conv1.useful == pytest.approx(11 * 11 * 3 / (14 * 32))
+
+
 def test_dense_layers_and_memory_by_hand():
     fc6 = next(iter(expected.dense(128)))
     assert fc6.megabytes == pytest.approx(2 * (128 * 9216 + 9216 * 4096 + 128 * 4096) / 1e6)
@@ -89,9 +97,9 @@ def test_the_documentation_has_the_printed_tables():
         assert expected.convolutions(batch) in page
         assert expected.bounds(expected.dense(batch), products=True) in page
         assert expected.bounds(expected.memory_bound(batch), products=False) in page
-    for (op, tile, copied), ways in expected.COUNTS.items():
+    for (op, tile), ways in expected.COUNTS.items():
         for by, (used, instructions) in zip(("mma", "wgmma"), ways, strict=True):
-            row = f"{expected.FAMILIES[op]} | {tile} | {by} | {copied} bytes"
+            row = f"{expected.FAMILIES[op]} | {tile} | {by}"
             assert f"| {row} | {used} | {instructions} |" in page
     every = parts.listed(Plan(checks=True, data="DATA"))
     assert every in (DOCS / "gpu.md").read_text(encoding="utf-8")

@@ -29,6 +29,7 @@ NOT_OPS = {"asarray", "to_numpy", "sgd_updates"} | {
         "compile",
         "crops_at",
         "channels_to_copy",
+        "input_blocks",
     ),
     "convolution_workspace",
 }

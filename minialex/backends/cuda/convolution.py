@@ -72,15 +72,17 @@ class CudaConvolution(CudaDense):
         n, h, w, _ = x.shape
         r, s, cg, k = weight.shape
         kg, length = k // groups, r * s * cg
+        if found := self._in_blocks(x, weight.dtype, weight.shape, stride, pads, groups):
+            x, blocks = found
+            weight = self._weights_in_blocks(weight, stride[0], blocks)
+            y = self._new((n, *blocks.output, k), x)
+            self._forward(x, weight, bias, y, blocks, relu)
+            return y
         p, q = output_shape((h, w), (r, s), stride, pads)
         y = self._new((n, p, q, k), x)
         if c := self._implicit(x, weight.dtype, x.shape, weight.shape, stride, pads, groups):
             x, c = self._with_channels(x, c)
-            vector = c.vector(x.itemsize)
-            how = self._tiles(n * p * q, c.kg, groups, vector, (x, weight), divides=c.cx != c.cg)
-            self._run(
-                "conv_forward", "conv_forward", (x, weight, bias, y, c.as_struct(), relu), **how
-            )
+            self._forward(x, weight, bias, y, c, relu)
             return y
         if x.shape[3] != groups * cg:
             raise TypeError(f"{x.shape[3]} channels for weights of {groups} x {cg}")
@@ -91,6 +93,20 @@ class CudaConvolution(CudaDense):
                 shape, steps = (rows, length, kg), (length, k, k)
                 self.stream.product(cols, weight, y, shape, steps, (0, g * kg, start * k + g * kg))
         return self._biased(y, bias, relu)
+
+    def _forward(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        y: Array,
+        sizes: implicit.Convolution,
+        relu: bool,
+    ) -> None:
+        tiling = (sizes.pixels, sizes.kg, sizes.groups, sizes.vector(x.itemsize), (x, weight))
+        how = self._tiles(*tiling, divides=sizes.cx != sizes.cg)
+        arguments = (x, weight, bias, y, sizes.as_struct(), relu)
+        self._run("conv_forward", "conv_forward", arguments, **how)
 
     def convolution_input_gradient(
         self, dy: Array, weight: Array, input_shape: Shape, stride: Pair, pads: Pads, groups: int
@@ -162,24 +178,35 @@ class CudaConvolution(CudaDense):
         bias: bool = True,
     ) -> tuple[Array, Array | None]:
         x, dy = self._packed(x), self._packed(dy)
+        if found := self._in_blocks(x, dy.dtype, weight_shape, stride, pads, groups):
+            of_blocks, db = self._parameter_gradients(*found, dy, bias)
+            dw = self._new(weight_shape, of_blocks)
+            sizes = (*weight_shape, stride[0], found[1].kernel[1])
+            arguments = (of_blocks, dw, *sizes)
+            self._run("blocks", "weights_of_blocks", arguments, dw.size, storage=x.dtype)
+            return dw, db
         i = self._implicit(x, dy.dtype, x.shape, weight_shape, stride, pads, groups)
         if i is None:
             dw = self._weight_gradient_by_columns(x, dy, weight_shape, stride, pads, groups)
             return dw, self.bias_gradient(dy) if bias else None
-        x, i = self._with_channels(x, i)
+        return self._parameter_gradients(*self._with_channels(x, i), dy, bias)
+
+    def _parameter_gradients(
+        self, x: Array, i: implicit.Convolution, dy: Array, bias: bool
+    ) -> tuple[Array, Array | None]:
         parts, share = i.parts(x.itemsize)
         # db as one more row, if the tiles have space for it; tf32 would round dy
         ones = bias and x.itemsize == 2 and i.rows % implicit.ROWS > 0
-        r, s, cg, k = weight_shape
-        totals = self._new((r * s * cg + ones, k), kernels.accumulator(x.dtype.name))
+        rows, k = prod(i.kernel) * i.cg, i.channels
+        totals = self._new((rows + ones, k), kernels.accumulator(x.dtype.name))
         sums = totals if parts == 1 else self._new((parts, *totals.shape), totals)
-        how = self._tiles(i.rows + ones, i.kg, groups, i.vector(x.itemsize), (x, dy), parts)
+        how = self._tiles(i.rows + ones, i.kg, i.groups, i.vector(x.itemsize), (x, dy), parts)
         family = "conv_weight_gradient"
         self._run(family, family, (x, dy, sums, i.as_struct(), share, ones), **how)
         if parts > 1:
             arguments = (sums, totals, parts, totals.size)
             self._run(family, "part_totals", arguments, totals.size, storage=x.dtype)
-        dw = totals[: r * s * cg].reshape(weight_shape)
+        dw = totals[:rows].reshape((*i.kernel, i.cg, k))
         if not bias:
             return dw, None
         return dw, totals[-1] if ones else self.bias_gradient(dy)
@@ -231,9 +258,66 @@ class CudaConvolution(CudaDense):
         if self.convolution_by == "im2col":
             return super().convolution_workspace(x_shape, weight_shape, stride, pads, groups)
         r, s, _, k = weight_shape
-        sizes = implicit.Convolution.of(x_shape, (r, s), k, stride, pads, groups)
-        parts, _ = sizes.parts(2 if self.precision.half else 4)
-        return parts * prod(weight_shape) * 4
+        itemsize, shape = 2 if self.precision.half else 4, ((r, s), k, stride, pads, groups)
+        sizes = implicit.blocks(x_shape, *shape, itemsize)
+        sizes = sizes or implicit.Convolution.of(x_shape, *shape)
+        parts, _ = sizes.parts(itemsize)
+        return parts * prod(sizes.kernel) * sizes.cg * k * 4
+
+    def _in_blocks(
+        self, x: Array, other: Any, weight_shape: Shape, stride: Pair, pads: Pads, groups: int
+    ) -> tuple[Array, implicit.Convolution] | None:
+        """x in blocks and the sizes of their convolution (see blocks.cu), if that is faster.
+
+        x may already be in blocks (see `input_blocks`).
+        """
+        if self.convolution_by == "im2col" or x.dtype == np.float64 or x.dtype != other:
+            return None
+        r, s, cg, k = weight_shape
+        (n, h, w, c), side = x.shape, stride[0]
+        blocked = groups == 1 and side > 1 and c == side * side * cg
+        if c != cg and not blocked:
+            return None
+        if blocked:  # the pixels that its windows cover
+            h, w = (
+                (extent - -(-window // side)) * side + window for extent, window in ((h, r), (w, s))
+            )
+            pads = ((0, 0), (0, 0))
+        found = implicit.blocks((n, h, w, cg), (r, s), k, stride, pads, groups, x.itemsize)
+        if found is None or not found.pixels:
+            return None
+        if not blocked:
+            out = self._new(found.image, x)
+            sizes = (n, h, w, c, side, *found.image[1:3], pads[0][0], pads[1][0])
+            pixels = n * found.image[1] * found.image[2] * side * side
+            self._run("blocks", "blocks_of_images", (x, out, *sizes), pixels)
+            x = out
+        if x.shape != found.image:
+            raise TypeError(f"blocks {x.shape} for a convolution of {found.image}")
+        return x, found
+
+    def _weights_in_blocks(self, weight: Array, side: int, blocks: implicit.Convolution) -> Array:
+        out = self._new((*blocks.kernel, blocks.cg, blocks.channels), weight)
+        arguments = (weight, out, *weight.shape, side, *blocks.kernel)
+        self._run("blocks", "blocks_of_weights", arguments, out.size)
+        return out
+
+    def input_blocks(
+        self, size: int, channels: int, outputs: int, groups: int, window: Pair, dtype: str
+    ) -> Pair | None:
+        """Squares of stride x stride pixels, if the convolution would otherwise make them."""
+        if self.convolution_by == "im2col" or dtype == "float64":
+            return None
+        kernel, stride = window
+        itemsize = 2 if self.precision.half else 4
+        none, shape = ((0, 0), (0, 0)), (1, size, size, channels)
+        found = implicit.blocks(
+            shape, (kernel, kernel), outputs, (stride, stride), none, groups, itemsize
+        )
+        # a layer takes its padding from the shape of its input, so the kernel must fit there too
+        if found is None or found.image[1] < kernel:
+            return None
+        return stride, found.image[1]
 
     def channels_to_copy(self, channels: int, outputs: int, groups: int, dtype: str) -> int:
         """More channels than there are, if a pixel can then be copied as 8 or 16 bytes at once."""

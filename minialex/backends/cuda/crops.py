@@ -44,6 +44,7 @@ class CudaCrops(CudaExecution):
         scale: Array | float,
         dtype: str,
         channels: int | None = None,
+        blocks: Pair | None = None,
     ) -> Array:
         """`crops` of arrays on the device: offsets (N, 3), mean, shift, scale (or a number).
 
@@ -51,11 +52,13 @@ class CudaCrops(CudaExecution):
         """
         images = self._packed(images)
         n, _, size, c = images.shape
-        out = self._new((n, crop, crop, channels or c), dtype)
+        wide = channels or c
+        side, count = blocks or (1, crop)
+        out = self._new((n, count, count, side * side * wide), dtype)
         scales = (1.0, scale) if isinstance(scale, self.xp.ndarray) else (scale, None)
-        sizes = (n, size, c, channels or c, crop)
+        sizes = (n, size, c, wide, crop, side, count)
         arguments = (images, offsets, mean, shift, out, *sizes, *mean_corner, *scales)
-        self._run("crops", "crops", arguments, n * crop * crop, storage=dtype)
+        self._run("crops", "crops", arguments, n * (side * count) ** 2, storage=dtype)
         return out
 
     def _constant(self, host: np.ndarray, dtype: str) -> Array:

@@ -86,6 +86,21 @@ class Convolution:
             return self.image[3]
         return self.cg + -self.cg % 4
 
+    def as_copied(self, itemsize: int) -> "Convolution":
+        """As the kernels compute it, in blocks or with more channels, if that is faster."""
+        pads = tuple(
+            (before, (p - 1) * step + window - extent - before)
+            for before, p, step, window, extent in zip(
+                self.corner, self.output, self.stride, self.kernel, self.image[1:3], strict=True
+            )
+        )
+        given = (self.image, self.kernel, self.channels, self.stride, pads, self.groups)
+        if found := blocks(*given, itemsize):
+            return found
+        if self.groups > 1:
+            return self
+        return self.with_channels(self.channels_to_copy(itemsize))
+
     def vector(self, itemsize: int) -> int:
         """Numbers per copy where x and the output channels are read."""
         most = 16 // itemsize
@@ -109,6 +124,26 @@ class Convolution:
         share = -(-self.pixels // wanted)
         share += -share % depth
         return -(-self.pixels // share), share
+
+
+def blocks(
+    image: Any, kernel: Pair, channels: int, stride: Pair, pads: Pads, groups: int, itemsize: int
+) -> Convolution | None:
+    """The same convolution on blocks of stride x stride pixels, if they can be copied faster.
+
+    See blocks.cu. The blocks' images have as many rows and columns as the windows cover.
+    """
+    side, cg, at_once = stride[0], image[3] // groups, 16 // itemsize
+    cx = side * side * cg
+    fits = groups == 1 and side > 1 and stride[1] == side
+    if not fits or cg % at_once == 0 or cx % at_once or channels % at_once:
+        return None
+    reach = (-(-kernel[0] // side), -(-kernel[1] // side))
+    if prod(reach) * cx > prod(kernel) * (cg + -cg % 4):  # more products than with four channels
+        return None
+    output = output_shape(image[1:3], kernel, stride, pads)
+    n, shape = image[0], (output[0] + reach[0] - 1, output[1] + reach[1] - 1)
+    return Convolution((n, *shape, cx), reach, output, channels, (1, 1), (0, 0), 1, cx, cx)
 
 
 def tile(count: int, narrow: bool = False) -> int:

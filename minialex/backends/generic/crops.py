@@ -57,6 +57,7 @@ class GenericCrops(GenericArrays):
         scale: Array | float,
         dtype: str,
         channels: int | None = None,
+        blocks: Pair | None = None,
     ) -> Array:
         """`crops`, with the arguments that compiled steps use."""
         top, left, flip = self.to_numpy(offsets).T
@@ -68,11 +69,30 @@ class GenericCrops(GenericArrays):
             scale = float(self.to_numpy(scale)[0])
         draws = (images, top, left, flip > 0)
         x = self.crops(*draws, crop, mean, down, across, shift, scale, dtype)
-        missing = (channels or x.shape[3]) - x.shape[3]
-        if missing == 0:
+        x = self._extended(x, 3, channels or x.shape[3])
+        if blocks is None:
             return x
-        zeros = self.xp.zeros((*x.shape[:3], missing), dtype=x.dtype, device=self.device)
-        return self.concat((x, zeros), 3)
+        side, count = blocks
+        n, _, _, c = x.shape
+        for axis in (1, 2):
+            x = self._extended(x, axis, side * count)
+        x = self.xp.reshape(x, (n, count, side, count, side, c))
+        x = self.xp.permute_dims(x, (0, 1, 3, 2, 4, 5))  # n count count side side c
+        return self.xp.reshape(x, (n, count, count, side * side * c))
+
+    def _extended(self, x: Array, axis: int, extent: int) -> Array:
+        """x with zeros at the end of an axis, or cut there."""
+        missing = extent - x.shape[axis]
+        if missing <= 0:
+            return x[(*(slice(None),) * axis, slice(0, extent), ...)]
+        shape = (*x.shape[:axis], missing, *x.shape[axis + 1 :])
+        return self.concat((x, self.xp.zeros(shape, dtype=x.dtype, device=self.device)), axis)
+
+    def input_blocks(
+        self, size: int, channels: int, outputs: int, groups: int, window: Pair, dtype: str
+    ) -> Pair | None:
+        """None: images as they are."""
+        return None
 
     def channels_to_copy(self, channels: int, outputs: int, groups: int, dtype: str) -> int:
         """The same number: no padding."""

@@ -25,7 +25,7 @@ BANDWIDTH = {"H100": 3.35e12, "H200": 4.8e12}  # bytes per second, NVIDIA's data
 BATCHES = (128, 512, 2048)
 
 # registers of a thread and instructions of a step of the inner loop, as `minialex.bench.gpu.sass`
-# prints them with NVRTC 13.5, by op, tile and bytes of a copy: for mma.cuh and for wgmma.cuh
+# prints them with NVRTC 13.5, by op and tile: for mma.cuh and for wgmma.cuh
 COUNTED_WITH = (13, 5)
 FAMILIES = {
     "forward": "conv_forward",
@@ -33,18 +33,16 @@ FAMILIES = {
     "weight gradient": "conv_weight_gradient",
 }
 COUNTS = {
-    ("forward", 128, 16): ((241, 313), (210, 192)),
-    ("forward", 96, 16): ((202, 272), (172, 181)),
-    ("forward", 64, 16): ((151, 253), (126, 190)),
-    ("forward", 96, 8): ((206, 426), (168, 334)),
-    ("input gradient", 128, 16): ((222, 282), (184, 180)),
-    ("input gradient", 96, 16): ((184, 261), (155, 169)),
-    ("input gradient", 64, 16): ((153, 235), (124, 180)),
-    ("input gradient", 48, 16): ((140, 195), (100, 192)),
-    ("weight gradient", 128, 16): ((239, 388), (203, 274)),
-    ("weight gradient", 96, 16): ((210, 346), (160, 264)),
-    ("weight gradient", 64, 16): ((161, 315), (119, 253)),
-    ("weight gradient", 96, 8): ((202, 574), (164, 482)),
+    ("forward", 128): ((241, 313), (210, 192)),
+    ("forward", 96): ((202, 272), (172, 181)),
+    ("forward", 64): ((151, 253), (126, 190)),
+    ("input gradient", 128): ((222, 282), (184, 180)),
+    ("input gradient", 96): ((184, 261), (155, 169)),
+    ("input gradient", 64): ((153, 235), (124, 180)),
+    ("input gradient", 48): ((140, 195), (100, 192)),
+    ("weight gradient", 128): ((239, 388), (203, 274)),
+    ("weight gradient", 96): ((210, 346), (160, 264)),
+    ("weight gradient", 64): ((161, 315), (119, 253)),
 }
 _DEPTH = 32  # numbers of the reduction in a step
 
@@ -90,7 +88,7 @@ def expected(batch: int) -> Iterator[Expected]:
         stride, kernel = (layer.stride,) * 2, (layer.kernel,) * 2
         _, pads, _ = layer.geometry(image[1:])
         sizes = implicit.Convolution.of(image, kernel, layer.channels, stride, pads, layer.groups)
-        sizes = sizes.with_channels(sizes.channels_to_copy(_ITEM)) if layer.groups == 1 else sizes
+        sizes = sizes.as_copied(_ITEM)
         rows, count, depth, parts = {
             "forward": (sizes.pixels, sizes.kg, sizes.rows, 1),
             "input gradient": (prod(image[:3]), sizes.cg, prod(kernel) * sizes.kg, 1),
@@ -99,10 +97,11 @@ def expected(batch: int) -> Iterator[Expected]:
         tile = implicit.tile(count, op == "input gradient")
         blocks = ceil(rows / implicit.ROWS) * implicit.columns(count) * layer.groups * parts
         steps = ceil(depth / _DEPTH)
-        copied = _ITEM * (sizes.vector_of_outputs if "input" in op else sizes.vector)(_ITEM)
+        vector = (sizes.vector_of_outputs if "input" in op else sizes.vector)(_ITEM)
+        assert vector * _ITEM == 16, "the instructions were counted for copies of 16 bytes"
         mma, wgmma = (
             _way(counts, warpgroups, blocks, steps, tile)
-            for warpgroups, counts in enumerate(COUNTS[op, tile, copied])
+            for warpgroups, counts in enumerate(COUNTS[op, tile])
         )
         useful = operations / 2 / (blocks * steps * _DEPTH * implicit.ROWS * tile)
         memory = {card: 1e6 * least / rate for card, rate in BANDWIDTH.items()}
@@ -194,13 +193,15 @@ def bounds(listed: Iterator[Bound], products: bool) -> str:
 
 def totals(batches: tuple[int, ...] = BATCHES) -> str:
     """A table of whole steps: microseconds, and images per second."""
-    columns = ["batch", "card", "convolutions by", "convolutions", "dense", "others", "step"]
+    columns = ["batch", "card", "convolutions by", "convolutions", "their tensor and memory times"]
+    columns += ["dense", "others", "step"]
     rows = []
     for batch in batches:
         for card in BANDWIDTH:
             for wgmma in (False, True):
                 parts = (
                     sum(one.least(card, wgmma) for one in expected(batch)),
+                    sum(max(one.mma.tensor, one.memory[card]) for one in expected(batch)),
                     sum(one.least(card) for one in dense(batch)),
                     sum(one.least(card) for one in memory_bound(batch) if one.alone),
                 )

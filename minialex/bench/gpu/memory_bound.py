@@ -17,7 +17,7 @@ from minialex.models import Model
 from minialex.network import Network
 from minialex.optim import SGD, VELOCITY
 from minialex.parallel import SingleDevice
-from minialex.training.feed import input_channels
+from minialex.training.feed import input_layout
 
 _ARGMAX = 2  # bytes of a maximum's tap
 
@@ -58,7 +58,7 @@ def traffic(model: Model, batch: int, itemsize: int) -> Iterator[Traffic]:
     network, crop = model.network, model.recipe.crop
     sizes = [batch * prod(shape) for shape in network.shapes()]  # numbers
     pixels = batch * crop * crop * 3
-    # The zeros that they write to a fourth channel are not counted
+    # zeros beyond the images are not counted
     yield Traffic("crops", pixels * itemsize + pixels)
     for stage in network.stages(training=True):  # those without weights
         end = stage.index + len(stage.names)
@@ -106,7 +106,7 @@ def _runs(b: Any, plan: Plan) -> Iterator[tuple[str, Run]]:
     mean, shift = (b.asarray(np.zeros(s), "float32") for s in ((size, size, 3), (n, 3)))
     view = (crop, mean, (-1, -1), shift, 1.0, kind)
     x = b.crops_at(images, corners, *view)
-    cut = partial(b.crops_at, images, corners, *view, input_channels(b, network, "float32"))
+    cut = partial(b.crops_at, images, corners, *view, *input_layout(b, network, "float32"))
     yield "crops", cut
     for stage in network.stages(training=True):  # those without weights
         end = stage.index + len(stage.names)
@@ -153,6 +153,4 @@ def _bias_is_a_row(network: Network, index: int) -> bool:
     _, pads, _ = layer.geometry(shape)
     kernel, stride = (layer.kernel,) * 2, (layer.stride,) * 2
     sizes = implicit.Convolution.of((1, *shape), kernel, layer.channels, stride, pads, layer.groups)
-    if layer.groups == 1:
-        sizes = sizes.with_channels(sizes.channels_to_copy(2))
-    return sizes.rows % implicit.ROWS > 0
+    return sizes.as_copied(2).rows % implicit.ROWS > 0

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from minialex import backends, models
-from minialex.backends.base import output_shape
 from minialex.bench.gpu.plan import Plan, Run, on_device
 from minialex.layers import Conv2D, Dense
 from minialex.network import Network
+from minialex.training.feed import input_layout
 
 
 def costs(network: Network, batch: int, itemsize: int) -> Iterator[tuple[str, str, int, int]]:
@@ -75,7 +75,9 @@ def products(
         weight, bias = device(sizes["weight"]), device(sizes["bias"], "float32")
         runs: dict[str, Run] = {}
         for way in convolutions if isinstance(layer, Conv2D) else ("cublas",):
-            runs[way] = _call(precision, way, op, layer, x, weight, bias, dy, first=at == 0)
+            runs[way] = _call(
+                precision, way, op, layer, x, weight, bias, dy, None if at else network
+            )
         at_rates = [
             1e6 * amount / measured[rate]
             for amount, rate in zip((operations, least), rates, strict=True)
@@ -96,7 +98,9 @@ def _bytes(dtype: str) -> str:
     return "float16" if dtype == "bfloat16" else dtype
 
 
-def _call(precision: str, way: str, op: str, layer, x, weight, bias, dy, first: bool) -> Run:
+def _call(
+    precision: str, way: str, op: str, layer, x, weight, bias, dy, first: Network | None
+) -> Run:
     b: Any = backends.get("cupy", 0, precision)
     if isinstance(layer, Dense):
         return {
@@ -105,16 +109,10 @@ def _call(precision: str, way: str, op: str, layer, x, weight, bias, dy, first: 
             "weight gradient": lambda: b.dense_weight_gradient(x, dy),
         }[op]
     b.convolution_by = way
-    if first:  # cropped as in captured steps, perhaps with a fourth channel of zeros
-        n, *size, c = x.shape
-        channels = b.channels_to_copy(c, layer.channels, layer.groups, "float32")
-        image = np.zeros((n, *size, channels), "float32")
-        image[..., :c] = b.to_numpy(x)
-        x = b.asarray(image, b.compute_dtype("float32"))
+    if first is not None:
+        x = _cropped(b, first, x.shape[0])
     _, pads, _ = layer.geometry(x.shape[1:])
-    kernel = (layer.kernel, layer.kernel)
     geometry = ((layer.stride, layer.stride), pads, layer.groups)
-    assert output_shape(x.shape[1:3], kernel, geometry[0], pads) == dy.shape[1:3]
     return {
         "forward": lambda: b.convolution(x, weight, bias, *geometry, relu=True),
         "input gradient": lambda: b.convolution_input_gradient(dy, weight, x.shape, *geometry),
@@ -122,3 +120,13 @@ def _call(precision: str, way: str, op: str, layer, x, weight, bias, dy, first: 
             x, dy, weight.shape, *geometry
         ),
     }[op]
+
+
+def _cropped(b: Any, network: Network, batch: int) -> Any:
+    """Input as captured steps crop it, perhaps in blocks or with a fourth channel of zeros."""
+    size, _, channels = network.input_shape
+    images = np.random.default_rng(0).integers(0, 256, (batch, size, size, channels), np.uint8)
+    offsets, mean = np.zeros((batch, 3), "int32"), np.zeros((size, size, channels), "float32")
+    view = (b.asarray(offsets, "int32"), size, b.asarray(mean), (-1, -1), None, 1 / 128)
+    layout = input_layout(b, network, "float32")
+    return b.crops_at(b.asarray(images), *view, b.compute_dtype("float32"), *layout)

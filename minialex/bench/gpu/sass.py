@@ -68,15 +68,11 @@ class Loop:
     divisions: int
 
 
-def loop(family: str, tile: int, warpgroups: bool, first: bool = False) -> Loop:
-    """The inner loop of a convolution in bf16, as for the paper's layers.
-
-    `first`: for the first layer, which has three channels, copied as four (8 bytes at a time).
-    """
+def loop(family: str, tile: int, warpgroups: bool) -> Loop:
+    """The inner loop of a convolution in bf16, with copies of 16 bytes as in AlexNet."""
     program = disassembler()
     assert program is not None, "nvdisasm is missing"
-    more = kernels.tile_options(tile, 4 if first else 8, first and family == "conv_forward")
-    more += kernels.WARPGROUPS if warpgroups else ()
+    more = (*kernels.tile_options(tile, 8), *(kernels.WARPGROUPS if warpgroups else ()))
     given = kernels.device_options("bfloat16", False, more, (9, 0))
     binary, said = machine_code.compiled(kernels.source(family), (*given, "--ptxas-options=-v"))
     with tempfile.TemporaryDirectory() as folder:
@@ -99,24 +95,22 @@ def registers(said: str, kernel: str) -> int:
     return int(used[1])
 
 
-def every() -> Iterator[tuple[str, int, bool, bool]]:
+def every() -> Iterator[tuple[str, int, bool]]:
     """The arguments of `loop` for everything that the paper's network may use."""
     for family in kernels.TENSOR_FAMILIES:
         for warpgroups in (False, True):
             for tile in kernels.tiles(family):
-                yield family, tile, warpgroups, False
-            if family != "conv_input_gradient":
-                yield family, 96, warpgroups, True
+                yield family, tile, warpgroups
 
 
 def text() -> str:
     """A row for every kernel and width of tiles."""
-    columns = ["kernel", "tile", "by", "copies of", "registers"]
+    columns = ["kernel", "tile", "by", "registers"]
     columns += ["instructions", "products", "copies", "loads", "divisions"]
     rows = []
-    for family, tile, warpgroups, first in every():
-        found = loop(family, tile, warpgroups, first)
-        row = [family, f"{tile}", "wgmma" if warpgroups else "mma", f"{8 if first else 16} bytes"]
+    for family, tile, warpgroups in every():
+        found = loop(family, tile, warpgroups)
+        row = [family, f"{tile}", "wgmma" if warpgroups else "mma"]
         rows.append([*row, *map(str, astuple(found))])
     return table.markdown(columns, rows)
 

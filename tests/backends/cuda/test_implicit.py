@@ -153,8 +153,8 @@ def test_scaled_down_layers_of_the_paper(precision, problem):
 def test_images_padded_to_four_channels(precision):
     """The same bits as with three channels, without the pass that pads."""
     b, dtype = backends.get("cupy", 0, precision), PRECISIONS[precision]
-    x, geometry = grid((2, 23, 27, 3), 0), ((4, 4), ((0, 1), (0, 1)), 1)
-    weight = b.asarray(grid((11, 11, 3, 96), 1), dtype)
+    x, geometry = grid((2, 9, 11, 3), 0), ((1, 1), ((0, 1), (0, 1)), 1)
+    weight = b.asarray(grid((5, 5, 3, 96), 1), dtype)
     assert b.channels_to_copy(3, 96, 1, "float32") == 4
     found = []
     for channels in (3, 4):
@@ -171,6 +171,47 @@ def test_images_padded_to_four_channels(precision):
     assert columns.channels_to_copy(3, 96, 1, "float32") == 3
     with pytest.raises(TypeError, match="4 channels for weights of 1 x 3"):
         columns.convolution(given, weight, None, *geometry)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "tf32"])
+@pytest.mark.parametrize(("size", "kernel", "side"), [(27, 11, 4), (30, 11, 4), (29, 8, 4)])
+def test_images_in_blocks(precision, size, kernel, side):
+    """The same bits as from plain images, which a pass puts in blocks; and right sums."""
+    b, dtype = backends.get("cupy", 0, precision), PRECISIONS[precision]
+    check(b, precision, ((2, size, size, 3), (kernel,) * 2, 96, (side,) * 2, ((0, 0),) * 2, 1))
+    images, geometry = grid((2, size, size, 3), 0), ((side, side), ((0, 0), (0, 0)), 1)
+    weight = b.asarray(grid((kernel, kernel, 3, 96), 1), dtype)
+    count = (size - kernel) // side + -(-kernel // side)
+    given = b.asarray(images, dtype), in_blocks(b, images, side, count, dtype)
+    found = []
+    for x in given:
+        y = b.convolution(x, weight, None, *geometry)
+        gradients = b.convolution_parameter_gradients(x, y, weight.shape, *geometry)
+        found.append([b.to_numpy(a) for a in (y, *gradients)])
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def in_blocks(b, images, side, count, dtype):
+    """Squares of pixels as channels; pixels that are missing are zeros."""
+    n, size, _, c = images.shape
+    extent = side * count
+    wide = np.zeros((n, extent + size, extent + size, c))
+    wide[:, :size, :size] = images
+    squares = wide[:, :extent, :extent].reshape(n, count, side, count, side, c)
+    return b.asarray(squares.transpose(0, 1, 3, 2, 4, 5).reshape(n, count, count, -1), dtype)
+
+
+def test_only_some_convolutions_take_blocks():
+    b = backends.get("cupy", 0, "bf16")
+    assert b.input_blocks(227, 3, 96, 1, (11, 4), "float32") == (4, 57)  # the paper's
+    assert b.input_blocks(227, 3, 96, 1, (11, 1), "float32") is None
+    assert b.input_blocks(227, 8, 96, 1, (11, 4), "float32") is None  # 16 bytes as they are
+    assert b.input_blocks(227, 3, 96, 1, (3, 4), "float32") is None  # 16 pixels instead of 9
+    assert b.input_blocks(227, 3, 90, 1, (11, 4), "float32") is None
+    assert b.input_blocks(32, 3, 96, 1, (11, 4), "float32") is None  # fewer blocks than the kernel
+    b.convolution_by = "im2col"
+    assert b.input_blocks(227, 3, 96, 1, (11, 4), "float32") is None
 
 
 @pytest.mark.parametrize("precision", ["bf16", "tf32"])
