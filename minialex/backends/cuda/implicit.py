@@ -88,18 +88,18 @@ class Convolution:
 
     def as_copied(self, itemsize: int) -> "Convolution":
         """As the kernels compute it, in blocks or with more channels, if that is faster."""
-        pads = tuple(
-            (before, (p - 1) * step + window - extent - before)
-            for before, p, step, window, extent in zip(
-                self.corner, self.output, self.stride, self.kernel, self.image[1:3], strict=True
-            )
-        )
-        given = (self.image, self.kernel, self.channels, self.stride, pads, self.groups)
-        if found := blocks(*given, itemsize):
+        pads = (self._pads(0), self._pads(1))
+        geometry = (self.stride, pads, self.groups)
+        if found := blocks(self.image, self.kernel, self.channels, *geometry, itemsize):
             return found
         if self.groups > 1:
             return self
         return self.with_channels(self.channels_to_copy(itemsize))
+
+    def _pads(self, axis: int) -> Pair:
+        """The padding of one direction; that at the end is negative if windows do not reach it."""
+        covered = (self.output[axis] - 1) * self.stride[axis] + self.kernel[axis]
+        return self.corner[axis], covered - self.corner[axis] - self.image[1 + axis]
 
     def vector(self, itemsize: int) -> int:
         """Numbers per copy where x and the output channels are read."""
