@@ -1,9 +1,11 @@
 """Functions compiled by Numba, cached on disk if a cache folder is writable."""
 
+import hashlib
 import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -49,17 +51,40 @@ def _compiled(function: Callable, **options: Any) -> Any:
         made = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # neither the package folder nor the home folder is writable
         return numba.njit(**options)(function)
-    if (cache := getattr(made, "_cache", None)) is not None:
-        _tolerate_failures(cache)
+    if (kept := getattr(made, "_cache", None)) is not None:
+        _stamp(kept, Path(function.__code__.co_filename).parent)
+        _tolerate_failures(kept)
     return made
 
 
-def _tolerate_failures(cache: Any) -> None:
+def _stamp(kept: Any, folder: Path) -> None:
+    """A disk cache that is out of date when any module of the folder has changed.
+
+    Numba looks only at the function's own file. Its code may come from others: constants, functions
+    that it calls, and those that write instructions.
+    """
+    file: Any = getattr(kept, "_cache_file", None)
+    if (own := getattr(file, "_source_stamp", None)) is not None:
+        file._source_stamp = (own, _sources(folder))
+
+
+@cache
+def _sources(folder: Path) -> str:
+    """A hash of the folder's modules and of this one, whose options change the code."""
+    found = hashlib.sha256()
+    for path in (Path(__file__), *sorted(folder.glob("*.py"))):
+        with suppress(OSError):  # the modules may be in an archive
+            text = path.read_bytes()
+            found.update(f"{path.name} {len(text)} ".encode() + text)
+    return found.hexdigest()
+
+
+def _tolerate_failures(kept: Any) -> None:
     """A disk cache whose errors cost time but never end the run; Numba's own would raise them.
 
     The disk may be full, a folder may lose its permissions, a crash may truncate a file.
     """
-    load, save = cache.load_overload, cache.save_overload
+    load, save = kept.load_overload, kept.save_overload
 
     def load_overload(*arguments: Any) -> Any:
         try:
@@ -68,11 +93,11 @@ def _tolerate_failures(cache: Any) -> None:
             return None  # as if it were not cached
         except Exception:  # a damaged pickle may raise anything: start a new index
             with suppress(OSError):
-                cache.flush()
+                kept.flush()
             return None
 
     def save_overload(*arguments: Any) -> None:
         with suppress(OSError):
             save(*arguments)
 
-    cache.load_overload, cache.save_overload = load_overload, save_overload
+    kept.load_overload, kept.save_overload = load_overload, save_overload

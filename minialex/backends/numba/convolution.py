@@ -12,7 +12,7 @@ import numpy as np
 from numba import prange
 
 from minialex.backends.base import Array, Pads, Pair, Shape, output_shape
-from minialex.backends.numba import few_images, winograd
+from minialex.backends.numba import few_images, vectors, winograd
 from minialex.backends.numba.blas import multiply, multiply_by_transposed, multiply_transposed
 from minialex.backends.numba.claims import claim, new_claims
 from minialex.backends.numba.elementwise import copy, finish
@@ -49,7 +49,7 @@ class NumbaConvolution(NumbaExecution):
         if bias is None:
             bias = np.zeros(k, x.dtype)
         corner, rows = (pads[0][0], pads[1][0]), n * prod(output)
-        if self._few(x, weight.shape, output, stride, groups):
+        if self._few(x, weight, bias, output, stride, groups):
             how = (stride[0], corner, groups, relu)
             bias = np.ascontiguousarray(bias)
             few_images.convolution(self._as_team, self._new, self.threads, x, weight, bias, y, *how)
@@ -113,10 +113,12 @@ class NumbaConvolution(NumbaExecution):
         )
         return dx
 
-    def _few(self, x, weight_shape, output, stride, groups) -> bool:
+    def _few(self, x, weight, bias, output, stride, groups) -> bool:
         """Whether to convolve a few images, one by one; only at test time, to keep old bits."""
-        known = self._inference and x.dtype == np.float32 and len(x) <= few_images.IMAGES
-        return known and few_images.worthwhile(len(x), weight_shape, output, stride, groups)
+        if not self._inference or len(x) > few_images.IMAGES:
+            return False
+        possible = vectors.usable(x, weight, bias)
+        return possible and few_images.worthwhile(len(x), weight.shape, output, stride, groups)
 
     def _by_tiles(self, images: int, weight_shape, output, stride, groups, least=_SAVED) -> bool:
         """Whether tiles pay off: they save at least `least` multiplications per number in them."""

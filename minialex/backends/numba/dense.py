@@ -12,6 +12,7 @@ import numpy as np
 from numba import prange
 
 from minialex.backends.base import Array, Shape
+from minialex.backends.numba import vectors
 from minialex.backends.numba.blas import multiply, multiply_by_transposed, multiply_transposed
 from minialex.backends.numba.claims import claim, new_claims
 from minialex.backends.numba.elementwise import add, copy, finish
@@ -42,7 +43,7 @@ class NumbaDense(NumbaExecution):
         y = self._new((len(x), weight.shape[1]), x)
         bias = np.zeros(y.shape[1], x.dtype) if bias is None else np.ascontiguousarray(bias)
         weight = np.ascontiguousarray(weight)
-        if self._inference and len(x) <= FEW and x.dtype == np.float32:
+        if self._inference and len(x) <= FEW and vectors.usable(x, weight, bias):
             part = self._new((_PIECES, *y.shape), x)
             self._as_team(forward_by_pieces, x, weight, bias, y, relu, part)
             return y

@@ -5,29 +5,35 @@ function is straight code on vectors of float32, with all sums in registers. Eve
 in a fixed order with fused multiply-adds, so the bits do not depend on the width of the vectors.
 """
 
+import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numba
 import numpy as np
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic
 
 from minialex.backends.numba import winograd
 
 
-def _wide_vectors() -> bool:
-    """Whether Numba compiles for AVX-512: on this machine, unless NUMBA_CPU_FEATURES says not."""
+def _has(feature: str) -> bool:
+    """Whether Numba compiles for a processor with this feature: this one's, unless told others."""
     given = numba.config.CPU_FEATURES  # type: ignore[attr-defined]
-    if given is None:
-        return bool(binding.get_host_cpu_features().get("avx512f"))
-    return "+avx512f" in given.split(",")
+    return f"+{feature}" in (get_host_cpu_features() if given is None else given).split(",")
 
 
-LANES = 16 if _wide_vectors() else 8  # numbers of a vector
+def _is_fused(machine: str) -> bool:
+    """Whether a fused multiply-add is an instruction; without it, LLVM calls a slow function."""
+    return machine not in ("x86_64", "AMD64", "i386", "i686", "x86") or _has("fma")
+
+
+FUSED = _is_fused(platform.machine())
+LANES = 16 if _has("avx512f") else 8  # numbers of a vector
 ROWS = 9  # of a product: 9 tiles cover the 13 x 13 pixels of the paper's last convolutions
 WIDE = 2 if LANES == 16 else 1  # vectors of a product's row: 18 sums in 32 registers, or 9 in 16
 DEPTH = 64  # distance of a product's rows
@@ -53,6 +59,11 @@ def _code(arguments: str, build: Callable[..., None]) -> Any:
     space: dict[str, Any] = {"found": (types.void(*kinds), generate)}
     exec(f"def typed(context, {names}): return found", space)  # an intrinsic needs real arguments
     return intrinsic(space["typed"])
+
+
+def usable(*operands: np.ndarray) -> bool:
+    """Whether the functions below are fast here, and made for these arrays."""
+    return FUSED and all(operand.dtype == np.float32 for operand in operands)
 
 
 class _Code:

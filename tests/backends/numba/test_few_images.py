@@ -1,5 +1,6 @@
 """One image or a few at test time: convolution by panels of tiles, dense layers by pieces."""
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 
 from minialex import backends, models
 from minialex.backends.base import output_shape
-from minialex.backends.numba import few_images
+from minialex.backends.numba import few_images, vectors
 from minialex.layers import Mode
 from minialex.testing.tolerance import assert_close
 
@@ -60,13 +61,51 @@ def test_panels_of_tiles_equal_the_convolution(n, kernel, size, pads, channels, 
         (13, (1, 1), 256, 384, 1, 1, False),
     ],
 )
-def test_where_tiles_of_a_few_images_are_used(size, kernel, c, k, groups, images, expected):
+def test_where_tiles_of_a_few_images_are_used(
+    monkeypatch, size, kernel, c, k, groups, images, expected
+):
+    monkeypatch.setattr(vectors, "FUSED", True)
     (r, stride), b = kernel, backends.get("numba")
     pad = r // 2 if stride == 1 else 0
     output = output_shape((size, size), (r, r), (stride,) * 2, ((pad, pad),) * 2)
-    x, shape = np.empty((images, size, size, c), np.float32), (r, r, c // groups, k)
-    assert b.for_inference()._few(x, shape, output, (stride,) * 2, groups) == expected
-    assert not b._few(x, shape, output, (stride,) * 2, groups)  # training keeps its bits
+    shapes = (images, size, size, c), (r, r, c // groups, k), (k,)
+    arrays = [np.empty(shape, np.float32) for shape in shapes]
+    assert b.for_inference()._few(*arrays, output, (stride,) * 2, groups) == expected
+    assert not b._few(*arrays, output, (stride,) * 2, groups)  # training keeps its bits
+
+
+@pytest.mark.parametrize("wide", [None, "x", "weight", "bias"])
+@pytest.mark.parametrize("fused", [True, False])
+def test_where_vectors_do_not_help_the_kernels_of_training_run(monkeypatch, fused, wide):
+    """They read float32 alone, and a fused multiply-add that is no instruction takes ages."""
+    b, ran = backends.get("numba").for_inference(), []
+    monkeypatch.setattr(vectors, "FUSED", fused)
+    monkeypatch.setattr(type(b), "_as_team", lambda *_: ran.append("vectors"))
+    monkeypatch.setattr(type(b), "_run", lambda *_: ran.append("training's"))
+    shapes = {"x": (1, 13, 13, 32), "weight": (3, 3, 32, 64), "bias": (64,)}
+    arrays = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    if wide:
+        arrays[wide] = arrays[wide].astype(np.float64)
+    wanted = "vectors" if fused and not wide else "training's"
+    b.convolution(*arrays.values(), (1, 1), ((1, 1), (1, 1)), 1)
+    arrays["weight"] = np.zeros((13 * 13 * 32, 64), arrays["weight"].dtype)
+    b.dense(*arrays.values())
+    assert len(ran) >= 2
+    assert set(ran) == {wanted}
+
+
+def test_what_numba_compiles_for_decides(monkeypatch):
+    monkeypatch.setattr(numba.config, "CPU_FEATURES", "+avx2,+fma,-avx512f")
+    assert vectors._has("fma")
+    assert not vectors._has("avx512f")
+    assert vectors._is_fused("x86_64")
+    monkeypatch.setattr(numba.config, "CPU_FEATURES", "+avx2,-fma")
+    assert not vectors._is_fused("x86_64")
+    assert not vectors._is_fused("AMD64")
+    assert vectors._is_fused("aarch64")
+    monkeypatch.setattr(numba.config, "CPU_FEATURES", None)
+    monkeypatch.setattr(numba.config, "ENABLE_AVX", 0)
+    assert not vectors._has("avx512f")
 
 
 def test_rounding_error_is_bounded():

@@ -1,6 +1,7 @@
 """Compiled functions are cached on disk if possible."""
 
 import errno
+import importlib
 import os
 import subprocess
 import sys
@@ -74,6 +75,28 @@ def test_a_damaged_cache_is_rebuilt(monkeypatch, tmp_path):
     again = jit.compiled(double)
     assert again(3) == 6
     assert sum(again.stats.cache_hits.values()) == 1
+
+
+def test_a_change_in_another_file_of_the_folder_is_compiled(monkeypatch, tmp_path):
+    """Numba itself would go on with the old factor."""
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path / "cache"))
+    folder = tmp_path / "code"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(folder))
+    (folder / "kernel_of_test.py").write_text(
+        "from factor_of_test import FACTOR\ndef times(x):\n    return FACTOR * x\n"
+    )
+
+    def result(factor):
+        (folder / "factor_of_test.py").write_text(f"FACTOR = {factor}\n")
+        for name in ("factor_of_test", "kernel_of_test"):
+            monkeypatch.delitem(sys.modules, name, raising=False)
+        importlib.invalidate_caches()
+        jit._sources.cache_clear()  # as in a new process
+        compiled = jit.compiled(importlib.import_module("kernel_of_test").times)
+        return compiled(3), sum(compiled.stats.cache_hits.values())
+
+    assert [result(2), result(2), result(10)] == [(6, 0), (6, 1), (30, 0)]
 
 
 def test_compilation_is_announced(monkeypatch):
