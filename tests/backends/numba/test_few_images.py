@@ -1,10 +1,15 @@
 """One image or a few at test time: convolution by panels of tiles, dense layers by pieces."""
 
+import os
+import subprocess
+import sys
+
 import numba
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from numba.core.codegen import get_host_cpu_features
 
 from minialex import backends, models
 from minialex.backends.base import output_shape
@@ -106,6 +111,50 @@ def test_what_numba_compiles_for_decides(monkeypatch):
     monkeypatch.setattr(numba.config, "CPU_FEATURES", None)
     monkeypatch.setattr(numba.config, "ENABLE_AVX", 0)
     assert not vectors._has("avx512f")
+
+
+_RESULTS = """
+import hashlib
+import numpy as np
+from minialex import backends
+from minialex.backends.numba import vectors
+
+b, rng, found = backends.get("numba").for_inference(), np.random.default_rng(0), []
+
+def normal(*shape):
+    return rng.normal(size=shape).astype(np.float32)
+
+for n in (1, 2, 3, 4):
+    for size, taps, stride, c, k, groups in (
+        (57, 11, 4, 3, 96, 1), (27, 5, 1, 96, 256, 2), (13, 3, 1, 150, 80, 1)
+    ):
+        x, weight, bias = normal(n, size, size, c), normal(taps, taps, c // groups, k), normal(k)
+        pads = ((taps // 2,) * 2,) * 2
+        found.append(b.convolution(x, weight, bias, (stride,) * 2, pads, groups, relu=True))
+    for inputs, units in ((300, 7), (300, 1030), (37, 24)):
+        found.append(b.dense(normal(n, inputs), normal(inputs, units), normal(units)))
+print(vectors.LANES, hashlib.sha256(b"".join(y.tobytes() for y in found)).hexdigest())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(vectors.LANES != 16, reason="Numba does not compile for AVX-512 here")
+def test_the_width_of_vectors_does_not_change_the_bits():
+    features = get_host_cpu_features().split(",")
+    wide = [feature for feature in features if "avx512" in feature or "avx10" in feature]
+    others = ",".join(f.replace("+", "-") if f in wide else f for f in features)
+    printed = []
+    for changed in ({}, {"NUMBA_CPU_FEATURES": others}):
+        ended = subprocess.run(
+            [sys.executable, "-c", _RESULTS],
+            capture_output=True,
+            text=True,
+            env={**os.environ, **changed},
+        )
+        assert ended.returncode == 0, ended.stderr
+        printed.append(ended.stdout.split())
+    assert [lanes for lanes, _ in printed] == ["16", "8"]
+    assert len({bits for _, bits in printed}) == 1
 
 
 def test_rounding_error_is_bounded():
