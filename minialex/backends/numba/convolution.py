@@ -50,9 +50,19 @@ class NumbaConvolution(NumbaExecution):
             bias = np.zeros(k, x.dtype)
         corner, rows = (pads[0][0], pads[1][0]), n * prod(output)
         if self._few(x, weight, bias, output, stride, groups):
-            how = (stride[0], corner, groups, relu)
-            bias = np.ascontiguousarray(bias)
-            few_images.convolution(self._as_team, self._new, self.threads, x, weight, bias, y, *how)
+            few_images.convolution(
+                self._as_team,
+                self._new,
+                self.threads,
+                x,
+                weight,
+                np.ascontiguousarray(bias),
+                y,
+                stride[0],
+                corner,
+                groups,
+                relu,
+            )
             return y
         least = _SAVED_OF_ONE if n == 1 else _SAVED
         if self._by_tiles(n, weight.shape, output, stride, groups, least):

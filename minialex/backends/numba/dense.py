@@ -30,7 +30,7 @@ from minialex.backends.numba.vectors import (
 )
 from minialex.utils.jit import compiled, compiled_with_fma, threaded
 
-_PIECES = 16  # of the weights at test time: more than there usually are threads
+_PIECES = 16  # of the weights at test time, and so the most threads; the bits depend on it
 _COLUMNS = 512  # whose pieces are added at once
 FEW = 4  # for up to this many images, reading the weights takes longer than multiplying
 

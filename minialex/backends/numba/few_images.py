@@ -12,10 +12,10 @@ stride of T, each block of T x T pixels is one pixel, whose T T C/G channels are
 
 from collections.abc import Callable
 from math import prod
-from typing import Any
 
 import numpy as np
 
+from minialex.backends.base import Pair
 from minialex.backends.numba import winograd
 from minialex.backends.numba.elementwise import copy
 from minialex.backends.numba.team import await_all, claim, finish
@@ -57,10 +57,19 @@ def worthwhile(images: int, weight_shape, output, stride, groups: int) -> bool:
 
 
 def convolution(
-    run: Callable[..., None], new: Callable[..., Any], threads: int, x, weight, bias, y, *how
+    run: Callable[..., None],
+    new: Callable[..., np.ndarray],
+    threads: int,
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray,
+    y: np.ndarray,
+    stride: int,
+    corner: Pair,
+    groups: int,
+    relu: bool,
 ) -> None:
-    """Into y; `how` is (stride, corner, groups, relu). `run` starts a kernel, `new` an array."""
-    stride, corner, groups, relu = how
+    """Into y, with `corner` zeros above and to the left; `run` starts a kernel, `new` an array."""
     weight = np.ascontiguousarray(winograd.over_phases(weight, stride))
     (n, p, q, k), (taps, _, channels, _) = y.shape, weight.shape
     size = winograd.outputs(taps)

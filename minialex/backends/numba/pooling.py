@@ -103,29 +103,29 @@ def maxima(counts, worker, x, y, window, stride, pad):
     n_size, p_size = y.shape[:2]
     item = claim(counts[0])
     while item < n_size * p_size:
-        pool_row(x, item // p_size, item % p_size, y.reshape(-1), y.shape, window, stride, pad)
+        _pool_row(x, item // p_size, item % p_size, y, window, stride, pad)
         finish(counts[0])
         item = claim(counts[0])
     await_all(counts[0], n_size * p_size)
 
 
 @compiled
-def pool_row(x, n, p, y, shape, window, stride, pad):
-    """Row p of image n of y, flat, of this shape (N, P, Q, C)."""
+def _pool_row(x, n, p, y, window, stride, pad):
+    """Row p of image n of y (N, P, Q, C)."""
     h_size, w_size = x.shape[1], x.shape[2]
-    _, p_size, q_size, c_size = shape
-    numbers = x.reshape(-1)
+    _, p_size, q_size, c_size = y.shape
+    numbers, out = x.reshape(-1), y.reshape(-1)
     h0, h1 = max(0, p * stride[0] - pad[0]), min(h_size, p * stride[0] - pad[0] + window[0])
     for q in range(q_size):
         w0, w1 = max(0, q * stride[1] - pad[1]), min(w_size, q * stride[1] - pad[1] + window[1])
         to = ((n * p_size + p) * q_size + q) * c_size
         if h0 >= h1 or w0 >= w1:
-            y[to : to + c_size] = -np.inf
+            out[to : to + c_size] = -np.inf
             continue
-        copy(numbers, ((n * h_size + h0) * w_size + w0) * c_size, y, to, c_size)
+        copy(numbers, ((n * h_size + h0) * w_size + w0) * c_size, out, to, c_size)
         for h in range(h0, h1):
             for w in range(w0, w1):
-                _raise(numbers, ((n * h_size + h) * w_size + w) * c_size, y, to, c_size)
+                _raise(numbers, ((n * h_size + h) * w_size + w) * c_size, out, to, c_size)
 
 
 @compiled
