@@ -24,7 +24,8 @@ class NumbaResponseNorm(NumbaExecution):
         constants = (c // groups, n, *map(x.dtype.type, (k, alpha, beta)))
         arrays = (x.reshape(-1, c), y.reshape(-1, c))
         if self._inference:
-            self._as_team(response_norm_alone, *arrays, *constants)
+            room = self._new((self.threads, 3, c // groups + 2 * (n // 2)), x)
+            self._as_team(response_norm_alone, *arrays, *constants, room)
         else:
             self._run(response_norm, *arrays, *constants, self._shares)
         return y, x
@@ -99,28 +100,29 @@ def response_norm(x, y, group, n, k, alpha, beta, threads):
     pixels = len(x)
     for t in prange(threads):
         first, end = pixels * t // threads, pixels * (t + 1) // threads
-        _normalise(x[first:end], y[first:end], group, n, k, alpha, beta)
+        room = np.empty((3, group + 2 * (n // 2)), x.dtype)
+        _normalise(x[first:end], y[first:end], group, n, k, alpha, beta, room)
 
 
 @compiled
-def response_norm_alone(counts, worker, x, y, group, n, k, alpha, beta):
-    """The same for a team (see team.py)."""
+def response_norm_alone(counts, worker, x, y, group, n, k, alpha, beta, room):
+    """The same for a team (see team.py); room (threads, 3, group + 2 ⌊n/2⌋)."""
     pixels, items = len(x), (len(x) + _PIXELS - 1) // _PIXELS
     item = claim(counts[0])
     while item < items:
         first, end = item * _PIXELS, min(pixels, (item + 1) * _PIXELS)
-        _normalise(x[first:end], y[first:end], group, n, k, alpha, beta)
+        _normalise(x[first:end], y[first:end], group, n, k, alpha, beta, room[worker])
         finish(counts[0])
         item = claim(counts[0])
     await_all(counts[0], items)
 
 
 @compiled
-def _normalise(x, y, group, n, k, alpha, beta):
+def _normalise(x, y, group, n, k, alpha, beta, room):
     """y (pixels, C) from x."""
     half = n // 2
-    squares = np.zeros(group + 2 * half, x.dtype)
-    scale, power = np.empty(group, x.dtype), np.empty(group, x.dtype)
+    squares, scale, power = room[0], room[1, :group], room[2, :group]
+    squares[:] = 0
     if n == 5 and beta == 0.75:
         numbers, outputs = x.reshape(-1), y.reshape(-1)
         for start in range(0, x.size, group):

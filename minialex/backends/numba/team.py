@@ -18,11 +18,15 @@ phases; in each, the workers claim items until none is left, then wait for all t
 
 Each item is computed in the same way whichever thread claims it. `worker`, 0 … threads - 1, tells
 the threads apart, for memory of their own.
+
+Nothing between `claim` and `finish` may raise, or the other workers would wait for ever for the
+item. Memory, which may be lacking, is therefore allocated by the caller and not by the kernel.
 """
 
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any
 
@@ -60,17 +64,19 @@ class Team:
         pace.took(time.perf_counter() - start, helped)
 
     def _run(self, kernel: Callable[..., None], threads: int, arguments: tuple) -> None:
-        while len(self._queues) < threads - 1:
-            self._start()
+        with suppress(RuntimeError):  # the system may allow no more threads
+            while len(self._queues) < threads - 1:
+                self._start()
         counts = np.zeros((PHASES, 2 * _LINE), np.int64)
-        offers = []
-        for worker in range(1, threads):
-            offer = [(kernel, (counts, worker, *arguments))]
-            self._queues[worker - 1].put(offer)
-            offers.append(offer)
-        kernel(counts, 0, *arguments)
-        for offer in offers:
-            offer.clear()  # too late to begin
+        offers: list[list] = []
+        try:
+            for worker, queue in enumerate(self._queues[: threads - 1], 1):
+                offers.append([(kernel, (counts, worker, *arguments))])
+                queue.put(offers[-1])
+            kernel(counts, 0, *arguments)
+        finally:
+            for offer in offers:
+                offer.clear()  # too late to begin
 
     def _start(self) -> None:
         queue = SimpleQueue[list]()
@@ -103,13 +109,17 @@ class _Pace:
 
 def _help(queue: SimpleQueue) -> None:
     while True:
-        offer = queue.get()
-        try:
-            kernel, arguments = offer.pop()
-        except IndexError:
-            continue
+        _accept(queue.get())
+
+
+def _accept(offer: list) -> None:
+    """Run the kernel that is offered; nothing is left of an offer that came too late.
+
+    What a helper cannot do, the caller does, or raises the error itself.
+    """
+    with suppress(Exception):
+        kernel, arguments = offer.pop()
         kernel(*arguments)
-        del kernel, arguments, offer  # memory of the arrays is free for others
 
 
 def _add(typing_context: Any, counts: Any, place: Any) -> Any:

@@ -1,19 +1,34 @@
 """Threads that help with a kernel: every item is computed once, and late helpers change nothing."""
 
 import threading
-import time
 
 import numpy as np
+import pytest
+from numba.core.runtime import _nrt_python as nrt
 
-from minialex.backends.numba.team import Team, _Pace, await_all, claim, finish
+from minialex import backends
+from minialex.backends.numba import few_images
+from minialex.backends.numba.team import Team, _left, _Pace, _yield, await_all, claim, finish
 from minialex.utils.jit import compiled
+
+LONG = 10  # seconds, that only a failing test waits
 
 
 @compiled
 def _squares(counts, worker, x, y, who):
-    """y = x², then x = y + 1 in another order; an item of the first phase is needed by all."""
+    """y = x², then x = y + 1 in another order; an item of the first phase is needed by all.
+
+    The caller waits for help, if it comes soon, and each helper is slow with its first item.
+    """
+    tries, slow = 0, worker > 0
+    while worker == 0 and tries < 20_000 and _left(counts[0], 0) == 0:
+        _yield()
+        tries += 1
     item = claim(counts[0])
     while item < len(x):
+        while slow and tries < 200:
+            _yield()
+            tries += 1
         y[item] += x[item] * x[item]
         who[item] = worker
         finish(counts[0])
@@ -27,32 +42,141 @@ def _squares(counts, worker, x, y, who):
     await_all(counts[1], len(x))
 
 
+def _is_helped(team):
+    """Whether the first helper takes part in a kernel whose caller waits for that."""
+    came = threading.Event()
+    team._run(lambda counts, worker: came.set() if worker == 1 else came.wait(LONG), 2, ())
+    return came.is_set()
+
+
 def test_every_item_is_computed_once_whoever_helps():
-    team, start = Team(), np.arange(300.0)
-    for _ in range(300):
+    team, start, helpers = Team(), np.arange(300.0), set[int]()
+    for _ in range(200):
         x, y, who = start.copy(), np.zeros(300), np.zeros(300, np.int64)
         team._run(_squares, 4, (x, y, who))
         np.testing.assert_array_equal(y, start**2)
         np.testing.assert_array_equal(x, start[::-1] ** 2 + 1)
-        assert set(who) <= {0, 1, 2, 3}
+        helpers |= set(who)
+    assert {0} < helpers <= {0, 1, 2, 3}
+
+
+@compiled
+def _claims(counts, worker, items, claimed):
+    """How many of the items each worker has claimed, as fast as they can."""
+    tries = 0
+    while worker == 0 and tries < 20_000 and _left(counts[0], 0) == 0:
+        _yield()
+        tries += 1
+    while claim(counts[0]) < items:
+        claimed[worker] += 1
+
+
+def test_workers_that_claim_at_the_same_time_get_items_of_their_own():
+    team, items = Team(), 1_000_000
+    for _ in range(3):
+        claimed = np.zeros(2, np.int64)
+        team._run(_claims, 2, (items, claimed))
+        assert _is_helped(team)  # which ends after the kernel before
+        assert claimed.sum() == items
 
 
 def test_nobody_waits_for_a_helper_that_has_not_begun():
     """The only helper is busy: the caller does all the work, and the helper finds none."""
-    team, busy, done = Team(), threading.Event(), []
+    team, began, free, done = Team(), threading.Event(), threading.Event(), []
+
+    def occupy(counts, worker):
+        if worker:
+            began.set()
+            free.wait(LONG)
+        else:
+            began.wait(LONG)
+
+    team._run(occupy, 2, ())
+    team._run(lambda counts, worker: done.append(worker), 2, ())
+    assert began.is_set()
+    assert done == [0]
+    free.set()
+    assert _is_helped(team)  # after all that was offered before
+    assert done == [0]
+
+
+def test_an_error_of_a_helper_leaves_the_work_to_the_caller():
+    team, came, done = Team(), threading.Event(), []
+
+    def kernel(counts, worker):
+        if worker:
+            came.set()
+            raise MemoryError
+        came.wait(LONG)
+        done.append(worker)
+
+    team._run(kernel, 2, ())
+    assert done == [0]
+    assert _is_helped(team)
+
+
+def test_an_error_of_the_caller_is_raised_and_its_offers_are_withdrawn():
+    team, began, free, done = Team(), threading.Event(), threading.Event(), []
+
+    def occupy(counts, worker):
+        if worker:
+            began.set()
+            free.wait(LONG)
+        else:
+            began.wait(LONG)
 
     def kernel(counts, worker):
         done.append(worker)
-        if worker:
-            busy.wait(10)
+        raise MemoryError
 
-    team._run(lambda counts, worker: busy.wait(10) if worker else time.sleep(0.1), 2, ())
-    team._run(kernel, 2, ())
+    team._run(occupy, 2, ())
+    with pytest.raises(MemoryError):
+        team._run(kernel, 2, ())
+    free.set()
+    assert _is_helped(team)
     assert done == [0]
-    busy.set()
-    later = np.zeros(1)
-    team._run(_squares, 2, (later, later.copy(), np.zeros(1, np.int64)))
+
+
+def test_where_no_thread_can_be_started_the_caller_works_alone(monkeypatch):
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    team, done = Team(), []
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        team._run(lambda counts, worker: done.append(worker), 3, ())
     assert done == [0]
+    assert _is_helped(team)
+
+
+def _ones(*shape):
+    return np.ones(shape, np.float32)
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        lambda b, x: b.response_norm(x, 5, 2.0, 1.0, 0.75, 1),
+        lambda b, x: b.response_norm(x, 3, 2.0, 1.0, 0.6, 2),
+        lambda b, x: b.max_pool(x, (3, 3), (2, 2), ((0, 0), (0, 0))),
+        lambda b, x: b.dense(x, _ones(x.size, 16), None),
+        lambda b, x: b.convolution(x, _ones(3, 3, 8, 16), None, (1, 1), ((1, 1), (1, 1)), 1),
+    ],
+    ids=["response_norm", "another_response_norm", "max_pool", "dense", "convolution"],
+)
+def test_no_item_allocates_memory(monkeypatch, operation):
+    """It may be lacking, and the others would wait for ever for an item that ends in an error."""
+    monkeypatch.setattr(few_images, "worthwhile", lambda *_: True)
+    b, x = backends.get("numba", threads=1).for_inference(), _ones(1, 40, 40, 8)
+    operation(b, x)
+    was_enabled = nrt.memsys_stats_enabled()
+    nrt.memsys_enable_stats()
+    before = nrt.memsys_get_stats_alloc()
+    operation(b, x)
+    allocated = nrt.memsys_get_stats_alloc() - before
+    if not was_enabled:
+        nrt.memsys_disable_stats()
+    assert 0 < allocated < 16  # one for each array that is passed; there are more items than that
 
 
 def test_help_is_refused_where_it_costs_time():
