@@ -34,6 +34,7 @@ class NumbaExecution(NumpyBackend):
     _shares: int
     _inference = False  # whether only the output of a pass is needed
     _process: int | None = None  # the process that has the kernels' threads
+    _has_pool = False  # whether that process has started those of parallel loops
 
     def __init__(self, device: Any = None, threads: int | None = None):
         super().__init__(device)
@@ -59,8 +60,9 @@ class NumbaExecution(NumpyBackend):
 
     def _run(self, kernel, *arguments) -> None:
         """A kernel with parallel loops."""
-        with self._threads():
+        with self._threads(), nullcontext() if self._has_pool else cpu_threads.short_waits():
             numba.set_num_threads(self.threads)  # applies to the calling Python thread
+            NumbaExecution._has_pool = True
             kernel(*arguments)
 
     def _as_team(self, kernel, *arguments) -> None:
@@ -71,14 +73,13 @@ class NumbaExecution(NumpyBackend):
     @contextmanager
     def _threads(self) -> Iterator[None]:
         """One kernel at a time, in the process that has the threads."""
-        first = NumbaExecution._process is None
         NumbaExecution._process = NumbaExecution._process or os.getpid()
         if os.getpid() != NumbaExecution._process:
             raise InputError(
                 "this process was forked from one that had used the numba backend, and has none of "
                 'its threads: start processes with multiprocessing\'s "spawn", or use "numpy"'
             )
-        with _ONE_AT_A_TIME, cpu_threads.short_waits() if first else nullcontext():
+        with _ONE_AT_A_TIME:
             yield
 
     @staticmethod

@@ -23,6 +23,7 @@ Nothing between `claim` and `finish` may raise, or the other workers would wait 
 item. Memory, which may be lacking, is therefore allocated by the caller and not by the kernel.
 """
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -38,7 +39,11 @@ from numba.extending import intrinsic
 from minialex.utils.jit import compiled
 
 _SPINS = 500  # before giving up the core, some microseconds
-_FIRST, _OTHERWISE, _WEIGHT = 5, 16, 0.3  # how times of calls are compared
+_FIRST = 5  # calls that compare both ways: one that may compile, then two of each
+_EVERY = 16  # of the calls after that, one goes the slower way, in case it no longer is
+_WEIGHT = 0.3  # of the last time in the mean, which so follows about three calls
+_CAP = 2  # how many times the mean one time counts at most: a single slow call proves nothing
+_REMEMBERED = 500  # kernels with their shapes: many times those of a network
 PHASES = 4  # of a kernel, at most
 _LINE = 8  # numbers of a cache line: each phase has its own
 
@@ -56,12 +61,18 @@ class Team:
 
     def run(self, kernel: Callable[..., None], threads: int, *arguments: Any) -> None:
         """The kernel on the calling thread, helped by at most `threads` - 1 others."""
-        shapes = (a.shape for a in arguments if isinstance(a, np.ndarray))
-        pace = self._paces.setdefault((kernel, threads, *shapes), _Pace())
+        pace = self._pace(kernel, threads, arguments)
         helped = threads > 1 and pace.helped()
         start = time.perf_counter()
         self._run(kernel, threads if helped else 1, arguments)
         pace.took(time.perf_counter() - start, helped)
+
+    def _pace(self, kernel: Callable[..., None], threads: int, arguments: tuple) -> "_Pace":
+        kinds = ((a.shape, a.dtype) for a in arguments if isinstance(a, np.ndarray))
+        key = (kernel, threads, *kinds)
+        if key not in self._paces and len(self._paces) >= _REMEMBERED:
+            self._paces.pop(next(iter(self._paces)))  # the oldest
+        return self._paces.setdefault(key, _Pace())
 
     def _run(self, kernel: Callable[..., None], threads: int, arguments: tuple) -> None:
         with suppress(RuntimeError):  # the system may allow no more threads
@@ -98,13 +109,18 @@ class _Pace:
         if self._calls <= _FIRST:  # the very first one compiles
             return self._calls % 2 == 1
         faster = self._means[1] <= self._means[0]
-        return faster if self._calls % _OTHERWISE else not faster
+        return faster if self._calls % _EVERY else not faster
 
     def took(self, seconds: float, helped: bool) -> None:
         """Note the time that a call has taken."""
-        if self._calls > 1:
-            before = self._means[helped]
-            self._means[helped] = seconds if not before else before + _WEIGHT * (seconds - before)
+        if self._calls == 1:
+            return
+        before = self._means[helped] or seconds
+        if self._calls <= _FIRST:
+            self._means[helped] = min(before, seconds)
+        else:
+            seconds = min(seconds, _CAP * before)
+            self._means[helped] = before + _WEIGHT * (seconds - before)
 
 
 def _help(queue: SimpleQueue) -> None:
@@ -159,7 +175,8 @@ def finish(counts):
     _added(counts, _LINE)
 
 
-_yield = types.ExternalFunction("sched_yield", types.int32())
+_YIELD = "SwitchToThread" if os.name == "nt" else "sched_yield"  # of the system's C library
+_yield = types.ExternalFunction(_YIELD, types.int32())
 
 
 @compiled

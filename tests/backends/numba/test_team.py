@@ -8,6 +8,7 @@ from numba.core.runtime import _nrt_python as nrt
 
 from minialex import backends
 from minialex.backends.numba import few_images
+from minialex.backends.numba import team as team_module
 from minialex.backends.numba.team import Team, _left, _Pace, _yield, await_all, claim, finish
 from minialex.utils.jit import compiled
 
@@ -188,3 +189,26 @@ def test_help_is_refused_where_it_costs_time():
             pace.took(helped_seconds if chosen[-1] else 1.0, chosen[-1])
         assert set(chosen[1:6]) == {True, False}
         assert 90 <= sum(choice == wanted for choice in chosen[6:]) + 6 < 100
+
+
+def test_one_slow_call_does_not_decide():
+    """Whichever way it went, and even if it was the first."""
+    for slow in (2, 3, 20, 21):
+        pace, chosen = _Pace(), []
+        for call in range(100):
+            chosen.append(pace.helped())
+            pace.took((0.8 if chosen[-1] else 1.0) * (100 if call == slow else 1), chosen[-1])
+        assert sum(chosen[40:]) > 50
+
+
+def test_paces_are_kept_by_type_and_shape_and_only_so_many(monkeypatch):
+    monkeypatch.setattr(team_module, "_REMEMBERED", 3)
+    team = Team()
+    found = [
+        team._pace(_squares, 2, (np.zeros(size, kind),))
+        for size in (1, 2)
+        for kind in (np.float32, np.float64)
+    ]
+    assert len({id(pace) for pace in found}) == 4
+    assert team._pace(_squares, 2, (np.ones(2),)) is found[3]
+    assert len(team._paces) == 3

@@ -4,9 +4,12 @@ import os
 import subprocess
 import sys
 
+import numba
+import numpy as np
 import pytest
 
 from minialex import backends
+from minialex.backends.numba.execution import NumbaExecution
 from minialex.errors import InputError
 from minialex.utils import cores, threads
 
@@ -22,6 +25,27 @@ def test_threads_spin_briefly_unless_the_user_set_it(monkeypatch):
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
     with threads.short_waits():
         assert "GOMP_SPINCOUNT" not in os.environ
+
+
+def test_a_prediction_before_all_else_leaves_later_threads_their_short_waits(monkeypatch):
+    """Its kernels start no OpenMP, which reads the variable when it is loaded."""
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(NumbaExecution, "_process", None)
+    monkeypatch.setattr(NumbaExecution, "_has_pool", False)
+    found, start = [], numba.set_num_threads
+
+    def set_num_threads(threads):
+        found.append(os.environ.get("GOMP_SPINCOUNT"))
+        start(threads)
+
+    monkeypatch.setattr(numba, "set_num_threads", set_num_threads)
+    b, x = backends.get("numba"), np.ones((1, 4, 4, 8), np.float32)
+    b.for_inference().response_norm(x, 5, 2.0, 1.0, 0.75, 1)
+    assert not found
+    for _ in range(2):
+        b.response_norm(x, 5, 2.0, 1.0, 0.75, 1)
+    assert found == ["2000", None]
 
 
 def test_threads_follow_the_cores_of_the_process():
