@@ -16,6 +16,7 @@ thread computes which.
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import types
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
@@ -31,17 +32,23 @@ def new_claims():
     return claimed
 
 
-def _claim(typing_context: Any, claimed: Any) -> Any:
-    """The number of the next item; one atomic instruction reads and increases it."""
-    if claimed != types.Array(types.int64, 1, "C"):
-        raise TypingError(f"claim takes the array of new_claims(), int64 (1,), not {claimed}")
+def _add(typing_context: Any, counts: Any, place: Any) -> Any:
+    """counts[place] += 1 in one step that other threads see after all before it; what it was."""
+    if counts != types.Array(types.int64, 1, "C"):
+        raise TypingError(f"claims are counted in an int64 array of one axis, not {counts}")
 
-    def generate(context, builder, signature, arguments):
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        one = context.get_constant(types.int64, 1)
-        return builder.atomic_rmw("add", array.data, one, "monotonic")
+        pointer = builder.gep(array.data, [arguments[1]])
+        return builder.atomic_rmw("add", pointer, ir.Constant(ir.IntType(64), 1), "seq_cst")
 
-    return types.int64(claimed), generate
+    return types.int64(counts, types.int64), generate
 
 
-claim: Any = intrinsic(_claim)  # claim(claimed)
+add_one: Any = intrinsic(_add)  # add_one(counts, place)
+
+
+@compiled
+def claim(claimed):
+    """The number of the next item."""
+    return add_one(claimed, 0)

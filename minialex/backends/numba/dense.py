@@ -17,9 +17,7 @@ from minialex.backends.numba.blas import multiply, multiply_by_transposed, multi
 from minialex.backends.numba.claims import claim, new_claims
 from minialex.backends.numba.elementwise import add, copy, finish
 from minialex.backends.numba.execution import NumbaExecution
-from minialex.backends.numba.team import await_all
-from minialex.backends.numba.team import claim as claim_item
-from minialex.backends.numba.team import finish as finish_item
+from minialex.backends.numba.team import await_all, claim_item, finish_item
 from minialex.backends.numba.vectors import (
     LANES,
     TERMS,

@@ -18,7 +18,7 @@ import numpy as np
 from minialex.backends.base import Pair
 from minialex.backends.numba import winograd
 from minialex.backends.numba.elementwise import copy
-from minialex.backends.numba.team import await_all, claim, finish
+from minialex.backends.numba.team import await_all, claim_item, finish_item
 from minialex.backends.numba.vectors import (
     DEPTH,
     LANES,
@@ -38,6 +38,7 @@ from minialex.utils.jit import compiled
 IMAGES = 4  # with more, the tiles of whole images are faster
 _BLOCK = 32  # output channels that a thread computes at once
 _LINE = 16  # numbers of a cache line
+_WHOLE = 16  # output channels: whole vectors, of 8 numbers or of 16
 _PLANE = DEPTH * _BLOCK + _LINE  # of one point's kernels; without the line, all would share a set
 _SUMS = POINTS * ROWS * _BLOCK  # of a panel
 _PANEL = POINTS * ROWS * DEPTH  # numbers of its inputs
@@ -49,7 +50,7 @@ def worthwhile(images: int, weight_shape, output, stride, groups: int) -> bool:
     """Whether this is possible, and faster than plain sums."""
     r, s, cg, k = weight_shape
     taps, channels = -(-r // stride[0]), cg * stride[0] ** 2
-    if r != s or stride[0] != stride[1] or taps not in _TRANSFORM or k // groups % _LINE:
+    if r != s or stride[0] != stride[1] or taps not in _TRANSFORM or k // groups % _WHOLE:
         return False
     tiles = images * prod(-(-extent // winograd.outputs(taps)) for extent in output)
     multiplied = -(-tiles // ROWS) * ROWS * POINTS + _TRANSFORM[taps]
@@ -107,15 +108,15 @@ def forward(
     u, m = u_all[worker], m_all[worker]
 
     lines = n_size * height
-    item = claim(counts[0])
+    item = claim_item(counts[0])
     while item < lines:
         _pad(x, item // height, item % height, stride, pad, channels, padded)
-        finish(counts[0])
-        item = claim(counts[0])
+        finish_item(counts[0])
+        item = claim_item(counts[0])
     await_all(counts[0], lines)
 
     items = groups * depths * panels
-    item = claim(counts[1])
+    item = claim_item(counts[1])
     while item < items:
         # what follows reads a few columns at a time, which takes long from memory
         for k in range(len(kernels) * item // items, len(kernels) * (item + 1) // items, _LINE):
@@ -125,12 +126,12 @@ def forward(
             tile = min(panel * ROWS + row, tiles - 1)  # the last panel may have fewer
             n, i, j = tile // (high * wide), tile // wide % high * size, tile % wide * size
             _tile(padded, n, i, j, group, d, channels, v, item * _PANEL + row * DEPTH)
-        finish(counts[1])
-        item = claim(counts[1])
+        finish_item(counts[1])
+        item = claim_item(counts[1])
     await_all(counts[1], items)
 
     items = groups * chunks * blocks
-    item = claim(counts[2])
+    item = claim_item(counts[2])
     while item < items:
         block, part, group = item % blocks, item // blocks % chunks, item // blocks // chunks
         k0, k1 = group * kg + block * _BLOCK, group * kg + min(kg, (block + 1) * _BLOCK)
@@ -147,8 +148,8 @@ def forward(
             at = (tile // ROWS - p0) * _SUMS + tile % ROWS * _BLOCK
             to, inside = ((n + i) * q_size + j) * k_size, (p_size - i, q_size - j)
             _finish(m, at, taps, bias, k0, k1, floor, out, to, q_size * k_size, k_size, inside)
-        finish(counts[2])
-        item = claim(counts[2])
+        finish_item(counts[2])
+        item = claim_item(counts[2])
     await_all(counts[2], items)
 
 

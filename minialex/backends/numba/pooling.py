@@ -8,7 +8,7 @@ from numba import prange
 from minialex.backends.base import NO_PADS, Array, Pads, Pair, Shape, output_shape
 from minialex.backends.numba.elementwise import copy
 from minialex.backends.numba.execution import NumbaExecution
-from minialex.backends.numba.team import await_all, claim, finish
+from minialex.backends.numba.team import await_all, claim_item, finish_item
 from minialex.utils.jit import compiled, threaded
 
 
@@ -101,11 +101,11 @@ def max_pool(x, y, argmax, window, stride, pad):
 def maxima(counts, worker, x, y, window, stride, pad):
     """y alone, by the same rules."""
     n_size, p_size = y.shape[:2]
-    item = claim(counts[0])
+    item = claim_item(counts[0])
     while item < n_size * p_size:
         _pool_row(x, item // p_size, item % p_size, y, window, stride, pad)
-        finish(counts[0])
-        item = claim(counts[0])
+        finish_item(counts[0])
+        item = claim_item(counts[0])
     await_all(counts[0], n_size * p_size)
 
 

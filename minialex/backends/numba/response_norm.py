@@ -7,7 +7,7 @@ from numba import prange
 
 from minialex.backends.base import Array
 from minialex.backends.numba.execution import NumbaExecution
-from minialex.backends.numba.team import await_all, claim, finish
+from minialex.backends.numba.team import await_all, claim_item, finish_item
 from minialex.utils.jit import compiled, threaded
 
 _PIXELS = 64  # that a thread normalises at once
@@ -108,12 +108,12 @@ def response_norm(x, y, group, n, k, alpha, beta, threads):
 def response_norm_alone(counts, worker, x, y, group, n, k, alpha, beta, room):
     """The same for a team (see team.py); room (threads, 3, group + 2 ⌊n/2⌋)."""
     pixels, items = len(x), (len(x) + _PIXELS - 1) // _PIXELS
-    item = claim(counts[0])
+    item = claim_item(counts[0])
     while item < items:
         first, end = item * _PIXELS, min(pixels, (item + 1) * _PIXELS)
         _normalise(x[first:end], y[first:end], group, n, k, alpha, beta, room[worker])
-        finish(counts[0])
-        item = claim(counts[0])
+        finish_item(counts[0])
+        item = claim_item(counts[0])
     await_all(counts[0], items)
 
 

@@ -9,18 +9,19 @@ left. What is waited for is only items that another thread has claimed and not f
 A kernel for a team is compiled without `prange` and takes (counts, worker, ...). It consists of
 phases; in each, the workers claim items until none is left, then wait for all to be finished:
 
-    item = claim(counts[0])
+    item = claim_item(counts[0])
     while item < items:
         ...
-        finish(counts[0])
-        item = claim(counts[0])
+        finish_item(counts[0])
+        item = claim_item(counts[0])
     await_all(counts[0], items)
 
 Each item is computed in the same way whichever thread claims it. `worker`, 0 … threads - 1, tells
 the threads apart, for memory of their own.
 
-Nothing between `claim` and `finish` may raise, or the other workers would wait for ever for the
-item. Memory, which may be lacking, is therefore allocated by the caller and not by the kernel.
+Nothing between `claim_item` and `finish_item` may raise, or the other workers would wait for ever
+for the item. Memory, which may be lacking, is therefore allocated by the caller and not by the
+kernel.
 """
 
 import os
@@ -32,10 +33,10 @@ from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from minialex.backends.numba.claims import add_one
 from minialex.utils.jit import compiled
 
 _SPINS = 500  # before giving up the core, some microseconds
@@ -44,7 +45,7 @@ _EVERY = 16  # of the calls after that, one goes the slower way, in case it no l
 _WEIGHT = 0.3  # of the last time in the mean, which so follows about three calls
 _CAP = 2  # how many times the mean one time counts at most: a single slow call proves nothing
 _REMEMBERED = 500  # kernels with their shapes: many times those of a network
-PHASES = 4  # of a kernel, at most
+_PHASES = 4  # of a kernel, at most; with more, it does not compile
 _LINE = 8  # numbers of a cache line: each phase has its own
 
 
@@ -78,7 +79,7 @@ class Team:
         with suppress(RuntimeError):  # the system may allow no more threads
             while len(self._queues) < threads - 1:
                 self._start()
-        counts = np.zeros((PHASES, 2 * _LINE), np.int64)
+        counts = tuple(np.zeros((_PHASES, 2 * _LINE), np.int64))  # whose length is compiled in
         offers: list[list] = []
         try:
             for worker, queue in enumerate(self._queues[: threads - 1], 1):
@@ -138,17 +139,6 @@ def _accept(offer: list) -> None:
         kernel(*arguments)
 
 
-def _add(typing_context: Any, counts: Any, place: Any) -> Any:
-    """counts[place] += 1 in one step that other threads see after all before it."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        pointer = builder.gep(array.data, [arguments[1]])
-        return builder.atomic_rmw("add", pointer, ir.Constant(ir.IntType(64), 1), "seq_cst")
-
-    return types.int64(counts, types.int64), generate
-
-
 def _read(typing_context: Any, counts: Any, place: Any) -> Any:
     """counts[place], as other threads have left it."""
 
@@ -159,20 +149,19 @@ def _read(typing_context: Any, counts: Any, place: Any) -> Any:
     return types.int64(counts, types.int64), generate
 
 
-_added: Any = intrinsic(_add)
-_left: Any = intrinsic(_read)
+_finished: Any = intrinsic(_read)
 
 
 @compiled
-def claim(counts):
-    """The next item of the phase with these counts (16,)."""
-    return _added(counts, 0)
+def claim_item(counts):
+    """The next item of the phase with these counts (2 * _LINE,)."""
+    return add_one(counts, 0)
 
 
 @compiled
-def finish(counts):
+def finish_item(counts):
     """Count a claimed item as finished."""
-    _added(counts, _LINE)
+    add_one(counts, _LINE)
 
 
 _YIELD = "SwitchToThread" if os.name == "nt" else "sched_yield"  # of the system's C library
@@ -183,7 +172,7 @@ _yield = types.ExternalFunction(_YIELD, types.int32())
 def await_all(counts, items):
     """Wait until all items are finished; a thread that computes one may need this one's core."""
     tries = 0
-    while _left(counts, _LINE) < items:
+    while _finished(counts, _LINE) < items:
         tries += 1
         if tries > _SPINS:
             _yield()

@@ -35,5 +35,5 @@ def test_each_item_is_claimed_once(items):
 @pytest.mark.parametrize("claimed", [np.zeros(1, np.int32), np.zeros((1, 1), np.int64)])
 def test_other_arrays_are_refused(claimed):
     """An atomic instruction of 64 bits would write beyond an int32."""
-    with pytest.raises(TypingError, match="claim takes the array of new_claims"):
+    with pytest.raises(TypingError, match="claims are counted in an int64 array"):
         compiled(lambda array: claim(array))(claimed)

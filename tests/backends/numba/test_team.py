@@ -4,12 +4,22 @@ import threading
 
 import numpy as np
 import pytest
+from numba import njit
+from numba.core.errors import NumbaError
 from numba.core.runtime import _nrt_python as nrt
 
 from minialex import backends
 from minialex.backends.numba import few_images
 from minialex.backends.numba import team as team_module
-from minialex.backends.numba.team import Team, _left, _Pace, _yield, await_all, claim, finish
+from minialex.backends.numba.team import (
+    Team,
+    _finished,
+    _Pace,
+    _yield,
+    await_all,
+    claim_item,
+    finish_item,
+)
 from minialex.utils.jit import compiled
 
 LONG = 10  # seconds, that only a failing test waits
@@ -22,24 +32,24 @@ def _squares(counts, worker, x, y, who):
     The caller waits for help, if it comes soon, and each helper is slow with its first item.
     """
     tries, slow = 0, worker > 0
-    while worker == 0 and tries < 20_000 and _left(counts[0], 0) == 0:
+    while worker == 0 and tries < 20_000 and _finished(counts[0], 0) == 0:
         _yield()
         tries += 1
-    item = claim(counts[0])
+    item = claim_item(counts[0])
     while item < len(x):
         while slow and tries < 200:
             _yield()
             tries += 1
         y[item] += x[item] * x[item]
         who[item] = worker
-        finish(counts[0])
-        item = claim(counts[0])
+        finish_item(counts[0])
+        item = claim_item(counts[0])
     await_all(counts[0], len(x))
-    item = claim(counts[1])
+    item = claim_item(counts[1])
     while item < len(x):
         x[item] = y[len(x) - 1 - item] + 1
-        finish(counts[1])
-        item = claim(counts[1])
+        finish_item(counts[1])
+        item = claim_item(counts[1])
     await_all(counts[1], len(x))
 
 
@@ -65,10 +75,10 @@ def test_every_item_is_computed_once_whoever_helps():
 def _claims(counts, worker, items, claimed):
     """How many of the items each worker has claimed, as fast as they can."""
     tries = 0
-    while worker == 0 and tries < 20_000 and _left(counts[0], 0) == 0:
+    while worker == 0 and tries < 20_000 and _finished(counts[0], 0) == 0:
         _yield()
         tries += 1
-    while claim(counts[0]) < items:
+    while claim_item(counts[0]) < items:
         claimed[worker] += 1
 
 
@@ -212,3 +222,14 @@ def test_paces_are_kept_by_type_and_shape_and_only_so_many(monkeypatch):
     assert len({id(pace) for pace in found}) == 4
     assert team._pace(_squares, 2, (np.ones(2),)) is found[3]
     assert len(team._paces) == 3
+
+
+def test_a_kernel_of_too_many_phases_does_not_compile():
+    """It would count in other memory."""
+
+    @njit
+    def kernel(counts, worker):
+        claim_item(counts[4])
+
+    with pytest.raises((NumbaError, IndexError), match="out of range"):
+        Team()._run(kernel, 1, ())
