@@ -130,13 +130,13 @@ class Network:
         return {name: parameters for name, parameters in shapes.items() if parameters}
 
     @property
-    def kept_statistics(self) -> dict[str, Layer]:
+    def layers_with_statistics(self) -> dict[str, Layer]:
         """The layers with running statistics."""
         return {name: layer for name, layer in self.layers if layer.statistics}
 
     def trainable(self, tree: Tree) -> Tree:
         """The part of a tree that gradients change: without running statistics."""
-        kept = self.kept_statistics
+        kept = self.layers_with_statistics
         return {
             layer: {
                 name: value

@@ -75,7 +75,10 @@ def answer(connection: http.client.HTTPConnection, photograph: bytes) -> float:
 
 
 def times(path: Path, photograph: bytes, more: int = MORE, *options: str) -> list[float]:
-    """Seconds of the first answer and of `more`; zeros after its end make each another upload."""
+    """Seconds of the first answer and of `more`.
+
+    Zeros after the photograph make each upload a new one.
+    """
     with served(path, *options) as connection:
         return [answer(connection, photograph + bytes(k)) for k in range(1 + more)]
 

@@ -61,14 +61,14 @@ def compare(
     for batch in batches:
         say(f"timing batches of {batch}")
         run = Run(opened, model, batch)
-        ways = [(one, peer) for one in chosen for peer in one.peers(model, batch, threads)]
-        others = {f"{i}": peer.work(training) for i, (_, peer) in enumerate(ways)}
+        ways = [(peer, made) for peer in chosen for made in peer.peers(model, batch, threads)]
+        others = {f"{i}": made.work(training) for i, (_, made) in enumerate(ways)}
         ours = run.train if training else run.infer
         ours()
         timing = measure.in_turns(one, what, ours, others, rounds, 0.0)
         best = {
             program.key: min(
-                timing.peers[f"{i}"] for i, (one, _) in enumerate(ways) if one == program
+                timing.peers[f"{i}"] for i, (peer, _) in enumerate(ways) if peer == program
             )
             for program in chosen
         }

@@ -124,7 +124,7 @@ def default_scheme(network: Network, devices: int) -> str:
 
 def require_trainable(network: Network, devices: int) -> None:
     """Raise InputError for layers whose statistics would be those of each device's images."""
-    for name in network.kept_statistics if devices > 1 else ():
+    for name in network.layers_with_statistics if devices > 1 else ():
         raise InputError(
             f"layer {name!r} normalises all images of a batch together, so the batch cannot be "
             f"split over {devices} devices of one process: use one device, or start a process "

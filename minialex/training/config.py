@@ -572,7 +572,7 @@ def resolve_model(
             f"`warmup` is {recipe.warmup:g} epochs of only {recipe.epochs}: choose fewer, or a "
             "larger `epochs`"
         )
-    for layer in model.network.kept_statistics if recipe.average_epochs > 1 else ():
+    for layer in model.network.layers_with_statistics if recipe.average_epochs > 1 else ():
         raise InputError(
             f"the running statistics of {layer} do not fit averaged weights: leave out "
             "`average_epochs`, or train a network without batch normalisation"

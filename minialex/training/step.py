@@ -105,12 +105,12 @@ class TrainStep:
         self.batch_size, self.seed, self.dtype = batch_size, seed, dtype
         self.micro_batch, self.world = micro_batch, world
         rates = optimizer.recipe.layer_rates
-        self._fixed = tuple(n for n in network.kept_statistics if rates.get(n) == 0)
+        self._fixed = tuple(n for n in network.layers_with_statistics if rates.get(n) == 0)
         self._pending: deque[_Pending] = deque()
         self._exchange_seconds = 0.0
         self.link = world.link(devices.backends) if linked and micro_batch is not None else None
         whole = batch_size is not None and micro_batch is None
-        plain = self.feed.compilable and not network.kept_statistics
+        plain = self.feed.compilable and not network.layers_with_statistics
         compilable = whole and plain and optimizer.compilable
         self._compiled = devices.compile(self) if compilable else None
 
@@ -275,7 +275,7 @@ class TrainStep:
         An epoch's last, smaller batch counts in proportion: one image alone has no variance.
         """
         part = min(1.0, images / (self.batch_size or images))
-        for name, layer in self.network.kept_statistics.items():
+        for name, layer in self.network.layers_with_statistics.items():
             if name in grads and name not in self._fixed:
                 for statistic in layer.statistics:
                     share = (1 - layer.keep) * part

@@ -236,10 +236,25 @@ def test_each_real_part_fails_in_turn(tmp_path, monkeypatch, number):
 @pytest.mark.slow
 @pytest.mark.standin
 @pytest.mark.usefixtures("_failing")
-def test_a_part_that_does_not_end(monkeypatch):
+def test_a_part_that_does_not_end(tmp_path, monkeypatch):
     """It ends itself after its seconds; if it cannot do even that, the suite kills it."""
+    monkeypatch.setattr(gpu, "_LATE", 300.0)
     assert gpu._run(part("hangs"), PROCESSES, {}, 0.1)["failed"].startswith("stopped after 0 s: Ti")
-    monkeypatch.setattr(gpu, "_LATE", 0.1)
+
+    begun = tmp_path / "begun"
+
+    class Process(subprocess.Popen):
+        def wait(self, timeout=None):
+            """The time begins once the part stands still."""
+            for _ in range(3000):
+                if begun.exists():
+                    break
+                time.sleep(0.1)
+            return super().wait(timeout)
+
+    monkeypatch.setenv("MINIALEX_TEST_TELLS", str(begun))
+    monkeypatch.setattr(gpu.subprocess, "Popen", Process)
+    monkeypatch.setattr(gpu, "_LATE", 2.0)
     assert gpu._run(part("stops"), PROCESSES, {}, 0.1)["failed"].startswith("stopped after 0 s")
 
 
