@@ -16,7 +16,14 @@ from minialex.testing.problems import OPS, difference
 
 # What a layer may call; the rest of Backend is input, output, and parts of these.
 NOT_OPS = {"asarray", "to_numpy", "sgd_updates"} | {
-    *("with_precision", "with_threads", "with_fixed_sums", "compute_dtype", "cast_params"),
+    *(
+        "with_precision",
+        "with_threads",
+        "with_fixed_sums",
+        "for_inference",
+        "compute_dtype",
+        "cast_params",
+    ),
     *("memory", "peak_memory", "remarks"),
     *("with_own_stream", "device_context", "synchronize", "receive", "record", "wait"),
     *(
