@@ -31,6 +31,45 @@ def test_problems_have_every_number_of_axes(least):
     assert {len(shape) for shape in shapes} == set(range(least, 6))
 
 
+# the axes of an op's first array, where it takes fewer than all
+AXES = {
+    **{op: {2, 3, 4, 5} for op in OPS if op.startswith(("dense", "dropout"))},
+    **{op: {4} for op in OPS if "convolution" in op or "pool" in op or "spatial" in op},
+    **{op: {4} for op in ("crops", "scale_channels")},
+    **{op: {2} for op in ("softmax_cross_entropy", "soft_cross_entropy", "hinge")},
+    "dense_input_gradient": {2},
+}
+
+
+@pytest.mark.parametrize("op", sorted(OPS))
+def test_problems_of_an_op_have_every_number_of_axes(op):
+    """Also those of ops to come, unless the table says that the op takes fewer."""
+    seen = set()
+
+    class Spy(GenericBackend):
+        def __getattribute__(self, name):
+            found = super().__getattribute__(name)
+            if name != op:
+                return found
+
+            def called(first, *more, **options):
+                seen.add(len(_shape(first)))
+                return found(first, *more, **options)
+
+            return called
+
+    for case in range(PROBLEMS):
+        OPS[op](Problem(Spy("generic", host), case))
+    assert seen - {0} == AXES.get(op, {1, 2, 3, 4, 5})
+
+
+def _shape(argument):
+    """Of an array, of the first of several, or a shape itself."""
+    if isinstance(argument, list | tuple) and not isinstance(argument[0], int):
+        argument = argument[0]
+    return getattr(argument, "shape", argument)
+
+
 def test_a_third_party_backend_is_checked_in_one_call():
     check_backend(GenericBackend("mine", host))
 

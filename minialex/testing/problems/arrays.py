@@ -41,4 +41,4 @@ def all_finite(p: Problem) -> tuple:
 
 
 def sum_of_squares(p: Problem) -> tuple:
-    return (np.array(p.b.sum_of_squares(p.given(p.normal(p.shape(90))))),)
+    return (np.array(p.b.sum_of_squares(p.given(p.normal(p.shape(90, 0))))),)

@@ -7,8 +7,7 @@ _EPSILON = 0.01
 
 def _norm(p: Problem) -> tuple:
     """x, dy, weight, bias, mean and variance, on the host."""
-    sizes = p.integers(1, 6, 4)
-    x = p.normal(tuple(map(int, sizes if p.case % 2 else sizes[:2])))  # also of a dense layer
+    x = p.normal(p.shape(6))
     weight, bias, mean, variance = (p.normal(x.shape[-1:]) for _ in range(4))
     return x, p.normal(x.shape), weight, bias, mean, variance**2
 

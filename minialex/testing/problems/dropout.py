@@ -1,6 +1,6 @@
 """Dropout, its mask, and dropout fused with the dense layer and ReLU before it."""
 
-from typing import Any
+from math import prod
 
 from minialex.testing.problems.problem import Problem
 
@@ -28,19 +28,14 @@ def dropout_gradient(p: Problem) -> tuple:
     return (p.b.dropout_gradient(p.given(p.normal(shape)), saved),)
 
 
-def _passed(p: Problem) -> Any:
-    """The output of dense, ReLU and dropout."""
-    n, i, o, first = p.integer(1, 4), p.integer(1, 9), p.integer(1, 9), p.integer(0, 9)
-    x, weight = (p.given(p.normal(shape)) for shape in ((n, i), (i, o)))
+def dense_relu_dropout(p: Problem) -> tuple:
+    n, *image = p.shape(9, 2)
+    o, first = p.integer(1, 9), p.integer(0, 9)
+    x, weight = (p.given(p.normal(shape)) for shape in ((n, *image), (prod(image), o)))
     bias = p.parameter(p.normal((o,)))
     draw = (p.integer(0, 2**31), p.integer(0, 20), 3, p.integer(0, 9), first, first + o + p.case)
-    return p.b.dense_relu_dropout(x, weight, bias, 0.6, 1.5, *draw)
-
-
-def dense_relu_dropout(p: Problem) -> tuple:
-    return (_passed(p),)
+    return (p.b.dense_relu_dropout(x, weight, bias, 0.6, 1.5, *draw),)
 
 
 def relu_dropout_gradient(p: Problem) -> tuple:
-    y = _passed(p)
-    return (p.b.relu_dropout_gradient(p.given(p.normal(y.shape)), y, 1.5),)
+    return (p.b.relu_dropout_gradient(*p.pair(), 1.5),)
