@@ -42,3 +42,11 @@ def gradients(dy, x, weight, epsilon):
             centred = dy[pixel][c] - db[c] / len(pixels) - z[pixel] * dw[c] / len(pixels)
             dx[pixel][c] = weight[c] / deviation * centred
     return dx, dw, db
+
+
+def running_average(average, new, keep, share):
+    """keep average + share new, all (C,)."""
+    result = np.zeros(average.shape)
+    for c in range(len(average)):
+        result[c] = keep * average[c] + share * new[c]
+    return result

@@ -285,6 +285,10 @@ class Backend(Execution):
     ) -> tuple[Array, Array, Array]:
         """dy, x (..., C), x's own mean and variance (C,) -> dx, dweight (C,), dbias (C,)."""
 
+    @abstractmethod
+    def running_average(self, average: Array, new: Array, keep: float, share: float) -> Array:
+        """`keep` average + `share` new, of arrays of one shape; may update `average` in place."""
+
     # ------------------------------------------------------------------------------ dropout
 
     @abstractmethod

@@ -11,7 +11,7 @@ full batches run compiled, with bit-for-bit the same result.
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -110,8 +110,7 @@ class TrainStep:
         self._exchange_seconds = 0.0
         self.link = world.link(devices.backends) if linked and micro_batch is not None else None
         whole = batch_size is not None and micro_batch is None
-        plain = self.feed.compilable and not network.layers_with_statistics
-        compilable = whole and plain and optimizer.compilable
+        compilable = whole and self.feed.compilable and optimizer.compilable
         self._compiled = devices.compile(self) if compilable else None
 
     def init(self, seed: int = 0) -> StepState:
@@ -177,7 +176,8 @@ class TrainStep:
 
     def host_arrays(self, state: StepState, batch: Any, rates: Rates) -> dict[str, np.ndarray]:
         """The inputs that change every step: images, labels, and the optimiser's numbers."""
-        changing = self.optimizer.changing(state.params, rates, state.step - state.since)
+        trained = self.network.trainable(state.params)
+        changing = self.optimizer.changing(trained, rates, state.step - state.since)
         return {
             **self.feed.host_arrays(batch, state.epoch, rates.colour_noise),
             "labels": self._typed(self.feed.targets(batch, state.epoch)),
@@ -197,6 +197,20 @@ class TrainStep:
     def decays(self, params: Tree) -> list[float]:
         """The weight decay of each parameter, in order."""
         return [self.optimizer.decay(layer, name) for layer, name, _ in leaves(params)]
+
+    def statistics(self, images: int) -> list[tuple[str, str, tuple[float, float]]]:
+        """The running statistics that a step of `images` images changes, as (layer, name, shares).
+
+        The shares are those of the old average and of the new sum over these images.
+        """
+        part = min(1.0, images / (self.batch_size or images))
+        found = []
+        for layer, of_layer in self.network.layers_with_statistics.items():
+            share = (1 - of_layer.keep) * part
+            shares = (of_layer.keep if part == 1 else 1 - share, share / images)
+            if layer not in self._fixed:
+                found += [(layer, name, shares) for name in of_layer.statistics]
+        return found
 
     # ------------------------------------------------------------------------------ op by op
 
@@ -274,15 +288,14 @@ class TrainStep:
 
         An epoch's last, smaller batch counts in proportion: one image alone has no variance.
         """
-        part = min(1.0, images / (self.batch_size or images))
-        for name, layer in self.network.layers_with_statistics.items():
-            if name in grads and name not in self._fixed:
-                for statistic in layer.statistics:
-                    share = (1 - layer.keep) * part
-                    keep = layer.keep if part == 1 else 1 - share
-                    kept = self.devices.scale(params[name][statistic], keep)
-                    new = self.devices.scale(grads[name][statistic], share / images)
-                    params[name][statistic] = self.devices.add(kept, new)
+        found = [
+            (layer, name, (params[layer][name], grads[layer][name], *shares))
+            for layer, name, shares in self.statistics(images)
+            if layer in grads
+        ]
+        made = self.devices.updates(_running_averages, [update for *_, update in found])
+        for (layer, name, _), (average,) in zip(found, made, strict=True):
+            params[layer][name] = average
 
     def _typed(self, targets: np.ndarray) -> np.ndarray:
         return np.asarray(targets, np.int64 if targets.ndim == 1 else self.dtype)
@@ -292,3 +305,7 @@ class TrainStep:
 
     def _images(self, batch: Any) -> int:
         return len(batch if isinstance(batch, MicroBatches) else self.feed.labels(batch))
+
+
+def _running_averages(b: Backend, updates: Sequence[tuple]) -> list[tuple]:
+    return [(b.running_average(*update),) for update in updates]

@@ -44,6 +44,14 @@ def test_batch_norm_gradient(b, problem):
         assert_close(b.to_numpy(ours), theirs, problem.dtype, 4 * prod(x.shape[:-1]), what)
 
 
+@given(problem=channels())
+def test_running_average(b, problem):
+    average, new = (problem.channels(i).copy() for i in range(2))
+    wanted = batch_norm.running_average(exact(average), exact(new), 0.9, 0.03)
+    found = b.running_average(b.asarray(average), b.asarray(new), 0.9, 0.03)
+    assert_close(b.to_numpy(found), wanted, problem.dtype, 2)
+
+
 def test_many_pixels(b):
     """More than one thread or chunk sums."""
     x, dy = grid((3, 30, 40, 5), 0), grid((3, 30, 40, 5), 1)

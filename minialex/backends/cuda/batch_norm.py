@@ -1,5 +1,7 @@
 """Batch normalisation: batch_norm.cu."""
 
+from typing import Any
+
 from minialex.backends.base import Array
 from minialex.backends.cuda import kernels
 from minialex.backends.cuda.dense import CudaDense
@@ -50,6 +52,18 @@ class CudaBatchNorm(CudaDense):
         arguments = (dy, x, weight, mean, variance, dw, db, dx, x.size, c, x.size // c, epsilon)
         self._run("batch_norm", "batch_norm_gradient", arguments, x.size)
         return dx, dw, db
+
+    def running_average(self, average: Array, new: Array, keep: float, share: float) -> Array:
+        average = self._packed(average)
+        self.captured_average(average, new, keep, share, None)
+        return average
+
+    def captured_average(
+        self, average: Array, new: Array, keep: float, share: float, halted: Any
+    ) -> None:
+        """`running_average` for a captured step: nothing changes if `halted` is not zero."""
+        arguments = (average, self._packed(new), average.size, keep, share, halted)
+        self._run("batch_norm", "running_average", arguments, average.size)
 
     def _sums(self, kernel: str, arrays: tuple, x: Array, *more: float) -> Array:
         """Sums by channel, of chunks of rows and then of the chunks."""

@@ -73,11 +73,13 @@ class CompiledStep:
         arrays = {**self._inputs.arrays, **self._constants}
         loss, grads = step.device_gradients(b, self._cast, arrays)
         b.keep_loss(loss, arrays["step"], self._ring)
-        updates = []
-        for layer, name, weight in leaves(self._params):
+        updates, trained = [], self.step.network.trainable(self._params)
+        for layer, name, weight in leaves(trained):
             cast = self._cast[layer][name]
             copy = None if cast is weight else cast
             slots = (tree[layer][name] for tree in self._slots.values())
             updates.append((weight, *slots, grads[layer][name], copy))
-        decays, halted = step.decays(self._params), self._ring.halted
+        decays, halted = step.decays(trained), self._ring.halted
         step.optimizer.compiled_update(b, updates, decays, arrays["changing"], halted)
+        for layer, name, shares in step.statistics(arrays["labels"].shape[0]):
+            b.captured_average(self._params[layer][name], grads[layer][name], *shares, halted)

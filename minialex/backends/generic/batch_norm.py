@@ -41,6 +41,10 @@ class GenericBatchNorm(GenericArrays):
         dw, db = self.xp.sum(dy * z, axis=axes), self.xp.sum(dy, axis=axes)
         return (dy - db / size - z * (dw / size)) * (weight * inverse), dw, db
 
+    def running_average(self, average: Array, new: Array, keep: float, share: float) -> Array:
+        """The running statistics after one more step."""
+        return average * keep + new * share
+
     def _means(self, x: Array) -> Array:
         """Means over all but the last axis, one axis at a time: short sums round less."""
         while x.ndim > 1:

@@ -28,3 +28,9 @@ def batch_norm_gradient(p: Problem) -> tuple:
     weight, _, mean, variance = map(p.parameter, more)
     x, dy = p.given(x), p.given(dy)
     return p.b.batch_norm_gradient(dy, x, weight, mean, variance, _EPSILON)
+
+
+def running_average(p: Problem) -> tuple:
+    shape = p.shape(90, 0)
+    average, new = (p.parameter(p.normal(shape)) for _ in range(2))
+    return (p.b.running_average(average, new, 0.9, 0.025),)

@@ -14,7 +14,7 @@ from minialex.backends.cuda.graph import Recording
 from minialex.data.preprocessing import Preprocessing
 from minialex.data.statistics import Statistics
 from minialex.errors import TrainingError
-from minialex.layers import Conv2D, Dense, Dropout, MaxPool, ReLU, ResponseNorm
+from minialex.layers import BatchNorm, Conv2D, Dense, Dropout, MaxPool, ReLU, ResponseNorm
 from minialex.models import registry
 from minialex.network import Network
 from minialex.training.feed import Photographs
@@ -37,12 +37,21 @@ def tiny(classes: int = 10) -> Network:
     return Network(layers, (19, 19, 3))
 
 
+def normalised(classes: int = 10) -> Network:
+    """The same with batch normalisation, before ReLU and alone."""
+    layers = dict(tiny(classes).layers)
+    layers |= {"norm1": BatchNorm(), "relu3": BatchNorm(keep=0.8)}
+    return Network(tuple(layers.items()), (19, 19, 3))
+
+
 @pytest.fixture(autouse=True)
 def model(monkeypatch):
     """The model "tiny", with all augmentation and a learning rate that changes between steps."""
     paper = registry._VARIANTS["alexnet"]
     recipe = replace(paper.recipe, resize=24, colour_divide=True, bias_rate=2.0, bias_decay=0.0)
-    monkeypatch.setitem(registry._VARIANTS, "tiny", models.Variant(tiny, recipe, "for tests"))
+    for name, network in (("tiny", tiny), ("normalised", normalised)):
+        variant = models.Variant(network, recipe, "for tests")
+        monkeypatch.setitem(registry._VARIANTS, name, variant)
 
 
 SETTINGS = {
@@ -85,6 +94,23 @@ def test_gives_the_same_bits_as_op_by_op(tmp_path, precision, optimizer):
     captured = train(tmp_path / "captured", **how)
     assert eager.history[0]["train_loss"] != eager.history[1]["train_loss"]
     assert_same_bits(captured, eager)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_same_bits_with_batch_normalisation(tmp_path, monkeypatch, precision):
+    """Running statistics too; the short batch of each epoch changes them op by op, in place."""
+    captures, capture = [], CompiledStep._capture
+
+    def counted(self, *given):
+        captures.append(1)
+        capture(self, *given)
+
+    monkeypatch.setattr(CompiledStep, "_capture", counted)
+    how = {"precision": precision, "model": "normalised"}
+    eager = train(tmp_path / "eager", captured=False, **how)
+    assert not captures
+    assert_same_bits(train(tmp_path / "captured", **how), eager)
+    assert len(captures) == 1
 
 
 def test_same_bits_with_targets_and_images_from_the_host(tmp_path):
@@ -174,12 +200,14 @@ def test_stacks_of_flow_run_op_by_op():
         ("dropout", "if (step_at) step = *step_at;", ""),  # repeats the mask of the first step
         ("sgd", "rates ? rates[j] : u.rate", "u.rate"),
         ("crops", "if (scale_at) scale = *scale_at;", ""),
+        ("batch_norm", "if (halted && *halted) return;", "if (halted) return;"),
     ],
 )
 def test_a_stale_argument_is_caught(tmp_path, monkeypatch, where, right, mistaken):
     from minialex.backends.cuda import kernels
 
-    eager = train(tmp_path / "eager", captured=False)
+    how = {"model": "normalised"}
+    eager = train(tmp_path / "eager", captured=False, **how)
     texts = {family: kernels.source(family) for family in kernels.files()}
     assert right in texts[where]
     texts[where] = texts[where].replace(right, mistaken)
@@ -187,7 +215,7 @@ def test_a_stale_argument_is_caught(tmp_path, monkeypatch, where, right, mistake
         cached.cache_clear()
     with monkeypatch.context() as patch:
         patch.setattr(kernels, "source", texts.__getitem__)
-        captured = train(tmp_path / "captured")
+        captured = train(tmp_path / "captured", **how)
         with pytest.raises(AssertionError):
             assert_same_bits(captured, eager)
     for cached in (kernels._module, kernels._function):

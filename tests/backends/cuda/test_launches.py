@@ -55,6 +55,7 @@ def test_any_memory_layout_works(b, dtype, start):
             b.batch_norm(x, *channels, 0.1),
             *b.batch_norm_gradient(x, other, *channels[::2], channels[3], 0.1),
             *b.batch_norm_gradient(other, x, *channels[::2], channels[3], 0.1),
+            b.running_average(b.asarray(grid(x.shape, 3).astype(dtype)), x, 0.9, 0.2),
             b.dropout(x, 0.5, 1.0, 1, 2, 3)[0],
             b.concat([x, other], 3),
             b.dense_weight_gradient(x, b.asarray(grid((2, 3), 0).astype(dtype))),
