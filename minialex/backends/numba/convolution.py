@@ -147,7 +147,7 @@ class NumbaConvolution(NumbaExecution):
         size = winograd.outputs(len(weight))
         a, g, b = winograd.matrices(len(weight), x.dtype.name)
         u = self._new((winograd.POINTS, *weight.shape[2:]), x)
-        self._run(winograd.weights, np.ascontiguousarray(weight), g, u)
+        self._run(winograd.weights, weight, g, u)
         together = self._together(y.shape, size, groups)
         how = (stride, corner, size, groups, relu, self._shares, together)
         self._run(winograd.forward, x, u, a, b, np.ascontiguousarray(bias), y, *how)

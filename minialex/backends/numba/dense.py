@@ -17,7 +17,7 @@ from minialex.backends.numba.blas import multiply, multiply_by_transposed, multi
 from minialex.backends.numba.claims import claim, new_claims
 from minialex.backends.numba.elementwise import add, copy, finish
 from minialex.backends.numba.execution import NumbaExecution
-from minialex.backends.numba.team import await_all, claim_item, finish_item
+from minialex.backends.numba.team import await_all, await_next, begin, claim_item, finish_item
 from minialex.backends.numba.vectors import (
     LANES,
     TERMS,
@@ -113,20 +113,21 @@ def _by_rows(x, weight, y, first, end, outputs):
 
 
 @compiled
-def forward_by_pieces(counts, worker, x, weight, bias, y, relu, part):
+def forward_by_pieces(job, x, weight, bias, y, relu, part):
     """y (N, O) = x (N, I) weight (I, O) + bias (O,); part (pieces, N, O) is room."""
+    begin(job)
     (inputs, outputs), pieces, n_size = weight.shape, len(part), len(x)
-    item = claim_item(counts[0])
+    item = claim_item(job.counts[0])
     while item < pieces:
         first, end = inputs * item // pieces, inputs * (item + 1) // pieces
         _rows_by_vectors(x, weight, part[item], first, end)
-        finish_item(counts[0])
-        item = claim_item(counts[0])
-    await_all(counts[0], pieces)
+        finish_item(job.counts[0])
+        item = claim_item(job.counts[0])
+    await_all(job.counts[0], pieces)
 
     strips = (outputs + _COLUMNS - 1) // _COLUMNS
     sums, numbers = part.reshape(-1), y.reshape(-1)
-    item = claim_item(counts[1])
+    item = claim_item(job.counts[1])
     while item < strips * n_size:
         n, first = item // strips, item % strips * _COLUMNS
         count, to = min(_COLUMNS, outputs - first), n * outputs + first
@@ -134,9 +135,10 @@ def forward_by_pieces(counts, worker, x, weight, bias, y, relu, part):
         for piece in range(1, pieces):
             add(sums, piece * y.size + to, numbers, to, count)
         finish(numbers, to, count, bias, first, relu)
-        finish_item(counts[1])
-        item = claim_item(counts[1])
-    await_all(counts[1], strips * n_size)
+        finish_item(job.counts[1])
+        item = claim_item(job.counts[1])
+    await_all(job.counts[1], strips * n_size)
+    await_next(job)
 
 
 @compiled

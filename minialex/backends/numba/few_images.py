@@ -18,7 +18,7 @@ import numpy as np
 from minialex.backends.base import Pair
 from minialex.backends.numba import winograd
 from minialex.backends.numba.elementwise import copy
-from minialex.backends.numba.team import await_all, claim_item, finish_item
+from minialex.backends.numba.team import await_all, await_next, begin, claim_item, finish_item
 from minialex.backends.numba.vectors import (
     DEPTH,
     LANES,
@@ -29,8 +29,8 @@ from minialex.backends.numba.vectors import (
     kernels_of_5,
     outputs_of_3,
     outputs_of_5,
-    prefetch,
     product,
+    touch,
 )
 from minialex.backends.numba.winograd import POINTS, TILE
 from minialex.utils.jit import compiled
@@ -71,7 +71,7 @@ def convolution(
     relu: bool,
 ) -> None:
     """Into y, with `corner` zeros above and to the left; `run` starts a kernel, `new` an array."""
-    weight = np.ascontiguousarray(winograd.over_phases(weight, stride))
+    weight = winograd.over_phases(weight, stride)
     (n, p, q, k), (taps, _, channels, _) = y.shape, weight.shape
     size = winograd.outputs(taps)
     high, wide = -(-p // size), -(-q // size)
@@ -88,15 +88,14 @@ def convolution(
 
 
 @compiled
-def forward(
-    counts, worker, x, weight, bias, floor, y, stride, pad, groups, chunk, padded, v, u_all, m_all
-):
+def forward(job, x, weight, bias, floor, y, stride, pad, groups, chunk, padded, v, u_all, m_all):
     """y (N, P, Q, K) from x (N, H, W, C) and weight (R, R, C, K), `chunk` panels at once.
 
     Outputs are at least `floor`: 0 for a ReLU, or minus infinity. The others are room: padded
     (N, H, W, G, C) for the input, v (G, C / 64, panels, 49, 9, 64) for its tiles, and for each
     worker one for kernels and one for the sums of its panels.
     """
+    begin(job)
     n_size, p_size, q_size, k_size = y.shape
     taps, _, channels, _ = weight.shape
     size, kg = TILE + 1 - taps, k_size // groups
@@ -105,33 +104,33 @@ def forward(
     panels = (tiles + ROWS - 1) // ROWS
     blocks, chunks = (kg + _BLOCK - 1) // _BLOCK, (panels + chunk - 1) // chunk
     kernels, out, height = weight.reshape(-1), y.reshape(-1), padded.shape[1]
-    u, m = u_all[worker], m_all[worker]
+    u, m = u_all[job.worker], m_all[job.worker]
 
     lines = n_size * height
-    item = claim_item(counts[0])
+    item = claim_item(job.counts[0])
     while item < lines:
         _pad(x, item // height, item % height, stride, pad, channels, padded)
-        finish_item(counts[0])
-        item = claim_item(counts[0])
-    await_all(counts[0], lines)
+        finish_item(job.counts[0])
+        item = claim_item(job.counts[0])
+    await_all(job.counts[0], lines)
 
     items = groups * depths * panels
-    item = claim_item(counts[1])
+    item = claim_item(job.counts[1])
     while item < items:
         # what follows reads a few columns at a time, which takes long from memory
         for k in range(len(kernels) * item // items, len(kernels) * (item + 1) // items, _LINE):
-            prefetch(kernels, k)
+            touch(kernels, k)
         group, d, panel = item // panels // depths, item // panels % depths, item % panels
         for row in range(ROWS):
             tile = min(panel * ROWS + row, tiles - 1)  # the last panel may have fewer
             n, i, j = tile // (high * wide), tile // wide % high * size, tile % wide * size
             _tile(padded, n, i, j, group, d, channels, v, item * _PANEL + row * DEPTH)
-        finish_item(counts[1])
-        item = claim_item(counts[1])
-    await_all(counts[1], items)
+        finish_item(job.counts[1])
+        item = claim_item(job.counts[1])
+    await_all(job.counts[1], items)
 
     items = groups * chunks * blocks
-    item = claim_item(counts[2])
+    item = claim_item(job.counts[2])
     while item < items:
         block, part, group = item % blocks, item // blocks % chunks, item // blocks // chunks
         k0, k1 = group * kg + block * _BLOCK, group * kg + min(kg, (block + 1) * _BLOCK)
@@ -148,9 +147,10 @@ def forward(
             at = (tile // ROWS - p0) * _SUMS + tile % ROWS * _BLOCK
             to, inside = ((n + i) * q_size + j) * k_size, (p_size - i, q_size - j)
             _finish(m, at, taps, bias, k0, k1, floor, out, to, q_size * k_size, k_size, inside)
-        finish_item(counts[2])
-        item = claim_item(counts[2])
-    await_all(counts[2], items)
+        finish_item(job.counts[2])
+        item = claim_item(job.counts[2])
+    await_all(job.counts[2], items)
+    await_next(job)
 
 
 @compiled

@@ -8,7 +8,7 @@ from numba import prange
 from minialex.backends.base import NO_PADS, Array, Pads, Pair, Shape, output_shape
 from minialex.backends.numba.elementwise import copy
 from minialex.backends.numba.execution import NumbaExecution
-from minialex.backends.numba.team import await_all, claim_item, finish_item
+from minialex.backends.numba.team import await_all, await_next, begin, claim_item, finish_item
 from minialex.utils.jit import compiled, threaded
 
 
@@ -98,15 +98,17 @@ def max_pool(x, y, argmax, window, stride, pad):
 
 
 @compiled
-def maxima(counts, worker, x, y, window, stride, pad):
+def maxima(job, x, y, window, stride, pad):
     """y alone, by the same rules."""
+    begin(job)
     n_size, p_size = y.shape[:2]
-    item = claim_item(counts[0])
+    item = claim_item(job.counts[0])
     while item < n_size * p_size:
         _pool_row(x, item // p_size, item % p_size, y, window, stride, pad)
-        finish_item(counts[0])
-        item = claim_item(counts[0])
-    await_all(counts[0], n_size * p_size)
+        finish_item(job.counts[0])
+        item = claim_item(job.counts[0])
+    await_all(job.counts[0], n_size * p_size)
+    await_next(job)
 
 
 @compiled

@@ -7,7 +7,7 @@ from numba import prange
 
 from minialex.backends.base import Array
 from minialex.backends.numba.execution import NumbaExecution
-from minialex.backends.numba.team import await_all, claim_item, finish_item
+from minialex.backends.numba.team import await_all, await_next, begin, claim_item, finish_item
 from minialex.utils.jit import compiled, threaded
 
 _PIXELS = 64  # that a thread normalises at once
@@ -105,16 +105,18 @@ def response_norm(x, y, group, n, k, alpha, beta, threads):
 
 
 @compiled
-def response_norm_alone(counts, worker, x, y, group, n, k, alpha, beta, room):
+def response_norm_alone(job, x, y, group, n, k, alpha, beta, room):
     """The same for a team (see team.py); room (threads, 3, group + 2 ⌊n/2⌋)."""
+    begin(job)
     pixels, items = len(x), (len(x) + _PIXELS - 1) // _PIXELS
-    item = claim_item(counts[0])
+    item = claim_item(job.counts[0])
     while item < items:
         first, end = item * _PIXELS, min(pixels, (item + 1) * _PIXELS)
-        _normalise(x[first:end], y[first:end], group, n, k, alpha, beta, room[worker])
-        finish_item(counts[0])
-        item = claim_item(counts[0])
-    await_all(counts[0], items)
+        _normalise(x[first:end], y[first:end], group, n, k, alpha, beta, room[job.worker])
+        finish_item(job.counts[0])
+        item = claim_item(job.counts[0])
+    await_all(job.counts[0], items)
+    await_next(job)
 
 
 @compiled

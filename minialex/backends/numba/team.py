@@ -6,18 +6,24 @@ a core: for the 20 short loops of a single image, several times the time of the 
 are offered the kernel while the calling thread already works on it; who comes late finds nothing
 left. What is waited for is only items that another thread has claimed and not finished.
 
-A kernel for a team is compiled without `prange` and takes (counts, worker, ...). It consists of
-phases; in each, the workers claim items until none is left, then wait for all to be finished:
+A kernel for a team is compiled without `prange` and takes (job, ...). It consists of phases; in
+each, the workers claim items until none is left, then wait for all to be finished:
 
-    item = claim_item(counts[0])
+    begin(job)
+    item = claim_item(job.counts[0])
     while item < items:
         ...
-        finish_item(counts[0])
-        item = claim_item(counts[0])
-    await_all(counts[0], items)
+        finish_item(job.counts[0])
+        item = claim_item(job.counts[0])
+    await_all(job.counts[0], items)
+    await_next(job)
 
-Each item is computed in the same way whichever thread claims it. `worker`, 0 … threads - 1, tells
-the threads apart, for memory of their own.
+Each item is computed in the same way whichever thread claims it. `job.worker`, 0 … threads - 1,
+tells the threads apart, for memory of their own.
+
+A sleeping thread takes longer to wake than a short kernel takes, and so does one that waits for
+Python's lock. Therefore a helper that has finished stays in compiled code, awake, until the caller
+is in the next kernel and has released the lock.
 
 Nothing between `claim_item` and `finish_item` may raise, or the other workers would wait for ever
 for the item. Memory, which may be lacking, is therefore allocated by the caller and not by the
@@ -30,7 +36,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import types
@@ -40,6 +46,7 @@ from minialex.backends.numba.claims import add_one
 from minialex.utils.jit import compiled
 
 _SPINS = 500  # before giving up the core, some microseconds
+_AWAKE = 1000  # how often a helper gives up its core before it sleeps, for about half a millisecond
 _FIRST = 5  # calls that compare both ways: one that may compile, then two of each
 _EVERY = 16  # of the calls after that, one goes the slower way, in case it no longer is
 _WEIGHT = 0.3  # of the last time in the mean, which so follows about three calls
@@ -47,6 +54,15 @@ _CAP = 2  # how many times the mean one time counts at most: a single slow call 
 _REMEMBERED = 500  # kernels with their shapes: many times those of a network
 _PHASES = 4  # of a kernel, at most; with more, it does not compile
 _LINE = 8  # numbers of a cache line: each phase has its own
+
+
+class Job(NamedTuple):
+    """A kernel's work as one worker sees it."""
+
+    counts: tuple[np.ndarray, ...]  # claimed and finished items of each phase
+    bell: np.ndarray  # int64 (1,): the last call that has begun
+    call: int  # this one, counted from 1
+    worker: int  # 0: the caller
 
 
 class Team:
@@ -59,6 +75,7 @@ class Team:
     def __init__(self) -> None:
         self._queues: list[SimpleQueue] = []
         self._paces: dict[Any, _Pace] = {}
+        self._bell, self._calls = np.zeros(1, np.int64), 0
 
     def run(self, kernel: Callable[..., None], threads: int, *arguments: Any) -> None:
         """The kernel on the calling thread, helped by at most `threads` - 1 others."""
@@ -79,13 +96,15 @@ class Team:
         with suppress(RuntimeError):  # the system may allow no more threads
             while len(self._queues) < threads - 1:
                 self._start()
+        self._calls += threads > 1  # helpers who are not needed wait on
         counts = tuple(np.zeros((_PHASES, 2 * _LINE), np.int64))  # whose length is compiled in
+        job = Job(counts, self._bell, self._calls, 0)
         offers: list[list] = []
         try:
             for worker, queue in enumerate(self._queues[: threads - 1], 1):
-                offers.append([(kernel, (counts, worker, *arguments))])
+                offers.append([(kernel, (job._replace(worker=worker), *arguments))])
                 queue.put(offers[-1])
-            kernel(counts, 0, *arguments)
+            kernel(job, *arguments)
         finally:
             for offer in offers:
                 offer.clear()  # too late to begin
@@ -149,7 +168,14 @@ def _read(typing_context: Any, counts: Any, place: Any) -> Any:
     return types.int64(counts, types.int64), generate
 
 
-_finished: Any = intrinsic(_read)
+_current: Any = intrinsic(_read)
+
+
+@compiled
+def begin(job):
+    """To be called first: the caller tells the helpers that it has begun."""
+    if job.worker == 0:
+        job.bell[0] = job.call
 
 
 @compiled
@@ -172,10 +198,20 @@ _yield = types.ExternalFunction(_YIELD, types.int32())
 def await_all(counts, items):
     """Wait until all items are finished; a thread that computes one may need this one's core."""
     tries = 0
-    while _finished(counts, _LINE) < items:
+    while _current(counts, _LINE) < items:
         tries += 1
         if tries > _SPINS:
             _yield()
+
+
+@compiled
+def await_next(job):
+    """To be called last: a helper waits for the caller to begin another kernel; whether it has."""
+    tries = 0
+    while job.worker > 0 and tries < _AWAKE and _current(job.bell, 0) == job.call:
+        tries += 1
+        _yield()
+    return _current(job.bell, 0) != job.call
 
 
 TEAM = Team()  # one per process

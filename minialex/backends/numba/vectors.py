@@ -191,15 +191,12 @@ TERMS, _TERMS_AT_ONCE = 8, 4  # each number of w is loaded once for all images
 rows_of_1, rows_of_2, rows_of_3, rows_of_4 = map(_add_rows, range(1, 5))
 
 
-def _fetch(code: _Code, x: Any, at: Any) -> None:
-    byte = ir.IntType(8).as_pointer()
-    kind = ir.FunctionType(ir.VoidType(), [byte, _LANE, _LANE, _LANE])
-    function = cgutils.get_or_insert_function(code.builder.module, kind, "llvm.prefetch.p0")
-    near = code.builder.bitcast(code.at(x, at), byte)
-    code.builder.call(function, [near, _LANE(0), _LANE(2), _LANE(1)])
+def _touch(code: _Code, x: Any, at: Any) -> None:
+    number = code.builder.bitcast(code.at(x, at), _LANE.as_pointer())
+    code.builder.load_atomic(number, "monotonic", 4)  # unlike another, it is not optimised away
 
 
-prefetch = _code("ai", _fetch)  # prefetch(x, i): the cache line of x[i], which is needed soon
+touch = _code("ai", _touch)  # touch(x, i) reads the cache line of x[i], which is needed soon
 
 
 def _transform(matrix: np.ndarray) -> Any:

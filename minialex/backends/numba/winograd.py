@@ -49,11 +49,29 @@ def outputs(taps: int) -> int:
 
 def over_phases(w: np.ndarray, stride: int) -> np.ndarray:
     """Kernels (R, R, C/G, K) of stride T as kernels of stride 1 over T T C/G channels."""
+    w = np.ascontiguousarray(w)
+    if stride == 1:
+        return w
     r, _, cg, k = w.shape
-    taps, short = -(-r // stride), -r % stride
-    w = np.pad(w, ((0, short), (0, short), (0, 0), (0, 0))) if short else w
-    w = w.reshape(taps, stride, taps, stride, cg, k).transpose(0, 2, 1, 3, 4, 5)
-    return w.reshape(taps, taps, stride * stride * cg, k)
+    taps = -(-r // stride)
+    phases = np.empty((taps, taps, stride * stride * cg, k), w.dtype)
+    _to_phases(w, stride, phases)
+    return phases
+
+
+@compiled
+def _to_phases(w, stride, phases):
+    r_size, _, cg, k_size = w.shape
+    taps, run = len(phases), cg * k_size
+    numbers, there = w.reshape(-1), phases.reshape(-1)
+    for row in range(taps * stride):
+        for column in range(taps * stride):
+            phase = row % stride * stride + column % stride
+            to = ((row // stride * taps + column // stride) * stride * stride + phase) * run
+            if row < r_size and column < r_size:
+                copy(numbers, (row * r_size + column) * run, there, to, run)
+            else:
+                there[to : to + run] = 0
 
 
 def of_phases(w: np.ndarray, stride: int, shape: tuple[int, int, int, int]) -> np.ndarray:

@@ -2,15 +2,14 @@
 
 import numpy as np
 import pytest
-from numba import prange, set_num_threads
+from numba import njit, prange, set_num_threads
 from numba.core.errors import TypingError
 
 from minialex import backends
 from minialex.backends.numba.claims import claim, new_claims
-from minialex.utils.jit import compiled, threaded
 
 
-@threaded
+@njit(parallel=True)  # uncached: the cache would keep old code of other folders
 def _done(times, threads):
     claimed = new_claims()
     for _ in prange(threads):
@@ -36,4 +35,4 @@ def test_each_item_is_claimed_once(items):
 def test_other_arrays_are_refused(claimed):
     """An atomic instruction of 64 bits would write beyond an int32."""
     with pytest.raises(TypingError, match="claims are counted in an int64 array"):
-        compiled(lambda array: claim(array))(claimed)
+        njit(lambda array: claim(array))(claimed)

@@ -1,6 +1,7 @@
 """Threads that help with a kernel: every item is computed once, and late helpers change nothing."""
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -12,51 +13,55 @@ from minialex import backends
 from minialex.backends.numba import few_images
 from minialex.backends.numba import team as team_module
 from minialex.backends.numba.team import (
+    Job,
     Team,
-    _finished,
+    _current,
     _Pace,
     _yield,
     await_all,
+    await_next,
+    begin,
     claim_item,
     finish_item,
 )
-from minialex.utils.jit import compiled
 
 LONG = 10  # seconds, that only a failing test waits
 
 
-@compiled
-def _squares(counts, worker, x, y, who):
+@njit(nogil=True)  # uncached: the cache would keep old code of other folders
+def _squares(job, x, y, who):
     """y = x², then x = y + 1 in another order; an item of the first phase is needed by all.
 
     The caller waits for help, if it comes soon, and each helper is slow with its first item.
     """
-    tries, slow = 0, worker > 0
-    while worker == 0 and tries < 20_000 and _finished(counts[0], 0) == 0:
+    begin(job)
+    tries, slow = 0, job.worker > 0
+    while job.worker == 0 and tries < 20_000 and _current(job.counts[0], 0) == 0:
         _yield()
         tries += 1
-    item = claim_item(counts[0])
+    item = claim_item(job.counts[0])
     while item < len(x):
         while slow and tries < 200:
             _yield()
             tries += 1
         y[item] += x[item] * x[item]
-        who[item] = worker
-        finish_item(counts[0])
-        item = claim_item(counts[0])
-    await_all(counts[0], len(x))
-    item = claim_item(counts[1])
+        who[item] = job.worker
+        finish_item(job.counts[0])
+        item = claim_item(job.counts[0])
+    await_all(job.counts[0], len(x))
+    item = claim_item(job.counts[1])
     while item < len(x):
         x[item] = y[len(x) - 1 - item] + 1
-        finish_item(counts[1])
-        item = claim_item(counts[1])
-    await_all(counts[1], len(x))
+        finish_item(job.counts[1])
+        item = claim_item(job.counts[1])
+    await_all(job.counts[1], len(x))
+    await_next(job)
 
 
 def _is_helped(team):
     """Whether the first helper takes part in a kernel whose caller waits for that."""
     came = threading.Event()
-    team._run(lambda counts, worker: came.set() if worker == 1 else came.wait(LONG), 2, ())
+    team._run(lambda job: came.set() if job.worker == 1 else came.wait(LONG), 2, ())
     return came.is_set()
 
 
@@ -71,15 +76,15 @@ def test_every_item_is_computed_once_whoever_helps():
     assert {0} < helpers <= {0, 1, 2, 3}
 
 
-@compiled
-def _claims(counts, worker, items, claimed):
+@njit(nogil=True)  # uncached: the cache would keep old code of other folders
+def _claims(job, items, claimed):
     """How many of the items each worker has claimed, as fast as they can."""
     tries = 0
-    while worker == 0 and tries < 20_000 and _finished(counts[0], 0) == 0:
+    while job.worker == 0 and tries < 20_000 and _current(job.counts[0], 0) == 0:
         _yield()
         tries += 1
-    while claim_item(counts[0]) < items:
-        claimed[worker] += 1
+    while claim_item(job.counts[0]) < items:
+        claimed[job.worker] += 1
 
 
 def test_workers_that_claim_at_the_same_time_get_items_of_their_own():
@@ -91,19 +96,74 @@ def test_workers_that_claim_at_the_same_time_get_items_of_their_own():
         assert claimed.sum() == items
 
 
+@njit(nogil=True)  # uncached: the cache would keep old code of other folders
+def _stays(job, ready):
+    """`await_next`, after telling that it comes."""
+    ready[0] = 1
+    return await_next(job)
+
+
+def _is_called(team, job):
+    """Whether a helper that stays awake after `job` notices the team's next kernel."""
+    ready, noticed = np.zeros(1, np.int64), []
+    helper = threading.Thread(target=lambda: noticed.append(_stays(job, ready)))
+    helper.start()
+    while not ready[0]:
+        time.sleep(1e-5)
+    time.sleep(1e-4)
+    team._run(_squares, 2, (np.ones(1), np.ones(1), np.zeros(1, np.int64)))
+    helper.join()
+    return noticed[0]
+
+
+def test_a_helper_stays_awake_until_the_next_kernel_begins():
+    """Not for ever, so it may miss some."""
+    team, jobs = Team(), []
+    team._run(lambda job: jobs.append(job), 2, ())
+    _stays(jobs[0], np.zeros(1, np.int64))  # compiles
+    found = []
+    for _ in range(40):
+        team._bell[0] = team._calls
+        found.append(_is_called(team, jobs[0]._replace(call=team._calls, worker=1)))
+    print(sum(found))
+    print(sum(found))
+    assert sum(found) > 20
+
+
+def test_who_comes_late_does_not_wait_and_takes_no_kernel_back():
+    job = Job((), np.array([5]), call=4, worker=1)
+    begin(job)
+    assert job.bell[0] == 5
+    assert await_next(job)
+
+
+def test_the_caller_does_not_wait_for_its_next_kernel():
+    job = Job((), np.array([3]), call=4, worker=0)
+    begin(job)
+    assert job.bell[0] == 4
+    assert not await_next(job)
+
+
+def test_kernels_without_help_leave_the_helpers_asleep_or_awake():
+    team, calls = Team(), []
+    for threads in (2, 1, 1, 2):
+        team._run(lambda job: calls.append(job.call) if job.worker == 0 else None, threads, ())
+    assert calls == [1, 1, 1, 2]
+
+
 def test_nobody_waits_for_a_helper_that_has_not_begun():
     """The only helper is busy: the caller does all the work, and the helper finds none."""
     team, began, free, done = Team(), threading.Event(), threading.Event(), []
 
-    def occupy(counts, worker):
-        if worker:
+    def occupy(job):
+        if job.worker:
             began.set()
             free.wait(LONG)
         else:
             began.wait(LONG)
 
     team._run(occupy, 2, ())
-    team._run(lambda counts, worker: done.append(worker), 2, ())
+    team._run(lambda job: done.append(job.worker), 2, ())
     assert began.is_set()
     assert done == [0]
     free.set()
@@ -114,12 +174,12 @@ def test_nobody_waits_for_a_helper_that_has_not_begun():
 def test_an_error_of_a_helper_leaves_the_work_to_the_caller():
     team, came, done = Team(), threading.Event(), []
 
-    def kernel(counts, worker):
-        if worker:
+    def kernel(job):
+        if job.worker:
             came.set()
             raise MemoryError
         came.wait(LONG)
-        done.append(worker)
+        done.append(job.worker)
 
     team._run(kernel, 2, ())
     assert done == [0]
@@ -129,15 +189,15 @@ def test_an_error_of_a_helper_leaves_the_work_to_the_caller():
 def test_an_error_of_the_caller_is_raised_and_its_offers_are_withdrawn():
     team, began, free, done = Team(), threading.Event(), threading.Event(), []
 
-    def occupy(counts, worker):
-        if worker:
+    def occupy(job):
+        if job.worker:
             began.set()
             free.wait(LONG)
         else:
             began.wait(LONG)
 
-    def kernel(counts, worker):
-        done.append(worker)
+    def kernel(job):
+        done.append(job.worker)
         raise MemoryError
 
     team._run(occupy, 2, ())
@@ -155,7 +215,7 @@ def test_where_no_thread_can_be_started_the_caller_works_alone(monkeypatch):
     team, done = Team(), []
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
-        team._run(lambda counts, worker: done.append(worker), 3, ())
+        team._run(lambda job: done.append(job.worker), 3, ())
     assert done == [0]
     assert _is_helped(team)
 
@@ -228,8 +288,8 @@ def test_a_kernel_of_too_many_phases_does_not_compile():
     """It would count in other memory."""
 
     @njit
-    def kernel(counts, worker):
-        claim_item(counts[4])
+    def kernel(job):
+        claim_item(job.counts[4])
 
     with pytest.raises((NumbaError, IndexError), match="out of range"):
         Team()._run(kernel, 1, ())
