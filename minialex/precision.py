@@ -5,6 +5,7 @@ no other code depends on the precision.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from minialex.errors import unknown
 
@@ -62,13 +63,14 @@ class LossScale:
     """Dynamic loss scaling: the factor applied to the loss before the backward pass in fp16.
 
     Without it, small gradients would underflow to zero. A step whose gradients overflow is skipped
-    and the scale is halved; after `patience` good steps in a row the scale is doubled. The host
-    decides whether to skip a step, so fp16 steps run op by op: no backend compiles them.
+    and the scale is halved; after `patience` good steps in a row the scale is doubled. A compiled
+    step decides this on the device (`next_loss_scale` in loss.cu).
     """
 
     value: float = 2.0**15
     good_steps: int = 0
     patience: int = 1000
+    largest: ClassVar[float] = 2.0**24
 
     def after(self, overflow: bool) -> "LossScale":
         """The scale for the next step."""
@@ -76,4 +78,4 @@ class LossScale:
             return LossScale(max(1.0, self.value / 2), 0, self.patience)
         if self.good_steps + 1 < self.patience:
             return LossScale(self.value, self.good_steps + 1, self.patience)
-        return LossScale(min(2.0**24, self.value * 2), 0, self.patience)
+        return LossScale(min(self.largest, self.value * 2), 0, self.patience)

@@ -103,6 +103,25 @@ def test_what_cannot_be_captured(cupy, b, work, text):
 EVENTS: list = []
 
 
+def test_another_stream_joins_a_capture_and_is_waited_for(cupy, b, null):
+    x = b.asarray(np.ones(4, np.float32))
+    other, made = b.with_own_stream(), []
+    other.add(x, x)
+
+    def work(stream, joined=True):
+        other.stream.own.wait_event(stream.record())
+        made.append(other.add(x, x))
+        if joined:
+            stream.wait_event(other.record())
+
+    with refused(cupy, "StreamCaptureUnjoined"):
+        captured(cupy, lambda stream: work(stream, joined=False))
+    graph = captured(cupy, work)
+    x.set(np.full(4, 3, np.float32))
+    graph.launch(cupy.cuda.get_current_stream())
+    np.testing.assert_array_equal(b.to_numpy(made[1]), np.full(4, 6))
+
+
 def pageable(cupy):
     host = np.ones(4, "float32")
     cupy.empty(4, "float32").data.copy_from_host_async(host.ctypes.data, host.nbytes)

@@ -35,9 +35,9 @@ class Adam(Optimizer):
         return [size for size, _ in factors] + [adam_factors(0.0, step, *_BETAS)[1]]
 
     def compiled_update(
-        self, b: Any, arrays: Sequence[tuple], decays: Sequence[float], changing: Any, halted: Any
+        self, b: Any, arrays: Sequence[tuple], decays: Sequence[float], changing: Any, guard: Any
     ) -> None:
-        b.captured_adam_updates(arrays, decays, changing, *_BETAS, _EPSILON, halted)
+        b.captured_adam_updates(arrays, decays, changing, *_BETAS, _EPSILON, guard)
 
     def update(
         self, b: Placed, params: Tree, slots: Slots, grads: Tree, rates: Rates, step: int = 0

@@ -77,12 +77,13 @@ class Optimizer(ABC):
         return [self.rate(rates, layer, name) for layer, name, _ in leaves(params)]
 
     def compiled_update(
-        self, b: Any, arrays: Sequence[tuple], decays: Sequence[float], changing: Any, halted: Any
+        self, b: Any, arrays: Sequence[tuple], decays: Sequence[float], changing: Any, guard: Any
     ) -> None:
-        """The update as part of a compiled step, in place; nothing changes if `halted` is not 0.
+        """The update as part of a compiled step, in place.
 
         Each of `arrays` is (weight, its slots ..., gradient, copy): the copy (or None) gets the new
-        weight as stored at the backend's precision. `changing` is on the device.
+        weight as stored at the backend's precision. `changing` is on the device; `guard` is passed
+        on to the backend, and may stop the update.
         """
         raise NotImplementedError(f"{type(self).__name__} has no compiled update")
 

@@ -28,9 +28,9 @@ class SGD(Optimizer):
         return True
 
     def compiled_update(
-        self, b: Any, arrays: Sequence[tuple], decays: Sequence[float], changing: Any, halted: Any
+        self, b: Any, arrays: Sequence[tuple], decays: Sequence[float], changing: Any, guard: Any
     ) -> None:
-        b.captured_updates(arrays, decays, self.recipe.momentum, changing, halted)
+        b.captured_updates(arrays, decays, self.recipe.momentum, changing, guard)
 
     def update(
         self, b: Updatable, params: Tree, slots: Slots, grads: Tree, rates: Rates, step: int = 0

@@ -100,9 +100,11 @@ class AllReduce:
     def __init__(self, backends: Sequence[Backend]):
         self.backends = tuple(backends)
         self.streams = tuple(b.with_own_stream() for b in backends)
+        self._running = False
 
     def start(self, gradients: Sequence[Any]) -> list[Any]:
         """-> the sum on every stream. `gradients` has one array or None per device."""
+        self._running = True
         first_device = next(d for d, g in enumerate(gradients) if g is not None)
         shape, size = gradients[first_device].shape, _size(gradients[first_device])
         owners = split(size, len(self.streams) if size >= _SMALL else 1)
@@ -138,6 +140,9 @@ class AllReduce:
 
     def finish(self) -> None:
         """Make later work on the devices wait for the sums."""
+        if not self._running:  # streams without work are no part of a compiled step
+            return
+        self._running = False
         for b, stream in zip(self.backends, self.streams, strict=True):
             b.wait(stream.record())
 

@@ -162,51 +162,44 @@ class DeviceGroup(Devices):
                 parts.append({name: use(b, array) for name, array in part.items()})
         return replace(x, parts=tuple(parts))
 
-    def _own(self, params: Tree) -> ShardedParameters:
-        """The parameters each device computes with."""
-        trees = []
-        for d, b in enumerate(self.backends):
-            tree = {
-                layer: {k: v for x in of_layer.values() for k, v in x.parts[d].items()}
-                for layer, of_layer in params.items()
-            }
-            with b.device_context():
-                trees.append(b.cast_params(tree))
-        return ShardedParameters(self.backends, trees)
+    def arrays(self, name: str, x: ShardedParameter, d: int) -> dict[str, Any]:
+        return x.parts[d]
 
     # ------------------------------------------------------------------------------ one step
 
-    def gradients(
+    def device_gradients(
         self,
-        params: Tree,
+        own: list[Tree],
         inputs: Inputs,
-        labels: np.ndarray,
+        targets: Inputs,
+        images: int,
         loss: Loss,
         mode: Mode,
-        dloss: float = 1.0,
+        dloss: Any = 1.0,
         count: int | None = None,
         on_gradients: OnGradients | None = None,
-    ) -> tuple[Callable[[], float], Tree]:
+    ) -> tuple[list[tuple[Backend, Any]], Tree]:
         if mode.training:
             plans.require_trainable(self.network, len(self.backends))
-        own, images = self._own(params), len(labels)
-        rows = split(images, len(self.backends))
-        scores, saved = self._forward(own, self._input(inputs, images, rows), mode)
-        losses, dscores = self._loss(scores, labels, rows, loss, count or images, dloss)
-        grads = self._backward(own, saved, dscores)
+        sharded = ShardedParameters(self.backends, own)
+        scores, saved = self._forward(sharded, self._input(inputs, images), mode)
+        losses, dscores = self._loss(scores, targets, images, loss, count or images, dloss)
+        grads = self._backward(sharded, saved, dscores)
         self._reduce.finish()
         if on_gradients is not None:  # not before: the sums between the devices have streams apart
             for layer, of_layer in grads.items():
                 on_gradients(layer, of_layer)
-        return lambda: sum(float(b.to_numpy(value)) for b, value in losses), grads
+        return losses, grads
+
+    def helpers(self) -> list[Backend]:
+        return list(self._reduce.streams)
 
     def infer(
         self, params: Tree, inputs: Inputs, count: int, until: str | None = None
     ) -> np.ndarray:
-        rows = split(count, len(self.backends))
         network = self.network if until is None else self.network.until(until)
-        y = self._input(inputs, count, rows)
-        own = self._own(params)
+        y = self._input(inputs, count)
+        own = ShardedParameters(self.backends, self.cast(params))
         for stage in sharded_stages(network, self.plan, training=False):
             y = stage.forward(own, y, Mode())[0]
         if y.axis is None:
@@ -218,43 +211,53 @@ class DeviceGroup(Devices):
         ]
         return np.concatenate(parts, axis=y.axis)
 
-    def _input(self, inputs: Inputs, count: int, rows: list[Range]) -> ShardedActivation:
-        """Each device's images, or all of them if the first layer is split by channels."""
-        first = next(iter(self.network.parameter_shapes()), None)
-        whole = first in self.plan.partitions
-        parts: list[Any] = []
+    def input_rows(self, images: int) -> list[Range]:
+        devices = len(self.backends)
+        return [(0, images)] * devices if self._whole_input else split(images, devices)
+
+    def input_network(self, d: int) -> Network:
+        first, _ = self.network.layers[0]
+        if first not in self.plan.partitions:
+            return self.network
+        own = self.plan.partitions[first][d].terms[0].layer
+        return Network(((first, own),), self.network.input_shape)
+
+    @property
+    def _whole_input(self) -> bool:
+        """Whether each device takes all images, because the first layer is split by channels."""
+        return next(iter(self.network.parameter_shapes()), None) in self.plan.partitions
+
+    def _input(self, inputs: Inputs, count: int) -> ShardedActivation:
+        rows, parts = self.input_rows(count), list[Any]()
         for b, (low, high) in zip(self.backends, rows, strict=True):
             with b.device_context():
-                low, high = (0, count) if whole else (low, high)
                 parts.append(inputs(b, low, high) if high > low else None)
-        return (
-            ShardedActivation(tuple(parts))
-            if whole
-            else ShardedActivation(tuple(parts), 0, tuple(rows))
-        )
+        if self._whole_input:
+            return ShardedActivation(tuple(parts))
+        return ShardedActivation(tuple(parts), 0, tuple(rows))
 
     def _loss(
         self,
         scores: ShardedActivation,
-        labels: np.ndarray,
-        rows: list[Range],
+        targets: Inputs,
+        images: int,
         loss: Loss,
         count: int,
-        dloss: float,
+        dloss: Any,
     ) -> tuple[list[tuple[Backend, Any]], ShardedActivation]:
         """[(backend, its share of the loss)], and the gradient sharded like the scores."""
         losses, divided = [], scores
         parts: list[Any] = []
+        rows = split(images, len(self.backends))
         if scores.axis != 0:
             scores = scores if scores.axis is None else gather(self.backends, scores, [0])
-            rows = [(0, len(labels))] + [(0, 0)] * (len(self.backends) - 1)
+            rows = [(0, images)] + [(0, 0)] * (len(self.backends) - 1)
         for b, part, (low, high) in zip(self.backends, scores.parts, rows, strict=True):
             if part is None or high == low:
                 parts.append(None)
                 continue
             with b.device_context():
-                own = b.asarray(labels[low:high])
-                value, dscores = loss(b, part, own, count, dloss)
+                value, dscores = loss(b, part, targets(b, low, high), count, dloss)
             losses.append((b, value))
             parts.append(dscores)
         if divided.axis == -1:

@@ -84,9 +84,19 @@ class Devices(ABC):
         """Momentum SGD of (weight, velocity, gradient, rate, decay) each: (weight, velocity)."""
         return self.updates(lambda b, own: b.sgd_updates(own, momentum), updates)
 
+    @abstractmethod
+    def arrays(self, name: str, x: Any, d: int) -> dict[str, Any]:
+        """The arrays on device number d of a parameter called `name`, by their own names."""
+
+    def tree_of(self, tree: Tree, d: int) -> Tree:
+        """All arrays on device number d of a parameter tree: {layer: {array's name: array}}."""
+        return {
+            layer: {k: v for n, x in of_layer.items() for k, v in self.arrays(n, x, d).items()}
+            for layer, of_layer in tree.items()
+        }
+
     # ------------------------------------------------------------------------------ passes
 
-    @abstractmethod
     def gradients(
         self,
         params: Tree,
@@ -106,6 +116,53 @@ class Devices(ABC):
         soon as they can be used, from the last layer to the first.
         """
 
+        def targets(b: Backend, low: int, high: int) -> Any:
+            return b.asarray(labels[low:high])
+
+        own, images = self.cast(params), len(labels)
+        how = (loss, mode, dloss, count, on_gradients)
+        losses, grads = self.device_gradients(own, inputs, targets, images, *how)
+        return lambda: sum(float(b.to_numpy(value)) for b, value in losses), grads
+
+    def cast(self, params: Tree) -> list[Tree]:
+        """What each device computes with: its arrays, in the compute type (fp32: the same)."""
+        found = []
+        for d, b in enumerate(self.backends):
+            with b.device_context():
+                found.append(b.cast_params(self.tree_of(params, d)))
+        return found
+
+    @abstractmethod
+    def device_gradients(
+        self,
+        own: list[Tree],
+        inputs: Inputs,
+        targets: Inputs,
+        images: int,
+        loss: Loss,
+        mode: Mode,
+        dloss: Any = 1.0,
+        count: int | None = None,
+        on_gradients: OnGradients | None = None,
+    ) -> tuple[list[tuple[Backend, Any]], Tree]:
+        """`gradients` without the host: from `cast` parameters, and targets on each device.
+
+        Returns (backend, its part of the loss) of each device that computes one. In a compiled
+        step, `dloss` and the step of `mode` may be arrays of one number on each device, by number.
+        """
+
+    @abstractmethod
+    def input_rows(self, images: int) -> list[tuple[int, int]]:
+        """The first image, and past the last, that each device takes of a batch."""
+
+    @abstractmethod
+    def input_network(self, d: int) -> Network:
+        """The network on device number d, or its first layer."""
+
+    def helpers(self) -> list[Backend]:
+        """Further streams of the devices, for sums between them."""
+        return []
+
     @abstractmethod
     def infer(
         self, params: Tree, inputs: Inputs, count: int, until: str | None = None
@@ -114,7 +171,7 @@ class Devices(ABC):
 
     def compile(self, step: Any) -> Any:
         """A compiled training step (see `Backend.compile`), or None: run it op by op."""
-        return None
+        return self.backends[0].compile(step)
 
     # ------------------------------------------------------------------------------ description
 
@@ -199,31 +256,37 @@ class SingleDevice(Devices):
         with self.backend.device_context():
             return function(self.backend, updates)
 
-    def gradients(
+    def arrays(self, name: str, x: Any, d: int) -> dict[str, Any]:
+        return {name: x}
+
+    def device_gradients(
         self,
-        params: Tree,
+        own: list[Tree],
         inputs: Inputs,
-        labels: np.ndarray,
+        targets: Inputs,
+        images: int,
         loss: Loss,
         mode: Mode,
-        dloss: float = 1.0,
+        dloss: Any = 1.0,
         count: int | None = None,
         on_gradients: OnGradients | None = None,
-    ) -> tuple[Callable[[], float], Tree]:
-        b, own = self.backend, self.backend.cast_params(params)
-        scores, saved = self.network.forward(b, own, inputs(b, 0, len(labels)), mode)
-        value, dscores = loss(b, scores, b.asarray(labels), count, dloss)
-        grads = self.network.backward(b, own, saved, dscores, on_gradients)
-        return lambda: float(b.to_numpy(value)), grads
+    ) -> tuple[list[tuple[Backend, Any]], Tree]:
+        b, [params] = self.backend, own
+        scores, saved = self.network.forward(b, params, inputs(b, 0, images), mode)
+        value, dscores = loss(b, scores, targets(b, 0, images), count, dloss)
+        return [(b, value)], self.network.backward(b, params, saved, dscores, on_gradients)
+
+    def input_rows(self, images: int) -> list[tuple[int, int]]:
+        return [(0, images)]
+
+    def input_network(self, d: int) -> Network:
+        return self.network
 
     def infer(
         self, params: Tree, inputs: Inputs, count: int, until: str | None = None
     ) -> np.ndarray:
         b, network = self.backend, self.network if until is None else self.network.until(until)
         return b.to_numpy(network.infer(b, b.cast_params(params), inputs(b, 0, count)))
-
-    def compile(self, step: Any) -> Any:
-        return self.backend.compile(step)
 
     def describe(self) -> list[str]:
         return [self.backend.describe(), *self.backend.remarks([self.backend.device])]

@@ -16,7 +16,7 @@ PROBLEMS = 6  # for each op and dtype
 # called only by the CUDA backend's compiled step
 _OF_COMPILED_STEPS = {
     *("keep_loss", "refresh_params", "captured_updates", "captured_adam_updates"),
-    "captured_average",
+    *("captured_average", "next_loss_scale", "find_bad", "merge_flag"),
 }
 
 

@@ -36,7 +36,10 @@ class Feed(Protocol):
         """Device arrays that are the same in every step."""
 
     def host_arrays(self, batch: Any, epoch: int, noise: float) -> dict[str, np.ndarray]:
-        """Host arrays that change with each batch; their shapes and types do not."""
+        """Host arrays that change with each batch; their shapes and types do not.
+
+        Each has one row for each image.
+        """
 
     def device_input(self, b: Backend, arrays: dict[str, Array], network: Network) -> Array:
         """The network's input, computed on the device from both kinds of arrays."""
@@ -132,7 +135,7 @@ class Photographs:
             "images": self._images(batch, epoch),
             "offsets": offsets.astype(np.int32),
             "shift": np.asarray(draws.shift, self.dtype),
-            "scale": np.array([scale], self.dtype),
+            "scale": np.full(len(batch), scale, self.dtype),
         }
 
     def device_input(self, b: Backend, arrays: dict[str, Array], network: Network) -> Array:

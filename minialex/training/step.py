@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from minialex import backends
-from minialex.backends.base import Array, Backend
+from minialex.backends.base import Backend
 from minialex.errors import InputError
 from minialex.layers import Mode
 from minialex.losses import Loss
@@ -109,7 +109,8 @@ class TrainStep:
         self._pending: deque[_Pending] = deque()
         self._exchange_seconds = 0.0
         self.link = world.link(devices.backends) if linked and micro_batch is not None else None
-        whole = batch_size is not None and micro_batch is None
+        # each device has images
+        whole = micro_batch is None and (batch_size or 0) >= len(devices.backends)
         compilable = whole and self.feed.compilable and optimizer.compilable
         self._compiled = devices.compile(self) if compilable else None
 
@@ -175,28 +176,16 @@ class TrainStep:
     # For backends that compile steps: the host's part of a step, and the device's.
 
     def host_arrays(self, state: StepState, batch: Any, rates: Rates) -> dict[str, np.ndarray]:
-        """The inputs that change every step: images, labels, and the optimiser's numbers."""
-        trained = self.network.trainable(state.params)
-        changing = self.optimizer.changing(trained, rates, state.step - state.since)
+        """What changes every step, with one row for each image, and all "labels"."""
         return {
             **self.feed.host_arrays(batch, state.epoch, rates.colour_noise),
             "labels": self._typed(self.feed.targets(batch, state.epoch)),
-            "changing": np.array(changing, self.dtype),
-            "step": np.array([state.step], np.uint32),
         }
 
-    def device_gradients(
-        self, b: Backend, params: Tree, arrays: dict[str, Array]
-    ) -> tuple[Array, Tree]:
-        """-> loss, gradients, from the device copies of the host arrays."""
-        x = self.feed.device_input(b, arrays, self.network)
-        scores, saved = self.network.forward(b, params, x, self.mode(arrays["step"]))
-        loss, dscores = self.loss(b, scores, arrays["labels"])
-        return loss, self.network.backward(b, params, saved, dscores)
-
-    def decays(self, params: Tree) -> list[float]:
-        """The weight decay of each parameter, in order."""
-        return [self.optimizer.decay(layer, name) for layer, name, _ in leaves(params)]
+    def changing(self, state: StepState, rates: Rates) -> list[float]:
+        """The optimiser's numbers of a step: see `Optimizer.changing`."""
+        trained = self.network.trainable(state.params)
+        return self.optimizer.changing(trained, rates, state.step - state.since)
 
     def statistics(self, images: int) -> list[tuple[str, str, tuple[float, float]]]:
         """The running statistics that a step of `images` images changes, as (layer, name, shares).

@@ -16,7 +16,7 @@ import ml_dtypes
 import numpy as np
 
 from cuda_on_cpu import compiler
-from cuda_on_cpu.machine import Block, Machine, OutOfMemory, Pool, Queue
+from cuda_on_cpu.machine import Block, Capture, CaptureError, Machine, OutOfMemory, Pool, Queue
 
 _TYPES = {0: np.float32, 1: np.float64, 2: np.float16, 14: ml_dtypes.bfloat16}
 
@@ -60,15 +60,21 @@ def build(machine: Machine) -> types.ModuleType:
         def __init__(self, marker=None):
             self._marker = marker
 
+        def _outside(self) -> None:
+            if getattr(self._marker, "capture", None) is not None:
+                raise CUDARuntimeError("cudaErrorCapturedEvent: it is only recorded")
+
         @property
         def done(self) -> bool:
+            self._outside()
             return machine.ask(self._marker)
 
         def synchronize(self) -> None:
+            self._outside()
             machine.finish(lambda: self._marker.done)
 
     class Graph:
-        """The work given to a stream while it was captured, with the same arguments."""
+        """The work given to streams while they were captured, with the same arguments."""
 
         def __init__(self, work: list):
             self._work = work
@@ -88,14 +94,16 @@ def build(machine: Machine) -> types.ModuleType:
         def begin_capture(self, mode=None) -> None:
             if self._blocking or self._queue.captured is not None:
                 raise CUDARuntimeError("cudaErrorStreamCaptureUnsupported")
-            self._queue.captured = []
+            Capture(self._queue)
 
         def end_capture(self) -> Graph:
-            work, self._queue.captured = self._queue.captured, None
-            invalid, self._queue.invalid = self._queue.invalid, False
-            if invalid:
-                raise CUDARuntimeError("cudaErrorStreamCaptureInvalidated")
-            return Graph(work)
+            capture = self._queue.capture
+            if capture is None or capture.queues[0] is not self._queue:
+                raise CUDARuntimeError("cudaErrorStreamCaptureUnmatched")
+            try:
+                return Graph(capture.end())
+            except CaptureError as error:
+                raise CUDARuntimeError(str(error)) from None
 
         def __enter__(self):
             if self.device_id != state.device:
@@ -110,20 +118,22 @@ def build(machine: Machine) -> types.ModuleType:
         def record(self, event=None) -> Event:
             if self.device_id != state.device:
                 raise RuntimeError("an event is recorded on the current device only")
-            refuse_in_capture(self)
             return Event(machine.record(self._queue))
 
         def wait_event(self, event: Event) -> None:
-            refuse_in_capture(self)
-            machine.wait(self._queue, event._marker)
+            try:
+                machine.wait(self._queue, event._marker)
+            except CaptureError as error:
+                raise CUDARuntimeError(str(error)) from None
 
         def synchronize(self) -> None:
+            refuse_in_capture(self)
             self.record().synchronize()
 
     def refuse_in_capture(stream: Stream) -> None:
         """For work that cannot, or here must not, be part of a graph."""
-        if stream._queue.captured is not None:
-            stream._queue.invalid = True
+        if stream._queue.capture is not None:
+            stream._queue.capture.invalid = True
             raise CUDARuntimeError("cudaErrorStreamCaptureUnsupported: not in a captured step")
 
     null_streams: dict[int, Stream] = {}

@@ -37,9 +37,45 @@ class OutOfMemory(Exception):
 
 @dataclass
 class Marker:
-    """A position in a stream's order."""
+    """A position in a stream's order; in a capture, with how much of each stream is before it."""
 
     done: bool = False
+    capture: "Capture | None" = None
+    clock: dict = field(default_factory=dict)
+
+
+class CaptureError(Exception):
+    """What a capture forbids; the text is CUDA's name for it."""
+
+
+Entry = tuple  # (action or None, marker to wait for or None, marker reached or None)
+
+
+class Capture:
+    """What a graph is made of: the work of each stream that takes part, in its order."""
+
+    def __init__(self, first: "Queue"):
+        self.queues: list[Queue] = []
+        self.open, self.invalid = True, False
+        self.join(first)
+
+    def join(self, queue: "Queue") -> None:
+        queue.capture, queue.captured, queue.clock = self, [], {}
+        self.queues.append(queue)
+
+    def end(self) -> list[list[Entry]]:
+        """The work of each stream, that of the first in front."""
+        first, *others = self.queues
+        late = any(q.clock.get(q, 0) > first.clock.get(q, 0) for q in others)
+        work = [queue.captured or [] for queue in self.queues]
+        for queue in self.queues:
+            queue.capture = queue.captured = None
+        self.open = False
+        if self.invalid:
+            raise CaptureError("cudaErrorStreamCaptureInvalidated")
+        if late:
+            raise CaptureError("cudaErrorStreamCaptureUnjoined")
+        return work
 
 
 class Elsewhere:
@@ -58,8 +94,9 @@ class Queue:
 
     device: int
     work: deque = field(default_factory=deque)
-    captured: list | None = None  # what a graph is made of, while one is
-    invalid: bool = False  # whether the capture has met what cannot be captured
+    capture: Capture | None = None
+    captured: list[Entry] | None = None  # its work in the capture
+    clock: dict = field(default_factory=dict)  # how much of each stream's is before later work
     freed: dict[int, list[np.ndarray]] = field(default_factory=lambda: defaultdict(list))  # by size
 
 
@@ -124,27 +161,58 @@ class Machine:
         if self.dry:
             return
         if queue.captured is not None:
-            queue.captured.append(action)
+            queue.captured.append((action, None, None))
+            queue.clock[queue] = queue.clock.get(queue, 0) + 1
             return
         self._add(queue, action)
         if self.random.random() < 0.05:  # a device does not wait until it is asked
             for _ in range(self.random.randrange(8)):
                 self._advance()
 
-    def replay(self, queue: Queue, actions: list) -> None:
-        """Give a queue the work of a graph."""
+    def replay(self, queue: Queue, graph: list[list[Entry]]) -> None:
+        """Give a queue the work of a graph; that of other streams gets queues of its own."""
         assert queue.captured is None
-        if not self.dry:
-            for action in actions:
-                self._add(queue, action)
+        if self.dry:
+            return
+        start, markers = self.record(queue), dict[int, Marker]()
+
+        def fresh(marker: Marker | None) -> Marker | None:
+            return marker and markers.setdefault(id(marker), Marker())
+
+        for i, work in enumerate(graph):
+            into = Queue(queue.device) if i else queue
+            if i:
+                self.wait(into, start)
+            for action, wait_for, reached in work:
+                self._add(into, action, fresh(wait_for), fresh(reached))
+            if i:
+                self.wait(queue, self.record(into))
+        self._add(queue, lambda: graph and None)  # its memory exists until here
 
     def record(self, queue: Queue) -> Marker:
+        if queue.captured is not None:
+            marker = Marker(capture=queue.capture, clock=dict(queue.clock))
+            queue.captured.append((None, None, marker))
+            return marker
         marker = Marker(done=self.dry)
         self._add(queue, reached=marker)
         return marker
 
     def wait(self, queue: Queue, marker: Marker) -> None:
-        self._add(queue, wait_for=marker)
+        capture = getattr(marker, "capture", None)
+        if capture is None and queue.captured is None:
+            self._add(queue, wait_for=marker)
+            return
+        if capture is not None and capture.open and queue.capture is None:
+            capture.join(queue)
+        if capture is None or capture is not queue.capture:
+            if queue.capture is not None:
+                queue.capture.invalid = True
+            raise CaptureError("cudaErrorStreamCaptureIsolation")
+        assert queue.captured is not None
+        queue.captured.append((None, marker, None))
+        for other, count in marker.clock.items():
+            queue.clock[other] = max(count, queue.clock.get(other, 0))
 
     def finish(self, done) -> None:
         """Run until `done()`."""
@@ -206,7 +274,9 @@ class Machine:
             _guard(whole[_RIM + size :], True)
 
         if queue.captured is not None and not self.dry:
-            queue.captured.append(prepare)  # a replay finds what others left, and writes NaN too
+            queue.captured.append(
+                (prepare, None, None)
+            )  # a replay finds what others left, and writes NaN too
         elif not self.dry:
             self._add(queue, prepare)
         return block
@@ -216,6 +286,9 @@ class Machine:
         self.used[block.device] -= rounded
         if block.counted_only:
             return
+        captured = block.graph is not None
+        if captured and block.graph is not block.queue.captured:
+            return  # its graph may still run
         whole = block.whole
 
         def retire() -> None:
@@ -225,8 +298,8 @@ class Machine:
             whole[_RIM:end] = POISON
 
         block_size = block.size
-        if block.graph is not None and block.graph is block.queue.captured:
-            block.graph.append(retire)
+        if captured:
+            block.graph.append((retire, None, None))
         else:
             self._add(block.queue, retire)
         block.freed.append(whole)

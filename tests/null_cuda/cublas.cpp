@@ -73,7 +73,7 @@ API int cublasGemmEx(void* handle, int ta, int tb, int m, int n, int k, const vo
     if (h->device != current_device() || s->device != h->device)
         return refuse(NOT_INITIALIZED, "a handle of device %d, a stream of %d, current is %d", h->device,
                       s->device, current_device());
-    if (s->capturing && !h->workspace)  // rule: it would allocate its own
+    if (s->capture && !h->workspace)  // rule: it would allocate its own
         return refuse(EXECUTION_FAILED, "a product is captured without a workspace");
     const bool wide = compute == COMPUTE_64F;
     const bool half = a_type == HALF || a_type == BFLOAT;

@@ -17,7 +17,8 @@ struct Graph {
 };
 struct Event {
     int device = 0;
-    bool recorded = false, captured = false;
+    std::shared_ptr<Capture> capture;  // if it was recorded in one
+    std::map<Stream*, long> clock;
 };
 struct Block {
     size_t size;
@@ -64,8 +65,9 @@ Stream* stream_of(void* handle) {
 
 int submit(Stream* stream, Work work) {
     LOCKED;
-    if (stream->capturing) stream->work.push_back(work);
-    else work();
+    if (!stream->capture) return work(), SUCCESS;
+    stream->capture->work.push_back(work);
+    ++stream->clock[stream];
     return SUCCESS;
 }
 
@@ -90,7 +92,7 @@ static bool in_pinned(const void* p, size_t size) {
 int check_prohibited(const char* what) {
     if (!capturing_strictly) return SUCCESS;
     for (auto& one : streams)
-        if (one.first->capturing) one.first->invalid = true;
+        if (one.first->capture) one.first->capture->invalid = true;
     return refuse(CAPTURE_UNSUPPORTED, "%s during a capture that is not relaxed", what);
 }
 
@@ -108,6 +110,7 @@ API const char* cudaGetErrorName(int code) {
         case OUT_OF_MEMORY: return "cudaErrorMemoryAllocation";
         case CAPTURE_UNSUPPORTED: return "cudaErrorStreamCaptureUnsupported";
         case CAPTURE_INVALIDATED: return "cudaErrorStreamCaptureInvalidated";
+        case CAPTURE_UNJOINED: return "cudaErrorStreamCaptureUnjoined";
         case CAPTURE_ISOLATION: return "cudaErrorStreamCaptureIsolation";
         case CAPTURE_IMPLICIT: return "cudaErrorStreamCaptureImplicit";
         case 101: return "cudaErrorInvalidDevice";
@@ -228,8 +231,8 @@ API int cudaPointerGetAttributes(PointerAttributes* found, const void* p) {
 
 static int copy(void* to, const void* from, size_t size, Stream* stream) {
     for (const void* p : {(const void*)to, from})  // rule: memory of the device or of the host
-        if (stream->capturing && !on_device(p, size) && !in_pinned(p, size)) {
-            stream->invalid = true;
+        if (stream->capture && !on_device(p, size) && !in_pinned(p, size)) {
+            stream->capture->invalid = true;
             return refuse(CAPTURE_UNSUPPORTED, "a copy of pageable host memory is captured");
         }
     return submit(stream, [=] { memmove(to, from, size); });
@@ -278,8 +281,8 @@ API int cudaStreamGetFlags(void* stream, unsigned* flags) {
 }
 static int refuse_captured(void* stream, const char* what) {
     Stream* s = stream_of(stream);
-    if (s->capturing) {  // rule: nobody can wait for work that is only being recorded
-        s->invalid = true;
+    if (s->capture) {  // rule: nobody can wait for work that is only being recorded
+        s->capture->invalid = true;
         return refuse(CAPTURE_UNSUPPORTED, "%s of a stream that is being captured", what);
     }
     if (s->legacy && capturing_strictly)
@@ -293,15 +296,16 @@ API int cudaLaunchHostFunc(void* stream, void (*function)(void*), void* data) {
 }
 API int cudaStreamIsCapturing(void* stream, int* status) {
     Stream* s = stream_of(stream);
-    return *status = s->invalid ? 2 : s->capturing, SUCCESS;
+    return *status = !s->capture ? 0 : s->capture->invalid ? 2 : 1, SUCCESS;
 }
 API int cudaStreamBeginCapture(void* stream, int mode) {
     LOCKED;
     Stream* s = stream_of(stream);
     if (s->legacy) return refuse(CAPTURE_UNSUPPORTED, "the default stream cannot be captured");
-    if (s->capturing) return refuse(INVALID_VALUE, "the stream is being captured already");
-    s->capturing = true, s->invalid = false, s->mode = mode;
-    s->work.clear();
+    if (s->capture) return refuse(INVALID_VALUE, "the stream is being captured already");
+    s->capture = std::make_shared<Capture>();
+    s->capture->streams = {s}, s->capture->mode = mode;
+    s->clock.clear();
     ++capturing;
     if (mode != MODE_RELAXED) ++capturing_strictly;
     return SUCCESS;
@@ -310,13 +314,22 @@ API int cudaStreamEndCapture(void* stream, void** graph) {
     LOCKED;
     Stream* s = stream_of(stream);
     *graph = nullptr;
-    if (!s->capturing) return refuse(CAPTURE_UNMATCHED, "the stream is not being captured");
-    s->capturing = false;
+    const std::shared_ptr<Capture> ended = s->capture;
+    if (!ended || ended->streams[0] != s)
+        return refuse(CAPTURE_UNMATCHED, "no capture was begun on the stream");
+    bool joined = true;
+    for (Stream* one : ended->streams) {
+        joined = joined && one->clock[one] <= s->clock[one];
+        one->capture.reset();
+    }
+    ended->open = false;
     --capturing;
-    if (s->mode != MODE_RELAXED) --capturing_strictly;
-    if (s->invalid) return refuse(CAPTURE_INVALIDATED, "the capture had become invalid");
+    if (ended->mode != MODE_RELAXED) --capturing_strictly;
+    if (ended->invalid) return refuse(CAPTURE_INVALIDATED, "the capture had become invalid");
+    // rule: the first stream waits for the work of all that joined
+    if (!joined) return refuse(CAPTURE_UNJOINED, "the first stream does not wait for all others");
     Graph* made = new Graph;
-    made->work.swap(s->work);
+    made->work.swap(ended->work);
     *graph = made;
     return SUCCESS;
 }
@@ -328,7 +341,7 @@ API int cudaGraphInstantiate(void** executable, void* graph, unsigned long long)
 }
 API int cudaGraphLaunch(void* executable, void* stream) {
     LOCKED;
-    if (stream_of(stream)->capturing)
+    if (stream_of(stream)->capture)
         return refuse(CAPTURE_UNSUPPORTED, "a graph is launched into a captured stream");
     ++graph_launches;
     for (auto& work : ((Graph*)executable)->work) work();
@@ -352,21 +365,30 @@ API int cudaEventRecord(void* event, void* stream) {
     Stream* s = stream_of(stream);
     if (e->device != s->device)  // rule: an event belongs to a device
         return refuse(INVALID_HANDLE, "an event of device %d on a stream of %d", e->device, s->device);
-    e->recorded = true, e->captured = s->capturing;
+    e->capture = s->capture, e->clock = s->clock;
     return SUCCESS;
 }
 API int cudaStreamWaitEvent(void* stream, void* event, unsigned) {
+    LOCKED;
     Stream* s = stream_of(stream);
-    // rule: a captured stream waits for events of its own capture only. Other streams could join a
-    // capture by waiting for its events; minialex captures one stream, so that is refused too.
-    if (s->capturing != ((Event*)event)->captured) {
-        if (s->capturing) s->invalid = true;
+    Event* e = (Event*)event;
+    if (!s->capture && !e->capture) return SUCCESS;
+    // rule: a captured stream waits for events of its own capture only; others join that capture
+    if (!s->capture && e->capture->open && !s->legacy) {
+        s->capture = e->capture;
+        s->capture->streams.push_back(s);
+        s->clock.clear();
+    }
+    if (!s->capture || s->capture != e->capture) {
+        if (s->capture) s->capture->invalid = true;
         return refuse(CAPTURE_ISOLATION, "a wait for an event across the border of a capture");
     }
+    for (auto& one : e->clock)
+        if (s->clock[one.first] < one.second) s->clock[one.first] = one.second;
     return SUCCESS;
 }
 static int event_state(void* event, const char* what) {
-    if (((Event*)event)->captured)
+    if (((Event*)event)->capture)
         return refuse(CAPTURED_EVENT, "%s of an event that was recorded in a capture", what);
     return SUCCESS;
 }

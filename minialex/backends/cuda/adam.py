@@ -37,12 +37,12 @@ class CudaAdam(CudaExecution):
         beta1: float,
         beta2: float,
         epsilon: float,
-        halted: Any,
+        guard: Any,
     ) -> None:
         """`adam_update` of many arrays for a captured step: see `Optimizer.compiled_update`."""
         for j, (of_parameter, decay) in enumerate(zip(arrays, decays, strict=True)):
             constants = (decay, beta1, beta2, epsilon)
-            self._adam(of_parameter, (0.0, 0.0), constants, (changing, j, len(arrays)), halted)
+            self._adam(of_parameter, (0.0, 0.0), constants, (changing, j, len(arrays)), guard)
 
     def _adam(
         self,
@@ -50,13 +50,14 @@ class CudaAdam(CudaExecution):
         factors: tuple[float, float],
         constants: tuple[float, float, float, float],
         changing: tuple = (None, 0, 0),
-        halted: Any = None,
+        guard: Any = None,
     ) -> None:
         w, m, s, g, copy = arrays
         if not w.dtype == m.dtype == s.dtype == g.dtype:
             raise TypeError("parameters, means, squares and gradients must share one type")
         decay, beta1, beta2, epsilon = constants
         numbers = (*factors, decay, beta1, 1 - beta1, beta2, 1 - beta2, epsilon)
-        arguments = (w, m, s, g, copy, w.size, *numbers, *changing, halted)
+        reads = (None, 1.0, None) if guard is None else (guard.stopped, 1.0, guard.factor)
+        arguments = (w, m, s, g, copy, w.size, *numbers, *changing, *reads)
         storage = self.compute_dtype(w.dtype.name)
         self._run("adam", "adam", arguments, w.size, storage=storage)

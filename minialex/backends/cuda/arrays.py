@@ -1,6 +1,6 @@
 """Arrays on one CUDA device: transfers, slices and concatenation, tests and sums."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,9 +35,17 @@ class CudaArrays(CudaExecution):
 
     def all_finite(self, *arrays: Any) -> bool:
         bad = self.stream.zeros((1,), np.int32)
+        self.find_bad(arrays, bad)
+        return not self.stream.download(bad)[0]
+
+    def find_bad(self, arrays: Iterable[Array], bad: Array) -> None:
+        """Set `bad` (1,) on the device if any array holds NaN or Inf."""
         for x in map(self._packed, arrays):
             self._run("reduce", "find_bad", (x, bad, x.size), x.size)
-        return not self.stream.download(bad)[0]
+
+    def merge_flag(self, flag: Array, bad: Array) -> None:
+        """Set `bad` (1,) on the device if `flag` (1,) is set."""
+        self._run("reduce", "merge_flag", (flag, bad), 1)
 
     def sum_of_squares(self, x: Array) -> float:
         x = self._packed(x)

@@ -7,8 +7,8 @@
 //   threads have neighbouring channels. bias.cu adds the chunks, which depend on the shape alone, and
 //   computes the mean and dbias. Reads x (and dy) once.
 // batch_norm, batch_norm_gradient: a thread computes one element; reads x (and dy), writes y or dx.
-// running_average: a thread updates one number of the running statistics: reads two, writes one. In
-//   a captured step, nothing changes once a loss has not been finite (`halted`).
+// running_average: a thread updates one number of the running statistics: reads two, writes one. A
+//   captured step changes nothing if it is `stopped`.
 // Tested against reference/batch_norm.py.
 
 extern "C" __global__ void squared_deviations(const T* __restrict__ x, const A* __restrict__ mean,
@@ -70,7 +70,7 @@ extern "C" __global__ void batch_norm_gradient(const T* __restrict__ dy, const T
 }
 
 extern "C" __global__ void running_average(A* average, const A* __restrict__ latest, index_t n, A keep,
-                                           A share, const int* __restrict__ halted) {
-    if (halted && *halted) return;
+                                           A share, const int* __restrict__ stopped) {
+    if (stopped && *stopped) return;
     EACH(i, n) average[i] = keep * average[i] + share * latest[i];
 }

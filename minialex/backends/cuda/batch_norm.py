@@ -59,10 +59,10 @@ class CudaBatchNorm(CudaDense):
         return average
 
     def captured_average(
-        self, average: Array, new: Array, keep: float, share: float, halted: Any
+        self, average: Array, new: Array, keep: float, share: float, stopped: Any
     ) -> None:
-        """`running_average` for a captured step: nothing changes if `halted` is not zero."""
-        arguments = (average, self._packed(new), average.size, keep, share, halted)
+        """`running_average` for a captured step: nothing changes if `stopped` is not zero."""
+        arguments = (average, self._packed(new), average.size, keep, share, stopped)
         self._run("batch_norm", "running_average", arguments, average.size)
 
     def _sums(self, kernel: str, arrays: tuple, x: Array, *more: float) -> Array:

@@ -54,6 +54,7 @@ class DeviceStream:
             weakref.finalize(self, cublas.forget, device, self.own.ptr).atexit = False
         # arrays that a copy may still be reading, with the event that ends it
         self._in_flight: deque[tuple[Any, Any]] = deque()
+        self.kept: list[Any] | None = None  # the same for a graph that is being captured
 
     def device_context(self) -> AbstractContextManager:
         """The context in which this stream's device and stream are current."""
@@ -86,9 +87,11 @@ class DeviceStream:
             return array.get()
 
     def synchronize(self) -> None:
-        """Wait until the device has done all work of this stream."""
+        """Wait until this stream has done all its work, and others have read its arrays."""
         with self.device_context():
             library().cuda.get_current_stream().synchronize()
+        for _, read in self._in_flight:
+            read.synchronize()
         self._in_flight.clear()
 
     # ------------------------------------------------------------------------------ kernels
@@ -200,6 +203,9 @@ class DeviceStream:
 
     def keep(self, array: Any, until: Any) -> None:
         """Keep the memory of an array that another stream reads until the event."""
+        if self.kept is not None:  # events of a capture never end
+            self.kept.append(array)
+            return
         while self._in_flight and self._in_flight[0][1].done:
             self._in_flight.popleft()
         self._in_flight.append((array, until))

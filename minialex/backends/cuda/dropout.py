@@ -78,7 +78,7 @@ class CudaDropout(CudaExecution):
         keep, seed, stream, step, first_image, first_channel, channels = draw
         n, *rows, c = arrays[0].shape
         units = prod(rows) * c
-        now = (0, step) if isinstance(step, self.xp.ndarray) else (step, None)
+        now = (0, self._own(step)) if isinstance(step, dict) else (step, None)
         counters = (n, units, c, first_channel, channels or c, first_image, *now)
         key = (rng.Stream.DROPOUT + stream, seed & 0xFFFFFFFF, seed >> 32)
         arguments = (*arrays, *counters, *key, threshold(keep), *more)

@@ -85,9 +85,8 @@ class CudaExecution(GenericBackend):
         self.stream.keep(x, event)
 
     def compile(self, step: Any) -> Any:
-        """Compile for one device; not with loss scaling, where the host checks the gradients."""
-        alone = self.stream.own is None and not self.precision.loss_scaling
-        return CompiledStep(self, step) if alone and cublas.interface() is not None else None
+        """Needs cuBLAS's own interface."""
+        return CompiledStep(step) if cublas.interface() is not None else None
 
     def cast_params(self, params: dict) -> dict:
         if not self.precision.half:
@@ -128,6 +127,10 @@ class CudaExecution(GenericBackend):
         kind = np.dtype(storage if storage is not None else arguments[0].dtype).name
         kind = kind if kind in kernels.STORAGES else "float32"
         self.stream.launch(family, kernel, kind, arguments, threads, **more)
+
+    def _own(self, numbers: dict[int, Array]) -> Array:
+        """This device's of an array that each device has: see `Devices.device_gradients`."""
+        return numbers[self.stream.device]
 
     def _packed(self, x: Array) -> Array:
         """x itself if it is contiguous, else a contiguous copy."""

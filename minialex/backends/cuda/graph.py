@@ -8,7 +8,7 @@ device   inputs   <- read by the captured kernels, always at the same addresses
 """
 
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
@@ -86,42 +86,84 @@ class Recording:
     """`body`, a function of device arrays only: run once directly, then captured, then replayed.
 
     Its memory comes from its own pool, which nothing else uses while the graph lives: the captured
-    run takes what the first run freed, and every replay writes there again.
+    run takes what the first run freed, and every replay writes there again. What `body` returns is
+    kept as long as the graph, and so is what one stream reads of another's memory in it.
+
+    `stream` launches the graph. On several devices, all streams are separate ones: `others` join
+    the capture by waiting for the first, which waits for `ending`, those that others wait for.
     """
 
-    def __init__(self, stream: DeviceStream, body: Callable[[], None]):
+    def __init__(
+        self,
+        stream: DeviceStream,
+        body: Callable[[], Any],
+        others: Sequence[DeviceStream] = (),
+        ending: Sequence[DeviceStream] = (),
+    ):
         self._stream, self._body = stream, body
-        with stream.device_context():
-            self._capturing = library().cuda.Stream(non_blocking=True)
-            cublas.share_scratch(self._capturing.ptr, library().cuda.get_current_stream().ptr)
-        weakref.finalize(self, cublas.forget, stream.device, self._capturing.ptr).atexit = False
+        self._others, self._ending = tuple(others), tuple(ending)
+        self._capturing = stream.own
+        if stream.own is None:
+            with stream.device_context():
+                self._capturing = library().cuda.Stream(non_blocking=True)
+                cublas.share_scratch(self._capturing.ptr, library().cuda.get_current_stream().ptr)
+            forget = weakref.finalize(self, cublas.forget, stream.device, self._capturing.ptr)
+            forget.atexit = False
         self._pool = library().cuda.MemoryPool()
         self._graph: Any = None
+        self._kept: Any = None
         self._runs = 0
 
     def run(self) -> None:
         """Do the work of `body` in stream order."""
         if self._runs == 0:  # compiles kernels, fills the pool
             self._stream.wait_on(self._capturing)
-            self._inside(self._body)
+            kept = self._inside(self._body)
             self._stream.wait_for(self._capturing)
+            streams = (self._stream, *self._others)
+            for stream in streams:
+                stream.synchronize()
+            del kept
+            self._stream.wait_for(self._capturing)  # as above, for what was just freed
+            for stream in self._others:
+                self._stream.wait(stream.record())
         else:
             if self._graph is None:
                 self._graph = self._inside(self._captured)
+            self._join()
             with self._stream.device_context():
                 self._graph.launch(library().cuda.get_current_stream())
+            self._fork()
         self._runs += 1
 
     def _captured(self) -> Any:
+        streams = (self._stream, *self._others)
         self._capturing.begin_capture()
         try:
-            self._body()
+            for stream in streams:
+                stream.kept = []
+            self._fork()
+            body = self._body()
+            self._join()
+            self._kept = body, [stream.kept for stream in streams]
         except BaseException:
             # the failure may have made the capture invalid: ending it then fails too
             with suppress(library().cuda.runtime.CUDARuntimeError):
                 self._capturing.end_capture()
             raise
+        finally:
+            for stream in streams:
+                stream.kept = None
         return self._capturing.end_capture()
+
+    def _fork(self) -> None:
+        """Let the other streams go on after the first's work so far."""
+        for stream in self._ending:
+            stream.wait(self._stream.record())
+
+    def _join(self) -> None:
+        for stream in self._ending:
+            self._stream.wait(stream.record())
 
     def _inside(self, work: Callable[[], Any]) -> Any:
         cuda = library().cuda
@@ -134,22 +176,76 @@ class Recording:
 
 
 class Ring:
-    """The last losses, on the device and, a little later, in host memory."""
+    """The numbers of the last steps, on the device and, a little later, in host memory.
 
-    def __init__(self, stream: DeviceStream, dtype: str, size: int = 64):
-        self._stream, self.size = stream, size
-        self.losses = stream.zeros((size,), dtype)
+    A step has `losses` of them, one for each device that computes a part, and with loss scaling the
+    scale of the next step and the good steps before it. `halted` is 1 once a loss was not finite.
+    """
+
+    def __init__(self, stream: DeviceStream, dtype: str, losses: int = 1, size: int = 64):
+        self._stream, self.losses, self.size = stream, losses, size
+        self.columns = losses + 2
+        self.numbers = stream.zeros((size, self.columns), dtype)
         self.halted = stream.zeros((1,), np.int32)
         kind = np.dtype(dtype)
-        self._pinned = library().cuda.alloc_pinned_memory(size * kind.itemsize)
-        self._host = np.frombuffer(self._pinned, kind, size)
+        self._pinned = library().cuda.alloc_pinned_memory(size * self.columns * kind.itemsize)
+        flat = np.frombuffer(self._pinned, kind, size * self.columns)
+        self._host = flat.reshape(size, self.columns)
 
-    def fetch(self, step: int) -> tuple[Any, Callable[[], float]]:
-        """An event after which the loss of `step` is on the host, and a function to read it."""
-        slot, size = step % self.size, self._host.itemsize
+    def fetch(self, step: int) -> tuple[Any, Callable[[], list[float]]]:
+        """An event after which the numbers of `step` are on the host, and a function to read them.
+
+        First its losses, in the order of the devices.
+        """
+        slot, size = step % self.size, self._host.strides[0]
         with self._stream.device_context():
             stream = library().cuda.get_current_stream()
-            source = self.losses.data + slot * size
+            source = self.numbers.data + slot * size
             source.copy_to_host_async(self._host.ctypes.data + slot * size, size, stream)
             event = stream.record()
-        return event, lambda: float(self._host[slot])
+        return event, lambda: self._host[slot].tolist()
+
+
+@dataclass(frozen=True)
+class Guard:
+    """What an update of a captured step reads: nothing changes if `stopped` is not 0.
+
+    Gradients are multiplied by the number `factor` (None: 1). Both are on the device.
+    """
+
+    stopped: Any
+    factor: Any = None
+
+
+class Scaling:
+    """Dynamic loss scaling on one device, as `LossScale.after` does it on the host."""
+
+    def __init__(self, stream: DeviceStream, dtype: str):
+        self._stream = stream
+        self.numbers = stream.zeros((3,), dtype)  # the scale, the good steps, 1 / the last scale
+        self.flags = stream.zeros((2,), np.int32)  # an overflow; whether the update is left out
+
+    @property
+    def scale(self) -> Any:
+        """The scale of the next step, an array of one number."""
+        return self.numbers[:1]
+
+    @property
+    def overflow(self) -> Any:
+        """Not 0 if a gradient is not finite; set back before each step."""
+        return self.flags[:1]
+
+    @property
+    def guard(self) -> Guard:
+        """For the update."""
+        return Guard(self.flags[1:], self.numbers[2:])
+
+    def reset(self) -> None:
+        """No overflow so far."""
+        with self._stream.device_context():
+            self.flags.data.memset_async(0, self.flags.nbytes)
+
+    def put(self, scale: float, good_steps: int) -> None:
+        """Set them from the host."""
+        with self._stream.device_context():
+            self.numbers.set(np.array([scale, good_steps, 1 / scale], self.numbers.dtype))

@@ -4,8 +4,11 @@
 //   row's loss. soft_cross_entropy: the same for targets (N, K), which it reads twice.
 // hinge: the multiclass hinge loss, like softmax_cross_entropy. softmax: probabilities.
 // row_total: one block sums the N row losses in a fixed order.
-// keep_loss: stores a captured step's loss in a ring buffer of `size`; sets the flag `halted` if it is
-//   not finite.
+// A captured step in fp16 reads the loss scale, by which the factor is multiplied, from memory.
+// keep_loss: stores a captured step's loss in a ring buffer of `size` rows; sets the flag `halted` if
+//   it is not finite.
+// next_loss_scale: stores the scale that the next step takes (precision.py, `LossScale`), and whether
+//   this one's update is left out.
 // Tested against reference/losses.py.
 
 #define THREADS 128
@@ -48,7 +51,9 @@ __device__ A row_sum(const T* __restrict__ row, int K, A top) {
 extern "C" __global__ void softmax_cross_entropy(const T* __restrict__ scores,
                                                  const long long* __restrict__ labels,
                                                  T* __restrict__ dscores, A* __restrict__ losses,
-                                                 int N, int K, A factor) {
+                                                 int N, int K, A factor,
+                                                 const A* __restrict__ scale_at) {
+    if (scale_at) factor *= *scale_at;
     for (int n = blockIdx.x; n < N; n += gridDim.x) {
         const T* row = scores + (index_t)n * K;
         const A top = row_maximum(row, K), sum = row_sum(row, K, top);
@@ -64,7 +69,9 @@ extern "C" __global__ void softmax_cross_entropy(const T* __restrict__ scores,
 extern "C" __global__ void soft_cross_entropy(const T* __restrict__ scores,
                                               const A* __restrict__ targets,
                                               T* __restrict__ dscores, A* __restrict__ losses,
-                                              int N, int K, A factor) {
+                                              int N, int K, A factor,
+                                              const A* __restrict__ scale_at) {
+    if (scale_at) factor *= *scale_at;
     for (int n = blockIdx.x; n < N; n += gridDim.x) {
         const T* row = scores + (index_t)n * K;
         const A* target = targets + (index_t)n * K;
@@ -86,7 +93,8 @@ extern "C" __global__ void soft_cross_entropy(const T* __restrict__ scores,
 
 extern "C" __global__ void hinge(const T* __restrict__ scores, const long long* __restrict__ labels,
                                  T* __restrict__ dscores, A* __restrict__ losses, int N, int K,
-                                 A margin, A factor) {
+                                 A margin, A factor, const A* __restrict__ scale_at) {
+    if (scale_at) factor *= *scale_at;
     for (int n = blockIdx.x; n < N; n += gridDim.x) {
         const T* row = scores + (index_t)n * K;
         const long long label = labels[n];
@@ -125,8 +133,29 @@ extern "C" __global__ void row_total(const A* __restrict__ losses, A* __restrict
 }
 
 extern "C" __global__ void keep_loss(const A* __restrict__ loss, const unsigned* __restrict__ step,
-                                     A* __restrict__ ring, int size, int* __restrict__ halted) {
+                                     A* __restrict__ ring, int size, int columns, int column,
+                                     int* __restrict__ halted) {
     if (blockIdx.x || threadIdx.x) return;
-    ring[*step % size] = *loss;
+    ring[*step % size * columns + column] = *loss;
     if (!(*loss - *loss == 0)) *halted = 1;
+}
+
+extern "C" __global__ void next_loss_scale(A* __restrict__ scaling, int* __restrict__ flags,
+                                           const int* __restrict__ halted, A patience, A largest,
+                                           const unsigned* __restrict__ step, A* __restrict__ ring,
+                                           int size, int columns) {
+    if (blockIdx.x || threadIdx.x) return;
+    A scale = scaling[0], good = scaling[1] + 1;
+    scaling[2] = 1 / scale;
+    flags[1] = flags[0] || *halted;
+    if (flags[0]) {
+        scale = scale > 2 ? scale / 2 : (A)1;
+        good = 0;
+    } else if (good == patience) {
+        scale = 2 * scale < largest ? 2 * scale : largest;
+        good = 0;
+    }
+    A* row = ring + *step % size * columns + columns - 2;
+    scaling[0] = row[0] = scale;
+    scaling[1] = row[1] = good;
 }

@@ -5,6 +5,7 @@ from typing import Any
 from minialex.backends.base import Array
 from minialex.backends.cuda import kernels
 from minialex.backends.cuda.execution import CudaExecution
+from minialex.precision import LossScale
 
 
 class CudaLosses(CudaExecution):
@@ -36,19 +37,28 @@ class CudaLosses(CudaExecution):
         scores = self._packed(scores)
         n, k = scores.shape
         factor = 1 / (count or n)
+        scale, scale_at = (1.0, self._own(dloss)) if isinstance(dloss, dict) else (dloss, None)
         dscores = self._new(scores.shape, scores)
         losses = self._new((n,), kernels.accumulator(scores.dtype.name))
         total = self._new((), losses)
-        arguments = (scores, wanted, dscores, losses, n, k, *more, factor * dloss)
+        arguments = (scores, wanted, dscores, losses, n, k, *more, factor * scale, scale_at)
         self._run("loss", kernel, arguments, grid=(n,), block=(128,))
         arguments = (losses, total, n, factor)
         self._run("loss", "row_total", arguments, grid=(1,), block=(128,), storage=scores.dtype)
         return total, dscores
 
-    def keep_loss(self, loss: Array, step: Any, ring: Any) -> None:
+    def keep_loss(self, loss: Array, step: Array, ring: Any, column: int = 0) -> None:
         """For a captured step: store the loss of `step` in the ring buffer (see `graph.Ring`)."""
-        arguments = (loss, step, ring.losses, ring.size, ring.halted)
+        arguments = (loss, step, ring.numbers, ring.size, ring.columns, column, ring.halted)
         self._run("loss", "keep_loss", arguments, grid=(1,), block=(32,), storage=loss.dtype)
+
+    def next_loss_scale(self, scaling: Any, step: Array, ring: Any) -> None:
+        """For a captured step: adapt the loss scale (see `graph.Scaling`) after `step`."""
+        numbers, flags = scaling.numbers, scaling.flags
+        constants = (ring.halted, LossScale.patience, LossScale.largest)
+        arguments = (numbers, flags, *constants, step, ring.numbers, ring.size, ring.columns)
+        how = {"grid": (1,), "block": (32,), "storage": numbers.dtype}
+        self._run("loss", "next_loss_scale", arguments, **how)
 
     def softmax(self, logits: Array) -> Array:
         logits = self._packed(logits)

@@ -1,6 +1,7 @@
 // Reductions of a whole array: whether every element is finite, and the sum of squares.
 //
 // find_bad: any thread that meets a NaN or an infinity sets the flag; all write the same value.
+// merge_flag: sets the flag if that of another device is set.
 // squares: block j sums its share of the array, in doubles and in a fixed order; the shares depend
 //   on the size alone, so the bits do not depend on the launch. square_total adds the blocks' sums.
 // The array is read once. Tested against the generic backend.
@@ -12,6 +13,10 @@ extern "C" __global__ void find_bad(const T* __restrict__ x, int* __restrict__ b
         const A v = load(x[i]);
         if (!(v - v == 0)) *bad = 1;
     }
+}
+
+extern "C" __global__ void merge_flag(const int* __restrict__ flag, int* __restrict__ bad) {
+    if (blockIdx.x == 0 && threadIdx.x == 0 && *flag) *bad = 1;
 }
 
 __device__ double block_sum(double value) {

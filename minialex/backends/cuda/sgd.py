@@ -27,27 +27,28 @@ class CudaSGD(CudaExecution):
 
     def sgd_updates(self, updates: Sequence[tuple], momentum: float) -> list[tuple[Array, Array]]:
         arrays = [(*map(self._packed, update[:3]), None) for update in updates]
-        self._sgd(arrays, [u[3:] for u in updates], momentum, 1.0)
+        self._sgd(arrays, [u[3:] for u in updates], momentum)
         return [(w, v) for w, v, *_ in arrays]
 
     def captured_updates(
-        self, arrays: Any, decays: Sequence[float], momentum: float, rates: Any, halted: Any
+        self, arrays: Any, decays: Sequence[float], momentum: float, rates: Any, guard: Any
     ) -> None:
         """`sgd_updates` for a captured step: the rates are numbers on the device.
 
         Each of `arrays` is (weight, velocity, gradient, copy); a copy (or None) gets the new weight
-        as stored at this precision. Nothing changes if `halted` is not zero.
+        as stored at this precision. `guard` is a `graph.Guard`.
         """
-        self._sgd(arrays, [(0.0, decay) for decay in decays], momentum, 1.0, rates, halted)
+        reads = (guard.stopped, guard.factor)
+        self._sgd(arrays, [(0.0, decay) for decay in decays], momentum, rates, *reads)
 
     def _sgd(
         self,
         arrays: Any,
         rates_and_decays: Sequence[tuple],
         momentum: float,
-        scale: Any,
         rates: Any = None,
-        halted: Any = None,
+        stopped: Any = None,
+        factor: Any = None,
     ) -> None:
         for start in range(0, len(arrays), _ARRAYS):
             chosen = range(start, min(start + _ARRAYS, len(arrays)))
@@ -68,7 +69,7 @@ class CudaSGD(CudaExecution):
                 table["of"][0, slot] = (*pointers, w.size, *rates_and_decays[j])
             largest = max(arrays[j][0].size for j in chosen)
             own = None if rates is None else rates[start : chosen.stop]
-            arguments = (table, len(chosen), momentum, scale, own, halted)
+            arguments = (table, len(chosen), momentum, own, stopped, 1.0, factor)
             self._run("sgd", "sgd", arguments, largest, storage=storage)
 
 

@@ -79,7 +79,7 @@ def _correct(plan: Plan) -> list[Part]:
         made.append(Part(f"ops {p}", 90, _call(correct.ops, p)))
         if p in ("bf16", "fp16"):
             made.append(Part(f"ops {p} wgmma", 60, _call(correct.ops, p, "wgmma")))
-    for p in plan.precisions:
+    for p in (*plan.precisions, *(p for p in plan.checked if p == "fp16")):
         made.append(Part(f"captured {p}", 60, _planned(whole.same_bits, p), f"ops {p}"))
     if plan.checks:
         for p in checks.PRECISIONS:
@@ -137,7 +137,7 @@ def _rates(precision: str, found: Found) -> dict[str, float]:
 _SHOWS = {
     "ops": "every op against float64; small versions of the paper's layers",
     "ops wgmma": "the convolutions by warpgroup products",
-    "captured": "four steps as a graph and op by op: the same bits",
+    "captured": "four steps as a graph and op by op, of two towers too: the same bits",
     "overfit": "eight images memorised",
     "photographs": "30 steps on the images of `--data`: the loss must fall",
     "rates": "the speed of a large product and of a large copy",

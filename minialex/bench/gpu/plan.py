@@ -36,8 +36,8 @@ class Plan:
     separate: bool = True  # each part in a process of its own
     prepare: str = ""  # "module:function" that such a process calls first, for tests
     checks: bool = False  # also the GPU tests, overfitting, compute-sanitizer
-    data: str | None = None  # photographs to train alexnet-64 on
-    train_model: str = "alexnet-64"
+    data: str | None = None  # photographs to train on
+    train_model: str = "alexnet-64-bn"
     train_precisions: tuple[str, ...] = ("fp32", "bf16")
     train_epochs: int = 10
     photograph_steps: int = 30

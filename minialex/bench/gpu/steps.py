@@ -137,7 +137,7 @@ class Resident:
 
 def captured(model: str, b: Any, batch: int) -> Run:
     """The same step as one CUDA graph, with a half-precision copy that the update writes."""
-    from minialex.backends.cuda.graph import Recording, Ring
+    from minialex.backends.cuda.graph import Guard, Recording, Ring
 
     r = Resident(model, _on(models.get(model).network, b), batch)
     x, labels = r.input(b, 0, batch), b.asarray(r.labels)
@@ -148,7 +148,9 @@ def captured(model: str, b: Any, batch: int) -> Run:
     decays = [r.sgd.decay(*name) for name in names]
 
     def body() -> None:
-        scores, saved = r.network.forward(b, own, x, Mode(training=True, step=step))
+        scores, saved = r.network.forward(
+            b, own, x, Mode(training=True, step={b.stream.device: step})
+        )
         value, dscores = b.softmax_cross_entropy(scores, labels)
         grads = r.network.backward(b, own, saved, dscores)
         b.keep_loss(value, step, ring)
@@ -161,6 +163,6 @@ def captured(model: str, b: Any, batch: int) -> Run:
                     None if copy is weight else copy,
                 )
             )
-        b.captured_updates(arrays, decays, 0.9, rates_at, ring.halted)
+        b.captured_updates(arrays, decays, 0.9, rates_at, Guard(ring.halted))
 
     return Recording(b.stream, body).run

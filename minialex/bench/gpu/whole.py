@@ -15,7 +15,7 @@ from minialex.data.preprocessing import Preprocessing
 from minialex.data.sources.open import open_data
 from minialex.data.statistics import Statistics
 from minialex.optim import SGD, Rates
-from minialex.parallel import SingleDevice
+from minialex.parallel import DeviceConfig, Devices, SingleDevice
 from minialex.training.feed import Photographs
 from minialex.training.step import StepState, TrainStep
 from minialex.tree import leaves
@@ -25,16 +25,16 @@ _COMPARED = 4  # steps: the first runs op by op, the second is captured
 
 
 class Whole:
-    """Steps on one batch of random bytes."""
+    """Steps on one batch of random bytes, on a backend or on devices opened for the network."""
 
-    def __init__(self, model: str, b: Any, batch: int):
+    def __init__(self, model: str, on: Any, batch: int):
         found = models.get(model)
         size, classes = found.recipe.resize, found.network.classes
         mean = np.full((size, size, 3), 120, np.float32)
         statistics = Statistics(mean, np.array([3.0, 9.0, 60.0]), np.eye(3), 1)
         self._step = TrainStep(
             found.network,
-            SingleDevice(found.network, b),
+            on if isinstance(on, Devices) else SingleDevice(found.network, on),
             losses.SoftmaxCrossEntropy(),
             SGD(found.recipe),
             feed=Photographs(Preprocessing(found.recipe, statistics)),
@@ -67,20 +67,28 @@ class Whole:
 
 def same_bits(precision: str, plan: Plan) -> dict[str, Any]:
     """Steps as one graph and the same steps op by op: the parameters must be equal to the bit."""
-    ended = []
-    for captured in (False, True):
-        b: Any = backends.get("cupy", 0, precision)
-        if not captured:
-            b.compile = lambda step: None
-        program = Whole(plan.model, b, plan.few)
-        for _ in range(_COMPARED):
-            program.fed()
-        program.end()
-        ended.append({(*at,): b.to_numpy(x) for *at, x in leaves(program.state.params)})
-    one, other = ended
-    apart = [" ".join(at) for at, x in one.items() if not np.array_equal(x, other[at])]
-    assert not apart, f"after {_COMPARED} steps, these are not the same: {', '.join(apart)}"
-    return {"summary": f"{_COMPARED} steps of {plan.few} images: the same bits"}
+    two, one = [0, 0], 0
+    for model, devices in ((plan.model, one), (plan.train_model, one), (plan.model, two)):
+        ended = [_parameters(model, devices, precision, plan, by_graph) for by_graph in (0, 1)]
+        apart = [" ".join(at) for at, x in ended[0].items() if not np.array_equal(x, ended[1][at])]
+        what = f"after {_COMPARED} steps of {model} on {devices}, these are not the same"
+        assert not apart, f"{what}: {', '.join(apart)}"
+    how = f"of {plan.model}, {plan.train_model} and two towers"
+    return {"summary": f"{_COMPARED} steps of {plan.few} images {how}: the same bits"}
+
+
+def _parameters(
+    model: str, devices: Any, precision: str, plan: Plan, by_graph: int
+) -> dict[tuple, np.ndarray]:
+    """Those of a model after a few steps."""
+    opened = DeviceConfig("cupy", devices, precision=precision).open(models.get(model).network)
+    if not by_graph:
+        opened.compile = lambda step: None  # type: ignore[method-assign]
+    program = Whole(model, opened, plan.few)
+    for _ in range(_COMPARED):
+        program.fed()
+    program.end()
+    return {(*at,): opened.to_numpy(x) for *at, x in leaves(program.state.params)}
 
 
 def end_to_end(precision: str, batch: int, plan: Plan) -> dict[str, float]:

@@ -1,15 +1,19 @@
 """Training steps as one CUDA graph: the same bits as op by op, in one launch each."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import cuda_on_cpu
 import numpy as np
 import pytest
+from helpers.steps import here
 
 import minialex
 from minialex import backends, models
+from minialex.backends.cuda import compiled_step, cublas
 from minialex.backends.cuda.backend import CupyBackend
 from minialex.backends.cuda.compiled_step import CompiledStep
+from minialex.backends.cuda.device_stream import DeviceStream
 from minialex.backends.cuda.graph import Recording
 from minialex.data.preprocessing import Preprocessing
 from minialex.data.statistics import Statistics
@@ -17,7 +21,9 @@ from minialex.errors import TrainingError
 from minialex.layers import BatchNorm, Conv2D, Dense, Dropout, MaxPool, ReLU, ResponseNorm
 from minialex.models import registry
 from minialex.network import Network
+from minialex.precision import LossScale
 from minialex.training.feed import Photographs
+from minialex.training.step import TrainStep
 
 
 def tiny(classes: int = 10) -> Network:
@@ -113,6 +119,93 @@ def test_same_bits_with_batch_normalisation(tmp_path, monkeypatch, precision):
     assert len(captures) == 1
 
 
+@pytest.fixture
+def _impatient(monkeypatch):
+    """The loss scale is doubled after each good step, until some gradients overflow."""
+    monkeypatch.setattr(LossScale, "patience", 1)
+    monkeypatch.setattr(LossScale.__init__, "__defaults__", (LossScale.value, 0, 1))
+
+
+@pytest.mark.usefixtures("_impatient")
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_same_bits_with_loss_scaling(tmp_path, monkeypatch, optimizer):
+    scales, run = [], TrainStep._run
+
+    def followed(self, state, *more):
+        scales.append((state.loss_scale, state.good_steps))
+        return run(self, state, *more)
+
+    monkeypatch.setattr(TrainStep, "_run", followed)
+    how = {"precision": "fp16", "optimizer": optimizer, "model": "normalised", "epochs": 3}
+    eager = train(tmp_path / "eager", captured=False, **how)
+    wanted = [scales[step] for step in (3, 7, 11)]  # of the short batches
+    assert any(new < old for (old, _), (new, _) in pairwise(scales))
+    scales.clear()
+    assert_same_bits(train(tmp_path / "captured", **how), eager)
+    assert scales == wanted
+    train(tmp_path / "run", max_steps=6, **how)
+    assert_same_bits(train(tmp_path / "run", resume=True, **how), eager)
+
+
+@pytest.mark.usefixtures("_impatient")
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("scheme", ["data", "hybrid", "towers"])
+def test_same_bits_on_two_devices(tmp_path, scheme, precision):
+    how = {"devices": here([0, 1]), "parallel": scheme, "precision": precision, "epochs": 3}
+    eager = train(tmp_path / "eager", captured=False, **how)
+    assert_same_bits(train(tmp_path / "captured", **how), eager)
+
+
+def _forgets(monkeypatch):
+    monkeypatch.setattr(DeviceStream, "keep", lambda self, array, until: None)
+
+
+def _does_not_wait(monkeypatch):
+    monkeypatch.setattr(compiled_step, "_received", lambda b, x, owner: b.receive(x, owner)[0])
+
+
+def _does_not_join(monkeypatch):
+    monkeypatch.setattr(Recording, "_join", lambda self: None)
+
+
+def _overflows_on_the_second_device_only(monkeypatch):
+    find = CupyBackend.find_bad
+    monkeypatch.setattr(CupyBackend, "find_bad", lambda b, *more: b.device and find(b, *more))
+
+
+def _ignores_the_others_overflow(monkeypatch):
+    _overflows_on_the_second_device_only(monkeypatch)
+    monkeypatch.setattr(CupyBackend, "merge_flag", lambda self, flag, bad: None)
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_an_overflow_on_one_device_stops_all(tmp_path, monkeypatch):
+    how = {"devices": here([0, 1]), "parallel": "towers", "precision": "fp16", "epochs": 3}
+    eager = train(tmp_path / "eager", captured=False, **how)
+    _overflows_on_the_second_device_only(monkeypatch)
+    assert_same_bits(train(tmp_path / "captured", **how), eager)
+
+
+@pytest.mark.standin
+@pytest.mark.usefixtures("_impatient")
+@pytest.mark.parametrize(
+    "mistake", [_forgets, _does_not_wait, _does_not_join, _ignores_the_others_overflow]
+)
+def test_a_mistake_between_devices_is_caught(tmp_path, monkeypatch, mistake):
+    how = {"devices": [0, 1], "parallel": "towers", "precision": "fp16", "epochs": 3}
+    eager = train(tmp_path / "eager", captured=False, **how)
+    mistake(monkeypatch)
+    with pytest.raises((AssertionError, RuntimeError, TrainingError)):
+        assert_same_bits(train(tmp_path / "captured", **how), eager)
+    cuda_on_cpu.machine.drain()
+
+
+def test_same_bits_of_two_towers_on_one_device(tmp_path):
+    how = {"devices": [0, 0], "parallel": "towers", "precision": "bf16", "optimizer": "adam"}
+    eager = train(tmp_path / "eager", captured=False, **how)
+    assert_same_bits(train(tmp_path / "captured", **how), eager)
+
+
 def test_same_bits_with_targets_and_images_from_the_host(tmp_path):
     settings = {
         "epochs": 1,
@@ -149,7 +242,7 @@ def test_each_step_is_one_launch(tmp_path, monkeypatch):
     monkeypatch.setattr(CompiledStep, "start", counted)
     train(tmp_path / "run", max_steps=3)
     assert counts[0][0] > 20
-    assert counts[1:] == [(1, 4)] * 2  # one launch, and the four bytes of the loss
+    assert counts[1:] == [(1, 12)] * 2  # one launch, and the loss with the loss scale
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_before_any_update(tmp_path):
@@ -165,10 +258,11 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_any_update(tmp_path):
 
 
 def test_configurations_that_do_not_compile():
-    """fp16 checks its gradients on the host; two devices use separate streams."""
+    """cuBLAS's interface is not always found."""
     assert backends.get("cupy").compile(None) is not None
-    assert backends.get("cupy", 0, "fp16").compile(None) is None
-    assert backends.get("cupy").with_own_stream().compile(None) is None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cublas, "interface", lambda: None)
+        assert backends.get("cupy").compile(None) is None
     assert backends.get("numpy").compile(None) is None
 
 
@@ -200,7 +294,7 @@ def test_stacks_of_flow_run_op_by_op():
         ("dropout", "if (step_at) step = *step_at;", ""),  # repeats the mask of the first step
         ("sgd", "rates ? rates[j] : u.rate", "u.rate"),
         ("crops", "if (scale_at) scale = *scale_at;", ""),
-        ("batch_norm", "if (halted && *halted) return;", "if (halted) return;"),
+        ("batch_norm", "if (stopped && *stopped) return;", "if (stopped) return;"),
     ],
 )
 def test_a_stale_argument_is_caught(tmp_path, monkeypatch, where, right, mistaken):
