@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Self
 
+import numpy as np
+
 from minialex.precision import FULL, Precision
 
 Array = Any  # an array of the backend's own library
@@ -83,6 +85,10 @@ class Execution(ABC):
     @abstractmethod
     def peak_memory(self) -> int | None:
         """Bytes that the device's memory pool has reserved; None on the host."""
+
+    @abstractmethod
+    def host_empty(self, shape: Sequence[int], dtype: str) -> np.ndarray:
+        """Uninitialised host memory from which copies to the device are fastest."""
 
     @abstractmethod
     def synchronize(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from minialex import backends, losses, optim
+from minialex.backends import Backend
 from minialex.data.dataset import Dataset, Splits
 from minialex.data.loading.loader import Loader
 from minialex.data.preprocessing import Preprocessing
@@ -261,7 +262,8 @@ def set_up(
     ranks.require_same(world, config, devices, splits)
     if config.freeze is not None:
         _require_freezable(config.freeze, model, devices)
-    train, val = (_loader(config, model, part, world) for part in (splits.train, splits.val))
+    parts = splits.train, splits.val
+    train, val = (_loader(config, model, part, world, devices.backends[0]) for part in parts)
     loaders = train, val
     return Setup(config, where, held, model, devices, loaders, source, start, show, world, curve)
 
@@ -290,6 +292,6 @@ def _require_freezable(name: str, model: Model, devices: Devices) -> None:
         raise InputError("freeze needs a single device: give one, or leave out freeze")
 
 
-def _loader(config: TrainConfig, model: Model, part: Dataset, world: World) -> Loader:
+def _loader(config: TrainConfig, model: Model, part: Dataset, world: World, b: Backend) -> Loader:
     size, workers = model.recipe.image_size, config.workers or world.threads
-    return Loader(part, size, workers=workers, timeout=config.read_timeout)
+    return Loader(part, size, workers=workers, timeout=config.read_timeout, empty=b.host_empty)

@@ -466,6 +466,10 @@ def build(machine: Machine) -> types.ModuleType:
         runtimeGetVersion=lambda: 0,
         driverGetVersion=lambda: 0,
         deviceCanAccessPeer=lambda a, b: 1,
+        memoryTypeHost=1,
+        pointerGetAttributes=lambda address: types.SimpleNamespace(
+            type=int(machine.is_pinned(address, 1))
+        ),
         memGetInfo=lambda: (
             machine.memory[state.device] - machine.used[state.device],
             machine.memory[state.device],

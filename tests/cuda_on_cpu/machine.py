@@ -12,6 +12,7 @@ stray writes.
 
 import ctypes
 import random
+import weakref
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
 
@@ -142,7 +143,8 @@ class Machine:
         self.used: dict[int, int] = defaultdict(int)
         self.peak: dict[int, int] = defaultdict(int)
         self.to_device = self.to_host = self.peer = self.launches = 0  # counts, copies in bytes
-        self._pinned: list[np.ndarray] = []
+        self._pinned: dict[int, int] = {}  # sizes, by address
+        self._unpinned: dict[int, list[np.ndarray]] = defaultdict(list)  # by size
         self._streams = 0  # how many there were
 
     # ------------------------------------------------------------------------------ work
@@ -247,15 +249,27 @@ class Machine:
 
     # ------------------------------------------------------------------------------ memory
 
-    def pinned(self, size: int) -> np.ndarray:
+    def pinned(self, size: int) -> ctypes.Array:
         """Host memory for copies that overlap with other work."""
-        whole = np.full(size, POISON, np.uint8)
-        self._pinned.append(whole)
-        return whole
+        freed = self._unpinned[size]
+        whole = freed.pop() if freed else np.full(size, POISON, np.uint8)
+        # not an array: arrays made of one would refer to `whole` instead
+        pinned = (ctypes.c_uint8 * size).from_buffer(whole)
+        weakref.finalize(pinned, self._release, whole, whole.ctypes.data).atexit = False
+        self._pinned[whole.ctypes.data] = size
+        return pinned
+
+    def _release(self, whole: np.ndarray, address: int) -> None:
+        """As CuPy's pool: the next array may get this memory at once, so it is overwritten."""
+        del self._pinned[address]
+        whole.fill(POISON)
+        self._unpinned[whole.size].append(whole)
 
     def is_pinned(self, address: int, size: int) -> bool:
-        starts = [(x.ctypes.data, x.ctypes.data + x.size) for x in self._pinned]
-        return any(low <= address and address + size <= high for low, high in starts)
+        return any(
+            low <= address and address + size <= low + length
+            for low, length in list(self._pinned.items())
+        )
 
     def allocate(self, device: int, queue: Queue, size: int, pool: Pool | None = None) -> Block:
         rounded = max(512, -(-size // 512) * 512)

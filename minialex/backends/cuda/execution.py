@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from math import prod
 from typing import Any, Self
 
 import numpy as np
@@ -58,6 +59,13 @@ class CudaExecution(GenericBackend):
 
     def peak_memory(self) -> int | None:
         return self.stream.reserved()
+
+    def host_empty(self, shape: Sequence[int], dtype: str) -> np.ndarray:
+        """Pinned memory; CuPy's pool keeps what is freed for the next arrays."""
+        count, kind = prod(shape), np.dtype(dtype)
+        with self.device_context():
+            pinned = cuda_device.library().cuda.alloc_pinned_memory(max(1, count * kind.itemsize))
+        return np.frombuffer(pinned, kind, count).reshape(shape)
 
     def synchronize(self) -> None:
         self.stream.synchronize()

@@ -1,6 +1,7 @@
 """A training step as one CUDA graph: what changes between steps, and one launch for the rest.
 
-host     pinned[0], pinned[1]     filled in turn, while the other is still being read
+host     pinned[0], pinned[1]     filled in turn, while the other is still being read,
+   |                              except with arrays in pinned memory (the loader's images)
    |        copied concurrently with the device's work
 device   slots[0], slots[1]
    |        copied in the order of the device's work
@@ -49,8 +50,10 @@ class Inputs:
             self._whole = stream.empty((size,), np.uint8)
             self._free: list[Any] = [None, None]  # when a slot may be filled again
             self._copied: list[Any] = [None, None]  # when a pinned block may be filled again
+            self._sources: list[list[Any]] = [[], []]  # arrays of others, until then
         self.arrays: dict[str, Any] = {}
         self._hosts: list[dict[str, np.ndarray]] = [{}, {}]
+        self._starts: dict[str, int] = {}
         start = 0
         for name, field in fields.items():
             kind = np.dtype(field.dtype)
@@ -59,6 +62,7 @@ class Inputs:
             for host, pinned in zip(self._hosts, self._pinned, strict=True):
                 flat = np.frombuffer(pinned, kind, prod(field.shape), start)
                 host[name] = flat.reshape(field.shape)
+            self._starts[name] = start
             start += field.bytes
 
     def give(self, values: Mapping[str, Any]) -> None:
@@ -66,20 +70,48 @@ class Inputs:
         turn, self._turn = self._turn, 1 - self._turn
         if self._copied[turn] is not None:
             self._copied[turn].synchronize()  # of two steps ago
-        for name, host in self._hosts[turn].items():
-            host[...] = values[name]
+        pieces = self._pieces(turn, values)
         slot, size = self._slots[turn], self._whole.nbytes
         with self._stream.device_context():
             main = library().cuda.get_current_stream()
             if self._free[turn] is None:
                 self._free[turn] = main.record()  # the slots' memory may have been used before
             self._copying.wait_event(self._free[turn])
-            address = np.frombuffer(self._pinned[turn], np.uint8).ctypes.data
-            slot.data.copy_from_host_async(address, size, self._copying)
+            for start, address, length in pieces:
+                (slot.data + start).copy_from_host_async(address, length, self._copying)
             self._copied[turn] = self._copying.record()
             main.wait_event(self._copied[turn])
             self._whole.data.copy_from_device_async(slot.data, size)
             self._free[turn] = main.record()
+
+    def _pieces(self, turn: int, values: Mapping[str, Any]) -> list[tuple[int, int, int]]:
+        """Fill the pinned block; what to copy, as (position, host address, bytes).
+
+        Neighbours in the block are one piece.
+        """
+        block = np.frombuffer(self._pinned[turn], np.uint8).ctypes.data
+        pieces: list[tuple[int, int, int]] = []
+        self._sources[turn] = []
+        for name, host in self._hosts[turn].items():
+            start, value = self._starts[name], values[name]
+            if _is_pinned(value):
+                self._sources[turn].append(value)
+                pieces.append((start, value.ctypes.data, value.nbytes))
+                continue
+            host[...] = value
+            piece = (start, block + start, host.nbytes)
+            if pieces and pieces[-1][1] == block + pieces[-1][0]:
+                first = pieces.pop()[0]
+                piece = (first, block + first, start + host.nbytes - first)
+            pieces.append(piece)
+        return pieces
+
+
+def _is_pinned(array: np.ndarray) -> bool:
+    runtime = library().cuda.runtime
+    if not array.flags.c_contiguous:
+        return False
+    return runtime.pointerGetAttributes(array.ctypes.data).type == runtime.memoryTypeHost
 
 
 class Recording:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Self
 
+import numpy as np
+
 from minialex import precision as precisions
 from minialex.backends.base import Array, Backend
 from minialex.errors import InputError
@@ -65,6 +67,10 @@ class GenericExecution(Backend):
     def peak_memory(self) -> int | None:
         """Bytes that the device's memory pool has reserved; None on the host."""
         return None
+
+    def host_empty(self, shape: Sequence[int], dtype: str) -> np.ndarray:
+        """Host memory like any other."""
+        return np.empty(shape, dtype)
 
     def synchronize(self) -> None:
         """Wait until all work given to the device is done."""

@@ -101,7 +101,7 @@ def end_to_end(precision: str, batch: int, plan: Plan) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         packed = Path(folder) / "packed"
         prepare(f"shapes:{plan.packed}", packed, size=size, progress=False)
-        loader = Loader(open_data(str(packed)).train, size)
+        loader = Loader(open_data(str(packed)).train, size, empty=b.host_empty)
         count, warm = plan.steps * plan.rounds, 3
         order = np.arange((count + warm) * batch) % len(loader.dataset)
         program, start = Whole(plan.model, b, batch), 0.0

@@ -45,7 +45,8 @@ class Loader:
     copied from there, a batch at a time.
 
     An image that takes more than `timeout` seconds (default: 600) to read, or does not fit in
-    memory, ends the iteration with an InputError that names it. Reads that fail with a temporary
+    memory, ends the iteration with an InputError that names it. `empty` allocates the images of a
+    batch (default: `np.empty`; see `Backend.host_empty`). Reads that fail with a temporary
     drive error are retried with increasing delays, using `sleep`. `on_wait` is called while waiting
     for images, and may raise. `skipped` maps each unreadable image to the reason; `wait_seconds` is
     the total time consumers waited.
@@ -61,6 +62,7 @@ class Loader:
         cache_bytes: int | None = None,
         timeout: float | None = None,
         sleep: Callable[[float], object] = time.sleep,
+        empty: Callable[[tuple[int, ...], str], np.ndarray] = np.empty,
     ):
         if workers is not None and workers < 1:
             raise InputError(f"workers is {workers}: decoding images takes at least 1 thread")
@@ -70,6 +72,7 @@ class Loader:
         self.ahead = ahead
         self.timeout = timeout
         self.sleep = sleep
+        self._empty = empty
         self.on_wait: Callable[[], object] | None = None
         self.skipped: dict[str, str] = {}
         self.wait_seconds = 0.0
@@ -180,7 +183,7 @@ class Loader:
             yield Batch(images, self._labels[indices], positions, indices, start, end)
 
     def _start_copy(self, workers: Workers, indices: np.ndarray) -> tuple[np.ndarray, list[Future]]:
-        images = np.empty((len(indices), self.size, self.size, self.dataset.channels), np.uint8)
+        images = self._new(len(indices))
         pieces = min(len(indices), max(self.workers, -(-len(indices) // _SLICE)))
         cuts = np.linspace(0, len(indices), pieces + 1).astype(int)
 
@@ -190,6 +193,9 @@ class Loader:
         spans = zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True)
         jobs = [workers.submit(copy(*span), int(indices[span[0]])) for span in spans]
         return images, jobs
+
+    def _new(self, count: int) -> np.ndarray:
+        return self._empty((count, self.size, self.size, self.dataset.channels), "uint8")
 
     def _read(self, index: int) -> np.ndarray | str:
         """One image, from the cache or the file; or the reason why it cannot be read."""
@@ -212,7 +218,7 @@ class Loader:
                 self.skipped[self.dataset.describe(int(order[position]))] = image
             else:
                 kept.append(position)
-        images = np.empty((len(kept), self.size, self.size, self.dataset.channels), np.uint8)
+        images = self._new(len(kept))
         for row, position in enumerate(kept):
             images[row] = found[position - start]
         positions = np.array(kept, np.int64)
