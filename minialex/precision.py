@@ -7,7 +7,7 @@ no other code depends on the precision.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from minialex.errors import unknown
+from minialex.errors import InputError, unknown
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,8 @@ class Precision:
     """Data types: `parameters` also for gradients and sums, `compute` for activations and factors.
 
     `tf32` multiplies float32 numbers on tensor cores, which keep ten bits of the fraction.
-    `loss_scaling` multiplies the loss, so that small gradients do not vanish in float16.
+    `loss_scaling` multiplies the loss, so that small gradients do not vanish in float16. `int8`
+    multiplies 8-bit integers at test time, and is not for training.
     """
 
     name: str = "fp32"
@@ -23,6 +24,7 @@ class Precision:
     compute: str = "float32"
     tf32: bool = False
     loss_scaling: bool = False
+    int8: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -44,18 +46,27 @@ PRECISIONS = {
         Precision("tf32", tf32=True),
         Precision("bf16", compute="bfloat16"),
         Precision("fp16", compute="float16", loss_scaling=True),
+        Precision("int8", int8=True),
     )
 }
 FULL = PRECISIONS["fp32"]
 
 
 def get(name: str | Precision) -> Precision:
-    """The precision called "fp32", "tf32", "bf16" or "fp16"."""
+    """The precision called "fp32", "tf32", "bf16", "fp16" or "int8"."""
     if isinstance(name, Precision):
         return name
     if name not in PRECISIONS:
         raise unknown("precision", name, PRECISIONS)
     return PRECISIONS[name]
+
+
+def check_training(name: str | Precision) -> None:
+    """Raise InputError for a precision that is not for training."""
+    if get(name).int8:
+        raise InputError(
+            "int8 is for predictions: train in fp32, then predict or evaluate in int8 (--precision)"
+        )
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class Execution(ABC):
 
     @abstractmethod
     def with_precision(self, precision: str | Precision) -> Self:
-        """This backend computing in "fp32", "tf32", "bf16" or "fp16"; InputError if it cannot."""
+        """This backend computing in one of `precision.PRECISIONS`; InputError if it cannot."""
 
     @abstractmethod
     def with_threads(self, threads: int | None) -> Self:

@@ -78,7 +78,7 @@ def bench(
     Every time is the median of `rounds` rounds. With `compare`, a key of `PROGRAMS`, that program
     takes turns with ours, on the same batch with the same number of threads.
     """
-    program = None if compare is None else PROGRAMS[compare]
+    program = None if compare is None else PROGRAMS[compare].at(precision)
     if program is not None:
         program.require(training)
     where = DeviceConfig(backend, devices, None, precision, threads)

@@ -5,13 +5,14 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from statistics import median
 from typing import Any
 
 import numpy as np
 
-from minialex import losses
+from minialex import backends, losses
 from minialex.backends import Backend
 from minialex.errors import InputError
 from minialex.layers import Mode
@@ -20,7 +21,7 @@ from minialex.network import Network
 from minialex.optim import SGD, Rates
 from minialex.parallel import Devices, Inputs
 from minialex.training.feed import Tensors
-from minialex.training.step import TrainStep
+from minialex.training.step import StepState, TrainStep
 
 _SIZES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 
@@ -49,9 +50,8 @@ class Run:
 
     def __init__(self, devices: Devices, model: Model, batch: int):
         self.devices, self.model, self.batch = devices, model, batch
-        loss, sgd = losses.SoftmaxCrossEntropy(), SGD(model.recipe)
-        self._step = TrainStep(model.network, devices, loss, sgd, feed=_Resident(self.input))
-        self.state = self._step.init()
+        initial = model.network.init(backends.get("numpy"))
+        self.params = devices.to_devices(initial)
         drawn = np.random.default_rng(0)
         self.images = drawn.standard_normal((batch, *model.network.input_shape), np.float32)
         self.labels = np.arange(batch) % model.classes
@@ -60,11 +60,20 @@ class Run:
     def train(self) -> float:
         """One step: forward, backward, update; waits for the loss, which it returns."""
         rate = self.model.recipe.lr
-        return self._step(self.state, self.labels, Rates(rate, rate, 0.0))
+        step, state = self._training
+        return step(state, self.labels, Rates(rate, rate, 0.0))
+
+    @cached_property
+    def _training(self) -> tuple[TrainStep, StepState]:
+        network, devices = self.model.network, self.devices
+        loss, sgd = losses.SoftmaxCrossEntropy(), SGD(self.model.recipe)
+        slots = sgd.start(devices, network.trainable(self.params))
+        step = TrainStep(network, devices, loss, sgd, feed=_Resident(self.input))
+        return step, StepState(self.params, slots)
 
     def infer(self) -> None:
         """The scores of the batch, copied to the host."""
-        self.devices.infer(self.state.params, self.input, self.batch)
+        self.devices.infer(self.params, self.input, self.batch)
 
     def input(self, b: Backend, first: int, end: int):
         """The images on their device, where they stay, so that only the network is timed."""
@@ -97,7 +106,7 @@ def by_stage(run: Run, rounds: int, training: bool = True) -> list[Row]:
     network = run.model.network
     if len(run.devices.backends) > 1:
         raise InputError("layers are timed on one device: give one with --devices")
-    b, params = run.devices.whole(run.state.params)
+    b, params = run.devices.whole(run.params)
     b = b if training else b.for_inference()
     x, params = run.input(b, 0, run.batch), b.cast_params(params)
     forward, backward = defaultdict[str, list[float]](list), defaultdict[str, list[float]](list)

@@ -52,7 +52,7 @@ def compare(
 
     Programs that are not installed or cannot train are left out; InputError if all of them are.
     """
-    chosen, left_out = _usable(programs, training)
+    chosen, left_out = _usable(programs, training, where.precision)
     opened = where.open(model.network)
     one = opened.backends[0]
     threads = getattr(one, "threads", None)
@@ -86,12 +86,14 @@ def compare(
     )
 
 
-def _usable(programs: Sequence[str], training: bool) -> tuple[list[Program], list[str]]:
+def _usable(
+    programs: Sequence[str], training: bool, precision: str
+) -> tuple[list[Program], list[str]]:
     chosen, left_out = [], []
     for key in dict.fromkeys(programs):
         try:
             PROGRAMS[key].require(training)
-            chosen.append(PROGRAMS[key])
+            chosen.append(PROGRAMS[key].at(precision))
         except InputError as error:
             left_out.append(str(error))
     if not chosen and left_out:
@@ -104,8 +106,9 @@ def text(found: Comparison) -> str:
     options = "".join(f", {name}={value}" for name, value in found.options.items())
     threads = "" if found.threads is None else f", {found.threads} threads"
     keys = list(found.rows[0].peers)
+    names = {key: PROGRAMS[key].at(found.precision).name for key in keys}
     header = ["batch", "minialex", "images/s"]
-    header += [cell for key in keys for cell in (PROGRAMS[key].name, "ratio")]
+    header += [cell for key in keys for cell in (names[key], "ratio")]
     rows = []
     for row in found.rows:
         cells = [f"{row.batch}", f"{1e3 * row.seconds:,.1f}", f"{row.batch / row.seconds:,.1f}"]

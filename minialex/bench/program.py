@@ -1,7 +1,7 @@
 """Another program that runs the same networks, to compare speeds with."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
 
@@ -31,6 +31,7 @@ class Program:
     packages   what must be installed
     trains     whether it can train
     peers      (model, batch, threads) -> the ways in which it can run the model, float32 on the CPU
+    int8       the same with 8-bit integers, if it has them
     """
 
     key: str
@@ -38,6 +39,15 @@ class Program:
     packages: tuple[str, ...]
     trains: bool
     peers: Callable[[Model, int, int | None], list[Peer]]
+    int8: Callable[[Model, int, int | None], list[Peer]] | None = None
+
+    def at(self, precision: str) -> "Program":
+        """The program at minialex's precision; in float32, and called so, where it has no int8."""
+        if precision != "int8":
+            return self
+        if self.int8 is None:
+            return replace(self, name=f"{self.name} fp32")
+        return replace(self, peers=self.int8)
 
     def require(self, training: bool = False) -> None:
         """Raise InputError if it is not installed, or cannot train and should."""

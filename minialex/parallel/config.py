@@ -76,7 +76,7 @@ class DeviceConfig:
     )
     precision: str = option(
         "fp32",
-        "fp32, tf32, bf16 or fp16 (CUDA)",
+        "fp32; on CUDA also tf32, bf16 or fp16",
         group=_GROUP,
         metavar="TYPE",
         free_on_resume=True,

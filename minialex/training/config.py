@@ -20,6 +20,7 @@ from minialex.models import Model
 from minialex.models.recipe import Recipe
 from minialex.parallel import DeviceConfig
 from minialex.parallel.roll_call import TIMEOUT
+from minialex.precision import check_training
 from minialex.results import published_curve
 from minialex.results.published_curve import Curve
 from minialex.training import augmentation_options, fitted_recipe, layer_rates
@@ -487,7 +488,9 @@ def parse(arguments: dict[str, Any]) -> tuple[TrainConfig, DeviceConfig]:
     own = {one.name for one in fields(TrainConfig)}
     train = {name: value for name, value in arguments.items() if name in own}
     where = {name: value for name, value in arguments.items() if name not in own}
-    return TrainConfig(**train), DeviceConfig(**where)
+    config = TrainConfig(**train), DeviceConfig(**where)
+    check_training(config[1].precision)
+    return config
 
 
 def signature(function: Any) -> inspect.Signature:

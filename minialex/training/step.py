@@ -28,7 +28,7 @@ from minialex.optim import Optimizer, Rates, Slots
 from minialex.parallel import Devices
 from minialex.parallel.gradient_sum import GradientSum
 from minialex.parallel.world import World
-from minialex.precision import LossScale
+from minialex.precision import LossScale, check_training
 from minialex.training.feed import Feed, Tensors
 from minialex.training.micro_batches import MicroBatches, of_arrays
 from minialex.tree import Tree, leaves
@@ -100,6 +100,7 @@ class TrainStep:
         world: World = World(),  # noqa: B008  it has no state
         linked: bool = True,
     ):
+        check_training(devices.precision)
         self.network, self.devices, self.loss, self.optimizer = network, devices, loss, optimizer
         self.feed: Feed = feed or Tensors(dtype)
         self.batch_size, self.seed, self.dtype = batch_size, seed, dtype

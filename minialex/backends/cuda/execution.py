@@ -37,6 +37,8 @@ class CudaExecution(GenericBackend):
         precision = precisions.get(precision)
         if precision == self.precision:
             return self
+        if precision.int8:
+            return super().with_precision(precision)  # refuses it
         return type(self)(self.device, precision, self.stream.own is not None)
 
     def with_own_stream(self) -> Self:

@@ -23,12 +23,14 @@ class GenericExecution(Backend):
         return None
 
     def with_precision(self, precision: str | Precision) -> Self:
-        """This backend computing in "fp32", "tf32", "bf16" or "fp16", if it can."""
-        if precisions.get(precision) == FULL:
+        """This backend computing in "fp32", "tf32", "bf16", "fp16" or "int8", if it can."""
+        found = precisions.get(precision)
+        if found == FULL:
             return self
+        other = "numba" if found.int8 else "cupy"
         raise InputError(
-            f'backend "{self.name}" computes only in fp32, not in {precision}: leave the precision '
-            'out, or use backend="cupy"'
+            f'backend "{self.name}" does not compute in {found}: leave the precision out, or use '
+            f'backend="{other}"'
         )
 
     def with_threads(self, threads: int | None) -> Self:

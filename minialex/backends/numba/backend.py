@@ -5,7 +5,7 @@ Requires Numba. Arrays are NumPy's; ops without a kernel here are the NumPy back
 
 from collections.abc import Sequence
 
-from minialex.backends.numba import convolution, few_images
+from minialex.backends.numba import convolution, few_images, integer_products
 from minialex.backends.numba.activations import NumbaActivations
 from minialex.backends.numba.adam import NumbaAdam
 from minialex.backends.numba.arrays import NumbaArrays
@@ -14,14 +14,21 @@ from minialex.backends.numba.convolution import NumbaConvolution
 from minialex.backends.numba.crops import NumbaCrops
 from minialex.backends.numba.dense import NumbaDense
 from minialex.backends.numba.dropout import NumbaDropout
+from minialex.backends.numba.int8 import NumbaInt8
 from minialex.backends.numba.pooling import NumbaPooling
 from minialex.backends.numba.response_norm import NumbaResponseNorm
 from minialex.backends.numba.sgd import NumbaSGD
 from minialex.utils.jit import can_be_cached, is_cached
 
+_SLOW = (
+    "this processor has no instructions for products of 8-bit integers (VNNI): int8 saves memory "
+    "here, and no time"
+)
+
 
 class NumbaBackend(
     NumbaArrays,
+    NumbaInt8,
     NumbaConvolution,
     NumbaDense,
     NumbaActivations,
@@ -36,6 +43,10 @@ class NumbaBackend(
     """Compiled kernels on `threads` threads (None: the cores this process may use)."""
 
     def remarks(self, devices: Sequence) -> list[str]:
+        slow = self.precision.int8 and not integer_products.FAST
+        return [_SLOW] * slow + self._compilation()
+
+    def _compilation(self) -> list[str]:
         if is_cached(convolution.forward) or is_cached(few_images.forward):
             return []
         if can_be_cached(convolution.forward):

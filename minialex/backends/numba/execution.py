@@ -10,10 +10,12 @@ from typing import Any, Self
 import numba
 import numpy as np
 
+from minialex import precision as precisions
 from minialex.backends.numba.allocator import MEMORY
 from minialex.backends.numba.team import TEAM
 from minialex.backends.numpy.backend import NumpyBackend
 from minialex.errors import InputError
+from minialex.precision import FULL, Precision
 from minialex.utils import threads as cpu_threads
 
 FIXED_SHARES = 8  # of work whose sums must not depend on the number of threads
@@ -42,8 +44,18 @@ class NumbaExecution(NumpyBackend):
         self.threads = self._shares = cpu_threads.choose(threads, _most_threads())
         cpu_threads.load_blas()
 
+    def with_precision(self, precision: str | Precision) -> Self:
+        found = precisions.get(precision)
+        if found not in (FULL, precisions.get("int8")):
+            return super().with_precision(found)
+        changed = copy(self)
+        changed.precision = found
+        return changed
+
     def with_threads(self, threads: int | None) -> Self:
-        return self if threads is None else type(self)(self.device, threads)
+        if threads is None:
+            return self
+        return type(self)(self.device, threads).with_precision(self.precision)
 
     def with_fixed_sums(self) -> Self:
         fixed = copy(self)

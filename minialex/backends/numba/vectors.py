@@ -21,7 +21,7 @@ from numba.extending import intrinsic
 from minialex.backends.numba import winograd
 
 
-def _has(feature: str) -> bool:
+def has(feature: str) -> bool:
     """Whether Numba compiles for a processor with this feature: this one's, unless told others."""
     given = numba.config.CPU_FEATURES  # type: ignore[attr-defined]
     return f"+{feature}" in (get_host_cpu_features() if given is None else given).split(",")
@@ -29,11 +29,11 @@ def _has(feature: str) -> bool:
 
 def _is_fused(machine: str) -> bool:
     """Whether a fused multiply-add is an instruction; without it, LLVM calls a slow function."""
-    return machine not in ("x86_64", "AMD64", "i386", "i686", "x86") or _has("fma")
+    return machine not in ("x86_64", "AMD64", "i386", "i686", "x86") or has("fma")
 
 
 FUSED = _is_fused(platform.machine())
-LANES = 16 if _has("avx512f") else 8  # numbers of a vector
+LANES = 16 if has("avx512f") else 8  # numbers of a vector
 ROWS = 9  # of a product: 9 tiles cover the 13 x 13 pixels of the paper's last convolutions
 WIDE = 2 if LANES == 16 else 1  # vectors of a product's row: 18 sums in 32 registers, or 9 in 16
 DEPTH = 64  # distance of a product's rows

@@ -101,8 +101,8 @@ def test_where_vectors_do_not_help_the_kernels_of_training_run(monkeypatch, fuse
 
 def test_what_numba_compiles_for_decides(monkeypatch):
     monkeypatch.setattr(numba.config, "CPU_FEATURES", "+avx2,+fma,-avx512f")
-    assert vectors._has("fma")
-    assert not vectors._has("avx512f")
+    assert vectors.has("fma")
+    assert not vectors.has("avx512f")
     assert vectors._is_fused("x86_64")
     monkeypatch.setattr(numba.config, "CPU_FEATURES", "+avx2,-fma")
     assert not vectors._is_fused("x86_64")
@@ -110,7 +110,7 @@ def test_what_numba_compiles_for_decides(monkeypatch):
     assert vectors._is_fused("aarch64")
     monkeypatch.setattr(numba.config, "CPU_FEATURES", None)
     monkeypatch.setattr(numba.config, "ENABLE_AVX", 0)
-    assert not vectors._has("avx512f")
+    assert not vectors.has("avx512f")
 
 
 _RESULTS = """
