@@ -37,6 +37,7 @@ NOT_OPS = {"asarray", "to_numpy", "sgd_updates"} | {
         "crops_at",
         "channels_to_copy",
         "input_blocks",
+        "host_empty",
     ),
     "convolution_workspace",
 }

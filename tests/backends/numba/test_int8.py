@@ -165,12 +165,3 @@ def test_without_instructions_for_it_the_bits_are_the_same_and_a_remark_says_so(
     warned, bits = _run({"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""})
     assert warned == "True"
     assert [str(not integer_products.FAST), bits] == _run({})
-
-
-def test_this_processor():
-    """Whether the fast instructions are compiled here."""
-    if not integer_products.FAST:
-        pytest.skip("this processor has none")
-    INT8.dense(np.ones((1, 8), np.float32), np.ones((8, 2), np.float32), None)
-    assembly = "".join(int8.multiply.inspect_asm().values())
-    assert "vpdpbusd" in assembly
