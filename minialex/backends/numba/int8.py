@@ -29,14 +29,14 @@ from minialex.backends.numba.integer_products import (
     ROWS,
     STRIP,
     TOGETHER,
-    products_of_1,
-    products_of_9,
+    products_of_all,
+    products_of_one,
 )
 from minialex.backends.numba.team import await_all, await_next, begin, claim_item, finish_item
 from minialex.utils.jit import compiled, threaded
 
 LONGEST = 60_000  # products of a sum, which int32 holds whatever the numbers are
-_BLOCKS = 4  # of nine rows, that a worker multiplies by a strip of weights before the next strip
+_BLOCKS = 4  # of rows, that a worker multiplies by a strip of weights before the next strip
 _ITEMS = 4  # at least, for each thread
 _PIECES = 16  # of an image, whose ranges are found apart
 
@@ -173,10 +173,10 @@ def pack(weight, packed, scales, sums):
 def multiply(job, x, weight, bias, y, geometry, divided, relu, ranges, scales, numbers, room):
     """y (N, P, Q, K) from x (N, H, W, C).
 
-    `weight` is a QuantizedWeight; `divided` is how many rows / 9 an item has, and into how many
-    parts an item divides the strips. The rest is memory: ranges (N, 16, 2) of pieces, scales
+    `weight` is a QuantizedWeight; `divided` is how many blocks of rows an item has, and into how
+    many parts the strips are divided. The rest is memory: ranges (N, 16, 2) of pieces, scales
     (N, 2), numbers (N, height, G, width C/G) for the quantized image with its padding, and for each
-    worker some of `room`, for rows of columns and for the sums of nine.
+    worker some of `room`, for rows of columns and for the sums of a block.
     """
     begin(job)
     (n_size, _, _, c_size), (_, p_size, q_size, k_size) = x.shape, y.shape
@@ -227,9 +227,9 @@ def multiply(job, x, weight, bias, y, geometry, divided, relu, ranges, scales, n
             for row in range(first, end, ROWS):
                 start, count = (row - first) * length, min(ROWS, end - row)
                 if count == 1:
-                    products_of_1(columns, start, length, weight.packed, at, depth, sums)
+                    products_of_one(columns, start, length, weight.packed, at, depth, sums)
                 else:
-                    products_of_9(columns, start, length, weight.packed, at, depth, sums)
+                    products_of_all(columns, start, length, weight.packed, at, depth, sums)
                 own, row_size = (scales, p_size * q_size), (k0, k1 - k0, k_size)
                 _finish(sums, row, count, own, weight, bias, relu, row_size, out)
         finish_item(job.counts[2])

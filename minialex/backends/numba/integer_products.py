@@ -12,14 +12,15 @@ from numba.extending import intrinsic
 
 from minialex.backends.numba.vectors import has
 
-LANES = 16
-STRIP = 2 * LANES  # output channels of a product
-ROWS = 9  # of a product: 18 sums stay in 32 registers
+STRIP = 32  # output channels of a product
 TOGETHER = 4  # numbers of a lane
+LANES = 16 if has("avx512vnni") else 8
+ROWS = 9 if LANES == 16 else 3  # of a product: 18 sums stay in 32 registers, or 12 in 16
+FAST = LANES == 16 or has("avxvnni")
 
-_BYTE, _WORD, _INDEX = ir.IntType(8), ir.IntType(32), ir.IntType(64)
+_WIDE = STRIP // LANES
+_WORD, _INDEX = ir.IntType(32), ir.IntType(64)
 _VECTOR = ir.VectorType(_WORD, LANES)
-FAST = has("avx512vnni")
 
 
 def _products(rows: int) -> Any:
@@ -42,17 +43,17 @@ def _products(rows: int) -> Any:
         ]
         right = builder.gep(b, [j])
         nothing = ir.Constant(_VECTOR, [0] * LANES)
-        totals = [cgutils.alloca_once(builder, _VECTOR) for _ in range(2 * rows)]
+        totals = [cgutils.alloca_once(builder, _VECTOR) for _ in range(_WIDE * rows)]
         for total in totals:
             builder.store(nothing, total)
         with cgutils.for_range(builder, depth) as loop:
             row = builder.gep(right, [builder.mul(loop.index, _INDEX(STRIP * TOGETHER))])
-            vectors = [_load(builder, row, v * LANES * TOGETHER, _VECTOR) for v in range(2)]
+            vectors = [_load(builder, row, v * LANES * TOGETHER, _VECTOR) for v in range(_WIDE)]
             at = builder.mul(loop.index, _INDEX(TOGETHER))
             for m in range(rows):
                 four = _load(builder, builder.gep(first[m], [at]), 0, _WORD)
                 for v, vector in enumerate(vectors):
-                    total = totals[2 * m + v]
+                    total = totals[_WIDE * m + v]
                     builder.store(_add(builder, builder.load(total), four, vector), total)
         for m, total in enumerate(totals):
             place = builder.bitcast(builder.gep(c, [_INDEX(m * LANES)]), _VECTOR.as_pointer())
@@ -82,7 +83,7 @@ def _add(builder: ir.IRBuilder, total: Any, four: Any, vector: Any) -> Any:
     """total + the products of four unsigned bytes and each lane's four signed ones."""
     if FAST:
         kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
-        name = "llvm.x86.avx512.vpdpbusd.512"
+        name = f"llvm.x86.avx512.vpdpbusd.{32 * LANES}"
         function = cgutils.get_or_insert_function(builder.module, kind, name)
         return builder.call(function, [total, _same(builder, four), vector])
     for n in range(TOGETHER):
@@ -93,4 +94,4 @@ def _add(builder: ir.IRBuilder, total: Any, four: Any, vector: Any) -> Any:
     return total
 
 
-products_of_1, products_of_9 = _products(1), _products(ROWS)
+products_of_one, products_of_all = _products(1), _products(ROWS)

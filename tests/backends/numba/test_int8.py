@@ -2,6 +2,7 @@
 
 import gc
 import os
+import platform
 import subprocess
 import sys
 
@@ -151,9 +152,9 @@ print(hashlib.sha256(y.tobytes()).hexdigest())
 """
 
 
-def _run(environment):
+def _run(environment, script=SCRIPT):
     return subprocess.run(
-        [sys.executable, "-c", SCRIPT],
+        [sys.executable, "-c", script],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
@@ -165,3 +166,28 @@ def test_without_instructions_for_it_the_bits_are_the_same_and_a_remark_says_so(
     warned, bits = _run({"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""})
     assert warned == "True"
     assert [str(not integer_products.FAST), bits] == _run({})
+
+
+ASSEMBLY = """
+from numba import njit, types
+from minialex.backends.numba.integer_products import products_of_all
+function = njit(lambda a, i, s, b, j, d, c: products_of_all(a, i, s, b, j, d, c))
+number = types.int64
+function.compile(
+    (types.uint8[::1], number, number, types.int8[::1], number, number, types.int32[::1])
+)
+print(*[word for word in list(function.inspect_asm().values())[0].split() if "pdpbusd" in word])
+"""
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="instructions of x86")
+@pytest.mark.parametrize(
+    ("name", "features"),
+    [("cascadelake", "+avx512f,+avx512vnni"), ("alderlake", "+avx2,+avxvnni")],
+)
+def test_processors_that_have_instructions_for_it_use_them(name, features):
+    """They are compiled, not run: this processor may have others."""
+    given = {"NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": features}
+    found = _run(given, ASSEMBLY)
+    assert len(found) >= 12
+    assert set(found) == {"vpdpbusd"}
