@@ -147,7 +147,7 @@ def test_invalid_device_options_are_refused(tmp_path):
         ({"backend": "cupy", "devices": [0, 9]}, "no CUDA device 9"),
         ({"backend": "cupy", "precision": "fp8"}, "unknown precision 'fp8'"),
         ({"devices": [0, 1], "parallel": "pipeline"}, "unknown parallel scheme"),
-        ({"backend": "numpy", "precision": "bf16"}, "computes only in fp32"),
+        ({"backend": "numpy", "precision": "bf16"}, "does not compute in bf16"),
     ):
         with pytest.raises(InputError, match=words):
             minialex.train(**SETTINGS, **options, out=tmp_path / "run")
