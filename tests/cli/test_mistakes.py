@@ -32,7 +32,7 @@ from minialex.utils import checkpoint
         ("train --schedule stpe", "did you mean 'step'"),
         ("train --devices 0,x", "--devices: invalid list value: '0,x'"),
         ("train --devices 0,1 --parallel tower", "did you mean 'towers'"),
-        ("train --precision bf16", "computes only in fp32"),
+        ("train --precision bf16", "does not compute in"),
         ("train --backend cupy --devices 0,7", "there is no CUDA device 7"),
         ("train --backend cupy --precision fp8", "unknown precision 'fp8'"),
         ("train --epochs many", "--epochs: invalid int value: 'many'"),

@@ -286,7 +286,7 @@ def test_layer_statistics_are_shown_before_the_first_step(tmp_path, capsys):
         ({"dtype": "float16"}, "not 'float16'"),
         ({"devices": []}, "no device was given"),
         ({"devices": [0, 1], "parallel": "tower"}, "did you mean 'towers'"),
-        ({"precision": "fp16"}, "computes only in fp32"),
+        ({"precision": "fp16"}, "does not compute in"),
         ({"data": "shapes:x"}, "shapes:N"),
         ({"progress": "no"}, "progress is 'no': it must be True or False"),
         ({"resume": 3}, "resume is 3: it must be True or False"),
