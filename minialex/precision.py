@@ -16,7 +16,8 @@ class Precision:
 
     `tf32` multiplies float32 numbers on tensor cores, which keep ten bits of the fraction.
     `loss_scaling` multiplies the loss, so that small gradients do not vanish in float16. `int8`
-    multiplies 8-bit integers at test time, and is not for training.
+    multiplies 8-bit integers at test time, and is not for training. `exact` is float32 in which
+    each output depends on its own inputs alone: without Winograd tiles, which mix neighbours.
     """
 
     name: str = "fp32"
@@ -25,6 +26,7 @@ class Precision:
     tf32: bool = False
     loss_scaling: bool = False
     int8: bool = False
+    exact: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -47,13 +49,14 @@ PRECISIONS = {
         Precision("bf16", compute="bfloat16"),
         Precision("fp16", compute="float16", loss_scaling=True),
         Precision("int8", int8=True),
+        Precision("exact", exact=True),
     )
 }
 FULL = PRECISIONS["fp32"]
 
 
 def get(name: str | Precision) -> Precision:
-    """The precision called "fp32", "tf32", "bf16", "fp16" or "int8"."""
+    """The precision called "fp32", "tf32", "bf16", "fp16", "int8" or "exact"."""
     if isinstance(name, Precision):
         return name
     if name not in PRECISIONS:

@@ -46,9 +46,10 @@ def get(
 ) -> Backend:
     """The backend called `name`, on `device`; "auto" is the fastest this machine can run.
 
-    `precision` is "fp32", or on CUDA "tf32", "bf16" or "fp16": the type of products and, for the
-    last two, of activations; parameters, sums and updates stay float32. `threads` is the number of
-    CPU threads; None means all that this process may use.
+    `precision` is "fp32", "exact" (plain sums instead of Winograd tiles), on CUDA "tf32", "bf16" or
+    "fp16": the type of products and, for the last two, of activations; parameters, sums and updates
+    stay float32. On numba "int8" is for inference. `threads` is the number of CPU threads; None
+    means all that this process may use.
     """
     if isinstance(name, Backend):
         return name

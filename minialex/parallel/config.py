@@ -76,7 +76,7 @@ class DeviceConfig:
     )
     precision: str = option(
         "fp32",
-        "fp32; on CUDA also tf32, bf16 or fp16",
+        "fp32, or exact (slower: no Winograd tiles); on CUDA also tf32, bf16 or fp16",
         group=_GROUP,
         metavar="TYPE",
         free_on_resume=True,

@@ -38,3 +38,17 @@ def test_a_misspelt_name_gives_a_one_sentence_error():
         backends.get("numpi")
     with pytest.raises(InputError, match="is taken"):
         backends.register("numpy", lambda device: None)
+
+
+def test_exact_is_a_precision_of_every_backend_on_the_host():
+    for name in ("numpy", "numba"):
+        b = backends.get(name, precision="exact", threads=1 if name == "numba" else None)
+        assert b.precision.name == "exact"
+        assert b.with_precision("fp32").precision.name == "fp32"
+
+
+@pytest.mark.standin
+def test_cuda_computes_exactly_and_has_no_int8():
+    assert backends.get("cupy", precision="exact").precision.name == "exact"
+    with pytest.raises(InputError, match=r'"cupy" does not compute in int8.*backend="numba"'):
+        backends.get("cupy", precision="int8")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from copy import copy
 from typing import Any, Self
 
 import numpy as np
@@ -23,10 +24,14 @@ class GenericExecution(Backend):
         return None
 
     def with_precision(self, precision: str | Precision) -> Self:
-        """This backend computing in "fp32", "tf32", "bf16", "fp16" or "int8", if it can."""
+        """This backend computing in one of `precision.PRECISIONS`, if it can."""
         found = precisions.get(precision)
-        if found == FULL:
+        if found == self.precision:
             return self
+        if found == FULL or found.exact:
+            changed = copy(self)
+            changed.precision = found
+            return changed
         other = "numba" if found.int8 else "cupy"
         raise InputError(
             f'backend "{self.name}" does not compute in {found}: leave the precision out, or use '

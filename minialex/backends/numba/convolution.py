@@ -125,7 +125,7 @@ class NumbaConvolution(NumbaExecution):
 
     def _few(self, x, weight, bias, output, stride, groups) -> bool:
         """Whether to convolve a few images, one by one; only at test time, to keep old bits."""
-        if not self._inference or len(x) > few_images.IMAGES:
+        if self.precision.exact or not self._inference or len(x) > few_images.IMAGES:
             return False
         possible = vectors.usable(x, weight, bias)
         return possible and few_images.worthwhile(len(x), weight.shape, output, stride, groups)
@@ -134,7 +134,7 @@ class NumbaConvolution(NumbaExecution):
         """Whether tiles pay off: they save at least `least` multiplications per number in them."""
         r, s, cg, k = weight_shape
         taps, channels = -(-r // stride[0]), cg * stride[0] ** 2
-        if r != s or stride[0] != stride[1] or taps not in (3, 4, 5):
+        if self.precision.exact or r != s or stride[0] != stride[1] or taps not in (3, 4, 5):
             return False
         tiles = prod(-(-extent // winograd.outputs(taps)) for extent in output)
         saved = prod(output) * r * s * cg / (tiles * winograd.POINTS * channels) - 1

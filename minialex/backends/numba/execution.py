@@ -15,7 +15,7 @@ from minialex.backends.numba.allocator import MEMORY
 from minialex.backends.numba.team import TEAM
 from minialex.backends.numpy.backend import NumpyBackend
 from minialex.errors import InputError
-from minialex.precision import FULL, Precision
+from minialex.precision import Precision
 from minialex.utils import threads as cpu_threads
 
 FIXED_SHARES = 8  # of work whose sums must not depend on the number of threads
@@ -46,7 +46,7 @@ class NumbaExecution(NumpyBackend):
 
     def with_precision(self, precision: str | Precision) -> Self:
         found = precisions.get(precision)
-        if found not in (FULL, precisions.get("int8")):
+        if found == self.precision or not found.int8:
             return super().with_precision(found)
         changed = copy(self)
         changed.precision = found

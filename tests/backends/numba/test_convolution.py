@@ -157,3 +157,24 @@ def test_an_outlier_spoils_little_beyond_the_outputs_that_see_it(taps, most, see
     assert spoilt[distance <= taps // 2].all()
     assert spoilt.sum() <= most
     assert not spoilt[distance >= 7].any()
+
+
+@pytest.mark.parametrize("inference", [True, False])
+def test_exact_sums_see_only_their_own_inputs(inference):
+    """One infinity spoils the nine outputs of its windows, and one large number only these."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((1, 40, 40, 64)).astype(np.float32)
+    w = rng.standard_normal((3, 3, 64, 64)).astype(np.float32)
+    geometry = ((1, 1), ((1, 1), (1, 1)), 1)
+    for precision, spoilt in (("fp32", range(10, 101)), ("exact", [9])):
+        b = backends.get("numba", precision=precision)
+        b = b.for_inference() if inference else b
+        y = b.convolution(x, w, None, *geometry)
+        for value in (np.inf, 1e12):
+            given = x.copy()
+            given[0, 20, 20, 0] = value
+            changed = (b.convolution(given, w, None, *geometry) != y).any(axis=3)
+            assert changed.sum() in spoilt
+        y[0, 20, 20, 0] = np.inf
+        dx = b.convolution_input_gradient(y, w, x.shape, *geometry)
+        assert (~np.isfinite(dx)).any(axis=3).sum() in spoilt
