@@ -36,8 +36,6 @@ STRONG: dict[str, Any] = {
     "aspect": 1.33,
     "brightness": 0.3,
     "contrast": 0.3,
-    "saturation": 0.3,
-    "erasing": 0.25,
 }
 MANY_IMAGES = 50_000  # with at least this many, the paper's network is the default
 
