@@ -7,7 +7,7 @@ options, `train`'s signature and docstring, config.json, and what a resumed run 
 import inspect
 import os
 import re
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,12 @@ from minialex.data import own_augmentation
 from minialex.data.dataset import Splits
 from minialex.errors import InputError, unknown
 from minialex.inference.judged_images import data_key
-from minialex.models import Model
-from minialex.models.recipe import Recipe
 from minialex.parallel import DeviceConfig
 from minialex.parallel.roll_call import TIMEOUT
 from minialex.precision import check_training
 from minialex.results import published_curve
 from minialex.results.published_curve import Curve
-from minialex.training import augmentation_options, fitted_recipe, layer_rates
+from minialex.training import augmentation_options, fitted_recipe
 from minialex.training.watch import require_log
 from minialex.utils import weight_names
 from minialex.utils.arguments import (
@@ -505,88 +503,3 @@ def signature(function: Any) -> inspect.Signature:
         if one.name not in taken
     ]
     return inspect.Signature([*own, *more], return_annotation=function.__annotations__["return"])
-
-
-def _suits_batch_norm(config: TrainConfig) -> bool:
-    """Whether the default network may have batch normalisation.
-
-    It needs the statistics of whole batches, its running statistics fit no averaged weights, and it
-    has neither response normalisation nor dropout that an option could ask for or leave out.
-    """
-    changed = {"response_norm", "dropout"} & set(config.model_options or {})
-    averaged = (config.average_epochs or 0) > 1
-    return config.micro_batch is None and not averaged and not config.dropout and not changed
-
-
-def resolve_model(
-    config: TrainConfig,
-    splits: Splits,
-    stored: Recipe | None = None,
-    optimizer: str | None = None,
-    alone: bool = True,
-) -> Model:
-    """The model with the recipe of a configuration; `stored` is that of a resumed run.
-
-    `optimizer` is used if the configuration names none. `alone`: one process on one device trains.
-    """
-    classes = len(splits.train.class_ids)
-    name = config.model or fitted_recipe.default_network(
-        splits.train, batch_norm=alone and _suits_batch_norm(config)
-    )
-    model = models.stored(name, classes, config.model_options or {})
-    length: dict[str, Any] = {
-        "epochs": config.epochs,
-        "batch_size": config.batch_size,
-        "lr": config.lr,
-        "schedule": config.schedule,
-        "optimizer": config.optimizer or optimizer,
-        "momentum": config.momentum,
-    }
-    asked: dict[str, Any] = {
-        "average_epochs": config.average_epochs,
-        "dropout": config.dropout,
-        "warmup": config.warmup,
-        "warmup_shape": config.warmup_shape,
-        "weight_decay": config.weight_decay,
-        "mirror": config.mirror,
-        "random_crops": config.crops,
-        "colour_noise": config.colour_noise,
-        "reshuffle": config.reshuffle,
-        "squash": None if config.resize is None else config.resize == "squash",
-        **{name: getattr(config, name) for name in augmentation_options.OF_RECIPE},
-    }
-    if stored is not None or config.recipe == fitted_recipe.PUBLISHED:
-        asked |= length
-        given = {name: value for name, value in length.items() if value is not None}
-        recipe = stored or fitted_recipe.with_own_rate(replace(model.recipe, **given), config.lr)
-    else:
-        trained = config.initial is not None
-        colours = model.network.input_shape[2] == 3
-        recipe = fitted_recipe.fit(
-            model.recipe,
-            len(splits.train),
-            **length,
-            trained=trained,
-            augment=colours and config.crops is not False and config.freeze is None,
-        )
-    recipe = replace(recipe, **{k: v for k, v in asked.items() if v is not None})
-    if stored is None and (config.warmup or 0) > recipe.epochs:
-        raise InputError(
-            f"`warmup` is {recipe.warmup:g} epochs of only {recipe.epochs}: choose fewer, or a "
-            "larger `epochs`"
-        )
-    for layer in model.network.layers_with_statistics if recipe.average_epochs > 1 else ():
-        raise InputError(
-            f"the running statistics of {layer} do not fit averaged weights: leave out "
-            "`average_epochs`, or train a network without batch normalisation"
-        )
-    recipe = layer_rates.applied(recipe, model.network, config.layer_rates or {}, config.freeze)
-    native = splits.train.native_size
-    if native is not None and 2 * native < recipe.resize and not config.allow_upscaling:
-        raise InputError(
-            f"{splits.train.name} has images {native} pixels wide and model {model.name!r} takes "
-            f"{recipe.crop}x{recipe.crop} crops of {recipe.resize}x{recipe.resize}: choose a "
-            "network for smaller images, or allow upscaling (`allow_upscaling=True`)"
-        )
-    network = model.network if recipe.dropout else model.network.without_dropout()
-    return replace(model, network=network, recipe=recipe)

@@ -24,10 +24,11 @@ from minialex.parallel.partition import require_trainable
 from minialex.parallel.world import World
 from minialex.results.published_curve import Curve
 from minialex.training import fitted_recipe, frozen, held_out, ranks
-from minialex.training.config import TrainConfig, resolve_model
+from minialex.training.config import TrainConfig
 from minialex.training.feed import Feed, Photographs
 from minialex.training.held_out import Held
 from minialex.training.length import Length
+from minialex.training.model_and_recipe import resolve_model
 from minialex.training.resume import require_resumable, require_unfinished, stored_recipe
 from minialex.training.state import State
 from minialex.training.step import TrainStep

@@ -15,7 +15,8 @@ from minialex.models.recipe import Recipe
 from minialex.parallel import DeviceConfig
 from minialex.parallel.world import World
 from minialex.training import fitted_recipe
-from minialex.training.config import TrainConfig, resolve_model
+from minialex.training.config import TrainConfig
+from minialex.training.model_and_recipe import resolve_model
 from minialex.training.setup import set_up
 from minialex.utils.progress import Progress
 
