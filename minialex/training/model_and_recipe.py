@@ -93,5 +93,11 @@ def resolve_model(
             f"{recipe.crop}x{recipe.crop} crops of {recipe.resize}x{recipe.resize}: choose a "
             "network for smaller images, or allow upscaling (`allow_upscaling=True`)"
         )
-    network = model.network if recipe.dropout else model.network.without_dropout()
+    without = model.network.without_dropout()
+    if config.dropout and stored is None and model.network == without:
+        raise InputError(
+            f"{model.name} has no dropout layers: leave out `dropout`, or choose a network with "
+            "some, such as alexnet-64"
+        )
+    network = model.network if recipe.dropout else without
     return replace(model, network=network, recipe=recipe)

@@ -181,6 +181,14 @@ def test_the_default_network_has_what_the_options_are_about(given):
     assert resolve_model(TrainConfig(**given), splits).name == "alexnet-64"
 
 
+def test_dropout_that_a_network_does_not_have_is_refused():
+    splits, given = open_data("shapes:48"), {"model": "alexnet-64-bn", "dropout": True}
+    with pytest.raises(InputError, match="alexnet-64-bn has no dropout layers"):
+        resolve_model(TrainConfig(**given), splits)
+    stored = resolve_model(TrainConfig(model="alexnet-64-bn"), splits).recipe
+    resolve_model(TrainConfig(**given), splits, stored)  # earlier versions allowed it
+
+
 def test_the_default_network_of_one_process_on_one_device():
     splits = open_data("shapes:48")
     assert resolve_model(TrainConfig(), splits, alone=False).name == "alexnet-64"
