@@ -27,6 +27,7 @@ RUNS = {  # what is trained: dropout, crops, mirrors, colours, and a last batch 
     "stopped": {"backend": "numpy", "max_steps": 7},
     "signal": {"backend": "numpy"},
 }
+GOES_ON = "goes-on"  # with the run "stopped"
 ON_THE_STAND_IN = {name: {"backend": "cupy", "max_steps": 4} for name in ("cuda", "nccl")}
 SIGNALLED = 5  # steps after which the last rank is sent SIGTERM
 
@@ -83,7 +84,10 @@ def main(data, out, *names):
         of_signal = "term-last" if name == "signal" else name
         with fault_of(of_signal.replace("last", f"{world.size - 1}-{SIGNALLED}"), world):
             waits = {"rank_timeout": 1.0} if "stop-" in name else {}
-            result = train(data, out, name, **waits)
+            if name == GOES_ON:
+                result = train(data, out, "stopped", max_steps=20, resume=True)
+            else:
+                result = train(data, out, name, **waits)
             if name == "nccl":
                 assert sys.modules["cupy"].cuda.nccl.moved
         seen[name] = [result.interrupted, len(result.history)]

@@ -113,6 +113,14 @@ def test_any_number_of_ranks_ends_with_the_same_bits(tmp_path, alone, data, rank
 
 
 @pytest.mark.slow
+def test_a_run_stopped_on_four_goes_on_on_two(tmp_path, alone, data):
+    for ranks, name in ((4, "stopped"), (2, on_ranks.GOES_ON)):
+        done = mpirun(ranks, data, tmp_path, name)
+        assert done.returncode == 0, done.stderr
+    assert outcome(tmp_path / "stopped") == outcome(alone / "numpy")
+
+
+@pytest.mark.slow
 def test_two_ranks_on_the_cuda_stand_in(tmp_path, alone, data):
     on_ranks.train(data, tmp_path / "alone", "cuda")
     done = mpirun(2, data, tmp_path, "cuda", "nccl")
