@@ -19,8 +19,13 @@ from minialex.backends.numba.elementwise import add, copy, finish
 from minialex.backends.numba.execution import NumbaExecution
 from minialex.backends.numba.team import await_all, await_next, begin, claim_item, finish_item
 from minialex.backends.numba.vectors import (
+    DOTS,
     LANES,
     TERMS,
+    dots_of_1,
+    dots_of_2,
+    dots_of_3,
+    dots_of_4,
     rows_of_1,
     rows_of_2,
     rows_of_3,
@@ -30,7 +35,10 @@ from minialex.utils.jit import compiled, compiled_with_fma, threaded
 
 _PIECES = 16  # of the weights at test time, and so the most threads; the bits depend on it
 _COLUMNS = 512  # whose pieces are added at once
+_DEEP = 512  # rows, whose sums are formed apart
+_ROWS = 64  # of the weights, that a thread multiplies at once
 FEW = 4  # for up to this many images, reading the weights takes longer than multiplying
+SOME = 16  # for up to this many, a BLAS would rearrange all weights for a few products
 
 
 class NumbaDense(NumbaExecution):
@@ -45,14 +53,18 @@ class NumbaDense(NumbaExecution):
             part = self._new((_PIECES, *y.shape), x)
             self._as_team(forward_by_pieces, x, weight, bias, y, relu, part)
             return y
-        self._run(forward, x, weight, bias, y, relu, self._shares)
+        some = FEW < len(x) <= SOME and vectors.usable(x, weight, bias)
+        self._run(forward_of_some if some else forward, x, weight, bias, y, relu, self._shares)
         return y
 
     def dense_input_gradient(self, dy: Array, weight: Array, input_shape: Shape) -> Array:
         dx = self._new((len(dy), weight.shape[0]), dy)
         if dx.size:
             dy, weight = np.ascontiguousarray(dy), np.ascontiguousarray(weight)
-            self._run(input_gradient, dy, weight, dx, self._shares)
+            some = len(dy) <= SOME and vectors.usable(dy, weight)
+            self._run(
+                input_gradient_of_some if some else input_gradient, dy, weight, dx, self._shares
+            )
         return dx.reshape(input_shape)
 
     def dense_weight_gradient(self, x: Array, dy: Array) -> Array:
@@ -149,14 +161,8 @@ def _rows_by_vectors(x, weight, y, first, end):
     whole = first + (end - first) // TERMS * TERMS if count else first
     sums[:] = 0
     for i in range(first, whole, TERMS):
-        if n_size == 1:
-            rows_of_1(numbers, i, i_size, rows, i * o_size, o_size, sums, 0, count)
-        elif n_size == 2:
-            rows_of_2(numbers, i, i_size, rows, i * o_size, o_size, sums, 0, count)
-        elif n_size == 3:
-            rows_of_3(numbers, i, i_size, rows, i * o_size, o_size, sums, 0, count)
-        else:
-            rows_of_4(numbers, i, i_size, rows, i * o_size, o_size, sums, 0, count)
+        at = i * o_size
+        _some_rows(numbers, i, i_size, rows, at, o_size, sums, 0, o_size, count, n_size)
     _rows_by_numbers(x, weight, y, first, whole, count * LANES)
     _rows_by_numbers(x, weight, y, whole, end, 0)
 
@@ -167,6 +173,77 @@ def _rows_by_numbers(x, weight, y, first, end, column):
     for i in range(first, end):
         for n in range(len(x)):
             for j in range(column, y.shape[1]):
+                y[n, j] += x[n, i] * weight[i, j]
+
+
+@threaded
+def forward_of_some(x, weight, bias, y, relu, threads):
+    """`forward` for up to SOME images: a few rows of a strip of weights at a time, for all images.
+
+    The rows stay in the cache from one group of four images to the next; the sums of some hundred
+    rows are kept together, where they do not displace them, before they are added to y.
+    """
+    (n_size, i_size), outputs = x.shape, y.shape[1]
+    strips = (outputs + _COLUMNS - 1) // _COLUMNS
+    numbers, rows, totals = x.reshape(-1), weight.reshape(-1), y.reshape(-1)
+    step = _COLUMNS + 16
+    claimed = new_claims()
+    for _ in prange(threads):
+        sums = np.empty(n_size * step, x.dtype)
+        strip = claim(claimed)
+        while strip < strips:
+            first = strip * _COLUMNS
+            wide = min(_COLUMNS, outputs - first)
+            count = wide // 16 * 16 // LANES  # the same columns, whatever a vector holds
+            whole = i_size // TERMS * TERMS if count else 0
+            for n in range(n_size):
+                totals[n * outputs + first : n * outputs + first + wide] = 0
+            for begun in range(0, whole, _DEEP):
+                sums[:] = 0
+                for i in range(begun, min(whole, begun + _DEEP), TERMS):
+                    for n in range(0, n_size, 4):
+                        at, w = n * i_size + i, i * outputs + first
+                        _some_rows(
+                            numbers,
+                            at,
+                            i_size,
+                            rows,
+                            w,
+                            outputs,
+                            sums,
+                            n * step,
+                            step,
+                            count,
+                            n_size - n,
+                        )
+                for n in range(n_size):
+                    add(sums, n * step, totals, n * outputs + first, count * LANES)
+            _rest_of_rows(x, weight, y, 0, whole, first + count * LANES, first + wide)
+            _rest_of_rows(x, weight, y, whole, i_size, first, first + wide)
+            for n in range(n_size):
+                finish(totals, n * outputs + first, wide, bias, first, relu)
+            strip = claim(claimed)
+
+
+@compiled
+def _some_rows(x, i, across, w, j, step, y, k, down, count, images):
+    """y += x w for eight rows of w and up to four images, see `vectors`."""
+    if images == 1:
+        rows_of_1(x, i, across, w, j, step, y, k, down, count)
+    elif images == 2:
+        rows_of_2(x, i, across, w, j, step, y, k, down, count)
+    elif images == 3:
+        rows_of_3(x, i, across, w, j, step, y, k, down, count)
+    else:
+        rows_of_4(x, i, across, w, j, step, y, k, down, count)
+
+
+@compiled_with_fma
+def _rest_of_rows(x, weight, y, first, end, column, last):
+    """y += x weight for the rows first … end - 1 and the columns column … last - 1."""
+    for i in range(first, end):
+        for n in range(len(x)):
+            for j in range(column, last):
                 y[n, j] += x[n, i] * weight[i, j]
 
 
@@ -182,6 +259,47 @@ def input_gradient(dy, weight, dx, threads):
             if end > first:
                 multiply_by_transposed(dy, weight[first:end], dx[:, first:end])
             t = claim(claimed)
+
+
+@threaded
+def input_gradient_of_some(dy, weight, dx, threads):
+    """`input_gradient` for up to SOME images: each row of the weights is read once for all."""
+    (n_size, o_size), inputs = dy.shape, dx.shape[1]
+    slopes, rows, sums = dy.reshape(-1), weight.reshape(-1), dx.reshape(-1)
+    count = o_size // 16
+    blocks = (inputs + _ROWS - 1) // _ROWS
+    claimed = new_claims()
+    for _ in prange(threads):
+        block = claim(claimed)
+        while block < blocks:
+            first, end = block * _ROWS, min(inputs, (block + 1) * _ROWS)
+            whole = first + (end - first) // DOTS * DOTS if count else first
+            for i in range(first, whole, DOTS):
+                for n in range(0, n_size, 4):
+                    at, to, images = n * o_size, n * inputs + i, n_size - n
+                    if images == 1:
+                        dots_of_1(
+                            rows, i * o_size, o_size, slopes, at, o_size, sums, to, inputs, count
+                        )
+                    elif images == 2:
+                        dots_of_2(
+                            rows, i * o_size, o_size, slopes, at, o_size, sums, to, inputs, count
+                        )
+                    elif images == 3:
+                        dots_of_3(
+                            rows, i * o_size, o_size, slopes, at, o_size, sums, to, inputs, count
+                        )
+                    else:
+                        dots_of_4(
+                            rows, i * o_size, o_size, slopes, at, o_size, sums, to, inputs, count
+                        )
+            for n in range(n_size):
+                for i in range(first, end):
+                    total, begun = (dx[n, i], count * 16) if i < whole else (dx.dtype.type(0), 0)
+                    for j in range(begun, o_size):
+                        total += dy[n, j] * weight[i, j]
+                    dx[n, i] = total
+            block = claim(claimed)
 
 
 @threaded

@@ -102,6 +102,29 @@ class _Code:
         """a b + c, rounded once."""
         return self.builder.call(self._fma, [a, b, c])
 
+    def total(self, vectors: list) -> Any:
+        """The sum of all numbers of some vectors, halves added to halves."""
+        builder = self.builder
+        while len(vectors) > 1:
+            half = len(vectors) // 2
+            vectors = [
+                builder.fadd(*pair) for pair in zip(vectors[:half], vectors[half:], strict=True)
+            ]
+        [vector], lanes = vectors, LANES
+        while lanes > 1:
+            lanes //= 2
+            undefined = ir.Constant(vector.type, ir.Undefined)
+            low, high = (
+                builder.shuffle_vector(
+                    vector,
+                    undefined,
+                    ir.Constant(ir.VectorType(_LANE, lanes), list(range(first, first + lanes))),
+                )
+                for first in (0, lanes)
+            )
+            vector = builder.fadd(low, high)
+        return builder.extract_element(vector, _LANE(0))
+
     def sum(self, factors: Any, vectors: list) -> Any:
         """The sum of constant factors times vectors; a factor of 0 costs nothing."""
         total = None
@@ -160,13 +183,13 @@ product = _code("aiaiiaii", _product)
 
 
 def _add_rows(images: int) -> Any:
-    """y (images, columns) += x (images, 8) w (8, columns): (x, i, across, w, j, step, y, k, count).
+    """y (images, columns) += x (images, 8) w (8, columns).
 
-    Rows of x are `across` apart from x[i:], rows of w and of y `step` apart from w[j:] and y[k:];
-    `count` is the number of whole vectors in a row.
+    (x, i, across, w, j, step, y, k, down, count): rows of x are `across` apart from x[i:], those of
+    w `step` apart from w[j:], of y `down` apart from y[k:]; a row has `count` whole vectors.
     """
 
-    def build(code: _Code, x, i, across, w, j, step, y, k, count) -> None:
+    def build(code: _Code, x, i, across, w, j, step, y, k, down, count) -> None:
         x, w, y = code.at(x, i), code.at(w, j), code.at(y, k)
         for first in range(0, TERMS, _TERMS_AT_ONCE):
             terms = range(first, first + _TERMS_AT_ONCE)
@@ -178,17 +201,57 @@ def _add_rows(images: int) -> Any:
                 column = code.times(at, LANES)
                 rows = [code.load(code.at(w, code.times(step, r), column)) for r in terms]
                 for n in range(images):
-                    place = code.at(y, code.times(step, n), column)
+                    place = code.at(y, code.times(down, n), column)
                     total = code.load(place)
                     for factor, row in zip(factors[n], rows, strict=True):
                         total = code.fma(factor, row, total)
                     code.store(total, place)
 
-    return _code("aiiaiiaii", build)
+    return _code("aiiaiiaiii", build)
 
 
 TERMS, _TERMS_AT_ONCE = 8, 4  # each number of w is loaded once for all images
 rows_of_1, rows_of_2, rows_of_3, rows_of_4 = map(_add_rows, range(1, 5))
+
+
+def _dots(images: int) -> Any:
+    """Products of some rows of w with rows of x: (w, j, step, x, i, across, y, k, down, count).
+
+    y[k + n down + r] = the sum over 16 count numbers of w[j + r step:] times x[i + n across:], for
+    DOTS rows r and each image n. Sixteen partial sums are added in pairs, whatever a vector holds.
+    """
+
+    def build(code: _Code, w, j, step, x, i, across, y, k, down, count) -> None:
+        w, x, y = code.at(w, j), code.at(x, i), code.at(y, k)
+        parts = range(_SUMS_OF_A_DOT // LANES)
+        places = [(r, n, v) for r in range(DOTS) for n in range(images) for v in parts]
+        sums = [ir.Constant(_VECTOR, [0.0] * LANES)] * len(places)
+        with code.loop(count, sums) as (at, before, after):
+            column = code.times(at, _SUMS_OF_A_DOT)
+
+            def load(row: Any, v: int) -> Any:
+                return code.load(code.at(row, column, v * LANES))
+
+            left = [[load(code.at(w, code.times(step, r)), v) for v in parts] for r in range(DOTS)]
+            right = [
+                [load(code.at(x, code.times(across, n)), v) for v in parts] for n in range(images)
+            ]
+            after += [
+                code.fma(left[r][v], right[n][v], total)
+                for (r, n, v), total in zip(places, before, strict=True)
+            ]
+        of_place = dict(zip(places, sums, strict=True))
+        for r in range(DOTS):
+            for n in range(images):
+                total = code.total([of_place[r, n, v] for v in parts])
+                code.builder.store(total, code.at(y, code.times(down, n), r))
+
+    return _code("aiiaiiaiii", build)
+
+
+DOTS = 4 if LANES == 16 else 2  # rows of w at once: their sums for four images stay in registers
+_SUMS_OF_A_DOT = 16
+dots_of_1, dots_of_2, dots_of_3, dots_of_4 = map(_dots, range(1, 5))
 
 
 def _touch(code: _Code, x: Any, at: Any) -> None:

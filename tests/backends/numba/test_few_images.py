@@ -133,6 +133,10 @@ for n in (1, 2, 3, 4):
         found.append(b.convolution(x, weight, bias, (stride,) * 2, pads, groups, relu=True))
     for inputs, units in ((300, 7), (300, 1030), (37, 24)):
         found.append(b.dense(normal(n, inputs), normal(inputs, units), normal(units)))
+for inputs, units in ((1100, 24), (300, 1030)):
+    weight = normal(inputs, units)
+    found.append(b.dense(normal(9, inputs), weight, normal(units)))
+    found.append(b.dense_input_gradient(normal(9, units), weight, (9, inputs)))
 print(vectors.LANES, hashlib.sha256(b"".join(y.tobytes() for y in found)).hexdigest())
 """
 
