@@ -8,8 +8,8 @@ range:
     y = s t (Σ x' w' - z Σ w') + bias
 
 The range is that of the image at hand, so nothing has to be calibrated, and the result for an image
-does not depend on the others of its batch. Sums of integers are exact: the bits are the same on
-every machine and for every number of threads.
+does not depend on the others of its batch. Sums of integers are exact: these layers have the same
+bits on every machine and for every number of threads.
 
 Letters: N batch, H W input, C channels in, K channels out, G groups, R S kernel, P Q output;
 L = R S C/G products of a sum, rounded up to whole lanes of four.
