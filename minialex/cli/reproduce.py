@@ -59,6 +59,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="data set with more classes, to pre-train on (default: built-in drawings)",
     )
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        metavar="DIR",
+        help="reuse the results in DIR too, and copy new ones there without run folders: small "
+        "files, to continue on another machine",
+    )
     parser.add_argument("--report-only", action="store_true", help="only rewrite the report")
     add_device_options(parser)
 
@@ -72,6 +79,7 @@ def run(
     seeds: int | None,
     epochs: int | None,
     pretrain: str | None,
+    keep: Path | None,
     report_only: bool,
     device_config: "DeviceConfig",
 ) -> int:
@@ -100,13 +108,13 @@ def run(
     names_of = ("backend", "devices", "precision", "threads")
     device = {name: getattr(device_config, name) for name in names_of}
     options = Options(sources, scale, seeds, epochs, more, device)
-    path, stopped = runner.reproduce(names, options, out)
+    path, stopped = runner.reproduce(names, options, out, keep=keep)
     print(f"report: {path}")
     if stopped is None:
         return 0
     given = [("--data", one) for one in data]
     given += [("--scale", scale), ("--seeds", seeds), ("--epochs", epochs)]
-    given += [("--pretrain", pretrain), ("--out", out)]
+    given += [("--pretrain", pretrain), ("--keep", keep), ("--out", out)]
     words = [str(word) for pair in given if pair[1] is not None for word in pair]
     line = shlex.join(["minialex", "reproduce", *names, *words])
     print(f"stopped by {stopped}, state saved; continue with: {line}")

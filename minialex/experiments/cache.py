@@ -1,12 +1,17 @@
 """Results on disk, one folder for each, looked up by the settings that produced them.
 
 OUT/cells/NAME-HASH/cell.json   settings, result and seconds; written once the result is complete
+OUT/cells/NAME-HASH/*.npz       arrays that belong to the result
 OUT/cells/NAME-HASH/run/        the run folder, if the result is a training run
+
+The small files, all but `run/`, can be kept elsewhere: another machine then computes only the rest.
 """
 
 import hashlib
 import json
+import os
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +60,19 @@ class CachedResult:
         }
         atomic.write_json(self.folder / "cell.json", stored)
         return stored
+
+
+def copy_cells(source: Path, to: Path) -> None:
+    """Copy the complete results in `source` that `to` does not have, without run folders."""
+    for cell in sorted(source.glob("*/cell.json")):
+        folder = to / cell.parent.name
+        if (folder / cell.name).exists():
+            continue
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in (*sorted(cell.parent.glob("*.npz")), cell):  # the cell, complete, comes last
+            temporary = folder / f"{path.name}.{os.getpid()}"
+            shutil.copyfile(path, temporary)
+            os.replace(temporary, folder / path.name)
 
 
 def canonical(settings: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from minialex.errors import InputError, TrainingError
-from minialex.experiments.cache import CachedResult, NotCached
+from minialex.experiments.cache import CachedResult, NotCached, copy_cells
 from minialex.experiments.data import Data
 from minialex.experiments.scale import Scaled
 from minialex.experiments.training import Diverged, Run, Stopped, train_in
@@ -23,12 +23,14 @@ K = TypeVar("K", bound=Hashable)
 class Context(Scaled):
     """The argument of an experiment's `run`; with `report_only` it reads results and computes none.
 
+    `keep` is a folder that gets a copy of each result's small files, as soon as it is complete.
     `not_run` counts the results missing from a report, `not_installed` names the missing packages,
     and `seconds` adds up the time that its results took, whenever they were computed.
     """
 
     out: Path
     report_only: bool = False
+    keep: Path | None = None
     log: Callable[[str], None] = print
     interrupt: Interrupt | None = None
     not_run: int = 0
@@ -77,6 +79,8 @@ class Context(Scaled):
             earlier.write_text(f"{before + time.monotonic() - start:.3f}")
             raise
         stored = entry.save(result, before + time.monotonic() - start)
+        if self.keep is not None:
+            copy_cells(self.out / "cells", self.keep)
         self.log(f"  {entry.name}: {stored['seconds']:.0f} s")
         self.check()
         return stored

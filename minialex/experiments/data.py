@@ -138,6 +138,7 @@ def open_subset(source: str | None, train: int | None, val: int | None) -> Data:
 
     The choice does not depend on a run's seed: all seeds see the same images.
     """
+    from minialex.data.image_record import fingerprint
     from minialex.data.sources.open import is_builtin, open_data
     from minialex.inference.judged_images import data_key
 
@@ -148,7 +149,7 @@ def open_subset(source: str | None, train: int | None, val: int | None) -> Data:
     some = Splits(balanced_subset(splits.train, train), balanced_subset(splits.val, val))
     ids = " ".join(splits.train.class_ids)
     key = {
-        "data": source if is_builtin(source) else data_key(source),
+        "data": source if is_builtin(source) else fingerprint(splits) or data_key(source),
         "name": "built-in images" if is_builtin(source) else splits.train.name,
         "train": len(some.train),
         "val": len(some.val),

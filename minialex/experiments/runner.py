@@ -7,6 +7,7 @@ from pathlib import Path
 
 from minialex.errors import InputError
 from minialex.experiments import registry
+from minialex.experiments.cache import copy_cells
 from minialex.experiments.context import Context
 from minialex.experiments.options import Options
 from minialex.experiments.registry import Experiment
@@ -31,11 +32,16 @@ class Chapter:
 
 
 def reproduce(
-    names: list[str], options: Options, out: Path, log: Callable[[str], None] = print
+    names: list[str],
+    options: Options,
+    out: Path,
+    log: Callable[[str], None] = print,
+    keep: Path | None = None,
 ) -> tuple[Path, str | None]:
     """Run experiments (all if none is named), reusing the results in `out`; -> the report's path,
     and the name of the signal that stopped the work, if one did.
 
+    With `keep`, results in that folder are reused too, and the new ones' small files copied there.
     Raises InputError for an unknown name, or if `out` is not a folder.
     """
     wanted = registry.select(names)
@@ -44,13 +50,15 @@ def reproduce(
     known = _load_options(out)
     out.mkdir(parents=True, exist_ok=True)
     stopped = None
+    if keep is not None:
+        copy_cells(keep, out / "cells")
     with Interrupt() as interrupt:
         for experiment in wanted:
             known[experiment.name] = options
             _save_options(out, known)
             log(f"{experiment.name}: {experiment.title}")
             try:
-                experiment.run(Context(options, out, log=log, interrupt=interrupt))
+                experiment.run(Context(options, out, log=log, interrupt=interrupt, keep=keep))
             except Stopped as signal:
                 stopped = str(signal)
                 break

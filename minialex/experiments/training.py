@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minialex.data.dataset import Dataset, Splits
-from minialex.errors import TrainingError
+from minialex.errors import InputError, TrainingError
 from minialex.experiments.cache import CachedResult
 from minialex.experiments.data import Data, balanced_subset
 
@@ -52,7 +52,13 @@ class Run:
     @property
     def weights(self) -> Path:
         """The weights after the last epoch: the best epoch was chosen by the validation errors."""
-        return self.folder / "last.safetensors"
+        path = self.folder / "last.safetensors"
+        if not path.exists():
+            raise InputError(
+                f"{self.entry.name}: the weights are not in {self.folder}, only the result is; "
+                f"delete {self.entry.folder / 'cell.json'} to train it again"
+            )
+        return path
 
     def classifier(self) -> Classifier:
         """The network after its last epoch, on the device of --backend and --devices."""

@@ -8,11 +8,13 @@ import time
 
 import pytest
 from helpers.cli_tools import COMMAND
+from PIL import Image
 
 from minialex.cli import main
 from minialex.errors import InputError
 from minialex.experiments import Options, registry, runner
-from minialex.experiments.cache import CachedResult
+from minialex.experiments.cache import CachedResult, copy_cells
+from minialex.experiments.data import open_subset
 
 QUIET = {"log": lambda text: None}
 
@@ -216,3 +218,46 @@ def test_a_file_without_an_experiment_is_refused(quick, tmp_path, monkeypatch, t
     (tmp_path / "quick.py").write_text((quick / "quick.py").read_text())
     with pytest.raises(InputError, match="'quick' is taken"):
         registry.select([str(tmp_path / "quick.py")])
+
+
+def test_kept_results_are_not_computed_again_elsewhere(quick, computed, tmp_path):
+    """Another machine computes what is new, and adds it."""
+    kept = tmp_path / "kept"
+    runner.reproduce([], Options(scale="tiny"), tmp_path / "one", keep=kept, **QUIET)
+    more = Options(scale="tiny", seeds=2)
+    two, _ = runner.reproduce([], more, tmp_path / "two", keep=kept, **QUIET)
+    assert computed(tmp_path / "two") == ["whole 1", "part 1"]
+    one, _ = runner.reproduce([], more, tmp_path / "one", keep=kept, **QUIET)
+    assert computed(tmp_path / "one") == ["whole 0", "part 0"]
+    assert one.read_text() == two.read_text()
+
+
+def test_only_small_files_of_complete_results_are_kept(tmp_path):
+    cells, kept = tmp_path / "cells", tmp_path / "kept"
+    CachedResult(cells, "done", {}).save(1, 1.0)
+    [done] = cells.iterdir()
+    (done / "predictions.npz").write_bytes(b"numbers")
+    (done / "run").mkdir()
+    (done / "run" / "last.safetensors").write_bytes(b"weights")
+    (cells / "begun-0").mkdir()
+    (cells / "begun-0" / "predictions.npz").write_bytes(b"half")
+    copy_cells(cells, kept)
+    found = sorted(str(path.relative_to(kept)) for path in kept.rglob("*") if path.is_file())
+    assert found == [f"{done.name}/cell.json", f"{done.name}/predictions.npz"]
+    (kept / done.name / "cell.json").write_text("its own")
+    copy_cells(cells, kept)
+    assert (kept / done.name / "cell.json").read_text() == "its own"
+
+
+def test_results_depend_on_the_images_and_not_on_their_folder(tmp_path):
+    for where in ("here", "there"):
+        for name in ("a/1.png", "a/2.png", "b/3.png", "b/4.png"):
+            path = tmp_path / where / "set" / "train" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (40, 40), (int(path.stem) * 50, 0, 0)).save(path)
+    first, second = (
+        open_subset(str(tmp_path / where / "set"), None, None).key for where in ("here", "there")
+    )
+    assert first == second
+    Image.new("RGB", (40, 40), (1, 2, 3)).save(tmp_path / "there/set/train/a/1.png")
+    assert open_subset(str(tmp_path / "there" / "set"), None, None).key != first
