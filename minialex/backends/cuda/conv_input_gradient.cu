@@ -85,7 +85,7 @@ struct Outputs {
     }
 };
 
-// Advances the tap for both.
+// Its tiles are fetched after those of Outputs, so it advances the tap for both.
 struct Weights {
     static constexpr bool ALONG = true;
     const T* weight;  // at this group's channels

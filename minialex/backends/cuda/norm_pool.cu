@@ -34,6 +34,21 @@ __device__ __forceinline__ Span span_around(int c, int group, int n) {
     return span;
 }
 
+// Calls use(p, q, tap) for each window that has the pixel at (h, w), which count the padding, at its
+// tap: row by row of the windows' taps.
+template <class Use>
+__device__ __forceinline__ void each_window(int h, int w, int R, int S, int P, int Q, int stride_h,
+                                            int stride_w, Use use) {
+    for (int r = h % stride_h; r < R && r <= h; r += stride_h) {
+        const int p = (h - r) / stride_h;
+        if (p >= P) continue;
+        for (int s = w % stride_w; s < S && s <= w; s += stride_w) {
+            const int q = (w - s) / stride_w;
+            if (q < Q) use(p, q, r * S + s);
+        }
+    }
+}
+
 // s^-beta; the paper's 3/4 by two square roots.
 __device__ __forceinline__ A power(A s, A beta) {
     if (beta == (A)0.75) {
@@ -118,16 +133,10 @@ extern "C" __global__ void norm_pool_gradient(const T* __restrict__ dy,
             const int c = i % C, w = (int)(pixel % W) + left, h = (int)(pixel / W % H) + top;
             const index_t image = pixel / ((index_t)H * W);
             A sum = 0;
-            for (int r = h % stride_h; r < R && r <= h; r += stride_h) {
-                const int p = (h - r) / stride_h;
-                if (p >= P) continue;
-                for (int s = w % stride_w; s < S && s <= w; s += stride_w) {
-                    const int q = (w - s) / stride_w;
-                    if (q >= Q) continue;
-                    const index_t at = ((image * P + p) * Q + q) * C + c;
-                    if (argmax[at] == r * S + s) sum += load(dy[at]);
-                }
-            }
+            each_window(h, w, R, S, P, Q, stride_h, stride_w, [&](int p, int q, int tap) {
+                const index_t at = ((image * P + p) * Q + q) * C + c;
+                if (argmax[at] == tap) sum += load(dy[at]);
+            });
             dz[i] = store(sum);
             values[i] = x[first * C + i];
         }
@@ -291,20 +300,14 @@ extern "C" __global__ void norm_pool_gradient_wide(
             const int w = (int)(pixel - row * W) + left, h = (int)(row - image * H) + top;
 #pragma unroll
             for (int j = 0; j < WIDE; ++j) dz[j] = 0;
-            for (int r = h % stride_h; r < R && r <= h; r += stride_h) {
-                const int p = (h - r) / stride_h;
-                if (p >= P) continue;
-                for (int s = w % stride_w; s < S && s <= w; s += stride_w) {
-                    const int q = (w - s) / stride_w;
-                    if (q >= Q) continue;
-                    const index_t at = ((image * P + p) * Q + q) * C + c;
-                    const Taps taps = *reinterpret_cast<const Taps*>(argmax + at);
-                    const Pack<WIDE> of = *reinterpret_cast<const Pack<WIDE>*>(dy + at);
+            each_window(h, w, R, S, P, Q, stride_h, stride_w, [&](int p, int q, int tap) {
+                const index_t at = ((image * P + p) * Q + q) * C + c;
+                const Taps taps = *reinterpret_cast<const Taps*>(argmax + at);
+                const Pack<WIDE> of = *reinterpret_cast<const Pack<WIDE>*>(dy + at);
 #pragma unroll
-                    for (int j = 0; j < WIDE; ++j)
-                        if (taps.v[j] == r * S + s) dz[j] += load(of.v[j]);
-                }
-            }
+                for (int j = 0; j < WIDE; ++j)
+                    if (taps.v[j] == tap) dz[j] += load(of.v[j]);
+            });
         }
         __syncthreads();
         if (mine) {
