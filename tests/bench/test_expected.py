@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from minialex.bench.gpu import expected, parts, products
+from minialex.bench.gpu import exchange, expected, parts, products
 from minialex.bench.gpu.plan import Plan
 from minialex.bench.gpu.sass import inner_loop, registers
 
@@ -114,6 +114,14 @@ def test_a_table_for_each_batch():
     assert "| conv2 | input gradient | 48 |" in expected.text(128)
 
 
+def test_what_towers_exchange_by_hand():
+    """Of the other tower: 128 of 256 channels of 13 x 13 pixels, then 2,048 of 4,096 units."""
+    found = {layer: megabytes for layer, megabytes, _ in exchange.towers(100)}
+    assert found["conv3"] == pytest.approx(4.3264)
+    assert found["fc7"] == found["fc8"] == pytest.approx(0.4096)
+    assert list(found) == ["conv3", "fc6", "fc7", "fc8"]
+
+
 DOCS = Path(__file__).parents[2] / "docs"
 
 
@@ -121,6 +129,9 @@ def test_the_documentation_has_the_printed_tables():
     page = (DOCS / "performance-gpu.md").read_text(encoding="utf-8")
     assert expected.totals() in page
     assert products.predictions(788e12, 4.3e12, 128) in page
+    assert expected.gains(128) in page
+    assert exchange.text(128) in page
+    assert exchange.text(2048) in page
     for batch in expected.BATCHES:
         assert expected.convolutions(batch) in page
         assert expected.bounds(expected.dense(batch), products=True) in page
