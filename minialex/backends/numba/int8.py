@@ -16,6 +16,7 @@ L = R S C/G products of a sum, rounded up to whole lanes of four.
 """
 
 import weakref
+from collections.abc import Callable
 from math import prod
 from typing import NamedTuple
 
@@ -55,11 +56,11 @@ class QuantizedWeights:
     def __init__(self) -> None:
         self._known: dict[tuple[int, int], QuantizedWeight] = {}
 
-    def of(self, weight: np.ndarray, groups: int) -> QuantizedWeight:
-        """Quantize (..., K), or find what was made of it before."""
+    def of(self, weight: np.ndarray, groups: int, run: Callable[..., None]) -> QuantizedWeight:
+        """Quantize (..., K) by `run`, which starts a kernel, or find what was made of it before."""
         key = (id(weight), groups)
         if key not in self._known:
-            self._known[key] = _quantized(weight, groups)
+            self._known[key] = _quantized(weight, groups, run)
             weakref.finalize(weight, self._known.pop, key, None).atexit = False
         return self._known[key]
 
@@ -107,7 +108,7 @@ class NumbaInt8(NumbaExecution):
         k, cg = weight.shape[-1], c // groups
         p, q = output_shape((h, w), (r, s), stride, pads)
         y = self._new((n, p, q, k), x)
-        own = self._weights.of(weight, groups)
+        own = self._weights.of(weight, groups, self._run)
         bias = np.zeros(k, x.dtype) if bias is None else np.ascontiguousarray(bias)
         padded = (h + sum(pads[0]), w + sum(pads[1]))
         length, strips = _lanes(r * s * cg) * TOGETHER, -(-k // groups // STRIP)
@@ -133,13 +134,13 @@ def _lanes(length: int) -> int:
     return -(-length // TOGETHER)
 
 
-def _quantized(weight: np.ndarray, groups: int) -> QuantizedWeight:
+def _quantized(weight: np.ndarray, groups: int, run: Callable[..., None]) -> QuantizedWeight:
     k = weight.shape[-1]
     rows = np.ascontiguousarray(weight).reshape(-1, k)
     strips, lanes = -(-k // groups // STRIP), _lanes(len(rows))
     packed = np.zeros((groups, strips, lanes, STRIP, TOGETHER), np.int8)
     scales, sums = np.empty(k, np.float32), np.empty(k, np.int32)
-    pack(rows, packed, scales, sums)
+    run(pack, rows, packed, scales, sums)
     return QuantizedWeight(packed.reshape(-1), scales, sums)
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from minialex import backends, models
 from minialex.backends.numba import int8, integer_products
+from minialex.backends.numba.execution import NumbaExecution
 from minialex.errors import InputError
 from minialex.layers import Mode
 from reference import int8 as reference
@@ -191,3 +192,16 @@ def test_processors_that_have_instructions_for_it_use_them(name, features):
     found = _run(given, ASSEMBLY)
     assert len(found) >= 12
     assert set(found) == {"vpdpbusd"}
+
+
+def test_weights_are_quantized_under_the_lock_of_the_kernels_threads(monkeypatch):
+    """A server's threads may need some at the same time, and some thread pools cannot be shared."""
+    ran, run = [], NumbaExecution._run
+
+    def recorded(self, kernel, *arguments):
+        ran.append(kernel)
+        run(self, kernel, *arguments)
+
+    monkeypatch.setattr(NumbaExecution, "_run", recorded)
+    INT8.dense(np.ones((1, 8), np.float32), np.ones((8, 2), np.float32), None)
+    assert ran == [int8.pack]
