@@ -13,7 +13,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from minialex.backends.numba.vectors import has
+from minialex.backends.numba.vectors import has, loaded
 from minialex.utils.table import plain
 
 _INDEX = ir.IntType(64)
@@ -55,13 +55,11 @@ def _compiled(instruction: str, total: ir.Type, factor: ir.Type) -> Any:
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
         first = context.make_array(array)(context, builder, values[0]).data
 
-        def place(n: int, kind: ir.Type) -> Any:
-            return builder.bitcast(builder.gep(first, [_INDEX(16 * n)]), kind.as_pointer())
+        def pointer(n: int) -> Any:
+            return builder.gep(first, [_INDEX(16 * n)])
 
         def load(n: int, kind: ir.Type) -> Any:
-            found = builder.load(place(n, kind))
-            found.align = 4
-            return found
+            return loaded(builder, pointer(n), kind, 4)
 
         a, b = load(_SUMS, factor), load(_SUMS + 1, factor)
         # a fused multiply-add has its sum last, the others first
@@ -78,7 +76,8 @@ def _compiled(instruction: str, total: ir.Type, factor: ir.Type) -> Any:
                 c = builder.load(one)
                 builder.store(builder.call(function, [a, b, c] if last else [c, a, b]), one)
         for n, one in enumerate(sums):
-            builder.store(builder.load(one), place(n, total)).align = 4
+            to = builder.bitcast(pointer(n), total.as_pointer())
+            builder.store(builder.load(one), to).align = 4
         return context.get_dummy_value()
 
     def typed(typing_context, numbers, turns):

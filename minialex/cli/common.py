@@ -38,8 +38,8 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
         "--precision",
         default="fp32",
         metavar="TYPE",
-        help="fp32 or exact (no Winograd tiles); on CUDA also tf32, bf16 or fp16, on the CPU int8 "
-        "(default: fp32)",
+        help="fp32, or exact (slower: no Winograd tiles); on CUDA also tf32, bf16 or fp16, on "
+        "numba int8, for predictions only (default: fp32)",
     )
     group.add_argument(
         "--threads", type=at_least(1), metavar="N", help="CPU threads (default: available cores)"

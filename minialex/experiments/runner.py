@@ -47,6 +47,8 @@ def reproduce(
     wanted = registry.select(names)
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file: choose a folder for the report")
+    if keep is not None and keep.exists() and not keep.is_dir():
+        raise InputError(f"{keep} is a file: choose a folder to keep results in")
     known = _load_options(out)
     out.mkdir(parents=True, exist_ok=True)
     stopped = None

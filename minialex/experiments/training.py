@@ -55,8 +55,8 @@ class Run:
         path = self.folder / "last.safetensors"
         if not path.exists():
             raise InputError(
-                f"{self.entry.name}: the weights are not in {self.folder}, only the result is; "
-                f"delete {self.entry.folder / 'cell.json'} to train it again"
+                f"{self.entry.name}: the weights are not in {self.folder}, only the result is; to "
+                f"train again, delete {self.entry.folder.name} there and in the folder of --keep"
             )
         return path
 

@@ -76,7 +76,8 @@ class DeviceConfig:
     )
     precision: str = option(
         "fp32",
-        "fp32, or exact (slower: no Winograd tiles); on CUDA also tf32, bf16 or fp16",
+        "fp32, or exact (slower: no Winograd tiles); on CUDA also tf32, bf16 or fp16, on numba "
+        "int8, for predictions only",
         group=_GROUP,
         metavar="TYPE",
         free_on_resume=True,

@@ -199,7 +199,8 @@ class DeviceGroup(Devices):
     ) -> np.ndarray:
         network = self.network if until is None else self.network.until(until)
         y = self._input(inputs, count)
-        own = ShardedParameters(self.backends, self.cast(params))
+        backends = [b.for_inference() for b in self.backends]
+        own = ShardedParameters(backends, self.cast(params))
         for stage in sharded_stages(network, self.plan, training=False):
             y = stage.forward(own, y, Mode())[0]
         if y.axis is None:

@@ -486,9 +486,9 @@ def parse(arguments: dict[str, Any]) -> tuple[TrainConfig, DeviceConfig]:
     own = {one.name for one in fields(TrainConfig)}
     train = {name: value for name, value in arguments.items() if name in own}
     where = {name: value for name, value in arguments.items() if name not in own}
-    config = TrainConfig(**train), DeviceConfig(**where)
-    check_training(config[1].precision)
-    return config
+    config, devices = TrainConfig(**train), DeviceConfig(**where)
+    check_training(devices.precision)
+    return config, devices
 
 
 def signature(function: Any) -> inspect.Signature:

@@ -49,6 +49,7 @@ def test_exact_is_a_precision_of_every_backend_on_the_host():
 
 @pytest.mark.standin
 def test_cuda_computes_exactly_and_has_no_int8():
-    assert backends.get("cupy", precision="exact").precision.name == "exact"
+    exact, full = (backends.get("cupy", precision=name) for name in ("exact", "fp32"))
+    assert exact.convolution_by == full.convolution_by == "im2col"  # "implicit" rounds to tf32
     with pytest.raises(InputError, match=r'"cupy" does not compute in int8.*backend="numba"'):
         backends.get("cupy", precision="int8")

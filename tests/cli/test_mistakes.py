@@ -137,6 +137,7 @@ from minialex.utils import checkpoint
         ("prepare pets pets", "would be written into its source"),
         ("prepare pets runs", "contains other files"),
         ("prepare pets photo.jpg", "is a file: choose a new folder"),
+        ("reproduce --scale tiny --keep photo.jpg", "is a file: choose a folder to keep results"),
         ("prepare pets packed --size 4", "4 is less than 8"),
         ("prepare pets packed --size 5000", "of at least 8 and at most 4096"),
         ("prepare pets packed --jpeg --quality 100", "of at least 1 and at most 95"),

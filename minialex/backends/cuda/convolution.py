@@ -13,7 +13,7 @@ from minialex.backends.cuda import device as cuda_device
 from minialex.backends.cuda import implicit, kernels
 from minialex.backends.cuda.dense import CudaDense
 from minialex.errors import InputError, unknown
-from minialex.precision import FULL, Precision
+from minialex.precision import Precision
 
 
 class CudaConvolution(CudaDense):
@@ -26,7 +26,8 @@ class CudaConvolution(CudaDense):
         own_stream: bool = False,
     ):
         super().__init__(device, precision, own_stream)
-        able = self.precision != FULL and cuda_device.has_tensor_cores(self.device)
+        fast = self.precision.tf32 or self.precision.half
+        able = fast and cuda_device.has_tensor_cores(self.device)
         self._convolution_by = "implicit" if able else "im2col"
 
     def with_own_stream(self) -> Self:

@@ -21,8 +21,8 @@ from minialex.backends.numba.sgd import NumbaSGD
 from minialex.utils.jit import can_be_cached, is_cached
 
 _SLOW = (
-    "this processor has no instructions for products of 8-bit integers (VNNI): int8 saves memory "
-    "here, and no time"
+    "this processor has no instructions for products of 8-bit integers (VNNI): int8 is no faster "
+    "than fp32 here"
 )
 
 

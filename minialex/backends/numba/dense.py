@@ -3,9 +3,9 @@
 N batch, I inputs, O outputs. For few images the time is spent reading the weights, so they are read
 once, row by row; many images are a matrix product.
 
-At test time, threads divide the rows of the weights instead of the columns, so that each reads one
-contiguous piece of memory; the sums of the pieces are added in order. Training keeps the columns,
-and so its bits.
+At test time, for up to FEW images, threads divide the rows of the weights instead of the columns,
+so that each reads one contiguous piece of memory; the sums of the pieces are added in order. For
+more, up to SOME, each thread has a strip of columns, and multiplies a few rows of it by all images.
 """
 
 import numpy as np
@@ -163,17 +163,8 @@ def _rows_by_vectors(x, weight, y, first, end):
     for i in range(first, whole, TERMS):
         at = i * o_size
         _some_rows(numbers, i, i_size, rows, at, o_size, sums, 0, o_size, count, n_size)
-    _rows_by_numbers(x, weight, y, first, whole, count * LANES)
-    _rows_by_numbers(x, weight, y, whole, end, 0)
-
-
-@compiled_with_fma
-def _rows_by_numbers(x, weight, y, first, end, column):
-    """The same for what is left: some rows, the columns from `column`."""
-    for i in range(first, end):
-        for n in range(len(x)):
-            for j in range(column, y.shape[1]):
-                y[n, j] += x[n, i] * weight[i, j]
+    _rows_by_numbers(x, weight, y, first, whole, count * LANES, y.shape[1])
+    _rows_by_numbers(x, weight, y, whole, end, 0, y.shape[1])
 
 
 @threaded
@@ -218,8 +209,8 @@ def forward_of_some(x, weight, bias, y, relu, threads):
                         )
                 for n in range(n_size):
                     add(sums, n * step, totals, n * outputs + first, count * LANES)
-            _rest_of_rows(x, weight, y, 0, whole, first + count * LANES, first + wide)
-            _rest_of_rows(x, weight, y, whole, i_size, first, first + wide)
+            _rows_by_numbers(x, weight, y, 0, whole, first + count * LANES, first + wide)
+            _rows_by_numbers(x, weight, y, whole, i_size, first, first + wide)
             for n in range(n_size):
                 finish(totals, n * outputs + first, wide, bias, first, relu)
             strip = claim(claimed)
@@ -239,8 +230,8 @@ def _some_rows(x, i, across, w, j, step, y, k, down, count, images):
 
 
 @compiled_with_fma
-def _rest_of_rows(x, weight, y, first, end, column, last):
-    """y += x weight for the rows first … end - 1 and the columns column … last - 1."""
+def _rows_by_numbers(x, weight, y, first, end, column, last):
+    """The same for what is left: the rows first … end - 1, the columns column … last - 1."""
     for i in range(first, end):
         for n in range(len(x)):
             for j in range(column, last):
@@ -261,6 +252,19 @@ def input_gradient(dy, weight, dx, threads):
             t = claim(claimed)
 
 
+@compiled
+def _some_dots(w, j, step, x, i, across, y, k, down, count, images):
+    """Products of DOTS rows of w with up to four of x, see `vectors`."""
+    if images == 1:
+        dots_of_1(w, j, step, x, i, across, y, k, down, count)
+    elif images == 2:
+        dots_of_2(w, j, step, x, i, across, y, k, down, count)
+    elif images == 3:
+        dots_of_3(w, j, step, x, i, across, y, k, down, count)
+    else:
+        dots_of_4(w, j, step, x, i, across, y, k, down, count)
+
+
 @threaded
 def input_gradient_of_some(dy, weight, dx, threads):
     """`input_gradient` for up to SOME images: each row of the weights is read once for all."""
@@ -276,23 +280,10 @@ def input_gradient_of_some(dy, weight, dx, threads):
             whole = first + (end - first) // DOTS * DOTS if count else first
             for i in range(first, whole, DOTS):
                 for n in range(0, n_size, 4):
-                    at, to, images = n * o_size, n * inputs + i, n_size - n
-                    if images == 1:
-                        dots_of_1(
-                            rows, i * o_size, o_size, slopes, at, o_size, sums, to, inputs, count
-                        )
-                    elif images == 2:
-                        dots_of_2(
-                            rows, i * o_size, o_size, slopes, at, o_size, sums, to, inputs, count
-                        )
-                    elif images == 3:
-                        dots_of_3(
-                            rows, i * o_size, o_size, slopes, at, o_size, sums, to, inputs, count
-                        )
-                    else:
-                        dots_of_4(
-                            rows, i * o_size, o_size, slopes, at, o_size, sums, to, inputs, count
-                        )
+                    w, at, to = i * o_size, n * o_size, n * inputs + i
+                    _some_dots(
+                        rows, w, o_size, slopes, at, o_size, sums, to, inputs, count, n_size - n
+                    )
             for n in range(n_size):
                 for i in range(first, end):
                     total, begun = (dx[n, i], count * 16) if i < whole else (dx.dtype.type(0), 0)

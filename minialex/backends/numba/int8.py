@@ -56,13 +56,21 @@ class QuantizedWeights:
     def __init__(self) -> None:
         self._known: dict[tuple[int, int], QuantizedWeight] = {}
 
+    def __len__(self) -> int:
+        return len(self._known)
+
     def of(self, weight: np.ndarray, groups: int, run: Callable[..., None]) -> QuantizedWeight:
         """Quantize (..., K) by `run`, which starts a kernel, or find what was made of it before."""
         key = (id(weight), groups)
         if key not in self._known:
             self._known[key] = _quantized(weight, groups, run)
-            weakref.finalize(weight, self._known.pop, key, None).atexit = False
+            weakref.finalize(weight, _forget, weakref.ref(self), key).atexit = False
         return self._known[key]
+
+
+def _forget(weights: "weakref.ref[QuantizedWeights]", key: tuple[int, int]) -> None:
+    if (found := weights()) is not None:
+        found._known.pop(key, None)
 
 
 class NumbaInt8(NumbaExecution):
@@ -220,8 +228,8 @@ def multiply(job, x, weight, bias, y, geometry, divided, relu, ranges, scales, n
         end = min(rows, first + chunk)
         for row in range(first, end):
             n, pq = row // (p_size * q_size), row % (p_size * q_size)
-            place = pq // q_size * stride[0], pq % q_size * stride[1] * cg
-            _fill(numbers[n], place, group, size[0], run, columns, (row - first) * length, length)
+            corner = pq // q_size * stride[0], pq % q_size * stride[1] * cg
+            _fill(numbers[n], corner, group, size[0], run, columns, (row - first) * length, length)
         for strip in range(strips * part // parts, strips * (part + 1) // parts):
             k0, k1 = group * kg + strip * STRIP, group * kg + min(kg, (strip + 1) * STRIP)
             at = (group * strips + strip) * length * STRIP
@@ -285,10 +293,10 @@ def _quantize(x, i, left, scale, zero, numbers):
 
 
 @compiled
-def _fill(numbers, place, group, height, run, columns, to, length):
-    """The window of one output pixel at `place`, `height` runs, into columns[to : to + length]."""
+def _fill(numbers, corner, group, height, run, columns, to, length):
+    """One output pixel's window from `corner`, `height` runs, into columns[to : to + length]."""
     for r in range(height):
-        copy(numbers[place[0] + r, group], place[1], columns, to + r * run, run)
+        copy(numbers[corner[0] + r, group], corner[1], columns, to + r * run, run)
     columns[to + height * run : to + length] = 0
 
 

@@ -10,7 +10,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from minialex.backends.numba.vectors import has
+from minialex.backends.numba.vectors import has, loaded, repeated
 
 STRIP = 32  # output channels of a product
 TOGETHER = 4  # numbers of a lane
@@ -48,16 +48,17 @@ def _products(rows: int) -> Any:
             builder.store(nothing, total)
         with cgutils.for_range(builder, depth) as loop:
             row = builder.gep(right, [builder.mul(loop.index, _INDEX(STRIP * TOGETHER))])
-            vectors = [_load(builder, row, v * LANES * TOGETHER, _VECTOR) for v in range(_WIDE)]
+            parts = [builder.gep(row, [_INDEX(v * LANES * TOGETHER)]) for v in range(_WIDE)]
+            vectors = [loaded(builder, part, _VECTOR, 1) for part in parts]
             at = builder.mul(loop.index, _INDEX(TOGETHER))
             for m in range(rows):
-                four = _load(builder, builder.gep(first[m], [at]), 0, _WORD)
+                four = loaded(builder, builder.gep(first[m], [at]), _WORD, 1)
                 for v, vector in enumerate(vectors):
                     total = totals[_WIDE * m + v]
                     builder.store(_add(builder, builder.load(total), four, vector), total)
         for m, total in enumerate(totals):
-            place = builder.bitcast(builder.gep(c, [_INDEX(m * LANES)]), _VECTOR.as_pointer())
-            builder.store(builder.load(total), place).align = 4
+            pointer = builder.bitcast(builder.gep(c, [_INDEX(m * LANES)]), _VECTOR.as_pointer())
+            builder.store(builder.load(total), pointer).align = 4
         return context.get_dummy_value()
 
     def typed(context, a, i, step, b, j, depth, c):
@@ -66,31 +67,18 @@ def _products(rows: int) -> Any:
     return intrinsic(typed)
 
 
-def _load(builder: ir.IRBuilder, pointer: Any, offset: int, kind: Any) -> Any:
-    place = builder.gep(pointer, [_INDEX(offset)])
-    found = builder.load(builder.bitcast(place, kind.as_pointer()))
-    found.align = 1
-    return found
-
-
-def _same(builder: ir.IRBuilder, number: Any) -> Any:
-    undefined = ir.Constant(_VECTOR, ir.Undefined)
-    first = builder.insert_element(undefined, number, _WORD(0))
-    return builder.shuffle_vector(first, undefined, ir.Constant(_VECTOR, [0] * LANES))
-
-
 def _add(builder: ir.IRBuilder, total: Any, four: Any, vector: Any) -> Any:
     """total + the products of four unsigned bytes and each lane's four signed ones."""
     if FAST:
         kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
         name = f"llvm.x86.avx512.vpdpbusd.{32 * LANES}"
         function = cgutils.get_or_insert_function(builder.module, kind, name)
-        return builder.call(function, [total, _same(builder, four), vector])
+        return builder.call(function, [total, repeated(builder, four, _VECTOR), vector])
     for n in range(TOGETHER):
         byte = builder.and_(builder.lshr(four, _WORD(8 * n)), _WORD(255))
         up = ir.Constant(_VECTOR, [24 - 8 * n] * LANES)
         number = builder.ashr(builder.shl(vector, up), ir.Constant(_VECTOR, [24] * LANES))
-        total = builder.add(total, builder.mul(_same(builder, byte), number))
+        total = builder.add(total, builder.mul(repeated(builder, byte, _VECTOR), number))
     return total
 
 

@@ -23,7 +23,8 @@ tells the threads apart, for memory of their own.
 
 A sleeping thread takes longer to wake than a short kernel takes, and so does one that waits for
 Python's lock. Therefore a helper that has finished stays in compiled code, awake, until the caller
-is in the next kernel and has released the lock.
+is in the next kernel and has released the lock. So long it holds the arrays of its kernel: their
+memory is free again one kernel later.
 
 Nothing between `claim_item` and `finish_item` may raise, or the other workers would wait for ever
 for the item. Memory, which may be lacking, is therefore allocated by the caller and not by the

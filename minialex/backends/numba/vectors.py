@@ -66,6 +66,20 @@ def usable(*operands: np.ndarray) -> bool:
     return FUSED and all(operand.dtype == np.float32 for operand in operands)
 
 
+def loaded(builder: Any, pointer: Any, kind: Any, align: int) -> Any:
+    """The vector or number of this type at `pointer`, which may point to another type."""
+    found = builder.load(builder.bitcast(pointer, kind.as_pointer()))
+    found.align = align
+    return found
+
+
+def repeated(builder: Any, number: Any, kind: Any) -> Any:
+    """A vector of one number."""
+    undefined, lanes = ir.Constant(kind, ir.Undefined), ir.VectorType(_LANE, kind.count)
+    first = builder.insert_element(undefined, number, _LANE(0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(lanes, [0] * kind.count))
+
+
 class _Code:
     """The instructions that the functions below are made of."""
 
@@ -84,19 +98,14 @@ class _Code:
         return self.builder.mul(a, _INDEX(b) if isinstance(b, int) else b)
 
     def load(self, pointer: Any) -> Any:
-        found = self.builder.load(self.builder.bitcast(pointer, _VECTOR.as_pointer()))
-        found.align = 4
-        return found
+        return loaded(self.builder, pointer, _VECTOR, 4)
 
     def store(self, vector: Any, pointer: Any) -> None:
         self.builder.store(vector, self.builder.bitcast(pointer, _VECTOR.as_pointer())).align = 4
 
     def same(self, number: Any) -> Any:
         """A vector of one number."""
-        undefined = ir.Constant(_VECTOR, ir.Undefined)
-        first = self.builder.insert_element(undefined, number, _LANE(0))
-        lanes = ir.Constant(ir.VectorType(_LANE, LANES), [0] * LANES)
-        return self.builder.shuffle_vector(first, undefined, lanes)
+        return repeated(self.builder, number, _VECTOR)
 
     def fma(self, a: Any, b: Any, c: Any) -> Any:
         """a b + c, rounded once."""
@@ -224,8 +233,8 @@ def _dots(images: int) -> Any:
     def build(code: _Code, w, j, step, x, i, across, y, k, down, count) -> None:
         w, x, y = code.at(w, j), code.at(x, i), code.at(y, k)
         parts = range(_SUMS_OF_A_DOT // LANES)
-        places = [(r, n, v) for r in range(DOTS) for n in range(images) for v in parts]
-        sums = [ir.Constant(_VECTOR, [0.0] * LANES)] * len(places)
+        which = [(r, n, v) for r in range(DOTS) for n in range(images) for v in parts]
+        sums = [ir.Constant(_VECTOR, [0.0] * LANES)] * len(which)
         with code.loop(count, sums) as (at, before, after):
             column = code.times(at, _SUMS_OF_A_DOT)
 
@@ -238,12 +247,12 @@ def _dots(images: int) -> Any:
             ]
             after += [
                 code.fma(left[r][v], right[n][v], total)
-                for (r, n, v), total in zip(places, before, strict=True)
+                for (r, n, v), total in zip(which, before, strict=True)
             ]
-        of_place = dict(zip(places, sums, strict=True))
+        of_dot = dict(zip(which, sums, strict=True))
         for r in range(DOTS):
             for n in range(images):
-                total = code.total([of_place[r, n, v] for v in parts])
+                total = code.total([of_dot[r, n, v] for v in parts])
                 code.builder.store(total, code.at(y, code.times(down, n), r))
 
     return _code("aiiaiiaiii", build)

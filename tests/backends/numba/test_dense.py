@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minialex import backends
-from minialex.backends.numba import dense
+from minialex.backends.numba import dense, vectors
 from minialex.testing.tolerance import assert_close
 
 MOST = backends.get("numba").threads
@@ -34,7 +34,7 @@ def test_products_and_input_gradients_of_some_images(n, i, o, relu):
         assert_close(y, wanted[0], "float32", i)
         assert_close(dx, wanted[1], "float32", o)
         bits.add((y.tobytes(), dx.tobytes()))
-    assert len(bits) == 1 or not dense.FEW < n <= dense.SOME
+    assert len(bits) == 1 or not dense.FEW < n <= dense.SOME or not vectors.FUSED
 
 
 @pytest.mark.parametrize("n", [dense.FEW + 1, dense.SOME])
@@ -45,4 +45,4 @@ def test_long_sums_round_as_little_as_a_blas(n):
     b, x32, weight32 = backends.get("numba"), x.astype(np.float32), weight.astype(np.float32)
     wanted = x32.astype(float) @ weight32.astype(float)
     error = np.abs(b.dense(x32, weight32, None) - wanted).max() / wanted.std()
-    assert error < 1e-5
+    assert error < 4e-6

@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from minialex.backends.numba import int8, integer_products
 from minialex.backends.numba.execution import NumbaExecution
 from minialex.errors import InputError
 from minialex.layers import Mode
+from minialex.parallel import DeviceConfig
 from reference import int8 as reference
 
 MOST = backends.get("numba").threads
@@ -126,6 +128,29 @@ def test_weights_are_quantized_once_and_forgotten_with_their_array(monkeypatch):
     del weight
     gc.collect()
     assert not b._weights._known
+
+
+def test_quantized_weights_do_not_outlive_their_backend():
+    x, weight = np.ones((1, 8), np.float32), np.ones((8, 2), np.float32)
+    b = backends.get("numba", precision="int8").for_inference()
+    b.dense(x, weight, None)
+    [packed] = [weakref.ref(one.packed) for one in b._weights._known.values()]
+    del b
+    gc.collect()
+    assert packed() is None
+
+
+def test_several_devices_of_the_host_use_integers_too():
+    model = models.get("alexnet-64", 4)
+    params = model.network.init(backends.get("numpy"))
+    images = _drawn(np.random.default_rng(0), 4, *model.network.input_shape)
+    found = []
+    for devices, scheme in ((None, None), ((0, 1), "data")):
+        opened = DeviceConfig("numba", devices, scheme, "int8").open(model.network)
+        found.append(
+            opened.infer(opened.to_devices(params), lambda b, i, j: images[i:j], len(images))
+        )
+    np.testing.assert_array_equal(*found)
 
 
 @pytest.mark.parametrize("name", ["numpy", "numba"])

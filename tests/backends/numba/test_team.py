@@ -96,38 +96,34 @@ def test_workers_that_claim_at_the_same_time_get_items_of_their_own():
         assert claimed.sum() == items
 
 
-@njit(nogil=True)  # uncached: the cache would keep old code of other folders
-def _stays(job, ready):
-    """`await_next`, after telling that it comes."""
-    ready[0] = 1
-    return await_next(job)
+def test_a_helper_stays_awake_until_the_next_kernel_begins(monkeypatch):
+    monkeypatch.setattr(team_module, "_AWAKE", 10**9)  # however long this takes
+    patient = njit(nogil=True)(await_next.py_func)
 
+    @njit(nogil=True)
+    def stay(job, ready):
+        ready[0] = 1
+        return patient(job)
 
-def _is_called(team, job):
-    """Whether a helper that stays awake after `job` notices the team's next kernel."""
-    ready, noticed = np.zeros(1, np.int64), []
-    helper = threading.Thread(target=lambda: noticed.append(_stays(job, ready)))
-    helper.start()
-    while not ready[0]:
-        time.sleep(1e-5)
-    time.sleep(1e-4)
-    team._run(_squares, 2, (np.ones(1), np.ones(1), np.zeros(1, np.int64)))
-    helper.join()
-    return noticed[0]
-
-
-def test_a_helper_stays_awake_until_the_next_kernel_begins():
-    """Not for ever, so it may miss some."""
-    team, jobs = Team(), []
+    team, jobs, noticed = Team(), [], []
     team._run(lambda job: jobs.append(job), 2, ())
-    _stays(jobs[0], np.zeros(1, np.int64))  # compiles
-    found = []
-    for _ in range(40):
-        team._bell[0] = team._calls
-        found.append(_is_called(team, jobs[0]._replace(call=team._calls, worker=1)))
-    print(sum(found))
-    print(sum(found))
-    assert sum(found) > 20
+    job, ready = jobs[0]._replace(worker=1), np.zeros(1, np.int64)
+    stay(job._replace(call=job.call + 1), ready)  # compiles
+    ready[0], team._bell[0] = 0, job.call
+    helper = threading.Thread(target=lambda: noticed.append(stay(job, ready)), daemon=True)
+    helper.start()
+    end = time.monotonic() + LONG
+    while not ready[0] and time.monotonic() < end:
+        time.sleep(1e-4)
+    helper.join(0.01)
+    assert helper.is_alive()
+    team._run(_squares, 2, (np.ones(1), np.ones(1), np.zeros(1, np.int64)))
+    helper.join(LONG)
+    assert noticed == [True]
+
+
+def test_a_helper_does_not_stay_awake_for_ever():
+    assert not await_next(Job((), np.array([4]), call=4, worker=1))
 
 
 def test_who_comes_late_does_not_wait_and_takes_no_kernel_back():
