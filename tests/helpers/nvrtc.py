@@ -3,6 +3,8 @@
 import ctypes
 import importlib.util
 import re
+import subprocess
+import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -79,6 +81,26 @@ def complaints(
     """Warnings, and kernels whose registers spill to memory."""
     binary, log = compile_source(source, architecture, options, major)
     assert binary.startswith(b"\x7fELF")
+    return _wrong(log)
+
+
+def complaints_of_nvcc(
+    program: str, source: str, architecture: int | str, options: tuple[str, ...]
+) -> list[str]:
+    """The same of NVIDIA's compiler for files: pip install nvidia-cuda-nvcc nvidia-cuda-cccl."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "kernel.cu"
+        # after CUDA's own headers, which nvcc includes first
+        path.write_text("#define __CUDACC_RTC__ 1\n" + source)
+        command = [program, "-cubin", "-ftz=true", "-Xptxas", "-v", f"-arch=sm_{architecture}"]
+        command += [*options, "-o", str(path.with_suffix(".cubin")), str(path)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(done.stderr)
+    return _wrong(done.stdout + done.stderr)
+
+
+def _wrong(log: str) -> list[str]:
     lines = log.splitlines()
     said = re.compile(r"warning|performance loss|\(C75\d\d\)", re.IGNORECASE)  # C75: about wgmma
     spills = re.compile(r"([1-9]\d*) bytes spill")
