@@ -18,7 +18,7 @@ WeightStd = float | str | None  # a standard deviation, "glorot", or None for He
 class Mode:
     """How a pass runs: training or not, and the counters of its random numbers.
 
-    `step` is the training step: a number, or in a compiled step an array of one on each device.
+    `step` is the training step: a number, or in a compiled step an array of one on each stream.
     `layer` is the layer's position in the network, which the network sets. `first_image` is the
     index of this pass's first image in the whole batch, so that a split batch draws the same
     numbers as the whole one; `first_channel` is the same for channels, where only part of a layer

@@ -148,7 +148,7 @@ class Devices(ABC):
         """`gradients` without the host: from `cast` parameters, and targets on each device.
 
         Returns (backend, its part of the loss) of each device that computes one. In a compiled
-        step, `dloss` and the step of `mode` may be arrays of one number on each device, by number.
+        step, `dloss` and the step of `mode` may be arrays of one number, by the devices' streams.
         """
 
     @abstractmethod

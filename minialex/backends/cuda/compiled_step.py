@@ -132,13 +132,13 @@ class CompiledStep:
             {**of_device.arrays, **constants}
             for of_device, constants in zip(self._inputs, self._constants, strict=True)
         ]
-        numbers = {b.stream.device: own["step"] for b, own in zip(backends, arrays, strict=True)}
+        numbers = {b.stream: own["step"] for b, own in zip(backends, arrays, strict=True)}
         scales: Any = 1.0
         if self._scalings:
             for scaling in self._scalings:
                 scaling.reset()
-            by_device = zip(backends, self._scalings, strict=True)
-            scales = {b.stream.device: scaling.scale for b, scaling in by_device}
+            by_stream = zip(backends, self._scalings, strict=True)
+            scales = {b.stream: scaling.scale for b, scaling in by_stream}
 
         def inputs(b: Any, low: int, high: int) -> Any:
             d = backends.index(b)

@@ -138,9 +138,9 @@ class CudaExecution(GenericBackend):
         kind = kind if kind in kernels.STORAGES else "float32"
         self.stream.launch(family, kernel, kind, arguments, threads, **more)
 
-    def _own(self, numbers: dict[int, Array]) -> Array:
-        """This device's of an array that each device has: see `Devices.device_gradients`."""
-        return numbers[self.stream.device]
+    def _own(self, numbers: dict[DeviceStream, Array]) -> Array:
+        """This stream's of an array that each stream has: see `Devices.device_gradients`."""
+        return numbers[self.stream]
 
     def _packed(self, x: Array) -> Array:
         """x itself if it is contiguous, else a contiguous copy."""

@@ -148,9 +148,7 @@ def captured(model: str, b: Any, batch: int) -> Run:
     decays = [r.sgd.decay(*name) for name in names]
 
     def body() -> None:
-        scores, saved = r.network.forward(
-            b, own, x, Mode(training=True, step={b.stream.device: step})
-        )
+        scores, saved = r.network.forward(b, own, x, Mode(training=True, step={b.stream: step}))
         value, dscores = b.softmax_cross_entropy(scores, labels)
         grads = r.network.backward(b, own, saved, dscores)
         b.keep_loss(value, step, ring)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import pairwise
+from operator import itemgetter
 
 import cuda_on_cpu
 import numpy as np
@@ -200,10 +201,23 @@ def test_a_mistake_between_devices_is_caught(tmp_path, monkeypatch, mistake):
     cuda_on_cpu.machine.drain()
 
 
-def test_same_bits_of_two_towers_on_one_device(tmp_path):
-    how = {"devices": [0, 0], "parallel": "towers", "precision": "bf16", "optimizer": "adam"}
+@pytest.mark.parametrize("scheme", ["data", "towers"])
+def test_same_bits_of_two_streams_of_one_device(tmp_path, scheme):
+    how = {"devices": [0, 0], "parallel": scheme, "precision": "bf16", "optimizer": "adam"}
     eager = train(tmp_path / "eager", captured=False, **how)
     assert_same_bits(train(tmp_path / "captured", **how), eager)
+
+
+@pytest.mark.standin
+def test_each_stream_of_a_device_reads_its_own_numbers(tmp_path, monkeypatch):
+    """The first stream overtakes the copies of the second one's inputs."""
+    how = {"devices": [0, 0], "parallel": "data", "max_steps": 1}
+    eager = train(tmp_path / "eager", captured=False, **how)
+    monkeypatch.setattr(cuda_on_cpu.machine.random, "choice", itemgetter(0))
+    assert_same_bits(train(tmp_path / "captured", **how), eager)
+    monkeypatch.setattr(CupyBackend, "_own", lambda self, numbers: [*numbers.values()][-1])
+    with pytest.raises(AssertionError):
+        assert_same_bits(train(tmp_path / "mistaken", **how), eager)
 
 
 def test_same_bits_with_targets_and_images_from_the_host(tmp_path):
