@@ -121,8 +121,9 @@ class Recording:
     run takes what the first run freed, and every replay writes there again. What `body` returns is
     kept as long as the graph, and so is what one stream reads of another's memory in it.
 
-    `stream` launches the graph. On several devices, all streams are separate ones: `others` join
-    the capture by waiting for the first, which waits for `ending`, those that others wait for.
+    `stream` launches the graph; with `others`, all are separate streams. Those in `ending` wait for
+    `stream` before `body`, and it waits for them afterwards; `body` has to do the same with the
+    rest, as an all-reduce does with its streams.
     """
 
     def __init__(
