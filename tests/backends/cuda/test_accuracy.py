@@ -42,12 +42,11 @@ def patterns(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return (classes[labels] * strength + noise).astype(np.float32), labels
 
 
-def accuracy(b, loss_scale: float | None = None) -> float:
+def accuracy(b) -> float:
     """On 1,000 new patterns after training, with a lower rate at the end."""
     devices = SingleDevice(NETWORK, b)
     step = TrainStep(NETWORK, devices, losses.SoftmaxCrossEntropy(), SGD(Recipe()))
     state, (x, labels) = step.init(seed=0), patterns(STEPS * BATCH, 10)
-    state.loss_scale = loss_scale or state.loss_scale
     for i in range(STEPS):
         rate, batch = (0.02 if i < 0.7 * STEPS else 0.004), slice(i * BATCH, (i + 1) * BATCH)
         step(state, (x[batch], labels[batch]), Rates(rate, rate, 0.0))
@@ -73,8 +72,3 @@ def test_reaches_the_accuracy_of_float32(full, precision):
     found = accuracy(backends.get("cupy", 0, precision))
     print(f"{precision}: {found:.1%}, fp32: {full:.1%}")
     assert abs(found - full) < 0.02
-
-
-def test_gradients_that_vanish_in_fp16_are_noticed(full):
-    """As much too small as they would be in a larger network without loss scaling."""
-    assert accuracy(backends.get("cupy", 0, "fp16"), loss_scale=2.0**-16) < full - 0.1
