@@ -19,7 +19,8 @@ typedef std::function<void()> Work;
 enum {
     SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_IMAGE = 200, FILE_NOT_FOUND = 301,
     INVALID_HANDLE = 400, NOT_FOUND = 500, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901,
-    CAPTURE_UNMATCHED = 903, CAPTURE_UNJOINED = 904, CAPTURE_ISOLATION = 905, CAPTURE_IMPLICIT = 906, CAPTURED_EVENT = 907,
+    CAPTURE_UNMATCHED = 903, CAPTURE_UNJOINED = 904, CAPTURE_ISOLATION = 905,
+    CAPTURE_IMPLICIT = 906, CAPTURED_EVENT = 907,
 };
 enum { MODE_GLOBAL = 0, MODE_THREAD_LOCAL = 1, MODE_RELAXED = 2 };
 
@@ -35,7 +36,7 @@ struct Stream {
     unsigned flags = 0;
     bool legacy = false;
     std::shared_ptr<Capture> capture;
-    std::map<Stream*, long> clock;  // in a capture: how much of each stream's work is before later work
+    std::map<Stream*, long> clock;  // in a capture: how much of each stream is before later work
 };
 
 Stream* stream_of(void* handle);  // null, 1 and 2 are the device's default stream

@@ -3,11 +3,11 @@
 //   g' = g + decay w,   m <- beta1 m + rest1 g',   s <- beta2 s + rest2 g'^2,
 //   w <- w - size m / (sqrt(s) correction + epsilon)
 //
-// rest1 and rest2 are 1 - beta1 and 1 - beta2; size and correction hold the rate and what removes the
-// bias of m and s towards zero. A thread updates one element: reads w, m, s, g, writes w, m, s: 28
-// bytes per float. All are of type A whatever the layers compute in. A captured step reads size and
-// correction from `changing` and the gradients' factor as sgd.cu does, also writes the weights in type
-// T, which the layers read, and changes nothing if it is `stopped`, or at size 0.
+// rest1 and rest2 are 1 - beta1 and 1 - beta2; size and correction hold the rate and what removes
+// the bias of m and s towards zero. A thread updates one element: reads w, m, s, g, writes w, m, s:
+// 28 bytes per float. All are of type A whatever the layers compute in. A captured step reads size
+// and correction from `changing` and the gradients' factor as sgd.cu does, also writes the weights
+// in type T, which the layers read, and changes nothing if it is `stopped`, or at size 0.
 // Tested against reference/adam.py.
 
 extern "C" __global__ void adam(A* w, A* m, A* s, const A* g, T* copy, index_t n, A size,

@@ -3,9 +3,9 @@
 //   z = (x - mean) / sqrt(variance + epsilon),  y = weight z + bias
 //   dx = weight / sqrt(variance + epsilon) (dy - dbias / rows - z dweight / rows)
 //
-// squared_deviations, weight_products: a thread sums one channel over one chunk of rows; neighbouring
-//   threads have neighbouring channels. bias.cu adds the chunks, which depend on the shape alone, and
-//   computes the mean and dbias. Reads x (and dy) once.
+// squared_deviations, weight_products: a thread sums one channel over one chunk of rows;
+//   neighbouring threads have neighbouring channels. bias.cu adds the chunks, which depend on the
+//   shape alone, and computes the mean and dbias. Reads x (and dy) once.
 // batch_norm, batch_norm_gradient: a thread computes one element; reads x (and dy), writes y or dx.
 // running_average: a thread updates one number of the running statistics: reads two, writes one. A
 //   captured step changes nothing if it is `stopped`.
@@ -69,8 +69,8 @@ extern "C" __global__ void batch_norm_gradient(const T* __restrict__ dy, const T
     }
 }
 
-extern "C" __global__ void running_average(A* average, const A* __restrict__ latest, index_t n, A keep,
-                                           A share, const int* __restrict__ stopped) {
+extern "C" __global__ void running_average(A* average, const A* __restrict__ latest, index_t n,
+                                           A keep, A share, const int* __restrict__ stopped) {
     if (stopped && *stopped) return;
     EACH(i, n) average[i] = keep * average[i] + share * latest[i];
 }

@@ -5,10 +5,10 @@
 // hinge: the multiclass hinge loss, like softmax_cross_entropy. softmax: probabilities.
 // row_total: one block sums the N row losses in a fixed order.
 // A captured step in fp16 reads the loss scale, by which the factor is multiplied, from memory.
-// keep_loss: stores a captured step's loss in a ring buffer of `size` rows; sets the flag `halted` if
-//   it is not finite.
-// next_loss_scale: stores the scale that the next step takes (precision.py, `LossScale`), and whether
-//   this one's update is left out.
+// keep_loss: stores a captured step's loss in a ring buffer of `size` rows; sets the flag `halted`
+//   if it is not finite.
+// next_loss_scale: stores the scale that the next step takes (precision.py, `LossScale`), and
+//   whether this one's update is left out.
 // Tested against reference/losses.py.
 
 #define THREADS 128

@@ -4,9 +4,9 @@
 //
 // A thread updates one element of each array: reads w, v, g, writes w, v: 20 bytes per float.
 // Master weights, velocities and gradients are of type A whatever the layers compute in. A captured
-// step reads the rates from memory, and in fp16 the factor that undoes the loss scale; it also writes
-// the weights in type T, which the layers read, and changes nothing if it is `stopped`. Op by op the
-// factor is 1, so that the compiler rounds both alike.
+// step reads the rates from memory, and in fp16 the factor that undoes the loss scale; it also
+// writes the weights in type T, which the layers read, and changes nothing if it is `stopped`. Op
+// by op the factor is 1, so that the compiler rounds both alike.
 // Tested against reference/sgd.py.
 
 #define ARRAYS 32
