@@ -123,6 +123,9 @@ def bench(
     )
 
 
+_PAUSE = 0.1  # seconds between programs
+
+
 def in_turns(b: Backend, what, ours, others, rounds: int, flops: float) -> Timing:
     """Time `ours` and the `others` by name, one after the other, `rounds` times."""
     runs = {"": ours} | others
@@ -139,10 +142,11 @@ def in_turns(b: Backend, what, ours, others, rounds: int, flops: float) -> Timin
 def _one(b: Backend, work: Callable[[], None], least: float = 0.05) -> float:
     """Seconds per call: the median of as many calls as fit into `least` seconds.
 
-    A first call is not counted: threads of the program before may still be waiting for work,
-    which takes time from the cores.
+    A pause comes first, and a first call is not counted: threads of the program before may still be
+    waiting for work, which takes time from the cores.
     """
     times: list[float] = []
+    time.sleep(_PAUSE)
     work()
     b.synchronize()
     start = time.perf_counter()

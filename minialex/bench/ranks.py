@@ -150,9 +150,14 @@ def _job(ranks: int, words: Sequence[str], say: Say) -> Measured:
             f"the job of {ranks} rank{plural} ended with status {done.returncode}: its errors are "
             f"above, and its command was {' '.join(command)}"
         )
-    [row] = json.loads(done.stdout[done.stdout.index("{") :])["measured"]
+    [row] = _document(done.stdout)["measured"]
     row = {name: row[name] for name in Measured.__dataclass_fields__}
     return Measured(**{**row, "ready": [scaling.Layer(**one) for one in row["ready"]]})
+
+
+def _document(output: str) -> dict[str, Any]:
+    """The JSON document in a job's output, in which mpirun may write too."""
+    return json.JSONDecoder().raw_decode(output, output.index("{"))[0]
 
 
 def _mpirun() -> list[str]:

@@ -111,3 +111,8 @@ def test_without_mpirun(monkeypatch):
     monkeypatch.setattr(ranks.shutil, "which", lambda name, path: None)
     with pytest.raises(InputError, match="needs mpirun and mpi4py"):
         ranks._mpirun()
+
+
+def test_what_mpirun_writes_around_a_jobs_result_is_left_out():
+    """A terminal's escape code, for one."""
+    assert ranks._document('begun\n{"measured": [{}]}\n\x1b[0m') == {"measured": [{}]}
