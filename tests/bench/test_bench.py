@@ -64,9 +64,9 @@ def test_the_timed_step_trains():
 
     model = models.get("alexnet-64", 3)
     run = Run(SingleDevice(model.network, backends.get("numpy")), model, 2)
-    before = {name: np.array(of["weight"]) for name, of in run.state.params.items()}
+    before = {name: np.array(of["weight"]) for name, of in run.params.items()}
     run.train()
-    assert all((before[name] != run.state.params[name]["weight"]).any() for name in before)
+    assert all((before[name] != run.params[name]["weight"]).any() for name in before)
 
 
 def test_roofline_shares_and_ratios():
