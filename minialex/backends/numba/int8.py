@@ -56,8 +56,9 @@ class QuantizedWeights:
     def __init__(self) -> None:
         self._known: dict[tuple[int, int], QuantizedWeight] = {}
 
-    def __len__(self) -> int:
-        return len(self._known)
+    def __reduce__(self) -> tuple:
+        """A copy, or one in another process, knows none: its arrays have other addresses."""
+        return type(self), ()
 
     def of(self, weight: np.ndarray, groups: int, run: Callable[..., None]) -> QuantizedWeight:
         """Quantize (..., K) by `run`, which starts a kernel, or find what was made of it before."""

@@ -1,7 +1,9 @@
 """Inference with 8-bit integers: the bits of the loops, on any processor, in any batch."""
 
+import copy
 import gc
 import os
+import pickle
 import platform
 import subprocess
 import sys
@@ -138,6 +140,16 @@ def test_quantized_weights_do_not_outlive_their_backend():
     del b
     gc.collect()
     assert packed() is None
+
+
+def test_copies_do_not_take_other_arrays_for_quantized_ones():
+    """Arrays are known by their addresses, which mean others in a copy."""
+    x, weight = np.ones((1, 8), np.float32), np.ones((8, 2), np.float32)
+    b = backends.get("numba", precision="int8").for_inference()
+    b.dense(x, weight, None)
+    for again in (copy.deepcopy(b._weights), pickle.loads(pickle.dumps(b._weights))):
+        assert not again._known
+    assert b._weights._known
 
 
 def test_several_devices_of_the_host_use_integers_too():
