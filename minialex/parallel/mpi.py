@@ -23,6 +23,7 @@ from minialex.parallel.exchange import Exchange
 from minialex.parallel.roll_call import Hanging, RollCall
 from minialex.parallel.world import World, threads_of_share
 from minialex.utils.cores import core_numbers, usable_cores
+from minialex.utils.launcher import launched_by_srun
 
 T = TypeVar("T")
 _GONE = ("ERR_PROC_FAILED", "ERR_PROC_FAILED_PENDING", "ERR_REVOKED")
@@ -44,9 +45,10 @@ def open_mpi(count: int) -> World:
     found = MPI.COMM_WORLD.Get_size()
     if found != count:
         library = MPI.Get_library_version().split(",")[0].split("\n")[0].strip("\x00 ")
+        another = "srun --mpi=pmix, or with " if launched_by_srun() else ""
         raise InputError(
             f"the launcher started {count} processes, but MPI connects only {found}: mpi4py uses "
-            f"{library} here, so start them with the mpirun of that MPI"
+            f"{library} here, so start them with {another}the mpirun of that MPI"
         )
     return MPIWorld(MPI)
 

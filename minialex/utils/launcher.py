@@ -19,3 +19,8 @@ def launched_as() -> tuple[int, int]:
 def launched() -> bool:
     """Whether an MPI launcher started this process; a shell that srun started is none."""
     return launched_as()[0] > 1 or any(size in os.environ for size, _ in (_OPEN_MPI, _PMI))
+
+
+def launched_by_srun() -> bool:
+    """Whether SLURM started this process itself, and not an `mpirun` in one of its jobs."""
+    return "SLURM_STEP_NUM_TASKS" in os.environ and _OPEN_MPI[0] not in os.environ

@@ -48,6 +48,16 @@ def mpirun(ranks, data, out, *names, options=(), timeout=300):
     )
 
 
+def srun(ranks, data, out, *names):
+    """The same in a job of SLURM, which is on this machine; skips the test where there is none."""
+    out.mkdir(parents=True, exist_ok=True)
+    start = ["srun", "--mpi=pmix", "--immediate=30", "-n", str(ranks)]
+    if shutil.which("srun") is None or subprocess.run([*start, "true"]).returncode:
+        pytest.skip("needs SLURM with PMIx")
+    program = [sys.executable, on_ranks.__file__, str(data), str(out), *names]
+    return subprocess.run([*start, *program], capture_output=True, text=True, timeout=900)
+
+
 def outcome(folder):
     """All that must be the same bits."""
     tensors = {name: x.tobytes() for name, x in load_file(folder / "last.safetensors").items()}
@@ -110,6 +120,27 @@ def test_any_number_of_ranks_ends_with_the_same_bits(tmp_path, alone, data, rank
     assert done.returncode == 0, done.stderr
     for name in NAMES:
         assert outcome(tmp_path / name) == outcome(alone / name), name
+
+
+@pytest.mark.slow
+def test_the_ranks_of_srun_end_with_the_same_bits_and_stop_together(tmp_path, alone, data):
+    done = srun(2, data, tmp_path, *NAMES, "signal")
+    assert done.returncode == 0, done.stderr
+    for name in NAMES:
+        assert outcome(tmp_path / name) == outcome(alone / name), name
+    on_ranks.train(data, tmp_path, "signal", resume=True)
+    assert outcome(tmp_path / "signal") == outcome(alone / "numpy")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [("raise-1-3", "rank 1 on "), ("stop-1-3", "rank 1 on "), ("kill-1-3", "task 1: Killed")],
+)
+def test_a_fault_under_srun_ends_the_job_and_names_the_rank(tmp_path, data, fault, said):
+    done = srun(2, data, tmp_path, fault)
+    assert done.returncode != 0
+    assert said in done.stderr
 
 
 @pytest.mark.slow

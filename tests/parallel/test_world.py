@@ -20,14 +20,18 @@ from minialex.training.config import TrainConfig
 from minialex.training.ranks import require_same, with_micro_batch
 from minialex.utils.launcher import launched_as
 
+OPEN_MPI = ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK")
+PMI = ("PMI_SIZE", "PMI_RANK")
+SLURM = ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID")
+
 
 @pytest.fixture
 def started(monkeypatch):
     """Sets what a launcher says of its processes; without it, there is none."""
-    for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"):
+    for name, _ in (OPEN_MPI, PMI, SLURM):
         monkeypatch.delenv(name, raising=False)
 
-    def say(size, rank, names=("PMI_SIZE", "PMI_RANK")):
+    def say(size, rank, names=PMI):
         monkeypatch.setenv(names[0], str(size))
         monkeypatch.setenv(names[1], str(rank))
 
@@ -37,18 +41,11 @@ def started(monkeypatch):
 def test_without_a_launcher_there_is_one_process(started):
     assert launched_as() == (1, 0)
     assert (open_world().size, open_world().launched) == (1, False)
-    started(1, 0, ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID"))  # a shell that srun started
+    started(1, 0, SLURM)  # a shell that srun started
     assert not open_world().launched
 
 
-@pytest.mark.parametrize(
-    "names",
-    [
-        ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
-        ("PMI_SIZE", "PMI_RANK"),
-        ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),
-    ],
-)
+@pytest.mark.parametrize("names", [OPEN_MPI, PMI, SLURM])
 def test_a_launcher_is_recognised(started, names):
     started(4, 3, names)
     assert launched_as() == (4, 3)
@@ -65,14 +62,24 @@ def test_without_mpi4py(started, monkeypatch):
     assert open_world().size == 1
 
 
-def test_the_mpirun_of_another_mpi(started, monkeypatch):
+@pytest.mark.parametrize(
+    ("names", "advice"),
+    [
+        ([PMI], "with the mpirun of that MPI"),
+        ([SLURM], "with srun --mpi=pmix, or with the mpirun of that MPI"),
+        ([SLURM, PMI], "with srun --mpi=pmix, or with the mpirun of that MPI"),  # --mpi=pmi2
+        ([SLURM, OPEN_MPI], "with the mpirun of that MPI"),  # in a job of SLURM
+    ],
+)
+def test_the_mpirun_of_another_mpi(started, monkeypatch, names, advice):
     alone = SimpleNamespace(Get_size=lambda: 1)
     fake = SimpleNamespace(COMM_WORLD=alone, Get_library_version=lambda: "Open MPI v5, package\0")
     monkeypatch.setitem(sys.modules, "mpi4py", SimpleNamespace(MPI=fake))
-    started(4, 2)
+    for one in names:
+        started(4, 2, one)
     mpi.open_mpi.cache_clear()
     with pytest.raises(
-        InputError, match=r"4 processes, but MPI connects only 1: .* Open MPI v5 here"
+        InputError, match=rf"4 processes, but MPI connects only 1: .* Open MPI v5 here, .* {advice}"
     ):
         open_world()
 
