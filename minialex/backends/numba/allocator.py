@@ -11,7 +11,7 @@ from math import prod
 
 import numpy as np
 
-_SMALL = 1 << 20  # bytes below which NumPy's own allocation is as good
+_SMALL = 1 << 16  # bytes below which NumPy's own allocation is as good
 _LATELY = 1000  # arrays over which the peak is taken
 _STEPS = 8  # block sizes per doubling: at most an eighth of a block is unused
 

@@ -148,18 +148,39 @@ class NumbaConvolution(NumbaExecution):
         a, g, b = winograd.matrices(len(weight), x.dtype.name)
         u = self._new((winograd.POINTS, *weight.shape[2:]), x)
         self._run(winograd.weights, weight, g, u)
-        together = self._together(y.shape, size, groups)
-        how = (stride, corner, size, groups, relu, self._shares, together)
+        together, columns = self._together(y.shape, size, groups), -(-y.shape[2] // size)
+        wide, tiles = size * (columns - 1) + winograd.TILE, together * columns
+        channels, k = u.shape[1], y.shape[3] // groups
+        sums = winograd.TILE * max(wide * channels, size * columns * k)
+        room = (
+            self._new((self._shares, winograd.TILE, wide, channels), x),
+            self._new((self._shares, winograd.POINTS, tiles, channels), x),
+            self._new((self._shares, winograd.POINTS, tiles, k), x),
+            self._new((self._shares, sums), x),
+        )
+        how = (stride, corner, size, groups, relu, together, room)
         self._run(winograd.forward, x, u, a, b, np.ascontiguousarray(bias), y, *how)
 
     def _weight_gradient_by_tiles(self, x, dy, shape, stride, corner, groups):
         taps, k = -(-shape[0] // stride), shape[3]
-        size, channels = winograd.outputs(taps), stride * stride * shape[2]
+        size, channels, kg = winograd.outputs(taps), stride * stride * shape[2], k // groups
         a, g, b = winograd.matrices(size, x.dtype.name)  # the tiles of dy are the kernels here
         du = self._new((winograd.POINTS, channels, k), x)
         dw = self._new((taps, taps, channels, k), x)
-        together = self._shares * self._together(dy.shape, size, groups)
-        how = (stride, corner, size, groups, self._shares, together)
+        together, columns = (
+            self._shares * self._together(dy.shape, size, groups),
+            -(-dy.shape[2] // size),
+        )
+        wide, tiles = size * (columns - 1) + winograd.TILE, together * columns
+        sums = winograd.TILE * max(wide * channels, size * columns * kg)
+        room = (
+            self._new((groups, winograd.POINTS, tiles, channels), x),
+            self._new((groups, winograd.POINTS, tiles, kg), x),
+            self._new((self._shares, winograd.TILE, wide, channels), x),
+            self._new((self._shares, size, size * columns, kg), x),
+            self._new((self._shares, sums), x),
+        )
+        how = (stride, corner, size, groups, together, room)
         self._run(winograd.weight_gradient, x, dy, b, g, du, *how)
         self._run(winograd.gathered, du, a, dw)
         return winograd.of_phases(dw, stride, shape)

@@ -136,22 +136,21 @@ def weights(w, g, u):
 
 
 @threaded
-def forward(x, u, a, b, bias, y, stride, pad, size, groups, relu, threads, together):
+def forward(x, u, a, b, bias, y, stride, pad, size, groups, relu, together, room):
     """y (N, P, Q, K) from x (N, H, W, C) and u (49, T T C/G, K), `together` rows of tiles at once.
 
-    A tile has `size` x `size` outputs.
+    A tile has `size` x `size` outputs. `room` has, for each thread, the inputs of a row of tiles,
+    tiles, their products, and sums (fresh memory would cost page faults in every call).
     """
     n_size, p_size, q_size, k_size = y.shape
-    cg, kg = u.shape[1], k_size // groups
+    kg = k_size // groups
     high, columns = (p_size + size - 1) // size, (q_size + size - 1) // size  # tiles of an image
     lines = n_size * high  # rows of tiles
     blocks = (lines + together - 1) // together
+    strips, vs, ms, all_sums = room
     claimed = new_claims()
-    for _ in prange(threads):
-        strip = np.empty((TILE, size * (columns - 1) + TILE, cg), x.dtype)
-        v = np.empty((POINTS, together * columns, cg), x.dtype)
-        m = np.empty((POINTS, together * columns, kg), x.dtype)
-        room = np.empty(max(TILE * strip[0].size, size * TILE * columns * kg), x.dtype)
+    for t in prange(len(strips)):
+        strip, v, m, sums = strips[t], vs[t], ms[t], all_sums[t]
         item = claim(claimed)
         while item < blocks * groups:
             group, first = item % groups, item // groups * together
@@ -159,7 +158,7 @@ def forward(x, u, a, b, bias, y, stride, pad, size, groups, relu, threads, toget
             for i in range(count):
                 n, row = (first + i) // high, (first + i) % high
                 _cut(x, n, row * size, stride, pad, group, groups, strip)
-                _input(strip, size, columns, b, v, i * columns, room)
+                _input(strip, size, columns, b, v, i * columns, sums)
             for point in range(POINTS):
                 multiply(
                     v[point, : count * columns],
@@ -168,39 +167,38 @@ def forward(x, u, a, b, bias, y, stride, pad, size, groups, relu, threads, toget
                 )
             for i in range(count):
                 n, row = (first + i) // high, (first + i) % high
-                _output(m, i * columns, columns, size, a, room)
-                _place(room, y, n, size, row, columns, kg, group, a, bias, relu)
+                _output(m, i * columns, columns, size, a, sums)
+                _place(sums, y, n, size, row, columns, kg, group, a, bias, relu)
             item = claim(claimed)
 
 
 @threaded
-def weight_gradient(x, dy, b, g, du, stride, pad, size, groups, threads, together):
+def weight_gradient(x, dy, b, g, du, stride, pad, size, groups, together, room):
     """du (49, T T C/G, K) = the sum of (B d Bᵀ)ᵀ (G dy Gᵀ), a block of tiles at a time.
 
-    All threads fill the tiles of a block, then share its products.
+    All threads fill the tiles of a block, then share its products. `room` has the tiles of
+    a block, of x and of dy, then for each thread the inputs of a row of each, and sums.
     """
     n_size, p_size, q_size, k_size = dy.shape
-    cg, kg = du.shape[1], k_size // groups
+    kg = k_size // groups
     high, columns = (p_size + size - 1) // size, (q_size + size - 1) // size
     lines = n_size * high
-    v = np.empty((groups, POINTS, together * columns, cg), x.dtype)
-    w = np.empty((groups, POINTS, together * columns, kg), x.dtype)
+    v, w, strips, strips_below, all_sums = room
+    threads = len(strips)
     for block in range((lines + together - 1) // together):
         first = block * together
         count = min(together, lines - first)
         claimed = new_claims()
-        for _ in prange(threads):
-            strip = np.empty((TILE, size * (columns - 1) + TILE, cg), x.dtype)
-            below = np.empty((size, size * columns, kg), x.dtype)
-            room = np.empty(TILE * max(strip[0].size, below[0].size), x.dtype)
+        for t in prange(threads):
+            strip, below, sums = strips[t], strips_below[t], all_sums[t]
             item = claim(claimed)
             while item < count * groups:
                 group, i = item % groups, item // groups
                 n, row = (first + i) // high, (first + i) % high
                 _cut(x, n, row * size, stride, pad, group, groups, strip)
-                _input(strip, size, columns, b, v[group], i * columns, room)
+                _input(strip, size, columns, b, v[group], i * columns, sums)
                 _cut(dy, n, row * size, 1, (0, 0), group, groups, below)
-                _input(below, size, columns, g, w[group], i * columns, room)
+                _input(below, size, columns, g, w[group], i * columns, sums)
                 item = claim(claimed)
         claimed = new_claims()
         for _ in prange(threads):
