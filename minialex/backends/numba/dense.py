@@ -4,8 +4,12 @@ N batch, I inputs, O outputs. For few images the time is spent reading the weigh
 once, row by row; many images are a matrix product.
 
 At test time, for up to FEW images, threads divide the rows of the weights instead of the columns,
-so that each reads one contiguous piece of memory; the sums of the pieces are added in order. For
-more, up to SOME, each thread has a strip of columns, and multiplies a few rows of it by all images.
+so that each reads one contiguous piece of memory; the sums of the pieces are added in order. A row
+whose inputs are zero in all images, as half or more are after a ReLU, is not read, and has no
+influence even if a weight in it is not finite.
+
+For more images, up to SOME, each thread has a strip of columns, and multiplies a few rows of it by
+all images.
 """
 
 import numpy as np
@@ -51,7 +55,8 @@ class NumbaDense(NumbaExecution):
         weight = np.ascontiguousarray(weight)
         if self._inference and len(x) <= FEW and vectors.usable(x, weight, bias):
             part = self._new((_PIECES, *y.shape), x)
-            self._as_team(forward_by_pieces, x, weight, bias, y, relu, part)
+            chosen = np.empty((self.threads, TERMS), np.int64)
+            self._as_team(forward_by_pieces, x, weight, bias, y, relu, part, chosen)
             return y
         some = FEW < len(x) <= SOME and vectors.usable(x, weight, bias)
         self._run(forward_of_some if some else forward, x, weight, bias, y, relu, self._shares)
@@ -125,14 +130,14 @@ def _by_rows(x, weight, y, first, end, outputs):
 
 
 @compiled
-def forward_by_pieces(job, x, weight, bias, y, relu, part):
-    """y (N, O) = x (N, I) weight (I, O) + bias (O,); part (pieces, N, O) is room."""
+def forward_by_pieces(job, x, weight, bias, y, relu, part, chosen):
+    """y (N, O) = x (N, I) weight (I, O) + bias (O,); part (pieces, N, O) and chosen are room."""
     begin(job)
     (inputs, outputs), pieces, n_size = weight.shape, len(part), len(x)
     item = claim_item(job.counts[0])
     while item < pieces:
         first, end = inputs * item // pieces, inputs * (item + 1) // pieces
-        _rows_by_vectors(x, weight, part[item], first, end)
+        _rows_by_vectors(x, weight, part[item], first, end, chosen[job.worker])
         finish_item(job.counts[0])
         item = claim_item(job.counts[0])
     await_all(job.counts[0], pieces)
@@ -154,17 +159,39 @@ def forward_by_pieces(job, x, weight, bias, y, relu, part):
 
 
 @compiled
-def _rows_by_vectors(x, weight, y, first, end):
-    """y (N, O) = the rows first … end - 1 of the product x weight, for up to four images."""
+def _rows_by_vectors(x, weight, y, first, end, chosen):
+    """y (N, O) = the rows first … end - 1 of the product x weight, for up to four images.
+
+    Rows whose inputs are all zero are not read; `chosen` collects eight others.
+    """
     (n_size, i_size), o_size, count = x.shape, y.shape[1], y.shape[1] // LANES
     numbers, rows, sums = x.reshape(-1), weight.reshape(-1), y.reshape(-1)
-    whole = first + (end - first) // TERMS * TERMS if count else first
+    found = 0
     sums[:] = 0
-    for i in range(first, whole, TERMS):
-        at = i * o_size
-        _some_rows(numbers, i, i_size, rows, at, o_size, sums, 0, o_size, count, n_size)
-    _rows_by_numbers(x, weight, y, first, whole, count * LANES, y.shape[1])
-    _rows_by_numbers(x, weight, y, whole, end, 0, y.shape[1])
+    for i in range(first, end):
+        if not _is_used(numbers, i, i_size, n_size):
+            continue
+        chosen[found] = i
+        found += 1
+        if found == TERMS:
+            if count:
+                _some_rows(
+                    numbers, 0, i_size, rows, 0, o_size, chosen, sums, 0, o_size, count, n_size
+                )
+            for t in range(TERMS):
+                _rows_by_numbers(x, weight, y, chosen[t], chosen[t] + 1, count * LANES, o_size)
+            found = 0
+    for t in range(found):
+        _rows_by_numbers(x, weight, y, chosen[t], chosen[t] + 1, 0, o_size)
+
+
+@compiled
+def _is_used(x, i, across, images):
+    """Whether one of x[i], x[i + across] … is not zero."""
+    used = False
+    for n in range(images):
+        used |= x[i + n * across] != 0
+    return used
 
 
 @threaded
@@ -181,6 +208,7 @@ def forward_of_some(x, weight, bias, y, relu, threads):
     claimed = new_claims()
     for _ in prange(threads):
         sums = np.empty(n_size * step, x.dtype)
+        terms = np.arange(TERMS)
         strip = claim(claimed)
         while strip < strips:
             first = strip * _COLUMNS
@@ -201,6 +229,7 @@ def forward_of_some(x, weight, bias, y, relu, threads):
                             rows,
                             w,
                             outputs,
+                            terms,
                             sums,
                             n * step,
                             step,
@@ -217,16 +246,16 @@ def forward_of_some(x, weight, bias, y, relu, threads):
 
 
 @compiled
-def _some_rows(x, i, across, w, j, step, y, k, down, count, images):
+def _some_rows(x, i, across, w, j, step, terms, y, k, down, count, images):
     """y += x w for eight rows of w and up to four images, see `vectors`."""
     if images == 1:
-        rows_of_1(x, i, across, w, j, step, y, k, down, count)
+        rows_of_1(x, i, across, w, j, step, terms, y, k, down, count)
     elif images == 2:
-        rows_of_2(x, i, across, w, j, step, y, k, down, count)
+        rows_of_2(x, i, across, w, j, step, terms, y, k, down, count)
     elif images == 3:
-        rows_of_3(x, i, across, w, j, step, y, k, down, count)
+        rows_of_3(x, i, across, w, j, step, terms, y, k, down, count)
     else:
-        rows_of_4(x, i, across, w, j, step, y, k, down, count)
+        rows_of_4(x, i, across, w, j, step, terms, y, k, down, count)
 
 
 @compiled_with_fma

@@ -40,16 +40,20 @@ DEPTH = 64  # distance of a product's rows
 
 _FLOAT, _INDEX, _LANE = ir.FloatType(), ir.IntType(64), ir.IntType(32)
 _VECTOR = ir.VectorType(_FLOAT, LANES)
-_ARRAY, _COUNT = types.Array(types.float32, 1, "C"), types.int64
+_ARRAY, _INDICES = types.Array(types.float32, 1, "C"), types.Array(types.int64, 1, "C")
+_COUNT = types.int64
 
 
 def _code(arguments: str, build: Callable[..., None]) -> Any:
-    """An intrinsic of arrays ("a", float32, flat) and integers ("i"): `build` writes its code."""
-    kinds = [_ARRAY if kind == "a" else _COUNT for kind in arguments]
+    """An intrinsic of flat arrays of float32 ("a") or int64 ("n") and integers ("i").
+
+    `build` writes its code.
+    """
+    kinds = [{"a": _ARRAY, "n": _INDICES, "i": _COUNT}[kind] for kind in arguments]
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         given = [
-            context.make_array(kind)(context, builder, value).data if kind is _ARRAY else value
+            value if kind is _COUNT else context.make_array(kind)(context, builder, value).data
             for kind, value in zip(kinds, values, strict=True)
         ]
         build(_Code(builder), *given)
@@ -192,23 +196,30 @@ product = _code("aiaiiaii", _product)
 
 
 def _add_rows(images: int) -> Any:
-    """y (images, columns) += x (images, 8) w (8, columns).
+    """y (images, columns) += x (images, 8) w (8, columns), for eight chosen terms.
 
-    (x, i, across, w, j, step, y, k, down, count): rows of x are `across` apart from x[i:], those of
-    w `step` apart from w[j:], of y `down` apart from y[k:]; a row has `count` whole vectors.
+    (x, i, across, w, j, step, terms, y, k, down, count): term t of x is at x[i + t:], with rows
+    `across` apart; that of w is the row w[j + t step:]; rows of y are `down` apart from y[k:]; a
+    row has `count` whole vectors.
     """
 
-    def build(code: _Code, x, i, across, w, j, step, y, k, down, count) -> None:
+    def build(code: _Code, x, i, across, w, j, step, terms, y, k, down, count) -> None:
         x, w, y = code.at(x, i), code.at(w, j), code.at(y, k)
         for first in range(0, TERMS, _TERMS_AT_ONCE):
-            terms = range(first, first + _TERMS_AT_ONCE)
+            chosen = [
+                code.builder.load(code.at(terms, first + term)) for term in range(_TERMS_AT_ONCE)
+            ]
+            starts = [code.at(w, code.times(step, term)) for term in chosen]
             factors = [
-                [code.same(code.builder.load(code.at(x, code.times(across, n), r))) for r in terms]
+                [
+                    code.same(code.builder.load(code.at(x, code.times(across, n), term)))
+                    for term in chosen
+                ]
                 for n in range(images)
             ]
             with code.loop(count, []) as (at, _, _):
                 column = code.times(at, LANES)
-                rows = [code.load(code.at(w, code.times(step, r), column)) for r in terms]
+                rows = [code.load(code.at(start, column)) for start in starts]
                 for n in range(images):
                     place = code.at(y, code.times(down, n), column)
                     total = code.load(place)
@@ -216,7 +227,7 @@ def _add_rows(images: int) -> Any:
                         total = code.fma(factor, row, total)
                     code.store(total, place)
 
-    return _code("aiiaiiaiii", build)
+    return _code("aiiaiinaiii", build)
 
 
 TERMS, _TERMS_AT_ONCE = 8, 4  # each number of w is loaded once for all images

@@ -46,3 +46,24 @@ def test_long_sums_round_as_little_as_a_blas(n):
     wanted = x32.astype(float) @ weight32.astype(float)
     error = np.abs(b.dense(x32, weight32, None) - wanted).max() / wanted.std()
     assert error < 4e-6
+
+
+@settings(max_examples=60)
+@given(
+    st.integers(1, dense.FEW),
+    st.sampled_from([1, 7, 8, 63, 130, 1000]),
+    st.sampled_from([1, 5, 16, 40, 530]),
+    st.floats(0, 1),
+)
+def test_a_few_images_read_only_the_rows_that_an_input_is_not_zero_for(n, i, o, share):
+    """Rows that are not read may hold anything; the others are added as if all were there."""
+    rng = np.random.default_rng(i)
+    x, weight = rng.normal(size=(n, i)).astype("f"), rng.normal(size=(i, o)).astype("f")
+    unused = rng.random(i) < share
+    x[:, unused] = 0
+    unread = np.where(unused[:, None], np.float32(np.nan), weight)
+    for threads in sorted({1, MOST}):
+        b = backends.get("numba", threads=threads).for_inference()
+        y = b.dense(x, unread, None)
+        assert_close(y, EXACT.dense(x.astype(float), weight.astype(float), None), "float32", i)
+        assert y.tobytes() == b.dense(x, weight, None).tobytes() or not vectors.FUSED
