@@ -1,9 +1,10 @@
-"""How long the page of `minialex show` takes to answer, from sending a photograph on.
+"""How long `minialex predict` takes, from its start on, and how long the page of `minialex show`.
 
     python -m minialex.bench.first_answer PHOTO [RUN]
 
-Without RUN, it shows the paper's network with random weights for 1,000 classes. The first answer is
-the first one after the page has started; more follow. The photograph is sent, decoded and resized
+Without RUN, it is the paper's network with random weights for 1,000 classes. `predict` starts five
+times; its time is that of its first line, once everything is compiled. The page's first answer is
+the first one after it has started; more follow. The photograph is sent, decoded and resized
 each time, and every answer is computed: nothing is kept from one to the next.
 """
 
@@ -28,6 +29,8 @@ from minialex.inference.classifier import Classifier
 from minialex.parallel import SingleDevice
 
 MORE = 20  # answers after the first
+STARTS = 5  # of `predict`, after one that may compile
+_UNBUFFERED = {**os.environ, "PYTHONUNBUFFERED": "1"}
 
 
 def write_untrained(path: Path, name: str = "alexnet", classes: int = 1000) -> None:
@@ -41,12 +44,26 @@ def write_untrained(path: Path, name: str = "alexnet", classes: int = 1000) -> N
     Classifier(model, params, preprocessing, names, names, devices, {}).save(path)
 
 
+def predict(path: Path, photo: Path, *options: str) -> float:
+    """Seconds from the start of `minialex predict`, in a process of its own, to its first line."""
+    command = [sys.executable, "-m", "minialex", "predict", str(photo), *options]
+    command += ["--model-file", str(path)]
+    begun = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=_UNBUFFERED) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        taken = time.perf_counter() - begun
+        process.communicate()
+    if not line:
+        raise SystemExit("minialex predict has failed")
+    return taken
+
+
 @contextmanager
 def served(path: Path, *options: str) -> Iterator[http.client.HTTPConnection]:
     """A connection to the page of a run or weight file, in a process of its own."""
     command = [sys.executable, "-m", "minialex", "show", str(path), "--port", "0", *options]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=_UNBUFFERED) as process:
         try:
             assert process.stdout is not None
             address = next((line.split()[0] for line in process.stdout if "http://" in line), None)
@@ -103,7 +120,9 @@ def main(arguments: list[str] | None = None) -> None:
         if path is None:
             path = Path(folder) / "alexnet.safetensors"
             write_untrained(path)
-        print(text(times(path, photograph)))
+        starts = [predict(path, given.photo) for _ in range(1 + STARTS)]
+        print(f"predict: median {median(starts[1:]):.2f} s, the first {starts[0]:.2f} s")
+        print("page: " + text(times(path, photograph)))
 
 
 if __name__ == "__main__":

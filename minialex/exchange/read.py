@@ -77,6 +77,8 @@ def format_of(path: Path) -> Format | None:
         raise FileNotFoundError(f"no file or folder {path}")
     head = b""
     if path.is_file():
+        if _is_ours(path):  # by far the most frequent file: without the modules of all others
+            return None
         with path.open("rb") as file:
             head = file.read(HEAD)
     return next((one for one in all_formats() if one.matches(path, head)), None)

@@ -1,4 +1,4 @@
-"""The time of the live page's first answer is taken on a real server."""
+"""The times of `predict` and of the live page's first answer are taken on real processes."""
 
 import io
 from contextlib import nullcontext
@@ -9,11 +9,20 @@ from PIL import Image
 
 from minialex.bench import first_answer
 
-pytest.importorskip("starlette", reason="starlette is not installed (extra `show`)")
-pytest.importorskip("uvicorn", reason="uvicorn is not installed (extra `show`)")
+
+def test_the_start_of_predict_is_timed(tmp_path, capfd):
+    path, photo = tmp_path / "net.safetensors", tmp_path / "photo.png"
+    first_answer.write_untrained(path, "cifar10", 10)
+    Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(photo)
+    assert 0 < first_answer.predict(path, photo, "--backend", "numpy") < 60
+    photo.write_bytes(b"no image")
+    with pytest.raises(SystemExit, match="predict has failed"):
+        first_answer.predict(path, photo, "--backend", "numpy")
 
 
 def test_answers_are_timed(tmp_path, monkeypatch):
+    pytest.importorskip("starlette", reason="starlette is not installed (extra `show`)")
+    pytest.importorskip("uvicorn", reason="uvicorn is not installed (extra `show`)")
     path, sent = tmp_path / "net.safetensors", []
     first_answer.write_untrained(path, "cifar10", 10)
     file = io.BytesIO()

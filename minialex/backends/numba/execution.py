@@ -42,7 +42,6 @@ class NumbaExecution(NumpyBackend):
         super().__init__(device)
         self.name = "numba"
         self.threads = self._shares = cpu_threads.choose(threads, _most_threads())
-        cpu_threads.load_blas()
 
     def with_precision(self, precision: str | Precision) -> Self:
         found = precisions.get(precision)
@@ -72,6 +71,8 @@ class NumbaExecution(NumpyBackend):
 
     def _run(self, kernel, *arguments) -> None:
         """A kernel with parallel loops."""
+        if not self._has_pool:
+            cpu_threads.load_blas()  # which takes a while, and kernels for teams do not use
         with self._threads(), nullcontext() if self._has_pool else cpu_threads.short_waits():
             numba.set_num_threads(self.threads)  # applies to the calling Python thread
             NumbaExecution._has_pool = True

@@ -6,7 +6,7 @@ Requires nothing but NumPy. Ops without a file here are the generic backend's.
 import os
 from typing import Any, Self
 
-from array_api_compat import numpy as xp
+import numpy as xp
 
 from minialex.backends.numpy.convolution import NumpyConvolution
 from minialex.backends.numpy.crops import NumpyCrops
