@@ -12,7 +12,7 @@ import pytest
 from cuda_on_cpu import compiler, fake_cupy
 from cuda_on_cpu.machine import Machine
 
-from minialex.backends.cuda import kernels
+from minialex.backends.cuda import kernels, tensor_map
 
 pytestmark = [
     pytest.mark.standin,
@@ -144,6 +144,82 @@ def test_a_bug_planted_in_a_real_kernel_is_caught(monkeypatch):
     for cached in (kernels._module, kernels._function):
         cached.cache_clear()
     assert not np.allclose(found, wanted)
+
+
+PHASES = """
+extern "C" __global__ void phases(float* x) {
+    __shared__ unsigned long long barrier;
+    if (threadIdx.x == 0) fibers::start_barrier(&barrier, 64);
+    __syncthreads();
+    for (int phase = 0; phase < 3; ++phase) {
+        x[threadIdx.x] = phase;
+        fibers::arrive(&barrier, 0);
+        fibers::wait(&barrier, phase & 1);
+        x[threadIdx.x] += 10 * x[63 - threadIdx.x];
+        __syncthreads();
+    }
+}
+"""
+
+
+def test_phases_of_an_mbarrier(cupy):
+    for [found] in run(cupy, PHASES, "phases", [np.zeros(64, "float32")]):
+        assert set(found) <= {22, 222}  # the other has not, or has, added already
+    for right, mistaken, text in (
+        ("barrier, 64", "barrier, 65", "never ends"),
+        ("if (threadIdx.x == 0) fibers::start", "if (false) fibers::start", "initialised"),
+        ("phase & 1", "phase & 1 ^ 1", "never ends"),
+    ):
+        assert PHASES.count(right) == 1
+        with pytest.raises(RuntimeError, match=text):
+            run(cupy, PHASES.replace(right, mistaken), "phases", [np.zeros(64, "float32")])
+
+
+BOX = """
+struct alignas(64) TensorMap { unsigned long long opaque[16]; };
+extern "C" __global__ void copy(const __grid_constant__ TensorMap map, short* out, int x, int y) {
+    __shared__ unsigned long long barrier;
+    alignas(1024) __shared__ short box[5 * 64];
+    if (threadIdx.x == 0) {
+        const int at[] = {x, y};
+        fibers::start_barrier(&barrier, 1);
+        fibers::arrive(&barrier, sizeof box);
+        fibers::queue_box(box, 0, &map, at, 2, &barrier);
+    }
+    __syncthreads();
+    fibers::wait(&barrier, 0);
+    for (int i = threadIdx.x; i < 5 * 64; i += 64) out[i] = box[i];
+}
+"""
+
+
+def boxes(cupy, source, x, y):
+    """The box of 5 rows of 64 numbers at (x, y) of an array of 7 x 80, as it is in memory."""
+    array = cupy.empty((7, 80), "float16")
+    array.set(np.arange(560).astype(np.float16).reshape(7, 80))
+    out = cupy.empty((5, 64), "int16")
+    module = cupy.RawModule(f'#line 1 "number.cuh"\n\n#line 1 "t.cu"\n{source}')
+    given = (tensor_map.of(array, (80, 7), (64, 5)), out, np.int32(x), np.int32(y))
+    module.get_function("copy")((1,), (64,), given)
+    return out.get().view(np.float16)
+
+
+def test_a_box_is_swizzled_and_zero_outside_its_array(cupy):
+    wide = np.zeros((30, 300))
+    wide[10:17, 100:180] = np.arange(560).reshape(7, 80)
+    for x, y in ((0, 0), (16, 1), (-3, -2), (40, 4), (0, 7)):
+        expected = wide[10 + y : 15 + y, 100 + x : 164 + x].reshape(5, 8, 8)
+        swizzled = [[expected[row, chunk ^ row] for chunk in range(8)] for row in range(5)]
+        found = boxes(cupy, BOX, x, y).reshape(5, 8, 8)
+        np.testing.assert_array_equal(found, np.array(swizzled).astype(np.float16))
+
+
+def test_a_box_that_is_not_waited_for(cupy):
+    cupy.machine.random.randrange = lambda *_: 0  # it arrives as late as possible
+    with pytest.raises(RuntimeError, match="boxes were being copied"):
+        boxes(cupy, BOX.replace("fibers::wait(&barrier, 0);", ""), 0, 0)
+    with pytest.raises(RuntimeError, match="without a tensor map"):
+        boxes(cupy, BOX.replace("box, 0, &map", "box, 64, &map"), 0, 0)
 
 
 # ------------------------------------------------------------------------------ AddressSanitizer

@@ -129,7 +129,7 @@ class Backend(Execution):
     @property
     @abstractmethod
     def convolution_by(self) -> str:
-        """The convolution algorithm: "im2col", or on tensor cores "implicit" or "wgmma"."""
+        """The convolution algorithm: "im2col", or on tensor cores "implicit", "wgmma" or "tma"."""
 
     @convolution_by.setter
     @abstractmethod
@@ -139,7 +139,7 @@ class Backend(Execution):
     @property
     @abstractmethod
     def has_warpgroup_products(self) -> bool:
-        """Whether `convolution_by` may be "wgmma"."""
+        """Whether `convolution_by` may be "wgmma" or "tma"."""
 
     # ------------------------------------------------------------------------------ dense
 

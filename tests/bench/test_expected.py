@@ -71,6 +71,23 @@ def test_dense_layers_and_memory_by_hand():
     assert biases == ["relu3"]  # whose rows fill its tiles
 
 
+def test_copies_to_shared_memory_by_hand():
+    """conv2's input gradient: dy of 27 x 27 pixels, 128 channels of each of two groups, 5 x 5."""
+    found = {(e.layer, e.op): e for e in expected.expected(128)}
+    conv2 = found["conv2", "input gradient"]
+    # 1,458 tiles; 100 steps of 32 channels of 128 pixels and 48 columns
+    assert conv2.copied == 1458 * 100 * 32 * (128 + 48) * 2
+    tensor, copied = conv2.tma
+    # 842 tiles; twice 64 channels of 14 rows of 29 pixels, and of 25 places of 48 columns
+    assert copied == 842 * 2 * 64 * (14 * 29 + 25 * 48) * 2
+    # seven tiles in turn of 256 pixels, 48 columns and 25 x 128 numbers, 2,048 in a cycle
+    assert tensor == pytest.approx(7 * 256 * 48 * 25 * 128 / 2048 / 1755, abs=0.05)
+    # at 5,120 bytes in a cycle of 1.755 GHz
+    assert conv2.with_copies("H200", False) == pytest.approx(conv2.copied / 5120 / 1755, abs=0.1)
+    assert conv2.with_copies("H200", True) == pytest.approx(tensor)
+    assert found["conv2", "weight gradient"].by_tma is None
+
+
 def numbers(text, column, key):
     """A column of a printed table, by its columns `key`."""
     rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in text.splitlines()]
@@ -130,6 +147,8 @@ def test_the_documentation_has_the_printed_tables():
     assert expected.totals() in page
     assert products.predictions(788e12, 4.3e12, 128) in page
     assert expected.gains(128) in page
+    assert expected.copies(128) in page
+    assert expected.totals_with_copies() in page
     assert exchange.text(128) in page
     assert exchange.text(2048) in page
     for batch in expected.BATCHES:

@@ -36,17 +36,19 @@ def test_the_suite_runs_all_parts(tmp_path):
     assert json.loads((tmp_path / "gpu.json").read_text()) == found
     assert {name: part for name, part in found.items() if "failed" in part} == {}
     assert {row["op"] for row in found["ops bf16"]} == {*OPS, "layers"}
-    assert len(found["ops bf16 wgmma"]) == 6
+    assert len(found["ops bf16 wgmma"]) == len(found["ops bf16 tma"]) == 6
     same = "4 steps of 2 images of tiny, tiny and two towers: the same bits"
     assert found["captured bf16"] == {"summary": same}
     assert found["photographs bf16"]["steps"] == 6
     kernels = found["products bf16"]
     assert {row["layer"] for row in kernels} == {"conv1", "conv2", "conv3", "fc4"}
     assert sum(row["op"] == "input gradient" for row in kernels) == 3
-    assert all({"implicit_us", "wgmma_us"} <= set(row) for row in kernels if row["layer"] != "fc4")
+    ways = {"implicit_us", "wgmma_us", "tma_us"}
+    assert all(ways <= set(row) for row in kernels if row["layer"] != "fc4")
+    assert all(f"{row['fastest']}_us" in row for row in kernels)
     programs = {row["program"] for row in found["steps bf16 2"]}
     ours = {"op by op, implicit", "captured", "captured, whole", "two towers on one device"}
-    ours |= {"captured, wgmma", "captured, whole, wgmma"}
+    ours |= {"captured, wgmma", "captured, whole, wgmma", "captured, tma", "captured, whole, tma"}
     assert ours <= programs
     moved = {row["kernel"] for row in found["memory-bound bf16"]}
     assert {"crops", "pool1", "act1, backward", "loss", "update"} <= moved
@@ -57,7 +59,7 @@ def test_the_suite_runs_all_parts(tmp_path):
 
 @pytest.mark.standin
 def test_large_batches_are_timed_with_the_fastest_steps_only():
-    rows = gpu.parts.steps.steps("bf16", 2, replace(SMALL, all_up_to=1), wgmma=True)
+    rows = gpu.parts.steps.steps("bf16", 2, replace(SMALL, all_up_to=1), ("wgmma",))
     ours = {row["program"] for row in rows if "PyTorch" not in row["program"]}
     whole = {"captured, whole", "captured, whole, bytes from the host", "captured, whole, wgmma"}
     assert ours == whole
@@ -99,7 +101,7 @@ def test_wrong_warpgroup_products_are_not_timed(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu.parts.products, "products", lambda *given: told.append(given[-1]))
     rows = [{"op": "dense", "right": True}]
     found = {"ops bf16": rows, "ops bf16 wgmma": {"failed": "hung", "rows": []}}
-    for expected in (False, True):
+    for expected in ((), ("wgmma",)):
         (tmp_path / "gpu.json").write_text(json.dumps(found))
         gpu.run_suite(tmp_path / "gpu.json", SMALL, ["steps", "products"])
         assert told == [expected] * 2

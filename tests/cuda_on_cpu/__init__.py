@@ -11,18 +11,19 @@ from contextlib import contextmanager
 
 from cuda_on_cpu import compiler, fake_cupy
 from cuda_on_cpu.machine import Machine
-from minialex.backends.cuda import cublas
+from minialex.backends.cuda import cublas, tensor_map
 
 machine = Machine()
 OPEN_CUBLAS = cublas._open  # the real one
 
 
 def install() -> None:
-    """Make `import cupy`, and lookups of libcublas, find the stand-in; once is enough."""
+    """Make `import cupy`, and lookups of CUDA's libraries, find the stand-in; once is enough."""
     if installed():
         return
     sys.modules["cupy"] = module = fake_cupy.build(machine)
     cublas._open = lambda: module.libcublas
+    tensor_map._open = compiler.driver
     os.environ["CUPY_CACHE_DIR"] = str(compiler.folder())
 
 

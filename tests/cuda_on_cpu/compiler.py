@@ -24,11 +24,16 @@ _KERNEL = re.compile(
 )
 _BARRIER = re.compile(r"__sync|__shfl")
 _DYNAMIC = re.compile(r"extern __shared__ (\w+) (\w+)\[\];")
-_SHARED = 96 * 1024
+_SHARED = 227 * 1024
 _FAILURES = {
     1: "threads returned while others wait in __syncthreads",
     2: "part of a warp waits at a warp barrier, part at a block barrier",
     3: "threads wait at different barriers",
+    4: "threads wait for a phase of an mbarrier that never ends",
+    5: "all threads returned while boxes were being copied",
+    6: "an mbarrier is used before it is initialised",
+    7: "more threads arrive at an mbarrier than it was initialised for",
+    8: "a box without a tensor map of its rank, or to an address that is not a multiple of 128",
 }
 
 
@@ -154,7 +159,8 @@ def built(source: str, flags: tuple[str, ...]) -> Path:
     ]
     every = [*command, "-O2", *extra, "-c"]
     text = fibers.read_text()
-    common = _build(f"{_digest(header.read_text(), text, *every)}.o", every, text)
+    included = header.read_text() + (here / "tensor_map.h").read_text()
+    common = _build(f"{_digest(included, text, *every)}.o", every, text)
     # -O1: most of a first run's time is compilation, and little is gained from more
     command += ["-O1", *extra, "-shared", *(flag for flag in flags if flag.startswith("-D"))]
     if "-DWARPGROUPS" in flags:
@@ -162,6 +168,17 @@ def built(source: str, flags: tuple[str, ...]) -> Path:
     text = translate(source)
     name = f"{_digest(text, common.name, *command)}.so"
     return _build(name, [*command, str(common)], text)
+
+
+def driver() -> ctypes.CDLL:
+    """The driver's function that makes tensor maps."""
+    compiler, header = available(), Path(__file__).with_name("tensor_map.h")
+    assert compiler is not None
+    # inline functions are compiled only where they are used
+    text = f'#include "{header}"\nvoid* used = (void*)cuTensorMapEncodeTiled;\n'
+    command = [compiler, "-std=c++17", "-fPIC", "-O1", "-shared"]
+    name = f"{_digest(header.read_text(), text, *command)}.so"
+    return ctypes.CDLL(str(_build(name, command, text)))
 
 
 def run(lib: ctypes.PyDLL, name: str, grid, block, values: list, seed: int) -> None:

@@ -24,6 +24,7 @@ extern dim3_t threadIdx, blockIdx, blockDim, gridDim;
 #define __device__
 #define __forceinline__ inline
 #define __restrict__
+#define __grid_constant__
 #define __launch_bounds__(...)
 // one array for the block that runs; launches hold Python's lock, so one runs at a time
 #define __shared__ static
@@ -63,7 +64,7 @@ static inline unsigned short narrow_half(float x) {
 }
 
 namespace fibers {
-enum State { RUNNABLE, AT_BARRIER, AT_WARP_BARRIER, DONE };
+enum State { RUNNABLE, AT_BARRIER, AT_WARP_BARRIER, AT_PHASE, DONE };
 
 // OPAQUE: other code runs before such a function returns, so its callers may not count on which
 // registers it uses.
@@ -90,6 +91,15 @@ static inline const V& published(int lane) {
 void queue_copy(void* to, const void* from, unsigned bytes);  // from: null for zeros
 void close_copies();
 void finish_copies(int left);
+
+// mbarrier: 8 bytes in shared memory. A phase ends when all have arrived, and all expected bytes too.
+void start_barrier(void* barrier, unsigned arrivals);
+void arrive(void* barrier, int bytes);  // bytes: expected from then on
+void wait(void* barrier, unsigned parity);
+
+// cp.async.bulk.tensor: a box arrives at any time until its barrier's phase ends; until then nobody can
+// count on what stands there. `shared`: the address of `to`, which the swizzle follows.
+void queue_box(void* to, unsigned shared, const void* tensor_map, const int* at, int rank, void* barrier);
 
 template <class V>
 static inline V shuffled(V value, unsigned source, int line) {

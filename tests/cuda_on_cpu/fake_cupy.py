@@ -432,6 +432,7 @@ def build(machine: Machine) -> types.ModuleType:
         memory = machine.memory[index]
         return {
             "name": machine.names[index].encode(), "major": 9, "minor": 0, "totalGlobalMem": memory,
+            "multiProcessorCount": 2,
         }
 
     module = types.ModuleType("cupy")

@@ -1,5 +1,6 @@
 // Runs the threads of a block: as fibers if the kernel has barriers, which cuda.h explains.
 #include "cuda.h"
+#include "tensor_map.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,7 +24,17 @@ static const bool filled = [] {
 }();
 
 namespace fibers {
-enum Failure { FINE = 0, RETURNED_EARLY = 1, WARP_DIVERGED = 2, DIFFERENT_BARRIERS = 3 };
+enum Failure {
+    FINE = 0,
+    RETURNED_EARLY = 1,
+    WARP_DIVERGED = 2,
+    DIFFERENT_BARRIERS = 3,
+    NEVER_ENDS = 4,
+    COPIES_LEFT = 5,
+    NO_BARRIER = 6,
+    TOO_MANY_ARRIVALS = 7,
+    NO_BOX = 8
+};
 enum { STACK = 256 * 1024 };
 
 // Where a fiber or the scheduler left off. The compiler's own setjmp is several times as fast as the
@@ -39,6 +50,8 @@ struct Fiber {
     bool started;
     State state;
     int line;  // of the barrier it waits at
+    const void* phase_of;  // the mbarrier it waits for, and the parity of the phase
+    unsigned parity;
 };
 static std::vector<Fiber> all;
 static Place scheduler;
@@ -123,6 +136,101 @@ void finish_copies(int left) {
     }
 }
 
+// ---------------------------------------------------------------- mbarrier and TMA
+
+static Failure failure;  // of the block that runs, the first
+static void fail(Failure found) {
+    if (!failure) failure = found;
+}
+
+struct Phases {
+    uint8_t mark, parity;  // of the phase that has not ended
+    uint8_t arrivals, missing;
+    int32_t bytes;
+};
+enum { PHASES_MARK = 0x5a };
+static Phases& phases_at(void* barrier) {
+    Phases& found = *(Phases*)barrier;
+    if (found.mark != PHASES_MARK || (uintptr_t)barrier % 8) fail(NO_BARRIER);
+    return found;
+}
+static void end_if_complete(Phases& phases) {
+    if (phases.missing || phases.bytes) return;
+    phases.parity ^= 1;
+    phases.missing = phases.arrivals;
+}
+void start_barrier(void* barrier, unsigned arrivals) {
+    *(Phases*)barrier = {PHASES_MARK, 0, (uint8_t)arrivals, (uint8_t)arrivals, 0};
+}
+void arrive(void* barrier, int bytes) {
+    Phases& phases = phases_at(barrier);
+    if (!phases.missing) fail(TOO_MANY_ARRIVALS);
+    phases.bytes += bytes;
+    --phases.missing;
+    end_if_complete(phases);
+}
+static bool ended(const void* barrier, unsigned parity) {
+    return phases_at((void*)barrier).parity != parity;
+}
+void wait(void* barrier, unsigned parity) {
+    while (!ended(barrier, parity) && !failure) {
+        all[current].phase_of = barrier;
+        all[current].parity = parity;
+        give_way(AT_PHASE, 0);
+    }
+}
+
+struct Box {
+    BoxesOf array;
+    char* to;
+    unsigned shared;
+    int at[5];
+    void* barrier;
+
+    size_t bytes() const {
+        size_t total = ITEM;
+        for (int i = 0; i < array.rank; ++i) total *= array.box[i];
+        return total;
+    }
+};
+static std::vector<Box> boxes;  // on their way
+void queue_box(void* to, unsigned shared, const void* tensor_map, const int* at, int rank, void* barrier) {
+    Box box = {{}, (char*)to, shared, {}, barrier};
+    memcpy(&box.array, tensor_map, sizeof box.array);
+    memcpy(box.at, at, rank * sizeof *at);
+    const bool map = box.array.mark == BOXES_MARK && (uintptr_t)tensor_map % 64 == 0;
+    if (!map || box.array.rank != rank || shared % 128) fail(NO_BOX);
+    phases_at(barrier);
+    if (failure) return;
+    memset(to, 0xff, box.bytes());
+    boxes.push_back(box);
+}
+// Lets a box arrive: 16 bytes of its rows swizzled by the bits of their address above the lowest 7.
+static void deliver(size_t which) {
+    const Box box = boxes[which];
+    boxes.erase(boxes.begin() + (long)which);
+    const BoxesOf& array = box.array;
+    const size_t bytes = box.bytes();
+    const unsigned mask = array.swizzle ? (1u << (array.swizzle - 4)) - 1 : 0;
+    for (size_t done = 0; done < bytes; done += ITEM) {
+        const char* from = array.base;
+        size_t rest = done / ITEM;
+        bool there = true;
+        for (int i = 0; i < array.rank; ++i) {
+            const int64_t place = box.at[i] + (int64_t)(rest % array.box[i]);
+            rest /= array.box[i];
+            there = there && place >= 0 && place < (int64_t)array.sizes[i];
+            from += place * (int64_t)array.steps[i];
+        }
+        const unsigned plain = box.shared + (unsigned)done, at = plain ^ (plain >> 7 & mask) << 4;
+        if (there) memcpy(box.to + (int)(at - box.shared), from, ITEM);
+        else memset(box.to + (int)(at - box.shared), 0, ITEM);
+    }
+    Phases& phases = phases_at(box.barrier);
+    phases.bytes -= (int)bytes;
+    end_if_complete(phases);
+}
+
 static OPAQUE void start(Fiber& fiber) {
     fiber.started = true;
     if (!__builtin_setjmp(scheduler)) setcontext(&fiber.start);
@@ -133,13 +241,16 @@ static int run_block(unsigned n, uint64_t seed) {
     make(n);
     std::vector<unsigned> order(n), waiting_warps, lanes;
     unsigned lead = n;
+    bool woken = false;  // whether threads of other warps than the lead can run
+    boxes.clear();
+    failure = FINE;
     for (unsigned i = 0; i < n; ++i) {
         order[i] = i;
         copies[i].clear();
         all[i].state = RUNNABLE;
     }
     for (;;) {
-        const bool alone = waiting_warps.size() == 1;  // only the lead's lanes can run
+        const bool alone = waiting_warps.size() == 1 && !woken;  // only the lead's lanes can run
         if (alone) {
             lanes.clear();
             for (unsigned i = lead; i < std::min(n, lead + 32); ++i) lanes.push_back(i);
@@ -154,18 +265,26 @@ static int run_block(unsigned n, uint64_t seed) {
             if (fiber.started) go_on(fiber);
             else start(fiber);
         }
+        if (failure) return failure;
+        // Boxes arrive as late as they can, as early (seed 1), or in between.
+        while (!boxes.empty() && seed && (seed == 1 || draw(4) == 0)) deliver(draw((unsigned)boxes.size()));
+        woken = false;
+        for (unsigned i = 0; i < n; ++i)
+            if (all[i].state == AT_PHASE && ended(all[i].phase_of, all[i].parity))
+                all[i].state = RUNNABLE, woken = true;
         // Warps that wait for their own lanes go on: all together, or (seeds above 0) one warp as far
         // as it gets before the next, so that only a barrier of the block keeps it from running ahead.
         bool released = false;
         waiting_warps.clear();
         for (unsigned w = 0; w < n; w += 32) {
             const unsigned end = std::min(n, w + 32);
-            unsigned waiting = 0, done = 0;
+            unsigned waiting = 0, done = 0, late = 0;
             for (unsigned i = w; i < end; ++i) {
                 waiting += all[i].state == AT_WARP_BARRIER;
                 done += all[i].state == DONE;
+                late += all[i].state == AT_PHASE || all[i].state == RUNNABLE;
             }
-            if (!waiting) continue;
+            if (!waiting || late) continue;
             if (waiting + done != end - w) return WARP_DIVERGED;
             waiting_warps.push_back(w);
         }
@@ -181,10 +300,19 @@ static int run_block(unsigned n, uint64_t seed) {
                 if (all[i].state == AT_WARP_BARRIER) all[i].state = RUNNABLE;
             released = true;
         }
-        if (released) continue;
-        unsigned done = 0;
-        for (unsigned i = 0; i < n; ++i) done += all[i].state == DONE;
-        if (done == n) return FINE;
+        if (released || woken) continue;
+        unsigned done = 0, late = 0;
+        for (unsigned i = 0; i < n; ++i) {
+            done += all[i].state == DONE;
+            late += all[i].state == AT_PHASE;
+        }
+        if (done == n) return boxes.empty() ? FINE : COPIES_LEFT;
+        if (late) {
+            if (boxes.empty()) return NEVER_ENDS;
+            deliver(seed ? draw((unsigned)boxes.size()) : 0);
+            woken = true;  // perhaps
+            continue;
+        }
         if (done) return RETURNED_EARLY;
         for (unsigned i = 1; i < n; ++i)
             if (all[i].line != all[0].line) return DIFFERENT_BARRIERS;

@@ -28,7 +28,12 @@ _LIBRARIES = {
     "libcublas.so.13": ("cublas.cpp",),
 }
 _REST = "rest.cpp"
-_OURS = ("-DSTORAGE_", "-DINDEX=", "-DTILE_N=", "-DVECTOR=", "-DDIVIDES", "-DWARPGROUPS")
+# fmt: off
+_OURS = (
+    "-DSTORAGE_", "-DINDEX=", "-DTILE_N=", "-DVECTOR=", "-DDIVIDES", "-DWARPGROUPS", "-DSLICES=",
+    "-DINPUT_GRADIENT",
+)
+# fmt: on
 _kept: list[Any] = []  # libraries and callbacks that must outlive the process's use of them
 
 
@@ -73,7 +78,8 @@ def install(real_nvrtc: bool = False) -> ctypes.CDLL:
 def _build() -> Path:
     """The folder of the compiled libraries; they are compiled once for each source and command."""
     here = Path(__file__).parent
-    texts = [source.read_text() for source in (*sorted(here.glob("*.cpp")), here / "state.h")]
+    headers = (here / "state.h", here.parent / "cuda_on_cpu" / "tensor_map.h")
+    texts = [source.read_text() for source in (*sorted(here.glob("*.cpp")), *headers)]
     texts += [repr(_command(name, Path())) for name in _LIBRARIES] + [_rest()]
     digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
     folder = Path(tempfile.gettempdir()) / f"minialex-null-cuda-{os.getuid()}" / digest

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "../cuda_on_cpu/tensor_map.h"
 #include "state.h"
 
 static const char MARK[] = "\x7f"
@@ -129,6 +130,9 @@ API int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, un
             refuse(INVALID_VALUE, "%s: failed with %d (see _FAILURES in cuda_on_cpu)", name, failure);
     });
 }
+
+// an inline function is compiled only where it is used
+void* tensor_maps = (void*)cuTensorMapEncodeTiled;
 
 // ---------------------------------------------------------------- NVRTC
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from minialex.backends.base import Array, Pads, Pair, Shape, output_shape
 from minialex.backends.cuda import device as cuda_device
-from minialex.backends.cuda import implicit, kernels
+from minialex.backends.cuda import implicit, kernels, shifts, tensor_map
 from minialex.backends.cuda.dense import CudaDense
 from minialex.errors import InputError, unknown
 from minialex.precision import Precision
@@ -29,6 +29,7 @@ class CudaConvolution(CudaDense):
         fast = self.precision.tf32 or self.precision.half
         able = fast and cuda_device.has_tensor_cores(self.device)
         self._convolution_by = "implicit" if able else "im2col"
+        self._multiprocessors = cuda_device.multiprocessors(self.device)
 
     def with_own_stream(self) -> Self:
         made = type(self)(self.device, self.precision, own_stream=True)
@@ -40,21 +41,24 @@ class CudaConvolution(CudaDense):
         """The convolution algorithm.
 
         "im2col": windows as rows in memory, then cuBLAS. "implicit": tensor.cuh with mma.cuh.
-        "wgmma": tensor.cuh with wgmma.cuh, for 16-bit numbers on compute capability 9.0.
+        "wgmma": tensor.cuh with wgmma.cuh, for 16-bit numbers on compute capability 9.0. "tma": the
+        same, but conv_tma.cu where it can be used.
         """
         return self._convolution_by
 
     @convolution_by.setter
     def convolution_by(self, way: str) -> None:
-        if way not in ("im2col", "implicit", "wgmma"):
-            raise unknown("convolution algorithm", way, ("im2col", "implicit", "wgmma"))
-        if way == "wgmma" and not self.has_warpgroup_products:
-            raise InputError("wgmma needs bf16 or fp16, and a device of compute capability 9.0")
+        if way not in (known := ("im2col", "implicit", "wgmma", "tma")):
+            raise unknown("convolution algorithm", way, known)
+        if way in ("wgmma", "tma") and not self.has_warpgroup_products:
+            raise InputError(f"{way} needs bf16 or fp16, and a device of compute capability 9.0")
+        if way == "tma" and not tensor_map.available():
+            raise InputError("tma needs a driver of CUDA 12.0 or later")
         self._convolution_by = way
 
     @property
     def has_warpgroup_products(self) -> bool:
-        """Whether `convolution_by` may be "wgmma"."""
+        """Whether `convolution_by` may be "wgmma" or "tma"."""
         return self.precision.half and cuda_device.has_warpgroup_products(self.device)
 
     # ------------------------------------------------------------------------------ convolution
@@ -104,6 +108,8 @@ class CudaConvolution(CudaDense):
         sizes: implicit.Convolution,
         relu: bool,
     ) -> None:
+        if self._by_tma(x, weight, bias, None, y, shifts.forward(sizes), relu):
+            return
         tiling = (sizes.pixels, sizes.kg, sizes.groups, sizes.vector(x.itemsize), (x, weight))
         how = self._tiles(*tiling, divides=sizes.cx != sizes.cg)
         arguments = (x, weight, bias, y, sizes.as_struct(), relu)
@@ -157,10 +163,32 @@ class CudaConvolution(CudaDense):
         dx: Array,
         sizes: implicit.Convolution,
     ) -> None:
+        if self._by_tma(dy, weight, None, relu_of, dx, shifts.input_gradient(sizes)):
+            return
         vector, family = sizes.vector_of_outputs(dy.itemsize), "conv_input_gradient"
         tiling = (prod(dx.shape[:3]), sizes.cg, sizes.groups, vector, (dy, weight))
         how = self._tiles(*tiling, divides=sizes.stride != (1, 1), narrow=True)
         self._run(family, family, (dy, weight, relu_of, dx, sizes.as_struct()), **how)
+
+    def _by_tma(
+        self,
+        source: Array,
+        weight: Array,
+        bias: Array | None,
+        mask: Array | None,
+        out: Array,
+        plan: shifts.Shifts | None,
+        relu: bool = False,
+    ) -> bool:
+        """Run conv_tma.cu if it is chosen and can be used; -> whether it was."""
+        arrays = (source, weight)
+        if self.convolution_by != "tma" or plan is None or any(a.data.ptr % 16 for a in arrays):
+            return False
+        maps = [tensor_map.of(a, *sizes) for a, sizes in zip(arrays, plan.boxes(), strict=True)]
+        arguments = (*maps, bias, mask, out, plan.as_struct(), relu, plan.tiles)
+        how = plan.launch_shape(self._multiprocessors)
+        self._run(kernels.TMA_FAMILY, "conv_tma", arguments, storage=out.dtype, **how)
+        return True
 
     def convolution_weight_gradient(
         self, x: Array, dy: Array, kernel: Pair, stride: Pair, pads: Pads, groups: int
@@ -341,7 +369,7 @@ class CudaConvolution(CudaDense):
         narrow: bool = False,
     ) -> dict:
         """The launch of a product of `rows` x `count` numbers per group."""
-        wide = self.convolution_by == "wgmma" and arrays[0].itemsize == 2
+        wide = self.convolution_by in ("wgmma", "tma") and arrays[0].itemsize == 2
         options = (parts, wide, divides, narrow)
         return implicit.launch_shape(rows, count, groups, vector, arrays, *options)
 

@@ -83,6 +83,11 @@ def capability(index: int) -> tuple[int, int]:
     return properties["major"], properties["minor"]
 
 
+def multiprocessors(index: int) -> int:
+    """How many multiprocessors a device has."""
+    return int(library().cuda.runtime.getDeviceProperties(index)["multiProcessorCount"])
+
+
 def has_tensor_cores(index: int) -> bool:
     """Whether the kernels of tensor.cuh run on a device: from compute capability 8.0 on."""
     return capability(index) >= (8, 0)

@@ -18,8 +18,9 @@ import numpy as np
 from minialex.backends.cuda import machine_code
 from minialex.backends.cuda.device import capability, library
 
-# products on tensor cores, with further compile options: see `tile_options`
+# products on tensor cores, with further compile options: see `tile_options` and `tma_options`
 TENSOR_FAMILIES = ("conv_forward", "conv_input_gradient", "conv_weight_gradient")
+TMA_FAMILY = "conv_tma"
 STORAGES = ("float32", "float64", "float16", "bfloat16")
 BLOCK = 256  # threads per block unless a kernel says otherwise
 _GRID = 1 << 16  # most blocks; the kernels' loops do not depend on it
@@ -41,6 +42,7 @@ _KERNEL = re.compile(
 )
 # headers prepended to each family: number.cuh, and more for some
 _HEADS = {name: ("tensor.cuh", "mma.cuh", "wgmma.cuh") for name in TENSOR_FAMILIES}
+_HEADS[TMA_FAMILY] = ("tensor.cuh", "wgmma.cuh", "tma.cuh")
 
 WARPGROUPS = ("-DWARPGROUPS", "-arch=sm_90a")  # compiled_for: products by wgmma.cuh
 SHARED = 48 * 1024  # bytes of shared memory of a block on any device, without opting in to more
@@ -83,9 +85,16 @@ def tile_options(tile: int, vector: int, divides: bool = False) -> tuple[str, ..
     return (f"-DTILE_N={tile}", f"-DVECTOR={vector}", *(["-DDIVIDES"] if divides else []))
 
 
+def tma_options(tile: int, slices: int, input_gradient: bool) -> tuple[str, ...]:
+    """For conv_tma.cu: the columns of a tile, and of how many times 16 channels a step consists."""
+    gradient = ("-DINPUT_GRADIENT",) if input_gradient else ()
+    return (*tile_options(tile, 8), f"-DSLICES={slices}", *gradient, *WARPGROUPS)
+
+
 # numbers per copy of the kernels on tensor cores, by storage type; the first is the fastest
 VECTORS = {"float32": (4, 1), "float16": (8, 4, 1), "bfloat16": (8, 4, 1)}
 TILES = (128, 96, 64)  # the possible values of TILE_N
+SLICES = (4, 3)  # of conv_tma.cu
 NARROW = 48  # one more for input gradients, whose right tiles run along L
 MAY_DIVIDE = ("conv_forward", "conv_input_gradient")  # with channels of zeros; with a stride
 
@@ -101,7 +110,7 @@ Variant = tuple[str, str, tuple[str, ...]]  # family, storage, `more` options
 def variants(capability: tuple[int, int]) -> Iterator[Variant]:
     """Everything that the backend may ask for on a device, with 32-bit and with 64-bit indices."""
     for family in files():
-        for storage in STORAGES:
+        for storage in STORAGES if family != TMA_FAMILY else ():
             yield family, storage, ()
     if capability < (8, 0):
         return
@@ -114,6 +123,16 @@ def variants(capability: tuple[int, int]) -> Iterator[Variant]:
                         yield family, storage, more
                         if capability == (9, 0) and storage != "float32":
                             yield family, storage, (*more, *WARPGROUPS)
+    if capability == (9, 0):
+        yield from _by_tma()
+
+
+def _by_tma() -> Iterator[Variant]:
+    for storage in ("float16", "bfloat16"):
+        for gradient in (False, True):
+            for tile in tiles("conv_input_gradient" if gradient else "conv_forward"):
+                for slices in SLICES:
+                    yield TMA_FAMILY, storage, tma_options(tile, slices, gradient)
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ struct Product {
     bool along[2];
     float started[N_TILES][4];
 };
-static std::vector<std::vector<Product>> products_of[THREADS];  // groups, last one open
+static std::vector<std::vector<Product>> products_of[1024];  // groups, last one open
 
 // A matrix in shared memory, laid out as its descriptor says.
 struct Matrix {
@@ -139,7 +139,7 @@ struct Matrix {
     }
 };
 __device__ void product_of(const Product& p, float (&out)[N_TILES][4]) {
-    const int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+    const int warp = threadIdx.x / 32 % 4, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
     const Matrix a(p.a, p.along[0]), b(p.b, p.along[1]);
     float left[2][16], right[2][16];
     for (int j = 0; j < 2; ++j)

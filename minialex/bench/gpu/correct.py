@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from minialex import backends
+from minialex.backends.cuda import device as cuda_device
 from minialex.testing.contract import compare_op
 from minialex.testing.problems import OPS
 
@@ -55,9 +56,12 @@ def correctness(precision: str, way: str | None = None) -> dict[str, str]:
         b.convolution_by = way
     draw, dtype, found = np.random.default_rng(0), b.compute_dtype("float32"), {}
     limit = _LIMITS[precision]
-    for name, c, k, kernel, stride, pad, groups in _SMALL:
+    # one with more tiles than multiprocessors: some compute several
+    many = ("many tiles", 48, 48, 3, 1, 1, 1)
+    heights = {many[0]: 12 * cuda_device.multiprocessors(b.device)}
+    for name, c, k, kernel, stride, pad, groups in (*_SMALL, many):
         geometry = ((stride, stride), ((pad, pad), (pad, pad)), groups)
-        x = draw.normal(size=(2, 15, 14, c))
+        x = draw.normal(size=(2, heights.get(name, 15), 14, c))
         weight = draw.normal(size=(kernel, kernel, c // groups, k))
         y = generic.convolution(x, weight, None, *geometry)
         dy = draw.normal(size=y.shape)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import ceil, prod
 
 from minialex import models
-from minialex.backends.cuda import implicit
+from minialex.backends.cuda import implicit, shifts
 from minialex.bench.gpu.memory_bound import traffic
 from minialex.bench.gpu.products import costs
 from minialex.layers import Conv2D
@@ -21,6 +21,9 @@ _ITEM = 2  # bytes of a bf16 number
 # multiply-adds per cycle of a multiprocessor's tensor cores in bf16, and the cycles of a second
 _PER_CYCLE, _CLOCK = 4096 / 2, 1.755e9
 _ISSUES = 4  # instructions per cycle of a multiprocessor
+# bytes per cycle that the L2 cache delivers: the A100's, of NVIDIA's white paper; the H100's has
+# none
+_L2 = 5120
 BANDWIDTH = {"H100": 3.35e12, "H200": 4.8e12}  # bytes per second, NVIDIA's data sheets
 BATCHES = (128, 512, 2048)
 
@@ -68,11 +71,34 @@ class Expected:
     mma: Way
     wgmma: Way
     memory: dict[str, float]
+    copied: int  # bytes from the L2 cache to shared memory, by mma.cuh and wgmma.cuh
+    by_tma: shifts.Shifts | None  # if conv_tma.cu can compute it
 
     def least(self, card: str, wgmma: bool) -> float:
         """Microseconds."""
         way = self.wgmma if wgmma else self.mma
         return max(way.tensor, way.issue, self.memory[card])
+
+    @property
+    def tma(self) -> tuple[float, int]:
+        """The tensor cores' microseconds in conv_tma.cu, and bytes copied to shared memory."""
+        s = self.by_tma
+        assert s is not None
+        most = ceil(s.tiles / _MULTIPROCESSORS)  # tiles that the busiest multiprocessor computes
+        work = most * shifts.PIXELS * s.tile * s.inside * prod(s.kernel)
+        return 1e6 * work / _PER_CYCLE / _CLOCK, s.copied
+
+    def with_copies(self, card: str, tma: bool) -> float:
+        """Microseconds of wgmma.cuh, or of conv_tma.cu where it can be used, copies included."""
+        if tma and self.by_tma is not None:
+            tensor, copied = self.tma
+            return max(tensor, self.memory[card], _from_l2(copied))
+        return max(self.least(card, True), _from_l2(self.copied))
+
+
+def _from_l2(copied: int) -> float:
+    """Microseconds."""
+    return 1e6 * copied / _L2 / _CLOCK
 
 
 def expected(batch: int) -> Iterator[Expected]:
@@ -105,7 +131,10 @@ def expected(batch: int) -> Iterator[Expected]:
         )
         useful = operations / 2 / (blocks * steps * _DEPTH * implicit.ROWS * tile)
         memory = {card: 1e6 * least / rate for card, rate in BANDWIDTH.items()}
-        yield Expected(name, op, tile, blocks, useful, mma, wgmma, memory)
+        copied = blocks * steps * (implicit.ROWS + tile) * _DEPTH * _ITEM
+        plans = {"forward": shifts.forward, "input gradient": shifts.input_gradient}
+        by_tma = plans[op](sizes) if op in plans else None
+        yield Expected(name, op, tile, blocks, useful, mma, wgmma, memory, copied, by_tma)
 
 
 def _way(counts: tuple[int, int], warpgroups: int, blocks: int, steps: int, tile: int) -> Way:
@@ -211,19 +240,45 @@ def totals(batches: tuple[int, ...] = BATCHES) -> str:
     return table.markdown([*columns, "images/s"], rows)
 
 
+def copies(batch: int) -> str:
+    """A table of what the convolutions copy to shared memory; times are in microseconds."""
+    columns = ["layer", "op", "10⁶ bytes, wgmma", "L2, wgmma", "tensor, wgmma"]
+    columns += ["10⁶ bytes, tma", "L2, tma", "tensor, tma"]
+    rows = []
+    for e in expected(batch):
+        row = [e.layer, e.op, f"{e.copied / 1e6:,.0f}", f"{_from_l2(e.copied):.0f}"]
+        row.append(f"{e.wgmma.tensor:.0f}")
+        if e.by_tma is not None:
+            tensor, copied = e.tma
+            row += [f"{copied / 1e6:,.0f}", f"{_from_l2(copied):.0f}", f"{tensor:.0f}"]
+        rows.append([*row, "", "", ""][: len(columns)])
+    return table.markdown(columns, rows)
+
+
+def totals_with_copies(batches: tuple[int, ...] = BATCHES) -> str:
+    """A table of whole steps if the L2 cache is no faster than assumed: microseconds."""
+    columns = ["batch", "card", "convolutions by", "convolutions", "step", "images/s"]
+    rows = []
+    for batch in batches:
+        for card in BANDWIDTH:
+            for tma in (False, True):
+                listed = list(expected(batch))
+                of_them = sum(one.with_copies(card, tma) for one in listed)
+                rest = step(batch, card, True) - sum(one.least(card, True) for one in listed)
+                whole = of_them + rest
+                numbers = (f"{t:,.0f}" for t in (of_them, whole, 1e6 * batch / whole))
+                rows.append([f"{batch}", card, "tma" if tma else "wgmma", *numbers])
+    return table.markdown(columns, rows)
+
+
 def gains(batch: int) -> str:
     """A table of what a step could gain at most by what is not done: microseconds."""
     epilogues = ("drop6", "drop7", "relu6's bias, backward", "relu7's bias, backward")
     rows = []
     for card in BANDWIDTH:
         whole = step(batch, card, True)
-        waits = [
-            one.least(card, True) - max(one.wgmma.tensor, one.memory[card])
-            for one in expected(batch)
-        ]
-        moved = [one.least(card) for one in memory_bound(batch) if one.layer in epilogues]
-        for name, gained in (("epilogues of cuBLASLt", sum(moved)), ("TMA", sum(waits))):
-            rows.append([name, card, f"{gained:.1f}", f"{gained / whole:.1%}"])
+        gained = sum(one.least(card) for one in memory_bound(batch) if one.layer in epilogues)
+        rows.append(["epilogues of cuBLASLt", card, f"{gained:.1f}", f"{gained / whole:.1%}"])
     return table.markdown(["change", "card", "at most", "of a step"], rows)
 
 
@@ -243,6 +298,6 @@ def text(batch: int) -> str:
 
 if __name__ == "__main__":
     print(totals())
-    print(f"\n{gains(BATCHES[0])}")
+    print(f"\n{totals_with_copies()}\n\n{copies(BATCHES[0])}\n\n{gains(BATCHES[0])}")
     for size in BATCHES:
         print(f"\n{text(size)}")

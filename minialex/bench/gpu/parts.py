@@ -21,6 +21,8 @@ from minialex.bench.gpu.plan import Plan, rates
 from minialex.utils import table
 
 Found = dict[str, Any]
+# values of `convolution_by` that are compared with the default, and timed beside it
+CANDIDATES = ("wgmma", "tma")
 # the ops of a training step of the paper's network: others that are wrong do not stop its timing
 _OF_A_STEP = {
     *("convolution", "convolution_input_gradient_relu", "convolution_parameter_gradients"),
@@ -78,7 +80,8 @@ def _correct(plan: Plan) -> list[Part]:
     for p in plan.checked:
         made.append(Part(f"ops {p}", 90, _call(correct.ops, p)))
         if p in ("bf16", "fp16"):
-            made.append(Part(f"ops {p} wgmma", 60, _call(correct.ops, p, "wgmma")))
+            for way in CANDIDATES:
+                made.append(Part(f"ops {p} {way}", 60, _call(correct.ops, p, way)))
     for p in (*plan.precisions, *(p for p in plan.checked if p == "fp16")):
         made.append(Part(f"captured {p}", 60, _planned(whole.same_bits, p), f"ops {p}"))
     if plan.checks:
@@ -116,12 +119,17 @@ def _checks(plan: Plan) -> list[Part]:
 
 
 def _steps(precision: str, batch: int, plan: Plan, found: Found) -> Any:
-    return steps.steps(precision, batch, plan, right(found, f"ops {precision} wgmma"))
+    return steps.steps(precision, batch, plan, _candidates(precision, found))
 
 
 def _products(precision: str, plan: Plan, found: Found) -> Any:
-    wgmma = right(found, f"ops {precision} wgmma")
-    return products.products(precision, _rates(precision, found), plan, wgmma)
+    others = _candidates(precision, found)
+    return products.products(precision, _rates(precision, found), plan, others)
+
+
+def _candidates(precision: str, found: Found) -> tuple[str, ...]:
+    """Those that have been found right: others are not timed."""
+    return tuple(way for way in CANDIDATES if right(found, f"ops {precision} {way}"))
 
 
 def _memory_bound(precision: str, plan: Plan, found: Found) -> Any:
@@ -137,6 +145,7 @@ def _rates(precision: str, found: Found) -> dict[str, float]:
 _SHOWS = {
     "ops": "every op against float64; small versions of the paper's layers",
     "ops wgmma": "the convolutions by warpgroup products",
+    "ops tma": "those with a stride of 1 by `conv_tma.cu`",
     "captured": "four steps as a graph and op by op, of two towers too: the same bits",
     "overfit": "eight images memorised",
     "photographs": "30 steps on the images of `--data`: the loss must fall",

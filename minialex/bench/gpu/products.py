@@ -32,29 +32,29 @@ def predictions(
     operations_per_second: float, bytes_per_second: float, batch: int = 128, itemsize: int = 2
 ) -> str:
     """Rooflines of the paper's network in microseconds, as a table with columns to fill in."""
-    lines = [
-        "| layer | op | 10⁹ operations | 10⁶ bytes | roofline, µs | implicit | wgmma | im2col |"
-    ]
-    lines += ["|---|---|---|---|---|---|---|---|"]
+    ways = "implicit | wgmma | tma | im2col"
+    lines = [f"| layer | op | 10⁹ operations | 10⁶ bytes | roofline, µs | {ways} |"]
+    lines += ["|---|---|---|---|---|---|---|---|---|"]
     total = 0.0
     for name, op, operations, least in costs(models.get("alexnet").network, batch, itemsize):
         roofline = 1e6 * max(operations / operations_per_second, least / bytes_per_second)
         total += roofline
         counts = f"{operations / 1e9:.1f} | {least / 1e6:.1f} | {roofline:.1f}"
-        lines.append(f"| {name} | {op} | {counts} | | | |")
-    lines.append(f"| all products | | | | {total:.0f} | | | |")
+        lines.append(f"| {name} | {op} | {counts} | | | | |")
+    lines.append(f"| all products | | | | {total:.0f} | | | | |")
     return "\n".join(lines)
 
 
 def products(
-    precision: str, measured: dict[str, float], plan: Plan, wgmma: bool = False
+    precision: str, measured: dict[str, float], plan: Plan, candidates: tuple[str, ...] = ()
 ) -> Iterator[dict[str, Any]]:
     """A row for each product of a step: its time with each kernel, and its roofline.
 
     The roofline is at the measured rates, None without any.
-    The weight gradient of a convolution includes that of its bias. `wgmma` adds that kernel.
+    The weight gradient of a convolution includes that of its bias. `candidates` are more values of
+    `convolution_by`; "fastest" names the kernel that took the least time.
     """
-    convolutions = ("implicit", "im2col", *(["wgmma"] if wgmma else []))
+    convolutions = ("implicit", "im2col", *candidates)
     b: Any = backends.get("cupy", 0, precision)
     network, n, dtype = (
         models.get(plan.model).network,
@@ -91,6 +91,7 @@ def products(
             "bytes": least,
             "roofline_us": max(at_rates, default=None),
             **{f"{way}_us": 1e6 * value for way, value in seconds.items()},
+            "fastest": min(seconds, key=lambda way: seconds[way]),
         }
 
 

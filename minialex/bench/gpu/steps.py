@@ -16,12 +16,14 @@ from minialex.parallel import DeviceConfig, Devices, SingleDevice
 from minialex.tree import leaves
 
 
-def steps(precision: str, batch: int, plan: Plan, wgmma: bool = False) -> list[dict[str, Any]]:
+def steps(
+    precision: str, batch: int, plan: Plan, candidates: tuple[str, ...] = ()
+) -> list[dict[str, Any]]:
     """Images per second of training steps on a batch that is already on the device.
 
     "whole" steps start from image bytes and augment them; all others, including PyTorch's, start
-    from the network's input. `wgmma` adds steps with its convolutions. All keep their memory at the
-    same time, so large batches are timed with the fastest steps only.
+    from the network's input. `candidates` are more values of `convolution_by`. All keep their
+    memory at the same time, so large batches are timed with the fastest steps only.
     """
     b: Any = backends.get("cupy", 0, precision)
     whole = Whole(plan.model, b, batch)
@@ -30,9 +32,9 @@ def steps(precision: str, batch: int, plan: Plan, wgmma: bool = False) -> list[d
         "captured, whole, bytes from the host": whole.fed,
     }
     waits: dict[str, Run] = {}
-    by_warpgroups = _convolving_by("wgmma", precision) if wgmma else None
-    if wgmma:
-        runs["captured, whole, wgmma"] = Whole(plan.model, by_warpgroups, batch).resident
+    by = {way: _convolving_by(way, precision) for way in candidates}
+    for way, other in by.items():
+        runs[f"captured, whole, {way}"] = Whole(plan.model, other, batch).resident
     few = batch <= plan.all_up_to
     if few:
         network = models.get(plan.model).network
@@ -44,8 +46,8 @@ def steps(precision: str, batch: int, plan: Plan, wgmma: bool = False) -> list[d
             "op by op, im2col": Resident(plan.model, _on(network, columns), batch).step,
             "two towers on one device": Resident(plan.model, towers, batch).step,
         }
-        if wgmma:
-            runs["captured, wgmma"] = captured(plan.model, by_warpgroups, batch)
+        for way, other in by.items():
+            runs[f"captured, {way}"] = captured(plan.model, other, batch)
         waits["two towers on one device"] = towers.synchronize
     for name, (run, its_wait) in pytorch.eager(plan.model, precision, batch, few).items():
         runs[name], waits[name] = run, its_wait

@@ -20,7 +20,8 @@ pytestmark = [
 ]
 
 
-PLAIN = [family for family in kernels.files() if family not in kernels.TENSOR_FAMILIES]
+WITH_OPTIONS = (*kernels.TENSOR_FAMILIES, kernels.TMA_FAMILY)
+PLAIN = [family for family in kernels.files() if family not in WITH_OPTIONS]
 
 
 @pytest.mark.parametrize("family", PLAIN)
@@ -89,6 +90,42 @@ def test_warpgroup_products_compile(family, tile, storage):
     order += ["wgmma.commit_group", "wgmma.wait_group.sync.aligned 1"]
     places = [loop.index(name) for name in order]
     assert places == sorted(places)
+
+
+@pytest.mark.parametrize(
+    ("input_gradient", "tile", "storage"),
+    [
+        pytest.param(*case, marks=() if case == (True, 48, "bfloat16") else pytest.mark.slow)
+        for gradient, family in ((False, "conv_forward"), (True, "conv_input_gradient"))
+        for tile in kernels.tiles(family)
+        for storage in ("float16", "bfloat16")
+        for case in [(gradient, tile, storage)]
+    ],
+)
+def test_products_of_boxes_compile(input_gradient, tile, storage):
+    """conv_tma.cu: barriers are shown before they are used, and no register is spilled."""
+    if 90 not in nvrtc.architectures():
+        pytest.skip("this NVRTC does not know 9.0")
+    for slices in kernels.SLICES:
+        more = kernels.tma_options(tile, slices, input_gradient)
+        options = tuple(
+            option for option in kernels.options(storage, False, more) if "-arch" not in option
+        )
+        source = kernels.source(kernels.TMA_FAMILY)
+        assert complaints(source, "90a", options) == []
+        ptx = nvrtc.to_ptx(source, "90a", options)
+        assert ptx.count("wgmma.mma_async") == 2 * slices
+        turned = ",add,1,1,0,0;}" if input_gradient else ",add,1,1,0,1;}"
+        products = [line.replace(" ", "") for line in ptx.splitlines() if "mma_async" in line]
+        assert all(line.endswith(turned) for line in products)
+        order = ["mbarrier.init", "fence.proxy.async", "bar.sync", "cp.async.bulk.tensor.4d"]
+        places = [ptx.index(name) for name in order]
+        assert places == sorted(places)
+        for parameter in (0, 1):  # tensor maps, passed by value
+            assert f".param .align 64 .b8 conv_tma_param_{parameter}[128]" in ptx
+        # a box's bytes are expected before it is copied
+        copying = ptx[ptx.index("bar.sync") :]
+        assert copying.index("arrive.expect_tx") < copying.index("cp.async.bulk.tensor")
 
 
 def warpgroup_options(storage, tile):
