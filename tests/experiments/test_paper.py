@@ -11,6 +11,7 @@ import pytest
 import minialex
 from minialex.experiments import PUBLISHED, Context, Options, runner
 from minialex.experiments.cache import NotCached
+from minialex.experiments.training import Diverged
 
 pytestmark = pytest.mark.usefixtures("slim_networks")
 
@@ -191,7 +192,32 @@ def test_large_batches_end_to_end(tmp_path):
     steps = sorted((path.parent / "cells").glob("*/run/steps.csv"))
     assert sorted(len(one.read_text().splitlines()) - 1 for one in steps) == [4, 4, 12, 12]
     for name in ("SGD", "LARS"):
-        assert f"{name}: alexnet-64, resize" in path.read_text()
+        assert f"{name}: half of alexnet-64 on 32 x 32, resize" in path.read_text()
+
+
+def test_the_first_seed_of_large_batches_chooses_the_learning_rate(tmp_path, monkeypatch):
+    """Of SGD the lower, of LARS the higher; with the lower, LARS diverges."""
+    paper, trained = module("large_batch"), []
+
+    def train(self, name, data, *, seed, optimizer, batch_size, lr, **settings):
+        factor = round(lr / paper._rate(optimizer.upper(), batch_size, 0.012), 3)
+        trained.append((seed, optimizer, batch_size, factor))
+        if optimizer == "lars" and factor == 0.5:
+            raise Diverged(name)
+        return SimpleNamespace(
+            history=[{"val_loss": factor}],
+            errors=lambda: (10.0 + seed, 1.0),
+            recipe_line=lambda: optimizer,
+        )
+
+    monkeypatch.setattr(Context, "train", train)
+    section = paper.run(Context(Options(scale="small"), tmp_path, log=lambda text: None))
+    assert len(trained) == 6 * 2 + 6 * 2
+    for name, factor in (("sgd", 0.5), ("lars", 1.0)):
+        later = [one for one in trained if one[0] > 0 and one[1] == name]
+        assert {one[3] for one in later} == {factor}
+    assert [row[4].values for row in section.tables[0].rows] == [(10.0, 11.0, 12.0)] * 6
+    assert not any("not finite" in finding for finding in section.findings)
 
 
 @pytest.mark.parametrize(("rate", "said"), [(1e30, "not finite"), (0.006, "have not been run")])
