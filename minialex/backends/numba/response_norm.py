@@ -11,6 +11,7 @@ from minialex.backends.numba.team import await_all, await_next, begin, claim_ite
 from minialex.utils.jit import compiled, threaded
 
 _PIXELS = 64  # that a thread normalises at once
+_TOGETHER = 8  # pixels whose squares are written before they are read, which takes long at once
 
 
 class NumbaResponseNorm(NumbaExecution):
@@ -24,7 +25,7 @@ class NumbaResponseNorm(NumbaExecution):
         constants = (c // groups, n, *map(x.dtype.type, (k, alpha, beta)))
         arrays = (x.reshape(-1, c), y.reshape(-1, c))
         if self._inference:
-            room = self._new((self.threads, 3, c // groups + 2 * (n // 2)), x)
+            room = self._new((self.threads, _TOGETHER, c // groups + 2 * (n // 2)), x)
             self._as_team(response_norm_alone, *arrays, *constants, room)
         else:
             self._run(response_norm, *arrays, *constants, self._shares)
@@ -100,13 +101,13 @@ def response_norm(x, y, group, n, k, alpha, beta, threads):
     pixels = len(x)
     for t in prange(threads):
         first, end = pixels * t // threads, pixels * (t + 1) // threads
-        room = np.empty((3, group + 2 * (n // 2)), x.dtype)
+        room = np.empty((_TOGETHER, group + 2 * (n // 2)), x.dtype)
         _normalise(x[first:end], y[first:end], group, n, k, alpha, beta, room)
 
 
 @compiled
 def response_norm_alone(job, x, y, group, n, k, alpha, beta, room):
-    """The same for a team (see team.py); room (threads, 3, group + 2 ⌊n/2⌋)."""
+    """The same for a team (see team.py); room (threads, 8, group + 2 ⌊n/2⌋)."""
     begin(job)
     pixels, items = len(x), (len(x) + _PIXELS - 1) // _PIXELS
     item = claim_item(job.counts[0])
@@ -121,14 +122,19 @@ def response_norm_alone(job, x, y, group, n, k, alpha, beta, room):
 
 @compiled
 def _normalise(x, y, group, n, k, alpha, beta, room):
-    """y (pixels, C) from x."""
+    """y (pixels, C) from x; room (8, group + 2 ⌊n/2⌋)."""
     half = n // 2
     squares, scale, power = room[0], room[1, :group], room[2, :group]
-    squares[:] = 0
+    room[:] = 0
     if n == 5 and beta == 0.75:
         numbers, outputs = x.reshape(-1), y.reshape(-1)
-        for start in range(0, x.size, group):
-            _normalise_five(numbers, outputs, start, group, squares, k, alpha)
+        for first in range(0, x.size, group * _TOGETHER):
+            end = min(x.size, first + group * _TOGETHER)
+            for start in range(first, end, group):
+                _squares(numbers, start, room[(start - first) // group], group)
+            for start in range(first, end, group):
+                own = room[(start - first) // group]
+                _normalise_five(numbers, outputs, start, group, own, k, alpha)
         return
     for i in range(len(x)):
         for g in range(0, x.shape[1], group):
@@ -141,9 +147,8 @@ def _normalise(x, y, group, n, k, alpha, beta, room):
 
 @compiled
 def _normalise_five(x, y, start, count, squares, k, alpha):
-    """y from x for the paper's n and β: the same sums in one loop, for `start` … of flat arrays."""
+    """y from x and its squares, for the paper's n and β, from `start` of flat arrays."""
     one, start = x.dtype.type(1), np.uint64(start)
-    _squares(x, start, squares, count)
     for c in range(np.uint64(count)):
         root = np.sqrt(k + alpha * _sum_of_five(squares, c))
         y[start + c] = x[start + c] * (one / (root * np.sqrt(root)))
