@@ -58,7 +58,8 @@ def test_precompiled_kernels_are_used(tmp_path, monkeypatch):
     cupy = backends.get("cupy").xp
     monkeypatch.setattr(kernels, "files", lambda: ("elementwise",))
     monkeypatch.setattr(kernels, "TILES", (128,))
-    assert precompile.precompile((9, 0), tmp_path) == 4 + (2 + 2 * 2 + 1) * (2 + 2 * 2 * 3)
+    by_tma = 2 * (1 + 2) * 2  # types, forward and input gradients' tiles, and slices
+    assert precompile.precompile((9, 0), tmp_path) == 4 + (2 + 2 * 2 + 1) * (2 + 2 * 2 * 3) + by_tma
     for cached in (kernels._module, kernels._function):
         cached.cache_clear()
     monkeypatch.setenv(machine_code.PRECOMPILED, str(tmp_path))
@@ -135,12 +136,15 @@ def test_the_backend_asks_only_for_what_is_precompiled(monkeypatch):
     kernels._function.cache_clear()
     half = ("bf16", "fp16")
     ways = [("fp32", "im2col"), ("tf32", "im2col"), ("tf32", "implicit")]
-    ways += [(precision, way) for precision in half for way in ("im2col", "implicit", "wgmma")]
+    ways += [
+        (precision, way) for precision in half for way in ("im2col", "implicit", "wgmma", "tma")
+    ]
     for precision, way in ways:
         b = backends.get("cupy", 0, precision)
         b.convolution_by = way
         dtype = b.compute_dtype("float32")
-        x, w = (b.asarray(np.ones(s, np.float32), dtype) for s in ((1, 5, 5, 8), (3, 3, 4, 16)))
+        shapes = ((1, 5, 5, 96), (3, 3, 48, 96)) if way == "tma" else ((1, 5, 5, 8), (3, 3, 4, 16))
+        x, w = (b.asarray(np.ones(s, np.float32), dtype) for s in shapes)
         geometry = ((1, 1), ((1, 1), (1, 1)), 2)
         y = b.convolution(x, w, None, *geometry)
         b.convolution_parameter_gradients(x, y, w.shape, *geometry)
@@ -148,4 +152,5 @@ def test_the_backend_asks_only_for_what_is_precompiled(monkeypatch):
         b.softmax(b.relu(y))
     kernels._function.cache_clear()
     assert asked <= set(kernels.variants((9, 0)))
-    assert len({family for family, *_ in asked}) >= 5
+    assert len({family for family, *_ in asked}) >= 6
+    assert ("conv_tma", "float16") in {(family, storage) for family, storage, _ in asked}

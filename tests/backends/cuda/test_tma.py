@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from minialex import backends
 from minialex.backends.cuda import implicit, kernels, shifts, tensor_map
 from minialex.backends.cuda.convolution import CudaConvolution
+from minialex.backends.cuda.graph import Recording
 from minialex.errors import InputError
 from minialex.testing.tolerance import assert_close
 
@@ -93,6 +94,24 @@ def test_what_the_kernel_cannot_compute_is_left_to_others(launched):
 def test_64_bit_indices(monkeypatch):
     monkeypatch.setattr(kernels, "_INDEX_LIMIT", 0)
     check(by_tma(), "bf16", ((2, 7, 9, 64), (3, 3), 48, (1, 1), ((1, 1), (1, 1)), 1))
+
+
+def test_a_captured_convolution_reads_its_arrays_anew():
+    """Tensor maps are passed by value: a graph keeps them, and they keep only addresses."""
+    b, geometry = by_tma(), ((1, 1), ((1, 1), (1, 1)), 1)
+    images = [as_stored(grid((1, 6, 6, 64), seed), "bf16") for seed in (0, 1)]
+    w = b.asarray(as_stored(grid((3, 3, 64, 64), 2), "bf16"), "bfloat16")
+    x, other = (b.asarray(image, "bfloat16") for image in images)
+    found = []
+
+    def body():
+        found[:] = [b.convolution(x, w, None, *geometry)]
+
+    recording = Recording(b.stream, body)
+    x.set(b.to_numpy(other))
+    recording.run()
+    wanted = b.to_numpy(b.convolution(other, w, None, *geometry))
+    np.testing.assert_array_equal(b.to_numpy(found[0]), wanted)
 
 
 def sizes(image, kernel, channels, pad, groups=1):
