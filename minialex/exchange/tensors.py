@@ -37,6 +37,11 @@ def require_room(path: Path, tensors: Iterable[StoredTensor]) -> None:
         raise InputError(f"{path} claims arrays of {total:,} bytes but has {size:,}: it is damaged")
 
 
+def from_bfloat16(numbers: np.ndarray) -> np.ndarray:
+    """float32 of bfloat16 numbers given as unsigned integers of 16 bits."""
+    return (numbers.astype(np.uint32) << 16).view(np.float32)
+
+
 def convolution_weight(weight: np.ndarray) -> np.ndarray:
     """K C/G R S -> R S C/G K."""
     return np.ascontiguousarray(weight.transpose(2, 3, 1, 0))

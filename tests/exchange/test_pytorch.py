@@ -3,6 +3,8 @@
 import subprocess
 import sys
 import tracemalloc
+from argparse import Namespace
+from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
@@ -56,7 +58,13 @@ WRAPPED = {
         "state_dict": {f"model.{name}": value for name, value in state.items()},
         "optimizer_states": [{"state": {0: {"momentum_buffer": torch.ones(3)}}}],
     },
-    "half": lambda state: {name: value.half() for name, value in state.items()},
+    "torchvision's script": lambda state: {
+        "model": state,
+        "lr_scheduler": {"milestones": Counter([30, 60])},
+        "args": Namespace(lr=0.1, model="alexnet"),
+    },
+    "PyTorch's tutorial": lambda state: {"epoch": 3, "model_state_dict": state},
+    "other": lambda state: {"optimizer": {"lr": 0.1}, "network": state},
     "parameters": lambda state: {name: torch.nn.Parameter(v) for name, v in state.items()},
     "turned": lambda state: {
         name: value.t().contiguous().t() if value.ndim == 2 else value
@@ -118,13 +126,23 @@ def test_a_large_weight_is_in_memory_once(file, tmp_path):
     np.testing.assert_array_equal(found.T, net.state_dict()["classifier.4.weight"].numpy())
 
 
+@pytest.mark.parametrize("file", ["zip", "legacy"])
 @pytest.mark.parametrize("change", WRAPPED)
-def test_checkpoints_of_training_scripts(change, tmp_path, photographs, our_scores, close):
-    net, path = stored(tmp_path, "alexnet", "zip", WRAPPED[change])
-    if change == "half":
-        net = net.half().float()
+def test_checkpoints_of_training_scripts(change, file, tmp_path, photographs, our_scores, close):
+    net, path = stored(tmp_path, "alexnet", file, WRAPPED[change])
     images = photographs(63)
     close(our_scores(read(path), images), theirs.scores(net, images))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("file", FILES)
+def test_other_number_types(file, dtype, tmp_path, photographs, our_scores, close):
+    def change(state):
+        return {name: value.to(dtype) for name, value in state.items()}
+
+    net, path = stored(tmp_path, "alexnet", file, change)
+    images = photographs(63)
+    close(our_scores(read(path), images), theirs.scores(net.to(dtype).float(), images))
 
 
 @pytest.mark.parametrize("name", ["vgg11", "vgg16"])

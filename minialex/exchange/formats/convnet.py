@@ -9,6 +9,7 @@ from minialex.exchange.convnet import checkpoint, graph, network, weights
 from minialex.exchange.formats.format import Format, Request
 from minialex.exchange.means import measured
 from minialex.exchange.portable import PortableModel, colour_statistics, image_statistics
+from minialex.exchange.pytorch.file import is_torch
 from minialex.models import layer_list
 
 
@@ -16,6 +17,8 @@ def _matches(path: Path, head: bytes) -> bool:
     found = checkpoint.newest(path)
     if path.is_dir():
         return found is not None
+    if is_torch(head):  # its training scripts have a "model_state_dict"
+        return False
     return head.startswith((b"\x80", b"PK")) and (found is not None or b"model_state" in head)
 
 

@@ -10,9 +10,7 @@ from minialex.exchange.tensors import StoredTensor
 
 
 def _matches(path: Path, head: bytes) -> bool:
-    if head.startswith(file.LEGACY_START):
-        return True
-    if head.startswith(file.ZIP_START) and b"/data.pkl" in head:
+    if file.is_torch(head):
         return True
     torch_suffix = path.suffix.lower() in (".pth", ".pt", ".bin", ".ckpt", ".tar")
     return torch_suffix and head.startswith((file.ZIP_START, b"\x80"))

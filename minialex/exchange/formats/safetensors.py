@@ -1,6 +1,8 @@
 """safetensors files with PyTorch's key names, as opposed to minialex's own weight files."""
 
+import json
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from minialex.exchange import metadata
 from minialex.exchange.formats.format import Format, Request
 from minialex.exchange.portable import PortableModel
 from minialex.exchange.pytorch import state_dict
-from minialex.exchange.tensors import StoredTensor
+from minialex.exchange.tensors import StoredTensor, from_bfloat16
 from minialex.utils import checkpoint
 
 _LARGEST_HEADER = 1 << 24  # bytes; VGG-19's has 4,000
@@ -64,10 +66,22 @@ def _load(path: Path, name: str, kind: str, first: int = 0, end: int | None = No
     from safetensors import safe_open
 
     if kind == "BF16":
-        raise InputError(f"{path}: {name} is of type BF16: save the weights as float32")
+        return _brain_floats(path, name, first, end)
     with safe_open(path, framework="numpy") as file:
         found = file.get_tensor(name) if end is None else file.get_slice(name)[first:end]
         return found.astype(np.float32, copy=False)
+
+
+def _brain_floats(path: Path, name: str, first: int, end: int | None) -> np.ndarray:
+    """The same for bfloat16, which NumPy does not have; the library has checked the file."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        described = json.loads(file.read(size))[name]
+    length, *rest = described["shape"] or [1]
+    rows, one = (length if end is None else end) - first, prod(rest)
+    start = 8 + size + described["data_offsets"][0] + 2 * first * one
+    numbers = np.fromfile(path, "<u2", rows * one, offset=start)
+    return from_bfloat16(numbers).reshape(rows, *rest)
 
 
 def _write(portable: PortableModel, path: Path, with_preprocessing: bool) -> str:

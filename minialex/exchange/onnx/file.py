@@ -80,7 +80,9 @@ class Graph:
         shape, what = tuple(tensor.dims), f"{self.path}: the tensor {tensor.name!r}"
         kind = _KINDS.get(tensor.data_type)
         if kind is None:
-            raise InputError(f"{what} is of type {tensor.data_type}, which is not a plain number")
+            names = {number: name for name, number in package().TensorProto.DataType.items()}
+            found = names.get(tensor.data_type, tensor.data_type)
+            raise InputError(f"{what} is of type {found}: save the weights as float32")
         if any(extent < 0 for extent in shape) or prod(shape) > _LARGEST:
             raise InputError(f"{what} is damaged: it has the shape {shape}")
         dtype, count = np.dtype(kind).newbyteorder("<"), prod(shape)

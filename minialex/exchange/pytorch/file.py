@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from minialex.errors import InputError, reason
-from minialex.exchange.pytorch.pickle_reader import Refused, Storage, Unpickler, load_object
+from minialex.exchange.pytorch.pickle_reader import ALSO, Refused, Storage, Unpickler, load_object
 from minialex.exchange.pytorch.writer import TEXTS
 from minialex.utils import plain_pickle
 
@@ -21,6 +21,11 @@ _MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_START = b"\x80\x02\x8a\x0a" + _MAGIC.to_bytes(10, "little")
 
 _LARGEST = 4 << 20  # bytes of pickles; AlexNet's have 3,000 bytes
+
+
+def is_torch(head: bytes) -> bool:
+    """Whether `torch.save` wrote a file that starts with these bytes."""
+    return head.startswith(LEGACY_START) or (head.startswith(ZIP_START) and b"/data.pkl" in head)
 
 
 def texts(path: Path) -> dict[str, str]:
@@ -140,7 +145,7 @@ def _read_legacy(path: Path) -> Any:
 def _next_pickle(file: io.BytesIO) -> bytes:
     """The bytes of the pickle at the file's position, and the position after it."""
     start = file.tell()
-    plain_pickle.inspect(file, also=("BINPERSID",))
+    plain_pickle.inspect(file, also=ALSO)
     end = file.tell()
     file.seek(start)
     return file.read(end - start)

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from minialex.errors import InputError
-from minialex.exchange.tensors import StoredTensor
+from minialex.exchange.tensors import StoredTensor, from_bfloat16
 from minialex.utils import plain_pickle
 
+ALSO = ("BINPERSID", "NEWOBJ")  # instructions that PyTorch's files need beside plain values
 _MOST_DIMENSIONS = 8
 _BFLOAT = "bfloat16"
 _STORAGES = {
@@ -95,12 +96,15 @@ class Storage:
         if len(numbers) < count:
             raise InputError(f"{self.path} is cut short")
         if self.kind == _BFLOAT:
-            return (numbers.astype(np.uint32) << 16).view(np.float32)
+            return from_bfloat16(numbers)
         return numbers
 
 
 class _Mapping(dict):
-    """Stands for collections.OrderedDict; what is attached to one (`_metadata`) is dropped."""
+    """Stands for dictionaries and a training script's options; what is attached is dropped.
+
+    Attached are a state dict's `_metadata`, and the options themselves.
+    """
 
     def __setstate__(self, state: Any) -> None:
         pass
@@ -135,6 +139,8 @@ class Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         known = {
             ("collections", "OrderedDict"): _Mapping,
+            ("collections", "Counter"): _Mapping,  # in the state of MultiStepLR
+            ("argparse", "Namespace"): _Mapping,  # in checkpoints of torchvision's script
             ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
             ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
             ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
@@ -168,7 +174,7 @@ def load_object(
     order: str,
     locate: Callable[[str, int, int], tuple[int, int]],
 ) -> Any:
-    plain_pickle.inspect(io.BytesIO(description), also=("BINPERSID",))
+    plain_pickle.inspect(io.BytesIO(description), also=ALSO)
 
     def finish(storage: Storage) -> Storage:
         return Storage(storage.kind, storage.key, storage.count, locate, path, order)

@@ -11,6 +11,7 @@ from minialex.errors import InputError
 from minialex.exchange.tensors import StoredTensor
 
 _PARTS = ("features", "pre_logits", "classifier", "head")  # in the order of the layers
+# of a checkpoint, looked at before its others
 _CONTAINERS = ("state_dict", "model_state_dict", "model", "net", "model_ema", "state_dict_ema")
 _WEIGHTS = {"weight", "bias"}
 _NORM = {"weight", "bias", "running_mean", "running_var"}
@@ -54,7 +55,7 @@ def state_dict(path: Path, content: Any) -> dict[str, StoredTensor]:
 def _inside(content: Any) -> list[Any]:
     if not isinstance(content, Mapping):
         return []
-    return [content[key] for key in _CONTAINERS if key in content]
+    return [*(content[key] for key in _CONTAINERS if key in content), *content.values()]
 
 
 def _without_prefix(tensors: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
