@@ -11,12 +11,12 @@ import numba
 import numpy as np
 
 from minialex import precision as precisions
-from minialex.backends.numba.allocator import MEMORY
 from minialex.backends.numba.team import TEAM
 from minialex.backends.numpy.backend import NumpyBackend
 from minialex.errors import InputError
 from minialex.precision import Precision
 from minialex.utils import threads as cpu_threads
+from minialex.utils.allocator import MEMORY
 
 FIXED_SHARES = 8  # of work whose sums must not depend on the number of threads
 _ONE_AT_A_TIME = threading.Lock()  # each kernel uses all threads, and some pools cannot be shared

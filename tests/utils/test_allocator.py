@@ -10,7 +10,7 @@ import pytest
 
 from minialex import backends
 from minialex.backends.numba import execution
-from minialex.backends.numba.allocator import Memory
+from minialex.utils.allocator import Memory
 
 
 def test_memory_is_reused_once_the_last_view_is_gone():
@@ -86,7 +86,7 @@ def test_missing_memory_raises_memory_error():
 def test_a_forked_process_has_its_own_memory():
     code = """
 import os
-from minialex.backends.numba.allocator import Memory
+from minialex.utils.allocator import Memory
 array = Memory().empty((1 << 20,), "float32")
 array[:] = 1
 if os.fork() == 0:
