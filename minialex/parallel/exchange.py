@@ -17,6 +17,7 @@ from minialex.parallel.devices import Devices
 from minialex.parallel.partition import split
 from minialex.parallel.tree_sum import Node, nodes_of_ranks, sum_of_nodes
 from minialex.tree import Tree
+from minialex.utils.allocator import MEMORY
 
 
 class Exchange:
@@ -58,7 +59,9 @@ class Exchange:
     def finish(self) -> Tree:
         """The totals of all layers that were given, on the devices."""
         self.world.wait_until(self.poll)
-        return self.devices.to_devices({one.layer: one.total() for one in self._layers})
+        totals = {one.layer: one.total() for one in self._layers}
+        self._layers.clear()  # they know this object: only the garbage collector would free them
+        return self.devices.to_devices(totals)
 
 
 class _LayerSum:
@@ -69,17 +72,21 @@ class _LayerSum:
         self._owners = split(size, world.size)
         low, high = self._owners[world.rank]
         mine, self._own = high - low, exchange.nodes[world.rank]
-        # -0.0 adds nothing to any number, +0.0 changes the sign of -0.0
-        held = np.full((len(self._own), size), -0.0, exchange.dtype)
+        held = MEMORY.empty((len(self._own), size), exchange.dtype)
         for row, node in zip(held, self._own, strict=True):
             if (arrays := nodes.get(node)) is not None:
                 host = [exchange.devices.to_numpy(arrays[name]).reshape(-1) for name in shapes]
                 np.concatenate(host, out=row)
-        self._sent = np.concatenate([held[:, a:b].reshape(-1) for a, b in self._owners])
-        self._found = np.empty(mine * sum(map(len, exchange.nodes)), exchange.dtype)
+            else:
+                row[:] = -0.0  # which adds nothing to any number; +0.0 changes the sign of -0.0
+        self._sent = held.reshape(-1)  # of one node, the owners' parts follow each other
+        if len(self._own) > 1:
+            self._sent = MEMORY.empty((held.size,), exchange.dtype)
+            np.concatenate([held[:, a:b].reshape(-1) for a, b in self._owners], out=self._sent)
+        self._found = MEMORY.empty((mine * sum(map(len, exchange.nodes)),), exchange.dtype)
         sizes = [len(self._own) * (b - a) for a, b in self._owners]
         coming = [len(nodes) * mine for nodes in exchange.nodes]
-        self._total = np.empty(size, exchange.dtype)
+        self._total = MEMORY.empty((size,), exchange.dtype)
         self._first: Any = exchange.scatter.Ialltoallv([self._sent, sizes], [self._found, coming])
         self._second: Any = None
         elsewhere = self._sent.nbytes - len(self._own) * mine * exchange.dtype.itemsize

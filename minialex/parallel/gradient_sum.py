@@ -1,5 +1,6 @@
 """The gradients of a batch as a sum over its micro-batches, layer by layer as they are computed."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ class GradientSum:
     ):
         self.devices, self.count, self.world = devices, count, world
         self._own = world.share(count)
-        self._layers = {layer: TreeSum(count, self._add) for layer in layers}
+        self._layers = {layer: TreeSum(count, partial(_sum, devices)) for layer in layers}
         self._loss = TreeSum(count, lambda x, y: (x[0] + y[0], x[1] + y[1]))
         self._next = self._own.start
         shapes = devices.network.parameter_shapes()
@@ -85,5 +86,7 @@ class GradientSum:
         loss, images = sum_of_nodes(self.count, parts, np.add)
         return float(loss), int(images)
 
-    def _add(self, x: dict[str, Any], y: dict[str, Any]) -> dict[str, Any]:
-        return {name: self.devices.add(value, y[name]) for name, value in x.items()}
+
+def _sum(devices: Devices, x: dict[str, Any], y: dict[str, Any]) -> dict[str, Any]:
+    """The sums of arrays by name; no method, whose object would wait for the garbage collector."""
+    return {name: devices.add(value, y[name]) for name, value in x.items()}

@@ -7,9 +7,11 @@ array of about the same size.
 import mmap
 import threading
 import weakref
+from collections.abc import Sequence
 from math import prod
 
 import numpy as np
+import numpy.typing as npt
 
 _SMALL = 1 << 16  # bytes below which NumPy's own allocation is as good
 _LATELY = 1000  # arrays over which the peak is taken
@@ -30,7 +32,7 @@ class Memory:
         self._blocks: list[tuple[int, mmap.mmap]] = []  # longest free first
         self._lock = threading.RLock()  # a finalizer may run while it is held
 
-    def empty(self, shape, dtype) -> np.ndarray:
+    def empty(self, shape: Sequence[int], dtype: npt.DTypeLike) -> np.ndarray:
         """An uninitialised array."""
         kind, count = np.dtype(dtype), prod(shape)
         if count * kind.itemsize < _SMALL:

@@ -36,11 +36,14 @@ pytestmark = pytest.mark.skipif(
 def mpirun(ranks, data, out, *names, options=(), timeout=300):
     """It takes ten seconds, but not on a busy machine."""
     out.mkdir(parents=True, exist_ok=True)
+    return job(ranks, [on_ranks.__file__, str(data), str(out), *names], options, timeout)
+
+
+def job(ranks, program, options=(), timeout=300):
     allowed = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     start = [MPIRUN, "--oversubscribe", "--bind-to", "none", *options, "-n", str(ranks)]
-    program = [sys.executable, on_ranks.__file__, str(data), str(out), *names]
     return subprocess.run(
-        [*start, *program],
+        [*start, sys.executable, *program],
         env={**os.environ, **allowed, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -232,3 +235,36 @@ def test_a_full_disk_ends_all_ranks_with_one_sentence(tmp_path, alone, data, opt
     assert "too large" in error
     on_ranks.train(data, tmp_path, "full-0-5", resume=True)
     assert outcome(tmp_path / "full-0-5")[0] == outcome(alone / "numpy")[0]
+
+
+GARBAGE = """
+import gc
+import numpy as np
+from minialex import losses, models
+from minialex.optim import SGD, Rates
+from minialex.parallel import DeviceConfig
+from minialex.parallel.world import open_world
+from minialex.training.step import TrainStep
+
+model, world = models.get("cifar10"), open_world()
+devices = DeviceConfig("numpy").open(model.network, True, world)
+loss, sgd = losses.SoftmaxCrossEntropy(), SGD(model.recipe)
+step = TrainStep(model.network, devices, loss, sgd, micro_batch=2, world=world)
+state = step.init()
+batch = np.zeros((8, *model.network.input_shape), np.float32), np.zeros(8, np.int64)
+for _ in range(2):
+    gc.collect()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    step(state, batch, Rates(0.01, 0.01, 0.0))
+world.together(gc.collect)  # which lets go of the last step's sums
+kinds = {type(one) for one in gc.garbage}  # the arrays in them are not listed
+print("left", [kind.__name__ for kind in kinds if kind.__module__.startswith("minialex.parallel")])
+"""
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_step_leaves_no_sums_to_the_garbage_collector(ranks):
+    """It would run after several steps, whose gradients would all be in memory."""
+    done = job(ranks, ["-c", GARBAGE])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("left []") == ranks, done.stdout
