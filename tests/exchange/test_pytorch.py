@@ -210,7 +210,7 @@ RGB = [name for name in models.names() if models.get(name).network.input_shape[2
     ("name", "suffix"), [("caffenet", "pth"), *((name, "safetensors") for name in RGB)]
 )
 def test_the_printed_code_builds_the_network_in_pytorch(
-    name, suffix, tmp_path, monkeypatch, photographs, our_scores, close
+    name, suffix, tmp_path, photographs, our_scores, close
 ):
     """Normalisation of every kind, ceil pooling, the paper's dropout and a mean image."""
     whole = models.get(name, 6).network
@@ -219,7 +219,6 @@ def test_the_printed_code_builds_the_network_in_pytorch(
     layers = (*network.layers[:-2], ("drop7", Dropout(0.5)), network.layers[-1])
     portable = drawn(minialex.Network(layers, (size, size, 3)), resize=size + 11)
     said = write(portable, tmp_path / f"net.{suffix}")
-    monkeypatch.chdir(tmp_path)
     made = {}
     exec(said, made)
     images = photographs(size)
@@ -335,6 +334,5 @@ def test_a_named_networks_weights_from_pytorch(name, tmp_path, photographs, our_
     assert (found.model.name, found.model.classes) in ((name, 4), ("layers", 4))
     images = photographs(64)
     built = {}
-    said = write(found, tmp_path / "again.pth").replace("'again.pth'", f"'{tmp_path}/again.pth'")
-    exec(said, built)
+    exec(write(found, tmp_path / "again.pth"), built)
     close(our_scores(found, images), theirs.scores(built["net"], images))

@@ -1,6 +1,7 @@
 """Caffe's weight files: a .caffemodel with or without its prototxt, and a .solverstate."""
 
 import mmap
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -87,7 +88,8 @@ def _continued(request: Request) -> PortableModel:
         for layer, of in found.tree({name: list(pair) for name, pair in pairs}).items()
     }
     step = state.integer("iter", 0, most=1 << 40)
-    note = f"step {step:,}; continue the training, with its momentum, with --from {path.name}"
+    again = f"--from {shlex.quote(str(path))}"
+    note = f"step {step:,}; continue the training, with its momentum, with {again}"
     return replace(
         portable, velocities=velocities, state={"step": step}, notes=(*portable.notes, note)
     )

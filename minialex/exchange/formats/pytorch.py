@@ -26,7 +26,7 @@ def _read(request: Request) -> PortableModel:
 
 
 def _write(portable: PortableModel, path: Path, with_preprocessing: bool) -> str:
-    tensors, said = state_dict.exported(portable, path.name, with_preprocessing)
+    tensors, said = state_dict.exported(portable, str(path), with_preprocessing)
     writer.write(path, tensors, metadata.described(portable))
     return said
 

@@ -85,7 +85,7 @@ def _brain_floats(path: Path, name: str, first: int, end: int | None) -> np.ndar
 
 
 def _write(portable: PortableModel, path: Path, with_preprocessing: bool) -> str:
-    tensors, said = state_dict.exported(portable, path.name, with_preprocessing)
+    tensors, said = state_dict.exported(portable, str(path), with_preprocessing)
     checkpoint.write(path, tensors, {"format": "pt", **metadata.described(portable)})
     return said
 
