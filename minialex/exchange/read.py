@@ -42,7 +42,9 @@ def read(
         if value is not None and name not in found.takes:
             option = "--as" if name == "as_model" else f"--{name}"
             raise InputError(f"{path} is a file of {found.name}, which does not take {option}")
-    portable = found.read(Request(path, as_model, layers, image, colours, for_training))
+    # numbers that do not fit float32 become infinite, which is refused below
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        portable = found.read(Request(path, as_model, layers, image, colours, for_training))
     _require_finite(path, portable)
     return portable
 

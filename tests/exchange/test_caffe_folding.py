@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from helpers.caffe_files import encode, prototxt
+from helpers.damage import COUNTS, refusals
 from helpers.strategies import grid
 
 from minialex.errors import InputError
@@ -140,21 +141,9 @@ def test_what_cannot_be_folded_is_refused_by_name(tmp_path, change, sentence):
     assert "\n" not in str(caught.value)
 
 
-def test_damage_is_one_sentence(tmp_path):
-    """Bytes changed, or cut off: a hundred files."""
-    path, rng = written(tmp_path), np.random.default_rng(0)
-    content, said = path.read_bytes(), []
-    for _ in range(100):
-        odd = bytearray(content)
-        for at in rng.integers(0, len(odd), rng.integers(1, 6)):
-            odd[at] = rng.integers(256)
-        path.write_bytes(odd[: rng.integers(len(odd))] if rng.random() < 0.3 else odd)
-        try:
-            read(path)
-        except InputError as error:
-            said.append(str(error))
-    assert len(said) > 25
-    assert not any("\n" in sentence for sentence in said)
+@COUNTS
+def test_damage_is_one_sentence(tmp_path, count):
+    assert len(refusals(written(tmp_path), read, count)) > 0.25 * count
 
 
 def test_it_is_not_trained_here(tmp_path):

@@ -2,8 +2,8 @@
 
 import json
 
-import numpy as np
 import pytest
+from helpers.damage import COUNTS, refusals
 from helpers.noise import Noise
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -286,15 +286,11 @@ def test_parameter_files_find_their_layer_files(tmp_path):
         open_cfg(alone / "layer-params-3.cfg")
 
 
-def test_damage_gives_a_one_sentence_error(tmp_path):
-    rng, content = np.random.default_rng(0), SMALL.encode()
+@COUNTS
+def test_damage_gives_a_one_sentence_error(tmp_path, count):
     path = tmp_path / "layers-odd.cfg"
-    for _ in range(300):
-        odd = bytearray(content)
-        for at in rng.integers(0, len(odd), rng.integers(1, 8)):
-            odd[at] = rng.integers(256)
-        path.write_bytes(bytes(odd))
-        _sentence(path)
+    path.write_text(SMALL)
+    assert len(refusals(path, model_of, count)) > 0.3 * count
 
 
 @settings(max_examples=30)

@@ -107,7 +107,12 @@ def _content(path: Path) -> bytes:
             file.seek(0)
             return file.read()
     with zipfile.ZipFile(path) as archive:
-        [entry] = archive.infolist()
+        entries = archive.infolist()
+        if len(entries) != 1:
+            raise ValueError(f"its archive has {len(entries)} entries instead of one")
+        [entry] = entries
+        if entry.header_offset < 0 or entry.compress_size > size:
+            raise ValueError("its archive is damaged")  # the library would allocate what it claims
         if entry.file_size > _SMALL + _DENSEST * size:
             raise ValueError(f"it claims {entry.file_size:,} bytes in an archive of {size:,}")
         return archive.read(entry)
