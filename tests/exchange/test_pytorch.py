@@ -134,6 +134,17 @@ def test_checkpoints_of_training_scripts(change, file, tmp_path, photographs, ou
     close(our_scores(read(path), images), theirs.scores(net, images))
 
 
+def test_of_several_state_dicts_none_is_chosen(tmp_path):
+    """Which are the weights? A checkpoint may have momentum or averages of the same shapes."""
+    _, path = stored(
+        tmp_path, "alexnet", "zip", lambda state: {"momentum": state, "teacher": state}
+    )
+    with pytest.raises(InputError, match="weights under 'momentum', 'teacher': save one"):
+        read(path)
+    known = stored(tmp_path, "alexnet", "zip", lambda state: {"momentum": state, "model": state})
+    assert read(known[1]).params
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("file", FILES)
 def test_other_number_types(file, dtype, tmp_path, photographs, our_scores, close):

@@ -16,7 +16,7 @@
 // of the second. Each block computes tiles of 256 x TILE_N in turn: one thread starts all copies, and two
 // groups of four warps multiply. Bias and ReLU, or the mask of the ReLU before, are applied to the sums.
 //
-// 2 N H W K R S C/G operations, and as many on padding as tma.py says. A tile reads its pixels once for
+// 2 N H W K R S C/G operations, and as many on padding as shifts.py says. A tile reads its pixels once for
 // each 16 SLICES channels, and all weights of its columns, from the L2 cache.
 // Tested against Backend.convolution and Backend.convolution_input_gradient.
 

@@ -72,7 +72,7 @@ class NumbaExecution(NumpyBackend):
     def _run(self, kernel, *arguments) -> None:
         """A kernel with parallel loops."""
         if not self._has_pool:
-            cpu_threads.load_blas()  # which takes a while, and kernels for teams do not use
+            cpu_threads.load_blas()  # only now: it takes a while, and no kernel for a team uses it
         with self._threads(), nullcontext() if self._has_pool else cpu_threads.short_waits():
             numba.set_num_threads(self.threads)  # applies to the calling Python thread
             NumbaExecution._has_pool = True

@@ -11,7 +11,7 @@ from minialex.backends.numba.team import await_all, await_next, begin, claim_ite
 from minialex.utils.jit import compiled, threaded
 
 _PIXELS = 64  # that a thread normalises at once
-_TOGETHER = 8  # pixels whose squares are written before they are read, which takes long at once
+_TOGETHER = 8  # pixels whose squares are written before any is read: read at once, they stall
 
 
 class NumbaResponseNorm(NumbaExecution):

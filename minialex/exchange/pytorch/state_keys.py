@@ -11,7 +11,7 @@ from minialex.errors import InputError
 from minialex.exchange.tensors import StoredTensor
 
 _PARTS = ("features", "pre_logits", "classifier", "head")  # in the order of the layers
-# of a checkpoint, looked at before its others
+# keys of a checkpoint under which its weights are, the first that it has
 _CONTAINERS = ("state_dict", "model_state_dict", "model", "net", "model_ema", "state_dict_ema")
 _WEIGHTS = {"weight", "bias"}
 _NORM = {"weight", "bias", "running_mean", "running_var"}
@@ -36,26 +36,37 @@ def inputs_of(entry: Entry) -> int:
 
 
 def state_dict(path: Path, content: Any) -> dict[str, StoredTensor]:
-    """The tensors with dotted names in a state dict, or in the checkpoint of a training script."""
-    for found in (content, *_inside(content)):
-        if isinstance(found, Mapping):
-            tensors = {
-                key: value
-                for key, value in found.items()
-                if isinstance(key, str) and isinstance(value, StoredTensor)
-            }
-            if any(key.endswith(".weight") for key in tensors):
-                return _without_prefix(tensors)
+    """The tensors with dotted names in a state dict, or in the checkpoint of a training script.
+
+    Raises InputError if there are none, or several under keys that tell nothing about them.
+    """
+    inside = content if isinstance(content, Mapping) else {}
+    for found in (content, *(inside[key] for key in _CONTAINERS if key in inside)):
+        if tensors := _named(found):
+            return _without_prefix(tensors)
+    others = {key: tensors for key, value in inside.items() if (tensors := _named(value))}
+    if len(others) > 1:
+        raise InputError(
+            f"{path} has weights under {', '.join(map(repr, others))}: save one of them alone"
+        )
+    for tensors in others.values():
+        return _without_prefix(tensors)
     raise InputError(
         f"{path} is neither a minialex weight file nor a PyTorch state dict (tensors named by "
         "module): save the model's state_dict()"
     )
 
 
-def _inside(content: Any) -> list[Any]:
+def _named(content: Any) -> dict[str, StoredTensor]:
+    """The tensors of a state dict; empty for anything else."""
     if not isinstance(content, Mapping):
-        return []
-    return [*(content[key] for key in _CONTAINERS if key in content), *content.values()]
+        return {}
+    tensors = {
+        key: value
+        for key, value in content.items()
+        if isinstance(key, str) and isinstance(value, StoredTensor)
+    }
+    return tensors if any(key.endswith(".weight") for key in tensors) else {}
 
 
 def _without_prefix(tensors: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
