@@ -46,7 +46,8 @@ class Exchange:
     def start(self, layer: str, nodes: dict[Node, dict[str, Any] | None]) -> None:
         """Give this rank's nodes of a layer, as arrays on its devices; None adds nothing."""
         with self.world.lost_ranks():
-            self._layers.append(_LayerSum(self, layer, nodes))
+            self._layers.append(_LayerSum(self, layer, nodes))  # MPI may use it even if this fails
+            self._layers[-1].begin()
             self.poll()
 
     def poll(self) -> bool:
@@ -84,13 +85,19 @@ class _LayerSum:
             self._sent = MEMORY.empty((held.size,), exchange.dtype)
             np.concatenate([held[:, a:b].reshape(-1) for a, b in self._owners], out=self._sent)
         self._found = MEMORY.empty((mine * sum(map(len, exchange.nodes)),), exchange.dtype)
-        sizes = [len(self._own) * (b - a) for a, b in self._owners]
-        coming = [len(nodes) * mine for nodes in exchange.nodes]
         self._total = MEMORY.empty((size,), exchange.dtype)
-        self._first: Any = exchange.scatter.Ialltoallv([self._sent, sizes], [self._found, coming])
+        self._first: Any = None
         self._second: Any = None
-        elsewhere = self._sent.nbytes - len(self._own) * mine * exchange.dtype.itemsize
-        world.bytes_sent += elsewhere + mine * (world.size - 1) * exchange.dtype.itemsize
+
+    def begin(self) -> None:
+        """Send the other ranks their parts."""
+        exchange, world = self.exchange, self.exchange.world
+        low, high = self._owners[world.rank]
+        sizes = [len(self._own) * (b - a) for a, b in self._owners]
+        coming = [len(nodes) * (high - low) for nodes in exchange.nodes]
+        self._first = exchange.scatter.Ialltoallv([self._sent, sizes], [self._found, coming])
+        elsewhere = self._sent.nbytes - len(self._own) * (high - low) * exchange.dtype.itemsize
+        world.bytes_sent += elsewhere + (high - low) * (world.size - 1) * exchange.dtype.itemsize
 
     def received(self) -> bool:
         """Whether the first half is over; begins the second."""

@@ -45,7 +45,8 @@ def open_mpi(count: int) -> World:
     found = MPI.COMM_WORLD.Get_size()
     if found != count:
         library = MPI.Get_library_version().split(",")[0].split("\n")[0].strip("\x00 ")
-        another = "srun --mpi=pmix, or with " if launched_by_srun() else ""
+        kind = "pmix" if "Open MPI" in library else "pmi2"
+        another = f"srun --mpi={kind}, or with " if launched_by_srun() else ""
         raise InputError(
             f"the launcher started {count} processes, but MPI connects only {found}: mpi4py uses "
             f"{library} here, so start them with {another}the mpirun of that MPI"

@@ -1,6 +1,7 @@
 """What ranks tell of each other, and the mistakes of starting them."""
 
 import sys
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import cuda_on_cpu
@@ -14,6 +15,7 @@ from minialex.backends.cuda import nccl
 from minialex.data.sources.open import open_data
 from minialex.errors import InputError
 from minialex.parallel import DeviceConfig, SingleDevice, mpi
+from minialex.parallel.exchange import Exchange
 from minialex.parallel.world import World, open_world, require_one_process, threads_of_share
 from minialex.training import announce
 from minialex.training.config import TrainConfig
@@ -235,3 +237,19 @@ def test_a_micro_batch_larger_than_the_batch(world, tmp_path):
 def test_the_ranks_of_a_machine_divide_its_threads(ranks, threads):
     ranks = [(frozenset(cores), limit) for cores, limit in ranks]
     assert [threads_of_share(i, ranks) for i in range(len(ranks))] == threads
+
+
+def test_memory_of_a_failed_call_is_kept():
+    """MPI may still write into it."""
+
+    class Failing:
+        def Ialltoallv(self, sent, found):
+            raise RuntimeError("revoked")
+
+    world = World()
+    world.lost_ranks = nullcontext
+    shapes = {"fc": {"bias": (3,)}}
+    exchange = Exchange(world, None, Failing(), None, shapes, "float32", 1)
+    with pytest.raises(RuntimeError, match="revoked"):
+        exchange.start("fc", {})
+    assert len(exchange._layers) == 1

@@ -1,15 +1,15 @@
 // Convolution with a stride of 1 and its input gradient, as products of tiles by warpgroups (wgmma.cuh)
-// whose pixels are copied to shared memory once for all places of the kernel (see tma.cuh):
+// whose pixels are copied to shared memory once for all taps of the kernel (see tma.cuh):
 //
 //   out[n, h, w, k] = sum over r, s, c of in[n, h + r - top, w + s - left, c] W[r, s, c, k]
 //
 //     rows of pixels in shared memory, `pitch` each          Pixels are numbered along the padded rows
 //      +--+--+--+--+--+--+--+                                of all images, so that an output pixel's
-//      |  |  |##|##|##|##|##|  <- a tile: 256 output         inputs at place (r, s) of the kernel are
+//      |  |  |##|##|##|##|##|  <- a tile: 256 output         inputs at tap (r, s) of the kernel are
 //      +--+--+--+--+--+--+--+     pixels in their order,     those of its own number + r pitch + s:
-//      |##|##|##|##|##|##|  |     some of them padding       the left matrices of all R S places are
+//      |##|##|##|##|##|##|  |     some of them padding       the left matrices of all R S taps are
 //      +--+--+--+--+--+--+--+                                one tile, read from different rows on.
-//      |  |  |  |  |  |  |  |  <- what other places read
+//      |  |  |  |  |  |  |  |  <- what other taps read
 //      +--+--+--+--+--+--+--+     An input gradient is the same sum over dy, with the kernel turned.
 //
 // The padding between two rows (images) is the right (lower) one of the first and the left (upper) one
@@ -81,13 +81,13 @@ __device__ void copy_tiles(const Buffers& b, const TensorMap* in, const TensorMa
                          &b.pixels_there[buffer], work.group * o.in + c, -o.left,
                          (int)(row % o.rows) - o.top, (int)(row / o.rows));
             }
-            for (int place = 0; place < o.R * o.S; ++place, ++step) {
+            for (int tap = 0; tap < o.R * o.S; ++tap, ++step) {
                 const int stage = step % WEIGHT_STAGES;
                 wait(&b.weights_free[stage], (step / WEIGHT_STAGES & 1) ^ 1);
                 expect(&b.weights_there[stage], WEIGHT_BYTES);
                 char* to = b.weights + stage * WEIGHT_BYTES;
                 if (RIGHT_ALONG) {
-                    const int turned = o.R * o.S - 1 - place;
+                    const int turned = o.R * o.S - 1 - tap;
                     copy_box(to, weight, &b.weights_there[stage], work.group * o.in + c,
                              turned * o.out + work.column);
                 } else
@@ -95,7 +95,7 @@ __device__ void copy_tiles(const Buffers& b, const TensorMap* in, const TensorMa
                         copy_box(to + strip * CHANNELS * STRIP(TILE_N) * 16, weight,
                                  &b.weights_there[stage],
                                  work.group * o.out + work.column + strip * STRIP(TILE_N) * 8,
-                                 place * o.in + c);
+                                 tap * o.in + c);
             }
         }
     }
@@ -160,8 +160,8 @@ extern "C" __global__ void __launch_bounds__(ALL_THREADS, 1)
         bool last = false;  // whether the previous step was the last of its pixels
         for (int c = 0; c < o.in; c += CHANNELS, ++slab) {
             wait(&b.pixels_there[slab % 2], slab / 2 & 1);
-            for (int place = 0; place < o.R * o.S; ++place, ++step) {
-                const int stage = step % WEIGHT_STAGES, shift = place / o.S * o.pitch + place % o.S;
+            for (int tap = 0; tap < o.R * o.S; ++tap, ++step) {
+                const int stage = step % WEIGHT_STAGES, shift = tap / o.S * o.pitch + tap % o.S;
                 const char* pixels = b.pixels + slab % 2 * o.bytes + (first + shift) * PIXEL_BYTES;
                 wait(&b.weights_there[stage], step / WEIGHT_STAGES & 1);
                 open_products();
@@ -175,9 +175,9 @@ extern "C" __global__ void __launch_bounds__(ALL_THREADS, 1)
                 }
                 close_products();
                 wait_products<1>();  // those of the previous step
-                if (c + place > 0) leave(&b.weights_free[(step - 1) % WEIGHT_STAGES]);
+                if (c + tap > 0) leave(&b.weights_free[(step - 1) % WEIGHT_STAGES]);
                 if (last) leave(&b.pixels_free[(slab - 1) % 2]);
-                last = place + 1 == o.R * o.S;
+                last = tap + 1 == o.R * o.S;
             }
         }
         wait_products<0>();

@@ -133,12 +133,12 @@ class Shifts:
     def boxes(self) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
         """The shapes of the image and of the weights, and of their boxes, innermost first."""
         n, h, w, c = self.source
-        places = prod(self.kernel)
+        taps = prod(self.kernel)
         image = (c, w, h, n), (_PIXEL_BYTES // 2, self.pitch, 1, 1)
         if self.input_gradient:
-            return [image, ((c, places * self.outside), (_PIXEL_BYTES // 2, self.tile))]
+            return [image, ((c, taps * self.outside), (_PIXEL_BYTES // 2, self.tile))]
         strip = 32 if self.tile % 64 else 64
-        return [image, ((self.output[3], places * self.inside), (strip, 16 * self.slices))]
+        return [image, ((self.output[3], taps * self.inside), (strip, 16 * self.slices))]
 
     def launch_shape(self, multiprocessors: int) -> dict[str, Any]:
         """Grid, block, shared memory and compile options."""

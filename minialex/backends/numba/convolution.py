@@ -152,11 +152,12 @@ class NumbaConvolution(NumbaExecution):
         wide, tiles = size * (columns - 1) + winograd.TILE, together * columns
         channels, k = u.shape[1], y.shape[3] // groups
         sums = winograd.TILE * max(wide * channels, size * columns * k)
+        workers = min(self._shares, self.threads)
         room = (
-            self._new((self._shares, winograd.TILE, wide, channels), x),
-            self._new((self._shares, winograd.POINTS, tiles, channels), x),
-            self._new((self._shares, winograd.POINTS, tiles, k), x),
-            self._new((self._shares, sums), x),
+            self._new((workers, winograd.TILE, wide, channels), x),
+            self._new((workers, winograd.POINTS, tiles, channels), x),
+            self._new((workers, winograd.POINTS, tiles, k), x),
+            self._new((workers, sums), x),
         )
         how = (stride, corner, size, groups, relu, together, room)
         self._run(winograd.forward, x, u, a, b, np.ascontiguousarray(bias), y, *how)
@@ -173,12 +174,13 @@ class NumbaConvolution(NumbaExecution):
         )
         wide, tiles = size * (columns - 1) + winograd.TILE, together * columns
         sums = winograd.TILE * max(wide * channels, size * columns * kg)
+        workers = min(self._shares, self.threads)
         room = (
             self._new((groups, winograd.POINTS, tiles, channels), x),
             self._new((groups, winograd.POINTS, tiles, kg), x),
-            self._new((self._shares, winograd.TILE, wide, channels), x),
-            self._new((self._shares, size, size * columns, kg), x),
-            self._new((self._shares, sums), x),
+            self._new((workers, winograd.TILE, wide, channels), x),
+            self._new((workers, size, size * columns, kg), x),
+            self._new((workers, sums), x),
         )
         how = (stride, corner, size, groups, together, room)
         self._run(winograd.weight_gradient, x, dy, b, g, du, *how)

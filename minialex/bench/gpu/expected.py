@@ -21,8 +21,8 @@ _ITEM = 2  # bytes of a bf16 number
 # multiply-adds per cycle of a multiprocessor's tensor cores in bf16, and the cycles of a second
 _PER_CYCLE, _CLOCK = 4096 / 2, 1.755e9
 _ISSUES = 4  # instructions per cycle of a multiprocessor
-# bytes per cycle that the L2 cache delivers: the A100's, of NVIDIA's white paper; the H100's has
-# none
+# bytes per cycle that the L2 cache delivers: the A100's, of NVIDIA's white paper, which gives none
+# for the H100
 _L2 = 5120
 BANDWIDTH = {"H100": 3.35e12, "H200": 4.8e12}  # bytes per second, NVIDIA's data sheets
 BATCHES = (128, 512, 2048)

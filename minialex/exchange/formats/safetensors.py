@@ -81,7 +81,7 @@ def _brain_floats(path: Path, name: str, first: int, end: int | None) -> np.ndar
     rows, one = (length if end is None else end) - first, prod(rest)
     start = 8 + size + described["data_offsets"][0] + 2 * first * one
     numbers = np.fromfile(path, "<u2", rows * one, offset=start)
-    return from_bfloat16(numbers).reshape(rows, *rest)
+    return from_bfloat16(numbers).reshape((rows, *rest) if described["shape"] else ())
 
 
 def _write(portable: PortableModel, path: Path, with_preprocessing: bool) -> str:

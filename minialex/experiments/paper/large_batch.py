@@ -95,7 +95,10 @@ def run(context: Context) -> Section:
     more = context.by_seed(chosen, others, train)
 
     def evaluate(run: Run) -> Outcome:
-        return Outcome(*run.errors(), run.recipe_line().replace(layer_list.NAME, SMALL, 1))
+        line = run.recipe_line()
+        if plain["model"] == layer_list.NAME:
+            line = line.replace(layer_list.NAME, SMALL, 1)
+        return Outcome(*run.errors(), line)
 
     outcomes: dict[Case, Outcomes] = {}
     rates: dict[Case, float | None] = {}

@@ -1,4 +1,4 @@
-"""Convolution with pixels copied once for all places of the kernel (conv_tma.cu)."""
+"""Convolution with pixels copied once for all taps of the kernel (conv_tma.cu)."""
 
 import re
 
@@ -197,13 +197,13 @@ FREE = "wait(&b.weights_free[stage], (step / WEIGHT_STAGES & 1) ^ 1);"
                 ("wait(&b.pixels_there[slab % 2], slab / 2 & 1);", ""),
                 ("wait(&b.pixels_free[buffer], (slab / 2 & 1) ^ 1);", ""),
                 (RELEASED, RELEASED.replace("<1>", "<2>")),
-                ("if (last) leave(", "if (place == o.R * o.S - 1) leave("),
+                ("if (last) leave(", "if (tap == o.R * o.S - 1) leave("),
                 ("pixels_free[i], MULTIPLIERS / 32)", "pixels_free[i], MULTIPLIERS / 32 - 1)"),
                 ("weights_there[stage], WEIGHT_BYTES)", "weights_there[stage], WEIGHT_BYTES / 2)"),
                 ("c, -o.left,", "c, o.left,"),
                 ("(int)(row % o.rows) - o.top", "(int)(row % o.rows)"),
-                ("turned = o.R * o.S - 1 - place", "turned = place"),
-                ("place / o.S * o.pitch", "place / o.S * o.W"),
+                ("turned = o.R * o.S - 1 - tap", "turned = tap"),
+                ("tap / o.S * o.pitch", "tap / o.S * o.W"),
                 ("stride = 8 * PIXEL_BYTES / 16", "stride = 4 * PIXEL_BYTES / 16"),
                 ("threadIdx.x / 128 * 64 + i / 2 * 64", "i / 2 * 64"),
             )
