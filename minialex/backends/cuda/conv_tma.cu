@@ -151,12 +151,7 @@ extern "C" __global__ void __launch_bounds__(ALL_THREADS, 1)
         const Work work = work_of(tile, o);
         const int first = (int)(work.pixel % o.pitch) + threadIdx.x / 128 * 128;
         Sums sums;
-#pragma unroll
-        for (int half = 0; half < HALVES; ++half)
-#pragma unroll
-            for (int n = 0; n < N_TILES; ++n)
-#pragma unroll
-                for (int i = 0; i < 4; ++i) sums.v[half][n][i] = 0;
+        clear(sums);
         bool last = false;  // whether the previous step was the last of its pixels
         for (int c = 0; c < o.in; c += CHANNELS, ++slab) {
             wait(&b.pixels_there[slab % 2], slab / 2 & 1);

@@ -195,18 +195,22 @@ __device__ __forceinline__ Descriptor descriptor(const Chunk* tile, int columns,
     return (start & 0x3fff) | leading << 16 | stride << 32 | (Descriptor)(strip == 8 ? 1 : 2) << 62;
 }
 
-// sums = left right over `steps` steps of DEPTH. `left.fetch(tile)` and `right.fetch(tile)` start the
-// copy of the next step's tile and advance.
-template <class Left, class Right>
-__device__ void multiply_tiles(Sums& sums, Left& left, Right& right, int steps) {
-    // swizzled tiles start at multiples of 1024 bytes
-    Chunk* tiles = shared_tiles + (64 - shared_address(shared_tiles) / 16 % 64) % 64;
+__device__ void clear(Sums& sums) {
 #pragma unroll
     for (int half = 0; half < HALVES; ++half)
 #pragma unroll
         for (int n = 0; n < N_TILES; ++n)
 #pragma unroll
             for (int i = 0; i < 4; ++i) sums.v[half][n][i] = 0;
+}
+
+// sums = left right over `steps` steps of DEPTH. `left.fetch(tile)` and `right.fetch(tile)` start the
+// copy of the next step's tile and advance.
+template <class Left, class Right>
+__device__ void multiply_tiles(Sums& sums, Left& left, Right& right, int steps) {
+    // swizzled tiles start at multiples of 1024 bytes
+    Chunk* tiles = shared_tiles + (64 - shared_address(shared_tiles) / 16 % 64) % 64;
+    clear(sums);
     for (int stage = 0; stage < AHEAD; ++stage) {
         if (stage < steps) {
             left.fetch(tiles + stage * STAGE_CHUNKS);
