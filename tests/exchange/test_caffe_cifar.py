@@ -9,6 +9,7 @@ from helpers.caffe_files import blob
 from minialex.data.dataset import Splits, subset
 from minialex.data.sources.open import open_data
 from minialex.data.statistics import measure
+from minialex.errors import InputError
 from minialex.exchange.read import read
 from minialex.inference.classifier import from_portable
 from minialex.inference.trained_model import TrainedModel
@@ -187,3 +188,14 @@ class _Three:
 
     def describe(self, index):
         return self.part.describe(index)
+
+
+def test_a_definition_for_deployment_does_not_hide_the_mean(shared_data):
+    """It says nothing of what was subtracted from the images; the weights' file does."""
+    folder = shared_data / "caffe_cifar10"
+    weights = folder / "cifar10_quick_iter_5000.caffemodel"
+    if not weights.is_file():
+        pytest.skip(f"no networks of Caffe's in {shared_data}")
+    for definition in (None, folder / "cifar10_quick.prototxt"):
+        with pytest.raises(InputError, match="minus the mean image"):
+            read(weights, definition=definition)

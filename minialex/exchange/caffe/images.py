@@ -28,6 +28,11 @@ class Images:
     scale: float
     source: str
 
+    @property
+    def says_nothing(self) -> bool:
+        """Whether nothing is said of what was subtracted from the images, and of their scale."""
+        return not self.mean_file and not self.mean_values and self.scale == 1
+
 
 def described(net: Message, layers: Sequence[CaffeLayer]) -> Images:
     """What the data layers, or the `input` of a network without any, say about the images."""

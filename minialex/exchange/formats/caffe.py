@@ -43,7 +43,7 @@ def _read(request: Request) -> PortableModel:
 def _trained(request: Request) -> tuple[model.CaffeModel, PortableModel]:
     """The weights by layer name, in the network of the file or of its definition."""
     path = request.path
-    net = _message(path, "Net")
+    net = own = _message(path, "Net")
     blobs = {layer.name: layer.fields.get("blobs", []) for layer in layers_of(net)}
     if request.definition is not None:
         net = read_prototxt(request.definition)
@@ -51,6 +51,15 @@ def _trained(request: Request) -> tuple[model.CaffeModel, PortableModel]:
     if request.mean is not None and not request.mean.is_dir():
         mean = images.mean_image(request.mean)
     found = model.described(net, blobs, mean)
+    if found.images.says_nothing:  # as in a definition for deployment: the weights' file may
+        trained = images.described(own, layers_of(own))
+        said = replace(
+            found.images,
+            mean_file=trained.mean_file,
+            mean_values=trained.mean_values,
+            scale=trained.scale,
+        )
+        found = replace(found, images=said)
     if request.colours is not None and found.network.input_shape[2] == 3:
         found = replace(found, rgb=request.colours == "RGB")
     if mean is not None and not found.rgb:
