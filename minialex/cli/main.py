@@ -17,7 +17,7 @@ from itertools import pairwise
 
 from minialex.errors import InputError, TrainingError, unknown
 from minialex.utils.ctrl_c import never_ignored
-from minialex.utils.launcher import launched_as
+from minialex.utils.launcher import launched_as, require_one_process
 
 # System errors that a user can cause and fix; any other OSError is a bug.
 _USER_ERRORS = {
@@ -34,6 +34,9 @@ _USER_ERRORS = {
     errno.EPERM,
     errno.EROFS,
 }
+
+
+_SHARED = ("train",)  # the commands that several processes share
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -72,7 +75,10 @@ def _main(argv: Sequence[str] | None) -> int:
             raise unknown("command", command, COMMANDS)
         top = parser(command)
         arguments = vars(top.parse_args(given))
-        spelt = option_names(top.commands[arguments.pop("command")])
+        command = arguments.pop("command")
+        if command not in _SHARED:
+            require_one_process(f"minialex {command}")
+        spelt = option_names(top.commands[command])
         code = arguments.pop("run")(**with_device_config(with_own_model(arguments)))
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, e.g. `head`, has closed the pipe

@@ -119,13 +119,6 @@ def open_world() -> World:
         ) from None
 
 
-def require_one_process(what: str) -> None:
-    """Raise InputError if a launcher started several."""
-    count, _ = launched_as()
-    if count > 1:
-        raise InputError(f"{what} runs in one process, not in {count}: start it without mpirun")
-
-
 def threads_of_share(rank: int, ranks: Sequence[tuple[frozenset[int], int]]) -> int:
     """The CPU threads of one of a machine's ranks, from all ranks' cores and core limits.
 

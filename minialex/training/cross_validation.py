@@ -10,7 +10,6 @@ from minialex.errors import InputError
 from minialex.inference.classifier import Classifier
 from minialex.inference.evaluation import Evaluation, predict_dataset
 from minialex.inference.prediction_file import judged_rows, prediction_file
-from minialex.parallel.world import require_one_process
 from minialex.results.folds import Fold, joined
 from minialex.training import report, run_folder
 from minialex.training.config import parse, plug_in
@@ -18,6 +17,7 @@ from minialex.training.held_out import open_splits
 from minialex.training.result import Result
 from minialex.training.train import train_shown
 from minialex.utils.arguments import Flag, integer
+from minialex.utils.launcher import require_one_process
 from minialex.utils.progress import Progress
 
 _MOST_FOLDS = 9999

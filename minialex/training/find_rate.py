@@ -10,13 +10,13 @@ import numpy as np
 from minialex import optim
 from minialex.data.loading.loader import Batch
 from minialex.optim import Rates
-from minialex.parallel.world import require_one_process
 from minialex.training.config import parse, plug_in
 from minialex.training.micro_batches import MicroBatches
 from minialex.training.setup import set_up
 from minialex.training.state import State
 from minialex.training.trainer import Trainer
 from minialex.utils.arguments import integer
+from minialex.utils.launcher import require_one_process
 from minialex.utils.progress import Progress
 
 STEPS = 100

@@ -2,6 +2,8 @@
 
 import os
 
+from minialex.errors import InputError
+
 _OPEN_MPI = ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK")
 _PMI = ("PMI_SIZE", "PMI_RANK")  # MPICH, Intel MPI
 _SLURM = ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID")
@@ -24,3 +26,10 @@ def launched() -> bool:
 def launched_by_srun() -> bool:
     """Whether SLURM started this process itself, and not an `mpirun` in one of its jobs."""
     return "SLURM_STEP_NUM_TASKS" in os.environ and _OPEN_MPI[0] not in os.environ
+
+
+def require_one_process(what: str) -> None:
+    """Raise InputError if a launcher started several."""
+    count, _ = launched_as()
+    if count > 1:
+        raise InputError(f"{what} runs in one process, not in {count}: start it without mpirun")

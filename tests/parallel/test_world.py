@@ -12,15 +12,16 @@ from helpers.tiny import tiny
 from minialex import backends
 from minialex.backends import GenericBackend
 from minialex.backends.cuda import nccl
+from minialex.cli.main import main
 from minialex.data.sources.open import open_data
 from minialex.errors import InputError
 from minialex.parallel import DeviceConfig, SingleDevice, mpi
 from minialex.parallel.exchange import Exchange
-from minialex.parallel.world import World, open_world, require_one_process, threads_of_share
+from minialex.parallel.world import World, open_world, threads_of_share
 from minialex.training import announce
 from minialex.training.config import TrainConfig
 from minialex.training.ranks import require_same, with_micro_batch
-from minialex.utils.launcher import launched_as
+from minialex.utils.launcher import launched_as, require_one_process
 
 OPEN_MPI = ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK")
 PMI = ("PMI_SIZE", "PMI_RANK")
@@ -253,3 +254,13 @@ def test_memory_of_a_failed_call_is_kept():
     with pytest.raises(RuntimeError, match="revoked"):
         exchange.start("fc", {})
     assert len(exchange._layers) == 1
+
+
+def test_only_training_is_shared_by_processes(started, capsys):
+    started(2, 0)
+    assert main(["summary"]) == 2
+    said = "minialex summary runs in one process, not in 2: start it without mpirun"
+    assert said in capsys.readouterr().err
+    started(2, 1)
+    assert main(["summary"]) == 2
+    assert capsys.readouterr().err == ""  # the first has said it
