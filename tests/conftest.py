@@ -85,6 +85,9 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+SLIM = ("alexnet-64", "alexnet-64-bn", "alexnet-64-six", "alexnet-32", "cifar10", "stream-48")
+
+
 @pytest.fixture(scope="module")
 def slim_networks():
     """In this module, the networks for small images have an eighth of their channels and units.
@@ -92,7 +95,7 @@ def slim_networks():
     If a test is not about the network, training takes most of its time.
     """
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("alexnet-64", "alexnet-64-bn", "alexnet-64-six", "cifar10", "stream-48"):
+        for name in SLIM:
             patch.setitem(registry._VARIANTS, name, slim_variant(registry._VARIANTS[name]))
         yield
 

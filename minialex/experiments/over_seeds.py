@@ -57,6 +57,19 @@ class Difference(Measured):
         low, high = self.interval
         return f"{text} [{low:{shown}}, {high:{shown}}]"
 
+    def seeds_for(self, half_width: float) -> int | None:
+        """How many seeds would bring the interval to ± this, if they vary as these do.
+
+        None with one seed, or for more than ten thousand.
+        """
+        if self.std is None:
+            return None
+        from scipy.stats import t
+
+        counts = np.arange(2, 10_001)
+        enough = t.ppf(0.975, counts - 1) * self.std / np.sqrt(counts) <= half_width
+        return int(counts[enough.argmax()]) if enough.any() else None
+
     @property
     def sign(self) -> int | None:
         """1 or -1 if the interval lies above or below `none`, 0 if it includes it.

@@ -93,6 +93,23 @@ class Run:
         """Top-1 and top-5 error on the validation images, in percent."""
         return errors(*self.predictions(crops))
 
+    def training_error(self, images: int) -> float:
+        """Top-1 error on so many training images, without augmentation or dropout, in percent."""
+        some = balanced_subset(self.data.splits.train, images)
+        key = {"training error": len(some), "of": self.settings}
+        return self.context.cached(
+            f"{self.entry.name}, training error",
+            key,
+            lambda _folder: errors(*predictions(self.classifier(), some, 1))[0],
+        )
+
+    @property
+    def seconds(self) -> float:
+        """The time that training took."""
+        stored = self.entry.load()
+        assert stored is not None
+        return stored["seconds"]
+
     def recipe_line(self) -> str:
         """The network, its preprocessing and its training in one line."""
         from minialex import models

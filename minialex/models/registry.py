@@ -12,7 +12,7 @@ from minialex.models.alexnet_2012 import half, original
 from minialex.models.alexnet_six import alexnet_64_six, alexnet_six
 from minialex.models.ports import alexnet_bn, bvlc_alexnet, caffenet, torchvision
 from minialex.models.recipe import Recipe
-from minialex.models.small import alexnet_64, alexnet_64_bn, cifar10
+from minialex.models.small import alexnet_32, alexnet_64, alexnet_64_bn, cifar10
 from minialex.models.two_stream import cnn_m, stream_48
 from minialex.models.vgg import vgg, vgg_64
 from minialex.network import Network
@@ -118,6 +118,11 @@ _VARIANTS: dict[str, Variant] = {
         alexnet_64_six,
         replace(PAPER, resize=72, crop=64, schedule="cosine", epochs=30),
         "alexnet-64 with a sixth convolution after the last pooling, for pre-training",
+    ),
+    "alexnet-32": Variant(
+        alexnet_32,
+        replace(PAPER, resize=36, crop=32, schedule="cosine", epochs=30),
+        "alexnet-64 for 32 x 32 images, with half the channels",
     ),
     "cifar10": Variant(
         cifar10,

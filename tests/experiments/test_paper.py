@@ -41,7 +41,7 @@ def test_ablations_and_tables_share_their_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(paper, "VARIANTS", variants)
     path, _ = runner.reproduce(["ablations"], TINY, tmp_path, lambda text: None)
     rows = table(path, "ablations", "ablations")
-    assert [row[0] for row in rows[1:]] == [*variants, *paper.VARIANTS_LONGER]
+    assert [row[0] for row in rows[1:]] == [*variants]
     assert rows[0][1] == "parameters"
     whole, no_dropout, without_conv3 = (int(row[1]) for row in rows[1:4])
     assert whole == no_dropout > without_conv3
@@ -55,7 +55,6 @@ def test_ablations_and_tables_share_their_runs(tmp_path, monkeypatch):
     assert claims == [
         "No dropout: validation minus training loss is higher",
         "Without convolution 3: the error is higher",
-        "No dropout, trained longer: validation minus training loss is higher",
         "Ten crops are better than one",
         "The mean of 2 networks is better than one",
     ]
@@ -78,6 +77,50 @@ def test_the_learning_rate_that_counts():
     assert lowest({0.001: runs(1.2, 1.2), 0.01: runs(0.2)}) == 0.001
     assert lowest({0.001: {}, 0.01: {}}) is None
     assert lowest({None: runs(1.0)}) is None  # the recipe's own rate
+
+
+def test_the_first_seed_chooses_the_rate_of_an_ablation(tmp_path, monkeypatch):
+    """With five seeds and two rates: both are tried once, and the better one four times more."""
+    paper = module("ablations")
+    monkeypatch.setattr(
+        paper, "VARIANTS", {n: paper.VARIANTS[n] for n in (paper.WHOLE, "no dropout")}
+    )
+    trained = []
+
+    def train(self, name, data, *, seed, **settings):
+        trained.append((name, settings["lr"], seed))
+        if settings["lr"] == paper.RATES[1] and name == paper.WHOLE:
+            raise Diverged(name)
+        loss = {0.01: 2.0, 0.02: 1.0}[settings["lr"]]
+        return SimpleNamespace(
+            history=[{"val_loss": loss, "train_loss": 0.5}],
+            errors=lambda crops: (30.0 + seed + (name == "no dropout") * (6 + seed % 2), 5.0),
+            training_error=lambda images: 4.0,
+            seconds=3600.0,
+            recipe_line=lambda: "",
+        )
+
+    monkeypatch.setattr(Context, "train", train)
+    section = paper.run(Context(Options(scale="small", data=("shapes:60",)), tmp_path))
+    rates = {name: {r for n, r, s in trained if n == name and s} for name, _, _ in trained}
+    assert rates == {paper.WHOLE: {0.01}, "no dropout": {0.02}}
+    assert len(trained) == 2 * (2 + 4)
+    assert "error is 4.0% on training images and 38.4% on the others" in section.findings[0]
+    assert "seeds would bring" not in section.findings[0]  # there is no published number
+
+
+def test_what_a_decision_would_cost():
+    cost, difference = module("ablations")._cost, module("ablations").Difference
+    runs = {seed: SimpleNamespace(seconds=1800.0) for seed in range(3)}
+    wide = difference((1.0, 2.0, 3.0))  # standard deviation 1, interval ± 2.5
+    assert wide.seeds_for(2.5) == 3
+    assert wide.seeds_for(2.4) == 4
+    known = PUBLISHED["pooling"]  # 0.4
+    assert cost(wide, known, runs, runs) == (
+        " About 27 seeds would bring the interval to ± 0.4: 27.0 hours of training here."
+    )
+    assert cost(difference((0.5, 0.5, 0.6)), known, runs, runs) == ""
+    assert cost(difference((1.0,)), known, runs, runs) == ""
 
 
 def test_pretraining_end_to_end(tmp_path):

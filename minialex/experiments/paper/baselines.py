@@ -2,7 +2,7 @@
 
     minialex reproduce baselines --data imagenette
 
-Needs `pip install 'minialex[baselines]'`. The network on the same images is that of ablations.py,
+Needs `pip install 'minialex[baselines]'`. The network on the same images is that of tables.py,
 whose training runs are reused.
 """
 

@@ -4,8 +4,8 @@
 
 Besides the pictures, it measures two things: whether the towers specialise, one in colour and one
 in none, more than the halves of a network that is not split; and how many of the nearest images by
-the last hidden layer are of the query's class. The networks are those of ablations.py and
-baselines.py, and one with a single tower.
+the last hidden layer are of the query's class. The networks are those of tables.py and
+baselines.py, and others with a single tower or separate ones.
 """
 
 from collections.abc import Mapping

@@ -2,8 +2,8 @@
 
     minialex reproduce tables --data imagenette
 
-The networks are those of ablations.py, whose training runs are reused, with more seeds. The weights
-of the weighted ensemble are fitted on half of the validation images, and both ensembles are
+At the tiny and the full scale, the runs of ablations.py are reused, with more seeds. The weights of
+the weighted ensemble are fitted on half of the validation images, and both ensembles are
 evaluated on the other half.
 """
 
