@@ -1,6 +1,7 @@
 """The exception for a user's mistake, and suggestions for misspelt names."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 _LONGEST = 300  # characters of another program's message
 
@@ -21,6 +22,20 @@ def unknown(kind: str, name: object, options: Iterable[str]) -> InputError:
     near = difflib.get_close_matches(str(name), options, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return InputError(f"unknown {kind} {name!r}: {hint}choose from {', '.join(options)}")
+
+
+def nearest(path: Path, names: Iterable[str] = ()) -> str:
+    """Asks whether a file or folder similar to `path`, or one of `names`, is meant; else ""."""
+    import difflib
+
+    while path.parent != path and not path.parent.is_dir():
+        path = path.parent
+    try:
+        siblings = [entry.name for entry in path.parent.iterdir()]
+    except OSError:
+        siblings = []
+    near = difflib.get_close_matches(path.name, [*names, *siblings], n=1)
+    return f"did you mean {str(path.parent / near[0])!r}?" if near else ""
 
 
 def reason(error: BaseException) -> str:

@@ -10,7 +10,7 @@ from functools import lru_cache
 from math import prod
 
 from minialex.backends.base import Array, Backend
-from minialex.errors import InputError
+from minialex.errors import InputError, unknown
 from minialex.fusion import Stage, fuse, unfused
 from minialex.layers import Dense, Dropout, InitialDraw, Layer, Mode
 from minialex.layers.base import Params, Saved, Shape
@@ -187,7 +187,7 @@ class Network:
         """The network up to and including the layer called `name`, whose output it returns."""
         names = [n for n, _ in self.layers]
         if name not in names:
-            raise InputError(f"there is no layer {name!r}: the layers are {', '.join(names)}")
+            raise unknown("layer", name, names)
         return replace(self, layers=self.layers[: names.index(name) + 1])
 
     def after(self, name: str) -> "Network":

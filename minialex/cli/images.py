@@ -1,6 +1,5 @@
 """Images named on the command line: files, folders, or built-in drawings."""
 
-import difflib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -9,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minialex.errors import InputError
+from minialex.errors import InputError, nearest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -120,8 +119,5 @@ def listed(name: str, say: Callable[[str], object] = lambda _: None) -> list[Ite
             say(problem.removeprefix("left out: "))
         return [Item(str(entry), partial(load_resized, entry)) for entry in found]
     if not os.path.lexists(path):
-        siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        near = difflib.get_close_matches(path.name, siblings, n=1)
-        hint = f"did you mean {str(path.parent / near[0])!r}?" if near else "check the path"
-        raise FileNotFoundError(f"no image at {name!r}: {hint}")
+        raise FileNotFoundError(f"no image at {name!r}: {nearest(path) or 'check the path'}")
     return [Item(name, partial(load_resized, path))]

@@ -43,7 +43,7 @@ def hold_out(
 
 def fold_of(dataset: Dataset, number: int, folds: int, seed: int) -> Splits:
     """Hold out the `number`-th (from 1) of `folds` parts, each with its share of every class."""
-    held_out = np.zeros(len(dataset), bool)
+    parts = np.zeros(len(dataset), int)
     for members in _drawn_by_class(_names(dataset), dataset.labels, seed):
         label = int(dataset.labels[members[0]])
         if len(members) < 2:
@@ -52,11 +52,12 @@ def fold_of(dataset: Dataset, number: int, folds: int, seed: int) -> Splits:
                 "none is left to train on"
             )
         # classes begin with different parts, so that small ones do not all fill the first ones
-        part = (np.arange(len(members)) + label) % folds
-        held_out[members[part == number - 1]] = True
-    if not held_out.any():
+        parts[members] = (np.arange(len(members)) + label) % folds
+    if len(np.unique(parts)) < folds:  # found before the first fold is trained
         raise InputError(f"{dataset.name} has too few images for {folds} folds: choose fewer")
-    return divide(dataset, held_out, f"{dataset.layout}, fold {number} of {folds} by seed {seed}")
+    return divide(
+        dataset, parts == number - 1, f"{dataset.layout}, fold {number} of {folds} by seed {seed}"
+    )
 
 
 def split_by_position(dataset: Dataset, val_fraction: float, seed: int) -> Splits:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from minialex import models
-from minialex.errors import InputError, reason
+from minialex.errors import InputError, nearest, reason
 from minialex.exchange.caffe import model as caffe
 from minialex.exchange.caffe import text
 from minialex.exchange.convnet.open import Layers, open_cfg
@@ -48,7 +48,7 @@ def _titled(path: Path, classes: int | None, size: int | None) -> str:
 def read_prototxt(path: Path) -> text.Message:
     """A prototxt; InputError for any other file."""
     if not path.is_file():
-        raise FileNotFoundError(f"no file {path}")
+        raise FileNotFoundError(f"no file {path}: {nearest(path) or 'check the path'}")
     try:
         if path.stat().st_size > _LARGEST:
             raise ValueError(f"it has {path.stat().st_size:,} bytes")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minialex.errors import InputError
+from minialex.errors import InputError, nearest
 from minialex.exchange.formats.format import HEAD, Format, Request, all_formats
 from minialex.exchange.portable import PortableModel
 from minialex.utils import checkpoint
@@ -36,7 +36,7 @@ def read(
     layers, image = (None if one is None else Path(one) for one in (definition, mean))
     for one in (layers, image):
         if one is not None and not one.exists():
-            raise FileNotFoundError(f"no file or folder {one}")
+            raise _missing(one)
     given = {"as_model": as_model, "definition": layers, "mean": image, "colours": colours}
     for name, value in given.items():
         if value is not None and name not in found.takes:
@@ -47,6 +47,10 @@ def read(
         portable = found.read(Request(path, as_model, layers, image, colours, for_training))
     _require_finite(path, portable)
     return portable
+
+
+def _missing(path: Path) -> FileNotFoundError:
+    return FileNotFoundError(f"no file or folder {path}: {nearest(path) or 'check the path'}")
 
 
 def _require_finite(path: Path, portable: PortableModel) -> None:
@@ -76,7 +80,7 @@ def _is_ours(path: Path) -> bool:
 def format_of(path: Path) -> Format | None:
     """The format of a file or folder; None if it is unknown."""
     if not path.exists():
-        raise FileNotFoundError(f"no file or folder {path}")
+        raise _missing(path)
     head = b""
     if path.is_file():
         if _is_ours(path):  # by far the most frequent file: without the modules of all others

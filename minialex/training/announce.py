@@ -63,7 +63,7 @@ def length(recipe: Recipe, images: int, minutes: float | None) -> str:
 
 def rate(recipe: Recipe, minutes: float | None) -> str:
     """The learning rate, the optimiser it is for, and its schedule."""
-    length = f"{recipe.warmup:.2g} epochs"
+    length = f"{recipe.warmup:g} epoch{'s' * (recipe.warmup != 1)}"
     if minutes is not None:
         length = f"{recipe.warmup / recipe.epochs:.0%} of the time"
     square = "quadratic " * (recipe.warmup_shape == "quadratic")
@@ -89,11 +89,10 @@ def remarks(splits: Splits, batch_size: int = 1) -> list[str]:
             f"{counts.min():,} of {names[int(counts.argmin())]}"
         )
     if 0 < len(splits.val) < FEW:
+        one = len(splits.val) == 1
+        few = "1 validation image is" if one else f"{len(splits.val)} validation images are"
         low, high = accuracy_interval(0.7 * len(splits.val), len(splits.val))
-        found.append(
-            f"{len(splits.val)} validation images are few: a measured accuracy of 70% means "
-            f"{low:.0%} to {high:.0%}"
-        )
+        found.append(f"{few} few: a measured accuracy of 70% means {low:.0%} to {high:.0%}")
     return found
 
 

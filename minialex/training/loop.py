@@ -145,7 +145,7 @@ def _say_the_end(
         show.say(f"stopped by {interrupted}, state saved; {_go_on(trainer)}")
     elif not length.ended(state):
         more = f"; {_go_on(trainer)}" if trainer.part_of is None else ""  # the next part follows
-        show.say(f"stopped after {state.step} steps{more}")
+        show.say(f"stopped after {_steps(state)}{more}")
     elif not length.complete(state):
         plural = "s" * (length.stop_early != 1)
         show.say(f"stopped early: no lower validation loss for {length.stop_early} epoch{plural}")
@@ -179,7 +179,11 @@ def _closing_line(state: State, folder: Path, on_device: int | None) -> str:
         memory = f", peak memory {peak * (1 if sys.platform == 'darwin' else 1024) / 1e9:.2f} GB"
     if on_device is not None:
         memory += f", on the device {on_device / 1e9:.2f} GB"
-    return f"{folder}: {state.step} steps in {state.seconds / 60:.1f} minutes{memory}"
+    return f"{folder}: {_steps(state)} in {state.seconds / 60:.1f} minutes{memory}"
+
+
+def _steps(state: State) -> str:
+    return f"{state.step} step{'s' * (state.step != 1)}"
 
 
 def _advise(trainer: Trainer, state: State) -> bool:

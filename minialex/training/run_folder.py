@@ -23,7 +23,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from minialex.errors import InputError
+from minialex.errors import InputError, nearest
 from minialex.utils import atomic
 from minialex.utils.lock import lock
 
@@ -126,7 +126,13 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The configuration of the run in `folder`."""
     path = folder / "config.json"
     if not folder.exists():
-        raise FileNotFoundError(f"no run folder {folder} to resume")
+        hint = nearest(folder) or "check the path"
+        raise FileNotFoundError(f"no run folder {folder} to resume: {hint}")
+    if not path.exists() and (one := folder / "fold-1").is_dir():
+        raise InputError(
+            f"{folder} holds a cross-validation: repeat the command that started it, or give one "
+            f"of its runs, such as {one}"
+        )
     if not path.exists():
         raise InputError(f"{folder} is not a run folder (it has no config.json)")
     try:

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, Generic, TypeVar
 
-from minialex.errors import InputError, unknown
+from minialex.errors import InputError, nearest, unknown
 
 T = TypeVar("T")
 _NAME = re.compile(r"[\w.+-]+")
@@ -178,7 +178,7 @@ def load_file(path: Path) -> ModuleType:
     """Run a Python file and return it as a module; it may import modules that lie beside it."""
     path = path.expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f"no file {path}: check the path")
+        raise FileNotFoundError(f"no file {path}: {nearest(path) or 'check the path'}")
     path = path.resolve()
     digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
     name = f"{_OWN}{path.stem}_{digest}"

@@ -11,7 +11,7 @@ import re
 import sys
 from pathlib import Path
 
-from minialex.errors import InputError
+from minialex.errors import InputError, nearest
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _SUFFIX = ".safetensors"
@@ -68,11 +68,12 @@ def located(path: Path) -> Path:
 
 def missing(path: Path) -> FileNotFoundError:
     """The error for weights that neither exist nor are kept under that name."""
-    said = f"no file or folder {path}"
+    said, hint = f"no file or folder {path}", "give a run folder or a weight file"
     if not _NAME.fullmatch(str(path)):
-        return FileNotFoundError(f"{said}: give a run folder or a weight file")
-    known = ", ".join(names())
+        return FileNotFoundError(f"{said}: {nearest(path) or hint}")
+    known = names()
+    hint += f", or keep some with `minialex train --data DATA --keep {path}`"
     return FileNotFoundError(
-        f"{said}, and no weights are kept under that name (kept: {known or 'none'}): give a run "
-        f"folder or a weight file, or keep some with `minialex train --data DATA --keep {path}`"
+        f"{said}, and no weights are kept under that name (kept: {', '.join(known) or 'none'}): "
+        f"{nearest(path, known) or hint}"
     )

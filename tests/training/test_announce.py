@@ -10,6 +10,7 @@ import pytest
 from helpers.tiny import register_tiny
 
 import minialex
+from minialex import models
 from minialex.data.dataset import Splits, Subset
 from minialex.data.sources.open import open_data
 from minialex.training import announce, trainer
@@ -44,12 +45,22 @@ def test_few_images_and_unbalanced_classes_are_mentioned():
     splits = Splits(Subset(whole, np.concatenate(of_four), ""), Subset(whole, uneven, ""))
     [few] = [line for line in announce.remarks(splits) if "validation" in line]
     assert re.match(r"7 validation images are few: .* 70% means \d+% to \d+%", few)
+    single = Splits(whole, Subset(whole, uneven[:1], ""))
+    assert announce.remarks(single)[-1].startswith("1 validation image is few: ")
     counts = np.bincount(splits.train.labels)
     assert (counts.max(), counts.min()) == (4, 1)
     alone = Splits(whole, Subset(whole, np.zeros(0, int), ""))
     assert announce.remarks(alone, 48) == []
     [large] = announce.remarks(alone, 100_000)
     assert large.startswith("a batch of 100,000 is more than the 48 training images")
+
+
+@pytest.mark.parametrize(
+    ("warmup", "said"), [(0.15, "0.15 epochs"), (1.0, "1 epoch"), (150.0, "150 epochs")]
+)
+def test_the_warm_up_in_epochs(warmup, said):
+    recipe = models.get("tiny", 2).recipe
+    assert announce.rate(replace(recipe, warmup=warmup), None).endswith(f"a warm-up of {said}")
 
 
 @pytest.mark.parametrize(

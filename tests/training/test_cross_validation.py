@@ -116,9 +116,17 @@ def test_an_unknown_fold_is_refused(folder, fold):
         minialex.train(folder, fold=fold, **TINY)
 
 
-def test_more_folds_than_images_gives_a_clear_error(folder):
+@pytest.mark.parametrize("fold", ["1/9999", "9000/9999"])
+def test_more_folds_than_images_gives_a_clear_error(folder, fold):
     with pytest.raises(ValueError, match="too few images for 9999 folds"):
-        minialex.train(folder, fold="9000/9999", **TINY)
+        minialex.train(folder, fold=fold, **TINY)
+
+
+def test_a_folder_of_folds_is_not_taken_for_a_run(folder, tmp_path, capsys):
+    (tmp_path / "cv" / "fold-1").mkdir(parents=True)
+    for command in ("train --resume", "report"):
+        assert main.main([*command.split(), str(tmp_path / "cv")]) == 2
+        assert "cv holds a cross-validation: repeat the command" in capsys.readouterr().err
 
 
 def test_later_folds_train_the_network_of_the_first(folder, tmp_path, monkeypatch):

@@ -216,7 +216,17 @@ def _rows(path: Path) -> list[list[str]]:
 
 
 def text(path: Path) -> str:
-    """A text file's content, in UTF-8 or Windows' UTF-16."""
+    """A text file's content, in UTF-8 or Windows' UTF-16; InputError if it is in neither.
+
+    Names of another encoding would have wrong letters, and several could become one.
+    """
     content = path.read_bytes()
     utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # Windows' Notepad
-    return content.decode("utf-16" if utf16 else "utf-8-sig", errors="replace")
+    try:
+        return content.decode("utf-16" if utf16 else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise InputError(
+            f"{path} is not in UTF-8 (line {line}): save it again in that encoding, in Excel as "
+            '"CSV UTF-8"'
+        ) from None

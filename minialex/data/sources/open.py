@@ -1,6 +1,5 @@
 """Opens a data set by path or name: a folder in any known format, or built-in images."""
 
-import difflib
 import os
 from pathlib import Path
 from unicodedata import normalize
@@ -11,7 +10,7 @@ from minialex.data.sources import label_list, walk
 from minialex.data.sources.class_folder_layouts import TRAIN_NAMES, VAL_NAMES
 from minialex.data.sources.drawings import DEFAULT_COUNT, is_drawings, named_count, open_drawings
 from minialex.data.sources.source import all_sources, source_of
-from minialex.errors import InputError
+from minialex.errors import InputError, nearest
 
 _LEVELS = 3  # of folders that contain nothing but one other folder
 
@@ -86,15 +85,7 @@ def existing_folder(data: str | os.PathLike[str]) -> Path:
             f"data {str(root)!r} is a file: give a folder of class folders, or a list of labels "
             "such as labels.csv (unpack archives other than ILSVRC's first)"
         )
-    missing = root
-    while not missing.parent.is_dir():
-        missing = missing.parent
-    try:
-        siblings = [entry.name for entry in missing.parent.iterdir()]
-    except OSError:
-        siblings = []
-    near = difflib.get_close_matches(missing.name, siblings, n=1)
-    hint = f"did you mean {str(missing.parent / near[0])!r}?" if near else "check the path"
+    hint = nearest(root) or "check the path"
     raise FileNotFoundError(
         f"no data at {str(root)!r}: {hint} (give a folder, or 'shapes' for the built-in images)"
     )

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from minialex.errors import InputError, reason
+from minialex.errors import InputError, nearest, reason
 
 _LARGEST = 1 << 20  # bytes
 
@@ -19,7 +19,7 @@ Sections = dict[str, dict[str, str]]  # {section: {key in lower case: value}}
 def read(path: Path) -> Sections:
     """The sections of a file, in order; InputError if it is not a .cfg file."""
     if not path.is_file():
-        raise FileNotFoundError(f"no file {path}")
+        raise FileNotFoundError(f"no file {path}: {nearest(path) or 'check the path'}")
     if path.stat().st_size > _LARGEST:
         raise InputError(f"{path} has {path.stat().st_size:,} bytes: it is not a layer definition")
     parser = configparser.ConfigParser(

@@ -269,6 +269,12 @@ def test_lookup_time_does_not_grow_with_the_classes(tmp_path):
     assert flat_folder(tmp_path / "val", known, Unsearchable("ab")).classes == ("a", "b")
 
 
+def test_a_list_in_another_encoding_is_refused(tmp_path):
+    (tmp_path / "val.txt").write_bytes("x.png\ta\ny.png\tä\n".encode("cp1252"))
+    with pytest.raises(InputError, match=r"val.txt is not in UTF-8 \(line 2\): save it again"):
+        labels.find((tmp_path,), ("a", "ä"))
+
+
 @pytest.mark.parametrize("name", ["val.txt", "val.csv"])
 def test_a_list_may_be_utf_16(tmp_path, name):
     comma = "," if name.endswith("csv") else " "

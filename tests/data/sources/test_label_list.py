@@ -82,6 +82,16 @@ def test_a_table_in_any_common_form(images, text):
     assert opened(table(images, text)) == ALL
 
 
+def test_a_table_in_another_encoding_is_refused(images):
+    """Excel's default in Germany: with wrong letters, two classes could become one."""
+    path = images / "labels.csv"
+    path.write_bytes(written((*LINES[:3], ("dogs/d.png", "Köter"))).encode("cp1252"))
+    with pytest.raises(InputError, match=r'not in UTF-8 \(line 4\): .* in Excel as "CSV UTF-8"'):
+        open_data(path)
+    path.write_bytes(written((*LINES[:3], ("dogs/d.png", "Köter"))).encode("utf-16"))
+    assert opened(path)[40] == "Köter"
+
+
 def test_a_list_with_spaces_and_a_folder_beside_one(images, tmp_path):
     lines = written(LINES[1:2] + LINES[3:], " ")
     assert opened(table(images, lines, "labels.txt")) == {20: "cat", 40: "dog"}
