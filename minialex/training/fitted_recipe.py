@@ -94,6 +94,7 @@ def fit(
         batch_size=batch,
         lr=published.lr * (batch / published.batch_size) ** 0.5,
         schedule="cosine",
+        patience=max(published.patience, ceil(published.patience * length / published.epochs)),
         warmup=round(WARMUP * length, 2) if lr is None and schedule is None else 0.0,
         average_epochs=AVERAGED,
         layer_decays={name: min(1.0, share) for name, share in published.layer_decays.items()},

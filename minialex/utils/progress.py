@@ -70,8 +70,20 @@ class Progress:
             self._kinds_said.add(key)
             self.say(text)
 
-    def bar(self, title: str, images: int | None, done: int = 0) -> tqdm:
-        """A bar over `images` images (None: unknown): a context manager with `update(images)`."""
+    def say_rarely(self, text: str) -> None:
+        """Print text if nothing was printed for a while."""
+        if time.monotonic() - self._last_line > LINE_EVERY:
+            self.say(text)
+
+    def bar(self, title: str, images: int | None, done: int = 0) -> tqdm | Lines:
+        """A bar over `images` images (None: unknown): a context manager with `update(images)`.
+
+        Where there is no terminal, a line every few minutes.
+        """
+        bar = self._tqdm(title, images, done)
+        return Lines(self, title, images, done) if bar.disable else bar
+
+    def _tqdm(self, title: str, images: int | None, done: int) -> tqdm:
         from tqdm import tqdm
 
         return tqdm(
@@ -87,7 +99,7 @@ class Progress:
         """Start the bar of an epoch of which `done` images are done."""
         self.close()
         of = "" if epochs is None else f"/{epochs}"
-        self._bar = self.bar(f"epoch {number}{of}", images, done)
+        self._bar = self._tqdm(f"epoch {number}{of}", images, done)
 
     def step(self, images: int, loss: float, share: float) -> None:
         """Advance the bar by one batch; `share` of the whole run is done."""
@@ -96,9 +108,8 @@ class Progress:
         if self._bar is not None:
             self._bar.set_postfix_str(text, refresh=False)
             self._bar.update(images)
-        now = time.monotonic()
-        if (self._bar is None or self._bar.disable) and now - self._last_line > LINE_EVERY:
-            self.say(f"{share:.1%} done, {text}")
+        if self._bar is None or self._bar.disable:
+            self.say_rarely(f"{share:.1%} done, {text}")
 
     def _time_left(self, share: float) -> str | None:
         """Time left for the whole run; None if it is too early to say."""
@@ -120,6 +131,26 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+class Lines:
+    """In place of a bar where there is no terminal: a line every few minutes."""
+
+    def __init__(self, show: Progress, title: str, images: int | None, done: int):
+        self._show, self._title, self._images, self._done = show, title, images, done
+
+    def __enter__(self) -> Lines:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def update(self, images: int) -> None:
+        """Count `images` more."""
+        self._done += images
+        share = self._done / self._images if self._images else None
+        done = f"{self._done:,} images" if share is None else f"{share:.0%} done"
+        self._show.say_rarely(f"{self._title}: {done}")
 
 
 def duration(seconds: float) -> str:

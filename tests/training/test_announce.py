@@ -127,6 +127,20 @@ def test_progress_lines_without_a_terminal(monkeypatch, capsys):
     assert len(lines) < 20
 
 
+@pytest.mark.parametrize(("images", "said"), [(40, r"\d+% done"), (None, r"\d+ images")])
+def test_lines_instead_of_a_bar_without_a_terminal(monkeypatch, capsys, images, said):
+    """The outputs of frozen layers may take as long as the training."""
+    clock = iter(range(0, 10_000, 50))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    for show in (Progress(), Progress(enabled=False)):
+        with show.bar("frozen layers", images) as bar:
+            for _ in range(8):
+                bar.update(5)
+    lines = capsys.readouterr().out.splitlines()
+    assert 1 <= len(lines) <= 4
+    assert all(re.fullmatch(f"frozen layers: {said}", line) for line in lines)
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(12.3, "12 s"), (200, "3 min"), (9000, "2.5 h"), (89, "89 s")]
 )

@@ -85,6 +85,15 @@ def test_a_layers_larger_decay_is_for_the_published_length():
     assert fitted_recipe.fit(few, 500).layer_decays == {"fc4": 1.0, "conv1": 0.5}
 
 
+def test_the_patience_of_the_plateau_schedule_follows_the_epochs():
+    """Of few images, five epochs are a few dozen updates."""
+    for images in (20, 100, 450, 9000):
+        fitted = fitted_recipe.fit(Recipe(), images, schedule="plateau")
+        assert fitted.patience / fitted.epochs >= 5 / 90
+        assert 5 <= fitted.patience <= 5 + fitted.epochs / 18
+    assert fitted_recipe.fit(Recipe(), 1_281_167).patience == 5
+
+
 def test_explicit_options_win():
     asked = {"epochs": 3, "batch_size": 8, "lr": 0.5, "schedule": "step"}
     fitted = fitted_recipe.fit(SMALL, 450, **asked)
