@@ -112,9 +112,13 @@ class Hinge:
 
 @dataclass(frozen=True)
 class Function:
-    """A plain function as a loss: function(b, scores, labels, count, dloss) -> loss, dscores."""
+    """A plain function as a loss: function(b, scores, labels, count, dloss) -> loss, dscores.
 
-    function: Callable[..., tuple[Array, Array]]
+    Raises InputError if it fails, or returns anything else. `source` says where it is defined.
+    """
+
+    function: Callable[..., Any]
+    source: str
 
     @property
     def takes_targets(self) -> bool:
@@ -129,13 +133,24 @@ class Function:
         count: int | None = None,
         dloss: float = 1.0,
     ) -> tuple[Array, Array]:
-        return self.function(b, scores, labels, count, dloss)
+        what = f"the loss {self.source}"
+        found = run(what, self.function, b, scores, labels, count, dloss)
+        if not isinstance(found, tuple) or len(found) != 2:
+            said = type(found).__name__
+        elif (shapes := tuple(map(np.shape, found))) != ((), scores.shape):
+            said = f"arrays of the shapes {shapes[0]} and {shapes[1]}"
+        else:
+            return found
+        raise InputError(
+            f"{what} returned {said}: it must return the mean loss, a number, and its gradient "
+            f"{scores.shape}"
+        )
 
     def chance(self, classes: int) -> float:
         """The loss when all scores are zero, on average over the classes."""
         b = backends.get("numpy")
         labels = np.arange(classes, dtype=np.int64)
-        loss, _ = self.function(b, np.zeros((classes, classes), np.float32), labels, None, 1.0)
+        loss, _ = self(b, np.zeros((classes, classes), np.float32), labels)
         return float(loss)
 
 
@@ -144,7 +159,7 @@ def _made(given: Any, source: str) -> Callable[[], Loss]:
     found = run(f"the loss {source}", given) if isinstance(given, type) else given
     if hasattr(found, "chance"):
         return lambda: found
-    return lambda: Function(found)
+    return lambda: Function(found, source)
 
 
 _BUILT_IN: dict[str, Callable[..., Loss]] = {"softmax": SoftmaxCrossEntropy, "hinge": Hinge}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minialex.errors import InputError, unknown
+from minialex.errors import InputError
 from minialex.utils.arguments import ListOf, Number, Settings, integer
 
 if TYPE_CHECKING:
@@ -70,10 +70,10 @@ def with_own_model(arguments: dict[str, Any]) -> dict[str, Any]:
     """`arguments` without the option of `add_own_model`, whose network is registered."""
     own = arguments.pop(_OWN_MODEL, None)
     if own is not None:
-        from minialex import models
+        from minialex.models.registry import PLUGINS
 
-        if models.use(own) not in models.names():
-            raise unknown("model", own, models.names())
+        if PLUGINS.use(own) not in PLUGINS.names():
+            raise PLUGINS.unknown(own)
     return arguments
 
 

@@ -1,6 +1,7 @@
 """The lines a run prints: model, data, length and devices at the start, then each epoch."""
 
-from math import ceil
+from collections.abc import Iterable
+from math import ceil, inf, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from minialex.inference.evaluation import FEW_CLASSES, Evaluation, accuracy_inte
 from minialex.models import Model
 from minialex.models.recipe import Recipe
 from minialex.parallel import Devices
+from minialex.training.recovery import AT_CHANCE
 from minialex.training.step import TrainStep
+from minialex.utils.progress import loss_text
 
 FEW = 200  # validation images that are too few to tell similar networks apart
 UNEVEN = 5  # times as many images in the largest class as in the smallest
@@ -34,13 +37,17 @@ def table_rows(
     return {
         "images": f"{len(splits.train):,} for training, {len(splits.val):,} for validation",
         "classes": f"{model.classes:,}",
-        "network": f"{model.name}, {network.parameter_count / 1e6:.1f} million parameters"
+        "network": f"{model.name}, {_number(network.parameter_count)} parameters"
         + ("" if model.recipe.dropout else ", no dropout"),
         "updates": length(model.recipe, len(splits.train), minutes),
         "lr": rate(model.recipe, minutes),
         "device": device,
         "folder": str(folder),
     }
+
+
+def _number(count: int) -> str:
+    return f"{count:,}" if count < 100_000 else f"{count / 1e6:.1f} million"
 
 
 def exchange(step: TrainStep) -> str:
@@ -96,6 +103,24 @@ def remarks(splits: Splits, batch_size: int = 1) -> list[str]:
     return found
 
 
+def nothing_learnt(
+    losses: Iterable[float | None], chance: float, steps: int, what: str | None
+) -> str | None:
+    """The sentence for a run that ends without any loss below that of random guessing, else None.
+
+    `losses` are those of its epochs, in training and validation; None: not measured. `what`: what
+    to try, if more steps would not help.
+    """
+    finite = [loss for loss in losses if loss is not None and isfinite(loss)]
+    if min(finite, default=-inf) <= AT_CHANCE * chance or not isfinite(chance):
+        return None
+    plural = "s" * (steps != 1)
+    return (
+        f"nothing learnt yet: after {steps} step{plural} the loss is no lower than that of random "
+        f"guessing ({chance:.3f}); {what or 'train longer (--epochs or --minutes)'}"
+    )
+
+
 def epoch(
     row: dict[str, Any],
     epochs: int | None,
@@ -110,7 +135,7 @@ def epoch(
     judged = "not validated"
     if evaluation is not None:
         mean = f"mean of {row['averaged']}: " if "averaged" in row else ""
-        judged = f"{mean}val loss {evaluation.loss:.3f}  accuracy {evaluation.accuracy:.1%}"
+        judged = f"{mean}val loss {loss_text(evaluation.loss)}  accuracy {evaluation.accuracy:.1%}"
         if evaluation.classes >= FEW_CLASSES and not mean:  # a line has 80 columns
             judged += f"  top-5 {1 - evaluation.top5_error:.0%}"
     of = "" if epochs is None else f"/{epochs}"
@@ -121,6 +146,6 @@ def epoch(
     if "exchange_seconds" in row:
         missing += f", exchange {row['exchange_seconds']:.1f} s"
     return (
-        f"epoch {row['epoch']:3}{of}  loss {row['train_loss']:.3f}  {judged} "
+        f"epoch {row['epoch']:3}{of}  loss {loss_text(row['train_loss'])}  {judged} "
         f" lr {row['learning_rate']:.2g}{missing}"
     )

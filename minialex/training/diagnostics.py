@@ -15,6 +15,8 @@ from minialex.training.recovery import ATTEMPTS
 from minialex.training.run_folder import resume_command
 from minialex.tree import Tree
 
+SOON = 500  # steps after which a network should have started to learn
+
 
 class NotFinite(TrainingError):
     """A loss or a parameter is NaN or infinite; the state can no longer be used."""
@@ -77,7 +79,7 @@ def start_verdict(value: float, chance: float, pretrained: bool = False) -> str:
 
 def plateau_advice(losses: list[float], chance: float, steps: int, rate: float) -> str | None:
     """A sentence if the loss is still at that of random guessing, else None."""
-    if steps < 500 or not losses or losses[-1] < 0.97 * chance:
+    if steps < SOON or not losses or losses[-1] < 0.97 * chance:
         return None
     return (
         f"not learning yet: after {steps} steps the loss is {losses[-1]:.3f} (random guessing: "

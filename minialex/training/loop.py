@@ -11,7 +11,7 @@ import numpy as np
 
 from minialex.errors import InputError
 from minialex.parallel.world import World
-from minialex.training import diagnostics, run_folder
+from minialex.training import announce, diagnostics, recovery, run_folder
 from minialex.training.diagnostics import NotFinite
 from minialex.training.recovery import NotLearning
 from minialex.training.result import Result
@@ -149,6 +149,8 @@ def _say_the_end(
     elif not length.complete(state):
         plural = "s" * (length.stop_early != 1)
         show.say(f"stopped early: no lower validation loss for {length.stop_early} epoch{plural}")
+    if length.ended(state) and (said := _nothing_learnt(trainer, state)):
+        show.say(said)
 
 
 def _go_on(trainer: Trainer) -> str:
@@ -180,6 +182,14 @@ def _closing_line(state: State, folder: Path, on_device: int | None) -> str:
     if on_device is not None:
         memory += f", on the device {on_device / 1e9:.2f} GB"
     return f"{folder}: {_steps(state)} in {state.seconds / 60:.1f} minutes{memory}"
+
+
+def _nothing_learnt(trainer: Trainer, state: State) -> str | None:
+    losses = [row[name] for row in state.history for name in ("train_loss", "val_loss")]
+    name, rate = trainer.initial.model.name, trainer.recipe.lr * state.rate_factor
+    failed = state.attempts or state.step >= diagnostics.SOON
+    what = recovery.advice(name, rate) if failed else None
+    return announce.nothing_learnt(losses, trainer.chance, state.step, what)
 
 
 def _steps(state: State) -> str:

@@ -18,6 +18,7 @@ ATTEMPTS = 3
 FACTOR = 0.3  # multiplies the rate at each restart
 CHECK_EVERY = 500  # steps, besides the end of each epoch
 HORIZON = 50  # steps over which the loss is averaged
+AT_CHANCE = 0.985  # times the loss of random guessing: nothing was learnt above it
 PATIENT = 1500  # this many steps without any learning are not unusual
 
 
@@ -62,7 +63,7 @@ class Trend:
 
     def stuck(self, chance: float, total: int) -> bool:
         """Whether nothing was learnt in `PATIENT` steps and in a quarter of `total`."""
-        return self.steps > max(PATIENT, total // 4) and self.lowest > 0.985 * chance
+        return self.steps > max(PATIENT, total // 4) and self.lowest > AT_CHANCE * chance
 
     def suspicious(self, chance: float) -> bool:
         """Whether checking for dead units is worth the time."""

@@ -94,6 +94,8 @@ class Registry(Generic[T]):
 
     def unknown(self, name: str) -> InputError:
         """The error for an unknown name."""
+        if name.endswith(".py"):
+            return _without_name(self.option, name)
         if ":" in name:
             return InputError(
                 f"the {self.kind} {name!r} is code of your own, which is not run unless you name "
@@ -141,6 +143,10 @@ def source_of(thing: Any) -> str:
 _OWN = "_minialex_own_"  # prefix of modules made from a user's files
 
 
+def _without_name(option: str, reference: str) -> InputError:
+    return InputError(f"{option} {reference}: expected FILE.py:NAME, such as net.py:build")
+
+
 def load(reference: str, option: str) -> tuple[Any, str]:
     """The object that FILE.py:NAME or package.module:NAME refers to, and its full reference.
 
@@ -148,7 +154,7 @@ def load(reference: str, option: str) -> tuple[Any, str]:
     """
     source, _, name = reference.rpartition(":")
     if not source or not name.isidentifier():
-        raise InputError(f"{option} {reference}: expected FILE.py:NAME, such as net.py:build")
+        raise _without_name(option, reference)
     module = load_file(Path(source)) if source.endswith(".py") else _import(source, option)
     found = getattr(module, name, None)
     if found is None:

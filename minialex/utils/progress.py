@@ -104,7 +104,7 @@ class Progress:
     def step(self, images: int, loss: float, share: float) -> None:
         """Advance the bar by one batch; `share` of the whole run is done."""
         left = self._time_left(share)
-        text = f"loss {loss:.3f}" + (f", {left} left in all" if left else "")
+        text = f"loss {loss_text(loss)}" + (f", {left} left in all" if left else "")
         if self._bar is not None:
             self._bar.set_postfix_str(text, refresh=False)
             self._bar.update(images)
@@ -151,6 +151,11 @@ class Lines:
         share = self._done / self._images if self._images else None
         done = f"{self._done:,} images" if share is None else f"{share:.0%} done"
         self._show.say_rarely(f"{self._title}: {done}")
+
+
+def loss_text(loss: float) -> str:
+    """A loss in a few characters, also one that explodes."""
+    return f"{loss:.3f}" if abs(loss) < 1e5 else f"{loss:.2g}"
 
 
 def duration(seconds: float) -> str:

@@ -13,6 +13,7 @@ import minialex
 from minialex import models
 from minialex.data.dataset import Splits, Subset
 from minialex.data.sources.open import open_data
+from minialex.inference.evaluation import Evaluation
 from minialex.training import announce, trainer
 from minialex.training.length import Length
 from minialex.training.state import State
@@ -53,6 +54,19 @@ def test_few_images_and_unbalanced_classes_are_mentioned():
     assert announce.remarks(alone, 48) == []
     [large] = announce.remarks(alone, 100_000)
     assert large.startswith("a batch of 100,000 is more than the 48 training images")
+
+
+@pytest.mark.parametrize(("loss", "said"), [(2.4849, "2.485"), (1.02e33, "1e+33")])
+def test_losses_that_explode_fit_a_line_too(loss, said):
+    row = {"epoch": 100, "train_loss": loss, "learning_rate": 0.00012}
+    evaluation = Evaluation(50, 0.1, 0.1, loss, 1, "", {}, classes=12)
+    line = announce.epoch(row, 100, evaluation, 0, 0)
+    assert f"loss {said}  val loss {said}  accuracy 90.0%" in line
+    assert len(line) <= 80
+
+
+def test_a_small_network_has_some_parameters():
+    assert [announce._number(n) for n in (2053, 61_000_000)] == ["2,053", "61.0 million"]
 
 
 @pytest.mark.parametrize(

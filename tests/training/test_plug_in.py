@@ -63,6 +63,15 @@ def squares(b, scores, labels, count=None, dloss=1.0):
     wanted = b.xp.zeros_like(scores)
     wanted[b.xp.arange(len(labels)), labels] = 1
     return ((scores - wanted) ** 2).sum() / n, 2 * dloss / n * (scores - wanted)
+
+def number(b, scores, labels, count=None, dloss=1.0):
+    return 3
+
+def per_image(b, scores, labels, count=None, dloss=1.0):
+    return scores[:, 0], scores
+
+def fails(b, scores, labels, count=None, dloss=1.0):
+    return scores.nothing
 """
 
 
@@ -199,6 +208,11 @@ def test_files_of_built_in_networks_are_unchanged(tmp_path, monkeypatch):
             "the schedule .*net.py:name returned '8'",
         ),
         ("train --data shapes:48 --loss net.py:square", "did you mean 'squares'"),
+        ("train --data shapes:48 --loss net.py:number", "returned int: it must return the mean"),
+        ("train --data shapes:48 --loss net.py:per_image", r"of the shapes \(16,\) and \(16, 12\)"),
+        ("train --data shapes:48 --loss net.py:fails", "net.py:fails failed: AttributeError"),
+        ("train --data shapes:48 --loss net.py", "--loss net.py: expected FILE.py:NAME"),
+        ("predict shapes:1 --model net.py", "--model net.py: expected FILE.py:NAME"),
         (
             "train --data shapes:48 --optimizer net.py:no_state",
             "returned ndarray: it must return the w",

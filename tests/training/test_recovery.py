@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 import minialex
 from minialex import backends, models
 from minialex.errors import TrainingError
-from minialex.training import recovery
+from minialex.training import announce, recovery
 from minialex.training.recovery import Trend
 from minialex.training.trainer import Trainer
 from minialex.utils.checkpoint import load_metadata
@@ -146,6 +146,33 @@ def test_a_run_that_ends_without_having_learnt_says_so(monkeypatch, tmp_path):
     ill(monkeypatch, 3, kill)
     with pytest.raises(TrainingError, match=r"are 0 for every image, and the run is over: try"):
         minialex.train("shapes:48", **TINY, epochs=1, out=tmp_path / "run")
+
+
+def test_a_short_run_that_learnt_nothing_says_so(tmp_path, capsys):
+    given = {**TINY, "lr": 1e-12, "progress": True, "schedule": "constant"}
+    minialex.train("shapes:48", **given, epochs=1, out=tmp_path / "run")
+    said = "nothing learnt yet: after 12 steps the loss is no lower than that of random guessing"
+    assert f"{said} (2.485); train longer" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("losses", "what", "said"),
+    [
+        (
+            [2.3, None],
+            None,
+            "after 1 step the loss is no lower than that of random guessing",
+        ),
+        ([2.4, float("nan")], "try a lower rate", "(2.303); try a lower rate"),
+        ([2.3, 2.2], None, None),
+        ([float("inf")], None, None),
+        ([], None, None),
+    ],
+)
+def test_the_sentence_for_a_run_that_learnt_nothing(losses, what, said):
+    found = announce.nothing_learnt(losses, CHANCE, 1, what)
+    assert found is None if said is None else said in found
+    assert announce.nothing_learnt(losses, float("nan"), 1, what) is None
 
 
 def test_the_published_recipe_only_reports(monkeypatch, tmp_path):
