@@ -21,6 +21,8 @@ DRAWN = {
     "fp16": (96, [8, 16, 40, 104]),
     "tf32": (128, [1, 3, 4, 12, 40]),
 }
+# several tiles, steps and groups of copies; its input gradient has 48 columns
+LAYER = ((2, 9, 9, 48), (3, 3), 104, (1, 1), ((1, 1), (1, 1)), 1)
 
 
 @st.composite
@@ -226,6 +228,83 @@ def test_chosen_tiles_and_parts():
     assert (padded.cg, padded.vector(2), padded.vector(4)) == (3, 4, 4)
 
 
+# the stand-in's loads, of which those that a GPU does at once must use all 32 banks: else NaN
+OFF_THE_GPU = (
+    "#else  // off the GPU: publish and published let the lanes of a warp read each other's"
+)
+ALL_BANKS = """
+__device__ bool all_banks(int first, int lanes, int bytes) {
+    unsigned used = 0;
+    for (int lane = 0; lane < lanes; ++lane)
+        used |= 1u << ((size_t)published<const char*>(first + lane) / bytes % lanes);
+    return used == (lanes == 32 ? ~0u : (1u << lanes) - 1);
+}
+#define WORD(good, word) ((good) ? (word) : 0x7fc07fc0u)
+"""
+FOUR_ROWS = ("published<const Chunk*>(8 * i + g)->w[t]", "pair[0] | (unsigned)pair[1] << 16")
+ONE_WORD = "return tile[across(k, column / 4, columns)].w[column % 4];"
+WORD = """
+    const unsigned* word = &tile[across(k, column / 4, columns)].w[column % 4];
+    publish(word);
+    __syncwarp();
+    const unsigned found = WORD(all_banks(0, 32, 4), *word);
+    __syncwarp();
+    return found;
+"""
+
+
+def with_banks(text):
+    """The source of a kernel that gives NaN if its loads from shared memory wait for each other."""
+    changes = [(ONE_WORD, WORD)]
+    changes += [(row, f"WORD(all_banks(8 * i, 8, 16), {row})") for row in FOUR_ROWS]
+    for plain, checked in changes:
+        assert text.count(plain) == 1
+        text = text.replace(plain, checked)
+    head, end, rest = text.partition(OFF_THE_GPU)
+    line, _, rest = rest.partition("\n")
+    return head + end + line + ALL_BANKS + rest
+
+
+@pytest.mark.standin
+@pytest.mark.parametrize(
+    ("precision", "width", "right", "mistaken"),
+    [
+        ("bf16", 128, "", ""),
+        ("tf32", 96, "", ""),
+        # each compiles for some seconds; those without a swizzle give the same sums
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                *(("bf16", 96, "", ""), ("bf16", 64, "", "")),
+                *(("tf32", 128, "", ""), ("tf32", 64, "", "")),
+                ("bf16", 128, "(chunk ^ (row >> 1 & 3))", "chunk"),
+                ("bf16", 128, "(chunk ^ swizzle)", "chunk"),
+                ("tf32", 128, "(chunk ^ swizzle)", "chunk"),
+                ("tf32", 128, "(k & 3) << 1", "k & 3"),
+            )
+        ),
+    ],
+)
+def test_loads_use_all_banks_of_shared_memory(monkeypatch, precision, width, right, mistaken):
+    """Without swizzle the results are right too, but the loads take several times as long."""
+    texts = {family: kernels.source(family) for family in kernels.files()}
+    texts |= {family: with_banks(texts[family]) for family in kernels.TENSOR_FAMILIES}
+    b = backends.get("cupy", 0, precision)
+    for cached in (kernels._module, kernels._function):
+        cached.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(kernels, "TILES", (width,))
+        patch.setattr(kernels, "source", lambda family: texts[family].replace(right, mistaken))
+        if right:
+            assert all(texts[family].count(right) == 1 for family in kernels.TENSOR_FAMILIES)
+            with pytest.raises(AssertionError, match=r"off by|not equal"):
+                check(b, precision, LAYER)
+        else:
+            check(b, precision, LAYER)
+    for cached in (kernels._module, kernels._function):
+        cached.cache_clear()
+
+
 @pytest.mark.standin
 @pytest.mark.parametrize(
     ("way", "right", "mistaken"),
@@ -260,7 +339,6 @@ def test_chosen_tiles_and_parts():
 def test_a_planted_bug_is_caught(monkeypatch, way, right, mistaken):
     b = backends.get("cupy", 0, "bf16")
     b.convolution_by = way
-    problem = ((2, 9, 9, 48), (3, 3), 104, (1, 1), ((1, 1), (1, 1)), 1)
     texts = {family: kernels.source(family) for family in kernels.files()}
     assert max(texts[family].count(right) for family in kernels.TENSOR_FAMILIES) == 1
     for cached in (kernels._module, kernels._function):
@@ -268,6 +346,6 @@ def test_a_planted_bug_is_caught(monkeypatch, way, right, mistaken):
     with monkeypatch.context() as patch:
         patch.setattr(kernels, "source", lambda family: texts[family].replace(right, mistaken))
         with pytest.raises(AssertionError, match=r"off by|not equal"):
-            check(b, "bf16", problem)
+            check(b, "bf16", LAYER)
     for cached in (kernels._module, kernels._function):
         cached.cache_clear()
