@@ -44,11 +44,20 @@ def architecture(capability: tuple[int, int]) -> str:
 
 
 def of(text: str, given: tuple[str, ...]) -> Path:
-    """The file of a source's machine code; it is compiled if it is not on disk."""
+    """The file of a source's machine code; it is compiled if it is not on disk.
+
+    Raises InputError if `PRECOMPILED` names no folder.
+    """
     name = _name(text, given)
-    precompiled = os.environ.get(PRECOMPILED)
-    if precompiled and (Path(precompiled) / name).exists():
-        return Path(precompiled) / name
+    if precompiled := os.environ.get(PRECOMPILED):
+        folder = Path(precompiled)
+        if not folder.is_dir():  # compiling everything on a rented GPU would be a costly surprise
+            raise InputError(
+                f"{PRECOMPILED} is {precompiled}, which is no folder in {Path.cwd()}: give the one "
+                "that was made by python -m minialex.backends.cuda.precompile, or unset it"
+            )
+        if (folder / name).exists():
+            return folder / name
     return _compile(text, given, _cache() / name)
 
 

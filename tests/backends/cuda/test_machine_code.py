@@ -69,6 +69,13 @@ def test_precompiled_kernels_are_used(tmp_path, monkeypatch):
     np.testing.assert_array_equal(b.to_numpy(b.relu(b.asarray([-1.0, 2.0]))), [0.0, 2.0])
 
 
+def test_a_folder_of_precompiled_kernels_that_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setenv(machine_code.PRECOMPILED, "kernels")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=rf"KERNELS is kernels, .* no folder in {tmp_path}: give"):
+        machine_code.of("", ())
+
+
 @pytest.mark.parametrize(
     ("capability", "sentence"),
     [("9", "'9' is no compute capability, such as 9.0"), ("3.0", "does not support this GPU")],
