@@ -31,7 +31,9 @@ def convolutions(plan: Plan) -> dict[str, Any]:
     if program is None:
         return {"summary": "ncu is not installed"}
     names = "regex:conv_forward|conv_weight_gradient|conv_input_gradient|norm_pool"
-    command = [program, "--csv", "--kernel-name", names, "--launch-count", "24"]
+    # at the clocks of all other parts: by default ncu changes the card's
+    command = [program, "--csv", "--clock-control", "none"]
+    command += ["--kernel-name", names, "--launch-count", "24"]
     command += ["--metrics", ",".join(_METRICS), sys.executable]
     command += ["-m", "minialex.bench.gpu.observed", "step", plan.precisions[0]]
     command += [plan.model, str(plan.kernel_batch)]
