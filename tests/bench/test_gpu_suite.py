@@ -84,6 +84,38 @@ def test_a_wrong_result_is_reported_and_not_timed(tmp_path, monkeypatch):
     assert "FAILED: ops bf16: AssertionError: dense" in (tmp_path / "gpu.md").read_text()
 
 
+@pytest.mark.standin
+def test_after_an_op_that_loses_the_device_another_process_compares_the_rest(tmp_path, monkeypatch):
+    wrong, lost, starts, run = {"hinge", "sgd_update"}, [], [], gpu._run
+
+    def synchronize(self=None):
+        if lost:
+            raise RuntimeError("an illegal memory access was encountered")
+
+    def compare(b, op, dtype, limit):
+        if op in wrong:
+            lost.append(op)
+        synchronize()
+        return True, ""
+
+    def in_a_new_process(part, *given):
+        lost.clear()
+        starts.append(part.name)
+        return run(part, *given)
+
+    monkeypatch.setattr(gpu, "_run", in_a_new_process)
+    monkeypatch.setattr(correct, "compare_op", compare)
+    monkeypatch.setattr(correct, "correctness", lambda *given: {})
+    monkeypatch.setattr(type(backends.get("cupy")), "synchronize", synchronize)
+    found = gpu.run_suite(tmp_path / "gpu.json", SMALL, ["ops bf16"])
+    assert starts == ["ops bf16"] * 3 + ["ops bf16 wgmma", "ops bf16 tma"]
+    part = found["ops bf16"]
+    assert sorted(row["op"] for row in part["rows"]) == sorted([*OPS, "layers"])
+    assert {row["op"] for row in part["rows"] if not row["right"]} == wrong
+    assert part["failed"].startswith("AssertionError: hinge: RuntimeError: an illegal memory")
+    assert part["complete"]
+
+
 def test_an_op_that_no_step_needs_does_not_stop_the_timing():
     rows = [{"op": "hinge", "right": False}, {"op": "dense", "right": True}]
     part = {"failed": "AssertionError: hinge", "complete": True, "rows": rows}

@@ -62,12 +62,21 @@ def run_suite(
         elif part.needs and not parts.right(found, part.needs):
             found[part.name] = {"failed": f"not run, because {part.needs} failed"}
         else:
-            found[part.name] = _run(part, plan, found, min(part.seconds, left))
+            found[part.name] = _run(part, plan, found, seconds := min(part.seconds, left))
+            # a process that has lost the device leaves the rest to another
+            while _lost(found[part.name]) and (
+                (rest := start + seconds - time.monotonic()) > _SHORTEST
+            ):
+                found[part.name] = _run(part, plan, found, rest)
             found["seconds"][part.name] = round(time.monotonic() - start, 1)
         _say(part.name, found, time.monotonic() - begun)
         _write(path, found)
     _write(path, found)
     return found
+
+
+def _lost(part: Any) -> bool:
+    return isinstance(part, dict) and bool(part.get("lost"))
 
 
 def _before(path: Path) -> dict[str, Any]:

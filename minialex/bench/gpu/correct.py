@@ -1,6 +1,6 @@
 """The ops compared with float64 before anything is timed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,34 +14,52 @@ from minialex.testing.problems import OPS
 _LIMITS = {"fp32": 1e-5, "tf32": 4e-3, "fp16": 4e-3, "bf16": 3e-2}
 
 
-def ops(precision: str, way: str | None = None) -> Iterator[dict[str, Any]]:
+class Lost(RuntimeError):
+    """The device refuses all further work of this process, as after an illegal memory access."""
+
+
+def ops(
+    precision: str, way: str | None = None, before: Sequence[dict[str, Any]] = ()
+) -> Iterator[dict[str, Any]]:
     """A row for every op; with `way`, a value of `convolution_by`, for convolutions only.
 
-    Raises AssertionError at the end if an op is wrong.
+    The rows `before` come first, and their ops are not compared again. Raises AssertionError at the
+    end if an op is wrong, and `Lost` at once if the device has been lost.
     """
     b: Any = backends.get("cupy", 0, precision)
     if way is not None:
         if not b.has_warpgroup_products:
             return
         b.convolution_by = way
-    dtype, wrong = b.compute_dtype("float32"), []
-    for op in OPS:
-        if way is not None and not op.startswith("convolution"):
+    rows = list(before)
+    yield from before
+    compared = {row["op"] for row in before}
+    for op in (*OPS, "layers"):
+        chosen = way is None or op.startswith(("convolution", "layers"))
+        if op in compared or not chosen:
             continue
         try:
-            passed, detail = compare_op(b, op, dtype, _LIMITS[precision])
+            if op == "layers":
+                errors = correctness(precision, way).items()
+                passed, detail = True, ", ".join(f"{name} {error}" for name, error in errors)
+            else:
+                dtype = b.compute_dtype("float32")
+                passed, detail = compare_op(b, op, dtype, _LIMITS[precision])
         except Exception as error:  # the other ops are still compared
             passed, detail = False, f"{type(error).__name__}: {error}"[:300]
+        rows.append({"op": op, "right": passed, "detail": detail})
+        yield rows[-1]
         if not passed:
-            wrong.append(f"{op}: {detail}")
-        yield {"op": op, "right": passed, "detail": detail}
-    try:
-        detail = ", ".join(f"{name} {error}" for name, error in correctness(precision, way).items())
-        yield {"op": "layers", "right": True, "detail": detail}
-    except Exception as error:
-        wrong.append(f"layers: {error}")
-        yield {"op": "layers", "right": False, "detail": f"{type(error).__name__}: {error}"[:300]}
+            _require_device(b, op)
+    wrong = [f"{row['op']}: {row['detail']}" for row in rows if not row["right"]]
     assert not wrong, "; ".join(wrong)
+
+
+def _require_device(b: Any, op: str) -> None:
+    try:
+        b.synchronize()
+    except Exception as error:
+        raise Lost(f"after {op}: {error}") from None
 
 
 def correctness(precision: str, way: str | None = None) -> dict[str, str]:

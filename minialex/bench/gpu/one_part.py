@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from minialex.bench.gpu import parts
+from minialex.bench.gpu import correct, parts
 from minialex.bench.gpu.plan import Plan
 from minialex.utils import atomic
 
@@ -26,4 +26,5 @@ def run(name: str, plan: Plan, found: dict[str, Any], out: Path) -> None:
     except Exception as error:  # the suite goes on
         text = f"{type(error).__name__}: {error}"[:_LONGEST]
         complete = isinstance(error, AssertionError)  # it has compared everything
-        atomic.write_json(out, {"failed": text, "rows": rows, "complete": complete})
+        lost = isinstance(error, correct.Lost)
+        atomic.write_json(out, {"failed": text, "rows": rows, "complete": complete, "lost": lost})

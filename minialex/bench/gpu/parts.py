@@ -78,10 +78,10 @@ def _planned(function: Callable, *arguments: Any) -> Callable[[Plan, Found], Any
 def _correct(plan: Plan) -> list[Part]:
     made = []
     for p in plan.checked:
-        made.append(Part(f"ops {p}", 90, _call(correct.ops, p)))
+        made.append(_ops(f"ops {p}", 90, p, None))
         if p in ("bf16", "fp16"):
             for way in CANDIDATES:
-                made.append(Part(f"ops {p} {way}", 60, _call(correct.ops, p, way)))
+                made.append(_ops(f"ops {p} {way}", 60, p, way))
     for p in (*plan.precisions, *(p for p in plan.checked if p == "fp16")):
         made.append(Part(f"captured {p}", 60, _planned(whole.same_bits, p), f"ops {p}"))
     if plan.checks:
@@ -90,6 +90,14 @@ def _correct(plan: Plan) -> list[Part]:
     for p in plan.precisions:
         made.append(Part(f"photographs {p}", 60, _planned(checks.photographs, p)))
     return made
+
+
+def _ops(name: str, seconds: float, precision: str, way: str | None) -> Part:
+    def run(plan: Plan, found: Found) -> Any:
+        before = found.get(name, {}).get("rows", ())  # of a process that has lost the device
+        return correct.ops(precision, way, before)
+
+    return Part(name, seconds, run)
 
 
 def _speed(plan: Plan) -> list[Part]:
