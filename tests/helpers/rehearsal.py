@@ -56,6 +56,7 @@ SMALL = gpu.Plan(
     copy_bytes=512,
     packed=60,
     views=(1,),
+    budget=1e9,  # a busy machine would leave parts out
     separate=False,
     train_model="tiny",
     photograph_steps=6,
@@ -118,11 +119,12 @@ def _fail(how: str) -> None:
 
 
 def main() -> None:
-    """The suite on the real CuPy and the null CUDA; ends with the number of failed parts."""
+    """The suite on the real CuPy and the null CUDA; ends with the number of parts not done."""
     null_cuda.install()
     registry._VARIANTS["tiny"] = variant()
     found = gpu.run_suite(sys.argv[1], SMALL)
-    raise SystemExit(sum(isinstance(part, dict) and "failed" in part for part in found.values()))
+    failed = [part for part in found.values() if isinstance(part, dict) and "failed" in part]
+    raise SystemExit(len(failed) + len(found["left out"]))
 
 
 if __name__ == "__main__":
