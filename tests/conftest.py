@@ -27,7 +27,7 @@ settings.load_profile(
     os.environ.get("HYPOTHESIS_PROFILE", "ci" if "CI" in os.environ else "default")
 )
 # of the tests on a GPU, those that would start later are skipped; the most important come first
-_GPU_SECONDS = float(os.environ.get("MINIALEX_TEST_GPU_SECONDS", "inf"))
+_BEGUN, _GPU_SECONDS = time.monotonic(), float(os.environ.get("MINIALEX_TEST_GPU_SECONDS", "inf"))
 _ORDER = ("/backends/test_", "/backends/cuda/", "/parallel/")
 
 
@@ -61,7 +61,7 @@ def pytest_collection_modifyitems(config, items):
                 item.add_marker(missing)
     if config.on_gpu:
         items.sort(key=lambda item: [place not in item.nodeid for place in _ORDER])
-        config.gpu_tests_end = time.monotonic() + _GPU_SECONDS
+        config.gpu_tests_end = _BEGUN + _GPU_SECONDS
 
 
 def pytest_runtest_setup(item):

@@ -400,13 +400,18 @@ def test_checks_and_training_are_parts_too(tmp_path, monkeypatch):
 
 
 def test_a_failed_check_shows_the_programs_output(monkeypatch):
+    limits = {}
+
     def run(command, needed, environment=None):
+        limits.update(environment or {})
         return subprocess.CompletedProcess(command, 1, "2 failed, 3 passed", "")
 
     monkeypatch.setattr(checks, "_run", run)
-    for check in (checks.tests, partial(checks.overfit, "fp32")):
+    in_a_minute = partial(checks.tests, replace(SMALL, budget=60.0))
+    for check in (in_a_minute, partial(checks.overfit, "fp32")):
         with pytest.raises(RuntimeError, match="2 failed"):
             check()
+    assert limits["MINIALEX_TEST_GPU_SECONDS"] == "30"  # and 30 for the last test
 
 
 @pytest.mark.standin
@@ -454,6 +459,40 @@ def test_the_example_accepts_the_options_of_the_suite():
     assert all(option in words for option in ("--backend", "--precision", "--devices"))
     with pytest.raises(FileNotFoundError, match="in a clone"):
         checks._run(command, "examples/none.py")
+
+
+def test_programs_of_a_clone_find_its_package(monkeypatch):
+    """It need not be installed; an example alone would look for it only in its own folder."""
+    monkeypatch.setenv("PYTHONPATH", "more")
+    command = [sys.executable, "-c", "import os; print(os.environ['PYTHONPATH'])"]
+    assert checks._run(command, "examples").stdout.strip() == f"{ROOT}{os.pathsep}more"
+
+
+COLLECT = """
+import sys, pytest
+
+class Missing:
+    names = "array_api_strict cv2 jinja2 matplotlib onnx onnxruntime simplejpeg skimage sklearn"
+    names = {*names.split(), "starlette", "tensorboardX", "torch", "uvicorn"}
+
+    def find_spec(self, name, *more):
+        if name.partition(".")[0] in self.names:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Missing())
+raise SystemExit(pytest.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.standin
+def test_the_tests_on_a_gpu_need_no_optional_package():
+    """One that a test file imports without asking would end them all before the first."""
+    options = ["-q", "--collect-only", "-n", "0", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-c", COLLECT, *options, "-m", "gpu and not slow"]
+    done = checks._run(command, "tests")
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert done.stdout.count("tests/backends/cuda/") > 100
 
 
 def test_pytorchs_network_computes_the_same():

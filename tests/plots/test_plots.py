@@ -5,8 +5,6 @@ import sys
 import numpy as np
 import pytest
 from helpers.untrained import untrained
-from matplotlib import pyplot
-from matplotlib.text import Text
 from PIL import Image
 
 from minialex import plots
@@ -15,6 +13,9 @@ from minialex.errors import InputError
 from minialex.experiments.published import CHALLENGE
 from minialex.inference.ensemble import Ensemble
 from minialex.plots.figure import shortened
+
+pyplot = pytest.importorskip("matplotlib.pyplot", reason="Matplotlib is not installed")
+Text = pyplot.Text
 
 ROW = {"train_loss": 2, "val_loss": 2.2, "val_top1_error": 0.5, "val_top5_error": 0.2}
 

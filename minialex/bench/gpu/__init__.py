@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +126,8 @@ def _in_a_process(
 ) -> str:
     """Run a part; -> why it has left no result, if it has not."""
     request, log = folder / "request.json", folder / "log.txt"
-    given = {"name": part.name, "plan": asdict(plan), "found": found, "out": str(out)}
+    own = asdict(replace(plan, budget=seconds))
+    given = {"name": part.name, "plan": own, "found": found, "out": str(out)}
     atomic.write_json(request, {**given, "seconds": seconds, "prepare": plan.prepare})
     command = [sys.executable, "-m", "minialex.bench.gpu.child", str(request)]
     with log.open("wb") as file, _signals_raise():

@@ -32,7 +32,7 @@ class Plan:
     copy_bytes: int = 4 << 30
     packed: int = 2048  # images of the packed data set for end-to-end training
     views: tuple[int, ...] = (1, 128, 1024)  # batch sizes of inference
-    budget: float = 540.0  # seconds for all parts
+    budget: float = 540.0  # seconds for all parts; in the process of one, for this part
     separate: bool = True  # each part in a process of its own
     prepare: str = ""  # "module:function" that such a process calls first, for tests
     checks: bool = False  # also the GPU tests, overfitting, compute-sanitizer
