@@ -97,9 +97,11 @@ def run(
         summary = {"run_dir": str(result.run_dir), "interrupted": result.interrupted}
         print_json({**summary, "history": result.history, "skipped": result.skipped})
     elif not quiet and not result.interrupted:
-        folder = shlex.quote(str(result.run_dir))
-        print(f"next: minialex evaluate --model-file {folder}")
-        print(f"      minialex predict PHOTO --model-file {folder}")
+        from minialex.models.registry import PLUGINS
+
+        trained = shlex.quote(str(result.run_dir)) + PLUGINS.again(result.classifier.model.name)
+        print(f"next: minialex evaluate --model-file {trained}")
+        print(f"      minialex predict PHOTO --model-file {trained}")
     if result.interrupted:
         return 128 + signal.Signals[result.interrupted]
     return 0

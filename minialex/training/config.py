@@ -37,6 +37,7 @@ from minialex.utils.arguments import (
     wrong,
 )
 from minialex.utils.options import check, option, options
+from minialex.utils.plugins import Registry
 
 WHAT, HOW, RUN = "what to train", "training (default: the network's own recipe)", "the run"
 
@@ -467,6 +468,18 @@ _OWN = {
     "schedule": schedules.use,
     "augment": own_augmentation.use,
 }
+
+
+def own_code(config: TrainConfig) -> str:
+    """The options that name the user's own code again, for a command that resumes the run."""
+    plugins: dict[str, Registry[Any]] = {
+        "model": models.registry.PLUGINS,
+        "loss": losses.PLUGINS,
+        "optimizer": optim.PLUGINS,
+        "schedule": schedules.PLUGINS,
+        "augment": own_augmentation.PLUGINS,
+    }
+    return "".join(known.again(getattr(config, name)) for name, known in plugins.items())
 
 
 def plug_in(arguments: dict[str, Any]) -> dict[str, Any]:

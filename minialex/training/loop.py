@@ -156,7 +156,7 @@ def _say_the_end(
 def _go_on(trainer: Trainer) -> str:
     """How to resume the run, or the group of runs it belongs to."""
     if trainer.part_of is None:
-        return f"continue with: {resume_command(trainer.folder)}"
+        return f"continue with: {resume_command(trainer.folder)}{trainer.own_code}"
     return f"continue with the same command and --out {shlex.quote(str(trainer.part_of))}"
 
 

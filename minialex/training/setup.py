@@ -24,7 +24,7 @@ from minialex.parallel.partition import require_trainable
 from minialex.parallel.world import World
 from minialex.results.published_curve import Curve
 from minialex.training import fitted_recipe, frozen, held_out, ranks
-from minialex.training.config import TrainConfig
+from minialex.training.config import TrainConfig, own_code
 from minialex.training.feed import Feed, Photographs
 from minialex.training.held_out import Held
 from minialex.training.length import Length
@@ -168,6 +168,7 @@ class Setup:
             first=self.first_params,
             half=config.half,
             keep_every=config.keep_every,
+            own_code=own_code(config),
         )
         return trainer if config.freeze is None else self._frozen(trainer, config.freeze)
 

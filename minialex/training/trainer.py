@@ -58,6 +58,7 @@ class Trainer:
     watch: Watch = field(default_factory=Watch)
     half: bool = False  # whether the best weights are stored in float16
     keep_every: int | None = None  # epochs between weights that are kept in checkpoints/
+    own_code: str = ""  # options that name the user's code, for the command that resumes
     part_of: Path | None = None  # the folder of several runs that resume together
 
     @property

@@ -9,6 +9,7 @@ import hashlib
 import inspect
 import pkgutil
 import re
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -41,6 +42,7 @@ class Registry(Generic[T]):
         self.kind, self.option, self.built_in, self.make = kind, option, built_in, make
         self.group = f"minialex.{kind}s" if not kind.endswith("s") else f"minialex.{kind}es"
         self.registered: dict[str, T] = {}
+        self._sources: dict[str, str] = {}  # of what has no name but its file's
 
     def register(self, name: str, given: Any) -> None:
         """Register `given` under `name` in this process."""
@@ -62,13 +64,18 @@ class Registry(Generic[T]):
             if ":" not in given or given in self.built_in:
                 return given
             found, source = load(given, self.option)
-            self.registered[short(given)] = self.make(found, source)
-            return short(given)
-        if not (source := source_of(given)):
+            name = short(given)
+        elif source := source_of(given):
+            found, name = given, short(source)
+        else:
             return given
-        name = short(source)
-        self.registered[name] = self.make(given, source)
+        self.registered[name], self._sources[name] = self.make(found, source), source
         return name
+
+    def again(self, name: str | None) -> str:
+        """The option that names the user's own code again, as " --model net.py:build"; or ""."""
+        source = None if name is None else self._sources.get(name)
+        return "" if source is None else f" {self.option} {shlex.quote(source)}"
 
     def names(self) -> tuple[str, ...]:
         """All names: the built-in ones first, then those registered or installed."""

@@ -235,6 +235,22 @@ def test_mistakes_give_a_one_sentence_error(own, capsys, line, words):
     assert re.search(words, said), said
 
 
+def test_the_printed_commands_name_the_users_code_again(own, forgotten, capsys):
+    """From another folder's file too: a run that was stopped, and one that has ended."""
+    elsewhere = own.parent / "my code" / "net.py"
+    elsewhere.parent.mkdir()
+    own.rename(elsewhere)
+    names = {"model": "small", "loss": "squares", "optimizer": "Adam", "schedule": "half"}
+    names["augment"] = "snow"
+    given = " ".join(f"--{option} 'my code/net.py:{name}'" for option, name in names.items())
+    usual = "--data shapes:48 --backend numpy --epochs 1 --no-report --out run"
+    assert main.main(shlex.split(f"train {usual} --max-steps 1 {given}")) == 0
+    for start in ("continue with: minialex ", "next: minialex "):
+        printed = capsys.readouterr().out
+        forgotten()
+        assert main.main(shlex.split(printed.rpartition(start)[2].splitlines()[0])) == 0
+
+
 def test_soft_targets_need_a_loss_that_takes_them(own):
     with pytest.raises(InputError, match="takes targets"):
         train(model="net.py:small", loss="net.py:squares", label_smoothing=0.1)
