@@ -70,6 +70,16 @@ class Trend:
         return self.recent > 0.9 * chance
 
 
+def guessing_frequencies(labels: np.ndarray, classes: int, smoothing: float) -> float:
+    """The softmax loss of a network that knows only the classes' shares of the labels (N,).
+
+    With unbalanced classes it is lower than that of random guessing. Dead networks learn that much.
+    """
+    shares = np.bincount(labels, minlength=classes) / len(labels)
+    shares = (1 - smoothing) * shares + smoothing / classes
+    return float(-np.sum(shares * np.log(np.where(shares > 0, shares, 1))))
+
+
 def dead_layer(b: Backend, network: Network, params: Tree, x: Array) -> str | None:
     """The first ReLU layer that is zero everywhere for all of x (N, H, W, C), or None.
 

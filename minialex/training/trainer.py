@@ -17,6 +17,7 @@ from minialex.data.loading.loader import Batch, Loader
 from minialex.errors import InputError
 from minialex.inference.classifier import Classifier, load
 from minialex.inference.evaluation import Evaluation, evaluate_model
+from minialex.losses import SoftmaxCrossEntropy
 from minialex.models.recipe import Recipe
 from minialex.optim import Rates
 from minialex.parallel.world import World
@@ -74,6 +75,15 @@ class Trainer:
     def chance(self) -> float:
         """The loss of random guessing."""
         return self.step.loss.chance(self.step.network.classes)
+
+    @property
+    def guessing(self) -> float:
+        """The loss of guessing by the classes' frequencies, if these show in the training loss."""
+        recipe, loss = self.recipe, self.step.loss
+        if recipe.class_weights or not isinstance(loss, SoftmaxCrossEntropy):
+            return self.chance
+        labels, classes = self.splits.train.labels, self.step.network.classes
+        return recovery.guessing_frequencies(labels, classes, recipe.label_smoothing)
 
     def rates(self, state: State, position: int) -> Rates:
         """The rates of a step that starts at `position` of the running epoch's order."""
@@ -241,7 +251,7 @@ class Trainer:
             raise NeverLearnt(
                 f"the loss is still at random guessing ({chance:.3f}) after {trend.steps:,} steps"
             )
-        if trend.suspicious(chance) and (layer := self._dead_layer(state)):
+        if trend.suspicious(self.guessing) and (layer := self._dead_layer(state)):
             raise NotLearning(f"all units of {layer} are 0 for every image")
 
     @property

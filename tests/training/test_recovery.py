@@ -111,6 +111,33 @@ def test_a_run_recovers_good_weights_with_a_lower_rate(
         assert np.isfinite(array).all()
 
 
+def test_a_dead_network_is_found_although_it_knows_which_class_is_frequent(
+    monkeypatch, tmp_path, capsys
+):
+    """Its loss is that of the frequencies, far below random guessing."""
+
+    def spoil(params):
+        *others, last = params
+        for name in others:
+            params[name]["bias"][...] = -1e6
+        params[last]["bias"][...] = np.log([10 / 11, 1 / 11])
+
+    ill(monkeypatch, 0, spoil)
+    for name, count in {"cat": 40, "dog": 4}.items():
+        photographs(tmp_path / "data", count, [name])
+    minialex.train(tmp_path / "data", **{**TINY, "progress": True}, epochs=2, out=tmp_path / "run")
+    assert "are 0 for every image: back to" in capsys.readouterr().out
+
+
+def test_the_loss_of_guessing_by_the_frequencies_of_the_classes():
+    labels = np.array([0, 0, 0, 1])
+    half = -(0.75 * log(0.75) + 0.25 * log(0.25))
+    assert recovery.guessing_frequencies(labels, 3, 0.0) == pytest.approx(half)
+    assert recovery.guessing_frequencies(np.arange(10), 10, 0.1) == pytest.approx(CHANCE)
+    smooth = -sum(p * log(p) for p in (0.4, 0.4, 0.2))
+    assert recovery.guessing_frequencies(np.array([0, 1]), 3, 0.6) == pytest.approx(smooth)
+
+
 @pytest.mark.parametrize("fine_tuned", [False, True])
 def test_a_stopped_and_resumed_run_recovers_the_same_bits(monkeypatch, tmp_path, fine_tuned):
     """Before there are best weights, it restarts from the initial ones, random or transferred."""
