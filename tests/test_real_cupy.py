@@ -109,8 +109,9 @@ def test_the_gpu_suite_on_the_real_cupy(tmp_path):
 @pytest.mark.slow
 @pytest.mark.usefixtures("_cupy")
 def test_the_backend_on_the_real_cupy():
-    """Every op, captured steps, and the rules of the null CUDA."""
-    what = ["tests/test_null_cuda.py", "tests/backends"]
+    """Every op, captured steps, several devices, and the rules of the null CUDA."""
+    what = ["tests/test_null_cuda.py", "tests/backends", "tests/test_fusion.py"]
+    what += ["tests/parallel/test_placements.py", "tests/parallel/test_parallel_training.py"]
     plain = ["-q", "-p", "no:cacheprovider", "-n", "0", "-m", "gpu and not slow"]
     done = run("-m", "pytest", *plain, *what)
     assert done.returncode == 0, done.stdout[-6000:]
