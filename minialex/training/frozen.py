@@ -191,5 +191,5 @@ class FrozenTrainer(Trainer):
     def log_layer_statistics(self, state: State, pretrained: bool = False) -> None:
         """No-op: the trained layers do not see images."""
 
-    def _dead_layer(self, state: State) -> str | None:
+    def _dead(self, state: State) -> str | None:
         return None

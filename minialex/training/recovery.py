@@ -19,6 +19,7 @@ FACTOR = 0.3  # multiplies the rate at each restart
 CHECK_EVERY = 500  # steps, besides the end of each epoch
 HORIZON = 50  # steps over which the loss is averaged
 AT_CHANCE = 0.985  # times the loss of random guessing: nothing was learnt above it
+EQUAL = 1e-6  # relative difference of scores that is rounding in float32
 PATIENT = 1500  # this many steps without any learning are not unusual
 
 
@@ -80,15 +81,21 @@ def guessing_frequencies(labels: np.ndarray, classes: int, smoothing: float) -> 
     return float(-np.sum(shares * np.log(np.where(shares > 0, shares, 1))))
 
 
-def dead_layer(b: Backend, network: Network, params: Tree, x: Array) -> str | None:
-    """The first ReLU layer that is zero everywhere for all of x (N, H, W, C), or None.
+def dead(b: Backend, network: Network, params: Tree, x: Array) -> str | None:
+    """What shows that nothing about the images x (N, H, W, C) reaches the scores, or None.
 
-    Later layers then get no information about the image, and no gradient passes: it stays dead.
+    A ReLU layer that is zero everywhere lets no gradient pass: it stays so. Without one, all units
+    may be saturated, or the weights have vanished. In 16 bits, scores can be equal by rounding.
     """
     for stage in network.stages(fused=False):
         x, _ = stage.forward(b, params, x, Mode())
         if isinstance(stage.layer, ReLU) and not np.any(b.to_numpy(x)):
-            return stage.name
+            return f"all units of {stage.name} are 0 for every image"
+    scores = b.to_numpy(x)
+    if scores.dtype.itemsize < 4 or len(scores) == 1 or not np.all(np.isfinite(scores)):
+        return None
+    if np.ptp(scores, axis=0).max() <= EQUAL * np.abs(scores).max():
+        return "the scores are the same for every image"
     return None
 
 

@@ -251,19 +251,19 @@ class Trainer:
             raise NeverLearnt(
                 f"the loss is still at random guessing ({chance:.3f}) after {trend.steps:,} steps"
             )
-        if trend.suspicious(self.guessing) and (layer := self._dead_layer(state)):
-            raise NotLearning(f"all units of {layer} are 0 for every image")
+        if trend.suspicious(self.guessing) and (symptom := self._dead(state)):
+            raise NotLearning(symptom)
 
     @property
     def total_steps(self) -> int:
         """The number of updates in the whole run, if its number of epochs is known."""
         return self.recipe.epochs * -(-len(self.splits.train) // self.recipe.batch_size)
 
-    def _dead_layer(self, state: State) -> str | None:
+    def _dead(self, state: State) -> str | None:
         classifier = self.classifier(state)
         b, params = classifier.devices.whole(state.params)
         x, _ = self._few_images(b, classifier)
-        return recovery.dead_layer(b, classifier.model.network, b.cast_params(params), x)
+        return recovery.dead(b, classifier.model.network, b.cast_params(params), x)
 
     def _few_images(self, b: Backend, classifier: Classifier) -> tuple[Array, Array]:
         """Some training images as the network sees them in evaluation, and their labels."""
@@ -405,8 +405,7 @@ class Trainer:
             classifier = load(best, "numpy")
             x, _ = self._few_images(classifier.devices.whole({})[0], classifier)
             network = classifier.model.network
-            dead = recovery.dead_layer(backends.get("numpy"), network, classifier.params, x)
-            if dead is None:
+            if recovery.dead(backends.get("numpy"), network, classifier.params, x) is None:
                 return classifier.params, "the best weights"
         return self.first(), INITIAL
 

@@ -65,9 +65,28 @@ def test_a_dead_layer_is_named():
     b, network = backends.get("numpy"), models.get("alexnet-64", 10).network
     params = network.init(b, 0)
     x = np.random.default_rng(0).normal(0, 50, (3, 64, 64, 3)).astype(np.float32)
-    assert recovery.dead_layer(b, network, params, x) is None
+    assert recovery.dead(b, network, params, x) is None
     params["conv3"]["bias"] = np.full_like(params["conv3"]["bias"], -1e6)
-    assert recovery.dead_layer(b, network, params, x) == "relu3"
+    assert recovery.dead(b, network, params, x) == "all units of relu3 are 0 for every image"
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "layer", "values"),
+    [
+        ("cifar10", {"activation": "tanh"}, "conv1", {"bias": 1e4}),  # all units are saturated
+        ("alexnet-64-bn", {}, "bn5", {"weight": 0.0, "bias": 1.0}),
+    ],
+)
+def test_scores_that_no_longer_differ(model, options, layer, values):
+    network, b = models.get(model, 3, **options).network, backends.get("numpy")
+    params = network.init(b, 0)
+    x = np.random.default_rng(0).normal(0, 50, (3, *network.input_shape)).astype(np.float32)
+    assert recovery.dead(b, network, params, x) is None
+    for name, value in values.items():
+        params[layer][name] = np.full_like(params[layer][name], value)
+    assert recovery.dead(b, network, params, x) == "the scores are the same for every image"
+    half = {k: {n: v.astype(np.float16) for n, v in p.items()} for k, p in params.items()}
+    assert recovery.dead(b, network, half, x.astype(np.float16)) is None  # may be rounding
 
 
 def ill(monkeypatch, step, spoil):
