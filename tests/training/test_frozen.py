@@ -42,7 +42,7 @@ def test_layers_without_weights_freeze_with_their_neighbours(name, last):
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("fc8", "leaves no layer to train"), ("fc9", "no layer 'fc9'")]
+    ("name", "words"), [("fc8", "leaves no layer to train"), ("fc9", "unknown layer 'fc9'")]
 )
 def test_layers_that_cannot_be_frozen_are_refused(name, words):
     with pytest.raises(InputError, match=words):
