@@ -37,6 +37,7 @@ STRONG: dict[str, Any] = {
     "brightness": 0.3,
     "contrast": 0.3,
 }
+SMOOTHING = 0.1  # of the labels, with STRONG
 MANY_IMAGES = 50_000  # with at least this many, the paper's network is the default
 
 
@@ -64,13 +65,14 @@ def fit(
     momentum: float | None = None,
     trained: bool = False,
     augment: bool = True,
+    smooth: bool = True,
 ) -> Recipe:
     """`published` with the requested changes, and the rest fitted to `images`.
 
     Few images get Adam, unless a learning rate or a momentum is given: those are meant for SGD.
     `trained` weights to start from need fewer updates, by SGD unless Adam is given. `augment`
     allows the stronger augmentation of small data sets; with it, training from scratch by Adam
-    needs no dropout.
+    needs no dropout, and `smooth` allows label smoothing, which not every loss does.
     """
     asked: dict[str, Any] = {
         "epochs": epochs,
@@ -100,7 +102,7 @@ def fit(
         layer_decays={name: min(1.0, share) for name, share in published.layer_decays.items()},
     )
     if augment and fitted.random_crops and length >= OFTEN:
-        fitted = replace(fitted, **STRONG)
+        fitted = replace(fitted, **STRONG, label_smoothing=SMOOTHING if smooth else 0.0)
         if not trained and given.get("optimizer", fitted.optimizer) == optim.ADAM:
             fitted = replace(fitted, dropout=False)
     return with_own_rate(replace(fitted, **given), lr)

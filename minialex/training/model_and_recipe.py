@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from minialex import models
+from minialex import losses, models
 from minialex.data.dataset import Splits
 from minialex.errors import InputError
 from minialex.models import Model
@@ -73,6 +73,7 @@ def resolve_model(
             **length,
             trained=trained,
             augment=colours and config.crops is not False and config.freeze is None,
+            smooth=getattr(losses.get(config.loss, config.margin), "takes_targets", False),
         )
     recipe = replace(recipe, **{k: v for k, v in asked.items() if v is not None})
     if stored is None and (config.warmup or 0) > recipe.epochs:

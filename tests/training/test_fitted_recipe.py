@@ -111,6 +111,17 @@ def test_often_repeated_images_are_augmented_more():
         fitted_recipe.fit(SMALL, 1_000_000),
     ):
         assert not weak.warps
+        assert weak.label_smoothing == 0
+
+
+def test_labels_are_smoothed_if_the_loss_allows_it():
+    def smoothing(**given):
+        return resolve_model(TrainConfig(**given), open_data("shapes:48")).recipe.label_smoothing
+
+    assert smoothing() == fitted_recipe.SMOOTHING
+    assert smoothing(label_smoothing=0.0) == 0
+    assert smoothing(loss="hinge") == 0
+    assert smoothing(recipe="published") == 0
 
 
 @pytest.mark.parametrize(
