@@ -37,7 +37,7 @@ STRONG: dict[str, Any] = {
     "brightness": 0.3,
     "contrast": 0.3,
 }
-SMOOTHING = 0.1  # of the labels, with STRONG
+SMOOTHING = 0.1  # of the labels, with STRONG, from scratch
 MANY_IMAGES = 50_000  # with at least this many, the paper's network is the default
 
 
@@ -72,7 +72,7 @@ def fit(
     Few images get Adam, unless a learning rate or a momentum is given: those are meant for SGD.
     `trained` weights to start from need fewer updates, by SGD unless Adam is given. `augment`
     allows the stronger augmentation of small data sets; with it, training from scratch by Adam
-    needs no dropout, and `smooth` allows label smoothing, which not every loss does.
+    needs no dropout, and `smooth` allows label smoothing from scratch, which not every loss does.
     """
     asked: dict[str, Any] = {
         "epochs": epochs,
@@ -102,7 +102,9 @@ def fit(
         layer_decays={name: min(1.0, share) for name, share in published.layer_decays.items()},
     )
     if augment and fitted.random_crops and length >= OFTEN:
-        fitted = replace(fitted, **STRONG, label_smoothing=SMOOTHING if smooth else 0.0)
+        fitted = replace(fitted, **STRONG)
+        if smooth and not trained:
+            fitted = replace(fitted, label_smoothing=SMOOTHING)
         if not trained and given.get("optimizer", fitted.optimizer) == optim.ADAM:
             fitted = replace(fitted, dropout=False)
     return with_own_rate(replace(fitted, **given), lr)

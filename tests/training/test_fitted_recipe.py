@@ -122,6 +122,7 @@ def test_labels_are_smoothed_if_the_loss_allows_it():
     assert smoothing(label_smoothing=0.0) == 0
     assert smoothing(loss="hinge") == 0
     assert smoothing(recipe="published") == 0
+    assert fitted_recipe.fit(SMALL, 450, trained=True).label_smoothing == 0
 
 
 @pytest.mark.parametrize(
