@@ -461,25 +461,18 @@ class TrainConfig:
         return {"data": data_key(self.data), "seed": self.seed, "val_fraction": self.val_fraction}
 
 
-_OWN = {
-    "model": models.use,
-    "loss": losses.use,
-    "optimizer": optim.use,
-    "schedule": schedules.use,
-    "augment": own_augmentation.use,
+_OWN: dict[str, Registry[Any]] = {
+    "model": models.registry.PLUGINS,
+    "loss": losses.PLUGINS,
+    "optimizer": optim.PLUGINS,
+    "schedule": schedules.PLUGINS,
+    "augment": own_augmentation.PLUGINS,
 }
 
 
 def own_code(config: TrainConfig) -> str:
     """The options that name the user's own code again, for a command that resumes the run."""
-    plugins: dict[str, Registry[Any]] = {
-        "model": models.registry.PLUGINS,
-        "loss": losses.PLUGINS,
-        "optimizer": optim.PLUGINS,
-        "schedule": schedules.PLUGINS,
-        "augment": own_augmentation.PLUGINS,
-    }
-    return "".join(known.again(getattr(config, name)) for name, known in plugins.items())
+    return "".join(known.again(getattr(config, name)) for name, known in _OWN.items())
 
 
 def plug_in(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -487,7 +480,7 @@ def plug_in(arguments: dict[str, Any]) -> dict[str, Any]:
 
     Only for arguments that the user gives: a run folder may come from someone else.
     """
-    return {name: _OWN[name](v) if name in _OWN else v for name, v in arguments.items()}
+    return {name: _OWN[name].use(v) if name in _OWN else v for name, v in arguments.items()}
 
 
 def parse(arguments: dict[str, Any]) -> tuple[TrainConfig, DeviceConfig]:

@@ -374,6 +374,7 @@ class Trainer:
         name, rate = self.initial.model.name, self.recipe.lr * state.rate_factor
         if not self.recovers or state.attempts >= error.attempts or self.length.ended(state):
             if isinstance(error, NotFinite):
+                error.args = (f"{error}{self.own_code}",)  # its end is a command
                 raise error
             raise NotLearning(
                 f"{error}, also with learning rate {rate:.2g}: {recovery.advice(name, rate)}"

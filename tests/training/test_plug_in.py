@@ -82,6 +82,7 @@ def forgotten(monkeypatch):
     def forget():
         for registry in (models.registry, losses, optim, schedules, own_augmentation):
             monkeypatch.setattr(registry.PLUGINS, "registered", {})
+            monkeypatch.setattr(registry.PLUGINS, "_sources", {})
 
     forget()
     return forget
@@ -249,6 +250,17 @@ def test_the_printed_commands_name_the_users_code_again(own, forgotten, capsys):
         printed = capsys.readouterr().out
         forgotten()
         assert main.main(shlex.split(printed.rpartition(start)[2].splitlines()[0])) == 0
+
+
+def test_after_divergence_the_suggested_command_names_the_users_code_again(own, forgotten, capsys):
+    code = f"--model '{own}:small' --loss '{own}:squares'"
+    usual = "--data shapes:48 --backend numpy --epochs 1 --recipe published --no-report --out run"
+    assert main.main(shlex.split(f"train {usual} {code} --lr 1e9")) == 1
+    said = capsys.readouterr().err
+    forgotten()
+    again = shlex.split(said.rpartition("learning rate: minialex ")[2])
+    again[again.index("--lr") + 1] = "0.001"
+    assert main.main(again) == 0
 
 
 def test_soft_targets_need_a_loss_that_takes_them(own):
