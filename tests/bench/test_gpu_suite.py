@@ -461,11 +461,14 @@ def test_the_example_accepts_the_options_of_the_suite():
         checks._run(command, "examples/none.py")
 
 
-def test_programs_of_a_clone_find_its_package(monkeypatch):
+def test_programs_of_a_clone_find_its_package_and_the_kernels(tmp_path, monkeypatch):
     """It need not be installed; an example alone would look for it only in its own folder."""
-    monkeypatch.setenv("PYTHONPATH", "more")
-    command = [sys.executable, "-c", "import os; print(os.environ['PYTHONPATH'])"]
-    assert checks._run(command, "examples").stdout.strip() == f"{ROOT}{os.pathsep}more"
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"PYTHONPATH": "more", "MINIALEX_KERNELS": "kernels"}.items():
+        monkeypatch.setenv(name, value)
+    command = [sys.executable, "-c", "import os; print(*map(os.getenv, os.sys.argv[1:]))"]
+    found = checks._run([*command, "PYTHONPATH", "MINIALEX_KERNELS"], "examples").stdout
+    assert found.split() == [f"{ROOT}{os.pathsep}more", f"{tmp_path / 'kernels'}"]
 
 
 COLLECT = """

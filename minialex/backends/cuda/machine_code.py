@@ -53,8 +53,8 @@ def of(text: str, given: tuple[str, ...]) -> Path:
         folder = Path(precompiled)
         if not folder.is_dir():  # compiling everything on a rented GPU would be a costly surprise
             raise InputError(
-                f"{PRECOMPILED} is {precompiled}, which is no folder in {Path.cwd()}: give the one "
-                "that was made by python -m minialex.backends.cuda.precompile, or unset it"
+                f"{PRECOMPILED} names {folder.absolute()}, which is not a folder: give the one "
+                "that python -m minialex.backends.cuda.precompile made, or unset it"
             )
         if (folder / name).exists():
             return folder / name

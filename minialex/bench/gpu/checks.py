@@ -18,6 +18,7 @@ import numpy as np
 
 import minialex
 from minialex.backends.cuda import device
+from minialex.backends.cuda.machine_code import PRECOMPILED
 from minialex.bench.gpu.plan import Plan
 from minialex.training.run_folder import read_steps
 
@@ -137,10 +138,13 @@ def _run(
         raise FileNotFoundError(f"{needed} is missing: run this in a clone of the repository")
     # the root, so that the package need not be installed
     path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
+    given = {"PYTHONPATH": path, **(environment or {})}
+    if kernels := os.environ.get(PRECOMPILED):  # relative to this process's folder
+        given[PRECOMPILED] = os.path.abspath(kernels)
     return subprocess.run(
         command,
         cwd=_ROOT,
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": path, **(environment or {})},
+        env={**os.environ, **given},
     )
