@@ -121,6 +121,7 @@ def test_what_a_decision_would_cost():
     )
     assert cost(difference((0.5, 0.5, 0.6)), known, runs, runs) == ""
     assert cost(difference((1.0,)), known, runs, runs) == ""
+    assert cost(difference((5.0, 6.0, 7.0)), known, runs, runs) == ""  # nothing is left to decide
 
 
 def test_pretraining_end_to_end(tmp_path):

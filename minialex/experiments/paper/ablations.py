@@ -4,10 +4,10 @@
 
 Each variant is trained with every seed and compared with the whole network of the same seed. At
 the small scale, a network for 32 x 32 images is trained on all images until its learning rate has
-fallen to nothing, and it fits them: what a part is good for shows neither before that nor on a few
-images. The first seed tries two learning rates, and the one with the lower validation loss counts,
-which the other seeds use: a single rate would favour the network it was chosen for. Sections 3.2 to
-3.4, 4 and 7 of the paper.
+decayed to zero, and it fits them: the effect of a part shows neither before that nor on few images.
+The first seed tries two learning rates, and the other seeds use the one with the lower validation
+loss: a single rate would favour the network it was chosen for. Sections 3.2 to 3.4, 4 and 7 of the
+paper.
 """
 
 from collections.abc import Mapping
@@ -272,9 +272,9 @@ def _fit(without: Outcomes) -> str:
 
 
 def _cost(change: Difference, known: Published, outcomes: Outcomes, whole: Outcomes) -> str:
-    """What an interval below the published difference would cost; nothing if it is one."""
+    """If inconclusive: what an interval as narrow as the published difference would cost."""
     effect = abs(known.top1 or 0.0)
-    if not effect or change.interval is None:
+    if not effect or change.interval is None or change.sign:
         return ""
     low, high = change.interval
     if high - low <= 2 * effect:
