@@ -14,6 +14,7 @@ from minialex.parallel import Devices
 from minialex.training.recovery import ATTEMPTS
 from minialex.training.run_folder import resume_command
 from minialex.tree import Tree
+from minialex.utils.progress import loss_text
 
 SOON = 500  # steps after which a network should have started to learn
 
@@ -64,7 +65,7 @@ def start_verdict(value: float, chance: float, pretrained: bool = False) -> str:
 
     With a `pretrained` network, any loss is fine.
     """
-    text = f"initial loss {value:.3f} (random guessing: {chance:.3f})"
+    text = f"initial loss {loss_text(value)} (random guessing: {chance:.3f})"
     if pretrained:
         return text
     if not np.isfinite(value) or value > 1.5 * chance + 0.5:

@@ -7,6 +7,7 @@ from typing import Any
 
 from minialex.inference.classifier import Classifier
 from minialex.results.chart import standalone
+from minialex.utils.progress import loss_text
 from minialex.utils.table import html
 
 _EPOCHS_SHOWN = 10
@@ -66,8 +67,8 @@ class Result:
         return [
             (
                 f"{float(row['epoch']):g}",
-                f"{float(row['train_loss']):.3f}",
-                "" if row["val_loss"] in (None, "") else f"{float(row['val_loss']):.3f}",
+                loss_text(float(row["train_loss"])),
+                "" if row["val_loss"] in (None, "") else loss_text(float(row["val_loss"])),
                 ""
                 if row["val_top1_error"] in (None, "")
                 else f"{1 - float(row['val_top1_error']):.1%}",

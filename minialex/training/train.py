@@ -243,9 +243,10 @@ class _Start:
                 "longer, set a larger --minutes"
             )
         else:
+            plural = "s" * (recipe.epochs != 1)
             show.say(
-                f"{self.folder} has finished its {recipe.epochs} epochs: to train longer, set a "
-                f"larger --epochs{schedules.extension(recipe.schedule)}"
+                f"{self.folder} has finished its {recipe.epochs} epoch{plural}: to train longer, "
+                f"set a larger --epochs{schedules.extension(recipe.schedule)}"
             )
         if changed:
             _begin_epoch_anew(state, changed, show)

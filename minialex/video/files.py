@@ -10,7 +10,7 @@ from minialex.data.decode.images import resize_and_crop
 from minialex.data.remarks import NONE, Remarks
 from minialex.data.sources.walk import SYSTEM
 from minialex.data.split import hold_out
-from minialex.errors import InputError
+from minialex.errors import InputError, nearest
 from minialex.video.clips import FIELDS, ClipSplits, require_opencv
 
 SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
@@ -54,9 +54,8 @@ def open_videos(root: str | Path, *, val_fraction: float = 0.3, seed: int = 0) -
     require_opencv()
     root = Path(root).expanduser()
     if not root.is_dir():
-        raise FileNotFoundError(
-            f"no folder {str(root)!r}: give a folder with a folder of video files for each class"
-        )
+        hint = nearest(root) or "give a folder with a folder of video files for each class"
+        raise FileNotFoundError(f"no folder {str(root)!r}: {hint}")
     if (root / "train").is_dir() and (root / "val").is_dir():
         train, val = _read(root / "train", root.name), _read(root / "val", root.name)
         if train.class_ids != val.class_ids:

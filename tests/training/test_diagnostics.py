@@ -46,7 +46,13 @@ def test_running_statistics_that_say_nothing_yet_are_no_alarm():
 
 @pytest.mark.parametrize(
     ("value", "words"),
-    [(2.31, ": ok"), (30.0, "far too high"), (np.inf, "far too high"), (0.3, "leak")],
+    [
+        (2.31, ": ok"),
+        (30.0, "far too high"),
+        (1e33, "loss 1e+33 ("),
+        (np.inf, "far too high"),
+        (0.3, "leak"),
+    ],
 )
 def test_the_initial_loss_is_checked(value, words):
     assert words in diagnostics.start_verdict(value, np.log(10))

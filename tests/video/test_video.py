@@ -376,6 +376,8 @@ def test_an_unusable_file_or_folder_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="with a folder of video files for each class"):
         open_videos(tmp_path / "none")
     (tmp_path / "a").mkdir()
+    with pytest.raises(FileNotFoundError, match=f"did you mean '{tmp_path}/a'"):
+        open_videos(tmp_path / "as")
     (tmp_path / "a" / "x.avi").write_bytes(b"no video")
     with pytest.raises(InputError, match="at least two"):
         open_videos(tmp_path)
