@@ -37,7 +37,7 @@ STRONG: dict[str, Any] = {
     "brightness": 0.3,
     "contrast": 0.3,
 }
-SMOOTHING = 0.1  # of the labels, with STRONG, from scratch
+SMOOTHING = 0.1  # of the labels, with STRONG and from scratch
 MANY_IMAGES = 50_000  # with at least this many, the paper's network is the default
 
 
@@ -71,8 +71,8 @@ def fit(
 
     Few images get Adam, unless a learning rate or a momentum is given: those are meant for SGD.
     `trained` weights to start from need fewer updates, by SGD unless Adam is given. `augment`
-    allows the stronger augmentation of small data sets; with it, training from scratch by Adam
-    needs no dropout, and `smooth` allows label smoothing from scratch, which not every loss does.
+    allows the stronger augmentation of small data sets. With it, training from scratch smooths the
+    labels if `smooth`, for losses that take targets, and by Adam needs no dropout.
     """
     asked: dict[str, Any] = {
         "epochs": epochs,

@@ -5,8 +5,8 @@
 Hand-crafted features need few examples, a network learns its own and needs many. SIFT with Fisher
 vectors, sparse coding and the network learn from the same images, in growing numbers, and are
 evaluated on the same validation images. All have the time they need: at the small scale the network
-is trained as `minialex train` does by default with few images (Adam, stronger augmentation, no
-dropout), for as many updates whatever their number.
+is trained as few images need it (Adam, stronger augmentation, no dropout), for as many updates
+whatever their number.
 """
 
 from collections.abc import Mapping, Sequence
