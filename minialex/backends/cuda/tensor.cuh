@@ -44,7 +44,7 @@
 #define THREADS 128
 #define PER_CHUNK (16 / (int)sizeof(T))
 #define PIECES (PER_CHUNK / VECTOR)
-#define PIECES_AT_ONCE (PIECES > 4 ? 1 : PIECES)  // eight would take too many registers
+enum { PIECES_AT_ONCE = PIECES > 4 ? 1 : PIECES };  // eight would take too many registers
 #define DEPTH (64 / (int)sizeof(T))
 #define PER_WORD (4 / (int)sizeof(T))
 

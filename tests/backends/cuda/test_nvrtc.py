@@ -1,5 +1,7 @@
 """Every kernel compiles for every architecture and precision, silently and without spills."""
 
+import re
+
 import pytest
 from helpers import nvrtc
 from helpers.nvrtc import complaints
@@ -31,6 +33,14 @@ def test_oldest_and_newest_architecture_compile(family):
     for storage, architecture in (("float32", known[0]), ("bfloat16", known[-1])):
         options = kernels.options(storage, False)
         assert complaints(kernels.source(family), architecture, options) == []
+
+
+@pytest.mark.parametrize("family", kernels.files())
+def test_no_pragma_has_a_macro(family):
+    """NVRTC would replace it, nvcc does not."""
+    source = kernels.source(family)
+    macros = set(re.findall(r"#define (\w+)", source))
+    assert macros.isdisjoint(re.findall(r"#pragma unroll (\w+)", source))
 
 
 @pytest.mark.slow
