@@ -44,20 +44,20 @@ def test_no_pragma_has_a_macro(family):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("wide_index", [False, True], ids=["32-bit", "64-bit"])
 @pytest.mark.parametrize("capability", WANTED, ids=lambda c: "{}.{}".format(*c))
 @pytest.mark.parametrize("compiler", COMPILERS)
 @pytest.mark.parametrize("family", kernels.files())
-def test_everything_that_the_backend_may_ask_for_compiles(family, compiler, capability):
+def test_everything_that_the_backend_may_ask_for_compiles(family, compiler, capability, wide_index):
     architecture = 10 * capability[0] + capability[1]
     if architecture not in nvrtc.architectures(compiler):
         pytest.skip(f"NVRTC {compiler} does not compile for it")
     for _, storage, more in (v for v in kernels.variants(capability) if v[0] == family):
-        for wide_index in (False, True):
-            options = kernels.options(storage, wide_index, more)
-            own = "90a" if "-arch=sm_90a" in options else architecture
-            options = tuple(o for o in options if not o.startswith("-arch="))
-            found = complaints(kernels.source(family), own, options, compiler)
-            assert found == [], (storage, more, wide_index)
+        options = kernels.options(storage, wide_index, more)
+        own = "90a" if "-arch=sm_90a" in options else architecture
+        options = tuple(o for o in options if not o.startswith("-arch="))
+        found = complaints(kernels.source(family), own, options, compiler)
+        assert found == [], (storage, more)
 
 
 @pytest.mark.parametrize("storage", kernels.STORAGES)
