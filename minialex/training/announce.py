@@ -24,7 +24,10 @@ UNEVEN = 5  # times as many images in the largest class as in the smallest
 def table(
     model: Model, splits: Splits, devices: Devices, folder: Path, minutes: float | None
 ) -> str:
-    """A line each for images, classes, network, updates, learning rate, device and folder."""
+    """A line each for images, classes, network, updates, learning rate, device and folder.
+
+    Also for augmentation that the paper does not have, and for smoothed labels.
+    """
     rows = table_rows(model, splits, devices, folder, minutes)
     return "\n".join(f"{name:9} {text}" for name, text in rows.items())
 
@@ -41,9 +44,28 @@ def table_rows(
         + ("" if model.recipe.dropout else ", no dropout"),
         "updates": length(model.recipe, len(splits.train), minutes),
         "lr": rate(model.recipe, minutes),
+        **augmentation(model.recipe),
         "device": device,
         "folder": str(folder),
     }
+
+
+def augmentation(recipe: Recipe) -> dict[str, str]:
+    """Lines for what a recipe adds to the paper's augmentation, and for what it does to labels."""
+    amounts = ("aspect", "rotation", "brightness", "contrast", "saturation", "erasing", "mixup")
+    usual = Recipe()
+    images = [f"crops of {recipe.crop_scale:.0%} or more"] if recipe.crop_scale < 1 else []
+    images += [
+        f"{name} {getattr(recipe, name):g}"
+        for name in amounts
+        if getattr(recipe, name) != getattr(usual, name)
+    ]
+    images += ["vertical flips"] if recipe.vertical_flip else []
+    images += [f"by {recipe.augment}"] if recipe.augment else []
+    labels = [f"smoothed by {recipe.label_smoothing:g}"] if recipe.label_smoothing else []
+    labels += ["weighted by class"] if recipe.class_weights else []
+    rows = {"augment": ", ".join(images), "labels": ", ".join(labels)}
+    return {name: text for name, text in rows.items() if text}
 
 
 def _number(count: int) -> str:

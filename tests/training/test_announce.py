@@ -14,7 +14,8 @@ from minialex import models
 from minialex.data.dataset import Splits, Subset
 from minialex.data.sources.open import open_data
 from minialex.inference.evaluation import Evaluation
-from minialex.training import announce, trainer
+from minialex.models.recipe import Recipe
+from minialex.training import announce, fitted_recipe, trainer
 from minialex.training.length import Length
 from minialex.training.state import State
 from minialex.utils import progress
@@ -37,6 +38,20 @@ def test_the_output_of_a_run_fits_a_terminal(tmp_path, capsys):
     assert len(epochs) == 2
     assert re.search(r"accuracy \d+\.\d%  top-5 \d+%", epochs[0])
     assert max(map(len, epochs)) <= 80
+
+
+def test_what_is_added_to_the_papers_augmentation_is_said():
+    assert announce.augmentation(Recipe()) == {}
+    given = fitted_recipe.fit(Recipe(), 450)
+    assert announce.augmentation(given) == {
+        "augment": "crops of 35% or more, aspect 1.33, brightness 0.3, contrast 0.3",
+        "labels": "smoothed by 0.1",
+    }
+    more = replace(Recipe(), rotation=10.0, vertical_flip=True, mixup=0.2, class_weights=True)
+    assert announce.augmentation(more) == {
+        "augment": "rotation 10, mixup 0.2, vertical flips",
+        "labels": "weighted by class",
+    }
 
 
 def test_few_images_and_unbalanced_classes_are_mentioned():
