@@ -131,6 +131,14 @@ def opened(browser, address, scheme="light", notes=None):
     context.close()
 
 
+def arrived(page, held, count):
+    """The requests that a route holds, once there are so many: it gets them after they are sent."""
+    until = time.monotonic() + 10
+    while len(held) < count and time.monotonic() < until:
+        page.wait_for_timeout(10)
+    return held
+
+
 def drop(page, content, name):
     """Drop a file on the page, as a person would."""
     page.evaluate(
@@ -320,7 +328,7 @@ def test_a_pixel_of_a_map_that_is_no_longer_shown_is_forgotten(browser, address)
         for one, key in ((board, "ArrowRight"), (about.locator(".pixels .sheet"), "End")):
             with page.expect_request(PIXEL_OR_MAP):
                 one.press(key)
-        channel, unit = held
+        channel, unit = arrived(page, held, 2)
         channel.continue_()
         sync_api.expect(about.locator("h4").first).to_contain_text("channel 1")
         with page.expect_response("**/part/unit*"):
