@@ -85,9 +85,10 @@ def test_the_first_seed_chooses_the_rate_of_an_ablation(tmp_path, monkeypatch):
     monkeypatch.setattr(
         paper, "VARIANTS", {n: paper.VARIANTS[n] for n in (paper.WHOLE, "no dropout")}
     )
-    trained = []
+    trained, evaluated = [], []
 
     def train(self, name, data, *, seed, **settings):
+        assert len(evaluated) == len([one for one in trained if one[:2] != (paper.WHOLE, 0.02)])
         trained.append((name, settings["lr"], seed))
         if settings["lr"] == paper.RATES[1] and name == paper.WHOLE:
             raise Diverged(name)
@@ -95,7 +96,7 @@ def test_the_first_seed_chooses_the_rate_of_an_ablation(tmp_path, monkeypatch):
         return SimpleNamespace(
             history=[{"val_loss": loss, "train_loss": 0.5}],
             errors=lambda crops: (30.0 + seed + (name == "no dropout") * (6 + seed % 2), 5.0),
-            training_error=lambda images: 4.0,
+            training_error=lambda images: evaluated.append(seed) or 4.0,
             seconds=3600.0,
             recipe_line=lambda: "",
         )

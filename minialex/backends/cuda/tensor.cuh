@@ -44,7 +44,8 @@
 #define THREADS 128
 #define PER_CHUNK (16 / (int)sizeof(T))
 #define PIECES (PER_CHUNK / VECTOR)
-enum { PIECES_AT_ONCE = PIECES > 4 ? 1 : PIECES };  // eight would take too many registers
+// eight would take too many registers; no macro, which nvcc does not replace in a pragma
+enum { PIECES_AT_ONCE = PIECES > 4 ? 1 : PIECES };
 #define DEPTH (64 / (int)sizeof(T))
 #define PER_WORD (4 / (int)sizeof(T))
 

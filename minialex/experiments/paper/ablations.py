@@ -4,10 +4,10 @@
 
 Each variant is trained with every seed and compared with the whole network of the same seed. At
 the small scale, a network for 32 x 32 images is trained on all images until its learning rate has
-decayed to zero, and it fits them: the effect of a part shows neither before that nor on few images.
-The first seed tries two learning rates, and the other seeds use the one with the lower validation
-loss: a single rate would favour the network it was chosen for. Sections 3.2 to 3.4, 4 and 7 of the
-paper.
+decayed to zero: the effect of a part shows neither before that nor on few images. The report says
+how well the network fits them. The first seed tries two learning rates, and the other seeds use the
+one with the lower validation loss: a single rate would favour the network it was chosen for.
+Sections 3.2 to 3.4, 4 and 7 of the paper.
 """
 
 from collections.abc import Mapping
@@ -80,6 +80,12 @@ def run(context: Context) -> Section:
     usual: Rate = plain.get("lr")
     rates: tuple[Rate, ...] = context.pick(tiny=(usual,), small=RATES, full=(usual,))
 
+    def evaluate(run: Run) -> Outcome:
+        last = run.history[-1]
+        fit = run.training_error(context.pick(tiny=24, small=10_000, full=50_000))
+        losses = (last["train_loss"], last["val_loss"])
+        return Outcome(*run.errors(crops), fit, *losses, run.seconds, run.recipe_line())
+
     def train(case: tuple[str, Rate], seed: int) -> Run:
         name, rate = case
         key, options = VARIANTS[name]
@@ -92,19 +98,15 @@ def run(context: Context) -> Section:
             settings |= {"schedule": "2012-half", "epochs": context.epochs(full=96)}
         if options:
             settings["model_options"] = options
-        return context.train(name, data, seed=seed, **settings)
+        run = context.train(name, data, seed=seed, **settings)
+        evaluate(run)  # while its weights are there: --keep takes only results to other machines
+        return run
 
     first, *others = context.seeds(tiny=1, small=5, full=1)
     tried = context.by_seed([(name, rate) for name in VARIANTS for rate in rates], [first], train)
     best = {name: best_rate({rate: tried[name, rate] for rate in rates}) for name in VARIANTS}
     trained = [(name, rate) for name, rate in best.items() if tried.get((name, rate))]
     more = context.by_seed(trained, others, train)
-
-    def evaluate(run: Run) -> Outcome:
-        last = run.history[-1]
-        fit = run.training_error(context.pick(tiny=24, small=10_000, full=50_000))
-        losses = (last["train_loss"], last["val_loss"])
-        return Outcome(*run.errors(crops), fit, *losses, run.seconds, run.recipe_line())
 
     outcomes: dict[str, Outcomes] = {}
     for name, rate in best.items():
