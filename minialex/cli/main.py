@@ -11,6 +11,7 @@ import errno
 import io
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from itertools import pairwise
@@ -35,8 +36,8 @@ _USER_ERRORS = {
     errno.EROFS,
 }
 
-
 _SHARED = ("train",)  # the commands that several processes share
+_OTHERS_FIRST = 3.0  # seconds in which the process that speaks has spoken
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -107,6 +108,8 @@ def _complain(sentence: str, code: int, error: Exception | None = None) -> int:
     """Print an error, in one of the processes that mpirun started: the first, or as they agreed."""
     if getattr(error, "speaks", launched_as()[1] == 0):
         print(f"minialex: error: {' '.join(sentence.split())}", file=sys.stderr)
+    else:
+        time.sleep(_OTHERS_FIRST)  # mpirun kills all as soon as one has ended
     return code
 
 

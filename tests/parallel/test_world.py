@@ -1,6 +1,7 @@
 """What ranks tell of each other, and the mistakes of starting them."""
 
 import sys
+import time
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -256,11 +257,15 @@ def test_memory_of_a_failed_call_is_kept():
     assert len(exchange._layers) == 1
 
 
-def test_only_training_is_shared_by_processes(started, capsys):
+def test_only_training_is_shared_by_processes(started, capsys, monkeypatch):
+    waited = []
+    monkeypatch.setattr(time, "sleep", waited.append)
     started(2, 0)
     assert main(["summary"]) == 2
     said = "minialex summary runs in one process, not in 2: start it without mpirun"
     assert said in capsys.readouterr().err
+    assert not waited
     started(2, 1)
     assert main(["summary"]) == 2
-    assert capsys.readouterr().err == ""  # the first has said it
+    assert capsys.readouterr().err == ""  # the first says it,
+    assert waited  # before mpirun ends it because of this one
