@@ -19,6 +19,11 @@ def compiled(function: Callable) -> Any:
     return _compiled(function, parallel=False)
 
 
+def inlined(function: Callable) -> Any:
+    """The same, always compiled into its caller: for calls that take longer than what they do."""
+    return _compiled(function, parallel=False, forceinline=True)
+
+
 def threaded(function: Callable) -> Any:
     """The same, with `prange` loops divided among threads."""
     return _compiled(function, parallel=True)

@@ -54,14 +54,19 @@ class Windows(Problem):
 
 
 @st.composite
-def windows(draw, pooling: bool = False):
-    """H differs from W, strides exceed windows, padding exceeds half the kernel, batch of one."""
-    window = (draw(st.integers(1, 4)), draw(st.integers(1, 4)))
-    stride = (draw(st.integers(1, 5)), draw(st.integers(1, 5)))
+def windows(draw, pooling: bool = False, three: bool = False):
+    """H differs from W, strides exceed windows, padding exceeds half the kernel, batch of one.
+
+    With `three`, windows are 3 x 3, on larger images.
+    """
+    window = (3, 3) if three else (draw(st.integers(1, 4)), draw(st.integers(1, 4)))
+    strides = st.sampled_from([2, 1, 3]) if three else st.integers(1, 5)
+    stride = (draw(strides), draw(strides))
     most = [w - 1 if pooling else w + 1 for w in window]
     pads = tuple((draw(st.integers(0, m)), draw(st.integers(0, m))) for m in most)
     low = [max(1, w - sum(p)) for w, p in zip(window, pads, strict=True)]
-    height, width = (draw(st.integers(least, least + 5)) for least in low)
+    more = 17 if three else 5
+    height, width = (draw(st.integers(least, least + more)) for least in low)
     groups = 1 if pooling else draw(st.sampled_from([1, 2, 3]))
     channels = groups * draw(st.integers(1, 3))
     return Windows(
@@ -114,21 +119,25 @@ class Norm(Problem):
 
 
 @st.composite
-def norms(draw):
-    """n from 1 to 7, beyond the number of channels too; α around 1; β the paper's and others."""
+def norms(draw, paper: bool = False):
+    """n from 1 to 7, beyond the number of channels too; α around 1; β the paper's and others.
+
+    With `paper`, n and β are the paper's, and channels are whole vectors of a processor.
+    """
     groups = draw(st.sampled_from([1, 2]))
+    channels = st.sampled_from([4, 8, 16, 24, 32, 48]) if paper else st.integers(1, 5)
     shape = (
         draw(st.integers(1, 2)),
         draw(st.integers(1, 5)),
         draw(st.integers(1, 5)),
-        groups * draw(st.integers(1, 5)),
+        groups * draw(channels),
     )
     return Norm(
         shape,
-        draw(st.sampled_from([1, 3, 5, 7])),
+        5 if paper else draw(st.sampled_from([1, 3, 5, 7])),
         draw(st.sampled_from([1.0, 2.0])),
         draw(st.sampled_from([1.0, 0.3])),
-        draw(st.sampled_from([0.75, 0.5, 1.0])),
+        0.75 if paper else draw(st.sampled_from([0.75, 0.5, 1.0])),
         groups,
         draw(st.sampled_from(DTYPES)),
         draw(st.sampled_from(LAYOUTS)),

@@ -15,8 +15,7 @@ from minialex.backends.numba.crops import NumbaCrops
 from minialex.backends.numba.dense import NumbaDense
 from minialex.backends.numba.dropout import NumbaDropout
 from minialex.backends.numba.int8 import NumbaInt8
-from minialex.backends.numba.pooling import NumbaPooling
-from minialex.backends.numba.response_norm import NumbaResponseNorm
+from minialex.backends.numba.norm_pool import NumbaNormPool
 from minialex.backends.numba.sgd import NumbaSGD
 from minialex.utils.jit import can_be_cached, is_cached
 
@@ -32,8 +31,7 @@ class NumbaBackend(
     NumbaConvolution,
     NumbaDense,
     NumbaActivations,
-    NumbaPooling,
-    NumbaResponseNorm,
+    NumbaNormPool,
     NumbaBatchNorm,
     NumbaDropout,
     NumbaCrops,

@@ -7,11 +7,12 @@ from numba import prange
 
 from minialex.backends.base import Array
 from minialex.backends.numba.execution import NumbaExecution
+from minialex.backends.numba.norm_vectors import gradient_of_five, is_whole, normalise_five
 from minialex.backends.numba.team import await_all, await_next, begin, claim_item, finish_item
 from minialex.utils.jit import compiled, threaded
 
 _PIXELS = 64  # that a thread normalises at once
-_TOGETHER = 8  # pixels whose squares are written before any is read: read at once, they stall
+_ROOMS = 3  # for the squares of a pixel's group, their sums, and the powers of these
 
 
 class NumbaResponseNorm(NumbaExecution):
@@ -25,7 +26,7 @@ class NumbaResponseNorm(NumbaExecution):
         constants = (c // groups, n, *map(x.dtype.type, (k, alpha, beta)))
         arrays = (x.reshape(-1, c), y.reshape(-1, c))
         if self._inference:
-            room = self._new((self.threads, _TOGETHER, c // groups + 2 * (n // 2)), x)
+            room = self._new((self.threads, _ROOMS, c // groups + 2 * (n // 2)), x)
             self._as_team(response_norm_alone, *arrays, *constants, room)
         else:
             self._run(response_norm, *arrays, *constants, self._shares)
@@ -101,13 +102,13 @@ def response_norm(x, y, group, n, k, alpha, beta, threads):
     pixels = len(x)
     for t in prange(threads):
         first, end = pixels * t // threads, pixels * (t + 1) // threads
-        room = np.empty((_TOGETHER, group + 2 * (n // 2)), x.dtype)
+        room = np.empty((_ROOMS, group + 2 * (n // 2)), x.dtype)
         _normalise(x[first:end], y[first:end], group, n, k, alpha, beta, room)
 
 
 @compiled
 def response_norm_alone(job, x, y, group, n, k, alpha, beta, room):
-    """The same for a team (see team.py); room (threads, 8, group + 2 ⌊n/2⌋)."""
+    """The same for a team (see team.py); room (threads, 3, group + 2 ⌊n/2⌋)."""
     begin(job)
     pixels, items = len(x), (len(x) + _PIXELS - 1) // _PIXELS
     item = claim_item(job.counts[0])
@@ -122,20 +123,15 @@ def response_norm_alone(job, x, y, group, n, k, alpha, beta, room):
 
 @compiled
 def _normalise(x, y, group, n, k, alpha, beta, room):
-    """y (pixels, C) from x; room (8, group + 2 ⌊n/2⌋)."""
+    """y (pixels, C) from x; room (3, group + 2 ⌊n/2⌋)."""
+    if n == 5 and beta == 0.75 and is_whole(x, group):
+        numbers, outputs = x.reshape(-1), y.reshape(-1)
+        for start in range(0, x.size, group):
+            normalise_five(numbers, start, outputs, start, k, alpha, group)
+        return
     half = n // 2
     squares, scale, power = room[0], room[1, :group], room[2, :group]
-    room[:] = 0
-    if n == 5 and beta == 0.75:
-        numbers, outputs = x.reshape(-1), y.reshape(-1)
-        for first in range(0, x.size, group * _TOGETHER):
-            end = min(x.size, first + group * _TOGETHER)
-            for start in range(first, end, group):
-                _squares(numbers, start, room[(start - first) // group], group)
-            for start in range(first, end, group):
-                own = room[(start - first) // group]
-                _normalise_five(numbers, outputs, start, group, own, k, alpha)
-        return
+    squares[:] = 0
     for i in range(len(x)):
         for g in range(0, x.shape[1], group):
             pixel, out = x[i, g : g + group], y[i, g : g + group]
@@ -145,74 +141,32 @@ def _normalise(x, y, group, n, k, alpha, beta, room):
                 out[c] = pixel[c] * power[c]
 
 
-@compiled
-def _normalise_five(x, y, start, count, squares, k, alpha):
-    """y from x and its squares, for the paper's n and β, from `start` of flat arrays."""
-    one, start = x.dtype.type(1), np.uint64(start)
-    for c in range(np.uint64(count)):
-        root = np.sqrt(k + alpha * _sum_of_five(squares, c))
-        y[start + c] = x[start + c] * (one / (root * np.sqrt(root)))
-
-
-@compiled
-def _powers_of_five(squares, scale, power, k, alpha):
-    """scale and power, as above."""
-    one = scale.dtype.type(1)
-    for c in range(np.uint64(len(scale))):
-        scale[c] = k + alpha * _sum_of_five(squares, c)
-        root = np.sqrt(scale[c])
-        power[c] = one / (root * np.sqrt(root))
-
-
-@compiled
-def _subtract_five(ratios, x, dx, start, count, factor):
-    """dx -= factor x times the sums of five ratios, for `start` … of flat arrays."""
-    start = np.uint64(start)
-    for c in range(np.uint64(count)):
-        dx[start + c] -= factor * x[start + c] * _sum_of_five(ratios, c)
-
-
-@compiled
-def _squares(x, start, squares, count):
-    """squares[2:] = x², from x[start:]."""
-    start = np.uint64(start)
-    for c in range(np.uint64(count)):
-        squares[c + np.uint64(2)] = x[start + c] * x[start + c]
-
-
-@compiled
-def _sum_of_five(x, c):
-    """x[c] + … + x[c + 4], in order."""
-    a, b, d, e = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
-    return (((x[c] + x[c + a]) + x[c + b]) + x[c + d]) + x[c + e]
-
-
 @threaded
 def response_norm_gradient(dy, x, dx, group, n, k, alpha, beta, threads):
     """dx_c = dy_c s_c^-β - 2αβ x_c Σ dy_j x_j s_j^(-β-1); s is recomputed."""
     pixels, c_size = x.shape
     half, factor = n // 2, x.dtype.type(2) * alpha * beta
-    paper, numbers, slopes = n == 5 and beta == 0.75, x.reshape(-1), dx.reshape(-1)
+    vectors = n == 5 and beta == 0.75 and is_whole(x, group)
+    slopes, numbers, outputs = dy.reshape(-1), x.reshape(-1), dx.reshape(-1)
     for t in prange(threads):
         squares = np.zeros(group + 2 * half, x.dtype)
         ratios = np.zeros(group + 2 * half, x.dtype)
         scale, power = np.empty(group, x.dtype), np.empty(group, x.dtype)
         for i in range(pixels * t // threads, pixels * (t + 1) // threads):
             for g in range(0, c_size, group):
+                if vectors:
+                    at = i * c_size + g
+                    gradient_of_five(
+                        slopes, at, numbers, at, outputs, at, k, alpha, factor, False, group
+                    )
+                    continue
                 pixel, slope, out = x[i, g : g + group], dy[i, g : g + group], dx[i, g : g + group]
-                if paper:
-                    _squares(numbers, i * c_size + g, squares, group)
-                    _powers_of_five(squares, scale, power, k, alpha)
-                else:
-                    _scales(pixel, squares, scale, half, k, alpha)
-                    _powers(scale, power, beta)
+                _scales(pixel, squares, scale, half, k, alpha)
+                _powers(scale, power, beta)
                 inner = ratios[half : half + group]
                 for c in range(group):
                     out[c] = slope[c] * power[c]
                     inner[c] = out[c] * pixel[c] / scale[c]
-                if paper:
-                    _subtract_five(ratios, numbers, slopes, i * c_size + g, group, factor)
-                    continue
                 for c in range(group):
                     scale[c] = ratios[c]
                 for j in range(1, 2 * half + 1):

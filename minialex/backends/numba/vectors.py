@@ -38,7 +38,7 @@ ROWS = 9  # of a product: 9 tiles cover the 13 x 13 pixels of the paper's last c
 WIDE = 2 if LANES == 16 else 1  # vectors of a product's row: 18 sums in 32 registers, or 9 in 16
 DEPTH = 64  # distance of a product's rows
 
-_FLOAT, _INDEX, _LANE = ir.FloatType(), ir.IntType(64), ir.IntType(32)
+_FLOAT, INDEX, LANE = ir.FloatType(), ir.IntType(64), ir.IntType(32)
 _VECTOR = ir.VectorType(_FLOAT, LANES)
 _ARRAY, _INDICES = types.Array(types.float32, 1, "C"), types.Array(types.int64, 1, "C")
 _COUNT = types.int64
@@ -56,7 +56,7 @@ def _code(arguments: str, build: Callable[..., None]) -> Any:
             value if kind is _COUNT else context.make_array(kind)(context, builder, value).data
             for kind, value in zip(kinds, values, strict=True)
         ]
-        build(_Code(builder), *given)
+        build(Code(builder), *given)
         return context.get_dummy_value()
 
     names = ", ".join(f"_{i}" for i in range(len(kinds)))
@@ -79,37 +79,44 @@ def loaded(builder: Any, pointer: Any, kind: Any, align: int) -> Any:
 
 def repeated(builder: Any, number: Any, kind: Any) -> Any:
     """A vector of one number."""
-    undefined, lanes = ir.Constant(kind, ir.Undefined), ir.VectorType(_LANE, kind.count)
-    first = builder.insert_element(undefined, number, _LANE(0))
+    undefined, lanes = ir.Constant(kind, ir.Undefined), ir.VectorType(LANE, kind.count)
+    first = builder.insert_element(undefined, number, LANE(0))
     return builder.shuffle_vector(first, undefined, ir.Constant(lanes, [0] * kind.count))
 
 
-class _Code:
-    """The instructions that the functions below are made of."""
+class Code:
+    """The instructions that functions are made of: on vectors of numbers of `size` bytes."""
 
-    def __init__(self, builder: Any):
-        self.builder = builder
-        kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
-        self._fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
+    def __init__(self, builder: Any, size: int = 4, lanes: int = LANES):
+        self.builder, self.size, self.lanes = builder, size, lanes
+        self.kind = ir.VectorType(_FLOAT if size == 4 else ir.DoubleType(), lanes)
+        self._fma = self.instruction("fma", 3)
+
+    def instruction(self, name: str, operands: int) -> Any:
+        """A function of vectors that LLVM knows."""
+        kind = ir.FunctionType(self.kind, [self.kind] * operands)
+        name = f"llvm.{name}.v{self.lanes}f{8 * self.size}"
+        return cgutils.get_or_insert_function(self.builder.module, kind, name)
 
     def at(self, pointer: Any, *steps: Any) -> Any:
         """The pointer moved by the sum of some numbers of floats."""
         for step in steps:
-            pointer = self.builder.gep(pointer, [_INDEX(step) if isinstance(step, int) else step])
+            pointer = self.builder.gep(pointer, [INDEX(step) if isinstance(step, int) else step])
         return pointer
 
     def times(self, a: Any, b: Any) -> Any:
-        return self.builder.mul(a, _INDEX(b) if isinstance(b, int) else b)
+        return self.builder.mul(a, INDEX(b) if isinstance(b, int) else b)
 
     def load(self, pointer: Any) -> Any:
-        return loaded(self.builder, pointer, _VECTOR, 4)
+        return loaded(self.builder, pointer, self.kind, self.size)
 
     def store(self, vector: Any, pointer: Any) -> None:
-        self.builder.store(vector, self.builder.bitcast(pointer, _VECTOR.as_pointer())).align = 4
+        place = self.builder.bitcast(pointer, self.kind.as_pointer())
+        self.builder.store(vector, place).align = self.size
 
     def same(self, number: Any) -> Any:
         """A vector of one number."""
-        return repeated(self.builder, number, _VECTOR)
+        return repeated(self.builder, number, self.kind)
 
     def fma(self, a: Any, b: Any, c: Any) -> Any:
         """a b + c, rounded once."""
@@ -131,12 +138,12 @@ class _Code:
                 builder.shuffle_vector(
                     vector,
                     undefined,
-                    ir.Constant(ir.VectorType(_LANE, lanes), list(range(first, first + lanes))),
+                    ir.Constant(ir.VectorType(LANE, lanes), list(range(first, first + lanes))),
                 )
                 for first in (0, lanes)
             )
             vector = builder.fadd(low, high)
-        return builder.extract_element(vector, _LANE(0))
+        return builder.extract_element(vector, LANE(0))
 
     def sum(self, factors: Any, vectors: list) -> Any:
         """The sum of constant factors times vectors; a factor of 0 costs nothing."""
@@ -161,22 +168,22 @@ class _Code:
         inside, behind = (builder.append_basic_block(name) for name in ("inside", "behind"))
         builder.branch(inside)
         builder.position_at_end(inside)
-        counter = builder.phi(_INDEX)
-        phis, after = [builder.phi(_VECTOR) for _ in sums], list[Any]()
+        counter = builder.phi(INDEX)
+        phis, after = [builder.phi(self.kind) for _ in sums], list[Any]()
         yield counter, phis, after
-        following = builder.add(counter, _INDEX(1))
+        following, end = builder.add(counter, INDEX(1)), builder.block
         for phi, first, last in (
-            (counter, _INDEX(0), following),
+            (counter, INDEX(0), following),
             *zip(phis, sums, after, strict=True),
         ):
             phi.add_incoming(first, before)
-            phi.add_incoming(last, inside)
+            phi.add_incoming(last, end)
         builder.cbranch(builder.icmp_signed("<", following, count), inside, behind)
         builder.position_at_end(behind)
         sums[:] = after
 
 
-def _product(code: _Code, a: Any, i: Any, b: Any, j: Any, depth: Any, c: Any, k: Any, step: Any):
+def _product(code: Code, a: Any, i: Any, b: Any, j: Any, depth: Any, c: Any, k: Any, step: Any):
     a, b, c = code.at(a, i), code.at(b, j), code.at(c, k)
     places = [code.at(c, code.times(step, m), v * LANES) for m in range(ROWS) for v in range(WIDE)]
     sums = [code.load(place) for place in places]
@@ -203,7 +210,7 @@ def _add_rows(images: int) -> Any:
     row has `count` whole vectors.
     """
 
-    def build(code: _Code, x, i, across, w, j, step, terms, y, k, down, count) -> None:
+    def build(code: Code, x, i, across, w, j, step, terms, y, k, down, count) -> None:
         x, w, y = code.at(x, i), code.at(w, j), code.at(y, k)
         for first in range(0, TERMS, _TERMS_AT_ONCE):
             chosen = [
@@ -241,7 +248,7 @@ def _dots(images: int) -> Any:
     DOTS rows r and each image n. Sixteen partial sums are added in pairs, whatever a vector holds.
     """
 
-    def build(code: _Code, w, j, step, x, i, across, y, k, down, count) -> None:
+    def build(code: Code, w, j, step, x, i, across, y, k, down, count) -> None:
         w, x, y = code.at(w, j), code.at(x, i), code.at(y, k)
         parts = range(_SUMS_OF_A_DOT // LANES)
         which = [(r, n, v) for r in range(DOTS) for n in range(images) for v in parts]
@@ -274,8 +281,8 @@ _SUMS_OF_A_DOT = 16
 dots_of_1, dots_of_2, dots_of_3, dots_of_4 = map(_dots, range(1, 5))
 
 
-def _touch(code: _Code, x: Any, at: Any) -> None:
-    number = code.builder.bitcast(code.at(x, at), _LANE.as_pointer())
+def _touch(code: Code, x: Any, at: Any) -> None:
+    number = code.builder.bitcast(code.at(x, at), LANE.as_pointer())
     code.builder.load_atomic(number, "monotonic", 4)  # unlike another, it is not optimised away
 
 
@@ -290,7 +297,7 @@ def _transform(matrix: np.ndarray) -> Any:
     """
     rows, terms = matrix.shape
 
-    def build(code: _Code, x: Any, i: Any, down: Any, right: Any, y: Any, j: Any, step: Any):
+    def build(code: Code, x: Any, i: Any, down: Any, right: Any, y: Any, j: Any, step: Any):
         x, y = code.at(x, i), code.at(y, j)
         given = [
             [code.load(code.at(x, code.times(down, r), code.times(right, s))) for s in range(terms)]
@@ -322,13 +329,13 @@ def _finished(matrix: np.ndarray) -> Any:
             for r in range(terms)
         ]
         for m in range(rows):
-            with builder.if_then(builder.icmp_signed("<", _INDEX(m), p)):
+            with builder.if_then(builder.icmp_signed("<", INDEX(m), p)):
                 line = [code.sum(matrix[m], [row[s] for row in given]) for s in range(terms)]
                 for n in range(rows):
                     total = builder.fadd(code.sum(matrix[n], line), shift)
                     below = builder.fcmp_ordered("<", total, least)
                     total = builder.select(below, least, total)
-                    with builder.if_then(builder.icmp_signed("<", _INDEX(n), q)):
+                    with builder.if_then(builder.icmp_signed("<", INDEX(n), q)):
                         place = code.at(y, code.times(down, m), code.times(right, n))
                         code.store(total, place)
 
