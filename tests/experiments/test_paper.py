@@ -176,11 +176,11 @@ def test_published_numbers_are_consistent():
 @pytest.mark.parametrize(
     ("taken", "tried", "best"),
     [
-        ({0.1: 9, 0.3: 5, 1: 7}, [0.3, 0.1, 1], 0.3),
-        ({0.01: 8, 0.03: 4, 0.1: 6, 0.3: 7, 1: 9}, [0.3, 0.1, 1, 0.03, 0.01], 0.03),
-        ({0.1: 9, 0.3: 5, 1: 4, 3: 3}, [0.3, 0.1, 1, 3], 3),  # at the end of the rates
-        ({0.01: 4, 0.03: 6}, [0.3, 0.1, 1, 0.03, 0.01], 0.01),  # the higher ones diverge
-        ({}, [0.3, 0.1, 1, 0.03, 0.01], None),
+        ({0.1: 9, 0.3: 5, 1: 7}, [0.3, 1, 0.1], 0.3),
+        ({0.01: 8, 0.03: 4, 0.1: 6, 0.3: 7, 1: 9}, [0.3, 1, 0.1, 0.03, 0.01], 0.03),
+        ({0.1: 9, 0.3: 5, 1: 4, 3: 3}, [0.3, 1, 3], 3),  # at the end of the rates
+        ({0.01: 4, 0.03: 6}, [0.3, 0.1, 0.03, 0.01], 0.01),  # the higher ones diverge
+        ({}, [0.3, 0.1, 0.03, 0.01], None),
     ],
 )
 def test_rates_are_tried_until_the_best_is_bracketed(taken, tried, best):

@@ -103,20 +103,19 @@ def sweep(
 ) -> dict[float, History]:
     """{rate: history} of `first` and of rates beside it, until the best has others on both sides.
 
-    `rates` ascend, and the best is at an end only if it is the first or last of them. Where nothing
-    is learnt at all (None), lower rates are tried.
+    `rates` ascend, and the best is at an end only if it is the first or last of them. The higher
+    neighbour of the best is tried first: if it is better, it takes fewer epochs. Where nothing is
+    learnt at all (None), lower rates are tried.
     """
-    tried: dict[float, History | None] = {}
-    at = rates.index(first)
+    tried: dict[float, History | None] = {first: attempt(first)}
     while True:
-        for i in (at, at - 1, at + 1):
-            if 0 <= i < len(rates) and rates[i] not in tried:
-                tried[rates[i]] = attempt(rates[i])
         found = {rate: history for rate, history in tried.items() if history is not None}
-        following = rates.index(fastest(found)) if found else max(0, at - 1)
-        if following == at:
+        at = rates.index(fastest(found) if found else min(tried))
+        beside = [rates[i] for i in (at + 1, at - 1) if 0 <= i < len(rates)]
+        left = [rate for rate in beside if rate not in tried and (found or rate < rates[at])]
+        if not left:
             return found
-        at = following
+        tried[left[0]] = attempt(left[0])
 
 
 def fastest(histories: Mapping[float, History]) -> float:
