@@ -37,7 +37,7 @@ STRONG: dict[str, Any] = {
     "brightness": 0.3,
     "contrast": 0.3,
 }
-SMOOTHING = 0.1  # of the labels, with STRONG and from scratch
+SMOOTHING = 0.1  # of the labels, with STRONG; not when SGD fine-tunes
 MANY_IMAGES = 50_000  # with at least this many, the paper's network is the default
 
 
@@ -71,8 +71,8 @@ def fit(
 
     Few images get Adam, unless a learning rate or a momentum is given: those are meant for SGD.
     `trained` weights to start from need fewer updates, by SGD unless Adam is given. `augment`
-    allows the stronger augmentation of small data sets. With it, training from scratch smooths the
-    labels if `smooth`, for losses that take targets, and by Adam needs no dropout.
+    allows the stronger augmentation of small data sets. With it, labels are smoothed if `smooth`,
+    for losses that take targets, unless SGD fine-tunes; from scratch, Adam needs no dropout.
     """
     asked: dict[str, Any] = {
         "epochs": epochs,
@@ -103,9 +103,10 @@ def fit(
     )
     if augment and fitted.random_crops and length >= OFTEN:
         fitted = replace(fitted, **STRONG)
-        if smooth and not trained:
+        adam = given.get("optimizer", fitted.optimizer) == optim.ADAM
+        if smooth and (adam or not trained):
             fitted = replace(fitted, label_smoothing=SMOOTHING)
-        if not trained and given.get("optimizer", fitted.optimizer) == optim.ADAM:
+        if adam and not trained:
             fitted = replace(fitted, dropout=False)
     return with_own_rate(replace(fitted, **given), lr)
 

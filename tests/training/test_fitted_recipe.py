@@ -123,6 +123,8 @@ def test_labels_are_smoothed_if_the_loss_allows_it():
     assert smoothing(loss="hinge") == 0
     assert smoothing(recipe="published") == 0
     assert fitted_recipe.fit(SMALL, 450, trained=True).label_smoothing == 0
+    by_adam = fitted_recipe.fit(SMALL, 450, trained=True, optimizer="adam")
+    assert by_adam.label_smoothing == fitted_recipe.SMOOTHING
 
 
 @pytest.mark.parametrize(
