@@ -36,7 +36,7 @@ class NumbaNormPool(NumbaResponseNorm, NumbaPooling):
     def response_norm_pool(self, x: Array, norm: tuple, pool: tuple) -> tuple[Array, Any]:
         (n, k, alpha, beta, groups), (_, stride, pads) = norm, pool
         w, c = x.shape[2:]
-        five = (n, beta) == (_N, _BETA) and is_whole(x, c // groups)
+        five = (n, beta) == (_N, _BETA) and is_whole.py_func(x, c // groups)
         if not (five and _fits((x.shape[1], w), *pool)):
             return super().response_norm_pool(x, norm, pool)
         x = np.ascontiguousarray(x)
