@@ -22,7 +22,7 @@ from minialex.utils.jit import compiled, threaded
 _ROWS = 512  # im2col rows that a thread multiplies at once: a block that fits in the cache
 _TOGETHER = 72  # tiles that a thread multiplies at once: they fit in its cache
 _FEW = 64  # with fewer tiles, transforming the weights costs more than tiles save
-_SAVED, _SAVED_OF_WEIGHTS = 40, 60  # multiplications per number; weight gradients move more numbers
+_SAVED = 40  # multiplications per number: with fewer, moving numbers to tiles costs more
 _ROWS_OF_ONE = 128  # with one image, whose columns are not in any cache yet, if the weights are
 _SMALL = 1 << 18  # bytes of weights that stay in the cache from block to block
 _SAVED_OF_ONE = 100  # with one image the transform of the weights weighs more
@@ -83,7 +83,7 @@ class NumbaConvolution(NumbaExecution):
         x, dy = np.ascontiguousarray(x), np.ascontiguousarray(dy)
         c, k, length = x.shape[3], dy.shape[3], prod(kernel) * x.shape[3] // groups
         corner, shape = (pads[0][0], pads[1][0]), (*kernel, c // groups, k)
-        if self._by_tiles(len(x), shape, dy.shape[1:3], stride, groups, _SAVED_OF_WEIGHTS):
+        if self._by_tiles(len(x), shape, dy.shape[1:3], stride, groups):
             return self._weight_gradient_by_tiles(x, dy, shape, stride[0], corner, groups)
         dw = self._new((self._shares, length, k), x)
         rows = dy.size // k
