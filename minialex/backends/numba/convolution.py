@@ -1,4 +1,4 @@
-"""Convolution as products of blocks of rows that stay in the cache.
+"""Convolution as products of blocks of rows that stay in the cache, by tiles, or directly.
 
 Letters: N batch, H W input, C channels in, K channels out, R S kernel, P Q output, G groups;
 L = R·S·C/G is the length of a row of columns. A thread fills the rows of one block, multiplies,
@@ -12,7 +12,7 @@ import numpy as np
 from numba import prange
 
 from minialex.backends.base import Array, Pads, Pair, Shape, output_shape
-from minialex.backends.numba import few_images, vectors, winograd
+from minialex.backends.numba import direct, few_images, vectors, winograd
 from minialex.backends.numba.blas import multiply, multiply_by_transposed, multiply_transposed
 from minialex.backends.numba.claims import claim, new_claims
 from minialex.backends.numba.elementwise import copy, finish
@@ -23,6 +23,7 @@ _ROWS = 512  # im2col rows that a thread multiplies at once: a block that fits i
 _TOGETHER = 72  # tiles that a thread multiplies at once: they fit in its cache
 _FEW = 64  # with fewer tiles, transforming the weights costs more than tiles save
 _SAVED = 40  # multiplications per number: with fewer, moving numbers to tiles costs more
+_SAVED_OF_DIRECT = 60  # the same beside direct convolution, which is faster than columns
 _ROWS_OF_ONE = 128  # with one image, whose columns are not in any cache yet, if the weights are
 _SMALL = 1 << 18  # bytes of weights that stay in the cache from block to block
 _SAVED_OF_ONE = 100  # with one image the transform of the weights weighs more
@@ -64,9 +65,14 @@ class NumbaConvolution(NumbaExecution):
                 relu,
             )
             return y
-        least = _SAVED_OF_ONE if n == 1 else _SAVED
+        usable = vectors.usable(x, weight, bias)
+        directly = usable and direct.worthwhile(n, weight.shape, output, groups)
+        least = _SAVED_OF_DIRECT if directly else _SAVED_OF_ONE if n == 1 else _SAVED
         if self._by_tiles(n, weight.shape, output, stride, groups, least):
             self._tiles(x, weight, bias, y, stride[0], corner, groups, relu)
+            return y
+        if directly:
+            self._direct(x, weight, bias, y, stride, corner, groups, relu)
             return y
         geometry = ((r, s), stride, corner, output, groups, relu, self._shares)
         weights, bias = np.ascontiguousarray(weight).reshape(-1, k), np.ascontiguousarray(bias)
@@ -83,12 +89,17 @@ class NumbaConvolution(NumbaExecution):
         x, dy = np.ascontiguousarray(x), np.ascontiguousarray(dy)
         c, k, length = x.shape[3], dy.shape[3], prod(kernel) * x.shape[3] // groups
         corner, shape = (pads[0][0], pads[1][0]), (*kernel, c // groups, k)
-        if self._by_tiles(len(x), shape, dy.shape[1:3], stride, groups):
+        output = dy.shape[1:3]
+        directly = vectors.usable(x, dy) and direct.worthwhile(len(x), shape, output, groups)
+        least = _SAVED_OF_DIRECT if directly else _SAVED
+        if self._by_tiles(len(x), shape, output, stride, groups, least):
             return self._weight_gradient_by_tiles(x, dy, shape, stride[0], corner, groups)
+        if directly:
+            return self._direct_weight_gradient(x, dy, shape, stride, corner, groups)
         dw = self._new((self._shares, length, k), x)
         rows = dy.size // k
         block = 2 * self._block(rows, groups)
-        geometry = (kernel, stride, corner, dy.shape[1:3], groups, self._shares, block)
+        geometry = (kernel, stride, corner, output, groups, self._shares, block)
         self._run(weight_gradient, x, dy.reshape(-1, k), dw, *geometry)
         total = dw[0]
         for part in dw[1:]:
@@ -140,6 +151,29 @@ class NumbaConvolution(NumbaExecution):
         saved = prod(output) * r * s * cg / (tiles * winograd.POINTS * channels) - 1
         numbers = 1 / channels + groups / k  # for each multiplication
         return images * tiles >= _FEW and saved >= least * numbers
+
+    def _direct(self, x, weight, bias, y, stride, corner, groups, relu) -> None:
+        """Convolve x into y with its sums in registers."""
+        (r, s), cg = weight.shape[:2], weight.shape[2]
+        shape = direct.frame_shape((r, s), stride, y.shape[1:3], cg)
+        floor = np.full(1, 0 if relu else -np.inf, x.dtype)
+        weights, bias = np.ascontiguousarray(weight).reshape(-1), np.ascontiguousarray(bias)
+        frames = direct.frames(self.threads, shape, x)
+        how = (floor, y, frames, shape, (r, s), stride, corner, groups)
+        self._run(direct.forward, x, weights, bias, *how)
+
+    def _direct_weight_gradient(self, x, dy, shape, stride, corner, groups):
+        r, s, cg, k = shape
+        frame = direct.frame_shape((r, s), stride, dy.shape[1:3], cg)
+        dw = self._new((self._shares, r, direct.window_row((r, s), cg), k), x)
+        frames = direct.frames(self._shares, frame, x)
+        how = (frames, frame, (r, s), stride, corner, groups)
+        at_once = max(1, direct.AT_ONCE // (dy.shape[2] * k))
+        self._run(direct.weight_gradient, x, dy, dw, *how, at_once)
+        total = dw[0]
+        for part in dw[1:]:
+            total += part
+        return np.ascontiguousarray(total[:, : s * cg]).reshape(shape)
 
     def _tiles(self, x, weight, bias, y, stride, corner, groups, relu) -> None:
         """Convolve x by tiles, into y."""
