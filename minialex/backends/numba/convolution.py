@@ -30,7 +30,7 @@ _SAVED_OF_ONE = 100  # with one image the transform of the weights weighs more
 
 
 class NumbaConvolution(NumbaExecution):
-    """Convolution by blocks of columns or by Winograd tiles."""
+    """Convolution by blocks of columns, by Winograd tiles, or directly."""
 
     def convolution(
         self,
@@ -101,10 +101,7 @@ class NumbaConvolution(NumbaExecution):
         block = 2 * self._block(rows, groups)
         geometry = (kernel, stride, corner, output, groups, self._shares, block)
         self._run(weight_gradient, x, dy.reshape(-1, k), dw, *geometry)
-        total = dw[0]
-        for part in dw[1:]:
-            total += part
-        return total.reshape(shape)
+        return _sum(dw).reshape(shape)
 
     def convolution_input_gradient(
         self, dy: Array, weight: Array, input_shape: Shape, stride: Pair, pads: Pads, groups: int
@@ -170,10 +167,7 @@ class NumbaConvolution(NumbaExecution):
         how = (frames, frame, (r, s), stride, corner, groups)
         at_once = max(1, direct.AT_ONCE // (dy.shape[2] * k))
         self._run(direct.weight_gradient, x, dy, dw, *how, at_once)
-        total = dw[0]
-        for part in dw[1:]:
-            total += part
-        return np.ascontiguousarray(total[:, : s * cg]).reshape(shape)
+        return np.ascontiguousarray(_sum(dw)[:, : s * cg]).reshape(shape)
 
     def _tiles(self, x, weight, bias, y, stride, corner, groups, relu) -> None:
         """Convolve x by tiles, into y."""
@@ -237,6 +231,14 @@ class NumbaConvolution(NumbaExecution):
     def _block(self, rows: int, groups: int) -> int:
         """Rows of a block: few enough to fit in the cache and to give every thread some."""
         return max(1, min(_ROWS, -(-rows * groups // self._shares)))
+
+
+def _sum(parts: np.ndarray) -> np.ndarray:
+    """The sum of the threads' shares, in order, in the first one's memory."""
+    total = parts[0]
+    for part in parts[1:]:
+        total += part
+    return total
 
 
 @compiled

@@ -27,14 +27,15 @@ from minialex.backends.numba.vectors import (
 from minialex.utils.jit import compiled, inlined, threaded
 
 _LONGEST = 1024  # numbers of a window: with more, a BLAS multiplies as fast
-IMAGES = 8  # at least, which threads divide
-AT_ONCE = 1 << 16  # numbers of dy that stay in the cache for all numbers of a window
+IMAGES = 8  # fewest, which threads divide
+AT_ONCE = 1 << 16  # numbers of dy that stay in the cache while those of a window pass
+_WHOLE = 32  # channels out, whatever a vector holds: the same layers everywhere
 
 
 def worthwhile(images: int, weight_shape: tuple[int, ...], output: Pair, groups: int) -> bool:
     """Whether channels out are whole vectors, rows long enough, and windows small."""
     r, s, cg, k = weight_shape
-    whole = k % groups == 0 and k // groups % COLUMNS == 0
+    whole = k % groups == 0 and k // groups % _WHOLE == 0
     return images >= IMAGES and whole and output[1] >= SHORT_LINE and r * s * cg <= _LONGEST
 
 
@@ -145,7 +146,7 @@ def _line(short, x, i, down, right, rows, depth, w, k, step, bias, floor, y, to)
 
 @compiled
 def _is_short(q_size):
-    """Whether a row has fewer pixels left over if it is divided by seven."""
+    """Whether lines of seven compute fewer pixels of a row twice."""
     in_lines = (q_size + LINE - 1) // LINE * LINE
     return q_size < LINE or (q_size + SHORT_LINE - 1) // SHORT_LINE * SHORT_LINE < in_lines
 

@@ -50,7 +50,7 @@ class NumbaNormPool(NumbaResponseNorm, NumbaPooling):
             self._as_team(norm_pool_alone, x, y, argmax, *constants, *geometry, rooms)
         else:
             self._run(norm_pool, x, y, argmax, *constants, *geometry, rooms)
-        return y, (x, None, argmax)
+        return y, (x, None, None if self._inference else argmax)
 
     def response_norm_pool_gradient(
         self, dy: Array, saved: Any, norm: tuple, pool: tuple, relu: bool = False
@@ -63,7 +63,7 @@ class NumbaNormPool(NumbaResponseNorm, NumbaPooling):
         k, alpha, beta = map(x.dtype.type, (k, alpha, beta))
         constants = (group, k, alpha, x.dtype.type(2) * alpha * beta)
         geometry = (stride, (pads[0][0], pads[1][0]))
-        arrays = (np.ascontiguousarray(dy), argmax, x, dx)
+        arrays = (np.ascontiguousarray(dy, x.dtype), argmax, x, dx)
         self._run(norm_pool_gradient, *arrays, *constants, *geometry, relu, self.threads)
         return dx
 
@@ -72,7 +72,7 @@ def _fits(size: Pair, window: Pair, stride: Pair, pads: Pads) -> bool:
     """Whether windows are 3 x 3, at most two on an axis see a pixel, and none sees no pixel."""
     counts = output_shape(size, window, stride, pads)
     return window == (_WINDOW, _WINDOW) and all(
-        step > 1 and pad[0] < _WINDOW and (count - 1) * step - pad[0] < extent
+        count > 0 and step > 1 and pad[0] < _WINDOW and (count - 1) * step - pad[0] < extent
         for extent, count, step, pad in zip(size, counts, stride, pads, strict=True)
     )
 

@@ -38,7 +38,7 @@ class NumbaResponseNorm(NumbaExecution):
         x = saved
         dx, c = self._new(x.shape, x), x.shape[-1]
         constants = (c // groups, n, *map(x.dtype.type, (k, alpha, beta)), self._shares)
-        arrays = (np.ascontiguousarray(dy), x, dx)
+        arrays = (np.ascontiguousarray(dy, x.dtype), x, dx)
         self._run(response_norm_gradient, *(a.reshape(-1, c) for a in arrays), *constants)
         return dx
 

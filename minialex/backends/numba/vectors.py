@@ -1,8 +1,9 @@
-"""Vector instructions that Numba cannot express: LLVM code for products and Winograd transforms.
+"""Vector instructions that Numba cannot express: LLVM code for products and transforms.
 
 A compiler decides for itself which numbers of a loop it keeps in registers. Here it is told: each
 function is straight code on vectors of float32, with all sums in registers. Every output is a sum
 in a fixed order with fused multiply-adds, so the bits do not depend on the width of the vectors.
+`Code` also makes the functions of norm_vectors.py, on vectors of either precision.
 """
 
 import platform
@@ -90,7 +91,6 @@ class Code:
     def __init__(self, builder: Any, size: int = 4, lanes: int = LANES):
         self.builder, self.size, self.lanes = builder, size, lanes
         self.kind = ir.VectorType(_FLOAT if size == 4 else ir.DoubleType(), lanes)
-        self._fma = self.instruction("fma", 3)
 
     def instruction(self, name: str, operands: int) -> Any:
         """A function of vectors that LLVM knows."""
@@ -99,7 +99,7 @@ class Code:
         return cgutils.get_or_insert_function(self.builder.module, kind, name)
 
     def at(self, pointer: Any, *steps: Any) -> Any:
-        """The pointer moved by the sum of some numbers of floats."""
+        """The pointer moved by the sum of some numbers of elements."""
         for step in steps:
             pointer = self.builder.gep(pointer, [INDEX(step) if isinstance(step, int) else step])
         return pointer
@@ -120,7 +120,12 @@ class Code:
 
     def fma(self, a: Any, b: Any, c: Any) -> Any:
         """a b + c, rounded once."""
-        return self.builder.call(self._fma, [a, b, c])
+        return self.builder.call(self.instruction("fma", 3), [a, b, c])
+
+    def at_least(self, vector: Any, least: Any) -> Any:
+        """The larger of two vectors; a NaN in the first stays one."""
+        below = self.builder.fcmp_ordered("<", vector, least)
+        return self.builder.select(below, least, vector)
 
     def total(self, vectors: list) -> Any:
         """The sum of all numbers of some vectors, halves added to halves."""
@@ -130,7 +135,7 @@ class Code:
             vectors = [
                 builder.fadd(*pair) for pair in zip(vectors[:half], vectors[half:], strict=True)
             ]
-        [vector], lanes = vectors, LANES
+        [vector], lanes = vectors, self.lanes
         while lanes > 1:
             lanes //= 2
             undefined = ir.Constant(vector.type, ir.Undefined)
@@ -151,7 +156,7 @@ class Code:
         for factor, vector in zip(factors, vectors, strict=True):
             if factor == 0:
                 continue
-            constant = ir.Constant(_VECTOR, [ir.Constant(_FLOAT, float(factor))] * LANES)
+            constant = ir.Constant(self.kind, [float(factor)] * self.lanes)
             if total is None:
                 total = vector if factor == 1 else self.builder.fmul(constant, vector)
             else:
@@ -230,8 +235,7 @@ def _line(pixels: int) -> Any:
         least = code.same(builder.load(floor))
         for n, total in enumerate(sums):
             place = code.at(y, code.times(across, n // WIDE), n % WIDE * LANES)
-            below = builder.fcmp_ordered("<", total, least)
-            code.store(builder.select(below, least, total), place)
+            code.store(code.at_least(total, least), place)
 
     return _code("aiiiiiaiiaiaaii", build)
 
@@ -243,10 +247,7 @@ line_of_8, line_of_7 = map(_line, (LINE, SHORT_LINE))
 
 def _slopes(code, x, i, down, right, dy, j, step, rows, columns, dw, to, across) -> None:
     x, dy, dw = code.at(x, i), code.at(dy, j), code.at(dw, to)
-    places = [
-        code.at(dw, code.times(across, m), v * LANES) for m in range(LINE) for v in range(WIDE)
-    ]
-    sums = [code.load(place) for place in places]
+    sums = [ir.Constant(_VECTOR, [0.0] * LANES)] * (LINE * WIDE)
     with code.loop(rows, sums) as (p, of_row, after_row):
         line, inner = code.at(x, code.times(down, p)), list(of_row)
         slopes = code.at(dy, code.times(step, code.times(columns, p)))
@@ -257,13 +258,15 @@ def _slopes(code, x, i, down, right, dy, j, step, rows, columns, dw, to, across)
                 factor = code.same(code.builder.load(code.at(window, m)))
                 after += [code.fma(factor, vectors[v], before[m * WIDE + v]) for v in range(WIDE)]
         after_row += inner
-    for total, place in zip(sums, places, strict=True):
-        code.store(total, place)
+    for n, total in enumerate(sums):
+        place = code.at(dw, code.times(across, n // WIDE), n % WIDE * LANES)
+        code.store(code.builder.fadd(code.load(place), total), place)
 
 
 # dw (8, COLUMNS) += the sum over rows and columns of x[i + p down + q right:] times
 # dy[j + (p columns + q) step:]: slopes_of_8(x, i, down, right, dy, j, step, rows, columns, dw, to,
-# across); the rows of dw are `across` apart
+# across); the rows of dw are `across` apart. The sum is formed apart: one of a whole batch would
+# lose digits
 slopes_of_8 = _code("aiiiaiiiiaii", _slopes)
 
 
@@ -397,9 +400,7 @@ def _finished(matrix: np.ndarray) -> Any:
             with builder.if_then(builder.icmp_signed("<", INDEX(m), p)):
                 line = [code.sum(matrix[m], [row[s] for row in given]) for s in range(terms)]
                 for n in range(rows):
-                    total = builder.fadd(code.sum(matrix[n], line), shift)
-                    below = builder.fcmp_ordered("<", total, least)
-                    total = builder.select(below, least, total)
+                    total = code.at_least(builder.fadd(code.sum(matrix[n], line), shift), least)
                     with builder.if_then(builder.icmp_signed("<", INDEX(n), q)):
                         place = code.at(y, code.times(down, m), code.times(right, n))
                         code.store(total, place)

@@ -103,9 +103,9 @@ def sweep(
 ) -> dict[float, History]:
     """{rate: history} of `first` and of rates beside it, until the best has others on both sides.
 
-    `rates` ascend, and the best is at an end only if it is the first or last of them. The higher
-    neighbour of the best is tried first: if it is better, it takes fewer epochs. Where nothing is
-    learnt at all (None), lower rates are tried.
+    `rates` ascend; only the first or last of them can be the best without. The higher neighbour is
+    tried first: where it is better, the lower one need not be trained. Where nothing is learnt at
+    all (None), lower rates are tried.
     """
     tried: dict[float, History | None] = {first: attempt(first)}
     while True:
