@@ -49,9 +49,9 @@ def test_fused_response_norm_and_max_pool(b, problems, relu, special):
     y, saved = b.response_norm_pool(b.asarray(x), norm, pool)
     np.testing.assert_array_equal(b.to_numpy(y), b.to_numpy(wanted))
     np.testing.assert_array_equal(b.to_numpy(saved[2]), b.to_numpy(wanted_argmax))
-    more = b.asarray(np.concatenate([x] * 4))  # whole images, not bands of them
-    more, _ = b.with_threads(1).response_norm_pool(more, norm, pool)
-    np.testing.assert_array_equal(b.to_numpy(more)[: len(x)], b.to_numpy(wanted))
+    if b.name == "numba":  # for four images a thread, whole images and not bands of them
+        more, _ = b.with_threads(1).response_norm_pool(np.concatenate([x] * 4), norm, pool)
+        np.testing.assert_array_equal(more[: len(x)], wanted)
     alone, _ = b.for_inference().response_norm_pool(b.asarray(x), norm, pool)
     np.testing.assert_array_equal(b.to_numpy(alone), b.to_numpy(wanted))
     dy = f.laid_out(y.shape, 1)
