@@ -1,8 +1,8 @@
 """The sum of ranks from device to device: the bits of one sum, whoever holds which of its terms."""
 
 import queue
-from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
@@ -74,7 +74,8 @@ def test_any_number_of_ranks_gets_the_same_bits(size, count):
         for i, x in enumerate(every):
             sums.put(i, x)
         wanted[layer] = sums.total
-    boxes = defaultdict(queue.Queue)
+    # made beforehand: two threads that ask a defaultdict at once may get two queues
+    boxes = {pair: queue.Queue() for pair in product(range(size), repeat=2)}
     with ThreadPoolExecutor(size) as pool:
         found = list(pool.map(lambda r: total(r, size, count, terms, boxes), range(size)))
     for of_rank, sent in found:
