@@ -5,7 +5,13 @@ Requires Numba. Arrays are NumPy's; ops without a kernel here are the NumPy back
 
 from collections.abc import Sequence
 
-from minialex.backends.numba import convolution, direct, few_images, integer_products, winograd
+from minialex.backends.numba import (
+    convolution,
+    direct_convolution,
+    few_images,
+    integer_products,
+    winograd,
+)
 from minialex.backends.numba.activations import NumbaActivations
 from minialex.backends.numba.adam import NumbaAdam
 from minialex.backends.numba.arrays import NumbaArrays
@@ -45,7 +51,7 @@ class NumbaBackend(
         return [_SLOW] * slow + self._compilation()
 
     def _compilation(self) -> list[str]:
-        ways = convolution.forward, winograd.forward, direct.forward, few_images.forward
+        ways = convolution.forward, winograd.forward, direct_convolution.forward, few_images.forward
         if any(map(is_cached, ways)):
             return []
         if can_be_cached(convolution.forward):

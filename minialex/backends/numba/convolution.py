@@ -12,7 +12,7 @@ import numpy as np
 from numba import prange
 
 from minialex.backends.base import Array, Pads, Pair, Shape, output_shape
-from minialex.backends.numba import direct, few_images, vectors, winograd
+from minialex.backends.numba import direct_convolution, few_images, vectors, winograd
 from minialex.backends.numba.blas import multiply, multiply_by_transposed, multiply_transposed
 from minialex.backends.numba.claims import claim, new_claims
 from minialex.backends.numba.elementwise import copy, finish
@@ -66,7 +66,7 @@ class NumbaConvolution(NumbaExecution):
             )
             return y
         usable = vectors.usable(x, weight, bias)
-        directly = usable and direct.worthwhile(n, weight.shape, output, groups)
+        directly = usable and direct_convolution.worthwhile(n, weight.shape, output, groups)
         least = _SAVED_OF_DIRECT if directly else _SAVED_OF_ONE if n == 1 else _SAVED
         if self._by_tiles(n, weight.shape, output, stride, groups, least):
             self._tiles(x, weight, bias, y, stride[0], corner, groups, relu)
@@ -90,7 +90,9 @@ class NumbaConvolution(NumbaExecution):
         c, k, length = x.shape[3], dy.shape[3], prod(kernel) * x.shape[3] // groups
         corner, shape = (pads[0][0], pads[1][0]), (*kernel, c // groups, k)
         output = dy.shape[1:3]
-        directly = vectors.usable(x, dy) and direct.worthwhile(len(x), shape, output, groups)
+        directly = vectors.usable(x, dy) and direct_convolution.worthwhile(
+            len(x), shape, output, groups
+        )
         least = _SAVED_OF_DIRECT if directly else _SAVED
         if self._by_tiles(len(x), shape, output, stride, groups, least):
             return self._weight_gradient_by_tiles(x, dy, shape, stride[0], corner, groups)
@@ -152,21 +154,21 @@ class NumbaConvolution(NumbaExecution):
     def _direct(self, x, weight, bias, y, stride, corner, groups, relu) -> None:
         """Convolve x into y with its sums in registers."""
         (r, s), cg = weight.shape[:2], weight.shape[2]
-        shape = direct.frame_shape((r, s), stride, y.shape[1:3], cg)
+        shape = direct_convolution.frame_shape((r, s), stride, y.shape[1:3], cg)
         floor = np.full(1, 0 if relu else -np.inf, x.dtype)
         weights, bias = np.ascontiguousarray(weight).reshape(-1), np.ascontiguousarray(bias)
-        frames = direct.frames(self.threads, shape, x)
+        frames = direct_convolution.frames(self.threads, shape, x)
         how = (floor, y, frames, shape, (r, s), stride, corner, groups)
-        self._run(direct.forward, x, weights, bias, *how)
+        self._run(direct_convolution.forward, x, weights, bias, *how)
 
     def _direct_weight_gradient(self, x, dy, shape, stride, corner, groups):
         r, s, cg, k = shape
-        frame = direct.frame_shape((r, s), stride, dy.shape[1:3], cg)
-        dw = self._new((self._shares, r, direct.window_row((r, s), cg), k), x)
-        frames = direct.frames(self._shares, frame, x)
+        frame = direct_convolution.frame_shape((r, s), stride, dy.shape[1:3], cg)
+        dw = self._new((self._shares, r, direct_convolution.window_row((r, s), cg), k), x)
+        frames = direct_convolution.frames(self._shares, frame, x)
         how = (frames, frame, (r, s), stride, corner, groups)
-        at_once = max(1, direct.AT_ONCE // (dy.shape[2] * k))
-        self._run(direct.weight_gradient, x, dy, dw, *how, at_once)
+        at_once = max(1, direct_convolution.AT_ONCE // (dy.shape[2] * k))
+        self._run(direct_convolution.weight_gradient, x, dy, dw, *how, at_once)
         return np.ascontiguousarray(_sum(dw)[:, : s * cg]).reshape(shape)
 
     def _tiles(self, x, weight, bias, y, stride, corner, groups, relu) -> None:

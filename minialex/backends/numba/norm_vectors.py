@@ -11,9 +11,16 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core.errors import TypingError
-from numba.extending import intrinsic
 
-from minialex.backends.numba.vectors import INDEX, LANE, LANES, Code, loaded, repeated
+from minialex.backends.numba.vectors import (
+    INDEX,
+    LANE,
+    LANES,
+    Code,
+    loaded,
+    repeated,
+    with_arguments,
+)
 from minialex.utils.jit import inlined
 
 _WIDE = 4 * LANES  # bytes of a vector
@@ -23,9 +30,6 @@ _BYTE, _BIT = ir.IntType(8), ir.IntType(1)
 
 class _Channels(Code):
     """Vectors of channels, and what is done with them."""
-
-    def constant(self, number: float) -> Any:
-        return ir.Constant(self.kind, [number] * self.lanes)
 
     def some(self, kind: Any) -> Any:
         """The type of as many others."""
@@ -94,7 +98,7 @@ def _function(build: Callable[..., None], arguments: str, vector: int) -> Any:
         build(code, *given, builder.udiv(values[0], INDEX(code.lanes)))
         return context.get_dummy_value()
 
-    def typed(x: Any) -> Any:
+    def typed(x: Any, *_: Any) -> Any:
         if not (isinstance(x, types.Array) and x.ndim == 1 and x.layout == "C"):
             raise TypingError(f"not a flat array: {x}")
         flat = [types.Array(kind, 1, "C") for kind in (x.dtype, types.uint8)]
@@ -109,10 +113,7 @@ def _function(build: Callable[..., None], arguments: str, vector: int) -> Any:
         )
         return signature, generate
 
-    names = [f"a{i}" for i in range(len(arguments) + sum(a in "ab" for a in arguments) + 1)]
-    space: dict[str, Any] = {"typed": typed}
-    exec(f"def declared(context, {', '.join(names)}): return typed(a0)", space)
-    return intrinsic(space["declared"])
+    return with_arguments(len(arguments) + sum(a in "ab" for a in arguments) + 1, typed)
 
 
 def _normalise(code: _Channels, x: Any, y: Any, k: Any, alpha: Any, count: Any) -> None:

@@ -40,12 +40,11 @@ WIDE = 2 if LANES == 16 else 1  # vectors of a product's row: 18 sums in 32 regi
 DEPTH = 64  # distance of a product's rows
 
 _FLOAT, INDEX, LANE = ir.FloatType(), ir.IntType(64), ir.IntType(32)
-_VECTOR = ir.VectorType(_FLOAT, LANES)
 _ARRAY, _INDICES = types.Array(types.float32, 1, "C"), types.Array(types.int64, 1, "C")
 _COUNT = types.int64
 
 
-def _code(arguments: str, build: Callable[..., None]) -> Any:
+def function(arguments: str, build: Callable[..., None]) -> Any:
     """An intrinsic of flat arrays of float32 ("a") or int64 ("n") and integers ("i").
 
     `build` writes its code.
@@ -60,10 +59,15 @@ def _code(arguments: str, build: Callable[..., None]) -> Any:
         build(Code(builder), *given)
         return context.get_dummy_value()
 
-    names = ", ".join(f"_{i}" for i in range(len(kinds)))
-    space: dict[str, Any] = {"found": (types.void(*kinds), generate)}
-    exec(f"def typed(context, {names}): return found", space)  # an intrinsic needs real arguments
-    return intrinsic(space["typed"])
+    return with_arguments(len(kinds), lambda *_: (types.void(*kinds), generate))
+
+
+def with_arguments(count: int, typed: Callable[..., Any]) -> Any:
+    """An intrinsic of `count` arguments: (signature, code) = typed(their types)."""
+    names = ", ".join(f"_{i}" for i in range(count))
+    space: dict[str, Any] = {"typed": typed}
+    exec(f"def declared(context, {names}): return typed({names})", space)  # Numba counts them
+    return intrinsic(space["declared"])
 
 
 def usable(*operands: np.ndarray) -> bool:
@@ -114,6 +118,9 @@ class Code:
         place = self.builder.bitcast(pointer, self.kind.as_pointer())
         self.builder.store(vector, place).align = self.size
 
+    def constant(self, number: float) -> Any:
+        return ir.Constant(self.kind, [number] * self.lanes)
+
     def same(self, number: Any) -> Any:
         """A vector of one number."""
         return repeated(self.builder, number, self.kind)
@@ -156,7 +163,7 @@ class Code:
         for factor, vector in zip(factors, vectors, strict=True):
             if factor == 0:
                 continue
-            constant = ir.Constant(self.kind, [float(factor)] * self.lanes)
+            constant = self.constant(float(factor))
             if total is None:
                 total = vector if factor == 1 else self.builder.fmul(constant, vector)
             else:
@@ -204,70 +211,7 @@ def _product(code: Code, a: Any, i: Any, b: Any, j: Any, depth: Any, c: Any, k: 
 
 # c (9, WIDE LANES) += a (9, depth) b (depth, WIDE LANES): product(a, i, b, j, depth, c, k, step)
 # from a[i:], whose rows are DEPTH apart, and b[j:], to c[k:], whose rows are `step` apart
-product = _code("aiaiiaii", _product)
-
-
-def _line(pixels: int) -> Any:
-    """y (pixels, COLUMNS) = max(floor, windows x w + bias), for the windows of a row of pixels.
-
-    (x, i, down, right, rows, depth, w, j, step, bias, k, floor, y, to, across): row r of window m
-    is the `depth` numbers of x from i + r down + m right; the rows of w are `step` apart from j,
-    those of y `across` apart from `to`. A NaN stays one.
-    """
-
-    def build(code, x, i, down, right, rows, depth, w, j, step, bias, k, floor, y, to, across):
-        x, w, y, bias = code.at(x, i), code.at(w, j), code.at(y, to), code.at(bias, k)
-        shifts, builder = [code.load(code.at(bias, v * LANES)) for v in range(WIDE)], code.builder
-        sums = shifts * pixels
-        with code.loop(rows, sums) as (r, of_row, after_row):
-            line, inner = code.at(x, code.times(down, r)), list(of_row)
-            starts = [code.at(line, code.times(right, m)) for m in range(pixels)]
-            weights = code.at(w, code.times(step, code.times(depth, r)))
-            with code.loop(depth, inner) as (at, before, after):
-                row = code.at(weights, code.times(step, at))
-                vectors = [code.load(code.at(row, v * LANES)) for v in range(WIDE)]
-                for m, start in enumerate(starts):
-                    factor = code.same(builder.load(code.at(start, at)))
-                    after += [
-                        code.fma(factor, vectors[v], before[m * WIDE + v]) for v in range(WIDE)
-                    ]
-            after_row += inner
-        least = code.same(builder.load(floor))
-        for n, total in enumerate(sums):
-            place = code.at(y, code.times(across, n // WIDE), n % WIDE * LANES)
-            code.store(code.at_least(total, least), place)
-
-    return _code("aiiiiiaiiaiaaii", build)
-
-
-LINE, SHORT_LINE = 8, 7  # windows, or numbers of a window, at once
-COLUMNS = WIDE * LANES  # channels at once
-line_of_8, line_of_7 = map(_line, (LINE, SHORT_LINE))
-
-
-def _slopes(code, x, i, down, right, dy, j, step, rows, columns, dw, to, across) -> None:
-    x, dy, dw = code.at(x, i), code.at(dy, j), code.at(dw, to)
-    sums = [ir.Constant(_VECTOR, [0.0] * LANES)] * (LINE * WIDE)
-    with code.loop(rows, sums) as (p, of_row, after_row):
-        line, inner = code.at(x, code.times(down, p)), list(of_row)
-        slopes = code.at(dy, code.times(step, code.times(columns, p)))
-        with code.loop(columns, inner) as (q, before, after):
-            window, row = code.at(line, code.times(right, q)), code.at(slopes, code.times(step, q))
-            vectors = [code.load(code.at(row, v * LANES)) for v in range(WIDE)]
-            for m in range(LINE):
-                factor = code.same(code.builder.load(code.at(window, m)))
-                after += [code.fma(factor, vectors[v], before[m * WIDE + v]) for v in range(WIDE)]
-        after_row += inner
-    for n, total in enumerate(sums):
-        place = code.at(dw, code.times(across, n // WIDE), n % WIDE * LANES)
-        code.store(code.builder.fadd(code.load(place), total), place)
-
-
-# dw (8, COLUMNS) += the sum over rows and columns of x[i + p down + q right:] times
-# dy[j + (p columns + q) step:]: slopes_of_8(x, i, down, right, dy, j, step, rows, columns, dw, to,
-# across); the rows of dw are `across` apart. The sum is formed apart: one of a whole batch would
-# lose digits
-slopes_of_8 = _code("aiiiaiiiiaii", _slopes)
+product = function("aiaiiaii", _product)
 
 
 def _add_rows(images: int) -> Any:
@@ -302,7 +246,7 @@ def _add_rows(images: int) -> Any:
                         total = code.fma(factor, row, total)
                     code.store(total, place)
 
-    return _code("aiiaiinaiii", build)
+    return function("aiiaiinaiii", build)
 
 
 TERMS, _TERMS_AT_ONCE = 8, 4  # each number of w is loaded once for all images
@@ -320,7 +264,7 @@ def _dots(images: int) -> Any:
         w, x, y = code.at(w, j), code.at(x, i), code.at(y, k)
         parts = range(_SUMS_OF_A_DOT // LANES)
         which = [(r, n, v) for r in range(DOTS) for n in range(images) for v in parts]
-        sums = [ir.Constant(_VECTOR, [0.0] * LANES)] * len(which)
+        sums = [code.constant(0)] * len(which)
         with code.loop(count, sums) as (at, before, after):
             column = code.times(at, _SUMS_OF_A_DOT)
 
@@ -341,7 +285,7 @@ def _dots(images: int) -> Any:
                 total = code.total([of_dot[r, n, v] for v in parts])
                 code.builder.store(total, code.at(y, code.times(down, n), r))
 
-    return _code("aiiaiiaiii", build)
+    return function("aiiaiiaiii", build)
 
 
 DOTS = 4 if LANES == 16 else 2  # rows of w at once: their sums for four images stay in registers
@@ -354,7 +298,7 @@ def _touch(code: Code, x: Any, at: Any) -> None:
     code.builder.load_atomic(number, "monotonic", 4)  # unlike another, it is not optimised away
 
 
-touch = _code("ai", _touch)  # touch(x, i) reads the cache line of x[i], which is needed soon
+touch = function("ai", _touch)  # touch(x, i) reads the cache line of x[i], which is needed soon
 
 
 def _transform(matrix: np.ndarray) -> Any:
@@ -377,7 +321,7 @@ def _transform(matrix: np.ndarray) -> Any:
                 place = code.at(y, code.times(step, m * rows + n))
                 code.store(code.sum(matrix[n], line), place)
 
-    return _code("aiiiaii", build)
+    return function("aiiiaii", build)
 
 
 def _finished(matrix: np.ndarray) -> Any:
@@ -405,7 +349,7 @@ def _finished(matrix: np.ndarray) -> Any:
                         place = code.at(y, code.times(down, m), code.times(right, n))
                         code.store(total, place)
 
-    return _code("aiiaiaaiiiii", build)
+    return function("aiiaiaaiiiii", build)
 
 
 def _matrices(taps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

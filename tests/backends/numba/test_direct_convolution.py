@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from minialex import backends
 from minialex.backends.base import output_shape
-from minialex.backends.numba import direct, vectors
+from minialex.backends.numba import direct_convolution, vectors
 from minialex.testing.tolerance import assert_close
 from reference import convolution
 
@@ -36,7 +36,7 @@ def test_direct_convolution(
 ):
     """Forward and the weights' gradient; images of which some pixels are in no window, too."""
     c, blocks, groups = channels
-    k, n = groups * blocks * direct.COLUMNS, direct.IMAGES
+    k, n = groups * blocks * direct_convolution.COLUMNS, direct_convolution.IMAGES
     size = [
         (count - 1) * step + extent - sum(pad) + 1
         for count, step, extent, pad in zip(output, stride, kernel, pads, strict=True)
@@ -48,11 +48,11 @@ def test_direct_convolution(
     found = output_shape((size[0], size[1]), kernel, stride, pads)
     b = backends.get("numba", threads=threads_used, precision=precision)
     arrays = [laid_out(array.astype(np.float32), layout) for array in (x, weight, bias)]
-    assert direct.worthwhile(n, weight.shape, found, groups)
+    assert direct_convolution.worthwhile(n, weight.shape, found, groups)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(b), "_by_tiles", lambda *_: False)
         if by_rows:
-            patch.setattr(direct, "AT_ONCE", 1)
+            patch.setattr(direct_convolution, "AT_ONCE", 1)
         y = b.convolution(*arrays, *geometry, relu=relu)
         dy = rng.normal(size=y.shape)
         slopes = laid_out(dy.astype(np.float32), layout)
@@ -73,7 +73,7 @@ def test_threads_do_not_change_the_bits():
         for size in ((11, 12, 12, 3), (5, 5, 3, 32), (11, 12, 12, 32))
     )
     geometry = ((1, 1), ((2, 2), (2, 2)), 1)
-    assert direct.worthwhile(11, weight.shape, (12, 12), 1)
+    assert direct_convolution.worthwhile(11, weight.shape, (12, 12), 1)
     one, two = (backends.get("numba", threads=count).with_fixed_sums() for count in (1, 2))
     results = [
         (
@@ -89,7 +89,7 @@ def test_threads_do_not_change_the_bits():
 def test_a_nan_stays_one():
     x, weight = np.ones((8, 9, 9, 3), np.float32), np.ones((3, 3, 3, 32), np.float32)
     x[0, 4, 4, 0] = np.nan
-    assert direct.worthwhile(8, weight.shape, (7, 7), 1)
+    assert direct_convolution.worthwhile(8, weight.shape, (7, 7), 1)
     y = backends.get("numba").convolution(x, weight, None, (1, 1), ((0, 0), (0, 0)), 1, relu=True)
     assert np.isnan(y[0, 2:5, 2:5]).all()
     assert np.isfinite(y[1:]).all()
@@ -102,11 +102,11 @@ def test_a_nan_stays_one():
         (7, (5, 5, 3, 64), (32, 32), 1, False),  # too few images for the threads
         (8, (5, 5, 3, 36), (32, 32), 1, False),
         (8, (5, 5, 3, 64), (32, 6), 1, False),
-        (8, (5, 5, 64, 64), (32, 32), 1, False),  # a BLAS is as fast
+        (8, (5, 5, 64, 64), (32, 32), 1, False),  # long windows
     ],
 )
 def test_what_is_convolved_directly(images, shape, output, groups, wanted):
-    assert direct.worthwhile(images, shape, output, groups) == wanted
+    assert direct_convolution.worthwhile(images, shape, output, groups) == wanted
 
 
 def test_sums_over_a_batch_keep_their_digits():
@@ -116,7 +116,7 @@ def test_sums_over_a_batch_keep_their_digits():
     geometry = ((5, 5), (1, 1), ((2, 2), (2, 2)), 1)
     wanted = backends.get("numpy").convolution_weight_gradient(x, dy, *geometry)
     x, dy = x.astype(np.float32), dy.astype(np.float32)
-    assert direct.worthwhile(128, (5, 5, 3, 32), (32, 32), 1)
+    assert direct_convolution.worthwhile(128, (5, 5, 3, 32), (32, 32), 1)
     found = backends.get("numba", threads=1).convolution_weight_gradient(x, dy, *geometry)
     error = np.sqrt(np.mean((found - wanted) ** 2)) / wanted.std()
     assert error < 5e-5  # columns: 9e-6; as a single sum: 2e-4

@@ -15,8 +15,7 @@ from numba import prange
 
 from minialex.backends.base import Pair
 from minialex.backends.numba.claims import claim, new_claims
-from minialex.backends.numba.elementwise import copy
-from minialex.backends.numba.vectors import (
+from minialex.backends.numba.direct_vectors import (
     COLUMNS,
     LINE,
     SHORT_LINE,
@@ -24,9 +23,10 @@ from minialex.backends.numba.vectors import (
     line_of_8,
     slopes_of_8,
 )
+from minialex.backends.numba.elementwise import copy
 from minialex.utils.jit import compiled, inlined, threaded
 
-_LONGEST = 1024  # numbers of a window: with more, a BLAS multiplies as fast
+_LONGEST = 1024  # numbers of a window; longer ones were not compared with columns
 IMAGES = 8  # fewest, which threads divide
 AT_ONCE = 1 << 16  # numbers of dy that stay in the cache while those of a window pass
 _WHOLE = 32  # channels out, whatever a vector holds: the same layers everywhere
@@ -80,7 +80,7 @@ def forward(x, weights, bias, floor, y, frames, shape, kernel, stride, pad, grou
                     at = (p * stride[0] * wide + first * stride[1]) * cg
                     to = ((n * p_size + p) * q_size + first) * k_size
                     for k in range(g * kg, (g + 1) * kg, COLUMNS):
-                        _line(
+                        _compute(
                             short,
                             frame,
                             at,
@@ -136,7 +136,7 @@ def weight_gradient(x, dy, dw, frames, shape, kernel, stride, pad, groups, at_on
 
 
 @inlined
-def _line(short, x, i, down, right, rows, depth, w, k, step, bias, floor, y, to):
+def _compute(short, x, i, down, right, rows, depth, w, k, step, bias, floor, y, to):
     """y[to:] for 8 or 7 pixels of a row, see `vectors`."""
     if short:
         line_of_7(x, i, down, right, rows, depth, w, k, step, bias, k, floor, y, to, step)
