@@ -89,9 +89,20 @@ class Run:
         with np.load(self.context.entry(name, key).folder / file) as stored:
             return stored["probabilities"], stored["labels"]
 
-    def errors(self, crops: int = 1) -> tuple[float, float]:
-        """Top-1 and top-5 error on the validation images, in percent."""
-        return errors(*self.predictions(crops))
+    def errors(self, crops: int = 1, keep_predictions: bool = True) -> tuple[float, float]:
+        """Top-1 and top-5 error on the validation images, in percent.
+
+        Predictions are kept for experiments that also need them, such as ensembles; a campaign of
+        many runs leaves a hundredth of the bytes without them.
+        """
+        if keep_predictions:
+            return errors(*self.predictions(crops))
+        top1, top5 = self.context.cached(
+            f"{self.entry.name}, errors on {crops} crop{'s' * (crops > 1)}",
+            {"errors": crops, "of": self.settings},
+            lambda _folder: errors(*predictions(self.classifier(), self.data.splits.val, crops)),
+        )
+        return top1, top5
 
     def training_error(self, images: int) -> float:
         """Top-1 error on so many training images, without augmentation or dropout, in percent."""

@@ -95,7 +95,10 @@ def test_the_first_seed_chooses_the_rate_of_an_ablation(tmp_path, monkeypatch):
         loss = {0.01: 2.0, 0.02: 1.0}[settings["lr"]]
         return SimpleNamespace(
             history=[{"val_loss": loss, "train_loss": 0.5}],
-            errors=lambda crops: (30.0 + seed + (name == "no dropout") * (6 + seed % 2), 5.0),
+            errors=lambda crops, **kept: (
+                30.0 + seed + (name == "no dropout") * (6 + seed % 2),
+                5.0,
+            ),
             training_error=lambda images: evaluated.append(seed) or 4.0,
             seconds=3600.0,
             recipe_line=lambda: "",

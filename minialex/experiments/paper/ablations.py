@@ -3,10 +3,12 @@
     minialex reproduce ablations --data cifar-10-batches-bin
 
 Each variant is trained with every seed and compared with the whole network of the same seed. At
-the small scale, a network for 32 x 32 images is trained on all images until its learning rate has
-decayed to zero: the effect of a part shows neither before that nor on few images. The report says
-how well the network fits them. The first seed tries two learning rates, and the other seeds use the
-one with the lower validation loss: a single rate would favour the network it was chosen for.
+the small scale, a network for 32 x 32 images is trained until its learning rate has decayed to
+zero, on as many images as it fits in that time. In a pilot without dropout, 20 epochs of 50,000
+images left as many errors on training images as on others, 26%; 120 epochs of 10,000 images, which
+take hardly longer, left 6% and five times as many on others. The report says how well the network
+fits its images. The first seed tries two learning rates, and the other seeds use the one with the
+lower validation loss: a single rate would favour the network it was chosen for.
 Sections 3.2 to 3.4, 4 and 7 of the paper.
 """
 
@@ -52,7 +54,9 @@ VARIANTS: Variants = {
     **{f"without convolution {i}": ("depth", {"without": f"conv{i}"}) for i in range(1, 6)},
 }
 
-RATES = (0.01, 0.02)  # at the small scale
+# at the small scale
+IMAGES, EPOCHS = 10_000, 120
+RATES = (0.01, 0.02)
 
 Rate = float | None  # None: the recipe's own
 
@@ -84,7 +88,8 @@ def run(context: Context) -> Section:
         last = run.history[-1]
         fit = run.training_error(context.pick(tiny=24, small=10_000, full=50_000))
         losses = (last["train_loss"], last["val_loss"])
-        return Outcome(*run.errors(crops), fit, *losses, run.seconds, run.recipe_line())
+        judged = run.errors(crops, keep_predictions=context.options.scale != "small")
+        return Outcome(*judged, fit, *losses, run.seconds, run.recipe_line())
 
     def train(case: tuple[str, Rate], seed: int) -> Run:
         name, rate = case
@@ -118,7 +123,7 @@ def run(context: Context) -> Section:
 
 def _data(context: Context) -> Data:
     if context.options.scale == "small":
-        return context.data(None, None, prefer="cifar")
+        return context.data(IMAGES, None, prefer="cifar")
     return context.photographs()
 
 
@@ -126,7 +131,7 @@ def _settings(context: Context) -> dict[str, Any]:
     """`train` settings of the whole network."""
     if context.options.scale != "small":
         return context.network()
-    epochs = context.epochs(small=20)
+    epochs = context.epochs(small=EPOCHS)
     return {"model": "alexnet-32", "epochs": epochs, "lr": RATES[0], "allow_upscaling": True}
 
 
