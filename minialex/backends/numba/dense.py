@@ -55,7 +55,7 @@ class NumbaDense(NumbaExecution):
         weight = np.ascontiguousarray(weight)
         if self._inference and len(x) <= FEW and vectors.usable(x, weight, bias):
             part = self._new((_PIECES, *y.shape), x)
-            chosen = np.empty((self.threads, TERMS), np.int64)
+            chosen = np.empty((self.threads, 2 * TERMS), np.int64)
             self._as_team(forward_by_pieces, x, weight, bias, y, relu, part, chosen)
             return y
         some = FEW < len(x) <= SOME and vectors.usable(x, weight, bias)
@@ -162,7 +162,8 @@ def forward_by_pieces(job, x, weight, bias, y, relu, part, chosen):
 def _rows_by_vectors(x, weight, y, first, end, chosen):
     """y (N, O) = the rows first … end - 1 of the product x weight, for up to four images.
 
-    Rows whose inputs are all zero are not read; `chosen` collects eight others.
+    Rows whose inputs are all zero are not read; `chosen` collects eight others, and eight more that
+    come next.
     """
     (n_size, i_size), o_size, count = x.shape, y.shape[1], y.shape[1] // LANES
     numbers, rows, sums = x.reshape(-1), weight.reshape(-1), y.reshape(-1)
@@ -173,16 +174,26 @@ def _rows_by_vectors(x, weight, y, first, end, chosen):
             continue
         chosen[found] = i
         found += 1
-        if found == TERMS:
-            if count:
-                _some_rows(
-                    numbers, 0, i_size, rows, 0, o_size, chosen, sums, 0, o_size, count, n_size
-                )
-            for t in range(TERMS):
-                _rows_by_numbers(x, weight, y, chosen[t], chosen[t] + 1, count * LANES, o_size)
-            found = 0
-    for t in range(found):
+        if found == 2 * TERMS:
+            _eight_rows(x, numbers, weight, rows, y, sums, chosen, count)
+            found = TERMS
+    whole = found // TERMS * TERMS
+    chosen[found:] = chosen[0]  # nothing comes next
+    if whole:
+        _eight_rows(x, numbers, weight, rows, y, sums, chosen, count)
+    for t in range(found - whole):
         _rows_by_numbers(x, weight, y, chosen[t], chosen[t] + 1, 0, o_size)
+
+
+@compiled
+def _eight_rows(x, numbers, weight, rows, y, sums, chosen, count):
+    """The first eight of the chosen rows; the others move up. The arrays come whole and flat."""
+    (n_size, i_size), o_size = x.shape, y.shape[1]
+    if count:
+        _some_rows(numbers, 0, i_size, rows, 0, o_size, chosen, sums, 0, o_size, count, n_size)
+    for t in range(TERMS):
+        _rows_by_numbers(x, weight, y, chosen[t], chosen[t] + 1, count * LANES, o_size)
+    chosen[:TERMS] = chosen[TERMS:]
 
 
 @compiled
@@ -208,7 +219,7 @@ def forward_of_some(x, weight, bias, y, relu, threads):
     claimed = new_claims()
     for _ in prange(threads):
         sums = np.empty(n_size * step, x.dtype)
-        terms = np.arange(TERMS)
+        terms = np.arange(2 * TERMS)
         strip = claim(claimed)
         while strip < strips:
             first = strip * _COLUMNS

@@ -118,6 +118,15 @@ class Code:
         place = self.builder.bitcast(pointer, self.kind.as_pointer())
         self.builder.store(vector, place).align = self.size
 
+    def prefetch(self, pointer: Any) -> None:
+        """Call for a number's cache line; the pointer may lead anywhere."""
+        byte = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, LANE, LANE, LANE])
+        fetch = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0i8")
+        to_read, second_level, data = LANE(0), LANE(2), LANE(1)
+        place = self.builder.bitcast(pointer, byte)
+        self.builder.call(fetch, [place, to_read, second_level, data])
+
     def constant(self, number: float) -> Any:
         return ir.Constant(self.kind, [number] * self.lanes)
 
@@ -219,37 +228,37 @@ def _add_rows(images: int) -> Any:
 
     (x, i, across, w, j, step, terms, y, k, down, count): term t of x is at x[i + t:], with rows
     `across` apart; that of w is the row w[j + t step:]; rows of y are `down` apart from y[k:]; a
-    row has `count` whole vectors.
+    row has `count` whole vectors. The second eight of `terms` are those that come next: a few rows
+    are too short for the processor to foresee which, and their numbers are called for in time.
     """
 
     def build(code: Code, x, i, across, w, j, step, terms, y, k, down, count) -> None:
         x, w, y = code.at(x, i), code.at(w, j), code.at(y, k)
-        for first in range(0, TERMS, _TERMS_AT_ONCE):
-            chosen = [
-                code.builder.load(code.at(terms, first + term)) for term in range(_TERMS_AT_ONCE)
+        chosen = [code.builder.load(code.at(terms, term)) for term in range(2 * TERMS)]
+        starts = [code.at(w, code.times(step, term)) for term in chosen]
+        factors = [
+            [
+                code.same(code.builder.load(code.at(x, code.times(across, n), term)))
+                for term in chosen[:TERMS]
             ]
-            starts = [code.at(w, code.times(step, term)) for term in chosen]
-            factors = [
-                [
-                    code.same(code.builder.load(code.at(x, code.times(across, n), term)))
-                    for term in chosen
-                ]
-                for n in range(images)
-            ]
-            with code.loop(count, []) as (at, _, _):
-                column = code.times(at, LANES)
-                rows = [code.load(code.at(start, column)) for start in starts]
-                for n in range(images):
-                    place = code.at(y, code.times(down, n), column)
-                    total = code.load(place)
-                    for factor, row in zip(factors[n], rows, strict=True):
-                        total = code.fma(factor, row, total)
-                    code.store(total, place)
+            for n in range(images)
+        ]
+        with code.loop(count, []) as (at, _, _):
+            column = code.times(at, LANES)
+            for start in starts[TERMS:]:
+                code.prefetch(code.at(start, column))
+            rows = [code.load(code.at(start, column)) for start in starts[:TERMS]]
+            for n in range(images):
+                place = code.at(y, code.times(down, n), column)
+                total = code.load(place)
+                for factor, row in zip(factors[n], rows, strict=True):
+                    total = code.fma(factor, row, total)
+                code.store(total, place)
 
     return function("aiiaiinaiii", build)
 
 
-TERMS, _TERMS_AT_ONCE = 8, 4  # each number of w is loaded once for all images
+TERMS = 8  # each number of w is loaded once for all images
 rows_of_1, rows_of_2, rows_of_3, rows_of_4 = map(_add_rows, range(1, 5))
 
 
