@@ -9,14 +9,14 @@ whose inputs are zero in all images, as half or more are after a ReLU, is not re
 influence even if a weight in it is not finite.
 
 For more images, up to SOME, each thread has a strip of columns, and multiplies a few rows of it by
-all images.
+all images. Larger batches are in dense_tiles.py, where its vectors are fast.
 """
 
 import numpy as np
 from numba import prange
 
 from minialex.backends.base import Array, Shape
-from minialex.backends.numba import vectors
+from minialex.backends.numba import dense_tiles, vectors
 from minialex.backends.numba.blas import multiply, multiply_by_transposed, multiply_transposed
 from minialex.backends.numba.claims import claim, new_claims
 from minialex.backends.numba.elementwise import add, copy, finish
@@ -58,6 +58,9 @@ class NumbaDense(NumbaExecution):
             chosen = np.empty((self.threads, 2 * TERMS), np.int64)
             self._as_team(forward_by_pieces, x, weight, bias, y, relu, part, chosen)
             return y
+        if dense_tiles.worthwhile(len(x), weight, x, bias):
+            dense_tiles.forward(self._run, self._new, x, weight, bias, y, relu, self._shares)
+            return y
         some = FEW < len(x) <= SOME and vectors.usable(x, weight, bias)
         self._run(forward_of_some if some else forward, x, weight, bias, y, relu, self._shares)
         return y
@@ -66,6 +69,9 @@ class NumbaDense(NumbaExecution):
         dx = self._new((len(dy), weight.shape[0]), dy)
         if dx.size:
             dy, weight = np.ascontiguousarray(dy), np.ascontiguousarray(weight)
+            if dense_tiles.worthwhile(len(dy), weight, dy):
+                dense_tiles.input_gradient(self._run, self._new, dy, weight, dx, self._shares)
+                return dx.reshape(input_shape)
             some = len(dy) <= SOME and vectors.usable(dy, weight)
             self._run(
                 input_gradient_of_some if some else input_gradient, dy, weight, dx, self._shares

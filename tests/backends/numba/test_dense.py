@@ -1,4 +1,5 @@
-"""Dense layers of a few images to sixteen: the weights are read once, in the rows they have."""
+"""Dense layers of a few images to sixteen, which read the weights once in the rows they have, and
+of larger batches, by tiles."""
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minialex import backends
-from minialex.backends.numba import dense, vectors
+from minialex.backends.numba import dense, dense_tiles, vectors
 from minialex.testing.tolerance import assert_close
 
 MOST = backends.get("numba").threads
@@ -37,11 +38,47 @@ def test_products_and_input_gradients_of_some_images(n, i, o, relu):
     assert len(bits) == 1 or not dense.FEW < n <= dense.SOME or not vectors.FUSED
 
 
-@pytest.mark.parametrize("n", [dense.FEW + 1, dense.SOME])
+@settings(max_examples=30)
+@given(
+    st.sampled_from([17, 32, 65, 128, 131]),
+    st.sampled_from([(1024, 512), (1030, 516), (515, 1100), (129, 4100), (4099, 131)]),
+    st.booleans(),
+    st.integers(0, 99),
+)
+def test_products_and_input_gradients_by_tiles(n, sizes, relu, seed):
+    """As above; one weight that is not finite reaches only the outputs that it belongs to."""
+    rng, (i, o) = np.random.default_rng(seed), sizes
+    x, weight, bias, dy = (rng.normal(size=size) for size in ((n, i), (i, o), (o,), (n, o)))
+    single = [array.astype(np.float32) for array in (x, weight, bias, dy)]
+    at = rng.integers(i), rng.integers(o)
+    broken = single[1].copy()
+    broken[at] = np.inf
+    assert dense_tiles.worthwhile(n, single[1], single[0]) == (vectors.LANES == 16)
+    wanted = EXACT.dense(x, weight, bias, relu), EXACT.dense_input_gradient(dy, weight, (n, i))
+    bits = set()
+    for threads in sorted({1, MOST}):
+        b = backends.get("numba", threads=threads)
+        y = b.dense(single[0], single[1], single[2], relu)
+        dx = b.dense_input_gradient(single[3], single[1], (n, i))
+        assert_close(y, wanted[0], "float32", i)
+        assert_close(dx, wanted[1], "float32", o)
+        bits.add((y.tobytes(), dx.tobytes()))
+        hit = (
+            b.dense(single[0], broken, single[2], False),
+            b.dense_input_gradient(single[3], broken, (n, i)),
+        )
+        for found, column in zip(hit, reversed(at), strict=True):
+            seen = ~np.isfinite(found)
+            assert seen[:, column].any()
+            assert not np.delete(seen, column, axis=1).any()
+    assert len(bits) == 1 or vectors.LANES < 16
+
+
+@pytest.mark.parametrize("n", [dense.FEW + 1, dense.SOME, 128])
 def test_long_sums_round_as_little_as_a_blas(n):
     """Sums over some hundred rows are formed apart: one sum over all would round ten times more."""
     rng = np.random.default_rng(0)
-    x, weight = rng.normal(size=(n, 9216)), rng.normal(size=(9216, 64))
+    x, weight = rng.normal(size=(n, 9216)), rng.normal(size=(9216, 128))
     b, x32, weight32 = backends.get("numba"), x.astype(np.float32), weight.astype(np.float32)
     wanted = x32.astype(float) @ weight32.astype(float)
     error = np.abs(b.dense(x32, weight32, None) - wanted).max() / wanted.std()
