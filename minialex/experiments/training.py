@@ -92,8 +92,8 @@ class Run:
     def errors(self, crops: int = 1, keep_predictions: bool = True) -> tuple[float, float]:
         """Top-1 and top-5 error on the validation images, in percent.
 
-        Predictions are kept for experiments that also need them, such as ensembles; a campaign of
-        many runs leaves a hundredth of the bytes without them.
+        Predictions are kept for experiments that also need them, such as ensembles. Those of 10,000
+        images take 480 kB, ten times as much as all else that --keep takes of a run.
         """
         if keep_predictions:
             return errors(*self.predictions(crops))

@@ -113,6 +113,18 @@ def test_the_first_seed_chooses_the_rate_of_an_ablation(tmp_path, monkeypatch):
     assert "seeds would bring" not in section.findings[0]  # there is no published number
 
 
+def test_errors_without_their_predictions(tmp_path, slim_networks):
+    """The same numbers, also when they are read again, and no large file."""
+    options = Options(scale="tiny", data=("shapes:60",), device={"backend": "numpy"})
+    context = Context(options, tmp_path, log=lambda text: None)
+    data = context.photographs()
+    run = context.train("one", data, seed=0, **context.network())
+    alone = run.errors(1, keep_predictions=False)
+    assert not list(tmp_path.rglob("*.npz"))
+    assert run.errors(1) == alone == run.errors(1, keep_predictions=False)
+    assert list(tmp_path.rglob("*.npz"))
+
+
 def test_what_a_decision_would_cost():
     cost, difference = module("ablations")._cost, module("ablations").Difference
     runs = {seed: SimpleNamespace(seconds=1800.0) for seed in range(3)}

@@ -9,14 +9,15 @@ whose inputs are zero in all images, as half or more are after a ReLU, is not re
 influence even if a weight in it is not finite.
 
 For more images, up to SOME, each thread has a strip of columns, and multiplies a few rows of it by
-all images. Larger batches are in dense_tiles.py, where its vectors are fast.
+all images. For larger batches, products with the weights of large layers are in dense_packed.py,
+where the processor has AVX-512; all others are a BLAS's.
 """
 
 import numpy as np
 from numba import prange
 
 from minialex.backends.base import Array, Shape
-from minialex.backends.numba import dense_tiles, vectors
+from minialex.backends.numba import dense_packed, vectors
 from minialex.backends.numba.blas import multiply, multiply_by_transposed, multiply_transposed
 from minialex.backends.numba.claims import claim, new_claims
 from minialex.backends.numba.elementwise import add, copy, finish
@@ -58,8 +59,10 @@ class NumbaDense(NumbaExecution):
             chosen = np.empty((self.threads, 2 * TERMS), np.int64)
             self._as_team(forward_by_pieces, x, weight, bias, y, relu, part, chosen)
             return y
-        if dense_tiles.worthwhile(len(x), weight, x, bias):
-            dense_tiles.forward(self._run, self._new, x, weight, bias, y, relu, self._shares)
+        if len(x) > SOME and dense_packed.worthwhile(len(x), weight, x, bias):
+            packed = self._new(dense_packed.left_shape(*x.shape), x)
+            self._run(dense_packed.pack_left, x, packed)
+            self._run(dense_packed.forward, packed, weight, bias, y, relu, self._shares)
             return y
         some = FEW < len(x) <= SOME and vectors.usable(x, weight, bias)
         self._run(forward_of_some if some else forward, x, weight, bias, y, relu, self._shares)
@@ -69,8 +72,10 @@ class NumbaDense(NumbaExecution):
         dx = self._new((len(dy), weight.shape[0]), dy)
         if dx.size:
             dy, weight = np.ascontiguousarray(dy), np.ascontiguousarray(weight)
-            if dense_tiles.worthwhile(len(dy), weight, dy):
-                dense_tiles.input_gradient(self._run, self._new, dy, weight, dx, self._shares)
+            if len(dy) > SOME and dense_packed.worthwhile(len(dy), weight, dy):
+                packed = self._new(dense_packed.right_shape(*dy.shape), dy)
+                self._run(dense_packed.pack_right, dy, packed)
+                self._run(dense_packed.input_gradient, packed, weight, dx, self._shares)
                 return dx.reshape(input_shape)
             some = len(dy) <= SOME and vectors.usable(dy, weight)
             self._run(
@@ -184,8 +189,8 @@ def _rows_by_vectors(x, weight, y, first, end, chosen):
             _eight_rows(x, numbers, weight, rows, y, sums, chosen, count)
             found = TERMS
     whole = found // TERMS * TERMS
-    chosen[found:] = chosen[0]  # nothing comes next
     if whole:
+        chosen[found:] = chosen[0]  # a row that is read now, and not worth calling for
         _eight_rows(x, numbers, weight, rows, y, sums, chosen, count)
     for t in range(found - whole):
         _rows_by_numbers(x, weight, y, chosen[t], chosen[t] + 1, 0, o_size)

@@ -1,62 +1,66 @@
-"""Vector instructions for products of matrices with few rows: tiles of sums in registers."""
+"""Vector instructions for dense layers of a batch: a product's micro-kernel, and what feeds it."""
 
 from typing import Any
 
-from minialex.backends.numba.vectors import INDEX, LANES, WIDE, function
+from minialex.backends.numba.vectors import INDEX, LANES, WIDE, Code, function
 
-HIGH, COLUMNS = 8, WIDE * LANES  # of a tile of the result
-DEPTH = 512  # terms that a sum has before it is added to the result
-ACROSS = DEPTH + 16  # from a row of a tile's left side to the next: not all in one set of the cache
-FETCHED = 128  # numbers of a row that are called for at once
+ROWS, COLUMNS = 8, WIDE * LANES  # sums in registers
+BLOCK = 512  # terms that are summed before they are added to the result
+ACROSS = (
+    BLOCK + 16
+)  # from one of a product's packed rows to the next: not all in one set of a cache
+PREFETCHED = 128  # numbers of a row at once
 
 
-def _tile(adds: bool) -> Any:
-    """c (HIGH, COLUMNS) = a (HIGH, depth) b (depth, COLUMNS), or c += a b.
+def _product(adds: bool) -> Any:
+    """c (ROWS, COLUMNS) = a (ROWS, depth) b (depth, COLUMNS), or c += a b.
 
-    (a, i, b, j, depth, c, k, step): a from i, its rows ACROSS apart; b from j, without gaps; c from
-    k, its rows `step` apart.
+    (a, i, b, j, depth, c, k): a from i, its rows ACROSS apart; b from j and c from k, without gaps.
     """
 
-    def build(code, a, i, b, j, depth, c, k, step) -> None:
+    def build(code: Code, a: Any, i: Any, b: Any, j: Any, depth: Any, c: Any, k: Any) -> None:
         a, b, c = code.at(a, i), code.at(b, j), code.at(c, k)
-        sums = [code.constant(0)] * (HIGH * WIDE)
+        sums = [code.constant(0)] * (ROWS * WIDE)
         with code.loop(depth, sums) as (at, before, after):
             row = code.at(b, code.times(at, COLUMNS))
             vectors = [code.load(code.at(row, v * LANES)) for v in range(WIDE)]
-            for m in range(HIGH):
+            for m in range(ROWS):
                 factor = code.same(code.builder.load(code.at(a, at, m * ACROSS)))
                 after += [code.fma(factor, vectors[v], before[m * WIDE + v]) for v in range(WIDE)]
         for n, total in enumerate(sums):
-            place = code.at(c, code.times(step, n // WIDE), n % WIDE * LANES)
+            place = code.at(c, n * LANES)
             code.store(code.builder.fadd(code.load(place), total) if adds else total, place)
 
-    return function("aiaiiaii", build)
+    return function("aiaiiai", build)
 
 
-set_tile, add_tile = map(_tile, (False, True))
+set_product, add_product = map(_product, (False, True))
 
 
-def _fetch(code, w, j, step) -> None:
+def _prefetch(code: Code, w: Any, j: Any, step: Any) -> None:
     w = code.at(w, j)
-    with code.loop(INDEX(HIGH), []) as (row, _, _):
+    with code.loop(INDEX(ROWS), []) as (row, _, _):
         start = code.at(w, code.times(step, row))
-        for line in range(0, FETCHED, 16):
+        for line in range(0, PREFETCHED, 16):
             code.prefetch(code.at(start, line))
 
 
-# fetch(w, j, step): call for FETCHED numbers of HIGH rows, `step` apart, from w[j:]; j may lead
-# beyond the end
-fetch = function("aii", _fetch)
+# prefetch(w, j, step): PREFETCHED numbers of ROWS rows, `step` apart, from w[j:]; j may lead beyond
+# the end
+prefetch = function("aii", _prefetch)
 
 
-def _copy(code, x, i, across, rows, panel, to) -> None:
-    x, panel = code.at(x, i), code.at(panel, to)
+def _pack(code: Code, x: Any, i: Any, across: Any, rows: Any, packed: Any, to: Any) -> None:
+    x, packed = code.at(x, i), code.at(packed, to)
     with code.loop(rows, []) as (row, _, _):
-        start, there = code.at(x, code.times(across, row)), code.at(panel, code.times(row, COLUMNS))
+        start, place = (
+            code.at(x, code.times(across, row)),
+            code.at(packed, code.times(row, COLUMNS)),
+        )
         for v in range(WIDE):
-            code.store(code.load(code.at(start, v * LANES)), code.at(there, v * LANES))
+            code.store(code.load(code.at(start, v * LANES)), code.at(place, v * LANES))
 
 
-# copy_panel(x, i, across, rows, panel, to): COLUMNS numbers of each of the rows of x from i on,
-# `across` apart, to a panel
-copy_panel = function("aiiiai", _copy)
+# pack(x, i, across, rows, packed, to): COLUMNS numbers of some rows of x, `across` apart from i,
+# one row after the other
+pack = function("aiiiai", _pack)

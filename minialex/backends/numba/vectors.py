@@ -3,7 +3,7 @@
 A compiler decides for itself which numbers of a loop it keeps in registers. Here it is told: each
 function is straight code on vectors of float32, with all sums in registers. Every output is a sum
 in a fixed order with fused multiply-adds, so the bits do not depend on the width of the vectors.
-`Code` also makes the functions of norm_vectors.py, on vectors of either precision.
+The other modules named *_vectors make their functions of the same `Code`.
 """
 
 import platform
@@ -119,7 +119,7 @@ class Code:
         self.builder.store(vector, place).align = self.size
 
     def prefetch(self, pointer: Any) -> None:
-        """Call for a number's cache line; the pointer may lead anywhere."""
+        """Fetch a cache line into the second-level cache; the pointer may lead anywhere."""
         byte = ir.IntType(8).as_pointer()
         kind = ir.FunctionType(ir.VoidType(), [byte, LANE, LANE, LANE])
         fetch = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0i8")
@@ -228,8 +228,8 @@ def _add_rows(images: int) -> Any:
 
     (x, i, across, w, j, step, terms, y, k, down, count): term t of x is at x[i + t:], with rows
     `across` apart; that of w is the row w[j + t step:]; rows of y are `down` apart from y[k:]; a
-    row has `count` whole vectors. The second eight of `terms` are those that come next: a few rows
-    are too short for the processor to foresee which, and their numbers are called for in time.
+    row has `count` whole vectors. The second eight of `terms` come next: the processor cannot
+    foresee which rows are chosen, so they are prefetched here.
     """
 
     def build(code: Code, x, i, across, w, j, step, terms, y, k, down, count) -> None:
