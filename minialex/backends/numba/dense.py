@@ -42,6 +42,7 @@ _PIECES = 16  # of the weights at test time, and so the most threads; the bits d
 _COLUMNS = 512  # whose pieces are added at once
 _DEEP = 512  # rows, whose sums are formed apart
 _ROWS = 64  # of the weights, that a thread multiplies at once
+_NEAR = 1 << 21  # weights that a cache may still hold from the last batch
 FEW = 4  # for up to this many images, reading the weights takes longer than multiplying
 SOME = 16  # for up to this many, a BLAS would rearrange all weights for a few products
 
@@ -199,12 +200,13 @@ def _rows_by_vectors(x, weight, y, first, end, chosen):
 @compiled
 def _eight_rows(x, numbers, weight, rows, y, sums, chosen, count):
     """The first eight of the chosen rows; the others move up. The arrays come whole and flat."""
-    (n_size, i_size), o_size = x.shape, y.shape[1]
+    (n_size, i_size), o_size, far = x.shape, y.shape[1], rows.size > _NEAR
     if count:
-        _some_rows(numbers, 0, i_size, rows, 0, o_size, chosen, sums, 0, o_size, count, n_size)
+        _some_rows(numbers, 0, i_size, rows, 0, o_size, chosen, sums, 0, o_size, count, far, n_size)
     for t in range(TERMS):
-        _rows_by_numbers(x, weight, y, chosen[t], chosen[t] + 1, count * LANES, o_size)
-    chosen[:TERMS] = chosen[TERMS:]
+        if count * LANES < o_size:
+            _rows_by_numbers(x, weight, y, chosen[t], chosen[t] + 1, count * LANES, o_size)
+        chosen[t] = chosen[TERMS + t]
 
 
 @compiled
@@ -226,7 +228,7 @@ def forward_of_some(x, weight, bias, y, relu, threads):
     (n_size, i_size), outputs = x.shape, y.shape[1]
     strips = (outputs + _COLUMNS - 1) // _COLUMNS
     numbers, rows, totals = x.reshape(-1), weight.reshape(-1), y.reshape(-1)
-    step = _COLUMNS + 16
+    step, far = _COLUMNS + 16, rows.size > _NEAR
     claimed = new_claims()
     for _ in prange(threads):
         sums = np.empty(n_size * step, x.dtype)
@@ -256,6 +258,7 @@ def forward_of_some(x, weight, bias, y, relu, threads):
                             n * step,
                             step,
                             count,
+                            far and n == 0,
                             n_size - n,
                         )
                 for n in range(n_size):
@@ -268,16 +271,16 @@ def forward_of_some(x, weight, bias, y, relu, threads):
 
 
 @compiled
-def _some_rows(x, i, across, w, j, step, terms, y, k, down, count, images):
+def _some_rows(x, i, across, w, j, step, terms, y, k, down, count, far, images):
     """y += x w for eight rows of w and up to four images, see `vectors`."""
     if images == 1:
-        rows_of_1(x, i, across, w, j, step, terms, y, k, down, count)
+        rows_of_1(x, i, across, w, j, step, terms, y, k, down, count, far)
     elif images == 2:
-        rows_of_2(x, i, across, w, j, step, terms, y, k, down, count)
+        rows_of_2(x, i, across, w, j, step, terms, y, k, down, count, far)
     elif images == 3:
-        rows_of_3(x, i, across, w, j, step, terms, y, k, down, count)
+        rows_of_3(x, i, across, w, j, step, terms, y, k, down, count, far)
     else:
-        rows_of_4(x, i, across, w, j, step, terms, y, k, down, count)
+        rows_of_4(x, i, across, w, j, step, terms, y, k, down, count, far)
 
 
 @compiled_with_fma

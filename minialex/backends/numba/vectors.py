@@ -226,14 +226,15 @@ product = function("aiaiiaii", _product)
 def _add_rows(images: int) -> Any:
     """y (images, columns) += x (images, 8) w (8, columns), for eight chosen terms.
 
-    (x, i, across, w, j, step, terms, y, k, down, count): term t of x is at x[i + t:], with rows
-    `across` apart; that of w is the row w[j + t step:]; rows of y are `down` apart from y[k:]; a
-    row has `count` whole vectors. The second eight of `terms` come next: the processor cannot
-    foresee which rows are chosen, so they are prefetched here.
+    (x, i, across, w, j, step, terms, y, k, down, count, far): term t of x is at x[i + t:], with
+    rows `across` apart; that of w is the row w[j + t step:]; rows of y are `down` apart from y[k:];
+    a row has `count` whole vectors. The second eight of `terms` come next: the processor cannot
+    foresee which rows are chosen, so they are prefetched here if w is `far`, not in a cache.
     """
 
-    def build(code: Code, x, i, across, w, j, step, terms, y, k, down, count) -> None:
+    def build(code: Code, x, i, across, w, j, step, terms, y, k, down, count, far) -> None:
         x, w, y = code.at(x, i), code.at(w, j), code.at(y, k)
+        far = code.builder.icmp_signed("!=", far, INDEX(0))
         chosen = [code.builder.load(code.at(terms, term)) for term in range(2 * TERMS)]
         starts = [code.at(w, code.times(step, term)) for term in chosen]
         factors = [
@@ -245,8 +246,9 @@ def _add_rows(images: int) -> Any:
         ]
         with code.loop(count, []) as (at, _, _):
             column = code.times(at, LANES)
-            for start in starts[TERMS:]:
-                code.prefetch(code.at(start, column))
+            with code.builder.if_then(far):
+                for start in starts[TERMS:]:
+                    code.prefetch(code.at(start, column))
             rows = [code.load(code.at(start, column)) for start in starts[:TERMS]]
             for n in range(images):
                 place = code.at(y, code.times(down, n), column)
@@ -255,7 +257,7 @@ def _add_rows(images: int) -> Any:
                     total = code.fma(factor, row, total)
                 code.store(total, place)
 
-    return function("aiiaiinaiii", build)
+    return function("aiiaiinaiiii", build)
 
 
 TERMS = 8  # each number of w is loaded once for all images
