@@ -12,7 +12,7 @@ from minialex.models.alexnet_2012 import half, original
 from minialex.models.alexnet_six import alexnet_64_six, alexnet_six
 from minialex.models.ports import alexnet_bn, bvlc_alexnet, caffenet, torchvision
 from minialex.models.recipe import Recipe
-from minialex.models.small import alexnet_32, alexnet_64, alexnet_64_bn, cifar10
+from minialex.models.small import alexnet_32, alexnet_64, alexnet_64_bn, alexnet_128, cifar10
 from minialex.models.two_stream import cnn_m, stream_48
 from minialex.models.vgg import vgg, vgg_64
 from minialex.network import Network
@@ -113,6 +113,11 @@ _VARIANTS: dict[str, Variant] = {
         alexnet_64_bn,
         replace(PAPER, resize=72, crop=64, schedule="cosine", epochs=30),
         "alexnet-64 with batch normalisation, without dropout: the default for photographs",
+    ),
+    "alexnet-128": Variant(
+        alexnet_128,
+        replace(PAPER, resize=144, crop=128, schedule="cosine", epochs=30),
+        "alexnet-64 for 128 x 128 images, with the paper's first kernels, 11 x 11",
     ),
     "alexnet-64-six": Variant(
         alexnet_64_six,

@@ -1,4 +1,4 @@
-"""Networks for small images: "alexnet-64", "alexnet-64-bn", "alexnet-32" and "cifar10"."""
+"""Networks for small images: "alexnet-128", "alexnet-64", -32, "alexnet-64-bn" and "cifar10"."""
 
 from dataclasses import replace
 
@@ -63,6 +63,17 @@ def alexnet_64_bn(classes: int = 1000, *, towers: int = 2) -> Network:
         else:
             layers.append((name, layer))
     return Network(tuple(layers), (64, 64, 3))
+
+
+def alexnet_128(classes: int = 1000, *, towers: int = 2) -> Network:
+    """`alexnet_64` for 128 x 128 crops, with the paper's first kernels: 11 x 11 at stride 4.
+
+    The smallest network here whose first kernels are large enough to look at (figure 3).
+    """
+    name, first = alexnet_64(classes, towers=towers).layers[0]
+    assert isinstance(first, Conv2D)
+    first = replace(first, kernel=11, stride=4, pad=5)
+    return Network(((name, first), *alexnet_64(classes, towers=towers).layers[1:]), (128, 128, 3))
 
 
 def alexnet_32(classes: int = 1000, *, towers: int = 2) -> Network:
