@@ -21,8 +21,8 @@ FIGURES = (
     "tables/ensemble.png",
     "two-stream/streams.png",
     "vgg/losses.png",
-    "pictures/kernels-two-towers-trained-longer-0.png",
-    "pictures/kernels-one-tower-trained-longer-0.png",
+    "pictures/kernels-two-towers-0.png",
+    "pictures/kernels-one-tower-0.png",
     "pictures/timeline.png",
 )
 _FIGURE = re.compile(r"!\[(.*?)\]\((\S+?\.png)\)\n\n(.*?)\n\n")

@@ -85,7 +85,15 @@ def pytest_collection_finish():
     gc.freeze()
 
 
-SLIM = ("alexnet-64", "alexnet-64-bn", "alexnet-64-six", "alexnet-32", "cifar10", "stream-48")
+SLIM = (
+    "alexnet-128",
+    "alexnet-64",
+    "alexnet-64-bn",
+    "alexnet-64-six",
+    "alexnet-32",
+    "cifar10",
+    "stream-48",
+)
 
 
 @pytest.fixture(scope="module")

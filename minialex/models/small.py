@@ -1,4 +1,4 @@
-"""Networks for small images: "alexnet-128", "alexnet-64", -32, "alexnet-64-bn" and "cifar10"."""
+"""Networks for small images, "alexnet-128" to "alexnet-32", and "cifar10"."""
 
 from dataclasses import replace
 
@@ -70,10 +70,9 @@ def alexnet_128(classes: int = 1000, *, towers: int = 2) -> Network:
 
     The smallest network here whose first kernels are large enough to look at (figure 3).
     """
-    name, first = alexnet_64(classes, towers=towers).layers[0]
+    (name, first), *others = alexnet_64(classes, towers=towers).layers
     assert isinstance(first, Conv2D)
-    first = replace(first, kernel=11, stride=4, pad=5)
-    return Network(((name, first), *alexnet_64(classes, towers=towers).layers[1:]), (128, 128, 3))
+    return Network(((name, replace(first, kernel=11, stride=4, pad=5)), *others), (128, 128, 3))
 
 
 def alexnet_32(classes: int = 1000, *, towers: int = 2) -> Network:

@@ -116,6 +116,7 @@ def test_pictures_are_drawn_and_kernels_measured(out):
         greyer, other, apart = (float(row[i]) for i in (1, 4, 7))
         assert 0 < greyer <= other < 100
         assert 50 <= apart <= 100
+    assert [path.name for path in (out / "cells").glob("the-whole-network-seed-0-??????????")]
     names = {path.stem for path in (out / "pictures").glob("*.png")}
     assert {"labels", "nearest-features", "nearest-pixels", "timeline"} <= names
     assert sum(name.startswith("kernels-") for name in names) == len(rows)

@@ -91,6 +91,7 @@ def test_separate_towers_meet_only_in_the_classifier():
 
 
 SMALL = [("alexnet-64", change) for change in CHANGES]
+SMALL += [("alexnet-128", "no communication")]
 SMALL += [("cifar10", change) for change in CHANGES if change not in ("without 4", "without 5")]
 
 

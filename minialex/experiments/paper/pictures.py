@@ -29,16 +29,14 @@ from minialex.inference.classifier import Classifier
 ORDER = 6
 TITLE = "What the network sees"
 WHOLE, SEPARATE, SINGLE = "two towers", "towers that never communicate", "one tower"
-HALF = "one tower, half the kernels"  # as the paper trained it
 
-# model options of each network; the last, whose halves are compared, is the control
-NETWORKS: dict[str, dict[str, Any]] = {
-    WHOLE: {},
-    SEPARATE: {"communication": False},
-    SINGLE: {"towers": 1},
+# {network: (the name that its run is cached under, as by ablations.py, model options)}
+NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
+    WHOLE: ("the whole network", {}),
+    SEPARATE: ("towers that never communicate", {"communication": False}),
+    SINGLE: ("one tower", {"towers": 1}),  # whose halves are compared: the control
 }
-FULL = {WHOLE: NETWORKS[WHOLE], SEPARATE: NETWORKS[SEPARATE], HALF: {"half": True}}
-EPOCHS, RATE = 24, 0.01  # at the small scale
+EPOCHS, RATE = 24, 0.003  # at the small scale
 NEAREST = 6
 SHOWN = 5  # queries in the picture
 
@@ -48,18 +46,14 @@ Coloured = tuple[Run, tuple[float, float, float]]
 
 def run(context: Context) -> Section:
     """Measure the kernels of every network, and show the predictions of one."""
-    data = context.pick(
-        tiny=context.photographs, small=lambda: context.data(None, None), full=context.photographs
-    )()
-    networks = context.pick(tiny=NETWORKS, small=NETWORKS, full=FULL)
+    data = _data(context)
 
     def train(name: str, seed: int) -> Run:
+        title, options = NETWORKS[name]
         settings = _settings(context)
-        if name == HALF:
-            settings |= {"schedule": "2012-half", "epochs": context.epochs(full=96)}
-        if networks[name]:
-            settings["model_options"] = networks[name]
-        return context.train(name, data, seed=seed, **settings)
+        if options:
+            settings["model_options"] = options
+        return context.train(title, data, seed=seed, **settings)
 
     def colours(name: str, seed: int) -> Coloured:
         run = train(name, seed)
@@ -74,7 +68,7 @@ def run(context: Context) -> Section:
         less, more, apart = context.cached(f"kernels of {name}, seed {seed}", key, compute)
         return run, (less, more, apart)
 
-    coloured = context.by_seed(networks, context.seeds(tiny=1, small=5, full=1), colours)
+    coloured = context.by_seed(NETWORKS, context.seeds(tiny=1, small=5, full=1), colours)
     searched = balanced_subset(data.splits.train, context.pick(tiny=24, small=1500, full=20_000))
     queries = balanced_subset(data.splits.val, context.pick(tiny=12, small=60, full=200))
 
@@ -90,12 +84,17 @@ def run(context: Context) -> Section:
     return report(data, coloured, context.attempt(search), searched, queries)
 
 
+def _data(context: Context) -> Data:
+    small = context.options.scale == "small"
+    return context.data(None, None) if small else context.photographs()
+
+
 def _settings(context: Context) -> dict[str, Any]:
     """`train` settings of the network with two towers."""
     if context.options.scale != "small":
         return context.network()
-    epochs = context.epochs(small=EPOCHS)
-    return {"model": "alexnet-128", "epochs": epochs, "batch_size": 32, "lr": RATE}
+    settings = {"model": "alexnet-128", "batch_size": 32, "lr": RATE, "allow_upscaling": True}
+    return {**settings, "epochs": context.epochs(small=EPOCHS)}
 
 
 def nearest(classifier: Classifier, searched: Dataset, queries: Dataset) -> dict[str, Any]:
@@ -148,14 +147,14 @@ def report(
     for name, by_seed in coloured.items():
         values = [colours for _, colours in by_seed.values()]
         rows.append((name, *(measured([value[i] for value in values]) for i in range(3))))
-    control = list(coloured)[-1]
+    control = _separation(coloured[SINGLE])
     for name in (WHOLE, SEPARATE):
-        change = paired(_separation(coloured[name]), _separation(coloured[control]))
-        statement = f"Colour separates the kernels of {name} more than those of {control}"
+        change = paired(_separation(coloured[name]), control)
+        statement = f"Colour separates the kernels of {name} more than the halves of {SINGLE}"
         claims.append(Claim(statement, None, change))
         if change is not None:
             findings.append(
-                f"Specialisation in colour ({name}, compared with the halves of {control}): "
+                f"Specialisation in colour ({name}, compared with the halves of {SINGLE}): "
                 f"{change.text()} points of separation: {change.verdict()}."
             )
     for name, by_seed in coloured.items():
@@ -184,7 +183,8 @@ def report(
     caption = (
         "Colourfulness: share of a kernel's energy off the grey axis (random noise: 67%). The "
         "less colourful tower, or half of a single tower, comes first. Separation: how often a "
-        "kernel of one is more colourful than one of the other (50%: no difference)."
+        "kernel of one is more colourful than one of the other, 50% at least; where nothing "
+        "differs, 56% on average for 64 kernels, and 55% for 96."
     )
     columns = (
         *("network", "median colourfulness, less colourful tower, %", "the other, %"),
