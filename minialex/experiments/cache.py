@@ -1,7 +1,7 @@
 """Results on disk, one folder for each, looked up by the settings that produced them.
 
 OUT/cells/NAME-HASH/cell.json   settings, result and seconds; written once the result is complete
-OUT/cells/NAME-HASH/*.npz       arrays that belong to the result
+OUT/cells/NAME-HASH/*.npz       arrays that belong to the result, and *.png, pictures
 OUT/cells/NAME-HASH/run/        the run folder, if the result is a training run
 
 The small files, all but `run/`, can be kept elsewhere: another machine then computes only the rest.
@@ -69,7 +69,8 @@ def copy_cells(source: Path, to: Path) -> None:
         if (folder / cell.name).exists():
             continue
         folder.mkdir(parents=True, exist_ok=True)
-        for path in (*sorted(cell.parent.glob("*.npz")), cell):  # the cell, complete, comes last
+        small = sorted(path for path in cell.parent.iterdir() if path.suffix in (".npz", ".png"))
+        for path in (*small, cell):  # the cell, complete, comes last
             temporary = folder / f"{path.name}.{os.getpid()}"
             shutil.copyfile(path, temporary)
             os.replace(temporary, folder / path.name)

@@ -50,10 +50,15 @@ class Run:
         return self.entry.folder / "run"
 
     @property
+    def has_weights(self) -> bool:
+        """Whether the weights are here too: --keep takes only the results to other machines."""
+        return (self.folder / "last.safetensors").exists()
+
+    @property
     def weights(self) -> Path:
         """The weights after the last epoch: the best epoch was chosen by the validation errors."""
         path = self.folder / "last.safetensors"
-        if not path.exists():
+        if not self.has_weights:
             raise InputError(
                 f"{self.entry.name}: the weights are not in {self.folder}, only the result is; to "
                 f"train again, delete {self.entry.folder.name} there and in the folder of --keep"

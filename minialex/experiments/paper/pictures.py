@@ -10,7 +10,9 @@ At the small scale the network is "alexnet-128", trained on all images: the kern
 on some thousand images are hardly more than the noise that they started from.
 """
 
+import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +41,22 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
 EPOCHS, RATE = 24, 0.003  # at the small scale
 NEAREST = 6
 SHOWN = 5  # queries in the picture
+KERNELS = "kernels.png"
 
-# a run, and: median colourfulness of the less and of the more colourful tower, separation; percent
-Coloured = tuple[Run, tuple[float, float, float]]
+
+@dataclass(frozen=True)
+class Coloured:
+    """A run, what its kernels' colours are, in percent, and the picture of its kernels.
+
+    less, more   median colourfulness of the less and of the more colourful tower
+    separation   see `report`
+    """
+
+    run: Run
+    less: float
+    more: float
+    separation: float
+    kernels: Path
 
 
 def run(context: Context) -> Section:
@@ -58,15 +73,17 @@ def run(context: Context) -> Section:
     def colours(name: str, seed: int) -> Coloured:
         run = train(name, seed)
 
-        def compute(_folder: Path) -> tuple[float, float, float]:
-            result = filters.colours(run.numpy_classifier(), towers=2)
+        def compute(folder: Path) -> tuple[float, float, float]:
+            classifier = run.numpy_classifier()
+            plots.kernels(classifier, folder / KERNELS)  # while the weights are there
+            result = filters.colours(classifier, towers=2)
             less, more = sorted(100 * tower.median for tower in result.towers)
             assert result.separation is not None
             return less, more, 100 * max(result.separation, 1 - result.separation)
 
-        key = {"colours by halves": run.settings}
-        less, more, apart = context.cached(f"kernels of {name}, seed {seed}", key, compute)
-        return run, (less, more, apart)
+        title, key = f"kernels of {name}, seed {seed}", {"colours by halves": run.settings}
+        less, more, apart = context.cached(title, key, compute)
+        return Coloured(run, less, more, apart, context.entry(title, key).folder / KERNELS)
 
     coloured = context.by_seed(NETWORKS, context.seeds(tiny=1, small=5, full=1), colours)
     searched = balanced_subset(data.splits.train, context.pick(tiny=24, small=1500, full=20_000))
@@ -145,7 +162,7 @@ def report(
     claims: list[Claim] = []
     pictures: list[Picture] = []
     for name, by_seed in coloured.items():
-        values = [colours for _, colours in by_seed.values()]
+        values = [(one.less, one.more, one.separation) for one in by_seed.values()]
         rows.append((name, *(measured([value[i] for value in values]) for i in range(3))))
     control = _separation(coloured[SINGLE])
     for name in (WHOLE, SEPARATE):
@@ -158,8 +175,8 @@ def report(
                 f"{change.text()} points of separation: {change.verdict()}."
             )
     for name, by_seed in coloured.items():
-        for seed, (run, _) in list(by_seed.items())[: None if name == WHOLE else 1]:
-            pictures.append(kernels_of(run, name, seed))
+        for seed, one in list(by_seed.items())[: None if name == WHOLE else 1]:
+            pictures.append(kernels_of(one, name, seed))
     if search is not None:
         run, result = search
         same = {by: result[by]["same"] for by in ("features", "pixels")}
@@ -169,7 +186,8 @@ def report(
             f"and {same['pixels']:.0f}% by pixels are of the query's class (chance: {chance:.0f} "
             f"%; {len(queries):,} queries among {len(searched):,} training images)."
         )
-        pictures.append(labels_of(run, data))
+        if run.has_weights:  # not where only the results were kept
+            pictures.append(labels_of(run, data))
         pictures += [nearest_of(result[by], by, searched, queries) for by in ("features", "pixels")]
     pictures.append(
         Picture(
@@ -191,23 +209,23 @@ def report(
         "separation, %",
     )
     lines = dict.fromkeys(
-        run.recipe_line() for by_seed in coloured.values() for run, _ in list(by_seed.values())[:1]
+        one.run.recipe_line() for by_seed in coloured.values() for one in list(by_seed.values())[:1]
     )
     table = Table("colours", caption, columns, rows)
     return Section([data.line, *lines], findings, [table], pictures, claims)
 
 
 def _separation(by_seed: Mapping[int, Coloured]) -> dict[int, float]:
-    return {seed: separation for seed, (_, (_, _, separation)) in by_seed.items()}
+    return {seed: one.separation for seed, one in by_seed.items()}
 
 
-def kernels_of(run: Run, name: str, seed: int) -> Picture:
+def kernels_of(coloured: Coloured, name: str, seed: int) -> Picture:
     """The first-layer kernels."""
     return Picture(
         f"kernels-{name.replace(', ', '-').replace(' ', '-')}-{seed}",
         f"First-layer kernels of {name}, seed {seed}, each scaled to its largest weight.",
         f"Small coloured squares in rows, one for each kernel of {name}.",
-        lambda path: plots.kernels(run.numpy_classifier(), path),
+        lambda path: shutil.copyfile(coloured.kernels, path),
     )
 
 
