@@ -236,6 +236,7 @@ def test_only_small_files_of_complete_results_are_kept(tmp_path):
     cells, kept = tmp_path / "cells", tmp_path / "kept"
     CachedResult(cells, "done", {}).save(1, 1.0)
     [done] = cells.iterdir()
+    (done / "kernels.png").write_bytes(b"picture")
     (done / "predictions.npz").write_bytes(b"numbers")
     (done / "run").mkdir()
     (done / "run" / "last.safetensors").write_bytes(b"weights")
@@ -243,7 +244,8 @@ def test_only_small_files_of_complete_results_are_kept(tmp_path):
     (cells / "begun-0" / "predictions.npz").write_bytes(b"half")
     copy_cells(cells, kept)
     found = sorted(str(path.relative_to(kept)) for path in kept.rglob("*") if path.is_file())
-    assert found == [f"{done.name}/cell.json", f"{done.name}/predictions.npz"]
+    files = ("cell.json", "kernels.png", "predictions.npz")
+    assert found == [f"{done.name}/{name}" for name in files]
     (kept / done.name / "cell.json").write_text("its own")
     copy_cells(cells, kept)
     assert (kept / done.name / "cell.json").read_text() == "its own"
