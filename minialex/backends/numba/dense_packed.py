@@ -1,8 +1,8 @@
 """Dense layers of a batch: the weights are read once, prefetched, and packed within the cache.
 
 N batch, I inputs, O outputs. A BLAS packs both sides of a product before it multiplies. Each weight
-is used only N times, so for a hundred images a sixth of the time or more goes into waiting for the
-weights. Here, while one block of them is multiplied, the next of the same strip is prefetched.
+is used only N times, so for a hundred images much of the time goes into waiting for the weights.
+Here, while one block of them is multiplied, the next of the same strip is prefetched.
 
 The images' side is packed beforehand, which is little: a product's left side as (blocks, groups of
 rows, ROWS, ACROSS), its right side as (blocks, groups of columns, BLOCK, COLUMNS), with zeros for

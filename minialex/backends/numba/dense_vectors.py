@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from minialex.backends.numba.vectors import INDEX, LANES, WIDE, Code, function
+from minialex.backends.numba.vectors import INDEX, LANES, WIDE, Code, add_products, function
 
 ROWS, COLUMNS = 8, WIDE * LANES  # sums in registers
 BLOCK = 512  # terms that are summed before they are added to the result
@@ -21,12 +21,7 @@ def _product(adds: bool) -> Any:
     def build(code: Code, a: Any, i: Any, b: Any, j: Any, depth: Any, c: Any, k: Any) -> None:
         a, b, c = code.at(a, i), code.at(b, j), code.at(c, k)
         sums = [code.constant(0)] * (ROWS * WIDE)
-        with code.loop(depth, sums) as (at, before, after):
-            row = code.at(b, code.times(at, COLUMNS))
-            vectors = [code.load(code.at(row, v * LANES)) for v in range(WIDE)]
-            for m in range(ROWS):
-                factor = code.same(code.builder.load(code.at(a, at, m * ACROSS)))
-                after += [code.fma(factor, vectors[v], before[m * WIDE + v]) for v in range(WIDE)]
+        add_products(code, a, ACROSS, ROWS, b, depth, sums)
         for n, total in enumerate(sums):
             place = code.at(c, n * LANES)
             code.store(code.builder.fadd(code.load(place), total) if adds else total, place)

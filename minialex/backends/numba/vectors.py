@@ -204,16 +204,26 @@ class Code:
         sums[:] = after
 
 
+def add_products(
+    code: Code, a: Any, across: int, rows: int, b: Any, depth: Any, sums: list[Any]
+) -> None:
+    """sums (rows, WIDE LANES) += a (rows, depth) b (depth, WIDE LANES), all sums in registers.
+
+    The rows of a are `across` apart; b has no gaps.
+    """
+    with code.loop(depth, sums) as (at, before, after):
+        row = code.at(b, code.times(at, WIDE * LANES))
+        vectors = [code.load(code.at(row, v * LANES)) for v in range(WIDE)]
+        for m in range(rows):
+            factor = code.same(code.builder.load(code.at(a, at, m * across)))
+            after += [code.fma(factor, vectors[v], before[m * WIDE + v]) for v in range(WIDE)]
+
+
 def _product(code: Code, a: Any, i: Any, b: Any, j: Any, depth: Any, c: Any, k: Any, step: Any):
     a, b, c = code.at(a, i), code.at(b, j), code.at(c, k)
     places = [code.at(c, code.times(step, m), v * LANES) for m in range(ROWS) for v in range(WIDE)]
     sums = [code.load(place) for place in places]
-    with code.loop(depth, sums) as (at, before, after):
-        row = code.at(b, code.times(at, WIDE * LANES))
-        vectors = [code.load(code.at(row, v * LANES)) for v in range(WIDE)]
-        for m in range(ROWS):
-            factor = code.same(code.builder.load(code.at(a, at, m * DEPTH)))
-            after += [code.fma(factor, vectors[v], before[m * WIDE + v]) for v in range(WIDE)]
+    add_products(code, a, DEPTH, ROWS, b, depth, sums)
     for total, place in zip(sums, places, strict=True):
         code.store(total, place)
 
