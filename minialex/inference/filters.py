@@ -4,6 +4,7 @@ In every run of the paper's authors, one GPU's kernels became largely colour-agn
 other's largely colour-specific. `colour_share` measures that for each kernel.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +37,16 @@ class Colours:
     shares: tuple[float, ...]
     towers: tuple[Tower, ...]
     separation: float | None
+
+
+def separation_by_chance(kernels: int) -> float:
+    """The mean of a separation or its complement, the larger, where two towers do not differ.
+
+    For so many kernels in each tower, whose order by colour is then random; the normal
+    approximation of the Mann-Whitney statistic.
+    """
+    deviation = math.sqrt((2 * kernels + 1) / 12) / kernels
+    return 0.5 + deviation * math.sqrt(2 / math.pi)
 
 
 def first_kernels(classifier: Classifier) -> np.ndarray:
