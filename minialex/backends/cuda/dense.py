@@ -1,5 +1,7 @@
 """Dense layers as cuBLAS products, and biases: bias.cu."""
 
+from math import prod
+
 from minialex.backends.base import Array, Shape
 from minialex.backends.cuda import kernels
 from minialex.backends.cuda.execution import CudaExecution
@@ -27,8 +29,7 @@ class CudaDense(CudaExecution):
 
     def dense_weight_gradient(self, x: Array, dy: Array) -> Array:
         x, dy = self._packed(x), self._packed(dy)
-        n, o = dy.shape
-        i = x.size // n
+        (n, o), i = dy.shape, prod(x.shape[1:])
         dw = self._new((i, o), kernels.accumulator(x.dtype.name))
         self.stream.product(x, dy, dw, (i, n, o), (i, o, o), transposed=(True, False))
         return dw

@@ -1,5 +1,7 @@
 """The fully connected layer, y = x W + b (paper, section 3.5)."""
 
+from math import prod
+
 from minialex.backends.base import Array, Shape
 from minialex.backends.generic.arrays import GenericArrays
 
@@ -9,7 +11,7 @@ class GenericDense(GenericArrays):
 
     def dense(self, x: Array, weight: Array, bias: Array | None, relu: bool = False) -> Array:
         """y = x W + b, then max(0, y) if `relu`: x (N, ...), I numbers per image -> y (N, O)."""
-        rows = self.xp.reshape(x, (x.shape[0], -1))  # (N, I)
+        rows = self.xp.reshape(x, (x.shape[0], prod(x.shape[1:])))  # (N, I)
         y = self.xp.matmul(rows, weight)
         if bias is not None:
             y += bias
@@ -21,7 +23,7 @@ class GenericDense(GenericArrays):
 
     def dense_weight_gradient(self, x: Array, dy: Array) -> Array:
         """dW = xᵀ dy: x (N, ...) with I numbers per image, dy (N, O) -> dW (I, O)."""
-        rows = self.xp.reshape(x, (x.shape[0], -1))  # (N, I)
+        rows = self.xp.reshape(x, (x.shape[0], prod(x.shape[1:])))  # (N, I)
         return self.xp.matmul(rows.T, dy)
 
     def bias_gradient(self, dy: Array) -> Array:

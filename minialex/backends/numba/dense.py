@@ -13,6 +13,8 @@ all images. For larger batches, products with the weights of large layers are in
 where the processor has AVX-512; all others are a BLAS's.
 """
 
+from math import prod
+
 import numpy as np
 from numba import prange
 
@@ -51,7 +53,7 @@ class NumbaDense(NumbaExecution):
     """Dense layers, and the gradient of every layer's bias."""
 
     def dense(self, x: Array, weight: Array, bias: Array | None, relu: bool = False) -> Array:
-        x = np.ascontiguousarray(x).reshape(len(x), -1)
+        x = np.ascontiguousarray(x).reshape(len(x), prod(x.shape[1:]))
         y = self._new((len(x), weight.shape[1]), x)
         bias = np.zeros(y.shape[1], x.dtype) if bias is None else np.ascontiguousarray(bias)
         weight = np.ascontiguousarray(weight)
@@ -85,8 +87,11 @@ class NumbaDense(NumbaExecution):
         return dx.reshape(input_shape)
 
     def dense_weight_gradient(self, x: Array, dy: Array) -> Array:
-        x = np.ascontiguousarray(x).reshape(len(x), -1)
+        x = np.ascontiguousarray(x).reshape(len(x), prod(x.shape[1:]))
         dw = self._new((x.shape[1], dy.shape[1]), x)
+        if not len(x):
+            dw[:] = 0  # a BLAS refuses sums of nothing
+            return dw
         self._run(weight_gradient, x, np.ascontiguousarray(dy), dw, self._shares)
         return dw
 
