@@ -35,12 +35,3 @@ def test_dense(b, sizes, dtype, layout, seed):
     )
     for name, ours, theirs in zip(("dx", "dW", "db"), found, wanted, strict=True):
         assert_close(b.to_numpy(ours), theirs, dtype, max(n, o), name)
-
-
-def test_no_images(b):
-    """An empty batch has empty outputs, and gradients of zero."""
-    x, weight, dy = (b.asarray(np.ones(shape, np.float32)) for shape in ((0, 2, 3), (6, 4), (0, 4)))
-    assert b.dense(x, weight, None).shape == (0, 4)
-    assert b.dense_input_gradient(dy, weight, (0, 2, 3)).shape == (0, 2, 3)
-    assert not b.to_numpy(b.dense_weight_gradient(x, dy)).any()
-    assert b.dense_weight_gradient(x, dy).shape == (6, 4)

@@ -310,6 +310,7 @@ def build(machine: Machine) -> types.ModuleType:
                 else:
                     values.append(value.copy() if isinstance(value, np.ndarray) else value)
             assert shared_mem <= self.max_dynamic_shared_size_bytes <= 227 * 1024
+            grid = tuple(max(1, e) for e in grid)  # as CuPy has it
             if any(e > most for e, most in zip(grid, (2**31 - 1, 65535, 65535), strict=False)):
                 raise ValueError(f"{self._name}: a grid of {grid}")
             if math.prod(block) > 1024:

@@ -246,6 +246,8 @@ class CudaConvolution(CudaDense):
         r, s, cg, k = weight_shape
         n, (p, q) = x.shape[0], dy.shape[1:3]
         kg, length = k // groups, r * s * cg
+        if not n:
+            return self.stream.zeros(weight_shape, kernels.accumulator(x.dtype.name))
         dw = self._new(weight_shape, kernels.accumulator(x.dtype.name))
         for images in self._blocks(n, p * q * length):
             start, rows = images.start * p * q, (images.stop - images.start) * p * q

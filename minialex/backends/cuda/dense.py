@@ -30,7 +30,10 @@ class CudaDense(CudaExecution):
     def dense_weight_gradient(self, x: Array, dy: Array) -> Array:
         x, dy = self._packed(x), self._packed(dy)
         (n, o), i = dy.shape, prod(x.shape[1:])
-        dw = self._new((i, o), kernels.accumulator(x.dtype.name))
+        of_sums = kernels.accumulator(x.dtype.name)
+        if not n:
+            return self.stream.zeros((i, o), of_sums)
+        dw = self._new((i, o), of_sums)
         self.stream.product(x, dy, dw, (i, n, o), (i, o, o), transposed=(True, False))
         return dw
 
@@ -42,6 +45,8 @@ class CudaDense(CudaExecution):
     def bias_gradient(self, dy: Array) -> Array:
         dy = self._packed(dy)
         k, rows = dy.shape[-1], dy.size // dy.shape[-1]
+        if not rows:
+            return self.stream.zeros((k,), kernels.accumulator(dy.dtype.name))
         chunk = max(_CHUNK, -(-rows // _CHUNKS))
         chunks = -(-rows // chunk)
         partial = self._new((chunks, k), kernels.accumulator(dy.dtype.name))

@@ -128,6 +128,8 @@ class DeviceStream:
         as their transposes.
         """
         (m, k, n), (step_a, step_b, step_c) = shape, steps
+        if not m or not n:
+            return  # an empty array has no memory
         for array in (a, b, out):
             if array.device.id != self.device:
                 raise TypeError(f"a product on device {self.device} was given arrays of another")

@@ -47,7 +47,7 @@ class NumbaResponseNorm(NumbaExecution):
     ) -> tuple[Array, Any]:
         x = np.ascontiguousarray(x)
         y, scale = self._new(x.shape, x), self._new(x.shape, x)
-        lines = (a.reshape(*a.shape[:2], -1) for a in (x, y, scale))
+        lines = map(_lines, (x, y, scale))
         constants = map(x.dtype.type, (k, alpha, beta))
         self._run(spatial_norm, *lines, x.shape[3], n, *constants)
         return y, (x, y, scale)
@@ -60,10 +60,16 @@ class NumbaResponseNorm(NumbaExecution):
         ratio = self._new(x.shape, x)
         np.multiply(dy, y, out=ratio)
         np.divide(ratio, scale, out=ratio)
-        lines = (a.reshape(*a.shape[:2], -1) for a in (dy, x, scale, ratio, dx))
+        lines = map(_lines, (dy, x, scale, ratio, dx))
         constants = map(x.dtype.type, (2 * alpha * beta, beta))
         self._run(spatial_norm_gradient, *lines, x.shape[3], n, *constants)
         return dx
+
+
+def _lines(x: Array) -> Array:
+    """(N, H, W, C) as (N, H, W·C)."""
+    n, h, w, c = x.shape
+    return x.reshape(n, h, w * c)  # -1 is undefined without images
 
 
 @compiled
