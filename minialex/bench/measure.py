@@ -14,6 +14,7 @@ from minialex.bench.network import Row, Run, by_stage
 from minialex.bench.program import Program
 from minialex.bench.programs import PROGRAMS
 from minialex.bench.roofline import Roofline, measure, seconds
+from minialex.bench.subject import Subject
 from minialex.models import Model
 from minialex.parallel import DeviceConfig
 
@@ -58,10 +59,11 @@ class Result:
     first_calls: float
     peak_memory: int | None
     compare: str | None = None
+    subject: str = ""
 
 
 def bench(
-    model: Model,
+    subject: Subject,
     batch: int = 128,
     *,
     backend: str = "auto",
@@ -73,7 +75,7 @@ def bench(
     rounds: int = 5,
     say: Callable[[str], None] = lambda text: None,
 ) -> Result:
-    """Measure `model` on random images; `say` reports progress.
+    """Measure a network; `say` reports progress.
 
     Every time is the median of `rounds` rounds. With `compare`, a key of `PROGRAMS`, that program
     takes turns with ours, on the same batch with the same number of threads.
@@ -82,11 +84,12 @@ def bench(
     if program is not None:
         program.require(training)
     where = DeviceConfig(backend, devices, None, precision, threads)
+    model = subject.model
     opened = where.open(model.network)
     one = opened.backends[0]
     used = getattr(one, "threads", None)
     say("warming up")
-    run = Run(opened, model, batch)
+    run = Run(opened, subject, batch)
     ours: dict[str, Callable[[], object]] = {"inference": run.infer}
     if training:
         ours = {"training step": run.train} | ours
@@ -100,7 +103,7 @@ def bench(
     if len(opened.backends) == 1:
         say("timing the layers")
         rows = by_stage(run, rounds, training)
-    theirs = [] if program is None else program.peers(model, batch, used)
+    theirs = [] if program is None else program.peers(subject, batch, used)
     timings = []
     for what, work in ours.items():
         others = {peer.name: peer.work(what == "training step") for peer in theirs}
@@ -120,6 +123,7 @@ def bench(
         first_calls=first,
         peak_memory=peak,
         compare=compare,
+        subject=subject.title,
     )
 
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from minialex import backends, losses
+from minialex import losses
 from minialex.backends import Backend
+from minialex.bench.subject import Subject
 from minialex.errors import InputError
 from minialex.layers import Mode
-from minialex.models import Model
 from minialex.network import Network
 from minialex.optim import SGD, Rates
 from minialex.parallel import Devices, Inputs
@@ -46,15 +46,13 @@ class Row:
 
 
 class Run:
-    """A network with its parameters on a backend (or several), on one batch of random images."""
+    """A network with its parameters on a backend (or several), and one batch of images."""
 
-    def __init__(self, devices: Devices, model: Model, batch: int):
-        self.devices, self.model, self.batch = devices, model, batch
-        initial = model.network.init(backends.get("numpy"))
-        self.params = devices.to_devices(initial)
-        drawn = np.random.default_rng(0)
-        self.images = drawn.standard_normal((batch, *model.network.input_shape), np.float32)
-        self.labels = np.arange(batch) % model.classes
+    def __init__(self, devices: Devices, subject: Subject, batch: int):
+        self.devices, self.model, self.batch = devices, subject.model, batch
+        self.params = devices.to_devices(subject.params)
+        self.images = subject.images(batch)
+        self.labels = np.arange(batch) % self.model.classes
         self._placed: dict[Any, Any] = {}
 
     def train(self) -> float:
@@ -71,9 +69,9 @@ class Run:
         step = TrainStep(network, devices, loss, sgd, feed=_Resident(self.input))
         return step, StepState(self.params, slots)
 
-    def infer(self) -> None:
+    def infer(self) -> np.ndarray:
         """The scores of the batch, copied to the host."""
-        self.devices.infer(self.params, self.input, self.batch)
+        return self.devices.infer(self.params, self.input, self.batch)
 
     def input(self, b: Backend, first: int, end: int):
         """The images on their device, where they stay, so that only the network is timed."""

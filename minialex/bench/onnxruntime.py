@@ -7,31 +7,31 @@ import numpy as np
 
 from minialex.bench.exported import exported, images
 from minialex.bench.program import Peer, Program
-from minialex.models import Model
+from minialex.bench.subject import Subject
 
 
-def peers(model: Model, batch: int, threads: int | None) -> list[Peer]:
-    """Inference on random images, float32 on the CPU with `threads` threads."""
-    with exported(model) as path:
-        return [_peer(_session(path, threads), model, batch)]
+def peers(subject: Subject, batch: int, threads: int | None) -> list[Peer]:
+    """Inference, float32 on the CPU with `threads` threads."""
+    with exported(subject) as path:
+        return [_peer(_session(path, threads), subject, batch)]
 
 
-def int8(model: Model, batch: int, threads: int | None) -> list[Peer]:
-    """The same, quantized: weights per channel, activations calibrated on random images."""
+def int8(subject: Subject, batch: int, threads: int | None) -> list[Peer]:
+    """The same, quantized: weights per channel, activations calibrated on its images."""
     from onnxruntime import quantization
 
-    class Random(quantization.CalibrationDataReader):
+    class Calibration(quantization.CalibrationDataReader):
         def __init__(self, name: str):
-            self._left = [{name: images(model, 4)}]
+            self._left = [{name: images(subject, 4)}]
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             return self._left.pop() if self._left else None
 
-    with exported(model) as path:
-        given = Random(_input(_session(path, threads)))
+    with exported(subject) as path:
+        given = Calibration(_input(_session(path, threads)))
         quantized = path.with_name("int8.onnx")
         quantization.quantize_static(path, quantized, given, per_channel=True)
-        return [_peer(_session(quantized, threads), model, batch)]
+        return [_peer(_session(quantized, threads), subject, batch)]
 
 
 def _session(path: Path, threads: int | None) -> Any:
@@ -48,8 +48,8 @@ def _input(session: Any) -> str:
     return one.name
 
 
-def _peer(session: Any, model: Model, batch: int) -> Peer:
-    given = {_input(session): images(model, batch)}
+def _peer(session: Any, subject: Subject, batch: int) -> Peer:
+    given = {_input(session): images(subject, batch)}
 
     def infer() -> None:
         session.run(None, given)

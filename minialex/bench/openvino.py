@@ -2,19 +2,19 @@
 
 from minialex.bench.exported import exported, images
 from minialex.bench.program import Peer, Program
-from minialex.models import Model
+from minialex.bench.subject import Subject
 
 
-def peers(model: Model, batch: int, threads: int | None) -> list[Peer]:
-    """Inference on random images, float32 on the CPU with `threads` threads, for one batch size."""
+def peers(subject: Subject, batch: int, threads: int | None) -> list[Peer]:
+    """Inference, float32 on the CPU with `threads` threads, for one batch size."""
     import openvino
 
     core = openvino.Core()
-    given = images(model, batch)
+    given = images(subject, batch)
     options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
     if threads is not None:
         options["INFERENCE_NUM_THREADS"] = str(threads)
-    with exported(model) as path:
+    with exported(subject) as path:
         network = core.read_model(str(path))
         network.reshape(list(given.shape))
         request = core.compile_model(network, "CPU", options).create_infer_request()

@@ -8,8 +8,8 @@ from minialex.bench import measure
 from minialex.bench.network import Run
 from minialex.bench.program import Program
 from minialex.bench.programs import PROGRAMS
+from minialex.bench.subject import Subject
 from minialex.errors import InputError
-from minialex.models import Model
 from minialex.parallel import DeviceConfig
 from minialex.utils.table import plain
 
@@ -36,10 +36,11 @@ class Comparison:
     machine: dict[str, str]
     rows: list[Row]
     left_out: list[str]
+    subject: str = ""
 
 
 def compare(
-    model: Model,
+    subject: Subject,
     batches: Sequence[int],
     programs: Sequence[str],
     where: DeviceConfig,
@@ -48,20 +49,20 @@ def compare(
     rounds: int = 5,
     say: Callable[[str], None] = lambda text: None,
 ) -> Comparison:
-    """Time `model` on random images, ours and the programs' in turns, at each batch size.
+    """Time a network, ours and the programs' in turns, at each batch size.
 
     Programs that are not installed or cannot train are left out; InputError if all of them are.
     """
     chosen, left_out = _usable(programs, training, where.precision)
-    opened = where.open(model.network)
+    opened = where.open(subject.model.network)
     one = opened.backends[0]
     threads = getattr(one, "threads", None)
     what = "training step" if training else "inference"
     rows = []
     for batch in batches:
         say(f"timing batches of {batch}")
-        run = Run(opened, model, batch)
-        ways = [(peer, made) for peer in chosen for made in peer.peers(model, batch, threads)]
+        run = Run(opened, subject, batch)
+        ways = [(peer, made) for peer in chosen for made in peer.peers(subject, batch, threads)]
         others = {f"{i}": made.work(training) for i, (_, made) in enumerate(ways)}
         ours = run.train if training else run.infer
         ours()
@@ -74,8 +75,9 @@ def compare(
         }
         rows.append(Row(batch, timing.seconds, best))
     return Comparison(
-        model=model.name,
-        options=model.options,
+        model=subject.model.name,
+        options=subject.model.options,
+        subject=subject.title,
         what=what,
         backend=one.name,
         precision=where.precision,
@@ -119,6 +121,7 @@ def text(found: Comparison) -> str:
     lines = [
         f"{found.model}{options}, {found.what}, {found.backend}, {found.precision}{threads}",
         "; ".join(f"{name} {value}" for name, value in found.machine.items()),
+        *([found.subject] if found.subject else []),
         "milliseconds per batch; ratio: the program's time divided by minialex's",
         "",
         plain(header, rows, ">" * len(header)),

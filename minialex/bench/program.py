@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
 
+from minialex.bench.subject import Subject
 from minialex.errors import InputError
-from minialex.models import Model
 
 
 @dataclass(frozen=True)
 class Peer:
-    """Another program's training step (None if it has none) and inference on random images."""
+    """Another program's training step (None if it has none) and inference."""
 
     name: str
     train: Callable[[], None] | None
@@ -30,7 +30,7 @@ class Program:
 
     packages   what must be installed
     trains     whether it can train
-    peers      (model, batch, threads) -> the ways in which it can run the model, float32 on the CPU
+    peers      (subject, batch, threads) -> the ways in which it can run it, float32 on the CPU
     int8       the same with 8-bit integers, if it has them
     """
 
@@ -38,8 +38,8 @@ class Program:
     name: str
     packages: tuple[str, ...]
     trains: bool
-    peers: Callable[[Model, int, int | None], list[Peer]]
-    int8: Callable[[Model, int, int | None], list[Peer]] | None = None
+    peers: Callable[[Subject, int, int | None], list[Peer]]
+    int8: Callable[[Subject, int, int | None], list[Peer]] | None = None
 
     def at(self, precision: str) -> "Program":
         """The program at minialex's precision; in float32, and called so, where it has no int8."""

@@ -2,9 +2,8 @@
 
 from typing import Any
 
-import numpy as np
-
 from minialex.bench.program import Peer, Program
+from minialex.bench.subject import Subject
 from minialex.errors import InputError
 from minialex.layers import (
     AveragePool,
@@ -18,7 +17,6 @@ from minialex.layers import (
     Sigmoid,
     Tanh,
 )
-from minialex.models import Model
 from minialex.network import Network
 
 FORMATS = ("default", "channels_last")
@@ -72,13 +70,13 @@ def require() -> None:
     PROGRAM.require()
 
 
-def peers(model: Model, batch: int, threads: int | None) -> list[Peer]:
+def peers(subject: Subject, batch: int, threads: int | None) -> list[Peer]:
     """The network in both memory formats, float32 on the CPU with `threads` threads."""
     import torch
 
     if threads is not None:
         torch.set_num_threads(threads)
-    return [_peer(torch, model, batch, name) for name in FORMATS]
+    return [_peer(torch, subject, batch, name) for name in FORMATS]
 
 
 def version() -> str:
@@ -88,12 +86,13 @@ def version() -> str:
     return torch.__version__
 
 
-def _peer(torch: Any, model: Model, batch: int, name: str) -> Peer:
+def _peer(torch: Any, subject: Subject, batch: int, name: str) -> Peer:
     layout = torch.channels_last if name == "channels_last" else torch.contiguous_format
+    model = subject.model
     network = network_in_torch(model.network).to(memory_format=layout)
-    h, w, c = model.network.input_shape
-    drawn = np.random.default_rng(0).standard_normal((batch, c, h, w), np.float32)
-    images = torch.from_numpy(drawn).contiguous(memory_format=layout)
+    images = (
+        torch.from_numpy(subject.images(batch)).permute(0, 3, 1, 2).contiguous(memory_format=layout)
+    )
     labels = torch.arange(batch) % model.classes
     recipe = model.recipe
     optimiser = torch.optim.SGD(

@@ -22,6 +22,7 @@ def text(result: Result) -> str:
     lines = [
         f"{result.model}{options}, batch {result.batch}, {on}",
         "; ".join(f"{name} {value}" for name, value in result.machine.items()),
+        *([result.subject] if result.subject else []),
         f"roofline: {result.roofline.flops / 1e9:,.0f} GFLOP/s (large product), "
         f"{result.roofline.bytes / 1e9:,.1f} GB/s (large update)",
         "",
@@ -93,6 +94,7 @@ def document(result: Result) -> dict[str, Any]:
     return {
         "model": result.model,
         "options": result.options,
+        "subject": result.subject,
         "batch": result.batch,
         "backend": result.backend,
         "threads": result.threads,

@@ -12,7 +12,7 @@ from minialex.cli.common import add_device_options, add_model_option, add_worker
 from minialex.utils.arguments import ListOf, Text, integer
 
 if TYPE_CHECKING:
-    from minialex.models import Model
+    from minialex.bench.subject import Subject
     from minialex.parallel import DeviceConfig
 
 EXAMPLES = (
@@ -27,7 +27,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model",
         nargs="?",
-        default="alexnet",
         metavar="MODEL",
         help="network, or FILE.py:FUNCTION (default: alexnet)",
     )
@@ -90,7 +89,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         metavar="DATA",
-        help="time the loading of these images instead of a network; with --suite, train on them",
+        help="time the loading of these images instead of a network; with --inference and --from, "
+        "time the network on them; with --suite, train on them",
     )
     parser.add_argument(
         "--accuracy",
@@ -122,7 +122,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--from",
         dest="initial",
         metavar="RUN",
-        help="with --accuracy: also fine-tune these weights; with --fine-tune: fine-tune them",
+        help="with --accuracy: also fine-tune these weights; with --fine-tune: fine-tune them; "
+        "with --inference: time their network on photographs of --data, where inputs of dense "
+        "layers are zero that are not with initial weights",
     )
     parser.add_argument(
         "--size",
@@ -150,7 +152,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(
-    model: str,
+    model: str | None,
     option: list,
     batch_size: Sequence[int],
     inference: bool,
@@ -173,17 +175,17 @@ def run(
     device_config: "DeviceConfig",
     json: str | None,
 ) -> int:
+    from minialex import models
+    from minialex.bench.subject import Subject
+    from minialex.errors import InputError
+
     sizes = ListOf(integer(1)).check("--batch-size", batch_size)
+    uses = {"--suite": suite is not None, "--accuracy": accuracy, "--fine-tune": fine_tune}
+    predicts = inference and initial is not None and not any(uses.values())
     _refuse_without_effect(
         compare,
         sizes,
-        {
-            "--suite": suite is not None,
-            "--accuracy": accuracy,
-            "--fine-tune": fine_tune,
-            "--data": data is not None,
-            "--ranks": ranks is not None,
-        },
+        {**uses, "--data": data is not None and not predicts, "--ranks": ranks is not None},
     )
     if suite is not None:
         return _run_suite(json, checks, data, parts, minutes)
@@ -198,7 +200,9 @@ def run(
         )
     if fine_tune:
         return _run_fine_tune(data, initial, rounds, device_config.threads, json)
-    if data is not None:
+    if initial is not None and not predicts:
+        raise InputError("--from has no effect here: add --inference, --accuracy or --fine-tune")
+    if data is not None and not predicts:
         from minialex.bench import data as reading
 
         found = reading.rates(
@@ -206,22 +210,24 @@ def run(
         )
         _print(reading.text(found), reading.document(found), json)
         return 0
-    from minialex import models
     from minialex.bench import measure, report
-    from minialex.errors import InputError
 
-    chosen = models.get(models.use(model), **dict(option))
+    if predicts:
+        subject = _trained(model, option, ranks, data, str(initial), max(sizes))
+    else:
+        model = model or "alexnet"
+        subject = Subject(models.get(models.use(model), **dict(option)))
     if compare and max(len(compare), len(sizes)) > 1:
-        return _run_peers(chosen, sizes, compare, not inference, rounds, device_config, json)
+        return _run_peers(subject, sizes, compare, not inference, rounds, device_config, json)
     if len(sizes) > 1:
         raise InputError("several batch sizes are compared with other programs: add --compare")
     [batch] = sizes
     if ranks is not None:
         ranks = list(ListOf(integer(1)).check("--ranks", ranks))
         network = (latency, bandwidth)
-        return _run_ranks(model, option, ranks, batch, rounds, device_config, network, json)
+        return _run_ranks(str(model), option, ranks, batch, rounds, device_config, network, json)
     result = measure.bench(
-        chosen,
+        subject,
         batch,
         backend=str(device_config.backend),
         devices=device_config.devices,
@@ -234,6 +240,26 @@ def run(
     )
     _print(report.text(result), report.document(result), json)
     return 0
+
+
+def _trained(
+    model: str | None,
+    option: list,
+    ranks: list[int] | None,
+    data: str | None,
+    initial: str,
+    images: int,
+) -> "Subject":
+    from minialex.bench import subject
+    from minialex.errors import InputError
+
+    if data is None:
+        raise InputError("--inference --from needs photographs: add --data PATH")
+    extra = {"MODEL": model, "--option": option, "--ranks": ranks}
+    for name, given in extra.items():
+        if given:
+            raise InputError(f"{name} has no effect with --from, which names the network")
+    return subject.trained(initial, data, images)
 
 
 def _refuse_without_effect(
@@ -259,7 +285,7 @@ def _refuse_without_effect(
 
 
 def _run_peers(
-    model: "Model",
+    subject: "Subject",
     batches: Sequence[int],
     programs: Sequence[str],
     training: bool,
@@ -270,7 +296,7 @@ def _run_peers(
     from minialex.bench import peers
 
     found = peers.compare(
-        model, batches, programs, where, training=training, rounds=rounds, say=_say
+        subject, batches, programs, where, training=training, rounds=rounds, say=_say
     )
     _print(peers.text(found), peers.document(found), json)
     return 0

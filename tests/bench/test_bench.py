@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from helpers.cli_tools import photos
 
+import minialex
 from minialex import models
 from minialex.bench import data, measure, report
 from minialex.bench.measure import Timing
@@ -15,7 +16,9 @@ from minialex.bench.network import Run, by_stage
 from minialex.bench.program import Peer, Program
 from minialex.bench.programs import PROGRAMS
 from minialex.bench.roofline import Roofline
+from minialex.bench.subject import Subject, trained
 from minialex.cli import main
+from minialex.data.sources.open import open_data
 from minialex.errors import InputError
 from minialex.parallel import SingleDevice
 
@@ -42,7 +45,7 @@ def test_every_layer_is_timed_on_every_backend(backend):
     from minialex import backends
 
     model = models.get("alexnet-64", 5)
-    run = Run(SingleDevice(model.network, backends.get(backend)), model, 3)
+    run = Run(SingleDevice(model.network, backends.get(backend)), Subject(model), 3)
     rows = {row.name: row for row in by_stage(run, rounds=1)}
     assert list(rows) == [name for name, _ in model.network.layers]
     total = 0.0
@@ -63,7 +66,7 @@ def test_the_timed_step_trains():
     from minialex import backends
 
     model = models.get("alexnet-64", 3)
-    run = Run(SingleDevice(model.network, backends.get("numpy")), model, 2)
+    run = Run(SingleDevice(model.network, backends.get("numpy")), Subject(model), 2)
     before = {name: np.array(of["weight"]) for name, of in run.params.items()}
     run.train()
     assert all((before[name] != run.params[name]["weight"]).any() for name in before)
@@ -95,7 +98,7 @@ def test_table_and_json_agree(capsys, tmp_path):
 def test_pytorch_takes_turns():
     torch = pytest.importorskip("torch")
     model = models.get("alexnet-64", 4)
-    result = measure.bench(model, 2, backend="numba", threads=1, compare="torch", rounds=1)
+    result = measure.bench(Subject(model), 2, backend="numba", threads=1, compare="torch", rounds=1)
     assert torch.get_num_threads() == 1
     for timing in result.timings:
         assert set(timing.peers) == {"default", "channels_last"}
@@ -190,6 +193,10 @@ def test_programs_that_cannot_train_are_left_out_of_training(capsys):
         ("--suite gpu --compare b --json f", "leave out --compare or --suite"),
         ("--accuracy --data shapes:48 --compare b", "leave out --compare or --accuracy"),
         ("--fine-tune --data shapes:48 --from r --compare b", "out --compare or --fine-tune"),
+        ("--from r", "--from has no effect here: add --inference"),
+        ("--inference --from r", "needs photographs: add --data"),
+        ("--inference --from r --data d", "MODEL has no effect with --from"),
+        ("--inference --from r --data d --ranks 1", "MODEL has no effect with --from"),
     ],
 )
 def test_options_that_would_have_no_effect_are_refused(capsys, words, sentence):
@@ -228,3 +235,25 @@ def test_reading_is_compared_with_a_data_loader(tmp_path):
 def test_only_folders_of_files_are_compared():
     with pytest.raises(InputError, match="only a folder of image files"):
         data.rates("shapes:48", size=64, workers=1, compare=True)
+
+
+def test_trained_weights_are_timed_on_photographs(tmp_path, capsys):
+    run, given = tmp_path / "run", photos(tmp_path / "photos")
+    settings = {"model": "alexnet-32", "epochs": 1, "batch_size": 4, "backend": "numpy"}
+    minialex.train(given, out=run, **settings)
+    classifier = minialex.load(run, backend="numpy")
+    subject = trained(run, given, 5)
+    scores = Run(classifier.devices, subject, 2).infer()
+    first = [str(open_data(given).val.path(0))]
+    expected = {one.name: one.probability for one in classifier.predict(first, top=2)[0]}
+    found = np.exp(scores[0]) / np.exp(scores[0]).sum()
+    assert dict(zip(classifier.class_names, found, strict=True)) == pytest.approx(
+        expected, rel=1e-5
+    )
+    with pytest.raises(InputError, match="photographs for a batch of 6"):
+        subject.images(6)
+
+    words = ["bench", "--from", str(run), "--data", str(given), "--inference", "--rounds", "1"]
+    words += ["--batch-size", "2", "--backend", "numpy"]
+    assert main.main(words) == 0
+    assert f"weights of {run} on photographs of {given}" in capsys.readouterr().out

@@ -6,6 +6,7 @@ import pytest
 
 from minialex import models
 from minialex.bench import onnxruntime, pytorch
+from minialex.bench.subject import Subject
 
 
 def test_a_program_without_int8_is_compared_in_float32_and_says_so():
@@ -24,6 +25,6 @@ def test_a_program_with_int8_uses_it():
 def test_onnx_runtime_quantizes_our_export():
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")
-    [peer] = onnxruntime.int8(models.get("alexnet-64", 3), 2, 1)
+    [peer] = onnxruntime.int8(Subject(models.get("alexnet-64", 3)), 2, 1)
     peer.infer()
     assert peer.name == "ONNX Runtime"

@@ -129,6 +129,7 @@ def test_repeated_passes_need_no_fresh_memory():
 import resource
 from minialex import backends, models
 from minialex.bench.network import Run
+from minialex.bench.subject import Subject
 from minialex.parallel import SingleDevice
 
 def faults(work):
@@ -138,7 +139,7 @@ def faults(work):
 
 for name, batch, passes in (("alexnet", 1, ("infer",)), ("alexnet-64", 16, ("infer", "train"))):
     model = models.get(name)
-    run = Run(SingleDevice(model.network, backends.get("numba")), model, batch)
+    run = Run(SingleDevice(model.network, backends.get("numba")), Subject(model), batch)
     for one in passes:
         least = min(faults(getattr(run, one)) for _ in range(12))
         assert least < 100, (name, one, least)
@@ -152,9 +153,10 @@ def test_ten_thousand_steps_need_no_more_memory_than_a_hundred():
 import resource
 from minialex import backends, models
 from minialex.bench.network import Run
+from minialex.bench.subject import Subject
 from minialex.parallel import SingleDevice
 model = models.get("cifar10")
-run = Run(SingleDevice(model.network, backends.get("numba")), model, 16)
+run = Run(SingleDevice(model.network, backends.get("numba")), Subject(model), 16)
 for step in range(10_000):
     run.train()
     if step == 100:
@@ -169,11 +171,12 @@ assert after - before < 20_000, (before, after)
 def test_memory_grows_with_the_batch_and_not_with_the_steps(monkeypatch):
     from minialex import models
     from minialex.bench.network import Run
+    from minialex.bench.subject import Subject
     from minialex.parallel import SingleDevice
 
     model, peaks = models.get("alexnet-64"), []
     for batch in (32, 64, 96):  # in smaller ones, the blocks of tiles grow too
-        run = Run(SingleDevice(model.network, backends.get("numba")), model, batch)
+        run = Run(SingleDevice(model.network, backends.get("numba")), Subject(model), batch)
         run.train()  # compilation keeps some arrays alive for a while
         gc.collect()
         memory = Memory()
