@@ -4,13 +4,13 @@ import os
 import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from statistics import median
 from typing import Any
 
 from minialex.backends import Backend
-from minialex.bench.network import Row, Run, by_stage
+from minialex.bench.network import Row, Run, by_stage, zero_inputs
 from minialex.bench.program import Program
 from minialex.bench.programs import PROGRAMS
 from minialex.bench.roofline import Roofline, measure, seconds
@@ -43,7 +43,8 @@ class Result:
 
     `first_calls` are the seconds of the first training step and inference, including compilation
     of kernels not yet cached on disk; `peak_memory` is in bytes, after two of each and before
-    another program was loaded. `compare` names that program, None without.
+    another program was loaded. `compare` names that program, None without. `zeros` is what
+    `zero_inputs` finds, if the weights are trained.
     """
 
     model: str
@@ -60,6 +61,7 @@ class Result:
     peak_memory: int | None
     compare: str | None = None
     subject: str = ""
+    zeros: dict[str, float] = field(default_factory=dict)
 
 
 def bench(
@@ -124,6 +126,7 @@ def bench(
         peak_memory=peak,
         compare=compare,
         subject=subject.title,
+        zeros=zero_inputs(run) if subject.weights is not None else {},
     )
 
 

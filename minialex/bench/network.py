@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from math import prod
 from statistics import median
 from typing import Any
@@ -16,7 +17,7 @@ from minialex import losses
 from minialex.backends import Backend
 from minialex.bench.subject import Subject
 from minialex.errors import InputError
-from minialex.layers import Mode
+from minialex.layers import Dense, Mode
 from minialex.network import Network
 from minialex.optim import SGD, Rates
 from minialex.parallel import Devices, Inputs
@@ -80,6 +81,25 @@ class Run:
             images = b.asarray(self.images[first:end])
             self._placed[key] = b.cast_params({"": {"weight": images}})[""]["weight"]
         return self._placed[key]
+
+
+def zero_inputs(run: Run) -> dict[str, float]:
+    """For each dense layer, the share of its inputs that are zero in all images of the batch.
+
+    The weights of those are not read for a few images on the CPU.
+    """
+    layers, found = run.model.network.layers, {}
+    for (before, _), (name, layer) in pairwise(layers):
+        if isinstance(layer, Dense):
+            x = run.devices.infer(run.params, run.input, run.batch, until=before)
+            found[name] = float((x == 0).all(axis=0).mean())
+    return found
+
+
+def zeros_text(zeros: dict[str, float]) -> str:
+    """What `zero_inputs` has found, in words."""
+    of_layers = ", ".join(f"{name} {share:.0%}" for name, share in zeros.items())
+    return f"zero in every image: {of_layers} of the inputs"
 
 
 class _Resident(Tensors):

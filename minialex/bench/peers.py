@@ -1,11 +1,11 @@
 """minialex and other programs in one table: training steps or inference at several batch sizes."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from minialex.bench import measure
-from minialex.bench.network import Run
+from minialex.bench.network import Run, zero_inputs, zeros_text
 from minialex.bench.program import Program
 from minialex.bench.programs import PROGRAMS
 from minialex.bench.subject import Subject
@@ -16,11 +16,15 @@ from minialex.utils.table import plain
 
 @dataclass(frozen=True)
 class Row:
-    """Median seconds per batch: ours, and each program's by its key, in its fastest way."""
+    """Median seconds per batch: ours, and each program's by its key, in its fastest way.
+
+    `zeros` is what `zero_inputs` finds, if the weights are trained.
+    """
 
     batch: int
     seconds: float
     peers: dict[str, float]
+    zeros: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,8 @@ def compare(
             )
             for program in chosen
         }
-        rows.append(Row(batch, timing.seconds, best))
+        zeros = zero_inputs(run) if subject.weights is not None else {}
+        rows.append(Row(batch, timing.seconds, best, zeros))
     return Comparison(
         model=subject.model.name,
         options=subject.model.options,
@@ -125,6 +130,7 @@ def text(found: Comparison) -> str:
         "milliseconds per batch; ratio: the program's time divided by minialex's",
         "",
         plain(header, rows, ">" * len(header)),
+        *[f"batch {row.batch}, {zeros_text(row.zeros)}" for row in found.rows if row.zeros],
         *[f"left out: {reason}" for reason in found.left_out],
     ]
     return "\n".join(lines)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from minialex.bench.measure import Result, Timing
-from minialex.bench.network import Pass, Row
+from minialex.bench.network import Pass, Row, zeros_text
 from minialex.bench.programs import PROGRAMS
 from minialex.bench.roofline import Roofline
 
@@ -31,6 +31,8 @@ def text(result: Result) -> str:
         lines += [*_table(result), "", _LEGEND, ""]
     lines += [_total(result, timing) for timing in result.timings]
     lines.append(f"first calls, with compilation: {result.first_calls:.1f} s")
+    if result.zeros:
+        lines.append(zeros_text(result.zeros))
     if result.peak_memory is not None:
         lines.append(f"peak memory: {result.peak_memory / 1e9:.2f} GB")
     return "\n".join(lines)
@@ -122,6 +124,7 @@ def document(result: Result) -> dict[str, Any]:
             }
             for timing in result.timings
         ],
+        "zero_inputs": result.zeros,
         "first_calls_seconds": result.first_calls,
         "peak_memory_bytes": result.peak_memory,
     }

@@ -12,7 +12,7 @@ import minialex
 from minialex import models
 from minialex.bench import data, measure, report
 from minialex.bench.measure import Timing
-from minialex.bench.network import Run, by_stage
+from minialex.bench.network import Run, by_stage, zero_inputs
 from minialex.bench.program import Peer, Program
 from minialex.bench.programs import PROGRAMS
 from minialex.bench.roofline import Roofline
@@ -160,7 +160,8 @@ def test_programs_and_batch_sizes_make_a_table(tmp_path, capsys):
     assert found["left_out"] == [line.removeprefix("left out: ") for line in table[-1:]]
     assert "Gamma needs no_such_package: `pip install no_such_package`" in table[-1]
     assert [row["batch"] for row in found["rows"]] == [1, 3]
-    assert found["rows"][1] == {"batch": 3, "seconds": 0.02, "peers": {"a 1": 0.09, "b": 0.24}}
+    peers = {"a 1": 0.09, "b": 0.24}
+    assert found["rows"][1] == {"batch": 3, "seconds": 0.02, "peers": peers, "zeros": {}}
     assert table[4].split() == ["batch", "minialex", "images/s", "Alpha", "ratio", "Beta", "ratio"]
     assert table[5].split() == ["1", "20.0", "50.0", "30.0", "1.50", "80.0", "4.00"]
     assert table[6].split() == ["3", "20.0", "150.0", "90.0", "4.50", "240.0", "12.00"]
@@ -237,6 +238,7 @@ def test_only_folders_of_files_are_compared():
         data.rates("shapes:48", size=64, workers=1, compare=True)
 
 
+@pytest.mark.usefixtures("others")
 def test_trained_weights_are_timed_on_photographs(tmp_path, capsys):
     run, given = tmp_path / "run", photos(tmp_path / "photos")
     settings = {"model": "alexnet-32", "epochs": 1, "batch_size": 4, "backend": "numpy"}
@@ -250,10 +252,17 @@ def test_trained_weights_are_timed_on_photographs(tmp_path, capsys):
     assert dict(zip(classifier.class_names, found, strict=True)) == pytest.approx(
         expected, rel=1e-5
     )
+    zeros = zero_inputs(Run(classifier.devices, subject, 2))
+    run_of_two = Run(classifier.devices, subject, 2)
+    hidden = classifier.devices.infer(run_of_two.params, run_of_two.input, 2, until="drop7")
+    assert zeros["fc8"] == np.mean(~hidden.any(axis=0)) > 0
     with pytest.raises(InputError, match="photographs for a batch of 6"):
         subject.images(6)
 
     words = ["bench", "--from", str(run), "--data", str(given), "--inference", "--rounds", "1"]
     words += ["--batch-size", "2", "--backend", "numpy"]
-    assert main.main(words) == 0
-    assert f"weights of {run} on photographs of {given}" in capsys.readouterr().out
+    for more in ([], ["--compare", "a 1,b"]):
+        assert main.main([*words, *more]) == 0
+        printed = capsys.readouterr().out
+        assert f"weights of {run} on photographs of {given}" in printed
+        assert f"fc8 {zeros['fc8']:.0%} of the inputs" in printed
