@@ -176,13 +176,23 @@ def extension(name: str) -> str:
     )
 
 
-def rates(recipe: Recipe, epoch: float, errors: Sequence[float]) -> Rates:
-    """The rates of the recipe's schedule, including warm-up; itself a `Schedule`."""
+def rates(recipe: Recipe, epoch: float, errors: Sequence[float], step: int | None = None) -> Rates:
+    """The rates of the recipe's schedule, including warm-up; itself a `Schedule`.
+
+    `step` counts updates, for the recipe's least number of them; None: it has passed.
+    """
     found = get(recipe.schedule)(recipe, epoch, errors)
-    if epoch >= recipe.warmup:
+    risen = _risen(epoch, recipe.warmup)
+    if step is not None:
+        risen = min(risen, _risen(step, recipe.warmup_steps))
+    if risen == 1:
         return found
-    risen = (epoch + 0.02 * recipe.warmup) / (1.02 * recipe.warmup)
     return found.scaled(risen**2 if recipe.warmup_shape == "quadratic" else risen)
+
+
+def _risen(at: float, length: float) -> float:
+    """The share of the rate that a warm-up of this length has reached."""
+    return 1.0 if at >= length else (at + 0.02 * length) / (1.02 * length)
 
 
 def get(name: str) -> Schedule:

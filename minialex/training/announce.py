@@ -43,7 +43,7 @@ def table_rows(
         "network": f"{model.name}, {_number(network.parameter_count)} parameters"
         + ("" if model.recipe.dropout else ", no dropout"),
         "updates": length(model.recipe, len(splits.train), minutes),
-        "lr": rate(model.recipe, minutes),
+        "lr": rate(model.recipe, len(splits.train), minutes),
         **augmentation(model.recipe),
         "device": device,
         "folder": str(folder),
@@ -90,13 +90,17 @@ def length(recipe: Recipe, images: int, minutes: float | None) -> str:
     return f"{updates:,}: {recipe.epochs:,} epoch{plural} in batches of {recipe.batch_size}{last}"
 
 
-def rate(recipe: Recipe, minutes: float | None) -> str:
+def rate(recipe: Recipe, images: int, minutes: float | None) -> str:
     """The learning rate, the optimiser it is for, and its schedule."""
-    length = f"{recipe.warmup:g} epoch{'s' * (recipe.warmup != 1)}"
-    if minutes is not None:
+    length = f"{recipe.warmup:g} epoch{'s' * (recipe.warmup != 1)}" if recipe.warmup else ""
+    steps, least = recipe.warmup * ceil(images / recipe.batch_size), recipe.warmup_steps
+    if minutes is not None and recipe.warmup:
         length = f"{recipe.warmup / recipe.epochs:.0%} of the time"
+        length += f", at least {least} updates" if least else ""
+    elif steps < least:
+        length = f"{least} updates"
     square = "quadratic " * (recipe.warmup_shape == "quadratic")
-    warmup = f", after a {square}warm-up of {length}" if recipe.warmup else ""
+    warmup = f", after a {square}warm-up of {length}" if length else ""
     optimizer = recipe.optimizer.rpartition(":")[2]
     optimizer = {optim.DEFAULT: "SGD", optim.ADAM: "Adam"}.get(optimizer, optimizer)
     return f"{recipe.lr:.2g} for {optimizer}, {recipe.schedule} schedule{warmup}"

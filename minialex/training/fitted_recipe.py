@@ -28,6 +28,7 @@ ENOUGH = 10_000  # a published recipe with this many updates is used unchanged
 UPDATES_PER_EPOCH = 25  # minimum, if the smallest batch size allows it
 SMALLEST_BATCH = 16
 WARMUP = 0.05  # of the epochs
+WARMUP_STEPS = 100  # minimum for Adam: in fewer, it kills most units of the paper's network
 ADAM_RATE = 3e-4  # with the smallest batch
 AVERAGED = 0  # last epochs whose weights are averaged
 OFTEN = 20  # with this many epochs, the paper's augmentation is too weak
@@ -108,6 +109,8 @@ def fit(
             fitted = replace(fitted, label_smoothing=SMOOTHING)
         if adam and not trained:
             fitted = replace(fitted, dropout=False)
+    if lr is None and not trained and given.get("optimizer", fitted.optimizer) == optim.ADAM:
+        fitted = replace(fitted, warmup_steps=WARMUP_STEPS)
     return with_own_rate(replace(fitted, **given), lr)
 
 

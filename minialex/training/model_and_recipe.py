@@ -51,6 +51,7 @@ def resolve_model(
         "average_epochs": config.average_epochs,
         "dropout": config.dropout,
         "warmup": config.warmup,
+        "warmup_steps": None if config.warmup is config.lr is None else 0,
         "warmup_shape": config.warmup_shape,
         "weight_decay": config.weight_decay,
         "mirror": config.mirror,

@@ -89,7 +89,21 @@ def test_a_small_network_has_some_parameters():
 )
 def test_the_warm_up_in_epochs(warmup, said):
     recipe = models.get("tiny", 2).recipe
-    assert announce.rate(replace(recipe, warmup=warmup), None).endswith(f"a warm-up of {said}")
+    assert announce.rate(replace(recipe, warmup=warmup), 100, None).endswith(f"of {said}")
+
+
+@pytest.mark.parametrize(
+    ("warmup", "minutes", "said"),
+    [
+        (2.0, None, "warm-up of 100 updates"),
+        (9.0, None, "warm-up of 9 epochs"),
+        (9.0, 5, "warm-up of 10% of the time, at least 100 updates"),
+        (0.0, 5, "warm-up of 100 updates"),
+    ],
+)
+def test_the_least_warm_up(warmup, minutes, said):
+    recipe = replace(models.get("tiny", 2).recipe, epochs=90, warmup=warmup, warmup_steps=100)
+    assert announce.rate(recipe, 13 * recipe.batch_size, minutes).endswith(said)
 
 
 @pytest.mark.parametrize(

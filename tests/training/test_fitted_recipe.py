@@ -162,13 +162,55 @@ def test_a_quadratic_warm_up_rises_with_the_square():
     assert schedules.rates(square, 4.9, []).weight == pytest.approx(0.51**2 * (5 / 5.1) ** 2)
 
 
+@pytest.mark.parametrize("given", [{}, {"optimizer": "adam", "schedule": "cosine"}])
+def test_a_short_run_by_adam_warms_up_for_a_hundred_updates(given):
+    """The paper's network loses most of its units in a shorter warm-up."""
+    recipe = fitted_recipe.fit(SMALL, 900, epochs=8, **given)
+    scheduled = schedules.get("cosine")
+    for s in range(8 * 29):
+        rate, full = (
+            of.weight
+            for of in (schedules.rates(recipe, s / 29, [], s), scheduled(recipe, s / 29, []))
+        )
+        assert rate == pytest.approx(full * min(1, (s + 2) / 102))
+
+
+def test_the_least_warm_up_changes_no_longer_one():
+    recipe = fitted_recipe.fit(SMALL, 900)
+    assert recipe.warmup * 29 > fitted_recipe.WARMUP_STEPS == recipe.warmup_steps
+    for s in range(200):
+        assert schedules.rates(recipe, s / 29, [], s) == schedules.rates(recipe, s / 29, [])
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"trained": True}, {"lr": 0.01}, {"optimizer": "sgd"}, {"optimizer": "adam", "lr": 1e-3}],
+)
+def test_sgd_and_a_users_own_rate_have_no_least_warm_up(given):
+    assert fitted_recipe.fit(SMALL, 900, **given).warmup_steps == 0
+
+
+@pytest.mark.parametrize("length", [{"epochs": 2}, {"minutes": 1 / 60}])
+def test_a_run_follows_the_least_warm_up(tmp_path, monkeypatch, length):
+    register_tiny(monkeypatch)
+    given = {"model": "tiny", "out": tmp_path, "backend": "numpy", "report": False}
+    minialex.train("shapes:96", **length, **given, max_steps=4)
+    lines = (tmp_path / "steps.csv").read_text().splitlines()[1:]
+    found = [float(line.split(",")[2]) for line in lines]
+    lr = minialex.load(tmp_path / "last.safetensors").model.recipe.lr
+    assert len(found) == 4
+    assert all(rate <= lr * (s + 2) / 102 * 1.001 for s, rate in enumerate(found))
+    assert found[0] == pytest.approx(lr / 51, rel=0.01)
+
+
 @pytest.mark.parametrize("recipe", ["fitted", "published"])
 def test_a_warm_up_can_be_chosen(recipe):
     splits = open_data("shapes:48")
     given = {"recipe": recipe, "epochs": 20, "warmup": 3.0, "warmup_shape": "quadratic"}
     found = resolve_model(TrainConfig(**given), splits).recipe
     assert (found.warmup, found.warmup_shape) == (3.0, "quadratic")
-    assert resolve_model(TrainConfig(**{**given, "warmup": 0}), splits).recipe.warmup == 0
+    none = resolve_model(TrainConfig(**{**given, "warmup": 0}), splits).recipe
+    assert (none.warmup, none.warmup_steps, found.warmup_steps) == (0, 0, 0)
     with pytest.raises(InputError, match="`warmup` is 21 epochs of only 20: choose fewer"):
         resolve_model(TrainConfig(**{**given, "warmup": 21}), splits)
     with pytest.raises(InputError, match="unknown warm-up shape 'quadratc': did you mean"):
