@@ -68,11 +68,13 @@ def alexnet_64_bn(classes: int = 1000, *, towers: int = 2) -> Network:
 def alexnet_128(classes: int = 1000, *, towers: int = 2) -> Network:
     """`alexnet_64` for 128 x 128 crops, with the paper's first kernels: 11 x 11 at stride 4.
 
-    The smallest network here whose first kernels are large enough to look at (figure 3).
+    The smallest network here whose first kernels are large enough to look at (figure 3). Their
+    initial values are smaller than the paper's, since that noise would still be seen in the end.
     """
     (name, first), *others = alexnet_64(classes, towers=towers).layers
     assert isinstance(first, Conv2D)
-    return Network(((name, replace(first, kernel=11, stride=4, pad=5)), *others), (128, 128, 3))
+    first = replace(first, kernel=11, stride=4, pad=5, weight_std=0.003)
+    return Network(((name, first), *others), (128, 128, 3))
 
 
 def alexnet_32(classes: int = 1000, *, towers: int = 2) -> Network:
