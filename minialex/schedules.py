@@ -179,12 +179,14 @@ def extension(name: str) -> str:
 def rates(recipe: Recipe, epoch: float, errors: Sequence[float], step: int | None = None) -> Rates:
     """The rates of the recipe's schedule, including warm-up; itself a `Schedule`.
 
-    `step` counts updates, for the recipe's least number of them; None: it has passed.
+    `step`: updates so far, for `warmup_steps`, which last at most half the epochs; None ignores
+    them.
     """
     found = get(recipe.schedule)(recipe, epoch, errors)
     risen = _risen(epoch, recipe.warmup)
     if step is not None:
-        risen = min(risen, _risen(step, recipe.warmup_steps))
+        at_least = max(_risen(step, recipe.warmup_steps), _risen(epoch, recipe.epochs / 2))
+        risen = min(risen, at_least)
     if risen == 1:
         return found
     return found.scaled(risen**2 if recipe.warmup_shape == "quadratic" else risen)

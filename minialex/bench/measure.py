@@ -43,8 +43,8 @@ class Result:
 
     `first_calls` are the seconds of the first training step and inference, including compilation
     of kernels not yet cached on disk; `peak_memory` is in bytes, after two of each and before
-    another program was loaded. `compare` names that program, None without. `zeros` is what
-    `zero_inputs` finds, if the weights are trained.
+    another program was loaded. `compare` names that program, None without. `zero_inputs`
+    is what the function of that name finds, if the weights are trained.
     """
 
     model: str
@@ -60,8 +60,8 @@ class Result:
     first_calls: float
     peak_memory: int | None
     compare: str | None = None
-    subject: str = ""
-    zeros: dict[str, float] = field(default_factory=dict)
+    subject: str | None = None
+    zero_inputs: dict[str, float] = field(default_factory=dict)
 
 
 def bench(
@@ -126,7 +126,7 @@ def bench(
         peak_memory=peak,
         compare=compare,
         subject=subject.title,
-        zeros=zero_inputs(run) if subject.weights is not None else {},
+        zero_inputs=zero_inputs(run) if subject.weights is not None else {},
     )
 
 

@@ -23,6 +23,7 @@ from minialex.optim import SGD, Rates
 from minialex.parallel import Devices, Inputs
 from minialex.training.feed import Tensors
 from minialex.training.step import StepState, TrainStep
+from minialex.tree import map_tree
 
 _SIZES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 
@@ -51,7 +52,9 @@ class Run:
 
     def __init__(self, devices: Devices, subject: Subject, batch: int):
         self.devices, self.model, self.batch = devices, subject.model, batch
-        self.params = devices.to_devices(subject.params)
+        self.params = devices.to_devices(
+            map_tree(np.copy, subject.params)
+        )  # which training changes
         self.images = subject.images(batch)
         self.labels = np.arange(batch) % self.model.classes
         self._placed: dict[Any, Any] = {}
@@ -86,7 +89,7 @@ class Run:
 def zero_inputs(run: Run) -> dict[str, float]:
     """For each dense layer, the share of its inputs that are zero in all images of the batch.
 
-    The weights of those are not read for a few images on the CPU.
+    The Numba backend skips their weights for up to four images.
     """
     layers, found = run.model.network.layers, {}
     for (before, _), (name, layer) in pairwise(layers):
@@ -98,8 +101,8 @@ def zero_inputs(run: Run) -> dict[str, float]:
 
 def zeros_text(zeros: dict[str, float]) -> str:
     """What `zero_inputs` has found, in words."""
-    of_layers = ", ".join(f"{name} {share:.0%}" for name, share in zeros.items())
-    return f"zero in every image: {of_layers} of the inputs"
+    shares = ", ".join(f"{name} {share:.0%}" for name, share in zeros.items())
+    return f"dense inputs that are zero for the whole batch: {shares}"
 
 
 class _Resident(Tensors):

@@ -13,18 +13,20 @@ from minialex.errors import InputError
 from minialex.parallel import DeviceConfig
 from minialex.utils.table import plain
 
+_TORCH = "PyTorch runs its own initial weights: its time does not depend on them"
+
 
 @dataclass(frozen=True)
 class Row:
     """Median seconds per batch: ours, and each program's by its key, in its fastest way.
 
-    `zeros` is what `zero_inputs` finds, if the weights are trained.
+    `zero_inputs` is what the function of that name finds, if the weights are trained.
     """
 
     batch: int
     seconds: float
     peers: dict[str, float]
-    zeros: dict[str, float] = field(default_factory=dict)
+    zero_inputs: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Comparison:
     machine: dict[str, str]
     rows: list[Row]
     left_out: list[str]
-    subject: str = ""
+    subject: str | None = None
 
 
 def compare(
@@ -130,7 +132,12 @@ def text(found: Comparison) -> str:
         "milliseconds per batch; ratio: the program's time divided by minialex's",
         "",
         plain(header, rows, ">" * len(header)),
-        *[f"batch {row.batch}, {zeros_text(row.zeros)}" for row in found.rows if row.zeros],
+        *([_TORCH] if found.subject and "torch" in keys else []),
+        *[
+            f"batch {row.batch}: {zeros_text(row.zero_inputs)}"
+            for row in found.rows
+            if row.zero_inputs
+        ],
         *[f"left out: {reason}" for reason in found.left_out],
     ]
     return "\n".join(lines)

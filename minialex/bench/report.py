@@ -31,8 +31,8 @@ def text(result: Result) -> str:
         lines += [*_table(result), "", _LEGEND, ""]
     lines += [_total(result, timing) for timing in result.timings]
     lines.append(f"first calls, with compilation: {result.first_calls:.1f} s")
-    if result.zeros:
-        lines.append(zeros_text(result.zeros))
+    if result.zero_inputs:
+        lines.append(zeros_text(result.zero_inputs))
     if result.peak_memory is not None:
         lines.append(f"peak memory: {result.peak_memory / 1e9:.2f} GB")
     return "\n".join(lines)
@@ -124,7 +124,7 @@ def document(result: Result) -> dict[str, Any]:
             }
             for timing in result.timings
         ],
-        "zero_inputs": result.zeros,
+        "zero_inputs": result.zero_inputs,
         "first_calls_seconds": result.first_calls,
         "peak_memory_bytes": result.peak_memory,
     }

@@ -17,15 +17,17 @@ from minialex.tree import Tree, map_tree
 
 @dataclass(frozen=True)
 class Subject:
-    """A network, its weights on the host, and its input; initial and random where they are None.
+    """A network, its weights on the host, and its input.
 
-    `photographs` are (N, H, W, C), float32, as the network takes them; `title` names both.
+    weights      None: initial weights
+    photographs  (N, H, W, C), float32, as the network takes them; None: random images
+    title        names both, if they are not those
     """
 
     model: Model
     weights: Tree | None = None
     photographs: np.ndarray | None = None
-    title: str = ""
+    title: str | None = None
 
     @cached_property
     def params(self) -> Tree:
@@ -40,25 +42,34 @@ class Subject:
             shape = self.model.network.input_shape
             return np.random.default_rng(0).standard_normal((batch, *shape), np.float32)
         if batch > len(self.photographs):
-            raise InputError(f"{len(self.photographs)} photographs for a batch of {batch}")
+            raise InputError(
+                f"only {len(self.photographs)} photographs: choose a --batch-size of at most that"
+            )
         return self.photographs[:batch]
 
+    def at_most(self, batch: int) -> int:
+        """This batch size, or that of all photographs."""
+        return batch if self.photographs is None else min(batch, len(self.photographs))
 
-def trained(run: str | Path, data: str | Path, images: int) -> Subject:
+
+def trained(run: str | Path, data: str | Path, images: int, model: str | None = None) -> Subject:
     """The network of a run or weight file, on the centre crops of up to `images` photographs.
 
-    They are validation photographs, if there are any, from all over the list.
+    They are validation photographs, if there are any, in an order drawn at random. `model` is for
+    a network that is not registered, see `load`.
     """
-    classifier, splits = load(run, "numpy"), open_data(data)
+    classifier, splits = load(run, "numpy", model=model), open_data(data)
     held_out = splits.val if splits.val is not None and len(splits.val) else splits.train
-    chosen = np.linspace(0, len(held_out) - 1, min(images, len(held_out))).astype(int)
+    chosen = np.random.default_rng(0).permutation(len(held_out))[:images]
     preprocessing, b = classifier.preprocessing, backends.get("numpy")
-    loader = Loader(held_out, preprocessing.recipe.resize, cache_bytes=0)
+    loader = Loader(held_out, preprocessing.recipe.image_size, cache_bytes=0)
     [view] = preprocessing.views(1)
     crops = [
         preprocessing.test_input(b, batch.images, view, "float32")
         for batch in loader.batches(chosen, 32)
     ]
+    if not crops:
+        raise InputError(f"{held_out.name!r} has no readable image")
     weights = map_tree(classifier.devices.to_numpy, classifier.params)
     title = f"weights of {run} on photographs of {data}"
     return Subject(classifier.model, weights, np.concatenate(crops), title)

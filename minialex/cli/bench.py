@@ -20,6 +20,7 @@ EXAMPLES = (
     "minialex bench alexnet-64 --batch-size 1 --inference --rounds 1 --json",
     "minialex bench --data shapes:400 --size 72 --rounds 1",
 )
+_CALIBRATED = 4  # photographs that int8 of other programs is calibrated on
 _NETWORK = "of the network to predict for (default: measured here)"
 
 
@@ -123,8 +124,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="initial",
         metavar="RUN",
         help="with --accuracy: also fine-tune these weights; with --fine-tune: fine-tune them; "
-        "with --inference: time their network on photographs of --data, where inputs of dense "
-        "layers are zero that are not with initial weights",
+        "with --inference: time their network on photographs of --data; many activations of a "
+        "trained network are zero, which minialex skips",
     )
     parser.add_argument(
         "--size",
@@ -180,13 +181,18 @@ def run(
     from minialex.errors import InputError
 
     sizes = ListOf(integer(1)).check("--batch-size", batch_size)
-    uses = {"--suite": suite is not None, "--accuracy": accuracy, "--fine-tune": fine_tune}
-    predicts = inference and initial is not None and not any(uses.values())
-    _refuse_without_effect(
-        compare,
-        sizes,
-        {**uses, "--data": data is not None and not predicts, "--ranks": ranks is not None},
-    )
+    others = {
+        "--suite": suite is not None,
+        "--accuracy": accuracy,
+        "--fine-tune": fine_tune,
+        "--ranks": ranks is not None,
+    }
+    if not any(others.values()) and (inference or initial) and (initial or data):
+        _require_trained(inference, initial, data)
+    loading = data is not None and not inference
+    _refuse_without_effect(compare, sizes, {**others, "--data": loading})
+    if initial is not None and (suite is not None or ranks is not None):
+        raise InputError("--from has no effect with --suite or --ranks")
     if suite is not None:
         return _run_suite(json, checks, data, parts, minutes)
     if accuracy:
@@ -200,9 +206,7 @@ def run(
         )
     if fine_tune:
         return _run_fine_tune(data, initial, rounds, device_config.threads, json)
-    if initial is not None and not predicts:
-        raise InputError("--from has no effect here: add --inference, --accuracy or --fine-tune")
-    if data is not None and not predicts:
+    if data is not None and not inference:
         from minialex.bench import data as reading
 
         found = reading.rates(
@@ -212,20 +216,19 @@ def run(
         return 0
     from minialex.bench import measure, report
 
-    if predicts:
-        subject = _trained(model, option, ranks, data, str(initial), max(sizes))
+    if len(sizes) > 1 and not compare:
+        raise InputError("several batch sizes are compared with other programs: add --compare")
+    if ranks is not None:
+        ranks, name = list(ListOf(integer(1)).check("--ranks", ranks)), model or "alexnet"
+        network, [batch] = (latency, bandwidth), sizes
+        return _run_ranks(name, option, ranks, batch, rounds, device_config, network, json)
+    if initial is not None and data is not None:
+        subject = _trained(model, option, data, initial, max(sizes))
     else:
-        model = model or "alexnet"
-        subject = Subject(models.get(models.use(model), **dict(option)))
+        subject = Subject(models.get(models.use(model or "alexnet"), **dict(option)))
     if compare and max(len(compare), len(sizes)) > 1:
         return _run_peers(subject, sizes, compare, not inference, rounds, device_config, json)
-    if len(sizes) > 1:
-        raise InputError("several batch sizes are compared with other programs: add --compare")
     [batch] = sizes
-    if ranks is not None:
-        ranks = list(ListOf(integer(1)).check("--ranks", ranks))
-        network = (latency, bandwidth)
-        return _run_ranks(str(model), option, ranks, batch, rounds, device_config, network, json)
     result = measure.bench(
         subject,
         batch,
@@ -242,24 +245,29 @@ def run(
     return 0
 
 
-def _trained(
-    model: str | None,
-    option: list,
-    ranks: list[int] | None,
-    data: str | None,
-    initial: str,
-    images: int,
-) -> "Subject":
+def _require_trained(inference: bool, initial: str | None, data: str | None) -> None:
+    """Raise InputError unless weights and photographs are given, to time inference with."""
+    from minialex.errors import InputError
+
+    if not inference:
+        raise InputError("--from has no effect here: add --inference, --accuracy or --fine-tune")
+    if initial is None:
+        raise InputError(
+            "--inference on photographs needs weights: add --from RUN (or leave out --inference to "
+            "time the loading of --data)"
+        )
+    if data is None:
+        raise InputError("--inference --from needs photographs: add --data PATH")
+
+
+def _trained(model: str | None, option: list, data: str, initial: str, images: int) -> "Subject":
+    """Trained weights; `model` may only say where their network is to be found."""
     from minialex.bench import subject
     from minialex.errors import InputError
 
-    if data is None:
-        raise InputError("--inference --from needs photographs: add --data PATH")
-    extra = {"MODEL": model, "--option": option, "--ranks": ranks}
-    for name, given in extra.items():
-        if given:
-            raise InputError(f"{name} has no effect with --from, which names the network")
-    return subject.trained(initial, data, images)
+    if option or (model is not None and ":" not in model):
+        raise InputError("MODEL and --option have no effect with --from, which names the network")
+    return subject.trained(initial, data, max(images, _CALIBRATED), model)
 
 
 def _refuse_without_effect(

@@ -60,7 +60,7 @@ class Recipe:
     average_epochs: int = 0  # last epochs whose weights are averaged; the paper has no such thing
     warmup: float = 0.0  # epochs in which the learning rate rises to the schedule's
     warmup_shape: WarmupShape = "linear"  # or with the square, as in runs with large batches
-    warmup_steps: int = 0  # it rises in at least so many updates
+    warmup_steps: int = 0  # minimum length of the warm-up, in updates
     bias_rate: float = 1.0  # learning rate of biases, relative to weights
     bias_decay: float = 1.0  # decay of biases, relative to weights
     layer_rates: Mapping[str, float] = field(default_factory=dict)  # by layer: times the rate

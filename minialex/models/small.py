@@ -69,7 +69,7 @@ def alexnet_128(classes: int = 1000, *, towers: int = 2) -> Network:
     """`alexnet_64` for 128 x 128 crops, with the paper's first kernels: 11 x 11 at stride 4.
 
     The smallest network here whose first kernels are large enough to look at (figure 3). Their
-    initial values are smaller than the paper's, since that noise would still be seen in the end.
+    initial values are smaller than the paper's, so that the noise does not show in the end.
     """
     (name, first), *others = alexnet_64(classes, towers=towers).layers
     assert isinstance(first, Conv2D)

@@ -93,12 +93,13 @@ def length(recipe: Recipe, images: int, minutes: float | None) -> str:
 def rate(recipe: Recipe, images: int, minutes: float | None) -> str:
     """The learning rate, the optimiser it is for, and its schedule."""
     length = f"{recipe.warmup:g} epoch{'s' * (recipe.warmup != 1)}" if recipe.warmup else ""
-    steps, least = recipe.warmup * ceil(images / recipe.batch_size), recipe.warmup_steps
+    in_epoch, least = ceil(images / recipe.batch_size), recipe.warmup_steps
     if minutes is not None and recipe.warmup:
         length = f"{recipe.warmup / recipe.epochs:.0%} of the time"
         length += f", at least {least} updates" if least else ""
-    elif steps < least:
-        length = f"{least} updates"
+    elif recipe.warmup * in_epoch < least:
+        least = least if minutes is not None else min(least, ceil(recipe.epochs * in_epoch / 2))
+        length = f"{least} update{'s' * (least != 1)}"
     square = "quadratic " * (recipe.warmup_shape == "quadratic")
     warmup = f", after a {square}warm-up of {length}" if length else ""
     optimizer = recipe.optimizer.rpartition(":")[2]

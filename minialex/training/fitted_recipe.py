@@ -28,7 +28,8 @@ ENOUGH = 10_000  # a published recipe with this many updates is used unchanged
 UPDATES_PER_EPOCH = 25  # minimum, if the smallest batch size allows it
 SMALLEST_BATCH = 16
 WARMUP = 0.05  # of the epochs
-WARMUP_STEPS = 100  # minimum for Adam: in fewer, it kills most units of the paper's network
+WARMUP_STEPS = 100  # minimum for Adam: in fewer, it kills most units of the paper's network,
+# which has no batch normalisation
 ADAM_RATE = 3e-4  # with the smallest batch
 AVERAGED = 0  # last epochs whose weights are averaged
 OFTEN = 20  # with this many epochs, the paper's augmentation is too weak
@@ -65,13 +66,15 @@ def fit(
     optimizer: str | None = None,
     momentum: float | None = None,
     trained: bool = False,
+    batch_norm: bool = False,
     augment: bool = True,
     smooth: bool = True,
 ) -> Recipe:
     """`published` with the requested changes, and the rest fitted to `images`.
 
     Few images get Adam, unless a learning rate or a momentum is given: those are meant for SGD.
-    `trained` weights to start from need fewer updates, by SGD unless Adam is given. `augment`
+    `trained` weights to start from need fewer updates, by SGD unless Adam is given. They, and
+    networks with `batch_norm`, need no least number of updates to warm up. `augment`
     allows the stronger augmentation of small data sets. With it, labels are smoothed if `smooth`,
     for losses that take targets, unless SGD fine-tunes; from scratch, Adam needs no dropout.
     """
@@ -84,8 +87,9 @@ def fit(
         "momentum": momentum,
     }
     given = {name: value for name, value in asked.items() if value is not None}
+    least = 0 if trained or batch_norm else WARMUP_STEPS
     if published.epochs * images >= ENOUGH * published.batch_size:
-        return with_own_rate(replace(published, **given), lr)
+        return with_own_rate(replace(published, **given), lr, least)
     batch = batch_size or _batch_size(published.batch_size, images)
     steps = ceil(images / batch)
     length = epochs or max(1, ceil((TUNING_UPDATES if trained else UPDATES) / steps))
@@ -109,16 +113,15 @@ def fit(
             fitted = replace(fitted, label_smoothing=SMOOTHING)
         if adam and not trained:
             fitted = replace(fitted, dropout=False)
-    if lr is None and not trained and given.get("optimizer", fitted.optimizer) == optim.ADAM:
-        fitted = replace(fitted, warmup_steps=WARMUP_STEPS)
-    return with_own_rate(replace(fitted, **given), lr)
+    return with_own_rate(replace(fitted, **given), lr, least)
 
 
-def with_own_rate(recipe: Recipe, lr: float | None) -> Recipe:
-    """The recipe with Adam's learning rate, if it is Adam's and none was given."""
+def with_own_rate(recipe: Recipe, lr: float | None, warmup_steps: int = 0) -> Recipe:
+    """With Adam, and without a given rate: the recipe with Adam's rate and least warm-up."""
     if recipe.optimizer != optim.ADAM or lr is not None:
         return recipe
-    return replace(recipe, lr=ADAM_RATE * (recipe.batch_size / SMALLEST_BATCH) ** 0.5)
+    rate = ADAM_RATE * (recipe.batch_size / SMALLEST_BATCH) ** 0.5
+    return replace(recipe, lr=rate, warmup_steps=max(recipe.warmup_steps, warmup_steps))
 
 
 def fine_tuned(

@@ -47,11 +47,12 @@ def resolve_model(
         "optimizer": config.optimizer or optimizer,
         "momentum": config.momentum,
     }
+    own_rate = stored is not None and config.lr is not None  # perhaps since this resumption
     asked: dict[str, Any] = {
         "average_epochs": config.average_epochs,
         "dropout": config.dropout,
         "warmup": config.warmup,
-        "warmup_steps": None if config.warmup is config.lr is None else 0,
+        "warmup_steps": 0 if config.warmup is not None or own_rate else None,
         "warmup_shape": config.warmup_shape,
         "weight_decay": config.weight_decay,
         "mirror": config.mirror,
@@ -73,6 +74,7 @@ def resolve_model(
             len(splits.train),
             **length,
             trained=trained,
+            batch_norm=bool(model.network.layers_with_statistics),
             augment=colours and config.crops is not False and config.freeze is None,
             smooth=getattr(losses.get(config.loss, config.margin), "takes_targets", False),
         )

@@ -86,13 +86,13 @@ class Trainer:
         return recovery.guessing_frequencies(labels, classes, recipe.label_smoothing)
 
     def rates(self, state: State, position: int) -> Rates:
-        """The rates of the next step, or of the last: it starts at `position` of the order."""
-        step = state.step - (position < state.position)
+        """The rates of the step that starts at `position` of the order: the next, or the last."""
+        step = state.step - state.since - (position < state.position)
         if self.length.minutes is None:
             at = state.epoch + position / len(self.splits.train)
         else:
             at = self.recipe.epochs * self.length.share(state)
-        found = schedules.rates(self.recipe, at, state.errors, step)
+        found = schedules.rates(self.recipe, at, state.errors, max(0, step))
         return found if state.rate_factor == 1 else found.scaled(state.rate_factor)
 
     def classifier(self, state: State) -> Classifier:

@@ -66,10 +66,12 @@ def test_the_timed_step_trains():
     from minialex import backends
 
     model = models.get("alexnet-64", 3)
-    run = Run(SingleDevice(model.network, backends.get("numpy")), Subject(model), 2)
+    subject = Subject(model)
+    run = Run(SingleDevice(model.network, backends.get("numpy")), subject, 2)
     before = {name: np.array(of["weight"]) for name, of in run.params.items()}
     run.train()
     assert all((before[name] != run.params[name]["weight"]).any() for name in before)
+    assert all((before[name] == subject.params[name]["weight"]).all() for name in before)
 
 
 def test_roofline_shares_and_ratios():
@@ -161,7 +163,7 @@ def test_programs_and_batch_sizes_make_a_table(tmp_path, capsys):
     assert "Gamma needs no_such_package: `pip install no_such_package`" in table[-1]
     assert [row["batch"] for row in found["rows"]] == [1, 3]
     peers = {"a 1": 0.09, "b": 0.24}
-    assert found["rows"][1] == {"batch": 3, "seconds": 0.02, "peers": peers, "zeros": {}}
+    assert found["rows"][1] == {"batch": 3, "seconds": 0.02, "peers": peers, "zero_inputs": {}}
     assert table[4].split() == ["batch", "minialex", "images/s", "Alpha", "ratio", "Beta", "ratio"]
     assert table[5].split() == ["1", "20.0", "50.0", "30.0", "1.50", "80.0", "4.00"]
     assert table[6].split() == ["3", "20.0", "150.0", "90.0", "4.50", "240.0", "12.00"]
@@ -195,9 +197,12 @@ def test_programs_that_cannot_train_are_left_out_of_training(capsys):
         ("--accuracy --data shapes:48 --compare b", "leave out --compare or --accuracy"),
         ("--fine-tune --data shapes:48 --from r --compare b", "out --compare or --fine-tune"),
         ("--from r", "--from has no effect here: add --inference"),
+        ("--from r --data d", "--from has no effect here: add --inference"),
         ("--inference --from r", "needs photographs: add --data"),
-        ("--inference --from r --data d", "MODEL has no effect with --from"),
-        ("--inference --from r --data d --ranks 1", "MODEL has no effect with --from"),
+        ("--inference --data d", "needs weights: add --from RUN"),
+        ("--inference --from r --data d", "MODEL and --option have no effect with --from"),
+        ("--inference --from r --data d --ranks 1", "no effect with --suite or --ranks"),
+        ("--suite gpu --json f --from r", "no effect with --suite or --ranks"),
     ],
 )
 def test_options_that_would_have_no_effect_are_refused(capsys, words, sentence):
@@ -246,7 +251,7 @@ def test_trained_weights_are_timed_on_photographs(tmp_path, capsys):
     classifier = minialex.load(run, backend="numpy")
     subject = trained(run, given, 5)
     scores = Run(classifier.devices, subject, 2).infer()
-    first = [str(open_data(given).val.path(0))]
+    first = [str(open_data(given).val.path(int(np.random.default_rng(0).permutation(2)[0])))]
     expected = {one.name: one.probability for one in classifier.predict(first, top=2)[0]}
     found = np.exp(scores[0]) / np.exp(scores[0]).sum()
     assert dict(zip(classifier.class_names, found, strict=True)) == pytest.approx(
@@ -256,7 +261,7 @@ def test_trained_weights_are_timed_on_photographs(tmp_path, capsys):
     run_of_two = Run(classifier.devices, subject, 2)
     hidden = classifier.devices.infer(run_of_two.params, run_of_two.input, 2, until="drop7")
     assert zeros["fc8"] == np.mean(~hidden.any(axis=0)) > 0
-    with pytest.raises(InputError, match="photographs for a batch of 6"):
+    with pytest.raises(InputError, match="only 2 photographs: choose"):
         subject.images(6)
 
     words = ["bench", "--from", str(run), "--data", str(given), "--inference", "--rounds", "1"]
@@ -265,4 +270,4 @@ def test_trained_weights_are_timed_on_photographs(tmp_path, capsys):
         assert main.main([*words, *more]) == 0
         printed = capsys.readouterr().out
         assert f"weights of {run} on photographs of {given}" in printed
-        assert f"fc8 {zeros['fc8']:.0%} of the inputs" in printed
+        assert "dense inputs that are zero for the whole batch: fc6" in printed

@@ -104,6 +104,8 @@ def test_the_warm_up_in_epochs(warmup, said):
 def test_the_least_warm_up(warmup, minutes, said):
     recipe = replace(models.get("tiny", 2).recipe, epochs=90, warmup=warmup, warmup_steps=100)
     assert announce.rate(recipe, 13 * recipe.batch_size, minutes).endswith(said)
+    short = announce.rate(replace(recipe, epochs=3, warmup=0.1), 13 * recipe.batch_size, None)
+    assert short.endswith("warm-up of 20 updates")  # half of them
 
 
 @pytest.mark.parametrize(

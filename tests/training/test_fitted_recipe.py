@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import pairwise
+from math import ceil
 
 import pytest
 from helpers.tiny import register_tiny
@@ -16,6 +17,7 @@ from minialex.parallel import DeviceConfig
 from minialex.parallel.world import World
 from minialex.training import fitted_recipe
 from minialex.training.config import TrainConfig
+from minialex.training.length import Length
 from minialex.training.model_and_recipe import resolve_model
 from minialex.training.setup import set_up
 from minialex.utils.progress import Progress
@@ -163,16 +165,17 @@ def test_a_quadratic_warm_up_rises_with_the_square():
 
 
 @pytest.mark.parametrize("given", [{}, {"optimizer": "adam", "schedule": "cosine"}])
-def test_a_short_run_by_adam_warms_up_for_a_hundred_updates(given):
-    """The paper's network loses most of its units in a shorter warm-up."""
-    recipe = fitted_recipe.fit(SMALL, 900, epochs=8, **given)
-    scheduled = schedules.get("cosine")
-    for s in range(8 * 29):
-        rate, full = (
-            of.weight
-            for of in (schedules.rates(recipe, s / 29, [], s), scheduled(recipe, s / 29, []))
-        )
-        assert rate == pytest.approx(full * min(1, (s + 2) / 102))
+@pytest.mark.parametrize("epochs", [1, 3, 8])
+def test_a_short_run_by_adam_warms_up_for_a_hundred_updates(given, epochs):
+    """Or for half of them. The paper's network loses most of its units in a shorter warm-up."""
+    recipe = fitted_recipe.fit(SMALL, 900, epochs=epochs, **given)
+    scheduled, half = schedules.get("cosine"), epochs / 2
+    for s in range(epochs * 29):
+        at = s / 29
+        rate, full = (found(recipe, at, []).weight for found in (schedules.rates, scheduled))
+        rate = schedules.rates(recipe, at, [], s).weight
+        risen = max((s + 2) / 102, (at + 0.02 * half) / (1.02 * half))
+        assert rate == pytest.approx(full * min(1, risen))
 
 
 def test_the_least_warm_up_changes_no_longer_one():
@@ -182,25 +185,55 @@ def test_the_least_warm_up_changes_no_longer_one():
         assert schedules.rates(recipe, s / 29, [], s) == schedules.rates(recipe, s / 29, [])
 
 
+def test_a_published_recipe_by_adam_warms_up_too():
+    paper = models.get("alexnet").recipe
+    assert fitted_recipe.fit(paper, 1_281_167, optimizer="adam").warmup_steps == 100
+    assert fitted_recipe.fit(paper, 1_281_167) == paper
+
+
 @pytest.mark.parametrize(
     "given",
-    [{"trained": True}, {"lr": 0.01}, {"optimizer": "sgd"}, {"optimizer": "adam", "lr": 1e-3}],
+    [
+        *({"trained": True}, {"trained": True, "optimizer": "adam"}, {"batch_norm": True}),
+        *({"lr": 0.01}, {"optimizer": "sgd"}, {"optimizer": "adam", "lr": 1e-3}),
+    ],
 )
-def test_sgd_and_a_users_own_rate_have_no_least_warm_up(given):
+def test_what_needs_no_least_warm_up(given):
     assert fitted_recipe.fit(SMALL, 900, **given).warmup_steps == 0
 
 
-@pytest.mark.parametrize("length", [{"epochs": 2}, {"minutes": 1 / 60}])
-def test_a_run_follows_the_least_warm_up(tmp_path, monkeypatch, length):
+def test_batch_normalisation_needs_no_least_warm_up():
+    splits = open_data("shapes:48")
+    for model, steps in (("alexnet-64", 100), ("alexnet-64-bn", 0)):
+        recipe = resolve_model(TrainConfig(model=model), splits).recipe
+        assert (recipe.optimizer, recipe.warmup_steps) == ("adam", steps)
+
+
+def rates_of_a_run(tmp_path, monkeypatch, **more):
     register_tiny(monkeypatch)
     given = {"model": "tiny", "out": tmp_path, "backend": "numpy", "report": False}
-    minialex.train("shapes:96", **length, **given, max_steps=4)
+    minialex.train("shapes:96", **given, **more)
     lines = (tmp_path / "steps.csv").read_text().splitlines()[1:]
-    found = [float(line.split(",")[2]) for line in lines]
-    lr = minialex.load(tmp_path / "last.safetensors").model.recipe.lr
-    assert len(found) == 4
-    assert all(rate <= lr * (s + 2) / 102 * 1.001 for s, rate in enumerate(found))
-    assert found[0] == pytest.approx(lr / 51, rel=0.01)
+    recipe = minialex.load(tmp_path / "last.safetensors").model.recipe
+    return [float(line.split(",")[2]) for line in lines], recipe
+
+
+def test_a_run_in_epochs_follows_the_least_warm_up(tmp_path, monkeypatch):
+    found, recipe = rates_of_a_run(tmp_path, monkeypatch, epochs=2, max_steps=4)
+    in_epoch = ceil(87 / recipe.batch_size)  # 9 are held out
+    wanted = [schedules.rates(recipe, s / in_epoch, [], s).weight for s in range(4)]
+    assert found == pytest.approx(wanted, rel=1e-3)
+    assert found[3] < schedules.rates(recipe, 3 / in_epoch, []).weight / 1.3
+
+
+def test_a_run_in_minutes_follows_the_least_warm_up(tmp_path, monkeypatch):
+    share = 0.06  # of the time is over: the warm-up's 5%, but not half of it
+    monkeypatch.setattr(Length, "share", lambda self, state: share)
+    found, recipe = rates_of_a_run(tmp_path, monkeypatch, minutes=60, max_steps=20)
+    full = schedules.get("cosine")(recipe, share * recipe.epochs, []).weight
+    least = (share + 0.02 / 2) / (1.02 / 2)
+    assert found == pytest.approx([full * max((s + 2) / 102, least) for s in range(20)], rel=1e-3)
+    assert found[0] < found[-1]
 
 
 @pytest.mark.parametrize("recipe", ["fitted", "published"])

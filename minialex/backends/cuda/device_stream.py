@@ -125,7 +125,7 @@ class DeviceStream:
 
         `shape` is (M, K, N) for A (M, K), B (K, N), out (M, N). `steps` are the distances between
         rows in memory, `offsets` where each matrix starts, `transposed` whether A and B are stored
-        as their transposes.
+        as their transposes. Callers must not ask for sums of nothing (K = 0).
         """
         (m, k, n), (step_a, step_b, step_c) = shape, steps
         if not m or not n:
