@@ -308,8 +308,9 @@ gpu.run_suite("gpu.json", replace(SMALL, separate=True, prepare="helpers.rehears
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_suite_that_is_told_to_end_leaves_no_process(tmp_path, monkeypatch, number):
     monkeypatch.setenv("MINIALEX_TEST_TELLS", str(tmp_path / "part"))
-    # where the tests run in the background, children would ignore Ctrl-C
+    # where the tests run in the background, children would ignore Ctrl-C, or the end of a terminal
     heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    heard += "signal.signal(signal.SIGHUP, signal.SIG_DFL); "
     program = heard + "import cuda_on_cpu; cuda_on_cpu.install()" + SUITE
     suite = subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path)
     while not (tmp_path / "part").exists():

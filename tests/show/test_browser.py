@@ -398,7 +398,7 @@ def test_the_photograph_is_still_there_when_the_page_is_loaded_again(browser, ad
         page.evaluate("sessionStorage.setItem('photo', 'forgotten')")
         with page.expect_response("**/photo/forgotten"):
             page.reload()
-        page.wait_for_function("sessionStorage.getItem('photo') === ''")
+        page.wait_for_function("() => sessionStorage.getItem('photo') === ''")
         sync_api.expect(page.locator(".no-photo").first).to_be_visible()
 
 
