@@ -111,3 +111,12 @@ def test_every_public_name_exists():
         assert getattr(minialex, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'AlexNett'"):
         _ = minialex.AlexNett
+
+
+def test_only_the_project_is_tracked():
+    """No run folder of a test or an experiment, which `git add` would take."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a clone")
+    folders = {name.partition("/")[0] for name in listed.stdout.splitlines() if "/" in name}
+    assert folders <= {"minialex", "reference", "tests", "examples", "docs", ".ci", ".github"}

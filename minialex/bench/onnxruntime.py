@@ -7,7 +7,7 @@ import numpy as np
 
 from minialex.bench.exported import exported, images
 from minialex.bench.program import Peer, Program
-from minialex.bench.subject import Subject
+from minialex.bench.subject import CALIBRATION, Subject
 
 
 def peers(subject: Subject, batch: int, threads: int | None) -> list[Peer]:
@@ -22,7 +22,7 @@ def int8(subject: Subject, batch: int, threads: int | None) -> list[Peer]:
 
     class Calibration(quantization.CalibrationDataReader):
         def __init__(self, name: str):
-            self._left = [{name: images(subject, subject.at_most(4))}]
+            self._left = [{name: images(subject, subject.at_most(CALIBRATION))}]
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             return self._left.pop() if self._left else None

@@ -14,6 +14,8 @@ from minialex.inference.classifier import load
 from minialex.models import Model
 from minialex.tree import Tree, map_tree
 
+CALIBRATION = 4  # images that other programs calibrate their int8 on
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -53,12 +55,14 @@ class Subject:
 
 
 def trained(run: str | Path, data: str | Path, images: int, model: str | None = None) -> Subject:
-    """The network of a run or weight file, on the centre crops of up to `images` photographs.
+    """The network of a run or weight file, on the centre crops of `images` photographs.
 
-    They are validation photographs, if there are any, in an order drawn at random. `model` is for
-    a network that is not registered, see `load`.
+    They are validation photographs, if there are any, in an order drawn at random: at least as many
+    as int8 is calibrated on, and fewer if there are no more. `model` is for a network that is not
+    registered, see `load`.
     """
     classifier, splits = load(run, "numpy", model=model), open_data(data)
+    images = max(images, CALIBRATION)
     held_out = splits.val if splits.val is not None and len(splits.val) else splits.train
     chosen = np.random.default_rng(0).permutation(len(held_out))[:images]
     preprocessing, b = classifier.preprocessing, backends.get("numpy")

@@ -20,7 +20,6 @@ EXAMPLES = (
     "minialex bench alexnet-64 --batch-size 1 --inference --rounds 1 --json",
     "minialex bench --data shapes:400 --size 72 --rounds 1",
 )
-_CALIBRATED = 4  # photographs that int8 of other programs is calibrated on
 _NETWORK = "of the network to predict for (default: measured here)"
 
 
@@ -267,7 +266,7 @@ def _trained(model: str | None, option: list, data: str, initial: str, images: i
 
     if option or (model is not None and ":" not in model):
         raise InputError("MODEL and --option have no effect with --from, which names the network")
-    return subject.trained(initial, data, max(images, _CALIBRATED), model)
+    return subject.trained(initial, data, images, model)
 
 
 def _refuse_without_effect(

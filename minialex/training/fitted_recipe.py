@@ -28,8 +28,7 @@ ENOUGH = 10_000  # a published recipe with this many updates is used unchanged
 UPDATES_PER_EPOCH = 25  # minimum, if the smallest batch size allows it
 SMALLEST_BATCH = 16
 WARMUP = 0.05  # of the epochs
-WARMUP_STEPS = 100  # minimum for Adam: in fewer, it kills most units of the paper's network,
-# which has no batch normalisation
+WARMUP_STEPS = 100  # minimum for Adam without batch normalisation: in fewer, it kills most units
 ADAM_RATE = 3e-4  # with the smallest batch
 AVERAGED = 0  # last epochs whose weights are averaged
 OFTEN = 20  # with this many epochs, the paper's augmentation is too weak
