@@ -43,14 +43,15 @@ MANY_IMAGES = 50_000  # with at least this many, the paper's network is the defa
 
 
 def default_network(train: Dataset, *, batch_norm: bool = True) -> str:
-    """The default network for a data set of this size.
+    """The default network for so many images of this size.
 
     `batch_norm`: whether it may use batch normalisation.
     """
-    if len(train) >= MANY_IMAGES:
-        return "alexnet"
-    if train.native_size is not None and train.native_size < 36:
+    size = train.native_size
+    if size is not None and size < 36:
         return "cifar10"
+    if len(train) >= MANY_IMAGES and (size is None or 2 * size >= Recipe.resize):
+        return "alexnet"
     return "alexnet-64-bn" if batch_norm else "alexnet-64"
 
 

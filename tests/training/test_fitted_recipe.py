@@ -252,9 +252,16 @@ def test_a_warm_up_can_be_chosen(recipe):
 
 @pytest.mark.parametrize(
     ("images", "size", "name"),
-    [(100, None, "alexnet-64-bn"), (100, 32, "cifar10"), (60_000, 256, "alexnet")],
+    [
+        (100, None, "alexnet-64-bn"),
+        (100, 32, "cifar10"),
+        (60_000, 256, "alexnet"),
+        (60_000, 28, "cifar10"),
+        (100_000, 64, "alexnet-64-bn"),
+        (60_000, None, "alexnet"),
+    ],
 )
-def test_a_small_set_gets_a_small_network(images, size, name):
+def test_the_default_network_follows_the_number_of_images_and_their_size(images, size, name):
     class Photographs:
         native_size = size
 
@@ -262,6 +269,8 @@ def test_a_small_set_gets_a_small_network(images, size, name):
             return images
 
     assert fitted_recipe.default_network(Photographs()) == name
+    resize = models.get(name, 10).recipe.resize
+    assert size is None or 2 * size >= resize, "training would refuse to upscale so much"
 
 
 @pytest.mark.parametrize(
