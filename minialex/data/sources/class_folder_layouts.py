@@ -190,7 +190,8 @@ def require_images(part: Part) -> None:
         if any(True for name in inside for _ in walk.below(folder / name, Remarks())):
             raise InputError(
                 f"class folder {str(folder)!r} has images only in folders below it: "
-                "move them up, or give a folder of class folders"
+                "move them up, give a folder of class folders, or list files and labels in a table "
+                "(labels.csv)"
             )
         raise InputError(
             f"class folder {str(folder)!r} has no image: add images directly to it, "
