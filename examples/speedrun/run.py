@@ -23,9 +23,11 @@ from minialex.data.dataset import Splits, subset
 from minialex.data.sources.open import open_data
 from minialex.tree import leaves
 
+FOLDER = Path(__file__).parent
+PROGRAM = ("run.py", "network.py")
 RECIPE: dict[str, Any] = {
-    "model": "alexnet-64-bn",
-    "epochs": 26,
+    "model": "network.py:alexnet_96",
+    "epochs": 22,
     "batch_size": 64,
     "optimizer": "adam",
     "lr": 0.001,
@@ -51,6 +53,8 @@ def main(arguments: Sequence[str] | None = None, **changes: Any) -> dict[str, An
     parser.add_argument("--threads", type=int)
     options = parser.parse_args(arguments)
     recipe = {**RECIPE, **changes, "backend": options.backend, "threads": options.threads}
+    if recipe["model"].startswith("network.py:"):
+        recipe["model"] = str(FOLDER / recipe["model"])
 
     with tempfile.TemporaryDirectory() as folder:
         compiling = {**recipe, "epochs": 1, "warmup": 0, "max_steps": 2, "progress": False}
@@ -77,7 +81,7 @@ def main(arguments: Sequence[str] | None = None, **changes: Any) -> dict[str, An
             "seconds": round(seconds, 1),
             "date": datetime.date.today().isoformat(),
             "recipe": {**RECIPE, **changes},
-            "program": _digest(Path(__file__).read_bytes()),
+            "program": _digest(b"".join((FOLDER / name).read_bytes() for name in PROGRAM)),
             "weights": _digest(b"".join(weight.tobytes() for weight in weights)),
             "device": {"backend": device.name, "threads": device.threads},
             "machine": machine(device, []),

@@ -208,7 +208,7 @@ def test_a_nested_data_set_is_named_in_the_error(tmp_path):
     with pytest.raises(InputError, match=r"x/dataset' looks like the data set rather than a class"):
         open_data(tmp_path / "x")
     fill(tmp_path / "y", ["deep/a", "deep/b", "wide/c"])
-    with pytest.raises(InputError, match="deep' has images only in folders below it.*in a table"):
+    with pytest.raises(InputError, match=r"deep' has images only in folders below.* in a table"):
         open_data(tmp_path / "y")
 
 
