@@ -91,6 +91,7 @@ SLIM = (
     "alexnet-64-bn",
     "alexnet-64-six",
     "alexnet-32",
+    "alexnet-32-bn",
     "cifar10",
     "stream-48",
 )

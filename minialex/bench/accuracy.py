@@ -76,7 +76,7 @@ def compare(
     if splits.val is None or not len(splits.val):
         raise InputError(f"{data} has no validation images to compare methods on")
     classes = len(splits.train.class_names)
-    model = models.get(default_network(splits.train), classes)
+    model = models.get(default_network(splits.train, minutes=minutes), classes)
     recipe = model.recipe
     train, val = (decoded(part, recipe.resize) for part in (splits.train, splits.val))
 

@@ -12,7 +12,14 @@ from minialex.models.alexnet_2012 import half, original
 from minialex.models.alexnet_six import alexnet_64_six, alexnet_six
 from minialex.models.ports import alexnet_bn, bvlc_alexnet, caffenet, torchvision
 from minialex.models.recipe import Recipe
-from minialex.models.small import alexnet_32, alexnet_64, alexnet_64_bn, alexnet_128, cifar10
+from minialex.models.small import (
+    alexnet_32,
+    alexnet_32_bn,
+    alexnet_64,
+    alexnet_64_bn,
+    alexnet_128,
+    cifar10,
+)
 from minialex.models.two_stream import cnn_m, stream_48
 from minialex.models.vgg import vgg, vgg_64
 from minialex.network import Network
@@ -128,6 +135,11 @@ _VARIANTS: dict[str, Variant] = {
         alexnet_32,
         replace(PAPER, resize=36, crop=32, schedule="cosine", epochs=30),
         "alexnet-64 for 32 x 32 images, with half the channels",
+    ),
+    "alexnet-32-bn": Variant(
+        alexnet_32_bn,
+        replace(PAPER, resize=36, crop=32, schedule="cosine", epochs=30),
+        "alexnet-64-bn for 32 x 32 images, with half the channels: their default",
     ),
     "cifar10": Variant(
         cifar10,

@@ -82,14 +82,29 @@ def alexnet_32(classes: int = 1000, *, towers: int = 2) -> Network:
 
     For comparisons that need many training runs.
     """
+    return Network(_half_as_wide(alexnet_64(classes, towers=towers)), (32, 32, 3))
+
+
+def alexnet_32_bn(classes: int = 1000, *, towers: int = 2) -> Network:
+    """`alexnet_64_bn` for 32 x 32 crops, with half the channels and units.
+
+    The first layer has stride 1, so that its output has as many pixels as that of `alexnet_64_bn`.
+    """
+    (name, first), *others = _half_as_wide(alexnet_64_bn(classes, towers=towers))
+    assert isinstance(first, Conv2D)
+    return Network(((name, replace(first, stride=1)), *others), (32, 32, 3))
+
+
+def _half_as_wide(network: Network) -> tuple[tuple[str, Layer], ...]:
+    """A network's layers with half the channels and units, except the last one."""
     layers: list[tuple[str, Layer]] = []
-    for name, layer in alexnet_64(classes, towers=towers).layers:
+    for name, layer in network.layers:
         if isinstance(layer, Conv2D):
             layer = replace(layer, channels=layer.channels // 2)
         elif isinstance(layer, Dense) and name != "fc8":
             layer = replace(layer, units=layer.units // 2)
         layers.append((name, layer))
-    return Network(tuple(layers), (32, 32, 3))
+    return tuple(layers)
 
 
 def cifar10(

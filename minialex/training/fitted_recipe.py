@@ -40,17 +40,21 @@ STRONG: dict[str, Any] = {
 }
 SMOOTHING = 0.1  # of the labels, with STRONG; not when SGD fine-tunes
 MANY_IMAGES = 50_000  # with at least this many, the paper's network is the default
+MANY_MINUTES = 60  # unless there is less time: its initial weights start slowly
 
 
-def default_network(train: Dataset, *, batch_norm: bool = True) -> str:
-    """The default network for so many images of this size.
+def default_network(
+    train: Dataset, *, batch_norm: bool = True, minutes: float | None = None
+) -> str:
+    """The default network for so many images of this size, and the `minutes` there are for them.
 
     `batch_norm`: whether it may use batch normalisation.
     """
     size = train.native_size
     if size is not None and size < 36:
-        return "cifar10"
-    if len(train) >= MANY_IMAGES and (size is None or 2 * size >= Recipe.resize):
+        return "alexnet-32-bn" if batch_norm else "cifar10"
+    large = size is None or 2 * size >= Recipe.resize
+    if len(train) >= MANY_IMAGES and large and (minutes is None or minutes >= MANY_MINUTES):
         return "alexnet"
     return "alexnet-64-bn" if batch_norm else "alexnet-64"
 

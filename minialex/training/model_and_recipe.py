@@ -36,7 +36,7 @@ def resolve_model(
     """
     classes = len(splits.train.class_ids)
     name = config.model or fitted_recipe.default_network(
-        splits.train, batch_norm=alone and _suits_batch_norm(config)
+        splits.train, batch_norm=alone and _suits_batch_norm(config), minutes=config.minutes
     )
     model = models.stored(name, classes, config.model_options or {})
     length: dict[str, Any] = {

@@ -251,24 +251,26 @@ def test_a_warm_up_can_be_chosen(recipe):
 
 
 @pytest.mark.parametrize(
-    ("images", "size", "name"),
+    ("images", "size", "minutes", "name"),
     [
-        (100, None, "alexnet-64-bn"),
-        (100, 32, "cifar10"),
-        (60_000, 256, "alexnet"),
-        (60_000, 28, "cifar10"),
-        (100_000, 64, "alexnet-64-bn"),
-        (60_000, None, "alexnet"),
+        (100, None, None, "alexnet-64-bn"),
+        (100, 32, None, "alexnet-32-bn"),
+        (60_000, 256, None, "alexnet"),
+        (60_000, 256, 60, "alexnet"),
+        (60_000, 256, 5, "alexnet-64-bn"),
+        (60_000, 28, None, "alexnet-32-bn"),
+        (100_000, 64, None, "alexnet-64-bn"),
+        (60_000, None, None, "alexnet"),
     ],
 )
-def test_the_default_network_follows_the_number_of_images_and_their_size(images, size, name):
+def test_the_default_network_follows_the_images_and_the_time(images, size, minutes, name):
     class Photographs:
         native_size = size
 
         def __len__(self):
             return images
 
-    assert fitted_recipe.default_network(Photographs()) == name
+    assert fitted_recipe.default_network(Photographs(), minutes=minutes) == name
     resize = models.get(name, 10).recipe.resize
     assert size is None or 2 * size >= resize, "training would refuse to upscale so much"
 
