@@ -12,9 +12,10 @@ import io
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from itertools import pairwise
+from typing import Any
 
 from minialex.errors import InputError, TrainingError, unknown
 from minialex.utils.ctrl_c import never_ignored
@@ -36,7 +37,7 @@ _USER_ERRORS = {
     errno.EROFS,
 }
 
-_SHARED = ("train",)  # the commands that several processes share
+_SHARED = {"train": None, "bench": "ranks"}  # {command: with this option} for several processes
 _OTHERS_FIRST = 3.0  # seconds in which the process that speaks has spoken
 
 
@@ -77,7 +78,7 @@ def _main(argv: Sequence[str] | None) -> int:
         top = parser(command)
         arguments = vars(top.parse_args(given))
         command = arguments.pop("command")
-        if command not in _SHARED:
+        if not _is_shared(command, arguments):
             require_one_process(f"minialex {command}")
         spelt = option_names(top.commands[command])
         code = arguments.pop("run")(**with_device_config(with_own_model(arguments)))
@@ -93,6 +94,14 @@ def _main(argv: Sequence[str] | None) -> int:
             raise
         return _complain(in_options(sentence, spelt), 2, error)
     return code or 0
+
+
+def _is_shared(command: str, arguments: Mapping[str, Any]) -> bool:
+    """Whether several processes work on this command together."""
+    if command not in _SHARED:
+        return False
+    option = _SHARED[command]
+    return option is None or arguments[option] is not None
 
 
 def _refuse_empty(words: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        help="folder with ILSVRC-2012 archives, its Kaggle layout, class folders or CIFAR-10",
+        help="images, as for `minialex train --data`",
     )
     parser.add_argument("dest", type=Path, metavar="DEST", help="new folder for the packed data")
     parser.add_argument(
@@ -82,10 +82,7 @@ def run(source: str, dest: Path, json: bool, quiet: bool, **options: Any) -> int
         print(f"{done.folder}: {counts} images, {done.bytes / 1e6:,.1f} MB")
         if done.left_out:
             print(f"skipped {len(done.left_out):,} images, listed in {done.folder / REPORT}")
-        model = (
-            "" if options["size"] >= 227 else " --model alexnet-64-bn"
-        )  # the paper's crops are 227
-        print(f"next: minialex train --data {shlex.quote(str(done.folder))}{model}")
+        print(f"next: minialex train --data {shlex.quote(str(done.folder))}")
     if done.interrupted:
         return 128 + signal.Signals[done.interrupted]
     return 0

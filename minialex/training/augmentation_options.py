@@ -3,7 +3,7 @@
 from minialex.utils.arguments import FRACTION, Flag, Number
 from minialex.utils.options import option
 
-GROUP = "augmentation (default: the network's own recipe)"
+GROUP = "augmentation (default: chosen for the number of images)"
 _SHARE = Number(float, above=0, at_most=1)
 
 CROP_SCALE = option(

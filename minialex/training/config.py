@@ -39,7 +39,7 @@ from minialex.utils.arguments import (
 from minialex.utils.options import check, option, options
 from minialex.utils.plugins import Registry
 
-WHAT, HOW, RUN = "what to train", "training (default: the network's own recipe)", "the run"
+WHAT, HOW, RUN = "what to train", "training (default: chosen for the number of images)", "the run"
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,12 @@ class _Images(FilePath):
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """What to train, on which images, and how; None means the value of the model's recipe."""
+    """What to train, on which images, and how; None means the value of `recipe`."""
 
     data: Any = option(
         None,
-        'images: a folder of class folders, ILSVRC\'s archives, CIFAR-10, a packed set; "shapes" '
-        'or "shapes:N" (default) for built-in drawings',
+        "images: a folder of class folders, ILSVRC's archives, CIFAR-10, a packed set, a table of "
+        'files and labels; "shapes" or "shapes:N" (default) for built-in drawings',
         group=WHAT,
         type=_Images(),
         metavar="PATH",
@@ -69,7 +69,7 @@ class TrainConfig:
     model: str | None = option(
         None,
         "network name (`minialex summary --variants` lists them), or your own as FILE.py:FUNCTION "
-        "(default: the network of --from, or one chosen for the number of images)",
+        "(default: the network of --from, or one chosen for the images)",
         group=WHAT,
         metavar="NAME",
     )
@@ -212,10 +212,14 @@ class TrainConfig:
         metavar="NAME",
     )
     momentum: float | None = option(
-        None, "SGD momentum (0.9)", group=HOW, type=Number(float, at_least=0, below=1), metavar="M"
+        None,
+        "momentum of SGD and LARS, e.g. 0.9",
+        group=HOW,
+        type=Number(float, at_least=0, below=1),
+        metavar="M",
     )
     weight_decay: float | None = option(
-        None, "L2 weight decay (0.0005)", group=HOW, type=Number(float, at_least=0), metavar="D"
+        None, "L2 weight decay, e.g. 0.0005", group=HOW, type=Number(float, at_least=0), metavar="D"
     )
     loss: str = option(
         "softmax", "softmax, hinge, or your own as FILE.py:FUNCTION", group=HOW, metavar="NAME"
@@ -241,7 +245,7 @@ class TrainConfig:
     )
     colour_noise: float | None = option(
         None,
-        "strength of the PCA colour shift, in standard deviations (0.1)",
+        "strength of the PCA colour shift, in standard deviations, e.g. 0.1",
         group=augmentation_options.GROUP,
         type=Number(float, at_least=0),
         metavar="A",

@@ -50,7 +50,7 @@ def default_network(
 
     `batch_norm`: whether it may use batch normalisation.
     """
-    size = train.native_size
+    size = train.native_size or train.stored_size
     if size is not None and size < 36:
         return "alexnet-32-bn" if batch_norm else "cifar10"
     large = size is None or 2 * size >= Recipe.resize

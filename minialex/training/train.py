@@ -194,11 +194,12 @@ train.__doc__ = f"""Train a network and keep the run in a folder.
 
     `data` may be `Splits` made in Python. SIGINT, SIGTERM, SIGUSR1 and SIGHUP save the state and
     end training. A resumed run takes all arguments that are not given from its folder. You may
-    change `epochs`, `lr`, `schedule`, devices and output options, and `data` if the images have
-    moved.
-    Raises InputError or FileNotFoundError for unusable arguments, and TrainingError for a loss that
-    is NaN or infinite. Exceptions from `on_step` and `on_epoch` end training and are raised again;
-    the state is saved first, so that the run can be resumed.
+    change `epochs`, `minutes`, `stop_early`, `lr`, `schedule`, devices and output options, and
+    `data` if the images have moved.
+    Raises InputError or FileNotFoundError for unusable arguments, and TrainingError if the loss
+    stays NaN or infinite, nothing is learnt, or memory does not suffice. Exceptions
+    from `on_step` and `on_epoch` end training and are raised again; the state is saved first, so
+    that the run can be resumed.
     """
 
 

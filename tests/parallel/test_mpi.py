@@ -27,6 +27,7 @@ MPIRUN = shutil.which(
 )
 NAMES = ("numpy", "numba", "towers", "bn")
 ULFM = ("--with-ft", "ulfm")
+ALLOWED = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 pytestmark = pytest.mark.skipif(
     MPIRUN is None or importlib.util.find_spec("mpi4py") is None,
     reason="needs mpi4py and mpirun: pip install 'minialex[mpi]'",
@@ -40,11 +41,10 @@ def mpirun(ranks, data, out, *names, options=(), timeout=300):
 
 
 def job(ranks, program, options=(), timeout=300):
-    allowed = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     start = [MPIRUN, "--oversubscribe", "--bind-to", "none", *options, "-n", str(ranks)]
     return subprocess.run(
         [*start, sys.executable, *program],
-        env={**os.environ, **allowed, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, **ALLOWED, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=timeout,
@@ -268,3 +268,17 @@ def test_a_step_leaves_no_sums_to_the_garbage_collector(ranks):
     done = job(ranks, ["-c", GARBAGE])
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("left []") == ranks, done.stdout
+
+
+def test_bench_starts_jobs_of_ranks():
+    """Without a launcher of its own, as a user types it: `bench` starts mpirun itself."""
+    words = ["bench", "alexnet-32", "--batch-size", "8", "--rounds", "1", "--backend", "numpy"]
+    done = subprocess.run(
+        [sys.executable, "-m", "minialex", *words, "--ranks", "1,2", "--json"],
+        env={**os.environ, **ALLOWED, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert [row["ranks"] for row in json.loads(done.stdout)["measured"]] == [1, 2]

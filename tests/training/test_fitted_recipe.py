@@ -265,7 +265,7 @@ def test_a_warm_up_can_be_chosen(recipe):
 )
 def test_the_default_network_follows_the_images_and_the_time(images, size, minutes, name):
     class Photographs:
-        native_size = size
+        native_size, stored_size = size, None
 
         def __len__(self):
             return images
