@@ -41,7 +41,12 @@ def open_splits(config: TrainConfig, source: Classifier | None, folder: Path | N
             splits = as_before(_as_named_before(splits, about, folder), about, config)
         return Held(splits, _leaks(splits, about) if config.allow_changed_data else "", about)
     about = _started_from(config, source)
-    return Held(splits) if about is None else away_from(splits, about, config.trained_on["data"])
+    if about is None:
+        return Held(splits)
+    if config.fold is not None:
+        _require_unseen(splits, about, config.trained_on["data"])
+        return Held(splits)
+    return away_from(splits, about, config.trained_on["data"])
 
 
 def drawn_anew(config: TrainConfig, folder: Path | None) -> Splits:
@@ -86,6 +91,19 @@ def _as_named_before(splits: Splits, about: dict[str, Any], folder: Path) -> Spl
     if whole is None:
         return Splits(*(in_disk_order(part, ids) for part in splits.parts.values()))
     return divide(in_disk_order(whole, ids), np.zeros(len(whole), bool), splits.val.layout)
+
+
+def _require_unseen(splits: Splits, about: dict[str, Any], key: str | None) -> None:
+    """Raise InputError if the weights to start from were trained on an image of any fold."""
+    whole = splits.whole
+    assert whole is not None  # it was divided into folds
+    count = int(np.sum(learnt(about, whole, named=key is not None and key == about.get("data"))))
+    if count:
+        raise InputError(
+            f"the weights to start from were trained on {count:,} of these {len(whole):,} images, "
+            "so their folds could not be judged fairly: train without folds, which validates on "
+            "images that the weights have not seen, or start from other weights"
+        )
 
 
 def remembered(
@@ -163,6 +181,8 @@ def as_before(splits: Splits, about: dict[str, Any], config: TrainConfig) -> Spl
             "`allow_changed_data` needs the list of held-out images, which runs of older versions "
             "do not have: leave it out"
         )
+    if images is None and config.fold is not None:
+        return splits  # of drawings, which have no names: drawn again, they are the same
     if images is None:
         return split_by_position(whole, config.val_fraction, config.seed)  # as older versions did
     if config.allow_changed_data:  # an image may have been renamed, or replaced by another

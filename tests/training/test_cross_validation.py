@@ -103,11 +103,42 @@ def test_finished_folds_are_not_trained_again(folder, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("given", "sentence"),
-    [({"folds": 1}, "at least 2"), ({"folds": 2, "fold": "1/2"}, "leave out `fold`")],
+    [
+        ({"folds": 1}, "at least 2"),
+        ({"folds": 2, "fold": "1/2"}, "leave out `fold`"),
+        ({"folds": 2, "stop_early": 1}, "'stop_early' would use the images that each fold"),
+        ({"folds": 2, "schedule": "plateau"}, "'plateau' would use the images that each fold"),
+    ],
 )
 def test_invalid_folds_are_refused(folder, given, sentence):
     with pytest.raises(ValueError, match=sentence):
         minialex.cross_validate(folder, **given, **TINY)
+
+
+def test_weights_that_have_seen_the_images_are_refused(folder, tmp_path):
+    """All folds would validate on what they have not seen, and be judged on what they have."""
+    given = {**TINY, "progress": False}
+    minialex.train(folder, out=tmp_path / "seen", **given)
+    minialex.train("shapes:48", out=tmp_path / "other", **given)
+    for kind in ("initial", "shallow"):
+        start = {kind: tmp_path / "seen"}
+        with pytest.raises(ValueError, match=r"trained on \d+ of these \d+ images, so their folds"):
+            minialex.cross_validate(folder, folds=3, out=tmp_path / "cv", **start, **given)
+        with pytest.raises(ValueError, match="so their folds could not be judged fairly"):
+            minialex.train(folder, fold="2/3", out=tmp_path / "fold", **start, **given)
+    start = {"initial": tmp_path / "other", "replace_classifier": True}
+    assert minialex.cross_validate(folder, folds=2, out=tmp_path / "cv", **start, **given).folds
+
+
+def test_a_fold_of_drawings_is_the_same_when_it_is_resumed(tmp_path, reports):
+    """They have no names that a record could list."""
+    given = {"fold": "1/3", "out": tmp_path / "run", "progress": False, **TINY}
+    first = minialex.train("shapes:48", max_steps=1, **given)
+    minialex.train(resume=True, **{**given, "backend": "numpy", "epochs": 2})
+    minialex.report(tmp_path / "run")
+    with (tmp_path / "run" / "predictions.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 16
+    assert first.run_dir == tmp_path / "run"
 
 
 @pytest.mark.parametrize("fold", ["0/3", "4/3", "1/1", "x", "1/2/3", "-1/3"])
