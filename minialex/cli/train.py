@@ -109,7 +109,7 @@ def run(
 
 def _find_lr(json: bool, quiet: bool, given: dict[str, Any]) -> int:
     import minialex
-    from minialex import optim
+    from minialex.training.recovery import rate_options
 
     given.pop("out", None)
     found = minialex.find_lr(given.pop("data", None), progress=not (json or quiet), **given)
@@ -125,8 +125,7 @@ def _find_lr(json: bool, quiet: bool, given: dict[str, Any]) -> int:
     elif found.best is None:
         print(f"{found}\nthe loss fell too little to suggest a learning rate: keep the current one")
     else:
-        optimizer = "" if found.optimizer == optim.DEFAULT else f"--optimizer {found.optimizer} "
-        print(f"{found}\nsuggested learning rate: {optimizer}--lr {found.best:g}")
+        print(f"{found}\nsuggested learning rate: {rate_options(found.optimizer, found.best)}")
     return 0
 
 

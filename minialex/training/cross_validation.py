@@ -56,8 +56,8 @@ def cross_validate(
     confusion matrix and the most confident mistakes. To continue an interrupted call, repeat it
     with the same arguments: finished folds are kept and the interrupted one is resumed. The
     networks are evaluated after their last epoch, since picking the best epoch on the test fold
-    would bias the result, and neither `stop_early` nor the schedule "plateau" is possible. The other
-    arguments are those of `train`.
+    would bias the result, and neither `stop_early` nor the schedule "plateau" is possible. The
+    other arguments are those of `train`.
     Raises InputError for invalid arguments.
     """
     require_one_process("cross_validate")
@@ -71,11 +71,14 @@ def cross_validate(
             "`keep` saves the weights of one run, and cross-validation trains several: "
             "leave out one"
         )
-    for used, what in ((config.stop_early, "stop_early"), (config.schedule == "plateau", "plateau")):
+    for used, what in (
+        (config.stop_early, "stop_early"),
+        (config.schedule == "plateau", "plateau"),
+    ):
         if used:
             raise InputError(
-                f"{what!r} would use the images that each fold is evaluated on, so the result would "
-                "be biased: leave it out of cross-validation"
+                f"{what!r} would use the images that each fold is evaluated on, which would bias "
+                "the result: leave it out of cross-validation"
             )
     name = open_splits(config, None, None).splits.train.name
     folder = run_folder.new_folder(out, f"{name}-{folds}-folds")

@@ -78,15 +78,14 @@ def start_verdict(value: float, chance: float, pretrained: bool = False) -> str:
     return f"{text}: ok"
 
 
-def plateau_advice(losses: list[float], chance: float, steps: int, rate: float) -> str | None:
-    """A sentence if the loss is still at that of random guessing, else None."""
+def plateau_advice(losses: list[float], chance: float, steps: int, what: str) -> str | None:
+    """A sentence if the loss is still at that of random guessing, else None; `what` to try."""
     if steps < SOON or not losses or losses[-1] < 0.97 * chance:
         return None
     return (
         f"not learning yet: after {steps} steps the loss is {losses[-1]:.3f} (random guessing: "
-        f"{chance:.3f}). The paper's initial weights can need some thousand steps to start; if the "
-        f"loss does not move, restart with --lr {rate / 5:g}, or with --model alexnet-2012, whose "
-        "larger initial weights start at once"
+        f"{chance:.3f}). Some networks need some thousand steps to start; if the loss does not "
+        f"move, {what}"
     )
 
 

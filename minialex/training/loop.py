@@ -11,7 +11,7 @@ import numpy as np
 
 from minialex.errors import InputError
 from minialex.parallel.world import World
-from minialex.training import announce, diagnostics, recovery, run_folder
+from minialex.training import announce, diagnostics, run_folder
 from minialex.training.diagnostics import NotFinite
 from minialex.training.recovery import NotLearning
 from minialex.training.result import Result
@@ -186,9 +186,8 @@ def _closing_line(state: State, folder: Path, on_device: int | None) -> str:
 
 def _nothing_learnt(trainer: Trainer, state: State) -> str | None:
     losses = [row[name] for row in state.history for name in ("train_loss", "val_loss")]
-    name, rate = trainer.initial.model.name, trainer.recipe.lr * state.rate_factor
     failed = state.attempts or state.step >= diagnostics.SOON
-    what = recovery.advice(name, rate) if failed else None
+    what = trainer.advice(state) if failed else None
     return announce.nothing_learnt(losses, trainer.chance, state.step, what)
 
 
@@ -199,8 +198,8 @@ def _steps(state: State) -> str:
 def _advise(trainer: Trainer, state: State) -> bool:
     """Report a plateau once; True if it was reported."""
     losses_so_far = [row["train_loss"] for row in state.history]
-    rate = trainer.recipe.lr
-    advice = diagnostics.plateau_advice(losses_so_far, trainer.chance, state.step, rate)
+    what = trainer.advice(state)
+    advice = diagnostics.plateau_advice(losses_so_far, trainer.chance, state.step, what)
     if advice:
         trainer.show.say(advice)
     return advice is not None

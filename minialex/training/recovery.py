@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from minialex import optim
 from minialex.backends.base import Array, Backend
 from minialex.errors import TrainingError
 from minialex.layers import Mode, ReLU
@@ -99,11 +100,25 @@ def dead(b: Backend, network: Network, params: Tree, x: Array) -> str | None:
     return None
 
 
-def advice(model: str, rate: float) -> str:
+def advice(model: str, optimizer: str, rate: float, restarts: int) -> str:
     """What to try with this network when it does not learn, as the end of a sentence."""
     if model in ("alexnet", "alexnet-single", "bvlc-alexnet"):
         return (
             "the initial weights of this network need a large data set to start from: try "
             "--model alexnet-64, or alexnet-2012, whose larger initial weights start at once"
         )
-    return f"try a lower learning rate (--lr {rate / 5:.2g}), or check the images (`minialex data`)"
+    if restarts:
+        return (
+            "as lower learning rates did not help, check the images and their labels "
+            "(`minialex data`), or try another network (--model)"
+        )
+    return (
+        f"try a lower learning rate ({rate_options(optimizer, rate / 5)}), or check the images "
+        "(`minialex data`)"
+    )
+
+
+def rate_options(optimizer: str, rate: float) -> str:
+    """The options that choose this rate and keep the optimiser: `--lr` alone chooses SGD."""
+    chosen = "" if optimizer == optim.DEFAULT else f"--optimizer {optimizer} "
+    return f"{chosen}--lr {rate:.2g}"

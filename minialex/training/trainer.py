@@ -372,21 +372,19 @@ class Trainer:
 
     def go_back(self, state: State, error: NotFinite | NotLearning) -> None:
         """Restart a failed run from its best weights with a lower rate, or raise `error`."""
-        name, rate = self.initial.model.name, self.recipe.lr * state.rate_factor
+        rate = self.recipe.lr * state.rate_factor
         if not self.recovers or state.attempts >= error.attempts or self.length.ended(state):
             if isinstance(error, NotFinite):
                 error.args = (f"{error}{self.own_code}",)  # its end is a command
                 raise error
-            raise NotLearning(
-                f"{error}, also with learning rate {rate:.2g}: {recovery.advice(name, rate)}"
-            )
+            raise NotLearning(f"{error}, also with learning rate {rate:.2g}: {self.advice(state)}")
         params, source = self.world.first_does(self._good_params)
         if (
             source == INITIAL
             and state.position == len(self.splits.train)
             and self.length.share(state) >= 1
         ):
-            raise NotLearning(f"{error}, and the run is over: {recovery.advice(name, rate)}")
+            raise NotLearning(f"{error}, and the run is over: {self.advice(state)}")
         devices, dtype = self.initial.devices, np.dtype(self.initial.dtype)
         # which may have been stored in float16
         state.params = devices.to_devices(map_tree(lambda x: x.astype(dtype, copy=False), params))
@@ -399,6 +397,11 @@ class Trainer:
         said = f"back to {source}, learning rate times {state.rate_factor:.2g}"
         state.changed = "; ".join(filter(None, (state.changed, f"step {state.step}: {said}")))
         self.show.say(f"{str(error).split('; ')[0]}: {said}")
+
+    def advice(self, state: State) -> str:
+        """What to try if the run does not learn, as the end of a sentence."""
+        rate = self.recipe.lr * state.rate_factor
+        return recovery.advice(self.initial.model.name, self.recipe.optimizer, rate, state.attempts)
 
     def _good_params(self) -> tuple[Tree, str]:
         """The best weights so far unless they are dead, else the initial ones."""

@@ -9,8 +9,11 @@ from safetensors.numpy import load_file
 
 import minialex
 from minialex import backends, models
+from minialex.data.sources.open import open_data
 from minialex.errors import TrainingError
 from minialex.training import announce, recovery
+from minialex.training.config import TrainConfig
+from minialex.training.model_and_recipe import resolve_model
 from minialex.training.recovery import Trend
 from minialex.training.trainer import Trainer
 from minialex.utils.checkpoint import load_metadata
@@ -183,9 +186,29 @@ def test_after_several_recoveries_it_ends_with_advice(tmp_path):
 def test_a_network_that_never_starts_ends_its_run(monkeypatch, tmp_path):
     monkeypatch.setattr(recovery, "PATIENT", 60)
     monkeypatch.setattr(Trend, "suspicious", lambda self, chance: False)
-    words = r"still at random guessing .* try a lower learning rate"
+    words = r"still at random guessing .* lower learning rates did not help, check the images"
     with pytest.raises(TrainingError, match=words):
         minialex.train("shapes:48", **{**TINY, "lr": 1e-12}, epochs=30, out=tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "options"), [("sgd", "--lr 0.002"), ("adam", "--optimizer adam --lr 0.002")]
+)
+def test_the_advice_keeps_the_optimiser(optimizer, options):
+    """`--lr` alone chooses SGD, for which Adam's rates are far too low."""
+    assert f"({options})" in recovery.advice("tiny", optimizer, 0.01, 0)
+    given = TrainConfig(data="shapes:48", **parsed(options))
+    splits = open_data("shapes:48")
+    assert resolve_model(given, splits).recipe.optimizer == optimizer
+    assert "--lr" not in recovery.advice("tiny", optimizer, 0.01, 3)  # they were tried
+    assert "alexnet-2012" in recovery.advice("alexnet", optimizer, 0.01, 0)
+
+
+def parsed(options):
+    """`train` settings of command-line options with one value each."""
+    words = options.replace("--", "").split()
+    found = dict(zip(words[::2], words[1::2], strict=True))
+    return {**found, "lr": float(found["lr"])}
 
 
 def test_a_run_that_ends_without_having_learnt_says_so(monkeypatch, tmp_path):
