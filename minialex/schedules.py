@@ -171,8 +171,8 @@ def extension(name: str) -> str:
     if name not in SCHEDULES:
         return "; your schedule sets the learning rates"
     return (
-        f" (the schedule {name!r} is stretched over all epochs, so the learning rate rises again; "
-        "use `--schedule constant --lr RATE` to continue at a fixed learning rate)"
+        f" (the schedule {name!r} is stretched over the whole run, so the learning rate rises "
+        "again; use `--schedule constant --lr RATE` to continue at a fixed learning rate)"
     )
 
 

@@ -100,8 +100,10 @@ def run(
         from minialex.models.registry import PLUGINS
 
         trained = shlex.quote(str(result.run_dir)) + PLUGINS.again(result.classifier.model.name)
-        print(f"next: minialex evaluate --model-file {trained}")
-        print(f"      minialex predict PHOTO --model-file {trained}")
+        commands = [f"minialex predict PHOTO --model-file {trained}"]
+        if any(row["val_loss"] is not None for row in result.history):
+            commands.insert(0, f"minialex evaluate --model-file {trained}")
+        print("next: " + "\n      ".join(commands))
     if result.interrupted:
         return 128 + signal.Signals[result.interrupted]
     return 0

@@ -84,7 +84,7 @@ CLASS_WEIGHTS = option(
     type=Flag(),
 )
 
-OF_RECIPE = (
+OF_IMAGES = (
     "crop_scale",
     "aspect",
     "rotation",
@@ -95,6 +95,5 @@ OF_RECIPE = (
     "erasing",
     "mixup",
     "augment",
-    "label_smoothing",
-    "class_weights",
 )
+OF_RECIPE = (*OF_IMAGES, "label_smoothing", "class_weights")

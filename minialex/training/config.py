@@ -183,7 +183,8 @@ class TrainConfig:
     )
     minutes: float | None = option(
         None,
-        "train for M minutes instead of a number of epochs; the schedule is scaled to fit",
+        "train for M minutes instead of a number of epochs, not counting the first reading of all "
+        "images; the schedule is scaled to fit",
         group=HOW,
         type=Number(float, above=0),
         metavar="M",

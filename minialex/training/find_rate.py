@@ -67,12 +67,13 @@ def find_lr(
 ) -> RateSearch:
     """Train for `steps` steps with a rate that rises from tiny to far too large; saves nothing.
 
-    The arguments are those of `train`. Raises InputError for invalid ones.
+    The arguments are those of `train`. All layers have the same rate, as with `lr`. Raises
+    InputError for invalid arguments.
     """
     require_one_process("find_lr")
     steps = integer(1).check("steps", steps)
     config, where = parse(plug_in({"data": data, **arguments}))
-    setup = set_up(config, where, Progress(progress))
+    setup = set_up(config, where, Progress(progress), tuned=False)
     state = setup.first_state()
     # whose folder is not used: nothing is saved
     trainer = setup.trainer(setup.classifier(state, setup.statistics()), Path())

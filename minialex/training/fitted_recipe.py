@@ -3,8 +3,9 @@
 A published recipe counts epochs of a million images. On five hundred images it would make a few
 hundred updates, where any network needs thousands. A run on few images therefore gets smaller
 batches, more epochs, a schedule independent of the noisy validation error, and Adam, which needs
-fewer updates than SGD there. No layer decays more than the others: the decay of 3 in `cifar10`'s
-last layer is made for 55,000 updates, and takes most of what is learnt in 300.
+fewer updates than SGD there. So does a run on many images for which there is little time. No layer
+decays more than the others: the decay of 3 in `cifar10`'s last layer is made for 55,000 updates,
+and takes most of what is learnt in 300.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,23 +41,34 @@ STRONG: dict[str, Any] = {
 }
 SMOOTHING = 0.1  # of the labels, with STRONG; not when SGD fine-tunes
 MANY_IMAGES = 50_000  # with at least this many, the paper's network is the default
-MANY_MINUTES = 60  # unless there is less time: its initial weights start slowly
+MANY_MINUTES = 60  # in less time a published recipe hardly starts
+LEAST_NORMALISED = 8  # images whose statistics are worth using
 
 
 def default_network(
-    train: Dataset, *, batch_norm: bool = True, minutes: float | None = None
+    train: Dataset,
+    *,
+    batch_norm: bool = True,
+    epochs: int | None = None,
+    minutes: float | None = None,
 ) -> str:
-    """The default network for so many images of this size, and the `minutes` there are for them.
+    """The default network for so many images of this size, and the length of the run.
 
     `batch_norm`: whether it may use batch normalisation.
     """
     size = train.native_size or train.stored_size
     if size is not None and size < 36:
-        return "alexnet-32-bn" if batch_norm else "cifar10"
-    large = size is None or 2 * size >= Recipe.resize
-    if len(train) >= MANY_IMAGES and large and (minutes is None or minutes >= MANY_MINUTES):
+        return "alexnet-32-bn" if batch_norm else "alexnet-32"
+    large = len(train) >= MANY_IMAGES and (size is None or 2 * size >= Recipe.resize)
+    if large and is_long(Recipe(), len(train), epochs, minutes):
         return "alexnet"
     return "alexnet-64-bn" if batch_norm else "alexnet-64"
+
+
+def is_long(published: Recipe, images: int, epochs: int | None, minutes: float | None) -> bool:
+    """Whether a run is long enough for a published recipe: by default as long as the recipe."""
+    updates = (epochs or published.epochs) * images / published.batch_size
+    return updates >= ENOUGH and (minutes is None or minutes >= MANY_MINUTES)
 
 
 def fit(
@@ -69,6 +81,8 @@ def fit(
     schedule: str | None = None,
     optimizer: str | None = None,
     momentum: float | None = None,
+    minutes: float | None = None,
+    validated: bool = True,
     trained: bool = False,
     batch_norm: bool = False,
     augment: bool = True,
@@ -76,7 +90,9 @@ def fit(
 ) -> Recipe:
     """`published` with the requested changes, and the rest fitted to `images`.
 
-    Few images get Adam, unless a learning rate or a momentum is given: those are meant for SGD.
+    A long run on many images keeps the recipe, but no schedule that waits for the validation error
+    where none is `validated` or the length is in `minutes`. Others get Adam, unless a learning rate
+    or a momentum is given: those are meant for SGD.
     `trained` weights to start from need fewer updates, by SGD unless Adam is given. They, and
     networks with `batch_norm`, need no least number of updates to warm up. `augment`
     allows the stronger augmentation of small data sets. With it, labels are smoothed if `smooth`,
@@ -92,7 +108,9 @@ def fit(
     }
     given = {name: value for name, value in asked.items() if value is not None}
     least = 0 if trained or batch_norm else WARMUP_STEPS
-    if published.epochs * images >= ENOUGH * published.batch_size:
+    if not trained and is_long(published, images, epochs, minutes):
+        if published.schedule == "plateau" and (minutes is not None or not validated):
+            published = replace(published, schedule="step")
         return with_own_rate(replace(published, **given), lr, least)
     batch = batch_size or _batch_size(published.batch_size, images)
     steps = ceil(images / batch)

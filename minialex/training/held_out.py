@@ -141,6 +141,11 @@ def require_validation(config: TrainConfig, splits: Splits, schedule: str) -> No
             f"{splits.train.name} has no class with two images, so none can be held out for "
             "validation: add images, or train without validation (`val_fraction=0`)"
         )
+    if config.stop_early is not None:
+        raise InputError(
+            "`stop_early` needs the validation loss, but there are no validation images: leave it "
+            "out, or hold some out (`val_fraction`)"
+        )
     if schedule == "plateau":
         raise InputError(
             "the schedule 'plateau' needs the validation error, but there are no validation "

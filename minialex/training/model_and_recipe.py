@@ -10,6 +10,7 @@ from minialex.models import Model
 from minialex.models.recipe import Recipe
 from minialex.training import augmentation_options, fitted_recipe, layer_rates
 from minialex.training.config import TrainConfig
+from minialex.training.fitted_recipe import LEAST_NORMALISED, SMALLEST_BATCH
 
 
 def _suits_batch_norm(config: TrainConfig) -> bool:
@@ -20,7 +21,8 @@ def _suits_batch_norm(config: TrainConfig) -> bool:
     """
     changed = {"response_norm", "dropout"} & set(config.model_options or {})
     averaged = (config.average_epochs or 0) > 1
-    return config.micro_batch is None and not averaged and not config.dropout and not changed
+    small = (config.batch_size or SMALLEST_BATCH) < LEAST_NORMALISED
+    return not (config.micro_batch or averaged or config.dropout or changed or small)
 
 
 def resolve_model(
@@ -36,7 +38,10 @@ def resolve_model(
     """
     classes = len(splits.train.class_ids)
     name = config.model or fitted_recipe.default_network(
-        splits.train, batch_norm=alone and _suits_batch_norm(config), minutes=config.minutes
+        splits.train,
+        batch_norm=alone and _suits_batch_norm(config),
+        epochs=config.epochs,
+        minutes=config.minutes,
     )
     model = models.stored(name, classes, config.model_options or {})
     length: dict[str, Any] = {
@@ -73,6 +78,8 @@ def resolve_model(
             model.recipe,
             len(splits.train),
             **length,
+            minutes=config.minutes,
+            validated=len(splits.val) > 0 and config.fold is None,
             trained=trained,
             batch_norm=bool(model.network.layers_with_statistics),
             augment=colours and config.crops is not False and config.freeze is None,
@@ -91,17 +98,19 @@ def resolve_model(
         )
     recipe = layer_rates.applied(recipe, model.network, config.layer_rates or {}, config.freeze)
     native = splits.train.native_size
-    if native is not None and 2 * native < recipe.resize and not config.allow_upscaling:
+    chosen = config.model is not None and stored is None  # there is no smaller default
+    if chosen and native and 2 * native < recipe.resize and not config.allow_upscaling:
+        other = "" if config.initial is not None else "choose a network for smaller images, or "
         raise InputError(
             f"{splits.train.name} has images {native} pixels wide and model {model.name!r} takes "
-            f"{recipe.crop}x{recipe.crop} crops of {recipe.resize}x{recipe.resize}: choose a "
-            "network for smaller images, or allow upscaling (`allow_upscaling=True`)"
+            f"{recipe.crop}x{recipe.crop} crops of {recipe.resize}x{recipe.resize}: {other}allow "
+            "upscaling (`allow_upscaling=True`)"
         )
     without = model.network.without_dropout()
     if config.dropout and stored is None and model.network == without:
         raise InputError(
             f"{model.name} has no dropout layers: leave out `dropout`, or choose a network with "
-            "some, such as alexnet-64"
+            "some, such as alexnet-64 or alexnet-32"
         )
     network = model.network if recipe.dropout else without
     return replace(model, network=network, recipe=recipe)

@@ -17,10 +17,11 @@ _LOCAL = ("data", "initial", "shallow", "workers", "read_timeout")  # may differ
 
 
 def with_micro_batch(
-    config: TrainConfig, batch_size: int, world: World, resumed: Path | None
+    config: TrainConfig, batch_size: int, world: World, resumed: Path | None, least: int = 1
 ) -> TrainConfig:
     """`config` with micro-batches, if ranks share them; the default does not depend on how many.
 
+    By default they have at least `least` images.
     Raises InputError for a micro-batch larger than a batch, and fewer micro-batches than ranks.
     """
     if config.micro_batch is None and world.launched:
@@ -29,7 +30,8 @@ def with_micro_batch(
                 f"the run in {resumed} was started on one process, without micro-batches: resume "
                 "it without mpirun"
             )
-        config = replace(config, micro_batch=-(-batch_size // _SHARES))
+        size = max(-(-batch_size // _SHARES), min(least, batch_size))
+        config = replace(config, micro_batch=size)
     if config.micro_batch is not None:
         if config.micro_batch > batch_size and resumed is None:  # earlier versions allowed it
             raise InputError(

@@ -16,6 +16,7 @@ from minialex.data.statistics import Statistics, measure, supplied
 from minialex.errors import InputError
 from minialex.inference.classifier import Classifier, load
 from minialex.models import Model
+from minialex.models.recipe import Recipe
 from minialex.models.vgg import deepen
 from minialex.network import Network
 from minialex.optim import VELOCITY, Optimizer
@@ -23,9 +24,10 @@ from minialex.parallel import DeviceConfig, DeviceGroup, Devices, SingleDevice
 from minialex.parallel.partition import require_trainable
 from minialex.parallel.world import World
 from minialex.results.published_curve import Curve
-from minialex.training import fitted_recipe, frozen, held_out, ranks
+from minialex.training import augmentation_options, fitted_recipe, frozen, held_out, ranks
 from minialex.training.config import TrainConfig, own_code
 from minialex.training.feed import Feed, Photographs
+from minialex.training.fitted_recipe import LEAST_NORMALISED
 from minialex.training.held_out import Held
 from minialex.training.length import Length
 from minialex.training.model_and_recipe import resolve_model
@@ -180,8 +182,10 @@ class Setup:
             frozen.compute(classifier, layer, loader, views, show)
             for loader, views in zip(self.loaders, (10, 1), strict=True)
         )
+        crops = len(seen.values)
         show.say(
-            f"{layer} and all before it are frozen: {len(seen.values)} crops of each image computed"
+            f"{layer} and all before it are frozen: {crops} crop{'s' * (crops != 1)} of each image "
+            "computed"
         )
         labels = splits.train.labels
         feed = frozen.FeatureFeed(self.config.dtype, seen, self.config.seed, self._soft_targets())
@@ -224,8 +228,12 @@ def set_up(
     show: Progress,
     resumed: Path | None = None,
     world: World = World(),  # noqa: B008  it has no state
+    tuned: bool = True,
 ) -> Setup:
-    """Validate a run; `resumed` is the folder of a run to resume."""
+    """Validate a run; `resumed` is the folder of a run to resume.
+
+    `tuned`: fine-tuning has lower rates for kept layers, unless a rate for all is given.
+    """
     world.wait_at_most(config.rank_timeout)
     config, origin = choose_model(config, resumed)
     source = None if origin is None else origin.classifier
@@ -252,13 +260,15 @@ def set_up(
         if start.momentum is not None:  # another program's run goes on, with its own decays
             decays = origin.classifier.preprocessing.recipe.layer_decays
             model = replace(model, recipe=replace(model.recipe, layer_decays=decays))
-        if config.recipe == fitted_recipe.FITTED and config.lr is None and start.momentum is None:
-            tuned = fitted_recipe.fine_tuned(
+        fitted = config.recipe == fitted_recipe.FITTED and config.lr is None
+        if tuned and fitted and start.momentum is None:
+            recipe = fitted_recipe.fine_tuned(
                 model.recipe, model.network, start.kept, config.layer_rates
             )
-            model = replace(model, recipe=tuned)
+            model = replace(model, recipe=recipe)
     curve = config.curve(len(splits.train))
-    config = ranks.with_micro_batch(config, model.recipe.batch_size, world, resumed)
+    least = LEAST_NORMALISED if model.network.layers_with_statistics else 1
+    config = ranks.with_micro_batch(config, model.recipe.batch_size, world, resumed, least)
     devices = where.open(model.network, config.micro_batch is not None, world)
     require_trainable(model.network, len(devices.backends))
     ranks.require_same(world, config, devices, splits)
@@ -283,11 +293,14 @@ def _start(config: TrainConfig, origin: Source, network: Network, splits: Splits
     )
 
 
-def _require_freezable(name: str, model: Model, devices: Devices) -> None:
-    frozen.last_frozen(model.network, name)
-    if model.recipe.mixup:
+def _require_freezable(layer: str, model: Model, devices: Devices) -> None:
+    frozen.last_frozen(model.network, layer)
+    plain, own = Recipe(), model.recipe
+    for name in augmentation_options.OF_IMAGES:
+        if getattr(own, name) == getattr(plain, name):
+            continue
         raise InputError(
-            "MixUp cannot be used with frozen layers, whose outputs are computed once: "
+            f"`{name}` cannot be used with frozen layers, whose outputs are computed once: "
             "leave out one"
         )
     if isinstance(devices, DeviceGroup):

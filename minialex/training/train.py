@@ -241,7 +241,7 @@ class _Start:
             plural = "s" * (length.minutes != 1)
             show.say(
                 f"{self.folder} has finished its {length.minutes:g} minute{plural}: to train "
-                "longer, set a larger --minutes"
+                f"longer, set a larger --minutes{schedules.extension(recipe.schedule)}"
             )
         else:
             plural = "s" * (recipe.epochs != 1)

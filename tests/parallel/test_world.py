@@ -211,6 +211,8 @@ def test_the_default_micro_batch_does_not_depend_on_the_number_of_ranks(tmp_path
     with pytest.raises(InputError, match="was started on one process, without micro-batches"):
         with_micro_batch(TrainConfig(), 100, world, tmp_path)
     assert with_micro_batch(TrainConfig(), 100, world, None).micro_batch == 13
+    assert with_micro_batch(TrainConfig(), 32, world, None, least=8).micro_batch == 8
+    assert with_micro_batch(TrainConfig(), 100, world, None, least=8).micro_batch == 13
     with pytest.raises(InputError, match=r"3 processes cannot share a batch of 16 .* such as 5"):
         with_micro_batch(TrainConfig(micro_batch=8), 16, world, None)
     with pytest.raises(InputError, match="3 processes cannot share a batch of 2 images: choose a"):

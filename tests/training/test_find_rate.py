@@ -7,6 +7,7 @@ from helpers.tiny import register_tiny
 import minialex
 from minialex.cli import main
 from minialex.errors import InputError
+from minialex.training import find_rate
 from minialex.training.find_rate import RateSearch
 
 RATES = tuple(np.geomspace(1e-4, 1, 50))
@@ -52,6 +53,18 @@ def test_a_sweep_with_frozen_layers_trains_the_others(tmp_path, capsys):
     found = minialex.find_lr("shapes:48", steps=3, **given)
     assert "conv2 and all before it are frozen" in capsys.readouterr().out.replace("relu2", "conv2")
     assert len(found.losses) == 3
+
+
+def test_a_sweep_has_the_same_rate_in_all_layers(tmp_path, monkeypatch):
+    """As `--lr` has: training with its suggestion would otherwise be another than it measured."""
+    given = {"model": "tiny", "backend": "numpy", "optimizer": "sgd"}
+    source = minialex.train("shapes:48", **given, epochs=1, progress=False, out=tmp_path / "run")
+    seen = []
+    sweep = find_rate._sweep
+    monkeypatch.setattr(find_rate, "_sweep", lambda *a: seen.append(a[0].recipe) or sweep(*a))
+    start = {"initial": source.run_dir, "replace_classifier": True, "backend": "numpy"}
+    minialex.find_lr("shapes:48", steps=3, progress=False, **start)
+    assert seen[0].layer_rates == {}
 
 
 def test_a_sweep_needs_steps_and_may_end_at_once():

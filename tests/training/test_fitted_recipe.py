@@ -6,6 +6,7 @@ from math import ceil
 
 import pytest
 from helpers.tiny import register_tiny
+from PIL import Image
 
 import minialex
 from minialex import models, schedules
@@ -77,6 +78,30 @@ def test_the_published_recipe_with_adam_has_adams_learning_rate():
 def test_the_published_recipe_is_used_with_enough_images():
     assert fitted_recipe.fit(Recipe(), 1_281_167) == Recipe()
     assert fitted_recipe.fit(Recipe(), 1_281_167, lr=0.5) == replace(Recipe(), lr=0.5)
+
+
+@pytest.mark.parametrize("length", [{"epochs": 3}, {"minutes": 59}])
+def test_a_short_run_on_many_images_is_fitted_too(length):
+    """Three epochs of SGD at a constant rate would not reach a schedule's first step."""
+    fitted = fitted_recipe.fit(Recipe(), 60_000, **length)
+    assert (fitted.optimizer, fitted.schedule, fitted.batch_size) == ("adam", "cosine", 128)
+    assert fitted.epochs == length.get("epochs", ceil(3000 / ceil(60_000 / 128)))
+    enough = fitted_recipe.fit(Recipe(), 60_000, epochs=22)
+    assert enough == replace(Recipe(), epochs=22)
+
+
+def test_a_schedule_that_nothing_drives_is_not_a_default():
+    """`plateau` counts epochs without a better validation error, however few there are in time."""
+    assert fitted_recipe.fit(Recipe(), 60_000, validated=False).schedule == "step"
+    assert fitted_recipe.fit(Recipe(), 60_000, minutes=90).schedule == "step"
+    asked = {"schedule": "plateau", "minutes": 90}
+    assert fitted_recipe.fit(Recipe(), 60_000, **asked).schedule == "plateau"
+
+
+def test_fine_tuning_many_images_is_as_long_as_fine_tuning_few():
+    for images in (14_000, 15_000, 60_000):
+        fitted = fitted_recipe.fit(Recipe(), images, trained=True)
+        assert fitted_recipe.TUNING_UPDATES <= updates(fitted, images) < 1500
 
 
 def test_a_layers_larger_decay_is_for_the_published_length():
@@ -251,26 +276,29 @@ def test_a_warm_up_can_be_chosen(recipe):
 
 
 @pytest.mark.parametrize(
-    ("images", "size", "minutes", "name"),
+    ("images", "size", "length", "name"),
     [
-        (100, None, None, "alexnet-64-bn"),
-        (100, 32, None, "alexnet-32-bn"),
-        (60_000, 256, None, "alexnet"),
-        (60_000, 256, 60, "alexnet"),
-        (60_000, 256, 5, "alexnet-64-bn"),
-        (60_000, 28, None, "alexnet-32-bn"),
-        (100_000, 64, None, "alexnet-64-bn"),
-        (60_000, None, None, "alexnet"),
+        (100, None, {}, "alexnet-64-bn"),
+        (100, 32, {}, "alexnet-32-bn"),
+        (100, 32, {"batch_norm": False}, "alexnet-32"),
+        (60_000, 256, {}, "alexnet"),
+        (60_000, 256, {"minutes": 60}, "alexnet"),
+        (60_000, 256, {"minutes": 5}, "alexnet-64-bn"),
+        (60_000, 256, {"epochs": 22}, "alexnet"),
+        (60_000, 256, {"epochs": 3}, "alexnet-64-bn"),
+        (60_000, 28, {}, "alexnet-32-bn"),
+        (100_000, 64, {}, "alexnet-64-bn"),
+        (60_000, None, {}, "alexnet"),
     ],
 )
-def test_the_default_network_follows_the_images_and_the_time(images, size, minutes, name):
+def test_the_default_network_follows_the_images_and_the_length(images, size, length, name):
     class Photographs:
         native_size, stored_size = size, None
 
         def __len__(self):
             return images
 
-    assert fitted_recipe.default_network(Photographs(), minutes=minutes) == name
+    assert fitted_recipe.default_network(Photographs(), **length) == name
     resize = models.get(name, 10).recipe.resize
     assert size is None or 2 * size >= resize, "training would refuse to upscale so much"
 
@@ -303,6 +331,27 @@ def test_the_default_network_of_one_process_on_one_device():
     assert resolve_model(TrainConfig(), splits, alone=False).name == "alexnet-64"
     one = {"average_epochs": 0, "dropout": False, "model_options": {"towers": 1}}
     assert resolve_model(TrainConfig(**one), splits).name == "alexnet-64-bn"
+
+
+def test_the_statistics_of_few_images_are_no_default():
+    splits = open_data("shapes:48")
+    for batch, name in ((1, "alexnet-64"), (7, "alexnet-64"), (8, "alexnet-64-bn")):
+        assert resolve_model(TrainConfig(batch_size=batch), splits).name == name
+
+
+@pytest.mark.parametrize("size", [8, 16, 28])
+def test_the_default_takes_images_of_any_size(tmp_path, size):
+    for number in range(8):
+        path = tmp_path / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (size, size), (30 * number, 0, 0)).save(path)
+    splits = open_data(tmp_path)
+    assert resolve_model(TrainConfig(), splits).name == "alexnet-32-bn"
+    assert resolve_model(TrainConfig(dropout=True), splits).name == "alexnet-32"
+    with pytest.raises(InputError, match=f"images {size} pixels wide .*: choose a network"):
+        resolve_model(TrainConfig(model="alexnet-64"), splits)
+    with pytest.raises(InputError, match=r"crops of 72x72: allow upscaling"):
+        resolve_model(TrainConfig(model="alexnet-64", initial="run"), splits)
 
 
 class Launched(World):

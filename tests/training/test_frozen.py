@@ -93,6 +93,31 @@ def test_each_epoch_sees_different_crops():
     assert again == seen[7][1]
 
 
+@pytest.mark.parametrize(
+    ("given", "views"),
+    [
+        ({}, 10),
+        ({"mirror": False}, 5),
+        ({"crops": False}, 2),
+        ({"mirror": False, "crops": False}, 1),
+    ],
+)
+def test_frozen_layers_see_the_crops_of_training(source, tmp_path, capsys, given, views):
+    """Digits are not to be mirrored, whether their layers are frozen or not."""
+    start = {"initial": source, "freeze": "conv1", "epochs": 1, "out": tmp_path / "run"}
+    minialex.train("shapes:48", **start, **{**TINY, "progress": True}, **given)
+    assert f"frozen: {views} crop{'s' * (views > 1)} of each image" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("given", [{"rotation": 10}, {"brightness": 0.2}, {"mixup": 0.2}])
+def test_other_changes_of_images_are_refused(source, tmp_path, given):
+    start = {"initial": source, "freeze": "conv1", "epochs": 1, "out": tmp_path / "run"}
+    with pytest.raises(InputError, match=f"`{next(iter(given))}` cannot be used with frozen"):
+        minialex.train("shapes:48", **start, **TINY, **given)
+    unchanged = {"crop_scale": 1.0, "brightness": 0.0, "label_smoothing": 0.1}
+    minialex.train("shapes:48", **start, **TINY, **unchanged)
+
+
 def test_transferred_layers_learn_more_slowly():
     recipe = models.get("alexnet-64", 10).recipe
     kept = [name for name in ALEXNET.parameter_shapes() if name != "fc8"]

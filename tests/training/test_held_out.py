@@ -303,6 +303,8 @@ def test_one_photograph_per_class_is_refused_or_only_trained_on(tmp_path):
     settings = {**TINY, "val_fraction": 0, "epochs": 2}
     with pytest.raises(InputError, match="'plateau' needs the validation error"):
         minialex.train(photos, **settings, schedule="plateau", out=tmp_path / "run")
+    with pytest.raises(InputError, match="`stop_early` needs the validation loss"):
+        minialex.train(photos, **settings, stop_early=2, out=tmp_path / "run")
     run = minialex.train(photos, **settings, schedule="step", out=tmp_path / "run")
     assert [row["val_top1_error"] for row in run.history] == [None, None]
     best, last = (minialex.load(tmp_path / "run" / f"{n}.safetensors") for n in ("best", "last"))
