@@ -127,6 +127,7 @@ def _first_bad(b: Backend, network: Network, params: Tree, x: Array, mode: Mode)
     parameter = bad_parameter(b, params)
     if parameter is not None:
         return f"{parameter} is not finite after the update of step {mode.step - 1}"
+    params = b.cast_params(params)  # the ones above may be the float32 originals
     with np.errstate(all="ignore"):
         for stage in network.stages(mode.training, fused=False):
             x, _ = stage.forward(b, params, x, mode)

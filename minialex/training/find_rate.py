@@ -88,6 +88,8 @@ def _sweep(trainer: Trainer, state: State, rates: np.ndarray) -> RateSearch:
         for i, batch in enumerate(_batches(trainer, len(rates))):
             rate = float(rates[i])
             loss = step(state, batch, Rates(rate, rate * recipe.bias_rate, recipe.colour_noise))
+            if not len(batch):  # none of its images can be read
+                continue
             mean = SMOOTH * mean + (1 - SMOOTH) * loss
             smooth = mean / (1 - SMOOTH ** (i + 1))
             if not np.isfinite(loss) or (losses and smooth > 3 * max(losses[0], chance)):

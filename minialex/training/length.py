@@ -38,7 +38,7 @@ class Length:
         losses = [row["val_loss"] for row in state.history]
         if self.stop_early is None or not losses or losses[-1] is None:
             return False
-        finite = [loss if isfinite(loss) else inf for loss in losses]
+        finite = [loss if loss is not None and isfinite(loss) else inf for loss in losses]
         return len(finite) - 1 - finite.index(min(finite)) >= self.stop_early
 
     def out_of_time(self, state: State) -> bool:

@@ -100,9 +100,10 @@ def run_to_end(
         except ReadingFailed as error:
             if unsaved or saved_step != state.step:
                 save(together=False)
-            raise InputError(
-                f"{error}; the state after step {state.step} is saved, {_go_on(trainer)}"
-            ) from error
+            which = f"the state after step {state.step} is saved"
+            if not trainer.world.first:  # which alone writes, and does not know of this yet
+                which = "the state that was saved last is kept"
+            raise InputError(f"{error}; {which}, {_go_on(trainer)}") from error
         finally:
             trainer.watch.close()
         interrupted = interrupt.requested  # also one that came while the last state was saved
@@ -168,7 +169,8 @@ def _is_best(state: State) -> bool:
     if state.history[-1]["val_loss"] is None:
         return True
     *before, now = (row["val_loss"] for row in state.history)
-    return now < min((loss for loss in before if isfinite(loss)), default=inf)
+    known = (loss for loss in before if loss is not None and isfinite(loss))
+    return now < min(known, default=inf)
 
 
 def _closing_line(state: State, folder: Path, on_device: int | None) -> str:

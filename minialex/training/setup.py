@@ -251,7 +251,7 @@ def set_up(
     model = resolve_model(config, splits, stored, optimizer, alone)
     config = replace(config, model=model.name)
     require_softmax(model.recipe, losses.get(config.loss, config.margin))
-    if resumed is not None:
+    if resumed is not None and config.minutes is None:  # whose epochs are as many as there is time
         require_unfinished(resumed, model.recipe.epochs)
     held_out.require_validation(config, splits, model.recipe.schedule)
     start = None

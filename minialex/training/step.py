@@ -122,10 +122,10 @@ class TrainStep:
         return StepState(params, slots)
 
     def __call__(self, state: StepState, batch: Any, rates: Rates) -> float:
-        """Run a step and wait for it; returns the loss before the update."""
+        """Run a step and wait for it; returns the loss before the update, NaN without images."""
         self.start(state, batch, rates)
-        *_, done = self.finished(wait=True)
-        return done.loss
+        losses = [done.loss for done in self.finished(wait=True)]
+        return losses[-1] if losses else np.nan
 
     def start(self, state: StepState, batch: Any, rates: Rates) -> None:
         """Start one step on the devices; updates the parameters in `state` and `state.step`."""
@@ -140,6 +140,8 @@ class TrainStep:
             if isinstance(batch, MicroBatches) and not batch.images:
                 return
             self._pending.append(_Pending(state.step, batch, rates, lambda: value, lambda: True))
+        else:  # not run: `forget` counts its images
+            self._pending.append(_Pending(state.step, batch, rates, lambda: np.nan, lambda: True))
         state.step += 1
 
     def finished(self, wait: bool = False) -> Iterator[Done]:

@@ -271,7 +271,7 @@ class Trainer:
         count = min(16, len(self.splits.train))
         [view] = classifier.preprocessing.views(1)
         order = epoch_order(self.step.seed, 0, len(self.splits.train))
-        batch = next(self.image_loaders[0].batches(order, count))
+        batch = next(_read(self.image_loaders[0].batches(order, count)))
         dtype = b.compute_dtype(classifier.dtype)
         x = classifier.preprocessing.test_input(b, batch.images, view, dtype)
         return x, b.asarray(batch.labels)
@@ -381,7 +381,7 @@ class Trainer:
         params, source = self.world.first_does(self._good_params)
         if (
             source == INITIAL
-            and state.position == len(self.splits.train)
+            and (state.position == len(self.splits.train) or self.length.out_of_time(state))
             and self.length.share(state) >= 1
         ):
             raise NotLearning(f"{error}, and the run is over: {self.advice(state)}")

@@ -19,7 +19,8 @@ class Interrupt:
 
     The signals are SIGINT, SIGTERM and, where they exist, SIGUSR1 (which batch schedulers send
     before a time limit) and SIGHUP (from a closing terminal, unless `nohup` ignores it). A second
-    signal raises KeyboardInterrupt. Does nothing outside the main thread, where Python cannot
+    signal raises KeyboardInterrupt; the first one does not, even if `requested` was set before, by
+    other means. Does nothing outside the main thread, where Python cannot
     handle signals.
     """
 
@@ -32,6 +33,7 @@ class Interrupt:
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
         self.requested: str | None = None
+        self._came = False
         self._before: dict[signal.Signals, Any] = {}
         self._never_ignored = never_ignored()
 
@@ -56,8 +58,11 @@ class Interrupt:
             raise Interrupted(self.requested)
 
     def _on(self, number: int, frame: object) -> None:
-        if self.requested is not None:
+        if self._came:
             raise KeyboardInterrupt
+        self._came = True
+        if self.requested is not None:  # by a signal that came to another process first
+            return
         self.requested = signal.Signals(number).name
         if not self.quiet:
             _say(

@@ -404,6 +404,7 @@ def build(machine: Machine) -> types.ModuleType:
         number = np.float64 if compute == 70 else np.float32
         assert handle == state.device + 1
         assert compute in (68, 70, 77)
+        assert a_type == b_type, "cuBLAS multiplies no two types"
         alpha, beta = (float(_at(pointer, 1, number)[0]) for pointer in (alpha, beta))
 
         def matrix(pointer, rows, columns, step, kind):

@@ -118,6 +118,8 @@ def test_the_least_warm_up(warmup, minutes, said):
         ([1, float("nan"), float("nan")], 2, True),
         ([1, 2, 3], None, False),
         ([None, None, None], 2, False),
+        ([None, 2, 1], 2, False),  # validation images were added
+        ([None, 1, 2, 3], 2, True),
         ([], 1, False),
     ],
 )
@@ -157,6 +159,21 @@ def test_minutes_instead_of_epochs(tmp_path, monkeypatch, capsys):
     assert rates[-1] < 0.2 * max(rates)  # the cosine schedule has ended
     with pytest.raises(ValueError, match="both set the length"):
         minialex.train("shapes:48", **TINY, minutes=1, epochs=1)
+
+
+def test_a_run_in_minutes_has_as_many_epochs_as_there_is_time(tmp_path, monkeypatch):
+    """Also more than its schedule is counted in, when it is stopped, resumed and extended."""
+    monkeypatch.setattr(fitted_recipe, "UPDATES", 3)  # one epoch
+    ticks = count()
+    clock = SimpleNamespace(monotonic=lambda: 0.01 * next(ticks))
+    monkeypatch.setattr(trainer, "time", clock)
+    given = {**TINY, "minutes": 0.02, "out": tmp_path / "r", "progress": False}
+    given.pop("epochs", None)
+    stopped = minialex.train("shapes:48", **given, max_steps=11)
+    assert len(stopped.history) > 2
+    whole = minialex.train(out=tmp_path / "r", resume=True, progress=False)
+    longer = minialex.train(out=tmp_path / "r", resume=True, minutes=0.03, progress=False)
+    assert len(longer.history) > len(whole.history) > len(stopped.history)
 
 
 def test_progress_lines_without_a_terminal(monkeypatch, capsys):

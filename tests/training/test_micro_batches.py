@@ -15,6 +15,7 @@ from minialex.losses import SoftmaxCrossEntropy
 from minialex.models.recipe import Recipe
 from minialex.optim import SGD, Rates
 from minialex.parallel import DeviceGroup, SingleDevice
+from minialex.training.micro_batches import MicroBatches
 from minialex.training.step import TrainStep
 from minialex.tree import leaves
 
@@ -137,6 +138,26 @@ def test_with_unreadable_images_the_sum_is_over_the_others(tmp_path, monkeypatch
     _, wanted = run(splits, tmp_path / "at once", micro_batch=None, **exact)
     for name, value in wanted.items():
         np.testing.assert_allclose(found[name], value, rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+def test_what_follows_a_loss_that_is_not_finite_is_forgotten_whole():
+    """A step that is not started any more counts as well: its images are trained on again."""
+    sgd, devices = SGD(Recipe()), SingleDevice(tiny(3), backends.get("numpy"))
+    step = TrainStep(devices.network, devices, SoftmaxCrossEntropy(), sgd)
+    state = step.init(seed=1)
+    batch = np.zeros((4, 12, 12, 3), "float32"), np.zeros(4, int)
+    bad = np.full_like(batch[0], np.nan), batch[1]
+    for one in (bad, batch):
+        step.start(state, one, Rates(0.1, 0.1, 0.0))
+    assert next(step.finished()).step == 0
+    assert step.forget() == 4
+
+
+def test_a_batch_without_a_readable_image_has_no_loss():
+    sgd, devices = SGD(Recipe()), SingleDevice(tiny(3), backends.get("numpy"))
+    step = TrainStep(devices.network, devices, SoftmaxCrossEntropy(), sgd, micro_batch=2)
+    state = step.init(seed=1)
+    assert np.isnan(step(state, MicroBatches(0, 2, 2, lambda: iter(())), Rates(0.1, 0.1, 0.0)))
 
 
 def test_a_loss_that_is_not_finite_keeps_its_micro_batch(tmp_path, monkeypatch):

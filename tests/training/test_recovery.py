@@ -1,6 +1,8 @@
 """A run that stops learning is detected, reported, and restarted from good weights."""
 
+import itertools
 from math import log
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,12 +12,12 @@ from safetensors.numpy import load_file
 import minialex
 from minialex import backends, models
 from minialex.data.sources.open import open_data
-from minialex.errors import TrainingError
-from minialex.training import announce, recovery
+from minialex.errors import InputError, TrainingError
+from minialex.training import announce, loop, recovery, trainer
 from minialex.training.config import TrainConfig
 from minialex.training.model_and_recipe import resolve_model
 from minialex.training.recovery import Trend
-from minialex.training.trainer import Trainer
+from minialex.training.trainer import ReadingFailed, Trainer
 from minialex.utils.checkpoint import load_metadata
 
 CHANCE = log(10)
@@ -215,6 +217,37 @@ def test_a_run_that_ends_without_having_learnt_says_so(monkeypatch, tmp_path):
     ill(monkeypatch, 3, kill)
     with pytest.raises(TrainingError, match=r"are 0 for every image, and the run is over: try"):
         minialex.train("shapes:48", **TINY, epochs=1, out=tmp_path / "run")
+
+
+def test_a_run_out_of_time_does_not_end_with_its_initial_weights(monkeypatch, tmp_path):
+    """Back to those, there would be no time for a single step."""
+    ill(monkeypatch, 3, kill)
+    ticks = itertools.count()
+    clock = SimpleNamespace(monotonic=lambda: 0.01 * next(ticks))
+    monkeypatch.setattr(trainer, "time", clock)
+    given = {**TINY, "minutes": 0.002, "out": tmp_path / "run"}
+    with pytest.raises(TrainingError, match=r"are 0 for every image, and the run is over: try"):
+        minialex.train("shapes:960", **given)
+
+
+def test_a_read_error_while_looking_for_dead_units_saves_the_state():
+    class Broken:
+        def batches(self, order, count):
+            raise InputError("a drive has failed")
+            yield
+
+    one = SimpleNamespace(views=lambda crops: [(0, 0, False)])
+    parts = {"splits": SimpleNamespace(train=[0] * 4), "image_loaders": (Broken(),)}
+    half = SimpleNamespace(step=SimpleNamespace(seed=0), **parts)
+    with pytest.raises(ReadingFailed, match="a drive has failed"):
+        Trainer._few_images(half, None, SimpleNamespace(preprocessing=one))
+
+
+def test_a_run_with_its_first_validation_images_has_best_weights():
+    states = [
+        SimpleNamespace(history=[{"val_loss": x} for x in xs]) for xs in ([None, 1], [None, 1, 2])
+    ]
+    assert [loop._is_best(state) for state in states] == [True, False]
 
 
 def test_a_short_run_that_learnt_nothing_says_so(tmp_path, capsys):

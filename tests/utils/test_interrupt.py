@@ -32,6 +32,15 @@ def test_the_first_of_two_different_signals_gives_the_name():
         assert interrupt.requested == "SIGTERM"
 
 
+def test_a_stop_by_another_process_is_no_first_signal():
+    """A scheduler signals all ranks; one may hear of another's signal before its own comes."""
+    with Interrupt() as interrupt:
+        interrupt.requested = "SIGTERM"
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
 def test_handlers_are_restored_after_an_exception():
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(ZeroDivisionError), Interrupt():

@@ -8,10 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minialex import backends, losses, models
+from minialex.layers import Mode
 from minialex.models.recipe import Recipe
 from minialex.optim import SGD, Rates
 from minialex.parallel import SingleDevice
 from minialex.testing.tolerance import assert_close
+from minialex.training import diagnostics
 from minialex.training.step import TrainStep
 from minialex.tree import leaves
 
@@ -181,6 +183,18 @@ def test_every_number_is_rounded_by_ieee_rules(b, dtype):
         wanted = x.astype(kind)
     found = b.to_numpy(b.asarray(x, dtype))
     np.testing.assert_array_equal(found.astype("float32"), wanted.astype("float32"))
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_a_loss_that_is_not_finite_is_explained(tmp_path, precision):
+    """The layers are computed again, in the precision of the step: cuBLAS mixes no two types."""
+    network = models.get("cifar10", 10).network
+    b = backends.get("cupy", 0, precision)
+    devices = SingleDevice(network, b)
+    state = TrainStep(network, devices, losses.SoftmaxCrossEntropy(), SGD(Recipe())).init(seed=1)
+    x = b.asarray(np.full((2, 32, 32, 3), np.inf, "float32"), b.compute_dtype("float32"))
+    where = diagnostics._first_bad(b, network, state.params, x, Mode(training=True))
+    assert where == "the output of layer conv1 is the first that is not finite"
 
 
 def test_half_precision_changes_storage_but_not_learning():
