@@ -1,8 +1,11 @@
 """Training on several ranks: their micro-batches, and that all of them train the same."""
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from minialex import __version__
 from minialex.data.dataset import Splits
@@ -11,6 +14,8 @@ from minialex.errors import InputError
 from minialex.parallel import Devices
 from minialex.parallel.world import World
 from minialex.training.config import TrainConfig
+from minialex.training.state import State
+from minialex.tree import leaves
 
 _SHARES = 8  # micro-batches in a batch, if the user does not say
 _LOCAL = ("data", "initial", "shallow", "workers", "read_timeout")  # may differ between machines
@@ -84,3 +89,26 @@ def require_same(world: World, config: TrainConfig, devices: Devices, splits: Sp
                     "start one process for each device, or name other devices"
                 )
             taken[host, name] = rank
+
+
+def require_same_start(world: World, state: State, devices: Devices) -> None:
+    """Raise InputError, on all ranks, if they do not start from the same state of the run.
+
+    Each has read its own copy of the weights, or of the run folder.
+    """
+    if world.size == 1:
+        return
+    digest = hashlib.blake2b(digest_size=16)
+    for tree in (state.params, *state.slots.values()):
+        for layer, name, value in leaves(tree):
+            digest.update(f"{layer}.{name}".encode())
+            digest.update(np.ascontiguousarray(devices.to_numpy(value)).tobytes())
+    own = (state.step, state.epoch, state.position, digest.hexdigest())
+    every = world.gather(own)
+    for rank, other in enumerate(every):
+        if other != every[0]:
+            steps = f" (step {other[0]}, not {every[0][0]})" * (other[0] != every[0][0])
+            raise InputError(
+                f"{world.name_of(rank)} has other weights than {world.name_of(0)}{steps}: copy the "
+                "run folder, or the file to start from, to all machines"
+            )

@@ -13,7 +13,7 @@ from minialex.models.recipe import Recipe
 from minialex.parallel import DeviceConfig
 from minialex.parallel.world import World, open_world
 from minialex.results.against import compare
-from minialex.training import announce, held_out, memory_estimate, report, run_folder
+from minialex.training import announce, held_out, memory_estimate, ranks, report, run_folder
 from minialex.training.config import TrainConfig, parse, plug_in, signature
 from minialex.training.kept import keep
 from minialex.training.loop import run_to_end
@@ -128,6 +128,7 @@ def _train(
     run = _Start(setup, folder, about, on_step, on_epoch, part_of)
     try:
         trainer, state = run.resumed(changed) if held.about is not None else run.fresh()
+        ranks.require_same_start(world, state, setup.devices)
         if changed:
 
             def write_changed() -> None:

@@ -21,7 +21,9 @@ from minialex.parallel.exchange import Exchange
 from minialex.parallel.world import World, open_world, threads_of_share
 from minialex.training import announce
 from minialex.training.config import TrainConfig
-from minialex.training.ranks import require_same, with_micro_batch
+from minialex.training.ranks import require_same, require_same_start, with_micro_batch
+from minialex.training.state import State
+from minialex.tree import map_tree
 from minialex.utils.launcher import launched_as, require_one_process
 
 OPEN_MPI = ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK")
@@ -202,6 +204,41 @@ def test_two_ranks_on_one_device_are_refused():
     devices = DeviceConfig("cupy").open(tiny(12), world=world)
     with pytest.raises(InputError, match="ranks 0 and 1 both use device 0 of there: start one"):
         require_same(world, TrainConfig(), devices, splits)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda state: None, None),
+        (
+            lambda state: setattr(state, "step", 7),
+            r"other weights than rank 0 \(step 7, not 0\)",
+        ),
+        (lambda state: state.params["conv1"]["bias"].fill(1), "other weights than rank 0: "),
+        (
+            lambda state: state.slots["v"]["conv1"]["bias"].fill(1),
+            "other weights than rank 0: ",
+        ),
+    ],
+)
+def test_ranks_that_read_other_states_are_refused(change, said):
+    """Each reads its own copy of the run folder, which may be older."""
+    [devices] = [DeviceConfig("numpy").open(tiny(12))]
+    states = []
+    for _ in range(2):
+        params = devices.network.init(backends.get("numpy"), 0, "float32")
+        states.append(State(params, {"v": map_tree(np.zeros_like, params)}))
+    change(states[1])
+    worlds, own = [World(), World()], []
+    for world, state in zip(worlds, states, strict=True):
+        world.size, world.gather = 2, lambda value: own.append(value) or [value, value]
+        require_same_start(world, state, devices)
+    worlds[0].gather = lambda value: own
+    if said is None:
+        require_same_start(worlds[0], states[0], devices)
+    else:
+        with pytest.raises(InputError, match=f"rank 1 has {said}"):
+            require_same_start(worlds[0], states[0], devices)
 
 
 def test_the_default_micro_batch_does_not_depend_on_the_number_of_ranks(tmp_path):
