@@ -10,6 +10,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 from unicodedata import normalize
@@ -212,7 +213,7 @@ def _columns(path: Path, first: list[str]) -> tuple[list[int], int]:
 def _found(path: Path, rows: Sequence[Row], remarks: Remarks) -> Iterator[Row]:
     """The rows whose image exists, each with its file relative to the table's folder."""
     seen: dict[str, Row] = {}
-    files = _Files(path.parent)
+    files = _Files(path.parent, [row.file for row in rows])
     for row in rows:
         file = files.find(row.file, remarks)
         if file is None:
@@ -241,13 +242,16 @@ class _Files:
     """The image files that a table may mean: in its folder, or below it."""
 
     root: Path
+    listed: Sequence[str]
     _by_name: dict[str, list[str]] | None = None
+    _folders_here: frozenset[str] = frozenset()
 
     def find(self, name: str, remarks: Remarks) -> str | None:
         """The file that a table calls `name`, relative to the root if it lies there.
 
         Found by the path as written, else by the longest end of it that fits exactly one file: the
-        leading folders may be those of another machine, and the suffix may be missing.
+        leading folders may be those of another machine, and the suffix may be missing. A file of
+        that name in another folder is another image if the table's folders exist here.
         """
         for plain in (name, name.replace("\\", "/"), composed(name), normalize("NFD", name)):
             path = os.path.normpath(self.root / plain)
@@ -268,6 +272,7 @@ class _Files:
             if any(_folders(file)[:1] == [name] for file in files for name in TRAIN_NAMES):
                 # Kaggle's test/ beside train/ has images of the same names, and no labels
                 files = [file for file in files if _folders(file)[:1] != ["test"]]
+            self._folders_here = frozenset(folder for file in files for folder in _folders(file))
             for file in files:
                 own = composed(file.rpartition("/")[2]).casefold()
                 for key in {own, os.path.splitext(own)[0]}:
@@ -278,7 +283,17 @@ class _Files:
             fits = [f for f in found if _folders(f)[-count:] == above[-count:]]
             if fits:
                 return fits
+        if not self._folders_here.isdisjoint(above):
+            return []
+        if above and len(found) == 1 and _folders(found[0]) and self._same_folders:
+            return []
         return found
+
+    @cached_property
+    def _same_folders(self) -> bool:
+        """Whether any of the folders that the table names exists here."""
+        names = (_folders(name.replace("\\", "/")) for name in self.listed)
+        return any(not self._folders_here.isdisjoint(folders) for folders in names)
 
 
 def _folders(file: str) -> list[str]:

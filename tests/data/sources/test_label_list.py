@@ -137,6 +137,28 @@ def test_names_that_several_folders_have_are_not_guessed(tmp_path):
         open_data(path)
 
 
+@pytest.mark.parametrize("gone", ["cats/1.png", "birds/1.png", "D:\\data\\cats\\1.png"])
+@pytest.mark.parametrize("listed", ["", "dogs/1.png,dog\n"])
+def test_a_missing_file_is_not_replaced_by_that_of_another_folder(tmp_path, gone, listed):
+    pictures(tmp_path / "cats", "2", 20)
+    pictures(tmp_path / "dogs", "13", 30)
+    path = tmp_path / "labels.csv"
+    path.write_text(f"{gone},cat\ncats/2.png,cat\ndogs/3.png,dog\n{listed}")
+    train = open_data(path, val_fraction=0).train
+    assert sorted(train.labels.tolist()) == ([0, 1, 1] if listed else [0, 1])
+    assert any("do not exist" in line and gone in line for line in train.remarks.lines())
+
+
+def test_names_with_folders_of_another_machine_are_found_where_none_of_these_exist(tmp_path):
+    pictures(tmp_path / "photos", "bd")
+    pictures(tmp_path, "e")
+    path = tmp_path / "labels.csv"
+    path.write_text("there/cats/b.png,cat\nthere/dogs/d.png,dog\nthere/e.png,dog\n")
+    assert len(open_data(path, val_fraction=0).train) == 3
+    path.write_text("there/photos/b.png,cat\nthere/photos/d.png,dog\nthere/e.png,dog\n")
+    assert len(open_data(path, val_fraction=0).train) == 3
+
+
 @pytest.mark.parametrize("folder", ["train/cat", "cat"])
 def test_class_folders_with_a_table_beside_them_are_class_folders(tmp_path, folder):
     for name in (folder, folder.replace("cat", "dog")):
