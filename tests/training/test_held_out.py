@@ -183,6 +183,26 @@ def test_a_run_on_a_packed_set_recognises_the_photographs(photos, tmp_path, old)
         assert judged(about, other) == (names(open_data(other).whole), "")
 
 
+def test_a_packed_table_whose_file_names_repeat_recognises_the_photographs(photos, tmp_path):
+    """Its images are named without their folders, which are not called like the classes."""
+    (photos / "cat").rename(photos / "one")
+    (photos / "dog").rename(photos / "two")
+    table, paths = photos / "labels.csv", sorted(photos.glob("*/*.png"))
+    lines = (f"{path.parent.name}/{path.name},{path.parent.name == 'one'}\n" for path in paths)
+    table.write_text("".join(lines))
+    packed = pack(table, tmp_path / "packed", val_fraction=0.25)
+    splits = open_data(packed)
+    about = {"data": str(packed), "images": record(splits).as_json()}
+    learnt = {bytes(name).decode() for name in splits.train.names}
+    found, note = judged(about, table)
+    assert found
+    assert not found & learnt
+    assert f"{len(learnt)} of {len(paths)} images are left out" in note
+    assert judged(about) == (names(splits.val), "")
+    without_origins(packed)
+    assert record(open_data(packed)) is None
+
+
 def test_fingerprints_distinguish_packings_and_contents(photos, tmp_path):
     found = {
         name: fingerprint(open_data(pack(photos, tmp_path / name, jpeg=jpeg, **options)))
