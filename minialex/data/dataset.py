@@ -82,6 +82,11 @@ class Dataset(ABC):
         return None
 
     @property
+    def cropped(self) -> bool:
+        """Whether the stored images were cropped to squares, so that they cannot be squashed."""
+        return False
+
+    @property
     def mapped_size(self) -> int | None:
         """The size at which `copy_mapped` can deliver images, from a memory-mapped file."""
         return None
@@ -265,6 +270,10 @@ class Subset(Dataset):
     @property
     def stored_size(self) -> int | None:
         return self.whole.stored_size
+
+    @property
+    def cropped(self) -> bool:
+        return self.whole.cropped
 
     @property
     def remarks(self) -> Remarks:

@@ -19,7 +19,7 @@ from minialex.exchange.read import format_of, read
 from minialex.inference import given_images
 from minialex.inference.evaluation import Evaluation, OnImages, evaluate_model
 from minialex.inference.given_images import Batch, Image
-from minialex.inference.judged_images import images_to_judge
+from minialex.inference.judged_images import cropped_before, images_to_judge
 from minialex.inference.trained_model import TrainedModel
 from minialex.layers.base import Shape
 from minialex.models import Model, registry
@@ -200,6 +200,8 @@ class Classifier:
 
         judged = images_to_judge(self.data, data)
         dataset, labels = judged.dataset, self._labels(judged.dataset)
+        cropped = cropped_before(dataset, [self.preprocessing.recipe])
+        notes = (judged.note, self._matched_by_position(dataset), cropped)
         batch_size = integer(1).check("batch_size", batch_size)
         workers = None if workers is None else integer(1).check("workers", workers)
         self.preprocessing.views(crops)  # raises for an unsupported number of crops
@@ -214,7 +216,7 @@ class Classifier:
                 loader=loader,
                 recipe_line=f"{self.recipe_line}, {crops} crop{'s' * (crops > 1)}",
                 on_batch=bar.update,
-                note=judged.note,
+                note="; ".join(filter(None, notes)),
                 on_images=on_images,
             )
 
@@ -268,9 +270,8 @@ class Classifier:
         theirs, ours = all_composed(dataset.class_ids), all_composed(self.class_ids)
         if theirs == ours:
             return None
-        numbers = tuple(map(str, range(len(theirs))))
-        if ours == numbers and set(theirs) != set(numbers):
-            return None  # imported weights without class names: assume the data's classes, in order
+        if self._matched_by_position(dataset):
+            return None
         known = {name: k for k, name in enumerate(ours)}
         other = [name for name in theirs if name not in known]
         if other:
@@ -280,6 +281,20 @@ class Classifier:
                 f"{', '.join(self.class_ids[:3])}{', ...' if len(self.class_ids) > 3 else ''}"
             )
         return np.array([known[name] for name in theirs])
+
+    def _matched_by_position(self, dataset: Dataset) -> str:
+        """A sentence if classes are matched by position: those of imported weights without names.
+
+        Weights with a record of their training data know its classes, even if these are numbers.
+        """
+        theirs, ours = dataset.class_ids, self.class_ids
+        numbered = ours == tuple(map(str, range(len(theirs))))
+        if self.data or not numbered or all(name.isdecimal() for name in theirs):
+            return ""
+        return (
+            "the weights have no class names, so their outputs are taken to be the data's classes "
+            "in their order"
+        )
 
 
 def top_classes(p: np.ndarray, names: Sequence[str], top: int) -> list[list[Prediction]]:

@@ -25,7 +25,7 @@ from minialex.inference.evaluation import (
     ranks,
 )
 from minialex.inference.given_images import Batch, Image
-from minialex.inference.judged_images import data_key, images_to_judge, learnt
+from minialex.inference.judged_images import cropped_before, data_key, images_to_judge, learnt
 from minialex.parallel import DeviceConfig
 from minialex.utils.arguments import integer
 from minialex.utils.composed import all_composed
@@ -176,7 +176,13 @@ class Ensemble:
         first.preprocessing.views(crops)  # raises for an unsupported number of crops
         judged = images_to_judge(first.data, data)
         dataset = judged.dataset
-        note = "; ".join(filter(None, (judged.note, self._require_unlearnt(data, dataset))))
+        notes = (
+            judged.note,
+            self._require_unlearnt(data, dataset),
+            first._matched_by_position(dataset),
+            cropped_before(dataset, [member.preprocessing.recipe for member in self.members]),
+        )
+        note = "; ".join(filter(None, notes))
         translated = first._labels(dataset)
         labels = dataset.labels if translated is None else translated[dataset.labels]
         loaders = {size: Loader(dataset, size, workers=workers) for size in self.sizes}

@@ -1,5 +1,6 @@
 """Selects the images to evaluate a network on: those that it was not trained on."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from minialex.data.image_record import NEW, ImageRecord, stored_record
 from minialex.data.sources.open import is_builtin, open_data, open_for_evaluation, require_clear
 from minialex.data.split import split_by_position
 from minialex.errors import InputError
+from minialex.models.recipe import Recipe
 from minialex.utils.arguments import wrong
 
 MOST_RUNS = 50  # the newest of a lineage, which are kept
@@ -89,6 +91,16 @@ def unlearnt(about: dict[str, Any], dataset: Dataset) -> np.ndarray:
     """
     record = stored_record(about)
     return np.ones(len(dataset), bool) if record is None else record.match(dataset).unlearnt
+
+
+def cropped_before(dataset: Dataset, recipes: Iterable[Recipe]) -> str:
+    """A sentence if the images were cropped in another way than a recipe's; empty if not."""
+    if not dataset.cropped or not any(recipe.resizes_otherwise for recipe in recipes):
+        return ""
+    return (
+        "the images were cropped to squares when they were packed, but the network resizes them in "
+        "another way: the original images may give another accuracy"
+    )
 
 
 def by_name_alone(count: int) -> str:

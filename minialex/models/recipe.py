@@ -81,6 +81,11 @@ class Recipe:
         return Bilinear(self.resize) if self.bilinear else self.resize
 
     @property
+    def resizes_otherwise(self) -> bool:
+        """Whether images are resized in another way than `minialex prepare` does."""
+        return self.squash or self.bilinear
+
+    @property
     def warps(self) -> bool:
         """Whether images are changed on the host, beyond crops, mirrors and colour shifts."""
         resampled = self.crop_scale < 1 or self.aspect > 1 or self.rotation > 0

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.tiny import photographs
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -244,6 +245,38 @@ def test_labels_of_a_subset_of_classes_are_mapped(classifier, splits, tmp_path):
     evaluation = classifier.evaluate(tmp_path)
     p = classifier.probabilities([tmp_path / classifier.class_ids[k] / "a.png" for k in (2, 7)])
     assert evaluation.loss == pytest.approx(-math.log(p[0, 2] * p[1, 7]) / 2, rel=1e-4)
+
+
+def test_classes_are_matched_by_position_only_for_weights_without_a_record(classifier, tmp_path):
+    numbered = replace(classifier, class_ids=("0", "1"), class_names=("0", "1"))
+    imported = replace(numbered, data={})
+    photos = photographs(tmp_path / "photos", each=1)
+    for network in (imported, Ensemble((imported, imported))):
+        assert "the weights have no class names" in network.evaluate(photos).note
+    with pytest.raises(InputError, match=r"classes this network was not trained on \(cat, dog\)"):
+        numbered.evaluate(photos)
+    by_number = photographs(tmp_path / "numbers", each=1, classes=("0", "1"))
+    for network in (imported, numbered):
+        assert network.evaluate(by_number).note == ""
+    (by_number / "0").rename(by_number / "2")
+    with pytest.raises(InputError, match=r"classes this network was not trained on \(2\)"):
+        imported.evaluate(by_number)
+
+
+def test_packed_images_cannot_be_resized_in_another_way(classifier, tmp_path):
+    photos = photographs(tmp_path / "photos", each=2)
+    packed = minialex.prepare(photos, tmp_path / "packed", size=80, progress=False).folder
+    two = replace(classifier, class_ids=("cat", "dog"), class_names=("cat", "dog"), data={})
+    said = "the images were cropped to squares when they were packed"
+    for field in ("squash", "bilinear"):
+        recipe = replace(two.preprocessing.recipe, **{field: True})
+        other = replace(two, preprocessing=replace(two.preprocessing, recipe=recipe))
+        for network in (other, Ensemble((two, other))):
+            assert said in network.evaluate(packed).note
+            assert said not in network.evaluate(photos).note
+    assert two.evaluate(packed).note == ""
+    with pytest.raises(InputError, match=r"cropped to squares.*: leave out `resize`, or train on"):
+        minialex.train(packed, resize="squash", progress=False, out=tmp_path / "run")
 
 
 def test_the_loss_of_an_impossible_label_stays_finite(classifier, splits):

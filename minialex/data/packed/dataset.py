@@ -51,6 +51,10 @@ class Packed(Dataset):
     def stored_size(self) -> int:
         return self.size
 
+    @property
+    def cropped(self) -> bool:
+        return True
+
     def image(self, index: int, size: int) -> np.ndarray:
         shard, row = locate(index, self._starts)
         content = self._arrays[shard]
