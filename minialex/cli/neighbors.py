@@ -99,14 +99,16 @@ def run(
             f"--figure draws a row for each query, at most {_MOST_DRAWN}, but "
             f"{len(given.items):,} were given: leave it out, or give fewer"
         )
-    itself = {_full(item.name) for item in given.items}
-    left_out = [item.name for item in searched.items if _full(item.name) in itself]
+    by_path: dict[str, list[str]] = {}
+    for item in searched.items:
+        by_path.setdefault(_full(item.name), []).append(item.name)
     search = _Search(classifier, searched, by, index, not json)
     documents: list[dict] = []
     pictures: list[np.ndarray] = []
     rows: list[list[neighbors.Neighbor]] = []
     for asked, queries in _passes(given, classifier, by, pictures if figure else None):
-        found = search.nearest(neighbors.Nearest(queries, count, left_out))
+        itself = [by_path.get(_full(name), []) for name in asked]
+        found = search.nearest(neighbors.Nearest(queries, count, itself))
         for name, row in zip(asked, found, strict=True):
             if json:
                 near = [{"image": n.name, "distance": n.distance} for n in row]

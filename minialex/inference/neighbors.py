@@ -106,12 +106,16 @@ def distances(queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
 class Nearest:
     """The `count` nearest images to each query, nearest first; ties in the order added.
 
-    Images are added a few at a time, so memory does not grow with their number. Those named in
-    `left_out` are excluded: the queries themselves, if they are in the searched folder.
+    Images are added a few at a time, so memory does not grow with their number. `left_out` has the
+    names to exclude for each query: its own, if it is in the searched folder.
     """
 
-    def __init__(self, queries: np.ndarray, count: int, left_out: Iterable[str] = ()):
-        self.queries, self.count, self.left_out = queries, count, frozenset(left_out)
+    def __init__(self, queries: np.ndarray, count: int, left_out: Iterable[Iterable[str]] = ()):
+        self.queries, self.count = queries, count
+        self._queries_of: dict[str, list[int]] = {}  # that an image is not compared with
+        for query, names in enumerate(left_out):
+            for name in names:
+                self._queries_of.setdefault(name, []).append(query)
         self.names: list[str] = []  # of all candidates that were added
         self._distances = np.zeros((len(queries), 0))  # ascending: (Q, up to count)
         self._which = np.zeros((len(queries), 0), np.int64)  # the names they belong to
@@ -119,15 +123,15 @@ class Nearest:
     def add(self, names: Sequence[str], rows: np.ndarray) -> None:
         """Compare the queries (Q, D) with images of these names and vectors, (N, D)."""
         for start in range(0, len(names), _BLOCK):
-            some = range(start, min(start + _BLOCK, len(names)))
-            allowed = [i for i in some if names[i] not in self.left_out]
-            if not allowed:
-                continue
-            which = np.arange(len(allowed)) + len(self.names)
-            self.names += [names[i] for i in allowed]
-            candidates = np.asarray(rows[allowed], np.float64)
+            some = names[start : start + _BLOCK]
+            which = np.arange(len(some)) + len(self.names)
+            self.names += some
+            candidates = np.asarray(rows[start : start + _BLOCK], np.float64)
+            excluded = np.zeros((len(self.queries), len(some)), bool)
+            for column, name in enumerate(some):
+                excluded[self._queries_of.get(name, []), column] = True
             best = [
-                self._best(block, candidates, which)
+                self._best(block, candidates, which, excluded[block])
                 for block in np.array_split(np.arange(len(self.queries)), self._blocks)
             ]
             self._distances, self._which = (np.concatenate(x) for x in zip(*best, strict=True))
@@ -137,10 +141,11 @@ class Nearest:
         return max(1, -(-len(self.queries) // _BLOCK))
 
     def _best(
-        self, block: np.ndarray, candidates: np.ndarray, which: np.ndarray
+        self, block: np.ndarray, candidates: np.ndarray, which: np.ndarray, excluded: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Distances and names of the nearest images so far, for some queries."""
         new = distances(self.queries[block], candidates)
+        new[excluded] = np.inf  # sorted last, and left out of the answer
         found = np.concatenate([self._distances[block], new], axis=1)
         of = np.concatenate([self._which[block], np.broadcast_to(which, new.shape)], axis=1)
         order = np.argsort(found, axis=1, kind="stable")[:, : self.count]
@@ -148,11 +153,12 @@ class Nearest:
 
     def rows(self) -> list[list[Neighbor]]:
         """The nearest images to each query; InputError if there was none to compare with."""
-        if not self.names:
+        if not np.isfinite(self._distances).any():
             raise InputError("the queries are the only images in the folder: give another folder")
+        pairs = (zip(*one, strict=True) for one in zip(self._which, self._distances, strict=True))
         return [
-            [Neighbor(self.names[k], float(d)) for k, d in zip(of, found, strict=True)]
-            for of, found in zip(self._which, self._distances, strict=True)
+            [Neighbor(self.names[k], float(d)) for k, d in of_query if np.isfinite(d)]
+            for of_query in pairs
         ]
 
 

@@ -85,7 +85,7 @@ def neighbors(
     `queries` and `rows` hold arrays (H, W, 3) or paths; `labels` has [query, neighbour, ...] for
     each row.
     """
-    if not queries or not rows[0]:
+    if not any(rows):
         raise InputError("there are no neighbours to draw")
     if matplotlib_missing():
         shown = [

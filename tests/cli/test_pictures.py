@@ -83,6 +83,15 @@ def test_neighbors_are_the_nearest_by_features(here, command, pets):
     assert len(output.splitlines()) == 1 + 5
 
 
+def test_the_answer_for_a_query_does_not_depend_on_the_others(here, command, pets):
+    line = f"--in {pets} --by pixels --json --model-file runs/tiny"
+    code, together, err = command(f"neighbors {pets} {line} --figure near.png")
+    assert code == 0, err
+    for document in json.loads(together):
+        alone = command(f"neighbors {document['image']} {line}")[1]
+        assert json.loads(alone) == [document]
+
+
 def test_an_index_is_built_once_and_gives_the_same_neighbors(here, command, refused, pets, other):
     line = f"neighbors photo.jpg --in {pets} --index seen.npz --figure near.svg --model-file"
     first = command(f"{line} runs/tiny")

@@ -29,7 +29,7 @@ def test_distances_are_euclidean_and_exact():
 
 
 def nearest(rows, count, left_out=(), batch=4):
-    best = Nearest(np.zeros((1, 1)), count, left_out)
+    best = Nearest(np.zeros((1, 1)), count, [left_out])
     for start in range(0, len(rows), batch):
         some = rows[start : start + batch]
         best.add(["abcdef"[start + i] for i in range(len(some))], np.array(some)[:, None])
@@ -45,6 +45,15 @@ def test_nearest_first_and_queries_left_out(batch):
     assert len(row) == 4
     with pytest.raises(InputError, match="the queries are the only images"):
         nearest([1.0], 1, ["a"])
+
+
+def test_each_query_leaves_out_only_itself(monkeypatch):
+    for block in (1, 2, 64):
+        monkeypatch.setattr(neighbors, "_BLOCK", block)
+        best = Nearest(np.array([[0.0], [1.0], [3.0]]), 2, [["a"], ["b"], []])
+        best.add(["a", "b"], np.array([[0.0], [1.0]]))
+        names = [[near.name for near in row] for row in best.rows()]
+        assert names == [["b"], ["a"], ["b", "a"]]
 
 
 def test_nearest_images_do_not_depend_on_the_batches(monkeypatch):
