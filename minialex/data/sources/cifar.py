@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from minialex.data.dataset import Splits
+from minialex.data.sources import labels
 from minialex.data.sources.records import PlanarImages, require_whole
 from minialex.data.sources.source import Source
 from minialex.data.split import split
@@ -140,7 +141,7 @@ def _map(path: Path, kind: _Kind) -> np.ndarray:
 def _class_names(path: Path, kind: _Kind) -> tuple[str, ...]:
     if not path.is_file():
         return kind.classes
-    names = tuple(path.read_text(encoding="utf-8", errors="replace").split())
+    names = tuple(labels.text(path).split())
     if len(names) != len(kind.classes):
         raise InputError(
             f"{str(path)!r} names {len(names)} classes: expected {kind.name}'s {len(kind.classes)}"

@@ -197,7 +197,8 @@ def _columns(path: Path, first: list[str]) -> tuple[list[int], int]:
         label = 1 - file
     if label is not None and file is None and len(first) == 2:
         file = 1 - label
-    if file is not None and label is not None:
+    heads = not any(map(kinds.is_image_name, first))  # a class may be called `target`, too
+    if heads and file is not None and label is not None:
         return [file, label, *([] if part is None else [part])], 1
     if len(first) == 2 or (len(first) > 2 and kinds.is_image_name(first[0])):
         return [0, 1], 0

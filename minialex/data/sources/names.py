@@ -6,6 +6,7 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
+from minialex.data.sources import labels
 from minialex.utils.composed import composed
 
 _FILES = ("synset_words.txt", "LOC_synset_mapping.txt", "words.txt")
@@ -20,8 +21,7 @@ def read_names(root: Path, class_ids: tuple[str, ...]) -> tuple[str, ...]:
     """
     path = next((root / name for name in _FILES if (root / name).is_file()), None)
     if path is not None:
-        text = path.read_text(encoding="utf-8", errors="replace")
-        return short_names(class_ids, _words(composed(text)))
+        return short_names(class_ids, _words(composed(labels.text(path))))
     if class_ids and all(map(_WNID.fullmatch, class_ids)):
         return short_names(class_ids, wordnet_words())
     return class_ids

@@ -72,6 +72,13 @@ def test_names_that_do_not_fit_are_refused(folder):
         open_data(folder)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_names_may_be_saved_by_a_windows_editor(folder, encoding):
+    path = folder / "batches.meta.txt"
+    path.write_text(path.read_text(), encoding=encoding)
+    assert open_data(folder).train.class_ids[:2] == ("airplane", "automobile")
+
+
 def test_a_test_batch_alone_is_refused(folder):
     for path in folder.glob("data_batch_*"):
         path.unlink()

@@ -82,6 +82,13 @@ def test_a_table_in_any_common_form(images, text):
     assert opened(table(images, text)) == ALL
 
 
+def test_a_first_line_with_an_image_is_no_header_whatever_its_class(images):
+    for word in ("target", "class", "id"):
+        text = written([(file, label.replace("cat", word)) for file, label in LINES])
+        found = opened(table(images, text))
+        assert found == {level: label.replace("cat", word) for level, label in ALL.items()}
+
+
 def test_a_table_in_another_encoding_is_refused(images):
     """Excel's default in Germany: with wrong letters, two classes could become one."""
     path = images / "labels.csv"

@@ -3,6 +3,7 @@
 import pytest
 
 from minialex.data.sources.names import read_names, short_names, wordnet_words
+from minialex.errors import InputError
 
 
 def test_every_ilsvrc_class_has_a_name():
@@ -30,3 +31,15 @@ def test_names_are_used_if_all_classes_are_synsets(tmp_path, class_ids, names):
 def test_a_list_beside_the_images_comes_first(tmp_path):
     (tmp_path / "words.txt").write_text("n02102040 my dog\n")
     assert read_names(tmp_path, ("n02102040", "n01440764")) == ("my dog", "n01440764")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_list_may_be_saved_by_a_windows_editor(tmp_path, encoding):
+    (tmp_path / "words.txt").write_text("a my cät\nb my dog\n", encoding=encoding)
+    assert read_names(tmp_path, ("a", "b")) == ("my cät", "my dog")
+
+
+def test_a_list_in_another_encoding_is_refused(tmp_path):
+    (tmp_path / "words.txt").write_text("a my cät\n", encoding="cp1252")
+    with pytest.raises(InputError, match=r"words\.txt is not in UTF-8 \(line 1\)"):
+        read_names(tmp_path, ("a",))
