@@ -87,6 +87,18 @@ class ImageRecord:
         own = (dataset.image_name(i) for i in range(len(dataset)))
         return np.array([name is not None and composed(name) in names for name in own], bool)
 
+    def copies(self, dataset: Dataset) -> np.ndarray:
+        """Which of the held-out images in `dataset` are listed once but there again: bool (N,)."""
+        listed = {name: found for part, found, _, name in self._entries if part == HELD_OUT}
+        names = [composed(dataset.image_name(i) or "") for i in range(len(dataset))]
+        there = {listed[name] for name in names if name in listed}
+        again = np.zeros(len(names), bool)
+        for index, name in enumerate(names):
+            if name not in listed and (found := _digest_or_none(dataset, index)) != "-":
+                again[index] = found in there
+                there.add(found)
+        return again
+
     def match(self, dataset: Dataset, *, own: bool = False) -> Matched:
         """Recognise the images of `dataset`; `own` if it is the data that the run started on."""
         parts = np.zeros(len(dataset), np.int8)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from minialex.data.dataset import Dataset, Splits, complete, subset
-from minialex.data.image_record import NEW, ImageRecord, stored_record
+from minialex.data.image_record import NEW, stored_record
 from minialex.data.sources.open import is_builtin, open_data, open_for_evaluation, require_clear
 from minialex.data.split import split_by_position
 from minialex.errors import InputError
@@ -209,18 +209,18 @@ def _held_out(about: dict[str, Any]) -> Judged:
             f"the network was trained without validation images, or none of them is left in "
             f"{about['data']}: give images that it has not seen"
         )
-    return Judged(splits.val, "" if record is None else _changes(record, splits))
-
-
-def _changes(record: ImageRecord, splits: Splits) -> str:
-    if splits.whole is None or not record.drawn:
-        return ""
+    if record is None or splits.whole is None or not record.drawn:
+        return Judged(splits.val)
+    again = record.copies(splits.val)
+    val = subset(splits.val, np.flatnonzero(~again)) if again.any() else splits.val
     found = []
-    if gone := record.held_out_images - len(splits.val):
+    if copies := int(np.sum(again)):
+        found.append(f"{copies:,} copies of held-out images are left out")
+    if gone := record.held_out_images - len(val):
         found.append(f"{gone:,} of the {record.held_out_images:,} held-out images are gone")
     if new := record.match(splits.whole, own=True).count(NEW) if record.complete else 0:
         found.append(f"{new:,} images were added after the training and are left out")
-    return "; ".join(found)
+    return Judged(val, "; ".join(found))
 
 
 def _unlisted(about: dict[str, Any]) -> str:

@@ -89,6 +89,17 @@ def test_changes_in_the_folder_add_no_training_image(photos, tmp_path, monkeypat
     assert not judged(about, tmp_path / "copy")[0] & learnt
 
 
+def test_a_copied_image_is_judged_once(about, photos):
+    held_out = sorted(judged(about)[0])
+    shutil.copy(photos / held_out[0], photos / "cat" / "copy.png")
+    assert judged(about) == (set(held_out), "1 copies of held-out images are left out")
+    (photos / held_out[0]).unlink()
+    (photos / held_out[1]).unlink()
+    found, note = judged(about)
+    assert found == {"cat/copy.png", *held_out[2:]}  # the only one left of its content
+    assert note == f"1 of the {len(held_out)} held-out images are gone"
+
+
 def test_a_training_image_is_recognised_by_content(about, photos, trained_on, tmp_path):
     other = photographs(tmp_path / "other", seed=8)
     shutil.copy(photos / sorted(trained_on)[0], other / "cat" / "renamed.png")
