@@ -138,7 +138,8 @@ def _cross_validate(json: bool, quiet: bool, folds: int, given: dict[str, Any]) 
     found = minialex.cross_validate(data, folds=folds, progress=not (json or quiet), **given)
     if found.interrupted:
         if json or quiet:
-            print(f"{found.interrupted}: continue with --out {found.folder}", file=sys.stderr)
+            folder = shlex.quote(str(found.folder))
+            print(f"{found.interrupted}: continue with --out {folder}", file=sys.stderr)
         return 128 + signal.Signals[found.interrupted]
     if json:
         assert found.evaluation is not None

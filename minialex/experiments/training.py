@@ -219,7 +219,7 @@ def predictions(
     """-> probabilities (N, K) and labels (N,) of every readable image, in order."""
     from minialex.data.loading.loader import Loader
 
-    loader = Loader(dataset, classifier.preprocessing.recipe.image_size)
+    loader = Loader(dataset, classifier.preprocessing.recipe.image_size, cache_bytes=0)
     rows, labels = [], []
     for batch in loader.batches(np.arange(len(dataset)), 128):
         rows.append(classifier.trained.probabilities(batch.images, crops))

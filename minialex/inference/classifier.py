@@ -205,7 +205,8 @@ class Classifier:
         batch_size = integer(1).check("batch_size", batch_size)
         workers = None if workers is None else integer(1).check("workers", workers)
         self.preprocessing.views(crops)  # raises for an unsupported number of crops
-        loader = Loader(dataset, self.preprocessing.recipe.image_size, workers=workers)
+        size = self.preprocessing.recipe.image_size
+        loader = Loader(dataset, size, workers=workers, cache_bytes=0)  # each image is read once
         with Progress(progress).bar("evaluating", len(dataset)) as bar:
             return evaluate_model(
                 self.trained,

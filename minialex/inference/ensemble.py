@@ -40,12 +40,13 @@ class Ensemble:
 
     `weights` (default: equal) are normalised to a sum of 1. Members may have their classes in
     different orders; results use the first member's. `note` says which images `with_found_weights`
-    found the weights on.
+    found the weights on, and `found_on` has their names.
     """
 
     members: tuple[Classifier, ...]
     weights: tuple[float, ...] = ()
     note: str = field(default="", compare=False)  # on the images that the weights were found on
+    found_on: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
     _columns: tuple[np.ndarray, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -141,8 +142,10 @@ class Ensemble:
         p = self._mean(known.probabilities)
         if on_images is not None:
             on_images(known.names, known.labels, p)
+        notes = known.note, self._tuned_on(known.names)
+        note = "; ".join(filter(None, notes))
         return evaluate_probabilities(
-            p, known.labels, crops, line, known.skipped, known.note, known.remarks
+            p, known.labels, crops, line, known.skipped, note, known.remarks
         )
 
     def with_found_weights(self, data: Any = None, crops: int = 1, **options: Any) -> "Ensemble":
@@ -154,7 +157,17 @@ class Ensemble:
         options = {"batch_size": 128, "workers": None, "progress": False, **options}
         known = self._known(data, crops, **options)
         weights = find_weights(known.probabilities, known.labels)
-        return Ensemble(self.members, weights, known.said())
+        return Ensemble(self.members, weights, known.said(), frozenset(known.names))
+
+    def _tuned_on(self, names: Sequence[str]) -> str:
+        """A sentence if the weights were found on some of these images."""
+        count = sum(name in self.found_on for name in names)
+        if not count:
+            return ""
+        return (
+            f"the weights were found on {count:,} of these {len(names):,} images, so the accuracy "
+            "is too optimistic"
+        )
 
     def _aligned(self, found: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Each member's probabilities, with the classes in the first member's order."""
@@ -185,7 +198,13 @@ class Ensemble:
         note = "; ".join(filter(None, notes))
         translated = first._labels(dataset)
         labels = dataset.labels if translated is None else translated[dataset.labels]
-        loaders = {size: Loader(dataset, size, workers=workers) for size in self.sizes}
+        sizes = [member.preprocessing.recipe.image_size for member in self.members]
+        loaders = {  # what only one network reads need not be kept
+            size: Loader(
+                dataset, size, workers=workers, cache_bytes=0 if sizes.count(size) == 1 else None
+            )
+            for size in self.sizes
+        }
         found, skipped = [], {}
         with Progress(progress).bar("evaluating", len(dataset) * len(self.members)) as bar:
             for m in self.members:

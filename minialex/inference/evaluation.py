@@ -114,7 +114,7 @@ def evaluate_model(
     is the cross-entropy, or `loss` on the centre crop's scores, which excludes `on_images`. The
     ranks of `world` share out the batches; all get the same result.
     """
-    loader = loader or Loader(dataset, model.preprocessing.recipe.image_size)
+    loader = loader or Loader(dataset, model.preprocessing.recipe.image_size, cache_bytes=0)
     found: list[tuple[int, np.ndarray]] = []  # of each batch: images, sums
     starts = range(0, len(dataset), batch_size)
     own = [starts[i] for i in world.share(len(starts))]

@@ -108,7 +108,7 @@ def _train(folder: Path, given: dict[str, Any], show: Progress) -> Result:
 
 
 def _judge(classifier: Classifier, val: Subset) -> Fold:
-    loader = Loader(val, classifier.preprocessing.recipe.image_size)
+    loader = Loader(val, classifier.preprocessing.recipe.image_size, cache_bytes=0)
     found = predict_dataset(classifier.trained, loader, 1)
     line = f"{classifier.recipe_line}, 1 crop"
     indices, labels = val.indices[found.indices], val.labels[found.indices]

@@ -1,5 +1,6 @@
 """results.html and predictions.csv of a run, at its end or later: `minialex report RUN`."""
 
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,12 +8,14 @@ from typing import Any
 import numpy as np
 
 from minialex import optim
+from minialex.data import own_augmentation
 from minialex.data.augment.draws import epoch_order
 from minialex.data.dataset import Splits
 from minialex.data.loading.loader import Loader
 from minialex.errors import InputError
 from minialex.inference.classifier import Classifier, from_checkpoint, weight_file
 from minialex.models import Model
+from minialex.models.registry import PLUGINS
 from minialex.parallel import DeviceConfig, Devices
 from minialex.results import outcomes
 from minialex.results.against import compare
@@ -42,7 +45,9 @@ def leave(trainer: Trainer, state: State, curve: Curve | None = None) -> str | N
 
     Errors are printed as one sentence and do not fail the run, which is trained and saved.
     """
-    folder, show, again = trainer.folder, trainer.show, f"minialex report {trainer.folder}"
+    folder, show, model = trainer.folder, trainer.show, trainer.initial.model
+    code = PLUGINS.again(model.name) + own_augmentation.PLUGINS.again(model.recipe.augment)
+    again = f"minialex report {shlex.quote(str(folder))}{code}"
     with Interrupt() as interrupt:
         try:
             loaders = trainer.image_loaders
@@ -120,7 +125,9 @@ def report(
         splits = held_out.as_before(splits, classifier.data, config)
     _require_classes(folder, classifier, splits)
     size = classifier.preprocessing.recipe.image_size
-    loaders = tuple(Loader(part, size, workers=workers) for part in (splits.train, splits.val))
+    loaders = tuple(
+        Loader(part, size, workers=workers, cache_bytes=0) for part in (splits.train, splits.val)
+    )
     soft = soft_targets(classifier.model.recipe, splits.train.labels, classifier.model.classes)
     feed = Photographs(classifier.preprocessing, config.seed, config.dtype, soft)
     most = len(splits.val) if images is None else min(images, len(splits.val))

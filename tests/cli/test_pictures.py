@@ -49,6 +49,7 @@ def test_several_networks_are_evaluated_as_an_ensemble(here, command, other):
     assert code == 0, err
     assert "mean of 2 networks" in output
     assert "weights found on 20 images" in output
+    assert "the weights were found on 20 of these 20 images" in output
 
 
 def test_several_networks_predict_as_an_ensemble(here, command, other):

@@ -135,6 +135,8 @@ def test_found_weights_make_an_ensemble(members):
     assert sum(found.weights) == pytest.approx(1)
     before, after = (e.evaluate("shapes:80") for e in (Ensemble(members), found))
     assert after.top5_error <= before.top5_error
+    assert before.note == ""
+    assert after.note.startswith("the weights were found on 20 of these 20 images")
 
 
 @pytest.mark.parametrize(

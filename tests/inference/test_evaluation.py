@@ -279,6 +279,16 @@ def test_packed_images_cannot_be_resized_in_another_way(classifier, tmp_path):
         minialex.train(packed, resize="squash", progress=False, out=tmp_path / "run")
 
 
+def test_images_that_are_read_once_are_not_kept(classifier, splits, monkeypatch):
+    def kept():
+        raise AssertionError("nobody reads it")
+
+    monkeypatch.setattr("minialex.data.loading.loader.default_cache_bytes", kept)
+    assert classifier.evaluate(splits).images == 12
+    assert Ensemble((classifier,)).evaluate(splits).images == 12
+    assert evaluate_model(classifier.trained, splits.val).images == 12
+
+
 def test_the_loss_of_an_impossible_label_stays_finite(classifier, splits):
     params = {k: dict(v) for k, v in classifier.params.items()}
     params["fc8"]["bias"] = params["fc8"]["bias"] + np.linspace(0, 1e4, 12, dtype=np.float32)

@@ -123,9 +123,11 @@ def test_a_failing_report_does_not_fail_training(tmp_path, monkeypatch, capsys, 
     monkeypatch.setattr(reporting, "write", failing)
     data = photographs(tmp_path / "data", each=6)
     arguments = {**ARGUMENTS, "progress": True}
-    result = minialex.train(data, out=tmp_path / "run", **arguments)
+    result = minialex.train(data, out=tmp_path / "a run", **arguments)
     assert len(result.history) == 2
-    assert "results.html was not written" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "results.html was not written" in said
+    assert f"; minialex report '{tmp_path / 'a run'}' tries again" in said
 
 
 @pytest.mark.usefixtures("plain_signals")

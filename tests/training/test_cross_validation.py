@@ -2,6 +2,7 @@
 
 import csv
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -215,3 +216,10 @@ def test_a_stopped_run_names_one_way_to_continue(folder, tmp_path, capsys, monke
     assert said.endswith(f"--out {tmp_path / 'cv'}")
     assert main.main(line) == 0
     assert "continue with" not in capsys.readouterr().out
+
+
+def test_a_stopped_run_names_its_folder_quoted_also_with_json(monkeypatch, capsys):
+    stopped = cross_validation.CrossValidation(Path("my folds"), (), None, "SIGINT")
+    monkeypatch.setattr(minialex, "cross_validate", lambda *given, **more: stopped)
+    assert main.main(["train", "--folds", "2", "--json"]) == 130
+    assert capsys.readouterr().err == "SIGINT: continue with --out 'my folds'\n"

@@ -298,6 +298,20 @@ def test_a_run_with_users_code_can_be_reported(own, forgotten, capsys):
     assert main.main(shlex.split(f"kernels --model-file run --model {model}")) == 0
 
 
+@pytest.mark.usefixtures("reports")
+def test_the_command_that_writes_the_report_later_names_the_users_code(
+    own, forgotten, capsys, monkeypatch
+):
+    code = {"model": "net.py:small", "schedule": "net.py:half", "augment": "net.py:snow"}
+    with monkeypatch.context() as patch:
+        patch.setattr("minialex.training.report.write", lambda *given: 1 / 0)
+        minialex.train("shapes:48", **code, backend="numpy", epochs=1, out="a run", progress=True)
+    [said] = [line for line in capsys.readouterr().out.splitlines() if "tries again" in line]
+    forgotten()
+    again = shlex.split(said.rpartition("; minialex ")[2].removesuffix(" tries again"))
+    assert main.main([*again, "--backend", "numpy"]) == 0
+
+
 def test_an_unknown_augmentation_is_refused_before_anything_is_written(own):
     with pytest.raises(InputError, match="unknown augmentation 'snow'"):
         train(model="net.py:small", augment="snow")
