@@ -44,10 +44,11 @@ def run(
 ) -> int:
     import numpy as np
 
-    from minialex.utils.atomic import write_bytes
+    from minialex.utils.atomic import require_writable, write_bytes
 
     if out.suffix not in _WRITERS:
         raise unknown("file type", out.suffix or str(out), _WRITERS)
+    require_writable(out)
     classifier = load(model_file, device_config)
     given, names, rows = Photos(photos), [], []
     for more, images in given.batches(classifier.preprocessing.recipe.image_size):

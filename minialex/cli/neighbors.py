@@ -82,6 +82,7 @@ def run(
 ) -> int:
     from minialex.data.loading.retry import patiently
     from minialex.inference import neighbors
+    from minialex.utils.atomic import require_writable
 
     if index is not None and by == "pixels":
         raise InputError("--index stores features, which --by pixels does not use: leave one out")
@@ -91,6 +92,9 @@ def run(
         from minialex.plots import require_picture
 
         require_picture(figure)
+    for file in (index, figure):
+        if file is not None and not file.is_file():
+            require_writable(file)
     classifier = load(model_file, device_config)
     size = classifier.preprocessing.recipe.image_size
     given, searched = Photos(photos), Photos([where])

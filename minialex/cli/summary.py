@@ -21,7 +21,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model",
         nargs="?",
-        default="alexnet",
         metavar="MODEL",
         help="network (default: alexnet), FILE.py:FUNCTION, or a file that defines one: "
         "cuda-convnet's .cfg or Caffe's .prototxt",
@@ -34,11 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
-def run(model: str, variants: bool, classes: int | None, option: list, json: bool) -> None:
+def run(model: str | None, variants: bool, classes: int | None, option: list, json: bool) -> None:
     from minialex import models
     from minialex.exchange.definitions import is_definition, model_of, summary_of
     from minialex.models import summary
 
+    if variants and (model is not None or classes is not None or option):
+        raise InputError("--variants lists all networks: leave out MODEL and its options")
+    model = "alexnet" if model is None else model
     if variants and json:
         print_json({name: variant.summary for name, variant in models.variants().items()})
     elif variants:

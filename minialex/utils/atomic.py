@@ -54,6 +54,18 @@ def write_blocks(path: Path, blocks: Sequence[bytes | memoryview]) -> None:
     _sync_folder(path.parent)
 
 
+def require_writable(path: Path) -> None:
+    """Raise an OSError with a sentence if `path` cannot be written, before the work for it."""
+    part = _part(path)
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        part.touch()
+        part.unlink()
+    except OSError as error:
+        raise OSError(error.errno, _sentence(path, None, error)) from None
+
+
 @contextmanager
 def text_file(path: Path) -> Iterator[TextIO]:
     """A UTF-8 text file to write incrementally; it appears once the context exits cleanly.

@@ -52,8 +52,7 @@ def _check_images(
     if stored is None:
         side = size or report_lines.READ_SIZE
     else:
-        enlarged = f", enlarged to {size} x {size} (--size)" if (size or 0) > side else ""
-        yield f"sizes: {side} x {side}{enlarged}"
+        yield report_lines.stored_size(stored, size)
 
     files = report_lines.read_all(
         [

@@ -52,6 +52,12 @@ def label_counts(splits: Splits) -> Iterator[str]:
     yield from class_table(counts, train.class_ids, train.class_names)
 
 
+def stored_size(side: int, size: int | None) -> str:
+    """The side of images that are stored as squares; whether a model that takes `size` enlarges."""
+    enlarged = f", enlarged to {size} x {size} (--size)" if (size or 0) > side else ""
+    return f"sizes: {side} x {side}{enlarged}"
+
+
 def class_sizes(counts: Mapping[str, Sequence[int]]) -> Iterator[str]:
     """How many images and classes each part has, and how balanced the classes are."""
     for part, of_class in counts.items():

@@ -6,6 +6,7 @@ from pathlib import Path
 from minialex.data.dataset import Splits
 from minialex.data.inspect import report_lines
 from minialex.data.packed.dataset import is_packed, open_packed, verify
+from minialex.data.packed.format import Manifest
 from minialex.data.sources.source import Source
 
 
@@ -20,6 +21,7 @@ def _check(
     splits = open_packed(root)
     yield f"{splits.train.name}: {splits.train.layout}"
     yield from report_lines.label_counts(splits)
+    yield report_lines.stored_size(Manifest(root).size, size)
     yield from report_lines.verdict(verify(root))
 
 

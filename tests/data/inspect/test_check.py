@@ -153,6 +153,8 @@ def test_a_packed_set_is_read_to_its_last_byte(photos, tmp_path):
     prepare(photos, tmp_path / "packed", size=16, progress=False)
     report = check_data(tmp_path / "packed")
     assert "packed pixels, 16 x 16, from class folders" in report
+    assert "sizes: 16 x 16\n" in report
+    assert "16 x 16, enlarged to 20 x 20 (--size)" in check_data(tmp_path / "packed", 20)
     assert report.endswith("no problems found")
     shard = tmp_path / "packed" / "val-00000.npy"
     content = bytearray(shard.read_bytes())
