@@ -59,7 +59,10 @@ def _refusal(scope: Any) -> tuple[int, str] | None:
     for name, value in scope["headers"]:
         headers.setdefault(name.lower(), []).append(value)
     port = scope["server"][1]
-    names = [f"{name}:{port}" for name in ("127.0.0.1", "localhost")]
+    own = ("127.0.0.1", "localhost")
+    names = [f"{name}:{port}" for name in own]
+    if port == 80:
+        names += own  # browsers leave out the default port
     hosts = [value.decode("latin-1").lower() for value in headers.get(b"host", [])]
     if len(hosts) != 1 or hosts[0] not in names:
         return 403, f"this page is at http://127.0.0.1:{port} only"

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from minialex.errors import InputError
 from minialex.results.chart import chart
 from minialex.results.markup import Cell, Html, element, image, joined, tiles
 from minialex.saliency import receptive_field
@@ -139,13 +140,16 @@ def _steps(run: Run) -> list[tuple[float, float]]:
 
 
 def validation(run: Run, count: int = 24) -> Html:
-    """Some of the validation images, to choose one of."""
+    """Some of the validation images, to choose one of; without those that cannot be read."""
     dataset = run.dataset()
     chosen = np.unique(np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int))
     buttons = []
     for index in chosen.tolist():
         label = dataset.class_names[int(dataset.labels[index])]
-        picture = image(dataset.image(index, 96), label)
+        try:
+            picture = image(dataset.image(index, 96), label)
+        except (InputError, OSError):
+            continue  # it is left out of everything else, too
         data = {"data-index": str(index), "aria-label": f"validation image {index}: {label}"}
         buttons.append(element("button", picture, type="button", class_="thumb", **data))
     return element("div", joined(buttons), class_="thumbs")

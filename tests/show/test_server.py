@@ -21,7 +21,7 @@ from minialex.data.decode import images, resize
 from minialex.errors import InputError
 from minialex.parallel import DeviceConfig
 from minialex.saliency import activations, arithmetic, unit_occlusion
-from minialex.show import guard, runs, server
+from minialex.show import guard, live_parts, runs, server
 from minialex.show import look as show_look
 from minialex.show.look import Photo
 from minialex.show.runs import Run
@@ -137,6 +137,16 @@ def test_the_pages_own_requests_are_answered(app):
         assert request(app, "GET", "/epochs", headers=headers).status == 200
     own = {"origin": f"http://{HOST}", "sec-fetch-site": "same-origin"}
     assert request(app, "GET", "/epochs", headers=own).status == 200
+
+
+@pytest.mark.parametrize(
+    ("port", "host", "status"),
+    [(80, "127.0.0.1", None), (80, "localhost", None), (80, "evil", 403), (8012, "127.0.0.1", 403)],
+)
+def test_browsers_leave_out_the_default_port(port, host, status):
+    headers = [(b"host", host.encode()), (b"origin", f"http://{host}".encode())]
+    refused = guard._refusal({"headers": headers, "server": ("127.0.0.1", port), "method": "GET"})
+    assert (refused and refused[0]) == status
 
 
 def test_a_form_of_another_page_cannot_send(app, content):
@@ -276,6 +286,21 @@ def test_validation_images_can_be_chosen(app):
     text = balanced(part(app, "validation").text)
     assert text.count("<button") == 12
     assert request(app, "POST", "/validation?run=0&index=12").status == 400
+
+
+def test_an_unreadable_validation_image_is_left_out(folder, monkeypatch):
+    run = Run(folder, NUMPY)
+    read = type(run.dataset()).image
+
+    def unreadable(dataset, index, size):
+        if index in (0, 7):
+            raise (OSError, InputError)[index == 7]("it is damaged")
+        return read(dataset, index, size)
+
+    monkeypatch.setattr(type(run.dataset()), "image", unreadable)
+    text = balanced(live_parts.validation(run).text)
+    assert text.count("<button") == 10
+    assert 'data-index="7"' not in text
 
 
 @pytest.mark.parametrize(
