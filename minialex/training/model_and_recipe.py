@@ -106,10 +106,10 @@ def resolve_model(
             f"{recipe.crop}x{recipe.crop} crops of {recipe.resize}x{recipe.resize}: {other}allow "
             "upscaling (`allow_upscaling=True`)"
         )
-    if recipe.resizes_otherwise and splits.train.cropped and stored is None:
+    if recipe.squash and splits.train.cropped and stored is None:
         raise InputError(
             f"the images of {splits.train.name} were cropped to squares when they were packed, and "
-            "cannot be resized in another way: leave out `resize`, or train on the original images"
+            "cannot be squashed any more: choose `resize='crop'`, or train on the original images"
         )
     without = model.network.without_dropout()
     if config.dropout and stored is None and model.network == without:

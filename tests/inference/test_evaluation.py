@@ -275,7 +275,7 @@ def test_packed_images_cannot_be_resized_in_another_way(classifier, tmp_path):
             assert said in network.evaluate(packed).note
             assert said not in network.evaluate(photos).note
     assert two.evaluate(packed).note == ""
-    with pytest.raises(InputError, match=r"cropped to squares.*: leave out `resize`, or train on"):
+    with pytest.raises(InputError, match=r"cropped to squares.*: choose `resize='crop'`, or"):
         minialex.train(packed, resize="squash", progress=False, out=tmp_path / "run")
 
 
