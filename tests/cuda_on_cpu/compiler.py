@@ -153,7 +153,7 @@ def built(source: str, flags: tuple[str, ...]) -> Path:
     header, fibers = (here / name for name in ("cuda.h", "fibers.cpp"))
     extra = tuple(os.environ.get("MINIALEX_TEST_CXXFLAGS", "").split())
     command = [
-        *(compiler, "-std=c++17", "-fPIC", "-w", "-ffp-contract=off", f"-I{here}"),
+        *(compiler, "-std=c++17", "-fPIC", "-w", *_contraction(flags), f"-I{here}"),
         # jumps between stacks are what fibers do
         *("-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=0"),
     ]
@@ -168,6 +168,19 @@ def built(source: str, flags: tuple[str, ...]) -> Path:
     text = translate(source)
     name = f"{_digest(text, common.name, *command)}.so"
     return _build(name, [*command, str(common)], text)
+
+
+def _contraction(flags: tuple[str, ...]) -> tuple[str, ...]:
+    """As NVRTC, products are fused with sums, unless it is told not to, or this CPU cannot."""
+    if "-fmad=false" in flags or not _has_fma():
+        return ("-ffp-contract=off",)
+    return ("-ffp-contract=fast", "-mfma", "-fexpensive-optimizations")
+
+
+@cache
+def _has_fma() -> bool:
+    about = Path("/proc/cpuinfo")
+    return about.exists() and "fma" in about.read_text(encoding="utf-8", errors="replace").split()
 
 
 def driver() -> ctypes.CDLL:

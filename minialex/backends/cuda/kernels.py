@@ -44,6 +44,9 @@ _KERNEL = re.compile(
 _HEADS = {name: ("tensor.cuh", "mma.cuh", "wgmma.cuh") for name in TENSOR_FAMILIES}
 _HEADS[TMA_FAMILY] = ("tensor.cuh", "wgmma.cuh", "tma.cuh")
 
+# separate kernels and fused ones give the same bits only if no product is fused with a sum
+_AS_WRITTEN = ("response_norm", "norm_pool")
+
 WARPGROUPS = ("-DWARPGROUPS", "-arch=sm_90a")  # compiled_for: products by wgmma.cuh
 SHARED = 48 * 1024  # bytes of shared memory of a block on any device, without opting in to more
 
@@ -69,10 +72,15 @@ def options(storage: str, wide_index: bool, more: tuple[str, ...] = ()) -> tuple
 
 
 def device_options(
-    storage: str, wide_index: bool, more: tuple[str, ...], capability: tuple[int, int]
+    family: str,
+    storage: str,
+    wide_index: bool,
+    more: tuple[str, ...],
+    capability: tuple[int, int],
 ) -> tuple[str, ...]:
-    """`options` with the architecture for a device, unless `more` names one."""
-    given = options(storage, wide_index, more)
+    """`options` for a family, with the architecture for a device, unless `more` names one."""
+    exact = ("-fmad=false",) if family in _AS_WRITTEN else ()
+    given = options(storage, wide_index, (*exact, *more))
     own = any(option.startswith("-arch=") for option in more)
     return given if own else (*given, f"-arch={machine_code.architecture(capability)}")
 
@@ -166,7 +174,7 @@ def accumulator(storage: str) -> str:
 @cache
 def _module(family: str, storage: str, wide_index: bool, device: int, more: tuple) -> Any:
     # a module belongs to the device it was loaded on
-    given = device_options(storage, wide_index, more, capability(device))
+    given = device_options(family, storage, wide_index, more, capability(device))
     return library().RawModule(path=str(machine_code.of(source(family), given)))
 
 

@@ -14,7 +14,7 @@ def precompile(capability: tuple[int, int], folder: Path) -> int:
     """Compile everything that the backend may ask for with 32-bit indices; -> how many files."""
     count = 0
     for family, storage, more in kernels.variants(capability):
-        given = kernels.device_options(storage, False, more, capability)
+        given = kernels.device_options(family, storage, False, more, capability)
         machine_code.store(kernels.source(family), given, folder)
         count += 1
     return count

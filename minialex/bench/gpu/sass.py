@@ -73,7 +73,7 @@ def loop(family: str, tile: int, warpgroups: bool) -> Loop:
     program = disassembler()
     assert program is not None, "nvdisasm is missing"
     more = (*kernels.tile_options(tile, 8), *(kernels.WARPGROUPS if warpgroups else ()))
-    given = kernels.device_options("bfloat16", False, more, (9, 0))
+    given = kernels.device_options(family, "bfloat16", False, more, (9, 0))
     binary, said = machine_code.compiled(kernels.source(family), (*given, "--ptxas-options=-v"))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.cubin"
