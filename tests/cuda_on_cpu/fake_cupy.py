@@ -362,11 +362,24 @@ def build(machine: Machine) -> types.ModuleType:
             finally:
                 state.pool = before
 
+        def total_bytes(self) -> int:
+            return 0  # the default pool's counts all
+
+        def free_all_blocks(self) -> None:
+            self.freed.clear()
+
     @contextmanager
     def using_allocator(malloc):
         state.pool, before = malloc.__self__, state.pool
         try:
             yield
+        finally:
+            state.pool = before
+
+    def from_default_pool(size: int) -> MemoryPointer:
+        state.pool, before = None, state.pool
+        try:
+            return _allocate(size)
         finally:
             state.pool = before
 
@@ -447,6 +460,7 @@ def build(machine: Machine) -> types.ModuleType:
     module.get_default_memory_pool = lambda: types.SimpleNamespace(
         total_bytes=lambda: machine.used[state.device],
         get_limit=lambda: 0,
+        malloc=from_default_pool,
         free_all_blocks=lambda: None,
     )
     cuda = module.cuda = types.ModuleType("cupy.cuda")

@@ -64,7 +64,8 @@ _scratch: dict[tuple[int, int], Any] = {}  # by device and stream, which may run
 def _scratch_of(device: int, stream: int) -> Any:
     key = device, _same.get(stream, stream)
     if key not in _scratch:
-        _scratch[key] = library().cuda.alloc(_SCRATCH)
+        # not from the pool of a graph, which the scratch outlives
+        _scratch[key] = library().get_default_memory_pool().malloc(_SCRATCH)
     return _scratch[key]
 
 

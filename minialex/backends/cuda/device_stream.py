@@ -8,7 +8,7 @@ import weakref
 from collections import deque
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -20,6 +20,16 @@ _N, _T = 0, 1
 _COMPUTE_32F, _COMPUTE_64F, _COMPUTE_32F_FAST_TF32 = 68, 70, 77
 _DEFAULT_ALGORITHM = -1
 _CUDA_TYPES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 14}
+
+
+class OwnPool:
+    """A memory pool beside CuPy's, whose memory is counted as well."""
+
+    every: ClassVar["weakref.WeakSet[OwnPool]"] = weakref.WeakSet()  # CuPy's pools allow none
+
+    def __init__(self) -> None:
+        self.pool = library().cuda.MemoryPool()
+        self.every.add(self)
 
 
 class _Here:
@@ -215,15 +225,15 @@ class DeviceStream:
     # ------------------------------------------------------------------------------ measuring
 
     def memory(self) -> int:
-        """Bytes that arrays may use: free memory plus what the pool has reserved."""
+        """Bytes that arrays may use: free memory plus what the pools have reserved."""
         with self.device_context():
-            pool = library().get_default_memory_pool()
             free, _ = library().cuda.runtime.memGetInfo()
-            limit = pool.get_limit()
-            available = free + pool.total_bytes()
-            return min(available, limit) if limit else available
+            limit = library().get_default_memory_pool().get_limit()
+        available = free + self.reserved()
+        return min(available, limit) if limit else available
 
     def reserved(self) -> int:
-        """Bytes the pool has reserved on the device; it releases memory only on request."""
+        """Bytes the pools have reserved on the device; they release memory only on request."""
         with self.device_context():
-            return library().get_default_memory_pool().total_bytes()
+            pools = [library().get_default_memory_pool(), *(one.pool for one in OwnPool.every)]
+            return sum(pool.total_bytes() for pool in pools)

@@ -19,7 +19,7 @@ import numpy as np
 
 from minialex.backends.cuda import cublas
 from minialex.backends.cuda.device import library
-from minialex.backends.cuda.device_stream import DeviceStream
+from minialex.backends.cuda.device_stream import DeviceStream, OwnPool
 
 _ALIGNED = 256  # bytes
 
@@ -114,6 +114,25 @@ def _is_pinned(array: np.ndarray) -> bool:
     return runtime.pointerGetAttributes(array.ctypes.data).type == runtime.memoryTypeHost
 
 
+class _Captured(OwnPool):
+    """A graph, what it needs to live, and its memory on `devices`.
+
+    CuPy's pools do not return memory when they are dropped, only when they are told to.
+    """
+
+    def __init__(self, devices: set[int]):
+        super().__init__()
+        self.graph: Any = None
+        self.kept: Any = None
+        self._devices = devices
+
+    def release(self) -> None:
+        self.graph = self.kept = None
+        for device in self._devices:
+            with library().cuda.Device(device):
+                self.pool.free_all_blocks()
+
+
 class Recording:
     """`body`, a function of device arrays only: run once directly, then captured, then replayed.
 
@@ -142,9 +161,8 @@ class Recording:
                 cublas.share_scratch(self._capturing.ptr, library().cuda.get_current_stream().ptr)
             forget = weakref.finalize(self, cublas.forget, stream.device, self._capturing.ptr)
             forget.atexit = False
-        self._pool = library().cuda.MemoryPool()
-        self._graph: Any = None
-        self._kept: Any = None
+        self._captured = _Captured({one.device for one in (stream, *self._others)})
+        weakref.finalize(self, self._captured.release).atexit = False
         self._runs = 0
 
     def run(self) -> None:
@@ -161,15 +179,15 @@ class Recording:
             for stream in self._others:
                 self._stream.wait(stream.record())
         else:
-            if self._graph is None:
-                self._graph = self._inside(self._captured)
+            if self._captured.graph is None:
+                self._captured.graph = self._inside(self._capture)
             self._join()
             with self._stream.device_context():
-                self._graph.launch(library().cuda.get_current_stream())
+                self._captured.graph.launch(library().cuda.get_current_stream())
             self._fork()
         self._runs += 1
 
-    def _captured(self) -> Any:
+    def _capture(self) -> Any:
         streams = (self._stream, *self._others)
         self._capturing.begin_capture()
         try:
@@ -178,7 +196,7 @@ class Recording:
             self._fork()
             body = self._body()
             self._join()
-            self._kept = body, [stream.kept for stream in streams]
+            self._captured.kept = body, [stream.kept for stream in streams]
         except BaseException:
             # the failure may have made the capture invalid: ending it then fails too
             with suppress(library().cuda.runtime.CUDARuntimeError):
@@ -202,7 +220,7 @@ class Recording:
         cuda = library().cuda
         with (
             self._stream.device_context(),
-            cuda.using_allocator(self._pool.malloc),
+            cuda.using_allocator(self._captured.pool.malloc),
             self._capturing,
         ):
             return work()

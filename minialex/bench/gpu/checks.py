@@ -78,7 +78,7 @@ def sanitizer(tool: str) -> dict[str, str]:
     if program is None:
         return {"summary": "compute-sanitizer is not installed"}
     command = [program, "--tool", tool, "--error-exitcode", "9", sys.executable]
-    command += ["-m", "minialex.bench.gpu.observed", "ops", "bf16", "cifar10", "4"]
+    command += ["-m", "minialex.bench.gpu.observed", "ops", "bf16", "alexnet-32", "4"]
     done = _run(command, "minialex")
     if done.returncode:
         raise RuntimeError(done.stdout[-_TAIL:])

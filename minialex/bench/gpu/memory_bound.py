@@ -132,7 +132,8 @@ def _runs(b: Any, plan: Plan) -> Iterator[tuple[str, Run]]:
     params = SingleDevice(network, b).to_devices(initial_params(plan.model))
     velocities = SGD(recipe).start(b, params)[VELOCITY]
     triples = [
-        (value, velocities[layer][name], velocities[layer][name], 0.0, 0.0)
+        # a rate: without one, nothing is read or written
+        (value, velocities[layer][name], velocities[layer][name], 1e-12, 0.0)
         for layer, of_layer in params.items()
         for name, value in of_layer.items()
     ]

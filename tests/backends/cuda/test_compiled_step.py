@@ -291,6 +291,20 @@ def test_a_failed_capture_reports_its_cause():
     np.testing.assert_array_equal(b.to_numpy(b.relu(x)), x.get())
 
 
+def test_a_graph_that_is_dropped_returns_its_memory():
+    """CuPy's pools keep theirs when they are only dropped."""
+    stream = DeviceStream(0)
+    recording = Recording(stream, lambda: stream.zeros((1000,), "float32"))
+    for _ in range(3):
+        recording.run()
+    held = recording._captured
+    assert held.graph is not None
+    del recording
+    assert (held.graph, held.kept, held.pool.total_bytes()) == (None, None, 0)
+    if cuda_on_cpu.installed():
+        assert not held.pool.freed
+
+
 def test_stacks_of_flow_run_op_by_op():
     """Their colour is not shifted, but the compiled step's shift has three numbers per image."""
     mean = np.zeros((24, 24, 20), np.float32)
