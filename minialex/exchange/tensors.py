@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from minialex.errors import InputError
+from minialex.utils.plain_pickle import Sealed
 
 _ROWS = 16  # rows of a dense weight transposed at a time, so that they stay in the L2 cache
 _READ = 64  # rows of a dense weight read at a time
 
 
 @dataclass(frozen=True)
-class StoredTensor:
+class StoredTensor(Sealed):
     """An array in a file: its description, and how to read it as float32.
 
     `rows`, if the file allows it, reads a part: rows `first` to `end` of the first axis.

@@ -8,7 +8,7 @@ nothing in the file decides what is called.
 import io
 import pickle
 import pickletools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -70,6 +70,27 @@ def inspect(file: BinaryIO, also: Iterable[str] = ()) -> None:
             raise ValueError(f"it has a memo index of {argument:,}")
 
 
+class Sealed:
+    """A stand-in that is complete once made.
+
+    Without `__setstate__`, the instruction BUILD would write into `__dict__`, which even a frozen
+    dataclass cannot prevent: a file could then replace the path that its numbers are read from.
+    """
+
+    def __setstate__(self, state: Any) -> None:
+        raise ValueError(f"it changes a {type(self).__name__.strip('_')} that is complete")
+
+
+class Function(Sealed):
+    """A function that a file may call but not change: functions have a `__dict__` too."""
+
+    def __init__(self, call: Callable[..., Any]):
+        self.call = call
+
+    def __call__(self, *given: Any) -> Any:
+        return self.call(*given)
+
+
 class Reader(pickle.Unpickler):
     """Unpickles what `inspect` has accepted; classes become stand-ins, or are refused."""
 
@@ -77,11 +98,11 @@ class Reader(pickle.Unpickler):
         if module in NUMPY:
             module = "numpy"
         known = {
-            ("numpy", "_reconstruct"): _reconstruct,
-            ("numpy", "_frombuffer"): _from_buffer,
+            ("numpy", "_reconstruct"): Function(_reconstruct),
+            ("numpy", "_frombuffer"): Function(_from_buffer),
             ("numpy", "ndarray"): StoredArray,
             ("numpy", "dtype"): _Kind,
-            ("_codecs", "encode"): _encode,
+            ("_codecs", "encode"): Function(_encode),
         }
         if (module, name) not in known:
             raise ValueError(f"it asks for {module}.{name}")

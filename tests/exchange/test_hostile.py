@@ -163,6 +163,30 @@ def test_a_pickle_with_false_claims_is_refused(pickled, words, tmp_path):
         read(path)
 
 
+@pytest.mark.parametrize(
+    ("after", "changed", "what"),
+    [
+        (b"tQ", {"path": "secret"}, "Storage"),
+        (b"ctorch\nFloatStorage\n", {"kind": "f8"}, "StorageKind"),
+        (b"\x89ccollections\nOrderedDict\n)RtR", {"shape": (1 << 20,)}, "StoredTensor"),
+        (b"ctorch._utils\n_rebuild_tensor_v2\n", {"call": "secret"}, "Function"),
+    ],
+)
+def test_a_pickle_cannot_change_what_it_is_read_with(after, changed, what, tmp_path, monkeypatch):
+    """Weights were read from any file on the disk: its instruction BUILD fills an object."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "secret").write_bytes(bytes(1000))
+    [(key, value)] = changed.items()
+    stored = writer._text(value) if isinstance(value, str) else writer._tuple(value)
+    build = b"}" + writer._text(key) + stored + b"sb"
+    description = writer._pickle(STATE)
+    numbers = {f"n{i}": array.tobytes() for i, array in enumerate(STATE.values())}
+    read(torch_zip(tmp_path / "good.pth", description, **numbers))
+    path = torch_zip(tmp_path / "w.pth", description.replace(after, after + build), **numbers)
+    with refused(f"it changes a {what} that is complete"):
+        read(path)
+
+
 def test_an_archive_that_unpacks_to_more_is_refused(tmp_path):
     path = torch_zip(tmp_path / "w.pth", bytes(100_000_000), compress=True)
     assert path.stat().st_size < 200_000

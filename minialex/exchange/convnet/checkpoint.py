@@ -52,7 +52,7 @@ class _Reader(plain_pickle.Reader):
         if name == "OrderedDict":
             return _Ordered
         if module in plain_pickle.NUMPY and name == "scalar":
-            return _scalar
+            return plain_pickle.Function(_scalar)
         try:
             return super().find_class(module, name)
         except ValueError:

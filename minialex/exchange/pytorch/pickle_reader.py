@@ -17,6 +17,7 @@ import numpy as np
 from minialex.errors import InputError
 from minialex.exchange.tensors import StoredTensor, from_bfloat16
 from minialex.utils import plain_pickle
+from minialex.utils.plain_pickle import Function, Sealed
 
 ALSO = ("BINPERSID", "NEWOBJ")  # instructions that PyTorch's files need beside plain values
 _MOST_DIMENSIONS = 8
@@ -40,7 +41,7 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True)
-class Storage:
+class Storage(Sealed):
     """A typed storage, kept outside the pickle."""
 
     kind: str
@@ -111,7 +112,7 @@ class _Mapping(dict):
 
 
 @dataclass(frozen=True)
-class _StorageKind:
+class _StorageKind(Sealed):
     """Stands for a storage class, such as torch.FloatStorage."""
 
     kind: str
@@ -141,9 +142,9 @@ class Unpickler(pickle.Unpickler):
             ("collections", "OrderedDict"): _Mapping,
             ("collections", "Counter"): _Mapping,  # in the state of MultiStepLR
             ("argparse", "Namespace"): _Mapping,  # in checkpoints of torchvision's script
-            ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-            ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
-            ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+            ("torch._utils", "_rebuild_tensor_v2"): Function(_rebuild_tensor),
+            ("torch._utils", "_rebuild_tensor"): Function(_rebuild_tensor),
+            ("torch._utils", "_rebuild_parameter"): Function(_rebuild_parameter),
         }
         if (module, name) in known:
             return known[module, name]
