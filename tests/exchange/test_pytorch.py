@@ -188,6 +188,43 @@ def test_the_published_sizes_are_the_named_networks():
         assert model.network.parameter_count == sum(p.numel() for p in net.parameters())
 
 
+def test_an_alexnet_with_lrn_is_not_taken_for_torchvisions(tmp_path):
+    """It has the same shapes: normalisation, which has no weights, shows in the key numbers."""
+    portable = drawn(slim(models.get("alexnet-single", 6).network, 16))
+    write(portable, tmp_path / "ours.pth")
+    state = torch.load(tmp_path / "ours.pth")
+    state.pop("mean_image")
+    torch.save(state, tmp_path / "theirs.pth")
+    with pytest.raises(InputError, match=r"features.4 would be number 3 there\): give .* --as"):
+        read(tmp_path / "theirs.pth")
+
+
+def test_names_without_numbers_leave_layers_assumed(tmp_path):
+    """As of a module with attributes conv1 to conv5: nothing tells which layers are between."""
+
+    def change(state):
+        names = {n: f"conv{i}" for i, n in enumerate((0, 3, 6, 8, 10), 1)}
+        return {
+            f"{names[int(key.split('.')[1])]}.{key.split('.')[2]}" if "features" in key else key: v
+            for key, v in state.items()
+        }
+
+    _, path = stored(tmp_path, "alexnet", "zip", change)
+    assert "layers without weights: torchvision's" in read(path).notes[1]
+    assert len(read(stored(tmp_path, "alexnet", "zip")[1]).notes) == 1
+
+
+def test_batch_norm_after_another_layer_is_refused(tmp_path):
+    """Conv, ReLU, BatchNorm: folded into the convolution, it would give other scores."""
+
+    def change(state):
+        return {key.replace("features.1.", "features.2."): value for key, value in state.items()}
+
+    _, path = stored(tmp_path, "vgg11_bn", "zip", change)
+    with pytest.raises(InputError, match=r"features.2, a batch norm.* right after features.0"):
+        read(path)
+
+
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 @pytest.mark.parametrize("name", ["alexnet", "vgg11"])
 def test_exported_names_and_bits_are_pytorchs(name, suffix, tmp_path):

@@ -18,6 +18,7 @@ from minialex.exchange.pytorch.state_keys import (
     entries_of,
     inputs_of,
     is_dense,
+    place,
     state_dict,
     unfamiliar,
 )
@@ -49,7 +50,7 @@ def portable(
     dense = [e for e in entries if e not in convolutions]
     if not dense or not convolutions or len(dense[-1].shape) not in (2, 4):
         raise unfamiliar(path, entries)
-    classes = dense[-1].shape[0]
+    classes, notes = dense[-1].shape[0], []
     if as_model is not None:
         model = torchvision.named(as_model, classes)
     else:
@@ -59,6 +60,8 @@ def portable(
         if found is None:
             raise unfamiliar(path, entries)
         model = found
+        if not _numbered_alike(path, model.network, convolutions):
+            notes.append("layers without weights: torchvision's, as the key names do not tell")
     params = _params(path, model.network, [*convolutions, *dense])
     size = model.network.input_shape[0]
     recipe = replace(
@@ -72,13 +75,36 @@ def portable(
     options = layer_list.options_of(model.network, recipe) if listed else model.options
     model = replace(model, options=options, recipe=recipe)
     statistics = colour_statistics(recipe.resize, torchvision.GREY_MEAN)
-    note = (
+    notes.insert(
+        0,
         f"preprocessing: torchvision's (resize {recipe.resize}, crop {size}, ImageNet's mean and "
-        "deviation), as a state dict has none"
+        "deviation), as a state dict has none",
     )
     return PortableModel(
-        source, model, params, Preprocessing(recipe, statistics), class_names, notes=(note,)
+        source, model, params, Preprocessing(recipe, statistics), class_names, notes=tuple(notes)
     )
+
+
+def _numbered_alike(path: Path, network: Network, convolutions: list[Entry]) -> bool:
+    """Whether the keys number the convolutions; InputError unless as in torchvision's `network`.
+
+    Layers without weights, such as response normalisation, show only as gaps in the numbers.
+    """
+    found = [place(entry.name) for entry in convolutions]
+    places = [one for one in found if one is not None]
+    if len(places) < len(found) or len({parent for parent, _ in places}) > 1:
+        return False
+    keys = list(module.modules(split_scale(network)[1]).keys.values())
+    for i, (_, number) in enumerate(places):
+        norms = sum(entry.norm is not None for entry in convolutions[:i])
+        expected = int(keys[i].rpartition(".")[2]) + norms
+        if number != expected:
+            raise InputError(
+                f"{path} has the shapes of torchvision's network but other layers between them "
+                f"({convolutions[i].name} would be number {expected} there): give the network with "
+                "--as"
+            )
+    return True
 
 
 def described(

@@ -92,6 +92,13 @@ def entries_of(path: Path, tensors: Mapping[str, StoredTensor]) -> list[Entry]:
             channels = found[-1].shape[:1]
             if any(tensor.shape != channels for tensor in module.values()):
                 raise InputError(f"{path}: {name} does not normalise {found[-1].name}'s channels")
+            before, here = place(found[-1].name), place(name)
+            if before is None or here != (before[0], before[1] + 1):  # after a ReLU, for example
+                raise InputError(
+                    f"{path}: {name}, a batch normalisation, does not come right after "
+                    f"{found[-1].name}: it cannot become part of its weights, so the file cannot "
+                    "be imported"
+                )
             found[-1] = replace(found[-1], norm=module)
         elif set(module) == _WEIGHTS and len(module["weight"].shape) in (2, 4):
             units = module["weight"].shape[:1]
@@ -106,6 +113,12 @@ def entries_of(path: Path, tensors: Mapping[str, StoredTensor]) -> list[Entry]:
                 f"{name or 'no module'} with {', '.join(sorted(module)[:6])}"
             )
     return found
+
+
+def place(name: str) -> tuple[str, int] | None:
+    """The parent and number of a module in an `nn.Sequential`; None for any other name."""
+    parent, _, number = name.rpartition(".")
+    return (parent, int(number)) if re.fullmatch("[0-9]{1,9}", number) else None
 
 
 def _position(name: str) -> tuple[Any, ...]:
