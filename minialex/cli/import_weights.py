@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--colours",
         choices=("RGB", "BGR"),
-        help="colour order of a Caffe network (default: BGR; for CIFAR-10, RGB)",
+        help="colour order of a Caffe network (default: BGR; RGB if the file names CIFAR-10)",
     )
     parser.add_argument(
         "--class-names",
@@ -56,6 +56,7 @@ def run(
     json: bool,
 ) -> None:
     from minialex import models
+    from minialex.errors import InputError
     from minialex.exchange.names import named
     from minialex.exchange.read import read
     from minialex.inference.classifier import from_portable
@@ -63,6 +64,8 @@ def run(
     from minialex.training import run_folder
     from minialex.utils import atomic
 
+    if (out / "best.safetensors").exists():
+        raise InputError(f"{out} already has weights: choose another output folder")
     portable = read(file, models.use(as_model), definition=definition, mean=mean, colours=colours)
     if class_names is not None:
         portable = named(portable, class_names)

@@ -27,7 +27,7 @@ def read(
     path = Path(path)
     found = format_of(path)
     if found is None:
-        if _is_ours(path):
+        if is_ours(path):
             raise InputError(f"{path} is already a minialex weight file: use it as it is")
         known = ", ".join(one.name for one in all_formats())
         raise InputError(f"{path} is not a weight file of a supported program ({known})")
@@ -69,7 +69,8 @@ def _require_finite(path: Path, portable: PortableModel) -> None:
                 )
 
 
-def _is_ours(path: Path) -> bool:
+def is_ours(path: Path) -> bool:
+    """Whether a file is a weight file or the state of a run of minialex."""
     try:
         checkpoint.load_metadata(path)
     except InputError:
@@ -83,7 +84,7 @@ def format_of(path: Path) -> Format | None:
         raise _missing(path)
     head = b""
     if path.is_file():
-        if _is_ours(path):  # by far the most frequent file: without the modules of all others
+        if is_ours(path):  # by far the most frequent file: without the modules of all others
             return None
         with path.open("rb") as file:
             head = file.read(HEAD)
