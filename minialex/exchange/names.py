@@ -19,18 +19,26 @@ def named(portable: PortableModel, path: Path) -> PortableModel:
     if path.stat().st_size > _LARGEST:
         raise InputError(f"{path} has {path.stat().st_size:,} bytes: it is not a list of classes")
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        text = path.read_text(encoding="utf-8-sig")  # Windows' editors begin with a mark
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not a text file ({error})") from None
-    lines = [line for line in lines if line]
+    numbered = [(i, one.strip()) for i, one in enumerate(text.splitlines(), 1) if one.strip()]
+    lines = [line for _, line in numbered]
     classes = portable.model.network.classes
     if len(lines) != classes:
         raise InputError(f"{path} has {len(lines)} classes, the network has {classes} outputs")
     pairs = [match.groups() for line in lines if (match := _ID.fullmatch(line))]
-    ids = [match[0] for match in pairs] if len(pairs) == len(lines) else lines
+    if 0 < len(pairs) < len(lines):
+        number, line = next(one for one in numbered if not _ID.fullmatch(one[1]))
+        raise InputError(
+            f"{path} has an id and a name in other lines but {line!r} in line {number}: give all "
+            "lines both, or none an id"
+        )
+    ids = [match[0] for match in pairs] if pairs else lines
     if len(set(ids)) != len(ids):
         repeated = next(one for one in ids if ids.count(one) > 1)
-        raise InputError(f"{path} names the class {repeated!r} twice")
+        remedy = "an id of its own" if pairs else "its WordNet id too, as in 'n02012849 crane'"
+        raise InputError(f"{path} names the class {repeated!r} twice: give each line {remedy}")
     if ids is lines:
         return replace(portable, class_names=tuple(lines))
     names = tuple(name for _, name in pairs)

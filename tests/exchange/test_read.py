@@ -124,7 +124,24 @@ def test_class_names_from_a_list(tmp_path, lines, names, ids):
 @pytest.mark.parametrize("lines", ["a\nb\na", "n00000001 a\nn00000002 b\nn00000001 c"])
 def test_a_class_named_twice_is_refused(tmp_path, lines):
     (tmp_path / "names.txt").write_text(lines)
-    with pytest.raises(InputError, match=r"names the class '(a|n00000001)' twice"):
+    remedy = "an id of its own" if " " in lines else "its WordNet id too, as in 'n02012849 crane'"
+    message = f"names the class '(a|n00000001)' twice: give each line {remedy}"
+    with pytest.raises(InputError, match=message):
+        named(portable(), tmp_path / "names.txt")
+
+
+def test_a_byte_order_mark_is_not_part_of_a_name(tmp_path):
+    text = "n00000001 a\nn00000002 b\nn00000003 c"
+    (tmp_path / "names.txt").write_text(text, encoding="utf-8-sig")
+    found = named(portable(), tmp_path / "names.txt")
+    assert (found.class_names, found.class_ids[0]) == (("a", "b", "c"), "n00000001")
+
+
+@pytest.mark.parametrize("odd", ["n00000002", "b"])
+def test_a_line_without_an_id_among_others_is_refused(odd, tmp_path):
+    """Else no line would have one, and ILSVRC's folders would not fit the network."""
+    (tmp_path / "names.txt").write_text(f"n00000001 a\n\n{odd}\nn00000003 c")
+    with pytest.raises(InputError, match=f"but '{odd}' in line 3: give all lines both"):
         named(portable(), tmp_path / "names.txt")
 
 
