@@ -10,7 +10,10 @@ from minialex.errors import InputError
 
 
 def measured(folder: Path, size: int) -> np.ndarray:
-    """The mean of the training images in a folder: float32 (size, size, 3), RGB."""
+    """The mean of the training images in a folder: float32 (size, size, 3), RGB.
+
+    `size` is the one that the network's recipe resizes to, a `Squashed` for both sides.
+    """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder of training images")
     return measure(open_data(folder).train, size).mean

@@ -9,6 +9,7 @@ from helpers.damage import COUNTS, refusals
 from helpers.strategies import grid
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from minialex import backends, models
 from minialex.errors import InputError
@@ -285,6 +286,53 @@ def test_the_colour_order_can_be_given(file):
     assert not np.array_equal(blue["weight"], red["weight"])
     with pytest.raises(InputError, match='"RGB" or "BGR"'):
         read(file, colours="GBR")
+
+
+def test_only_cifars_networks_of_32_pixels_take_rgb(tmp_path):
+    """The size alone tells nothing; a definition without a name has its weights' one."""
+
+    def first(net, **options):
+        path = tmp_path / "other.caffemodel"
+        path.write_bytes(encode("Net", net))
+        return read(path, **options).params["conv1"]["weight"]
+
+    def sized(name):
+        net = {**small(), "name": name}
+        net["layer"][0]["transform_param"] = {"crop_size": 32, "mean_value": [3.0, 2.0, 1.0]}
+        dense = next(one for one in net["layer"] if one["name"] == "fc1")
+        dense["blobs"] = [grid((7, 100), 1), grid((7,), 2)]
+        return net
+
+    red = first(sized("small"), colours="RGB")
+    np.testing.assert_array_equal(first(sized("small")), red[:, :, ::-1])
+    np.testing.assert_array_equal(first(sized("CIFAR10_small")), red)
+    (tmp_path / "net.prototxt").write_text(prototxt({"layer": sized("")["layer"]}))
+    found = first(sized("CIFAR10_small"), definition=tmp_path / "net.prototxt")
+    np.testing.assert_array_equal(found, red)
+
+
+def test_a_dense_first_layer_must_take_rgb(tmp_path):
+    net = small()
+    data, dense = net["layer"][0], next(one for one in net["layer"] if one["name"] == "fc2")
+    dense |= {"bottom": "data", "blobs": [grid((CLASSES, 3 * SIZE**2), 0), grid((CLASSES,), 1)]}
+    path = tmp_path / "other.caffemodel"
+    path.write_bytes(encode("Net", {**net, "layer": [data, dense]}))
+    with pytest.raises(InputError, match=r"'fc2'.* if it takes RGB images, give --colours RGB"):
+        read(path)
+    assert read(path, colours="RGB").params
+
+
+def test_a_mean_is_measured_as_the_network_sees_images(file, tmp_path):
+    """Both sides resized: the left third of a wide image is not cropped away."""
+    wide = np.zeros((20, 60, 3), np.uint8)
+    wide[:, :20] = 240
+    for name in ("a/1", "a/2", "b/1", "b/2"):
+        (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(wide).save(tmp_path / "images" / f"{name}.png")
+    mean = read(file, mean=tmp_path / "images").preprocessing.mean
+    assert mean.shape == (SIZE, SIZE, 3)
+    np.testing.assert_allclose(mean[:, :3], 240, atol=12)
+    np.testing.assert_allclose(mean[:, -6:], 0, atol=12)
 
 
 def test_a_referenced_file_must_exist(file, tmp_path):

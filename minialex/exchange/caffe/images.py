@@ -83,9 +83,9 @@ def mean_image(path: Path) -> np.ndarray:
     return np.ascontiguousarray(array.transpose(1, 2, 0))
 
 
-def is_rgb(images: Images, size: int, name: str) -> bool:
+def is_rgb(images: Images, name: str) -> bool:
     """Whether the network takes RGB: Caffe's CIFAR-10 converter keeps it, all others use BGR."""
-    return "cifar" in f"{name} {images.source}".lower() or size == 32
+    return "cifar" in f"{name} {images.source}".lower()
 
 
 def usual_mean(size: int, name: str) -> tuple[float, float, float] | None:

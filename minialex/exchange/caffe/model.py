@@ -49,7 +49,7 @@ class CaffeModel:
             for fold in self.folds.get(name, []):
                 found[name] = folding.folded(fold, blobs[fold.source.name], found[name])
             if len(found) == 1:
-                found[name] = weights.for_rgb(found[name], layer, not self.rgb, self.images.scale)
+                found[name] = weights.for_rgb(source, found[name], not self.rgb, self.images.scale)
         return found
 
 
@@ -79,7 +79,7 @@ def described(
             continue
         used = network.parameter_shapes()
         sources = {layer.name: layer for layer in layers if layer.name in used}
-        rgb = images.is_rgb(said, size, net.text("name")) or network.input_shape[2] != 3
+        rgb = images.is_rgb(said, net.text("name")) or network.input_shape[2] != 3
         return CaffeModel(net.text("name"), network, sources, folds, said, rgb)
     if len(set(problems)) == 1:
         raise ValueError(problems[0])

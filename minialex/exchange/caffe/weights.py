@@ -46,9 +46,17 @@ def _shaped(source: CaffeLayer, blob: np.ndarray, wanted: Shape) -> np.ndarray:
     return blob.reshape(wanted)
 
 
-def for_rgb(params: Params, layer: Layer, reverse: bool, scale: float) -> Params:
-    """A first layer for RGB instead of BGR images, with the input's scale factor in it."""
-    if isinstance(layer, Conv2D) and reverse:
+def for_rgb(source: CaffeLayer, params: Params, reverse: bool, scale: float) -> Params:
+    """A first layer for RGB instead of BGR images, with the input's scale factor in it.
+
+    Raises ValueError for a dense layer or a convolution in groups, which cannot be reversed.
+    """
+    if reverse:
+        if params["weight"].ndim != 4 or params["weight"].shape[2] != 3:
+            raise ValueError(
+                f"{source}, the first with weights, is not a convolution of whole images, whose "
+                "colours could be reversed: if it takes RGB images, give --colours RGB"
+            )
         params = {**params, "weight": np.ascontiguousarray(params["weight"][:, :, ::-1])}
     if scale == 1:
         return params

@@ -13,6 +13,7 @@ from minialex.exchange.definitions import read_prototxt
 from minialex.exchange.formats.format import Format, Request
 from minialex.exchange.means import measured
 from minialex.exchange.portable import PortableModel
+from minialex.utils.image_size import Squashed
 
 _MODEL, _STATE, _TEXT = ".caffemodel", ".solverstate", ".prototxt"
 
@@ -60,12 +61,14 @@ def _trained(request: Request) -> tuple[model.CaffeModel, PortableModel]:
             scale=trained.scale,
         )
         found = replace(found, images=said)
+    if images.is_rgb(found.images, own.text("name")):  # a definition may have another name or none
+        found = replace(found, rgb=True)
     if request.colours is not None and found.network.input_shape[2] == 3:
         found = replace(found, rgb=request.colours == "RGB")
     if mean is not None and not found.rgb:
         mean = mean[:, :, ::-1]
     if request.mean is not None and mean is None:
-        mean = measured(request.mean, model.resized_to(found.network))
+        mean = measured(request.mean, Squashed(model.resized_to(found.network)))
     with_mean = None if mean is None else (mean, str(request.mean))
     return found, model.portable(found, found.tree(blobs), with_mean, request)
 
