@@ -60,6 +60,7 @@ def run(
     from minialex.exchange.names import named
     from minialex.exchange.read import read
     from minialex.inference.classifier import from_portable
+    from minialex.models.registry import PLUGINS
     from minialex.parallel import DeviceConfig
     from minialex.training import run_folder
     from minialex.utils import atomic
@@ -84,4 +85,5 @@ def run(
     print(f"{classes} classes{numbered}; {portable.preprocessing.recipe.line()}")
     for note in portable.notes:
         print(note)
-    print(f"next: minialex predict PHOTO --model-file {shlex.quote(str(out))}")
+    imported = shlex.quote(str(out)) + PLUGINS.again(model.name)
+    print(f"next: minialex predict PHOTO --model-file {imported}")

@@ -249,8 +249,8 @@ def require(path: Any, name: str, source: str) -> str:
         raise PLUGINS.unknown(name)
     raise NotKnown(
         f"{path} has the network {name!r}, which is its author's own code ({source}) and is not "
-        f"run unless you name it: if you have and trust it, give --model {source}, or in Python "
-        f"model={source!r}"
+        f"run unless you name it: if you have and trust it, give --model {source} (import: "
+        f"--as), or in Python model={source!r}"
     )
 
 

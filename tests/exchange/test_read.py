@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.portables import drawn
 from helpers.tiny import tiny
 
 import minialex
 from minialex import backends, models
+from minialex.cli import main
 from minialex.data.preprocessing import Preprocessing
 from minialex.errors import InputError
 from minialex.exchange.formats import format as formats
@@ -16,6 +18,7 @@ from minialex.exchange.portable import PortableModel, colour_statistics
 from minialex.exchange.pytorch import state_keys
 from minialex.exchange.read import read
 from minialex.exchange.tensors import StoredTensor
+from minialex.exchange.write import write
 from minialex.models import layer_list
 from minialex.models.recipe import Recipe
 
@@ -143,6 +146,32 @@ def test_a_line_without_an_id_among_others_is_refused(odd, tmp_path):
     (tmp_path / "names.txt").write_text(f"n00000001 a\n\n{odd}\nn00000003 c")
     with pytest.raises(InputError, match=f"but '{odd}' in line 3: give all lines both"):
         named(portable(), tmp_path / "names.txt")
+
+
+OWN = """
+from minialex.layers import Conv2D, Dense, ReLU
+from minialex.network import Network
+
+def build(classes):
+    layers = (("conv1", Conv2D(2, kernel=5, stride=3)), ("relu1", ReLU()), ("fc2", Dense(classes)))
+    return Network(layers, (14, 14, 3))
+"""
+
+
+def test_a_network_of_ones_own_is_imported_with_its_code(tmp_path, monkeypatch, capsys):
+    """The command that is printed at the end names it again."""
+    monkeypatch.chdir(tmp_path)
+    for of in ("registered", "_sources"):
+        monkeypatch.setattr(models.registry.PLUGINS, of, {})
+    Path("net.py").write_text(OWN)
+    model = models.get(models.use("net.py:build"), 3)
+    write(drawn(model.network, model=model), "own.safetensors")
+    models.registry.PLUGINS.registered.clear()
+    assert main.main(["import", "own.safetensors", "--out", "in"]) == 2
+    assert "net.py:build (import: --as)" in capsys.readouterr().err
+    assert main.main(["import", "own.safetensors", "--as", "net.py:build", "--out", "in"]) == 0
+    again = f"next: minialex predict PHOTO --model-file in --model {tmp_path}/net.py:build"
+    assert again in capsys.readouterr().out
 
 
 def test_a_layer_list_with_huge_sizes_is_refused():
