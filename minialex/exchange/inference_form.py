@@ -87,6 +87,17 @@ def without_batch_norm(portable: PortableModel) -> PortableModel:
     return replace(portable, model=_of(changed, portable), params=params, velocities=None)
 
 
+def standard_form(network: Network) -> Network:
+    """The network as these two leave it, without its weights; other batch normalisation stays."""
+    kept: list[tuple[str, Layer]] = []
+    for name, layer in network.layers:
+        if isinstance(layer, BatchNorm) and kept and isinstance(kept[-1][1], (Conv2D, Dense)):
+            continue
+        inverted = isinstance(layer, Dropout)
+        kept.append((name, replace(layer, inverted=True) if inverted else layer))
+    return replace(network, layers=tuple(kept))
+
+
 def _of(network: Network, portable: PortableModel) -> Model:
     """A model of `network` that can be rebuilt from a name and options, or else a list of layers.
 

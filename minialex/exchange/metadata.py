@@ -11,7 +11,9 @@ import numpy as np
 from minialex import models
 from minialex.data.preprocessing import Preprocessing
 from minialex.errors import InputError, reason
+from minialex.exchange.inference_form import split_scale, standard_form
 from minialex.exchange.portable import PortableModel, colour_statistics, image_statistics
+from minialex.exchange.same_network import same_function
 from minialex.models import Model, registry
 from minialex.models.recipe import Recipe
 
@@ -99,6 +101,18 @@ def read(path: Path, about: Mapping[str, str]) -> Description:
     ) as error:
         said = f"no {error}" if isinstance(error, KeyError) else reason(error)
         raise InputError(f"{path} has a damaged description of its network ({said})") from None
+
+
+def require_named(path: Path, described: Model, as_model: str | None) -> None:
+    """Raise InputError if the user named a network other than the one that a file describes.
+
+    The described one may be in the form of other programs, and then has no name of its own.
+    """
+    if as_model is None or as_model == described.name:
+        return
+    named = standard_form(models.get(as_model, described.classes).network)
+    if not same_function(split_scale(named)[1], split_scale(described.network)[1]):
+        raise InputError(f"{path} describes a network other than {as_model}: leave out --as")
 
 
 def _texts(about: Mapping[str, str], key: str) -> tuple[str, ...] | None:

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from helpers.portables import drawn
 from helpers.slim import slim
-from helpers.tiny import tiny
+from helpers.tiny import register_tiny, tiny
 
 import minialex
 from minialex import backends, losses, models
 from minialex.cli import main
 from minialex.errors import InputError
+from minialex.exchange.onnx import graph
 from minialex.exchange.onnx.chain import read_chain
 from minialex.exchange.onnx.file import read as read_graph
 from minialex.exchange.read import read
@@ -144,6 +145,73 @@ def test_a_named_network_and_its_classes_are_restored(tmp_path):
         assert (again.class_names, again.class_ids) == (portable.class_names, portable.class_ids)
     found = onnx.load(tmp_path / "net.onnx").metadata_props
     assert '"a", "b"' in next(one.value for one in found if one.key == "class_names")
+
+
+@pytest.mark.parametrize("suffix", ["onnx", "pth", "safetensors"])
+def test_a_named_network_keeps_the_files_description(suffix, tmp_path, monkeypatch):
+    """--as with a file that we wrote; batch normalisation is folded, and its network unnamed."""
+    register_tiny(monkeypatch)
+    path = tmp_path / f"net.{suffix}"
+    for name, options in (("vgg-11-64", {"width": 2, "hidden": 8}), ("tiny-bn", {})):
+        model = models.get(name, 3, **options)
+        crop = model.network.input_shape[0]
+        model = replace(model, recipe=replace(model.recipe, resize=crop + 8, crop=crop))
+        portable = drawn(model.network, model=model)
+        write(replace(portable, class_names=("a", "b", "c")), path)
+        expected, found = read(path), read(path, name)
+        assert (found.model, found.class_names) == (expected.model, ("a", "b", "c"))
+        assert found.notes == ()
+        np.testing.assert_array_equal(found.preprocessing.mean, portable.preprocessing.mean)
+        for layer, of in expected.params.items():
+            np.testing.assert_array_equal(found.params[layer]["weight"], of["weight"])
+        with pytest.raises(InputError, match="a network other than alexnet-64: leave out --as"):
+            read(path, "alexnet-64")
+
+
+def test_a_description_that_does_not_fit_the_graph_is_not_used_silently(tmp_path):
+    write(drawn(tiny(3), 16), tmp_path / "net.onnx")
+    changed = onnx.load(tmp_path / "net.onnx")
+    next(one for one in changed.graph.node if one.op_type == "Relu").op_type = "Tanh"
+    (tmp_path / "net.onnx").write_bytes(changed.SerializeToString())
+    first, second = read(tmp_path / "net.onnx").notes
+    assert "description in the file is not used: the graph was changed" in first
+    assert "Caffe's (BGR, minus ImageNet's mean), as the graph has none" in second
+
+
+def without_description(path):
+    """The same file as if another program had written it."""
+    changed = onnx.load(path)
+    del changed.metadata_props[:]
+    path.write_bytes(changed.SerializeToString())
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny-bn"])
+def test_a_named_network_in_the_form_of_other_programs(
+    name, tmp_path, monkeypatch, photographs, our_scores, close
+):
+    """--as NAME: dropout that scales in training, and batch normalisation in the weights."""
+    register_tiny(monkeypatch)
+    network = models.get(name, 3).network
+    portable = drawn(network)
+    write(portable, tmp_path / "net.onnx", with_preprocessing=True)
+    without_description(tmp_path / "net.onnx")
+    images = photographs(network.input_shape[0])
+    close(our_scores(read(tmp_path / "net.onnx", name), images), our_scores(portable, images))
+
+
+@pytest.mark.parametrize("name", RGB)
+def test_every_network_can_be_named(name):
+    """Each is recognised in the form in which it is exported; the largest need no weights here."""
+    network = models.get(name, 6).network
+    layers = [
+        (each, replace(layer, inverted=True) if isinstance(layer, Dropout) else layer)
+        for each, layer in network.layers
+        if not isinstance(layer, BatchNorm)
+    ]
+    standard = replace(network, layers=tuple(layers))
+    found = graph._model(Path("net.onnx"), standard, name, {})
+    assert found.network == standard
+    assert found.name == (name if standard == network else "layers")
 
 
 def test_from_the_command_line(tmp_path, capsys, monkeypatch):

@@ -369,7 +369,7 @@ def test_numbered_classes_match_the_datas_in_order(tmp_path):
         numbered._labels(data)
 
 
-@pytest.mark.parametrize("name", ["alexnet-64", "vgg-11-64"])
+@pytest.mark.parametrize("name", ["alexnet-64", "alexnet-64-bn", "vgg-11-64"])
 def test_a_named_networks_weights_from_pytorch(name, tmp_path, photographs, our_scores, close):
     """--as NAME: also a network that PyTorch does not have, as somebody would build it there."""
     network = models.get(name, 4).network

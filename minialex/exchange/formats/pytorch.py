@@ -21,7 +21,9 @@ def _read(request: Request) -> PortableModel:
     about = file.texts(path)
     if metadata.NETWORK in about and isinstance(content, dict):
         tensors = {key: one for key, one in content.items() if isinstance(one, StoredTensor)}
-        return state_dict.described(path, tensors, "PyTorch", metadata.read(path, about))
+        found = metadata.read(path, about)
+        metadata.require_named(path, found.model, request.as_model)
+        return state_dict.described(path, tensors, "PyTorch", found)
     return state_dict.portable(request.path, content, "PyTorch", request.as_model)
 
 

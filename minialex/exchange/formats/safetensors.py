@@ -46,7 +46,9 @@ def _read(request: Request) -> PortableModel:
     except SafetensorError as error:
         raise InputError(f"{path} is damaged ({reason(error)})") from None
     if metadata.NETWORK in about:
-        return state_dict.described(path, tensors, "safetensors", metadata.read(path, about))
+        found = metadata.read(path, about)
+        metadata.require_named(path, found.model, request.as_model)
+        return state_dict.described(path, tensors, "safetensors", found)
     return state_dict.portable(path, tensors, "safetensors", request.as_model)
 
 

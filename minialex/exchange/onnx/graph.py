@@ -13,7 +13,7 @@ from minialex.errors import InputError, reason
 from minialex.exchange import metadata
 from minialex.exchange.caffe import images
 from minialex.exchange.formats.format import Request
-from minialex.exchange.inference_form import split_scale
+from minialex.exchange.inference_form import split_scale, standard_form
 from minialex.exchange.onnx import file
 from minialex.exchange.onnx.chain import Chain, read_chain
 from minialex.exchange.portable import PortableModel, colour_statistics, image_statistics
@@ -50,10 +50,12 @@ def _portable(path: Path, chain: Chain, as_model: str | None) -> PortableModel:
         )
     texts = chain.graph.texts
     about = metadata.read(path, texts) if metadata.NETWORK in texts else None
-    if about is not None and as_model is None:
+    notes = []
+    if about is not None:
         _, network = split_scale(about.model.network)
         _, found = split_scale(chain.network())
         if same_function(network, found):
+            metadata.require_named(path, about.model, as_model)
             image = _mean_image(path, texts, about.recipe.resize)
             return PortableModel(
                 "ONNX",
@@ -64,13 +66,14 @@ def _portable(path: Path, chain: Chain, as_model: str | None) -> PortableModel:
                 about.class_ids,
                 data=about.data,
             )
-    return _foreign(path, chain, as_model)
+        notes.append("minialex's description in the file is not used: the graph was changed since")
+    return _foreign(path, chain, as_model, notes)
 
 
-def _foreign(path: Path, chain: Chain, as_model: str | None) -> PortableModel:
+def _foreign(path: Path, chain: Chain, as_model: str | None, notes: list[str]) -> PortableModel:
     """The preprocessing for a file that does not give it, or has it in the graph."""
     size, _, channels = chain.input_shape
-    notes, resize = [], size
+    resize = size
     squash, bilinear, reversed_channels = False, False, False
     if chain.mean is not None or chain.scale is not None:
         mean = np.zeros(channels) if chain.mean is None else np.asarray(chain.mean)
@@ -81,11 +84,11 @@ def _foreign(path: Path, chain: Chain, as_model: str | None) -> PortableModel:
         mean = np.array(images.usual_mean(size, "") or images.usual_mean(227, ""))
         reversed_channels, squash = True, True
         resize = 256 if size in (224, 227) else size
-        notes.append("preprocessing: Caffe's (BGR, minus ImageNet's mean), as the file has none")
+        notes.append("preprocessing: Caffe's (BGR, minus ImageNet's mean), as the graph has none")
     else:
         mean, chain.scale = np.array(torchvision.GREY_MEAN), np.array(torchvision.INPUT_SCALE)
         resize, bilinear = torchvision.resized_for(size), True
-        notes.append("preprocessing: torchvision's, as the file has none")
+        notes.append("preprocessing: torchvision's, as the graph has none")
     network = chain.network()
     fields: dict[str, Any] = {"resize": resize, "crop": size, "squash": squash}
     fields["bilinear"] = bilinear
@@ -118,11 +121,15 @@ def _model(path: Path, network: Network, as_model: str | None, fields: dict[str,
         return models.get(layer_list.NAME, classes, **layer_list.options_of(network, fields))
     model = models.get(as_model, classes)
     scale, layers = split_scale(network)
-    if not same_function(model.network, layers):
+    _, standard = split_scale(standard_form(model.network))
+    if not same_function(standard, layers):
         raise InputError(f"{path} has a network other than {as_model}")
     if scale is not None:
         first = ("input", ChannelScale(scale))
-        network = replace(model.network, layers=(first, *model.network.layers))
+        network = replace(standard, layers=(first, *standard.layers))
+    else:
+        network = standard
+    if network != model.network:
         return models.get(layer_list.NAME, classes, **layer_list.options_of(network, fields))
     return replace(model, recipe=replace(model.recipe, **fields))
 

@@ -5,8 +5,9 @@ from typing import Any
 
 from minialex import models
 from minialex.errors import InputError
+from minialex.exchange.inference_form import standard_form
 from minialex.exchange.pytorch.state_keys import Entry, inputs_of
-from minialex.layers import ChannelScale, Conv2D, Dense, Dropout, Layer
+from minialex.layers import ChannelScale, Conv2D, Dense, Layer
 from minialex.models import Model, layer_list
 from minialex.models.vgg import BLOCKS, vgg
 from minialex.network import Network
@@ -82,13 +83,9 @@ def _with_sizes(network: Network, sizes: list[int]) -> Network:
 
 
 def named(name: str, classes: int) -> Model:
-    """The network that the user named, with PyTorch's dropout and torchvision's preprocessing."""
-    network = models.get(name, classes).network  # raises for a name that does not exist
-    layers = [
-        (each, replace(layer, inverted=True) if isinstance(layer, Dropout) else layer)
-        for each, layer in network.layers
-    ]
-    network = replace(network, layers=(("input", ChannelScale(INPUT_SCALE)), *layers))
+    """The network that the user named, as PyTorch has it, with torchvision's preprocessing."""
+    network = standard_form(models.get(name, classes).network)  # raises for an unknown name
+    network = replace(network, layers=(("input", ChannelScale(INPUT_SCALE)), *network.layers))
     for options in ({}, {"inverted": True}):
         try:
             model = models.get(name, classes, input_scale=list(INPUT_SCALE), **options)
