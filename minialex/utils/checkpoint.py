@@ -20,7 +20,8 @@ LONG_FORMAT = 2  # for files with more metadata than a header may hold; introduc
 
 KEY = "minialex"  # of the metadata entry
 _LONG = "minialex.metadata"  # the tensor that holds long metadata: JSON in bytes
-_MOST_HEADER = 50_000_000  # bytes; the safetensors library reads no header of more than 100 MB
+LARGEST_HEADER = 100_000_000  # bytes that the safetensors library reads
+_MOST_HEADER = LARGEST_HEADER // 2  # in our own files
 _DTYPES = {
     "bool": "BOOL",
     "uint8": "U8",
@@ -63,6 +64,11 @@ def write(path: Path, tensors: dict[str, np.ndarray], texts: dict[str, str]) -> 
         blocks.append(array.reshape(-1).view(np.uint8).data)
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
+    if len(text) > LARGEST_HEADER:
+        raise InputError(
+            f"{path} would have a header of {len(text):,} bytes, but the safetensors library reads "
+            f"{LARGEST_HEADER:,}: choose another format"
+        )
     write_blocks(path, [len(text).to_bytes(8, "little"), text, *blocks])
 
 

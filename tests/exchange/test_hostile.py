@@ -69,7 +69,7 @@ def refused(*words):
 # ------------------------------------------------------------------------------------ fuzzing
 
 
-KINDS = ("a.pth", "legacy.pth", "a.safetensors", "b.safetensors", "a.onnx")
+KINDS = ("a.pth", "described.pth", "legacy.pth", "a.safetensors", "b.safetensors", "a.onnx")
 
 
 def whole(folder, kind):
@@ -81,6 +81,8 @@ def whole(folder, kind):
         torch.save(state, path, _use_new_zipfile_serialization=False)
     elif kind == "a.pth":
         writer.write(path, STATE)
+    elif kind == "described.pth":
+        write(drawn(SMALL), path)
     elif kind == "a.safetensors":
         checkpoint.write(path, STATE, {})
     else:
@@ -191,6 +193,15 @@ def test_an_archive_that_unpacks_to_more_is_refused(tmp_path):
     path = torch_zip(tmp_path / "w.pth", bytes(100_000_000), compress=True)
     assert path.stat().st_size < 200_000
     with refused("100,000,000 bytes", "too many"):
+        read(path)
+
+
+def test_a_description_that_unpacks_to_more_is_refused(tmp_path):
+    numbers = {f"n{i}": array.tobytes() for i, array in enumerate(STATE.values())}
+    path = torch_zip(tmp_path / "w.pth", writer._pickle(STATE), **numbers)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/minialex.json", b'"' + bytes(100_000_000) + b'"')
+    with refused("100,000,002 bytes in archive/minialex.json", "too many"):
         read(path)
 
 

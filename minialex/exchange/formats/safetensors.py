@@ -16,7 +16,6 @@ from minialex.exchange.pytorch import state_dict
 from minialex.exchange.tensors import StoredTensor, from_bfloat16
 from minialex.utils import checkpoint
 
-_LARGEST_HEADER = 1 << 24  # bytes; VGG-19's has 4,000
 _ITEMSIZES = {"F64": 8, "F32": 4, "F16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1}
 _ITEMSIZES |= {"BF16": 2, "BOOL": 1}
 
@@ -26,7 +25,7 @@ def _matches(path: Path, head: bytes) -> bool:
     from safetensors import SafetensorError, safe_open
 
     size = int.from_bytes(head[:8], "little")
-    if head[8:9] != b"{" or size > _LARGEST_HEADER:
+    if head[8:9] != b"{" or size > checkpoint.LARGEST_HEADER:
         return False
     try:
         with safe_open(path, framework="numpy") as file:

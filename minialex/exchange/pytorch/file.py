@@ -12,7 +12,7 @@ from typing import Any
 
 from minialex.errors import InputError, reason
 from minialex.exchange.pytorch.pickle_reader import ALSO, Refused, Storage, Unpickler, load_object
-from minialex.exchange.pytorch.writer import TEXTS
+from minialex.exchange.pytorch.writer import LARGEST_TEXTS, TEXTS
 from minialex.utils import plain_pickle
 
 ZIP_START = b"PK\x03\x04"
@@ -29,17 +29,28 @@ def is_torch(head: bytes) -> bool:
 
 
 def texts(path: Path) -> dict[str, str]:
-    """The network metadata of a file that we wrote; empty for others."""
+    """The network metadata of a file that we wrote; empty for others.
+
+    Raises InputError if it is damaged: without it, the weights would pass for another program's.
+    """
+    if not zipfile.is_zipfile(path):
+        return {}
     try:
         with zipfile.ZipFile(path) as archive:
             name = next((n for n in archive.namelist() if n.endswith(f"/{TEXTS}")), None)
             if name is None:
                 return {}
-            found = json.loads(_content(archive, archive.getinfo(name), _LARGEST))
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError, Refused):
-        return {}
-    known = isinstance(found, dict) and all(isinstance(text, str) for text in found.values())
-    return found if known else {}
+            most = min(LARGEST_TEXTS, path.stat().st_size)  # it is not compressed
+            found = json.loads(_content(archive, archive.getinfo(name), most))
+            if not isinstance(found, dict) or not all(isinstance(t, str) for t in found.values()):
+                raise Refused(f"is damaged: {name} is not a description")
+    except (OSError, MemoryError):
+        raise
+    except Refused as error:
+        raise InputError(f"{path} {error}") from None
+    except Exception as error:  # as below
+        raise InputError(f"{path} is damaged ({reason(error)})") from None
+    return found
 
 
 def read(path: Path) -> Any:

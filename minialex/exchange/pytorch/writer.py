@@ -11,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from minialex.errors import InputError
 from minialex.utils import atomic
 
 TEXTS = "minialex.json"
+LARGEST_TEXTS = 256 << 20  # bytes; a list of a million images has 100 MB
 _ROOT = "archive"
 
 
@@ -31,7 +33,13 @@ def write(path: Path, tensors: dict[str, np.ndarray], texts: dict[str, str] | No
             _add(archive, f"data/{number}", flat.view(np.uint8).data)
         _add(archive, "version", memoryview(b"3\n"))
         if texts:
-            _add(archive, TEXTS, memoryview(json.dumps(texts).encode()))
+            described = json.dumps(texts).encode()
+            if len(described) > LARGEST_TEXTS:
+                raise InputError(
+                    f"{path} would have a description of {len(described):,} bytes, more than is "
+                    "read again: export to .onnx"
+                )
+            _add(archive, TEXTS, memoryview(described))
     atomic.write_blocks(path, sink.blocks)
 
 
