@@ -93,8 +93,9 @@ def standard_form(network: Network) -> Network:
     for name, layer in network.layers:
         if isinstance(layer, BatchNorm) and kept and isinstance(kept[-1][1], (Conv2D, Dense)):
             continue
-        inverted = isinstance(layer, Dropout)
-        kept.append((name, replace(layer, inverted=True) if inverted else layer))
+        if isinstance(layer, Dropout):
+            layer = replace(layer, inverted=True)
+        kept.append((name, layer))
     return replace(network, layers=tuple(kept))
 
 

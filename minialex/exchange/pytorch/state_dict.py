@@ -50,7 +50,8 @@ def portable(
     dense = [e for e in entries if e not in convolutions]
     if not dense or not convolutions or len(dense[-1].shape) not in (2, 4):
         raise unfamiliar(path, entries)
-    classes, notes = dense[-1].shape[0], []
+    classes = dense[-1].shape[0]
+    notes: list[str] = []
     if as_model is not None:
         model = torchvision.named(as_model, classes)
     else:
