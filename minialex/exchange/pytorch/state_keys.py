@@ -93,7 +93,7 @@ def entries_of(path: Path, tensors: Mapping[str, StoredTensor]) -> list[Entry]:
             if any(tensor.shape != channels for tensor in module.values()):
                 raise InputError(f"{path}: {name} does not normalise {found[-1].name}'s channels")
             before, here = place(found[-1].name), place(name)
-            if before is None or here != (before[0], before[1] + 1):  # after a ReLU, for example
+            if before and here and here != (before[0], before[1] + 1):  # after a ReLU, for example
                 raise InputError(
                     f"{path}: {name}, a batch normalisation, does not come right after "
                     f"{found[-1].name}: it cannot become part of its weights, so the file cannot "
