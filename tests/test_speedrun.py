@@ -73,3 +73,10 @@ def test_a_record_has_a_bound_above_the_target(tmp_path, capsys):
     logs = [log(seed, accuracy) for seed, accuracy in enumerate(accuracies)]
     assert load("verify").main([written(tmp_path / "logs", logs)]) is True
     assert "80.30 ± 0.21% accuracy, 604 s (600 to 609 s)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "folder", sorted((FOLDER / "records").iterdir()), ids=lambda path: path.name
+)
+def test_the_records_stand(folder):
+    assert load("verify").main([str(folder)]) is True
