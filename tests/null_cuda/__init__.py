@@ -31,7 +31,7 @@ _REST = "rest.cpp"
 # fmt: off
 _OURS = (
     "-DSTORAGE_", "-DINDEX=", "-DTILE_N=", "-DVECTOR=", "-DDIVIDES", "-DWARPGROUPS", "-DSLICES=",
-    "-DINPUT_GRADIENT",
+    "-DINPUT_GRADIENT", "-fmad=",
 )
 # fmt: on
 _kept: list[Any] = []  # libraries and callbacks that must outlive the process's use of them
@@ -57,7 +57,9 @@ def install(real_nvrtc: bool = False) -> ctypes.CDLL:
         return _kept[0]
     folder = _build()
     # "machine code" is the path of a compiled library and is kept beside it
-    cache = folder / "real" if real_nvrtc else compiler.folder() / "null-cuda"
+    how = b"".join(Path(file).read_bytes() for file in (__file__, str(compiler.__file__)))
+    name = f"null-cuda-{hashlib.sha256(how).hexdigest()[:16]}"  # others are compiled otherwise
+    cache = folder / "real" if real_nvrtc else compiler.folder() / name
     os.environ["CUPY_CACHE_DIR"] = str(cache)
     for name in _LIBRARIES:
         if not (real_nvrtc and "nvrtc" in name):
