@@ -37,13 +37,13 @@ def resolve_model(
     `optimizer` is used if the configuration names none. `alone`: one process on one device trains.
     """
     classes = len(splits.train.class_ids)
-    name = config.model or fitted_recipe.default_network(
+    default = fitted_recipe.default_network(
         splits.train,
         batch_norm=alone and _suits_batch_norm(config),
         epochs=config.epochs,
         minutes=config.minutes,
     )
-    model = models.stored(name, classes, config.model_options or {})
+    model = models.stored(config.model or default, classes, config.model_options or {})
     length: dict[str, Any] = {
         "epochs": config.epochs,
         "batch_size": config.batch_size,
@@ -98,7 +98,7 @@ def resolve_model(
         )
     recipe = layer_rates.applied(recipe, model.network, config.layer_rates or {}, config.freeze)
     native = splits.train.native_size
-    chosen = config.model is not None and stored is None  # there is no smaller default
+    chosen = model.name != default and stored is None  # there is no default for smaller ones
     if chosen and native and 2 * native < recipe.resize and not config.allow_upscaling:
         other = "" if config.initial is not None else "choose a network for smaller images, or "
         raise InputError(

@@ -348,6 +348,7 @@ def test_the_default_takes_images_of_any_size(tmp_path, size):
     splits = open_data(tmp_path)
     assert resolve_model(TrainConfig(), splits).name == "alexnet-32-bn"
     assert resolve_model(TrainConfig(dropout=True), splits).name == "alexnet-32"
+    resolve_model(TrainConfig(model="alexnet-32-bn"), splits)  # as later folds name it
     with pytest.raises(InputError, match=f"images {size} pixels wide .*: choose a network"):
         resolve_model(TrainConfig(model="alexnet-64"), splits)
     with pytest.raises(InputError, match=r"crops of 72x72: allow upscaling"):
