@@ -51,19 +51,7 @@ class NumbaConvolution(NumbaExecution):
             bias = np.zeros(k, x.dtype)
         corner, rows = (pads[0][0], pads[1][0]), n * prod(output)
         if self._few(x, weight, bias, output, stride, groups):
-            few_images.convolution(
-                self._as_team,
-                self._new,
-                self.threads,
-                x,
-                weight,
-                np.ascontiguousarray(bias),
-                y,
-                stride[0],
-                corner,
-                groups,
-                relu,
-            )
+            self._panels(x, weight, bias, y, stride[0], corner, groups, relu)
             return y
         usable = vectors.usable(x, weight, bias)
         directly = usable and direct_convolution.worthwhile(n, weight.shape, output, groups)
@@ -171,8 +159,17 @@ class NumbaConvolution(NumbaExecution):
         self._run(direct_convolution.weight_gradient, x, dy, dw, *how, at_once)
         return np.ascontiguousarray(_sum(dw)[:, : s * cg]).reshape(shape)
 
+    def _panels(self, x, weight, bias, y, stride, corner, groups, relu) -> None:
+        """The same, and transform kernels in the cache, into y."""
+        bias = np.ascontiguousarray(bias)
+        few_images.convolution(self, x, weight, bias, y, stride, corner, groups, relu)
+
     def _tiles(self, x, weight, bias, y, stride, corner, groups, relu) -> None:
         """Convolve x by tiles, into y."""
+        usable = vectors.usable(x, weight, bias)
+        if usable and few_images.suitable(len(x), weight.shape, y.shape[1:3], stride, groups):
+            self._panels(x, weight, bias, y, stride, corner, groups, relu)
+            return
         weight = winograd.over_phases(weight, stride)
         size = winograd.outputs(len(weight))
         a, g, b = winograd.matrices(len(weight), x.dtype.name)

@@ -1,22 +1,28 @@
-"""Convolution of one image or a few: threads divide the output channels, not the images.
+"""Winograd tiles in panels of nine, whose kernels are transformed in the cache.
 
-A single image has few Winograd tiles (see winograd.py), so a transformed kernel is used only a few
-times. It is therefore not stored: a thread transforms the kernels of 64 input and 32 output
-channels into its cache, multiplies all tiles by them, and goes on to the next 64. The sums of nine
-tiles, a panel, stay in registers (see vectors.py). Every sum has a fixed order, so the bits do not
-depend on the number of threads.
+A single image has few tiles (see winograd.py), so a transformed kernel is used only a few times.
+It is therefore not stored: a thread transforms the kernels of 64 input and 32 output channels into
+its cache, multiplies all tiles by them, and goes on to the next 64. The sums of nine tiles, a
+panel, stay in registers (see vectors.py). Every sum has a fixed order, so the bits do not depend on
+the number of threads.
+
+Of one image or a few, threads divide the output channels. Of more, each thread takes some images
+at a time, as many as its caches hold the tiles of: this is faster than the products of a BLAS,
+which need all transformed kernels and sums in memory, except for 5 x 5 kernels.
 
 Letters: N batch, H W input, K channels out, P Q output, G groups, R the kernel's size; with a
 stride of T, each block of T x T pixels is one pixel, whose T T C/G channels are called C here.
 """
 
-from collections.abc import Callable
 from math import prod
+from typing import Any
 
 import numpy as np
+from numba import prange
 
 from minialex.backends.base import Pair
 from minialex.backends.numba import winograd
+from minialex.backends.numba.claims import claim, new_claims
 from minialex.backends.numba.elementwise import copy
 from minialex.backends.numba.team import await_all, await_next, begin, claim_item, finish_item
 from minialex.backends.numba.vectors import (
@@ -33,9 +39,9 @@ from minialex.backends.numba.vectors import (
     touch,
 )
 from minialex.backends.numba.winograd import POINTS, TILE
-from minialex.utils.jit import compiled
+from minialex.utils.jit import compiled, threaded
 
-IMAGES = 4  # with more, the tiles of whole images are faster
+IMAGES = 4  # at test time, these are used for up to so many if `worthwhile`, else if `suitable`
 _BLOCK = 32  # output channels that a thread computes at once
 _LINE = 16  # numbers of a cache line
 _WHOLE = 16  # output channels: whole vectors, of 8 numbers or of 16
@@ -43,6 +49,12 @@ _PLANE = DEPTH * _BLOCK + _LINE  # of one point's kernels; without the line, all
 _SUMS = POINTS * ROWS * _BLOCK  # of a panel
 _PANEL = POINTS * ROWS * DEPTH  # numbers of its inputs
 _PANELS = 9  # at once: the sums of more would not stay in the cache
+_BUSY = 0.8  # the least share of the threads' time for which each takes images of its own
+_MOST = {
+    3: 2**31 if LANES == 16 else 16,
+    5: 8,
+}  # images, beyond which tiles of whole ones are faster
+_FEWEST, _FILLED = 32, 0.8  # channels, and their share of several panels, that are worth the others
 _TRANSFORM = {3: 200, 5: 500}  # time of a kernel's transform, in multiplications
 
 
@@ -57,10 +69,20 @@ def worthwhile(images: int, weight_shape, output, stride, groups: int) -> bool:
     return 1.5 * multiplied * channels < images * prod(output) * r * s * cg
 
 
+def suitable(images: int, weight_shape, output, stride: int, groups: int) -> bool:
+    """Whether these are faster than tiles of whole images (winograd.py), which are possible."""
+    r, _, cg, k = weight_shape
+    taps, channels = -(-r // stride), cg * stride**2
+    room = -(-channels // DEPTH) * DEPTH
+    filled = _FEWEST <= channels <= DEPTH or channels >= _FILLED * room
+    if taps not in _MOST or k // groups % _WHOLE or not filled:
+        return False
+    tiles = prod(-(-extent // winograd.outputs(taps)) for extent in output)
+    return images <= _MOST[taps] and tiles <= 2 * _PANELS * ROWS
+
+
 def convolution(
-    run: Callable[..., None],
-    new: Callable[..., np.ndarray],
-    threads: int,
+    backend: Any,
     x: np.ndarray,
     weight: np.ndarray,
     bias: np.ndarray,
@@ -70,25 +92,35 @@ def convolution(
     groups: int,
     relu: bool,
 ) -> None:
-    """Into y, with `corner` zeros above and to the left; `run` starts a kernel, `new` an array."""
-    weight = winograd.over_phases(weight, stride)
+    """Into y by the threads of `backend`, with `corner` zeros above and to the left."""
+    weight, threads = winograd.over_phases(weight, stride), backend.threads
     (n, p, q, k), (taps, _, channels, _) = y.shape, weight.shape
     size = winograd.outputs(taps)
-    high, wide = -(-p // size), -(-q // size)
-    panels, depths = -(-n * high * wide // ROWS), -(-channels // DEPTH)
-    blocks = groups * -(-k // groups // _BLOCK)
-    parts = max(-(-panels // _PANELS), min(panels, -(-2 * threads // blocks)))
-    chunk = -(-panels // parts)
-    extents = size * (high - 1) + TILE, size * (wide - 1) + TILE
-    padded = new((n, *extents, groups, depths * DEPTH), x)
-    panel = new((groups * depths * panels * _PANEL,), x)
-    u, m = new((threads, POINTS * _PLANE), x), new((threads, chunk * _SUMS), x)
+    tiles, depths = -(-p // size) * -(-q // size), -(-channels // DEPTH)
+    height, width = (size * (-(-extent // size) - 1) + TILE for extent in (p, q))
     floor = np.array([0 if relu else -np.inf], x.dtype)
-    run(forward, x, weight, bias, floor, y, stride, corner, groups, chunk, padded, panel, u, m)
+    at_once = max(1, _PANELS * ROWS // tiles)
+    rounds = -(-n // (at_once * threads))
+    share = -(-n // (rounds * threads))
+    alone = n >= at_once * threads and n >= _BUSY * share * rounds * threads
+    at_once = share if alone else n
+    panels, blocks = -(-at_once * tiles // ROWS), groups * -(-k // groups // _BLOCK)
+    parts = -(-panels // _PANELS)
+    if not alone:
+        parts = max(parts, min(panels, -(-2 * threads // blocks)))
+    chunk, workers = -(-panels // parts), threads if alone else 1
+    padded = backend._new((workers, at_once, height, width, groups, depths * DEPTH), x)
+    v = backend._new((workers, groups * depths * panels * _PANEL), x)
+    u, m = (backend._new((threads, count), x) for count in (POINTS * _PLANE, chunk * _SUMS))
+    given = (x, weight, bias, floor, y, stride, corner, groups, chunk)
+    if alone:
+        backend._run(forward_alone, *given, at_once, padded, v, u, m)
+    else:
+        backend._as_team(forward, *given, padded[0], v[0], u, m)
 
 
 @compiled
-def forward(job, x, weight, bias, floor, y, stride, pad, groups, chunk, padded, v, u_all, m_all):
+def forward(job, x, weight, bias, floor, y, stride, pad, groups, chunk, padded, v, u, m):
     """y (N, P, Q, K) from x (N, H, W, C) and weight (R, R, C, K), `chunk` panels at once.
 
     Outputs are at least `floor`: 0 for a ReLU, or minus infinity. The others are room: padded
@@ -96,68 +128,116 @@ def forward(job, x, weight, bias, floor, y, stride, pad, groups, chunk, padded, 
     worker one for kernels and one for the sums of its panels.
     """
     begin(job)
-    n_size, p_size, q_size, k_size = y.shape
-    taps, _, channels, _ = weight.shape
-    size, kg = TILE + 1 - taps, k_size // groups
-    high, wide = (p_size + size - 1) // size, (q_size + size - 1) // size
-    tiles, depths = n_size * high * wide, padded.shape[4] // DEPTH
-    panels = (tiles + ROWS - 1) // ROWS
-    blocks, chunks = (kg + _BLOCK - 1) // _BLOCK, (panels + chunk - 1) // chunk
-    kernels, out, height = weight.reshape(-1), y.reshape(-1), padded.shape[1]
-    u, m = u_all[job.worker], m_all[job.worker]
-
-    lines = n_size * height
+    lines, items, blocks = _counts(len(x), weight.shape, y.shape, groups, chunk, padded.shape)
     item = claim_item(job.counts[0])
     while item < lines:
-        _pad(x, item // height, item % height, stride, pad, channels, padded)
+        _pad(x, item, stride, pad, weight.shape[2], padded)
         finish_item(job.counts[0])
         item = claim_item(job.counts[0])
     await_all(job.counts[0], lines)
 
-    items = groups * depths * panels
+    kernels = weight.reshape(-1)
     item = claim_item(job.counts[1])
     while item < items:
         # what follows reads a few columns at a time, which takes long from memory
         for k in range(len(kernels) * item // items, len(kernels) * (item + 1) // items, _LINE):
             touch(kernels, k)
-        group, d, panel = item // panels // depths, item // panels % depths, item % panels
-        for row in range(ROWS):
-            tile = min(panel * ROWS + row, tiles - 1)  # the last panel may have fewer
-            n, i, j = tile // (high * wide), tile // wide % high * size, tile % wide * size
-            _tile(padded, n, i, j, group, d, channels, v, item * _PANEL + row * DEPTH)
+        _panel(padded, weight.shape, y.shape, groups, v, item)
         finish_item(job.counts[1])
         item = claim_item(job.counts[1])
     await_all(job.counts[1], items)
 
-    items = groups * chunks * blocks
     item = claim_item(job.counts[2])
-    while item < items:
-        block, part, group = item % blocks, item // blocks % chunks, item // blocks // chunks
-        k0, k1 = group * kg + block * _BLOCK, group * kg + min(kg, (block + 1) * _BLOCK)
-        p0, p1 = part * chunk, min(panels, (part + 1) * chunk)
-        m[: (p1 - p0) * _SUMS] = 0
-        for d in range(depths):
-            c0, c1 = d * DEPTH, min(channels, (d + 1) * DEPTH)
-            _transform(kernels, taps, channels, c0, c1, k_size, k0, k1, u)
-            for p in range(p0, p1):
-                at = ((group * depths + d) * panels + p) * _PANEL
-                _multiply(v, at, u, c1 - c0, m, (p - p0) * _SUMS)
-        for tile in range(p0 * ROWS, min(tiles, p1 * ROWS)):
-            n, i, j = tile // (high * wide) * p_size, tile // wide % high * size, tile % wide * size
-            at = (tile // ROWS - p0) * _SUMS + tile % ROWS * _BLOCK
-            to, inside = ((n + i) * q_size + j) * k_size, (p_size - i, q_size - j)
-            _finish(m, at, taps, bias, k0, k1, floor, out, to, q_size * k_size, k_size, inside)
+    while item < blocks:
+        _block(v, weight, bias, floor, y, groups, chunk, u[job.worker], m[job.worker], item)
         finish_item(job.counts[2])
         item = claim_item(job.counts[2])
-    await_all(job.counts[2], items)
+    await_all(job.counts[2], blocks)
     await_next(job)
 
 
+@threaded
+def forward_alone(x, weight, bias, floor, y, stride, pad, groups, chunk, at_once, padded, v, u, m):
+    """The same for many images, `at_once` by a thread, with room for each thread."""
+    slices = (len(x) + at_once - 1) // at_once
+    claimed = new_claims()
+    for t in prange(len(padded)):
+        part = claim(claimed)
+        while part < slices:
+            first, end = part * at_once, min(len(x), (part + 1) * at_once)
+            images, outputs, frame = x[first:end], y[first:end], padded[t, : end - first]
+            counts = _counts(len(images), weight.shape, outputs.shape, groups, chunk, frame.shape)
+            for item in range(counts[0]):
+                _pad(images, item, stride, pad, weight.shape[2], frame)
+            for item in range(counts[1]):
+                _panel(frame, weight.shape, outputs.shape, groups, v[t], item)
+            for item in range(counts[2]):
+                _block(v[t], weight, bias, floor, outputs, groups, chunk, u[t], m[t], item)
+            part = claim(claimed)
+
+
 @compiled
-def _pad(x, n, i, stride, pad, channels, padded):
-    """Row i of image n in blocks of T x T pixels, each group's channels together, zeros outside."""
+def _geometry(weight_shape, y_shape):
+    """The outputs of a tile on an axis, tiles above each other, tiles of an image, panels."""
+    n_size, p_size, q_size, _ = y_shape
+    size = TILE + 1 - weight_shape[0]
+    high, wide = (p_size + size - 1) // size, (q_size + size - 1) // size
+    return size, high, wide, (n_size * high * wide + ROWS - 1) // ROWS
+
+
+@compiled
+def _counts(images, weight_shape, y_shape, groups, chunk, padded_shape):
+    """How many lines are padded, panels filled and blocks of outputs computed."""
+    panels = _geometry(weight_shape, y_shape)[3]
+    depths, blocks = padded_shape[4] // DEPTH, (y_shape[3] // groups + _BLOCK - 1) // _BLOCK
+    chunks = (panels + chunk - 1) // chunk
+    return images * padded_shape[1], groups * depths * panels, groups * chunks * blocks
+
+
+@compiled
+def _panel(padded, weight_shape, y_shape, groups, v, item):
+    """Fill a panel with tiles; item: group, 64 channels, panel."""
+    size, high, wide, panels = _geometry(weight_shape, y_shape)
+    depths, channels, tiles = padded.shape[4] // DEPTH, weight_shape[2], y_shape[0] * high * wide
+    group, d, panel = item // panels // depths, item // panels % depths, item % panels
+    for row in range(ROWS):
+        tile = min(panel * ROWS + row, tiles - 1)  # the last panel may have fewer
+        n, i, j = tile // (high * wide), tile // wide % high * size, tile % wide * size
+        _tile(padded, n, i, j, group, d, channels, v, item * _PANEL + row * DEPTH)
+
+
+@compiled
+def _block(v, weight, bias, floor, y, groups, chunk, u, m, item):
+    """Some outputs of some panels; item: group, chunk, 32 output channels."""
+    _, p_size, q_size, k_size = y.shape
+    taps, _, channels, _ = weight.shape
+    size, high, wide, panels = _geometry(weight.shape, y.shape)
+    kg, tiles, depths = k_size // groups, y.shape[0] * high * wide, (channels + DEPTH - 1) // DEPTH
+    blocks, chunks = (kg + _BLOCK - 1) // _BLOCK, (panels + chunk - 1) // chunk
+    kernels, out = weight.reshape(-1), y.reshape(-1)
+    block, part, group = item % blocks, item // blocks % chunks, item // blocks // chunks
+    k0, k1 = group * kg + block * _BLOCK, group * kg + min(kg, (block + 1) * _BLOCK)
+    p0, p1 = part * chunk, min(panels, (part + 1) * chunk)
+    m[: (p1 - p0) * _SUMS] = 0
+    for d in range(depths):
+        c0, c1 = d * DEPTH, min(channels, (d + 1) * DEPTH)
+        _transform(kernels, taps, channels, c0, c1, k_size, k0, k1, u)
+        for p in range(p0, p1):
+            at = ((group * depths + d) * panels + p) * _PANEL
+            _multiply(v, at, u, c1 - c0, m, (p - p0) * _SUMS)
+    for tile in range(p0 * ROWS, min(tiles, p1 * ROWS)):
+        n, i, j = tile // (high * wide) * p_size, tile // wide % high * size, tile % wide * size
+        at = (tile // ROWS - p0) * _SUMS + tile % ROWS * _BLOCK
+        to, inside = ((n + i) * q_size + j) * k_size, (p_size - i, q_size - j)
+        _finish(m, at, taps, bias, k0, k1, floor, out, to, q_size * k_size, k_size, inside)
+
+
+@compiled
+def _pad(x, item, stride, pad, channels, padded):
+    """A line of an image in blocks of T x T pixels, a group's channels together, zeros outside."""
     _, h_size, w_size, c_size = x.shape
     _, height, width, groups, room = padded.shape
+    n, i = item // height, item % height
     cg, numbers, there = c_size // groups, x.reshape(-1), padded.reshape(-1)
     run = stride * cg
     for j in range(width):

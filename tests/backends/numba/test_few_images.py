@@ -1,4 +1,4 @@
-"""One image or a few at test time: convolution by panels of tiles, dense layers by pieces."""
+"""Convolution by panels of tiles; one image or a few at test time."""
 
 import os
 import subprocess
@@ -24,7 +24,7 @@ EXACT = backends.get("numpy")
 
 @settings(max_examples=40)
 @given(
-    st.integers(1, 3),
+    st.integers(1, 7),
     st.sampled_from([(3, 1), (5, 1), (6, 2), (11, 4)]),
     st.tuples(st.integers(1, 17), st.integers(1, 17)),
     st.tuples(*[st.integers(0, 5)] * 4),
@@ -47,10 +47,74 @@ def test_panels_of_tiles_equal_the_convolution(n, kernel, size, pads, channels, 
         b = backends.get("numba", threads=threads).for_inference()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(few_images, "worthwhile", lambda *_: True)
+            patch.setattr(few_images, "IMAGES", 7)
             patch.setattr(few_images, "_PANELS", 2)
             found.append(b.convolution(*arrays, *geometry, relu=relu))
     assert_close(found[0], wanted, "float32", taps * taps * c)
     assert len({y.tobytes() for y in found}) == 1
+
+
+@settings(max_examples=20)
+@given(
+    st.integers(1, 7),
+    st.sampled_from([3, 5]),
+    st.tuples(st.integers(5, 17), st.integers(5, 17)),
+    st.sampled_from([(16, 48, 1), (32, 32, 2), (80, 16, 1)]),
+)
+def test_panels_of_tiles_train(n, taps, size, channels):
+    """The output and the inputs' gradient, with the same bits for each number of threads."""
+    c, k, groups = channels
+    rng = np.random.default_rng(n)
+    x, dy = rng.normal(size=(n, *size, c)), rng.normal(size=(n, *size, k))
+    weight, geometry = rng.normal(size=(taps, taps, c // groups, k)), ((1, 1), _same(taps), groups)
+    y = EXACT.convolution(x, weight, None, *geometry)
+    dx = EXACT.convolution_input_gradient(dy, weight, x.shape, *geometry)
+    x, weight, dy = (array.astype(np.float32) for array in (x, weight, dy))
+    found = []
+    for threads in COUNTS:
+        b = backends.get("numba", threads=threads)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(b), "_by_tiles", lambda *_: True)
+            patch.setattr(few_images, "suitable", lambda *_: True)
+            patch.setattr(few_images, "_PANELS", 2)
+            found.append(
+                (
+                    b.convolution(x, weight, None, *geometry),
+                    b.convolution_input_gradient(dy, weight, x.shape, *geometry),
+                )
+            )
+    assert_close(found[0][0], y, "float32", taps * taps * c)
+    assert_close(found[0][1], dx, "float32", taps * taps * k)
+    assert len({b"".join(array.tobytes() for array in arrays) for arrays in found}) == 1
+
+
+def _same(taps):
+    return ((taps // 2, taps // 2),) * 2
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "c", "k", "groups", "images", "lanes", "expected"),
+    [
+        (55, (11, 4), 3, 96, 1, 128, 16, True),  # the paper's layers
+        (27, (5, 1), 96, 256, 2, 128, 16, False),  # a BLAS is faster
+        (27, (5, 1), 96, 256, 2, 8, 16, True),
+        (13, (3, 1), 256, 384, 1, 128, 16, True),
+        (13, (3, 1), 256, 384, 1, 128, 8, False),
+        (13, (3, 1), 256, 384, 1, 16, 8, True),
+        (13, (3, 1), 384, 384, 2, 128, 16, True),
+        (6, (3, 1), 192, 192, 2, 32, 16, False),  # 96 channels fill three quarters of two panels
+        (13, (3, 1), 256, 24, 1, 128, 16, False),  # not whole vectors of channels
+        (13, (3, 1), 16, 64, 1, 128, 16, False),  # panels would be empty for the most part
+        (224, (3, 1), 64, 64, 1, 16, 16, False),  # an image's tiles would not stay in the cache
+        (13, (4, 1), 256, 384, 1, 128, 16, False),
+    ],
+)
+def test_where_panels_are_used(monkeypatch, size, kernel, c, k, groups, images, lanes, expected):
+    most = {3: 2**31 if lanes == 16 else 16, 5: 8}
+    monkeypatch.setattr(few_images, "_MOST", most)
+    r, stride = kernel
+    shape = (r, r, c // groups, k)
+    assert few_images.suitable(images, shape, (size, size), stride, groups) == expected
 
 
 @pytest.mark.parametrize(
@@ -76,7 +140,7 @@ def test_where_tiles_of_a_few_images_are_used(
     shapes = (images, size, size, c), (r, r, c // groups, k), (k,)
     arrays = [np.empty(shape, np.float32) for shape in shapes]
     assert b.for_inference()._few(*arrays, output, (stride,) * 2, groups) == expected
-    assert not b._few(*arrays, output, (stride,) * 2, groups)  # training keeps its bits
+    assert not b._few(*arrays, output, (stride,) * 2, groups)
 
 
 @pytest.mark.parametrize("wide", [None, "x", "weight", "bias"])
