@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from minialex.backends.numba import (
     convolution,
     direct_convolution,
-    few_images,
     integer_products,
     winograd,
+    winograd_panels,
 )
 from minialex.backends.numba.activations import NumbaActivations
 from minialex.backends.numba.adam import NumbaAdam
@@ -51,7 +51,12 @@ class NumbaBackend(
         return [_SLOW] * slow + self._compilation()
 
     def _compilation(self) -> list[str]:
-        ways = convolution.forward, winograd.forward, direct_convolution.forward, few_images.forward
+        ways = (
+            convolution.forward,
+            winograd.forward,
+            direct_convolution.forward,
+            winograd_panels.forward,
+        )
         if any(map(is_cached, ways)):
             return []
         if can_be_cached(convolution.forward):

@@ -12,7 +12,7 @@ import numpy as np
 from numba import prange
 
 from minialex.backends.base import Array, Pads, Pair, Shape, output_shape
-from minialex.backends.numba import direct_convolution, few_images, vectors, winograd
+from minialex.backends.numba import direct_convolution, vectors, winograd, winograd_panels
 from minialex.backends.numba.blas import multiply, multiply_by_transposed, multiply_transposed
 from minialex.backends.numba.claims import claim, new_claims
 from minialex.backends.numba.elementwise import copy, finish
@@ -123,10 +123,10 @@ class NumbaConvolution(NumbaExecution):
 
     def _few(self, x, weight, bias, output, stride, groups) -> bool:
         """Whether to convolve a few images, one by one; only at test time, to keep old bits."""
-        if self.precision.exact or not self._inference or len(x) > few_images.IMAGES:
+        if self.precision.exact or not self._inference or len(x) > winograd_panels.IMAGES:
             return False
         possible = vectors.usable(x, weight, bias)
-        return possible and few_images.worthwhile(len(x), weight.shape, output, stride, groups)
+        return possible and winograd_panels.worthwhile(len(x), weight.shape, output, stride, groups)
 
     def _by_tiles(self, images: int, weight_shape, output, stride, groups, least=_SAVED) -> bool:
         """Whether tiles pay off: they save at least `least` multiplications per number in them."""
@@ -162,12 +162,12 @@ class NumbaConvolution(NumbaExecution):
     def _panels(self, x, weight, bias, y, stride, corner, groups, relu) -> None:
         """The same, and transform kernels in the cache, into y."""
         bias = np.ascontiguousarray(bias)
-        few_images.convolution(self, x, weight, bias, y, stride, corner, groups, relu)
+        winograd_panels.convolution(self, x, weight, bias, y, stride, corner, groups, relu)
 
     def _tiles(self, x, weight, bias, y, stride, corner, groups, relu) -> None:
         """Convolve x by tiles, into y."""
         usable = vectors.usable(x, weight, bias)
-        if usable and few_images.suitable(len(x), weight.shape, y.shape[1:3], stride, groups):
+        if usable and winograd_panels.suitable(len(x), weight.shape, y.shape[1:3], stride, groups):
             self._panels(x, weight, bias, y, stride, corner, groups, relu)
             return
         weight = winograd.over_phases(weight, stride)

@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from minialex import backends
-from minialex.backends.numba import backend, few_images
+from minialex.backends.numba import backend, winograd_panels
 from minialex.backends.numba import convolution as convolution_by_tiles
 from minialex.testing.tolerance import assert_close
 from reference import convolution
@@ -104,7 +104,7 @@ def by_tiles():
 @pytest.mark.parametrize("shape", [(27, 96, 256, 5, 2), (13, 256, 384, 3, 1)])
 def test_rounding_error_of_winograd_tiles_is_bounded(monkeypatch, shape, panels):
     """The paper's layers: under 1e-5 of the outputs' standard deviation; plain sums have 3e-7."""
-    monkeypatch.setattr(few_images, "suitable", lambda *_: panels)
+    monkeypatch.setattr(winograd_panels, "suitable", lambda *_: panels)
     extent, c, k, taps, groups = shape
     rng = np.random.default_rng(0)
     x = np.maximum(rng.normal(size=(8, extent, extent, c)), 0)
@@ -147,7 +147,7 @@ def test_an_outlier_spoils_little_beyond_the_outputs_that_see_it(taps, most, see
     b = backends.get("numba").for_inference() if few else backends.get("numba")
     distance = np.maximum(abs(np.arange(19)[:, None] - h), abs(np.arange(19) - w))
     with by_tiles(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(few_images, "worthwhile", lambda *_: True)
+        patch.setattr(winograd_panels, "worthwhile", lambda *_: True)
         y = b.convolution(x.astype(np.float32), weight.astype(np.float32), None, *geometry)
         x[0, h, w] = np.inf
         infinite = b.convolution(x.astype(np.float32), weight.astype(np.float32), None, *geometry)

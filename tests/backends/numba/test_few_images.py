@@ -13,7 +13,7 @@ from numba.core.codegen import get_host_cpu_features
 
 from minialex import backends, models
 from minialex.backends.base import output_shape
-from minialex.backends.numba import few_images, vectors
+from minialex.backends.numba import vectors, winograd_panels
 from minialex.layers import Mode
 from minialex.testing.tolerance import assert_close
 
@@ -46,9 +46,9 @@ def test_panels_of_tiles_equal_the_convolution(n, kernel, size, pads, channels, 
     for threads in COUNTS:
         b = backends.get("numba", threads=threads).for_inference()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(few_images, "worthwhile", lambda *_: True)
-            patch.setattr(few_images, "IMAGES", 7)
-            patch.setattr(few_images, "_PANELS", 2)
+            patch.setattr(winograd_panels, "worthwhile", lambda *_: True)
+            patch.setattr(winograd_panels, "IMAGES", 7)
+            patch.setattr(winograd_panels, "_PANELS", 2)
             found.append(b.convolution(*arrays, *geometry, relu=relu))
     assert_close(found[0], wanted, "float32", taps * taps * c)
     assert len({y.tobytes() for y in found}) == 1
@@ -75,8 +75,8 @@ def test_panels_of_tiles_train(n, taps, size, channels):
         b = backends.get("numba", threads=threads)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(type(b), "_by_tiles", lambda *_: True)
-            patch.setattr(few_images, "suitable", lambda *_: True)
-            patch.setattr(few_images, "_PANELS", 2)
+            patch.setattr(winograd_panels, "suitable", lambda *_: True)
+            patch.setattr(winograd_panels, "_PANELS", 2)
             found.append(
                 (
                     b.convolution(x, weight, None, *geometry),
@@ -111,10 +111,10 @@ def _same(taps):
 )
 def test_where_panels_are_used(monkeypatch, size, kernel, c, k, groups, images, lanes, expected):
     most = {3: 2**31 if lanes == 16 else 16, 5: 8}
-    monkeypatch.setattr(few_images, "_MOST", most)
+    monkeypatch.setattr(winograd_panels, "_MOST", most)
     r, stride = kernel
     shape = (r, r, c // groups, k)
-    assert few_images.suitable(images, shape, (size, size), stride, groups) == expected
+    assert winograd_panels.suitable(images, shape, (size, size), stride, groups) == expected
 
 
 @pytest.mark.parametrize(

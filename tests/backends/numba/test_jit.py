@@ -10,7 +10,7 @@ import pytest
 from numba.core import caching
 
 from minialex import backends
-from minialex.backends.numba import convolution, few_images
+from minialex.backends.numba import convolution, winograd_panels
 from minialex.utils import jit
 
 
@@ -111,6 +111,6 @@ def test_who_only_predicts_is_told_once_that_kernels_are_compiled(monkeypatch):
     """One image uses other kernels than training."""
     b = backends.get("numba")
     name = "minialex.backends.numba.backend.is_cached"
-    for cached in (convolution.forward, few_images.forward):
+    for cached in (convolution.forward, winograd_panels.forward):
         monkeypatch.setattr(name, lambda kernel, cached=cached: kernel is cached)
         assert b.remarks([b.device]) == []

@@ -10,8 +10,8 @@ from numba.core.errors import NumbaError
 from numba.core.runtime import _nrt_python as nrt
 
 from minialex import backends
-from minialex.backends.numba import few_images
 from minialex.backends.numba import team as team_module
+from minialex.backends.numba import winograd_panels
 from minialex.backends.numba.team import (
     Job,
     Team,
@@ -239,7 +239,7 @@ KERNELS = _ones(3, 3, 8, 16)
 )
 def test_no_item_allocates_memory(monkeypatch, operation):
     """It may be lacking, and the others would wait for ever for an item that ends in an error."""
-    monkeypatch.setattr(few_images, "worthwhile", lambda *_: True)
+    monkeypatch.setattr(winograd_panels, "worthwhile", lambda *_: True)
     b, x = backends.get("numba", threads=1).for_inference(), _ones(1, 40, 40, 8)
     operation(b, x)
     was_enabled = nrt.memsys_stats_enabled()
