@@ -9,7 +9,7 @@ import json
 import math
 import types
 from collections import defaultdict
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import ml_dtypes
@@ -280,6 +280,8 @@ def build(machine: Machine) -> types.ModuleType:
             raise TypeError("Implicit conversion to a NumPy array is not allowed.")
 
     def _allocate(size: int) -> MemoryPointer:
+        if state.pool is not None:
+            state.pool.prepare(size)
         try:
             block = machine.allocate(state.device, current_stream()._queue, size, state.pool)
         except OutOfMemory as error:
@@ -354,13 +356,32 @@ def build(machine: Machine) -> types.ModuleType:
 
     # -------------------------------------------------------------------------- memory pools
 
+    def memory(size: int) -> None:
+        """cupy.cuda.Memory, to be taken by a pool: what is free is counted there."""
+        if machine.used[state.device] + size > machine.memory[state.device]:
+            raise CUDARuntimeError("cudaErrorMemoryAllocation: out of memory")
+
     class MemoryPool(Pool):
+        def __init__(self, allocator=None):
+            super().__init__()
+            self._allocator = allocator or memory
+
         def malloc(self, size: int) -> MemoryPointer:
             state.pool, before = self, state.pool
             try:
                 return _allocate(size)
             finally:
                 state.pool = before
+
+        def prepare(self, size: int) -> None:
+            """As CuPy's: if there is no more, what is not in use is returned first."""
+            if self.has(current_stream()._queue, size):
+                return None
+            for _ in range(2):
+                with suppress(CUDARuntimeError):
+                    return self._allocator(size)
+                self.free_all_blocks()
+            raise OutOfMemoryError(f"Out of memory allocating {size:,} bytes")
 
         def total_bytes(self) -> int:
             return 0  # the default pool's counts all
@@ -466,7 +487,7 @@ def build(machine: Machine) -> types.ModuleType:
     cuda = module.cuda = types.ModuleType("cupy.cuda")
     cuda.nvrtc = nvrtc
     cuda.Device, cuda.Stream, cuda.Event = Device, Stream, Event
-    cuda.MemoryPointer = MemoryPointer
+    cuda.MemoryPointer, cuda.Memory = MemoryPointer, memory
     cuda.get_current_stream = current_stream
     cuda.is_available = lambda: False  # so that "auto" does not choose it
     cuda.cublas = types.SimpleNamespace(gemmEx=gemmEx)

@@ -101,11 +101,19 @@ class Queue:
     freed: dict[int, list[np.ndarray]] = field(default_factory=lambda: defaultdict(list))  # by size
 
 
+def _rounded(size: int) -> int:
+    return max(512, -(-size // 512) * 512)
+
+
 class Pool:
     """A separate memory pool, by stream and size: freed memory is reused only from this pool."""
 
     def __init__(self) -> None:
         self.freed: dict[Queue, dict[int, list]] = defaultdict(lambda: defaultdict(list))
+
+    def has(self, queue: Queue, size: int) -> bool:
+        """Whether a block of this size is free."""
+        return bool(self.freed[queue][_rounded(size)])
 
 
 class Block:
@@ -272,7 +280,7 @@ class Machine:
         )
 
     def allocate(self, device: int, queue: Queue, size: int, pool: Pool | None = None) -> Block:
-        rounded = max(512, -(-size // 512) * 512)
+        rounded = _rounded(size)
         if self.used[device] + rounded > self.memory[device]:
             raise OutOfMemory(size, self.memory[device])
         self.used[device] += rounded

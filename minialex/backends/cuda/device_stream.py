@@ -6,7 +6,7 @@ are made current and where arrays of another device raise an error.
 
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
@@ -27,8 +27,8 @@ class OwnPool:
 
     every: ClassVar["weakref.WeakSet[OwnPool]"] = weakref.WeakSet()  # CuPy's pools allow none
 
-    def __init__(self) -> None:
-        self.pool = library().cuda.MemoryPool()
+    def __init__(self, allocator: Callable[[int], Any]) -> None:
+        self.pool = library().cuda.MemoryPool(allocator)
         self.every.add(self)
 
 

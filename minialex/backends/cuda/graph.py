@@ -117,11 +117,13 @@ def _is_pinned(array: np.ndarray) -> bool:
 class _Captured(OwnPool):
     """A graph, what it needs to live, and its memory on `devices`.
 
-    CuPy's pools do not return memory when they are dropped, only when they are told to.
+    CuPy's pools do not return memory when they are dropped, only when they are told to, and when
+    a device has no more: then they return what is not in use, and try again.
     """
 
     def __init__(self, devices: set[int]):
-        super().__init__()
+        self.lacked: list[int] = []  # bytes that a device did not have
+        super().__init__(_noting(self.lacked))
         self.graph: Any = None
         self.kept: Any = None
         self._devices = devices
@@ -131,6 +133,20 @@ class _Captured(OwnPool):
         for device in self._devices:
             with library().cuda.Device(device):
                 self.pool.free_all_blocks()
+
+
+def _noting(lacked: list[int]) -> Callable[[int], Any]:
+    """An allocator for a pool that notes the sizes which a device does not have."""
+
+    def allocate(size: int) -> Any:
+        cuda = library().cuda
+        try:
+            return cuda.MemoryPointer(cuda.Memory(size), 0)
+        except cuda.runtime.CUDARuntimeError:
+            lacked.append(size)
+            raise
+
+    return allocate
 
 
 class Recording:
@@ -167,25 +183,40 @@ class Recording:
 
     def run(self) -> None:
         """Do the work of `body` in stream order."""
-        if self._runs == 0:  # compiles kernels, fills the pool
-            self._stream.wait_on(self._capturing)
-            kept = self._inside(self._body)
-            self._stream.wait_for(self._capturing)
-            streams = (self._stream, *self._others)
-            for stream in streams:
-                stream.synchronize()
-            del kept
-            self._stream.wait_for(self._capturing)  # as above, for what was just freed
-            for stream in self._others:
-                self._stream.wait(stream.record())
+        if self._runs == 0 or not self._is_captured():
+            self._run_directly()
         else:
-            if self._captured.graph is None:
-                self._captured.graph = self._inside(self._capture)
             self._join()
             with self._stream.device_context():
                 self._captured.graph.launch(library().cuda.get_current_stream())
             self._fork()
         self._runs += 1
+
+    def _run_directly(self) -> None:
+        """Compiles kernels, fills the pool."""
+        self._stream.wait_on(self._capturing)
+        kept = self._inside(self._body)
+        self._stream.wait_for(self._capturing)
+        for stream in (self._stream, *self._others):
+            stream.synchronize()
+        del kept
+        self._stream.wait_for(self._capturing)  # as above, for what was just freed
+        for stream in self._others:
+            self._stream.wait(stream.record())
+
+    def _is_captured(self) -> bool:
+        """Whether there is a graph now.
+
+        There is none where memory ran out during the capture: the pool has then returned blocks to
+        which earlier parts of the graph write. The next step tries again.
+        """
+        captured = self._captured
+        if captured.graph is None:
+            captured.lacked.clear()
+            captured.graph = self._inside(self._capture)
+            if captured.lacked:
+                captured.graph = captured.kept = None
+        return captured.graph is not None
 
     def _capture(self) -> Any:
         streams = (self._stream, *self._others)

@@ -14,6 +14,7 @@ from minialex import backends, models
 from minialex.backends.cuda import compiled_step, cublas
 from minialex.backends.cuda.backend import CupyBackend
 from minialex.backends.cuda.compiled_step import CompiledStep
+from minialex.backends.cuda.device import library
 from minialex.backends.cuda.device_stream import DeviceStream
 from minialex.backends.cuda.graph import Recording
 from minialex.data.preprocessing import Preprocessing
@@ -303,6 +304,34 @@ def test_a_graph_that_is_dropped_returns_its_memory():
     assert (held.graph, held.kept, held.pool.total_bytes()) == (None, None, 0)
     if cuda_on_cpu.installed():
         assert not held.pool.freed
+
+
+def test_a_capture_that_runs_out_of_memory_is_not_replayed(monkeypatch):
+    """CuPy's pool then returns what is free, to which earlier kernels of the graph write."""
+    stream, cuda = DeviceStream(0), library().cuda
+    sizes, refusals, memory = [1000, 1000, 1000, 1000], [], cuda.Memory
+
+    def body():
+        stream.zeros((10,), "float32")  # free again for what follows
+        return stream.zeros((sizes.pop(0),), "float32")
+
+    def lacking(size):
+        if refusals:
+            raise cuda.runtime.CUDARuntimeError(refusals.pop())
+        return memory(size)
+
+    monkeypatch.setattr(cuda, "Memory", lacking)
+    recording = Recording(stream, body)
+    recording.run()
+    refusals.append(2)  # cudaErrorMemoryAllocation
+    sizes[0] = 5_000_000  # the pool has no such block
+    recording.run()
+    assert not refusals
+    assert recording._captured.graph is None
+    assert len(sizes) == 1  # it was captured in vain, and run
+    recording.run()
+    assert recording._captured.graph is not None
+    assert not sizes
 
 
 def test_stacks_of_flow_run_op_by_op():
