@@ -102,19 +102,19 @@ def convolution(
     at_once = max(1, _PANELS * ROWS // tiles)
     rounds = -(-n // (at_once * threads))
     share = -(-n // (rounds * threads))
-    alone = n >= at_once * threads and n >= _BUSY * share * rounds * threads
-    at_once = share if alone else n
+    by_images = n >= at_once * threads and n >= _BUSY * share * rounds * threads
+    at_once = share if by_images else n
     panels, blocks = -(-at_once * tiles // ROWS), groups * -(-k // groups // _BLOCK)
     parts = -(-panels // _PANELS)
-    if not alone:
+    if not by_images:
         parts = max(parts, min(panels, -(-2 * threads // blocks)))
-    chunk, workers = -(-panels // parts), threads if alone else 1
+    chunk, workers = -(-panels // parts), threads if by_images else 1
     padded = backend._new((workers, at_once, height, width, groups, depths * DEPTH), x)
     v = backend._new((workers, groups * depths * panels * _PANEL), x)
     u, m = (backend._new((threads, count), x) for count in (POINTS * _PLANE, chunk * _SUMS))
     given = (x, weight, bias, floor, y, stride, corner, groups, chunk)
-    if alone:
-        backend._run(forward_alone, *given, at_once, padded, v, u, m)
+    if by_images:
+        backend._run(forward_by_images, *given, at_once, padded, v, u, m)
     else:
         backend._as_team(forward, *given, padded[0], v[0], u, m)
 
@@ -157,7 +157,9 @@ def forward(job, x, weight, bias, floor, y, stride, pad, groups, chunk, padded, 
 
 
 @threaded
-def forward_alone(x, weight, bias, floor, y, stride, pad, groups, chunk, at_once, padded, v, u, m):
+def forward_by_images(
+    x, weight, bias, floor, y, stride, pad, groups, chunk, at_once, padded, v, u, m
+):
     """The same for many images, `at_once` by a thread, with room for each thread."""
     slices = (len(x) + at_once - 1) // at_once
     claimed = new_claims()
