@@ -12,7 +12,13 @@ import numpy as np
 from numba import prange
 
 from minialex.backends.base import Array, Pads, Pair, Shape, output_shape
-from minialex.backends.numba import direct_convolution, vectors, winograd, winograd_panels
+from minialex.backends.numba import (
+    direct_convolution,
+    vectors,
+    winograd,
+    winograd_gradient,
+    winograd_panels,
+)
 from minialex.backends.numba.blas import multiply, multiply_by_transposed, multiply_transposed
 from minialex.backends.numba.claims import claim, new_claims
 from minialex.backends.numba.elementwise import copy, finish
@@ -22,8 +28,8 @@ from minialex.utils.jit import compiled, threaded
 _ROWS = 512  # im2col rows that a thread multiplies at once: a block that fits in the cache
 _TOGETHER = 72  # tiles that a thread multiplies at once: they fit in its cache
 _FEW = 64  # with fewer tiles, transforming the weights costs more than tiles save
-_SAVED = 40  # multiplications per number: with fewer, moving numbers to tiles costs more
-_SAVED_OF_DIRECT = 60  # the same beside direct convolution, which is faster than columns
+_SAVED = 25  # multiplications per number: with fewer, moving numbers to tiles costs more
+_SAVED_OF_DIRECT = 40  # the same beside direct convolution, which is faster than columns
 _ROWS_OF_ONE = 128  # with one image, whose columns are not in any cache yet, if the weights are
 _SMALL = 1 << 18  # bytes of weights that stay in the cache from block to block
 _SAVED_OF_ONE = 100  # with one image the transform of the weights weighs more
@@ -195,6 +201,10 @@ class NumbaConvolution(NumbaExecution):
         a, g, b = winograd.matrices(size, x.dtype.name)  # the tiles of dy are the kernels here
         du = self._new((winograd.POINTS, channels, k), x)
         dw = self._new((taps, taps, channels, k), x)
+        if vectors.usable(x, dy) and winograd_gradient.suitable(shape, stride, groups):
+            winograd_gradient.gradient(self, x, dy, du, stride, corner, size, groups)
+            self._run(winograd.gathered, du, a, dw)
+            return winograd.of_phases(dw, stride, shape)
         together, columns = (
             self._shares * self._together(dy.shape, size, groups),
             -(-dy.shape[2] // size),

@@ -233,6 +233,34 @@ def _product(code: Code, a: Any, i: Any, b: Any, j: Any, depth: Any, c: Any, k: 
 product = function("aiaiiaii", _product)
 
 
+def _outer_product(
+    code: Code, a: Any, i: Any, b: Any, j: Any, depth: Any, c: Any, k: Any, step: Any, add: Any
+):
+    a, b, c = code.at(a, i), code.at(b, j), code.at(c, k)
+    sums = [code.constant(0)] * (_OUTER_ROWS * WIDE)
+    with code.loop(depth, sums) as (at, before, after):
+        row, column = code.at(b, code.times(at, STRIP)), code.at(a, code.times(at, 2 * _OUTER_ROWS))
+        vectors = [code.load(code.at(row, v * LANES)) for v in range(WIDE)]
+        for m in range(_OUTER_ROWS):
+            factor = code.same(code.builder.load(code.at(column, m)))
+            after += [code.fma(factor, vectors[v], before[m * WIDE + v]) for v in range(WIDE)]
+    add = code.builder.icmp_signed("!=", add, INDEX(0))
+    for m in range(_OUTER_ROWS):
+        for v in range(WIDE):
+            place = code.at(c, code.times(step, m), v * LANES)
+            known = code.builder.select(add, code.load(place), code.constant(0))
+            code.store(code.builder.fadd(known, sums[m * WIDE + v]), place)
+
+
+STRIP = WIDE * LANES  # numbers of a product's row
+_OUTER_ROWS = 8
+
+# c (8, STRIP) = aᵀ b from a (depth, 8) and b (depth, STRIP), or += that if `add`:
+# outer_product(a, i, b, j, depth, c, k, step, add) from a[i:], whose rows are 16 apart, and b[j:],
+# which has no gaps, to c[k:], whose rows are `step` apart
+outer_product = function("aiaiiaiii", _outer_product)
+
+
 def _add_rows(images: int) -> Any:
     """y (images, columns) += x (images, 8) w (8, columns), for eight chosen terms.
 

@@ -157,7 +157,7 @@ def forward(x, u, a, b, bias, y, stride, pad, size, groups, relu, together, room
             count = min(together, lines - first)
             for i in range(count):
                 n, row = (first + i) // high, (first + i) % high
-                _cut(x, n, row * size, stride, pad, group, groups, strip)
+                cut(x, n, row * size, stride, pad, group, groups, strip)
                 _input(strip, size, columns, b, v, i * columns, sums)
             for point in range(POINTS):
                 multiply(
@@ -176,7 +176,8 @@ def forward(x, u, a, b, bias, y, stride, pad, size, groups, relu, together, room
 def weight_gradient(x, dy, b, g, du, stride, pad, size, groups, together, room):
     """du (49, T T C/G, K) = the sum of (B d Bᵀ)ᵀ (G dy Gᵀ), a block of tiles at a time.
 
-    All threads fill the tiles of a block, then share its products. `room` has the tiles of
+    For types and channels that winograd_gradient.py does not take, which is faster. All threads fill
+    the tiles of a block, then share its products. `room` has the tiles of
     a block, of x and of dy, then for each thread the inputs of a row of each, and sums.
     """
     n_size, p_size, q_size, k_size = dy.shape
@@ -195,9 +196,9 @@ def weight_gradient(x, dy, b, g, du, stride, pad, size, groups, together, room):
             while item < count * groups:
                 group, i = item % groups, item // groups
                 n, row = (first + i) // high, (first + i) % high
-                _cut(x, n, row * size, stride, pad, group, groups, strip)
+                cut(x, n, row * size, stride, pad, group, groups, strip)
                 _input(strip, size, columns, b, v[group], i * columns, sums)
-                _cut(dy, n, row * size, 1, (0, 0), group, groups, below)
+                cut(dy, n, row * size, 1, (0, 0), group, groups, below)
                 _input(below, size, columns, g, w[group], i * columns, sums)
                 item = claim(claimed)
         claimed = new_claims()
@@ -231,7 +232,7 @@ def gathered(du, a, dw):
 
 
 @compiled
-def _cut(x, n, top, stride, pad, group, groups, strip):
+def cut(x, n, top, stride, pad, group, groups, strip):
     """strip (rows, columns, T T C/G) from row T `top` of the padded image n, zeros outside it."""
     _, h_size, w_size, c_size = x.shape
     rows, wide, length = strip.shape
