@@ -176,9 +176,9 @@ def forward(x, u, a, b, bias, y, stride, pad, size, groups, relu, together, room
 def weight_gradient(x, dy, b, g, du, stride, pad, size, groups, together, room):
     """du (49, T T C/G, K) = the sum of (B d Bᵀ)ᵀ (G dy Gᵀ), a block of tiles at a time.
 
-    For types and channels that winograd_gradient.py does not take, which is faster. All threads fill
-    the tiles of a block, then share its products. `room` has the tiles of
-    a block, of x and of dy, then for each thread the inputs of a row of each, and sums.
+    For types and channels that winograd_gradient.py, which is faster, does not take. All threads
+    fill the tiles of a block, then share its products. `room` has the tiles of a block, of x and of
+    dy, then for each thread the inputs of a row of each, and sums.
     """
     n_size, p_size, q_size, k_size = dy.shape
     kg = k_size // groups
