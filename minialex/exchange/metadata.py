@@ -1,5 +1,6 @@
 """Network metadata stored with the weights in files that we write: {key: JSON}."""
 
+import base64
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -21,11 +22,15 @@ NETWORK = "minialex.network"
 PREPROCESSING = "minialex.preprocessing"
 DATA = "minialex.data"
 CLASS_NAMES, CLASS_IDS = "class_names", "class_ids"
-MEAN_IMAGE = "mean_image"  # tensor (S, S, C), 0 to 255, unless the mean is a colour
+MEAN_IMAGE = "minialex.mean_image"  # float32 (S, S, C), 0 to 255, in base64
+OLD_MEAN_IMAGE = "mean_image"  # the same as a tensor, in state dicts of earlier versions
 
 
 def described(portable: PortableModel) -> dict[str, str]:
-    """Network, preprocessing and classes: everything but the weights and a mean image."""
+    """Network, preprocessing and classes: everything but the weights.
+
+    A mean image is a text too: as a tensor, it would be one more than the network has in PyTorch.
+    """
     model = portable.model
     network = {"name": model.name, "classes": model.classes, "options": model.options}
     if model.source:
@@ -39,7 +44,11 @@ def described(portable: PortableModel) -> dict[str, str]:
         CLASS_IDS: portable.class_ids,
         DATA: portable.data or None,
     }
-    return {key: json.dumps(value) for key, value in found.items() if value is not None}
+    texts = {key: json.dumps(value) for key, value in found.items() if value is not None}
+    if colour is None:
+        content = np.ascontiguousarray(portable.preprocessing.mean, "<f4").tobytes()
+        texts[MEAN_IMAGE] = base64.b64encode(content).decode()
+    return texts
 
 
 def mean_colour(portable: PortableModel) -> np.ndarray | None:
@@ -55,14 +64,16 @@ class Description:
     model: Model
     recipe: Recipe
     colour: tuple[float, ...] | None
+    mean_image: np.ndarray | None
     class_names: tuple[str, ...] | None
     class_ids: tuple[str, ...] | None
     data: dict[str, Any]
 
-    def preprocessing(self, mean_image: np.ndarray | None) -> Preprocessing:
-        """The description with the mean image from the file, if it has one."""
+    def preprocessing(self, tensor: np.ndarray | None = None) -> Preprocessing:
+        """The preprocessing; `tensor` is the mean image of a file of earlier versions."""
         if self.colour is not None:
             return Preprocessing(self.recipe, colour_statistics(self.recipe.resize, self.colour))
+        mean_image = tensor if self.mean_image is None else self.mean_image
         if mean_image is None or mean_image.ndim != 3:
             raise InputError("the file says that it has a mean image, but it has none")
         return Preprocessing(self.recipe, image_statistics(mean_image))
@@ -88,7 +99,8 @@ def read(path: Path, about: Mapping[str, str]) -> Description:
         if not isinstance(data, dict):
             raise InputError("its data record is not an object")
         names, ids = _texts(about, CLASS_NAMES), _texts(about, CLASS_IDS)
-        return Description(model, recipe, colour, names, ids, data)
+        image = _mean_image(about, recipe.resize)
+        return Description(model, recipe, colour, image, names, ids, data)
     except registry.NotKnown:
         raise
     except (
@@ -113,6 +125,13 @@ def require_named(path: Path, described: Model, as_model: str | None) -> None:
     named = standard_form(models.get(as_model, described.classes).network)
     if not same_function(split_scale(named)[1], split_scale(described.network)[1]):
         raise InputError(f"{path} describes a network other than {as_model}: leave out --as")
+
+
+def _mean_image(about: Mapping[str, str], size: int) -> np.ndarray | None:
+    if MEAN_IMAGE not in about:
+        return None
+    content = base64.b64decode(about[MEAN_IMAGE], validate=True)
+    return np.frombuffer(content, "<f4").reshape(size, size, -1)
 
 
 def _texts(about: Mapping[str, str], key: str) -> tuple[str, ...] | None:

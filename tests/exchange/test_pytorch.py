@@ -15,8 +15,9 @@ import minialex
 from minialex import backends, losses, models
 from minialex.cli import main
 from minialex.errors import InputError
-from minialex.exchange.inference_form import split_scale
-from minialex.exchange.pytorch import module
+from minialex.exchange import metadata
+from minialex.exchange.inference_form import split_scale, with_inverted_dropout
+from minialex.exchange.pytorch import module, state_dict, writer
 from minialex.exchange.read import read
 from minialex.exchange.tensors import convolution_weight, dense_weight
 from minialex.exchange.write import write
@@ -192,9 +193,7 @@ def test_an_alexnet_with_lrn_is_not_taken_for_torchvisions(tmp_path):
     """It has the same shapes: normalisation, which has no weights, shows in the key numbers."""
     portable = drawn(slim(models.get("alexnet-single", 6).network, 16))
     write(portable, tmp_path / "ours.pth")
-    state = torch.load(tmp_path / "ours.pth")
-    state.pop("mean_image")
-    torch.save(state, tmp_path / "theirs.pth")
+    torch.save(torch.load(tmp_path / "ours.pth"), tmp_path / "theirs.pth")
     with pytest.raises(InputError, match=r"features.4 would be number 3 there\): give .* --as"):
         read(tmp_path / "theirs.pth")
 
@@ -243,6 +242,43 @@ def test_exported_names_and_bits_are_pytorchs(name, suffix, tmp_path):
     for layer, of in first.params.items():
         for what, value in of.items():
             np.testing.assert_array_equal(again.params[layer][what], value)
+
+
+# our network, and the same with torchvision's names: channels and units divided by 16
+TRAINED = {
+    "alexnet-torchvision": lambda: theirs.alexnet(6, (4, 12, 24, 16, 16), 256),
+    "vgg-11": lambda: theirs.vgg("vgg11", 6, width=4, hidden=256),
+}
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("name", TRAINED)
+def test_torchvisions_class_loads_an_export_with_a_mean_image(
+    name, suffix, tmp_path, photographs, our_scores, close
+):
+    """Strictly, so a trained network's mean image may not be among its weights; it is kept."""
+    portable = drawn(slim(models.get(name, 6).network, 16), resize=230)
+    out, net, images = tmp_path / f"net{suffix}", TRAINED[name]().eval(), photographs(224, 2)
+    write(portable, out)
+    net.load_state_dict(minialex_state(out), strict=True)
+    x = np.float32(images) - portable.preprocessing.mean[3:227, 3:227]
+    with torch.no_grad():
+        close(our_scores(portable, images), net(torch.from_numpy(x).permute(0, 3, 1, 2)).numpy())
+    again = read(out)
+    np.testing.assert_array_equal(again.preprocessing.mean, portable.preprocessing.mean)
+    np.testing.assert_array_equal(our_scores(again, images), our_scores(portable, images))
+
+
+def test_a_state_dict_with_its_mean_image_as_a_tensor_is_read(tmp_path):
+    """As earlier versions exported it."""
+    portable = with_inverted_dropout(drawn(slim(models.get("alexnet-64", 6).network, 8), 72))
+    tensors, _ = state_dict.exported(portable, "net.pth", False)
+    texts = metadata.described(portable)
+    del texts[metadata.MEAN_IMAGE]
+    tensors["mean_image"] = portable.preprocessing.mean
+    writer.write(tmp_path / "net.pth", tensors, texts)
+    found = read(tmp_path / "net.pth")
+    np.testing.assert_array_equal(found.preprocessing.mean, portable.preprocessing.mean)
 
 
 def minialex_state(path):
@@ -375,9 +411,7 @@ def test_a_named_networks_weights_from_pytorch(name, tmp_path, photographs, our_
     network = models.get(name, 4).network
     portable = drawn(network, 72)
     write(portable, tmp_path / "ours.pth")
-    state = torch.load(tmp_path / "ours.pth")
-    state.pop("mean_image")
-    torch.save(state, tmp_path / "theirs.pth")
+    torch.save(torch.load(tmp_path / "ours.pth"), tmp_path / "theirs.pth")
     found = read(tmp_path / "theirs.pth", name)
     assert (found.model.name, found.model.classes) in ((name, 4), ("layers", 4))
     images = photographs(64)

@@ -1,6 +1,5 @@
 """Converts between an ONNX file and a portable model."""
 
-import base64
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from minialex.models import Model, layer_list
 from minialex.network import Network
 from minialex.tree import Tree
 
-MEAN_IMAGE = "minialex.mean_image"  # of the metadata: float32 in base64
 _LARGEST_SIDE = 4096
 
 
@@ -56,12 +54,11 @@ def _portable(path: Path, chain: Chain, as_model: str | None) -> PortableModel:
         _, found = split_scale(chain.network())
         if same_function(network, found):
             metadata.require_named(path, about.model, as_model)
-            image = _mean_image(path, texts, about.recipe.resize)
             return PortableModel(
                 "ONNX",
                 replace(about.model, recipe=about.recipe),
                 _renamed(chain.params(), network),
-                about.preprocessing(image),
+                about.preprocessing(),
                 about.class_names,
                 about.class_ids,
                 data=about.data,
@@ -137,11 +134,3 @@ def _model(path: Path, network: Network, as_model: str | None, fields: dict[str,
 def _renamed(params: Tree, network: Network) -> Tree:
     """The same parameters under the network's layer names."""
     return dict(zip(network.parameter_shapes(), params.values(), strict=True))
-
-
-def _mean_image(path: Path, texts: dict[str, str], size: int) -> np.ndarray | None:
-    if MEAN_IMAGE not in texts:
-        return None
-    content = base64.b64decode(texts[MEAN_IMAGE], validate=True)
-    numbers = np.frombuffer(content, "<f4")
-    return numbers.reshape(size, size, -1)

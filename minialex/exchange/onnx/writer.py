@@ -3,7 +3,6 @@
 The weights are written from our arrays, not through the onnx package, which copies them four times.
 """
 
-import base64
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from minialex.errors import InputError
 from minialex.exchange import metadata
 from minialex.exchange.inference_form import split_scale
 from minialex.exchange.onnx.file import package
-from minialex.exchange.onnx.graph import MEAN_IMAGE
 from minialex.exchange.portable import PortableModel
 from minialex.exchange.tensors import stored_convolution_weight, stored_dense_weight
 from minialex.layers import (
@@ -98,9 +96,6 @@ def write(portable: PortableModel, path: Path, with_preprocessing: bool) -> str:
         producer_version=__version__,
     )
     texts = metadata.described(portable)
-    if metadata.mean_colour(portable) is None:
-        content = np.ascontiguousarray(portable.preprocessing.mean, "<f4").tobytes()
-        texts[MEAN_IMAGE] = base64.b64encode(content).decode()
     texts["input"] = said
     h.set_model_props(model, texts)
     atomic.write_blocks(path, _blocks(model, builder.constants))

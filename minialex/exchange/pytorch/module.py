@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field, replace
 
 from minialex.errors import InputError
+from minialex.exchange import metadata
+from minialex.exchange.pytorch import writer
 from minialex.layers import (
     AveragePool,
     Conv2D,
@@ -69,11 +71,17 @@ def modules(network: Network) -> Modules:
 
 
 def program(
-    network: Network, file: str, *, mean: str, scale: tuple[float, ...] | None, mean_image: bool
+    network: Network,
+    file: str,
+    *,
+    mean: str,
+    scale: tuple[float, ...] | None,
+    mean_image: tuple[int, ...] | None,
 ) -> str:
     """The Python lines that build the network in PyTorch and load its weights from `file`.
 
-    `mean` describes what is subtracted from an image, before it is multiplied by `scale`.
+    `mean` describes what is subtracted from an image, before it is multiplied by `scale`; for an
+    image of the shape `mean_image`, there are lines that read it.
     """
     parts = modules(network).code
     features, classifier = (f"nn.Sequential({', '.join(parts[part])})" for part in parts)
@@ -88,12 +96,26 @@ def program(
         f"features, classifier = {features}, {classifier}",
         "net = nn.Sequential(OrderedDict(features=features, flat=nn.Flatten(), "
         "classifier=classifier)).eval()",
-        f"weights = {load}({file!r})" + '; mean_image = weights.pop("mean_image")' * mean_image,
-        "net.load_state_dict(weights)",
+        f"net.load_state_dict({load}({file!r}))",
+        *(_mean_image(file, mean_image) if mean_image else ()),
         f"# net(x): x is float32 (N, {channels}, {height}, {width}), RGB from 0 to 255 minus "
         f"{mean}" + (f", times {list(scale)}" if scale else ""),
     ]
     return "\n".join(lines)
+
+
+def _mean_image(file: str, shape: tuple[int, ...]) -> list[str]:
+    """The lines that read it from the texts beside the weights."""
+    if file.endswith(".safetensors"):
+        start = f"from safetensors import safe_open; texts = safe_open({file!r}, 'pt').metadata()"
+    else:
+        entry = f"zipfile.ZipFile({file!r}).read({writer.TEXTS_ENTRY!r})"
+        start = f"import json, zipfile; texts = json.loads({entry})"
+    return [
+        start,
+        f"import base64; content = base64.b64decode(texts[{metadata.MEAN_IMAGE!r}])",
+        f"mean_image = torch.frombuffer(bytearray(content), dtype=torch.float32).view({shape})",
+    ]
 
 
 def _pads(layer: Conv2D | MaxPool | AveragePool, shape: Shape, window: int) -> list[int]:

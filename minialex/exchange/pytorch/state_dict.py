@@ -121,7 +121,7 @@ def described(
             raise InputError(f"{path} describes a layer {name} but has no {key}")
         entries.append(Entry(key, {what: t for what, t in of.items() if t is not None}))
     params = _params(path, network, entries)
-    image = tensors.get(metadata.MEAN_IMAGE)
+    image = tensors.get(metadata.OLD_MEAN_IMAGE)
     return PortableModel(
         source,
         replace(about.model, recipe=about.recipe),
@@ -151,10 +151,8 @@ def exported(
         tensors |= {f"{key}.weight": weight, f"{key}.bias": portable.params[name]["bias"]}
     colour = metadata.mean_colour(portable)
     mean = "mean_image, cropped as the image" if colour is None else str(colour.tolist())
-    if colour is None:
-        tensors[metadata.MEAN_IMAGE] = portable.preprocessing.mean
-    said = module.program(network, file, mean=mean, scale=scale, mean_image=colour is None)
-    return tensors, said
+    image = portable.preprocessing.mean.shape if colour is None else None
+    return tensors, module.program(network, file, mean=mean, scale=scale, mean_image=image)
 
 
 def _params(path: Path, network: Network, entries: list[Entry]) -> Tree:

@@ -17,6 +17,7 @@ from minialex.utils import atomic
 TEXTS = "minialex.json"
 LARGEST_TEXTS = 256 << 20  # bytes; a list of a million images has 100 MB
 _ROOT = "archive"
+TEXTS_ENTRY = f"{_ROOT}/{TEXTS}"
 
 
 def write(path: Path, tensors: dict[str, np.ndarray], texts: dict[str, str] | None = None) -> None:
