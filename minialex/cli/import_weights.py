@@ -56,7 +56,6 @@ def run(
     json: bool,
 ) -> None:
     from minialex import models
-    from minialex.errors import InputError
     from minialex.exchange.names import named
     from minialex.exchange.read import read
     from minialex.inference.classifier import from_portable
@@ -65,8 +64,7 @@ def run(
     from minialex.training import run_folder
     from minialex.utils import atomic
 
-    if (out / "best.safetensors").exists():
-        raise InputError(f"{out} already has weights: choose another output folder")
+    run_folder.require_no_weights(out)
     portable = read(file, models.use(as_model), definition=definition, mean=mean, colours=colours)
     if class_names is not None:
         portable = named(portable, class_names)

@@ -50,7 +50,7 @@ OCCASIONAL = (
 
 
 def new_folder(out: str | Path | None, name: str) -> Path:
-    """`out`, or a new runs/NAME, runs/NAME-2, ...; InputError if the folder holds a run.
+    """`out`, or a new runs/NAME, runs/NAME-2, ...; InputError if the folder holds a run or weights.
 
     Processes that ask for a new folder at the same time each get their own.
     """
@@ -78,6 +78,13 @@ def _require_free(folder: Path) -> None:
         raise InputError(
             f"{folder} already holds a run: resume it, or choose another output folder"
         )
+    require_no_weights(folder)
+
+
+def require_no_weights(folder: Path) -> None:
+    """Raise InputError if the folder holds weights, such as imported ones."""
+    if any((folder / name).exists() for name in ("best.safetensors", "last.safetensors")):
+        raise InputError(f"{folder} already has weights: choose another output folder")
 
 
 @contextmanager

@@ -305,6 +305,18 @@ def test_a_finished_folder_is_not_overwritten(unbroken):
         train(out=unbroken.run_dir)
 
 
+@pytest.mark.parametrize("name", ["best.safetensors", "last.safetensors"])
+def test_weights_without_a_run_are_not_replaced(name, unbroken, tmp_path):
+    """As in the folder of an import, or of a run whose config.json was removed."""
+    names = (name, "classes.txt")
+    kept = {one: (unbroken.run_dir / one).read_bytes() for one in names}
+    for one, content in kept.items():
+        (tmp_path / one).write_bytes(content)
+    with pytest.raises(InputError, match="already has weights: choose another output folder"):
+        train("shapes:48", epochs=1, out=tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == kept
+
+
 def test_resume_refuses_other_settings_and_other_data(tmp_path):
     train("shapes:48", epochs=1, out=tmp_path / "run")
     with pytest.raises(InputError, match=r"seed=3, not 4"):
