@@ -71,7 +71,7 @@ class Tuner:
 
     def _view(self, pixels: np.ndarray, number: int) -> np.ndarray:
         """One of the ten crops of all images, the centre first: uint8 (N, crop, crop, 3)."""
-        ten = list(self.source.preprocessing.views(10))
+        ten = self.source.preprocessing.ten_views()
         top, left, mirrored = ten[(2, 7, 0, 1, 3, 4, 5, 6, 8, 9)[number]]
         crop = self.source.model.recipe.crop
         cut = pixels[:, top : top + crop, left : left + crop]

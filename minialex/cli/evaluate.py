@@ -46,7 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--crops",
         choices=("1", "10", "both"),
         default="1",
-        help="the centre crop, the average of the paper's ten crops, or both (default: 1)",
+        help="the centre crop, the average of the paper's ten crops (the five that are not "
+        "mirrored, for a network trained with --no-mirror), or both (default: 1)",
     )
     parser.add_argument(
         "--find-weights",
@@ -154,12 +155,12 @@ def _print(results: "list[Evaluation]", of_classes: "list[list[ClassResult]]") -
         )
     for result, found in zip(results, of_classes, strict=False):
         print(_class_table(found, result.crops))
-    first = results[0]
-    for line in filter(None, (first.note, *first.remarks)):
+    last = results[-1]  # its note also says how several crops are used
+    for line in filter(None, (last.note, *last.remarks)):
         print(line)
-    if first.skipped:
-        print(f"skipped {first.unreadable()}:")
-    for name, reason in sorted(first.skipped.items()):
+    if last.skipped:
+        print(f"skipped {last.unreadable()}:")
+    for name, reason in sorted(last.skipped.items()):
         print(f"  {reason if name in reason else f'{name}: {reason}'}")
 
 

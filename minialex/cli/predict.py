@@ -45,7 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         choices=(1, 10),
         default=1,
-        help="the centre crop, or the average of the paper's ten crops (default: 1)",
+        help="the centre crop, or the average of the paper's ten crops (the five that are not "
+        "mirrored, for a network trained with --no-mirror; default: 1)",
     )
     parser.add_argument(
         "--out",

@@ -111,15 +111,20 @@ class Preprocessing:
         return draws
 
     def views(self, crops: int) -> list[tuple[int, int, bool]]:
-        """(top, left, mirrored) of each test view: one, or the ten of section 4.1."""
+        """(top, left, mirrored) of each test view: one, or the ten of section 4.1.
+
+        Only the five that are not mirrored if training did not mirror images, where left and right
+        may differ, as in letters.
+        """
         if crops not in (1, 10):
             raise InputError(f"evaluation uses 1 crop or 10, not {crops!r}")
-        size, crop = self.recipe.resize, self.recipe.crop
-        draws = centre_draws(1, size, crop) if crops == 1 else ten_crop_draws(size, crop)
-        return [
-            (int(t), int(l), bool(f))
-            for t, l, f in zip(draws.top, draws.left, draws.flip, strict=True)
-        ]
+        if crops == 1:
+            return _views(centre_draws(1, self.recipe.resize, self.recipe.crop))
+        return [view for view in self.ten_views() if self.recipe.mirror or not view[2]]
+
+    def ten_views(self) -> list[tuple[int, int, bool]]:
+        """The ten views of section 4.1, whether or not training mirrors images."""
+        return _views(ten_crop_draws(self.recipe.resize, self.recipe.crop))
 
     def test_input(
         self, b: Backend, images: np.ndarray, view: tuple[int, int, bool], dtype: str
@@ -182,3 +187,10 @@ class Preprocessing:
             scale,
             dtype,
         )
+
+
+def _views(draws: Draws) -> list[tuple[int, int, bool]]:
+    """(top, left, mirrored) of each draw."""
+    return [
+        (int(t), int(l), bool(f)) for t, l, f in zip(draws.top, draws.left, draws.flip, strict=True)
+    ]

@@ -17,7 +17,7 @@ from minialex.errors import InputError
 from minialex.exchange.portable import PortableModel
 from minialex.exchange.read import format_of, read
 from minialex.inference import given_images
-from minialex.inference.evaluation import Evaluation, OnImages, evaluate_model
+from minialex.inference.evaluation import Evaluation, OnImages, evaluate_model, unmirrored
 from minialex.inference.given_images import Batch, Image
 from minialex.inference.judged_images import cropped_before, images_to_judge
 from minialex.inference.trained_model import TrainedModel
@@ -148,7 +148,8 @@ class Classifier:
         Images are paths, file objects, Pillow images or uint8 arrays (H, W, 3): one or any number
         of them, also from an iterator; they are processed a few at a time. A folder stands for the
         image files in it and below it, in the order of `inference.given_images.files_in`, and
-        "shapes:N" for N drawings.
+        "shapes:N" for N drawings. `crops` is 1, the centre crop, or 10: the mean of the paper's ten
+        crops, or of the five that are not mirrored for a network trained without mirroring.
 
         An unreadable image among several gets an empty list and a warning that names it; a single
         unreadable image raises InputError or OSError.
@@ -198,13 +199,14 @@ class Classifier:
         from minialex.data.loading.loader import Loader
         from minialex.utils.progress import Progress
 
+        used = len(self.preprocessing.views(crops))  # raises for an unsupported number of crops
         judged = images_to_judge(self.data, data)
         dataset, labels = judged.dataset, self._labels(judged.dataset)
-        cropped = cropped_before(dataset, [self.preprocessing.recipe])
-        notes = (judged.note, self._matched_by_position(dataset), cropped)
+        recipes = [self.preprocessing.recipe]
+        ways = (cropped_before(dataset, recipes), unmirrored(recipes, crops))
+        notes = (judged.note, self._matched_by_position(dataset), *ways)
         batch_size = integer(1).check("batch_size", batch_size)
         workers = None if workers is None else integer(1).check("workers", workers)
-        self.preprocessing.views(crops)  # raises for an unsupported number of crops
         size = self.preprocessing.recipe.image_size
         loader = Loader(dataset, size, workers=workers, cache_bytes=0)  # each image is read once
         with Progress(progress).bar("evaluating", len(dataset)) as bar:
@@ -215,7 +217,7 @@ class Classifier:
                 batch_size=batch_size,
                 labels=labels,
                 loader=loader,
-                recipe_line=f"{self.recipe_line}, {crops} crop{'s' * (crops > 1)}",
+                recipe_line=f"{self.recipe_line}, {used} crop{'s' * (used > 1)}",
                 on_batch=bar.update,
                 note="; ".join(filter(None, notes)),
                 on_images=on_images,

@@ -23,6 +23,7 @@ from minialex.inference.evaluation import (
     evaluate_probabilities,
     predict_dataset,
     ranks,
+    unmirrored,
 )
 from minialex.inference.given_images import Batch, Image
 from minialex.inference.judged_images import cropped_before, data_key, images_to_judge, learnt
@@ -138,14 +139,15 @@ class Ensemble:
     ) -> Evaluation:
         """As `Classifier.evaluate`; raises InputError if a member was trained on these images."""
         known = self._known(data, crops, batch_size, workers, progress)
-        line = f"{self.recipe_line}, {crops} crop{'s' * (crops > 1)}"
+        used = max(len(member.preprocessing.views(crops)) for member in self.members)
+        line = f"{self.recipe_line}, {used} crop{'s' * (used > 1)}"
         p = self._mean(known.probabilities)
         if on_images is not None:
             on_images(known.names, known.labels, p)
         notes = known.note, self._tuned_on(known.names)
         note = "; ".join(filter(None, notes))
         return evaluate_probabilities(
-            p, known.labels, crops, line, known.skipped, note, known.remarks
+            p, known.labels, used, line, known.skipped, note, known.remarks
         )
 
     def with_found_weights(self, data: Any = None, crops: int = 1, **options: Any) -> "Ensemble":
@@ -189,11 +191,13 @@ class Ensemble:
         first.preprocessing.views(crops)  # raises for an unsupported number of crops
         judged = images_to_judge(first.data, data)
         dataset = judged.dataset
+        recipes = [member.preprocessing.recipe for member in self.members]
         notes = (
             judged.note,
             self._require_unlearnt(data, dataset),
             first._matched_by_position(dataset),
-            cropped_before(dataset, [member.preprocessing.recipe for member in self.members]),
+            cropped_before(dataset, recipes),
+            unmirrored(recipes, crops),
         )
         note = "; ".join(filter(None, notes))
         translated = first._labels(dataset)

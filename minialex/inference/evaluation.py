@@ -12,6 +12,7 @@ from minialex.data.loading.loader import Loader
 from minialex.errors import InputError
 from minialex.inference.trained_model import TrainedModel, softmax
 from minialex.losses import Loss, SoftmaxCrossEntropy
+from minialex.models.recipe import Recipe
 from minialex.parallel.world import World
 
 FEW_CLASSES = 10  # with fewer, top-5 accuracy is meaningless
@@ -31,8 +32,9 @@ def accuracy_interval(right: float, images: int) -> tuple[float, float]:
 class Evaluation:
     """Errors are fractions in 0 … 1; `loss` is the cross-entropy of the averaged probabilities.
 
-    `skipped` gives the reason for each unreadable image; `note` says which images are missing or
-    were left out because the network was trained on them; `remarks` says what the data set's reader
+    `crops` is the number of crops that were averaged. `skipped` gives the reason for each
+    unreadable image; `note` says which images are missing or were left out because the network was
+    trained on them, and if crops were not mirrored; `remarks` says what the data set's reader
     left out, one line per reason.
     """
 
@@ -134,7 +136,19 @@ def evaluate_model(
     for of_batch, one in chain(*world.gather(found)):
         images, sums = images + of_batch, sums + one
     remarks, classes = tuple(loader.dataset.remarks.lines()), model.network.classes
-    return _evaluation(images, sums, crops, recipe_line, loader.skipped, note, remarks, classes)
+    used = len(model.preprocessing.views(crops))
+    return _evaluation(images, sums, used, recipe_line, loader.skipped, note, remarks, classes)
+
+
+def unmirrored(recipes: Sequence[Recipe], crops: int) -> str:
+    """A sentence if networks with these recipes do not get mirrored crops; else empty."""
+    count = sum(not recipe.mirror for recipe in recipes) if crops > 1 else 0
+    if count == 0:
+        return ""
+    if count < len(recipes):
+        return f"5 crops, not mirrored, for {count} of the networks: trained without mirroring"
+    were = "network was" if count == 1 else "networks were"
+    return f"5 crops, not mirrored: the {were} trained without mirroring"
 
 
 def predict_dataset(

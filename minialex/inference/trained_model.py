@@ -25,7 +25,10 @@ class TrainedModel:
     dtype: str = "float32"
 
     def probabilities(self, images: np.ndarray, crops: int = 1) -> np.ndarray:
-        """Class probabilities averaged over 1 crop or 10: (N, S, S, 3) -> float64 (N, K)."""
+        """Class probabilities, the mean over `crops` views: (N, S, S, 3) -> float64 (N, K).
+
+        Of ten views, those that are mirrored are left out if training did not mirror images.
+        """
         views = self.preprocessing.views(crops)
         total = np.zeros((len(images), self.network.classes))
         for view in views:

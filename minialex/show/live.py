@@ -9,7 +9,7 @@ from minialex.show.runs import BEST, Run
 # name, title, whether it needs a photograph, whether it is open at first
 _PARTS = (
     ("answers", "Answers", True, True),
-    ("crops", "Ten crops", True, False),
+    ("crops", "Crops", True, False),
     ("network", "The network", True, True),
     ("looks", "Where it looks", True, False),
     ("layers", "Every layer", True, True),

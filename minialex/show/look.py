@@ -83,10 +83,15 @@ class Look:
 
     @cached_property
     def crop_probabilities(self) -> np.ndarray:
-        """Of each of the ten views: (10, classes)."""
+        """Of each of the ten views, or of the five that are not mirrored: (10, classes)."""
         model = self.classifier.trained
         views = self.classifier.preprocessing.views(10)
         return np.concatenate([softmax(model.scores(self.image[None], view)) for view in views])
+
+    @property
+    def crops_said(self) -> str:
+        """How many crops are averaged, in words."""
+        return "ten crops" if self.classifier.preprocessing.recipe.mirror else "five crops"
 
     @cached_property
     def probabilities(self) -> np.ndarray:

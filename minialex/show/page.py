@@ -86,10 +86,9 @@ class Page:
         if name == "answers":
             return live_parts.answers(look)
         if name == "crops":
-            ten = look.crop_probabilities.mean(axis=0)
-            return joined(
-                [element("h4", "Mean of ten crops"), parts.bars(look, ten), parts.crops(look)]
-            )
+            heading = element("h4", f"Mean of {look.crops_said}")
+            mean = look.crop_probabilities.mean(axis=0)
+            return joined([heading, parts.bars(look, mean), parts.crops(look)])
         if name == "network":
             return joined([parts.network(look, "#layer="), parts.numbers(look)])
         if name == "looks":

@@ -26,9 +26,9 @@ _NORMALISATIONS = (ResponseNorm, SpatialResponseNorm)
 
 
 def answers(look: Look) -> Html:
-    """The five most probable classes, of the centre crop and of ten crops, as bars."""
-    ten = look.crop_probabilities.mean(axis=0)
-    columns = [("centre crop", look.probabilities), ("ten crops", ten)]
+    """The five most probable classes, of the centre crop and of all crops, as bars."""
+    mean = look.crop_probabilities.mean(axis=0)
+    columns = [("centre crop", look.probabilities), (look.crops_said, mean)]
     return element(
         "div",
         joined(
@@ -73,12 +73,12 @@ def crops(look: Look) -> Html:
         f'<image width="{wide}" height="{high}" href="{picture}"/>{"".join(frames)}</svg>'
     )
     used = "Only the bright square is used. " if whole is not None else ""
-    said = (
-        f"{used}Each of the five crops, {side} x {side} of {size} x {size} pixels, is used twice, "
-        "once mirrored; the ten answers are averaged."
-    )
-    small = []
-    for name, view, p in zip(2 * _CROPS, views, look.crop_probabilities, strict=True):
+    five = f"{used}Each of the five crops, {side} x {side} of {size} x {size} pixels, is used"
+    said = f"{five} twice, once mirrored; the ten answers are averaged."
+    if not look.classifier.preprocessing.recipe.mirror:
+        said = f"{five} once and not mirrored, as in training; the answers are averaged."
+    small, names = [], (2 * _CROPS)[: len(views)]
+    for name, view, p in zip(names, views, look.crop_probabilities, strict=True):
         best = look.top(p, 1)[0]
         swatch = element("i", "", class_=f"swatch {name.replace(' ', '-')}")
         caption = joined([swatch, element("b", best.name), f" {_percent(best.probability)}"])

@@ -89,7 +89,7 @@ def compute(
 
 def _views(classifier: Classifier, count: int) -> list[View]:
     """The centre, then its mirror image, then the others of the ten crops, as in training."""
-    ten = list(classifier.preprocessing.views(10))
+    ten = classifier.preprocessing.ten_views()
     recipe = classifier.preprocessing.recipe
     order = (2, 7, 0, 1, 3, 4, 5, 6, 8, 9) if recipe.random_crops else (2, 7)
     return [ten[i] for i in order if recipe.mirror or not ten[i][2]][:count]

@@ -126,7 +126,9 @@ class Views(Preprocessing):
 
     def views(self, crops: int) -> list[tuple[int, int, bool]]:
         """(top, left, mirrored) of 1, 5 or 10 crops."""
-        return super().views(10)[:5] if crops == 5 else super().views(crops)
+        if crops == 10:
+            return self.ten_views()
+        return self.ten_views()[:5] if crops == 5 else super().views(crops)
 
 
 class FlowViews(Views):

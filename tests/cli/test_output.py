@@ -32,6 +32,17 @@ def test_evaluate_shows_both_crops_with_the_recipe(here, command):
     assert low <= result["accuracy"] == 1 - result["top1_error"] <= high
 
 
+def test_evaluate_says_that_crops_are_not_mirrored(here, command, tmp_path):
+    tensors, metadata = checkpoint.load(here / "runs" / "tiny" / "last.safetensors")
+    metadata["recipe"]["mirror"] = False
+    checkpoint.save(tmp_path / "net.safetensors", tensors, metadata)
+    code, output, _ = command(f"evaluate --crops both --model-file {tmp_path}/net.safetensors")
+    assert code == 0
+    *_, one, five, note = output.splitlines()
+    assert (one.split()[0], five.split()[0]) == ("1", "5")
+    assert note == "5 crops, not mirrored: the network was trained without mirroring"
+
+
 def test_predict_shows_probabilities_and_bars(here, command):
     code, output, err = command("predict photo.jpg shapes:2 --top 3")
     assert code == 0

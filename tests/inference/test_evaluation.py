@@ -25,6 +25,7 @@ from minialex.inference.evaluation import (
     ranks,
 )
 from minialex.inference.judged_images import data_key
+from minialex.inference.trained_model import softmax
 from minialex.parallel import SingleDevice
 from minialex.utils import checkpoint
 
@@ -92,6 +93,48 @@ def test_ten_crops_are_the_mean_over_corners_centre_and_mirrors(classifier, spli
     ours = classifier.trained.probabilities(square[None], crops=10)
     np.testing.assert_allclose(ours[0], wanted, rtol=1e-4)
     assert len(set(classifier.preprocessing.views(10))) == 10
+
+
+@pytest.fixture(scope="module")
+def unmirrored(classifier):
+    """The same network, trained without mirroring."""
+    recipe = replace(classifier.preprocessing.recipe, mirror=False)
+    statistics = classifier.preprocessing.statistics
+    return replace(classifier, preprocessing=Preprocessing(recipe, statistics))
+
+
+def test_crops_are_not_mirrored_if_training_was_without_mirroring(unmirrored, splits, tmp_path):
+    """Left and right may differ, as in digits: five crops, also of a stored network."""
+    unmirrored.save(tmp_path / "net.safetensors")
+    stored = load(tmp_path / "net.safetensors", backend="numpy")
+    model, square = stored.trained, splits.val.image(0, 72)[None]
+    places = ((0, 0), (0, 8), (4, 4), (8, 0), (8, 8))
+    scores = [model.scores(square, (top, left, False)) for top, left in places]
+    wanted = np.mean([softmax(one) for one in scores], axis=0)
+    np.testing.assert_allclose(stored.probabilities(list(square), crops=10), wanted)
+    np.testing.assert_allclose(
+        stored.probabilities(list(square)), unmirrored.probabilities(list(square), crops=1)
+    )
+
+
+def test_an_evaluation_says_that_crops_are_not_mirrored(unmirrored, splits):
+    centre, five = (unmirrored.evaluate(splits, crops=crops) for crops in (1, 10))
+    assert (centre.crops, five.crops) == (1, 5)
+    assert five.recipe_line.endswith("5 crops")
+    assert "5 crops, not mirrored: the network was trained without mirroring" in str(five)
+    assert "mirror" not in str(centre)
+
+
+def test_each_network_of_an_ensemble_has_the_crops_of_its_training(classifier, unmirrored, splits):
+    square = [splits.val.image(0, 72)]
+    both = Ensemble((classifier, unmirrored))
+    wanted = (classifier.probabilities(square, 10) + unmirrored.probabilities(square, 10)) / 2
+    np.testing.assert_allclose(both.probabilities(square, 10), wanted)
+    mixed, five = both.evaluate(splits, 10), Ensemble((unmirrored, unmirrored)).evaluate(splits, 10)
+    assert mixed.crops == 10
+    assert "5 crops, not mirrored, for 1 of the networks" in mixed.note
+    assert five.crops == 5
+    assert "5 crops, not mirrored: the networks were trained without mirroring" in five.note
 
 
 def test_unsupported_numbers_of_crops_are_refused(classifier):

@@ -97,6 +97,17 @@ def test_the_whole_photograph_is_shown_with_its_crops(look, classifier):
     assert drawn.count("<figcaption>") == 11
 
 
+def test_a_network_trained_without_mirroring_shows_five_crops(look):
+    given = look.classifier.preprocessing
+    preprocessing = Preprocessing(replace(given.recipe, mirror=False), given.statistics)
+    five = Look(replace(look.classifier, preprocessing=preprocessing), look.photo)
+    drawn = parts.crops(five).text
+    assert drawn.count("<figcaption>") == 6
+    assert "once and not mirrored" in drawn
+    assert drawn.count("mirrored") == 1
+    assert "five crops</figcaption>" in parts.answers(five).text
+
+
 @pytest.mark.parametrize("margin", [0, 1, 2])
 def test_crops_keep_their_names_however_little_they_differ(margin):
     """With one pixel to choose, the centre is the crop at the top left."""

@@ -246,7 +246,7 @@ def test_pieces_and_crops_are_averaged(two_by_two):
                 kind = Preprocessing if square.shape[-1] == 3 else FlowViews
                 plain = stream.preprocessing
                 plain = kind(plain.recipe, plain.statistics)
-                for view in plain.views(10):
+                for view in plain.ten_views():
                     x = plain.test_input(stream.devices.backends[0], square[None], view, "float32")
                     y = stream.model.network.infer(stream.devices.backends[0], stream.params, x)[0]
                     of_pieces.append(np.exp(y) / np.exp(y).sum())
