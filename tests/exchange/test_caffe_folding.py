@@ -120,6 +120,15 @@ def test_the_scores_are_caffes(tmp_path, close):
     assert list(portable.params) == ["conv1", "conv2", "conv3", "fc1", "fc2"]
 
 
+def test_a_bias_that_comes_from_folding_is_trained(tmp_path):
+    """The convolution has none in Caffe, and what follows it has."""
+    assert read(written(tmp_path)).model.recipe.layer_rates == {}
+    bare = net()
+    bare["layer"] = [one for one in bare["layer"] if one["name"] not in ("bn1", "scale1")]
+    (tmp_path / "bare.caffemodel").write_bytes(encode("Net", bare))
+    assert read(tmp_path / "bare.caffemodel").model.recipe.layer_rates == {"conv1.bias": 0.0}
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [

@@ -19,14 +19,20 @@ RATES, DECAYS = (1.0, 2.0, 1.0, 0.5), (1.0, 0.0, 3.0, 0.0)  # of two weights and
 
 
 class Caffe:
-    """Caffe's solver and a two-layer network, with PyTorch's gradients, in Caffe's layouts."""
+    """Caffe's solver and a two-layer network, with PyTorch's gradients, in Caffe's layouts.
 
-    def __init__(self):
+    Its convolution is `biased`, or has no bias.
+    """
+
+    def __init__(self, biased=True):
         rng = np.random.default_rng(5)
         shapes = ((4, 3, 3, 3), (4,), (CLASSES, 4 * SIZE * SIZE), (CLASSES,))
         self.blobs = [
             torch.tensor(0.05 * rng.standard_normal(shape), requires_grad=True) for shape in shapes
         ]
+        self.biased = biased
+        if not biased:
+            self.blobs[1] = torch.zeros(4, dtype=torch.float64, requires_grad=True)
         self.history = [torch.zeros(shape, dtype=torch.float64) for shape in shapes]
         images = np.stack([NOISE.image(i, SIZE) for i in range(COUNT)]).astype(np.float64)
         bgr = (images - images.mean(0))[..., ::-1].copy()
@@ -39,6 +45,8 @@ class Caffe:
         x = torch.relu(f.conv2d(self.images, w1, b1, padding=1))
         loss = f.cross_entropy(f.linear(x.flatten(1), w2, b2), self.labels)
         for i, slope in enumerate(torch.autograd.grad(loss, self.blobs)):
+            if i == 1 and not self.biased:
+                continue
             with torch.no_grad():
                 slope = slope + DECAY * DECAYS[i] * self.blobs[i]
                 self.history[i] = MOMENTUM * self.history[i] + RATE * RATES[i] * slope
@@ -48,15 +56,20 @@ class Caffe:
     def snapshot(self, folder, step):
         """Both files, as `snapshot: N` writes them."""
         blobs = [one.detach().numpy() for one in self.blobs]
+        history = [one.numpy() for one in self.history]
         param = [
             [{"lr_mult": RATES[i], "decay_mult": DECAYS[i]} for i in pair]
             for pair in ((0, 1), (2, 3))
         ]
         conv = {"num_output": 4, "kernel_size": 3, "pad": 1}
+        own = slice(0, 2)
+        if not self.biased:
+            conv["bias_term"], own = 0, slice(0, 1)
+            history.pop(1)
         layers = [
             {"name": "data", "type": "Data", "top": ["data", "label"]},
             {"name": "conv", "type": "Convolution", "bottom": "data", "top": "conv"}
-            | {"convolution_param": conv, "blobs": blobs[:2], "param": param[0]},
+            | {"convolution_param": conv, "blobs": blobs[own], "param": param[0][own]},
             {"name": "relu", "type": "ReLU", "bottom": "conv", "top": "conv"},
             {"name": "ip", "type": "InnerProduct", "bottom": "conv", "top": "ip"}
             | {"inner_product_param": {"num_output": CLASSES}}
@@ -66,7 +79,6 @@ class Caffe:
         layers[0]["transform_param"] = {"crop_size": SIZE, "mean_file": "mean.binaryproto"}
         name = f"net_iter_{step}"
         (folder / f"{name}.caffemodel").write_bytes(encode("Net", {"name": "n", "layer": layers}))
-        history = [one.numpy() for one in self.history]
         state = {"iter": step, "learned_net": f"there/{name}.caffemodel", "history": history}
         (folder / f"{name}.solverstate").write_bytes(encode("SolverState", state))
         return folder / f"{name}.solverstate"
@@ -74,8 +86,11 @@ class Caffe:
 
 @pytest.fixture(scope="module")
 def states(tmp_path_factory):
+    return states_of(tmp_path_factory.mktemp("caffe"), Caffe())
+
+
+def states_of(folder, caffe):
     """After 3 and after 6 of Caffe's steps, and the losses of steps 3 to 5."""
-    folder, caffe = tmp_path_factory.mktemp("caffe"), Caffe()
     for _ in range(3):
         caffe.step()
     before = caffe.snapshot(folder, 3)
@@ -100,17 +115,30 @@ def apart(params, wanted):
     )
 
 
-def test_three_more_steps_match_caffe(states, tmp_path):
+def match(states, out):
+    """Go on as Caffe did, compare, and return the weights of Caffe and how far they moved."""
     before, after, losses = states
-    run = gone_on(before, tmp_path / "run")
-    wanted = read(after, for_training=True)
+    run = gone_on(before, out)
+    wanted = read(after, for_training=True).params
     assert [row["train_loss"] for row in run.history] == pytest.approx(losses, rel=1e-4)
     assert [row["step"] for row in run.history] == [4, 5, 6]
-    moved = apart(read(before, for_training=True).params, wanted.params)
-    assert apart(run.classifier.params, wanted.params) < 1e-3 * moved
+    moved = apart(read(before, for_training=True).params, wanted)
+    assert apart(run.classifier.params, wanted) < 1e-3 * moved
+    return wanted, moved, run
+
+
+def test_three_more_steps_match_caffe(states, tmp_path):
+    wanted, moved, _ = match(states, tmp_path / "run")
+    before = states[0]
     # without the momentum, the weights end elsewhere
     other = gone_on(before.with_suffix(".caffemodel"), tmp_path / "other")
-    assert apart(other.classifier.params, wanted.params) > 0.1 * moved
+    assert apart(other.classifier.params, wanted) > 0.1 * moved
+
+
+def test_a_layer_without_a_bias_goes_on_without_one(tmp_path):
+    """Its momentum is one array, and its bias here stays 0."""
+    _, _, run = match(states_of(tmp_path, Caffe(biased=False)), tmp_path / "run")
+    assert not run.classifier.params["conv"]["bias"].any()
 
 
 def test_a_state_needs_its_weights_beside_it(states, tmp_path):

@@ -92,6 +92,12 @@ def chain(layers: Sequence[CaffeLayer], inputs: Sequence[str]) -> list[CaffeLaye
     return found
 
 
+def has_bias(layer: CaffeLayer) -> bool:
+    """Whether a convolution or a dense layer has a bias in Caffe; ours always have one."""
+    names = {"convolution": "convolution_param", "innerproduct": "inner_product_param"}
+    return layer.fields.sub(names[layer.kind]).flag("bias_term", True)
+
+
 def ours(layer: CaffeLayer, input_shape: Shape) -> Layer:
     """Our layer for one of Caffe's; ValueError if it is not supported."""
     fields = layer.fields
@@ -187,4 +193,5 @@ def _fillers(of: Message) -> tuple[WeightStd, float]:
     weight, bias = of.sub("weight_filler"), of.sub("bias_filler")
     kind = weight.text("type", "msra")
     stds: dict[str, WeightStd] = {"gaussian": weight.number("std", 1.0), "xavier": "glorot"}
-    return stds.get(kind), bias.number("value", 0.0)
+    filled = of.flag("bias_term", True)
+    return stds.get(kind), bias.number("value", 0.0) if filled else 0.0

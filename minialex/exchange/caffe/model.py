@@ -182,7 +182,7 @@ def _recipe(found: CaffeModel, resize: int, window: str) -> dict[str, Any]:
     """The fields of a recipe that the file gives."""
     size = found.network.input_shape[0]
     fields = {"resize": resize, "crop": size, "mean_window": window, "squash": True}
-    return fields | weights.rates(list(found.sources.values()))
+    return fields | weights.rates(list(found.sources.values()), found.folds)
 
 
 def _mean_colour(found: CaffeModel, request: Request) -> tuple[float, ...]:

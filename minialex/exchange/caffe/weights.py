@@ -1,12 +1,12 @@
 """Converts Caffe's blobs to our parameters, and its per-layer learning rates and decays."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 
-from minialex.exchange.caffe.layers import CaffeLayer
+from minialex.exchange.caffe.layers import CaffeLayer, has_bias
 from minialex.exchange.tensors import convolution_weight, dense_weight
 from minialex.layers import Conv2D, Dense, Layer
 from minialex.layers.base import Params, Shape
@@ -64,12 +64,14 @@ def for_rgb(source: CaffeLayer, params: Params, reverse: bool, scale: float) -> 
         return {**params, "weight": params["weight"] * np.float32(scale)}
 
 
-def rates(sources: Sequence[CaffeLayer]) -> dict[str, Any]:
+def rates(sources: Sequence[CaffeLayer], folded: Collection[str] = ()) -> dict[str, Any]:
     """The fields of a recipe for Caffe's multipliers of learning rate and decay.
 
     Biases get the rate and decay that most layers give them; exceptions are in `layer_rates` and
-    `layer_decays` as "layer.parameter".
+    `layer_decays` as "layer.parameter". The bias of a layer that has none in Caffe stays 0, unless
+    something was `folded` into it.
     """
+    unbiased = [one.name for one in sources if not has_bias(one) and one.name not in folded]
     multipliers = {
         source.name: (
             _multipliers(source, "blobs_lr", "lr_mult"),
@@ -80,14 +82,16 @@ def rates(sources: Sequence[CaffeLayer]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     fields = (("bias_rate", "layer_rates"), ("bias_decay", "layer_decays"))
     for i, (common, of_layers) in enumerate(fields):
-        usual = Counter(pair[i][1] for pair in multipliers.values()).most_common(1)[0][0]
-        usual = usual or (1.0 if any(pair[i][1] for pair in multipliers.values()) else 0.0)
+        biases = [pair[i][1] for name, pair in multipliers.items() if name not in unbiased] or [1.0]
+        usual = Counter(biases).most_common(1)[0][0] or (1.0 if any(biases) else 0.0)
         found[common] = usual
         other = {}
         for name, pair in multipliers.items():
             weight, bias = pair[i]
             if weight != 1.0:
                 other[f"{name}.weight"] = weight
+            if name in unbiased:
+                bias = 0.0
             if bias != usual:
                 other[f"{name}.bias"] = bias / usual
         if other:

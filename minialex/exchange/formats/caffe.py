@@ -7,7 +7,7 @@ from pathlib import Path
 
 from minialex.errors import InputError, reason
 from minialex.exchange.caffe import images, model, wire
-from minialex.exchange.caffe.layers import layers_of
+from minialex.exchange.caffe.layers import has_bias, layers_of
 from minialex.exchange.caffe.message import Message
 from minialex.exchange.definitions import read_prototxt
 from minialex.exchange.formats.format import Format, Request
@@ -89,15 +89,17 @@ def _continued(request: Request) -> PortableModel:
             f"{_MODEL} instead"
         )
     history = state.get("history", [])
-    if len(history) != 2 * len(found.sources):
+    counts = {name: 1 + has_bias(source) for name, source in found.sources.items()}
+    if len(history) != sum(counts.values()):
         raise ValueError(
-            f"it has {len(history)} arrays of momentum for {2 * len(found.sources)} "
+            f"it has {len(history)} arrays of momentum for {sum(counts.values())} "
             "parameters: only SGD's state can be continued"
         )
-    pairs = zip(found.sources, zip(history[::2], history[1::2], strict=True), strict=True)
+    arrays = iter(history)
+    by_layer = {name: [next(arrays) for _ in range(count)] for name, count in counts.items()}
     velocities = {
         layer: {name: -array for name, array in of.items()}  # Caffe subtracts its history
-        for layer, of in found.tree({name: list(pair) for name, pair in pairs}).items()
+        for layer, of in found.tree(by_layer).items()
     }
     step = state.integer("iter", 0, most=1 << 40)
     again = f"--from {shlex.quote(str(path))}"
