@@ -15,9 +15,10 @@ from minialex import backends, models
 from minialex.errors import InputError
 from minialex.exchange.caffe import model, text
 from minialex.exchange.caffe.images import mean_image
+from minialex.exchange.definitions import model_of
 from minialex.exchange.read import read
 from minialex.inference.classifier import from_portable, load
-from minialex.layers import Conv2D, Dense, Dropout, MaxPool, ReLU, ResponseNorm
+from minialex.layers import ChannelScale, Conv2D, Dense, Dropout, MaxPool, ReLU, ResponseNorm
 from minialex.optim import SGD, Rates
 from minialex.parallel import DeviceConfig
 
@@ -131,6 +132,7 @@ def test_scores_match_caffe(file):
     portable = read(file)
     np.testing.assert_allclose(scores(portable, images), wanted, atol=2e-4)
     assert portable.preprocessing.recipe.squash
+    assert portable.model.network.layers[0] == ("input", ChannelScale((0.5, 0.5, 0.5)))
     assert load(file, "numpy").class_names == tuple("01234")
 
 
@@ -162,6 +164,20 @@ def test_both_formats_give_one_model_with_and_without_the_prototxt(file, tmp_pat
         for name, of in wanted.params.items():
             for key, value in of.items():
                 np.testing.assert_array_equal(found.params[name][key], value)
+
+
+def test_the_scale_of_a_definition_is_followed_in_training_from_scratch(tmp_path):
+    (tmp_path / "net.prototxt").write_text(prototxt(small()))
+    found = model_of(tmp_path / "net.prototxt", classes=7)
+    assert found.network.layers[0] == ("input", ChannelScale((0.5, 0.5, 0.5)))
+
+
+def test_a_scale_keeps_the_name_of_a_network_that_has_an_option_for_it(tmp_path):
+    net = as_caffe(models.get("vgg-11", 9).network)
+    net["layer"][0] |= {"type": "Data", "transform_param": {"crop_size": 224, "scale": 0.25}}
+    (tmp_path / "net.prototxt").write_text(prototxt(net))
+    found = model_of(tmp_path / "net.prototxt")
+    assert (found.name, found.options["input_scale"]) == ("vgg-11", [0.25] * 3)
 
 
 def test_rates_and_decays_of_single_layers_are_kept(file):
@@ -240,6 +256,10 @@ def changed(change):
     return encode("Net", net)
 
 
+def _transform(net):
+    return net["layer"][0]["transform_param"]
+
+
 def _no_data(net, of):
     del net["layer"][0]
 
@@ -259,6 +279,7 @@ def _no_data(net, of):
         (lambda net, of: of["pool1"]["pooling_param"].update(kernel_size=4000), "kernel_size"),
         (lambda net, of: of["norm1"]["lrn_param"].update(local_size=4), "n must be odd"),
         (lambda net, of: net.update(layer=[]), "no layers"),
+        (lambda net, of: _transform(net).update(scale=np.inf), "scale is inf"),
         (_no_data, "no common image size"),
     ],
 )

@@ -21,10 +21,11 @@ RATES, DECAYS = (1.0, 2.0, 1.0, 0.5), (1.0, 0.0, 3.0, 0.0)  # of two weights and
 class Caffe:
     """Caffe's solver and a two-layer network, with PyTorch's gradients, in Caffe's layouts.
 
-    Its convolution is `biased`, or has no bias.
+    Its convolution is `biased`, or has no bias; its images are multiplied by `scale`.
     """
 
-    def __init__(self, biased=True):
+    def __init__(self, biased=True, scale=1.0, rate=RATE):
+        self.scale, self.rate = scale, rate
         rng = np.random.default_rng(5)
         shapes = ((4, 3, 3, 3), (4,), (CLASSES, 4 * SIZE * SIZE), (CLASSES,))
         self.blobs = [
@@ -35,7 +36,7 @@ class Caffe:
             self.blobs[1] = torch.zeros(4, dtype=torch.float64, requires_grad=True)
         self.history = [torch.zeros(shape, dtype=torch.float64) for shape in shapes]
         images = np.stack([NOISE.image(i, SIZE) for i in range(COUNT)]).astype(np.float64)
-        bgr = (images - images.mean(0))[..., ::-1].copy()
+        bgr = scale * (images - images.mean(0))[..., ::-1].copy()
         self.images = torch.tensor(bgr).permute(0, 3, 1, 2)
         self.labels = torch.tensor(NOISE.labels)
 
@@ -49,7 +50,7 @@ class Caffe:
                 continue
             with torch.no_grad():
                 slope = slope + DECAY * DECAYS[i] * self.blobs[i]
-                self.history[i] = MOMENTUM * self.history[i] + RATE * RATES[i] * slope
+                self.history[i] = MOMENTUM * self.history[i] + self.rate * RATES[i] * slope
                 self.blobs[i] -= self.history[i]
         return loss.item()
 
@@ -77,6 +78,8 @@ class Caffe:
             {"name": "loss", "type": "SoftmaxWithLoss", "bottom": ["ip", "label"], "top": "loss"},
         ]
         layers[0]["transform_param"] = {"crop_size": SIZE, "mean_file": "mean.binaryproto"}
+        if self.scale != 1:
+            layers[0]["transform_param"]["scale"] = self.scale
         name = f"net_iter_{step}"
         (folder / f"{name}.caffemodel").write_bytes(encode("Net", {"name": "n", "layer": layers}))
         state = {"iter": step, "learned_net": f"there/{name}.caffemodel", "history": history}
@@ -98,9 +101,9 @@ def states_of(folder, caffe):
     return before, caffe.snapshot(folder, 6), losses
 
 
-def gone_on(initial, out):
+def gone_on(initial, out, rate=RATE):
     """Three steps more of ours."""
-    options = {"lr": RATE, "weight_decay": DECAY, "schedule": "constant", "momentum": MOMENTUM}
+    options = {"lr": rate, "weight_decay": DECAY, "schedule": "constant", "momentum": MOMENTUM}
     options |= {"mirror": False, "crops": False, "batch_size": COUNT, "epochs": 3}
     data = Splits(NOISE, NOISE)
     return train(data, out=out, initial=initial, backend="numpy", progress=False, **options)
@@ -115,10 +118,10 @@ def apart(params, wanted):
     )
 
 
-def match(states, out):
+def match(states, out, rate=RATE):
     """Go on as Caffe did, compare, and return the weights of Caffe and how far they moved."""
     before, after, losses = states
-    run = gone_on(before, out)
+    run = gone_on(before, out, rate)
     wanted = read(after, for_training=True).params
     assert [row["train_loss"] for row in run.history] == pytest.approx(losses, rel=1e-4)
     assert [row["step"] for row in run.history] == [4, 5, 6]
@@ -139,6 +142,12 @@ def test_a_layer_without_a_bias_goes_on_without_one(tmp_path):
     """Its momentum is one array, and its bias here stays 0."""
     _, _, run = match(states_of(tmp_path, Caffe(biased=False)), tmp_path / "run")
     assert not run.classifier.params["conv"]["bias"].any()
+
+
+def test_a_scale_of_the_input_is_followed_in_training(tmp_path):
+    """Within the first layer's weights, it would change the size of their steps."""
+    states = states_of(tmp_path, Caffe(scale=1 / 64, rate=100 * RATE))
+    match(states, tmp_path / "run", 100 * RATE)
 
 
 def test_a_state_needs_its_weights_beside_it(states, tmp_path):

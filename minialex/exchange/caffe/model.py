@@ -16,7 +16,7 @@ from minialex.exchange.caffe.layers import FOLDED, CaffeLayer, chain, layers_of,
 from minialex.exchange.caffe.message import Message
 from minialex.exchange.formats.format import Request
 from minialex.exchange.portable import PortableModel, colour_statistics, image_statistics
-from minialex.layers import Conv2D, Dense, Layer, MaxPool
+from minialex.layers import ChannelScale, Conv2D, Dense, Layer, MaxPool
 from minialex.models import Model, layer_list
 from minialex.network import Network
 from minialex.tree import Tree
@@ -27,7 +27,10 @@ _RESIZED = 256  # the side to which Caffe's tools resize ILSVRC's images
 
 @dataclass(frozen=True)
 class CaffeModel:
-    """A network of ours with the file's layers that it was made from."""
+    """A network of ours with the file's layers that it was made from.
+
+    The scale of its `images` is not in the `network`: see `_named`.
+    """
 
     name: str
     network: Network
@@ -49,7 +52,7 @@ class CaffeModel:
             for fold in self.folds.get(name, []):
                 found[name] = folding.folded(fold, blobs[fold.source.name], found[name])
             if len(found) == 1:
-                found[name] = weights.for_rgb(source, found[name], not self.rgb, self.images.scale)
+                found[name] = weights.for_rgb(source, found[name], not self.rgb)
         return found
 
 
@@ -156,8 +159,8 @@ def portable(
         statistics = colour_statistics(resize, colour)
         notes.append(f"mean colour: {', '.join(f'{value:g}' for value in colour)} (RGB)")
     if said.scale != 1:
-        notes.append(f"the input's scale of {said.scale:g} is now in the first layer's weights")
-    model = _named(found.network, request.as_model, _recipe(found, resize, window))
+        notes.append(f"the input's scale of {said.scale:g} is a layer before the first")
+    model = _named(found, request.as_model, _recipe(found, resize, window))
     return PortableModel(
         "Caffe",
         model,
@@ -169,7 +172,7 @@ def portable(
 
 def untrained(found: CaffeModel) -> Model:
     """The network of a definition without weights, with its recipe."""
-    return _named(found.network, None, _recipe(found, resized_to(found.network), "crop"))
+    return _named(found, None, _recipe(found, resized_to(found.network), "crop"))
 
 
 def resized_to(network: Network) -> int:
@@ -205,18 +208,35 @@ def _mean_colour(found: CaffeModel, request: Request) -> tuple[float, ...]:
     return (0.0,) * channels
 
 
-def _named(network: Network, as_model: str | None, fields: dict[str, Any]) -> Model:
-    """The named network that this is, or the model "layers"; `fields` go into its recipe."""
-    classes = network.classes
+def _named(found: CaffeModel, as_model: str | None, fields: dict[str, Any]) -> Model:
+    """The named network that this is, or the model "layers"; `fields` go into its recipe.
+
+    The scale of its images is its first layer. In the weights of the next one it would change the
+    size of a step in training: by its square, 1/65536 for 1/256.
+    """
+    network, scale = found.network, found.images.scale
+    model = published(network)
     if as_model is not None:
-        model = models.get(as_model, classes)
+        model = models.get(as_model, network.classes)
         if not _same(model.network, network):
             raise InputError(f"the file has a network other than {as_model}")
-    else:
-        model = published(network) or models.get(
-            layer_list.NAME, classes, **layer_list.options_of(network, fields)
-        )
+    if scale != 1:
+        factors = (scale,) * network.input_shape[2]
+        model = None if model is None else _with_scale(model, factors)
+        name = "scaled" if "input" in dict(network.layers) else "input"
+        network = replace(network, layers=((name, ChannelScale(factors)), *network.layers))
+    if model is None:
+        options = layer_list.options_of(network, fields)
+        model = models.get(layer_list.NAME, network.classes, **options)
     return replace(model, recipe=replace(model.recipe, **fields))
+
+
+def _with_scale(model: Model, factors: tuple[float, ...]) -> Model | None:
+    """The named network with these factors of its input, if it has an option for them."""
+    try:
+        return models.get(model.name, model.classes, input_scale=list(factors))
+    except InputError:
+        return None
 
 
 def published(network: Network) -> Model | None:

@@ -46,22 +46,19 @@ def _shaped(source: CaffeLayer, blob: np.ndarray, wanted: Shape) -> np.ndarray:
     return blob.reshape(wanted)
 
 
-def for_rgb(source: CaffeLayer, params: Params, reverse: bool, scale: float) -> Params:
-    """A first layer for RGB instead of BGR images, with the input's scale factor in it.
+def for_rgb(source: CaffeLayer, params: Params, reverse: bool) -> Params:
+    """A first layer for RGB images, in which those for BGR images have to be reversed.
 
     Raises ValueError for a dense layer or a convolution in groups, which cannot be reversed.
     """
-    if reverse:
-        if params["weight"].ndim != 4 or params["weight"].shape[2] != 3:
-            raise ValueError(
-                f"{source}, the first with weights, is not a convolution of whole images, whose "
-                "colours could be reversed: if it takes RGB images, give --colours RGB"
-            )
-        params = {**params, "weight": np.ascontiguousarray(params["weight"][:, :, ::-1])}
-    if scale == 1:
+    if not reverse:
         return params
-    with np.errstate(invalid="ignore", over="ignore"):
-        return {**params, "weight": params["weight"] * np.float32(scale)}
+    if params["weight"].ndim != 4 or params["weight"].shape[2] != 3:
+        raise ValueError(
+            f"{source}, the first with weights, is not a convolution of whole images, whose "
+            "colours could be reversed: if it takes RGB images, give --colours RGB"
+        )
+    return {**params, "weight": np.ascontiguousarray(params["weight"][:, :, ::-1])}
 
 
 def rates(sources: Sequence[CaffeLayer], folded: Collection[str] = ()) -> dict[str, Any]:
