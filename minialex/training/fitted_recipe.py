@@ -160,6 +160,9 @@ def fine_tuned(
     if recipe.optimizer == optim.ADAM:
         return recipe
     rates = {name: KEPT_RATE * recipe.layer_rates.get(name, 1.0) for name in kept}
+    for name, rate in recipe.layer_rates.items():
+        if name.rpartition(".")[0] in kept:  # of one parameter, which comes before its layer's
+            rates[name] = KEPT_RATE * rate
     return replace(recipe, layer_rates={**recipe.layer_rates, **rates, **(asked or {})})
 
 

@@ -11,7 +11,7 @@ from minialex.network import Network
 def applied(
     recipe: Recipe, network: Network, rates: Mapping[str, float], freeze: str | None
 ) -> Recipe:
-    """`recipe` with `rates`, the factors of a layer or "layer.parameter"; the others are kept.
+    """`recipe` with `rates`, the factors of a layer or "layer.parameter"; others are kept.
 
     InputError for a name that the network does not train; it freezes all up to `freeze`.
     """
@@ -23,4 +23,11 @@ def applied(
             raise unknown("layer with parameters", name, tuple(shapes))
         if layer in frozen:
             raise InputError(f"{layer} is frozen by `freeze`: it has no learning rate of its own")
-    return replace(recipe, layer_rates={**recipe.layer_rates, **rates}) if rates else recipe
+    if not rates:
+        return recipe
+    others = {
+        name: rate
+        for name, rate in recipe.layer_rates.items()
+        if name.rpartition(".")[0] not in rates  # a parameter's own comes before its layer's
+    }
+    return replace(recipe, layer_rates={**others, **rates})

@@ -1,5 +1,6 @@
 """The network and recipe of a run, from its arguments, its data and what they default to."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -31,10 +32,12 @@ def resolve_model(
     stored: Recipe | None = None,
     optimizer: str | None = None,
     alone: bool = True,
+    multipliers: Mapping[str, Any] | None = None,
 ) -> Model:
     """The model with the recipe of a configuration; `stored` is that of a resumed run.
 
     `optimizer` is used if the configuration names none. `alone`: one process on one device trains.
+    `multipliers` are fields of the recipe that the initial weights come with.
     """
     classes = len(splits.train.class_ids)
     default = fitted_recipe.default_network(
@@ -44,6 +47,7 @@ def resolve_model(
         minutes=config.minutes,
     )
     model = models.stored(config.model or default, classes, config.model_options or {})
+    model = replace(model, recipe=replace(model.recipe, **(multipliers or {})))
     length: dict[str, Any] = {
         "epochs": config.epochs,
         "batch_size": config.batch_size,

@@ -41,6 +41,7 @@ from minialex.training.transfer import (
     Start,
     choose_model,
     default_optimizer,
+    multipliers,
     open_source,
     start_from,
 )
@@ -248,7 +249,8 @@ def set_up(
     stored = None if resumed is None else stored_recipe(resumed)
     optimizer = default_optimizer(config, origin)
     alone = where.count == 1 and not world.launched
-    model = resolve_model(config, splits, stored, optimizer, alone)
+    own = multipliers(origin, config.model)
+    model = resolve_model(config, splits, stored, optimizer, alone, own)
     config = replace(config, model=model.name)
     require_softmax(model.recipe, losses.get(config.loss, config.margin))
     if resumed is not None and config.minutes is None:  # whose epochs are as many as there is time

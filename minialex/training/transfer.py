@@ -17,13 +17,15 @@ from minialex.errors import InputError
 from minialex.exchange.definitions import is_definition, model_of
 from minialex.exchange.read import read
 from minialex.inference.classifier import Classifier, from_portable, is_foreign, load, weight_file
-from minialex.models import Model
+from minialex.models import Model, layer_list
 from minialex.network import Network
 from minialex.parallel import DeviceConfig
 from minialex.training import fitted_recipe, run_folder
 from minialex.training.config import TrainConfig
 from minialex.tree import Tree, map_tree
 from minialex.utils import checkpoint, weight_names
+
+_MULTIPLIERS = ("bias_rate", "bias_decay", "layer_rates", "layer_decays")
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,20 @@ def default_optimizer(config: TrainConfig, source: Source | None) -> str | None:
     open_ = config.recipe == fitted_recipe.FITTED and asked == (None,) * 4
     by_adam = source is not None and source.classifier.model.recipe.optimizer == optim.ADAM
     return optim.ADAM if open_ and by_adam else None
+
+
+def multipliers(source: Source | None, model: str | None) -> dict[str, Any]:
+    """The rates and decays by layer that another program's weights for `model` come with.
+
+    They are fields of a recipe; a list of layers has them among its options. Weights that were
+    trained here have a record of their data, and may have rates that were chosen for one run alone.
+    """
+    if source is None or source.classifier.data or source.classifier.model.name != model:
+        return {}
+    if model == layer_list.NAME:
+        return {}
+    recipe = source.classifier.preprocessing.recipe
+    return {name: getattr(recipe, name) for name in _MULTIPLIERS}
 
 
 def _located(config: TrainConfig) -> TrainConfig:

@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 from helpers.caffe_files import blob, encode, prototxt
 from helpers.damage import COUNTS, refusals
+from helpers.noise import Noise
+from helpers.slim import slim_variant
 from helpers.strategies import grid
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from minialex import backends, models
+from minialex.data.dataset import Splits
 from minialex.errors import InputError
 from minialex.exchange.caffe import model, text
 from minialex.exchange.caffe.images import mean_image
@@ -19,8 +22,10 @@ from minialex.exchange.definitions import model_of
 from minialex.exchange.read import read
 from minialex.inference.classifier import from_portable, load
 from minialex.layers import ChannelScale, Conv2D, Dense, Dropout, MaxPool, ReLU, ResponseNorm
+from minialex.models import registry
 from minialex.optim import SGD, Rates
 from minialex.parallel import DeviceConfig
+from minialex.training.train import train
 
 SIZE, CHANNELS, CLASSES = 13, 4, 5
 
@@ -247,6 +252,51 @@ def test_published_networks_are_recognised(name):
     assert model.published(odd).network.classes == 999
     bare = replace(odd, layers=odd.layers[:-2] + odd.layers[-1:])
     assert model.published(bare) is None
+
+
+def with_rates(network, rates):
+    """A .caffemodel of `network`: (rate, decay) of weight and bias by layer; else 1, 1 and 2, 0."""
+    net, params = as_caffe(network), network.init(backends.get("numpy"), 3)
+    for one in net["layer"]:
+        if one["name"] in params:
+            weight, bias = (params[one["name"]][name] for name in ("weight", "bias"))
+            weight = weight.transpose(3, 2, 0, 1) if weight.ndim == 4 else weight.T
+            pairs = rates.get(one["name"], ((1.0, 1.0), (2.0, 0.0)))
+            one["blobs"] = [np.ascontiguousarray(weight), bias]
+            one["param"] = [{"lr_mult": rate, "decay_mult": decay} for rate, decay in pairs]
+    return encode("Net", net)
+
+
+def test_without_any_rates_a_recognised_network_keeps_its_own():
+    net = text.parse(prototxt(as_caffe(models.get("bvlc-alexnet").network)))
+    recipe = model.untrained(model.described(net, {}, None)).recipe
+    assert (recipe.bias_rate, recipe.bias_decay) == (2.0, 0.0)
+
+
+@pytest.mark.parametrize("imported", [False, True])
+def test_rates_of_a_recognised_network_are_followed_in_training(monkeypatch, tmp_path, imported):
+    """Of the file and of the folder of its import; the named network has other rates."""
+    variant = slim_variant(registry._VARIANTS["vgg-11"], 32)
+    monkeypatch.setitem(registry._VARIANTS, "vgg-11", variant)
+    path, still = tmp_path / "net.caffemodel", ((0.0, 1.0), (0.0, 0.0))
+    path.write_bytes(with_rates(models.get("vgg-11", 3).network, {"conv2_1": still}))
+    before = read(path)
+    assert before.model.name == "vgg-11"
+    if imported:
+        from_portable(before, DeviceConfig("numpy")).save(tmp_path / "net.safetensors")
+        path = tmp_path / "net.safetensors"
+    options = {"out": tmp_path / "run", "backend": "numpy", "progress": False, "epochs": 1}
+    data = Splits(Noise(3), Noise(3))
+    after = train(data, initial=path, lr=0.01, report=False, **options).classifier
+    recipe = after.model.recipe
+    assert (after.model.name, recipe.bias_rate, recipe.bias_decay) == ("vgg-11", 2.0, 0.0)
+    same = {
+        (layer, name)
+        for layer, of in before.params.items()
+        for name, value in of.items()
+        if np.array_equal(value, after.params[layer][name])
+    }
+    assert same == {("conv2_1", "weight"), ("conv2_1", "bias")}
 
 
 def changed(change):

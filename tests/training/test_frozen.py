@@ -127,6 +127,10 @@ def test_transferred_layers_learn_more_slowly():
         fitted_recipe.fine_tuned(recipe, ALEXNET, [*kept, "fc8"]).lr
         == recipe.lr * fitted_recipe.KEPT_RATE
     )
+    own = replace(recipe, layer_rates={"conv1.weight": 2.0, "fc8.bias": 2.0})
+    tuned = fitted_recipe.fine_tuned(own, ALEXNET, kept).layer_rates
+    assert tuned["conv1.weight"] == 2.0 * tuned["conv1"]  # a parameter's comes before a layer's
+    assert tuned["fc8.bias"] == 2.0
     by_adam = replace(recipe, optimizer="adam")
     assert fitted_recipe.fine_tuned(by_adam, ALEXNET, kept).layer_rates == {}
 

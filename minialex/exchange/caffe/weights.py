@@ -66,9 +66,15 @@ def rates(sources: Sequence[CaffeLayer], folded: Collection[str] = ()) -> dict[s
 
     Biases get the rate and decay that most layers give them; exceptions are in `layer_rates` and
     `layer_decays` as "layer.parameter". The bias of a layer that has none in Caffe stays 0, unless
-    something was `folded` into it.
+    something was `folded` into it. A file without any, such as a definition for deployment, says
+    nothing about the others.
     """
     unbiased = [one.name for one in sources if not has_bias(one) and one.name not in folded]
+    if not any(
+        key in one.fields for one in sources for key in ("blobs_lr", "weight_decay", "param")
+    ):
+        still = {f"{name}.bias": 0.0 for name in unbiased}
+        return {"layer_rates": still} if still else {}
     multipliers = {
         source.name: (
             _multipliers(source, "blobs_lr", "lr_mult"),
