@@ -12,7 +12,6 @@ from minialex.losses import Loss
 from minialex.network import Network
 from minialex.parallel import Devices
 from minialex.training.recovery import ATTEMPTS
-from minialex.training.run_folder import resume_command
 from minialex.tree import Tree
 from minialex.utils.progress import loss_text
 
@@ -97,21 +96,12 @@ def non_finite(
     batch: Batch,
     mode: Mode,
     folder: Path,
-    rate: float,
 ) -> NotFinite:
     """The error for a NaN or Inf loss; names the layer and step, and saves the batch."""
     path = folder / f"nonfinite-step-{mode.step}.npz"
     np.savez(path, images=batch.images, labels=batch.labels, positions=batch.positions)
     where = _first_bad(b, network, params, x, mode)
-    return NotFinite(
-        f"step {mode.step}: {where}; the batch is in {path}, the last good state in "
-        f"{folder / 'last.safetensors'}: {lower_rate(folder, rate)}"
-    )
-
-
-def lower_rate(folder: Path, rate: float) -> str:
-    """What to do after a NaN or Inf loss."""
-    return f"resume with a lower learning rate: {resume_command(folder)} --lr {rate / 10:.3g}"
+    return NotFinite(f"step {mode.step}: {where}; the batch is in {path}")
 
 
 def bad_parameter(b: Devices | Backend, params: Tree) -> str | None:

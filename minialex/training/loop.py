@@ -38,7 +38,7 @@ def run_to_end(
         started = time.monotonic()
         trainer.add_losses(state, wait=True)
         if trainer.world.size > 1 and together:
-            state.require_finite(last, trainer.initial)
+            state.require_finite(trainer.initial)
 
         def write() -> None:
             trainer.watch.flush()  # first: a resumed run removes the rows that it repeats
@@ -64,7 +64,7 @@ def run_to_end(
             )
             if event == "epoch":
                 # before the state: a run killed in between does this epoch's end again
-                state.require_finite(last, trainer.initial)
+                state.require_finite(trainer.initial)
                 trainer.world.first_does(lambda: _write_epoch(trainer, state))
                 if not advised:
                     advised = _advise(trainer, state)

@@ -9,7 +9,7 @@ from minialex.inference.classifier import Classifier, from_checkpoint
 from minialex.optim import Optimizer
 from minialex.parallel import Devices
 from minialex.training.averaging import Average
-from minialex.training.diagnostics import NotFinite, bad_parameter, lower_rate
+from minialex.training.diagnostics import NotFinite, bad_parameter
 from minialex.training.step import StepState
 from minialex.tree import flatten, map_tree, unflatten
 from minialex.utils import checkpoint
@@ -54,7 +54,7 @@ class State(StepState):
 
     def save(self, path: Path, classifier: Classifier) -> None:
         """Write the checkpoint; raises NotFinite if it contains NaN or Inf."""
-        self.require_finite(path, classifier)
+        self.require_finite(classifier)
         counters = {name: getattr(self, name) for name in _COUNTERS}
         tensors: dict[str, Any] = {}
         for slot, tree in self.slots.items():
@@ -64,14 +64,12 @@ class State(StepState):
             tensors |= flatten(self.average.params, _AVERAGE)
         replace(classifier, params=self.params).save(path, counters, tensors)
 
-    def require_finite(self, path: Path, classifier: Classifier) -> None:
+    def require_finite(self, classifier: Classifier) -> None:
         """Raise NotFinite if a parameter contains NaN or Inf."""
         bad = bad_parameter(classifier.devices, self.params)
         if bad is not None:
-            raise NotFinite(
-                f"{bad} is not finite after step {self.step - 1}; {path} holds the last good "
-                f"state: {lower_rate(path.parent, self.rate_factor * classifier.model.recipe.lr)}"
-            )
+            when = f"after step {self.step - 1}" if self.step else "before the first step"
+            raise NotFinite(f"{bad} is not finite {when}")
 
 
 def restore(path: Path, devices: Devices, optimizer: Optimizer) -> tuple[State, Classifier]:

@@ -1,5 +1,6 @@
 """`Trainer`: the updates and the end of an epoch, and recovery from failed training."""
 
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -31,6 +32,7 @@ from minialex.training.state import State
 from minialex.training.step import Done, TrainStep
 from minialex.training.watch import Watch
 from minialex.tree import Tree, map_tree
+from minialex.utils import checkpoint
 from minialex.utils.progress import Progress
 
 INITIAL = "the initial weights"
@@ -286,13 +288,12 @@ class Trainer:
         if isinstance(batch, MicroBatches):
             index, batch = batch.suspect or (0, None)  # of this rank; another may have one
             mode = replace(mode, first_image=index * done.batch.size)
-        rate = self.recipe.lr * state.rate_factor
         found: NotFinite | None = None
         if batch is not None:
             inputs = self.step.feed.inputs(batch, state.epoch, done.rates.colour_noise)
             x = inputs(b, 0, len(batch))
             found = diagnostics.non_finite(
-                b, self.step.network, params, x, batch, mode, self.folder, rate
+                b, self.step.network, params, x, batch, mode, self.folder
             )
         [first, *_] = filter(None, self.world.gather(found))
         return first
@@ -375,7 +376,7 @@ class Trainer:
         rate = self.recipe.lr * state.rate_factor
         if not self.recovers or state.attempts >= error.attempts or self.length.ended(state):
             if isinstance(error, NotFinite):
-                error.args = (f"{error}{self.own_code}",)  # its end is a command
+                error.args = (f"{error}; {self.world.first_does(lambda: self._cure(state))}",)
                 raise error
             raise NotLearning(f"{error}, also with learning rate {rate:.2g}: {self.advice(state)}")
         params, source = self.world.first_does(self._good_params)
@@ -397,6 +398,26 @@ class Trainer:
         said = f"back to {source}, learning rate times {state.rate_factor:.2g}"
         state.changed = "; ".join(filter(None, (state.changed, f"step {state.step}: {said}")))
         self.show.say(f"{str(error).split('; ')[0]}: {said}")
+
+    def _cure(self, state: State) -> str:
+        """How to go on after a NaN or Inf; no lower rate makes up for a state that diverged."""
+        last, folder = self.folder / "last.safetensors", shlex.quote(str(self.folder))
+        saved = checkpoint.load_metadata(last)["state"]
+        rate = self.recipe.lr * state.rate_factor / 10
+        trend = recovery.Trend(*saved.get("trend", ()))
+        # of the saved weights themselves, if none were changed since
+        failed_at_once = 0 < saved["step"] == state.step - 1
+        if not failed_at_once and not trend.exploded(self.chance):
+            resume = f"{run_folder.resume_command(self.folder)} --lr {rate:.3g}{self.own_code}"
+            return f"the last good state is in {last}: resume with a lower learning rate: {resume}"
+        options = recovery.rate_options(self.recipe.optimizer, rate)
+        losses = [row["val_loss"] for row in state.history]
+        learnt = any(loss is not None and loss < self.chance for loss in losses)
+        weights, start = ("best weights", f"--from {folder} ") if learnt else ("beginning", "")
+        return (
+            f"the state in {last} has diverged too: start a new run from the {weights} with a "
+            f"lower learning rate ({start}{options})"
+        )
 
     def advice(self, state: State) -> str:
         """What to try if the run does not learn, as the end of a sentence."""

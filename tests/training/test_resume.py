@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -198,6 +199,24 @@ def test_after_divergence_the_suggested_lower_rate_works(tmp_path):
     with pytest.raises(TrainingError, match=r"--resume \S+run --lr 1e\+07"):
         minialex.train("shapes:48", **TINY, lr=1e8, epochs=2, recipe="published", out=folder)
     assert go_on(folder, "--lr", "0.001") == 0
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("learnt", [False, True])
+def test_after_a_saved_divergence_the_suggested_new_run_works(tmp_path, learnt):
+    """At the end of an epoch, with weights that are finite and useless at any rate."""
+    cifar = {**TINY, "model": "cifar10"}
+    given = {**cifar, "recipe": "published", "out": tmp_path / "run"}
+    if learnt:
+        minialex.train("shapes:48", **given, lr=0.01, epochs=4)
+        given = {"out": given["out"], "resume": True, "progress": False}
+    with pytest.raises(TrainingError, match="has diverged too: start a new run") as error:
+        minialex.train("shapes:48", **given, lr=1.0, epochs=9)
+    start = re.search(r"lower learning rate \((--from (\S+) )?--lr 0\.1\)$", str(error.value))
+    assert (start[2] is not None) is learnt
+    assert ("from the best weights" in str(error.value)) is learnt
+    again = {**cifar, "recipe": "published", "out": tmp_path / "again"}
+    minialex.train("shapes:48", **again, lr=0.1, epochs=2, initial=start[2])
 
 
 @pytest.mark.parametrize("name", [*schedules.SCHEDULES])
