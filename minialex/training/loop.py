@@ -11,8 +11,9 @@ import numpy as np
 
 from minialex.errors import InputError
 from minialex.parallel.world import World
-from minialex.training import announce, diagnostics, run_folder
+from minialex.training import announce, diagnostics
 from minialex.training.diagnostics import NotFinite
+from minialex.training.history_file import HistoryFile
 from minialex.training.recovery import NotLearning
 from minialex.training.result import Result
 from minialex.training.run_folder import resume_command
@@ -31,6 +32,8 @@ def run_to_end(
     folder, show = trainer.folder, trainer.show
     last, advised = folder / "last.safetensors", False
     saved, saved_step, saving, unsaved = time.monotonic(), -1, 0.0, False
+    rows = HistoryFile(folder)
+    trainer.world.first_does(lambda: rows.begin(state.history))
 
     def save(together: bool = True) -> None:
         """On all ranks, so that all end if the first cannot; or only on this one, which failed."""
@@ -65,7 +68,7 @@ def run_to_end(
             if event == "epoch":
                 # before the state: a run killed in between does this epoch's end again
                 state.require_finite(trainer.initial)
-                trainer.world.first_does(lambda: _write_epoch(trainer, state))
+                trainer.world.first_does(lambda: _write_epoch(trainer, state, rows))
                 if not advised:
                     advised = _advise(trainer, state)
             if stop or due:
@@ -114,8 +117,8 @@ def run_to_end(
     return Result(state.history, trainer.judged(state), folder, interrupted, skipped)
 
 
-def _write_epoch(trainer: Trainer, state: State) -> None:
-    run_folder.write_history(trainer.folder, state.history)
+def _write_epoch(trainer: Trainer, state: State, rows: HistoryFile) -> None:
+    rows.add(state.history)
     if _is_best(state):
         trainer.judged(state).save(trainer.folder / "best.safetensors", half=trainer.half)
     trainer.keep_checkpoint(state)

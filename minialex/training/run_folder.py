@@ -14,7 +14,6 @@ predictions.csv       the best weights' prediction for each validation image
 """
 
 import csv
-import io
 import json
 import shlex
 from collections.abc import Iterable, Iterator
@@ -26,27 +25,6 @@ from typing import Any
 from minialex.errors import InputError, nearest
 from minialex.utils import atomic
 from minialex.utils.lock import lock
-
-COLUMNS = (
-    "epoch",
-    "step",
-    "seconds",
-    "images_per_second",
-    "learning_rate",
-    "train_loss",
-    "l2_loss",
-    "val_loss",
-    "val_top1_error",
-    "val_top5_error",
-    "load_share",
-    "validation_seconds",
-)
-OCCASIONAL = (
-    "left_out",
-    "changed",
-    "averaged",
-    "exchange_seconds",
-)  # columns that only some runs have
 
 
 def new_folder(out: str | Path | None, name: str) -> Path:
@@ -168,7 +146,8 @@ def read_history(folder: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     with open(path, encoding="utf-8", newline="") as file:
-        return [{k: _number(v) for k, v in row.items()} for row in csv.DictReader(file)]
+        rows = [row for row in csv.DictReader(file) if None not in row.values()]  # or half written
+    return [{k: _number(v) for k, v in row.items()} for row in rows]
 
 
 def read_steps(folder: Path) -> list[tuple[float, float]]:
@@ -205,13 +184,3 @@ def checkpoints(folder: Path) -> dict[int, Path]:
         if number.isdecimal():
             found[int(number)] = path
     return dict(sorted(found.items()))
-
-
-def write_history(folder: Path, history: list[dict[str, Any]]) -> None:
-    """Rewrite history.csv completely."""
-    text = io.StringIO()
-    more = [name for name in OCCASIONAL if any(name in row for row in history)]
-    writer = csv.DictWriter(text, [*COLUMNS, *more], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    atomic.write_text(folder / "history.csv", text.getvalue())
