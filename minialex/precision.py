@@ -72,6 +72,16 @@ def check_training(name: str | Precision) -> None:
         )
 
 
+def check_dtype(name: str | Precision, dtype: str) -> None:
+    """Raise InputError for a precision that a network of `dtype` would not compute in."""
+    found = get(name)
+    if dtype != found.parameters and (found.tf32 or found.half):
+        raise InputError(
+            f"precision {found} has no effect with `dtype={dtype!r}`, in which all is computed: "
+            "leave out `dtype`, or choose `precision='fp32'`"
+        )
+
+
 @dataclass(frozen=True)
 class LossScale:
     """Dynamic loss scaling: the factor applied to the loss before the backward pass in fp16.

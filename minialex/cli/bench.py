@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from minialex.cli.bench_options import refuse_without_effect
 from minialex.cli.common import add_device_options, add_model_option, add_workers, at_least
 from minialex.utils.arguments import ListOf, Text, integer
 
@@ -34,7 +35,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch-size",
         type=ListOf(integer(1)),
-        default=(128,),
         metavar="N",
         help="batch size (default: 128), with --compare also several: 1,16,128",
     )
@@ -114,7 +114,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seeds",
         type=at_least(1),
-        default=3,
         metavar="N",
         help="with --accuracy: training runs per method (default: 3)",
     )
@@ -129,7 +128,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--size",
         type=at_least(8),
-        default=256,
         metavar="N",
         help="with --data: side of the resized images (default: 256)",
     )
@@ -137,7 +135,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rounds",
         type=at_least(1),
-        default=5,
         metavar="N",
         help="repeat N times and take the median (default: 5)",
     )
@@ -154,7 +151,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(
     model: str | None,
     option: list,
-    batch_size: Sequence[int],
+    batch_size: Sequence[int] | None,
     inference: bool,
     compare: Sequence[str] | None,
     ranks: list[int] | None,
@@ -167,11 +164,11 @@ def run(
     accuracy: bool,
     fine_tune: bool,
     minutes: float | None,
-    seeds: int,
+    seeds: int | None,
     initial: str | None,
-    size: int,
+    size: int | None,
     workers: int | None,
-    rounds: int,
+    rounds: int | None,
     device_config: "DeviceConfig",
     json: str | None,
 ) -> int:
@@ -179,7 +176,7 @@ def run(
     from minialex.bench.subject import Subject
     from minialex.errors import InputError
 
-    sizes = ListOf(integer(1)).check("--batch-size", batch_size)
+    sizes = ListOf(integer(1)).check("--batch-size", batch_size or (128,))
     others = {
         "--suite": suite is not None,
         "--accuracy": accuracy,
@@ -192,13 +189,39 @@ def run(
     _refuse_without_effect(compare, sizes, {**others, "--data": loading})
     if initial is not None and (suite is not None or ranks is not None):
         raise InputError("--from has no effect with --suite or --ranks")
+    refuse_without_effect(
+        {
+            "MODEL": None if initial is not None and data is not None else model,
+            "--option": option or None,
+            "--batch-size": batch_size,
+            "--inference": inference or None,
+            "--compare": compare,
+            "--ranks": ranks,
+            "--latency": latency,
+            "--bandwidth": bandwidth,
+            "--suite": suite,
+            "--checks": checks or None,
+            "--parts": parts,
+            "--data": data,
+            "--accuracy": accuracy or None,
+            "--fine-tune": fine_tune or None,
+            "--minutes": minutes,
+            "--seeds": seeds,
+            "--from": initial,
+            "--size": size,
+            "--workers": workers,
+            "--rounds": rounds,
+            **_of_devices(device_config),
+        }
+    )
+    rounds = 5 if rounds is None else rounds
     if suite is not None:
         return _run_suite(json, checks, data, parts, minutes)
     if accuracy:
         return _run_accuracy(
             data,
             2.0 if minutes is None else minutes,
-            range(seeds),
+            range(3 if seeds is None else seeds),
             initial,
             device_config.threads,
             json,
@@ -209,7 +232,7 @@ def run(
         from minialex.bench import data as reading
 
         found = reading.rates(
-            data, size=size, workers=workers, rounds=rounds, compare=bool(compare)
+            data, size=size or 256, workers=workers, rounds=rounds, compare=bool(compare)
         )
         _print(reading.text(found), reading.document(found), json)
         return 0
@@ -242,6 +265,14 @@ def run(
     )
     _print(report.text(result), report.document(result), json)
     return 0
+
+
+def _of_devices(given: "DeviceConfig") -> dict[str, object]:
+    """The device options that choose something else than usual."""
+    chosen = {"--backend": given.backend, "--precision": given.precision}
+    usual = {"--backend": "auto", "--precision": "fp32"}
+    others = {name: None if one == usual[name] else one for name, one in chosen.items()}
+    return {**others, "--devices": given.devices, "--threads": given.threads}
 
 
 def _require_trained(inference: bool, initial: str | None, data: str | None) -> None:

@@ -76,6 +76,10 @@ def run(
     for name in ("model_options", "layer_rates"):
         if name in given:
             given[name] = dict(given[name])
+    quietly = [("--quiet", quiet), ("--json", json), ("--folds", folds), ("--find-lr", find_lr)]
+    for option, chosen in quietly:
+        if verbose and chosen:
+            raise InputError(f"--verbose has no effect with {option}: leave out one")
     if folds is not None and find_lr:
         raise InputError("--folds and --find-lr cannot be used together: leave out one")
     if resume is not None and (folds is not None or find_lr):

@@ -18,10 +18,10 @@ from minialex.errors import InputError, unknown
 from minialex.inference.judged_images import data_key
 from minialex.parallel import DeviceConfig
 from minialex.parallel.roll_call import TIMEOUT
-from minialex.precision import check_training
+from minialex.precision import check_dtype, check_training
 from minialex.results import published_curve
 from minialex.results.published_curve import Curve
-from minialex.training import augmentation_options, fitted_recipe
+from minialex.training import augmentation_options, fitted_recipe, without_effect
 from minialex.training.watch import require_log
 from minialex.utils import weight_names
 from minialex.utils.arguments import (
@@ -432,6 +432,7 @@ class TrainConfig:
             raise InputError("`freeze` needs `initial`: give the weights to start from")
         if self.initial is None and self.replace_classifier:
             raise InputError("`replace_classifier` needs `initial`: give the weights to start from")
+        without_effect.refuse({one.name: getattr(self, one.name) for one in fields(self)})
 
     def settings(self) -> dict[str, Any]:
         """The arguments as stored in config.json: absolute paths, and None for Python objects."""
@@ -499,6 +500,7 @@ def parse(arguments: dict[str, Any]) -> tuple[TrainConfig, DeviceConfig]:
     where = {name: value for name, value in arguments.items() if name not in own}
     config, devices = TrainConfig(**train), DeviceConfig(**where)
     check_training(devices.precision)
+    check_dtype(devices.precision, config.dtype)
     return config, devices
 
 

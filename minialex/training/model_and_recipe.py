@@ -9,7 +9,7 @@ from minialex.data.dataset import Splits
 from minialex.errors import InputError
 from minialex.models import Model
 from minialex.models.recipe import Recipe
-from minialex.training import augmentation_options, fitted_recipe, layer_rates
+from minialex.training import augmentation_options, fitted_recipe, layer_rates, without_effect
 from minialex.training.config import TrainConfig
 from minialex.training.fitted_recipe import LEAST_NORMALISED, SMALLEST_BATCH
 
@@ -95,6 +95,8 @@ def resolve_model(
             f"`warmup` is {recipe.warmup:g} epochs of only {recipe.epochs}: choose fewer, or a "
             "larger `epochs`"
         )
+    if stored is None:
+        without_effect.refuse_warmup_shape(config.warmup_shape, recipe)
     for layer in model.network.layers_with_statistics if recipe.average_epochs > 1 else ():
         raise InputError(
             f"the running statistics of {layer} do not fit averaged weights: leave out "

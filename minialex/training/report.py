@@ -116,7 +116,7 @@ def report(
     images = None if images is None else integer(1).check("images", images)
     given = given_before(folder, data)
     # which may be code, and nothing is trained here
-    given |= {"schedule": None, "loss": "softmax", "optimizer": optim.DEFAULT}
+    given |= {"schedule": None, "loss": "softmax", "margin": 1.0, "optimizer": optim.DEFAULT}
     lost = [Path(path).name for path in given.get("against") or () if not Path(path).is_file()]
     config = TrainConfig(**{**given, "against": None} if lost else given)
     classifier = _best(folder, devices)

@@ -9,7 +9,7 @@ from minialex.data.image_record import fingerprint, same_data
 from minialex.errors import InputError
 from minialex.models.recipe import Recipe
 from minialex.parallel import DeviceConfig
-from minialex.training import fitted_recipe, run_folder
+from minialex.training import fitted_recipe, run_folder, without_effect
 from minialex.training.config import TrainConfig
 from minialex.training.state import State
 from minialex.utils import checkpoint
@@ -35,7 +35,8 @@ def inherited(out: str | Path | None, data: Any, given: dict[str, Any]) -> dict[
         raise InputError("resume needs the run's folder: give it as `out`")
     settings = run_folder.read_config(Path(out))["settings"]
     names = {one.name for one in options(TrainConfig, DeviceConfig)}.difference(_OF_ONE_CALL)
-    stored = {name: value for name, value in {**_ADDED, **settings}.items() if name in names}
+    settings = without_effect.dropped({**_ADDED, **settings})
+    stored = {name: value for name, value in settings.items() if name in names}
     if "minutes" in given or "epochs" in given:  # one takes the place of the other
         stored["minutes"] = stored["epochs"] = None
     if stored.get("threads") is not None:
@@ -58,7 +59,8 @@ def given_before(folder: Path, data: Any = None) -> dict[str, Any]:
     """The original arguments of the run in `folder`; `data` is its data's current path."""
     settings = run_folder.read_config(folder)["settings"]
     names = {one.name for one in options(TrainConfig)} - {"log"}
-    stored = {name: value for name, value in {**_ADDED, **settings}.items() if name in names}
+    settings = without_effect.dropped({**_ADDED, **settings})
+    stored = {name: value for name, value in settings.items() if name in names}
     if data is None and stored.get("data") is None:
         raise InputError(
             f"the run in {folder} was trained on data passed from Python: pass the data again"
@@ -87,7 +89,7 @@ def require_unfinished(folder: Path, epochs: int) -> None:
 def require_resumable(out: str | Path, config: TrainConfig) -> None:
     """Raise InputError for settings that differ from those of the run to resume."""
     stored = run_folder.read_config(Path(out))
-    before, now = stored["settings"], config.settings()
+    before, now = without_effect.dropped(stored["settings"]), config.settings()
     free = {one.name for one in options(TrainConfig) if one.metadata["free_on_resume"]}
     if stored.get("data", {}).get("fingerprint") is not None:
         free.add("data")  # wherever they lie now: `stored_config` compares the images themselves

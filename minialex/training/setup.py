@@ -276,6 +276,8 @@ def set_up(
     ranks.require_same(world, config, devices, splits)
     if config.freeze is not None:
         _require_freezable(config.freeze, model, devices)
+        if resumed is None and config.dropout:
+            _require_dropout(config.freeze, model.network)
     parts = splits.train, splits.val
     train, val = (_loader(config, model, part, world, devices.backends[0]) for part in parts)
     loaders = train, val
@@ -307,6 +309,15 @@ def _require_freezable(layer: str, model: Model, devices: Devices) -> None:
         )
     if isinstance(devices, DeviceGroup):
         raise InputError("freeze needs a single device: give one, or leave out freeze")
+
+
+def _require_dropout(freeze: str, network: Network) -> None:
+    """Raise InputError if all dropout layers are among the frozen ones."""
+    trained = network.after(frozen.last_frozen(network, freeze))
+    if trained == trained.without_dropout():
+        raise InputError(
+            f"`dropout` has no effect with `freeze={freeze!r}`: no dropout layer comes after it"
+        )
 
 
 def _loader(config: TrainConfig, model: Model, part: Dataset, world: World, b: Backend) -> Loader:

@@ -184,6 +184,22 @@ def test_programs_that_cannot_train_are_left_out_of_training(capsys):
         assert sentence in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("--data shapes:48 --batch-size 8", "--batch-size has no effect with --data"),
+        ("--data shapes:48 --backend numpy", "--backend has no effect with --data"),
+        ("--data shapes:48 --accuracy --rounds 2", "--rounds has no effect with --accuracy"),
+        ("--data shapes:48 --from r --fine-tune --seeds 2", "no effect with --fine-tune"),
+        ("--suite gpu --json f --batch-size 8", "--batch-size has no effect with --suite"),
+        ("--suite gpu --json f --accuracy", "--accuracy has no effect with --suite"),
+    ],
+)
+def test_options_of_another_measurement_are_refused(capsys, words, sentence):
+    assert main.main(["bench", *words.split()]) == 2
+    assert sentence in capsys.readouterr().err
+
+
 @pytest.mark.usefixtures("others")
 @pytest.mark.parametrize(
     ("words", "sentence"),
@@ -203,6 +219,17 @@ def test_programs_that_cannot_train_are_left_out_of_training(capsys):
         ("--inference --from r --data d", "MODEL and --option have no effect with --from"),
         ("--inference --from r --data d --ranks 1", "no effect with --suite or --ranks"),
         ("--suite gpu --json f --from r", "no effect with --suite or --ranks"),
+        ("--inference --from r --data d --size 64", "--size has no effect with --from"),
+        ("--inference --from r --data d --workers 2", "--workers has no effect with --from"),
+        ("--size 64", "--size has no effect here: leave it out, or add --data"),
+        ("--workers 2", "--workers has no effect here: leave it out, or add --data"),
+        ("--seeds 2", "--seeds has no effect here: leave it out, or add --accuracy"),
+        ("--latency 2", "--latency has no effect here: leave it out, or add --ranks"),
+        ("--checks", "--checks has no effect here: leave it out, or add --suite"),
+        ("--minutes 2", "leave it out, or add --suite or --accuracy"),
+        ("--data shapes:48", "MODEL has no effect with --data: leave out one"),
+        ("--ranks 1 --data shapes:48", "--data has no effect with --ranks"),
+        ("--ranks 1 --inference", "--inference has no effect with --ranks"),
     ],
 )
 def test_options_that_would_have_no_effect_are_refused(capsys, words, sentence):

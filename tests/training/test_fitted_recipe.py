@@ -267,7 +267,11 @@ def test_a_warm_up_can_be_chosen(recipe):
     given = {"recipe": recipe, "epochs": 20, "warmup": 3.0, "warmup_shape": "quadratic"}
     found = resolve_model(TrainConfig(**given), splits).recipe
     assert (found.warmup, found.warmup_shape) == (3.0, "quadratic")
-    none = resolve_model(TrainConfig(**{**given, "warmup": 0}), splits).recipe
+    none = TrainConfig(**{**given, "warmup": 0})
+    with pytest.raises(InputError, match="`warmup_shape` has no effect without a warm-up"):
+        resolve_model(none, splits)
+    assert resolve_model(none, splits, stored=found).recipe.warmup_shape == "quadratic"
+    none = resolve_model(replace(none, warmup_shape=None), splits).recipe
     assert (none.warmup, none.warmup_steps, found.warmup_steps) == (0, 0, 0)
     with pytest.raises(InputError, match="`warmup` is 21 epochs of only 20: choose fewer"):
         resolve_model(TrainConfig(**{**given, "warmup": 21}), splits)

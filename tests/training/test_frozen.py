@@ -10,7 +10,8 @@ from safetensors.numpy import load_file
 import minialex
 from minialex import models
 from minialex.errors import InputError
-from minialex.training import fitted_recipe, frozen
+from minialex.layers import Dense
+from minialex.training import fitted_recipe, frozen, setup
 from minialex.training.trainer import Trainer
 
 ALEXNET = models.get("alexnet-64", 10).network
@@ -47,6 +48,17 @@ def test_layers_without_weights_freeze_with_their_neighbours(name, last):
 def test_layers_that_cannot_be_frozen_are_refused(name, words):
     with pytest.raises(InputError, match=words):
         frozen.last_frozen(ALEXNET, name)
+
+
+def test_dropout_among_the_frozen_layers_only_is_refused(source, tmp_path):
+    """With one more layer, the tiny network's only dropout is before the last two."""
+    network = models.get("tiny", 12).network
+    *layers, last = network.layers
+    deeper = replace(network, layers=(*layers, ("fc7", Dense(8)), last))
+    with pytest.raises(InputError, match="`dropout` has no effect with `freeze='fc7'`"):
+        setup._require_dropout("fc7", deeper)
+    start = {"initial": source, "freeze": "fc6", "epochs": 1, "out": tmp_path / "run"}
+    minialex.train("shapes:48", **start, **TINY, dropout=True)
 
 
 @pytest.mark.parametrize("averaged", [0, 2])
@@ -114,7 +126,9 @@ def test_other_changes_of_images_are_refused(source, tmp_path, given):
     start = {"initial": source, "freeze": "conv1", "epochs": 1, "out": tmp_path / "run"}
     with pytest.raises(InputError, match=f"`{next(iter(given))}` cannot be used with frozen"):
         minialex.train("shapes:48", **start, **TINY, **given)
-    unchanged = {"crop_scale": 1.0, "brightness": 0.0, "label_smoothing": 0.1}
+    with pytest.raises(InputError, match="`colour_noise` has no effect with `freeze`"):
+        minialex.train("shapes:48", **start, **TINY, colour_noise=0.1)
+    unchanged = {"crop_scale": 1.0, "colour_noise": 0.0, "brightness": 0.0, "label_smoothing": 0.1}
     minialex.train("shapes:48", **start, **TINY, **unchanged)
 
 
