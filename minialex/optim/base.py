@@ -82,8 +82,9 @@ class Optimizer(ABC):
         """The update as part of a compiled step, in place.
 
         Each of `arrays` is (weight, its slots ..., gradient, copy): the copy (or None) gets the new
-        weight as stored at the backend's precision. `changing` is on the device; `guard` is passed
-        on to the backend, and may stop the update.
+        weight as stored at the backend's precision. `changing` is on the device, in fp16 with
+        further rows after the first, for steps that were skipped; `guard` is passed on to the
+        backend, chooses the row, and may stop the update.
         """
         raise NotImplementedError(f"{type(self).__name__} has no compiled update")
 
@@ -95,7 +96,10 @@ class Optimizer(ABC):
     def update(
         self, b: Placed, params: Tree, slots: Slots, grads: Tree, rates: Rates, step: int = 0
     ) -> None:
-        """One update, after `step` earlier ones; `params` and `slots` then hold the new arrays."""
+        """One update, after `step` earlier ones; `params` and `slots` then hold the new arrays.
+
+        Steps that were skipped, as in fp16 after an overflow, do not count.
+        """
 
     def _update_arrays(
         self,

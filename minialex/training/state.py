@@ -18,7 +18,7 @@ _COUNTERS = (
     *("step", "epoch", "position", "images", "loss_sum", "seconds", "history"),
     *("epoch_seconds", "epoch_waited"),
     *("loss_scale", "good_steps", "changed", "rate_factor", "attempts", "trend", "dropped"),
-    "since",
+    *("since", "skipped"),
 )
 _AVERAGE = "average."
 

@@ -40,11 +40,17 @@ class StepState:
 
     params: Tree
     slots: Slots
-    step: int = 0  # updates done
+    step: int = 0  # steps done
     epoch: int = 0  # epochs finished
     loss_scale: float = LossScale.value  # of fp16 (see `LossScale`)
     good_steps: int = 0
     since: int = 0  # the step at which the slots were zeros
+    skipped: int = 0  # steps since then that changed nothing, by an overflow in fp16
+
+    @property
+    def updates(self) -> int:
+        """Updates of the slots since they were zeros."""
+        return self.step - self.since - self.skipped
 
 
 @dataclass(frozen=True)
@@ -185,10 +191,15 @@ class TrainStep:
             "labels": self._typed(self.feed.targets(batch, state.epoch)),
         }
 
-    def changing(self, state: StepState, rates: Rates) -> list[float]:
-        """The optimiser's numbers of a step: see `Optimizer.changing`."""
+    def changing(self, state: StepState, rates: Rates, rows: int = 1) -> list[list[float]]:
+        """The optimiser's numbers of a step: see `Optimizer.changing`.
+
+        Row k is for k more skipped steps than the host knows of.
+        """
         trained = self.network.trainable(state.params)
-        return self.optimizer.changing(trained, rates, state.step - state.since)
+        return [
+            self.optimizer.changing(trained, rates, max(0, state.updates - k)) for k in range(rows)
+        ]
 
     def statistics(self, images: int) -> list[tuple[str, str, tuple[float, float]]]:
         """The running statistics that a step of `images` images changes, as (layer, name, shares).
@@ -219,9 +230,13 @@ class TrainStep:
             if np.isfinite(value) and not overflow:
                 if scaling:
                     self._scale(grads, 1 / scale.value)
-                done, own = state.step - state.since, self.network.trainable(grads)
-                self.optimizer.update(self.devices, state.params, state.slots, own, rates, done)
+                own = self.network.trainable(grads)
+                self.optimizer.update(
+                    self.devices, state.params, state.slots, own, rates, state.updates
+                )
                 self._keep_statistics(state.params, grads, self._images(batch))
+            else:
+                state.skipped += 1
         if scaling:
             after = scale.after(overflow)
             state.loss_scale, state.good_steps = after.value, after.good_steps

@@ -391,7 +391,7 @@ class Trainer:
         state.params = devices.to_devices(map_tree(lambda x: x.astype(dtype, copy=False), params))
         trained = self.initial.model.network.trainable(state.params)
         state.slots = self.step.optimizer.start(devices, trained)
-        state.since = state.step
+        state.since, state.skipped = state.step, 0
         state.average = Average()
         state.attempts, state.trend = state.attempts + 1, recovery.Trend().as_tuple()
         state.rate_factor *= recovery.FACTOR

@@ -57,7 +57,9 @@ class CudaAdam(CudaExecution):
             raise TypeError("parameters, means, squares and gradients must share one type")
         decay, beta1, beta2, epsilon = constants
         numbers = (*factors, decay, beta1, 1 - beta1, beta2, 1 - beta2, epsilon)
-        reads = (None, 1.0, None) if guard is None else (guard.stopped, 1.0, guard.factor)
+        reads: tuple = (None, 1.0, None, None)
+        if guard is not None:
+            reads = guard.stopped, 1.0, guard.factor, guard.row
         arguments = (w, m, s, g, copy, w.size, *numbers, *changing, *reads)
         storage = self.compute_dtype(w.dtype.name)
         self._run("adam", "adam", arguments, w.size, storage=storage)

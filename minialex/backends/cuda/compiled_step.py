@@ -8,6 +8,7 @@ host sees it. In fp16 the devices also decide whether to leave an update out, an
 scale.
 """
 
+from collections import deque
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -27,11 +28,18 @@ class CompiledStep:
         self.step = step
         self._captured_for: list[Any] = []
         self._last = -1  # the last step made here
+        self._unseen: deque[Callable[[], float]] = deque()  # wait for steps, perhaps skipped ones
+
+    @property
+    def _scaled(self) -> bool:
+        return self.step.devices.precision.loss_scaling
 
     def start(
         self, state: Any, batch: Any, rates: Any
     ) -> tuple[Callable[[], float], Callable[[], bool]]:
         """Launch one step; returns functions that wait for its loss and tell if it is ready."""
+        while len(self._unseen) > self.lag:
+            self._unseen.popleft()()
         values = self._host_values(state, batch, rates)
         self._prepare(state, values)
         for inputs, of_device in zip(self._inputs, values, strict=True):
@@ -43,11 +51,14 @@ class CompiledStep:
         @cache  # a later step may have changed the state again
         def wait() -> float:
             event.synchronize()
-            *losses, scale, good_steps = numbers()
-            if self._scalings:
+            *losses, scale, good_steps, skipped = numbers()
+            if self._scaled:
                 state.loss_scale, state.good_steps = scale, int(good_steps)
+                state.skipped = int(skipped)
             return sum(losses)
 
+        if self._scaled:
+            self._unseen.append(wait)
         return wait, lambda: event.done
 
     def replay(self) -> None:
@@ -58,21 +69,24 @@ class CompiledStep:
         """What changes, for each device."""
         step, devices = self.step, self.step.devices
         of_images = step.host_arrays(state, batch, rates)
-        labels, changing = of_images.pop("labels"), step.changing(state, rates)
+        labels = of_images.pop("labels")
+        # of all steps that the host has not seen, none to all may have been skipped
+        rows = step.changing(state, rates, self.lag + 1 if self._scaled else 1)
         trained = list(leaves(step.network.trainable(state.params)))
         values = []
         for d, (low, high) in enumerate(devices.input_rows(len(labels))):
-            own = [
-                number
-                for number, (_, name, x) in zip(changing, trained, strict=False)
-                for _ in devices.arrays(name, x, d)
-            ]
+            changing: list[float] = []
+            for row in rows:
+                for number, (_, name, x) in zip(row, trained, strict=False):
+                    changing += [number] * len(devices.arrays(name, x, d))
+                changing += row[len(trained) :]
             values.append(
                 {
                     **{name: x[low:high] for name, x in of_images.items()},
                     "labels": labels,
-                    "changing": np.array(own + changing[len(trained) :], step.dtype),
+                    "changing": np.array(changing, step.dtype),
                     "step": np.array([state.step], np.uint32),
+                    "skipped": np.array([state.skipped], step.dtype),
                 }
             )
         return values
@@ -99,8 +113,9 @@ class CompiledStep:
             self._put_scale(state)
 
     def _put_scale(self, state: Any) -> None:
+        self._unseen.clear()
         for scaling in self._scalings:
-            scaling.put(state.loss_scale, state.good_steps)
+            scaling.put(state.loss_scale, state.good_steps, state.skipped)
 
     def _capture(self, state: Any, values: list[dict[str, np.ndarray]]) -> None:
         devices, dtype = self.step.devices, self.step.dtype
@@ -115,8 +130,7 @@ class CompiledStep:
             fields = {name: Field(x.shape, x.dtype.name) for name, x in of_device.items()}
             self._inputs.append(Inputs(b.stream, fields))
         self._rings = [Ring(stream, dtype, len(streams)) for stream in streams]
-        scaled = devices.precision.loss_scaling
-        self._scalings = [Scaling(stream, dtype) for stream in streams] if scaled else []
+        self._scalings = [Scaling(stream, dtype) for stream in streams] if self._scaled else []
         self._put_scale(state)
         helpers = [b.stream for b in devices.helpers()]
         first, *ending = streams
@@ -169,7 +183,8 @@ class CompiledStep:
                 if other is not scaling:
                     flag = _received(backends[d], other.overflow, owner)
                     backends[d].merge_flag(flag, scaling.overflow)
-            backends[d].next_loss_scale(scaling, arrays[d]["step"], self._rings[d])
+            known = arrays[d]["step"], arrays[d]["skipped"]
+            backends[d].next_loss_scale(scaling, *known, self._rings[d])
 
     def _update(self, d: int, grads: Tree, changing: Any, images: int) -> None:
         step, devices = self.step, self.step.devices

@@ -261,12 +261,13 @@ class Ring:
     """The numbers of the last steps, on the device and, a little later, in host memory.
 
     A step has `losses` of them, one for each device that computes a part, and with loss scaling the
-    scale of the next step and the good steps before it. `halted` is 1 once a loss was not finite.
+    scale of the next step, the good steps before it and all skipped ones. `halted` is 1 once a loss
+    was not finite.
     """
 
     def __init__(self, stream: DeviceStream, dtype: str, losses: int = 1, size: int = 64):
         self._stream, self.losses, self.size = stream, losses, size
-        self.columns = losses + 2
+        self.columns = losses + 3
         self.numbers = stream.zeros((size, self.columns), dtype)
         self.halted = stream.zeros((1,), np.int32)
         kind = np.dtype(dtype)
@@ -292,11 +293,13 @@ class Ring:
 class Guard:
     """What an update of a captured step reads: nothing changes if `stopped` is not 0.
 
-    Gradients are multiplied by the number `factor` (None: 1). Both are on the device.
+    Gradients are multiplied by the number `factor` (None: 1), and `row` is the row of the step's
+    changing numbers (None: the first). All are on the device.
     """
 
     stopped: Any
     factor: Any = None
+    row: Any = None
 
 
 class Scaling:
@@ -304,7 +307,9 @@ class Scaling:
 
     def __init__(self, stream: DeviceStream, dtype: str):
         self._stream = stream
-        self.numbers = stream.zeros((3,), dtype)  # the scale, the good steps, 1 / the last scale
+        # the scale, the good steps, 1 / the last scale, the skipped steps, and of those the ones
+        # that the host does not know of
+        self.numbers = stream.zeros((5,), dtype)
         self.flags = stream.zeros((2,), np.int32)  # an overflow; whether the update is left out
 
     @property
@@ -320,14 +325,15 @@ class Scaling:
     @property
     def guard(self) -> Guard:
         """For the update."""
-        return Guard(self.flags[1:], self.numbers[2:])
+        return Guard(self.flags[1:], self.numbers[2:], self.numbers[4:])
 
     def reset(self) -> None:
         """No overflow so far."""
         with self._stream.device_context():
             self.flags.data.memset_async(0, self.flags.nbytes)
 
-    def put(self, scale: float, good_steps: int) -> None:
+    def put(self, scale: float, good_steps: int, skipped: int) -> None:
         """Set them from the host."""
+        numbers = [scale, good_steps, 1 / scale, skipped, 0]
         with self._stream.device_context():
-            self.numbers.set(np.array([scale, good_steps, 1 / scale], self.numbers.dtype))
+            self.numbers.set(np.array(numbers, self.numbers.dtype))

@@ -142,20 +142,24 @@ extern "C" __global__ void keep_loss(const A* __restrict__ loss, const unsigned*
 
 extern "C" __global__ void next_loss_scale(A* __restrict__ scaling, int* __restrict__ flags,
                                            const int* __restrict__ halted, A patience, A largest,
-                                           const unsigned* __restrict__ step, A* __restrict__ ring,
+                                           const unsigned* __restrict__ step,
+                                           const A* __restrict__ known, A* __restrict__ ring,
                                            int size, int columns) {
     if (blockIdx.x || threadIdx.x) return;
     A scale = scaling[0], good = scaling[1] + 1;
+    scaling[4] = scaling[3] - *known;
     scaling[2] = 1 / scale;
     flags[1] = flags[0] || *halted;
     if (flags[0]) {
         scale = scale > 2 ? scale / 2 : (A)1;
         good = 0;
+        scaling[3] += 1;
     } else if (good == patience) {
         scale = 2 * scale < largest ? 2 * scale : largest;
         good = 0;
     }
-    A* row = ring + *step % size * columns + columns - 2;
+    A* row = ring + *step % size * columns + columns - 3;
     scaling[0] = row[0] = scale;
     scaling[1] = row[1] = good;
+    row[2] = scaling[3];
 }

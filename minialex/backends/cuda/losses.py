@@ -52,11 +52,15 @@ class CudaLosses(CudaExecution):
         arguments = (loss, step, ring.numbers, ring.size, ring.columns, column, ring.halted)
         self._run("loss", "keep_loss", arguments, grid=(1,), block=(32,), storage=loss.dtype)
 
-    def next_loss_scale(self, scaling: Any, step: Array, ring: Any) -> None:
-        """For a captured step: adapt the loss scale (see `graph.Scaling`) after `step`."""
+    def next_loss_scale(self, scaling: Any, step: Array, known: Array, ring: Any) -> None:
+        """For a captured step: adapt the loss scale (see `graph.Scaling`) after `step`.
+
+        `known` is the number of skipped steps that the host knows of.
+        """
         numbers, flags = scaling.numbers, scaling.flags
         constants = (ring.halted, LossScale.patience, LossScale.largest)
-        arguments = (numbers, flags, *constants, step, ring.numbers, ring.size, ring.columns)
+        of_ring = (ring.numbers, ring.size, ring.columns)
+        arguments = (numbers, flags, *constants, step, known, *of_ring)
         how = {"grid": (1,), "block": (32,), "storage": numbers.dtype}
         self._run("loss", "next_loss_scale", arguments, **how)
 

@@ -257,7 +257,7 @@ def test_each_step_is_one_launch(tmp_path, monkeypatch):
     monkeypatch.setattr(CompiledStep, "start", counted)
     train(tmp_path / "run", max_steps=3)
     assert counts[0][0] > 20
-    assert counts[1:] == [(1, 12)] * 2  # one launch, and the loss with the loss scale
+    assert counts[1:] == [(1, 16)] * 2  # one launch, and the loss with the loss scale's numbers
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_before_any_update(tmp_path):

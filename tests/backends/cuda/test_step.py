@@ -12,7 +12,7 @@ from minialex import backends, models, parallel
 from minialex.backends.base import Backend
 from minialex.losses import SoftmaxCrossEntropy
 from minialex.models.recipe import Recipe
-from minialex.optim import SGD, Rates
+from minialex.optim import LARS, SGD, Adam, Rates
 from minialex.parallel import SingleDevice
 from minialex.testing.tolerance import assert_close
 from minialex.training.step import TrainStep
@@ -58,6 +58,35 @@ def test_steps_with_batch_norm_agree_op_by_op():
     assert ours == pytest.approx(theirs, rel=1e-5)
     for layer, name, value in leaves(wanted):
         assert_close(params[layer][name], value, "float32", 3000, f"{layer}.{name}")
+
+
+@pytest.mark.parametrize("optimizer", [Adam, LARS, SGD])
+def test_a_step_that_overflows_changes_nothing(optimizer):
+    """Not even the number of updates, by which Adam corrects its means."""
+    network = tiny_bn(3).without_dropout()
+    devices = SingleDevice(network, backends.get("cupy", precision="fp16"))
+    batch = grid((6, *network.input_shape), 0).astype("float32"), np.arange(6) % 3
+    step = TrainStep(network, devices, SoftmaxCrossEntropy(), optimizer(Recipe()))
+    found = []
+    for overflows in (0, 3):
+        state = step.init(1)
+        before = _bits(devices, state)
+        state.loss_scale = 2.0**60  # far beyond float16
+        for _ in range(overflows):
+            step(state, batch, Rates(0.1, 0.1, 0.0))
+            assert _bits(devices, state) == before
+        assert (state.skipped, state.updates) == (overflows, 0)
+        state.loss_scale, state.good_steps = 2.0**10, 0
+        for _ in range(2):
+            step(state, batch, Rates(0.1, 0.1, 0.0))
+        assert (state.step, state.updates) == (overflows + 2, 2)
+        found.append(_bits(devices, state))
+    assert found[0] == found[1] != before
+
+
+def _bits(devices, state):
+    trees = state.params, *state.slots.values()
+    return [devices.to_numpy(x).tobytes() for tree in trees for *_, x in leaves(tree)]
 
 
 @pytest.mark.standin
