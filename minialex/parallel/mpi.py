@@ -187,6 +187,8 @@ class MPIWorld(World):
             connected = self._agreed(world, connected)
         gone = ", ".join(self._name(one) for i, one in enumerate(present) if i not in left)
         self._roll.present = [present[i] for i in left]
+        every = enumerate(self._roll.processes)
+        self.lost = [one for i, one in every if i not in self._roll.present]
         self.generation += 1
         text = f"lost {gone}: {self.size} go on with its share"
         for tell in self._tell:

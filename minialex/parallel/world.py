@@ -30,6 +30,7 @@ class World:
     node_rank = 0  # the number of the rank on its machine
     machines = 1
     bytes_sent = 0  # by this rank, in sums of gradients
+    lost: Sequence[tuple[str, int]] = ()  # the processes of lost ranks: host and number
 
     @property
     def first(self) -> bool:

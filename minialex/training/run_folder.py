@@ -16,8 +16,8 @@ predictions.csv       the best weights' prediction for each validation image
 import csv
 import json
 import shlex
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -76,10 +76,7 @@ def claimed(out: str | Path | None, name: str, *, resume: bool) -> Iterator[Path
     folder = Path(str(out)) if resume else new_folder(out, name)
     mine = out is None
     try:
-        with lock(
-            folder,
-            f"another process is already training in {folder}: wait, or choose another folder",
-        ):
+        with locked(folder):
             mine = True
             atomic.remove_stale(folder)
             if not resume:
@@ -95,6 +92,12 @@ def claimed(out: str | Path | None, name: str, *, resume: bool) -> Iterator[Path
             for path in missing if out is not None else [folder]:
                 with suppress(OSError):  # it holds something
                     path.rmdir()
+
+
+def locked(folder: Path, ended: Collection[tuple[str, int]] = ()) -> AbstractContextManager[None]:
+    """The lock of a run's folder, which may still name one of the processes that have `ended`."""
+    busy = f"another process is already training in {folder}: wait, or choose another folder"
+    return lock(folder, busy, ended)
 
 
 def _missing(folder: Path) -> list[Path]:

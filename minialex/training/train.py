@@ -112,6 +112,7 @@ def _train(
     model, config, held = setup.model, setup.config, setup.held
     claimed = run_folder.claimed(out, setup.name, resume=resume)
     folder = world.first_does(lambda: stack.enter_context(claimed))
+    stack.enter_context(world.telling(_LockKeeper(world, stack, folder, show).after_a_loss))
     names = setup.splits.train.class_names
 
     def written() -> tuple[dict[str, Any], str, dict[str, Any]]:
@@ -150,6 +151,24 @@ def _train(
             )
         ) from None
     return _Trained(setup, trainer, state, result)
+
+
+class _LockKeeper:
+    """Locks the run's folder if the rank that did so is lost, and this is the one that writes."""
+
+    def __init__(self, world: World, stack: ExitStack, folder: Path, show: Progress):
+        self._world, self._stack, self._folder, self._show = world, stack, folder, show
+        self._locked = world.first
+
+    def after_a_loss(self, said: str) -> None:
+        """Called when ranks were lost; failing to lock does not end the others' run."""
+        if self._locked or not self._world.first:
+            return
+        self._locked = True
+        try:
+            self._stack.enter_context(run_folder.locked(self._folder, self._world.lost))
+        except (InputError, OSError) as error:  # over NFS, a lost machine may still hold it
+            self._show.say(f"going on without a lock of the folder ({error})")
 
 
 @dataclass(frozen=True)

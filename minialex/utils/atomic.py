@@ -154,7 +154,12 @@ def has_ended(host: str, process: str) -> bool:
 
 def this_host() -> str:
     """This machine's name, in characters that are allowed in file names."""
-    return re.sub(r"[^A-Za-z0-9_-]", "_", socket.gethostname())
+    return host_name(socket.gethostname())
+
+
+def host_name(name: str) -> str:
+    """A machine's name as `this_host` gives it there."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", name)
 
 
 def _sentence(path: Path, size: int | None, error: OSError) -> str:

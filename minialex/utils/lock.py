@@ -3,12 +3,12 @@
 import errno
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from minialex.errors import InputError
-from minialex.utils.atomic import cannot_write, has_ended, this_host
+from minialex.utils.atomic import cannot_write, has_ended, host_name, this_host
 
 LOCK = ".lock"  # is not removed: two processes could lock the old and a new file
 OWNER = ".owner"  # host and process, where the file system has no locks
@@ -16,9 +16,10 @@ _NOT_WRITABLE = (errno.EACCES, errno.EPERM)
 
 
 @contextmanager
-def lock(folder: Path, busy: str) -> Iterator[None]:
+def lock(folder: Path, busy: str, ended: Collection[tuple[str, int]] = ()) -> Iterator[None]:
     """Keep other processes out of `folder`; InputError(`busy`) if another one holds it.
 
+    `ended` are processes, by host and number, that are known to have ended on other machines too.
     The system releases the lock when the process ends, however it ends. If the file system has no
     locks, a file names the owner instead: an owner that was killed on another machine then counts
     as alive, and the error says which file to remove. Removing it takes a minute, whereas two runs
@@ -27,7 +28,7 @@ def lock(folder: Path, busy: str) -> Iterator[None]:
     """
     folder = Path(folder)
     descriptor = _locked(folder, busy)
-    owner = None if descriptor is not None else _own(folder, busy)
+    owner = None if descriptor is not None else _own(folder, busy, ended)
     try:
         yield
     finally:
@@ -80,9 +81,10 @@ def _is_still(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _own(folder: Path, busy: str) -> Path:
+def _own(folder: Path, busy: str, ended: Collection[tuple[str, int]]) -> Path:
     """The owner file, created exclusively by this process."""
     path, mine = folder / OWNER, f"{this_host()} {os.getpid()}"
+    known = {f"{host_name(host)} {process}" for host, process in ended}
     while True:
         try:
             with path.open("x", encoding="utf-8") as file:
@@ -95,7 +97,8 @@ def _own(folder: Path, busy: str) -> Path:
         if found is None:
             continue
         host, _, process = found.strip().rpartition(" ")
-        if not has_ended(host, process) or not _removed(path, found):
+        gone = found.strip() in known or has_ended(host, process)
+        if not gone or not _removed(path, found):
             raise InputError(
                 f"{busy} (there are no file locks here, and {path} names process {process} on "
                 f"{host or 'an unknown machine'}: remove the file if that has ended)"

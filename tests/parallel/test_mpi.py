@@ -18,6 +18,7 @@ from parallel import on_ranks
 from safetensors.numpy import load_file
 
 from minialex.models import registry
+from minialex.training import run_folder
 
 CLOCKS = {
     *("seconds", "images_per_second", "load_share", "validation_seconds", "exchange_seconds"),
@@ -196,6 +197,50 @@ def test_the_survivors_of_lost_ranks_end_with_the_same_bits(tmp_path, alone, dat
     assert done.stderr.count("minialex: error:") == 1
     assert "minialex: error: rank 0 on " in done.stderr
     assert "Planted: planted" in done.stderr
+
+
+TAKEN_OVER = """
+import os, signal, sys
+from pathlib import Path
+sys.path[:0] = sys.argv[4:]
+if sys.argv[3] == "owner":
+    import errno, fcntl
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+    fcntl.flock = refuse
+from parallel import on_ranks
+from minialex.errors import InputError
+from minialex.parallel.world import open_world
+from minialex.training.run_folder import locked
+
+rank, folder = open_world().rank, Path(sys.argv[2]) / "numpy"
+
+def on_step(info):
+    if rank == 0 and info.step == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if rank == 1 and info.step == 8:
+        child = os.fork()  # another process
+        if not child:
+            try:
+                with locked(folder):
+                    os._exit(1)
+            except InputError:
+                os._exit(0)
+        (folder.parent / "kept-out").write_text(str(os.waitpid(child, 0)[1]))
+
+on_ranks.train(sys.argv[1], sys.argv[2], "numpy", on_step=on_step)
+"""
+
+
+@pytest.mark.parametrize("kind", ["flock", "owner"])
+def test_the_folder_stays_locked_after_the_first_rank_is_lost(tmp_path, alone, data, kind):
+    """And not longer than the others train in it."""
+    paths = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
+    done = job(3, ["-c", TAKEN_OVER, str(data), str(tmp_path), kind, *paths], ULFM)
+    assert (tmp_path / "kept-out").read_text() == "0", done.stderr
+    assert not (tmp_path / "numpy" / ".owner").exists()
+    with run_folder.locked(tmp_path / "numpy"):
+        assert outcome(tmp_path / "numpy") == outcome(alone / "numpy")
 
 
 @pytest.mark.slow

@@ -119,6 +119,17 @@ def test_an_owner_counts_as_gone_only_if_that_is_certain(tmp_path, flock, conten
     assert (tmp_path / OWNER).read_text() == content
 
 
+def test_an_owner_elsewhere_is_gone_if_that_is_known(tmp_path, flock):
+    """From MPI, for example, which has lost a rank."""
+    flock(nowhere())
+    (tmp_path / OWNER).write_text("else_where 7")
+    with pytest.raises(InputError, match="busy"), lock(tmp_path, "busy", [("else.where", 8)]):
+        pass
+    with lock(tmp_path, "busy", [("else.where", 8), ("else.where", 7)]):
+        assert (tmp_path / OWNER).read_text().endswith(f" {os.getpid()}")
+    assert names(tmp_path) == []
+
+
 def test_a_new_owners_file_is_not_removed(tmp_path, flock, monkeypatch):
     flock(nowhere())
     path, rename = tmp_path / OWNER, os.rename
