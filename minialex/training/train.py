@@ -148,6 +148,7 @@ def _train(
                 setup.devices,
                 len(setup.optimizer.slots),
                 config.micro_batch,
+                config.dtype,
             )
         ) from None
     return _Trained(setup, trainer, state, result)

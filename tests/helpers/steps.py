@@ -51,7 +51,7 @@ def step_of(network, devices, batch, dtype="float32", seed=0, params=None):
     return step, params
 
 
-def step_peak(network, devices, precision: str, batch: int) -> int:
+def step_peak(network, devices, precision: str, batch: int, dtype: str = "float32") -> int:
     """Peak bytes of the arrays in a training step, on the device with the highest peak."""
     machine = cuda_on_cpu.machine
     cublas._scratch.clear()  # so that it is counted
@@ -61,8 +61,8 @@ def step_peak(network, devices, precision: str, batch: int) -> int:
     with cuda_on_cpu.dry_run():  # nothing is computed, only allocated
         opened = parallel.open_devices(network, "cupy", devices, precision=precision)
         shapes = network.parameter_shapes()
-        zeros = map_tree(lambda shape: np.zeros(shape, "float32"), shapes)
-        step, _ = step_of(network, opened, batch, params=zeros)
+        zeros = map_tree(lambda shape: np.zeros(shape, dtype), shapes)
+        step, _ = step_of(network, opened, batch, dtype, params=zeros)
         step(0)
         step(1)
         return max(peak - before.get(d, 0) for d, peak in machine.peak.items())
