@@ -281,7 +281,7 @@ def build(machine: Machine) -> types.ModuleType:
 
     def _allocate(size: int) -> MemoryPointer:
         if state.pool is not None:
-            state.pool.prepare(size)
+            state.pool._prepare(size)
         try:
             block = machine.allocate(state.device, current_stream()._queue, size, state.pool)
         except OutOfMemory as error:
@@ -373,7 +373,7 @@ def build(machine: Machine) -> types.ModuleType:
             finally:
                 state.pool = before
 
-        def prepare(self, size: int) -> None:
+        def _prepare(self, size: int) -> None:
             """As CuPy's: if there is no more, what is not in use is returned first."""
             if self.has(current_stream()._queue, size):
                 return None
