@@ -18,7 +18,7 @@ from minialex.cli.common import (
 from minialex.cli.images import Photos
 
 if TYPE_CHECKING:
-    from minialex.inference.classifier import Prediction
+    from minialex.inference.predictions import Prediction
     from minialex.parallel import DeviceConfig
 
 EXAMPLES = (
@@ -68,9 +68,9 @@ def run(
     out: Path | None,
     json: bool,
 ) -> int:
-    from minialex.inference.classifier import top_classes
     from minialex.inference.ensemble import Ensemble
     from minialex.inference.prediction_file import prediction_file, require_kind
+    from minialex.inference.predictions import top_classes
 
     if out is not None:
         require_kind(out)

@@ -10,12 +10,7 @@ import numpy as np
 from minialex.data.dataset import Dataset
 from minialex.errors import InputError
 from minialex.inference import given_images
-from minialex.inference.classifier import (
-    Classifier,
-    Prediction,
-    answers,
-    load_on,
-)
+from minialex.inference.classifier import Classifier, load_on
 from minialex.inference.evaluation import (
     Evaluation,
     OnImages,
@@ -27,6 +22,7 @@ from minialex.inference.evaluation import (
 )
 from minialex.inference.given_images import Batch, Image
 from minialex.inference.judged_images import cropped_before, data_key, images_to_judge, learnt
+from minialex.inference.predictions import Prediction, answers
 from minialex.parallel import DeviceConfig
 from minialex.utils.arguments import integer
 from minialex.utils.composed import all_composed

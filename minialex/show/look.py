@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from minialex.data.decode.images import load_reduced, resize_and_crop
-from minialex.inference.classifier import Classifier, Prediction, top_classes
+from minialex.inference.classifier import Classifier
 from minialex.inference.filters import tower_count
+from minialex.inference.predictions import Prediction, top_classes
 from minialex.inference.trained_model import softmax
 from minialex.layers import Conv2D, Dense, Layer
 from minialex.saliency import activations
