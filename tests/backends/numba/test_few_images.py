@@ -201,6 +201,9 @@ for inputs, units in ((1100, 24), (300, 1030)):
     weight = normal(inputs, units)
     found.append(b.dense(normal(9, inputs), weight, normal(units)))
     found.append(b.dense_input_gradient(normal(9, units), weight, (9, inputs)))
+x, dy, same = normal(12, 13, 13, 64), normal(12, 13, 13, 96), ((1, 1), ((1, 1), (1, 1)), 1)
+found.append(b.convolution(x, normal(3, 3, 64, 96), normal(96), *same))
+found.append(b.convolution_weight_gradient(x, dy, (3, 3), *same))
 print(vectors.LANES, hashlib.sha256(b"".join(y.tobytes() for y in found)).hexdigest())
 """
 
