@@ -125,6 +125,20 @@ def test_pictures_are_drawn_and_kernels_measured(out):
             assert np.asarray(image.convert("L")).std() > 5
 
 
+def test_pictures_go_on_from_results_without_weights(out, tmp_path, monkeypatch):
+    """As with --keep on another machine: nearest images are of a seed whose weights are there."""
+    left_out = shutil.ignore_patterns("run", "nearest-images-*")
+    shutil.copytree(out / "cells", tmp_path / "cells", ignore=left_out)
+    monkeypatch.setattr(Context, "seeds", lambda *_, **__: [0])
+    paper, said = module("pictures"), []
+    section = paper.run(Context(TINY, tmp_path, log=said.append))
+    assert not any("nearest images" in text for text in section.findings)
+    assert not said  # nothing was computed
+    monkeypatch.setattr(Context, "seeds", lambda *_, **__: [0, 1])
+    section = paper.run(Context(TINY, tmp_path, log=said.append))
+    assert any("nearest images" in text for text in section.findings)
+
+
 class Flat(Dataset):
     """Images of one grey each, class 0 dark and class 1 bright."""
 
