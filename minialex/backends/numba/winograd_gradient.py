@@ -91,9 +91,9 @@ def weight_gradient(x, dy, du, stride, pad, size, groups, rows, room):
                 group, i = item % groups, item // groups
                 n, row = (first + i) // high, (first + i) % high
                 winograd.cut(x, n, row * size, stride, pad, group, groups, strips[t])
-                _tiles_of_x(strips[t], size, wide, tiles, v[group], i * wide)
+                _tiles(strips[t], size, wide, tiles, _BLOCK, True, v[group], i * wide)
                 winograd.cut(dy, n, row * size, 1, (0, 0), group, groups, strips_below[t])
-                _tiles_of_dy(strips_below[t], size, wide, tiles, w[group], i * wide)
+                _tiles(strips_below[t], size, wide, tiles, STRIP, False, w[group], i * wide)
                 item = claim(claimed)
         claimed = new_claims()
         for _ in prange(len(strips)):
@@ -115,30 +115,20 @@ def weight_gradient(x, dy, du, stride, pad, size, groups, rows, room):
 
 
 @compiled
-def _tiles_of_x(strip, size, wide, tiles, v, first):
-    """v (49, C / 16, tiles, 16): the transformed tiles of a row, from tile `first` on."""
+def _tiles(strip, size, wide, tiles, block, of_x, v, first):
+    """v (49, C / block, tiles, block): the transformed tiles of a row, from tile `first` on."""
     _, columns, channels = strip.shape
     numbers, out, down = strip.reshape(-1), v.reshape(-1), columns * channels
     for column in range(wide):
         for c in range(0, channels, LANES):
             at = column * size * channels + c
-            to = (c // _BLOCK * tiles + first + column) * _BLOCK + c % _BLOCK
-            input_tile(numbers, at, down, channels, out, to, v.shape[1])
-
-
-@compiled
-def _tiles_of_dy(strip, size, wide, tiles, w, first):
-    """w (49, strips of K, tiles, channels of a strip): the same for dy."""
-    _, columns, channels = strip.shape
-    numbers, out, down = strip.reshape(-1), w.reshape(-1), columns * channels
-    for column in range(wide):
-        for k in range(0, channels, LANES):
-            at = column * size * channels + k
-            to = (k // STRIP * tiles + first + column) * STRIP + k % STRIP
-            if size == 3:
-                kernels_of_3(numbers, at, down, channels, out, to, w.shape[1])
+            to = (c // block * tiles + first + column) * block + c % block
+            if of_x:
+                input_tile(numbers, at, down, channels, out, to, v.shape[1])
+            elif size == 3:
+                kernels_of_3(numbers, at, down, channels, out, to, v.shape[1])
             else:
-                kernels_of_5(numbers, at, down, channels, out, to, w.shape[1])
+                kernels_of_5(numbers, at, down, channels, out, to, v.shape[1])
 
 
 @compiled
