@@ -266,7 +266,7 @@ def test_a_rank_that_hangs_is_named(tmp_path, alone, data):
     done = mpirun(2, data, tmp_path, "stop-1-3")
     assert done.returncode == 2
     assert re.findall("minialex: error: .*", done.stderr) == [
-        f"minialex: error: rank 1 on {socket.gethostname()} has not answered for 1 s: all ranks end"
+        f"minialex: error: rank 1 on {socket.gethostname()} has not answered for 4 s: all ranks end"
     ]
     on_ranks.train(data, tmp_path, "stop-1-3", resume=True)
     assert outcome(tmp_path / "stop-1-3") == outcome(alone / "numpy")
