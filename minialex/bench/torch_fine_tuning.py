@@ -8,6 +8,7 @@ import numpy as np
 
 from minialex.bench import pytorch
 from minialex.bench.torch_training import Images
+from minialex.data.preprocessing import CENTRES_FIRST
 from minialex.exchange.inference_form import split_scale
 from minialex.exchange.tensors import stored_convolution_weight, stored_dense_weight
 from minialex.inference.classifier import Classifier
@@ -72,7 +73,7 @@ class Tuner:
     def _view(self, pixels: np.ndarray, number: int) -> np.ndarray:
         """One of the ten crops of all images, the centre first: uint8 (N, crop, crop, 3)."""
         ten = self.source.preprocessing.ten_views()
-        top, left, mirrored = ten[(2, 7, 0, 1, 3, 4, 5, 6, 8, 9)[number]]
+        top, left, mirrored = ten[CENTRES_FIRST[number]]
         crop = self.source.model.recipe.crop
         cut = pixels[:, top : top + crop, left : left + crop]
         return cut[:, :, ::-1] if mirrored else cut

@@ -186,12 +186,10 @@ def run(
     if not any(others.values()) and (inference or initial) and (initial or data):
         _require_trained(inference, initial, data)
     loading = data is not None and not inference
-    _refuse_without_effect(compare, sizes, {**others, "--data": loading})
-    if initial is not None and (suite is not None or ranks is not None):
-        raise InputError("--from has no effect with --suite or --ranks")
+    _check_compared(compare, sizes, {**others, "--data": loading})
     refuse_without_effect(
         {
-            "MODEL": None if initial is not None and data is not None else model,
+            "MODEL": model,
             "--option": option or None,
             "--batch-size": batch_size,
             "--inference": inference or None,
@@ -300,7 +298,7 @@ def _trained(model: str | None, option: list, data: str, initial: str, images: i
     return subject.trained(initial, data, images, model)
 
 
-def _refuse_without_effect(
+def _check_compared(
     compare: Sequence[str] | None, sizes: Sequence[int], instead: dict[str, bool]
 ) -> None:
     """Raise InputError for --compare or several batch sizes with an option that ignores them."""

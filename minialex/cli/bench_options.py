@@ -21,8 +21,8 @@ _USED: dict[str, tuple[str, ...]] = {  # by the option that chooses the measurem
 def refuse_without_effect(given: Mapping[str, Any]) -> None:
     """Raise InputError for an option that the measurement ignores.
 
-    `given` has a value other than None for each option of the command line that was given; those of
-    --inference with --from and --data are complete.
+    `given` has a value other than None for each option of the command line that was given. That
+    --inference, --from and --data fit together has been checked.
     """
     chosen = [name for name, value in given.items() if value is not None]
     kind = next(one for one in _USED if one in chosen or not one)

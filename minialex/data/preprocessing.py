@@ -16,6 +16,9 @@ from minialex.data.statistics import Statistics
 from minialex.errors import InputError
 from minialex.models.recipe import Recipe
 
+CENTRES_FIRST = (2, 7, 0, 1, 3, 4, 5, 6, 8, 9)
+"""An order of the ten views: the centre, its mirror image, the others."""
+
 
 @dataclass(frozen=True)
 class Preprocessing:

@@ -13,6 +13,7 @@ from minialex.data.dataset import Dataset, Splits
 from minialex.errors import InputError, TrainingError
 from minialex.experiments.cache import CachedResult
 from minialex.experiments.data import Data, balanced_subset
+from minialex.training import run_folder
 
 if TYPE_CHECKING:
     from minialex.experiments.context import Context
@@ -237,5 +238,4 @@ def errors(p: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
 
 def _finished_epochs(folder: Path) -> int:
     """Epochs in the history of a run; 0 if it has none."""
-    path = folder / "history.csv"
-    return len(path.read_text(encoding="utf-8").splitlines()) - 1 if path.exists() else 0
+    return len(run_folder.read_history(folder))

@@ -78,7 +78,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Predictions:
+class Probabilities:
     """Class probabilities of the readable images of a data set."""
 
     indices: np.ndarray  # in the data set, ascending: (N,)
@@ -158,14 +158,14 @@ def predict_dataset(
     *,
     batch_size: int = 128,
     on_batch: Callable[[int], object] = lambda images: None,
-) -> Predictions:
+) -> Probabilities:
     """Class probabilities of all readable images of `loader`'s data set."""
     indices, found = [np.zeros(0, np.int64)], [np.zeros((0, model.network.classes))]
     for batch in loader.batches(np.arange(len(loader.dataset)), batch_size):
         found.append(model.probabilities(batch.images, crops))
         indices.append(batch.indices)
         on_batch(len(batch))
-    return Predictions(np.concatenate(indices), np.concatenate(found))
+    return Probabilities(np.concatenate(indices), np.concatenate(found))
 
 
 def evaluate_probabilities(

@@ -64,6 +64,8 @@ def cross_validate(
     folds = integer(2, at_most=_MOST_FOLDS).check("folds", folds)
     if arguments.get("fold") is not None:
         raise InputError("cross-validation trains every fold: leave out `fold`")
+    if arguments.get("val_fraction") is not None:
+        raise InputError("`val_fraction` has no effect in cross-validation: leave it out")
     given = {"data": data, **arguments}
     config, _ = parse(plug_in({**given, "fold": f"1/{folds}"}))
     if config.keep is not None:

@@ -14,6 +14,7 @@ import numpy as np
 from minialex import backends, rng
 from minialex.backends.base import Array, Backend
 from minialex.data.loading.loader import Batch, Loader
+from minialex.data.preprocessing import CENTRES_FIRST
 from minialex.errors import InputError
 from minialex.inference.classifier import Classifier
 from minialex.inference.evaluation import Evaluation, evaluate_probabilities
@@ -91,7 +92,7 @@ def _views(classifier: Classifier, count: int) -> list[View]:
     """The centre, then its mirror image, then the others of the ten crops, as in training."""
     ten = classifier.preprocessing.ten_views()
     recipe = classifier.preprocessing.recipe
-    order = (2, 7, 0, 1, 3, 4, 5, 6, 8, 9) if recipe.random_crops else (2, 7)
+    order = CENTRES_FIRST if recipe.random_crops else CENTRES_FIRST[:2]
     return [ten[i] for i in order if recipe.mirror or not ten[i][2]][:count]
 
 

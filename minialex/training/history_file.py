@@ -1,6 +1,6 @@
 """history.csv of a run: one row per epoch.
 
-A row is added to the file; rewriting all of them took a third of a second an epoch after 20,000.
+A row is added to the file; rewriting all of them took 0.4 seconds an epoch after 20,000.
 Whoever begins to write, such as a resumed run, replaces the whole file: a killed run may have left
 the row of an epoch that is now done again, or part of one.
 """
@@ -42,6 +42,7 @@ class HistoryFile:
     def __init__(self, folder: Path):
         self._path = folder / "history.csv"
         self._columns: tuple[str, ...] = ()  # of the file; none before this process has written it
+        self._rows = 0  # in the file
 
     def begin(self, history: Sequence[dict[str, Any]]) -> None:
         """Make the file hold exactly these rows; without any there is no file."""
@@ -51,13 +52,17 @@ class HistoryFile:
             self._path.unlink(missing_ok=True)
 
     def add(self, history: Sequence[dict[str, Any]]) -> None:
-        """Add the last row of `history`; the file holds the others, or is written as a whole."""
+        """Add the last row of `history`; unless the file holds the others, write all of them.
+
+        It lacks the row of an epoch whose weights were not finite.
+        """
         row = history[-1]
-        if not row.keys() <= set(self._columns):
+        if len(history) != self._rows + 1 or not row.keys() <= set(self._columns):
             self._rewrite(history)
             return
         try:
             self._append(_text(self._columns, [row]))
+            self._rows += 1
         except OSError:  # this leaves the file whole, and its error is a sentence
             self._rewrite(history)
 
@@ -73,7 +78,7 @@ class HistoryFile:
         columns = (*COLUMNS, *more)
         header = ",".join(columns)
         atomic.write_text(self._path, f"{header}\n{_text(columns, history)}")
-        self._columns = columns
+        self._columns, self._rows = columns, len(history)
 
 
 def _text(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> str:

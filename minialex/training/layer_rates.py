@@ -28,6 +28,7 @@ def applied(
     others = {
         name: rate
         for name, rate in recipe.layer_rates.items()
-        if name.rpartition(".")[0] not in rates  # a parameter's own comes before its layer's
+        # a parameter's own comes before its layer's; a bias that stays 0 is a layer without one
+        if name.rpartition(".")[0] not in rates or (name.endswith(".bias") and rate == 0)
     }
     return replace(recipe, layer_rates={**others, **rates})

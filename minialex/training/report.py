@@ -118,7 +118,9 @@ def report(
     # which may be code, and nothing is trained here
     given |= {"schedule": None, "loss": "softmax", "margin": 1.0, "optimizer": optim.DEFAULT}
     lost = [Path(path).name for path in given.get("against") or () if not Path(path).is_file()]
-    config = TrainConfig(**{**given, "against": None} if lost else given)
+    if lost:
+        given |= {"against": None, "against_batch": None}
+    config = TrainConfig(**given)
     classifier = _best(folder, devices)
     splits = held_out.drawn_anew(config, folder)
     if splits is not config.data:

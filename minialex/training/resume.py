@@ -37,6 +37,8 @@ def inherited(out: str | Path | None, data: Any, given: dict[str, Any]) -> dict[
     names = {one.name for one in options(TrainConfig, DeviceConfig)}.difference(_OF_ONE_CALL)
     settings = without_effect.dropped({**_ADDED, **settings})
     stored = {name: value for name, value in settings.items() if name in names}
+    if stored.get("dtype", "float32") != "float32":  # in which all was computed
+        stored["precision"] = "fp32"
     if "minutes" in given or "epochs" in given:  # one takes the place of the other
         stored["minutes"] = stored["epochs"] = None
     if stored.get("threads") is not None:

@@ -15,6 +15,7 @@ from typing import Any
 from minialex import backends, models, optim
 from minialex.errors import InputError
 from minialex.exchange.definitions import is_definition, model_of
+from minialex.exchange.inference_form import split_scale
 from minialex.exchange.read import read
 from minialex.inference.classifier import Classifier, from_portable, is_foreign, load, weight_file
 from minialex.models import Model, layer_list
@@ -63,7 +64,8 @@ def choose_model(config: TrainConfig, resumed: Path | None) -> tuple[TrainConfig
     if config.dropout is None and model.network == model.network.without_dropout():
         config = replace(config, dropout=False)  # with it, the layers would see other inputs
     if config.model is not None:
-        return _with_options(config, _form(config, model)), source
+        config = _with_options(config, _form(config, model))
+        return _with_input_scale(config, model.network), source
     merged = {**model.options, **(config.model_options or {})}
     return replace(config, model=model.name, model_options=merged or None), source
 
@@ -137,6 +139,20 @@ def _form(config: TrainConfig, source: Model | None = None) -> Mapping[str, Any]
     return options if set(new) <= set(models.new_options(name)) else new
 
 
+def _with_input_scale(config: TrainConfig, source: Network) -> TrainConfig:
+    """The configuration with the weights' own factors of the input, if its model can have them."""
+    scale, _ = split_scale(source)
+    options = dict(config.model_options or {})
+    if scale is None or "input_scale" in options:
+        return config
+    options["input_scale"] = list(scale)
+    try:
+        models.get(str(config.model), source.classes, **options)
+    except InputError:
+        return config  # `start_from` refuses weights whose input is scaled in another way
+    return replace(config, model_options=options)
+
+
 def open_source(path: Path) -> Source:
     """What the weight file or run folder at `path` holds."""
     if not path.exists() or not is_foreign(path):
@@ -199,6 +215,13 @@ def start_from(
             f"do not fit the first layer of the network to train ({names[0]} "
             f"{shapes[names[0]]['weight']}): choose the same network"
         )
+    (theirs_scale, _), (own_scale, _) = split_scale(source.model.network), split_scale(network)
+    if theirs_scale != own_scale:
+        raise InputError(
+            f"the weights to start from ({source.model.name}) are for input "
+            f"{_scaled(theirs_scale)}, and the network to train has it {_scaled(own_scale)}: leave "
+            "out `model`, or choose one that scales its input in the same way"
+        )
     for name in names[:kept]:
         params[name] = {
             key: source.devices.to_numpy(value).astype(dtype)
@@ -214,6 +237,10 @@ def start_from(
     said += f", continuing after step {momentum.step:,} with its momentum"
     momentum = replace(momentum, velocities=velocities)
     return Start(params, said, momentum, tuple(names))
+
+
+def _scaled(factors: tuple[float, ...] | None) -> str:
+    return "unscaled" if factors is None else f"times {', '.join(f'{f:.4g}' for f in factors)}"
 
 
 def _require_classes(

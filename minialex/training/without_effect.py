@@ -1,4 +1,4 @@
-"""Refuses arguments that would change nothing beside the others, which nobody would notice."""
+"""Refuses arguments that another argument makes ineffective, instead of ignoring them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -66,7 +66,7 @@ def refuse(given: Mapping[str, Any]) -> None:
 
 
 def dropped(given: Mapping[str, Any]) -> dict[str, Any]:
-    """`given` without them, as the settings of a run of an older version, which accepted them."""
+    """`given` with such arguments back at their defaults: older versions accepted them."""
     idle = {rule.name: rule.usual for rule in _RULES if rule.applies(given)}
     return {**given, **idle}
 

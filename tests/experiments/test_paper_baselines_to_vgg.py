@@ -137,6 +137,10 @@ def test_pictures_go_on_from_results_without_weights(out, tmp_path, monkeypatch)
     monkeypatch.setattr(Context, "seeds", lambda *_, **__: [0, 1])
     section = paper.run(Context(TINY, tmp_path, log=said.append))
     assert any("nearest images" in text for text in section.findings)
+    monkeypatch.setattr(Context, "seeds", lambda *_, **__: [1, 2])
+    context = Context(TINY, tmp_path, report_only=True)
+    assert any("nearest images" in text for text in paper.run(context).findings)
+    assert context.not_run == len(paper.NETWORKS)  # those of the seed that was not run
 
 
 class Flat(Dataset):

@@ -127,7 +127,8 @@ def test_the_page_lays_the_run_on_the_curve(tmp_path, monkeypatch, capsys):
     path = tmp_path / "published.csv"
     path.write_text("epoch,val_loss,top1\n1,0.1,0.99\n2,0.1,0.99\n")
     settings = {"model": "tiny", "backend": "numpy", "batch_size": 16}
-    run = minialex.train("shapes:48", **settings, epochs=2, against=path, out=tmp_path / "run")
+    given = {**settings, "against": path, "against_batch": 16}
+    run = minialex.train("shapes:48", **given, epochs=2, out=tmp_path / "run")
     sentence = "Validation loss: the run is above the curve throughout"
     assert sentence in capsys.readouterr().out
     text = (run.run_dir / "results.html").read_text(encoding="utf-8")

@@ -107,6 +107,7 @@ def test_finished_folds_are_not_trained_again(folder, tmp_path, monkeypatch):
     [
         ({"folds": 1}, "at least 2"),
         ({"folds": 2, "fold": "1/2"}, "leave out `fold`"),
+        ({"folds": 2, "val_fraction": 0.2}, "`val_fraction` has no effect in cross-validation"),
         ({"folds": 2, "stop_early": 1}, "'stop_early' would use the images that each fold"),
         ({"folds": 2, "schedule": "plateau"}, "'plateau' would use the images that each fold"),
     ],

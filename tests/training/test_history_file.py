@@ -74,6 +74,15 @@ def test_a_file_that_is_gone_is_written_anew(tmp_path):
     assert len(read_history(tmp_path)) == 2
 
 
+def test_a_row_that_was_left_out_is_added_with_the_next(tmp_path):
+    """That of an epoch which ended with weights that were not finite."""
+    file = HistoryFile(tmp_path)
+    file.add(rows(4))
+    file.add(rows(6))
+    after = text(tmp_path)
+    assert after == begun(tmp_path, rows(6))
+
+
 def test_a_full_disk_gives_a_sentence(tmp_path, monkeypatch):
     file = HistoryFile(tmp_path)
     file.add(rows(1))

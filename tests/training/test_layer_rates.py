@@ -62,6 +62,11 @@ def test_names_that_have_no_rate():
     own = replace(Recipe(), layer_rates={"conv2.bias": 2.0, "fc6.bias": 2.0})
     found = layer_rates.applied(own, network, {"conv2": 0.5}, None).layer_rates
     assert found == {"conv2": 0.5, "fc6.bias": 2.0}  # conv2's bias would keep its rate of 2
+    own = replace(Recipe(), layer_rates={"conv2.bias": 0.0})  # as of a Caffe layer without one
+    found = layer_rates.applied(own, network, {"conv2": 0.5}, None).layer_rates
+    assert found == {"conv2": 0.5, "conv2.bias": 0.0}
+    found = layer_rates.applied(own, network, {"conv2.bias": 0.5}, None).layer_rates
+    assert found == {"conv2.bias": 0.5}
     for name in ("conv9", "relu1", "conv1.slope", "bias"):
         with pytest.raises(InputError, match="unknown layer with parameters"):
             layer_rates.applied(recipe, network, {name: 0.5}, None)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.untrained import untrained
 from PIL import Image
 from safetensors.numpy import load_file
 
@@ -14,6 +15,8 @@ from minialex import backends, models
 from minialex.data.sources.open import open_data
 from minialex.data.statistics import measure
 from minialex.errors import InputError
+from minialex.training import transfer
+from minialex.training.config import TrainConfig
 from minialex.training.fitted_recipe import ADAM_RATE
 from minialex.training.transfer import start_from
 
@@ -177,6 +180,27 @@ def test_weights_that_do_not_fit_are_refused(before, two_classes, tmp_path, opti
     with pytest.raises(InputError, match=sentence):
         minialex.train(two_classes, **given, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("factors", [None, (0.25,) * 3])
+def test_weights_for_scaled_input_need_a_network_that_scales_it(factors):
+    """The layer has no parameters; without it, conv1 would see inputs twice as large."""
+    options = {"input_scale": factors} if factors else {}
+    source = untrained(0, "alexnet-torchvision", input_scale=[0.5] * 3)
+    network = models.get("alexnet-torchvision", 12, **options).network
+    with pytest.raises(InputError, match=r"are for input times 0.5, 0.5, 0.5, and the network"):
+        start_from(source, network)
+    assert start_from(source, source.model.network).said.endswith("fc8 transferred")
+
+
+def test_the_scale_of_the_input_comes_with_the_weights():
+    """If the named network can have it."""
+    source = models.get("alexnet-torchvision", 10, input_scale=[0.5] * 3).network
+    config = TrainConfig(model="alexnet-torchvision")
+    assert transfer._with_input_scale(config, source).model_options == {"input_scale": [0.5] * 3}
+    for given in ({"model": "alexnet"}, {"model": "vgg-11", "model_options": {"input_scale": [2]}}):
+        config = TrainConfig(**given)
+        assert transfer._with_input_scale(config, source) == config
 
 
 def test_missing_weights_are_named(tmp_path):

@@ -52,6 +52,18 @@ def test_a_run_of_an_older_version_resumes_with_one(tmp_path, monkeypatch):
         minialex.train(out=tmp_path, resume=True, margin=2.0, progress=False)
 
 
+def test_a_float64_run_of_an_older_version_resumes_whatever_its_precision(tmp_path, monkeypatch):
+    register_tiny(monkeypatch)
+    given = {**TINY, "dtype": "float64", "epochs": 2}
+    minialex.train("shapes:48", **given, max_steps=2, out=tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["settings"]["precision"] = "bf16"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert len(minialex.train(out=tmp_path, resume=True, progress=False).history) == 2
+    with pytest.raises(InputError, match="precision tf32 has no effect"):
+        minialex.train(out=tmp_path, resume=True, precision="tf32", progress=False)
+
+
 def test_a_run_with_another_margin_has_a_report(tmp_path, monkeypatch):
     """Nothing is trained for it: its loss, which may be code, is replaced."""
     register_tiny(monkeypatch)

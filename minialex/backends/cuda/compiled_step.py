@@ -28,7 +28,7 @@ class CompiledStep:
         self.step = step
         self._captured_for: list[Any] = []
         self._last = -1  # the last step made here
-        self._unseen: deque[Callable[[], float]] = deque()  # wait for steps, perhaps skipped ones
+        self._unseen: deque[Callable[[], float]] = deque()  # waits of steps not read yet
 
     @property
     def _scaled(self) -> bool:

@@ -179,18 +179,18 @@ class Recording:
             forget.atexit = False
         self._captured = _Captured({one.device for one in (stream, *self._others)})
         weakref.finalize(self, self._captured.release).atexit = False
-        self._runs = 0
+        self._has_run = False
 
     def run(self) -> None:
         """Do the work of `body` in stream order."""
-        if self._runs == 0 or not self._is_captured():
+        if not self._has_run or not self._captured_by_now():
             self._run_directly()
         else:
             self._join()
             with self._stream.device_context():
                 self._captured.graph.launch(library().cuda.get_current_stream())
             self._fork()
-        self._runs += 1
+        self._has_run = True
 
     def _run_directly(self) -> None:
         """Compiles kernels, fills the pool."""
@@ -204,8 +204,8 @@ class Recording:
         for stream in self._others:
             self._stream.wait(stream.record())
 
-    def _is_captured(self) -> bool:
-        """Whether there is a graph now.
+    def _captured_by_now(self) -> bool:
+        """Capture the graph unless there is one; whether there is.
 
         There is none where memory ran out during the capture: the pool has then returned blocks to
         which earlier parts of the graph write. The next step tries again.

@@ -21,7 +21,7 @@ from minialex.backends.numba import (
 )
 from minialex.backends.numba.blas import multiply, multiply_by_transposed, multiply_transposed
 from minialex.backends.numba.claims import claim, new_claims
-from minialex.backends.numba.elementwise import copy, finish
+from minialex.backends.numba.elementwise import add, copy, finish
 from minialex.backends.numba.execution import NumbaExecution
 from minialex.utils.jit import compiled, threaded
 
@@ -128,8 +128,8 @@ class NumbaConvolution(NumbaExecution):
         return dx
 
     def _few(self, x, weight, bias, output, stride, groups) -> bool:
-        """Whether to convolve a few images, one by one; only at test time, to keep old bits."""
-        if self.precision.exact or not self._inference or len(x) > winograd_panels.IMAGES:
+        """Whether these are few images at test time, for which panels pay off sooner."""
+        if self.precision.exact or not self._inference or len(x) > winograd_panels.FEW:
             return False
         possible = vectors.usable(x, weight, bias)
         return possible and winograd_panels.worthwhile(len(x), weight.shape, output, stride, groups)
@@ -166,7 +166,7 @@ class NumbaConvolution(NumbaExecution):
         return np.ascontiguousarray(_sum(dw)[:, : s * cg]).reshape(shape)
 
     def _panels(self, x, weight, bias, y, stride, corner, groups, relu) -> None:
-        """The same, and transform kernels in the cache, into y."""
+        """Convolve x into y by tiles, transforming the kernels in the cache."""
         bias = np.ascontiguousarray(bias)
         winograd_panels.convolution(self, x, weight, bias, y, stride, corner, groups, relu)
 
@@ -276,14 +276,6 @@ def _fill(x, cols, first, count, c0, cg, size, stride, pad, output):
                         filled[to + s * cg : to + (s + 1) * cg] = 0
 
 
-@compiled
-def _add(source, start, there, to, count):
-    """there[to + j] += source[start + j], like `elementwise.copy`."""
-    start, to = np.uint64(start), np.uint64(to)
-    for j in range(np.uint64(count)):
-        there[to + j] += source[start + j]
-
-
 @threaded
 def forward(x, weights, bias, y, size, stride, pad, output, groups, relu, threads, block, parts):
     """y (N·P·Q, K) from x (N, H, W, C) and weights (L, K).
@@ -361,5 +353,5 @@ def input_gradient(dy, weights, dx, size, stride, pad, output, groups, threads, 
                             if w < 0 or w >= w_size:
                                 continue
                             to = ((n * h_size + h) * w_size + w) * c_size + g * cg
-                            _add(made, i * length + (r * s_size + s) * cg, sums, to, cg)
+                            add(made, i * length + (r * s_size + s) * cg, sums, to, cg)
             item = claim(claimed)

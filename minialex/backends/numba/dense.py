@@ -28,6 +28,7 @@ from minialex.backends.numba.team import await_all, await_next, begin, claim_ite
 from minialex.backends.numba.vectors import (
     DOTS,
     LANES,
+    SUMS_OF_A_DOT,
     TERMS,
     dots_of_1,
     dots_of_2,
@@ -329,14 +330,15 @@ def input_gradient_of_some(dy, weight, dx, threads):
     """`input_gradient` for up to SOME images: each row of the weights is read once for all."""
     (n_size, o_size), inputs = dy.shape, dx.shape[1]
     slopes, rows, sums = dy.reshape(-1), weight.reshape(-1), dx.reshape(-1)
-    count = o_size // 16
+    count = o_size // SUMS_OF_A_DOT
     blocks = (inputs + _ROWS - 1) // _ROWS
     claimed = new_claims()
     for _ in prange(threads):
         block = claim(claimed)
         while block < blocks:
             first, end = block * _ROWS, min(inputs, (block + 1) * _ROWS)
-            whole = first + (end - first) // DOTS * DOTS if count else first
+            # a multiple of every DOTS: the same sums, whatever a vector holds
+            whole = first + (end - first) // 4 * 4 if count else first
             for i in range(first, whole, DOTS):
                 for n in range(0, n_size, 4):
                     w, at, to = i * o_size, n * o_size, n * inputs + i
@@ -345,7 +347,9 @@ def input_gradient_of_some(dy, weight, dx, threads):
                     )
             for n in range(n_size):
                 for i in range(first, end):
-                    total, begun = (dx[n, i], count * 16) if i < whole else (dx.dtype.type(0), 0)
+                    total, begun = (
+                        (dx[n, i], count * SUMS_OF_A_DOT) if i < whole else (dx.dtype.type(0), 0)
+                    )
                     for j in range(begun, o_size):
                         total += dy[n, j] * weight[i, j]
                     dx[n, i] = total

@@ -207,7 +207,7 @@ def await_all(counts, items):
 
 @compiled
 def await_next(job):
-    """To be called last: a helper waits for the caller to begin another kernel; whether it has."""
+    """To be called last: a helper waits for the caller's next kernel; -> whether it began."""
     tries = 0
     while job.worker > 0 and tries < _AWAKE and _current(job.bell, 0) == job.call:
         tries += 1

@@ -237,15 +237,15 @@ def _outer_product(
     code: Code, a: Any, i: Any, b: Any, j: Any, depth: Any, c: Any, k: Any, step: Any, add: Any
 ):
     a, b, c = code.at(a, i), code.at(b, j), code.at(c, k)
-    sums = [code.constant(0)] * (_OUTER_ROWS * WIDE)
+    sums = [code.constant(0)] * (OUTER_ROWS * WIDE)
     with code.loop(depth, sums) as (at, before, after):
-        row, column = code.at(b, code.times(at, STRIP)), code.at(a, code.times(at, 2 * _OUTER_ROWS))
+        row, column = code.at(b, code.times(at, STRIP)), code.at(a, code.times(at, 2 * OUTER_ROWS))
         vectors = [code.load(code.at(row, v * LANES)) for v in range(WIDE)]
-        for m in range(_OUTER_ROWS):
+        for m in range(OUTER_ROWS):
             factor = code.same(code.builder.load(code.at(column, m)))
             after += [code.fma(factor, vectors[v], before[m * WIDE + v]) for v in range(WIDE)]
     add = code.builder.icmp_signed("!=", add, INDEX(0))
-    for m in range(_OUTER_ROWS):
+    for m in range(OUTER_ROWS):
         for v in range(WIDE):
             place = code.at(c, code.times(step, m), v * LANES)
             known = code.builder.select(add, code.load(place), code.constant(0))
@@ -253,7 +253,7 @@ def _outer_product(
 
 
 STRIP = WIDE * LANES  # numbers of a product's row
-_OUTER_ROWS = 8
+OUTER_ROWS = 8
 
 # c (8, STRIP) = aᵀ b from a (depth, 8) and b (depth, STRIP), or += that if `add`:
 # outer_product(a, i, b, j, depth, c, k, step, add) from a[i:], whose rows are 16 apart, and b[j:],
@@ -311,11 +311,11 @@ def _dots(images: int) -> Any:
 
     def build(code: Code, w, j, step, x, i, across, y, k, down, count) -> None:
         w, x, y = code.at(w, j), code.at(x, i), code.at(y, k)
-        parts = range(_SUMS_OF_A_DOT // LANES)
+        parts = range(SUMS_OF_A_DOT // LANES)
         which = [(r, n, v) for r in range(DOTS) for n in range(images) for v in parts]
         sums = [code.constant(0)] * len(which)
         with code.loop(count, sums) as (at, before, after):
-            column = code.times(at, _SUMS_OF_A_DOT)
+            column = code.times(at, SUMS_OF_A_DOT)
 
             def load(row: Any, v: int) -> Any:
                 return code.load(code.at(row, column, v * LANES))
@@ -338,7 +338,7 @@ def _dots(images: int) -> Any:
 
 
 DOTS = 4 if LANES == 16 else 2  # rows of w at once: their sums for four images stay in registers
-_SUMS_OF_A_DOT = 16
+SUMS_OF_A_DOT = 16
 dots_of_1, dots_of_2, dots_of_3, dots_of_4 = map(_dots, range(1, 5))
 
 

@@ -21,6 +21,7 @@ from minialex.backends.numba import winograd
 from minialex.backends.numba.claims import claim, new_claims
 from minialex.backends.numba.vectors import (
     LANES,
+    OUTER_ROWS,
     STRIP,
     input_tile,
     kernels_of_3,
@@ -30,8 +31,7 @@ from minialex.backends.numba.vectors import (
 from minialex.backends.numba.winograd import POINTS, TILE
 from minialex.utils.jit import compiled, threaded
 
-_ROWS = 8  # input channels of a product's sums
-_BLOCK = 16  # input channels whose tiles are neighbours in memory: of two products
+_BLOCK = 2 * OUTER_ROWS  # input channels whose tiles are neighbours in memory: of two products
 _WHOLE = 32  # output channels: whole strips, of 8 numbers or of 32
 _LEAST = 2e7  # multiplications for which threads are started
 _LINE = 16  # numbers of a cache line: without it, all points of a tile would share a set
@@ -136,7 +136,7 @@ def _products(v, w, tiles, count, du, start, columns, add):
     """du (C, K)[:, start:] = vᵀ w over the first `count` tiles, or += that."""
     out, k_size = du.reshape(-1), du.shape[1]
     for k in range(0, columns, STRIP):
-        for c in range(0, len(du), _ROWS):
+        for c in range(0, len(du), OUTER_ROWS):
             at = c // _BLOCK * tiles * _BLOCK + c % _BLOCK
             to = c * k_size + start + k
             outer_product(v, at, w, k * tiles, count, out, to, k_size, add)

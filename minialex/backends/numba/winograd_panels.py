@@ -41,7 +41,7 @@ from minialex.backends.numba.vectors import (
 from minialex.backends.numba.winograd import POINTS, TILE
 from minialex.utils.jit import compiled, threaded
 
-IMAGES = 4  # at test time, these are used for up to so many if `worthwhile`, else if `suitable`
+FEW = 4  # images at test time, up to which `worthwhile` decides; else it is `suitable`
 _BLOCK = 32  # output channels that a thread computes at once
 _LINE = 16  # numbers of a cache line
 _WHOLE = 16  # output channels: whole vectors, of 8 numbers or of 16
@@ -70,7 +70,7 @@ def worthwhile(images: int, weight_shape, output, stride, groups: int) -> bool:
 
 
 def suitable(images: int, weight_shape, output, stride: int, groups: int) -> bool:
-    """Whether these are faster than tiles of whole images (winograd.py), which are possible."""
+    """Whether these beat products of tiles by a BLAS (winograd.py), which are possible."""
     r, _, cg, k = weight_shape
     taps, channels = -(-r // stride), cg * stride**2
     room = -(-channels // DEPTH) * DEPTH

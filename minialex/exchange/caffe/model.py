@@ -215,8 +215,9 @@ def _named(found: CaffeModel, as_model: str | None, fields: dict[str, Any]) -> M
     size of a step in training: by its square, 1/65536 for 1/256.
     """
     network, scale = found.network, found.images.scale
-    model = published(network)
-    if as_model is not None:
+    if as_model is None:
+        model = published(network)
+    else:
         model = models.get(as_model, network.classes)
         if not _same(model.network, network):
             raise InputError(f"the file has a network other than {as_model}")

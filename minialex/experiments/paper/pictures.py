@@ -93,24 +93,27 @@ def run(context: Context) -> Section:
     searched = balanced_subset(data.splits.train, context.pick(tiny=24, small=1500, full=20_000))
     queries = balanced_subset(data.splits.val, context.pick(tiny=12, small=60, full=200))
 
-    def search(seed: int) -> tuple[Run, dict[str, Any]] | None:
-        run = train(WHOLE, seed)
-
+    def search(run: Run) -> tuple[Run, dict[str, Any]] | None:
         def compute(_folder: Path) -> dict[str, Any]:
             return nearest(run.classifier(), searched, queries)
 
-        name = f"nearest images, {WHOLE}, seed {seed}"
+        name = f"nearest images, {WHOLE}, seed {run.settings['train']['seed']}"
         key = {"near": len(searched), "queries": len(queries), "of": run.settings}
         if not run.has_weights and context.entry(name, key).load() is None:
             return None  # only the results of training were kept
         return run, context.cached(name, key, compute)
 
-    first, *others = context.seeds(tiny=1, small=5, full=1)
-    found = context.attempt(search, first)  # while its weights are there
-    coloured = context.by_seed(NETWORKS, [first, *others], colours)
-    for seed in others:
-        found = found or context.attempt(search, seed)
-    return report(data, coloured, found, searched, queries)
+    found: list[tuple[Run, dict[str, Any]]] = []
+
+    def measure(name: str, seed: int) -> Coloured:
+        coloured = colours(name, seed)
+        if name == WHOLE and not found:  # while its weights are there
+            nearby = context.attempt(search, coloured.run)
+            found.extend([nearby] if nearby else [])
+        return coloured
+
+    coloured = context.by_seed(NETWORKS, context.seeds(tiny=1, small=5, full=1), measure)
+    return report(data, coloured, next(iter(found), None), searched, queries)
 
 
 def _data(context: Context) -> Data:
