@@ -21,7 +21,8 @@ def unknown(kind: str, name: object, options: Iterable[str]) -> InputError:
     options = sorted(set(options))
     near = difflib.get_close_matches(str(name), options, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    return InputError(f"unknown {kind} {name!r}: {hint}choose from {', '.join(options)}")
+    known = f"choose from {', '.join(options)}" if options else f"no {kind} is known by name"
+    return InputError(f"unknown {kind} {name!r}: {hint}{known}")
 
 
 def nearest(path: Path, names: Iterable[str] = ()) -> str:
@@ -31,7 +32,7 @@ def nearest(path: Path, names: Iterable[str] = ()) -> str:
     while path.parent != path and not path.parent.is_dir():
         path = path.parent
     try:
-        siblings = [entry.name for entry in path.parent.iterdir()]
+        siblings = [one.name for one in path.parent.iterdir() if one.name != path.name]
     except OSError:
         siblings = []
     near = difflib.get_close_matches(path.name, [*names, *siblings], n=1)

@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minialex.cli.bench_options import refuse_without_effect
-from minialex.cli.common import add_device_options, add_model_option, add_workers, at_least
+from minialex.cli.common import (
+    add_device_options,
+    add_model_option,
+    add_workers,
+    at_least,
+    network_options,
+)
 from minialex.utils.arguments import ListOf, Text, integer
 
 if TYPE_CHECKING:
@@ -245,7 +251,7 @@ def run(
     if initial is not None and data is not None:
         subject = _trained(model, option, data, initial, max(sizes))
     else:
-        subject = Subject(models.get(models.use(model or "alexnet"), **dict(option)))
+        subject = Subject(models.get(models.use(model or "alexnet"), **network_options(option)))
     if compare and max(len(compare), len(sizes)) > 1:
         return _run_peers(subject, sizes, compare, not inference, rounds, device_config, json)
     [batch] = sizes

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from minialex.errors import InputError
 from minialex.utils.arguments import ListOf, Number, Settings, integer
+from minialex.utils.paths import expanded
 
 if TYPE_CHECKING:
     from minialex.inference.classifier import Classifier
@@ -96,7 +97,7 @@ def add_model_path(parser: argparse.ArgumentParser) -> None:
 def add_model_file(parser: argparse.ArgumentParser) -> None:
     """--model-file for `load`."""
     add_own_model(parser)
-    parser.add_argument("--model-file", type=Path, metavar="PATH", help=_MODEL_FILE)
+    parser.add_argument("--model-file", type=expanded, metavar="PATH", help=_MODEL_FILE)
 
 
 def add_model_files(parser: argparse.ArgumentParser) -> None:
@@ -104,7 +105,7 @@ def add_model_files(parser: argparse.ArgumentParser) -> None:
     add_own_model(parser)
     parser.add_argument(
         "--model-file",
-        type=Path,
+        type=expanded,
         action="append",
         metavar="PATH",
         help=f"{_MODEL_FILE}; repeat to average several models",
@@ -194,3 +195,12 @@ def at_least(smallest: int) -> Callable[[str], int]:
 def print_json(value: Any) -> None:
     """Print one JSON document."""
     print(json.dumps(value, indent=2))
+
+
+def network_options(option: "list[tuple[str, Any]]") -> dict[str, Any]:
+    """The values of --option; InputError for what is not an option of a network."""
+    found = dict(option)
+    for name in ("name", "classes"):
+        if name in found:
+            raise InputError(f"{name} is not an option of a network: leave out --option {name}")
+    return found

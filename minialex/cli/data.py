@@ -6,6 +6,7 @@ from pathlib import Path
 
 from minialex.cli.common import add_json, add_workers, print_json
 from minialex.errors import InputError, unknown
+from minialex.utils.paths import expanded
 
 EXAMPLES = (
     "minialex data shapes:400",
@@ -22,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--figure",
-        type=Path,
+        type=expanded,
         metavar="PNG",
         help="write a contact sheet: a few images of each class",
     )

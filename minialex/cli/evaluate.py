@@ -18,6 +18,7 @@ from minialex.cli.common import (
     print_json,
 )
 from minialex.errors import InputError
+from minialex.utils.paths import expanded
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--predictions",
-        type=Path,
+        type=expanded,
         metavar="FILE",
         help="write a row for each image, with its label and predicted class: .csv or .jsonl",
     )
@@ -93,9 +94,10 @@ def run(
 ) -> None:
     from minialex.inference.ensemble import Ensemble
     from minialex.inference.prediction_file import prediction_file, require_kind
+    from minialex.utils.atomic import require_writable
 
     if predictions is not None:
-        require_kind(predictions)
+        require_writable(require_kind(predictions))
         if crops == "both":
             raise InputError("--predictions has one row per image: choose --crops 1 or --crops 10")
     classifier = load_all(model_file, weights, device_config)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from minialex.cli.common import add_device_options, add_model_file, load
 from minialex.errors import InputError
+from minialex.utils.paths import expanded
 
 if TYPE_CHECKING:
     from minialex.parallel import DeviceConfig
@@ -18,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_file(parser)
     parser.add_argument(
         "--out",
-        type=Path,
+        type=expanded,
         default=Path("explained.html"),
         metavar="FILE",
         help="self-contained page to write: .html (default: explained.html)",
@@ -46,7 +47,7 @@ def run(photo: str, model_file: Path | None, out: Path, device_config: "DeviceCo
     if is_builtin(photo):
         given = Photo(item.name, item.read(size))
     else:
-        given = read(Path(item.name).expanduser(), item.name, size)
+        given = read(expanded(item.name), item.name, size)
     with Progress(True).bar("covering parts of it", None) as bar:
         explain.explain(classifier, given, out, on_batch=bar.update)
     print(f"{out}: open it in a browser ({out.stat().st_size / 1e6:.1f} MB)")

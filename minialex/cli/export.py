@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from minialex.cli.common import add_own_model
+from minialex.utils.paths import expanded
 
 EXAMPLES = (
     "minialex export runs/shapes shapes.safetensors",
@@ -12,11 +13,13 @@ EXAMPLES = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model_file", type=Path, metavar="PATH", help="run folder or weight file")
+    parser.add_argument(
+        "model_file", type=expanded, metavar="PATH", help="run folder or weight file"
+    )
     add_own_model(parser)
     parser.add_argument(
         "file",
-        type=Path,
+        type=expanded,
         metavar="FILE",
         help="file to write: .onnx, .safetensors or .pth (a state dict in torchvision's names)",
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from minialex.cli.common import PHOTOS, add_device_options, add_model_file, load
 from minialex.cli.images import Photos
 from minialex.errors import unknown
+from minialex.utils.paths import expanded
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_file(parser)
     parser.add_argument(
         "--out",
-        type=Path,
+        type=expanded,
         default=Path("features.npz"),
         metavar="FILE",
         help=".npz (arrays `names` and `features`), .npy (features only) or .csv "

@@ -5,10 +5,10 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minialex.errors import InputError, nearest
+from minialex.utils.paths import expanded
 
 if TYPE_CHECKING:
     import numpy as np
@@ -111,7 +111,7 @@ def listed(name: str, say: Callable[[str], object] = lambda _: None) -> list[Ite
 
     if is_builtin(name):
         return [Item(drawing.name, drawing.read) for drawing in drawings(name)]
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.is_dir():
         remarks = Remarks()
         found = files_in(path, remarks)

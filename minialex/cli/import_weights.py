@@ -5,12 +5,15 @@ import shlex
 from pathlib import Path
 
 from minialex.cli.common import add_json, print_json
+from minialex.utils.paths import expanded
 
 EXAMPLES = ("minialex import shapes.safetensors --out runs/imported",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, metavar="FILE", help="weight file of another program")
+    parser.add_argument(
+        "file", type=expanded, metavar="FILE", help="weight file of another program"
+    )
     parser.add_argument(
         "--as",
         dest="as_model",
@@ -19,13 +22,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--definition",
-        type=Path,
+        type=expanded,
         metavar="FILE",
         help="file that describes the layers, if the weight file does not (Caffe's prototxt)",
     )
     parser.add_argument(
         "--mean",
-        type=Path,
+        type=expanded,
         metavar="PATH",
         help="mean image (Caffe's mean.binaryproto), or training images to compute it from",
     )
@@ -36,12 +39,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--class-names",
-        type=Path,
+        type=expanded,
         metavar="FILE",
         help="text file, one class per line in the order of the outputs: a name, or an id such as "
         "n01440764 and a name",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
+    parser.add_argument(
+        "--out", type=expanded, required=True, metavar="DIR", help="folder to write"
+    )
     add_json(parser)
 
 

@@ -13,6 +13,7 @@ from minialex.cli.common import (
     load,
     print_json,
 )
+from minialex.utils.paths import expanded
 
 if TYPE_CHECKING:
     from minialex.parallel import DeviceConfig
@@ -26,7 +27,7 @@ EXAMPLES = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_path(parser)
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="picture to write: .png, .svg or .pdf"
+        "--out", type=expanded, metavar="FILE", help="picture to write: .png, .svg or .pdf"
     )
     parser.add_argument(
         "--towers",

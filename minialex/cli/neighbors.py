@@ -19,6 +19,7 @@ from minialex.cli.common import (
 )
 from minialex.cli.images import Photos
 from minialex.errors import InputError
+from minialex.utils.paths import expanded
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,12 +58,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--index",
-        type=Path,
+        type=expanded,
         metavar="NPZ",
         help="cache file for the folder's features",
     )
     parser.add_argument(
-        "--figure", type=Path, metavar="FILE", help="picture to write: .png, .svg or .pdf"
+        "--figure", type=expanded, metavar="FILE", help="picture to write: .png, .svg or .pdf"
     )
     add_model_file(parser)
     add_device_options(parser)
@@ -222,4 +223,5 @@ class _Search:
 
 def _full(name: str) -> str:
     """The full path of a file, the name of anything else."""
-    return str(Path(name).expanduser().resolve()) if Path(name).expanduser().exists() else name
+    path = expanded(name)
+    return str(path.resolve()) if path.exists() else name

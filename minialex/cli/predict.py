@@ -16,6 +16,7 @@ from minialex.cli.common import (
     print_json,
 )
 from minialex.cli.images import Photos
+from minialex.utils.paths import expanded
 
 if TYPE_CHECKING:
     from minialex.inference.predictions import Prediction
@@ -50,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=expanded,
         metavar="FILE",
         help="write a row for each image to this file instead: .csv or .jsonl",
     )
@@ -71,9 +72,10 @@ def run(
     from minialex.inference.ensemble import Ensemble
     from minialex.inference.prediction_file import prediction_file, require_kind
     from minialex.inference.predictions import top_classes
+    from minialex.utils.atomic import require_writable
 
     if out is not None:
-        require_kind(out)
+        require_writable(require_kind(out))
     network = load_all(model_file, weights, device_config)
     ensemble = network if isinstance(network, Ensemble) else Ensemble((network,))
     given, documents = Photos(photos), []

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from minialex.cli.common import add_json, add_workers, at_least, print_json
+from minialex.errors import InputError
+from minialex.utils.paths import expanded
 
 EXAMPLES = (
     "minialex prepare shapes:400 packed/shapes --size 72",
@@ -20,7 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SOURCE",
         help="images, as for `minialex train --data`",
     )
-    parser.add_argument("dest", type=Path, metavar="DEST", help="new folder for the packed data")
+    parser.add_argument(
+        "dest", type=expanded, metavar="DEST", help="new folder for the packed data"
+    )
     parser.add_argument(
         "--size",
         type=at_least(8),
@@ -34,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="store JPEG: a tenth of the space, slower to read",
     )
     parser.add_argument(
-        "--quality", type=at_least(1), default=90, metavar="N", help="JPEG quality (default: 90)"
+        "--quality", type=at_least(1), metavar="N", help="JPEG quality (default: 90)"
     )
     add_workers(parser)
     parser.add_argument(
@@ -62,11 +66,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="print errors only")
 
 
-def run(source: str, dest: Path, json: bool, quiet: bool, **options: Any) -> int:
+def run(
+    source: str,
+    dest: Path,
+    jpeg: bool,
+    quality: int | None,
+    json: bool,
+    quiet: bool,
+    **options: Any,
+) -> int:
     from minialex.data.packed.finish import REPORT
     from minialex.data.packed.prepare import prepare
 
-    done = prepare(source, dest, progress=not (json or quiet), **options)
+    if quality is not None and not jpeg:
+        raise InputError("--quality has no effect without --jpeg: leave it out, or add --jpeg")
+    options["quality"] = 90 if quality is None else quality
+    done = prepare(source, dest, jpeg=jpeg, progress=not (json or quiet), **options)
     if json:
         print_json(
             {

@@ -14,6 +14,7 @@ from minialex.cli.common import (
     at_least,
     newest_run,
 )
+from minialex.utils.paths import expanded
 
 if TYPE_CHECKING:
     from minialex.parallel import DeviceConfig
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "run_folder",
         nargs="?",
-        type=Path,
+        type=expanded,
         metavar="RUN",
         help="run folder (default: the newest run in runs/)",
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from minialex.cli.common import add_device_options, at_least
 from minialex.errors import InputError
+from minialex.utils.paths import expanded
 
 if TYPE_CHECKING:
     from minialex.parallel import DeviceConfig
@@ -45,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=expanded,
         default=Path("runs/paper"),
         metavar="DIR",
         help="folder for results and report (default: runs/paper)",
@@ -61,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--keep",
-        type=Path,
+        type=expanded,
         metavar="DIR",
         help="reuse the results in DIR too, and copy new ones there without run folders: small "
         "files, to continue on another machine",
@@ -115,6 +116,10 @@ def run(
     given = [("--data", one) for one in data]
     given += [("--scale", scale), ("--seeds", seeds), ("--epochs", epochs)]
     given += [("--pretrain", pretrain), ("--keep", keep), ("--out", out)]
+    given += [("--devices", device["devices"] and ",".join(map(str, device["devices"])))]
+    given += [("--threads", device["threads"])]
+    usual = {"backend": "auto", "precision": "fp32"}
+    given += [(f"--{name}", device[name]) for name, one in usual.items() if device[name] != one]
     words = [str(word) for pair in given if pair[1] is not None for word in pair]
     line = shlex.join(["minialex", "reproduce", *names, *words])
     print(f"stopped by {stopped}, state saved; continue with: {line}")

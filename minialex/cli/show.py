@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from minialex.cli.common import add_device_options, add_own_model, at_least, newest_run
 from minialex.errors import InputError
+from minialex.utils.paths import expanded
 
 if TYPE_CHECKING:
     from minialex.parallel import DeviceConfig
@@ -21,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "runs",
         nargs="*",
-        type=Path,
+        type=expanded,
         metavar="RUN",
         help="run folder, weight file or kept weights; two are shown side by side (default: the "
         "newest run in runs/)",

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minialex.cli.common import add_json, add_model_option, at_least, print_json
+from minialex.cli.common import add_json, add_model_option, at_least, network_options, print_json
 from minialex.errors import InputError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def run(model: str | None, variants: bool, classes: int | None, option: list, js
         if is_definition(model):
             chosen = model_of(Path(model), classes, _input_size(option))
         else:
-            chosen = models.get(models.use(model), classes, **dict(option))
+            chosen = models.get(models.use(model), classes, **network_options(option))
         if json:
             print_json(_document(chosen))
         else:

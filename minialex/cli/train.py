@@ -15,6 +15,7 @@ from minialex.cli.common import add_json, at_least, print_json
 from minialex.errors import InputError
 from minialex.utils.launcher import launched_as
 from minialex.utils.options import add_options
+from minialex.utils.paths import expanded
 
 EXAMPLES = (
     "minialex train --data shapes:400 --model alexnet-64 --epochs 2 --out runs/shapes",
@@ -33,14 +34,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("the run's folder").add_argument
     add(
         "--out",
-        type=Path,
+        type=expanded,
         default=SUPPRESS,
         metavar="DIR",
         help="run folder (default: a new one under runs/)",
     )
     add(
         "--resume",
-        type=Path,
+        type=expanded,
         default=SUPPRESS,
         metavar="DIR",
         help="continue the run in this folder, with the settings it was started with",

@@ -2,6 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
@@ -12,7 +13,7 @@ import numpy as np
 
 from minialex.data.remarks import NONE, Remarks
 from minialex.errors import InputError
-from minialex.utils.composed import composed
+from minialex.utils.composed import all_composed, composed
 
 if TYPE_CHECKING:
     from minialex.data.statistics import Statistics
@@ -167,6 +168,12 @@ class Splits:
     def __post_init__(self) -> None:
         for name, part in self.parts.items():
             object.__setattr__(self, name, complete(part))
+        train, val = (all_composed(part.class_ids) for part in self.parts.values())
+        if train != val:
+            raise InputError(
+                f"the classes to validate on ({_first(val)}) are not those to train "
+                f"({_first(train)}): both parts need the same, in the same order"
+            )
 
     @property
     def parts(self) -> dict[str, Dataset]:
@@ -185,6 +192,10 @@ class Splits:
         if isinstance(train, Subset) and isinstance(val, Subset) and train.whole is val.whole:
             return train.whole
         return None
+
+
+def _first(ids: Sequence[str]) -> str:
+    return ", ".join(ids[:4]) + ", ..." * (len(ids) > 4)
 
 
 _ATTRIBUTES = ("name", "layout", "class_ids", "class_names", "labels", "native_size")

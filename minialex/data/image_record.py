@@ -85,12 +85,12 @@ class ImageRecord:
         """Which images of the run's own data were held out: bool (N,)."""
         names = {name for part, _, _, name in self._entries if part == HELD_OUT}
         own = (dataset.image_name(i) for i in range(len(dataset)))
-        return np.array([name is not None and composed(name) in names for name in own], bool)
+        return np.array([name is not None and self._key(name) in names for name in own], bool)
 
     def copies(self, dataset: Dataset) -> np.ndarray:
         """Which of the held-out images in `dataset` are listed once but there again: bool (N,)."""
         listed = {name: found for part, found, _, name in self._entries if part == HELD_OUT}
-        names = [composed(dataset.image_name(i) or "") for i in range(len(dataset))]
+        names = [self._key(dataset.image_name(i) or "") for i in range(len(dataset))]
         there = {listed[name] for name in names if name in listed}
         again = np.zeros(len(names), bool)
         for index, name in enumerate(names):
@@ -118,7 +118,7 @@ class ImageRecord:
         name = dataset.image_name(index)
         if name is None:
             return NEW, _NOTHING
-        known = self._by_name.get(composed(name), [])  # two of one name in train/ and val/
+        known = self._by_name.get(self._key(name), [])  # two of one name in train/ and val/
         named = {part for part, _, _ in known}
         part = named.pop() if len(named) == 1 else NEW
         try:
@@ -178,8 +178,22 @@ class ImageRecord:
         for part, lines in ((HELD_OUT, self.held_out), (TRAINED_ON, self.trained_on)):
             for line in lines:
                 digest, size, name = line.split(" ", 2)
-                found.append((part, digest, size, composed(name)))
+                found.append((part, digest, size, self._key(name)))
         return found
+
+    def _key(self, name: str) -> str:
+        """By which an image is found: the composed name, unless the images have it in two forms."""
+        key = composed(name)
+        return name if key in self._in_two_forms else key
+
+    @cached_property
+    def _in_two_forms(self) -> set[str]:
+        """Composed names of two images that differ in nothing but the form of their names."""
+        forms: dict[str, set[str]] = {}
+        for line in (*self.held_out, *self.trained_on):
+            name = line.split(" ", 2)[2]
+            forms.setdefault(composed(name), set()).add(name)
+        return {key for key, names in forms.items() if len(names) > 1}
 
 
 def record(splits: Splits) -> ImageRecord | None:

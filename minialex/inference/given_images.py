@@ -24,6 +24,7 @@ from minialex.data.sources import walk
 from minialex.data.sources.drawings import is_drawings
 from minialex.data.sources.open import open_data
 from minialex.errors import InputError
+from minialex.utils.paths import expanded
 
 Image = Any  # a path, a file object or its bytes, a Pillow image, or a uint8 array
 _BYTES = bytes | bytearray | memoryview
@@ -101,7 +102,7 @@ def files_in(folder: str | os.PathLike[str], remarks: Remarks | None = None) -> 
 
     Raises InputError if there is none.
     """
-    path = Path(folder).expanduser()
+    path = expanded(folder)
     found = sorted(path / name for name in walk.below(path, remarks or Remarks()))
     if not found:
         raise InputError(f"no images in folder {folder}: give image files, or a folder of images")
@@ -118,6 +119,8 @@ def _expanded(given: Iterator[Image]) -> Iterator[Image]:
             yield from files_in(image, remarks)
             for problem in remarks.problems():
                 warnings.warn(f"{os.fspath(image)!r}: {problem}", stacklevel=2)
+        elif isinstance(image, str | os.PathLike) and os.fsdecode(image).startswith("~"):
+            yield expanded(os.fsdecode(image))
         else:
             yield image
 

@@ -14,6 +14,7 @@ from minialex.data.split import split_by_position
 from minialex.errors import InputError
 from minialex.models.recipe import Recipe
 from minialex.utils.arguments import wrong
+from minialex.utils.paths import expanded
 
 MOST_RUNS = 50  # the newest of a lineage, which are kept
 MOST_LINES = 2_000_000  # in the lists of the runs that a network started from: 150 MB
@@ -34,7 +35,7 @@ def data_key(data: object) -> str | None:
         return "shapes"
     if not isinstance(data, (str, Path)):
         return None
-    folder = Path(data).expanduser()
+    folder = expanded(data)
     if is_builtin(data) or not folder.exists():
         return str(data)
     return str(folder.resolve())

@@ -163,8 +163,10 @@ class Nearest:
 
 
 def network_fingerprint(classifier: Classifier) -> str:
-    """A hash of weights and preprocessing: networks with equal hashes give equal features."""
+    """A hash of weights, preprocessing, precision: networks with equal ones give equal features."""
     digest = hashlib.sha256(repr(classifier.preprocessing.recipe).encode())
+    if classifier.devices.precision.name != "fp32":
+        digest.update(classifier.devices.precision.name.encode())
     for layer, name, value in sorted(leaves(classifier.params), key=lambda leaf: leaf[:2]):
         digest.update(f"{layer}.{name}".encode())
         digest.update(np.ascontiguousarray(classifier.devices.to_numpy(value)).data)

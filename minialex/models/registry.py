@@ -306,6 +306,16 @@ def stored(name: str, classes: int | None, options: Mapping[str, Any]) -> Model:
 def _require_network(name: str, made: Any, classes: int) -> None:
     if not isinstance(made, Network):
         raise InputError(f"the model {name!r} is a {type(made).__name__}: it must be a Network")
+    height, width = made.input_shape[:2]
+    if height != width:
+        raise InputError(
+            f"the model {name!r} has an input of {height} x {width} pixels: it must be square"
+        )
+    if made.shapes()[-1] != (classes,) and made.classes == classes:
+        raise InputError(
+            f"the model {name!r} has an output of shape {made.shapes()[-1]}, not ({classes},): end "
+            "with a Dense layer"
+        )
     if made.classes != classes:
         raise InputError(
             f"the model {name!r} has {made.classes} outputs, but the data {classes} classes: its "

@@ -6,6 +6,7 @@ our own history.csv use. The two halves of one run may be in two files.
 """
 
 import csv
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -72,10 +73,13 @@ def _of_file(path: Path, batch_size: int | None, epoch_images: int) -> dict[str,
         raise InputError(
             f"{path} counts iterations: give the number of images in one with `against_batch`"
         )
-    rows = list(_numbers(path, lines, names))
+    try:
+        rows = list(_numbers(path, lines, names))
+    except csv.Error as error:
+        raise InputError(f"{path} is not a table ({error}): give a learning curve as CSV") from None
     if not rows:
         raise InputError(f"{path} has no rows: a learning curve needs at least one")
-    images = epoch_images if progress == "epoch" else batch_size
+    images = (_images_of_run(path) or epoch_images) if progress == "epoch" else batch_size
     scale = 1 if progress == "images" or images is None else images
     first = 1 if progress == "epoch" and min(row.get(progress, 1) for row in rows) == 0 else 0
     found = {}
@@ -87,6 +91,15 @@ def _of_file(path: Path, batch_size: int | None, epoch_images: int) -> dict[str,
         values = ((scale * x, y * share) for x, y in pairs)
         found[column] = [(x, 1 - y if accuracy else y) for x, y in values]
     return found
+
+
+def _images_of_run(path: Path) -> int | None:
+    """The training images of the run that this history.csv is of; None for other files."""
+    try:
+        images = json.loads((path.parent / "config.json").read_bytes())["data"]["train_images"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return images if path.name == "history.csv" and isinstance(images, int) else None
 
 
 def _columns(names: Sequence[str]) -> dict[str, tuple[str, bool]]:

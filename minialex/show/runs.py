@@ -154,8 +154,8 @@ class Run:
             if not kept:  # in the first epoch
                 raise InputError(f"{self.path} has no weights yet: wait until its first epoch ends")
             return kept[max(kept)]
-        if not epoch.isdecimal() or int(epoch) not in kept:
-            raise InputError(f"{self.path} keeps no weights of epoch {epoch}")
+        if not epoch.isdecimal() or len(epoch) > 9 or int(epoch) not in kept:
+            raise InputError(f"{self.path} keeps no weights of epoch {epoch[:20]}")
         return kept[int(epoch)]
 
     @property

@@ -53,10 +53,14 @@ def application(page: Page) -> App:
             raise InputError(f"the address cannot be read: {error}") from None
         return {name: values[-1] for name, values in found.items()}
 
+    def html(content: str, *arguments: Any, **named: Any) -> "Response":
+        """A page; bytes of file names that are no characters are written as escapes."""
+        return HTMLResponse(content.encode("utf-8", "backslashreplace"), *arguments, **named)
+
     async def index(request: "Request") -> "Response":
         body = await page.compute(shell, page.runs)
         head = '<link rel="stylesheet" href="/assets/page.css"><link rel="icon" href="data:,">'
-        return HTMLResponse(document("minialex", body, head))
+        return html(document("minialex", body, head))
 
     async def assets(request: "Request") -> "Response":
         name = request.path_params["name"]
@@ -88,17 +92,17 @@ def application(page: Page) -> App:
         name, asked = request.path_params["name"], query(request)
         try:
             if name not in SEARCHED:
-                return HTMLResponse(text(await wanted(request, page.part, name, asked)))
+                return html(text(await wanted(request, page.part, name, asked)))
             search = await wanted(request, page.search, asked)
         except NoImages as error:  # the answer, and no error
-            return HTMLResponse(missing(error))
+            return html(missing(error))
         until = time.monotonic() + PATIENCE
         while not search.done:
             await wanted(request, search.step)  # other requests are answered in between
             if search.read and time.monotonic() > until:
                 break
         found = text(await wanted(request, page.searched, name, asked, search))
-        return HTMLResponse(found, headers={MORE: str(int(not search.done))})
+        return html(found, headers={MORE: str(int(not search.done))})
 
     async def wanted(request: "Request", function: Callable[..., Any], *arguments: Any) -> Any:
         """What the function returns; it is not begun once the browser has left. Raises Left."""
@@ -119,7 +123,7 @@ def application(page: Page) -> App:
         return JSONResponse([{"epochs": run.epochs(), "stamp": run.stamp} for run in page.runs])
 
     async def sentence(request: "Request", error: Exception) -> "Response":
-        return HTMLResponse(missing(error), 400)
+        return html(missing(error), 400)
 
     routes = [
         Route("/", index),

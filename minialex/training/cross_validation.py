@@ -16,7 +16,7 @@ from minialex.training.config import parse, plug_in
 from minialex.training.held_out import open_splits
 from minialex.training.result import Result
 from minialex.training.train import train_shown
-from minialex.utils.arguments import Flag, integer
+from minialex.utils.arguments import FilePath, Flag, integer
 from minialex.utils.launcher import require_one_process
 from minialex.utils.progress import Progress
 
@@ -64,6 +64,10 @@ def cross_validate(
     folds = integer(2, at_most=_MOST_FOLDS).check("folds", folds)
     if arguments.get("fold") is not None:
         raise InputError("cross-validation trains every fold: leave out `fold`")
+    if arguments.get("max_steps") is not None:
+        raise InputError(
+            "cross-validation evaluates networks after their last epoch: leave out `max_steps`"
+        )
     if arguments.get("val_fraction") is not None:
         raise InputError("`val_fraction` has no effect in cross-validation: leave it out")
     given = {"data": data, **arguments}
@@ -83,6 +87,7 @@ def cross_validate(
                 "the result: leave it out of cross-validation"
             )
     name = open_splits(config, None, None).splits.train.name
+    out = None if out is None else FilePath().check("out", out)
     folder = run_folder.new_folder(out, f"{name}-{folds}-folds")
     done: list[Fold] = []
     show = Progress(Flag().check("progress", progress))

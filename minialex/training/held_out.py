@@ -132,10 +132,17 @@ def write_list(folder: Path, about: dict[str, Any]) -> None:
         run_folder.write_held_out(folder, images.text())
 
 
-def require_validation(config: TrainConfig, splits: Splits, schedule: str) -> None:
+def require_validation(
+    config: TrainConfig, splits: Splits, schedule: str, resumed: bool = False
+) -> None:
     """Raise InputError if there are no validation images, unless that was requested."""
     if len(splits.val):
         return
+    if resumed and config.val_fraction != 0:
+        raise InputError(
+            f"none of the images that were held out for validation is in {splits.train.name} any "
+            "more: restore one, or start a new run from these weights (`initial`)"
+        )
     if config.val_fraction != 0:
         raise InputError(
             f"{splits.train.name} has no class with two images, so none can be held out for "

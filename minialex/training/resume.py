@@ -23,6 +23,7 @@ _ADDED = {
     "recipe": fitted_recipe.PUBLISHED,
 }  # what runs of older versions were started with
 _MAY_CHANGE = ("epochs", "lr", "schedule")  # of the recipe
+_NO_DEFAULT = ("fold", "freeze", "initial", "micro_batch", "model_options", "shallow")
 _OF_ONE_CALL = ("max_steps", "allow_changed_data")  # apply to one call, not to the run
 
 
@@ -170,4 +171,8 @@ def rate_jump(before: Recipe, now: Recipe, state: State, images: int) -> str | N
 
 def _in_words(name: str, value: Any) -> str:
     """A setting in words; unset ones are the model's default."""
-    return f"the model's own {name}" if value is None else f"{name}={value!r}"
+    if value is not None:
+        return f"{name}={value!r}"
+    if name == "data":
+        return "data passed from Python"
+    return f"no {name}" if name in _NO_DEFAULT else f"the model's own {name}"

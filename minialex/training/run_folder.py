@@ -26,6 +26,17 @@ from minialex.errors import InputError, nearest
 from minialex.utils import atomic
 from minialex.utils.lock import lock
 
+# what a run writes beside its weights
+FILES = (
+    "config.json",
+    "classes.txt",
+    "held_out.txt",
+    "history.csv",
+    "steps.csv",
+    "results.html",
+    "predictions.csv",
+)
+
 
 def new_folder(out: str | Path | None, name: str) -> Path:
     """`out`, or a new runs/NAME, runs/NAME-2, ...; InputError if the folder holds a run or weights.
@@ -57,6 +68,22 @@ def _require_free(folder: Path) -> None:
             f"{folder} already holds a run: resume it, or choose another output folder"
         )
     require_no_weights(folder)
+    if _is_config(folder / "config.json") or (folder / "fold-1").is_dir():
+        return  # a run that was killed before its first save, or runs of a cross-validation
+    if others := [name for name in FILES if (folder / name).exists()]:
+        raise InputError(
+            f"{folder} has files of other programs that a run would replace ({', '.join(others)}): "
+            "choose another output folder"
+        )
+
+
+def _is_config(path: Path) -> bool:
+    """Whether this is a run's config.json."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and isinstance(found.get("settings"), dict)
 
 
 def require_no_weights(folder: Path) -> None:
@@ -85,7 +112,7 @@ def claimed(out: str | Path | None, name: str, *, resume: bool) -> Iterator[Path
                 yield folder
             finally:
                 if not resume and not (folder / "last.safetensors").exists():
-                    for file in ("config.json", "classes.txt", "held_out.txt"):
+                    for file in FILES:
                         (folder / file).unlink(missing_ok=True)
     finally:
         if mine and not resume:
@@ -127,7 +154,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{path} is damaged ({error}): start a new run") from None
-    if not isinstance(config, dict) or "settings" not in config:
+    if not isinstance(config, dict) or not isinstance(config.get("settings"), dict):
         raise InputError(f"{path} is not the configuration of a minialex run")
     return config
 
@@ -150,7 +177,7 @@ def read_history(folder: Path) -> list[dict[str, Any]]:
         return []
     with open(path, encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if None not in row.values()]  # or half written
-    return [{k: _number(v) for k, v in row.items()} for row in rows]
+    return [{k: _number(k, v) for k, v in row.items()} for row in rows]
 
 
 def read_steps(folder: Path) -> list[tuple[float, float]]:
@@ -161,17 +188,17 @@ def read_steps(folder: Path) -> list[tuple[float, float]]:
     found = []
     with open(path, encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
-            step, loss = _number(row.get("step")), _number(row.get("loss"))
+            step, loss = (_number(name, row.get(name)) for name in ("step", "loss"))
             if isinstance(step, float) and isinstance(loss, float):  # or it is half written
                 found.append((step, loss))
     return found
 
 
-def _number(text: str | None) -> float | str | None:
+def _number(name: str, text: str | None) -> float | str | None:
     try:
         return float(text) if text else None
-    except ValueError:
-        return text
+    except ValueError:  # a note, or what another program made of a number
+        return text if name == "changed" else None
 
 
 def checkpoint_path(folder: Path, epoch: int) -> Path:

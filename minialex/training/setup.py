@@ -1,5 +1,6 @@
 """Everything a run needs before its first step: data, model, devices, initial weights."""
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ class Setup:
     @property
     def name(self) -> str:
         """The run's default folder name."""
-        return f"{self.model.name.replace(':', '-')}-{self.splits.train.name}"
+        return re.sub(r"[:/\\]", "-", f"{self.model.name}-{self.splits.train.name}")
 
     @property
     def length(self) -> Length:
@@ -255,7 +256,7 @@ def set_up(
     require_softmax(model.recipe, losses.get(config.loss, config.margin))
     if resumed is not None and config.minutes is None:  # whose epochs are as many as there is time
         require_unfinished(resumed, model.recipe.epochs)
-    held_out.require_validation(config, splits, model.recipe.schedule)
+    held_out.require_validation(config, splits, model.recipe.schedule, resumed is not None)
     start = None
     if origin is not None:
         start = _start(config, origin, model.network, splits)

@@ -7,6 +7,7 @@ from typing import Any
 
 from minialex import schedules
 from minialex.data.dataset import Splits
+from minialex.data.sources.open import is_builtin
 from minialex.data.statistics import Statistics
 from minialex.errors import InputError, TrainingError
 from minialex.models.recipe import Recipe
@@ -25,6 +26,7 @@ from minialex.training.trainer import Trainer
 from minialex.training.watch import OnEpoch, OnStep, Watch
 from minialex.utils.arguments import FilePath, Flag
 from minialex.utils.options import documented
+from minialex.utils.paths import expanded
 from minialex.utils.progress import Progress
 
 
@@ -108,6 +110,8 @@ def _train(
         raise InputError(
             "`allow_changed_data` needs `resume`: a new run always uses the data as it is"
         )
+    if out is not None and not resume:
+        _require_outside(Path(out), config.data)
     setup = set_up(config, where, show, Path(str(out)) if resume else None, world)
     model, config, held = setup.model, setup.config, setup.held
     claimed = run_folder.claimed(out, setup.name, resume=resume)
@@ -325,3 +329,14 @@ def _note_changes(state: State, before: Recipe, now: Recipe, images: int, show: 
     state.changed = "; ".join(filter(None, (state.changed, f"step {state.step}: {changed}")))
     if jump := rate_jump(before, now, state, images):
         show.say(jump)
+
+
+def _require_outside(out: Path, data: Any) -> None:
+    """Raise InputError for the folder of the images, where a run's folders would be classes."""
+    if isinstance(data, str | Path) and not is_builtin(data) and out.is_dir():
+        folder = expanded(data)
+        if out.resolve() == (folder if folder.is_dir() else folder.parent).resolve():
+            raise InputError(
+                f"the run would be written between the images in {out}: choose another output "
+                "folder"
+            )

@@ -256,8 +256,8 @@ def _require_classes(
             f"the checkpoint has {source.model.classes} output classes, the data set {classes}: "
             f"{new_layer}"
         )
-    numbered = source.class_names == tuple(map(str, range(classes)))
-    if numbered or names is None or names == source.class_names or ids == source.class_ids:
+    unnamed = not source.data and source.class_names == tuple(map(str, range(classes)))
+    if unnamed or names is None or names == source.class_names or ids == source.class_ids:
         return
     pairs = zip(source.class_names, names, strict=True)
     theirs, ours = next(pair for pair in pairs if pair[0] != pair[1])

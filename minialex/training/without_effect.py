@@ -49,6 +49,13 @@ _RULES = (
         "`against_batch` has no effect without `against`: leave it out, or give a learning curve",
     ),
     _Rule(
+        "mixup",
+        None,
+        lambda given: given.get("micro_batch") == 1,
+        "`mixup` has no effect with a micro-batch of one image, which it mixes with others of the "
+        "same micro-batch: leave out one",
+    ),
+    _Rule(
         "colour_noise",
         None,
         lambda given: given.get("freeze") is not None and given["colour_noise"] > 0,

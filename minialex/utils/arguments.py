@@ -127,7 +127,7 @@ class Text:
 
 @dataclass(frozen=True)
 class FilePath:
-    """A path, as text or as a path-like object."""
+    """A path, as text or as a path-like object; `~` is the home folder."""
 
     def __call__(self, text: str) -> str:
         return text
@@ -136,7 +136,7 @@ class FilePath:
         path = os.fspath(value) if isinstance(value, str | os.PathLike) else None
         if not isinstance(path, str) or not path or "\0" in path:
             raise wrong(name, value, "a path")
-        return path
+        return os.path.expanduser(path)
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ class Settings:
 
             raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
         try:
-            return name, json.loads(value)
+            return name, json.loads({"True": "true", "False": "false"}.get(value, value))
         except ValueError:
             return name, value
 

@@ -22,6 +22,7 @@ from types import CodeType, ModuleType
 from typing import Any, Generic, TypeVar
 
 from minialex.errors import InputError, nearest, unknown
+from minialex.utils.paths import expanded
 
 T = TypeVar("T")
 _NAME = re.compile(r"[\w.+-]+")
@@ -189,7 +190,7 @@ class _AsItStands(SourceFileLoader):
 
 def load_file(path: Path) -> ModuleType:
     """Run a Python file and return it as a module; it may import modules that lie beside it."""
-    path = path.expanduser()
+    path = expanded(path)
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}: {nearest(path) or 'check the path'}")
     path = path.resolve()

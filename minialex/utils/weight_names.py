@@ -3,7 +3,7 @@
     $MINIALEX_HOME/weights/NAME.safetensors
 
 Without MINIALEX_HOME the folder is the platform's usual one for application data, such as
-~/.local/share/minialex. A file or folder of that name in the current folder comes first.
+~/.local/share/minialex. A file, or a run's folder, of that name in the current folder comes first.
 """
 
 import os
@@ -12,9 +12,11 @@ import sys
 from pathlib import Path
 
 from minialex.errors import InputError, nearest
+from minialex.utils.paths import expanded
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _SUFFIX = ".safetensors"
+_IN_A_RUN = ("best.safetensors", "last.safetensors")
 
 
 def require(name: str) -> str:
@@ -29,7 +31,7 @@ def require(name: str) -> str:
 def folder() -> Path:
     """Where the weights are kept; it need not exist."""
     if own := os.environ.get("MINIALEX_HOME"):
-        return Path(own).expanduser().absolute() / "weights"
+        return expanded(own).absolute() / "weights"
     try:
         return _data_home() / "minialex" / "weights"
     except RuntimeError:  # of Path.home
@@ -59,8 +61,9 @@ def file_of(name: str) -> Path:
 
 
 def located(path: Path) -> Path:
-    """`path`, or the weights of that name if there is no such file or folder."""
-    if path.exists() or not _NAME.fullmatch(str(path)):
+    """`path`, or the weights of that name if there is no such file, or folder of a run."""
+    runs = any((path / name).exists() for name in ("config.json", *_IN_A_RUN))
+    if path.is_file() or runs or not _NAME.fullmatch(str(path)):
         return path
     kept = file_of(str(path))
     return kept if kept.exists() else path

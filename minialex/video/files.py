@@ -11,6 +11,7 @@ from minialex.data.remarks import NONE, Remarks
 from minialex.data.sources.walk import SYSTEM
 from minialex.data.split import hold_out
 from minialex.errors import InputError, nearest
+from minialex.utils.paths import expanded
 from minialex.video.clips import FIELDS, ClipSplits, require_opencv
 
 SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
@@ -52,7 +53,7 @@ def open_videos(root: str | Path, *, val_fraction: float = 0.3, seed: int = 0) -
     Raises FileNotFoundError for a missing folder, InputError for one with fewer than two classes.
     """
     require_opencv()
-    root = Path(root).expanduser()
+    root = expanded(root)
     if not root.is_dir():
         hint = nearest(root) or "give a folder with a folder of video files for each class"
         raise FileNotFoundError(f"no folder {str(root)!r}: {hint}")

@@ -20,6 +20,7 @@ TINY = {"model": "tiny", "batch_size": 16, "backend": "numpy", "progress": False
         ("val_fraction", {"val_fraction": 0.2, "fold": "1/2"}),
         ("shallow", {"shallow": "a", "initial": "b"}),
         ("against_batch", {"against_batch": 64}),
+        ("mixup", {"mixup": 0.2, "micro_batch": 1}),
         ("colour_noise", {"colour_noise": 0.2, "freeze": "conv1", "initial": "b"}),
     ],
 )

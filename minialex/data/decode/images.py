@@ -176,8 +176,12 @@ def to_rgb(image: "np.ndarray | Image", white: float | None = None) -> "Image":
 
     if isinstance(image, np.ndarray):
         image = _from_array(image)
+    if 0 in image.size:
+        raise InputError(f"an image has {image.width} x {image.height} pixels: it is empty")
     image.load()
     image = orientation.upright(image)
+    if image.mode == "La":  # which converts to no other mode
+        image = image.convert("LA")
     if depth.is_wide(image):
         image = Image.fromarray(depth.to_bytes(image, white))
     if image.mode in _ALPHA_MODES or "transparency" in image.info:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -207,9 +208,23 @@ class Loader:
             self._failures = self._failures + 1 if may_pass(error) else 0
             return str(error)
         self._failures = 0
+        self._require_image(index, image)
         if len(self._cache) < self._cache_limit:
             self._cache[index] = image
         return image
+
+    def _require_image(self, index: int, image: Any) -> None:
+        """Raise InputError for what a data set made in Python must not return."""
+        size = int(self.size)  # which may also say how to resize
+        wanted = (size, size, self.dataset.channels)
+        if isinstance(image, np.ndarray) and (image.dtype, image.shape) == (np.uint8, wanted):
+            return
+        shape, kind = (getattr(image, name, None) for name in ("shape", "dtype"))
+        what = type(image).__name__ if shape is None else f"an array {shape} of {kind}"
+        raise InputError(
+            f"image({index}, {size}) of the data set {self.dataset.name!r} returns {what}: it "
+            f"must be an array {wanted} of uint8, values 0 to 255"
+        )
 
     def _assemble(self, order: np.ndarray, start: int, end: int, found: list) -> Batch:
         kept = []

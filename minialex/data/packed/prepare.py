@@ -28,6 +28,7 @@ from minialex.utils.arguments import FRACTION, SEED, Number, integer
 from minialex.utils.cores import usable_cores
 from minialex.utils.interrupt import Interrupt
 from minialex.utils.lock import LOCK, OWNER, lock
+from minialex.utils.paths import expanded
 from minialex.utils.progress import Progress
 
 # what utils.atomic calls the files of data.packed.format until they are complete
@@ -80,7 +81,7 @@ def prepare(
     workers = None if workers is None else integer(1).check("workers", workers)
     seed, val_fraction = SEED.check("seed", seed), FRACTION.check("val_fraction", val_fraction)
     max_left_out = Number(float, at_least=0, at_most=1).check("max_left_out", max_left_out)
-    show, folder = Progress(progress), Path(folder).expanduser()
+    show, folder = Progress(progress), expanded(folder)
     splits = open_data(source, seed=seed, val_fraction=val_fraction)
     if not len(splits.val):
         raise InputError(

@@ -94,7 +94,7 @@ def open_list(root: Path, *, seed: int, val_fraction: float) -> Splits:
 
 
 def _open_validation(root: Path) -> Dataset:
-    parts = _parts(root)
+    parts = _parts(root, for_training=False)
     train = _dataset(parts["train"])
     return _dataset(parts["val"], train) if "val" in parts else train
 
@@ -112,7 +112,7 @@ def _dataset(part: Part, like: Dataset | None = None) -> Dataset:
     )
 
 
-def _parts(root: Path) -> dict[str, Part]:
+def _parts(root: Path, *, for_training: bool = True) -> dict[str, Part]:
     """The images for training and, if the table says which, for validation."""
     path = root if root.is_file() else _beside(root)
     assert path is not None
@@ -134,6 +134,8 @@ def _parts(root: Path) -> dict[str, Part]:
     if not any(image.part for image in found):
         return {"train": _part(path, found, remarks)}
     train = [image for image in found if image.part in _TRAIN]
+    if not train and not for_training and len({image.part for image in found}) == 1:
+        return {"train": _part(path, found, remarks)}
     if not train:
         raise InputError(f"{path} has no image for training: write train or val in that column")
     val, known = [], {image.label for image in train}
@@ -176,6 +178,7 @@ def read(path: Path) -> list[Row]:
     if not lines:
         raise InputError(f"{path} is empty: expected a file and a label on each line")
     columns, headings = _columns(path, [cell.strip() for cell in lines[0][1]])
+    _require_even(path, lines)
     rows = []
     for number, cells in lines[headings:]:
         values = [cells[at].strip() if at < len(cells) else "" for at in columns]
@@ -184,6 +187,21 @@ def read(path: Path) -> list[Row]:
     if not rows:
         raise InputError(f"{path} has a header line and no lines below it")
     return rows
+
+
+def _require_even(path: Path, lines: Sequence[tuple[int, list[str]]]) -> None:
+    """Raise InputError for a stray quote, which joins lines, or a comma within a name."""
+    for number, cells in lines:
+        if any("\n" in cell or "\r" in cell for cell in cells):
+            raise InputError(
+                f"a quoted cell of {path} goes over several lines, up to line {number}: close its "
+                "quote, or remove it"
+            )
+        if any(map(str.strip, cells[len(lines[0][1]) :])):
+            raise InputError(
+                f"line {number} of {path} has {len(cells)} cells, the first line "
+                f"{len(lines[0][1])}: put names with the separator in them into quotes"
+            )
 
 
 def _columns(path: Path, first: list[str]) -> tuple[list[int], int]:

@@ -11,6 +11,7 @@ from minialex.data.sources.class_folder_layouts import TRAIN_NAMES, VAL_NAMES
 from minialex.data.sources.drawings import DEFAULT_COUNT, is_drawings, named_count, open_drawings
 from minialex.data.sources.source import all_sources, source_of
 from minialex.errors import InputError, nearest
+from minialex.utils.paths import expanded
 
 _LEVELS = 3  # of folders that contain nothing but one other folder
 
@@ -70,7 +71,7 @@ def existing_folder(data: str | os.PathLike[str]) -> Path:
     """
     if not os.fspath(data):
         raise InputError("the data has an empty name: give a folder, or 'shapes'")
-    root = Path(data).expanduser()
+    root = expanded(data)
     if not root.exists():  # it may be spelt as macOS spells it, or as other systems do
         forms = (Path(normalize(form, str(root))) for form in ("NFC", "NFD"))
         root = next((path for path in forms if path.exists()), root)
