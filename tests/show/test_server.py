@@ -13,6 +13,7 @@ import pytest
 from helpers.asgi import HOST, PORT, request, requested
 from helpers.html import Balanced
 from helpers.tiny import photographs, register_tiny
+from helpers.untrained import untrained
 from PIL import Image
 
 import minialex
@@ -324,6 +325,21 @@ def test_what_there_is_not_is_a_sentence(app, key, name, asked, said):
     answer = part(app, name, **asked)
     assert answer.status == 400
     assert said in answer.text
+
+
+def test_names_that_are_no_characters_are_shown_as_escapes(tmp_path):
+    """Of a folder made on a system with another encoding: bytes that are no UTF-8."""
+    made = untrained(name="cifar10")
+    names = tuple(f"caf\udce9 {name}" for name in made.class_names)
+    replace(made, class_names=names).save(tmp_path / "weights.safetensors")
+    own = application(Page([Run(tmp_path / "weights.safetensors", NUMPY)]))
+    file = io.BytesIO()
+    Image.new("RGB", (40, 40)).save(file, "PNG")
+    key = json.loads(request(own, "POST", "/photo?name=a.png", file.getvalue()).body)["photo"]
+    answer = part(own, "answers", photo=key)
+    assert answer.status == 200
+    assert "caf\\udce9" in answer.text
+    assert part(own, "kernels", epoch="9" * 5000).status == 400
 
 
 def test_the_page_follows_a_run(folder, app):
