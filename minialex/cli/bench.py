@@ -5,7 +5,6 @@ import json as json_format
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minialex.cli.bench_options import refuse_without_effect
@@ -17,6 +16,7 @@ from minialex.cli.common import (
     network_options,
 )
 from minialex.utils.arguments import ListOf, Text, integer
+from minialex.utils.paths import expanded
 
 if TYPE_CHECKING:
     from minialex.bench.subject import Subject
@@ -374,7 +374,7 @@ def _run_ranks(
         words += ["--threads", f"{where.threads}"]
     if isinstance(where.devices, tuple):
         words += ["--devices", ",".join(map(str, where.devices))]
-    chosen = models.get(models.use(model), **dict(option))
+    chosen = models.get(models.use(model), **network_options(option))
     found = on_ranks.compare(
         chosen, ranks, batch, words, where, rounds=rounds, network=given, say=_say
     )
@@ -403,7 +403,7 @@ def _run_suite(
     plan = gpu.Plan(checks=checks, data=data)
     if minutes is not None:
         plan = replace(plan, budget=60 * Number(float, above=0).check("--minutes", minutes))
-    found = gpu.run_suite(Path(str(json)), plan, parts or ())
+    found = gpu.run_suite(expanded(str(json)), plan, parts or ())
     failed = any(isinstance(part, dict) and "failed" in part for part in found.values())
     return 1 if failed else 0
 
@@ -455,4 +455,4 @@ def _print(text: str, document: dict | list, json: str | None) -> None:
         return
     print(text)
     if json is not None:
-        write_json(Path(json), document)
+        write_json(expanded(json), document)

@@ -6,8 +6,10 @@ is documented with each function.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from numbers import Integral
+from typing import Any
 
 from minialex.errors import InputError, unknown
 from minialex.layers import (
@@ -76,28 +78,30 @@ _COMPARED = inspect.signature(compared).parameters
 OPTIONS = tuple(_COMPARED)[1:]
 
 
-def _require_type(parameter: inspect.Parameter, value: object) -> None:
-    """Raise InputError for a value other than the parameter's: any text would count as true."""
-    if isinstance(parameter.default, bool) and not isinstance(value, bool):
-        raise InputError(f"option {parameter.name} is {value!r}: it must be true or false")
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if parameter.annotation in (int, "int") and not whole:
-        raise InputError(f"option {parameter.name} is {value!r}: it must be a whole number")
+def require_types(function: Callable[..., Network], options: Mapping[str, Any]) -> None:
+    """Raise InputError for an option that is not a flag or a whole number, where one is declared.
+
+    Any text would count as true. Stored networks are built from what they were built from before.
+    """
+    declared = {**_COMPARED, **inspect.signature(function).parameters}
+    for name, value in options.items():
+        kind = declared[name].annotation if name in declared else None
+        if kind in (bool, "bool") and not (isinstance(value, int) and value in (0, 1)):
+            raise InputError(f"option {name} is {value!r}: it must be true or false")
+        whole = isinstance(value, Integral) and not isinstance(value, bool)
+        if kind in (int, "int") and not whole:
+            raise InputError(f"option {name} is {value!r}: it must be a whole number")
 
 
 def build(function: Callable[..., Network], classes: int, options: dict) -> Network:
     """`function(classes, ...)` with its own options, then `compared` with the rest."""
     named = inspect.Parameter.VAR_KEYWORD
-    parameters = inspect.signature(function).parameters.values()
-    own = [p.name for p in parameters if p.kind != named]
+    own = [p.name for p in inspect.signature(function).parameters.values() if p.kind != named]
     other = {name: options[name] for name in OPTIONS if name in options and name not in own}
     mine = {name: value for name, value in options.items() if name not in other}
     for name in mine:
         if name not in own or name == "classes":
             raise unknown("option", name, [n for n in (*own, *OPTIONS) if n != "classes"])
-    for parameter in (*_COMPARED.values(), *parameters):  # a network's own take precedence
-        if parameter.name in options:
-            _require_type(parameter, options[parameter.name])
     network = function(classes, **mine)
     return compared(network, **other) if other else network
 

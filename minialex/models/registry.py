@@ -271,7 +271,15 @@ def get(name: str, classes: int | None = None, **options: Any) -> Model:
     and the paper's ablations, such as `half` or `without` (see `ablations.compared`). The model
     "layers" is any network, given by the list in its options (see `layer_list.options_of`).
     """
+    require_options(name, options)
     return stored(name, classes, {**new_options(name), **options})
+
+
+def require_options(name: str, options: Mapping[str, Any]) -> None:
+    """Raise InputError for an option of a new network that is not of the type it should be."""
+    variant = None if name == layer_list.NAME else PLUGINS.find(name)
+    if variant is not None:
+        ablations.require_types(variant.build, options)
 
 
 def new_options(name: str) -> Mapping[str, Any]:
@@ -306,6 +314,10 @@ def stored(name: str, classes: int | None, options: Mapping[str, Any]) -> Model:
 def _require_network(name: str, made: Any, classes: int) -> None:
     if not isinstance(made, Network):
         raise InputError(f"the model {name!r} is a {type(made).__name__}: it must be a Network")
+    if len(made.input_shape) != 3:
+        raise InputError(
+            f"the model {name!r} has an input of shape {made.input_shape}: it must be (H, W, C)"
+        )
     height, width = made.input_shape[:2]
     if height != width:
         raise InputError(

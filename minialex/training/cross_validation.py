@@ -88,7 +88,9 @@ def cross_validate(
             )
     name = open_splits(config, None, None).splits.train.name
     out = None if out is None else FilePath().check("out", out)
-    folder = run_folder.new_folder(out, f"{name}-{folds}-folds")
+    own = out is not None and (Path(out) / "fold-1").is_dir()  # which is continued
+    files = () if own else ("predictions.csv", "results.html")
+    folder = run_folder.new_folder(out, f"{name}-{folds}-folds", files)
     done: list[Fold] = []
     show = Progress(Flag().check("progress", progress))
     for number in range(1, folds + 1):

@@ -28,7 +28,14 @@ def applied(
     others = {
         name: rate
         for name, rate in recipe.layer_rates.items()
-        # a parameter's own comes before its layer's; a bias that stays 0 is a layer without one
-        if name.rpartition(".")[0] not in rates or (name.endswith(".bias") and rate == 0)
+        # a parameter's own comes before its layer's
+        if name.rpartition(".")[0] not in rates or _is_none(name, recipe.layer_rates)
     }
     return replace(recipe, layer_rates={**others, **rates})
+
+
+def _is_none(name: str, rates: Mapping[str, float]) -> bool:
+    """Whether this is the bias of a layer without one, such as Caffe's: 0, and not trained."""
+    layer, _, parameter = name.rpartition(".")
+    weight = rates.get(f"{layer}.weight", rates.get(layer, 1.0))
+    return parameter == "bias" and rates[name] == 0 != weight

@@ -46,7 +46,10 @@ def resolve_model(
         epochs=config.epochs,
         minutes=config.minutes,
     )
-    model = models.stored(config.model or default, classes, config.model_options or {})
+    name, options = config.model or default, config.model_options or {}
+    if stored is None:
+        models.require_options(name, options)
+    model = models.stored(name, classes, options)
     model = replace(model, recipe=replace(model.recipe, **(multipliers or {})))
     length: dict[str, Any] = {
         "epochs": config.epochs,

@@ -9,6 +9,7 @@ from minialex.data.image_record import fingerprint, same_data
 from minialex.errors import InputError
 from minialex.models.recipe import Recipe
 from minialex.parallel import DeviceConfig
+from minialex.precision import check_dtype
 from minialex.training import fitted_recipe, run_folder, without_effect
 from minialex.training.config import TrainConfig
 from minialex.training.state import State
@@ -38,7 +39,9 @@ def inherited(out: str | Path | None, data: Any, given: dict[str, Any]) -> dict[
     names = {one.name for one in options(TrainConfig, DeviceConfig)}.difference(_OF_ONE_CALL)
     settings = without_effect.dropped({**_ADDED, **settings})
     stored = {name: value for name, value in settings.items() if name in names}
-    if stored.get("dtype", "float32") != "float32":  # in which all was computed
+    try:
+        check_dtype(stored.get("precision", "fp32"), stored.get("dtype", "float32"))
+    except InputError:  # of a run of an older version, which was computed in its `dtype`
         stored["precision"] = "fp32"
     if "minutes" in given or "epochs" in given:  # one takes the place of the other
         stored["minutes"] = stored["epochs"] = None
@@ -170,7 +173,7 @@ def rate_jump(before: Recipe, now: Recipe, state: State, images: int) -> str | N
 
 
 def _in_words(name: str, value: Any) -> str:
-    """A setting in words; unset ones are the model's default."""
+    """A setting in words; most that are unset are the model's own."""
     if value is not None:
         return f"{name}={value!r}"
     if name == "data":

@@ -15,8 +15,9 @@ predictions.csv       the best weights' prediction for each validation image
 
 import csv
 import json
+import re
 import shlex
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -26,7 +27,7 @@ from minialex.errors import InputError, nearest
 from minialex.utils import atomic
 from minialex.utils.lock import lock
 
-# what a run writes beside its weights
+# what a run writes beside its weights, and removes again if it ends before it has any
 FILES = (
     "config.json",
     "classes.txt",
@@ -38,12 +39,14 @@ FILES = (
 )
 
 
-def new_folder(out: str | Path | None, name: str) -> Path:
-    """`out`, or a new runs/NAME, runs/NAME-2, ...; InputError if the folder holds a run or weights.
+def new_folder(out: str | Path | None, name: str, files: Sequence[str] = ()) -> Path:
+    """`out`, or a new runs/NAME, runs/NAME-2, ...
 
+    InputError if the folder holds a run or weights, or one of the `files` that will be written.
     Processes that ask for a new folder at the same time each get their own.
     """
     if out is None:
+        name = re.sub(r"[:/\\]", "-", name)
         for number in count(1):
             folder = Path("runs") / (name if number == 1 else f"{name}-{number}")
             folder.parent.mkdir(exist_ok=True)
@@ -51,7 +54,7 @@ def new_folder(out: str | Path | None, name: str) -> Path:
                 folder.mkdir()
                 return folder
     folder = Path(str(out))
-    _require_free(folder)
+    _require_free(folder, files)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file: choose another output folder")
     try:
@@ -61,19 +64,22 @@ def new_folder(out: str | Path | None, name: str) -> Path:
     return folder
 
 
-def _require_free(folder: Path) -> None:
-    """Raise InputError if the folder holds a run, unless it was killed before its first save."""
+def _require_free(folder: Path, files: Sequence[str]) -> None:
+    """Raise InputError if the folder holds a run, unless it was killed before its first save.
+
+    Or if it holds one of the `files`, which would be replaced.
+    """
     if (folder / "last.safetensors").exists() and (folder / "config.json").exists():
         raise InputError(
             f"{folder} already holds a run: resume it, or choose another output folder"
         )
     require_no_weights(folder)
-    if _is_config(folder / "config.json") or (folder / "fold-1").is_dir():
-        return  # a run that was killed before its first save, or runs of a cross-validation
-    if others := [name for name in FILES if (folder / name).exists()]:
+    if _is_config(folder / "config.json"):  # of such a run
+        return
+    if others := [name for name in files if (folder / name).exists()]:
         raise InputError(
-            f"{folder} has files of other programs that a run would replace ({', '.join(others)}): "
-            "choose another output folder"
+            f"{folder} has files that a run would replace ({', '.join(others)}): choose another "
+            "output folder"
         )
 
 
@@ -100,20 +106,22 @@ def claimed(out: str | Path | None, name: str, *, resume: bool) -> Iterator[Path
     command can be run again.
     """
     missing = [] if out is None else _missing(Path(str(out)))
-    folder = Path(str(out)) if resume else new_folder(out, name)
+    folder = Path(str(out)) if resume else new_folder(out, name, FILES)
+    before = {name for name in FILES if (folder / name).exists()}
     mine = out is None
     try:
         with locked(folder):
             mine = True
             atomic.remove_stale(folder)
             if not resume:
-                _require_free(folder)  # another process may have been here since
+                _require_free(folder, FILES)  # another process may have been here since
             try:
                 yield folder
             finally:
                 if not resume and not (folder / "last.safetensors").exists():
-                    for file in FILES:
-                        (folder / file).unlink(missing_ok=True)
+                    for file in reversed(FILES):  # config.json, by which it is known, comes last
+                        if file not in before:
+                            (folder / file).unlink(missing_ok=True)
     finally:
         if mine and not resume:
             for path in missing if out is not None else [folder]:

@@ -1,6 +1,5 @@
 """Everything a run needs before its first step: data, model, devices, initial weights."""
 
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +43,7 @@ from minialex.training.transfer import (
     default_optimizer,
     multipliers,
     open_source,
+    require_same_scale,
     start_from,
 )
 from minialex.tree import Tree, map_tree
@@ -76,7 +76,7 @@ class Setup:
     @property
     def name(self) -> str:
         """The run's default folder name."""
-        return re.sub(r"[:/\\]", "-", f"{self.model.name}-{self.splits.train.name}")
+        return f"{self.model.name}-{self.splits.train.name}"
 
     @property
     def length(self) -> Length:
@@ -122,7 +122,9 @@ class Setup:
             return map_tree(np.copy, start.params)  # a backend may update its arrays in place
         drawn = self.model.network.init(backends.get("numpy"), self.config.seed, self.config.dtype)
         if self.config.shallow is not None:
-            drawn = deepen(load(self.config.shallow, "numpy").params, drawn)
+            shallow = load(self.config.shallow, "numpy")
+            require_same_scale(shallow.model, self.model.network)
+            drawn = deepen(shallow.params, drawn)
         return drawn
 
     def first_state(self) -> State:

@@ -333,10 +333,8 @@ def _note_changes(state: State, before: Recipe, now: Recipe, images: int, show: 
 
 def _require_outside(out: Path, data: Any) -> None:
     """Raise InputError for the folder of the images, where a run's folders would be classes."""
-    if isinstance(data, str | Path) and not is_builtin(data) and out.is_dir():
-        folder = expanded(data)
-        if out.resolve() == (folder if folder.is_dir() else folder.parent).resolve():
-            raise InputError(
-                f"the run would be written between the images in {out}: choose another output "
-                "folder"
-            )
+    named = isinstance(data, str | Path) and not is_builtin(data)
+    if named and out.is_dir() and out.resolve() == expanded(data).resolve():
+        raise InputError(
+            f"the run would be written between the images in {out}: choose another output folder"
+        )

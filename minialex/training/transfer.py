@@ -7,7 +7,7 @@ preprocessing never depends on the origin of its weights.
 A solver state from another framework is continued instead: momentum and step count are kept.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,8 @@ def choose_model(config: TrainConfig, resumed: Path | None) -> tuple[TrainConfig
         if config.initial is not None and config.model is None:
             model, model_options = before["model"], before["model_options"]
             return replace(config, model=model, model_options=model_options), None
-        return _with_options(config, before["model_options"] or {}), None
+        values = before["model_options"] or {}
+        return _with_input_scale(_with_options(config, values), values.get("input_scale")), None
     if config.initial is None:
         return _with_options(config, _form(config)), None
     source = open_source(Path(config.initial))
@@ -65,7 +66,7 @@ def choose_model(config: TrainConfig, resumed: Path | None) -> tuple[TrainConfig
         config = replace(config, dropout=False)  # with it, the layers would see other inputs
     if config.model is not None:
         config = _with_options(config, _form(config, model))
-        return _with_input_scale(config, model.network), source
+        return _with_input_scale(config, split_scale(model.network)[0]), source
     merged = {**model.options, **(config.model_options or {})}
     return replace(config, model=model.name, model_options=merged or None), source
 
@@ -139,15 +140,14 @@ def _form(config: TrainConfig, source: Model | None = None) -> Mapping[str, Any]
     return options if set(new) <= set(models.new_options(name)) else new
 
 
-def _with_input_scale(config: TrainConfig, source: Network) -> TrainConfig:
+def _with_input_scale(config: TrainConfig, scale: Sequence[float] | None) -> TrainConfig:
     """The configuration with the weights' own factors of the input, if its model can have them."""
-    scale, _ = split_scale(source)
     options = dict(config.model_options or {})
     if scale is None or "input_scale" in options:
         return config
     options["input_scale"] = list(scale)
     try:
-        models.get(str(config.model), source.classes, **options)
+        models.stored(str(config.model), None, options)
     except InputError:
         return config  # `start_from` refuses weights whose input is scaled in another way
     return replace(config, model_options=options)
@@ -215,13 +215,7 @@ def start_from(
             f"do not fit the first layer of the network to train ({names[0]} "
             f"{shapes[names[0]]['weight']}): choose the same network"
         )
-    (theirs_scale, _), (own_scale, _) = split_scale(source.model.network), split_scale(network)
-    if theirs_scale != own_scale:
-        raise InputError(
-            f"the weights to start from ({source.model.name}) are for input "
-            f"{_scaled(theirs_scale)}, and the network to train has it {_scaled(own_scale)}: leave "
-            "out `model`, or choose one that scales its input in the same way"
-        )
+    require_same_scale(source.model, network)
     for name in names[:kept]:
         params[name] = {
             key: source.devices.to_numpy(value).astype(dtype)
@@ -239,8 +233,19 @@ def start_from(
     return Start(params, said, momentum, tuple(names))
 
 
+def require_same_scale(source: Model, network: Network) -> None:
+    """Raise InputError unless the weights are for input that the network scales as theirs did."""
+    (theirs, _), (own, _) = split_scale(source.network), split_scale(network)
+    if theirs != own:
+        raise InputError(
+            f"the weights to start from ({source.name}) expect input {_scaled(theirs)}, and the "
+            f"network to train has input {_scaled(own)}: leave out `model`, or choose one that "
+            "scales its input in the same way"
+        )
+
+
 def _scaled(factors: tuple[float, ...] | None) -> str:
-    return "unscaled" if factors is None else f"times {', '.join(f'{f:.4g}' for f in factors)}"
+    return "as it is" if factors is None else f"times {', '.join(f'{f:.4g}' for f in factors)}"
 
 
 def _require_classes(

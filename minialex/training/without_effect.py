@@ -51,7 +51,7 @@ _RULES = (
     _Rule(
         "mixup",
         None,
-        lambda given: given.get("micro_batch") == 1,
+        lambda given: given.get("micro_batch") == 1 and given["mixup"] > 0,
         "`mixup` has no effect with a micro-batch of one image, which it mixes with others of the "
         "same micro-batch: leave out one",
     ),

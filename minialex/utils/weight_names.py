@@ -62,8 +62,8 @@ def file_of(name: str) -> Path:
 
 def located(path: Path) -> Path:
     """`path`, or the weights of that name if there is no such file, or folder of a run."""
-    runs = any((path / name).exists() for name in ("config.json", *_IN_A_RUN))
-    if path.is_file() or runs or not _NAME.fullmatch(str(path)):
+    is_run = any((path / name).exists() for name in ("config.json", *_IN_A_RUN))
+    if path.is_file() or is_run or not _NAME.fullmatch(str(path)):
         return path
     kept = file_of(str(path))
     return kept if kept.exists() else path

@@ -16,6 +16,7 @@ from minialex.models import get
 from minialex.training.result import Result
 from minialex.training.train import train
 from minialex.utils.cores import usable_cores
+from minialex.utils.paths import expanded
 from minialex.video.clips import Clips, ClipSplits, Flows, Frames, require_opencv, spatial, temporal
 
 # Model options of the temporal stream besides its 20 input channels.
@@ -80,7 +81,7 @@ def train_streams(
     that were started before.
     """
     require_opencv()
-    out, options = Path(out), temporal_options(model)
+    out, options = expanded(out), temporal_options(model)
     if settings.get("mirror"):
         raise InputError("mirroring would not negate the x components of flow: leave out `mirror`")
     frames, flows = spatial(splits), temporal(splits, method)

@@ -6,6 +6,9 @@ import minialex
 from minialex import models
 from minialex.cli import main
 from minialex.errors import InputError, unknown
+from minialex.layers import Dense, Dropout
+from minialex.models import ablations
+from minialex.network import Network
 from minialex.utils.arguments import Settings
 
 
@@ -23,7 +26,7 @@ def test_true_and_false_as_python_writes_them(text, value):
     ("options", "sentence"),
     [
         ({"half": "no"}, "option half is 'no': it must be true or false"),
-        ({"dropout": 0}, "option dropout is 0"),
+        ({"dropout": 2}, "option dropout is 2"),
         ({"towers": True}, "option towers is True: it must be a whole number"),
         ({"towers": 1.0}, "option towers is 1.0"),
     ],
@@ -31,6 +34,21 @@ def test_true_and_false_as_python_writes_them(text, value):
 def test_options_of_networks_have_types(options, sentence):
     with pytest.raises(InputError, match=sentence):
         models.get("alexnet-64", 5, **options)
+
+
+def test_options_of_ones_own_network_and_of_stored_ones():
+    """A network's own option of the same name; numbers and texts that older versions accepted."""
+
+    def net(classes: int, dropout: float = 0.5) -> Network:
+        return Network((("drop1", Dropout(dropout)), ("fc1", Dense(classes))), (8, 8, 3))
+
+    ablations.require_types(net, {"dropout": 0.3})
+    assert (
+        models.get("alexnet-64", 5, half=1).network
+        == models.get("alexnet-64", 5, half=True).network
+    )
+    for value in (1, "no"):
+        models.stored("alexnet-64", 5, {"half": value})
 
 
 @pytest.mark.parametrize("name", ["name", "classes"])

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import minialex
 from minialex.data.dataset import Dataset, Splits, complete, subset
+from minialex.data.sources.open import open_data
 from minialex.errors import InputError
 
 
@@ -64,3 +66,14 @@ def test_training_on_a_data_set_of_another_class(tmp_path):
     settings = {"model": "cifar10", "epochs": 1, "batch_size": 8, "backend": "numpy"}
     result = minialex.train(splits, **settings, out=tmp_path / "run", progress=False)
     assert result.classifier.evaluate(Plain()).images == 24
+
+
+def test_parts_with_other_classes_are_refused(tmp_path):
+    for folder, names in (("a", ("cat", "dog")), ("b", ("dog", "fox"))):
+        for name in names:
+            (tmp_path / folder / name).mkdir(parents=True)
+            for number in range(3):
+                Image.new("RGB", (8, 8)).save(tmp_path / folder / name / f"{number}.png")
+    a, b = (open_data(tmp_path / folder, val_fraction=0).train for folder in "ab")
+    with pytest.raises(InputError, match=r"validate on .dog, fox. are not those to train"):
+        Splits(a, b)

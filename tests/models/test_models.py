@@ -175,3 +175,18 @@ def test_variants_table_lists_a_users_networks_too(monkeypatch):
     monkeypatch.setitem(registry.PLUGINS.registered, "small", variant)
     [row] = [line for line in summary.variants().splitlines() if line.startswith("small  ")][:1]
     assert " first " in row
+
+
+@pytest.mark.parametrize(
+    ("layers", "shape", "sentence"),
+    [
+        (lambda c: (("fc", Dense(c)),), (16, 20, 3), "16 x 20 pixels: it must be square"),
+        (lambda c: (("fc", Dense(c)),), (784,), r"shape \(784,\): it must be \(H, W, C\)"),
+        (lambda c: (("c1", Conv2D(c, 16)),), (16, 16, 3), r"shape \(1, 1, 5\), not \(5,\)"),
+    ],
+)
+def test_networks_that_cannot_be_trained(monkeypatch, layers, shape, sentence):
+    monkeypatch.setattr(models.registry.PLUGINS, "registered", {})
+    models.register("own-net", lambda classes: Network(layers(classes), shape))
+    with pytest.raises(InputError, match=sentence):
+        models.get("own-net", 5)

@@ -1,5 +1,7 @@
 """Published curves in the formats that they come in, and where a run leaves one."""
 
+import json
+
 import pytest
 from helpers.tiny import register_tiny
 
@@ -168,3 +170,18 @@ def test_a_curve_that_is_much_longer_is_cut(epochs, last):
     assert page._beside(one)[-1][0] == pytest.approx(last * 1e6, rel=0.02)
     [spot] = compare(history, Curve("theirs", points), 1_000)
     assert page._beside(spot) == spot.curve  # nothing of it is near
+
+
+def test_another_runs_curve_counts_its_own_images(tmp_path):
+    file = tmp_path / "history.csv"
+    file.write_text("epoch,val_loss\n1,0.5\n")
+    assert published_curve.read([file], batch_size=None, epoch_images=60).points == {
+        "val_loss": [(60, 0.5)]
+    }
+    (tmp_path / "config.json").write_text(json.dumps({"data": {"train_images": 7}}))
+    assert published_curve.read([file], batch_size=None, epoch_images=60).points == {
+        "val_loss": [(7, 0.5)]
+    }
+    file.write_text(f"epoch,val_loss\n1,{'0' * 200_000}\n")
+    with pytest.raises(InputError, match="is not a table"):
+        published_curve.read([file], batch_size=None, epoch_images=60)

@@ -2,12 +2,14 @@
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from helpers.tiny import photographs, register_tiny
 from helpers.untrained import untrained
+from PIL import Image
 
 import minialex
 from minialex.data import image_record
@@ -343,3 +345,32 @@ def test_one_photograph_per_class_is_refused_or_only_trained_on(tmp_path):
         np.testing.assert_array_equal(best.params[name]["weight"], of_layer["weight"])
     with pytest.raises(InputError, match="without validation images"):
         best.evaluate()
+
+
+def test_names_in_two_forms_are_two_images(tmp_path):
+    """As é and as e with an accent, of which one is held out."""
+    if sys.platform == "darwin":
+        pytest.skip("its file systems take the two forms for one name")
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        for number, name in enumerate(("caf\u00e9", "cafe\u0301", "c", "d")):
+            Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / label / f"{name}.png")
+    for seed in range(6):
+        splits = open_data(tmp_path, seed=seed, val_fraction=0.25)
+        found = record(splits)
+        whole = splits.whole
+        held = [whole.image_name(i) for i in np.flatnonzero(found.held_out_by_name(whole))]
+        assert sorted(held) == sorted(splits.val.image_name(i) for i in range(len(splits.val)))
+
+
+def test_all_held_out_images_are_gone(tmp_path, monkeypatch):
+    register_tiny(monkeypatch)
+    photographs(tmp_path / "data", 10)
+    run = tmp_path / "run"
+    minialex.train(tmp_path / "data", **TINY, epochs=1, out=run)
+    for line in (run / "held_out.txt").read_text().splitlines():
+        (tmp_path / "data" / line.split(" ", 2)[2]).unlink()
+    with pytest.raises(InputError, match="none of the images that were held out"):
+        minialex.train(
+            out=run, resume=True, epochs=2, allow_changed_data=True, progress=False, recipe="fitted"
+        )

@@ -65,6 +65,8 @@ def test_names_that_have_no_rate():
     own = replace(Recipe(), layer_rates={"conv2.bias": 0.0})  # as of a Caffe layer without one
     found = layer_rates.applied(own, network, {"conv2": 0.5}, None).layer_rates
     assert found == {"conv2": 0.5, "conv2.bias": 0.0}
+    frozen = replace(Recipe(), layer_rates={"conv2.weight": 0.0, "conv2.bias": 0.0})
+    assert layer_rates.applied(frozen, network, {"conv2": 0.5}, None).layer_rates == {"conv2": 0.5}
     found = layer_rates.applied(own, network, {"conv2.bias": 0.5}, None).layer_rates
     assert found == {"conv2.bias": 0.5}
     for name in ("conv9", "relu1", "conv1.slope", "bias"):

@@ -516,3 +516,36 @@ def test_a_run_of_an_older_version_resumes_with_its_order_of_names(tmp_path, mon
     assert result.images == 4
     assert minialex.load(tmp_path / "run").class_ids == (COMPOSED, "f")
     assert whole.class_ids == ("eqq", "f")
+
+
+def test_a_history_edited_by_hand_has_gaps(tmp_path):
+    (tmp_path / "history.csv").write_text('epoch,val_loss,changed\n1,"0,5",rate\n2,0.25,\n')
+    first, second = run_folder.read_history(tmp_path)
+    assert first == {"epoch": 1.0, "val_loss": None, "changed": "rate"}
+    assert second["val_loss"] == 0.25
+    (tmp_path / "config.json").write_text('{"settings": 5}')
+    with pytest.raises(InputError, match="is not the configuration of a minialex run"):
+        resume.inherited(tmp_path, None, {})
+
+
+@pytest.mark.parametrize("given", [{}, {"model_options": {"inverted": True}}])
+def test_the_input_scale_of_the_first_call_is_not_asked_for_again(tmp_path, given):
+    """The weights to start from brought it, and the same call is repeated."""
+    from helpers.untrained import untrained
+
+    source = untrained(name="vgg-11-64", inverted=True, input_scale=[0.5] * 3)
+    source.save(tmp_path / "source.safetensors")
+    call = {"model": "vgg-11-64", "initial": tmp_path / "source.safetensors", **given}
+    call |= {"out": tmp_path / "run", "backend": "numpy", "progress": False, "epochs": 1}
+    first = minialex.train("shapes:48", **call, max_steps=0)
+    assert first.classifier.model.options["input_scale"] == [0.5] * 3
+    again = minialex.train("shapes:48", **call, max_steps=0, resume=True)
+    assert again.classifier.model.options == first.classifier.model.options
+
+
+@pytest.mark.parametrize(("name", "value"), [("fold", "1/2"), ("micro_batch", 3)])
+def test_a_setting_that_the_run_did_not_have(tmp_path, monkeypatch, name, value):
+    register_tiny(monkeypatch)
+    minialex.train("shapes:48", **TINY, epochs=2, max_steps=1, out=tmp_path / "run")
+    with pytest.raises(InputError, match=f"was started with no {name}, not"):
+        minialex.train(out=tmp_path / "run", resume=True, progress=False, **{name: value})

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -188,19 +189,20 @@ def test_weights_for_scaled_input_need_a_network_that_scales_it(factors):
     options = {"input_scale": factors} if factors else {}
     source = untrained(0, "alexnet-torchvision", input_scale=[0.5] * 3)
     network = models.get("alexnet-torchvision", 12, **options).network
-    with pytest.raises(InputError, match=r"are for input times 0.5, 0.5, 0.5, and the network"):
+    with pytest.raises(InputError, match=r"expect input times 0.5, 0.5, 0.5, and the network"):
         start_from(source, network)
     assert start_from(source, source.model.network).said.endswith("fc8 transferred")
 
 
 def test_the_scale_of_the_input_comes_with_the_weights():
     """If the named network can have it."""
-    source = models.get("alexnet-torchvision", 10, input_scale=[0.5] * 3).network
+    scale = (0.5,) * 3
     config = TrainConfig(model="alexnet-torchvision")
-    assert transfer._with_input_scale(config, source).model_options == {"input_scale": [0.5] * 3}
+    assert transfer._with_input_scale(config, scale).model_options == {"input_scale": [0.5] * 3}
+    assert transfer._with_input_scale(config, None) == config
     for given in ({"model": "alexnet"}, {"model": "vgg-11", "model_options": {"input_scale": [2]}}):
         config = TrainConfig(**given)
-        assert transfer._with_input_scale(config, source) == config
+        assert transfer._with_input_scale(config, scale) == config
 
 
 def test_missing_weights_are_named(tmp_path):
@@ -221,3 +223,13 @@ def test_equally_many_other_classes_are_not_confused(before):
     start_from(before.classifier, network, class_names=others, class_ids=ids)
     with pytest.raises(InputError, match="where the data set has 'another'"):
         start_from(before.classifier, network, class_names=others, class_ids=others)
+
+
+def test_classes_that_are_numbers_are_matched_by_name():
+    numbers = tuple(map(str, range(12)))
+    source = replace(untrained(name="cifar10"), class_names=numbers, class_ids=numbers)
+    other = tuple(sorted(numbers))
+    with pytest.raises(InputError, match="has class '2' where the data set has '10'"):
+        start_from(source, source.model.network, class_names=other, class_ids=other)
+    source = replace(source, data={})  # of another program, whose classes have no names
+    start_from(source, source.model.network, class_names=other, class_ids=other)

@@ -9,6 +9,7 @@ import minialex
 from minialex.errors import InputError
 from minialex.training import without_effect
 from minialex.training.config import TrainConfig
+from minialex.training.resume import inherited
 
 TINY = {"model": "tiny", "batch_size": 16, "backend": "numpy", "progress": False}
 
@@ -38,6 +39,7 @@ def test_those_with_an_effect_are_accepted():
     TrainConfig(val_fraction=0.2)
     TrainConfig(shallow="a")
     TrainConfig(against="curve.csv", against_batch=64)
+    TrainConfig(mixup=0.0, micro_batch=1)
     TrainConfig(colour_noise=0.0, freeze="conv1", initial="b")
 
 
@@ -63,6 +65,9 @@ def test_a_float64_run_of_an_older_version_resumes_whatever_its_precision(tmp_pa
     assert len(minialex.train(out=tmp_path, resume=True, progress=False).history) == 2
     with pytest.raises(InputError, match="precision tf32 has no effect"):
         minialex.train(out=tmp_path, resume=True, precision="tf32", progress=False)
+    config["settings"]["precision"] = "exact"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert inherited(tmp_path, None, {})["precision"] == "exact"
 
 
 def test_a_run_with_another_margin_has_a_report(tmp_path, monkeypatch):

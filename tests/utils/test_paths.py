@@ -64,15 +64,40 @@ def test_the_folder_of_the_images_is_no_run_folder(tmp_path, monkeypatch, capsys
         minialex.train(tmp_path, **TINY, epochs=1, out=tmp_path)
     assert sorted(tmp_path.rglob("*")) == before
     minialex.train("shapes:48", **TINY, epochs=1, out=tmp_path)  # of other images
+    with pytest.raises(FileNotFoundError, match="no data at"):
+        minialex.train("typo", **TINY, epochs=1, out=tmp_path)
 
 
 @pytest.mark.parametrize("name", run_folder.FILES)
 def test_files_of_other_programs_are_not_replaced(tmp_path, monkeypatch, name):
     register_tiny(monkeypatch)
     (tmp_path / name).write_text('{"of": "another"}')
-    with pytest.raises(InputError, match=f"other programs that a run would replace .{name}"):
+    with pytest.raises(InputError, match=f"has files that a run would replace .{name}"):
         minialex.train("shapes:48", **TINY, epochs=1, out=tmp_path)
     assert (tmp_path / name).read_text() == '{"of": "another"}'
+
+
+def test_a_run_that_fails_leaves_the_folder_as_it_was(tmp_path, monkeypatch):
+    """Also one that was put into the folder of a cross-validation."""
+    register_tiny(monkeypatch)
+    photographs(tmp_path / "data", 6)
+    given = {**TINY, "epochs": 1, "folds": 2, "out": tmp_path / "folds"}
+    minialex.cross_validate(tmp_path / "data", **given)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "folds").iterdir()}
+    with pytest.raises(InputError, match=r"would replace \(results.html, predictions.csv\)"):
+        minialex.train("shapes:48", **TINY, epochs=1, out=tmp_path / "folds")
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "folds").iterdir()}
+    minialex.cross_validate(tmp_path / "data", **given)  # which repeats nothing
+
+    def full(*_):
+        raise OSError("no room")
+
+    monkeypatch.setattr("minialex.training.state.State.save", full)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").touch()
+    with pytest.raises(OSError, match="no room"):
+        minialex.train("shapes:48", **TINY, epochs=1, out=tmp_path / "run")
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"notes.txt", ".lock"}
 
 
 def test_what_a_killed_run_left_is_replaced(tmp_path, monkeypatch):

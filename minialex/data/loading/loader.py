@@ -223,7 +223,7 @@ class Loader:
         what = type(image).__name__ if shape is None else f"an array {shape} of {kind}"
         raise InputError(
             f"image({index}, {size}) of the data set {self.dataset.name!r} returns {what}: it "
-            f"must be an array {wanted} of uint8, values 0 to 255"
+            f"must be an array {wanted} of uint8, 0 to 255: convert it with `np.asarray`"
         )
 
     def _assemble(self, order: np.ndarray, start: int, end: int, found: list) -> Batch:

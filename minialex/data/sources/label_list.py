@@ -7,6 +7,7 @@ may be full or partial paths, also with Windows' backslashes.
 import csv
 import io
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -134,8 +135,8 @@ def _parts(root: Path, *, for_training: bool = True) -> dict[str, Part]:
     if not any(image.part for image in found):
         return {"train": _part(path, found, remarks)}
     train = [image for image in found if image.part in _TRAIN]
-    if not train and not for_training and len({image.part for image in found}) == 1:
-        return {"train": _part(path, found, remarks)}
+    if not train and not for_training:
+        return {"train": _part(path, _to_judge(found, remarks), remarks)}
     if not train:
         raise InputError(f"{path} has no image for training: write train or val in that column")
     val, known = [], {image.label for image in train}
@@ -148,6 +149,15 @@ def _parts(root: Path, *, for_training: bool = True) -> dict[str, Part]:
             val.append(image)
     parts = {"train": train, "val": val} if val else {"train": train}
     return {name: _part(path, images, remarks) for name, images in parts.items()}
+
+
+def _to_judge(found: list[Row], remarks: Remarks) -> list[Row]:
+    """Of a table without images to train on: those to validate on, or else all."""
+    val = [image for image in found if image.part in _VAL]
+    for image in found if val else ():
+        if image.part not in _VAL:
+            remarks.leave_out(_OTHER_PART, image.file)
+    return val or found
 
 
 def _part(path: Path, images: list[Row], remarks: Remarks) -> Part:
@@ -178,7 +188,7 @@ def read(path: Path) -> list[Row]:
     if not lines:
         raise InputError(f"{path} is empty: expected a file and a label on each line")
     columns, headings = _columns(path, [cell.strip() for cell in lines[0][1]])
-    _require_even(path, lines)
+    _require_whole_rows(path, lines, columns)
     rows = []
     for number, cells in lines[headings:]:
         values = [cells[at].strip() if at < len(cells) else "" for at in columns]
@@ -189,19 +199,28 @@ def read(path: Path) -> list[Row]:
     return rows
 
 
-def _require_even(path: Path, lines: Sequence[tuple[int, list[str]]]) -> None:
+def _require_whole_rows(
+    path: Path, lines: Sequence[tuple[int, list[str]]], columns: Sequence[int]
+) -> None:
     """Raise InputError for a stray quote, which joins lines, or a comma within a name."""
+    expected = len(lines[0][1])
     for number, cells in lines:
-        if any("\n" in cell or "\r" in cell for cell in cells):
+        for at, cell in enumerate(cells):
+            joined = cell.splitlines()[1:]
+            if joined and (at in columns or any(map(_starts_with_an_image, joined))):
+                raise InputError(
+                    f"a quoted cell of {path} goes over several lines, up to line {number}: close "
+                    "its quote, or remove it"
+                )
+        if any(map(str.strip, cells[expected:])):
             raise InputError(
-                f"a quoted cell of {path} goes over several lines, up to line {number}: close its "
-                "quote, or remove it"
+                f"line {number} of {path} has {len(cells)} cells, the first line {expected}: quote "
+                "names that contain the separator, or name all columns in a header line"
             )
-        if any(map(str.strip, cells[len(lines[0][1]) :])):
-            raise InputError(
-                f"line {number} of {path} has {len(cells)} cells, the first line "
-                f"{len(lines[0][1])}: put names with the separator in them into quotes"
-            )
+
+
+def _starts_with_an_image(line: str) -> bool:
+    return kinds.is_image_name(re.split(r"[,;\t]", line)[0].strip())
 
 
 def _columns(path: Path, first: list[str]) -> tuple[list[int], int]:

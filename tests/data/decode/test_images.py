@@ -213,3 +213,9 @@ def test_unsupported_arrays_are_refused(array):
         images.resize_and_crop(array, 4)
     with pytest.raises(InputError, match="no pixel"):
         images.resize_and_crop(np.zeros((0, 4, 3), np.uint8), 4)
+
+
+def test_pillow_images_without_pixels_and_of_rare_modes():
+    with pytest.raises(InputError, match="0 x 5 pixels"):
+        images.to_rgb(Image.new("RGB", (0, 5)))
+    assert images.to_rgb(Image.new("La", (4, 4))).mode == "RGB"

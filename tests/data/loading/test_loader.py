@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minialex.data.dataset import Dataset
 from minialex.data.loading import loader, retry, workers
 from minialex.data.loading.loader import Loader
 from minialex.data.loading.workers import Workers
@@ -446,3 +447,37 @@ def test_a_process_with_a_hanging_read_can_exit(photos, tmp_path, command):
     ended = subprocess.run(line, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 2, ended.stderr
     assert re.search(r"dog/3\.JPEG is still being read after \d+ s", ended.stderr)
+
+
+class Own(Dataset):
+    """A data set made in Python, which returns `found` for every image."""
+
+    name, layout, native_size = "own", "made", None
+    class_ids = class_names = ("a", "b")
+    labels = np.array([0, 1] * 8)
+
+    def __init__(self, found):
+        self.found = found
+
+    def __len__(self):
+        return len(self.labels)
+
+    def image(self, index, size):
+        return self.found
+
+    def describe(self, index):
+        return str(index)
+
+
+@pytest.mark.parametrize(
+    ("found", "what"),
+    [
+        (np.zeros((8, 8, 3)), r"an array \(8, 8, 3\) of float64"),
+        (np.zeros((8, 8, 1), np.uint8), r"an array \(8, 8, 1\) of uint8"),
+        (np.zeros((4, 8, 3), np.uint8), r"an array \(4, 8, 3\) of uint8"),
+        ([[0]], "list"),
+    ],
+)
+def test_images_of_ones_own_data_set_are_checked(found, what):
+    with pytest.raises(InputError, match=f"image.0, 8. of the data set 'own' returns {what}: it"):
+        next(Loader(Own(found), 8).batches(np.arange(4), 2))

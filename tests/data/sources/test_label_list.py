@@ -293,3 +293,40 @@ def test_a_packed_list_names_images_relative_to_the_table(images, tmp_path):
     parts = (packed.train, packed.val)
     names = [bytes(name).decode() for part in parts for name in part.names]
     assert sorted(names) == sorted(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('file,label\n0.png,a\n1.png,"a\n2.png,b\n3.png,b"\n', "over several lines, up to line 5"),
+        ("file,label\n0.png,a\n1.png,b, black\n", "line 3 of .* has 3 cells, the first line 2"),
+    ],
+)
+def test_a_stray_quote_or_comma_in_a_table(tmp_path, text, sentence):
+    for number in range(4):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{number}.png")
+    (tmp_path / "labels.csv").write_text(text)
+    with pytest.raises(InputError, match=sentence):
+        open_data(tmp_path / "labels.csv")
+    (tmp_path / "labels.csv").write_text("file,label\n0.png,a,\n1.png,a,\n2.png,b\n3.png,b\n")
+    assert len(open_data(tmp_path / "labels.csv", val_fraction=0).train) == 4
+    notes = 'file,label,note\n0.png,a,"two\nlines"\n1.png,a,\n2.png,b,\n3.png,b,x\n'
+    (tmp_path / "labels.csv").write_text(notes)
+    assert len(open_data(tmp_path / "labels.csv", val_fraction=0).train) == 4
+    (tmp_path / "labels.csv").write_text(notes.replace('lines"', "lines"))
+    with pytest.raises(InputError, match="over several lines"):
+        open_data(tmp_path / "labels.csv")
+
+
+@pytest.mark.parametrize(
+    ("parts", "judged"), [(["test"] * 4, 4), (["val"] * 4, 4), (["val", "val", "test", "test"], 2)]
+)
+def test_a_table_without_images_to_train_on_can_be_evaluated_on(tmp_path, parts, judged):
+    rows = ["file,label,split\n"]
+    for number, part in enumerate(parts):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,{number % 2},{part}\n")
+    (tmp_path / "labels.csv").write_text("".join(rows))
+    assert len(open_for_evaluation(tmp_path / "labels.csv")) == judged
+    with pytest.raises(InputError, match="has no image for training"):
+        open_data(tmp_path / "labels.csv")
