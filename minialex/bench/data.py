@@ -58,10 +58,9 @@ def rates(
         f"resized and augmented, {workers} threads": lambda: _float_input(train, size, resized()),
     }
     if compare:
-        paths = _paths(train, order)
-        runs[f"resized to {size}, DataLoader, {workers} processes"] = lambda: _data_loader(
-            paths, size, workers
-        )
+        loader = _data_loader(_paths(train, order), size, workers)
+        name = f"resized to {size}, DataLoader, {workers} processes"
+        runs[name] = lambda: (len(batch) for batch in loader)
     taken: dict[str, list[tuple[float, float]]] = {what: [] for what in runs}
     for _ in range(1 + rounds):
         for what, run in runs.items():
@@ -155,9 +154,9 @@ class _Files:
         return np.array(image.crop((left, top, left + size, top + size)))
 
 
-def _data_loader(paths: list[Path], size: int, workers: int) -> Iterable[int]:
+def _data_loader(paths: list[Path], size: int, workers: int) -> Iterable[Any]:
+    """Its processes start in the first round, which does not count."""
     from torch.utils.data import DataLoader
 
     files: Any = _Files(paths, size)
-    loader: Any = DataLoader(files, _BATCH, num_workers=workers)
-    return (len(batch) for batch in loader)
+    return DataLoader(files, _BATCH, num_workers=workers, persistent_workers=True)

@@ -69,6 +69,7 @@ def compare(
     source, classes = load(initial, "numpy"), len(splits.train.class_names)
     frozen = list(source.model.network.parameter_shapes())[-2]
     ways = ((_ALL, epochs, None), (_HEAD, head_epochs, frozen))
+    layout = torch_fine_tuning.Tuner(source, classes, threads).layout  # tried before the clock
     rows = []
     for what, count, freeze in ways:
         taken: dict[str, list[float]] = {"minialex": [], "PyTorch": []}
@@ -78,7 +79,7 @@ def compare(
                 data, initial, count, freeze, threads
             ),
             "PyTorch": lambda count=count, freeze=freeze: _theirs(
-                splits, source, classes, count, freeze is not None, threads
+                splits, source, classes, count, freeze is not None, threads, layout
             ),
         }
         for _ in range(rounds):
@@ -155,10 +156,11 @@ def _theirs(
     epochs: int,
     frozen: bool,
     threads: int | None,
+    layout: Any,
 ) -> float:
     size = source.model.recipe.resize
     train, val = (torch_training.decoded(part, size) for part in (splits.train, splits.val))
-    tuner = torch_fine_tuning.Tuner(source, classes, threads)
+    tuner = torch_fine_tuning.Tuner(source, classes, threads, layout)
     if frozen:
         return tuner.last_layer(train, val, epochs, _HEAD_LR, _BATCH)
     return tuner.all_layers(train, val, epochs, _LR, _BATCH)

@@ -9,12 +9,19 @@ import numpy as np
 from minialex.bench import pytorch
 from minialex.bench.torch_training import Images
 from minialex.data.preprocessing import CENTRES_FIRST
-from minialex.exchange.inference_form import split_scale
+from minialex.exchange.inference_form import split_scale, with_inverted_dropout
+from minialex.exchange.portable import PortableModel
 from minialex.exchange.tensors import stored_convolution_weight, stored_dense_weight
 from minialex.inference.classifier import Classifier
 from minialex.models import Model
-from minialex.tree import Tree
+from minialex.tree import Tree, map_tree
 
+_OF_BATCH_NORM = {  # {PyTorch's name: ours}
+    "weight": "weight",
+    "bias": "bias",
+    "running_mean": "running_mean",
+    "running_var": "running_variance",
+}
 _AT_ONCE = 64  # images per batch if no gradients are needed
 
 Drawn = Callable[[Any], Any]  # images' numbers -> inputs
@@ -26,19 +33,19 @@ class Tuner:
     The methods return the accuracy on the centre crops of `val`, in 0 … 1.
     """
 
-    def __init__(self, source: Classifier, classes: int, threads: int | None):
+    def __init__(self, source: Classifier, classes: int, threads: int | None, layout: Any = None):
         import torch
 
         if threads is not None:
             torch.set_num_threads(threads)
         torch.manual_seed(0)
         self.source, self.torch = source, torch
-        network = in_torch(source.model, source.params)
+        network = in_torch(*_with_torch_dropout(source))
         last = network[-1]
         network[-1] = torch.nn.Linear(last.in_features, classes)
         scale, _ = split_scale(source.model.network)
         self._scale = np.asarray(1.0 if scale is None else scale, np.float32)
-        self._layout = self._faster(network)
+        self._layout = layout or self.faster_layout(network)
         self.network = network.to(memory_format=self._layout)
 
     def all_layers(
@@ -135,7 +142,12 @@ class Tuner:
                 scores = network(inputs)
         return float((scores.argmax(1).numpy() == labels).mean())
 
-    def _faster(self, network: Any) -> Any:
+    @property
+    def layout(self) -> Any:
+        """The memory format, for other tuners of the same network."""
+        return self._layout
+
+    def faster_layout(self, network: Any) -> Any:
         """The memory format in which a pass of the network is faster."""
         torch, seconds = self.torch, {}
         h, w, c = self.source.model.network.input_shape
@@ -157,9 +169,14 @@ def in_torch(model: Model, params: Tree) -> Any:
     _, network = split_scale(model.network)
     made: Any = pytorch.network_in_torch(network)
     shapes = dict(zip([name for name, _ in network.layers], network.shapes(), strict=False))
-    modules: list[Any] = [one for one in made if isinstance(one, torch.nn.Conv2d | torch.nn.Linear)]
+    kinds = torch.nn.Conv2d | torch.nn.Linear | torch.nn.BatchNorm1d | torch.nn.BatchNorm2d
+    modules: list[Any] = [one for one in made if isinstance(one, kinds)]
     with torch.no_grad():
         for module, (name, of) in zip(modules, params.items(), strict=True):
+            if "running_mean" in of:
+                for theirs, ours in _OF_BATCH_NORM.items():
+                    getattr(module, theirs).copy_(torch.from_numpy(np.asarray(of[ours])))
+                continue
             weight = np.asarray(of["weight"])
             if weight.ndim == 2:
                 weight = stored_dense_weight(weight, shapes[name])
@@ -168,6 +185,15 @@ def in_torch(model: Model, params: Tree) -> Any:
             module.weight.copy_(torch.from_numpy(weight))
             module.bias.copy_(torch.from_numpy(np.asarray(of["bias"])))
     return made
+
+
+def _with_torch_dropout(source: Classifier) -> tuple[Model, Tree]:
+    """The network and its weights with PyTorch's form of dropout: the same function."""
+    to_numpy = source.devices.to_numpy
+    params = map_tree(lambda array: np.asarray(to_numpy(array)), source.params)
+    portable = PortableModel("minialex", source.model, params, source.preprocessing)
+    made = with_inverted_dropout(portable)
+    return made.model, made.params
 
 
 def _split(network: Any) -> tuple[Any, Any]:

@@ -8,6 +8,8 @@ from minialex.data.sources.open import open_data
 from minialex.data.statistics import measure
 from minialex.errors import InputError
 
+LARGEST_SIDE = 4096  # of a foreign network's images, in pixels: their mean image is kept
+
 
 def measured(folder: Path, size: int) -> np.ndarray:
     """The mean of the training images in a folder: float32 (size, size, 3), RGB.

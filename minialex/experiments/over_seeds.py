@@ -74,11 +74,14 @@ class Difference(Measured):
     def sign(self) -> int | None:
         """1 or -1 if the interval lies above or below `none`, 0 if it includes it.
 
-        None with one seed.
+        0 also where all seeds have the same value, so that their spread says nothing, or one is
+        not finite; None with one seed.
         """
         if self.interval is None:
             return None
         low, high = self.interval
+        if low == high != self.none or not np.isfinite(self.mean):  # which proves nothing
+            return 0
         return 0 if low <= self.none <= high else 1 if low > self.none else -1
 
     def verdict(
@@ -87,6 +90,10 @@ class Difference(Measured):
         """The words for the side of 0 on which the interval lies; if on neither, what it is."""
         if self.sign is None:
             return "one seed, so no interval"
+        if not np.isfinite(self.mean):
+            return "inconclusive, a result is not finite"
+        if self.sign == 0 and self.interval == (self.mean, self.mean) and self.mean != self.none:
+            return "inconclusive, the seeds do not differ"
         if self.sign == 0:
             return "inconclusive, the interval includes 0"
         return above if self.sign > 0 else below

@@ -121,7 +121,7 @@ def _challenge(year: int, system: str, deep: bool, key: str) -> ChallengeResult:
 
 CHALLENGE = (
     _challenge(2010, "sparse coding", False, "table1 sparse"),
-    _challenge(2011, "SIFT + Fisher vectors", False, "table1 fisher"),
+    _challenge(2010, "SIFT + Fisher vectors (of 2011)", False, "table1 fisher"),
     _challenge(2012, "SIFT + Fisher vectors", False, "table2 fisher"),
     _challenge(2012, "7 CNNs* (AlexNet)", True, "table2 seven"),
     _challenge(2014, "VGG, 7 networks", True, "vgg challenge"),

@@ -1,4 +1,4 @@
-"""The best errors in the ImageNet challenge over the years."""
+"""Published errors on the test images of the ImageNet challenge, by year."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from minialex.plots.figure import SERIES, WRONG, pyplot, write
 class ChallengeResult:
     """A published top-5 error, in percent, on the challenge's test images."""
 
-    year: int  # of the challenge
+    year: int  # of the challenge whose images these are
     system: str
     top5_error: float
     deep: bool

@@ -19,6 +19,7 @@ from minialex.saliency import (
     unit_occlusion,
 )
 from minialex.saliency.arithmetic import NotKnown
+from minialex.saliency.receptive_field import centres
 from minialex.show import parts
 from minialex.show.look import Look, blocks
 from minialex.show.pictures import Sheet, over, saliency, shades, sheet
@@ -37,7 +38,7 @@ def channel(look: Look, name: str, k: int) -> Html:
     value = y[(*(pixel or ()), k)]
     shown: list[tuple[np.ndarray, str]] = []
     if pixel is not None:
-        shown.append((over(crop, y[..., k]), "where it fires"))
+        shown.append((over(crop, y[..., k], centres(model.network, name)), "where it fires"))
         shown.append((_boxed(look, name, pixel), "what its strongest pixel depends on"))
     shown.append((saliency(deconvolution(model, one, name, k)[0]), "deconvolution"))
     shown.append((saliency(guided_gradient(model, one, name, k)[0]), "guided gradient"))

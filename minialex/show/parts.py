@@ -18,6 +18,7 @@ from minialex.saliency import (
     guided_gradient,
     occlusion,
 )
+from minialex.saliency.receptive_field import centres
 from minialex.show.figure import PAPER_INPUT, figure, paper_shapes, shape_text
 from minialex.show.look import Block, Look, blocks
 from minialex.show.pictures import Sheet, over, saliency, sheet
@@ -279,7 +280,9 @@ def where_it_looks(
     ]
     if any(isinstance(layer, Conv2D) for _, layer in net.layers):
         at = grad_cam_layer(net)
-        shown.append((over(crop, grad_cam(model, one, label)[0]), f"Grad-CAM at {at}"))
+        shown.append(
+            (over(crop, grad_cam(model, one, label)[0], centres(net, at)), f"Grad-CAM at {at}")
+        )
         y = look.outputs[at]
         channel = int(y.max(axis=(0, 1)).argmax())
         back = deconvolution(model, one, at, channel)[0]

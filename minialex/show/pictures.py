@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from minialex.saliency.receptive_field import Grid
+
 _CELL = 44  # pixels of a small map's side, about; more where there are few
 _HIGH = 330  # pixels of a sheet's height, so that there may be more
 _WIDE = 660  # pixels of a sheet's width, at most
@@ -87,13 +89,32 @@ def heat(values: np.ndarray) -> np.ndarray:
     return np.rint(_HEAT[low] * (1 - share) + _HEAT[low + 1] * share).astype(np.uint8)
 
 
-def over(pixels: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """A map's positive values as heat over a grey photograph: (H, W, 3), (P, Q) -> (H, W, 3)."""
+def over(pixels: np.ndarray, values: np.ndarray, grid: Grid | None = None) -> np.ndarray:
+    """A map's positive values as heat over a grey photograph: (H, W, 3), (P, Q) -> (H, W, 3).
+
+    The values lie at the points of `grid`; without one, the map covers the photograph.
+    """
     top = float(np.max(values, initial=0))
     share = np.clip(values / top, 0, 1) if top > 0 else np.zeros_like(values)
-    big = resized(share, pixels.shape[:2])
+    size = pixels.shape[:2]
+    big = resized(share, size) if grid is None else _at(share, grid, size)
     grey = pixels.mean(axis=2, keepdims=True)
     return np.rint(0.45 * grey + 0.55 * heat(big)).astype(np.uint8)
+
+
+def _at(values: np.ndarray, grid: Grid, size: tuple[int, int]) -> np.ndarray:
+    """A map between the points of its grid, and its outermost values beyond them: -> (H, W)."""
+    starts = grid.top, grid.left
+    rows, columns = (
+        _shares(np.clip((np.arange(count) - start) / grid.step, 0, extent - 1), extent)
+        for count, start, extent in zip(size, starts, values.shape, strict=True)
+    )
+    return rows @ values @ columns.T
+
+
+def _shares(at: np.ndarray, extent: int) -> np.ndarray:
+    """The share of each of `extent` values at places between them: (N,) -> (N, extent)."""
+    return np.maximum(0, 1 - np.abs(at[:, None] - np.arange(extent)))
 
 
 def resized(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -322,6 +322,8 @@ def _no_data(net, of):
         (lambda net, of: of["relu1"].update(relu_param={"negative_slope": 0.1}), "slope of 0.1"),
         (lambda net, of: of["conv1"]["convolution_param"].update(dilation=2), "dilated"),
         (lambda net, of: of["conv1"]["convolution_param"].update(kernel_size=[3, 5]), "differs"),
+        (lambda net, of: of["conv1"]["convolution_param"].update(pad_h=1), "pad differs"),
+        (lambda net, of: net["layer"].append({**of["fc2"], "name": "fc3"}), "'fc3'.*comes after"),
         (lambda net, of: of["conv1"].update(blobs=[]), "'conv1' has 0 blobs"),
         (lambda net, of: of["fc2"]["blobs"].reverse(), "'fc2' has .* weights"),
         (lambda net, of: of["fc1"]["blobs"][1].fill(np.nan), "not finite"),

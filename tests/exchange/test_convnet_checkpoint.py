@@ -223,6 +223,11 @@ def _changed(change):
         (lambda of: of["pool1a_neuron"].update(neuron={"type": "abs"}), "differ|'abs'"),
         (lambda of: of["conv1a"].update(inputs=["probs"]), "form a cycle"),
         (lambda of: of["conv1a"].update(filters=None), "filters"),
+        (
+            lambda of: [of[f"pool1{x}"].update(pool="avg", sum=1) for x in "ab"],
+            "this pooling .avg. is not supported",
+        ),
+        (lambda of: of["data"].update(outputs=3 * 40_000**2), "which is too large"),
     ],
 )
 def test_unsupported_layers_are_named(tmp_path, change, sentence):

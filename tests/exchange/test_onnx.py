@@ -520,3 +520,76 @@ def test_the_model_zoos_other_networks():
     for name in ("resnet50", "squeezenet", "inception_v1", "shufflenet", "densenet121"):
         with pytest.raises(InputError, match=r"the node '\w+' \(\w+\)"):
             read(LIGHT / f"light_{name}.onnx")
+
+
+@pytest.mark.parametrize(
+    ("shape", "sentence"),
+    [
+        (("N", 3, 8, 12), "8 x 12 pixels and 3 channels: only square RGB"),
+        (("N", 1, 8, 8), "8 x 8 pixels and 1 channels: only square RGB"),
+        (("N", 3, 60_000, 60_000), "too large"),
+    ],
+)
+def test_inputs_that_no_photograph_has_are_refused(tmp_path, shape, sentence):
+    channels = shape[1]
+    large = max(shape[2:]) > 100
+    pooled = [node("GlobalAveragePool", ["x"], ["p"])] if large else [node("Relu", ["x"], ["p"])]
+    nodes = [*pooled, node("Flatten", ["p"], ["f"]), node("Gemm", ["f", "w"], ["y"])]
+    w = np.ones((channels * (1 if large else shape[2] * shape[3]), 5), np.float32)
+    with pytest.raises(InputError, match=sentence):
+        read(chain_file(tmp_path / "net.onnx", *nodes, shape=shape, w=w))
+
+
+def test_a_graph_that_normalises_images_of_0_to_1(tmp_path):
+    """As torchvision's transforms do after dividing by 255, which is not in the graph."""
+    mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    m, s = (np.array(v, np.float32).reshape(1, 3, 1, 1) for v in (mean, std))
+    rng = np.random.default_rng(0)
+    w = rng.normal(size=(5, 3, 3, 3)).astype(np.float32)
+    path = chain_file(
+        tmp_path / "net.onnx",
+        node("Sub", ["x", "m"], ["c"]),
+        node("Div", ["c", "s"], ["d"]),
+        node("Conv", ["d", "w"], ["e"]),
+        node("GlobalAveragePool", ["e"], ["p"]),
+        node("Flatten", ["p"], ["y0"]),
+        node("Gemm", ["y0", "i"], ["y"]),
+        m=m,
+        s=s,
+        w=w,
+        i=np.eye(5, dtype=np.float32),
+    )
+    found = from_portable(read(path), DeviceConfig("numpy"))
+    x = rng.integers(0, 256, (4, 8, 8, 3), np.uint8)
+    theirs = runtime(path, "x", np.float32(x.transpose(0, 3, 1, 2)) / 255)
+    [view] = found.preprocessing.views(1)
+    np.testing.assert_allclose(found.trained.scores(x, view), theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_layers_may_be_called_like_the_graphs_own_names(tmp_path):
+    network = Network(
+        (("input", Conv2D(4, 3)), ("scores", ReLU()), ("values", Dense(3)), ("fc", Dense(5))),
+        (8, 8, 3),
+    )
+    made = drawn(network)
+    for with_preprocessing in (True, False):
+        path = tmp_path / f"{with_preprocessing}.onnx"
+        write(made, path, with_preprocessing=with_preprocessing)
+        onnx.checker.check_model(str(path), full_check=True)
+
+
+def test_one_external_matrix_counts_once(tmp_path):
+    """However many layers use it: together they may not be larger than the files."""
+    count, size = 40, 64
+    (tmp_path / "w.bin").write_bytes(np.zeros((size, size), np.float32).tobytes())
+    nodes = [node("GlobalAveragePool", ["x"], ["p"]), node("Flatten", ["p"], ["f0"])]
+    nodes += [node("Gemm", [f"f{i}", f"w{i}"], [f"f{i + 1}"]) for i in range(count)]
+    path = chain_file(tmp_path / "net.onnx", *nodes, shape=("N", size, 8, 8))
+    model = onnx.load(str(path))
+    for i in range(count):
+        tensor = model.graph.initializer.add(name=f"w{i}", data_type=1, dims=(size, size))
+        tensor.data_location = TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value="w.bin")
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(InputError, match="reuses weights"):
+        read(path)

@@ -89,7 +89,9 @@ def test_a_figure_uses_the_pages_text_colour(page):
         ((1.0, 1.2, 1.1), "agrees with the paper"),
         ((1.0, -1.2, 0.1), "inconclusive, the interval includes 0"),
         ((-1.0, -1.2, -1.1), "opposite of the paper"),
-        ((1.0, 1.0), "agrees with the paper"),
+        ((1.0, 1.0), "inconclusive, the seeds do not differ"),
+        ((0.0, 0.0), "inconclusive, the interval includes 0"),
+        ((1.0, float("nan"), 1.1), "inconclusive, a result is not finite"),
         ((1.0,), "one seed, so no interval"),
     ],
 )

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from minialex import models
+from minialex.saliency.receptive_field import centres, receptive_field
 from minialex.show.pictures import GAP, heat, over, resized, saliency, shades, sheet
 
 
@@ -61,6 +63,23 @@ def test_heat_over_a_photograph():
     assert found[0, 0].sum() > found[7, 7].sum() > found[0, 7].sum()
     np.testing.assert_array_equal(over(pixels, np.zeros((2, 2)))[0, 0], [45, 45, 47])
     assert resized(values, (4, 6)).shape == (4, 6)
+
+
+def test_heat_lies_where_the_units_look():
+    """The brightest pixel is the centre of the receptive field."""
+    network = models.get("alexnet-64", 5).network
+    pixels = np.full((64, 64, 3), 100, np.uint8)
+    for layer, unit in (("conv1", (7, 3)), ("pool1", (4, 6)), ("norm1", (9, 2))):
+        values = np.zeros(network.until(layer).shapes()[-1][:2])
+        values[unit] = 1.0
+        found = over(pixels, values, centres(network, layer)).sum(axis=2)
+        box = receptive_field(network, layer, unit)
+        bright = np.argwhere(found == found.max()).mean(axis=0)
+        middle = ((box.top + box.bottom - 1) / 2, (box.left + box.right - 1) / 2)
+        np.testing.assert_allclose(bright, middle, atol=0.5)
+    whole = centres(network, "relu5")
+    flat = over(pixels, np.ones((7, 7)), whole)
+    assert (flat == flat[0, 0]).all()
 
 
 def test_saliency_is_grey_where_nothing_came_back():

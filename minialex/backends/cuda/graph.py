@@ -46,7 +46,8 @@ class Inputs:
         with stream.device_context():
             self._copying = cuda.Stream(non_blocking=True)
             self._pinned = [cuda.alloc_pinned_memory(size) for _ in range(2)]
-            self._slots = [stream.empty((size,), np.uint8) for _ in range(2)]
+            # the fields are padded, and whole slots are copied: no byte of them is undefined
+            self._slots = [stream.zeros((size,), np.uint8) for _ in range(2)]
             self._whole = stream.empty((size,), np.uint8)
             self._free: list[Any] = [None, None]  # when a slot may be filled again
             self._copied: list[Any] = [None, None]  # when a pinned block may be filled again
@@ -94,7 +95,7 @@ class Inputs:
         self._sources[turn] = []
         for name, host in self._hosts[turn].items():
             start, value = self._starts[name], values[name]
-            if _is_pinned(value):
+            if is_pinned(value):
                 self._sources[turn].append(value)
                 pieces.append((start, value.ctypes.data, value.nbytes))
                 continue
@@ -107,7 +108,7 @@ class Inputs:
         return pieces
 
 
-def _is_pinned(array: np.ndarray) -> bool:
+def is_pinned(array: np.ndarray) -> bool:
     runtime = library().cuda.runtime
     if not array.flags.c_contiguous:
         return False

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 from minialex.exchange.caffe.message import Message
 from minialex.layers import (
@@ -67,11 +68,13 @@ def chain(layers: Sequence[CaffeLayer], inputs: Sequence[str]) -> list[CaffeLaye
     """
     here = {*inputs, *(top for layer in data_layers(layers) for top in layer.fields.texts("top"))}
     found: list[CaffeLayer] = []
+    ended = ""
     for layer in layers:
-        if layer.kind in _DATA | _ASIDE:
+        if layer.kind in _DATA | _ASIDE | _LAST:
+            ended = ended or (layer.name if layer.kind in _LAST else "")
             continue
-        if layer.kind in _LAST:
-            break
+        if ended and layer.kind != "split":
+            raise ValueError(f"{layer} comes after {ended[:60]!r}, with which a classifier ends")
         bottoms, tops = layer.fields.texts("bottom"), layer.fields.texts("top")
         if here and (len(bottoms) != 1 or bottoms[0] not in here):
             took = ", ".join(bottoms)[:60] or "nothing"
@@ -103,9 +106,9 @@ def ours(layer: CaffeLayer, input_shape: Shape) -> Layer:
     fields = layer.fields
     match layer.kind:
         case "convolution":
-            return _convolution(fields.sub("convolution_param"))
+            return _convolution(fields.sub("convolution_param"), input_shape)
         case "innerproduct":
-            return _dense(fields.sub("inner_product_param"))
+            return _dense(fields.sub("inner_product_param"), input_shape)
         case "relu":
             if slope := fields.sub("relu_param").number("negative_slope", 0.0):
                 raise ValueError(f"a ReLU with a slope of {slope:g} below zero is not supported")
@@ -124,19 +127,19 @@ def ours(layer: CaffeLayer, input_shape: Shape) -> Layer:
     raise ValueError(f"a layer of type {layer.kind[:40]!r} is not supported")
 
 
-def _convolution(of: Message) -> Conv2D:
+def _convolution(of: Message, input_shape: Shape) -> Conv2D:
     kernel, stride, pad = _window(of)
     if any(one != 1 for one in of.integers("dilation")):
         raise ValueError("a dilated convolution is not supported")
-    std, bias = _fillers(of)
-    outputs = of.integer("num_output")
-    return Conv2D(outputs, kernel, stride, pad, of.integer("group", 1), weight_std=std, bias=bias)
+    outputs, groups = of.integer("num_output"), of.integer("group", 1)
+    std, bias = _fillers(of, kernel**2 * input_shape[-1] // max(1, groups))
+    return Conv2D(outputs, kernel, stride, pad, groups, weight_std=std, bias=bias)
 
 
-def _dense(of: Message) -> Dense:
+def _dense(of: Message, input_shape: Shape) -> Dense:
     if of.integer("axis", 1) != 1:
         raise ValueError("a dense layer along an axis other than the first is not supported")
-    std, bias = _fillers(of)
+    std, bias = _fillers(of, prod(input_shape))
     return Dense(of.integer("num_output"), weight_std=std, bias=bias)
 
 
@@ -176,9 +179,11 @@ def _window(of: Message) -> tuple[int, int, int]:
 
 def _both(of: Message, name: str, prefix: str, default: int | None) -> int:
     given = of.integers(name, most=_WIDEST)
-    for side in ("h", "w"):
-        if (key := f"{prefix}_{side}") in of:
-            given += of.integers(key, most=_WIDEST)
+    sides = [key for key in (f"{prefix}_h", f"{prefix}_w") if key in of]
+    for key in sides:
+        given += of.integers(key, most=_WIDEST)
+    if len(sides) == 1:  # Caffe's default for the other one
+        given += [0]
     if not given:
         if default is None:
             raise ValueError(f"{name} is missing")
@@ -188,10 +193,11 @@ def _both(of: Message, name: str, prefix: str, default: int | None) -> int:
     return given[0]
 
 
-def _fillers(of: Message) -> tuple[WeightStd, float]:
-    """Initial weights and biases, for layers that are reinitialised."""
+def _fillers(of: Message, inputs: int) -> tuple[WeightStd, float]:
+    """Initial weights and biases of a unit with so many inputs, for layers that start anew."""
     weight, bias = of.sub("weight_filler"), of.sub("bias_filler")
     kind = weight.text("type", "msra")
-    stds: dict[str, WeightStd] = {"gaussian": weight.number("std", 1.0), "xavier": "glorot"}
+    xavier = max(1, inputs) ** -0.5  # Caffe's counts the inputs only
+    stds: dict[str, WeightStd] = {"gaussian": weight.number("std", 1.0), "xavier": xavier}
     filled = of.flag("bias_term", True)
     return stds.get(kind), bias.number("value", 0.0) if filled else 0.0

@@ -171,7 +171,7 @@ def _listed(value: Any) -> list[Any]:
 _KEYS = (
     *("channels", "filters", "filterSize", "padding", "stride", "groups", "sharedBiases"),
     *("sizeX", "size", "start", "outputsX", "pool", "outputs", "keep", "dataIdx", "pow", "minDiv"),
-    *("randSparse", "initW", "initB"),
+    *("randSparse", "initW", "initB", "sum", "blocked", "enable"),
 )
 
 

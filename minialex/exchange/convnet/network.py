@@ -169,7 +169,8 @@ def _layer(
         case "pool":
             kinds: dict[str, Any] = {"max": MaxPool, "avg": AveragePool}
             start, size = known.integer("start", 0), known.integer("outputsx", 0)
-            if values.get("pool") not in kinds or start or size not in (0, node.size):
+            odd = start or size not in (0, node.size) or known.flag("sum", False)
+            if values.get("pool") not in kinds or odd:
                 raise ValueError(
                     f"layer {node.name!r}: this pooling ({values.get('pool', '')[:40]}) is "
                     "not supported"
@@ -177,16 +178,22 @@ def _layer(
             window, stride = known.integer("sizex"), known.integer("stride")
             return [kinds[values["pool"]](window, stride, rounding="ceil")]
         case "cmrnorm":
+            if known.flag("blocked", False):
+                raise ValueError(f"layer {node.name!r}: normalisation in blocks is not supported")
             n, scale = _window(known), known.number("scale", 1e-4)
             k, beta = known.number("mindiv", 1.0), known.number("pow", 0.75)
             return [ResponseNorm(n, k, scale / n, beta, groups=len(column))]
         case "rnorm":
             n, scale = _window(known), known.number("scale", 1e-3)
-            return [SpatialResponseNorm(n, 1.0, scale / n**2, known.number("pow", 0.75))]
+            k, beta = known.number("mindiv", 1.0), known.number("pow", 0.75)
+            return [SpatialResponseNorm(n, k, scale / n**2, beta)]
         case "neuron":
             return [_activation(node, values.get("neuron", ""))]
-        case "hs" | "dropout" | "dropout2":
-            return [Dropout(known.number("keep", 0.5))]
+        case "hs" | "dropout2":
+            return [Dropout(known.number("keep", 0.5))] if known.flag("enable", True) else []
+        case "dropout":  # this one divides by keep in training
+            on = known.flag("enable", True)
+            return [Dropout(known.number("keep", 0.5), inverted=True)] if on else []
     raise ValueError(f"layer {node.name!r}: a layer of type {node.kind[:40]!r} is not supported")
 
 

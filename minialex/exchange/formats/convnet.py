@@ -7,7 +7,7 @@ from minialex.data.preprocessing import Preprocessing
 from minialex.errors import InputError, reason
 from minialex.exchange.convnet import checkpoint, graph, network, weights
 from minialex.exchange.formats.format import Format, Request
-from minialex.exchange.means import measured
+from minialex.exchange.means import LARGEST_SIDE, measured
 from minialex.exchange.portable import PortableModel, colour_statistics, image_statistics
 from minialex.exchange.pytorch.file import is_torch
 from minialex.models import layer_list
@@ -26,7 +26,10 @@ def _read(request: Request) -> PortableModel:
     path = checkpoint.newest(request.path) or request.path
     found = checkpoint.layers(path)
     try:
-        nodes = graph.graph(checkpoint.sections(found), checkpoint.image_side(found))
+        side = checkpoint.image_side(found)
+        if side > LARGEST_SIDE:
+            raise ValueError(f"it takes images of {side} x {side} pixels, which is too large")
+        nodes = graph.graph(checkpoint.sections(found), side)
         made, sources = network.network(nodes, {})
         params = weights.parameters(made, sources, found)
     except (ValueError, TypeError, KeyError) as error:

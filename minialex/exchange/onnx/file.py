@@ -37,7 +37,7 @@ class Graph:
     model: Any
     constants: dict[str, Any] = field(default_factory=dict)
     made: int = 0  # bytes of constants that nodes make
-    external: int = 0  # bytes of constants in other files
+    external: dict[tuple[Path, int], int] = field(default_factory=dict)  # bytes in other files
 
     @property
     def nodes(self) -> list[Any]:
@@ -66,7 +66,7 @@ class Graph:
     @property
     def most_bytes(self) -> int:
         """The most bytes of all weights together: twice the files, because of float16."""
-        return 2 * (self.path.stat().st_size + self.external) + self.made
+        return 2 * (self.path.stat().st_size + sum(self.external.values())) + self.made
 
     def constant(self, name: str) -> np.ndarray:
         """A constant as an array; float16 and float64 become float32."""
@@ -121,7 +121,7 @@ class Graph:
             raise InputError(f"{self.path} is damaged: {tensor.name!r} has no offset") from None
         if not 0 <= offset <= data_file.stat().st_size - count * dtype.itemsize:
             raise InputError(f"{self.path}: {data_file.name} is too short for {tensor.name!r}")
-        self.external += count * dtype.itemsize
+        self.external[data_file, offset] = count * dtype.itemsize
         return np.fromfile(data_file, dtype, count, offset=offset)
 
     def make(self, name: str, shape: tuple[int, ...], value: np.ndarray) -> None:

@@ -13,6 +13,7 @@ from minialex.exchange import metadata
 from minialex.exchange.caffe import images
 from minialex.exchange.formats.format import Request
 from minialex.exchange.inference_form import split_scale, standard_form
+from minialex.exchange.means import LARGEST_SIDE
 from minialex.exchange.onnx import file
 from minialex.exchange.onnx.chain import Chain, read_chain
 from minialex.exchange.portable import PortableModel, colour_statistics, image_statistics
@@ -22,8 +23,6 @@ from minialex.layers import ChannelScale, ResponseNorm
 from minialex.models import Model, layer_list
 from minialex.network import Network
 from minialex.tree import Tree
-
-_LARGEST_SIDE = 4096
 
 
 def read(request: Request) -> PortableModel:
@@ -46,6 +45,8 @@ def _portable(path: Path, chain: Chain, as_model: str | None) -> PortableModel:
             f"{path} maps {chain.input_shape} to {chain.shape}: a classifier maps images "
             "(H, W, C) to scores, with a dense layer at the end"
         )
+    if max(chain.input_shape[:2]) > LARGEST_SIDE:
+        raise InputError(f"{path} takes images of {chain.input_shape}: that is too large")
     texts = chain.graph.texts
     about = metadata.read(path, texts) if metadata.NETWORK in texts else None
     notes = []
@@ -69,14 +70,20 @@ def _portable(path: Path, chain: Chain, as_model: str | None) -> PortableModel:
 
 def _foreign(path: Path, chain: Chain, as_model: str | None, notes: list[str]) -> PortableModel:
     """The preprocessing for a file that does not give it, or has it in the graph."""
-    size, _, channels = chain.input_shape
+    size, width, channels = chain.input_shape
+    if size != width or channels != 3:
+        raise InputError(
+            f"{path} takes images of {size} x {width} pixels and {channels} channels: only square "
+            "RGB images are supported"
+        )
     resize = size
     squash, bilinear, reversed_channels = False, False, False
     if chain.mean is not None or chain.scale is not None:
         mean = np.zeros(channels) if chain.mean is None else np.asarray(chain.mean)
         notes.append("preprocessing: as in the graph, in RGB; images resized to the crop")
-    elif channels != 3:
-        mean = np.zeros(channels)
+        if not chain.integer_input and _of_unit_range(mean, chain.scale):
+            mean, chain.scale = 255 * mean, np.asarray(chain.scale) / 255
+            notes.append("its input is from 0 to 1, by its mean and deviation")
     elif any(isinstance(layer, ResponseNorm) for _, layer in chain.layers):
         mean = np.array(images.usual_mean(size, "") or images.usual_mean(227, ""))
         reversed_channels, squash = True, True
@@ -109,6 +116,13 @@ def _foreign(path: Path, chain: Chain, as_model: str | None, notes: list[str]) -
         Preprocessing(model.recipe, statistics),
         notes=tuple(notes),
     )
+
+
+def _of_unit_range(mean: np.ndarray, scale: np.ndarray | None) -> bool:
+    """Whether these are subtracted from and multiplied with images of 0 to 1, not 0 to 255."""
+    if scale is None or not np.any(mean):
+        return False
+    return bool(np.all((mean >= 0) & (mean <= 1)) and np.all(np.asarray(scale) >= 0.5))
 
 
 def _model(path: Path, network: Network, as_model: str | None, fields: dict[str, Any]) -> Model:

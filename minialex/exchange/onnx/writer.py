@@ -35,6 +35,7 @@ from minialex.utils import atomic
 
 OPSET, IR = 13, 8  # of 2020: every runtime today reads them
 _SCORES = "scores"
+_TAKEN = {_SCORES, "images", "input", "values", "mean", "centred", "scale", "scaled"}
 _GRAPH, _INITIALIZER, _RAW = 7, 5, 9  # fields of a model, a graph and a tensor
 
 
@@ -82,7 +83,8 @@ def write(portable: PortableModel, path: Path, with_preprocessing: bool) -> str:
     if with_preprocessing:
         _prepare(builder, portable.preprocessing, scale)
     for (name, layer), here in zip(network.layers, network.shapes(), strict=False):
-        _add(builder, name, layer, here, portable.params.get(name, {}))
+        own = f"layer_{name}" if name in _TAKEN else name
+        _add(builder, own, layer, here, portable.params.get(name, {}))
     builder.nodes[-1].output[0] = _SCORES
     h = onnx.helper
     inputs = [h.make_tensor_value_info(start, kind, shape)]

@@ -190,6 +190,9 @@ def report(
         if known is not None and change is not None:
             differences[name] = (change, known)
             findings.append(_finding(name, change, known))
+            if lacking := len(outcomes[WHOLE]) - len(change.values):
+                findings[-1] += f" Without {lacking} of {len(outcomes[WHOLE])} seeds"
+                findings[-1] += ", which diverged or were not run."
             if key == "dropout":
                 findings[-1] += _overfitting(measured(whole_gap), measured(gap))
                 findings[-1] += _fit(outcomes[name])

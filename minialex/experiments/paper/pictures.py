@@ -210,8 +210,8 @@ def report(
     pictures.append(
         Picture(
             "timeline",
-            "The challenge's best top-5 errors as published: the paper's tables 1 and 2, and VGG's "
-            "text.",
+            "Top-5 errors on the challenge's test images, as published: the paper's tables 1 and "
+            "2, and VGG's text.",
             "Bars from 28.2% in 2010 down to 7.3% in 2014, networks in another colour.",
             lambda path: plots.timeline(path, CHALLENGE),
         )

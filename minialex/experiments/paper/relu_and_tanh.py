@@ -233,9 +233,16 @@ def ratio_finding(
         how = "same direction as the paper, but far smaller"
     else:
         how = "agrees with the paper"
+    lacking = {name: [*by_seed.values()].count(None) for name, by_seed in taken.items()}
+    missed = [
+        f"{NAMES[name]} in {count} of {len(taken[name])} runs"
+        for name, count in lacking.items()
+        if count
+    ]
+    left_out = f"; not reached by {' and '.join(missed)}, which are left out" if missed else ""
     return (
         f"tanh took {ratio.text()} times as many epochs as ReLU to reach {TARGET:.0%} training "
-        f"error (paper: {published.value:g} times): {how}."
+        f"error (paper: {published.value:g} times){left_out}: {how}."
     )
 
 
