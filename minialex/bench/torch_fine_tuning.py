@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -151,6 +152,7 @@ class Tuner:
         """The memory format in which a pass of the network is faster."""
         torch, seconds = self.torch, {}
         h, w, c = self.source.model.network.input_shape
+        network = deepcopy(network)  # whose running statistics change
         for layout in (torch.contiguous_format, torch.channels_last):
             network = network.to(memory_format=layout)
             x = torch.zeros(16, c, h, w).contiguous(memory_format=layout)
@@ -158,7 +160,6 @@ class Tuner:
                 start = time.perf_counter()
                 network(x).sum().backward()
                 seconds[layout] = time.perf_counter() - start
-        network.zero_grad()
         return min(seconds, key=seconds.__getitem__)
 
 

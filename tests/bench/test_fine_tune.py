@@ -5,9 +5,13 @@ import json
 import numpy as np
 import pytest
 from helpers.cli_tools import photos
+from helpers.untrained import untrained
 
+from minialex import backends
 from minialex.cli.main import main
 from minialex.inference.classifier import load
+from minialex.layers import Dropout
+from minialex.layers.base import Mode
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
 from helpers import torchvision_like as theirs  # noqa: E402
@@ -35,6 +39,30 @@ def test_pytorchs_network_is_the_imported_one(weights):
         found = tuner.network.eval()(tuner._inputs(images)).numpy()
     wanted = theirs.scores(net, images)
     assert np.abs(found - wanted).max() < 1e-5 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("name", ["alexnet-32", "alexnet-32-bn"])
+def test_pytorch_computes_the_same_features(name):
+    """With the paper's dropout, which scales at test time, and with batch normalisation."""
+    source, rng = untrained(name=name), np.random.default_rng(1)
+    for of in source.params.values():
+        for key, value in of.items():  # also the running statistics
+            scale = 0.1 if value.ndim == 1 else value.std()
+            of[key] = (value + scale * rng.uniform(0.5, 1, value.shape)).astype(np.float32)
+    tuner = Tuner(source, 4, threads=1)
+    x = rng.normal(size=(3, 32, 32, 3)).astype(np.float32)
+    b, network = backends.get("numpy"), source.model.network
+    body = network.until(network.layers[-2][0])
+    ours, _ = body.forward(b, source.params, x, Mode(training=False))
+    with torch.no_grad():
+        found = tuner.network.eval()[:-1](torch.from_numpy(x.transpose(0, 3, 1, 2).copy()))
+    keep = 1.0
+    for _, layer in network.layers:
+        if isinstance(layer, Dropout) and not layer.inverted:
+            keep = layer.keep  # whose factor is in the weights of the last layer
+    np.testing.assert_allclose(
+        keep * found.numpy(), ours, rtol=1e-3, atol=1e-3 * np.abs(ours).max()
+    )
 
 
 def test_crops_are_mirrored_and_lie_where_ours_do(weights):
