@@ -117,7 +117,7 @@ class RollCall:
         -> whether all of them fail for the same reason, within seconds; and whether this is the
         first rank that does.
         """
-        own = text.encode()[:_LENGTH].ljust(_LENGTH)
+        own = text.encode("utf-8", "backslashreplace")[:_LENGTH].ljust(_LENGTH)
         others = self._others()
         for rank in others:
             self._send(rank, _FAILED, np.frombuffer(own, np.uint8))

@@ -277,7 +277,7 @@ def sharded_stages(network: Network, plan: Plan, training: bool) -> list[Sharded
                 build.then(AllGather())
                 by_images = False
             channels = tuple(partition.channels for partition in partitions)
-            if len(partitions[0].terms) > 1:
+            if any(len(partition.terms) > 1 for partition in partitions):
                 build.then(PartialSums(i, name, partitions))
             else:
                 own = tuple(partition.terms[0].layer for partition in partitions)

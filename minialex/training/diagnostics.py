@@ -99,9 +99,14 @@ def non_finite(
 ) -> NotFinite:
     """The error for a NaN or Inf loss; names the layer and step, and saves the batch."""
     path = folder / f"nonfinite-step-{mode.step}.npz"
-    np.savez(path, images=batch.images, labels=batch.labels, positions=batch.positions)
+    try:
+        np.savez(path, images=batch.images, labels=batch.labels, positions=batch.positions)
+        kept = f"the batch is in {path}"
+    except OSError as error:  # of a full disk: the run may go on all the same
+        path.unlink(missing_ok=True)
+        kept = f"the batch could not be kept ({error.strerror or error})"
     where = _first_bad(b, network, params, x, mode)
-    return NotFinite(f"step {mode.step}: {where}; the batch is in {path}")
+    return NotFinite(f"step {mode.step}: {where}; {kept}")
 
 
 def bad_parameter(b: Devices | Backend, params: Tree) -> str | None:

@@ -91,7 +91,7 @@ def _sweep(trainer: Trainer, state: State, rates: np.ndarray) -> RateSearch:
             if not len(batch):  # none of its images can be read
                 continue
             mean = SMOOTH * mean + (1 - SMOOTH) * loss
-            smooth = mean / (1 - SMOOTH ** (i + 1))
+            smooth = mean / (1 - SMOOTH ** (len(losses) + 1))  # images of others were unreadable
             if not np.isfinite(loss) or (losses and smooth > 3 * max(losses[0], chance)):
                 break
             used.append(rate)

@@ -109,8 +109,8 @@ def fit(
     given = {name: value for name, value in asked.items() if value is not None}
     least = 0 if trained or batch_norm else WARMUP_STEPS
     if not trained and is_long(published, images, epochs, minutes):
-        if published.schedule == "plateau" and (minutes is not None or not validated):
-            published = replace(published, schedule="step")
+        if minutes is not None or not validated:
+            published = without_plateau(published)
         return with_own_rate(replace(published, **given), lr, least)
     batch = batch_size or _batch_size(published.batch_size, images)
     steps = ceil(images / batch)
@@ -136,6 +136,11 @@ def fit(
         if adam and not trained:
             fitted = replace(fitted, dropout=False)
     return with_own_rate(replace(fitted, **given), lr, least)
+
+
+def without_plateau(recipe: Recipe) -> Recipe:
+    """The recipe with a schedule that does not look at the validation error."""
+    return replace(recipe, schedule="step") if recipe.schedule == "plateau" else recipe
 
 
 def with_own_rate(recipe: Recipe, lr: float | None, warmup_steps: int = 0) -> Recipe:

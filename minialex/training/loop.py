@@ -61,6 +61,7 @@ def run_to_end(
             unsaved = True
             wait = checkpoint_every if event == "step" else min(checkpoint_every, saving / SAVING)
             due = time.monotonic() - saved > wait
+            due = due or (event == "epoch" and trainer.watch.tells_epochs)  # of saved epochs
             came, due = _agreed(trainer.world, interrupt, due)
             stop = came or (
                 event != "trained" and max_steps is not None and state.step >= max_steps
@@ -72,7 +73,13 @@ def run_to_end(
                 if not advised:
                     advised = _advise(trainer, state)
             if stop or due:
-                save()
+                trainer.add_losses(state, wait=True)
+                # what is not finite is found at the end of the epoch, whenever states are saved: if
+                # this run stops, by the one that goes on from the state before
+                if event == "epoch" or state.is_finite(trainer.initial):
+                    save()
+                else:
+                    unsaved = not stop
             trainer.watch.tell()
             if event == "epoch":
                 trainer.watch.epoch(state.history[-1])

@@ -59,7 +59,7 @@ def resolve_model(
         "optimizer": config.optimizer or optimizer,
         "momentum": config.momentum,
     }
-    own_rate = stored is not None and config.lr is not None  # perhaps since this resumption
+    own_rate = stored is not None and config.lr not in (None, stored.lr)  # given to this resumption
     asked: dict[str, Any] = {
         "average_epochs": config.average_epochs,
         "dropout": config.dropout,
@@ -78,6 +78,8 @@ def resolve_model(
         asked |= length
         given = {name: value for name, value in length.items() if value is not None}
         recipe = stored or fitted_recipe.with_own_rate(replace(model.recipe, **given), config.lr)
+        if stored is None and config.fold is not None and "schedule" not in given:
+            recipe = fitted_recipe.without_plateau(recipe)  # the fold is judged, not looked at
     else:
         trained = config.initial is not None
         colours = model.network.input_shape[2] == 3

@@ -55,20 +55,32 @@ class Trend:
         """For a checkpoint."""
         return self.steps, self.recent, self.lowest
 
+    def _tells(self, chance: float) -> bool:
+        """Whether it can be compared: a loss of one's own may be 0 or less for random guessing."""
+        return self.steps > 0 and chance > 0
+
     def collapsed(self, chance: float) -> bool:
         """Whether the loss is back at that of random guessing after having been lower."""
+        if not self._tells(chance):
+            return False
         return self.lowest < 0.85 * chance and self.recent > 0.99 * chance
 
     def exploded(self, chance: float) -> bool:
         """Whether the loss is far above that of random guessing, though still finite."""
+        if not self._tells(chance):
+            return False
         return self.recent > (2 if self.steps >= 2 * HORIZON else 100) * chance
 
     def stuck(self, chance: float, total: int) -> bool:
         """Whether nothing was learnt in `PATIENT` steps and in a quarter of `total`."""
+        if not self._tells(chance):
+            return False
         return self.steps > max(PATIENT, total // 4) and self.lowest > AT_CHANCE * chance
 
     def suspicious(self, chance: float) -> bool:
         """Whether checking for dead units is worth the time."""
+        if not self._tells(chance):
+            return False
         return self.recent > 0.9 * chance
 
 

@@ -64,6 +64,10 @@ class State(StepState):
             tensors |= flatten(self.average.params, _AVERAGE)
         replace(classifier, params=self.params).save(path, counters, tensors)
 
+    def is_finite(self, classifier: Classifier) -> bool:
+        """Whether no parameter contains NaN or Inf."""
+        return bad_parameter(classifier.devices, self.params) is None
+
     def require_finite(self, classifier: Classifier) -> None:
         """Raise NotFinite if a parameter contains NaN or Inf."""
         bad = bad_parameter(classifier.devices, self.params)

@@ -102,6 +102,7 @@ class Watch:
     ):
         self._folder, self._every, self._silent = folder, every, silent
         self._on_step, self._on_epoch, self._show = on_step, on_epoch, show
+        self.tells_epochs = on_epoch is not None
         self._rows: list[tuple[str, ...]] = []
         self._untold: list[StepInfo] = []
         self._since = time.monotonic()

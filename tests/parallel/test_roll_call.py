@@ -137,6 +137,12 @@ def test_ranks_that_fail_for_the_same_reason(monkeypatch):
     assert ranks.all[0].failed("no data") == (True, True)
 
 
+def test_a_reason_with_a_name_that_is_no_character_is_told(monkeypatch):
+    ranks = Ranks(monkeypatch, "aa")
+    assert ranks.all[1].failed("caf\udce9/x.jpg cannot be read") == (False, True)
+    assert ranks.all[0].failed("caf\udce9/x.jpg cannot be read") == (True, True)
+
+
 def test_a_rank_that_fails_for_its_own_reason(monkeypatch):
     ranks = Ranks(monkeypatch, "aaa")
     ranks.all[0].failed("no data")

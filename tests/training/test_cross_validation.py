@@ -143,6 +143,16 @@ def test_a_fold_of_drawings_is_the_same_when_it_is_resumed(tmp_path, reports):
     assert first.run_dir == tmp_path / "run"
 
 
+def test_no_schedule_looks_at_the_fold_that_is_judged(folder, tmp_path):
+    """The published recipe's own one would, which waits for the validation error."""
+    given = {**TINY, "recipe": "published", "epochs": 1, "max_steps": 1, "fold": "1/2"}
+    run = minialex.train(folder, **given, out=tmp_path / "run")
+    assert run.classifier.model.recipe.schedule == "step"
+    given.pop("fold")
+    run = minialex.train(folder, **given, out=tmp_path / "other")
+    assert run.classifier.model.recipe.schedule == "plateau"
+
+
 @pytest.mark.parametrize("fold", ["0/3", "4/3", "1/1", "x", "1/2/3", "-1/3"])
 def test_an_unknown_fold_is_refused(folder, fold):
     with pytest.raises(ValueError, match="give K/N with K from 1 to N"):

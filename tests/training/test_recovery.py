@@ -51,6 +51,15 @@ def test_a_loss_that_returned_to_chance(losses, collapsed):
     assert trend(*losses).collapsed(CHANCE) is collapsed
 
 
+@pytest.mark.parametrize("chance", [0.0, -0.3])
+def test_a_loss_of_ones_own_that_starts_at_zero_or_below_is_not_compared(chance):
+    found = trend((chance, 5000))
+    verdicts = found.exploded(chance), found.collapsed(chance), found.stuck(chance, 10)
+    assert verdicts == (False, False, False)
+    assert not found.suspicious(chance)
+    assert not trend().exploded(CHANCE)
+
+
 def test_a_loss_far_above_chance():
     assert trend((2.5 * CHANCE, 200)).exploded(CHANCE)
     assert not trend((2.5 * CHANCE, 50)).exploded(CHANCE)  # initial weights may be that bad

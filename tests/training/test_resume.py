@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 import pytest
-from helpers.tiny import photographs, register_tiny
+from helpers.tiny import photographs, register_tiny, tiny
 from safetensors.numpy import load_file
 
 import minialex
@@ -24,6 +24,7 @@ from minialex.data.loading import retry
 from minialex.data.sources.class_folders import ImageFolder
 from minialex.data.sources.open import open_data
 from minialex.errors import InputError, TrainingError
+from minialex.models import registry
 from minialex.models.recipe import Recipe
 from minialex.training import loop, resume, run_folder
 from minialex.training.state import State
@@ -541,6 +542,20 @@ def test_the_input_scale_of_the_first_call_is_not_asked_for_again(tmp_path, give
     assert first.classifier.model.options["input_scale"] == [0.5] * 3
     again = minialex.train("shapes:48", **call, max_steps=0, resume=True)
     assert again.classifier.model.options == first.classifier.model.options
+
+
+def test_a_resumed_run_is_still_in_its_warm_up(tmp_path, monkeypatch):
+    """That of the network's own recipe, with a learning rate given to the first call."""
+    variant = registry.Variant(tiny, Recipe(resize=16, crop=12, warmup_steps=8), "a test's")
+    monkeypatch.setitem(registry._VARIANTS, "tiny", variant)
+    given = {**TINY, "lr": 0.02, "epochs": 4, "recipe": "published", "schedule": "constant"}
+    minialex.train("shapes:48", **given, out=tmp_path / "whole")
+    minialex.train("shapes:48", **given, out=tmp_path / "run", max_steps=3)
+    minialex.train(resume=tmp_path / "run", progress=False)
+    assert same(tmp_path / "whole", tmp_path / "run")
+    minialex.train("shapes:48", **given, out=tmp_path / "other", max_steps=3)
+    minialex.train(resume=tmp_path / "other", progress=False, lr=0.01)  # has its own rate at once
+    assert float(history(tmp_path / "other")[1]["learning_rate"]) == 0.01
 
 
 @pytest.mark.parametrize(("name", "value"), [("fold", "1/2"), ("micro_batch", 3)])

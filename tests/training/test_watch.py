@@ -13,6 +13,7 @@ import minialex
 from minialex.errors import InputError
 from minialex.training import watch
 from minialex.training.watch import Watch, has_row
+from minialex.utils import checkpoint
 
 ARGUMENTS = {"model": "tiny", "backend": "numpy", "batch_size": 8, "progress": False}
 
@@ -54,6 +55,17 @@ def test_every_step_has_a_row_and_a_call(data, tmp_path):
 
 class Stop(Exception):
     pass
+
+
+def test_an_epoch_that_is_told_of_is_saved(data, tmp_path):
+    saved = []
+
+    def tell(info):
+        state = checkpoint.load_metadata(info.run_dir / "last.safetensors")["state"]
+        saved.append((info.epoch, state["epoch"]))
+
+    minialex.train(data, **ARGUMENTS, epochs=4, on_epoch=tell, out=tmp_path / "run")
+    assert saved == [(epoch, epoch) for epoch in range(1, 5)]
 
 
 @pytest.mark.parametrize("where", ["on_step", "on_epoch"])

@@ -155,7 +155,8 @@ class Loader:
             self.wait_seconds += time.perf_counter() - waiting
             batch = self._assemble(order, start, end, found)
             unreadable += end - start - len(batch)
-            if 2 * unreadable > len(order) or self._failures >= MANY:
+            lost = self._failures >= MANY and self.skipped  # else a later batch has them
+            if 2 * unreadable > len(wanted) or lost:
                 raise self._too_many(unreadable, len(order))
             if len(batch):
                 yield batch

@@ -73,8 +73,8 @@ class Workers:
             try:
                 return future.result(timeout=_POLL)
             except TimeoutError:
-                if future.done():  # the job itself raised it
-                    raise
+                if future.done():  # just now, or the job itself raised it
+                    return future.result()
             self._on_wait()
             self._check_timeout()
 

@@ -98,6 +98,37 @@ def test_an_interrupt_in_the_consumer_leaves_no_thread(numbered):
     gc.collect()
 
 
+def test_a_drive_that_fails_behind_good_images_is_named_by_a_later_batch():
+    """Threads that read ahead meet it first."""
+
+    class Failing(Own):
+        def image(self, index, size):
+            if index >= 2:
+                raise OSError(errno.EIO, "Input/output error")
+            return super().image(index, size)
+
+    dataset = Failing(np.zeros((SIZE, SIZE, 3), np.uint8))
+    dataset.labels = np.zeros(200, np.int64)
+    load = Loader(dataset, SIZE, workers=1, ahead=150, cache_bytes=0, sleep=lambda _: None)
+    batches = load.batches(np.arange(200), 2)
+    threading.Event().wait(0.2)
+    first = next(batches)
+    deadline = time.monotonic() + 60
+    while load._failures < loader.MANY and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert len(first) == 2
+    with pytest.raises(InputError, match="the drive failed"):
+        list(batches)
+
+
+def test_a_rank_notices_that_most_of_its_images_are_unreadable(numbered):
+    """It reads a part of the order."""
+    load = Loader(numbered(200, broken=range(200)), SIZE, workers=1, cache_bytes=0)
+    spans = [(start, start + 10) for start in range(0, 200, 20)]
+    with pytest.raises(InputError, match="cannot be read"):
+        list(load.batches(np.arange(200), 10, spans=spans))
+
+
 def test_images_are_read_ahead_within_a_limit(numbered):
     dataset = numbered(100)
     batches = Loader(dataset, SIZE, workers=2, ahead=12, cache_bytes=0).batches(np.arange(100), 8)
