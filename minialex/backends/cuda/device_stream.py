@@ -22,6 +22,14 @@ _DEFAULT_ALGORITHM = -1
 _CUDA_TYPES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 14}
 
 
+def is_pinned(array: np.ndarray) -> bool:
+    """Whether the device can copy from this host array while the host goes on."""
+    runtime = library().cuda.runtime
+    if not array.flags.c_contiguous:
+        return False
+    return runtime.pointerGetAttributes(array.ctypes.data).type == runtime.memoryTypeHost
+
+
 class OwnPool:
     """A memory pool beside CuPy's, whose memory is counted as well."""
 
@@ -85,10 +93,16 @@ class DeviceStream:
             return array
 
     def upload(self, host: np.ndarray) -> Any:
-        """A host array on the device."""
+        """A host array on the device.
+
+        The copy from pinned memory ends later, so that memory is kept until then: CuPy's pool would
+        give it to the next who asks.
+        """
         with self.device_context():
             array = library().empty(host.shape, host.dtype)
             array.set(np.asarray(host, order="C"))  # ascontiguousarray adds an axis to a number
+            if host.nbytes and is_pinned(host):
+                self.keep(host, library().cuda.get_current_stream().record())
             return array
 
     def download(self, array: Any) -> np.ndarray:

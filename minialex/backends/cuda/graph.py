@@ -19,7 +19,7 @@ import numpy as np
 
 from minialex.backends.cuda import cublas
 from minialex.backends.cuda.device import library
-from minialex.backends.cuda.device_stream import DeviceStream, OwnPool
+from minialex.backends.cuda.device_stream import DeviceStream, OwnPool, is_pinned
 
 _ALIGNED = 256  # bytes
 
@@ -106,13 +106,6 @@ class Inputs:
                 piece = (first, block + first, start + host.nbytes - first)
             pieces.append(piece)
         return pieces
-
-
-def is_pinned(array: np.ndarray) -> bool:
-    runtime = library().cuda.runtime
-    if not array.flags.c_contiguous:
-        return False
-    return runtime.pointerGetAttributes(array.ctypes.data).type == runtime.memoryTypeHost
 
 
 class _Captured(OwnPool):

@@ -70,3 +70,16 @@ def test_memory_that_is_reused_early_is_caught(monkeypatch, mistake):
     monkeypatch.setattr(Inputs, "_pieces", mistaken)
     with pytest.raises(AssertionError):
         assert_own_values(b, pinned)
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+def test_pinned_memory_is_kept_while_it_is_copied(pinned):
+    """The copy goes on after the call, and CuPy's pool would give the memory to another array."""
+    b = backends.get("cupy")
+    host = b.host_empty((4, 3), "uint8") if pinned else np.empty((4, 3), np.uint8)
+    host[...] = 7
+    found = b.asarray(host)
+    assert any(kept is host for kept, _ in b.stream._in_flight) == pinned
+    b.stream.synchronize()
+    assert not b.stream._in_flight
+    np.testing.assert_array_equal(found.get(), host)
