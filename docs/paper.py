@@ -19,6 +19,7 @@ FIGURES = (
     "relu-and-tanh/curves.png",
     "ablations/differences.png",
     "tables/ensemble.png",
+    "training-images/training-images.png",
     "two-stream/streams.png",
     "vgg/losses.png",
     "pictures/kernels-two-towers-0.png",
