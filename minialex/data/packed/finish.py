@@ -22,8 +22,10 @@ _EXAMPLES = 100
 
 def finish(folder: Path, state: PrepareState, splits: Splits, root: Path | None) -> None:
     """Write all files beside the shards; the manifest comes last and makes the set complete."""
+    left_out = state.left_out
     for part in PARTS:
         if not state.parts[part].kept:
+            atomic.write_text(folder / REPORT, "\n".join(_left_out(left_out)) + "\n")
             raise InputError(f"no image of {part} can be used: see {folder / REPORT}")
     train, request = splits.train, state.request
     statistics = from_sums(state.total, state.products, len(state.parts["train"].kept))
@@ -48,6 +50,7 @@ def finish(folder: Path, state: PrepareState, splits: Splits, root: Path | None)
             part: _write_part(folder, part, state, labels[part], names[part], len(train.class_ids))
             for part in PARTS
         },
+        "left_out": left_out,
         "statistics": {
             "images": statistics.count,
             "mean": write_array(folder / "mean.npy", statistics.mean, "<f4"),
@@ -61,7 +64,7 @@ def finish(folder: Path, state: PrepareState, splits: Splits, root: Path | None)
         for class_id, count in zip(train.class_ids, of_part["per_class"], strict=True):
             if part == "train" and not count:
                 lines.append(f"  class {class_id} has no image left")
-    lines += _left_out({k: v for part in PARTS for k, v in state.parts[part].left_out.items()})
+    lines += _left_out(left_out)
     lines += _same(state.parts, labels, names, train.class_ids)
     reports = (remarks.report() for remarks in splits.remarks)
     lines += dict.fromkeys(line for report in reports for line in report)
@@ -76,7 +79,7 @@ def require_usable(folder: Path, state: PrepareState, total: int, most: float) -
     All images were read, so the report lists every one. The shards are kept: repeating the command
     with a larger fraction reads no image again.
     """
-    left_out = {k: v for part in state.parts.values() for k, v in part.left_out.items()}
+    left_out = state.left_out
     if len(left_out) <= most * total:
         return
     lines = _left_out(left_out)

@@ -73,6 +73,11 @@ class PrepareState:
     total: np.ndarray  # int64 (S, S, 3), the sum of the training images
     products: np.ndarray  # int64 (3, 3), of the channels, over all their pixels
 
+    @property
+    def left_out(self) -> dict[str, str]:
+        """{name: reason} of all images that could not be used."""
+        return {name: why for part in self.parts.values() for name, why in part.left_out.items()}
+
     def save(self, folder: Path) -> None:
         """Write it, atomically."""
         tensors = {"total": self.total, "products": self.products}

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from minialex.data.dataset import Splits
-from minialex.data.packed.dataset import open_packed, open_parts
+from minialex.data.packed.dataset import open_parts
 from minialex.data.packed.finish import finish, require_usable
 from minialex.data.packed.format import MANIFEST, PARTS, Manifest
 from minialex.data.packed.packing import (
@@ -129,11 +129,11 @@ def prepare(
         else:
             require_usable(folder, state, len(splits.train) + len(splits.val), max_left_out)
             finish(folder, state, splits, root)
-            open_packed(folder)
+            return _complete(folder)
     return Prepared(
         folder,
         {name: len(part.kept) for name, part in state.parts.items()},
-        {k: v for part in state.parts.values() for k, v in part.left_out.items()},
+        state.left_out,
         sum(shard["bytes"] for part in state.parts.values() for shard in part.shards),
         interrupt.requested,
     )
@@ -180,15 +180,23 @@ def _fingerprint(splits: Splits, root: Path | None) -> str:
 
 def _done_before(folder: Path, request: dict) -> Prepared:
     manifest = Manifest(folder)
-    splits = open_parts(manifest)
     if manifest.values.get("request") != request:
         raise InputError(
             f"{str(folder)!r} holds a packed data set of other images or options: choose a new "
             "folder"
         )
+    done = _complete(folder)
     (folder / STATE).unlink(missing_ok=True)
+    return done
+
+
+def _complete(folder: Path) -> Prepared:
+    """What a finished set contains; raises InputError if it cannot be opened."""
+    manifest = Manifest(folder)
+    splits = open_parts(manifest)
     counts = {"train": len(splits.train), "val": len(splits.val)}
-    return Prepared(folder, counts, {}, sum(entry["bytes"] for entry in manifest.files))
+    left_out = manifest.values.get("left_out", {})  # sets of older versions do not list them
+    return Prepared(folder, counts, left_out, sum(entry["bytes"] for entry in manifest.files))
 
 
 def _needed(splits: Splits, state: PrepareState) -> int:

@@ -190,6 +190,23 @@ def test_unusable_files_are_left_out_and_listed(photos, photo, tmp_path):
     assert "3.JPEG" in (tmp_path / "strict" / "report.txt").read_text()
     allowed = pack(photos, tmp_path / "strict", max_left_out=0.2)  # as the sentence advises
     assert allowed.images == done.images
+    again = pack(photos, tmp_path / "strict", max_left_out=0.2)
+    assert again == allowed  # with the images left out, from the manifest
+
+
+def test_the_report_is_there_when_no_image_of_a_part_can_be_used(photos, tmp_path):
+    other = {"n00000001": "n00000002", "n00000002": "n00000001"}
+    for name, wnid in zip(("cat", "dog"), other, strict=True):
+        for part in ("train", "val"):
+            (photos / part / name).rename(photos / part / wnid)
+    for path in (photos / "val").glob("*/*"):
+        path.rename(path.with_name(f"{other[path.parent.name]}_{path.name}"))
+    with pytest.raises(InputError, match=r"no image of val can be used: see .*report\.txt"):
+        pack(photos, tmp_path / "packed", max_left_out=1)
+    report = (tmp_path / "packed" / "report.txt").read_text()
+    assert (
+        "n00000002_0.JPEG: mislabelled: its name says n00000002, but it is in n00000001" in report
+    )
 
 
 def test_all_unusable_files_are_named_at_once(photos, tmp_path):
