@@ -77,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--suite",
         choices=("gpu",),
         help="check and time every CUDA kernel, and time training steps, also PyTorch's; needs "
-        "--json FILE",
+        "--json FILE, and continues with what has no result in it yet",
     )
     parser.add_argument(
         "--checks",

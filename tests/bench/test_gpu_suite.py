@@ -65,6 +65,10 @@ def test_large_batches_are_timed_with_the_fastest_steps_only():
     assert ours == whole
 
 
+def part(name, seconds=300.0):
+    return gpu.parts.Part(name, seconds, None)
+
+
 def failed(found):
     return {name for name, part in found.items() if isinstance(part, dict) and "failed" in part}
 
@@ -132,7 +136,7 @@ def test_wrong_warpgroup_products_are_not_timed(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu.parts.steps, "steps", lambda *given: told.append(given[-1]))
     monkeypatch.setattr(gpu.parts.products, "products", lambda *given: told.append(given[-1]))
     rows = [{"op": "dense", "right": True}]
-    found = {"ops bf16": rows, "ops bf16 wgmma": {"failed": "hung", "rows": []}}
+    found = {"suite": "gpu", "ops bf16": rows, "ops bf16 wgmma": {"failed": "hung", "rows": []}}
     for expected in ((), ("wgmma",)):
         (tmp_path / "gpu.json").write_text(json.dumps(found))
         gpu.run_suite(tmp_path / "gpu.json", SMALL, ["steps", "products"])
@@ -158,6 +162,47 @@ def test_parts_without_time_are_listed_and_can_follow(tmp_path, monkeypatch):
     ] == ["captured bf16"]
 
 
+@pytest.mark.standin
+def test_a_second_call_continues_with_what_has_no_result(tmp_path, monkeypatch):
+    out, ran = tmp_path / "gpu.json", []
+
+    def run(part, plan, found, seconds):
+        ran.append(part.name)
+        return {"failed": "as rehearsed", "rows": []} if part.name == bad else [{"op": part.name}]
+
+    names, bad = ["rates", "steps", "products"], "steps"
+    monkeypatch.setattr(gpu.parts, "every", lambda plan: [part(name) for name in names])
+    monkeypatch.setattr(gpu, "_run", run)
+    first = gpu.run_suite(out, SMALL)
+    assert ran == names
+    assert failed(first) == {"steps"}
+    names.append("inference")
+    bad = ""
+    found = gpu.run_suite(out, SMALL)
+    assert ran[3:] == ["steps", "inference"]
+    assert failed(found) == set()
+    assert found == json.loads(out.read_text()) == {**first, **found}
+    assert gpu.run_suite(out, SMALL, ["rates"]) == found
+    assert ran[5:] == ["rates"]
+
+
+@pytest.mark.standin
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[", "is no result of the suite: choose another file"),
+        ('{"training": 1}', "is no result of the suite: choose another file"),
+        ('{"suite": "gpu", "device": {"name": "other"}}', "has results of other, this device is "),
+    ],
+)
+def test_a_file_with_other_contents_is_kept(tmp_path, content, message):
+    out = tmp_path / "gpu.json"
+    out.write_text(content)
+    with pytest.raises(InputError, match=message):
+        gpu.run_suite(out, SMALL)
+    assert out.read_text() == content
+
+
 @pytest.mark.parametrize("word", ["rate bf16", "", "fail"])
 def test_words_that_choose_no_part(tmp_path, word):
     out = tmp_path / "gpu.json"
@@ -177,11 +222,7 @@ ROW = {"op": "first", "right": True}
 def _failing(monkeypatch):
     """Parts of other processes that fail as they are called."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(ROOT), str(ROOT / "tests"))))
-    monkeypatch.setattr(gpu.parts, "every", lambda plan: [part(name) for name in FAILURES])
-
-
-def part(how, seconds=300.0):
-    return gpu.parts.Part(f"ops {how}", seconds, None)
+    monkeypatch.setattr(gpu.parts, "every", lambda plan: [part(f"ops {name}") for name in FAILURES])
 
 
 PROCESSES = replace(SMALL, separate=True, prepare="helpers.rehearsal:fail")
@@ -257,7 +298,7 @@ def test_each_real_part_fails_in_turn(tmp_path, monkeypatch, number):
     for how in ways:
         monkeypatch.setenv("MINIALEX_TEST_FAILS", how)
         on_disk.clear()
-        found = gpu.run_suite(tmp_path / "gpu.json", plan)
+        found = gpu.run_suite(tmp_path / f"{how}.json", plan)
         depend = {part.name for part in every if part.needs == name}
         assert failed(found) == {name} | depend
         assert found[name]["failed"].startswith(SAID[how])
@@ -274,7 +315,8 @@ def test_each_real_part_fails_in_turn(tmp_path, monkeypatch, number):
 def test_a_part_that_does_not_end(tmp_path, monkeypatch):
     """It ends itself after its seconds; if it cannot do even that, the suite kills it."""
     monkeypatch.setattr(gpu, "_LATE", 300.0)
-    assert gpu._run(part("hangs"), PROCESSES, {}, 0.1)["failed"].startswith("stopped after 0 s: Ti")
+    said = gpu._run(part("ops hangs"), PROCESSES, {}, 0.1)["failed"]
+    assert said.startswith("stopped after 0 s: Ti")
 
     begun = tmp_path / "begun"
 
@@ -290,7 +332,7 @@ def test_a_part_that_does_not_end(tmp_path, monkeypatch):
     monkeypatch.setenv("MINIALEX_TEST_TELLS", str(begun))
     monkeypatch.setattr(gpu.subprocess, "Popen", Process)
     monkeypatch.setattr(gpu, "_LATE", 2.0)
-    assert gpu._run(part("stops"), PROCESSES, {}, 0.1)["failed"].startswith("stopped after 0 s")
+    assert gpu._run(part("ops stops"), PROCESSES, {}, 0.1)["failed"].startswith("stopped after 0 s")
 
 
 SUITE = """

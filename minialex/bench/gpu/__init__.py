@@ -23,7 +23,7 @@ from typing import Any
 from minialex.bench.gpu import checks, one_part, parts, pytorch, tables
 from minialex.bench.gpu.parts import Part
 from minialex.bench.gpu.plan import Plan
-from minialex.errors import unknown
+from minialex.errors import InputError, unknown
 from minialex.utils import atomic
 
 __all__ = ["Plan", "checks", "run_suite"]
@@ -41,17 +41,21 @@ def run_suite(
     """Run all parts; -> {part: result}, also written to `out` as JSON and as Markdown beside it.
 
     A part that does not end well becomes {"failed": message, "rows": what it had found}; parts for
-    which there was no time are listed under "left out". With `only`, parts whose names start with
-    one of these words ("failed" and "left-out": by their result in `out`) are added to `out`.
-    InputError for a word that no part's name starts with.
+    which there was no time are listed under "left out". If `out` has results of an earlier call,
+    this one continues: it runs the parts that have not ended well, and keeps the others. With
+    `only`, it runs those whose names start with one of these words ("failed" and "left-out": by
+    their result in `out`). InputError for a word that no part's name starts with, and if `out`
+    has other contents, or results of another device.
     """
     plan, path, begun = plan or Plan(), Path(out), time.monotonic()
-    found = _before(path) if only else {}
+    atomic.require_writable(path)
+    device = checks.environment()
+    found = _before(path, device)
     listed = _chosen(parts.every(plan), only, found)
     found = {"suite": "gpu", "device": {}, "seconds": {}, "left out": [], **found}
     names = {part.name for part in listed}
     found["left out"] = [name for name in found["left out"] if name not in names]
-    found["device"] = checks.environment()
+    found["device"] = device
     for part in listed:
         found.pop(part.name, None)
     for part in listed:
@@ -79,8 +83,22 @@ def _lost(part: Any) -> bool:
     return isinstance(part, dict) and bool(part.get("lost"))
 
 
-def _before(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+def _before(path: Path, device: dict[str, Any]) -> dict[str, Any]:
+    """The results of earlier calls on this device."""
+    if not path.exists():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or found.get("suite") != "gpu":
+        raise InputError(f"{path} is no result of the suite: choose another file")
+    before = found.get("device", {}).get("name", device["name"])
+    if before != device["name"]:
+        raise InputError(
+            f"{path} has results of {before}, this device is {device['name']}: choose another file"
+        )
+    return found
 
 
 def _chosen(listed: Sequence[Part], only: Sequence[str], found: dict[str, Any]) -> list[Part]:
@@ -94,6 +112,8 @@ def _chosen(listed: Sequence[Part], only: Sequence[str], found: dict[str, Any]) 
         before = found.get(part.name)
         failed = isinstance(before, dict) and "failed" in before
         left_out = part.name in found.get("left out", ())
+        if not only:
+            return failed or before is None
         return any(
             part.name.startswith(word)
             or (word == "failed" and failed)
@@ -101,7 +121,7 @@ def _chosen(listed: Sequence[Part], only: Sequence[str], found: dict[str, Any]) 
             for word in only
         )
 
-    return [part for part in listed if not only or wanted(part)]
+    return [part for part in listed if wanted(part)]
 
 
 def _run(part: Part, plan: Plan, found: dict[str, Any], seconds: float) -> Any:
