@@ -57,6 +57,18 @@ def test_the_suite_runs_all_parts(tmp_path):
     assert text.count("| program |") == 2  # training steps and inference
 
 
+def test_the_parts_that_answer_most_come_first():
+    names = [part.name for part in gpu.parts.every(gpu.Plan(checks=True, data="photos"))]
+    first = ["ops bf16", "captured bf16", "rates bf16", "ops bf16 wgmma", "ops bf16 tma"]
+    first += ["steps bf16 128", "steps bf16 512", "steps bf16 2048"]
+    first += ["products bf16", "memory-bound bf16", "ops tf32"]
+    assert names[: len(first)] == first
+    assert len(names) == len(set(names))
+    needs = {part.name: part.needs for part in gpu.parts.every(gpu.Plan())}
+    at = [*needs].index
+    assert all(at(needs[name]) < at(name) for name in needs if needs[name])
+
+
 @pytest.mark.standin
 def test_large_batches_are_timed_with_the_fastest_steps_only():
     rows = gpu.parts.steps.steps("bf16", 2, replace(SMALL, all_up_to=1), ("wgmma",))

@@ -21,8 +21,9 @@ from minialex.bench.gpu.plan import Plan, rates
 from minialex.utils import table
 
 Found = dict[str, Any]
-# values of `convolution_by` that are compared with the default, and timed beside it
-CANDIDATES = ("wgmma", "tma")
+# values of `convolution_by` that are compared with the default, and timed beside it, with the
+# seconds of their comparison: the one with barriers is the one that may hang
+CANDIDATES = {"wgmma": 60.0, "tma": 25.0}
 # the ops of a training step of the paper's network: others that are wrong do not stop its timing
 _OF_A_STEP = {
     *("convolution", "convolution_input_gradient_relu", "convolution_parameter_gradients"),
@@ -57,14 +58,25 @@ def right(found: Found, name: str) -> bool:
 
 
 def every(plan: Plan) -> list[Part]:
-    """All parts of a plan."""
+    """All parts of a plan; those that answer most come first, in the first timed precision."""
     made = _correct(plan) + _speed(plan)
     if plan.checks:
         made += _checks(plan)
     if plan.data is not None:
         for p in plan.train_precisions:
             made.append(Part(f"training {p}", 600, _planned(checks.training, p)))
-    return made
+    first = {name: i for i, name in enumerate(_first(plan))}
+    return sorted(made, key=lambda part: first.get(part.name, len(first)))
+
+
+def _first(plan: Plan) -> list[str]:
+    names = []
+    for p in plan.precisions[:1]:
+        names += [f"ops {p}", f"captured {p}", f"rates {p}"]
+        names += [f"ops {p} {way}" for way in CANDIDATES]  # which the next parts time
+        names += [f"steps {p} {n}" for n in plan.batches]
+        names += [f"products {p}", f"memory-bound {p}"]
+    return names
 
 
 def _call(function: Callable, *arguments: Any) -> Callable[[Plan, Found], Any]:
@@ -80,8 +92,8 @@ def _correct(plan: Plan) -> list[Part]:
     for p in plan.checked:
         made.append(_ops(f"ops {p}", 90, p, None))
         if p in ("bf16", "fp16"):
-            for way in CANDIDATES:
-                made.append(_ops(f"ops {p} {way}", 60, p, way))
+            for way, seconds in CANDIDATES.items():
+                made.append(_ops(f"ops {p} {way}", seconds, p, way))
     for p in (*plan.precisions, *(p for p in plan.checked if p == "fp16")):
         made.append(Part(f"captured {p}", 60, _planned(whole.same_bits, p), f"ops {p}"))
     if plan.checks:
