@@ -142,6 +142,44 @@ def test_an_op_that_no_step_needs_does_not_stop_the_timing():
     assert not gpu.parts.right({}, "ops bf16")
 
 
+@pytest.mark.parametrize("way", [None, "tma"])
+@pytest.mark.parametrize(("slow", "fine"), [("hinge", True), ("layers", False)])
+def test_an_op_that_did_not_end_in_time_stops_the_timing_only_if_a_step_needs_it(way, slow, fine):
+    ops = correct.compared(way)
+    rows = [{"op": op, "right": True} for op in ops if op != slow]
+    part = {"failed": "stopped after 90 s", "timed_out": True, "rows": rows}
+    name = " ".join(filter(None, ("ops bf16", way)))
+    assert gpu.parts.right({name: part}, name) == fine
+    assert not gpu.parts.right({name: {**part, "rows": rows[:-2]}}, name)
+
+
+@pytest.mark.standin
+@pytest.mark.parametrize("hangs", [False, True])
+def test_after_a_timeout_another_process_compares_the_rest(tmp_path, monkeypatch, hangs):
+    """And last the op that the first stood at, which may only have been slow to compile."""
+    _, _, third, *after = ops = correct.compared()
+    times = []
+
+    def run(part, plan, found, seconds):
+        """The first process stands still at the third op, the second too if it `hangs`."""
+        times.append(seconds)
+        rows = []
+        for row in part.run(plan, found):
+            if row["op"] == third and (hangs or len(times) == 1):
+                return {"rows": rows, "failed": "stopped after 90 s", "timed_out": True}
+            rows.append(row)
+        return rows
+
+    monkeypatch.setattr(correct, "compare_op", lambda *given: (True, ""))
+    monkeypatch.setattr(correct, "correctness", lambda *given: {})
+    monkeypatch.setattr(gpu.parts, "every", lambda plan, every=gpu.parts.every: every(plan)[:1])
+    monkeypatch.setattr(gpu, "_run", run)
+    part = gpu.run_suite(tmp_path / "gpu.json", SMALL)["ops bf16"]
+    assert times == pytest.approx([90, 45], abs=5)
+    compared = [row["op"] for row in (part["rows"] if hangs else part)]
+    assert compared == [*ops[:2], *after, *([] if hangs else [third])]
+
+
 @pytest.mark.standin
 def test_wrong_warpgroup_products_are_not_timed(tmp_path, monkeypatch):
     told = []
@@ -260,6 +298,7 @@ def test_whatever_happens_to_a_part_the_others_run(tmp_path, monkeypatch):
     assert said["raises"] == "ValueError: as rehearsed"
     assert said["is-wrong"] == "AssertionError: off by 1"
     assert said["hangs"].startswith("stopped after 300 s: Timeout (")
+    assert {name for name in said if "timed_out" in found[f"ops {name}"]} == {"hangs"}
     assert re.search(r"rehearsal\.py\", line \d+ in _fail$", said["hangs"], re.M)  # where it was
     assert said["exits"].startswith("ended with status 3: the last words")
     assert said["is-killed"].startswith("killed by signal 9")

@@ -40,12 +40,12 @@ def run_suite(
 ) -> dict[str, Any]:
     """Run all parts; -> {part: result}, also written to `out` as JSON and as Markdown beside it.
 
-    A part that does not end well becomes {"failed": message, "rows": what it had found}; parts for
-    which there was no time are listed under "left out". If `out` has results of an earlier call,
-    this one continues: it runs the parts that have not ended well, and keeps the others. With
-    `only`, it runs those whose names start with one of these words ("failed" and "left-out": by
-    their result in `out`). InputError for a word that no part's name starts with, and if `out`
-    has other contents, or results of another device.
+    A part that does not end well becomes {"failed": message, "rows": what it had found}, with
+    "timed_out" if its time was over; parts for which there was no time are listed under "left out".
+    If `out` has results of an earlier call, this one continues: it runs the parts that have not
+    ended well, and keeps the others. With `only`, it runs those whose names start with one of these
+    words ("failed" and "left-out": by their result in `out`). InputError for a word that no part's
+    name starts with, and if `out` has other contents, or results of another device.
     """
     plan, path, begun = plan or Plan(), Path(out), time.monotonic()
     atomic.require_writable(path)
@@ -66,12 +66,7 @@ def run_suite(
         elif part.needs and not parts.right(found, part.needs):
             found[part.name] = {"failed": f"not run, because {part.needs} failed"}
         else:
-            found[part.name] = _run(part, plan, found, seconds := min(part.seconds, left))
-            # a process that has lost the device leaves the rest to another
-            while _lost(found[part.name]) and (
-                (rest := start + seconds - time.monotonic()) > _SHORTEST
-            ):
-                found[part.name] = _run(part, plan, found, rest)
+            _run_to_its_end(part, plan, found, left)
             found["seconds"][part.name] = round(time.monotonic() - start, 1)
         _say(part.name, found, time.monotonic() - begun)
         _write(path, found)
@@ -79,8 +74,23 @@ def run_suite(
     return found
 
 
-def _lost(part: Any) -> bool:
-    return isinstance(part, dict) and bool(part.get("lost"))
+def _run_to_its_end(part: Part, plan: Plan, found: dict[str, Any], left: float) -> None:
+    """Run a part; a process that has lost the device, or stands still, leaves the rest to another.
+
+    After the part's time another has half as much, once.
+    """
+    begun = time.monotonic()
+    end, more = begun + min(part.seconds, left), part.continues
+    found[part.name] = _run(part, plan, found, end - begun)
+    while isinstance(result := found[part.name], dict):
+        now = time.monotonic()
+        if result.get("timed_out") and more:
+            end, more = min(now + part.seconds / 2, begun + left), False
+        elif not result.get("lost"):
+            return
+        if end - now < _SHORTEST:
+            return
+        found[part.name] = _run(part, plan, found, end - now)
 
 
 def _before(path: Path, device: dict[str, Any]) -> dict[str, Any]:
@@ -127,24 +137,22 @@ def _chosen(listed: Sequence[Part], only: Sequence[str], found: dict[str, Any]) 
 def _run(part: Part, plan: Plan, found: dict[str, Any], seconds: float) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "result.json"
-        why = ""
+        ended: dict[str, Any] = {}
         if plan.separate:
-            why = _in_a_process(part, plan, found, seconds, Path(folder), out)
+            ended = _in_a_process(part, plan, found, seconds, Path(folder), out)
         else:
             one_part.run(part.name, plan, found, out)
             _release()
         written = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
     if "result" in written:
         return written["result"]
-    return (
-        {"rows": [], **written} if "failed" in written else {"rows": [], **written, "failed": why}
-    )
+    return {"rows": [], **ended, **written}
 
 
 def _in_a_process(
     part: Part, plan: Plan, found: dict[str, Any], seconds: float, folder: Path, out: Path
-) -> str:
-    """Run a part; -> why it has left no result, if it has not."""
+) -> dict[str, Any]:
+    """Run a part; -> why it has left no result, if it has not, and whether its time was over."""
     request, log = folder / "request.json", folder / "log.txt"
     own = asdict(replace(plan, budget=seconds))
     given = {"name": part.name, "plan": own, "found": found, "out": str(out)}
@@ -161,12 +169,13 @@ def _in_a_process(
         finally:  # also what it has started
             _end(process)
     text = log.read_text(encoding="utf-8", errors="replace").strip()
+    ended: dict[str, Any] = {}
     if code is None or (code == 1 and _OVER in text):
-        why = f"stopped after {seconds:.0f} s"
+        why, ended["timed_out"] = f"stopped after {seconds:.0f} s", True
         text = text[text.rfind(_OVER) :][:_TAIL]  # where it was: the innermost call is first
     else:
         why = f"killed by signal {-code}" if code < 0 else f"ended with status {code}"
-    return f"{why}: {text[-_TAIL:]}" if text else why
+    return {"failed": f"{why}: {text[-_TAIL:]}" if text else why, **ended}
 
 
 @contextmanager

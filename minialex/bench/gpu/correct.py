@@ -18,13 +18,23 @@ class Lost(RuntimeError):
     """The device refuses all further work of this process, as after an illegal memory access."""
 
 
-def ops(
-    precision: str, way: str | None = None, before: Sequence[dict[str, Any]] = ()
-) -> Iterator[dict[str, Any]]:
-    """A row for every op; with `way`, a value of `convolution_by`, for convolutions only.
+def compared(way: str | None = None) -> list[str]:
+    """The ops to compare, in order; with `way`, a value of `convolution_by`, the convolutions."""
+    every = (*OPS, "layers")
+    return [op for op in every if way is None or op.startswith(("convolution", "layers"))]
 
-    The rows `before` come first, and their ops are not compared again. Raises AssertionError at the
-    end if an op is wrong, and `Lost` at once if the device has been lost.
+
+def ops(
+    precision: str,
+    way: str | None = None,
+    before: Sequence[dict[str, Any]] = (),
+    timed_out: bool = False,
+) -> Iterator[dict[str, Any]]:
+    """A row for every op of `compared`.
+
+    The rows `before` come first, and their ops are not compared again; if the process that found
+    them has `timed_out`, the op that it stood at comes last. Raises AssertionError at the end if an
+    op is wrong, and `Lost` at once if the device has been lost.
     """
     b: Any = backends.get("cupy", 0, precision)
     if way is not None:
@@ -33,11 +43,11 @@ def ops(
         b.convolution_by = way
     rows = list(before)
     yield from before
-    compared = {row["op"] for row in before}
-    for op in (*OPS, "layers"):
-        chosen = way is None or op.startswith(("convolution", "layers"))
-        if op in compared or not chosen:
-            continue
+    done = {row["op"] for row in before}
+    waiting = [op for op in compared(way) if op not in done]
+    if timed_out:
+        waiting = waiting[1:] + waiting[:1]
+    for op in waiting:
         try:
             if op == "layers":
                 errors = correctness(precision, way).items()

@@ -38,23 +38,31 @@ _OF_A_STEP = {
 class Part:
     """One part; `run(plan, found)` may use the results of earlier parts.
 
-    It starts only if the ops of `needs`, another part, are right.
+    It starts only if the ops of `needs`, another part, are right. One that `continues` starts after
+    the rows that `found` has of it.
     """
 
     name: str
     seconds: float
     run: Callable[[Plan, Found], Any]
     needs: str = ""
+    continues: bool = False
 
 
 def right(found: Found, name: str) -> bool:
-    """Whether a part has found all ops of a training step to be right."""
+    """Whether a part has found all ops of a training step to be right.
+
+    If it did not end, those that it has not compared count as wrong.
+    """
     part = found.get(name)
     rows = part.get("rows", []) if isinstance(part, dict) else part
-    if not rows or (isinstance(part, dict) and not part.get("complete")):
+    if not rows:
         return False
-    wrong = {row["op"].split(",")[0] for row in rows if not row["right"]}
-    return not wrong & _OF_A_STEP
+    wrong = {row["op"] for row in rows if not row["right"]}
+    if isinstance(part, dict) and not part.get("complete"):
+        _, _, *way = name.split()
+        wrong |= {*correct.compared(*way)} - {row["op"] for row in rows}
+    return not {op.split(",")[0] for op in wrong} & _OF_A_STEP
 
 
 def every(plan: Plan) -> list[Part]:
@@ -106,10 +114,10 @@ def _correct(plan: Plan) -> list[Part]:
 
 def _ops(name: str, seconds: float, precision: str, way: str | None) -> Part:
     def run(plan: Plan, found: Found) -> Any:
-        before = found.get(name, {}).get("rows", ())  # of a process that has lost the device
-        return correct.ops(precision, way, before)
+        before = found.get(name, {})  # of a process that has lost the device, or timed out
+        return correct.ops(precision, way, before.get("rows", ()), "timed_out" in before)
 
-    return Part(name, seconds, run)
+    return Part(name, seconds, run, continues=True)
 
 
 def _speed(plan: Plan) -> list[Part]:
