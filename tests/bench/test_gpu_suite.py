@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from helpers import rehearsal
@@ -17,7 +19,16 @@ from helpers.rehearsal import SMALL
 
 from minialex import backends, models
 from minialex.bench import gpu
-from minialex.bench.gpu import checks, correct, observed, products, profile, pytorch, whole
+from minialex.bench.gpu import (
+    checks,
+    correct,
+    memory_bound,
+    observed,
+    products,
+    profile,
+    pytorch,
+    whole,
+)
 from minialex.errors import InputError
 from minialex.models import registry
 from minialex.testing.problems import OPS
@@ -425,6 +436,43 @@ def test_a_rehearsal_of_the_suite(tmp_path, monkeypatch):
     assert failed(found) == set()
     assert found["left out"] == []
     assert {part.name for part in gpu.parts.every(plan)} <= set(found)
+
+
+@pytest.mark.standin
+def test_small_arrays_are_timed_in_memory_and_not_in_the_cache(monkeypatch):
+    """Copies of them, together more than twice the L2 cache, take turns."""
+    cache = 2000
+    monkeypatch.setattr(gpu.plan.device, "l2_cache", lambda index: cache)
+    rows = [*memory_bound.memory_bound("bf16", {}, SMALL), *products.products("bf16", {}, SMALL)]
+    assert {row["copies"] for row in rows} == {1, 2, 4}
+    for row in rows:
+        count, size = row["copies"], row["bytes"]
+        assert (count - 1) * size <= 2 * cache < count * size
+    for _, _, make in memory_bound._listed(backends.get("cupy", 0, "bf16"), SMALL):
+        runs = make(), make()
+        one, other = ({a.data.ptr for a in run.args if hasattr(a, "shape")} for run in runs)
+        assert one != other or not one  # those of a backward pass are in what forward kept
+
+
+def test_runs_take_turns_and_write_their_own_memory():
+    called, there = [], weakref.WeakSet()
+
+    class Result:
+        pass
+
+    def run(name):
+        called.append(name)
+        there.add(result := Result())
+        most.append(len(there))
+        return result
+
+    most: list[int] = []
+    host = SimpleNamespace(compile=lambda step: None, synchronize=lambda: None)
+    runs = {"op": [partial(run, name) for name in "abc"]}
+    seconds = gpu.plan.on_device(host, runs, replace(SMALL, repeats=4))
+    assert seconds["op"] > 0
+    assert "".join(called) == "abcabc" * 3  # four or more calls: twice to warm up, once timed
+    assert max(most) == 3
 
 
 def test_pytorchs_step_learns():

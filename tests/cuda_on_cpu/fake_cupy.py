@@ -468,7 +468,7 @@ def build(machine: Machine) -> types.ModuleType:
         memory = machine.memory[index]
         return {
             "name": machine.names[index].encode(), "major": 9, "minor": 0, "totalGlobalMem": memory,
-            "multiProcessorCount": 2,
+            "multiProcessorCount": 2, "l2CacheSize": 0,
         }
 
     module = types.ModuleType("cupy")

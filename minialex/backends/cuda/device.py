@@ -88,6 +88,11 @@ def multiprocessors(index: int) -> int:
     return int(library().cuda.runtime.getDeviceProperties(index)["multiProcessorCount"])
 
 
+def l2_cache(index: int) -> int:
+    """Bytes of a device's L2 cache."""
+    return int(library().cuda.runtime.getDeviceProperties(index)["l2CacheSize"])
+
+
 def has_tensor_cores(index: int) -> bool:
     """Whether the kernels of tensor.cuh run on a device: from compute capability 8.0 on."""
     return capability(index) >= (8, 0)

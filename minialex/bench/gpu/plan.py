@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from minialex import backends, models
+from minialex.backends.cuda import device
 
 Run = Callable[[], Any]
 
@@ -100,18 +101,38 @@ def timed(
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def on_device(b: Any, runs: dict[str, Run], plan: Plan) -> dict[str, float]:
-    """Like `timed`, but without the host's time: each run is repeated in one captured graph."""
-    if b.compile(None) is None:  # it cannot capture
-        return timed(b, runs, plan)
-    from minialex.backends.cuda.graph import Recording
+def copies(b: Any, size: int) -> int:
+    """How many copies of a kernel's arrays, `size` bytes each, take turns when it is timed.
 
-    def repeated(run: Run) -> Run:
-        def body() -> None:
-            for _ in range(plan.repeats):
-                run()
+    Together they are more than twice the L2 cache: from there they would come faster than from
+    memory, as they do not in a step.
+    """
+    return 1 + 2 * device.l2_cache(b.device) // size
 
-        return Recording(b.stream, body).run
 
-    found = timed(b, {name: repeated(run) for name, run in runs.items()}, plan)
-    return {name: value / plan.repeats for name, value in found.items()}
+def on_device(b: Any, runs: dict[str, Sequence[Run]], plan: Plan) -> dict[str, float]:
+    """Like `timed`, but without the host's time: each run is repeated in one captured graph.
+
+    The runs of a name take turns; each has its own arrays.
+    """
+    in_turns = {name: _in_turns(listed, plan) for name, listed in runs.items()}
+    calls = {name: len(listed) * _rounds(listed, plan) for name, listed in runs.items()}
+    if b.compile(None) is not None:  # it can capture
+        from minialex.backends.cuda.graph import Recording
+
+        in_turns = {name: Recording(b.stream, body).run for name, body in in_turns.items()}
+    return {name: value / calls[name] for name, value in timed(b, in_turns, plan).items()}
+
+
+def _rounds(listed: Sequence[Run], plan: Plan) -> int:
+    return -(-plan.repeats // len(listed))
+
+
+def _in_turns(listed: Sequence[Run], plan: Plan) -> Run:
+    def body() -> None:
+        for _ in range(_rounds(listed, plan)):
+            # kept for a round: memory that is written again at once would stay in the cache
+            results = [run() for run in listed]
+            del results
+
+    return body

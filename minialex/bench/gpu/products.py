@@ -1,13 +1,13 @@
 """The matrix products of a training step, each compared with its roofline."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from minialex import backends, models
-from minialex.bench.gpu.plan import Plan, Run, on_device
+from minialex.bench.gpu.plan import Plan, Run, copies, on_device
 from minialex.layers import Conv2D, Dense
 from minialex.network import Network
 from minialex.training.feed import input_layout
@@ -50,7 +50,7 @@ def products(
 ) -> Iterator[dict[str, Any]]:
     """A row for each product of a step: its time with each kernel, and its roofline.
 
-    The roofline is at the measured rates, None without any.
+    The roofline is at the measured rates, None without any; `copies` of the arrays take turns.
     The weight gradient of a convolution includes that of its bias. `candidates` are more values of
     `convolution_by`; "fastest" names the kernel that took the least time.
     """
@@ -73,11 +73,12 @@ def products(
         x, dy = device((n, *shapes[at])), device((n, *shapes[at + 1]))
         sizes = layer.parameter_shapes(shapes[at])
         weight, bias = device(sizes["weight"]), device(sizes["bias"], "float32")
-        runs: dict[str, Run] = {}
-        for way in convolutions if isinstance(layer, Conv2D) else ("cublas",):
-            runs[way] = _call(
-                precision, way, op, layer, x, weight, bias, dy, None if at else network
-            )
+        count, first = copies(b, least), None if at else network
+        sets = [[b.scale(array, 1.0) for array in (x, weight, bias, dy)] for _ in range(count)]
+        runs: dict[str, Sequence[Run]] = {
+            way: [_call(precision, way, op, layer, arrays, first) for arrays in sets]
+            for way in (convolutions if isinstance(layer, Conv2D) else ("cublas",))
+        }
         at_rates = [
             1e6 * amount / measured[rate]
             for amount, rate in zip((operations, least), rates, strict=True)
@@ -89,6 +90,7 @@ def products(
             "op": op,
             "operations": operations,
             "bytes": least,
+            "copies": count,
             "roofline_us": max(at_rates, default=None),
             **{f"{way}_us": 1e6 * value for way, value in seconds.items()},
             "fastest": min(seconds, key=lambda way: seconds[way]),
@@ -100,9 +102,10 @@ def _bytes(dtype: str) -> str:
 
 
 def _call(
-    precision: str, way: str, op: str, layer, x, weight, bias, dy, first: Network | None
+    precision: str, way: str, op: str, layer, arrays: Sequence[Any], first: Network | None
 ) -> Run:
     b: Any = backends.get("cupy", 0, precision)
+    x, weight, bias, dy = arrays
     if isinstance(layer, Dense):
         return {
             "forward": lambda: b.dense(x, weight, bias, True),
