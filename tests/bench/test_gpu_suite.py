@@ -9,7 +9,7 @@ import sys
 import time
 import weakref
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -452,6 +452,36 @@ def test_small_arrays_are_timed_in_memory_and_not_in_the_cache(monkeypatch):
         runs = make(), make()
         one, other = ({a.data.ptr for a in run.args if hasattr(a, "shape")} for run in runs)
         assert one != other or not one  # those of a backward pass are in what forward kept
+
+
+def test_the_first_timing_of_a_process_begins_when_the_device_has_worked_for_a_while(monkeypatch):
+    now, called = [50.0], []
+
+    def run():
+        now[0] += 0.25
+        called.append(now[0])
+
+    monkeypatch.setattr(gpu.plan, "_first_timing", cache(gpu.plan._first_timing.__wrapped__))
+    monkeypatch.setattr(gpu.plan.time, "perf_counter", lambda: now[0])
+    host, plan = SimpleNamespace(synchronize=lambda: None), replace(SMALL, warm=1.0)
+    assert gpu.plan.timed(host, {"op": run}, plan) == {"op": 0.25}
+    assert len(called) == 2 + 4 + 1  # compiled, a second of work, timed
+    gpu.plan.timed(host, {"op": run}, plan)
+    assert len(called) == 7 + 2 + 1
+
+
+@pytest.mark.standin
+def test_training_from_a_packed_set_is_timed_after_the_batches_read_ahead(monkeypatch):
+    fed, begun = [], []
+    feed, clock = whole.Whole.fed, time.perf_counter
+    monkeypatch.setattr(
+        whole.Whole, "fed", lambda self, *given: [fed.append(1), feed(self, *given)]
+    )
+    monkeypatch.setattr(whole, "timed", lambda b, runs, plan: dict.fromkeys(runs, 1.0))
+    clocks = SimpleNamespace(perf_counter=lambda: [begun.append(len(fed)), clock()][1])
+    monkeypatch.setattr(whole, "time", clocks)
+    whole.end_to_end("bf16", 2, replace(SMALL, steps=3))
+    assert begun == [12, 15]
 
 
 def test_runs_take_turns_and_write_their_own_memory():

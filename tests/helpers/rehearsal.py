@@ -49,6 +49,7 @@ SMALL = gpu.Plan(
     batches=(2,),
     few=2,
     kernel_batch=1,
+    warm=0.0,
     rounds=1,
     steps=1,
     repeats=2,

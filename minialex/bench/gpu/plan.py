@@ -4,7 +4,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ class Plan:
     all_up_to: int = 512  # larger batches are timed with the fastest programs only
     kernel_batch: int = 128
     few: int = 16  # images of a batch where only the numbers matter
+    warm: float = 1.0  # seconds of work before a process's first timing, for the device's clocks
     rounds: int = 5
     steps: int = 10  # per round
     repeats: int = 10  # of a kernel in one launch
@@ -82,15 +83,22 @@ def timed(
 ) -> dict[str, float]:
     """{name: median seconds per call}; the runs take turns.
 
-    A round ends when the device is idle: by `waits[name]`, by default `b.synchronize`.
+    A round ends when the device is idle: by `waits[name]`, by default `b.synchronize`. The first
+    rounds of a process begin after `plan.warm` seconds of work: an idle device's clocks are low.
     """
     waits = waits or {}
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for run in runs.values():  # compiles, fills pools, captures
         run()
         run()
-    for wait in (b.synchronize, *waits.values()):
-        wait()
+    end = _first_timing() + plan.warm
+    while True:
+        for wait in (b.synchronize, *waits.values()):
+            wait()
+        if time.perf_counter() >= end:
+            break
+        for run in runs.values():
+            run()
     for _ in range(plan.rounds):
         for name, run in runs.items():
             start = time.perf_counter()
@@ -108,6 +116,12 @@ def copies(b: Any, size: int) -> int:
     memory, as they do not in a step.
     """
     return 1 + 2 * device.l2_cache(b.device) // size
+
+
+@cache
+def _first_timing() -> float:
+    """When this process was about to time for the first time."""
+    return time.perf_counter()
 
 
 def on_device(b: Any, runs: dict[str, Sequence[Run]], plan: Plan) -> dict[str, float]:

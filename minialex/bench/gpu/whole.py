@@ -21,6 +21,9 @@ from minialex.training.step import StepState, TrainStep
 from minialex.tree import leaves
 
 _RATES = Rates(1e-4, 1e-4, 0.1)  # so low that the loss on random labels stays finite
+# batches before the timing: those that the loader and both stages of the copy have read ahead are
+# there at once, and new pinned memory is allocated until the first is used again
+_WARM = 12
 _COMPARED = 4  # steps: the first runs op by op, the second is captured
 
 
@@ -102,11 +105,11 @@ def end_to_end(precision: str, batch: int, plan: Plan) -> dict[str, float]:
         packed = Path(folder) / "packed"
         prepare(f"shapes:{plan.packed}", packed, size=size, progress=False)
         loader = Loader(open_data(str(packed)).train, size, empty=b.host_empty)
-        count, warm = plan.steps * plan.rounds, 3
-        order = np.arange((count + warm) * batch) % len(loader.dataset)
+        count = plan.steps * plan.rounds
+        order = np.arange((count + _WARM) * batch) % len(loader.dataset)
         program, start = Whole(plan.model, b, batch), 0.0
         for i, one in enumerate(loader.batches(order, batch)):
-            if i == warm:
+            if i == _WARM:
                 b.synchronize()
                 start = time.perf_counter()
             program.fed(one)
