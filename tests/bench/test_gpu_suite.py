@@ -627,6 +627,25 @@ def test_a_profiler_that_fails_is_reported(monkeypatch):
         profile.convolutions(SMALL)
 
 
+def test_a_metric_that_the_profiler_does_not_know_is_left_out(monkeypatch):
+    """It ends with an error then, and no kernel is profiled."""
+    asked = []
+
+    def run(command, **options):
+        asked.append(command[command.index("--metrics") + 1].split(","))
+        if (name := "lts__t_sector_hit_rate.pct") in asked[-1]:
+            said = f"==ERROR== Failed to find metric regex:^{name[:-4]}(\\.(pct|ratio))?$\n"
+            return subprocess.CompletedProcess(command, 1, said, "")
+        return subprocess.CompletedProcess(command, 0, '==PROF==\n"ID"\n"0"\n', "")
+
+    monkeypatch.setattr(profile.shutil, "which", lambda program: program)
+    monkeypatch.setattr(profile.subprocess, "run", run)
+    found = profile.convolutions(SMALL)
+    assert found == {"summary": "2 lines, without lts__t_sector_hit_rate.pct", "csv": '"ID"\n"0"'}
+    assert len(asked) == 2
+    assert len(asked[1]) == len(asked[0]) - 1
+
+
 def test_the_example_accepts_the_options_of_the_suite():
     command = [sys.executable, "examples/overfit_small.py", "--help"]
     words = checks._run(command, command[1]).stdout
