@@ -20,6 +20,7 @@ import numpy as np
 
 POISON = 0xFF  # repeated, this byte is NaN in every float type
 _RIM = 512
+_ALIGNED = 512  # bytes, as arrays of CuPy's pools
 
 # AddressSanitizer guards the margins if the tests run under it
 _ASAN = ctypes.CDLL(None) if hasattr(ctypes.CDLL(None), "__asan_poison_memory_region") else None
@@ -30,6 +31,12 @@ def _guard(memory: np.ndarray, forbidden: bool) -> None:
         name = f"__asan_{'' if forbidden else 'un'}poison_memory_region"
         use = getattr(_ASAN, name)
         use(ctypes.c_void_p(memory.ctypes.data), ctypes.c_size_t(memory.size))
+
+
+def _aligned(size: int) -> np.ndarray:
+    memory = np.empty(size + _ALIGNED, np.uint8)
+    start = -memory.ctypes.data % _ALIGNED
+    return memory[start : start + size]
 
 
 class OutOfMemory(Exception):
@@ -286,7 +293,7 @@ class Machine:
         self.used[device] += rounded
         self.peak[device] = max(self.peak[device], self.used[device])
         freed = (queue.freed if pool is None else pool.freed[queue])[rounded]
-        whole = freed.pop() if freed else np.empty(rounded + 2 * _RIM, np.uint8)
+        whole = freed.pop() if freed else _aligned(rounded + 2 * _RIM)
         block = Block(self, device, queue, size, whole, freed)
 
         def prepare() -> None:

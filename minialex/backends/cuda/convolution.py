@@ -182,7 +182,8 @@ class CudaConvolution(CudaDense):
     ) -> bool:
         """Run conv_tma.cu if it is chosen and can be used; -> whether it was."""
         arrays = (source, weight)
-        if self.convolution_by != "tma" or plan is None or any(a.data.ptr % 16 for a in arrays):
+        aligned = all(a.data.ptr % tensor_map.ALIGNED == 0 for a in arrays)
+        if self.convolution_by != "tma" or plan is None or not aligned:
             return False
         maps = [tensor_map.of(a, *sizes) for a, sizes in zip(arrays, plan.boxes(), strict=True)]
         arguments = (*maps, bias, mask, out, plan.as_struct(), relu, plan.tiles)

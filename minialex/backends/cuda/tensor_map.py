@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+# bytes; the driver accepts 16, but CUDA's programming guide requires this of swizzled arrays
+ALIGNED = 128
 _POINTER, _INT = ctypes.c_void_p, ctypes.c_int
 _ARGUMENTS = [
     *(_POINTER, _INT, ctypes.c_uint32, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER),
