@@ -145,7 +145,7 @@ API int cudaDeviceGetAttribute(int* value, int attribute, int) {
     }
     return SUCCESS;
 }
-// The start of CUDA 13's cudaDeviceProp.
+// CUDA 13's cudaDeviceProp.
 struct Properties {
     char name[256], uuid[16], luid[8];
     unsigned mask;
@@ -156,14 +156,16 @@ struct Properties {
     size_t constant;
     int major, minor;
     size_t alignment, texture_pitch;
-    int multiprocessors;
+    int multiprocessors, others[52], l2_cache, more[102];
 };
+static_assert(offsetof(Properties, l2_cache) == 596 && sizeof(Properties) == 1008, "as in CUDA 13");
 API int cudaGetDeviceProperties(Properties* p, int device) {
     if (device < 0 || device >= devices()) return 101;
     memset(p, 0, sizeof *p);
     snprintf(p->name, sizeof p->name, "Null H100 %d", device);
     p->memory = memory_of_device(), p->shared = 49152, p->registers = 65536, p->warp = 32;
     p->threads = 1024, p->major = 9, p->multiprocessors = 132;
+    p->l2_cache = 4096;  // so small that tests need few copies of their arrays to exceed it
     return SUCCESS;
 }
 API int cudaDeviceCanAccessPeer(int* value, int, int) { return *value = 1, SUCCESS; }
