@@ -89,6 +89,7 @@ SLIM = (
     "alexnet-128",
     "alexnet-64",
     "alexnet-64-bn",
+    "alexnet-96-bn",
     "alexnet-64-six",
     "alexnet-32",
     "alexnet-32-bn",

@@ -17,6 +17,7 @@ from minialex.models.small import (
     alexnet_32_bn,
     alexnet_64,
     alexnet_64_bn,
+    alexnet_96_bn,
     alexnet_128,
     cifar10,
 )
@@ -120,6 +121,11 @@ _VARIANTS: dict[str, Variant] = {
         alexnet_64_bn,
         replace(PAPER, resize=72, crop=64, schedule="cosine", epochs=30),
         "alexnet-64 with batch normalisation, without dropout: the default for photographs",
+    ),
+    "alexnet-96-bn": Variant(
+        alexnet_96_bn,
+        replace(PAPER, resize=108, crop=96, schedule="cosine", epochs=30),
+        "alexnet-64-bn for 96 x 96 images: hardly slower, and more accurate with time to train",
     ),
     "alexnet-128": Variant(
         alexnet_128,
