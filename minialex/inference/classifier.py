@@ -371,7 +371,7 @@ def from_checkpoint(
             f"{path} names {len(names)} classes, but its network has {model.classes} outputs: "
             "the file is damaged"
         )
-    first = next(iter(stored.values()))["weight"]
+    first = next(value for of in stored.values() for value in of.values())  # whatever its name
     return Classifier(
         replace(model, recipe=recipe),
         b.to_devices(stored),

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -17,7 +18,9 @@ from minialex.data import own_augmentation
 from minialex.errors import InputError
 from minialex.exchange.write import write
 from minialex.inference.classifier import to_portable
+from minialex.layers import Dense, Layer
 from minialex.models import Recipe, Variant
+from minialex.network import Network
 
 OWN = """
 from pathlib import Path
@@ -125,6 +128,39 @@ def test_code_of_a_network_runs_only_if_named(own, forgotten):
     assert np.array_equal(again.probabilities(images), trained.probabilities(images))
     assert again.model.options == {"channels": 3}
     assert again.preprocessing.recipe.resize == 16  # 14 x 256 / 227
+
+
+@dataclass(frozen=True)
+class Gain(Layer):
+    """A factor per channel that is learnt."""
+
+    def output_shape(self, input_shape):
+        return input_shape
+
+    def parameter_shapes(self, input_shape):
+        return {"gain": input_shape[-1:]}
+
+    def init(self, b, draw, input_shape, dtype):
+        return {"gain": b.asarray(np.ones(input_shape[-1]), dtype)}
+
+    def forward(self, b, params, x, mode):
+        return x * params["gain"], (x, params["gain"])
+
+    def backward(self, b, params, saved, dy, *, input_gradient=True):
+        x, gain = saved
+        return dy * gain, {"gain": (dy * x).sum(axis=(0, 1, 2))}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_parameters_of_any_name_can_be_loaded(own, dtype):
+    def build(classes):
+        return Network((("gain", Gain()), ("fc", Dense(classes))), (14, 14, 3))
+
+    trained = train(model=build, dtype=dtype).classifier
+    again = minialex.load("run", "numpy", model=build)
+    images = np.zeros((2, 20, 20, 3), np.uint8)
+    assert again.dtype == dtype
+    assert np.array_equal(again.probabilities(images), trained.probabilities(images))
 
 
 def test_a_changed_network_is_refused_by_its_shapes(own, forgotten):
