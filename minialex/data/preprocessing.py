@@ -132,12 +132,31 @@ class Preprocessing:
     def test_input(
         self, b: Backend, images: np.ndarray, view: tuple[int, int, bool], dtype: str
     ) -> Array:
-        """One view of every image: (N, S, S, 3) -> (N, crop, crop, 3)."""
+        """One view of every image: uint8 (N, S, S, 3) -> (N, crop, crop, 3).
+
+        Raises InputError for images of another shape or type, such as photographs for a network
+        that reads optical flow.
+        """
+        self._require(images)
         n = len(images)
         top, left, flip = (np.full(n, value) for value in view)
         return self._crops(
             b, images, Draws(top, left, flip, np.zeros((n, 3), np.float32)), 1.0, dtype, self.mean
         )
+
+    def _require(self, images: np.ndarray) -> None:
+        """Raise InputError unless the images are uint8 (N, S, S, C) of the network's S and C."""
+        size, _, channels = self.statistics.mean.shape
+        if images.ndim == 4 and images.shape[3] != channels:
+            raise InputError(
+                f"these images have {images.shape[3]} channels, but the network reads {channels}: "
+                "choose a network for such images"
+            )
+        if images.shape[1:] != (size, size, channels) or images.dtype != np.uint8:
+            raise InputError(
+                f"the images are {images.dtype} {images.shape}, but the network reads uint8 "
+                f"(N, {size}, {size}, {channels}): give an array of that type and shape"
+            )
 
     @property
     def mean_corner(self) -> int | None:

@@ -51,6 +51,12 @@ def resolve_model(
         models.require_options(name, options)
     model = models.stored(name, classes, options)
     model = replace(model, recipe=replace(model.recipe, **(multipliers or {})))
+    channels, reads = splits.train.channels, model.network.input_shape[2]
+    if channels != reads:
+        raise InputError(
+            f"the images of {splits.train.name} have {channels} channels, but {model.name} reads "
+            f"{reads}: choose a network for such images"
+        )
     length: dict[str, Any] = {
         "epochs": config.epochs,
         "batch_size": config.batch_size,

@@ -12,15 +12,18 @@ needs = "not installed: pip install 'minialex[video]'"
 cv2 = pytest.importorskip("cv2", reason=f"OpenCV is {needs}")
 
 from minialex import backends, models  # noqa: E402
+from minialex.cli import main  # noqa: E402
 from minialex.data.loading.loader import Loader  # noqa: E402
 from minialex.data.preprocessing import Preprocessing  # noqa: E402
 from minialex.data.sources.open import open_data  # noqa: E402
 from minialex.data.statistics import Statistics, measure  # noqa: E402
 from minialex.errors import InputError  # noqa: E402
+from minialex.inference.classifier import Classifier  # noqa: E402
 from minialex.layers import Conv2D, Dense, MaxPool, ReLU, ResponseNorm  # noqa: E402
 from minialex.models import registry  # noqa: E402
 from minialex.models.registry import Variant  # noqa: E402
 from minialex.network import Network  # noqa: E402
+from minialex.parallel import SingleDevice  # noqa: E402
 from minialex.video import __main__, flow  # noqa: E402
 from minialex.video.clips import FIELDS, ClipSplits, Flows, Frames, temporal  # noqa: E402
 from minialex.video.files import VideoFiles, open_videos  # noqa: E402
@@ -393,6 +396,36 @@ def test_an_unusable_file_or_folder_is_refused(tmp_path):
             sentences.append(str(error.value))
     assert sum(" has 0 readable frames" in s for s in sentences) == 3
     assert sum("y.avi has 5 readable frames" in s for s in sentences) == 1
+
+
+def test_photographs_are_no_flow(tmp_path, capsys):
+    """What reads flow names the channels of a photograph."""
+    model = models.get("stream-48", 12, channels=20)
+    b, size = backends.get("numpy"), model.recipe.resize
+    statistics = Statistics(np.full((size, size, 20), 128.0), np.zeros(20), np.eye(20), 1)
+    names, devices = PHOTOGRAPHS.train.class_ids, SingleDevice(model.network, b)
+    preprocessing = Preprocessing(model.recipe, statistics)
+    params = model.network.init(b, seed=0)
+    stream = Classifier(model, params, preprocessing, names, names, devices, {})
+    stream.save(tmp_path / "stream.safetensors")
+    weights = ["--model-file", str(tmp_path / "stream.safetensors"), "--backend", "numpy"]
+    out = ["--out", str(tmp_path / "features.npz")]
+    new = ["--out", str(tmp_path / "run"), "--backend", "numpy"]
+    said = "3 channels, but the network reads 20: choose a network for such images"
+    for line in (
+        ["predict", "shapes:1", *weights],
+        ["features", "shapes:1", *weights, *out],
+        ["neighbors", "shapes:1", "--in", "shapes:2", *weights],
+        ["evaluate", "--data", "shapes:48", *weights],
+    ):
+        assert main.main(line) == 2
+        assert said in capsys.readouterr().err
+    scratch = ["train", "--data", "shapes:48", "--model", "stream-48", "--option", "channels=20"]
+    assert main.main([*scratch, *new]) == 2
+    assert "3 channels, but stream-48 reads 20" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(InputError, match=r"float64 \(1, 56, 56, 20\), but the network reads uint8"):
+        stream.trained.probabilities(np.zeros((1, size, size, 20)))
 
 
 def test_wrong_arguments_are_refused(tmp_path):
