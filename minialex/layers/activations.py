@@ -64,3 +64,6 @@ class Sigmoid(Layer):
     ) -> tuple[Array | None, Params]:
         y = saved
         return b.sigmoid_gradient(dy, y), {}
+
+
+ACTIVATIONS = (ReLU, Tanh, Sigmoid)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import expit
 
 from minialex.errors import InputError
 from minialex.inference.trained_model import TrainedModel
@@ -15,6 +16,7 @@ from minialex.layers import (
     MaxPool,
     ReLU,
     ResponseNorm,
+    Sigmoid,
     SpatialResponseNorm,
     Tanh,
 )
@@ -118,6 +120,8 @@ def _behind(layer: object, own: Params, x: np.ndarray, unit: tuple[int, ...]) ->
         return "max(0, input)", one, None, 0.0, max(0.0, value)
     if isinstance(layer, Tanh):
         return "tanh(input)", one, None, 0.0, float(np.tanh(value))
+    if isinstance(layer, Sigmoid):
+        return "1 / (1 + exp(-input))", one, None, 0.0, float(expit(value))
     if isinstance(layer, Dropout):
         factor = 1.0 if layer.inverted else layer.keep
         return f"{factor:g} · input (at test time)", one, None, 0.0, factor * value

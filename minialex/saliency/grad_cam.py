@@ -4,7 +4,8 @@ import numpy as np
 
 from minialex.errors import InputError
 from minialex.inference.trained_model import TrainedModel
-from minialex.layers import BatchNorm, Conv2D, ReLU, Tanh
+from minialex.layers import BatchNorm, Conv2D
+from minialex.layers.activations import ACTIVATIONS
 from minialex.network import Network
 from minialex.saliency.backward import back, one_unit
 from minialex.saliency.forward import View, as_computed, forward, host, require_layers
@@ -34,7 +35,7 @@ def grad_cam_layer(network: Network) -> str:
     if not places:
         raise InputError("the network has no convolution, so Grad-CAM cannot locate the evidence")
     i = places[-1]
-    for kinds in (BatchNorm, ReLU | Tanh):
+    for kinds in (BatchNorm, ACTIVATIONS):
         if i + 1 < len(network.layers) and isinstance(network.layers[i + 1][1], kinds):
             i += 1
     return network.layers[i][0]

@@ -7,7 +7,7 @@ from html import escape
 import numpy as np
 
 from minialex.errors import InputError
-from minialex.layers import Conv2D
+from minialex.layers import AveragePool, Conv2D, Dense, MaxPool
 from minialex.plots.kernel_sheet import sheet as kernel_sheet
 from minialex.results.markup import Cell, Html, element, image, joined, table
 from minialex.saliency import (
@@ -25,6 +25,7 @@ from minialex.show.look import Look, blocks
 from minialex.show.pictures import Sheet, over, saliency, shades, sheet
 
 _PRODUCTS = 12  # of the largest ones in a table
+_READS_OTHERS = (Conv2D, Dense, MaxPool, AveragePool)  # units not of its own channel and pixel
 
 
 def channel(look: Look, name: str, k: int) -> Html:
@@ -133,7 +134,8 @@ def _arithmetic(look: Look, name: str, k: int, pixel: tuple[int, int] | None) ->
     content: list[Cell] = []
     names = [n for n, _ in look.classifier.model.network.layers]
     place = names.index(name)
-    if found.inputs.size == 1 and place and look.outputs[names[place - 1]].shape[-1] > k:
+    kind = look.classifier.model.network.layers[place][1]
+    if found.inputs.size == 1 and place and not isinstance(kind, _READS_OTHERS):
         content += _arithmetic(look, names[place - 1], k, pixel)
     at = "" if pixel is None else f", row {pixel[0]}, column {pixel[1]}"
     content += [

@@ -7,6 +7,7 @@ from html import escape
 import numpy as np
 
 from minialex.layers import Conv2D, Dense
+from minialex.layers.activations import ACTIVATIONS
 from minialex.results.markup import Html
 from minialex.show.look import Look, blocks
 from minialex.show.pictures import heat, shades
@@ -64,7 +65,7 @@ def figure(look: Look, link: str = "#layer-") -> Html:
     lines: list[str] = []
     for block in drawn:
         (name, layer), *others = block.layers
-        after = next((n for n, one in others if type(one).__name__ in ("ReLU", "Tanh")), name)
+        after = next((n for n, one in others if isinstance(one, ACTIVATIONS)), name)
         y = look.outputs[after]
         split = towers if y.shape[-1] % towers == 0 and block is not drawn[-1] else 1
         size, deep = _size(y.shape, network.input_shape[0], split)

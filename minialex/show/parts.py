@@ -7,6 +7,7 @@ import numpy as np
 from minialex.errors import InputError
 from minialex.inference.classifier import Classifier
 from minialex.layers import Conv2D, Layer, ResponseNorm, SpatialResponseNorm
+from minialex.layers.activations import ACTIVATIONS
 from minialex.plots.kernel_sheet import kernel_sheets
 from minialex.results.markup import Cell, Html, element, image, joined, table, tiles
 from minialex.saliency import (
@@ -136,7 +137,7 @@ def numbers(look: Look) -> Html:
         name = block.name
         if name not in counts or not counts[name]:
             continue
-        active = next((n for n, one in block.layers if type(one).__name__ == "ReLU"), name)
+        active = next((n for n, one in block.layers if isinstance(one, ACTIVATIONS)), name)
         y = look.outputs[active]
         live = f"{np.mean(y > 0):.0%}", f"{y.max():.3g}"
         cells = [name, *([paper.get(name, "")] if paper else [])]

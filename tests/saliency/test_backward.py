@@ -10,7 +10,17 @@ from helpers.standard import ELSEWHERE, Strict
 from minialex import backends
 from minialex.errors import InputError
 from minialex.inference.trained_model import TrainedModel
-from minialex.layers import AveragePool, BatchNorm, Conv2D, Dense, MaxPool, ReLU, ResponseNorm, Tanh
+from minialex.layers import (
+    AveragePool,
+    BatchNorm,
+    Conv2D,
+    Dense,
+    MaxPool,
+    ReLU,
+    ResponseNorm,
+    Sigmoid,
+    Tanh,
+)
 from minialex.network import Network
 from minialex.parallel import DeviceConfig
 from minialex.saliency import (
@@ -169,7 +179,7 @@ def test_what_there_is_not(images, arguments, said):
 @pytest.mark.parametrize(
     ("after", "name"),
     [((BatchNorm(), ReLU()), "2"), ((ReLU(), BatchNorm()), "1"), ((BatchNorm(),), "1"),
-     ((Tanh(),), "1"), ((MaxPool(2, 2), ReLU()), "0")],
+     ((Tanh(),), "1"), ((Sigmoid(),), "1"), ((MaxPool(2, 2), ReLU()), "0")],
 )  # fmt: skip
 def test_grad_cam_takes_the_last_convolution_after_its_normalisation_and_activation(after, name):
     named = tuple((str(i), one) for i, one in enumerate((Conv2D(4, 3), *after, Dense(3))))

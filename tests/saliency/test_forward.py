@@ -7,7 +7,7 @@ import pytest
 from helpers.looking import CROP, LAYERS, SIZE, model_of
 from helpers.noise import Noise
 
-from minialex import backends, models
+from minialex import backends, layers, models
 from minialex.data.loading.loader import Loader
 from minialex.errors import InputError
 from minialex.inference.trained_model import TrainedModel, softmax
@@ -22,6 +22,7 @@ from minialex.layers import (
     MaxPool,
     ReLU,
     ResponseNorm,
+    Sigmoid,
     SpatialResponseNorm,
     Tanh,
 )
@@ -47,6 +48,7 @@ EVERY = (  # one layer of each kind
     ("norm2", SpatialResponseNorm(3, 1.0, 0.5, 0.75)),
     ("pool2", AveragePool(3, 2, pad=1, count_pads=True)),
     ("tanh2", Tanh()),
+    ("sigmoid2", Sigmoid()),
     ("fc3", Dense(5, weight_std=0.5, bias=0.2)),
     ("relu3", ReLU()),
     ("norm3", ResponseNorm(3, 1.0, 0.5, 0.75)),
@@ -227,9 +229,15 @@ def test_the_products_sum_to_the_units_value(image, name, at):
         assert strong.value == pytest.approx(strong.computed, rel=1e-9, abs=1e-12)
 
 
+def test_every_kind_of_layer_is_tried():
+    named = (getattr(layers, name) for name in layers.__all__)
+    kinds = {one for one in named if isinstance(one, type) and issubclass(one, Layer)}
+    assert {type(layer) for _, layer in EVERY} == kinds - {Layer}
+
+
 def test_the_arithmetic_of_batch_normalisation_is_of_the_running_statistics(image):
-    layers = (LAYERS[0], ("bn1", BatchNorm(epsilon=0.1)), *LAYERS[1:])
-    model = model_of(layers)
+    named = (LAYERS[0], ("bn1", BatchNorm(epsilon=0.1)), *LAYERS[1:])
+    model = model_of(named)
     rng = np.random.default_rng(4)
     own = {name: rng.uniform(0.5, 2, value.shape) for name, value in model.params["bn1"].items()}
     model = replace(model, params={**model.params, "bn1": own})

@@ -3,10 +3,12 @@
 import io
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from helpers.html import Balanced
+from helpers.looking import model_of
 from helpers.untrained import untrained
 from PIL import Image
 
@@ -15,8 +17,9 @@ from minialex.data.preprocessing import Preprocessing
 from minialex.data.sources.open import open_data
 from minialex.errors import InputError
 from minialex.inference.classifier import Classifier
+from minialex.layers import Conv2D, Dense, MaxPool, ReLU, Sigmoid, Tanh
 from minialex.saliency import occlusion
-from minialex.show import explain, parts
+from minialex.show import about_map, explain, parts
 from minialex.show.figure import figure, paper_shapes
 from minialex.show.look import Look, Photo, blocks, photo
 
@@ -171,6 +174,36 @@ def test_the_papers_numbers_stand_beside_the_networks(look, classifier):
     assert {**outputs, "conv2": "27 x 27 x 256"} == found
     small = untrained(name="cifar10")
     assert paper_shapes(Look(small, Photo("x", np.zeros((32, 32, 3), np.uint8)))) == {}
+
+
+def looking_at(layers):
+    """Noise in an untrained network of these layers, whose crop is 13 x 13."""
+    trained = model_of(layers, dtype="float32")
+    model = SimpleNamespace(network=trained.network, name="own")
+    image = np.random.default_rng(1).integers(0, 256, (15, 15, 3), np.uint8)
+    return Look(SimpleNamespace(trained=trained, model=model), Photo("noise", image))
+
+
+@pytest.mark.parametrize("activation", [ReLU(), Tanh(), Sigmoid()], ids=lambda a: type(a).__name__)
+def test_the_numbers_of_a_layer_are_those_after_its_activation(activation):
+    one = looking_at((("conv", Conv2D(4, 3)), ("after", activation), ("fc", Dense(3))))
+    y = one.outputs["after"]
+    row = re.search(r">conv</th>(.*?)</tr>", parts.numbers(one).text)[1]
+    assert re.findall(r"<td>(.*?)</td>", row)[-2:] == [f"{np.mean(y > 0):.0%}", f"{y.max():.3g}"]
+
+
+def test_what_a_pooled_pixel_reads_is_not_explained_at_its_own_place():
+    """The last window of the ceil rule has one pixel, which lies elsewhere in the map before."""
+    pool = MaxPool(2, 2, rounding="ceil")
+    one = looking_at(
+        (("conv", Conv2D(4, 3, pad=1)), ("relu", ReLU()), ("pool", pool), ("fc", Dense(3)))
+    )
+    assert one.outputs["pool"].shape == (7, 7, 4)
+    said = about_map.unit(one, "pool", 2, (6, 6)).text
+    assert re.findall("The arithmetic of (.*?)<", said) == ["pool, channel 2, row 6, column 6"]
+    assert f"The input is {one.outputs['relu'][12, 12, 2]:.6g}." in said
+    said = about_map.unit(one, "relu", 2, (6, 6)).text
+    assert re.findall("The arithmetic of (.*?),", said) == ["conv", "relu"]
 
 
 @pytest.mark.parametrize("name", ["cifar10", "vgg-11-64", "alexnet-64-six"])
