@@ -45,6 +45,7 @@ def run(
 ) -> int:
     import numpy as np
 
+    from minialex.inference.trained_model import require_finite
     from minialex.utils.atomic import require_writable, write_bytes
 
     if out.suffix not in _WRITERS:
@@ -54,7 +55,7 @@ def run(
     given, names, rows = Photos(photos), [], []
     for more, images in given.batches(classifier.preprocessing.recipe.image_size):
         names += more
-        rows.append(classifier.features(images))
+        rows.append(require_finite(classifier.features(images)))
     features = np.concatenate(rows)
     write_bytes(out, _WRITERS[out.suffix](names, features))
     print(f"{out}: {features.shape[0]:,} images, {features.shape[1]:,} features each")

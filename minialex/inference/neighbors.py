@@ -15,6 +15,7 @@ from scipy.spatial.distance import cdist
 
 from minialex.errors import InputError, unknown
 from minialex.inference.classifier import Classifier
+from minialex.inference.trained_model import require_finite
 from minialex.tree import leaves
 
 _BLOCK = 64  # queries, and images, compared at a time: of pixels, 100 MB of float64 each
@@ -92,7 +93,7 @@ def vectors(classifier: Classifier, images: np.ndarray, by: str) -> np.ndarray:
     `by` is "features", the last hidden layer's outputs on the centre crop, or "pixels", 0 to 255.
     """
     if by == "features":
-        return classifier.features(images)
+        return require_finite(classifier.features(images))
     if by == "pixels":
         return images.reshape(len(images), -1)
     raise unknown("kind of distance", by, ("features", "pixels"))

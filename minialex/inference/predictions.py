@@ -8,6 +8,7 @@ from types import MappingProxyType
 import numpy as np
 
 from minialex.inference.given_images import Batch
+from minialex.inference.trained_model import require_finite
 from minialex.utils.inline_image import inline_image
 
 _PICTURES = 16  # images that predictions keep for a notebook
@@ -59,8 +60,11 @@ def _bars(number: int | None, row: Sequence[Prediction], picture: np.ndarray | N
 
 
 def top_classes(p: np.ndarray, names: Sequence[str], top: int) -> list[list[Prediction]]:
-    """The `top` most probable classes of each row of probabilities (N, K), most probable first."""
-    best = np.argsort(-p, axis=1, kind="stable")[:, :top]
+    """The `top` most probable classes of each row of probabilities (N, K), most probable first.
+
+    Raises InputError for probabilities that are not finite.
+    """
+    best = np.argsort(-require_finite(p), axis=1, kind="stable")[:, :top]
     return [
         [Prediction(names[k], float(row[k])) for k in order]
         for row, order in zip(p, best, strict=True)

@@ -6,6 +6,7 @@ import numpy as np
 
 from minialex.backends.base import Array, Backend
 from minialex.data.preprocessing import Preprocessing
+from minialex.errors import InputError
 from minialex.network import Network
 from minialex.parallel import Devices
 from minialex.tree import Tree
@@ -56,3 +57,13 @@ def softmax(y: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         exponentials = np.exp(y - np.max(y, axis=-1, keepdims=True))
         return exponentials / np.sum(exponentials, axis=-1, keepdims=True)
+
+
+def require_finite(outputs: np.ndarray) -> np.ndarray:
+    """`outputs`; InputError if they have NaN or Inf, which no answer can be read from."""
+    if not np.isfinite(outputs).all():
+        raise InputError(
+            "the network's outputs are not finite: its weights are damaged, or need another "
+            "`precision`, such as fp32"
+        )
+    return outputs

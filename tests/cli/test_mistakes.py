@@ -11,6 +11,7 @@ import sys
 import numpy as np
 import pytest
 from helpers.cli_tools import TINY, photos
+from helpers.untrained import untrained
 from safetensors.numpy import save_file
 
 import minialex
@@ -314,3 +315,20 @@ def raising(error):
         raise error
 
     return train
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["predict shapes:1", "predict shapes:1 --json", "explain shapes:1", "features shapes:1",
+     "neighbors shapes:1 --in shapes:2"],
+)  # fmt: skip
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_outputs_that_are_not_finite_are_no_answer(command, tmp_path, monkeypatch, line):
+    monkeypatch.chdir(tmp_path)
+    broken = untrained(name="cifar10")
+    broken.params["conv1"]["weight"][0] = np.nan
+    broken.save("net.safetensors")
+    code, out, err = command(f"{line} --model-file net.safetensors --backend numpy")
+    assert (code, out) == (2, "")
+    assert "outputs are not finite: its weights are damaged, or need another --precision" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["net.safetensors"]
