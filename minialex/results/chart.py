@@ -21,7 +21,8 @@ def chart(
 ) -> Html | str:
     """A line for each name of `series`, points (x, y) in order; "" if there is nothing to draw.
 
-    Values that are not finite are left out. With `percent` y goes from 0 to 1.
+    Values that are not finite are left out. With `percent` y goes from 0 to 1, else from 0 or the
+    smallest value, as losses of one's own may be negative.
     """
     shown = {
         name: [(x, y) for x, y in points if isfinite(y)]
@@ -32,15 +33,16 @@ def chart(
     if not every:
         return ""
     x_ticks = _ticks(min(x for x, _ in every), max(x for x, _ in every), 8, whole=True)
-    y_ticks = [k / 5 for k in range(6)] if percent else _ticks(0.0, max(y for _, y in every), 5)
+    heights = [0.0, *(y for _, y in every)]
+    y_ticks = [k / 5 for k in range(6)] if percent else _ticks(min(heights), max(heights), 5)
     low, high = min(x for x, _ in every), max(x for x, _ in every)
-    top = max(y_ticks[-1], 1e-9)
+    bottom, span = y_ticks[0], max(y_ticks[-1] - y_ticks[0], 1e-9)
 
     def at(x: float, y: float) -> tuple[float, float]:
         along = 0.5 if high == low else (x - low) / (high - low)
         return (
             round(_LEFT + along * (WIDTH - _LEFT - _RIGHT), 1),
-            round(HEIGHT - _BOTTOM - y / top * (HEIGHT - _TOP - _BOTTOM), 1),
+            round(HEIGHT - _BOTTOM - (y - bottom) / span * (HEIGHT - _TOP - _BOTTOM), 1),
         )
 
     parts = []
@@ -50,7 +52,7 @@ def chart(
         said = f"{value:.0%}" if percent else f"{value:.3g}"
         parts.append(f'<text x="{_LEFT - 6}" y="{y + 4}" text-anchor="end">{said}</text>')
     for value in x_ticks:
-        x, _ = at(value, 0)
+        x, _ = at(value, bottom)
         parts.append(f'<text x="{x}" y="{HEIGHT - 19}" text-anchor="middle">{value:g}</text>')
     middle = (_LEFT + WIDTH - _RIGHT) / 2
     parts.append(
@@ -107,7 +109,7 @@ def interval_bar(low: float, value: float, high: float) -> Html:
 
 
 def _ticks(low: float, high: float, most: int, whole: bool = False) -> list[float]:
-    """Round numbers from `low` to `high`, at most about `most`; of y the last is not below it."""
+    """Round numbers from `low` to `high`, at most about `most`; those of y enclose both."""
     if high <= low:
         return [low] if whole else [low, low + 1]
     step = 10.0 ** floor(log10((high - low) / most))
@@ -115,4 +117,4 @@ def _ticks(low: float, high: float, most: int, whole: bool = False) -> list[floa
     if whole:
         step = max(1.0, step)
         return [step * k for k in range(ceil(low / step), floor(high / step) + 1)]
-    return [low + step * k for k in range(ceil((high - low) / step) + 1)]
+    return [step * k for k in range(floor(low / step), ceil(high / step) + 1)]

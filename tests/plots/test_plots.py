@@ -156,6 +156,20 @@ def test_the_band_spans_minimum_to_maximum(monkeypatch, tmp_path):
     close(kept[0])
 
 
+@pytest.mark.parametrize("missing", [None, ""])
+def test_a_run_without_validation_has_its_training_loss_drawn(drawn, tmp_path, missing):
+    alone = dict.fromkeys(ROW, missing)
+    rows = [{**alone, "epoch": i, "train_loss": 1.5 - i} for i in range(1, 4)]
+    words = drawn(plots.curves, rows, tmp_path / "c.png")
+    assert {"training", "\N{MINUS SIGN}1.50"} <= set(words)  # with the negative losses
+    assert not {"validation", "top-1"} & set(words)
+    both = [rows, history(0.8, 0.5)]
+    assert "a (2 runs)" in drawn(plots.learning_curves, {"a": both}, tmp_path / "c.png")
+    with pytest.raises(InputError, match="a has no top-1 validation error: it was trained with"):
+        plots.learning_curves({"a": [rows]}, tmp_path / "d.png")
+    assert not (tmp_path / "d.png").exists()
+
+
 @pytest.mark.parametrize("kind", ["svg", "pdf", "png"])
 def test_equal_figures_give_equal_files(tmp_path, kind):
     one, two = (plots.timeline(tmp_path / f"{i}.{kind}", CHALLENGE) for i in range(2))

@@ -218,6 +218,18 @@ def test_a_chart_leaves_out_non_finite_values():
     assert "<circle" in chart({"a": [(1, 0.0)]}, "x").text
 
 
+@pytest.mark.parametrize("losses", [(-1.0, -3.0), (0.5, -3.2), (0.7, 0.2)])
+def test_a_chart_holds_negative_losses_and_zero(losses):
+    drawn = chart({"own": list(enumerate(losses, 1))}, "x").text
+    [points] = re.findall('polyline class="line1" points="([^"]*)"', drawn)
+    ticks = re.findall(r'<text x="40" y="([\d.]+)" text-anchor="end">([-\d.]+)<', drawn)
+    (low, smallest), *_, (high, largest) = ((float(y) - 4, float(said)) for y, said in ticks)
+    assert smallest <= min(0, *losses) <= max(0, *losses) <= largest
+    for point, loss in zip(points.split(), losses, strict=True):
+        y = low + (loss - smallest) / (largest - smallest) * (high - low)
+        assert float(point.split(",")[1]) == pytest.approx(y, abs=0.1)
+
+
 def test_each_kernel_is_scaled_separately():
     kernels = np.zeros((3, 3, 3, 2), np.float32)
     kernels[0, 0, 0, 0], kernels[1, 1, 2, 1] = 1e-3, -5
