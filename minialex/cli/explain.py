@@ -33,10 +33,12 @@ def run(photo: str, model_file: Path | None, out: Path, device_config: "DeviceCo
     from minialex.show import explain
     from minialex.show.look import Photo
     from minialex.show.look import photo as read
+    from minialex.utils.atomic import require_writable
     from minialex.utils.progress import Progress
 
     if out.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"--out {out}: the page is HTML, so its name must end in .html")
+    require_writable(out)
     found = listed(photo)
     if len(found) != 1:
         raise InputError(f"{photo} has {len(found):,} images: a page shows one, so give one file")

@@ -262,9 +262,10 @@ def _mistakes(found: Outcomes) -> Cell:
         )
         shown.append((image(pixels, f"{label}, predicted as {said}"), caption))
     if not shown:
-        return section(
-            "Most confident mistakes", element("p", "The network made no mistakes on these images.")
-        )
+        none = "The network made no mistakes on these images."
+        if not found.right.all():
+            none = "The images of the mistakes can no longer be read."
+        return section("Most confident mistakes", element("p", none))
     said = "A confident mistake can mean a wrong label: check these first."
     return section("Most confident mistakes", element("p", said, class_="quiet"), tiles(shown))
 

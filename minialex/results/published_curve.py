@@ -60,8 +60,11 @@ def _of_file(path: Path, batch_size: int | None, epoch_images: int) -> dict[str,
         content = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise InputError(f"{path} is not a text file: give a learning curve as CSV") from None
-    lines = csv.reader(content.splitlines())
-    names = [name.strip().lower().replace("-", "_").replace(" ", "_") for name in next(lines, [])]
+    try:
+        head, *lines = list(csv.reader(content.splitlines())) or [[]]
+    except csv.Error as error:
+        raise InputError(f"{path} is not a table ({error}): give a learning curve as CSV") from None
+    names = [name.strip().lower().replace("-", "_").replace(" ", "_") for name in head]
     progress = next((name for name in _PROGRESS if name in names), None)
     columns = _columns(names)
     if progress is None or not columns:
@@ -73,10 +76,7 @@ def _of_file(path: Path, batch_size: int | None, epoch_images: int) -> dict[str,
         raise InputError(
             f"{path} counts iterations: give the number of images in one with `against_batch`"
         )
-    try:
-        rows = list(_numbers(path, lines, names))
-    except csv.Error as error:
-        raise InputError(f"{path} is not a table ({error}): give a learning curve as CSV") from None
+    rows = list(_numbers(path, lines, names))
     if not rows:
         raise InputError(f"{path} has no rows: a learning curve needs at least one")
     images = (_images_of_run(path) or epoch_images) if progress == "epoch" else batch_size
@@ -120,7 +120,7 @@ def _columns(names: Sequence[str]) -> dict[str, tuple[str, bool]]:
 
 
 def _numbers(
-    path: Path, lines: Iterator[list[str]], names: Sequence[str]
+    path: Path, lines: Sequence[list[str]], names: Sequence[str]
 ) -> Iterator[dict[str, float]]:
     """The finite numbers of each line, by column; other columns may hold anything."""
     wanted = {*_PROGRESS, *(name for name, _ in _columns(names).values())}

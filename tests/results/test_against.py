@@ -82,6 +82,7 @@ def test_two_files_of_one_run_are_one_curve(tmp_path):
         ("when,loss\n1,2\n", 1, "needs one of images, epoch"),
         ("epoch,speed\n1,2\n", 1, "and a loss, an error or an accuracy"),
         ("epoch,loss\n", 1, "has no rows"),
+        ("x" * 200_000, 1, "is not a table"),  # without a comma, as in a file of Base64
         ("epoch,loss\n1,2\n2,low\n", 1, "line 3 of .* has 'low' as loss: expected a number"),
         ("iteration,loss\n1,2\n", None, "counts iterations: give .* with `against_batch`"),
     ],

@@ -1,6 +1,7 @@
 """results.html and predictions.csv: their contents, and that they never fail a run."""
 
 import csv
+import errno
 import json
 import re
 import signal
@@ -187,6 +188,19 @@ def test_the_most_confident_mistakes_come_first():
     assert not found.right[places].any()
     wrong = found.probability[~found.right]
     np.testing.assert_array_equal(found.probability[places], np.sort(wrong)[::-1][:10])
+
+
+def test_mistakes_whose_images_are_gone_are_still_mistakes():
+    found = made(50, 4)
+    right = replace(found, predicted=found.labels, right=found.labels == found.labels)
+
+    def gone(index, size):
+        raise OSError(errno.EIO, "Input/output error")
+
+    found.dataset.image = gone
+    text = [page.page(page.Run("gone", {}, [], None, one)) for one in (found, right)]
+    assert ["made no mistakes" in one for one in text] == [False, True]
+    assert "images of the mistakes can no longer be read" in text[0]
 
 
 def test_only_some_of_many_classes_are_shown(trained):

@@ -238,3 +238,6 @@ def test_the_command_writes_it(tmp_path, monkeypatch, classifier, content, capsy
     assert "must end in .html" in capsys.readouterr().err
     assert main.main(["explain", "shapes:2", *line[2:]]) == 2
     assert "has 2 images" in capsys.readouterr().err
+    monkeypatch.setattr(explain, "explain", None)  # the file is tried before the work
+    assert main.main([*line, "--out", "none/page.html"]) == 2
+    assert "cannot write none/page.html" in capsys.readouterr().err
