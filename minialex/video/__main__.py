@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from minialex.errors import InputError
+from minialex.errors import InputError, TrainingError
 from minialex.video.files import open_videos
 from minialex.video.two_stream import judge, train_streams
 
@@ -36,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
 
     try:
+        if options.pieces < 1:  # not after hours of training
+            raise InputError(f"--pieces {options.pieces}: it must be at least 1")
         splits = open_videos(options.folder, seed=options.seed)
         streams = train_streams(
             splits,
@@ -47,8 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         crops = 10 if options.mirrored else 5
         print(judge(streams, splits.val, crops=crops, pieces=options.pieces))
-    except (InputError, FileNotFoundError) as error:
+    except (InputError, OSError, TrainingError) as error:
         parser.error(str(error))
+    except KeyboardInterrupt:  # the run has said that its state is saved
+        parser.exit(130, "stopped: repeat the command to continue\n")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from minialex.data.loading.loader import Loader  # noqa: E402
 from minialex.data.preprocessing import Preprocessing  # noqa: E402
 from minialex.data.sources.open import open_data  # noqa: E402
 from minialex.data.statistics import Statistics, measure  # noqa: E402
-from minialex.errors import InputError  # noqa: E402
+from minialex.errors import InputError, TrainingError  # noqa: E402
 from minialex.inference.classifier import Classifier  # noqa: E402
 from minialex.layers import Conv2D, Dense, MaxPool, ReLU, ResponseNorm  # noqa: E402
 from minialex.models import registry  # noqa: E402
@@ -287,6 +287,32 @@ def test_the_command_on_files(tmp_path, capsys):
     with pytest.raises(SystemExit):
         __main__.main([str(tmp_path / "none")])
     assert "with a folder of video files for each class" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (TrainingError("the loss is NaN"), 2, "error: the loss is NaN"),
+        (PermissionError(13, "Permission denied", "runs"), 2, "Permission denied: 'runs'"),
+        (KeyboardInterrupt(), 130, "stopped: repeat the command to continue"),
+    ],
+)
+def test_what_ends_the_command_is_a_sentence(tmp_path, monkeypatch, capsys, error, code, said):
+    for name in ("left", "right"):
+        for number in range(2):
+            write_video(tmp_path / name / f"{number}.avi", np.stack([texture(32)] * 2))
+
+    def train(*arguments, **settings):
+        raise error
+
+    monkeypatch.setattr(__main__, "train_streams", train)
+    with pytest.raises(SystemExit) as end:
+        __main__.main([str(tmp_path)])
+    assert end.value.code == code
+    assert said in capsys.readouterr().err
+    with pytest.raises(SystemExit):  # before the training
+        __main__.main([str(tmp_path), "--pieces", "0"])
+    assert "--pieces 0: it must be at least 1" in capsys.readouterr().err
 
 
 def test_full_size_streams_can_be_built():
