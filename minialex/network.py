@@ -204,9 +204,17 @@ class Network:
         return replace(self, layers=kept)
 
     def feature_layer(self) -> str:
-        """The layer whose output is "the features": the last before the classifier's dropout."""
-        last_dense = max(i for i, (_, layer) in enumerate(self.layers) if isinstance(layer, Dense))
-        i = last_dense - 1
+        """The layer whose output is "the features": the last before the classifier's dropout.
+
+        Raises InputError for a network without a layer before its classifier, a dense layer.
+        """
+        dense = [i for i, (_, layer) in enumerate(self.layers) if isinstance(layer, Dense)]
+        if not dense or dense[-1] == 0:
+            raise InputError(
+                "this network has no features, which are what its last dense layer reads from a "
+                "layer before it: choose another network"
+            )
+        i = dense[-1] - 1
         while i > 0 and isinstance(self.layers[i][1], Dropout):
             i -= 1
         return self.layers[i][0]

@@ -1,6 +1,7 @@
 """Nearest images by features and by pixels, and the index that keeps features."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from minialex.inference.neighbors import (
     network_fingerprint,
     vectors,
 )
+from minialex.layers import AveragePool, Conv2D, Dense
+from minialex.network import Network
 
 
 def test_distances_are_euclidean_and_exact():
@@ -79,6 +82,18 @@ def test_vectors_are_last_hidden_layer_or_pixels():
     np.testing.assert_array_equal(vectors(classifier, images, "pixels"), images.reshape(2, -1))
     with pytest.raises(InputError, match="did you mean 'pixels'"):
         vectors(classifier, images, "pixel")
+
+
+@pytest.mark.parametrize(
+    "layers", [(("fc", Dense(12)),), (("conv", Conv2D(12, 3)), ("pool", AveragePool(62, 62)))]
+)
+def test_a_network_without_a_hidden_layer_has_no_features(layers):
+    """Its scores are none, and neither are the maps of a network without a dense layer."""
+    given = untrained()
+    model = replace(given.model, network=Network(layers, (64, 64, 3)))
+    classifier = replace(given, model=model, params=model.network.init(given.devices.backend))
+    with pytest.raises(InputError, match="this network has no features"):
+        vectors(classifier, np.zeros((2, 72, 72, 3), np.uint8), "features")
 
 
 def test_a_stored_index_belongs_to_its_network_and_files(tmp_path):
