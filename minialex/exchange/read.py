@@ -8,6 +8,7 @@ from minialex.errors import InputError, nearest
 from minialex.exchange.formats.format import HEAD, Format, Request, all_formats
 from minialex.exchange.portable import PortableModel
 from minialex.utils import checkpoint
+from minialex.utils.paths import expanded
 
 
 def read(
@@ -24,7 +25,7 @@ def read(
     Raises InputError for a file of an unknown format or a damaged one, FileNotFoundError if there
     is no file. Nothing in the file is executed.
     """
-    path = Path(path)
+    path = expanded(path)
     found = format_of(path)
     if found is None:
         if is_ours(path):
@@ -33,7 +34,7 @@ def read(
         raise InputError(f"{path} is not a weight file of a supported program ({known})")
     if colours not in (None, "RGB", "BGR"):
         raise InputError(f'colours must be "RGB" or "BGR", not {colours!r}')
-    layers, image = (None if one is None else Path(one) for one in (definition, mean))
+    layers, image = (None if one is None else expanded(one) for one in (definition, mean))
     for one in (layers, image):
         if one is not None and not one.exists():
             raise _missing(one)

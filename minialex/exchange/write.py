@@ -7,6 +7,7 @@ from minialex.exchange.formats.format import all_formats
 from minialex.exchange.inference_form import with_inverted_dropout, without_batch_norm
 from minialex.exchange.portable import PortableModel
 from minialex.exchange.read import is_ours
+from minialex.utils.paths import expanded
 
 
 def write(portable: PortableModel, path: str | Path, *, with_preprocessing: bool = False) -> str:
@@ -16,7 +17,7 @@ def write(portable: PortableModel, path: str | Path, *, with_preprocessing: bool
     Raises InputError for an unknown suffix, for a layer that the other program does not have, and
     instead of replacing a weight file of minialex.
     """
-    path = Path(path)
+    path = expanded(path)
     writers = {s: one for one in all_formats() if one.write for s in one.suffixes}
     chosen = writers.get(path.suffix.lower())
     if chosen is None or chosen.write is None:

@@ -7,6 +7,7 @@ from typing import Any
 from minialex.errors import InputError, unknown
 from minialex.plots.by_pillow import matplotlib_missing
 from minialex.utils.atomic import write_bytes
+from minialex.utils.paths import expanded
 
 KINDS = (".png", ".svg", ".pdf")
 
@@ -29,8 +30,8 @@ def pyplot() -> Any:
 
 
 def require_picture(path: str | Path) -> Path:
-    """`path` as a Path; InputError for a file type that cannot be written."""
-    path = Path(path)
+    """`path` with its `~` replaced; InputError for a file type that cannot be written."""
+    path = expanded(path)
     if path.suffix.lower() == ".svg" and matplotlib_missing():
         raise InputError(
             f"{path}: SVG needs Matplotlib (pip install 'minialex[figures]'); .png does not"

@@ -11,6 +11,7 @@ import numpy as np
 from minialex.errors import InputError
 from minialex.plots.by_pillow import grid, matplotlib_missing, save
 from minialex.plots.figure import RIGHT, WRONG, pyplot, require_picture, shortened, write
+from minialex.utils.paths import expanded
 
 if TYPE_CHECKING:
     from minialex.data.dataset import Dataset
@@ -119,5 +120,5 @@ def neighbors(
 def _resized(image: Any, size: int = 224) -> np.ndarray:
     from minialex.data.decode.images import load_rgb, resize_and_crop
 
-    pixels = load_rgb(image) if isinstance(image, str | Path) else image
+    pixels = load_rgb(expanded(image)) if isinstance(image, str | Path) else image
     return resize_and_crop(pixels, size)

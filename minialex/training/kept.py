@@ -8,6 +8,7 @@ from minialex.errors import InputError
 from minialex.inference.classifier import is_foreign, load, weight_file
 from minialex.training import run_folder
 from minialex.utils import checkpoint, weight_names
+from minialex.utils.paths import expanded
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def keep(run: str | Path, name: str) -> str:
     images. Existing weights of that name are replaced. Raises InputError for an invalid name or if
     writing fails, FileNotFoundError if there is no such run.
     """
-    path, given = weight_names.file_of(name), weight_names.located(Path(run))
+    path, given = weight_names.file_of(name), weight_names.located(expanded(run))
     classifier = load(given, "numpy")
     replaced = ", in place of those before" if path.exists() else ""
     try:

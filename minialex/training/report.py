@@ -30,7 +30,7 @@ from minialex.training.state import State
 from minialex.training.targets import soft_targets
 from minialex.training.trainer import Trainer
 from minialex.utils import checkpoint
-from minialex.utils.arguments import integer
+from minialex.utils.arguments import FilePath, integer
 from minialex.utils.composed import all_composed
 from minialex.utils.interrupt import Interrupt, Interrupted
 from minialex.utils.progress import Progress
@@ -112,7 +112,7 @@ def report(
     most `images` validation images are evaluated (None: all). Raises InputError for a folder
     without a run.
     """
-    folder = Path(run)
+    folder = Path(FilePath().check("run", run))
     images = None if images is None else integer(1).check("images", images)
     given = given_before(folder, data)
     # which may be code, and nothing is trained here

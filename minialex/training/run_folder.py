@@ -150,7 +150,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not folder.exists():
         hint = nearest(folder) or "check the path"
-        raise FileNotFoundError(f"no run folder {folder} to resume: {hint}")
+        raise FileNotFoundError(f"no run folder {folder}: {hint}")
     if not path.exists() and (one := folder / "fold-1").is_dir():
         raise InputError(
             f"{folder} holds a cross-validation: repeat the command that started it, or give one "

@@ -10,7 +10,10 @@ from PIL import Image
 from minialex import plots
 from minialex.data.sources.open import open_data
 from minialex.errors import InputError
+from minialex.exchange.read import read
+from minialex.exchange.write import write
 from minialex.experiments.published import CHALLENGE
+from minialex.inference.classifier import to_portable
 from minialex.inference.ensemble import Ensemble
 from minialex.plots.figure import shortened
 
@@ -176,6 +179,23 @@ def test_equal_figures_give_equal_files(tmp_path, kind):
     assert one.read_bytes() == two.read_bytes()
     if kind == "svg":
         assert "<svg" in one.read_text()
+
+
+def test_the_home_folder_is_that_of_all_paths(classifier, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    image = np.random.default_rng(0).integers(0, 256, (80, 80, 3), np.uint8)
+    Image.fromarray(image).save(tmp_path / "photo.png")
+    drawn = [
+        plots.curves(history(0.5), "~/curves.png"),
+        plots.kernels(classifier, "~/kernels.png"),
+        plots.predictions(classifier, ["~/photo.png"], "~/predictions.png"),
+        plots.neighbors(["~/photo.png"], [["~/photo.png"]], "~/neighbors.png"),
+    ]
+    assert all(path.parent == tmp_path and path.exists() for path in drawn)
+    write(to_portable(classifier), "~/net.pth")
+    assert read("~/net.pth").names == classifier.class_names
+    assert not (tmp_path / "~").exists()
 
 
 def test_other_file_types_are_refused(tmp_path):

@@ -85,6 +85,13 @@ def test_rewriting_it_gives_the_same_file(trained, tmp_path):
     assert len(rows_of(table)) == 5
 
 
+def test_a_runs_folder_may_begin_with_the_home_folder(trained, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert report("~/run", devices=NUMPY) == trained.run_dir / "results.html"
+    with pytest.raises(FileNotFoundError, match=f"^no run folder {tmp_path}/rum: did you mean"):
+        report("~/rum", devices=NUMPY)
+
+
 def test_a_run_without_its_last_state_is_reported_too(trained):
     before = rows_of(trained.run_dir / "predictions.csv")
     (trained.run_dir / "last.safetensors").unlink()

@@ -95,6 +95,13 @@ def test_keeping_again_replaces(own, capsys):
     assert (copy.name, copy.accuracy) == ("copy", first.accuracy)
 
 
+def test_the_run_may_be_in_the_home_folder(own, monkeypatch):
+    monkeypatch.setenv("HOME", str(own.run_dir.parent))
+    keep("~/run", "again")
+    again, first = kept()
+    assert (again.name, again.accuracy) == ("again", first.accuracy)
+
+
 @pytest.mark.parametrize("name", ["a/b", "a b", "", ".", "a.safetensors", "ä", "x" * 101])
 def test_invalid_names_are_refused(name):
     with pytest.raises(InputError, match=r"keep is|of kept weights"):
