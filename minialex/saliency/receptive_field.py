@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from minialex.backends.base import Pads
+from minialex.errors import InputError
 from minialex.layers import AveragePool, Conv2D, Dense, Layer, MaxPool, SpatialResponseNorm
 from minialex.layers.base import Shape
 from minialex.network import Network
@@ -21,9 +22,13 @@ class Box:
 def receptive_field(network: Network, layer: str, pixel: tuple[int, int] = (0, 0)) -> Box:
     """The pixels of the network's input behind one pixel of `layer`'s output, clipped to it.
 
-    For a dense layer, and layers after it, these are all pixels.
+    For a dense layer, and layers after it, these are all pixels. Raises InputError for a layer or
+    a pixel that does not exist.
     """
     before = network.until(layer)
+    *size, _ = before.shapes()[-1]
+    if size and not (0 <= pixel[0] < size[0] and 0 <= pixel[1] < size[1]):
+        raise InputError(f"{layer} has {size[0]} x {size[1]} pixels: there is no {pixel}")
     box = Box(pixel[0], pixel[1], pixel[0] + 1, pixel[1] + 1)
     for (_, one), shape in reversed(list(zip(before.layers, before.shapes()[:-1], strict=True))):
         box = _behind(one, shape, box)

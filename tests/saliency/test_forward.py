@@ -185,6 +185,12 @@ def test_a_receptive_field_is_what_the_unit_depends_on():
         assert receptive_field(network, name, (1, 1)) == seen
 
 
+@pytest.mark.parametrize("pixel", [(-1, 0), (0, 3), (3, 0)])
+def test_a_pixel_that_is_not_there_has_no_receptive_field(pixel):
+    with pytest.raises(InputError, match="pool1 has 3 x 3 pixels: there is no"):
+        receptive_field(model_of().network, "pool1", pixel)
+
+
 def test_strongest_images_by_sorting_all():
     data = Noise(41)
     model = model_of(dtype="float32")
