@@ -28,8 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(photo: str, model_file: Path | None, out: Path, device_config: "DeviceConfig") -> None:
-    from minialex.cli.images import listed
-    from minialex.data.sources.open import is_builtin
+    from minialex.cli.images import is_drawn, listed
     from minialex.show import explain
     from minialex.show.look import Photo
     from minialex.show.look import photo as read
@@ -46,7 +45,7 @@ def run(photo: str, model_file: Path | None, out: Path, device_config: "DeviceCo
     explain.require_images(classifier)
     size = classifier.preprocessing.recipe.image_size
     [item] = found
-    if is_builtin(photo):
+    if is_drawn(photo):
         given = Photo(item.name, item.read(size))
     else:
         given = read(expanded(item.name), item.name, size)

@@ -102,14 +102,20 @@ def _sentence(error: Exception, name: str) -> str:
     return str(error) if name in str(error) else f"{name}: {error}"
 
 
+def is_drawn(name: str) -> bool:
+    """Whether a name on the command line stands for drawings; a file or folder comes first."""
+    from minialex.data.sources.drawings import is_drawings
+
+    return is_drawings(name) and not os.path.lexists(name)
+
+
 def listed(name: str, say: Callable[[str], object] = lambda _: None) -> list[Item]:
     """The images for one name on the command line; `say` gets what a folder leaves out."""
     from minialex.data.decode.images import load_resized
     from minialex.data.remarks import Remarks
-    from minialex.data.sources.open import is_builtin
     from minialex.inference.given_images import drawings, files_in
 
-    if is_builtin(name):
+    if is_drawn(name):
         return [Item(drawing.name, drawing.read) for drawing in drawings(name)]
     path = expanded(name)
     if path.is_dir():

@@ -71,6 +71,16 @@ def test_a_single_file_must_be_readable(folder):
         found(folder / "b.jpg")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Windows allows no colon in a name")
+def test_what_is_there_comes_before_drawings(folder, monkeypatch):
+    """As in Python's predict; data sets ask which of the two is meant."""
+    monkeypatch.chdir(folder)
+    (folder / "a").rename("shapes")
+    (folder / "2.jpg").rename("shapes:2")
+    assert found("shapes", "shapes:2") == ["shapes/0.jpg", "shapes/1.jpg", "shapes:2"]
+    assert len(found("shapes:3")) == 3
+
+
 def test_an_image_named_twice_has_two_rows(folder):
     name = str(folder / "2.jpg")
     assert found(name, folder / "a", name) == [
