@@ -205,9 +205,10 @@ _REQUIRED = (*_ATTRIBUTES, "__len__", "image", "describe")
 def complete(dataset: Any) -> Dataset:
     """The data set; if it does not derive from `Dataset`, with defaults for what it lacks.
 
-    Raises InputError if it lacks what has no default.
+    Raises InputError if it lacks what has no default, or has labels that are no classes of its own.
     """
     if isinstance(dataset, Dataset):
+        _labels(dataset)
         return dataset
     if dataset is None:
         raise InputError(
@@ -222,14 +223,31 @@ def complete(dataset: Any) -> Dataset:
         )
     has = [name for name in dir(Dataset) if name[0] != "_" and hasattr(dataset, name)]
     own = {name: property(attrgetter(f"_dataset.{name}")) for name in has}
+    own["labels"] = property(attrgetter("_labels"))
     return type(type(dataset).__name__, (_Completed,), own)(dataset)
+
+
+def _labels(dataset: Any) -> np.ndarray:
+    """Its labels, int64 (N,), from any integers; InputError for others than its classes."""
+    labels, count, classes = np.asarray(dataset.labels), len(dataset), len(dataset.class_ids)
+    if labels.shape != (count,) or (count and labels.dtype.kind not in "iu"):
+        raise InputError(
+            f"the labels of the data set {dataset.name!r} are an array {labels.shape} of "
+            f"{labels.dtype}: they must be integers, one for each of its {count:,} images"
+        )
+    if count and not 0 <= labels.min() <= labels.max() < classes:
+        raise InputError(
+            f"the labels of the data set {dataset.name!r} go from {labels.min()} to "
+            f"{labels.max()}, but it has {classes} classes: they must be from 0 to {classes - 1}"
+        )
+    return labels.astype(np.int64, copy=False)
 
 
 class _Completed(Dataset):
     """Wraps a data set of another class; missing attributes get `Dataset`'s defaults."""
 
     def __init__(self, dataset: Any):
-        self._dataset = dataset
+        self._dataset, self._labels = dataset, _labels(dataset)
 
     def __getattr__(self, name: str) -> Any:
         if name == "_dataset":

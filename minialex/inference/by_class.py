@@ -50,7 +50,8 @@ def by_class(names: Sequence[str], labels: np.ndarray, right: np.ndarray) -> lis
 
 def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
     """The confusion matrix, true classes in rows: (N,), (N,) -> (K, K)."""
-    cells = np.bincount(labels * classes + predicted, minlength=classes * classes)
+    at = labels.astype(np.int64) * classes + predicted  # labels of 8 bits would overflow
+    cells = np.bincount(at, minlength=classes * classes)
     return cells.reshape(classes, classes)
 
 

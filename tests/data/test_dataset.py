@@ -46,6 +46,38 @@ def test_own_attributes_are_kept():
     assert complete(WithMore()).channels == 20
 
 
+@pytest.mark.parametrize("kind", [list, np.int8, np.uint16])
+def test_labels_may_be_any_integers(kind):
+    own = Plain()
+    own.labels = list(Plain.labels) if kind is list else Plain.labels.astype(kind)
+    found = complete(own).labels
+    assert found.dtype == np.int64
+    assert np.array_equal(found, Plain.labels)
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (np.arange(24) % 2 + 0.0, r"\(24,\) of float64: they must be integers, one for each of"),
+        (np.arange(23) % 2, r"\(23,\) of int64: .* its 24 images"),
+        (np.zeros((24, 1), int), r"\(24, 1\) of int64"),
+        (np.arange(24) % 2 + 1, "go from 1 to 2, but it has 2 classes: they must be from 0 to 1"),
+        (np.arange(24) % 2 - 1, "go from -1 to 0"),
+        (["dark", "light"] * 12, "they must be integers"),
+    ],
+)
+@pytest.mark.parametrize("base", [object, Dataset])
+def test_labels_that_are_no_classes_are_refused(labels, said, base):
+    class Own(Plain, base):
+        def __len__(self):
+            return 24
+
+    own = Own()
+    own.labels = labels
+    with pytest.raises(InputError, match=said):
+        Splits(own, Plain())
+
+
 def test_what_is_no_data_set_is_refused_with_what_it_lacks():
     with pytest.raises(InputError, match=r"ndarray has no name, layout, .*, image, describe$"):
         Splits(Plain(), np.zeros((4, 8, 8, 3)))

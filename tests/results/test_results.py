@@ -168,6 +168,8 @@ def test_classes_and_confusion_by_hand():
     assert json.dumps(first.as_dict())
     assert confusion(labels, said, 3).tolist() == [[1, 2, 0], [1, 1, 0], [0, 0, 1]]
     assert most_confused(labels, said, 1) == [(0, 1, 2)]
+    few = np.array([13], np.uint8)
+    assert confusion(few, np.array([0]), 20)[13, 0] == 1
 
 
 def made(count, classes, channels=3):
