@@ -154,6 +154,10 @@ class Ensemble:
         """
         options = {"batch_size": 128, "workers": None, "progress": False, **options}
         known = self._known(data, crops, **options)
+        if not known.names:
+            raise InputError(
+                "none of the images to find the weights on can be read: give other images"
+            )
         weights = find_weights(known.probabilities, known.labels)
         return Ensemble(self.members, weights, known.said(), frozenset(known.names))
 

@@ -51,6 +51,9 @@ def images_to_judge(about: dict[str, Any], data: Any = None) -> Judged:
         if not isinstance(data, Splits) and not hasattr(data, "labels"):
             raise wrong("data", data, "a folder's path, a data set or Splits")
         dataset = data.val if isinstance(data, Splits) else complete(data)
+        if not len(dataset):
+            part = "validation images" if isinstance(data, Splits) else "images"
+            raise InputError(f"{dataset.name} has no {part} to evaluate on: give other images")
         new, by_name = _unlearnt_by_all(lineage(about), dataset)
         learnt = int(np.sum(~new))
         note = f"the network was trained on {learnt:,} of these {len(dataset):,} images"

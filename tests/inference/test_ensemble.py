@@ -7,6 +7,7 @@ import pytest
 from helpers.untrained import untrained
 from PIL import Image
 
+from minialex.data.dataset import Splits, subset
 from minialex.data.remarks import Remarks
 from minialex.data.sources.open import open_data
 from minialex.errors import InputError
@@ -104,6 +105,26 @@ def test_an_image_unreadable_at_one_size_is_left_out_for_all(members):
     assert "2 unreadable images skipped; a class lacks images" in str(result)
     found = Ensemble(members).with_found_weights(Odd(open_data("shapes:48").val))
     assert found.note == "10 images, 2 unreadable ones left out; a class lacks images"
+
+
+def test_without_images_no_weights_are_found(members, monkeypatch):
+    none = open_data("shapes:48")
+    none = Splits(none.train, subset(none.val, []))
+    one = members[0]
+    for judge in (one.evaluate, Ensemble(members).evaluate, Ensemble(members).with_found_weights):
+        with pytest.raises(InputError, match="shapes has no validation images to evaluate on"):
+            judge(none)
+
+    read = type(none.train).image
+
+    def unreadable(self, index, size):
+        if (index, size) in ((0, 72), (1, 32)):
+            raise InputError(f"no image {index} of {size}")
+        return read(self, index, size)
+
+    monkeypatch.setattr(type(none.train), "image", unreadable)
+    with pytest.raises(InputError, match="none of the images to find the weights on can be read"):
+        Ensemble(members).with_found_weights(subset(none.train, [0, 1]))
 
 
 def test_found_weights_prefer_the_better_network():
