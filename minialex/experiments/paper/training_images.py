@@ -55,7 +55,7 @@ def run(context: Context) -> Section:
         if name == NETWORK:
             settings = _network(context, count)
             trained = context.train(f"{name}, {count:,} images", data, seed=seed, **settings)
-            return trained.errors()[0]
+            return trained.errors(keep_predictions=False)[0]
         return baseline(context, name, data, seed, options[name])[0]
 
     cases = [(name, count) for count in by_count for name in NAMES]
