@@ -24,9 +24,10 @@ from minialex.inference.given_images import Batch, Image
 from minialex.inference.judged_images import cropped_before, data_key, images_to_judge, learnt
 from minialex.inference.predictions import Prediction, answers
 from minialex.parallel import DeviceConfig
-from minialex.utils.arguments import integer
+from minialex.utils.arguments import Number, integer, wrong
 from minialex.utils.composed import all_composed
 
+_WEIGHT = Number(float, at_least=0)
 STEP = 0.05  # of the search for weights; as in the original
 PASSES = 5
 
@@ -50,17 +51,18 @@ class Ensemble:
         object.__setattr__(self, "members", tuple(self.members))
         if not self.members:
             raise InputError("an ensemble needs at least one network: give its weight files")
-        weights = tuple(map(float, self.weights)) or (1.0,) * len(self.members)
+        for member in self.members:
+            if not isinstance(member, Classifier):
+                raise wrong("a member", member, "a classifier, as minialex.load returns it")
+        weights = tuple(_WEIGHT.check("a weight", one) for one in self.weights)
+        weights = weights or (1.0,) * len(self.members)
         if len(weights) != len(self.members):
             raise InputError(
                 f"{len(weights)} weights for {len(self.members)} networks: give one for each"
             )
         total = sum(weights)
-        if not (np.isfinite(total) and total > 0 and min(weights) >= 0):
-            raise InputError(
-                f"the weights {', '.join(f'{w:g}' for w in weights)} cannot be used: give numbers "
-                "of at least 0, not all of them 0"
-            )
+        if not total:
+            raise InputError("all weights are 0: give one above 0")
         object.__setattr__(self, "weights", tuple(w / total for w in weights))
         object.__setattr__(self, "_columns", tuple(map(self._order, self.members)))
 

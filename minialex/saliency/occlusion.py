@@ -11,6 +11,7 @@ from minialex.inference.trained_model import TrainedModel, softmax
 from minialex.saliency.backward import one_unit
 from minialex.saliency.forward import View, as_computed, forward, host, require_layers
 from minialex.saliency.receptive_field import Box, receptive_field
+from minialex.utils.arguments import integer
 
 _BATCH = 32
 
@@ -97,13 +98,10 @@ def _covered(
 ) -> Occlusion:
     """Drops of `values` (N, H, W, C) -> (N,) on x (H, W, C), by windows that touch `seen`."""
     height, width = x.shape[:2]
-    size = max(1, min(height, width) // 6) if window is None else window
-    step = max(1, size // 2) if stride is None else stride
-    if not 1 <= size <= min(height, width) or step < 1:
-        raise InputError(
-            f"a window of {size} pixels every {step} cannot cover a crop of {height} x {width}: "
-            "both must be at least 1, and the window no larger than the crop"
-        )
+    shorter = min(height, width)
+    size = max(1, shorter // 6) if window is None else window
+    size = integer(1, at_most=shorter).check("window", size)
+    step = integer(1).check("stride", max(1, size // 2) if stride is None else stride)
     tops, lefts = _places(height, size, step), _places(width, size, step)
     places = [
         (p, q)

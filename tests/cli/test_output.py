@@ -11,6 +11,7 @@ import pytest
 from helpers.cli_tools import TINY, photos
 
 import minialex
+from minialex.cli.common import print_json
 from minialex.testing import gradients
 from minialex.utils import checkpoint
 
@@ -197,3 +198,11 @@ def test_predict_writes_one_row_per_photograph(here, command, monkeypatch):
             assert row["file"] == document["image"]
             assert (row["predicted"], row["predicted_2"]) == (first["class"], second["class"])
             assert float(row["probability"]) == pytest.approx(first["probability"], abs=1e-6)
+
+
+def test_numbers_that_json_lacks(capsys):
+    print_json({"loss": float("nan"), "all": (1.5, float("inf"))})
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == {
+        "loss": None,
+        "all": [1.5, None],
+    }

@@ -164,9 +164,10 @@ def test_found_weights_make_an_ensemble(members):
     ("weights", "sentence"),
     [
         ((1.0,), "1 weights for 2 networks"),
-        ((0.0, 0.0), "not all of them 0"),
-        ((1.0, -1.0), "at least 0"),
-        ((1.0, float("nan")), "cannot be used"),
+        ((0.0, 0.0), "all weights are 0"),
+        ((1.0, -1.0), r"a weight is -1.0: it must be a number of at least 0"),
+        ((1.0, float("nan")), "a weight is nan: it must be finite"),
+        (("1", "one"), "a weight is '1': it must be a number"),
     ],
 )
 def test_invalid_weights_are_refused(members, weights, sentence):
@@ -180,6 +181,8 @@ def test_networks_with_different_classes_are_refused(members):
         Ensemble((members[0], other))
     with pytest.raises(InputError, match="at least one network"):
         Ensemble(())
+    with pytest.raises(InputError, match=r"a member is 'runs/a': it must be a classifier"):
+        Ensemble((members[0], "runs/a"))
 
 
 def test_images_that_a_member_was_trained_on_are_refused(members, tmp_path):

@@ -150,9 +150,17 @@ def test_occlusion_of_a_channel_is_that_of_its_strongest_pixel(image):
     np.testing.assert_array_equal(found.drops, by_hand.drops)
 
 
-@pytest.mark.parametrize(("window", "stride"), [(0, 1), (14, 1), (3, 0)])
-def test_a_window_that_cannot_cover(image, window, stride):
-    with pytest.raises(InputError, match="cannot cover a crop of 13 x 13"):
+@pytest.mark.parametrize(
+    ("window", "stride", "sentence"),
+    [
+        (0, 1, "window is 0: it must be a whole number of at least 1 and at most 13"),
+        (14, 1, "window is 14"),
+        (2.5, 1, "window is 2.5"),
+        (3, 0, "stride is 0: it must be a whole number of at least 1"),
+    ],
+)
+def test_a_window_that_cannot_cover(image, window, stride, sentence):
+    with pytest.raises(InputError, match=sentence):
         occlusion(model_of(), image, 0, window, stride)
     with pytest.raises(InputError, match="classes 0 to 2, not 3"):
         occlusion(model_of(), image, 3)
