@@ -51,6 +51,7 @@ def test_ablations_and_tables_share_their_runs(tmp_path, monkeypatch):
     assert "2 CNNs, mean, 10 crops" in names
     claims = [row[0] for row in csv.reader((path.parent / "claims.csv").open())][1:]
     assert claims == [
+        "No dropout: the error is higher",
         "No dropout: validation minus training loss is higher",
         "Without convolution 3: the error is higher",
         "Ten crops are better than one",

@@ -193,7 +193,7 @@ def report(
             *(measured(_of(outcomes[name], "training_error")), measured(gap)),
         ))  # fmt: skip
         if known is not None:
-            claims.append(_claim(name, change, paired(gap, whole_gap), known))
+            claims += _claims(name, change, paired(gap, whole_gap), known)
         if known is not None and change is not None:
             differences[name] = (change, known)
             findings.append(_finding(name, change, known))
@@ -249,13 +249,16 @@ def _of(outcomes: Outcomes, name: str) -> dict[int, float]:
     return {seed: getattr(outcome, name) for seed, outcome in outcomes.items()}
 
 
-def _claim(name: str, change: Difference | None, gap: Difference | None, known: Published) -> Claim:
-    """The part that a variant leaves out lowers the error; dropout, which prevents overfitting."""
+def _claims(
+    name: str, change: Difference | None, gap: Difference | None, known: Published
+) -> list[Claim]:
+    """The part that a variant leaves out lowers the error; dropout also prevents overfitting."""
     subject = name[0].upper() + name[1:]
+    claims = [Claim(f"{subject}: the error is higher", _published(known), change)]
     if known.top1 is None:
         statement = f"{subject}: validation minus training loss is higher"
-        return Claim(statement, "substantially", gap)
-    return Claim(f"{subject}: the error is higher", _published(known), change)
+        claims.append(Claim(statement, "substantially", gap))
+    return claims
 
 
 def _published(known: Published) -> str:
