@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from minialex import models
+
 pytestmark = pytest.mark.usefixtures("slim_networks")
 
 FOLDER = Path(__file__).parents[1] / "examples" / "speedrun"
@@ -80,3 +82,8 @@ def test_a_record_has_a_bound_above_the_target(tmp_path, capsys):
 )
 def test_the_records_stand(folder):
     assert load("verify").main([str(folder)]) is True
+
+
+def test_its_network_is_the_packages():
+    """The speedrun has its own file, whose hash the records hold."""
+    assert load("network").alexnet_96(10) == models.get("alexnet-96-bn", 10).network
