@@ -1,6 +1,7 @@
 """Dropout's mask from Philox4x32-10 counters (paper, section 4.2)."""
 
 from math import prod
+from typing import Any
 
 import numpy as np
 from numba import prange
@@ -33,6 +34,30 @@ class NumbaDropout(NumbaExecution):
         self._run(dropout_mask, mask, *counters, *key, np.uint64(threshold(keep)))
         return mask.reshape(shape)
 
+    def dropout(
+        self,
+        x: Array,
+        keep: float,
+        factor: float,
+        seed: int,
+        stream: int,
+        step: int,
+        first_image: int = 0,
+        first_channel: int = 0,
+        channels: int | None = None,
+    ) -> tuple[Array, Any]:
+        counters = (seed, stream, step, first_image, first_channel, channels)
+        saved = self.dropout_mask(x.shape, keep, *counters), factor
+        return self.dropout_gradient(x, saved), saved
+
+    def dropout_gradient(self, dy: Array, saved: Any) -> Array:
+        kept, factor = saved
+        dx = self._new(dy.shape, dy)
+        rows = (len(dy), -1)
+        arrays = (np.ascontiguousarray(dy).reshape(rows), kept.reshape(rows))
+        self._run(masked, *arrays, dy.dtype.type(factor), dx.reshape(rows))
+        return dx
+
 
 @compiled
 def _philox(c0, c1, c2, c3, k0, k1):
@@ -49,18 +74,46 @@ def _philox(c0, c1, c2, c3, k0, k1):
     return c0, c1, c2, c3
 
 
+@compiled
+def _draw(row, first, image, step, purpose, k0, k1, keep):
+    """row[i]: whether the word of unit first + i is below `keep`; `first` is a multiple of 4.
+
+    The loop over counters has no branches, so that LLVM vectorises it.
+    """
+    whole = row.size // 4
+    for i in range(whole):
+        w0, w1, w2, w3 = _philox(first // 4 + i, image, step, purpose, k0, k1)
+        row[4 * i] = w0 < keep
+        row[4 * i + 1] = w1 < keep
+        row[4 * i + 2] = w2 < keep
+        row[4 * i + 3] = w3 < keep
+    last = _philox(first // 4 + whole, image, step, purpose, k0, k1)
+    for i in range(4 * whole, row.size):
+        row[i] = last[i - 4 * whole] < keep
+
+
 @threaded
 def dropout_mask(mask, c_size, first_image, first_channel, channels, step, purpose, k0, k1, keep):
     """mask (N, U): a unit is kept if its word is below `keep`; the words are the generic op's."""
     n_size, units = mask.shape
+    run = units if channels == c_size else c_size  # of units with successive numbers
     for n in prange(n_size):
-        drawn = np.int64(-1)
-        w0 = w1 = w2 = w3 = np.uint64(0)
-        for u in range(units):
-            unit = np.int64(u // c_size) * channels + first_channel + u % c_size
-            if unit // 4 != drawn:
-                drawn = unit // 4
-                w0, w1, w2, w3 = _philox(drawn, first_image + n, step, purpose, k0, k1)
-            lane = unit % 4
-            word = w0 if lane == 0 else w1 if lane == 1 else w2 if lane == 2 else w3
-            mask[n, u] = word < keep
+        image = first_image + n
+        for start in range(0, units, run):
+            row = mask[n, start : start + run]
+            first = start // c_size * channels + first_channel
+            skipped = first % 4  # words of the first counter
+            head = min(-first % 4, run)
+            words = _philox(first // 4, image, step, purpose, k0, k1)
+            for i in range(head):
+                row[i] = words[skipped + i] < keep
+            _draw(row[head:], first + head, image, step, purpose, k0, k1, keep)
+
+
+@threaded
+def masked(x, kept, factor, y):
+    """y = x times `factor` where `kept`, else 0; all (N, U)."""
+    zero = x.dtype.type(0)
+    for n in prange(len(x)):
+        for u in range(x.shape[1]):
+            y[n, u] = x[n, u] * (factor if kept[n, u] else zero)
