@@ -9,14 +9,14 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from minialex import models
 from minialex.baselines import common, hog
 from minialex.bench import pytorch, torch_training
 from minialex.bench.torch_training import decoded
 from minialex.data.sources.open import open_data
 from minialex.errors import InputError
 from minialex.inference.classifier import load
-from minialex.training.fitted_recipe import ADAM_RATE, SMALLEST_BATCH, default_network
+from minialex.training.config import TrainConfig
+from minialex.training.model_and_recipe import resolve_model
 from minialex.training.train import train as train_ours
 from minialex.utils.table import plain
 
@@ -76,7 +76,7 @@ def compare(
     if splits.val is None or not len(splits.val):
         raise InputError(f"{data} has no validation images to compare methods on")
     classes = len(splits.train.class_names)
-    model = models.get(default_network(splits.train, minutes=minutes), classes)
+    model = resolve_model(TrainConfig(minutes=minutes), splits)
     recipe = model.recipe
     train, val = (decoded(part, recipe.resize) for part in (splits.train, splits.val))
 
@@ -89,7 +89,8 @@ def compare(
         def made() -> Any:
             return torch_training.he_initialised(pytorch.network_in_torch(network))
 
-        return _theirs(made, _adam_rate(), seed, adam=True)
+        rate = recipe.lr * (torch_training.BATCH / recipe.batch_size) ** 0.5
+        return _theirs(made, rate, seed, adam=True)
 
     def resnet(seed: int) -> float:
         return _theirs(lambda: torch_training.half_resnet18(classes, recipe.crop), 0.05, seed)
@@ -150,11 +151,6 @@ def text(found: Comparison) -> str:
 def document(found: Comparison) -> dict[str, Any]:
     """The comparison as JSON."""
     return asdict(found)
-
-
-def _adam_rate() -> float:
-    """minialex's rate for this batch."""
-    return ADAM_RATE * (torch_training.BATCH / SMALLEST_BATCH) ** 0.5
 
 
 def _ours(

@@ -31,6 +31,7 @@ SMALLEST_BATCH = 16
 WARMUP = 0.05  # of the epochs
 WARMUP_STEPS = 100  # minimum for Adam without batch normalisation: in fewer, it kills most units
 ADAM_RATE = 3e-4  # with the smallest batch
+NORMALISED_RATE = 1e-3  # the same with batch normalisation
 AVERAGED = 0  # last epochs whose weights are averaged
 OFTEN = 20  # with this many epochs, the paper's augmentation is too weak
 STRONG: dict[str, Any] = {
@@ -108,10 +109,11 @@ def fit(
     }
     given = {name: value for name, value in asked.items() if value is not None}
     least = 0 if trained or batch_norm else WARMUP_STEPS
+    adam_rate = NORMALISED_RATE if batch_norm else ADAM_RATE
     if not trained and is_long(published, images, epochs, minutes):
         if minutes is not None or not validated:
             published = without_plateau(published)
-        return with_own_rate(replace(published, **given), lr, least)
+        return with_own_rate(replace(published, **given), lr, least, adam_rate)
     batch = batch_size or _batch_size(published.batch_size, images)
     steps = ceil(images / batch)
     length = epochs or max(1, ceil((TUNING_UPDATES if trained else UPDATES) / steps))
@@ -135,7 +137,7 @@ def fit(
             fitted = replace(fitted, label_smoothing=SMOOTHING)
         if adam and not trained:
             fitted = replace(fitted, dropout=False)
-    return with_own_rate(replace(fitted, **given), lr, least)
+    return with_own_rate(replace(fitted, **given), lr, least, adam_rate)
 
 
 def without_plateau(recipe: Recipe) -> Recipe:
@@ -143,11 +145,16 @@ def without_plateau(recipe: Recipe) -> Recipe:
     return replace(recipe, schedule="step") if recipe.schedule == "plateau" else recipe
 
 
-def with_own_rate(recipe: Recipe, lr: float | None, warmup_steps: int = 0) -> Recipe:
-    """With Adam, and without a given rate: the recipe with Adam's rate and least warm-up."""
+def with_own_rate(
+    recipe: Recipe, lr: float | None, warmup_steps: int = 0, adam_rate: float = ADAM_RATE
+) -> Recipe:
+    """With Adam, and without a given rate: the recipe with Adam's rate and least warm-up.
+
+    `adam_rate` is for the smallest batch.
+    """
     if recipe.optimizer != optim.ADAM or lr is not None:
         return recipe
-    rate = ADAM_RATE * (recipe.batch_size / SMALLEST_BATCH) ** 0.5
+    rate = adam_rate * (recipe.batch_size / SMALLEST_BATCH) ** 0.5
     return replace(recipe, lr=rate, warmup_steps=max(recipe.warmup_steps, warmup_steps))
 
 

@@ -71,6 +71,15 @@ def test_adam_without_dropout_is_for_training_from_scratch_on_few_images(given, 
     assert fitted.lr == pytest.approx(given.get("lr", 3e-4 if optimizer == "adam" else sgd))
 
 
+def test_batch_normalisation_allows_a_higher_rate():
+    def rate(**given):
+        return fitted_recipe.fit(SMALL, 450, optimizer="adam", **given).lr
+
+    assert rate(batch_norm=True) > rate()
+    assert rate(batch_norm=True, trained=True) == rate(batch_norm=True)
+    assert rate(batch_norm=True, lr=0.01) == 0.01
+
+
 def test_the_published_recipe_with_adam_has_adams_learning_rate():
     assert fitted_recipe.fit(Recipe(), 1_281_167, optimizer="adam").lr == 3e-4 * 8**0.5
 
